@@ -1,0 +1,116 @@
+"""What a model, a memory, a sampler and a film are: frozen settings that every method is a row of.
+
+Methods of the Grounded Forcing family differ in these numbers only (`memory.presets`), never in code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+AnchorIndex = Literal["zero", "slot"]
+Positions = Literal["relative", "absolute"]
+AnchorPolicy = Literal["diversity", "paper", "frozen", "ema", "none"]
+AnchorUpdate = Literal["on_switch", "every_chunk", "never"]
+SwitchPolicy = Literal["apr", "recache", "cross_only", "flush"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Shape of a Wan2.1 text-to-video transformer; the defaults are the 1.3B."""
+
+    dim: int = 1536
+    """Width of the residual stream."""
+    ffn_dim: int = 8960
+    """Hidden width of the feed-forward network."""
+    num_heads: int = 12
+    """Attention heads; head width is dim / num_heads (128 in every published Wan)."""
+    num_layers: int = 30
+    """Transformer blocks."""
+    in_dim: int = 16
+    """Latent channels in."""
+    out_dim: int = 16
+    """Latent channels out."""
+    text_len: int = 512
+    """Rows of the zero-padded prompt embedding; the padding is attended, so the number matters."""
+    text_dim: int = 4096
+    """Width of a prompt embedding row."""
+    freq_dim: int = 256
+    """Width of the sinusoidal timestep embedding."""
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+    """Latent (frames, rows, columns) per token."""
+    eps: float = 1e-6
+    """Epsilon of every norm."""
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.num_heads
+
+    def tokens_per_frame(self, height: int, width: int) -> int:
+        """Tokens in one latent frame of `height` x `width` latent cells."""
+        return (height // self.patch_size[1]) * (width // self.patch_size[2])
+
+
+@dataclass(frozen=True)
+class MemorySpec:
+    """Geometry and policies of the dual memory (paper 4.1 to 4.3); the defaults are the paper's. Sizes in latent frames."""
+
+    anchors: int = 3
+    """Global anchors (GCM; the `sink` of other methods)."""
+    recent: int = 6
+    """Most recent past frames (LTM), without the chunk being denoised."""
+    chunk: int = 3
+    """Frames denoised together."""
+    anchor_index: AnchorIndex = "zero"
+    """Time position of anchors: all 0 (the paper), or their slot number (LongLive's relative mode, Reward Forcing)."""
+    positions: Positions = "relative"
+    """Time positions of recent and current frames: relative to the window, or the frame's absolute number."""
+    anchor_policy: AnchorPolicy = "diversity"
+    """How anchors are filled and replaced: by diversity, by the paper's Eq. 8 to the letter, never (`frozen`), as a running mean (`ema`)."""
+    anchor_update: AnchorUpdate = "on_switch"
+    """When a replacement may happen (for `diversity` and `paper`)."""
+    centred: bool = True
+    """Subtract the anchors' common mean before taking cosines."""
+    ema_keep: float = 0.999
+    """Share of the old value in the running mean of `anchor_policy="ema"`."""
+    switch: SwitchPolicy = "apr"
+    """What a prompt switch does to the recent memory."""
+    alpha_max: float = 0.8
+    """Largest share of recomputed K/V in the blend of `switch="apr"` (1 with `recache`)."""
+    recache_before_evict: bool = False
+    """Recompute the memory before the oldest chunk leaves it (LongLive's order) rather than after."""
+    max_position: int | None = 20
+    """Largest time position the model was trained on; None lifts the check (absolute positions grow with the film)."""
+
+    @property
+    def window(self) -> int:
+        """Latent frames that attention sees when the memory is full."""
+        return self.anchors + self.recent + self.chunk
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """The few-step sampler that a distilled checkpoint wants; the defaults are Self Forcing's."""
+
+    steps: tuple[float, ...] = (1000, 750, 500, 250)
+    """Step list in units of 0..1000."""
+    warp: bool = True
+    """The numbers are positions in the shifted 1000-entry table (the trained meaning), not raw timesteps."""
+    shift: float = 5.0
+    """Time shift of the noise schedule."""
+    context_timestep: float = 0.0
+    """Timestep fed in the clean pass that writes the memory."""
+    first_chunk_frames: int | None = None
+    """Frames of the very first chunk when they differ (1 for image-first models)."""
+
+
+@dataclass(frozen=True)
+class VideoSpec:
+    """Size and speed of the film in pixels and seconds."""
+
+    width: int = 832
+    """Pixels; a multiple of 16."""
+    height: int = 480
+    """Pixels; a multiple of 16."""
+    fps: int = 16
+    """Frames per second of film."""

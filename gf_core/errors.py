@@ -1,0 +1,46 @@
+"""The errors a person can meet. Each says what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class GroundedError(Exception):
+    """Base of every error raised on purpose: `message` is what and where, `fix` is what to do."""
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  fix: {self.fix}" if self.fix else self.message
+
+
+class StoryboardError(GroundedError):
+    """The timeline text cannot be read; carries the 1-based `line` and `column` of the first wrong character."""
+
+    def __init__(self, message: str, fix: str = "", *, line: int = 0, column: int = 0, text: str = "") -> None:
+        super().__init__(message, fix)
+        self.line = line
+        self.column = column
+        self.text = text
+
+    def __str__(self) -> str:
+        place = f"line {self.line}, column {self.column}: " if self.line else ""
+        pointer = f"\n  {self.text}\n  {' ' * (self.column - 1)}^" if self.text and self.column else ""
+        return f"{place}{self.message}{pointer}" + (f"\n  fix: {self.fix}" if self.fix else "")
+
+
+class CheckpointError(GroundedError):
+    """A model file is missing, damaged, unsafe, or not what the engine can drive."""
+
+
+class PromptError(GroundedError):
+    """A prompt cannot be encoded, e.g. it holds words outside a closed vocabulary."""
+
+
+class ResourceError(GroundedError):
+    """Not enough memory, disk or table space for what was asked."""
+
+
+class TakeError(GroundedError):
+    """The run folder cannot be used: in use by another process, damaged, read-only or deleted."""

@@ -1,0 +1,102 @@
+"""The calls that make a Wan-shaped module tree compute: patches, time, text, block, head.
+
+Every function takes the tree (or a block of it) and calls sub-modules by their Wan names, so it drives our own
+`WanModel` and a host's alike. What self-attention may see is not decided here: the caller hands in `self_attend`.
+Numerics follow Self Forcing: activation dtype throughout, float32 q/k norm statistics, float64 sinusoid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..attention import attend
+
+SelfAttend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def sinusoid(timesteps: Tensor, freq_dim: int) -> Tensor:
+    """float64 embedding [..., freq_dim] of timesteps 0..1000: all cosines first, then all sines."""
+    half = freq_dim // 2
+    ladder = torch.arange(half, dtype=torch.float64, device=timesteps.device).div(-half)
+    angles = timesteps.double()[..., None] * torch.pow(10000.0, ladder)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def embed_patches(model: nn.Module, latents: Tensor) -> Tensor:
+    """Latents [b c f h w] to tokens [b (f h w) c]."""
+    return rearrange(model.patch_embedding(latents), "b c f h w -> b (f h w) c")
+
+
+def time_conditioning(model: nn.Module, timesteps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """One timestep per frame [b f] to the head's e [b f c] and the blocks' e0 [b f 6 c]."""
+    freq_dim = model.time_embedding[0].in_features
+    e = model.time_embedding(sinusoid(timesteps, freq_dim).to(dtype))
+    return e, model.time_projection(e).unflatten(-1, (6, e.shape[-1]))
+
+
+def embed_text(model: nn.Module, prompt_embeds: Tensor, text_len: int) -> Tensor:
+    """Prompt rows [b rows text_dim] to context [b text_len c]: zero rows are added before the MLP and attended."""
+    rows = prompt_embeds.shape[1]
+    padded = nn.functional.pad(prompt_embeds[:, :text_len], (0, 0, 0, max(0, text_len - rows)))
+    return model.text_embedding(padded)
+
+
+def cross_kv(block: nn.Module, context: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys (normed) and values [b s h d] of one block's cross-attention, constant for a prompt."""
+    attention, heads = block.cross_attn, block.cross_attn.num_heads
+    k = attention.norm_k(attention.k(context)).unflatten(-1, (heads, -1))
+    return k, attention.v(context).unflatten(-1, (heads, -1))
+
+
+def qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, raw key (after norm_k, before RoPE) and value [b s h d] of modulated tokens x [b s c]."""
+    attention, heads = block.self_attn, block.self_attn.num_heads
+    q = attention.norm_q(attention.q(x)).unflatten(-1, (heads, -1))
+    k = attention.norm_k(attention.k(x)).unflatten(-1, (heads, -1))
+    return q, k, attention.v(x).unflatten(-1, (heads, -1))
+
+
+def run_block(
+    block: nn.Module, x: Tensor, e0: Tensor, self_attend: SelfAttend, text: tuple[Tensor, Tensor]
+) -> Tensor:
+    """One transformer block on tokens x [b (f s) c] with per-frame modulation e0 [b f 6 c].
+
+    self_attend(q, raw_k, v) gets and returns [b s h d]; `text` is this block's `cross_kv`.
+    """
+    frames = e0.shape[1]
+    modulation = block.modulation.to(e0.dtype).unsqueeze(1) + e0
+    shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=2)  # each b f 1 c
+
+    def modulated(norm: nn.Module, shift: Tensor, scale: Tensor) -> Tensor:
+        return torch.addcmul(shift, norm(x).unflatten(1, (frames, -1)), 1 + scale).flatten(1, 2)
+
+    def gated(y: Tensor, gate: Tensor) -> Tensor:
+        return torch.addcmul(x.unflatten(1, (frames, -1)), y.unflatten(1, (frames, -1)), gate).flatten(1, 2)
+
+    attended = self_attend(*qkv(block, modulated(block.norm1, shift1, scale1)))
+    x = gated(block.self_attn.o(attended.flatten(2)), gate1)
+    x = x + cross_attend(block, x, text)
+    return gated(block.ffn(modulated(block.norm2, shift2, scale2)), gate2)
+
+
+def cross_attend(block: nn.Module, x: Tensor, text: tuple[Tensor, Tensor]) -> Tensor:
+    """Cross-attention of tokens x [b s c] to the prompt's keys and values; no modulation, no gate."""
+    attention = block.cross_attn
+    q = attention.norm_q(attention.q(block.norm3(x))).unflatten(-1, (attention.num_heads, -1))
+    return attention.o(attend(q, *text).flatten(2))
+
+
+def head(model: nn.Module, x: Tensor, e: Tensor, rows: int, columns: int) -> Tensor:
+    """Tokens x [b (f rows columns) c] and e [b f c] to flow [b c f h w]; the channel is the patch's last axis."""
+    frames = e.shape[1]
+    shift, scale = (model.head.modulation.to(e.dtype).unsqueeze(1) + e.unsqueeze(2)).chunk(2, dim=2)
+    y = torch.addcmul(shift, model.head.norm(x).unflatten(1, (frames, -1)), 1 + scale)
+    patches = model.head.head(y.flatten(1, 2))
+    _, ph, pw = model.patch_embedding.kernel_size
+    return rearrange(
+        patches, "b (f h w) (ph pw c) -> b c f (h ph) (w pw)", f=frames, h=rows, w=columns, ph=ph, pw=pw
+    )

@@ -1,0 +1,85 @@
+"""The Wan2.1 text-to-video transformer as a tree of modules under its original names.
+
+Only parameters live here (825 tensors for the 1.3B); how they are called is `model.layers`, so that the same calls
+drive any other tree with these names, such as the one a host has loaded. Names and shapes: Wan-Video/Wan2.1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelSpec
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the full width: statistics in float32, the weight after the cast back."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)).type_as(x) * self.weight
+
+
+class Attention(nn.Module):
+    """Projections of one self- or cross-attention; q and k are normed over all heads together."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(spec.dim, spec.dim) for _ in range(4))
+        self.norm_q, self.norm_k = RMSNorm(spec.dim, spec.eps), RMSNorm(spec.dim, spec.eps)
+        self.num_heads = spec.num_heads
+
+
+class Block(nn.Module):
+    """One transformer block; norm3, before cross-attention, is the only affine LayerNorm."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(spec.dim, spec.eps, elementwise_affine=False)
+        self.self_attn = Attention(spec)
+        self.norm3 = nn.LayerNorm(spec.dim, spec.eps)
+        self.cross_attn = Attention(spec)
+        self.norm2 = nn.LayerNorm(spec.dim, spec.eps, elementwise_affine=False)
+        self.ffn = nn.Sequential(
+            nn.Linear(spec.dim, spec.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(spec.ffn_dim, spec.dim)
+        )
+        self.modulation = nn.Parameter(torch.randn(1, 6, spec.dim) / spec.dim**0.5)
+
+
+class Head(nn.Module):
+    """Last modulated norm and projection to patches of flow."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        t, h, w = spec.patch_size
+        self.norm = nn.LayerNorm(spec.dim, spec.eps, elementwise_affine=False)
+        self.head = nn.Linear(spec.dim, t * h * w * spec.out_dim)
+        self.modulation = nn.Parameter(torch.randn(1, 2, spec.dim) / spec.dim**0.5)
+
+
+class WanModel(nn.Module):
+    """Parameters of a Wan2.1 T2V transformer of any size."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        dim = spec.dim
+        self.patch_embedding = nn.Conv3d(spec.in_dim, dim, spec.patch_size, spec.patch_size)
+        self.text_embedding = nn.Sequential(
+            nn.Linear(spec.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim)
+        )
+        self.time_embedding = nn.Sequential(nn.Linear(spec.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.num_layers))
+        self.head = Head(spec)
+
+
+def build_meta(spec: ModelSpec) -> WanModel:
+    """The tree on the meta device: shapes without memory, to be filled by a loader."""
+    with torch.device("meta"):
+        return WanModel(spec)

@@ -1,0 +1,55 @@
+"""Rotary position embedding over (time, row, column), as Wan2.1 defines it.
+
+Adjacent channels (2i, 2i+1) of a head form one rotating pair. A head of width d gives its pairs to the three axes as
+d - 4*(d//6), 2*(d//6), 2*(d//6) channels (44/42/42 at 128), each axis with a frequency ladder of its own width.
+Angles are float64. Time positions are chosen when keys are read (paper 4.2), so they are an argument here and rows
+and columns are not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+THETA = 10000.0
+
+
+def axis_widths(head_dim: int) -> tuple[int, int, int]:
+    """Channels of a head that encode (time, row, column)."""
+    spatial = 2 * (head_dim // 6)
+    return head_dim - 2 * spatial, spatial, spatial
+
+
+def inverse_frequencies(width: int) -> Tensor:
+    """float64 ladder of one axis with `width` channels: 10000^(-2i/width), shape [width/2]."""
+    return THETA ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+
+
+def rotation(
+    positions: Tensor, rows: int, columns: int, head_dim: int, *, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
+    """Cosines and sines for frames at the given time positions, tokens in (frame, row, column) order.
+
+    positions: [f] time positions (any real dtype). Returns two tensors [(f rows columns), head_dim/2] of `dtype`.
+    """
+    ladders = [inverse_frequencies(width).to(positions.device) for width in axis_widths(head_dim)]
+    frames = len(positions)
+    t = torch.outer(positions.double(), ladders[0])[:, None, None, :].expand(frames, rows, columns, -1)
+    h = torch.outer(torch.arange(rows, device=t.device).double(), ladders[1])[None, :, None, :]
+    w = torch.outer(torch.arange(columns, device=t.device).double(), ladders[2])[None, None, :, :]
+    angles = torch.cat([t, h.expand(frames, rows, columns, -1), w.expand(frames, rows, columns, -1)], dim=-1)
+    angles = angles.reshape(frames * rows * columns, head_dim // 2)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> Tensor:
+    """Rotate x [b s h d] by the tables [s d/2] of `rotation`, in their dtype; returns (or fills) x's dtype."""
+    pairs = x.to(cos.dtype).unflatten(-1, (-1, 2))
+    cos, sin = cos[:, None, :], sin[:, None, :]
+    even, odd = pairs[..., 0], pairs[..., 1]
+    if out is None:
+        out = torch.empty_like(x)
+    target = out.unflatten(-1, (-1, 2))
+    target[..., 0] = even * cos - odd * sin
+    target[..., 1] = even * sin + odd * cos
+    return out

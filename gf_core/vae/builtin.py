@@ -1,0 +1,318 @@
+"""The small autoencoder of the built-in model: 1 + 4 (f - 1) pixel frames <-> f latent frames, stride 8, 16 channels.
+
+Four frames are stacked as channels and go through plain 2-D convolutions; time is mixed only on the latent grid, where
+every mixing layer looks one latent frame back, so the whole streaming state is a few small feature maps. A linear path
+(started from principal components by the training) runs beside the network both ways. Norms act on the channels of
+one position, so a crop, a full frame and a stream are treated alike. Project design; geometry as in Wan2.1.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, GroundedError
+
+STRIDE = 8
+FRAMES_PER_LATENT = 4
+FORMAT = "grounded-builtin-codec-1"
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Sizes of the autoencoder."""
+
+    channels: int = 16
+    "channels of a latent"
+    encoder_widths: tuple[int, int, int] = (48, 96, 160)
+    "encoder features at 1/2, 1/4 and 1/8 of the picture size"
+    decoder_widths: tuple[int, int, int] = (48, 96, 192)
+    "decoder features at 1/2, 1/4 and 1/8 of the picture size"
+    encoder_blocks: tuple[int, int, int] = (1, 1, 1)
+    "residual blocks of the encoder at the three sizes"
+    decoder_blocks: tuple[int, int, int] = (2, 2, 1)
+    "residual blocks of the decoder at the three sizes"
+
+
+class ChannelNorm(nn.Module):
+    """RMS norm over the channels of each position."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`n c h w` -> the same."""
+        return F.rms_norm(x.movedim(1, -1), self.weight.shape, self.weight.to(x.dtype), 1e-6).movedim(-1, 1)
+
+
+class ResBlock(nn.Module):
+    """Norm, 3x3, SiLU, 3x3, added to the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(width)
+        self.inner = _conv(width, width, 3)
+        self.outer = _conv(width, width, 3, gain=0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`n c h w` -> the same."""
+        return x + self.outer(F.silu(self.inner(self.norm(x))))
+
+
+class TimeMix(nn.Module):
+    """Adds a look at the previous latent frame's features; the first latent frame sees itself as its past."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(2 * width)
+        self.mix = _conv(2 * width, width, 1)
+
+    def forward(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`b f c h w` and the past `b 1 c h w` -> mixed `b f c h w` and the next past `b 1 c h w`."""
+        before = torch.cat([x[:, :1] if past is None else past.to(x.dtype), x[:, :-1]], dim=1)
+        both = rearrange(torch.cat([x, before], dim=2), "b f c h w -> (b f) c h w")
+        mixed = F.silu(self.mix(self.norm(both)))
+        return x + rearrange(mixed, "(b f) c h w -> b f c h w", b=x.shape[0]), x[:, -1:]
+
+
+class Encoder(nn.Module):
+    """Stacked frames `b f 12 H W` (-1..1) -> raw latents `b f c h w`."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        fine, middle, coarse = config.encoder_widths
+        stacked = 3 * FRAMES_PER_LATENT
+        self.linear = nn.Conv2d(stacked * STRIDE**2, config.channels, 1)
+        self.stem = _conv(stacked * 4, fine, 3)
+        self.fine = _blocks(fine, config.encoder_blocks[0])
+        self.down1 = _conv(4 * fine, middle, 1)
+        self.middle = _blocks(middle, config.encoder_blocks[1])
+        self.down2 = _conv(4 * middle, coarse, 1)
+        self.mixes = nn.ModuleList([TimeMix(coarse), TimeMix(coarse)])
+        self.coarse = _blocks(coarse, config.encoder_blocks[2])
+        self.norm = ChannelNorm(coarse)
+        self.head = _conv(coarse, config.channels, 1, gain=0.1)
+
+    def forward(self, x: Tensor, past: list[Tensor | None]) -> tuple[Tensor, list[Tensor | None]]:
+        """`b f 12 H W` and one past per mixing layer -> `b f c h w` and the pasts of the next call."""
+        b = x.shape[0]
+        flat = rearrange(x, "b f c h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
+        skip = self.linear(F.pixel_unshuffle(flat, STRIDE))
+        h = self.fine(self.stem(F.pixel_unshuffle(flat, 2)))
+        h = self.middle(self.down1(F.pixel_unshuffle(h, 2)))
+        h = self.down2(F.pixel_unshuffle(h, 2))
+        h, first = self.mixes[0](rearrange(h, "(b f) c h w -> b f c h w", b=b), past[0])
+        h = self.coarse(rearrange(h, "b f c h w -> (b f) c h w"))
+        h, second = self.mixes[1](rearrange(h, "(b f) c h w -> b f c h w", b=b), past[1])
+        z = self.head(self.norm(rearrange(h, "b f c h w -> (b f) c h w"))) + skip
+        return rearrange(z, "(b f) c h w -> b f c h w", b=b), [first, second]
+
+
+class Decoder(nn.Module):
+    """Raw latents `b f c h w` -> stacked frames `b f 12 H W` (-1..1, not clamped)."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        fine, middle, coarse = config.decoder_widths
+        stacked = 3 * FRAMES_PER_LATENT
+        self.linear = nn.Conv2d(config.channels, stacked * STRIDE**2, 1)
+        self.stem = _conv(config.channels, coarse, 3)
+        self.mixes = nn.ModuleList([TimeMix(coarse), TimeMix(coarse)])
+        self.coarse = _blocks(coarse, config.decoder_blocks[2])
+        self.up1 = _conv(coarse, 4 * middle, 1)
+        self.middle = _blocks(middle, config.decoder_blocks[1])
+        self.up2 = _conv(middle, 4 * fine, 1)
+        self.fine = _blocks(fine, config.decoder_blocks[0])
+        self.norm = ChannelNorm(fine)
+        self.head = _conv(fine, stacked * 4, 3, gain=0.1)
+
+    def forward(self, z: Tensor, past: list[Tensor | None]) -> tuple[Tensor, list[Tensor | None]]:
+        """`b f c h w` and one past per mixing layer -> `b f 12 H W` and the pasts of the next call."""
+        b = z.shape[0]
+        flat = rearrange(z, "b f c h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
+        skip = F.pixel_shuffle(self.linear(flat), STRIDE)
+        h, first = self.mixes[0](rearrange(self.stem(flat), "(b f) c h w -> b f c h w", b=b), past[0])
+        h = self.coarse(rearrange(h, "b f c h w -> (b f) c h w"))
+        h, second = self.mixes[1](rearrange(h, "(b f) c h w -> b f c h w", b=b), past[1])
+        h = self.up1(rearrange(h, "b f c h w -> (b f) c h w"))
+        h = self.middle(F.pixel_shuffle(h, 2))
+        h = self.fine(F.pixel_shuffle(self.up2(h), 2))
+        x = F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2) + skip
+        return rearrange(x, "(b f) c h w -> b f c h w", b=b), [first, second]
+
+
+class BuiltinCodec(nn.Module):
+    """The autoencoder. Its latents have zero mean and unit deviation per channel over the built-in world."""
+
+    def __init__(self, config: CodecConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or CodecConfig()
+        self.net_encoder = Encoder(self.config)
+        self.net_decoder = Decoder(self.config)
+        self.register_buffer("latent_mean", torch.zeros(self.config.channels))
+        self.register_buffer("latent_std", torch.ones(self.config.channels))
+        self.to(memory_format=torch.channels_last)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """One clip `t h w 3` in 0..1, t = 1 + 4 (f - 1) -> latents `f c h/8 w/8`. Latent frame by latent frame."""
+        return self.encoder().encode(frames)
+
+    def encode_batch(self, frames: Tensor) -> Tensor:
+        """Clips `b t h w 3` in 0..1 -> latents `b f c h/8 w/8`, all at once."""
+        raw, _ = self.net_encoder(stack_frames(frames * 2 - 1, first=True), [None, None])
+        return self._normalise(raw)
+
+    def decode_batch(self, latents: Tensor) -> Tensor:
+        """Latents `b f c h w` of whole clips -> frames `b t H W 3`, about 0..1 but not clamped."""
+        stacked, _ = self.net_decoder(self._natural(latents), [None, None])
+        return (unstack_frames(stacked, first=True) + 1) / 2
+
+    def encoder(self) -> EncodeStream:
+        """A stream that encodes one clip piece by piece."""
+        return EncodeStream(self)
+
+    def decoder(self) -> DecodeStream:
+        """A stream that decodes one clip piece by piece."""
+        return DecodeStream(self)
+
+    def _normalise(self, raw: Tensor) -> Tensor:
+        return (raw - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
+
+    def _natural(self, latents: Tensor) -> Tensor:
+        return latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
+
+
+class _Stream:
+    """One network, its codec and the pasts of its mixing layers: none before the first latent frame."""
+
+    def __init__(self, codec: BuiltinCodec) -> None:
+        self._codec = codec
+        self._past: list[Tensor | None] = [None, None]
+
+    @property
+    def started(self) -> bool:
+        """Whether the first latent frame, which holds a single picture, has gone through."""
+        return self._past[0] is not None
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """The state as named tensors, copied; empty before the first latent frame."""
+        return {f"past_{i}": past.clone() for i, past in enumerate(self._past) if past is not None}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `snapshot`; an empty one starts a new clip. Raises GroundedError for anything else."""
+        names = {f"past_{i}" for i in range(len(self._past))}
+        if state and set(state) != names:
+            raise GroundedError(f"codec stream state has {sorted(state)}, expected {sorted(names)}",
+                                "restore a snapshot that the same codec made")
+        like = self._codec.latent_mean
+        self._past = [state[name].to(like, copy=True) for name in sorted(names)] if state else [None, None]
+
+
+class DecodeStream(_Stream):
+    """Decodes a clip in any number of calls; the result does not depend on how the clip was split."""
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """`f c h w` -> frames `t H W 3` in 0..1: one for the first latent frame of the clip, 4 for every other."""
+        codec = self._codec
+        if latents.ndim != 4 or latents.shape[1] != codec.config.channels:
+            raise GroundedError(f"decoder got latents of shape {tuple(latents.shape)}, expected "
+                                f"[frames, {codec.config.channels}, height, width]", "decode one clip at a time")
+        frames = []
+        # One latent frame at a time, whatever the call holds: equal shapes give equal bits for every split.
+        for latent in codec._natural(latents.to(codec.latent_mean)).split(1):
+            first = not self.started
+            stacked, self._past = codec.net_decoder(latent[None], self._past)
+            frames.append(unstack_frames(stacked, first)[0])
+        if not frames:
+            return latents.new_zeros(0, latents.shape[2] * STRIDE, latents.shape[3] * STRIDE, 3)
+        return ((torch.cat(frames) + 1) / 2).clamp(0, 1)
+
+
+class EncodeStream(_Stream):
+    """Encodes a clip in any number of calls; the result does not depend on how the clip was split."""
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """`t h w 3` in 0..1 -> latents `f c h/8 w/8`; t = 1 + 4 (f - 1) in the first call, 4 f in later ones."""
+        codec = self._codec
+        frames = frames.to(codec.latent_mean) * 2 - 1
+        stacked = stack_frames(frames[None], first=not self.started)
+        latents = []
+        for piece in stacked.split(1, dim=1):
+            raw, self._past = codec.net_encoder(piece, self._past)
+            latents.append(codec._normalise(raw[0]))
+        return torch.cat(latents)
+
+
+def stack_frames(frames: Tensor, first: bool) -> Tensor:
+    """`b t h w 3` -> `b f 12 h w`; with `first` the clip's first frame is repeated to fill its own latent frame.
+
+    Raises GroundedError when the number of frames or the size does not fit the codec.
+    """
+    b, t, h, w, _ = frames.shape
+    if h % STRIDE or w % STRIDE:
+        raise GroundedError(f"codec got pictures of {w}x{h}", f"use a width and height divisible by {STRIDE}")
+    if t == 0 or (t - first) % FRAMES_PER_LATENT:
+        raise GroundedError(f"codec got {t} frames", "give 1 + 4 n frames at the start of a clip, 4 n later on")
+    if first:
+        frames = torch.cat([frames[:, :1].expand(b, FRAMES_PER_LATENT - 1, h, w, 3), frames], dim=1)
+    return rearrange(frames, "b (f k) h w c -> b f (k c) h w", k=FRAMES_PER_LATENT)
+
+
+def unstack_frames(stacked: Tensor, first: bool) -> Tensor:
+    """`b f 12 h w` -> `b t h w 3`; with `first` only the last of the first latent frame's four is kept."""
+    frames = rearrange(stacked, "b f (k c) h w -> b (f k) h w c", k=FRAMES_PER_LATENT)
+    return frames[:, FRAMES_PER_LATENT - 1 :] if first else frames
+
+
+def save_codec(codec: BuiltinCodec, path: Path, notes: dict[str, str] | None = None) -> None:
+    """Write the weights as fp16 safetensors, the sizes and `notes` in its header."""
+    from safetensors.torch import save_file
+
+    tensors = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in codec.state_dict().items()}
+    header = {"format": FORMAT, "config": json.dumps(asdict(codec.config)), **(notes or {})}
+    save_file(tensors, str(path), metadata=header)
+
+
+def load_codec(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> BuiltinCodec:
+    """Read a file that `save_codec` wrote. Raises CheckpointError when it is missing, damaged or something else."""
+    from safetensors import SafetensorError, safe_open
+
+    fix = "give the built-in model's codec file, or train one with `grounded train builtin`"
+    try:
+        with safe_open(str(path), "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read the codec {path}: {error}", fix) from error
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a built-in codec (format {header.get('format')!r})", fix)
+    sizes = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(header["config"]).items()}
+    codec = BuiltinCodec(CodecConfig(**sizes))
+    try:
+        codec.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"the tensors of {path} do not fit its own header: {error}", fix) from error
+    return codec.to(device, dtype).eval()
+
+
+def _conv(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:
+    """A convolution that keeps the size, with He init: torch's default leaves deep residual stacks without gradient."""
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    with torch.no_grad():
+        conv.weight.mul_(gain)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _blocks(width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(ResBlock(width) for _ in range(count)))
