@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...errors import GroundedError
 from .vocabulary import (
     ACTIONS, COLOURS, HATS, LAYOUTS, LEFT, PATCHES, PLACES, RIGHT, SCARVES, SUBJECTS, SUNS, TIMES, TINTS,
     cut_caption, scene_caption, then_caption,
@@ -214,7 +215,8 @@ class _Author:
     def come_back(self, chunks: int) -> None:
         """Cut back to an earlier character, half of the time where it was first seen."""
         last = self.segments[-1].character
-        earlier = [s for s in self.segments if s.character != last]
+        since = max(i for i, s in enumerate(self.segments) if s.verb in ("start", "scene"))
+        earlier = [s for s in self.segments[since:] if s.character != last]
         if not earlier:
             self.introduce("cut", chunks)
             return
@@ -235,17 +237,17 @@ def _lengths(rng: random.Random, chunks: int, parts: int) -> list[int]:
 def sample_script(rng: random.Random | np.random.Generator | int, chunks: int, kind: str) -> Script:
     """Draw a script of `chunks` chunks and a kind of KINDS; the same generator state gives the same script.
 
-    Raises ValueError when the kind is unknown or the clip is too short for it.
+    Raises GroundedError when the kind is unknown or the clip is too short for it.
     """
     if isinstance(rng, int):
         rng = random.Random(rng)
     elif isinstance(rng, np.random.Generator):
         rng = random.Random(int(rng.integers(2**63)))
     if kind not in KINDS:
-        raise ValueError(f"unknown kind of script {kind!r}: choose one of {', '.join(KINDS)}")
+        raise GroundedError(f"unknown kind of script {kind!r}", f"choose one of {', '.join(KINDS)}")
     least = {"single": 1, "return": 3}.get(kind, 2)
     if chunks < least:
-        raise ValueError(f"a {kind} script needs at least {least} chunks, not {chunks}: ask for a longer clip")
+        raise GroundedError(f"a {kind} script needs at least {least} chunks, not {chunks}", "ask for a longer clip")
     parts = {"single": 1, "return": 3}.get(kind, 2)
     if kind == "mixed":
         parts = 1 + max(1, min(rng.randint(2, 4), chunks // 2 - 1))
