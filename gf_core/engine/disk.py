@@ -1,0 +1,74 @@
+"""Writing that survives a kill and a power cut: temporary name, fsync, rename; and errors in words."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import GroundedError, ResourceError, TakeError
+
+
+def sync_file(path: Path) -> None:
+    """Push what was written to `path` down to the disk."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Push names made or renamed in `folder` down to the disk (Windows has no such call and needs none)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it: `path` is never seen half-written."""
+    part = path.with_name(path.name + ".part")
+    try:
+        write(part)
+        sync_file(part)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomic UTF-8 text file with the line ends given."""
+    write_atomic(path, lambda part: part.write_bytes(text.encode("utf-8")))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomic JSON file, indented for people."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def disk_error(error: OSError, path: Path, doing: str) -> GroundedError:
+    """The GroundedError that tells a person what `error`, met while `doing` something at `path`, means."""
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return ResourceError(
+            f"the disk is full: {doing} failed at {path}",
+            "free some space or choose another folder; the film so far is kept and plays",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return TakeError(
+            f"no permission to write: {doing} failed at {path}", "choose a folder that you may write to"
+        )
+    if error.errno == errno.ENOENT:
+        return TakeError(
+            f"the folder is gone: {doing} failed at {path}",
+            "leave the Take's folder alone while a film is being made, and run again",
+        )
+    return TakeError(f"{doing} failed at {path}: {error}", "check the disk and the folder, then run again")

@@ -1,0 +1,118 @@
+"""What a session tells while it runs: frozen, typed events, small enough to be sent anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Started:
+    """Sent once, before the first denoising step."""
+
+    folder: Path
+    """Run folder of this film inside the Take."""
+    path: Path
+    """The growing film; it plays from the first `ChunkDone` on."""
+    chunks: int
+    """Chunks to come."""
+    frames: int
+    """Pixel frames of the whole film."""
+    seconds: float
+    """Length of the whole film."""
+    segments: int
+    """Segments in the plan."""
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A denoising step ended."""
+
+    index: int
+    """Chunk being denoised, from 0."""
+    total: int
+    """Chunks in the film."""
+    segment: int
+    """Number of the chunk's segment in the plan, from 0."""
+    step: int
+    """Steps done in this chunk, from 1."""
+    steps: int
+    """Steps in a chunk."""
+
+
+@dataclass(frozen=True)
+class ChunkDone:
+    """A chunk is safe: its latents and frames are on disk and the journal says so."""
+
+    index: int
+    """Chunk, from 0."""
+    total: int
+    """Chunks in the film."""
+    segment: int
+    """Number of its segment in the plan, from 0."""
+    frames: int
+    """Pixel frames on disk so far."""
+    total_frames: int
+    """Pixel frames of the whole film."""
+    film_seconds: float
+    """Seconds of film on disk so far."""
+    fps: float
+    """Pixel frames per wall second, decode and encode included; the first chunk counts only while alone."""
+    seconds_left: float
+    """Wall seconds to the end at this speed."""
+    anchor: dict[str, Any] | None = None
+    """Last evaluation of the long-term memory made for this chunk (see `Rollout.log`), if there was one."""
+
+
+@dataclass(frozen=True)
+class SegmentDone:
+    """The last chunk of a segment is on disk."""
+
+    segment: int
+    """Number of the segment in the plan, from 0."""
+    total: int
+    """Segments in the plan."""
+    verb: str
+    """start, then, cut or scene."""
+    prompt: str
+    """The full prompt."""
+    start_frame: int
+    """First pixel frame of the segment in the film."""
+    frames: int
+    """Pixel frames of the segment."""
+    path: Path
+    """The growing film."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Small pictures of the chunk that was just committed."""
+
+    index: int
+    """Chunk, from 0."""
+    segment: int
+    """Number of its segment in the plan, from 0."""
+    frames: np.ndarray = field(repr=False)
+    """uint8 [t h w 3]; every frame of the chunk, at most `frames.PREVIEW_SIDE` pixels on the longer side."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event: everything is closed and the lock on the run is not needed any more."""
+
+    path: Path
+    """The film; whole, or up to the last committed chunk after a cancel."""
+    frames: int
+    """Pixel frames in it."""
+    seconds: float
+    """Seconds of film in it."""
+    cancelled: bool
+    """True when `cancel()` ended it early."""
+    report: dict[str, Any] = field(repr=False, default_factory=dict)
+    """What `report.json` holds: sizes, times of every stage, speed, memory."""
+
+
+Event = Union[Started, StepDone, ChunkDone, SegmentDone, Preview, Finished]  # noqa: UP007 (3.10 at run time)

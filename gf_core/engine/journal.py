@@ -1,0 +1,121 @@
+"""The journal of a run: append-only lines of JSON, each with its own checksum.
+
+A line is written after everything that it speaks of is on disk, so a chunk with a line can be trusted. A kill
+can tear the last line only; it is recognised by its checksum and dropped.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+from ..errors import TakeError
+from .disk import disk_error
+
+log = logging.getLogger("grounded")
+
+Record = dict[str, Any]
+
+
+def encode_record(record: Record) -> bytes:
+    """One line: the record with its CRC-32 as the last field, `sum`.
+
+    Raises:
+        TakeError: the record holds a value that JSON has no exact form for, or a field called `sum`.
+    """
+    if "sum" in record:
+        raise TakeError("a journal record may not have a field called 'sum'", "rename the field")
+    try:
+        body = json.dumps(record, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise TakeError(
+            f"a journal record cannot be written as JSON: {error}", "store plain finite values"
+        ) from error
+    return f'{body[:-1]},"sum":"{zlib.crc32(body.encode("ascii")):08x}"}}\n'.encode("ascii")
+
+
+def decode_record(line: bytes) -> Record | None:
+    """The record in a line, or None when the line is torn or changed."""
+    body, mark, tail = line.rpartition(b',"sum":"')
+    if not mark or len(tail) != 11 or tail[8:] != b'"}\n':
+        return None
+    body += b"}"
+    if f"{zlib.crc32(body):08x}".encode("ascii") != tail[:8]:
+        return None
+    return json.loads(body)
+
+
+def read_journal(path: Path) -> list[Record]:
+    """Every record of a journal; a torn last line is dropped with one line in the log.
+
+    Raises:
+        TakeError: a line that is not the last is damaged, or the file cannot be read.
+    """
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise TakeError(
+            f"the journal {path} cannot be read: {error}", "render the film again in a new Take"
+        ) from error
+    records: list[Record] = []
+    for number, line in enumerate(lines, start=1):
+        record = decode_record(line)
+        if record is not None:
+            records.append(record)
+        elif number == len(lines):
+            log.warning("journal %s: line %d was cut short by a kill and is dropped", path, number)
+        else:
+            raise TakeError(
+                f"line {number} of the journal {path} is damaged",
+                "the disk or another program changed it: render the film again in a new Take",
+            )
+    return records
+
+
+class Journal:
+    """A new journal, open for appending."""
+
+    def __init__(self, path: Path) -> None:
+        """Create `path`, which must not exist yet.
+
+        Raises:
+            TakeError: it exists, or cannot be created.
+        """
+        self.path = path
+        try:
+            self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed by close())
+        except OSError as error:
+            raise disk_error(error, path, "starting the journal") from error
+
+    def append(self, record: Record) -> None:
+        """Write one record and push it to the disk before returning.
+
+        Raises:
+            ResourceError: the disk is full. TakeError: any other trouble with the file.
+        """
+        line = encode_record(record)
+        end = self._file.tell()
+        try:
+            if self._file.write(line) != len(line):  # an unbuffered write may stop short instead of failing
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._take_back(end)
+            raise disk_error(error, self.path, "writing the journal") from error
+
+    def _take_back(self, end: int) -> None:
+        """Remove a half-written line, so that the lines that may follow start clean."""
+        try:
+            self._file.truncate(end)
+            self._file.seek(end)
+        except OSError:
+            log.warning("journal %s: the last line is torn and could not be removed", self.path)
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._file.close()

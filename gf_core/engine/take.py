@@ -1,0 +1,174 @@
+"""A Take: one film's folder on disk. Each render is a numbered run in it, and nothing is ever overwritten.
+
+    <take>/
+      lock                     held by the process that is rendering
+      run-0001/
+        timeline.txt           the storyboard as it was rendered
+        settings.json          what decides the pixels: fingerprints, size, memory, sampler, seeds, keys
+        latents/000000.safetensors ...
+        film.mp4               fragmented; grows by one fragment per chunk and plays at any moment
+        journal.jsonl          one line per committed chunk, with its key
+        report.json            written at the end
+
+The order of a chunk's commit is latents, film, journal line: a line promises that the other two are there.
+Opening a Take again, with the same plan or another, starts a new run. The key in each line names everything that
+made the chunk (see `keys.chunk_key`), so a chunk of an earlier run with the same key holds the same latents.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TakeError
+from .disk import disk_error, write_atomic, write_json, write_text
+from .journal import Journal, Record, read_journal
+from .lock import Lock
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_RUN = re.compile(r"run-(\d{4,})")
+
+
+class Run:
+    """The folder of one render: paths, and how its parts are read back. See the module for the layout."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.film = folder / "film.mp4"
+        self.journal = folder / "journal.jsonl"
+        self.timeline = folder / "timeline.txt"
+        self.settings = folder / "settings.json"
+        self.report = folder / "report.json"
+
+    def latents(self, index: int) -> Path:
+        """File of the clean latents of chunk `index`."""
+        return self.folder / "latents" / f"{index:06d}.safetensors"
+
+    def records(self) -> list[Record]:
+        """The journal's records, a torn last line dropped."""
+        return read_journal(self.journal)
+
+    def committed(self) -> list[Record]:
+        """Records of committed chunks, in film order."""
+        return [record for record in self.records() if record["kind"] == "chunk"]
+
+    def load_latents(self, index: int) -> Tensor:
+        """Clean latents [f c h w] of a committed chunk.
+
+        Raises:
+            TakeError: the file is missing or damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(self.latents(index))["latents"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise TakeError(
+                f"the latents of chunk {index} in {self.folder} cannot be read: {error}",
+                "the file was removed or damaged: render the film again",
+            ) from error
+
+
+class RunWriter:
+    """The one writer of a run that is being made."""
+
+    def __init__(self, run: Run, timeline: str, settings: dict[str, Any]) -> None:
+        """Fill a new, empty run folder; `settings` is JSON.
+
+        Raises:
+            TakeError, ResourceError: the folder cannot be written.
+        """
+        self.run = run
+        try:
+            run.latents(0).parent.mkdir()
+            write_text(run.timeline, timeline)
+            write_json(run.settings, settings)
+        except OSError as error:
+            raise disk_error(error, run.folder, "starting the run") from error
+        self._journal = Journal(run.journal)
+
+    def save_latents(self, index: int, latents: Tensor) -> None:
+        """Store the clean latents [f c h w] of a chunk, in the dtype given, whole or not at all."""
+        from safetensors.torch import save
+
+        path = self.run.latents(index)
+        # Bytes first: safetensors' own file writer hides what the operating system said.
+        data = save({"latents": latents.detach().cpu().contiguous()})
+        try:
+            write_atomic(path, lambda part: part.write_bytes(data))
+        except OSError as error:
+            raise disk_error(error, path, f"saving the latents of chunk {index}") from error
+
+    def commit(self, record: Record) -> None:
+        """Append one line to the journal; on return it is on disk."""
+        self._journal.append(record)
+
+    def save_report(self, report: dict[str, Any]) -> None:
+        """Write `report.json`."""
+        try:
+            write_json(self.run.report, report)
+        except OSError as error:
+            raise disk_error(error, self.run.report, "writing the report") from error
+
+    def close(self) -> None:
+        """Close the journal; may be called twice."""
+        self._journal.close()
+
+
+class Take:
+    """A film's folder, held by this process from `open` to `close`. A context manager."""
+
+    def __init__(self, folder: Path, lock: Lock) -> None:
+        self.folder = folder
+        self._lock = lock
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Take:
+        """Make the folder if needed and take hold of it.
+
+        Raises:
+            TakeError: another process is rendering into it, or it cannot be made or written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise TakeError(
+                f"{folder} is a file, not a folder", "choose another name for the Take"
+            ) from error
+        except OSError as error:
+            raise disk_error(error, folder, "making the Take's folder") from error
+        return cls(folder, Lock(folder / "lock"))
+
+    def runs(self) -> list[Run]:
+        """Every run so far, oldest first; whole, cancelled and killed ones alike."""
+        numbered = [(int(m[1]), path) for path in self.folder.iterdir() if (m := _RUN.fullmatch(path.name))]
+        return [Run(path) for _, path in sorted(numbered)]
+
+    def begin(self, timeline: str, settings: dict[str, Any]) -> RunWriter:
+        """Start the next run: a new numbered folder, with the storyboard's text and what decides the pixels.
+
+        Raises:
+            TakeError, ResourceError: the folder cannot be written.
+        """
+        try:
+            last = max((int(_RUN.fullmatch(run.folder.name)[1]) for run in self.runs()), default=0)  # type: ignore[index]
+            folder = self.folder / f"run-{last + 1:04d}"
+            folder.mkdir()
+        except OSError as error:
+            raise disk_error(error, self.folder, "starting a run") from error
+        return RunWriter(Run(folder), timeline, settings)
+
+    def close(self) -> None:
+        """Let other processes use the folder; may be called twice."""
+        self._lock.release()
+
+    def __enter__(self) -> Take:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,118 @@
+"""The Take's folder: numbered runs, atomic files, one process at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gf_core.engine import disk
+from gf_core.engine.take import Take
+from gf_core.errors import ResourceError, TakeError
+
+ROOT = Path(__file__).resolve().parents[2]
+HOLD = """
+import sys
+from gf_core.engine.take import Take
+Take.open(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def hold(folder: Path) -> subprocess.Popen:
+    """Another process that has the Take open."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def test_each_render_gets_its_own_run_and_the_earlier_ones_stay(tmp_path):
+    with Take.open(tmp_path / "film") as take:
+        first = take.begin("a fox", {"seed": 7})
+        first.save_latents(0, torch.arange(8.0).view(1, 2, 2, 2))
+        first.commit({"kind": "chunk", "index": 0, "key": "k"})
+        first.close()
+        second = take.begin("a hen", {"seed": 8})
+        second.close()
+        assert [run.folder.name for run in take.runs()] == ["run-0001", "run-0002"]
+        old = take.runs()[0]
+        assert old.timeline.read_text() == "a fox"
+        assert [record["index"] for record in old.committed()] == [0]
+        assert torch.equal(old.load_latents(0), torch.arange(8.0).view(1, 2, 2, 2))
+
+
+def test_run_numbers_go_on_after_a_run_was_removed(tmp_path):
+    with Take.open(tmp_path) as take:
+        for _ in range(2):
+            take.begin("", {}).close()
+        shutil.rmtree(tmp_path / "run-0001")
+        assert take.begin("", {}).run.folder.name == "run-0003"
+
+
+def test_a_second_process_is_told_who_holds_the_take(tmp_path):
+    process = hold(tmp_path)
+    try:
+        with pytest.raises(TakeError, match=f"in use by process {process.pid}"):
+            Take.open(tmp_path)
+    finally:
+        process.communicate("")
+    Take.open(tmp_path).close()
+
+
+def test_a_killed_process_leaves_no_lock_behind(tmp_path):
+    process = hold(tmp_path)
+    process.kill()
+    process.communicate()
+    Take.open(tmp_path).close()
+
+
+def test_one_process_cannot_open_a_take_twice(tmp_path):
+    with Take.open(tmp_path), pytest.raises(TakeError, match="in use by this process"):
+        Take.open(tmp_path)
+    Take.open(tmp_path).close()
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "f"
+    disk.write_text(path, "old")
+
+    def fail(part: Path) -> None:
+        part.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError):
+        disk.write_atomic(path, fail)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["f"]
+
+
+def test_disk_errors_are_said_in_words(tmp_path):
+    full = disk.disk_error(OSError(errno.ENOSPC, "x"), tmp_path, "saving")
+    assert isinstance(full, ResourceError) and "disk is full" in str(full) and "fix:" in str(full)
+    assert "permission" in str(disk.disk_error(PermissionError(errno.EACCES, "x"), tmp_path, "saving"))
+    with pytest.raises(TakeError, match="is a file"):
+        disk.write_text(tmp_path / "plain", "")
+        Take.open(tmp_path / "plain")
+
+
+def test_damaged_latents_are_named(tmp_path):
+    with Take.open(tmp_path) as take:
+        writer = take.begin("", {})
+        writer.save_latents(3, torch.zeros(1, 2, 2, 2))
+        writer.run.latents(3).write_bytes(b"short")
+        with pytest.raises(TakeError, match="chunk 3"):
+            writer.run.load_latents(3)
+        with pytest.raises(TakeError, match="chunk 4"):
+            writer.run.load_latents(4)
