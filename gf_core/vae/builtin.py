@@ -1,13 +1,15 @@
-"""The small autoencoder of the built-in model: 1 + 4 (f - 1) pixel frames <-> f latent frames, stride 8, 16 channels.
+"""The built-in model's autoencoder: 1 + 4 (f - 1) frames <-> f latent frames, stride 8, 16 channels.
 
-Four frames are stacked as channels and go through plain 2-D convolutions; time is mixed only on the latent grid, where
-every mixing layer looks one latent frame back, so the whole streaming state is a few small feature maps. A linear path
-(started from principal components by the training) runs beside the network both ways. Norms act on the channels of
-one position, so a crop, a full frame and a stream are treated alike. Project design; geometry as in Wan2.1.
+Four frames are stacked as channels and go through plain 2-D convolutions; time is mixed only on the latent
+grid, where every mixing layer looks one latent frame back, so the whole streaming state is a few small
+feature maps. A linear path (started from principal components by the training) runs beside the network both
+ways. Norms act on the channels of one position, so a crop, a full frame and a stream are treated alike.
+Project design; geometry of Wan2.1.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,9 +153,14 @@ class Decoder(nn.Module):
 class BuiltinCodec(nn.Module):
     """The autoencoder. Its latents have zero mean and unit deviation per channel over the built-in world."""
 
+    spatial_stride = STRIDE
+    time_stride = FRAMES_PER_LATENT
+
     def __init__(self, config: CodecConfig | None = None) -> None:
         super().__init__()
         self.config = config or CodecConfig()
+        self.channels = self.config.channels
+        self.fingerprint = "untrained"
         self.net_encoder = Encoder(self.config)
         self.net_decoder = Decoder(self.config)
         self.register_buffer("latent_mean", torch.zeros(self.config.channels))
@@ -161,7 +168,7 @@ class BuiltinCodec(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def encode(self, frames: Tensor) -> Tensor:
-        """One clip `t h w 3` in 0..1, t = 1 + 4 (f - 1) -> latents `f c h/8 w/8`. Latent frame by latent frame."""
+        """One clip `t h w 3` in 0..1, t = 1 + 4 (f - 1) -> latents `f c h/8 w/8`, one frame at a time."""
         return self.encoder().encode(frames)
 
     def encode_batch(self, frames: Tensor) -> Tensor:
@@ -206,11 +213,13 @@ class _Stream:
         return {f"past_{i}": past.clone() for i, past in enumerate(self._past) if past is not None}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from a `snapshot`; an empty one starts a new clip. Raises GroundedError for anything else."""
+        """Continue from a `snapshot`; an empty one starts a new clip. Raises GroundedError on others."""
         names = {f"past_{i}" for i in range(len(self._past))}
         if state and set(state) != names:
-            raise GroundedError(f"codec stream state has {sorted(state)}, expected {sorted(names)}",
-                                "restore a snapshot that the same codec made")
+            raise GroundedError(
+                f"codec stream state has {sorted(state)}, expected {sorted(names)}",
+                "restore a snapshot that the same codec made",
+            )
         like = self._codec.latent_mean
         self._past = [state[name].to(like, copy=True) for name in sorted(names)] if state else [None, None]
 
@@ -220,19 +229,22 @@ class DecodeStream(_Stream):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """`f c h w` -> frames `t H W 3` in 0..1: one for the first latent frame of the clip, 4 for every other."""
+        """`f c h w` -> frames `t H W 3` in 0..1: one for the clip's first latent frame, 4 for every other."""
         codec = self._codec
         if latents.ndim != 4 or latents.shape[1] != codec.config.channels:
-            raise GroundedError(f"decoder got latents of shape {tuple(latents.shape)}, expected "
-                                f"[frames, {codec.config.channels}, height, width]", "decode one clip at a time")
+            raise GroundedError(
+                f"decoder got latents of shape {tuple(latents.shape)}, expected "
+                f"[frames, {codec.config.channels}, height, width]",
+                "decode one clip at a time",
+            )
+        if not len(latents):
+            return latents.new_zeros(0, latents.shape[2] * STRIDE, latents.shape[3] * STRIDE, 3)
         frames = []
         # One latent frame at a time, whatever the call holds: equal shapes give equal bits for every split.
         for latent in codec._natural(latents.to(codec.latent_mean)).split(1):
             first = not self.started
             stacked, self._past = codec.net_decoder(latent[None], self._past)
             frames.append(unstack_frames(stacked, first)[0])
-        if not frames:
-            return latents.new_zeros(0, latents.shape[2] * STRIDE, latents.shape[3] * STRIDE, 3)
         return ((torch.cat(frames) + 1) / 2).clamp(0, 1)
 
 
@@ -241,7 +253,7 @@ class EncodeStream(_Stream):
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """`t h w 3` in 0..1 -> latents `f c h/8 w/8`; t = 1 + 4 (f - 1) in the first call, 4 f in later ones."""
+        """`t h w 3` in 0..1 -> latents `f c h/8 w/8`; t = 1 + 4 (f - 1) in the first call, 4 f later."""
         codec = self._codec
         frames = frames.to(codec.latent_mean) * 2 - 1
         stacked = stack_frames(frames[None], first=not self.started)
@@ -253,7 +265,7 @@ class EncodeStream(_Stream):
 
 
 def stack_frames(frames: Tensor, first: bool) -> Tensor:
-    """`b t h w 3` -> `b f 12 h w`; with `first` the clip's first frame is repeated to fill its own latent frame.
+    """`b t h w 3` -> `b f 12 h w`; with `first` the clip's first frame is repeated to fill a latent frame.
 
     Raises GroundedError when the number of frames or the size does not fit the codec.
     """
@@ -261,7 +273,9 @@ def stack_frames(frames: Tensor, first: bool) -> Tensor:
     if h % STRIDE or w % STRIDE:
         raise GroundedError(f"codec got pictures of {w}x{h}", f"use a width and height divisible by {STRIDE}")
     if t == 0 or (t - first) % FRAMES_PER_LATENT:
-        raise GroundedError(f"codec got {t} frames", "give 1 + 4 n frames at the start of a clip, 4 n later on")
+        raise GroundedError(
+            f"codec got {t} frames", "give 1 + 4 n frames at the start of a clip, 4 n later on"
+        )
     if first:
         frames = torch.cat([frames[:, :1].expand(b, FRAMES_PER_LATENT - 1, h, w, 3), frames], dim=1)
     return rearrange(frames, "b (f k) h w c -> b f (k c) h w", k=FRAMES_PER_LATENT)
@@ -277,20 +291,23 @@ def save_codec(codec: BuiltinCodec, path: Path, notes: dict[str, str] | None = N
     """Write the weights as fp16 safetensors, the sizes and `notes` in its header."""
     from safetensors.torch import save_file
 
-    tensors = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in codec.state_dict().items()}
+    tensors = {
+        name: value.detach().to("cpu", torch.float16).contiguous()
+        for name, value in codec.state_dict().items()
+    }
     header = {"format": FORMAT, "config": json.dumps(asdict(codec.config)), **(notes or {})}
     save_file(tensors, str(path), metadata=header)
 
 
 def load_codec(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> BuiltinCodec:
-    """Read a file that `save_codec` wrote. Raises CheckpointError when it is missing, damaged or something else."""
+    """Read a file that `save_codec` wrote. Raises CheckpointError when it cannot be used."""
     from safetensors import SafetensorError, safe_open
 
     fix = "give the built-in model's codec file, or train one with `grounded train builtin`"
     try:
         with safe_open(str(path), "pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read the codec {path}: {error}", fix) from error
     if header.get("format") != FORMAT:
@@ -301,11 +318,12 @@ def load_codec(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float
         codec.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(f"the tensors of {path} do not fit its own header: {error}", fix) from error
+    codec.fingerprint = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     return codec.to(device, dtype).eval()
 
 
 def _conv(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:
-    """A convolution that keeps the size, with He init: torch's default leaves deep residual stacks without gradient."""
+    """A convolution that keeps the size, with He init: torch's default left deep stacks without gradient."""
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     with torch.no_grad():

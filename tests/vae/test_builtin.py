@@ -1,0 +1,118 @@
+"""The built-in codec: geometry, causality, streaming equal to one call, files and errors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gf_core.errors import CheckpointError, GroundedError
+from gf_core.vae.builtin import BuiltinCodec, CodecConfig, load_codec, save_codec
+
+SMALL = CodecConfig(encoder_widths=(8, 12, 16), decoder_widths=(8, 12, 16), decoder_blocks=(1, 1, 1))
+
+
+@pytest.fixture
+def codec() -> BuiltinCodec:
+    torch.manual_seed(0)
+    codec = BuiltinCodec(SMALL).eval()
+    codec.latent_mean.copy_(torch.randn(16) * 0.1)
+    codec.latent_std.copy_(torch.rand(16) + 0.5)
+    return codec
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (16, 24), (8, 8)])
+def test_geometry(codec: BuiltinCodec, height: int, width: int) -> None:
+    latents = codec.encode(torch.rand(9, height, width, 3))
+    assert latents.shape == (3, 16, height // 8, width // 8)
+    frames = codec.decoder().decode(latents)
+    assert frames.shape == (9, height, width, 3)
+    assert frames.min() >= 0 and frames.max() <= 1
+
+
+@pytest.mark.parametrize("split", [[5], [1, 4], [2, 3], [1, 1, 1, 1, 1], [3, 0, 2]])
+def test_decoding_does_not_depend_on_the_split(codec: BuiltinCodec, split: list[int]) -> None:
+    latents = torch.randn(5, 16, 3, 4)
+    stream = codec.decoder()
+    pieces = torch.cat([stream.decode(piece) for piece in latents.split(split)])
+    assert torch.equal(pieces, codec.decoder().decode(latents))
+    with torch.no_grad():
+        whole = codec.decode_batch(latents[None])[0].clamp(0, 1)
+    assert torch.allclose(pieces, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("split", [[17], [1, 16], [5, 4, 8]])
+def test_encoding_does_not_depend_on_the_split(codec: BuiltinCodec, split: list[int]) -> None:
+    frames = torch.rand(17, 24, 32, 3)
+    stream = codec.encoder()
+    pieces = torch.cat([stream.encode(piece) for piece in frames.split(split)])
+    assert torch.equal(pieces, codec.encode(frames))
+    with torch.no_grad():
+        assert torch.allclose(pieces, codec.encode_batch(frames[None])[0], atol=1e-4)
+
+
+def test_causal_both_ways(codec: BuiltinCodec) -> None:
+    frames = torch.rand(13, 16, 16, 3)
+    changed = frames.clone()
+    changed[9:] = 0
+    before, after = codec.encode(frames), codec.encode(changed)
+    assert torch.equal(before[:3], after[:3]) and not torch.equal(before[3], after[3])
+    latents = torch.randn(4, 16, 2, 2)
+    other = latents.clone()
+    other[3] = 0
+    one, two = codec.decoder().decode(latents), codec.decoder().decode(other)
+    assert torch.equal(one[:9], two[:9]) and not torch.equal(one[9:], two[9:])
+
+
+def test_the_past_matters(codec: BuiltinCodec) -> None:
+    latents = torch.randn(2, 16, 2, 2)
+    alone = codec.decoder().decode(latents[1:])[0]
+    assert not torch.allclose(codec.decoder().decode(latents)[4], alone, atol=1e-3)
+
+
+def test_snapshot_is_a_copy_and_bounded(codec: BuiltinCodec) -> None:
+    latents = torch.randn(9, 16, 2, 3)
+    stream = codec.decoder()
+    assert stream.snapshot() == {}
+    stream.decode(latents[:4])
+    state = stream.snapshot()
+    expected = stream.decode(latents[4:])
+    assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in stream.snapshot().items()}
+    other = codec.decoder()
+    other.restore(state)
+    assert torch.equal(other.decode(latents[4:]), expected)
+    other.restore({})
+    assert torch.equal(other.decode(latents[:1]), codec.decoder().decode(latents[:1]))
+
+
+def test_file_round_trip(codec: BuiltinCodec, tmp_path) -> None:
+    path = tmp_path / "codec.safetensors"
+    save_codec(codec.half().float(), path, {"steps": "1"})
+    loaded = load_codec(path)
+    frames = torch.rand(5, 16, 16, 3)
+    assert loaded.config == SMALL and torch.equal(loaded.encode(frames), codec.encode(frames))
+    assert len(loaded.fingerprint) == 16 and loaded.fingerprint == load_codec(path).fingerprint
+
+
+def test_bad_files_are_named(tmp_path) -> None:
+    with pytest.raises(CheckpointError, match="cannot read"):
+        load_codec(tmp_path / "nothing.safetensors")
+    (tmp_path / "text.safetensors").write_text("hello")
+    with pytest.raises(CheckpointError, match="cannot read"):
+        load_codec(tmp_path / "text.safetensors")
+
+
+def test_wrong_input_is_refused(codec: BuiltinCodec) -> None:
+    with pytest.raises(GroundedError, match="4 frames"):
+        codec.encode(torch.rand(4, 16, 16, 3))
+    with pytest.raises(GroundedError, match="12x16"):
+        codec.encode(torch.rand(5, 16, 12, 3))
+    with pytest.raises(GroundedError, match="expected"):
+        codec.decoder().decode(torch.randn(2, 4, 2, 2))
+    with pytest.raises(GroundedError, match="stream state"):
+        codec.decoder().restore({"memory": torch.zeros(1)})
+
+
+def test_default_size_fits_its_file() -> None:
+    codec = BuiltinCodec()
+    bytes_fp16 = 2 * sum(p.numel() for p in codec.parameters())
+    assert bytes_fp16 < 5e6
