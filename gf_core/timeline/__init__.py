@@ -1,0 +1,19 @@
+"""The storyboard: text that says what happens and for how long, and its plan in chunks. No torch."""
+
+from .grammar import parse
+from .plan import Plan, PlannedSegment, Timing, make_plan
+from .storyboard import Lora, Segment, Storyboard, Verb
+from .writer import format_storyboard
+
+__all__ = [
+    "Lora",
+    "Plan",
+    "PlannedSegment",
+    "Segment",
+    "Storyboard",
+    "Timing",
+    "Verb",
+    "format_storyboard",
+    "make_plan",
+    "parse",
+]

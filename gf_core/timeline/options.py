@@ -1,0 +1,153 @@
+"""Options of a segment, the parts after `|`: read from fields, written back as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from .lines import Field, Line, escape, nearest
+from .storyboard import BLANKS, DEFAULT_SECONDS, MAX_LORA, MAX_SECONDS, MAX_SEED, Lora, Segment
+
+_BLANK = f"[{BLANKS}]*"
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
+_NUMBER_LIKE = re.compile(rf"[+-]?(?:[0-9.]|(?:nan|inf|infinity){_BLANK}s?$)", re.IGNORECASE)
+_DURATION = re.compile(rf"([0-9.]+){_BLANK}[sS]")
+_SECONDS_WORD = re.compile(rf"([0-9.]+){_BLANK}(?:secs?|seconds?)?", re.IGNORECASE)
+_MINUTES = re.compile(rf"([0-9.]+){_BLANK}(?:m|mins?|minutes?)", re.IGNORECASE)
+_CLOCK = re.compile(r"([0-9]+):([0-9]{2})")
+_WORD = re.compile(r"[A-Za-z]*")
+
+
+def read_options(line: Line, fields: list[Field]) -> dict[str, Any]:
+    """Segment attributes from the option fields of a line; the order is free, only `lora` may repeat."""
+    values: dict[str, Any] = {}
+    for field in fields:
+        if not field.text:
+            raise line.error(field.column, "an option is empty", "remove the extra '|'")
+        name, value = _read_option(line, field)
+        if name == "loras":
+            if any(value.name == other.name for other in values.get(name, ())):
+                raise line.error(field.column, f"lora {value.name} is given twice", "keep one of the two")
+            value = (*values.get(name, ()), value)
+        elif name in values:
+            label = "the duration" if name == "seconds" else name
+            raise line.error(field.column, f"{label} is given twice", "keep one of the two")
+        values[name] = value
+    return values
+
+
+def write_options(segment: Segment) -> list[str]:
+    """The option fields of `segment`, escaped; the duration always comes first."""
+    parts = [f"{write_number(segment.seconds)}s"]
+    if segment.seed is not None:
+        parts.append(f"seed {segment.seed}")
+    if segment.recache is not None:
+        parts.append(f"recache {write_number(segment.recache)}")
+    if segment.blend is not None:
+        parts.append(f"blend {write_number(segment.blend)}s")
+    parts += [f"lora {escape(lora.name)}:{write_number(lora.strength)}" for lora in segment.loras]
+    return parts + ["mute"] * segment.mute
+
+
+def write_number(value: float) -> str:
+    """The shortest plain decimal that reads back as exactly `value`."""
+    text = format(Decimal(repr(float(value))), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def read_whole(line: Line, field: Field, what: str, example: int, smallest: int, largest: int) -> int:
+    """A whole number in smallest..largest; `what` and `example` are for the error."""
+    if not re.fullmatch(r"[0-9]+", field.text):
+        message = f"{what} needs a whole number, not '{field.text}'"
+        raise line.error(field.column, message, f"write for example {what} {example}")
+    digits = field.text.lstrip("0") or "0"
+    if len(digits) > 18 or not smallest <= int(digits) <= largest:
+        fix = f"choose a number from {smallest} to {largest}"
+        raise line.error(field.column, f"{what} {field.text} is out of range", fix)
+    return int(digits)
+
+
+def _read_option(line: Line, field: Field) -> tuple[str, Any]:
+    if _NUMBER_LIKE.match(field.text):
+        return "seconds", _duration(line, field, "a duration", f"{write_number(DEFAULT_SECONDS)}s")
+    word = _WORD.match(field.text)[0]  # type: ignore[index]  # an empty match is still a match
+    reader = _READERS.get(word.lower())
+    if reader is None or field.text[len(word) : len(word) + 1] not in ("", *BLANKS):
+        shown = re.split(f"[{BLANKS}]", field.text)[0]
+        guess = nearest(word or shown, _READERS)
+        known = f"options are a duration such as 5s, {', '.join(_READERS)}; a bar in a prompt is written \\|"
+        fix = f"did you mean '{guess}'?" if guess else known
+        raise line.error(field.column, f"unknown option '{shown}'", fix)
+    return reader(line, field.after(len(word)))
+
+
+def _seed(line: Line, value: Field) -> tuple[str, int]:
+    return "seed", read_whole(line, value, "seed", 7, 0, MAX_SEED)
+
+
+def _recache(line: Line, value: Field) -> tuple[str, float]:
+    if not _NUMBER.fullmatch(value.text) or float(value.text) > 1:
+        message = f"recache needs a number from 0 to 1, not '{value.text}'"
+        raise line.error(value.column, message, "write for example recache 0.8")
+    return "recache", float(value.text)
+
+
+def _blend(line: Line, value: Field) -> tuple[str, float]:
+    return "blend", _duration(line, value, "blend", "blend 1.5s")
+
+
+def _lora(line: Line, value: Field) -> tuple[str, Lora]:
+    name, colon, strength = value.text.rpartition(":")
+    if not colon:
+        name, strength = value.text, "1"
+    name, strength = name.strip(BLANKS), strength.strip(BLANKS)
+    example = "write for example lora ink_wash:0.8"
+    if not name:
+        raise line.error(value.column, "lora needs a name", example)
+    at = value.columns[len(value.text) - len(strength)] if colon else value.column
+    if not _NUMBER.fullmatch(strength.removeprefix("-")):
+        raise line.error(at, f"the strength of lora {name} is not a number: '{strength}'", example)
+    if abs(float(strength)) > MAX_LORA:
+        fix = f"choose a strength from -{MAX_LORA:g} to {MAX_LORA:g}"
+        raise line.error(at, f"the strength of lora {name} is out of range: {strength}", fix)
+    return "loras", Lora(name, float(strength))
+
+
+def _mute(line: Line, value: Field) -> tuple[str, bool]:
+    if value.text:
+        raise line.error(value.column, "mute takes no value", "write mute alone")
+    return "mute", True
+
+
+_READERS: dict[str, Callable[[Line, Field], tuple[str, Any]]] = {
+    "seed": _seed,
+    "recache": _recache,
+    "blend": _blend,
+    "lora": _lora,
+    "mute": _mute,
+}
+
+
+def _duration(line: Line, field: Field, what: str, example: str) -> float:
+    match = _DURATION.fullmatch(field.text)
+    if match is None or not _NUMBER.fullmatch(match[1]):
+        fix = f"write {_in_seconds(field.text) or example}"
+        message = f"{what} is a number of seconds with an s, not '{field.text}'"
+        raise line.error(field.column, message, fix)
+    seconds = float(match[1])
+    if not 0 < seconds <= MAX_SECONDS:
+        fix = f"choose more than 0 and at most {MAX_SECONDS:g} seconds; split longer ones with then:"
+        raise line.error(field.column, f"{what} of {match[1]} seconds is out of range", fix)
+    return seconds
+
+
+def _in_seconds(text: str) -> str | None:
+    """What was probably meant by another way to write a time."""
+    for pattern, scale in ((_SECONDS_WORD, 1), (_MINUTES, 60)):
+        match = pattern.fullmatch(text)
+        if match and _NUMBER.fullmatch(match[1]):
+            return f"{write_number(float(match[1]) * scale)}s"
+    clock = _CLOCK.fullmatch(text)
+    return f"{int(clock[1]) * 60 + int(clock[2])}s" if clock else None

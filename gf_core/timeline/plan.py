@@ -1,0 +1,206 @@
+"""Seconds to chunks: where a segment begins, its seed, and a key that changes whenever its pictures can.
+
+Pure arithmetic. A chunk is what is generated at a time. The first latent frame of the film decodes to one
+picture, every later one to `time_stride` pictures, so chunk 0 is a little shorter than the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ..errors import StoryboardError
+from .storyboard import DEFAULT_FPS, MAX_SEED, Lora, Segment, Storyboard, Verb
+
+_FORCE: dict[Verb, int] = {"then": 0, "cut": 1, "scene": 2, "start": 3}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How time is cut into chunks."""
+
+    fps: int = DEFAULT_FPS
+    """Pictures per second."""
+    chunk_frames: int = 3
+    """Latent frames in a chunk."""
+    time_stride: int = 4
+    """Pictures per latent frame."""
+    first_chunk_frames: int | None = None
+    """Latent frames of the film's first chunk when they differ."""
+
+    @property
+    def chunk_pictures(self) -> int:
+        """Pictures in every chunk but the first."""
+        return self.chunk_frames * self.time_stride
+
+    def pictures(self, chunks: int) -> int:
+        """Pictures in the first `chunks` chunks of a film."""
+        if chunks <= 0:
+            return 0
+        first = self.first_chunk_frames or self.chunk_frames
+        return 1 + (first - 1) * self.time_stride + (chunks - 1) * self.chunk_pictures
+
+    def nearest_chunks(self, seconds: Fraction) -> int:
+        """How many chunks from the start of the film come closest to `seconds` (a tie takes the longer)."""
+        return _round_half_up((seconds * self.fps - self.pictures(1)) / self.chunk_pictures) + 1
+
+
+@dataclass(frozen=True)
+class PlannedSegment:
+    """One segment with its place in the film. Frames are pictures; chunks count from the film's start."""
+
+    index: int
+    """Its place in `Storyboard.segments` (muted ones are counted, so the number is the text's)."""
+    verb: Verb
+    prompt: str
+    """Expanded: cast and style are in it."""
+    seed: int
+    first_chunk: int
+    chunks: int
+    start_frame: int
+    frames: int
+    start_seconds: float
+    seconds: float
+    """Snapped length."""
+    asked_seconds: float
+    key: str
+    """Hash of all that can change a picture of this segment or an earlier one, its length included."""
+    stem: str
+    """The same without its own length: what can change the pictures of its n-th chunk."""
+    blend_chunks: int
+    """Chunks over which the text moves from the prompt before; 0 is at once."""
+    recache: float | None
+    loras: tuple[Lora, ...]
+    line: int
+
+    def chunk_key(self, chunk: int) -> str:
+        """Key of the segment's `chunk`-th chunk (from 0); lengthening the segment leaves it as it is."""
+        return _hash(self.stem, {"chunk": chunk})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A film in chunks."""
+
+    timing: Timing
+    segments: tuple[PlannedSegment, ...]
+
+    @property
+    def chunks(self) -> int:
+        last = self.segments[-1]
+        return last.first_chunk + last.chunks
+
+    @property
+    def frames(self) -> int:
+        """Pictures in the film."""
+        return self.timing.pictures(self.chunks)
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.timing.fps
+
+    def segment_at(self, chunk: int) -> PlannedSegment:
+        """The segment that chunk number `chunk` of the film belongs to; IndexError outside the film."""
+        for segment in self.segments:
+            if segment.first_chunk <= chunk < segment.first_chunk + segment.chunks:
+                return segment
+        raise IndexError(f"chunk {chunk} of a film of {self.chunks}")
+
+
+def make_plan(board: Storyboard, timing: Timing | None = None, base_key: str = "") -> Plan:
+    """Plan `board`; the default timing is the paper's at the storyboard's own fps.
+
+    `base_key` stands for all that is not in the text (model files, sampler, memory, size, kernel class).
+    Lengths snap to whole chunks, at least one, against the running total: no error adds up, and the film
+    stays within half a chunk of what was asked as long as no segment is shorter than a chunk. A muted segment
+    takes no time; if it was a cut or a scene, the next segment cuts in its place.
+    """
+    timing = timing or Timing(fps=board.fps)
+    geometry = [timing.first_chunk_frames, timing.chunk_frames, timing.time_stride]
+    key = _hash(base_key, {"geometry": geometry})
+    planned: list[PlannedSegment] = []
+    asked, end = Fraction(0), 0
+    muted_verb: Verb = "then"
+    for index, segment in enumerate(board.segments):
+        verb: Verb = max(segment.verb, muted_verb, key=_FORCE.__getitem__)
+        if segment.mute:
+            muted_verb = verb
+            continue
+        verb, muted_verb = "start" if not planned else verb, "then"
+        asked += Fraction(repr(segment.seconds))
+        first, end = end, max(end + 1, timing.nearest_chunks(asked))
+        planned.append(_place(board, index, verb, timing, first, end, key))
+        key = planned[-1].key
+    if not planned:
+        fix = "remove 'mute' from at least one segment"
+        raise StoryboardError("every segment is muted", fix, line=board.segments[0].line, column=1)
+    return Plan(timing, tuple(planned))
+
+
+def derive_seed(film_seed: int, prompt: str, occurrence: int) -> int:
+    """Seed of a segment without its own: from the film's seed, its expanded prompt, and earlier uses of it.
+
+    It does not depend on the segment's place: inserting, moving, muting or lengthening segments with other
+    prompts leaves it alone. It is small enough to be written back as `seed N`.
+    """
+    digest = hashlib.sha256(json.dumps(["seed", film_seed, prompt, occurrence]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") & MAX_SEED
+
+
+def _place(
+    board: Storyboard, index: int, verb: Verb, timing: Timing, first: int, end: int, previous_key: str
+) -> PlannedSegment:
+    segment = board.segments[index]
+    prompt = board.expanded(index)
+    seed = segment.seed
+    if seed is None:
+        seed = derive_seed(board.seed, prompt, _occurrence(board, index))
+    recache = segment.recache if verb == "then" else None
+    blend = _blend_chunks(segment, timing, end - first) if verb == "then" else 0
+    changes = {"verb": verb, "prompt": prompt, "seed": seed, "recache": recache, "blend": blend}
+    stem = _hash(previous_key, {**changes, "loras": segment.loras})
+    start, stop = timing.pictures(first), timing.pictures(end)
+    return PlannedSegment(
+        index=index,
+        verb=verb,
+        prompt=prompt,
+        seed=seed,
+        first_chunk=first,
+        chunks=end - first,
+        start_frame=start,
+        frames=stop - start,
+        start_seconds=start / timing.fps,
+        seconds=(stop - start) / timing.fps,
+        asked_seconds=segment.seconds,
+        key=_hash(stem, {"chunks": end - first}),
+        stem=stem,
+        blend_chunks=blend,
+        recache=recache,
+        loras=segment.loras,
+        line=segment.line,
+    )
+
+
+def _occurrence(board: Storyboard, index: int) -> int:
+    """How many segments before this one, muted ones too, have its prompt."""
+    prompt = board.segments[index].prompt  # as written: cast and style are the same for all
+    return sum(other.prompt == prompt for other in board.segments[:index])
+
+
+def _blend_chunks(segment: Segment, timing: Timing, chunks: int) -> int:
+    if segment.blend is None:
+        return 0
+    wanted = _round_half_up(Fraction(repr(segment.blend)) * timing.fps / timing.chunk_pictures)
+    return min(max(1, wanted), chunks)
+
+
+def _round_half_up(value: Fraction) -> int:
+    return math.floor(value + Fraction(1, 2))
+
+
+def _hash(previous: str, facts: dict[str, object]) -> str:
+    text = json.dumps([previous, facts], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""What a storyboard holds: segments, a cast and a style, as frozen values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Verb = Literal["start", "then", "cut", "scene"]
+
+DEFAULT_FPS = 16
+DEFAULT_SECONDS = 5.0
+MAX_FPS = 120
+MAX_SECONDS = 3600.0
+MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
+MAX_LORA = 10.0
+
+BLANKS = " \t\u00a0\u3000\ufeff"
+"""What counts as white space at the edges of a field; listed so that every reader of the text agrees."""
+
+NAME = r"[^\W\d][\w-]*"
+"""A cast name: a letter or underscore, then letters, digits, underscores and hyphens."""
+
+REFERENCE = re.compile(r"\{(" + NAME + r")\}")
+
+
+class Lora(NamedTuple):
+    """One LoRA of a segment."""
+
+    name: str
+    strength: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One line of the storyboard."""
+
+    verb: Verb
+    """`start` (the first), `then` (same shot goes on), `cut` (new shot, same cast), `scene` (forget all)."""
+    prompt: str
+    """What is seen, as written: `{name}` not yet expanded, no style."""
+    seconds: float = DEFAULT_SECONDS
+    """Asked length in seconds."""
+    seed: int | None = None
+    """Its own seed; None derives one from the film's seed and the prompt (`plan.derive_seed`)."""
+    recache: float | None = None
+    """Largest share of memory rebuilt under the new prompt (alpha_max, 0..1); None: as the memory is set."""
+    blend: float | None = None
+    """Seconds over which the text moves from the old prompt to this one."""
+    loras: tuple[Lora, ...] = ()
+    """LoRAs of this segment, in the order written."""
+    mute: bool = False
+    """Left out of the film, kept in the text."""
+    line: int = field(default=0, compare=False)
+    """1-based line in the text it was read from; 0 when it was not."""
+
+
+@dataclass(frozen=True)
+class Storyboard:
+    """A whole film as text says it."""
+
+    fps: int = DEFAULT_FPS
+    """Frames per second of film."""
+    seed: int = 0
+    """Seed of the film; segments without their own derive theirs from it."""
+    style: str = ""
+    """Appended to every prompt."""
+    cast: dict[str, str] = field(default_factory=dict)
+    """Name to description; a description may use the names before it."""
+    segments: tuple[Segment, ...] = ()
+    """The lines, in order."""
+
+    def expanded(self, index: int) -> str:
+        """The full prompt of segment `index`: cast names replaced, style appended.
+
+        Raises KeyError for a name that is not in the cast (`parse` has refused those with line and column).
+        """
+        prompt = self.segments[index].prompt
+        if self.style:
+            prompt += (" " if prompt[-1:] in ".,;:!?" else ", ") + self.style
+        return _expand(prompt, self._resolved_cast())
+
+    def _resolved_cast(self) -> dict[str, str]:
+        resolved: dict[str, str] = {}
+        for name, description in self.cast.items():
+            resolved[name] = _expand(description, resolved)
+        return resolved
+
+
+def _expand(text: str, cast: dict[str, str]) -> str:
+    return REFERENCE.sub(lambda match: cast[match.group(1)], text)

@@ -1,0 +1,191 @@
+"""Text to storyboard: the shared fixtures, the inverse, and errors that point at the right place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gf_core.errors import StoryboardError
+from gf_core.timeline import Lora, Segment, Storyboard, format_storyboard, parse
+from gf_core.timeline.storyboard import BLANKS, REFERENCE
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "timeline"
+FILMS = json.loads((FIXTURES / "films.json").read_text(encoding="utf-8"))
+ERRORS = json.loads((FIXTURES / "errors.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", FILMS, ids=lambda case: case["name"])
+def test_fixture_films_read_as_recorded(case):
+    board = parse(case["text"])
+    assert (board.fps, board.seed, board.style, board.cast) == tuple(
+        case[key] for key in ("fps", "seed", "style", "cast")
+    )
+    assert len(board.segments) == len(case["segments"])
+    for index, (segment, wanted) in enumerate(zip(board.segments, case["segments"])):
+        assert board.expanded(index) == wanted["expanded"]
+        for key in ("verb", "prompt", "seconds", "seed", "recache", "blend", "mute", "line"):
+            assert getattr(segment, key) == wanted[key], key
+        assert [list(lora) for lora in segment.loras] == wanted["loras"]
+
+
+@pytest.mark.parametrize("case", FILMS, ids=lambda case: case["name"])
+def test_fixture_films_survive_writing(case):
+    board = parse(case["text"])
+    assert parse(format_storyboard(board)) == board
+
+
+@pytest.mark.parametrize("case", ERRORS, ids=lambda case: case["name"])
+def test_fixture_errors_point_at_line_and_column(case):
+    with pytest.raises(StoryboardError) as caught:
+        parse(case["text"])
+    error = caught.value
+    assert (error.line, error.column) == (case["line"], case["column"])
+    assert error.message and error.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("a\ncutt: b", "did you mean 'cut:'?"),
+        ("a | 5s | reccache 0.5", "did you mean 'recache'?"),
+        ("@cast Anna = a girl\n{anna} waits", "did you mean {Anna}?"),
+        ("@sede 5\na", "did you mean '@seed'?"),
+        ("a | 1:30", "write 90s"),
+        ("a | 2 min", "write 120s"),
+    ],
+)
+def test_errors_suggest_what_was_meant(text, fix):
+    with pytest.raises(StoryboardError) as caught:
+        parse(text)
+    assert caught.value.fix == fix
+
+
+def test_error_text_shows_the_line_with_a_pointer_under_the_character():
+    with pytest.raises(StoryboardError) as caught:
+        parse("a fox\n\tthan: it runs | 5s")
+    _, shown, pointer, fix = str(caught.value).split("\n")
+    assert shown[pointer.index("^") :].startswith("than:")
+    assert fix.strip().startswith("fix:")
+
+
+def _plain(text: str) -> bool:
+    return bool(text) and text == text.strip(BLANKS) and not REFERENCE.search(text)
+
+
+one_line = st.text(st.characters(exclude_characters="\r\n", exclude_categories=("Cs",)), max_size=40)
+tricky = st.lists(
+    st.sampled_from(["|", "\\", "#", "@", "cut:", "then", ":", "{fox}", "é", "5s", " ", "{"]), max_size=9
+)
+names = st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_-]{0,6}\Z")
+descriptions = one_line.filter(_plain)
+lora_names = st.from_regex(r"\A[a-z|\\][a-z :|\\]{0,8}[a-z|\\]\Z")
+seconds = st.floats(1e-6, 3600)
+seeds = st.integers(0, 2**53 - 1)
+
+
+@st.composite
+def boards(draw) -> Storyboard:
+    cast = draw(st.dictionaries(names, descriptions, max_size=3)) | {"fox": "a red fox"}
+    prompts = one_line.filter(_plain) | tricky.map("".join).map(str.strip).filter(bool)
+    segments = []
+    for index in range(draw(st.integers(1, 5))):
+        verb = draw(st.sampled_from(["then", "cut", "scene"])) if index else "start"
+        length = draw(seconds)
+        segments.append(
+            Segment(
+                verb=verb,
+                prompt=draw(prompts),
+                seconds=length,
+                seed=draw(st.none() | seeds),
+                recache=draw(st.none() | st.floats(0, 1)) if verb == "then" else None,
+                blend=draw(st.none() | st.floats(length / 2, length)) if verb == "then" else None,
+                loras=tuple(
+                    Lora(name, draw(st.floats(-10, 10)))
+                    for name in draw(st.lists(lora_names, max_size=2, unique=True))
+                ),
+                mute=draw(st.booleans()),
+            )
+        )
+    return Storyboard(
+        fps=draw(st.integers(1, 120)),
+        seed=draw(seeds),
+        style=draw(st.just("") | descriptions),
+        cast=cast,
+        segments=tuple(segments),
+    )
+
+
+@settings(max_examples=120, deadline=None)
+@given(boards())
+def test_parse_undoes_format(board):
+    text = format_storyboard(board)
+    assert parse(text) == board
+    assert format_storyboard(parse(text)) == text
+
+
+words = [
+    "a fox",
+    "then:",
+    "cut:",
+    "scene:",
+    "fox = ",
+    "{fox}",
+    "5s",
+    "seed",
+    "7",
+    "mute",
+    "lora x:1",
+    "blend 1s",
+]
+marks = [
+    "|",
+    "\\|",
+    "\\",
+    " ",
+    "\t",
+    "\n",
+    "\r\n",
+    "#",
+    "@cast ",
+    "@fps",
+    "@seed 1",
+    "@style x",
+    "{",
+    ".",
+    "-",
+    ":",
+]
+pieces = st.sampled_from([*words, *marks])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(pieces, max_size=25).map("".join) | st.text(max_size=60))
+def test_any_text_is_read_or_refused_inside_the_text(text):
+    try:
+        board = parse(text)
+    except StoryboardError as error:
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        assert 1 <= error.line <= len(lines)
+        assert 1 <= error.column <= len(lines[error.line - 1]) + 1
+        assert error.message and error.fix
+    else:
+        assert parse(format_storyboard(board)) == board
+
+
+@pytest.mark.parametrize(
+    "board",
+    [
+        Storyboard(segments=(Segment("start", "two\nlines"),)),
+        Storyboard(segments=(Segment("start", " blank at the end "),)),
+        Storyboard(segments=(Segment("cut", "a cut first"),)),
+        Storyboard(segments=(Segment("start", "nobody {knows}"),)),
+        Storyboard(segments=(Segment("start", "forever", seconds=1e9),)),
+    ],
+)
+def test_format_refuses_what_text_cannot_say(board):
+    with pytest.raises(StoryboardError):
+        format_storyboard(board)
