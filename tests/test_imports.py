@@ -1,0 +1,132 @@
+"""Who may import whom: the layers of the library, checked on the source text and on a fresh interpreter."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CORE = Path(__file__).parent.parent / "gf_core"
+FILES = sorted(CORE.rglob("*.py"))
+
+FOUNDATION = {"config", "errors"}
+LEAVES = {"sampling", "recache", "timeline", "vae", "text", "video", "checkpoints"}
+BELOW: dict[str, set[str]] = {
+    "config": {"errors"},
+    "errors": set(),
+    "rope": FOUNDATION,
+    "attention": FOUNDATION,
+    "memory": FOUNDATION | {"rope", "attention"},
+    "model": FOUNDATION | {"rope", "attention", "memory"},
+    "recache": FOUNDATION | {"rope", "attention", "memory", "model"},
+    "sampling": FOUNDATION | {"rope", "attention", "memory", "model", "recache"},
+    "timeline": {"errors"},
+    "video": FOUNDATION,
+    "vae": FOUNDATION,
+    "text": FOUNDATION,
+    "builtin": FOUNDATION,
+    "checkpoints": FOUNDATION | {"model", "memory", "vae", "text", "builtin"},
+    "engine": FOUNDATION | LEAVES | {"rope", "attention", "memory", "model", "builtin"},
+}
+"""What each layer may import. Those not listed stand on top and may use all."""
+
+TOP = {"cli", "__main__", "training", "evaluation"}
+WITHOUT_TORCH = ("timeline", "video", "config", "errors")
+HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server"}
+
+
+def layer(path: Path) -> str:
+    part = path.relative_to(CORE).parts[0]
+    return part.removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str, int]]:
+    """(relative level, dotted module, line) of every import in the file, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            names = [base] if base else [alias.name for alias in node.names]
+            yield from ((node.level, name, node.lineno) for name in names)
+
+
+def internal(path: Path) -> Iterator[tuple[str, int]]:
+    """(layer, line) of every import from inside the library."""
+    package = path.relative_to(CORE).parent.parts
+    for level, module, line in imports(path):
+        if level:
+            parts = (*package[: len(package) - (level - 1)], *module.split("."))
+            yield parts[0], line
+
+
+def violations(check) -> list[str]:
+    return [f"{path.relative_to(CORE.parent)}:{line}: {what}" for path in FILES for what, line in check(path)]
+
+
+def test_every_layer_is_known():
+    assert {layer(path) for path in FILES} - set(BELOW) - TOP - {"__init__"} == set()
+
+
+def test_only_relative_imports_inside_the_library():
+    def check(path):
+        return [(m, line) for level, m, line in imports(path) if not level and m.split(".")[0] == "gf_core"]
+
+    assert violations(check) == []
+
+
+def test_the_library_never_imports_its_host():
+    def check(path):
+        return [(m, line) for level, m, line in imports(path) if not level and m.split(".")[0] in HOST]
+
+    assert violations(check) == []
+
+
+def test_layers_point_downwards():
+    def check(path):
+        here = layer(path)
+        allowed = BELOW.get(here, set(BELOW) | TOP) | {here}
+        return [(f"{here} imports {there}", line) for there, line in internal(path) if there not in allowed]
+
+    assert violations(check) == []
+
+
+def test_nothing_below_imports_the_command_line():
+    def check(path):
+        if layer(path) in ("cli", "__main__"):
+            return []
+        return [("imports the command line", line) for there, line in internal(path) if there == "cli"]
+
+    assert violations(check) == []
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_source_without_torch(name):
+    heavy = {"torch", "diffusers", "transformers", "safetensors", "einops"}
+
+    def check(path):
+        if layer(path) != name:
+            return []
+        return [(m, line) for level, m, line in imports(path) if not level and m.split(".")[0] in heavy]
+
+    assert violations(check) == []
+
+
+def test_timeline_imports_only_the_standard_library():
+    def check(path):
+        if layer(path) != "timeline":
+            return []
+        known = sys.stdlib_module_names
+        return [(m, line) for level, m, line in imports(path) if not level and m.split(".")[0] not in known]
+
+    assert violations(check) == []
+
+
+@pytest.mark.parametrize("module", ["gf_core.timeline", "gf_core.video", "gf_core.config", "gf_core.cli"])
+def test_importing_does_not_load_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CORE.parent, check=False).returncode == 0
