@@ -3,11 +3,39 @@
 from .render import Rendered, render
 from .script import KINDS, Character, Place, Script, Segment, frames_in, sample_script, storyboard
 from .vocabulary import (
-    ACTIONS, COLOURS, HATS, PATCHES, PLACES, SCARVES, SUBJECTS, TIMES, Labels, describe, words,
+    ACTIONS,
+    COLOURS,
+    HATS,
+    PATCHES,
+    PLACES,
+    SCARVES,
+    SUBJECTS,
+    TIMES,
+    Labels,
+    describe,
+    words,
 )
 
 __all__ = [
-    "ACTIONS", "COLOURS", "HATS", "KINDS", "PATCHES", "PLACES", "SCARVES", "SUBJECTS", "TIMES", "Character",
-    "Labels", "Place", "Rendered", "Script", "Segment", "describe", "frames_in", "render", "sample_script",
-    "storyboard", "words",
+    "ACTIONS",
+    "COLOURS",
+    "HATS",
+    "KINDS",
+    "PATCHES",
+    "PLACES",
+    "SCARVES",
+    "SUBJECTS",
+    "TIMES",
+    "Character",
+    "Labels",
+    "Place",
+    "Rendered",
+    "Script",
+    "Segment",
+    "describe",
+    "frames_in",
+    "render",
+    "sample_script",
+    "storyboard",
+    "words",
 ]

@@ -51,14 +51,19 @@ class Canvas:
         self._u = (xs * cos + ys * sin) / frame.sx
         self._v = (ys * cos - xs * sin) / frame.sy
         self._cos, self._sin = cos, sin
-        self.angled = bool(np.any(frame.angle))
+        self._angled = bool(np.any(frame.angle))
 
     def _window(self, u0: Number, v0: Number, u1: Number, v1: Number) -> tuple[slice, slice, slice]:
         f = self.frame
-        us = np.stack([np.broadcast_to(a, f.x.shape) for a in (u0, u0, u1, u1)]) * f.sx
-        vs = np.stack([np.broadcast_to(a, f.x.shape) for a in (v0, v1, v0, v1)]) * f.sy
-        px = f.x + us * self._cos - vs * self._sin
-        py = f.y + us * self._sin + vs * self._cos
+        left_u, right_u, top_v, bottom_v = u0 * f.sx, u1 * f.sx, v0 * f.sy, v1 * f.sy
+        if self._angled:
+            us = np.stack(np.broadcast_arrays(left_u, left_u, right_u, right_u))
+            vs = np.stack(np.broadcast_arrays(top_v, bottom_v, top_v, bottom_v))
+            px = f.x + us * self._cos - vs * self._sin
+            py = f.y + us * self._sin + vs * self._cos
+        else:
+            px = np.stack((f.x + left_u, f.x + right_u))
+            py = np.stack((f.y + top_v, f.y + bottom_v))
         height, width = self.rgba.shape[1:3]
         top, bottom = max(int(py.min()) - 1, 0), min(int(py.max()) + 2, height)
         left, right = max(int(px.min()) - 1, 0), min(int(px.max()) + 2, width)
@@ -94,8 +99,16 @@ class Canvas:
         target[..., :3] += cover[..., None] * np.asarray(colour, np.float32)
 
     def ellipse(
-        self, cx: Number, cy: Number, rx: Number, ry: Number, colour: Colour, rim: float = 0.0,
-        light: float = 0.0, alpha: Number = 1.0, soft: float = 1.0,
+        self,
+        cx: Number,
+        cy: Number,
+        rx: Number,
+        ry: Number,
+        colour: Colour,
+        rim: float = 0.0,
+        light: float = 0.0,
+        alpha: Number = 1.0,
+        soft: float = 1.0,
     ) -> None:
         """An upright ellipse around (cx, cy)."""
 
@@ -105,13 +118,26 @@ class Canvas:
 
         grow = soft
         self.paint(
-            (cx - rx - grow, cy - ry - grow, cx + rx + grow, cy + ry + grow), distance, colour, rim, light,
-            alpha, soft,
+            (cx - rx - grow, cy - ry - grow, cx + rx + grow, cy + ry + grow),
+            distance,
+            colour,
+            rim,
+            light,
+            alpha,
+            soft,
         )
 
     def box(
-        self, cx: Number, cy: Number, hx: float, hy: float, colour: Colour, radius: float = 1.0,
-        rim: float = 0.0, light: float = 0.0, alpha: Number = 1.0,
+        self,
+        cx: Number,
+        cy: Number,
+        hx: float,
+        hy: float,
+        colour: Colour,
+        radius: float = 1.0,
+        rim: float = 0.0,
+        light: float = 0.0,
+        alpha: Number = 1.0,
     ) -> None:
         """A rounded box with half sizes hx, hy."""
 
@@ -124,21 +150,26 @@ class Canvas:
         self.paint((cx - hx, cy - hy, cx + hx, cy + hy), distance, colour, rim, light, alpha)
 
     def polygon(
-        self, points: tuple[tuple[Number, Number], ...], colour: Colour, rim: float = 0.0,
-        light: float = 0.0, alpha: Number = 1.0, grow: float = 0.0,
+        self,
+        points: tuple[tuple[Number, Number], ...],
+        colour: Colour,
+        rim: float = 0.0,
+        light: float = 0.0,
+        alpha: Number = 1.0,
+        grow: float = 0.0,
     ) -> None:
         """A convex polygon, corners clockwise on the screen, grown by `grow` pixels with sharp corners."""
         us = [p[0] for p in points]
         vs = [p[1] for p in points]
 
         def distance(u: Array, v: Array) -> Array:
-            best = None
+            best = np.full_like(u, -np.inf)
             for i, (ax, ay) in enumerate(points):
                 bx, by = points[(i + 1) % len(points)]
                 ex, ey = bx - ax, by - ay
                 length = np.sqrt(ex * ex + ey * ey)
                 d = ((u - ax) * ey - (v - ay) * ex) / length
-                best = d if best is None else np.maximum(best, d)
+                best = np.maximum(best, d)
             return best - grow
 
         lo = (_reduce(np.minimum, us) - grow, _reduce(np.minimum, vs) - grow)
@@ -146,8 +177,16 @@ class Canvas:
         self.paint((*lo, *hi), distance, colour, rim, light, alpha)
 
     def line(
-        self, ax: Number, ay: Number, bx: Number, by: Number, radius: float, colour: Colour,
-        rim: float = 0.0, light: float = 0.0, alpha: Number = 1.0,
+        self,
+        ax: Number,
+        ay: Number,
+        bx: Number,
+        by: Number,
+        radius: float,
+        colour: Colour,
+        rim: float = 0.0,
+        light: float = 0.0,
+        alpha: Number = 1.0,
     ) -> None:
         """A thick line with round ends."""
 

@@ -13,10 +13,20 @@ from .script import Character
 from .vocabulary import HATS, PATCHES, SUBJECTS
 
 BODY: tuple[Colour, ...] = (
-    (228, 52, 48), (252, 204, 44), (66, 182, 72), (52, 108, 238), (154, 76, 212), (242, 242, 246),
+    (228, 52, 48),
+    (252, 204, 44),
+    (66, 182, 72),
+    (52, 108, 238),
+    (154, 76, 212),
+    (242, 242, 246),
 )
 SCARF: tuple[Colour, ...] = (
-    (255, 136, 20), (60, 226, 236), (255, 132, 194), (30, 32, 84), (172, 240, 62), (128, 74, 36),
+    (255, 136, 20),
+    (60, 226, 236),
+    (255, 132, 194),
+    (30, 32, 84),
+    (172, 240, 62),
+    (128, 74, 36),
 )
 DARK: Colour = (34, 28, 44)
 EYE: Colour = (255, 255, 250)
@@ -24,7 +34,7 @@ CREAM: Colour = (255, 238, 206)
 
 
 def _mix(a: Colour, b: Colour, t: float) -> Colour:
-    return tuple(x + (y - x) * t for x, y in zip(a, b, strict=True))  # type: ignore[return-value]
+    return (a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t)
 
 
 class Painter:
@@ -70,7 +80,9 @@ class Painter:
         self.c.box(cu, cv, half, 2.5, self.scarf, radius=2.2, rim=0.28)
         tu = cu - half * 0.55 if self.p.turn else cu + half * 0.45
         swing = 1.2 * self.p.stride * np.sin(self.p.step)
-        self.c.line(tu, cv + 1, tu - 1.5 * self.p.turn + swing, cv + 1 + 4.5 * tail, 2.1, self.scarf, rim=0.28)
+        self.c.line(
+            tu, cv + 1, tu - 1.5 * self.p.turn + swing, cv + 1 + 4.5 * tail, 2.1, self.scarf, rim=0.28
+        )
 
     def _patch(self, cu: float, cv: float, r: float) -> None:
         kind = PATCHES[self.who.patch]
@@ -86,9 +98,18 @@ class Painter:
         c = self.c
         if kind == "party":
             tip = cu + 0.5
-            c.polygon(((tip, cv - 10 * k), (cu + 5 * k, cv), (cu - 5 * k, cv)), (238, 62, 150), rim=0.2, grow=0.6)
-            c.polygon(((tip - 2, cv - 5.6 * k), (tip + 2, cv - 5.6 * k), (cu + 3.4 * k, cv - 2.8 * k),
-                       (cu - 3.4 * k, cv - 2.8 * k)), (255, 226, 92))
+            c.polygon(
+                ((tip, cv - 10 * k), (cu + 5 * k, cv), (cu - 5 * k, cv)), (238, 62, 150), rim=0.2, grow=0.6
+            )
+            c.polygon(
+                (
+                    (tip - 2, cv - 5.6 * k),
+                    (tip + 2, cv - 5.6 * k),
+                    (cu + 3.4 * k, cv - 2.8 * k),
+                    (cu - 3.4 * k, cv - 2.8 * k),
+                ),
+                (255, 226, 92),
+            )
             c.ellipse(tip, cv - 10.2 * k, 2.4, 2.4, (255, 246, 200), rim=0.1)
         elif kind == "top":
             c.box(cu, cv - 4.4 * k, 4.6 * k, 5 * k, (44, 38, 60), radius=1.4, rim=0.2)
@@ -97,8 +118,15 @@ class Painter:
         elif kind == "crown":
             gold: Colour = (255, 196, 40)
             for du in (-4.6, 0.0, 4.6):
-                c.polygon(((cu + du * k, cv - 8.5 * k), (cu + (du + 2.6) * k, cv - 2), (cu + (du - 2.6) * k, cv - 2)),
-                          gold, grow=0.5)
+                c.polygon(
+                    (
+                        (cu + du * k, cv - 8.5 * k),
+                        (cu + (du + 3.0) * k, cv - 2),
+                        (cu + (du - 3.0) * k, cv - 2),
+                    ),
+                    gold,
+                    grow=0.5,
+                )
             c.box(cu, cv - 1.8, 6.4 * k, 2.6, gold, radius=1.0, rim=0.22)
             c.ellipse(cu, cv - 1.8, 1.6, 1.6, (230, 50, 90))
 
@@ -115,7 +143,9 @@ class Painter:
         self._patch(1.5 * t, -7.3, 4.6)
         for side in (-1.0, 1.0):
             u = 1.5 * t + side * 7.2
-            c.polygon(((u + side * 1.2, -35.5), (u + 4.2, -25), (u - 4.2, -25)), self.body, rim=0.42, grow=0.8)
+            c.polygon(
+                ((u + side * 1.2, -35.5), (u + 4.2, -25), (u - 4.2, -25)), self.body, rim=0.42, grow=0.8
+            )
             c.polygon(((u + side * 0.8, -32), (u + 2, -26), (u - 2, -26)), CREAM, grow=0.2)
         c.ellipse(1.5 * t, -21, 10.8, 8.4, self.body, rim=0.42, light=0.14)
         if t:
@@ -243,8 +273,8 @@ class Painter:
                 c.ellipse(eu, hv - 10.4, 3.1, 3.2, EYE, rim=0.1)
                 c.ellipse(eu + 0.6 * t, hv - 10.2, 1.8, 2.0, DARK)
         c.ellipse(hu + 2.6 + 0.8 * t, hv + 1.6, 1.8, 1.2, DARK)
-        c.line(hu - 4.4, -7.8, hu + 5.0, -7.2, 2.4, self.scarf, rim=0.28)
-        c.line(hu - 3.0, -7, hu - 3.6, -3.2, 2.0, self.scarf, rim=0.28)
+        c.line(hu - 4.6, -8.4, hu + 5.0, -7.8, 2.9, self.scarf, rim=0.28)
+        c.line(hu - 3.2, -7, hu - 4.0, -2.6, 2.3, self.scarf, rim=0.28)
         self._hat(-4.5, -27.8)
 
     def _frog(self) -> None:

@@ -63,7 +63,9 @@ def poses(action: int, phase: Array) -> Pose:
         q = np.clip((k - 5) / 14, 0, 1)
         air = 4 * q * (1 - q)
         hop = HOP * air
-        on_ground = np.where(k < 5, np.sin(np.pi * k / 5), np.where(k > 19, np.sin(np.pi * (k - 19) / 5), 0.0))
+        on_ground = np.where(
+            k < 5, np.sin(np.pi * k / 5), np.where(k > 19, np.sin(np.pi * (k - 19) / 5), 0.0)
+        )
         sy = 1 - 0.16 * on_ground + 0.05 * air
         sx = 1 + 0.12 * on_ground - 0.04 * air
         lift = air
@@ -77,5 +79,15 @@ def poses(action: int, phase: Array) -> Pose:
         sx = 1.14 - 0.02 * np.sin(turns)
         breath = 0.5 - 0.5 * np.cos(turns)
     f = np.float32
-    return Pose(hop.astype(f), angle.astype(f), sx.astype(f), sy.astype(f), turns.astype(f), stride,
-                lift.astype(f), turn, asleep, breath.astype(f))
+    return Pose(
+        hop.astype(f),
+        angle.astype(f),
+        sx.astype(f),
+        sy.astype(f),
+        turns.astype(f),
+        stride,
+        lift.astype(f),
+        turn,
+        asleep,
+        breath.astype(f),
+    )

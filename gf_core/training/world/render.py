@@ -1,4 +1,4 @@
-"""Rendering of a script: frames, subject mask and box, a pure function of the script (and so of the frame index)."""
+"""Rendering of a script: frames, subject mask and box, a pure function of the script and the frame index."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from .canvas import Array, Canvas, Frame
 from .characters import Painter
 from .motion import PERIODS, poses
 from .scenery import (
-    CHARACTER_LIGHT, CLOUD_ROWS, GROUND, HEIGHT, WAVE_BOTTOM, WAVE_TOP, WIDTH, Scenery, clouds, flakes,
-    paint_scenery, waves,
+    CHARACTER_LIGHT,
+    CLOUD_ROWS,
+    GROUND,
+    HEIGHT,
+    WAVE_BOTTOM,
+    WAVE_TOP,
+    WIDTH,
+    Scenery,
+    clouds,
+    flakes,
+    paint_scenery,
+    waves,
 )
 from .script import Place, Script, Segment, walked
-from .vocabulary import PLACES, SLEEP
+from .vocabulary import NOON, PLACES, SLEEP
 
 SPRITE = 60
 _CENTRE = SPRITE // 2
@@ -65,7 +75,8 @@ def _sand(scenery: Scenery) -> Array:
     """1 where the front is absent or as bright as the sand, 0 on the palm; [h, w]."""
     rgb, cover = scenery.front[..., :3].mean(-1), scenery.front[..., 3]
     sand = np.median(rgb[60:, :])
-    return np.where(cover > 0.05, np.clip((rgb / np.maximum(cover, 0.05) - 0.72 * sand) / (0.16 * sand), 0, 1), 1.0)
+    bright = np.clip((rgb / np.maximum(cover, 0.05) - 0.72 * sand) / (0.16 * sand), 0, 1)
+    return np.where(cover > 0.05, bright, 1.0)
 
 
 def _snow_fall(frames: Array, times: Array, seed: int, light: Array) -> None:
@@ -87,30 +98,28 @@ def _snow_fall(frames: Array, times: Array, seed: int, light: Array) -> None:
 
 
 def _sprites(segment: Segment, phase: Array, part: Array) -> tuple[Array, Array]:
-    """Premultiplied sprites [p, h, SPRITE, 4] with shadow, and coverage of the character alone [p, h, SPRITE]."""
+    """Premultiplied sprites [p, h, SPRITE, 4] with shadow; coverage of the character alone [p, h, SPRITE]."""
     pose = poses(segment.action, phase)
     x = (_CENTRE + part).astype(np.float32)[:, None, None]
     ground = np.full_like(x, GROUND)
     canvas = Canvas(HEIGHT, SPRITE, Frame(x, ground - pose.hop, pose.angle, pose.sx, pose.sy))
     Painter(canvas, segment.character, pose).draw()
     alpha = canvas.rgba[..., 3].copy()
-    canvas.rgba[..., :3] *= np.asarray(CHARACTER_LIGHT[segment.place.time], np.float32)
+    if segment.place.time != NOON:
+        canvas.rgba[..., :3] *= np.asarray(CHARACTER_LIGHT[segment.place.time], np.float32)
     one = np.ones_like(x)
     floor = Canvas(HEIGHT, SPRITE, Frame(x, ground, one * 0, one, one))
     size = 1 - 0.03 * pose.hop
     floor.ellipse(0.0, 0.5, 15.0 * size, 3.4 * size, (0, 0, 0), alpha=0.34, soft=3.0)
     if segment.action == SLEEP:
         _letter(floor, pose.breath)
-        above = floor.rgba[:, :28]
-        canvas.rgba[:, :28] += above * (1 - canvas.rgba[:, :28, :, 3:])
-        floor.rgba[:, :28] = 0
     canvas.rgba += floor.rgba * (1 - canvas.rgba[..., 3:])
     return canvas.rgba, alpha
 
 
 def _letter(canvas: Canvas, breath: Array) -> None:
     """The big z above a sleeper."""
-    u, v = 15.0, -38.0 - 2.0 * breath
+    u, v = 17.0, -31.0 - 2.0 * breath
     colour = (255, 255, 255)
     alpha = 0.25 + 0.75 * breath
     for dark, width in (((60, 64, 110), 2.2), (colour, 1.3)):
@@ -128,8 +137,8 @@ def _draw_character(segment: Segment, frames: Array, mask: Array, boxes: Array) 
     unique, which = np.unique(key, return_inverse=True)
     sprites, alpha = _sprites(segment, unique // 2, (unique % 2) / 2)
     solid = alpha > 0.5
-    used = sprites[..., 3].max(axis=(0, 2)) > 0.004
-    top, bottom = int(np.argmax(used)), int(HEIGHT - np.argmax(used[::-1]))
+    used = np.flatnonzero(sprites[..., 3].max(axis=(0, 2)) > 0.004)
+    top, bottom = int(used[0]), int(used[-1]) + 1
     for i in range(segment.frames):
         left = int(whole[i]) - _CENTRE
         lo, hi = max(left, 0), min(left + SPRITE, WIDTH)
@@ -160,7 +169,8 @@ def render(script: Script) -> Rendered:
             painted[place] = paint_scenery(place)
         # The clock of the surroundings runs through a `then`, since it is the same shot.
         times = np.arange(span.start, span.stop, dtype=np.float64)
-        seed = (script.seed + 7919 * sum(s.verb != "then" for s in script.segments[: number + 1])) & 0xFFFFFFFF
+        shot = sum(s.verb != "then" for s in script.segments[: number + 1])
+        seed = (script.seed + 7919 * shot) & 0xFFFFFFFF
         frames[span] = _surroundings(painted[place], times, seed)
         _draw_character(segment, frames[span], mask[span], boxes[span])
         if PLACES[place.place] == "snow":

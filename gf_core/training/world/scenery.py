@@ -23,7 +23,7 @@ _SKY = (
     ((98, 74, 150), (236, 124, 106), (255, 206, 128)),
     ((14, 18, 54), (28, 38, 88), (58, 74, 130)),
 )
-_LIGHT = ((1.0, 1.0, 1.0), (1.0, 0.78, 0.68), (0.36, 0.44, 0.72))
+_LIGHT = ((1.0, 1.0, 1.0), (1.0, 0.78, 0.68), (0.40, 0.44, 0.70))
 CHARACTER_LIGHT = ((1.0, 1.0, 1.0), (1.0, 0.93, 0.88), (0.80, 0.84, 0.97))
 _TINT = ((1.0, 1.0, 1.0), (1.04, 0.97, 0.86), (0.92, 0.99, 1.06))
 _CLOUD = (((255, 255, 255), 0.9), ((255, 196, 176), 0.8), ((70, 84, 138), 0.75))
@@ -44,7 +44,8 @@ class Scenery:
 
 def _rows(stops: tuple[Colour, ...], top: int, bottom: int) -> Array:
     at = np.linspace(0, 1, bottom - top)
-    return np.stack([np.interp(at, np.linspace(0, 1, len(stops)), [s[i] for s in stops]) for i in range(3)], -1)
+    knots = np.linspace(0, 1, len(stops))
+    return np.stack([np.interp(at, knots, [stop[i] for stop in stops]) for i in range(3)], -1)
 
 
 class _Land(Canvas):
@@ -52,9 +53,24 @@ class _Land(Canvas):
 
     def __init__(self) -> None:
         super().__init__(HEIGHT, WIDTH, Frame.still())
+        self._lit: list[tuple[float, float]] = []
 
-    def hill(self, base: float, height: float, length: float, shift: float, colour: Colour,
-             fade: float = 0.0) -> None:
+    def window(self, x: float, y: float, lit: bool) -> None:
+        """A window; a lit one glows when `light_windows` is called after the night has been laid over."""
+        self.box(x, y, 2.3, 2.4, (170, 206, 232), radius=0.6)
+        if lit:
+            self._lit.append((x, y))
+
+    def light_windows(self) -> None:
+        """Turn on the lights."""
+        for x, y in self._lit:
+            self.ellipse(x, y, 5.0, 5.0, (255, 190, 90), alpha=0.22, soft=6.0)
+        for x, y in self._lit:
+            self.box(x, y, 2.3, 2.4, (255, 216, 118), radius=0.6)
+
+    def hill(
+        self, base: float, height: float, length: float, shift: float, colour: Colour, fade: float = 0.0
+    ) -> None:
         """Rolling ground from a wavy crest down to the lower edge, lighter at the crest by `fade`."""
 
         def distance(u: Array, v: Array) -> Array:
@@ -71,21 +87,32 @@ class _Land(Canvas):
             self.polygon(((x, tip), (x + size * wide, y), (x - size * wide, y)), colour, rim=0.18, grow=0.6)
             if cap:
                 k = 0.55
-                self.polygon(((x, tip), (x + size * wide * k, tip + size * 0.4 * k),
-                              (x - size * wide * k, tip + size * 0.4 * k)), cap, grow=0.6)
+                self.polygon(
+                    (
+                        (x, tip),
+                        (x + size * wide * k, tip + size * 0.4 * k),
+                        (x - size * wide * k, tip + size * 0.4 * k),
+                    ),
+                    cap,
+                    grow=0.6,
+                )
 
     def round_tree(self, x: float, base: float, size: float, colour: Colour) -> None:
         self.box(x, base - size * 0.3, size * 0.09 + 0.6, size * 0.34, (120, 82, 52), radius=1.2)
-        dark = tuple(0.86 * k for k in colour)
-        self.ellipse(x + size * 0.2, base - size * 0.66, size * 0.3, size * 0.27, dark, rim=0.15)  # type: ignore[arg-type]
-        self.ellipse(x - size * 0.14, base - size * 0.72, size * 0.36, size * 0.33, colour, rim=0.18, light=0.16)
+        dark: Colour = (0.86 * colour[0], 0.86 * colour[1], 0.86 * colour[2])
+        self.ellipse(x + size * 0.2, base - size * 0.66, size * 0.3, size * 0.27, dark, rim=0.15)
+        self.ellipse(
+            x - size * 0.14, base - size * 0.72, size * 0.36, size * 0.33, colour, rim=0.18, light=0.16
+        )
 
     def cactus(self, x: float, base: float, size: float) -> None:
         colour: Colour = (74, 150, 84)
         self.line(x, base, x, base - size, 2.9, colour, rim=0.25)
         for side, at in ((-1.0, 0.42), (1.0, 0.58)):
             self.line(x, base - size * at, x + side * 6, base - size * at, 2.0, colour, rim=0.2)
-            self.line(x + side * 6, base - size * at, x + side * 6, base - size * (at + 0.28), 2.0, colour, rim=0.2)
+            self.line(
+                x + side * 6, base - size * at, x + side * 6, base - size * (at + 0.28), 2.0, colour, rim=0.2
+            )
 
     def palm(self, x: float, base: float, size: float, lean: float) -> None:
         top_x, top_y = x + lean, base - size
@@ -110,12 +137,14 @@ def _meadow(back: _Land, front: _Land, layout: int, time: int) -> None:
 
 def _desert(back: _Land, front: _Land, layout: int, time: int) -> None:
     mesa = (74, 20, 56, 36)[layout]
-    front.polygon(((mesa - 12, 27), (mesa + 12, 27), (mesa + 18, 44), (mesa - 18, 44)), (214, 142, 102), rim=0.12)
-    front.hill(41, 3.5, 84, (0, 40, 70, 20)[layout], (236, 190, 124))
+    front.polygon(
+        ((mesa - 12, 27), (mesa + 12, 27), (mesa + 18, 44), (mesa - 18, 44)), (214, 142, 102), rim=0.12
+    )
+    front.hill(41, 3.5, 84, (0, 40, 70, 20)[layout], (244, 178, 104))
     front.cactus((16, 80, 84, 12)[layout], 49, (19, 16, 21, 17)[layout])
     if layout in (1, 2):
         front.cactus((47, 0, 14, 0)[layout] or 30, 46, 11)
-    front.hill(46, 2.2, 110, (60, 10, 30, 90)[layout], (248, 210, 140), 0.1)
+    front.hill(46, 2.2, 110, (60, 10, 30, 90)[layout], (255, 204, 116), 0.1)
 
 
 def _forest(back: _Land, front: _Land, layout: int, time: int) -> None:
@@ -123,7 +152,9 @@ def _forest(back: _Land, front: _Land, layout: int, time: int) -> None:
     for i in range(7):
         x = -2 + 16.5 * i + (0, 6, 10, 3)[layout]
         front.conifer(x, 46, 25 + 6 * ((i + layout) % 2), (92, 152, 118))
-    for x, size in (((8, 42), (86, 36)), ((18, 34), (90, 44)), ((4, 38), (30, 30)), ((70, 34), (92, 42)))[layout]:
+    for x, size in (((8, 42), (86, 36)), ((18, 34), (90, 44)), ((4, 38), (30, 30)), ((70, 34), (92, 42)))[
+        layout
+    ]:
         front.conifer(x, 50, size, (46, 116, 76))
     front.hill(48, 1.2, 80, 13 * layout, (98, 158, 84), 0.1)
     for x in ((30, 66), (44, 76), (52, 88), (14, 46))[layout]:
@@ -155,7 +186,6 @@ def _beach(back: _Land, front: _Land, layout: int, time: int) -> None:
 
 
 def _city(back: _Land, front: _Land, layout: int, time: int) -> None:
-    glow: Colour = (255, 220, 120) if time == NIGHT else (170, 206, 232)
     far: Colour = (150, 168, 198)
     for i in range(5):
         front.box(6 + 21 * i, 40, 7.5, 14 + 5 * ((i * 3 + layout) % 3), far, radius=0.8)
@@ -167,7 +197,7 @@ def _city(back: _Land, front: _Land, layout: int, time: int) -> None:
         front.box(x, 49 - tall / 2, wide, tall / 2 + 1, colour, radius=1.0, rim=0.12)
         for row in range(int((tall - 6) // 8) + 1):
             for dx in (-4.6, 4.6):
-                front.box(x + dx, 55 - tall + 8 * row, 2.2, 2.3, glow, radius=0.6)
+                front.window(x + dx, 55 - tall + 8 * row, lit=(3 * i + row + (dx > 0) + layout) % 3 != 0)
     front.box(48, 50.5, 60, 2.4, (196, 196, 204), radius=0.5)
     front.box(48, 60, 60, 7.8, (112, 114, 128), radius=0.5)
     for i in range(4):
@@ -184,7 +214,7 @@ def _sky(place: Place) -> Array:
     sky *= np.asarray(_TINT[place.tint], np.float32)
     land = _Land()
     x = _SUN_X[place.sun]
-    y = {NOON: 11.0, SUNSET: 29.0, NIGHT: 12.0}[place.time]
+    y = {NOON: 11.0, SUNSET: 25.0, NIGHT: 12.0}[place.time]
     glow = np.exp(-((land._u[0] - x) ** 2 + (land._v[0] - y) ** 2) / (2 * 13.0**2))[..., None]
     colour, strength = (((255, 246, 200), 0.5), ((255, 220, 130), 0.7), ((120, 140, 210), 0.45))[place.time]
     sky += strength * glow * (np.asarray(colour, np.float32) - sky)
@@ -198,7 +228,8 @@ def _sky(place: Place) -> Array:
         land.ellipse(x - 2.4, y - 1.8, 1.3, 1.3, (226, 222, 208), soft=1.5)
     else:
         disc = (255, 250, 214) if place.time == NOON else (255, 236, 170)
-        land.ellipse(x, y, 6.8 if place.time == NOON else 8.2, 6.8 if place.time == NOON else 8.2, disc, soft=1.6)
+        radius = 6.8 if place.time == NOON else 8.2
+        land.ellipse(x, y, radius, radius, disc, soft=1.6)
     over = land.rgba[0]
     return sky * (1 - over[..., 3:]) + over[..., :3]
 
@@ -210,18 +241,11 @@ def paint_scenery(place: Place) -> Scenery:
     light = np.asarray(_LIGHT[place.time], np.float32) * np.asarray(_TINT[place.tint], np.float32)
     for land in (back, front):
         land.rgba[..., :3] *= light
-    if place.time == NIGHT and PLACES[place.place] == "city":
-        _light_windows(front)
+    if place.time == NIGHT:
+        front.light_windows()
     over = back.rgba[0]
     sky = _sky(place) * (1 - over[..., 3:]) + over[..., :3]
     return Scenery(sky, front.rgba[0], place)
-
-
-def _light_windows(front: _Land) -> None:
-    """Undo the night on lit windows, which are the only strongly yellow things of the city."""
-    rgb = front.rgba[0, :50, :, :3]
-    lit = np.clip((rgb[..., 0] - rgb[..., 2] - 2.0) / 5.0, 0, 1)[..., None]
-    rgb += lit * (np.asarray((255, 214, 120), np.float32) * front.rgba[0, :50, :, 3:] - rgb) * 0.85
 
 
 def clouds(place: Place, times: Array, seed: int) -> tuple[Array, Array]:

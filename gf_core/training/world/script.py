@@ -8,19 +8,34 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from ...errors import GroundedError
 from .vocabulary import (
-    ACTIONS, COLOURS, HATS, LAYOUTS, LEFT, PATCHES, PLACES, RIGHT, SCARVES, SUBJECTS, SUNS, TIMES, TINTS,
-    cut_caption, scene_caption, then_caption,
+    ACTIONS,
+    COLOURS,
+    HATS,
+    LAYOUTS,
+    LEFT,
+    PATCHES,
+    PLACES,
+    RIGHT,
+    SCARVES,
+    SUBJECTS,
+    SUNS,
+    TIMES,
+    TINTS,
+    cut_caption,
+    scene_caption,
+    then_caption,
 )
 
 FPS = 16
 CHUNK_FRAMES = 12
 FIRST_CHUNK_FRAMES = 9
-X_MIN, X_MAX = 22.0, 74.0
+X_MIN, X_MAX = 27.0, 69.0
 WALK_SPEED = 0.5
 KINDS = ("single", "switch", "cut", "scene", "return", "mixed")
 
@@ -152,7 +167,11 @@ class _Author:
             if (subject, colour) not in taken or len(taken) >= len(SUBJECTS) * len(COLOURS):
                 break
         character = Character(
-            subject, colour, rng.randrange(len(SCARVES)), rng.randrange(len(HATS)), rng.randrange(len(PATCHES))
+            subject,
+            colour,
+            rng.randrange(len(SCARVES)),
+            rng.randrange(len(HATS)),
+            rng.randrange(len(PATCHES)),
         )
         self.cast.append(character)
         return character
@@ -169,7 +188,7 @@ class _Author:
         return self.places[key]
 
     def new_x(self, action: int) -> float:
-        lo, hi = {LEFT: (48, 74), RIGHT: (22, 48)}.get(action, (26, 70))
+        lo, hi = {LEFT: (46, 69), RIGHT: (27, 50)}.get(action, (30, 66))
         return float(self.rng.randint(lo, hi))
 
     def new_action(self, x: float | None) -> int:
@@ -179,13 +198,14 @@ class _Author:
         while True:
             action = rng.randrange(len(ACTIONS))
             cramped = x is not None and (
-                (action == LEFT and x < X_MIN + 14) or (action == RIGHT and x > X_MAX - 14)
+                (action == LEFT and x < X_MIN + 12) or (action == RIGHT and x > X_MAX - 12)
             )
             if action != present and not cramped:
                 return action
 
-    def add(self, verb: str, chunks: int, caption: str, who: Character, where: Place, action: int,
-            x: float) -> None:
+    def add(
+        self, verb: str, chunks: int, caption: str, who: Character, where: Place, action: int, x: float
+    ) -> None:
         start = sum(s.chunks for s in self.segments)
         self.segments.append(Segment(start, chunks, verb, caption, who, where, action, x))
 
@@ -231,7 +251,7 @@ def _lengths(rng: random.Random, chunks: int, parts: int) -> list[int]:
     spare = chunks - least * parts
     cuts = sorted(rng.randint(0, spare) for _ in range(parts - 1))
     edges = [0, *cuts, spare]
-    return [least + b - a for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [least + b - a for a, b in pairwise(edges)]
 
 
 def sample_script(rng: random.Random | np.random.Generator | int, chunks: int, kind: str) -> Script:
@@ -247,7 +267,9 @@ def sample_script(rng: random.Random | np.random.Generator | int, chunks: int, k
         raise GroundedError(f"unknown kind of script {kind!r}", f"choose one of {', '.join(KINDS)}")
     least = {"single": 1, "return": 3}.get(kind, 2)
     if chunks < least:
-        raise GroundedError(f"a {kind} script needs at least {least} chunks, not {chunks}", "ask for a longer clip")
+        raise GroundedError(
+            f"a {kind} script needs at least {least} chunks, not {chunks}", "ask for a longer clip"
+        )
     parts = {"single": 1, "return": 3}.get(kind, 2)
     if kind == "mixed":
         parts = 1 + max(1, min(rng.randint(2, 4), chunks // 2 - 1))
