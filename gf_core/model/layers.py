@@ -32,7 +32,7 @@ def embed_patches(model: nn.Module, latents: Tensor) -> Tensor:
 
 
 def time_conditioning(model: nn.Module, timesteps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """One timestep per frame [b f] to the head's e [b f c] and the blocks' e0 [b f 6 c]."""
+    """One timestep per frame [b f], or [b 1] for all frames, to the head's e [b f c] and the blocks' e0 [b f 6 c]."""
     freq_dim = model.time_embedding[0].in_features
     e = model.time_embedding(sinusoid(timesteps, freq_dim).to(dtype))
     return e, model.time_projection(e).unflatten(-1, (6, e.shape[-1]))
@@ -60,30 +60,43 @@ def qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, attention.v(x).unflatten(-1, (heads, -1))
 
 
+def _modulation(block: nn.Module, e0: Tensor) -> tuple[Tensor, ...]:
+    """shift, scale, gate of self-attention, then of the feed-forward; each [b f 1 c]."""
+    return (block.modulation.to(e0.dtype).unsqueeze(1) + e0).chunk(6, dim=2)
+
+
+def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Normed tokens x [b (f s) c] scaled and shifted per frame."""
+    return torch.addcmul(shift, x.unflatten(1, (shift.shape[1], -1)), 1 + scale).flatten(1, 2)
+
+
+def _gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
+    """x + y * gate per frame, on tokens [b (f s) c]."""
+    frames = gate.shape[1]
+    return torch.addcmul(x.unflatten(1, (frames, -1)), y.unflatten(1, (frames, -1)), gate).flatten(1, 2)
+
+
+def attention_input(block: nn.Module, x: Tensor, e0: Tensor) -> Tensor:
+    """What self-attention of tokens x [b (f s) c] is computed from under e0 [b f 6 c]; same shape as x."""
+    shift, scale, *_ = _modulation(block, e0)
+    return _modulated(block.norm1(x), shift, scale)
+
+
 def run_block(
     block: nn.Module, x: Tensor, e0: Tensor, self_attend: SelfAttend, text: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """One transformer block on tokens x [b (f s) c] with per-frame modulation e0 [b f 6 c].
+    """One transformer block on tokens x [b (f s) c] with e0 [b f 6 c] per frame, or [b 1 6 c] for all frames.
 
     self_attend(q, raw_k, v) gets and returns [b s h d]; `text` is this block's `cross_kv`.
     """
-    frames = e0.shape[1]
-    modulation = block.modulation.to(e0.dtype).unsqueeze(1) + e0
-    shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=2)  # each b f 1 c
-
-    def modulated(norm: nn.Module, shift: Tensor, scale: Tensor) -> Tensor:
-        return torch.addcmul(shift, norm(x).unflatten(1, (frames, -1)), 1 + scale).flatten(1, 2)
-
-    def gated(y: Tensor, gate: Tensor) -> Tensor:
-        return torch.addcmul(x.unflatten(1, (frames, -1)), y.unflatten(1, (frames, -1)), gate).flatten(1, 2)
-
-    attended = self_attend(*qkv(block, modulated(block.norm1, shift1, scale1)))
-    x = gated(block.self_attn.o(attended.flatten(2)), gate1)
+    shift1, scale1, gate1, shift2, scale2, gate2 = _modulation(block, e0)
+    attended = self_attend(*qkv(block, _modulated(block.norm1(x), shift1, scale1)))
+    x = _gated(x, block.self_attn.o(attended.flatten(2)), gate1)
     x = x + cross_attend(block, x, text)
-    return gated(block.ffn(modulated(block.norm2, shift2, scale2)), gate2)
+    return _gated(x, block.ffn(_modulated(block.norm2(x), shift2, scale2)), gate2)
 
 
-def cross_attend(block: nn.Module, x: Tensor, text: tuple[Tensor, Tensor]) -> Tensor:
+def cross_attend(block: nn.Module, x: Tensor, text: tuple[Tensor, ...]) -> Tensor:
     """Cross-attention of tokens x [b s c] to the prompt's keys and values; no modulation, no gate."""
     attention = block.cross_attn
     q = attention.norm_q(attention.q(block.norm3(x))).unflatten(-1, (attention.num_heads, -1))
@@ -92,11 +105,8 @@ def cross_attend(block: nn.Module, x: Tensor, text: tuple[Tensor, Tensor]) -> Te
 
 def head(model: nn.Module, x: Tensor, e: Tensor, rows: int, columns: int) -> Tensor:
     """Tokens x [b (f rows columns) c] and e [b f c] to flow [b c f h w]; the channel is the patch's last axis."""
-    frames = e.shape[1]
     shift, scale = (model.head.modulation.to(e.dtype).unsqueeze(1) + e.unsqueeze(2)).chunk(2, dim=2)
-    y = torch.addcmul(shift, model.head.norm(x).unflatten(1, (frames, -1)), 1 + scale)
+    y = torch.addcmul(shift, model.head.norm(x).unflatten(1, (e.shape[1], -1)), 1 + scale)
     patches = model.head.head(y.flatten(1, 2))
     _, ph, pw = model.patch_embedding.kernel_size
-    return rearrange(
-        patches, "b (f h w) (ph pw c) -> b c f (h ph) (w pw)", f=frames, h=rows, w=columns, ph=ph, pw=pw
-    )
+    return rearrange(patches, "b (f h w) (ph pw c) -> b c f (h ph) (w pw)", h=rows, w=columns, ph=ph, pw=pw)

@@ -1,0 +1,120 @@
+"""The built-in model's own text encoder: a closed vocabulary, two small transformer layers.
+
+It speaks the same interface as UMT5: rows of 4096 numbers, of which only the first `dim` are used. A prompt with a
+word that it was never shown is refused with the words that it knows, because guessing would draw something else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, PromptError
+
+END, UNKNOWN_LIMIT = 0, 6
+
+
+class _Layer(nn.Module):
+    """Pre-norm self-attention and feed-forward over the words of one prompt."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
+        self.ffn = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias
+        x = x + self.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+        return x + self.ffn(self.norm2(x))
+
+
+class SmallTextEncoder(nn.Module):
+    """Words to prompt rows; trained together with the built-in video model."""
+
+    def __init__(
+        self, words: Sequence[str], dim: int = 128, layers: int = 2, heads: int = 4, max_words: int = 40,
+        text_dim: int = 4096,
+    ) -> None:
+        super().__init__()
+        self.words = tuple(words)
+        self.settings = {"dim": dim, "layers": layers, "heads": heads, "max_words": max_words, "text_dim": text_dim}
+        self.index = {word: i + 1 for i, word in enumerate(self.words)}
+        self.text_dim, self.max_words = text_dim, max_words
+        self.embedding = nn.Embedding(len(self.words) + 1, dim)
+        self.position = nn.Parameter(torch.randn(max_words + 1, dim) * 0.5)
+        self.layers = nn.ModuleList(_Layer(dim, heads) for _ in range(layers))
+        self.norm = nn.RMSNorm(dim, eps=1e-6)
+        self.fingerprint = "untrained"
+
+    def tokenize(self, prompt: str) -> list[int]:
+        """Word ids with the end token; raises PromptError for words outside the vocabulary or too many of them."""
+        found = re.findall(r"[a-z0-9']+", prompt.lower())
+        unknown = [word for word in found if word not in self.index]
+        if unknown:
+            close = [difflib.get_close_matches(word, self.words, 1) for word in unknown]
+            hints = [f"{word} -> {match[0]}?" for word, match in zip(unknown, close) if match]
+            raise PromptError(
+                f"the built-in model does not know: {', '.join(unknown[:UNKNOWN_LIMIT])} (in \"{prompt.strip()}\")",
+                (f"did you mean {', '.join(hints)} " if hints else "")
+                + f"It knows these words only: {', '.join(self.words)}. Load a full Wan model for free text.",
+            )
+        if len(found) > self.max_words:
+            raise PromptError(
+                f"prompt of {len(found)} words, the built-in model reads {self.max_words}", "Shorten the prompt."
+            )
+        return [self.index[word] for word in found] + [END]
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Padded ids [b l] and lengths [b] to rows [b l dim]; rows past the length are zero."""
+        inside = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        bias = torch.zeros(inside.shape, device=ids.device).masked_fill(~inside, float("-inf"))[:, None, None]
+        x = self.embedding(ids) + self.position[: ids.shape[1]]
+        for layer in self.layers:
+            x = layer(x, bias)
+        return self.norm(x) * inside[..., None]
+
+    def batch(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Prompts to padded ids [b l] and lengths [b]."""
+        tokens = [self.tokenize(prompt) for prompt in prompts]
+        lengths = torch.tensor([len(t) for t in tokens])
+        ids = torch.zeros(len(tokens), int(lengths.max()), dtype=torch.long)
+        for row, t in zip(ids, tokens):
+            row[: len(t)] = torch.tensor(t)
+        return ids, lengths
+
+    @torch.no_grad()
+    def encode(self, prompts: list[str]) -> list[Tensor]:
+        """Each prompt to float32 rows [words+1, text_dim]; columns past the encoder's width are zero."""
+        ids, lengths = self.batch(prompts)
+        rows = self(ids.to(self.position.device), lengths.to(self.position.device)).float()
+        rows = nn.functional.pad(rows, (0, self.text_dim - rows.shape[-1]))
+        return [row[:length] for row, length in zip(rows, lengths.tolist())]
+
+
+def save_small_encoder(encoder: SmallTextEncoder, path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write the encoder with its vocabulary into one safetensors file."""
+    tensors = {name: value.detach().to(dtype).contiguous() for name, value in encoder.state_dict().items()}
+    save_file(tensors, path, {"words": json.dumps(encoder.words), "settings": json.dumps(encoder.settings)})
+
+
+def load_small_encoder(path: Path, fingerprint: str = "") -> SmallTextEncoder:
+    """Read what `save_small_encoder` wrote; raises CheckpointError when it is something else."""
+    with safe_open(str(path), "pt") as file:
+        metadata = file.metadata() or {}
+        if "words" not in metadata:
+            raise CheckpointError(f"{path} is not a small text encoder", "Use the file beside the built-in model.")
+        encoder = SmallTextEncoder(json.loads(metadata["words"]), **json.loads(metadata["settings"]))
+        encoder.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+    encoder.fingerprint = fingerprint or str(path)
+    return encoder.eval()
