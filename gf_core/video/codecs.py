@@ -1,0 +1,91 @@
+"""The video codecs a film can be written in, and which of them this machine's PyAV can encode."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import av
+import av.codec.codec
+
+from ..errors import ResourceError
+
+log = logging.getLogger("grounded")
+
+
+@dataclass(frozen=True)
+class CodecChoice:
+    """One codec as PyAV wants it. Frames are never reordered (no B-frames): a fragment must decode alone."""
+
+    encoders: tuple[str, ...]
+    """Encoder names, best first."""
+    options: Callable[[str, int], dict[str, str]]
+    """(encoder, quality) -> encoder options; quality is on the H.264 CRF scale."""
+    container: str = "mp4"
+    """Container format; also the file suffix."""
+    pix_fmt: str = "yuv420p"
+    """Pixel format."""
+    tag: str | None = None
+    """Four-character code where players insist on one."""
+
+
+def _h264(_: str, quality: int) -> dict[str, str]:
+    return {"crf": str(quality), "preset": "medium", "bf": "0"}
+
+
+def _hevc(_: str, quality: int) -> dict[str, str]:
+    return {"crf": str(quality + 2), "preset": "fast", "x265-params": "bframes=0:log-level=error"}
+
+
+def _av1(encoder: str, quality: int) -> dict[str, str]:
+    # SVT-AV1 prints its settings at every start, so at every chunk; only the environment can tell it not to.
+    os.environ.setdefault("SVT_LOG", "1")
+    crf = str(min(quality + 10, 63))
+    return (
+        {"crf": crf, "preset": "8"}
+        if encoder == "libsvtav1"
+        else {"crf": crf, "cpu-used": "6", "lag-in-frames": "0"}
+    )
+
+
+def _prores(_: str, quality: int) -> dict[str, str]:
+    return {"profile": "3" if quality <= 18 else "2"}
+
+
+CODECS: dict[str, CodecChoice] = {
+    "h264": CodecChoice(("libx264",), _h264),
+    "hevc": CodecChoice(("libx265",), _hevc, tag="hvc1"),
+    "av1": CodecChoice(("libsvtav1", "libaom-av1"), _av1),
+    "prores": CodecChoice(("prores_ks",), _prores, container="mov", pix_fmt="yuv422p10le"),
+}
+
+
+def _encodes(encoder: str) -> bool:
+    try:
+        av.codec.codec.Codec(encoder, "w")
+    except av.codec.codec.UnknownCodecError:
+        return False
+    return True
+
+
+def available_codecs() -> list[str]:
+    """Names in `CODECS` that this PyAV build can encode."""
+    return [name for name, choice in CODECS.items() if any(_encodes(encoder) for encoder in choice.encoders)]
+
+
+def find_codec(name: str) -> tuple[str, CodecChoice]:
+    """(encoder name, choice) for codec `name`.
+
+    Raises:
+        ResourceError: unknown name, or this PyAV was built without an encoder for it.
+    """
+    choice = CODECS.get(name)
+    usable = [encoder for encoder in choice.encoders if _encodes(encoder)] if choice else []
+    if choice is None or not usable:
+        why = "is not a known video codec" if choice is None else "cannot be encoded by this PyAV build"
+        raise ResourceError(f"codec {name!r} {why}", f"choose one of: {', '.join(available_codecs())}")
+    if usable[0] != choice.encoders[0]:
+        log.info("codec %s: %s is missing, encoding with %s", name, choice.encoders[0], usable[0])
+    return usable[0], choice

@@ -1,0 +1,64 @@
+"""RGB arrays to encoder frames and back: whole-number upscale, even sizes, BT.709 limited range."""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from PIL import Image
+
+UpscaleFilter = Literal["lanczos", "nearest"]
+BT709 = 1
+"""Code of BT.709 for primaries and transfer in every codec (ISO/IEC 23091-2)."""
+
+
+def _exact() -> Interpolation:
+    """Bilinear with exact rounding and full chroma where this PyAV can combine flags (15 and later)."""
+    if not issubclass(Interpolation, enum.Flag):
+        return Interpolation.BILINEAR
+    return (
+        Interpolation.BILINEAR
+        | Interpolation.ACCURATE_RND
+        | Interpolation.FULL_CHR_H_INP
+        | Interpolation.FULL_CHR_H_INT
+    )
+
+
+EXACT = _exact()
+
+
+def upscaled(frame: np.ndarray, factor: int, how: UpscaleFilter) -> np.ndarray:
+    """`frame` uint8 [H W 3] -> uint8 [H*factor W*factor 3]."""
+    if factor == 1:
+        return frame
+    if how == "nearest":
+        return frame.repeat(factor, 0).repeat(factor, 1)
+    size = (frame.shape[1] * factor, frame.shape[0] * factor)
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
+
+
+def even_size(width: int, height: int) -> tuple[int, int]:
+    """The size rounded up to even numbers, as halved chroma needs."""
+    return width + width % 2, height + height % 2
+
+
+def to_video_frame(frame: np.ndarray, pix_fmt: str) -> av.VideoFrame:
+    """uint8 [H W 3] RGB -> BT.709 limited-range frame; an odd edge is repeated so that nothing is cut off."""
+    height, width = frame.shape[:2]
+    if width % 2 or height % 2:
+        frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
+    out = rgb.reformat(
+        format=pix_fmt, dst_colorspace=Colorspace.ITU709, src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG, interpolation=EXACT,
+    )  # fmt: skip
+    out.colorspace, out.color_range = Colorspace.ITU709, ColorRange.MPEG
+    return out
+
+
+def to_array(frame: av.VideoFrame) -> np.ndarray:
+    """Decoded frame -> uint8 [H W 3] RGB, by the matrix and range that the file states."""
+    return frame.reformat(format="rgb24", dst_color_range=ColorRange.JPEG, interpolation=EXACT).to_ndarray()

@@ -1,0 +1,217 @@
+"""Frames out of a film with bounded memory, also out of one whose tail is torn."""
+
+from __future__ import annotations
+
+import bisect
+import io
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+
+from ..errors import TakeError
+from .boxes import read_layout
+from .pixels import to_array
+
+log = logging.getLogger("grounded")
+
+
+class Prefix(io.RawIOBase):
+    """The first `end` bytes of a file as a file of its own."""
+
+    def __init__(self, path: str | Path, end: int) -> None:
+        self._file = open(path, "rb")  # noqa: SIM115 - closed in close()
+        self._end = end
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._end - self._file.tell(), 0)
+        return self._file.read(left if size < 0 else min(size, left))
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset + self._end, 0) if whence == 2 else self._file.seek(offset, whence)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@dataclass(frozen=True)
+class FilmInfo:
+    """What `probe` found."""
+
+    frames: int
+    """Frames that can be read."""
+    fps: Fraction
+    """Frames per second."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    seconds: float
+    """Length: frames / fps."""
+    codec: str
+    """Codec name of the picture stream."""
+    playable: bool
+    """The first and the last frame decode."""
+    complete: bool
+    """False when bytes of a half-written chunk follow the last frame."""
+
+
+@contextmanager
+def open_film(path: str | Path) -> Iterator[InputContainer]:
+    """Open `path` for reading; of a film with a torn tail only the whole fragments are seen.
+
+    Raises:
+        TakeError: not there, not a film, or no picture in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TakeError(f"no film at {path}", "check the name, or render it")
+    layout = read_layout(path)
+    torn = bool(layout.fragments) and layout.end < layout.size
+    source = Prefix(path, layout.end) if torn else None
+    try:
+        try:
+            container = av.open(source or str(path), "r")
+        except (FFmpegError, OSError) as error:
+            raise TakeError(
+                f"{path.name} is not a film that can be read: {error}",
+                "render it again, or choose another file",
+            ) from error
+        with container:
+            if not container.streams.video:
+                raise TakeError(f"{path.name} has no picture stream", "choose a video file")
+            yield container
+    finally:
+        if source is not None:
+            source.close()
+
+
+def packets(container: InputContainer) -> Iterator[Packet]:
+    """Picture packets until the end, or until the file is damaged."""
+    try:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.size:
+                yield packet
+    except FFmpegError as error:
+        log.warning("film ends early, its tail cannot be read: %s", error)
+
+
+def _times(path: str | Path) -> list[int]:
+    """Presentation times of all frames in stream ticks, ascending."""
+    with open_film(path) as container:
+        times = [packet.pts for packet in packets(container)]
+    if any(time is None for time in times):
+        raise TakeError(f"{Path(path).name} does not say when its frames are shown", "convert it to mp4")
+    return sorted(time for time in times if time is not None)
+
+
+def _decoded(container: InputContainer, first: int | None) -> Iterator[av.VideoFrame]:
+    """Frames from time `first` on, decoding from the last key frame at or before it."""
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    group: list[Packet] = []
+    seeking = True
+    try:
+        for packet in packets(container):
+            if seeking and first is not None:
+                if packet.is_keyframe and packet.pts is not None and packet.pts <= first:
+                    group = []
+                group.append(packet)
+                if packet.pts != first:
+                    continue
+                seeking = False
+            for ready in group or [packet]:
+                yield from stream.decode(ready)
+            group = []
+        yield from stream.decode(None)
+    except FFmpegError as error:
+        log.warning("film ends early, a frame cannot be decoded: %s", error)
+
+
+def read_frames(path: str | Path, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+    """Yield frames `start` (from 0) up to but without `stop`, each uint8 [H W 3]; few are in memory at once.
+
+    Raises:
+        TakeError: the file cannot be read at all; a damaged tail only ends the iteration and logs a line.
+    """
+    if start < 0 or (stop is not None and stop <= start):
+        return
+    first = None
+    if start:
+        times = _times(path)
+        if start >= len(times):
+            return
+        first = times[start]
+    left = None if stop is None else stop - start
+    with open_film(path) as container:
+        for frame in _decoded(container, first):
+            if first is not None and frame.pts is not None and frame.pts < first:
+                continue
+            yield to_array(frame)
+            if left is not None:
+                left -= 1
+                if left == 0:
+                    return
+
+
+def pick_frames(path: str | Path, indices: Iterable[int]) -> dict[int, np.ndarray]:
+    """The frames with these numbers, uint8 [H W 3] by number, in one pass; absent ones are left out."""
+    wanted = sorted(set(indices))
+    picked: dict[int, np.ndarray] = {}
+    if not wanted:
+        return picked
+    times = _times(path)
+    reachable = [times[index] for index in wanted if 0 <= index < len(times)]
+    if not reachable:
+        return picked
+    with open_film(path) as container:
+        targets = set(reachable)
+        for frame in _decoded(container, reachable[0]):
+            if frame.pts in targets:
+                picked[bisect.bisect_left(times, frame.pts)] = to_array(frame)
+            if frame.pts is not None and frame.pts >= reachable[-1]:
+                break
+    return picked
+
+
+def probe(path: str | Path) -> FilmInfo:
+    """Count, measure and try a film.
+
+    Raises:
+        TakeError: it cannot be opened as a film.
+    """
+    with open_film(path) as container:
+        stream = container.streams.video[0]
+        fps = Fraction(stream.average_rate or stream.guessed_rate or 1)
+        width, height, codec = (
+            stream.codec_context.width,
+            stream.codec_context.height,
+            stream.codec.canonical_name,
+        )
+        frames = sum(1 for _ in packets(container))
+    layout = read_layout(path)
+    playable = (
+        frames > 0 and bool(list(read_frames(path, 0, 1))) and bool(list(read_frames(path, frames - 1)))
+    )
+    return FilmInfo(
+        frames, fps, width, height, float(frames / fps), codec, playable,
+        complete=not layout.fragments or layout.end == layout.size,
+    )  # fmt: skip

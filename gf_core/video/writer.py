@@ -1,0 +1,196 @@
+"""A film that grows on disk: every `write` ends as one whole mp4 fragment, so a killed run leaves a film.
+
+Each write is encoded by a fresh encoder that is drained to its end. A running encoder would hold frames back
+(look-ahead, a muxer that waits for the next key frame); turning those off costs more than twice the bytes, a
+fresh one about a fifth. It also makes the bytes of a chunk depend on its frames alone, so a film cut back to
+a chunk can be continued.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+
+from ..errors import ResourceError, TakeError
+from .boxes import count_samples, place_fragment, read_layout, split_header
+from .codecs import find_codec
+from .pixels import BT709, UpscaleFilter, even_size, to_video_frame, upscaled
+
+FRAGMENTED = "frag_custom+empty_moov+default_base_moof+skip_trailer"
+MIN_TIMESCALE = 10_000
+
+
+def timescale_of(fps: Fraction) -> tuple[int, int]:
+    """(ticks per second, ticks per frame) such that every frame starts on a whole tick."""
+    factor = 1
+    while fps.numerator * factor < MIN_TIMESCALE:
+        factor *= 2
+    return fps.numerator * factor, fps.denominator * factor
+
+
+class FilmWriter:
+    """Writes uint8 RGB frames to a fragmented film.
+
+    Args:
+        path: the film; `.mp4` (`.mov` for ProRes).
+        width, height: size in pixels of the frames given to `write`.
+        fps: frames per second; 16, 23.976 as a Fraction, ...
+        codec: a name in `codecs.CODECS`.
+        quality: H.264 CRF scale, 0 (lossless) to 51; 18 looks lossless. Other codecs map it to a like look.
+        upscale: whole-number enlargement of small frames.
+        upscale_filter: `lanczos` (smooth) or `nearest` (square pixels).
+        keep: frames of the film already at `path` that stay, to continue it; None keeps every whole fragment.
+        fsync: wait for the disk after every write, so that a power cut loses at most one chunk as well.
+
+    Raises:
+        ResourceError: the codec cannot be encoded here, or the disk is full.
+        TakeError: `keep` frames are not there, do not end a fragment, or were written with other settings.
+    """
+
+    def __init__(
+        self, path: str | Path, width: int, height: int, fps: float | Fraction, codec: str = "h264",
+        quality: int = 18, upscale: int = 1, *, upscale_filter: UpscaleFilter = "lanczos",
+        keep: int | None = 0, fsync: bool = True,
+    ) -> None:  # fmt: skip
+        if min(width, height, upscale) < 1 or fps <= 0 or not 0 <= quality <= 51:
+            raise ValueError(f"a film of {width}x{height} x{upscale} at {fps} fps, quality {quality}")
+        self.path = Path(path)
+        self.fps = Fraction(fps).limit_denominator(1001)
+        self.upscale, self.fsync = upscale, fsync
+        self.upscale_filter: UpscaleFilter = upscale_filter
+        self._shape = (height, width, 3)
+        self._size = even_size(width * upscale, height * upscale)
+        self._encoder, self._choice = find_codec(codec)
+        self._options = self._choice.options(self._encoder, quality)
+        self._timescale, self._ticks = timescale_of(self.fps)
+        if self.path.suffix != f".{self._choice.container}":
+            raise ResourceError(
+                f"{codec} film named {self.path.name}", f"end the name with .{self._choice.container}"
+            )
+        self.frames = 0
+        """Frames on disk."""
+        self._fragments = 0
+        self._header = b""
+        self._file = self._open(keep)
+
+    def _open(self, keep: int | None) -> io.FileIO:
+        """Open the film for appending, cut back to `keep` frames."""
+        if keep == 0 or (keep is None and not self.path.exists()):
+            return io.FileIO(self.path, "w+")
+        if not self.path.exists():
+            raise TakeError(
+                f"{self.path.name} is missing, {keep} frames of it were to stay", "render it again"
+            )
+        layout = read_layout(self.path)
+        end = layout.header_end
+        for fragment in layout.fragments:
+            if keep is not None and self.frames + fragment.frames > keep:
+                break
+            self.frames, self._fragments, end = (
+                self.frames + fragment.frames,
+                self._fragments + 1,
+                fragment.end,
+            )
+        if keep is not None and self.frames != keep:
+            raise TakeError(
+                f"{self.path.name} cannot be cut after frame {keep}: "
+                f"a chunk ends at {self.frames} of {layout.frames}",
+                "keep a number of frames that ends a chunk, or render the film again",
+            )
+        file = io.FileIO(self.path, "r+")
+        if self.frames:
+            self._header = file.read(layout.header_end)
+        file.truncate(end if self.frames else 0)
+        file.seek(0, 2)
+        return file
+
+    def write(self, frames: np.ndarray) -> None:
+        """Append `frames` uint8 [t H W 3]; when this returns, they are in the file and play.
+
+        Raises:
+            ResourceError: no space left; the film stays as it was before the call.
+        """
+        frames = np.asarray(frames)
+        if frames.ndim != 4 or frames.shape[1:] != self._shape or frames.dtype != np.uint8:
+            raise ValueError(
+                f"expected uint8 frames [t, {self._shape}], got {frames.dtype} {list(frames.shape)}"
+            )
+        if not len(frames):
+            return
+        header, fragment = split_header(self._encode(frames))
+        written = count_samples(fragment)
+        if written != len(frames):
+            raise ResourceError(
+                f"{self._encoder} made {written} frames of {len(frames)}", "choose another codec"
+            )
+        if self._header and header != self._header:
+            raise TakeError(
+                f"{self.path.name} was begun with another size, speed, codec or quality",
+                "write to a new file, or use the settings it was begun with",
+            )
+        data = place_fragment(fragment, self._fragments + 1, self.frames * self._ticks)
+        self._append(data if self._header else header + data)
+        self._header = header
+        self._fragments += 1
+        self.frames += len(frames)
+
+    def _encode(self, frames: np.ndarray) -> bytes:
+        """The frames as a film of their own, header and one fragment, from an encoder drained to its end."""
+        memory = io.BytesIO()
+        options = {"movflags": FRAGMENTED, "video_track_timescale": str(self._timescale)}
+        with av.open(memory, "w", format=self._choice.container, options=options) as container:
+            stream = container.add_stream(self._encoder, rate=self.fps, options=self._options)
+            context = stream.codec_context
+            stream.width, stream.height = self._size
+            stream.pix_fmt = self._choice.pix_fmt
+            # Slices would cost bytes; chunks are drained, so the delay of frame threads does not matter.
+            context.thread_type = "FRAME"
+            context.color_primaries = context.color_trc = context.colorspace = BT709
+            context.color_range = 1
+            if self._choice.tag:
+                context.codec_tag = self._choice.tag
+            for index, frame in enumerate(frames):
+                picture = to_video_frame(
+                    upscaled(frame, self.upscale, self.upscale_filter), self._choice.pix_fmt
+                )
+                picture.pts, picture.time_base = index, 1 / self.fps
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+        return memory.getvalue()
+
+    def _append(self, data: bytes) -> None:
+        """Write `data` at the end; on failure the file is cut back to where it was."""
+        start = self._file.seek(0, 2)
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            if self.fsync:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), start)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise ResourceError(
+                f"no space left on the disk of {self.path.name} after {self.frames} frames",
+                "free some space and resume; what is written plays",
+            ) from error
+
+    def close(self) -> None:
+        """Close the file; the film needs no end mark to play. Safe to call twice."""
+        self._file.close()
+
+    def __enter__(self) -> FilmWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

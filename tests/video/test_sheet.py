@@ -1,0 +1,65 @@
+"""The contact sheet: size from the grid, frames where they belong, text wrapped inside the page."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from gf_core.video import SheetRow, contact_sheet
+from gf_core.video.sheet import BAR, GAP, MARGIN, TEXT_GAP, VERB_COLOURS, clock, wrap
+
+
+def solid(colour, count=3, height=48, width=72):
+    return [np.full((height, width, 3), colour, np.uint8) for _ in range(count)]
+
+
+def test_size_follows_the_grid(tmp_path):
+    path = contact_sheet(
+        [("a fox", solid((200, 0, 0))), ("snow", solid((0, 0, 200), 2))], tmp_path / "s.png", thumb_width=180
+    )
+    with Image.open(path) as image:
+        assert image.width == MARGIN + BAR + TEXT_GAP + 3 * 180 + 2 * GAP + MARGIN
+        assert image.format == "PNG"
+        left, top = MARGIN + BAR + TEXT_GAP, MARGIN
+        assert image.getpixel((left + 90, top + 60)) == (200, 0, 0)
+        assert image.getpixel((left + 2 * (180 + GAP) + 90, top + 60)) == (200, 0, 0)
+        one = image.height
+    with Image.open(contact_sheet([("a fox", solid(9))], tmp_path / "t.png", thumb_width=180)) as image:
+        assert one > image.height + 120
+
+
+def test_long_prompts_grow_the_page_and_stay_inside(tmp_path):
+    rows = [SheetRow("word " * 120, solid(90), "cut", (0, 1.5, 3), "0:00 - 0:05")]
+    long = Image.open(contact_sheet(rows, tmp_path / "long.png", title="A film", subtitle="3 shots"))
+    short = Image.open(contact_sheet([rows[0]._replace(caption="word")], tmp_path / "short.png"))
+    assert long.height > short.height + 100
+    pixels = np.asarray(long)
+    assert (pixels[:, -MARGIN:] == pixels[0, 0]).all(), "text runs over the right margin"
+    assert (pixels[-MARGIN + 1 :] == pixels[0, 0]).all(), "text runs over the foot"
+    assert (np.abs(np.asarray(short).astype(int) - VERB_COLOURS["cut"]).max(-1) == 0).any()
+
+
+def test_wrap_keeps_every_letter():
+    font = ImageFont.load_default(16)
+    text = "a small red fox " + "x" * 200 + " by the lake"
+    lines = wrap(text, font, 150)
+    assert all(font.getlength(line) <= 150 for line in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert wrap("", font, 150) == [""]
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 7.5, 7.96, 59.99, 61, 3661)] == [
+        "0:00",
+        "0:07.5",
+        "0:08",
+        "1:00",
+        "1:01",
+        "1:01:01",
+    ]
+
+
+def test_nothing_to_show_is_an_error(tmp_path):
+    with pytest.raises(ValueError):
+        contact_sheet([], tmp_path / "s.png")
+    with pytest.raises(ValueError):
+        contact_sheet([("a", [])], tmp_path / "s.png")

@@ -1,0 +1,215 @@
+"""The growing film: exact frames, whole after each write, alive after a kill, continued byte for byte."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gf_core.errors import ResourceError, TakeError
+from gf_core.video import FilmWriter, available_codecs, probe, read_frames
+from gf_core.video.boxes import read_layout
+
+ROOT = Path(__file__).parents[2]
+WIDTH, HEIGHT = 64, 48
+
+
+def numbered(first, count, width=WIDTH, height=HEIGHT):
+    """Frames whose grey level tells their number, with a coloured half."""
+    frames = np.zeros((count, height, width, 3), np.uint8)
+    for i in range(count):
+        frames[i, :, : width // 2] = 10 + 4 * (first + i)
+        frames[i, :, width // 2 :] = (200, 40, 90)
+    return frames
+
+
+def numbers(frames):
+    return [round((float(frame[8:-8, 8:24].mean()) - 10) / 4) for frame in frames]
+
+
+def test_every_frame_comes_back_in_order(tmp_path):
+    path = tmp_path / "film.mp4"
+    with FilmWriter(path, WIDTH, HEIGHT, 16) as film:
+        film.write(numbered(0, 9))
+        film.write(numbered(9, 12))
+        film.write(numbered(21, 12))
+        assert film.frames == 33
+    info = probe(path)
+    assert (info.frames, info.fps, info.width, info.height, info.codec) == (33, 16, WIDTH, HEIGHT, "h264")
+    assert info.seconds == 33 / 16 and info.playable and info.complete
+    assert numbers(read_frames(path)) == list(range(33))
+
+
+def test_film_is_whole_after_each_write(tmp_path):
+    path = tmp_path / "film.mp4"
+    film = FilmWriter(path, WIDTH, HEIGHT, 16)
+    total = 0
+    for count in (9, 1, 12, 3):
+        film.write(numbered(total, count))
+        total += count
+        assert numbers(read_frames(path)) == list(range(total))
+    film.close()
+    film.close()
+
+
+def test_killed_process_leaves_all_written_frames(tmp_path):
+    path = tmp_path / "film.mp4"
+    program = textwrap.dedent(f"""
+        import numpy as np, sys, time
+        from gf_core.video import FilmWriter
+        film = FilmWriter({str(path)!r}, {WIDTH}, {HEIGHT}, 16, fsync=False)
+        for chunk in range(4):
+            frames = np.zeros((5, {HEIGHT}, {WIDTH}, 3), np.uint8)
+            frames += np.arange(chunk * 5, chunk * 5 + 5, dtype=np.uint8)[:, None, None, None] * 4 + 10
+            film.write(frames)
+            print(chunk, flush=True)
+        time.sleep(60)
+    """)
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert child.stdout is not None
+    for chunk in range(4):
+        assert child.stdout.readline().strip() == str(chunk)
+    child.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    child.wait()
+    child.stdout.close()
+    assert numbers(read_frames(path)) == list(range(20))
+    assert probe(path).complete
+
+
+@pytest.mark.parametrize("missing", [1, 40, 200])
+def test_torn_tail_costs_the_torn_chunk_only(tmp_path, missing):
+    path = tmp_path / "film.mp4"
+    with FilmWriter(path, WIDTH, HEIGHT, 16) as film:
+        film.write(numbered(0, 9))
+        film.write(numbered(9, 12))
+    os.truncate(path, path.stat().st_size - missing)
+    info = probe(path)
+    assert info.frames == 9 and info.playable and not info.complete
+    assert numbers(read_frames(path)) == list(range(9))
+
+
+def test_continued_film_has_the_bytes_of_an_unbroken_one(tmp_path):
+    whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
+    chunks = [numbered(0, 9), numbered(9, 12), numbered(21, 12)]
+    with FilmWriter(whole, WIDTH, HEIGHT, 16) as film:
+        for chunk in chunks:
+            film.write(chunk)
+    with FilmWriter(broken, WIDTH, HEIGHT, 16) as film:
+        film.write(chunks[0])
+        film.write(numbered(40, 12))
+    os.truncate(broken, broken.stat().st_size - 7)
+    with FilmWriter(broken, WIDTH, HEIGHT, 16, keep=9) as film:
+        assert film.frames == 9
+        film.write(chunks[1])
+    with FilmWriter(broken, WIDTH, HEIGHT, 16, keep=None) as film:
+        assert film.frames == 21
+        film.write(chunks[2])
+    assert broken.read_bytes() == whole.read_bytes()
+
+
+def test_keeping_part_of_a_chunk_is_refused(tmp_path):
+    path = tmp_path / "film.mp4"
+    with FilmWriter(path, WIDTH, HEIGHT, 16) as film:
+        film.write(numbered(0, 9))
+        film.write(numbered(9, 12))
+    before = path.read_bytes()
+    with pytest.raises(TakeError, match="cannot be cut after frame 12"):
+        FilmWriter(path, WIDTH, HEIGHT, 16, keep=12)
+    assert path.read_bytes() == before
+    with pytest.raises(TakeError, match="missing"):
+        FilmWriter(tmp_path / "none.mp4", WIDTH, HEIGHT, 16, keep=9)
+
+
+def test_other_settings_do_not_continue_a_film(tmp_path):
+    path = tmp_path / "film.mp4"
+    with FilmWriter(path, WIDTH, HEIGHT, 16) as film:
+        film.write(numbered(0, 9))
+    before = path.read_bytes()
+    with FilmWriter(path, 32, 32, 16, keep=9) as film, pytest.raises(TakeError, match="another size"):
+        film.write(numbered(9, 12, 32, 32))
+    assert path.read_bytes() == before
+
+
+def test_full_disk_leaves_the_film_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "film.mp4"
+    film = FilmWriter(path, WIDTH, HEIGHT, 16)
+    film.write(numbered(0, 9))
+    before = path.read_bytes()
+
+    def no_space(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(ResourceError, match="no space left"):
+        film.write(numbered(9, 12))
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    film.write(numbered(9, 12))
+    film.close()
+    assert numbers(read_frames(path)) == list(range(21))
+
+
+def test_odd_sizes_lose_no_pixel(tmp_path):
+    path = tmp_path / "film.mp4"
+    with FilmWriter(path, 33, 17, 16) as film:
+        film.write(numbered(3, 2, 33, 17))
+    assert (probe(path).width, probe(path).height) == (34, 18)
+    frame = next(read_frames(path))
+    assert abs(int(frame[-1, 4, 0]) - int(frame[0, 4, 0])) < 4
+
+
+@pytest.mark.parametrize("how", ["lanczos", "nearest"])
+def test_upscale_is_a_whole_number_of_pixels(tmp_path, how):
+    path = tmp_path / "film.mp4"
+    small = np.zeros((1, 8, 12, 3), np.uint8)
+    small[:, :, 6:] = 230
+    with FilmWriter(path, 12, 8, 16, upscale=8, upscale_filter=how) as film:
+        film.write(small)
+    frame = next(read_frames(path))
+    assert frame.shape == (64, 96, 3)
+    assert frame[32, 20].max() < 12 and frame[32, 76].min() > 218
+
+
+def test_fractional_speed_keeps_time(tmp_path):
+    path = tmp_path / "film.mp4"
+    with FilmWriter(path, WIDTH, HEIGHT, Fraction(24000, 1001)) as film:
+        for chunk in range(5):
+            film.write(numbered(chunk * 12, 12))
+    info = probe(path)
+    assert info.frames == 60 and info.fps == Fraction(24000, 1001)
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "prores"])
+def test_codecs_count_and_colour(tmp_path, codec):
+    if codec not in available_codecs():
+        pytest.skip(f"this PyAV has no encoder for {codec}")
+    path = tmp_path / ("film.mov" if codec == "prores" else "film.mp4")
+    with FilmWriter(path, WIDTH * 2, HEIGHT * 2, 16, codec=codec) as film:
+        film.write(numbered(0, 9, WIDTH * 2, HEIGHT * 2))
+        film.write(numbered(9, 12, WIDTH * 2, HEIGHT * 2))
+    frames = list(read_frames(path))
+    assert [round((float(f[8:-8, 8:40].mean()) - 10) / 4) for f in frames] == list(range(21))
+    assert [fragment.frames for fragment in read_layout(path).fragments] == [9, 12]
+    assert np.abs(frames[15][20, 100].astype(int) - (200, 40, 90)).max() <= 8
+
+
+def test_missing_codec_names_the_ones_there_are(tmp_path):
+    with pytest.raises(ResourceError, match="h264"):
+        FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16, codec="vp6")
+    with pytest.raises(ResourceError, match=r"\.mov"):
+        FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16, codec="prores")
+
+
+def test_wrong_arrays_are_refused(tmp_path):
+    with FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16) as film:
+        with pytest.raises(ValueError, match="uint8"):
+            film.write(np.zeros((1, HEIGHT, WIDTH, 3), np.float32))
+        with pytest.raises(ValueError, match="uint8"):
+            film.write(np.zeros((1, WIDTH, HEIGHT, 3), np.uint8))
+        film.write(np.zeros((0, HEIGHT, WIDTH, 3), np.uint8))
+        assert film.frames == 0
