@@ -1,0 +1,192 @@
+"""What a set of named tensors is, told from names and shapes alone: family, size, dtype, quantisation.
+
+Whether a Wan transformer is causal cannot be told here: causal files hold the same tensors (see `identify`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from math import prod
+from typing import Any, Literal
+
+import torch
+
+from ..config import ModelSpec
+from ..errors import CheckpointError
+from .keymaps import Scheme, rename, scheme_of
+from .reader import LazyTensor
+from .unwrap import Unwrapped
+
+Family = Literal[
+    "wan_t2v", "wan_i2v", "wan_5b", "wan_vace", "wan_other",
+    "lora", "wan_vae", "tiny_vae", "umt5", "other_text", "unknown",
+]  # fmt: skip
+
+HEAD_WIDTH = 128
+"""Width of one attention head in every published Wan; tensors do not tell it."""
+METADATA_KEY = "grounded"
+"""Header key of this project's own files: JSON with sample, memory, video and model settings."""
+
+_FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+_VAE_NAMES = ("decoder.middle.0.residual", "decoder.mid_block.resnets.0.norm1.gamma")
+_OWN_BIAS = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
+"""Only UMT5 has a relative bias of its own in the second layer; T5 shares the first one's."""
+_SCALES = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", ".comfy_quant")
+
+
+@dataclass(frozen=True)
+class Detected:
+    """What a checkpoint is."""
+
+    family: Family
+    """Kind of network."""
+    scheme: Scheme
+    """Naming scheme of the tensors."""
+    tensors: dict[str, LazyTensor]
+    """Tensors under original names (transformers), else as they were."""
+    dtype: torch.dtype
+    """Type that most numbers are stored in."""
+    parameters: int
+    """Numbers in all."""
+    spec: ModelSpec | None = None
+    """Shape of the transformer; None for other families."""
+    quantised: str = ""
+    """Quantisation in words; empty when the weights are plain."""
+    channels: int = 0
+    """Latent channels of the patch embedding or of the VAE."""
+
+
+def detect(
+    found: Unwrapped, metadata: Mapping[str, str] | None = None, config: Mapping[str, Any] | None = None
+) -> Detected:
+    """Describes unwrapped tensors; `metadata` and `config` (of a diffusers folder) tell what shapes cannot.
+
+    Raises CheckpointError when it is a Wan transformer whose head count is unknown.
+    """
+    tensors = dict(found.tensors)
+    scheme = scheme_of([found.prefix + name for name in tensors])
+    if scheme_of(tensors) == "diffusers" and "scale_shift_table" in tensors:
+        tensors, scheme = rename(tensors, "diffusers", "original"), "diffusers"
+    family = family_of(tensors, found.lora)
+    quantised = _quantisation(tensors)
+    sizes: Counter[torch.dtype] = Counter()
+    for tensor in tensors.values():
+        sizes[tensor.dtype] += tensor.numel
+    dtype = sizes.most_common(1)[0][0] if sizes else torch.float32
+    spec = None
+    channels = _channels(tensors)
+    if family == "wan_t2v":
+        spec = read_spec(tensors, own_settings(metadata or {}).get("model", {}), config or {})
+    return Detected(family, scheme, tensors, dtype, sum(sizes.values()), spec, quantised, channels)
+
+
+def family_of(tensors: Mapping[str, LazyTensor], lora: Mapping[str, LazyTensor] | None = None) -> Family:
+    """Kind of network that has these tensor names and shapes (transformers under original names)."""
+    names = tensors.keys()
+    if any(".lora_" in name or ".diff_b" in name for name in names) or (lora and not names):
+        return "lora"
+    if "head.modulation" in names and "patch_embedding.weight" in names:
+        return _wan_family(tensors)
+    if "encoder.conv1.weight" in names and ("conv1.weight" in names or "quant_conv.weight" in names):
+        return "wan_vae"
+    if any(name.startswith(_VAE_NAMES) for name in names):
+        return "wan_vae"
+    if "encoder.0.weight" in names and "decoder.1.weight" in names:
+        return "tiny_vae"
+    if "blocks.0.pos_embedding.embedding.weight" in names or _OWN_BIAS in names:
+        return "umt5"
+    if any(name.startswith(("text_model.", "encoder.block.", "layers.0.self_attn")) for name in names):
+        return "other_text"
+    return "unknown"
+
+
+def _wan_family(tensors: Mapping[str, LazyTensor]) -> Family:
+    if any(name.startswith(("vace_blocks.", "vace_patch_embedding.")) for name in tensors):
+        return "wan_vace"
+    channels = _channels(tensors)
+    if channels == 48:
+        return "wan_5b"
+    image_head = any(name.startswith("img_emb.") or ".k_img." in name for name in tensors)
+    if image_head or channels == 36:
+        return "wan_i2v"
+    shape = tensors["patch_embedding.weight"].shape
+    out_dim = tensors["head.head.weight"].shape[0] // prod(shape[2:]) if "head.head.weight" in tensors else 0
+    return "wan_t2v" if len(shape) == 5 and out_dim in (0, channels) else "wan_other"
+
+
+def _channels(tensors: Mapping[str, LazyTensor]) -> int:
+    patch = tensors.get("patch_embedding.weight")
+    if patch is not None and len(patch.shape) == 5:
+        return patch.shape[1]
+    for name in ("decoder.conv1.weight", "decoder.conv_in.weight"):
+        if name in tensors and len(tensors[name].shape) == 5:
+            return tensors[name].shape[1]
+    return 0
+
+
+def _quantisation(tensors: Mapping[str, LazyTensor]) -> str:
+    scaled = "scaled_fp8" in tensors or any(name.endswith(_SCALES) for name in tensors)
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if scaled:
+        return "scaled fp8" if dtypes & set(_FP8) else "quantised with scales"
+    if dtypes & set(_FP8):
+        return "fp8"
+    packed = {t.dtype for n, t in tensors.items() if n.endswith(".weight")} & {torch.int8, torch.uint8}
+    return "packed integers" if packed else ""
+
+
+def own_settings(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """This project's settings in a safetensors header; empty for everybody else's files."""
+    text = metadata.get(METADATA_KEY)
+    if not text:
+        return {}
+    try:
+        settings = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(
+            "the settings in the file's header are damaged", "download the file again."
+        ) from error
+    return settings if isinstance(settings, dict) else {}
+
+
+def read_spec(
+    tensors: Mapping[str, LazyTensor], own: Mapping[str, Any], config: Mapping[str, Any]
+) -> ModelSpec:
+    """`ModelSpec` from tensor shapes; head count, text rows and eps from `own` or `config` when there.
+
+    Raises CheckpointError naming what is missing when shapes are not enough.
+    """
+
+    def shape(name: str) -> tuple[int, ...]:
+        if name not in tensors:
+            raise CheckpointError(
+                f"the transformer has no tensor {name}", "the file is incomplete; download it again."
+            )
+        return tensors[name].shape
+
+    dim, in_dim, *patch = shape("patch_embedding.weight")
+    heads = own.get("num_heads") or config.get("num_attention_heads") or dim // HEAD_WIDTH
+    if not heads or dim % heads:
+        raise CheckpointError(
+            f"a transformer of width {dim} whose number of attention heads is not written in the file",
+            f'write {{"model": {{"num_heads": N}}}} under the header key "{METADATA_KEY}", or use a folder '
+            "with config.json.",
+        )
+    blocks = {int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")}
+    spec = ModelSpec(
+        dim=dim,
+        ffn_dim=shape("blocks.0.ffn.0.weight")[0],
+        num_heads=int(heads),
+        num_layers=max(blocks) + 1,
+        in_dim=in_dim,
+        out_dim=shape("head.head.weight")[0] // prod(patch),
+        text_dim=shape("text_embedding.0.weight")[1],
+        freq_dim=shape("time_embedding.0.weight")[1],
+        patch_size=(patch[0], patch[1], patch[2]),
+        eps=float(config.get("eps", 1e-6)),
+    )
+    known = {f.name for f in fields(ModelSpec)} & {"text_len", "eps"} & own.keys()
+    return replace(spec, **{name: own[name] for name in known})

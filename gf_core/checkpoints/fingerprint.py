@@ -1,0 +1,68 @@
+"""What a model is, as a hash of its contents: names, types, shapes and bytes, never the file's name or
+wrapping.
+
+The same weights therefore have one fingerprint whether they come from a .pt or a .safetensors file. Hashing
+5.7 GB takes seconds, so results are remembered by path, size and time of change in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from ..userdirs import cache_dir
+from .reader import LazyTensor
+
+_LOG = logging.getLogger("grounded")
+_WORKERS = min(4, os.cpu_count() or 1)
+
+
+def hash_tensors(tensors: Mapping[str, LazyTensor]) -> str:
+    """Hex sha256 over all tensors in order of name; each tensor is hashed on its own, several at a time."""
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        parts = pool.map(_hash_one, sorted(tensors.items()))
+        return combine(parts)
+
+
+def combine(parts: Iterable[str]) -> str:
+    """Hex sha256 of several fingerprints (or other short texts) in order."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _hash_one(item: tuple[str, LazyTensor]) -> str:
+    name, tensor = item
+    digest = hashlib.sha256(f"{name} {tensor.dtype} {tensor.shape}".encode())
+    flat = tensor.load().contiguous().reshape(-1)
+    digest.update(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"")
+    return digest.hexdigest()
+
+
+def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTensor]) -> str:
+    """`hash_tensors`, looked up by the state of `files` first; `variant` tells networks of one file apart."""
+    stamps = []
+    for file in sorted(files):
+        state = file.stat()
+        stamps.append(f"{file.resolve()} {state.st_size} {state.st_mtime_ns}")
+    note = cache_dir("fingerprints") / f"{combine([variant, *stamps])}.json"
+    try:
+        return json.loads(note.read_text("utf-8"))["sha256"]
+    except FileNotFoundError:
+        pass  # not hashed yet
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _LOG.warning("fingerprint note %s is unreadable (%s): hashing again", note.name, error)
+    value = hash_tensors(tensors)
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_suffix(f".{os.getpid()}.tmp")
+        draft.write_text(json.dumps({"sha256": value, "files": stamps}), "utf-8")
+        draft.replace(note)
+    except OSError as error:
+        _LOG.warning("fingerprint not remembered: %s", error)
+    return value

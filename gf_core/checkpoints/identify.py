@@ -1,0 +1,136 @@
+"""May this file drive a causal film, and with what settings? Everything else is refused in words.
+
+Causal and bidirectional Wan have the same tensors, so causality is told from what surrounds them: this
+project's own header, a known file name, or the outer keys that only the training of causal generators
+writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CheckpointError
+from .catalog import CATALOG, KnownCheckpoint, by_id, match
+from .detect import Detected, detect, own_settings
+from .reader import TensorFile, human_size, open_file
+from .unwrap import Unwrapped, unwrap
+
+GENERATOR_KEYS = ("generator_ema", "generator")
+"""Outer keys written only by trainings of few-step causal generators."""
+NEEDED = (
+    "The engine needs a causal Wan 2.1 text-to-video model, for example self_forcing_dmd.pt "
+    "(gdhe17/Self-Forcing) or longlive_base.pt with lora.pt (Efficient-Large-Model/LongLive-1.3B)."
+)
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A file, what is in it, and why it is taken for a causal model."""
+
+    file: TensorFile
+    """The opened file."""
+    found: Unwrapped
+    """Its network's tensors."""
+    what: Detected
+    """What they are."""
+    known: KnownCheckpoint | None
+    """Catalogue row; None for this project's own files and for unknown names."""
+    own: dict
+    """This project's settings from the header; empty for other files."""
+    evidence: str
+    """Why it counts as causal, in words; empty when nothing says so."""
+
+
+def identify(path: str | Path, *, assume: str | None = None, weights: str | None = None) -> Identified:
+    """Opens and describes `path` without judging it.
+
+    `assume` is a catalogue id whose settings to take for a file of unknown name; `weights` an outer key.
+    Raises CheckpointError for an unreadable file, an unknown `assume`, or absent `weights`.
+    """
+    file = open_file(path)
+    outer = [name for name in GENERATOR_KEYS if isinstance(file.tree.get(name), dict)]
+    assumed = by_id(assume) if assume else None
+    if assume and assumed is None:
+        names = ", ".join(row.id for row in CATALOG if row.causal and not row.refusal)
+        raise CheckpointError(f"there is no kind of checkpoint called {assume}", f"choose one of {names}.")
+    known = assumed or match(file.path, 0, outer[0] if outer else None)
+    preferred = known.outer if known is not None and known.outer in file.tree else None
+    found = unwrap(file.tree, weights or preferred)
+    own = own_settings(file.metadata)
+    what = detect(found, file.metadata, file.config)
+    if what.spec is not None:
+        known = assumed or match(file.path, what.spec.dim, found.outer)
+    return Identified(file, found, what, None if own else known, own, _evidence(found, known, own, assumed))
+
+
+def _evidence(
+    found: Unwrapped, known: KnownCheckpoint | None, own: dict, assumed: KnownCheckpoint | None
+) -> str:
+    if own:
+        return "its header says so"
+    if assumed is not None:
+        return f"assumed to be like {assumed.title}"
+    if known is not None and known.causal:
+        return f"its name is that of {known.title}"
+    if found.outer in GENERATOR_KEYS:
+        return f"it holds the weights under the key {found.outer}, as trainings of causal generators write it"
+    return ""
+
+
+def require_drivable(item: Identified, *, assumed: bool = False) -> None:
+    """Raises CheckpointError, saying what the file is and what is needed, unless the engine can drive it.
+
+    `assumed`: the user vouched for causality, so catalogue refusals do not count (wrong networks still do).
+    """
+    name = item.file.path.name
+    if item.what.family != "wan_t2v":
+        what, need = _WORDS[item.what.family]
+        raise CheckpointError(f"{name} is {what.format(channels=item.what.channels)}", need)
+    if item.what.quantised:
+        raise CheckpointError(
+            f"{name} is a {item.what.quantised} version of a Wan transformer, not loadable standalone yet",
+            "use the bf16, fp16 or fp32 file of the same model, or load it inside ComfyUI.",
+        )
+    if assumed:
+        return
+    if item.known is not None and item.known.refusal:
+        raise CheckpointError(
+            f"{name} is {item.known.title} ({item.known.repository}): {item.known.refusal}", NEEDED
+        )
+    if not item.evidence:
+        raise CheckpointError(
+            f"{name} is a Wan text-to-video transformer of {size_name(item.what)}, but nothing says that it "
+            "is causal: plain Wan makes whole clips at once and cannot continue a film",
+            f"{NEEDED} If you know that it was distilled to be causal and was only renamed, say so with "
+            'assume="self_forcing".',
+        )
+
+
+def size_name(what: Detected) -> str:
+    """'1.42 B parameters (2.84 GB)' of a detected network."""
+    stored = sum(tensor.nbytes for tensor in what.tensors.values())
+    count = what.parameters
+    words = f"{count / 1e9:.3g} B" if count >= 1e9 else f"{count / 1e6:.3g} M"
+    return f"{words} parameters ({human_size(stored)})"
+
+
+_TRANSFORMER = f"Choose the transformer instead: {NEEDED}"
+_WORDS: dict[str, tuple[str, str]] = {
+    "wan_i2v": (
+        "an image-to-video Wan ({channels} input channels and an image head)",
+        f"{NEEDED} To start a film from a picture, give the picture to a text-to-video model as start image.",
+    ),
+    "wan_5b": ("the Wan 2.2 5B, whose latents have {channels} channels and another VAE", NEEDED),
+    "wan_vace": ("a Wan VACE model, which edits whole clips with control inputs", NEEDED),
+    "wan_other": ("a Wan transformer with {channels} input channels, not plain text-to-video", NEEDED),
+    "lora": (
+        "a LoRA (a small change to a model), not a model",
+        "Choose the model that it changes, and give this file as a LoRA of it.",
+    ),
+    "wan_vae": ("a Wan VAE ({channels} channels), which turns latents into pictures", _TRANSFORMER),
+    "tiny_vae": ("a tiny VAE (TAEHV), which turns latents into pictures fast", _TRANSFORMER),
+    "umt5": ("the UMT5 text encoder", _TRANSFORMER),
+    "other_text": ("a text encoder of another model family", _TRANSFORMER),
+    "unknown": ("not a Wan transformer", NEEDED),
+}

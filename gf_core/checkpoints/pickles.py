@@ -1,0 +1,103 @@
+"""Reads PyTorch pickles as tensors only; one that wants to run something is refused, naming what it wants."""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import re
+import zipfile
+from collections.abc import Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+
+_HARMLESS = re.compile(
+    r"collections\.OrderedDict|_codecs\.encode|torch\._utils\._rebuild_\w+|torch(\.storage)?\.\w*Storage"
+    r"|torch\.(Size|device|b?float\w*|u?int\d+|half|bool)|torch\.nn\.parameter\.Parameter"
+)
+"""What a list of tensors needs; everything else is reported."""
+_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile)
+"""What the PyTorch reader raises for a damaged file."""
+
+
+def load_pickle(path: Path) -> Mapping[str, Any]:
+    """The mapping that `path` holds, tensors memory-mapped on the CPU; nothing in the file is ever executed.
+
+    Raises CheckpointError for code, for a damaged file, and for a file without named tensors.
+    """
+    zipped = zipfile.is_zipfile(path)
+    with path.open("rb") as stream:
+        if not zipped and stream.read(4) == b"PK\x03\x04":
+            raise CheckpointError(
+                f"{path.name} is cut off: {path.stat().st_size} bytes are there, "
+                "the table of contents at its end is not",
+                "download it again; the previous download did not finish.",
+            )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, zipped, error) from error
+    except _DAMAGE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path.name} ({path.stat().st_size} bytes) is damaged: {reason}", "download it again."
+        ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{path.name} holds a {type(content).__name__}, not tensors with names",
+            "choose the file with the model's weights.",
+        )
+    return content
+
+
+def _refusal(path: Path, zipped: bool, error: Exception) -> CheckpointError:
+    asked = [name for name in called_names(path, zipped) if not _HARMLESS.fullmatch(name)]
+    if not asked:
+        reason = str(error).splitlines()[0]
+        return CheckpointError(f"{path.name} is not a safe list of tensors: {reason}", "download it again.")
+    return CheckpointError(
+        f"{path.name} was not opened: reading it would run {', '.join(asked[:4])}, which tensors never need",
+        "do not use it unless you trust its author; a .safetensors version of the model cannot hold code.",
+    )
+
+
+def called_names(path: Path, zipped: bool) -> list[str]:
+    """`module.name` of everything that the pickle would import, in order, found without executing it."""
+    if not zipped:
+        with path.open("rb") as stream:
+            return _imports(stream)
+    with zipfile.ZipFile(path) as archive:
+        member = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+        if member is None:
+            return []
+        with archive.open(member) as stream:
+            return _imports(stream)
+
+
+def _imports(stream: BufferedReader | zipfile.ZipExtFile) -> list[str]:
+    """Import operations of consecutive pickles; a stream that stops being a pickle ends the list."""
+    found: list[str] = []
+    strings: list[str] = []
+    memo: dict[int, str] = {}
+    count = 0
+    try:
+        while stream.peek(1):
+            for op, arg, _ in pickletools.genops(stream):
+                if op.name == "GLOBAL":
+                    found.append(str(arg).replace(" ", "."))
+                elif op.name == "STACK_GLOBAL" and len(strings) > 1:
+                    found.append(".".join(strings[-2:]))
+                elif op.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+                    memo[count if op.name == "MEMOIZE" else arg] = strings[-1] if strings else ""
+                    count += 1
+                elif op.name in ("GET", "BINGET", "LONG_BINGET"):
+                    strings.append(memo.get(arg, ""))
+                elif isinstance(arg, str):
+                    strings.append(arg)
+    except (ValueError, EOFError, IndexError, UnicodeDecodeError):
+        return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found))

@@ -1,0 +1,273 @@
+"""Opens a model file without reading its tensors: safetensors, PyTorch pickles (never run), sharded folders.
+
+What a file is, its content says, not its suffix. Every tensor stays on disk behind a `LazyTensor` until it is
+asked for, so that a file of 57 GB can be described in a moment. Damaged, foreign and unsafe files are refused
+in words.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .pickles import load_pickle
+
+PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+MODEL_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+
+SAFETENSORS_DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # fmt: skip
+_MAX_HEADER = 100_000_000
+"""Largest header that the safetensors format allows, in bytes."""
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """A tensor that is still on disk."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    load: Callable[[], Tensor] = field(repr=False, compare=False)
+    """Reads the tensor (CPU, as stored; memory-mapped where the format allows)."""
+
+    @property
+    def numel(self) -> int:
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """An opened model file or folder."""
+
+    path: Path
+    """What was asked for."""
+    kind: Literal["safetensors", "pickle", "folder"]
+    """How it is stored."""
+    tree: Mapping[str, Any]
+    """Names to `LazyTensor`; pickles may nest mappings under outer keys."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Text metadata of a safetensors header."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """`config.json` of a folder."""
+    parts: tuple[Path, ...] = ()
+    """The files that hold the tensors."""
+
+
+def open_file(path: str | Path) -> TensorFile:
+    """Opens `path`; raises CheckpointError when it is missing, damaged, unsafe or of another kind."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise _missing(path)
+    if path.is_dir():
+        return _open_folder(path)
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    _refuse_foreign(path, head)
+    if head.startswith((b"PK\x03\x04", b"\x80")):
+        if path.suffix.lower() == ".safetensors":
+            raise CheckpointError(
+                f"{path.name} is a PyTorch pickle under the name of a safetensors file",
+                "rename it to .pt if you trust its author (it is read without running anything in it).",
+            )
+        return TensorFile(path, "pickle", _lazy_tree(load_pickle(path)), parts=(path,))
+    if path.suffix.lower() in PICKLE_SUFFIXES and head[8:9] != b"{":
+        raise CheckpointError(
+            f"{path.name} is not a PyTorch file: its first bytes are {head[:4]!r}",
+            "download it again; if that does not help, the file at the source is not a model.",
+        )
+    tree, metadata = _safetensors_tree(path)
+    return TensorFile(path, "safetensors", tree, metadata, parts=(path,))
+
+
+def _missing(path: Path) -> CheckpointError:
+    folder = path.parent
+    if not folder.is_dir():
+        return CheckpointError(f"there is no folder {folder}", f"check the path of the model {path.name}.")
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix.lower() in MODEL_SUFFIXES)
+    close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    fix = f"did you mean {' or '.join(close)}?" if close else "check the name and the folder."
+    return CheckpointError(f"there is no {path.name} in {folder}", fix)
+
+
+def _refuse_foreign(path: Path, head: bytes) -> None:
+    """Raises for content that is recognisably something else than tensors."""
+    if not head:
+        raise CheckpointError(f"{path.name} is empty (0 bytes)", "download it again.")
+    if head.startswith(b"GGUF"):
+        raise CheckpointError(
+            f"{path.name} is a quantised GGUF file, which cannot be loaded standalone yet",
+            "use the .safetensors or .pt version of this model, or a GGUF loader inside ComfyUI.",
+        )
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path.name} is a Git LFS pointer ({path.stat().st_size} bytes), not the model itself",
+            "run `git lfs pull` in that folder, or download the file from its page.",
+        )
+    if head.lstrip()[:5].lower() in (b"<!doc", b"<html"):
+        raise CheckpointError(
+            f"{path.name} is a web page, not a model",
+            "the download needs a direct link or a signed-in account; fetch the file itself.",
+        )
+
+
+def human_size(nbytes: float) -> str:
+    """Bytes in words: '2.84 GB', '11 bytes'."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if nbytes >= scale:
+            return f"{nbytes / scale:.3g} {unit}"
+    return f"{int(nbytes)} bytes"
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    """The parsed header of a safetensors file whose size agrees with it."""
+    actual = path.stat().st_size
+    again = "download it again; the previous download did not finish or was damaged."
+    with path.open("rb") as stream:
+        prefix = stream.read(8)
+        if len(prefix) < 8:
+            raise CheckpointError(f"{path.name} is too short for a model ({actual} bytes)", again)
+        (length,) = struct.unpack("<Q", prefix)
+        if length > _MAX_HEADER:
+            raise CheckpointError(f"{path.name} is not a safetensors file, or its header is damaged", again)
+        if 8 + length > actual:
+            raise CheckpointError(
+                f"{path.name} is cut off inside its header: {actual} bytes of at least {8 + length}", again
+            )
+        raw = stream.read(length)
+    try:
+        header = json.loads(raw)
+        ends = [info["data_offsets"][1] for name, info in header.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise CheckpointError(f"{path.name} has a damaged header ({type(error).__name__})", again) from error
+    expected = 8 + length + max(ends, default=0)
+    if actual != expected:
+        state = "cut off" if actual < expected else "damaged"
+        raise CheckpointError(
+            f"{path.name} is {state}: {actual} bytes ({human_size(actual)}) where its header needs "
+            f"{expected} ({human_size(expected)})",
+            again,
+        )
+    return header
+
+
+class _SafetensorsHandle:
+    """One memory mapping shared by all lazy tensors of a file, opened when the first is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open: Any = None
+
+    def read(self, name: str) -> Tensor:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            if self._open is None:
+                self._open = safe_open(self.path, framework="pt", device="cpu")
+            return self._open.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{self.path.name} cannot be read at tensor {name}: {error}", "download the file again."
+            ) from error
+
+
+def _safetensors_tree(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
+    header = _safetensors_header(path)
+    metadata = header.pop("__metadata__", None) or {}
+    handle = _SafetensorsHandle(path)
+    tree = {}
+    for name, info in header.items():
+        dtype = SAFETENSORS_DTYPES.get(info["dtype"])
+        if dtype is None:
+            raise CheckpointError(
+                f"{path.name} stores {name} as {info['dtype']}, a quantised format not loadable yet",
+                "use the bf16, fp16 or fp32 version of this model.",
+            )
+        tree[name] = LazyTensor(dtype, tuple(info["shape"]), lambda name=name: handle.read(name))
+    return tree, metadata
+
+
+def _lazy_tree(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Keeps tensors and mappings of what a pickle held; counters, settings and the like are dropped."""
+    tree: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, Tensor):
+            tree[str(name)] = LazyTensor(item.dtype, tuple(item.shape), lambda item=item: item.detach())
+        elif isinstance(item, Mapping):
+            tree[str(name)] = _lazy_tree(item)
+    return tree
+
+
+def _open_folder(path: Path) -> TensorFile:
+    """A diffusers folder (or its `transformer` part), a sharded set, or a folder holding one model file."""
+    inner = path / "transformer"
+    root = inner if inner.is_dir() else path
+    indexes = sorted(root.glob("*.safetensors.index.json"))
+    if indexes:
+        shards = _shards_of_index(root, indexes[0])
+    else:
+        shards = sorted(root.glob("diffusion_pytorch_model*.safetensors")) or sorted(
+            root.glob("model*.safetensors") if (root / "config.json").exists() else ()
+        )
+    if not shards:
+        files = sorted(p for p in root.iterdir() if p.suffix.lower() in MODEL_SUFFIXES)
+        if len(files) == 1:
+            return open_file(files[0])
+        listing = ", ".join(p.name for p in files[:8]) or "no model file"
+        raise CheckpointError(
+            f"the folder {root.name} is not a model in diffusers layout; it holds {listing}",
+            "name one file, or the folder that holds config.json and diffusion_pytorch_model*.safetensors.",
+        )
+    tree: dict[str, LazyTensor] = {}
+    metadata: dict[str, str] = {}
+    for shard in shards:
+        part, extra = _safetensors_tree(shard)
+        tree.update(part)
+        metadata.update(extra)
+    return TensorFile(path, "folder", tree, metadata, _read_config(root), tuple(shards))
+
+
+def _shards_of_index(root: Path, index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{index.name} is damaged", "download it again.") from error
+    missing = [name for name in names if os.path.basename(name) != name or not (root / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{len(missing)} of {len(names)} parts of the model in {root.name} are missing: "
+            f"{', '.join(missing[:4])}",
+            "download the missing parts into the same folder.",
+        )
+    return [root / name for name in names]
+
+
+def _read_config(root: Path) -> dict[str, Any]:
+    file = root / "config.json"
+    if not file.exists():
+        return {}
+    try:
+        config = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file.name} in {root.name} is damaged", "download it again.") from error
+    return config if isinstance(config, dict) else {}

@@ -1,0 +1,115 @@
+"""Takes the one network out of a training checkpoint: outer keys, wrapper fragments and prefixes.
+
+Training code saves {"generator": ..., "generator_ema": ..., "critic": ...}; sharding and compilation leave
+their own marks inside the names. What remains after this module is one flat mapping in a scheme of `keymaps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import CheckpointError
+from .keymaps import PREFIXES, WRAPPER_FRAGMENTS
+from .reader import LazyTensor
+
+OUTER_KEYS = ("generator_ema", "generator", "model", "state_dict")
+"""Groups that hold the network, the preferred first."""
+LORA_KEY = "generator_lora"
+_OTHER_GROUPS = ("first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "vae.", "clip.")
+"""Neighbours of the network in an all-in-one file."""
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """The network of a checkpoint under inner names."""
+
+    tensors: dict[str, LazyTensor]
+    """Inner names (any naming scheme) to tensors."""
+    outer: str | None = None
+    """Outer key that was taken; None for a flat file."""
+    available: tuple[str, ...] = ()
+    """Outer keys that could have been taken."""
+    prefix: str = ""
+    """Prefix that was removed from the names."""
+    lora: dict[str, LazyTensor] = field(default_factory=dict)
+    """Low-rank update stored beside the network."""
+    left_out: tuple[str, ...] = ()
+    """Groups that were not looked at (critic, optimiser, VAE of an all-in-one file)."""
+
+
+def unwrap(tree: Mapping[str, Any], choice: str | None = None) -> Unwrapped:
+    """The network in `tree`; `choice` names an outer key when there are several (generator, generator_ema).
+
+    Raises CheckpointError when `choice` is not there, or when a nested file has no known outer key.
+    """
+    tree = _regroup(tree)
+    groups = {name: value for name, value in tree.items() if isinstance(value, Mapping)}
+    lora = _flat(groups.pop(LORA_KEY, {}))
+    available = tuple(name for name in OUTER_KEYS if groups.get(name))
+    if choice is not None and choice not in groups:
+        raise CheckpointError(
+            f"the file has no weights called {choice}",
+            f"choose one of {', '.join(groups)}." if groups else "the file is flat: leave the choice empty.",
+        )
+    outer = choice or (available[0] if available else None)
+    if outer is not None:
+        left_out = tuple(name for name in groups if name != outer)
+        chosen = _flat(groups[outer])
+    else:
+        left_out = tuple(groups)
+        chosen = {name: value for name, value in tree.items() if isinstance(value, LazyTensor)}
+        if groups and not chosen and not lora:
+            raise CheckpointError(
+                f"the file holds {', '.join(list(groups)[:6])}, none of which is known to be the network",
+                "name the group that holds the network's weights.",
+            )
+    names, prefix, others = _strip(list(chosen))
+    tensors = {names[name]: value for name, value in chosen.items() if name in names}
+    if len(tensors) != len(names):
+        raise CheckpointError("two tensors of the file have the same inner name", "choose one outer key.")
+    return Unwrapped(tensors, outer, available, prefix, lora, left_out + others)
+
+
+def _regroup(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Gives a safetensors file with dotted outer keys ('generator_ema.model...') the nesting it had."""
+    heads = ("generator_ema.", "generator.")
+    nested = any(isinstance(value, Mapping) for value in tree.values())
+    if nested or not any(name.startswith(heads) for name in tree):
+        return tree
+    groups: dict[str, Any] = {}
+    for name, value in tree.items():
+        outer, _, inner = name.partition(".")
+        groups.setdefault(outer, {})[inner or outer] = value
+    return groups
+
+
+def _flat(group: Mapping[str, Any], path: str = "") -> dict[str, LazyTensor]:
+    """A group with whatever nesting is left joined by dots."""
+    out: dict[str, LazyTensor] = {}
+    for name, value in group.items():
+        if isinstance(value, Mapping):
+            out.update(_flat(value, f"{path}{name}."))
+        else:
+            out[f"{path}{name}"] = value
+    return out
+
+
+def _strip(names: list[str]) -> tuple[dict[str, str], str, tuple[str, ...]]:
+    """Map from stored to inner names, the prefix removed, and the groups of an all-in-one file left out."""
+    clean = {}
+    for name in names:
+        inner = name
+        for fragment in WRAPPER_FRAGMENTS:
+            inner = inner.replace(fragment, "")
+        clean[name] = inner
+    mine = {name: inner for name, inner in clean.items() if not inner.startswith(_OTHER_GROUPS)}
+    others = tuple(sorted({inner.partition(".")[0] for name, inner in clean.items() if name not in mine}))
+    if not any(inner.startswith("model.diffusion_model.") for inner in mine.values()):
+        mine, others = clean, ()
+    counts = {prefix: sum(inner.startswith(prefix) for inner in mine.values()) for prefix in PREFIXES}
+    prefix = max(PREFIXES, key=lambda p: counts[p])
+    if 2 * counts[prefix] <= len(mine):
+        prefix = ""
+    return {name: inner.removeprefix(prefix) for name, inner in mine.items()}, prefix, others

@@ -1,0 +1,167 @@
+"""Opening files: what is damaged, foreign or unsafe is refused in words and never executed."""
+
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gf_core.checkpoints.reader import human_size, open_file
+from gf_core.errors import CheckpointError
+
+
+@pytest.fixture
+def tensors():
+    return {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)}
+
+
+def test_safetensors_is_described_without_reading(tmp_path, tensors):
+    path = tmp_path / "m.safetensors"
+    save_file(tensors, path, {"note": "x"})
+    file = open_file(path)
+    assert file.kind == "safetensors" and file.metadata == {"note": "x"}
+    assert file.tree["a.weight"].shape == (2, 3) and file.tree["b"].dtype == torch.bfloat16
+    assert file.tree["b"].nbytes == 8
+    assert torch.equal(file.tree["a.weight"].load(), tensors["a.weight"])
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_pickles_open_as_tensors(tmp_path, tensors, new_format):
+    path = tmp_path / "m.pt"
+    torch.save({"generator": tensors, "step": 3}, path, _use_new_zipfile_serialization=new_format)
+    file = open_file(path)
+    assert file.kind == "pickle" and list(file.tree) == ["generator"]
+    assert torch.equal(file.tree["generator"]["a.weight"].load(), tensors["a.weight"])
+
+
+@pytest.mark.parametrize("keep", [-1, -20, 60, 9, 3])
+def test_cut_off_safetensors_names_both_sizes(tmp_path, tensors, keep):
+    path = tmp_path / "m.safetensors"
+    save_file(tensors, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:keep])
+    with pytest.raises(CheckpointError) as error:
+        open_file(path)
+    assert "m.safetensors" in str(error.value) and str(len(whole[:keep])) in str(error.value)
+    if keep < 0:
+        assert str(len(whole)) in str(error.value)
+
+
+def test_surplus_and_damaged_header_are_refused(tmp_path, tensors):
+    path = tmp_path / "m.safetensors"
+    save_file(tensors, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"xxxx")
+    with pytest.raises(CheckpointError, match="damaged"):
+        open_file(path)
+    path.write_bytes(whole[:8] + b"\xff\xff" + whole[10:])
+    with pytest.raises(CheckpointError, match="header"):
+        open_file(path)
+
+
+@pytest.mark.parametrize("keep", [-1, 0.5, 30])
+def test_cut_off_pickle_is_refused(tmp_path, tensors, keep):
+    path = tmp_path / "m.pt"
+    torch.save(tensors, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * keep)] if isinstance(keep, float) else whole[:keep])
+    with pytest.raises(CheckpointError, match=r"cut off|damaged"):
+        open_file(path)
+
+
+class _Payload:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"echo hit > {self.marker}",)
+
+
+@pytest.mark.parametrize("save", ["zip", "legacy", "bare2", "bare4"])
+def test_code_in_a_pickle_never_runs_and_is_named(tmp_path, save, tensors):
+    marker, path = tmp_path / "hit", tmp_path / "model.pt"
+    content = {"generator": tensors, "extra": _Payload(marker)}
+    if save.startswith("bare"):
+        path.write_bytes(pickle.dumps({"extra": _Payload(marker)}, protocol=int(save[-1])))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=save == "zip")
+    with pytest.raises(CheckpointError, match=r"(posix|nt)\.system"):
+        open_file(path)
+    assert not marker.exists()
+
+
+def test_pickle_named_safetensors_is_still_not_run(tmp_path):
+    marker, path = tmp_path / "hit", tmp_path / "model.safetensors"
+    torch.save({"extra": _Payload(marker)}, path)
+    with pytest.raises(CheckpointError, match="pickle under the name"):
+        open_file(path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "content, word",
+    [
+        (b"GGUF\x03\x00\x00\x00", "GGUF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "Git LFS"),
+        (b"<!DOCTYPE html><html></html>", "web page"),
+        (b"", "empty"),
+        (b"not a model at all, just words", "not a safetensors"),
+    ],
+)
+def test_foreign_content_is_named(tmp_path, content, word):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=word):
+        open_file(path)
+
+
+def test_list_in_a_pickle_is_refused(tmp_path):
+    torch.save([torch.ones(1)], tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match="list"):
+        open_file(tmp_path / "m.pt")
+
+
+def test_missing_file_suggests_near_names(tmp_path, tensors):
+    save_file(tensors, tmp_path / "self_forcing_dmd.safetensors")
+    with pytest.raises(CheckpointError, match=r"did you mean self_forcing_dmd\.safetensors"):
+        open_file(tmp_path / "self_forcing_dmd.pt")
+    with pytest.raises(CheckpointError, match="no folder"):
+        open_file(tmp_path / "nowhere" / "x.pt")
+
+
+def test_sharded_folder(tmp_path, tensors):
+    root = tmp_path / "Model" / "transformer"
+    root.mkdir(parents=True)
+    names = [
+        "diffusion_pytorch_model-00001-of-00002.safetensors",
+        "diffusion_pytorch_model-00002-of-00002.safetensors",
+    ]
+    save_file({"a.weight": tensors["a.weight"]}, root / names[0])
+    save_file({"b": tensors["b"]}, root / names[1])
+    index = {"weight_map": {"a.weight": names[0], "b": names[1]}}
+    (root / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    (root / "config.json").write_text('{"num_attention_heads": 2}')
+    file = open_file(root.parent)
+    assert (
+        file.kind == "folder"
+        and set(file.tree) == {"a.weight", "b"}
+        and file.config["num_attention_heads"] == 2
+    )
+    assert torch.equal(file.tree["b"].load(), tensors["b"])
+    (root / names[1]).unlink()
+    with pytest.raises(CheckpointError, match="1 of 2 parts"):
+        open_file(root.parent)
+
+
+def test_folder_with_one_or_several_files(tmp_path, tensors):
+    save_file(tensors, tmp_path / "one.safetensors")
+    assert open_file(tmp_path).kind == "safetensors"
+    save_file(tensors, tmp_path / "two.safetensors")
+    with pytest.raises(CheckpointError, match=r"one\.safetensors, two\.safetensors"):
+        open_file(tmp_path)
+
+
+def test_sizes_in_words():
+    assert [human_size(n) for n in (11, 2.838e9, 5_000_000)] == ["11 bytes", "2.84 GB", "5 MB"]

@@ -1,0 +1,140 @@
+"""Every wrapping and naming scheme yields the same tensors; every family is recognised."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gf_core.checkpoints.detect import detect, family_of
+from gf_core.checkpoints.reader import LazyTensor, open_file
+from gf_core.checkpoints.unwrap import unwrap
+from gf_core.config import ModelSpec
+from gf_core.errors import CheckpointError
+from gf_core.model.wan import build_meta
+
+WRAPPINGS = (
+    "original", "model_prefix", "comfyui", "comfyui_all_in_one", "diffusion_model", "diffusers", "generator",
+    "generator_ema", "fsdp", "compiled", "state_dict", "model", "dotted",
+)  # fmt: skip
+FLAT = ("original", "model_prefix", "comfyui", "comfyui_all_in_one", "diffusion_model", "diffusers", "dotted")
+
+
+def lazy(*shape, dtype=torch.float32):
+    return LazyTensor(dtype, shape, lambda: torch.zeros(shape, dtype=dtype))
+
+
+@pytest.mark.parametrize("kind", WRAPPINGS)
+@pytest.mark.parametrize("form", ["pt", "safetensors"])
+def test_every_wrapping_gives_equal_tensors(tmp_path, wrap, state, spec, kind, form):
+    if form == "safetensors" and kind not in FLAT:
+        pytest.skip("safetensors files are flat")
+    path = tmp_path / f"m.{form}"
+    if form == "pt":
+        torch.save(wrap(kind), path)
+    else:
+        save_file({name: value.clone() for name, value in wrap(kind).items()}, path)
+    what = detect(unwrap(open_file(path).tree))
+    assert what.family == "wan_t2v" and what.spec == spec and what.dtype == torch.float32
+    assert what.tensors.keys() == state.keys()
+    assert all(torch.equal(what.tensors[name].load(), value) for name, value in state.items())
+    assert what.parameters == sum(value.numel() for value in state.values())
+
+
+def test_choice_of_weights(wrap, tmp_path, state):
+    torch.save(wrap("generator_ema"), tmp_path / "m.pt")
+    tree = open_file(tmp_path / "m.pt").tree
+    assert unwrap(tree).outer == "generator_ema" and unwrap(tree).available == ("generator_ema", "generator")
+    other = unwrap(tree, "generator")
+    assert other.outer == "generator" and other.left_out == ("generator_ema",)
+    assert not other.tensors["head.modulation"].load().any()
+    with pytest.raises(CheckpointError, match="no weights called critic"):
+        unwrap(tree, "critic")
+
+
+def test_lora_beside_the_network_is_kept_aside(wrap):
+    tree = {
+        "generator": {"model.head.modulation": lazy(1, 2, 8)},
+        "generator_lora": {"x.lora_A.weight": lazy(2, 4)},
+    }
+    found = unwrap(tree)
+    assert list(found.tensors) == ["head.modulation"] and list(found.lora) == ["x.lora_A.weight"]
+
+
+def test_unknown_groups_are_listed():
+    with pytest.raises(CheckpointError, match="student"):
+        unwrap({"student": {"a": lazy(1)}})
+
+
+@pytest.mark.parametrize(
+    "published, tensors, parameters",
+    [
+        (ModelSpec(), 825, 1_418_996_800),
+        (ModelSpec(dim=5120, ffn_dim=13824, num_heads=40, num_layers=40), 1095, 14_288_491_584),
+    ],
+)
+def test_published_sizes_are_read_from_shapes(published, tensors, parameters):
+    one_block = build_meta(replace(published, num_layers=1)).state_dict()
+    shapes = {name: lazy(*value.shape) for name, value in one_block.items()}
+    for name in [name for name in shapes if name.startswith("blocks.0.")]:
+        shapes |= {name.replace(".0.", f".{n}.", 1): shapes[name] for n in range(1, published.num_layers)}
+    what = detect(unwrap(shapes))
+    assert (what.spec, what.parameters, len(shapes)) == (published, parameters, tensors)
+
+
+WAN = {"head.modulation": lazy(1, 2, 8), "head.head.weight": lazy(64, 8)}
+
+
+@pytest.mark.parametrize(
+    "tensors, family",
+    [
+        ({**WAN, "patch_embedding.weight": lazy(8, 16, 1, 2, 2)}, "wan_t2v"),
+        ({**WAN, "patch_embedding.weight": lazy(8, 36, 1, 2, 2)}, "wan_i2v"),
+        (
+            {**WAN, "patch_embedding.weight": lazy(8, 16, 1, 2, 2), "img_emb.proj.0.weight": lazy(8)},
+            "wan_i2v",
+        ),
+        ({**WAN, "patch_embedding.weight": lazy(8, 48, 1, 2, 2)}, "wan_5b"),
+        ({**WAN, "patch_embedding.weight": lazy(8, 32, 1, 2, 2)}, "wan_other"),
+        ({**WAN, "patch_embedding.weight": lazy(8, 16, 1, 2, 2), "vace_blocks.0.x": lazy(1)}, "wan_vace"),
+        ({"encoder.conv1.weight": lazy(96, 3, 3, 3, 3), "conv1.weight": lazy(32, 32, 1, 1, 1)}, "wan_vae"),
+        ({"decoder.mid_block.resnets.0.norm1.gamma": lazy(384)}, "wan_vae"),
+        ({"encoder.0.weight": lazy(64, 3, 3, 3), "decoder.1.weight": lazy(256, 16, 3, 3)}, "tiny_vae"),
+        ({"blocks.0.pos_embedding.embedding.weight": lazy(32, 64)}, "umt5"),
+        ({"encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight": lazy(32, 64)}, "umt5"),
+        (
+            {"encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": lazy(32, 64)},
+            "other_text",
+        ),
+        ({"text_model.embeddings.token_embedding.weight": lazy(8, 8)}, "other_text"),
+        ({"blocks.0.self_attn.q.lora_A.weight": lazy(4, 8)}, "lora"),
+        ({"diffusion_model.blocks.0.self_attn.q.lora_down.weight": lazy(4, 8)}, "lora"),
+        ({"conv_in.weight": lazy(320, 4, 3, 3)}, "unknown"),
+    ],
+)
+def test_families(tensors, family):
+    assert family_of(tensors) == family
+
+
+def test_quantised_files_are_noticed(state):
+    shapes = {name: lazy(*value.shape) for name, value in state.items()}
+    plain = detect(unwrap(shapes))
+    assert plain.quantised == ""
+    fp8 = {n: lazy(*t.shape, dtype=torch.float8_e4m3fn) for n, t in shapes.items()}
+    assert detect(unwrap(fp8)).quantised == "fp8"
+    assert detect(unwrap({**fp8, "scaled_fp8": lazy(0)})).quantised == "scaled fp8"
+    scaled = {**fp8, "blocks.0.ffn.0.scale_weight": lazy(1)}
+    assert detect(unwrap(scaled)).quantised == "scaled fp8"
+
+
+def test_head_count_comes_from_header_or_config(state):
+    shapes = {name: lazy(*value.shape) for name, value in state.items()}
+    header = {"grounded": json.dumps({"model": {"num_heads": 8, "text_len": 16}})}
+    spec = detect(unwrap(shapes), header).spec
+    assert (spec.num_heads, spec.text_len) == (8, 16)
+    assert detect(unwrap(shapes), {}, {"num_attention_heads": 4}).spec.num_heads == 4
+    with pytest.raises(CheckpointError, match="attention heads"):
+        detect(unwrap(shapes), {}, {"num_attention_heads": 7})
+    with pytest.raises(CheckpointError, match="header are damaged"):
+        detect(unwrap(shapes), {"grounded": "{"})
