@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from ..errors import ResourceError
 from ..vae.builtin import STRIDE, BuiltinCodec, load_codec, save_codec, stack_frames
 from .codec_data import HEADS, IGNORED, Batch, Pool, cell_targets
+from .optim import orthogonalise
 
 log = logging.getLogger("grounded")
 
@@ -41,7 +42,7 @@ class CodecTraining:
     ranks: int = 2
     "processes, one thread each"
     learning_rate: float = 1.5e-3
-    "of Adam, after the warm-up"
+    "of both optimisers, after the warm-up"
     pool: int = 700
     "rendered clips that each rank holds (0.8 MB each)"
     crops: int = 12
@@ -90,6 +91,25 @@ class Meaning(nn.Module):
             if (targets[name] != IGNORED).any()
         ]
         return torch.stack(losses).mean()
+
+
+class ConvMuon(torch.optim.Optimizer):
+    """Momentum orthogonalised as one matrix per kernel; steps are as large as Adam's at the same rate."""
+
+    def __init__(self, kernels: list[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(kernels, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update."""
+        for group in self.param_groups:
+            for kernel in group["params"]:
+                velocity = self.state[kernel].setdefault("velocity", torch.zeros_like(kernel))
+                velocity.lerp_(kernel.grad, 1 - group["momentum"])
+                matrix = kernel.grad.lerp(velocity, group["momentum"]).flatten(1)
+                # 0.2 sqrt(longer side): the root mean square of an orthogonal update becomes that of Adam's.
+                scale = 0.2 * max(matrix.shape) ** 0.5
+                kernel.sub_(orthogonalise(matrix).view(kernel.shape), alpha=group["lr"] * scale)
 
 
 def train_codec(out_dir: Path, plan: CodecTraining, decoder_of: Path | None = None) -> Path:
@@ -151,9 +171,11 @@ class Trainer:
         self.codec = load_codec(decoder_of) if decoder_of else BuiltinCodec()
         self.codec.to(memory_format=torch.channels_last)
         self.meaning = Meaning(self.codec.channels)
-        trained = [self.codec.net_decoder] if self.decoder_only else [self.codec, self.meaning]
-        self.parameters = [p for module in trained for p in module.parameters()]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=plan.learning_rate, betas=(0.9, 0.98))
+        kernels, rest = split_kernels(self.codec.net_decoder if self.decoder_only else self.codec)
+        rest += [] if self.decoder_only else list(self.meaning.parameters())
+        self.parameters = kernels + rest
+        adam = torch.optim.Adam(rest, lr=plan.learning_rate, betas=(0.9, 0.98))
+        self.optimisers = [ConvMuon(kernels, plan.learning_rate), adam]
         self.step, self.seconds = 0, 0.0
         state = out_dir / "state.pt"
         resumed = state.exists()
@@ -170,15 +192,17 @@ class Trainer:
         saved, mean = started, None
         while self.seconds < 60 * self.plan.minutes:
             rate = self._rate(self.seconds / (60 * self.plan.minutes))
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
+            for parameter in self.parameters:
+                parameter.grad = None
             loss, parts = self._loss()
-            self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             # The clock travels with the gradients, so that all ranks agree on the rate and on the last step.
             self.seconds = self._reduce(before + time.monotonic() - started)
             nn.utils.clip_grad_norm_(self.parameters, 0.5)
-            self.optimiser.step()
+            for optimiser in self.optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                optimiser.step()
             self.pool.refresh()
             self.step += 1
             mean = parts if mean is None else {k: 0.98 * v + 0.02 * parts.get(k, v) for k, v in mean.items()}
@@ -264,7 +288,7 @@ class Trainer:
             "codec": self.codec.state_dict(),
             "meaning": self.meaning.state_dict(),
             "step": self.step,
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "seconds": self.seconds,
         }
         part = self.out_dir / "state.part"
@@ -275,9 +299,19 @@ class Trainer:
         state = torch.load(path, weights_only=True)
         self.codec.load_state_dict(state["codec"])
         self.meaning.load_state_dict(state["meaning"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"]):
+            optimiser.load_state_dict(saved)
         self.step, self.seconds = state["step"], state["seconds"]
         log.info("codec continues at step %d, %.0f s", self.step, self.seconds)
+
+
+def split_kernels(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Kernels of the hidden layers, for ConvMuon, and all others (linear, stems, heads, norms) for Adam."""
+    kernels, rest = [], []
+    for name, parameter in module.named_parameters():
+        outer = any(part in ("linear", "stem", "head") for part in name.split("."))
+        (rest if outer or parameter.ndim != 4 else kernels).append(parameter)
+    return kernels, rest
 
 
 def pixel_loss(pictures: Tensor, batch: Batch, subject_weight: float) -> Tensor:
@@ -314,9 +348,9 @@ def start_from_principal_components(codec: BuiltinCodec, pool: Pool) -> None:
 
 
 @torch.no_grad()
-def fold_statistics(codec: BuiltinCodec, pool: Pool) -> None:
+def fold_statistics(codec: BuiltinCodec, pool: Pool, rounds: int = 50) -> None:
     """Set the codec's normalisation to the mean and deviation of its latents over the world."""
-    latents = torch.cat([codec.encode_batch(pool.full(8, 33).frames) for _ in range(50)])
+    latents = torch.cat([codec.encode_batch(pool.full(8, 33).frames) for _ in range(rounds)])
     codec.latent_mean.copy_(latents.mean((0, 1, 3, 4)))
     codec.latent_std.copy_(latents.std((0, 1, 3, 4)))
 
