@@ -16,7 +16,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tenso
         bias = bias.to(q.dtype)
     if torch.is_grad_enabled() and q.device.type == "cpu":
         return _plain(q, k, v, bias)
-    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias)
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=bias
+    )
     return out.transpose(1, 2)
 
 

@@ -18,7 +18,9 @@ class GroundedError(Exception):
 class StoryboardError(GroundedError):
     """The timeline text cannot be read; carries the 1-based `line` and `column` of the first wrong character."""
 
-    def __init__(self, message: str, fix: str = "", *, line: int = 0, column: int = 0, text: str = "") -> None:
+    def __init__(
+        self, message: str, fix: str = "", *, line: int = 0, column: int = 0, text: str = ""
+    ) -> None:
         super().__init__(message, fix)
         self.line = line
         self.column = column

@@ -30,7 +30,9 @@ class _Layer(nn.Module):
         self.heads = heads
         self.norm1, self.norm2 = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
         self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
-        self.ffn = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
+        self.ffn = nn.Sequential(
+            nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim)
+        )
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -43,12 +45,23 @@ class SmallTextEncoder(nn.Module):
     """Words to prompt rows; trained together with the built-in video model."""
 
     def __init__(
-        self, words: Sequence[str], dim: int = 128, layers: int = 2, heads: int = 4, max_words: int = 40,
+        self,
+        words: Sequence[str],
+        dim: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        max_words: int = 40,
         text_dim: int = 4096,
     ) -> None:
         super().__init__()
         self.words = tuple(words)
-        self.settings = {"dim": dim, "layers": layers, "heads": heads, "max_words": max_words, "text_dim": text_dim}
+        self.settings = {
+            "dim": dim,
+            "layers": layers,
+            "heads": heads,
+            "max_words": max_words,
+            "text_dim": text_dim,
+        }
         self.index = {word: i + 1 for i, word in enumerate(self.words)}
         self.text_dim, self.max_words = text_dim, max_words
         self.embedding = nn.Embedding(len(self.words) + 1, dim)
@@ -65,13 +78,14 @@ class SmallTextEncoder(nn.Module):
             close = [difflib.get_close_matches(word, self.words, 1) for word in unknown]
             hints = [f"{word} -> {match[0]}?" for word, match in zip(unknown, close) if match]
             raise PromptError(
-                f"the built-in model does not know: {', '.join(unknown[:UNKNOWN_LIMIT])} (in \"{prompt.strip()}\")",
+                f'the built-in model does not know: {", ".join(unknown[:UNKNOWN_LIMIT])} (in "{prompt.strip()}")',
                 (f"did you mean {', '.join(hints)} " if hints else "")
                 + f"It knows these words only: {', '.join(self.words)}. Load a full Wan model for free text.",
             )
         if len(found) > self.max_words:
             raise PromptError(
-                f"prompt of {len(found)} words, the built-in model reads {self.max_words}", "Shorten the prompt."
+                f"prompt of {len(found)} words, the built-in model reads {self.max_words}",
+                "Shorten the prompt.",
             )
         return [self.index[word] for word in found] + [END]
 
@@ -113,7 +127,9 @@ def load_small_encoder(path: Path, fingerprint: str = "") -> SmallTextEncoder:
     with safe_open(str(path), "pt") as file:
         metadata = file.metadata() or {}
         if "words" not in metadata:
-            raise CheckpointError(f"{path} is not a small text encoder", "Use the file beside the built-in model.")
+            raise CheckpointError(
+                f"{path} is not a small text encoder", "Use the file beside the built-in model."
+            )
         encoder = SmallTextEncoder(json.loads(metadata["words"]), **json.loads(metadata["settings"]))
         encoder.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
     encoder.fingerprint = fingerprint or str(path)

@@ -87,9 +87,12 @@ def _tabulate_recaches(layouts: Sequence[Layout], prompt: Tensor, first: Tensor)
     recent, anchors = len(layouts[0].views[0].recent), len(layouts[0].views[0].anchors)
     shape = (len(layouts), events)
     table = RecacheTable(
-        frames=torch.full((*shape, recent), EMPTY), source=torch.full((*shape, recent), EMPTY),
-        alphas=torch.zeros(*shape, recent), anchors=torch.full((*shape, anchors), EMPTY),
-        positions=torch.zeros(*shape, recent, dtype=torch.long), prompt=torch.zeros(shape, dtype=torch.long),
+        frames=torch.full((*shape, recent), EMPTY),
+        source=torch.full((*shape, recent), EMPTY),
+        alphas=torch.zeros(*shape, recent),
+        anchors=torch.full((*shape, anchors), EMPTY),
+        positions=torch.zeros(*shape, recent, dtype=torch.long),
+        prompt=torch.zeros(shape, dtype=torch.long),
     )
     for row, layout in enumerate(layouts):
         for column, event in enumerate(layout.recaches):

@@ -57,7 +57,8 @@ def write_shards(codec_file: Path, folder: Path, clips: int, chunks: int, seed: 
             shares.append((latent_share(torch.from_numpy(rendered.mask)) * 255).round().to(torch.uint8))
         temporary = path.with_suffix(".tmp")
         save_file(
-            {"latents": torch.stack(latents), "weight": torch.stack(shares)}, temporary,
+            {"latents": torch.stack(latents), "weight": torch.stack(shares)},
+            temporary,
             {"kind": kind, "chunks": str(chunks), "first": str(first)},
         )
         temporary.rename(path)
@@ -66,7 +67,9 @@ def write_shards(codec_file: Path, folder: Path, clips: int, chunks: int, seed: 
 class ClipStore:
     """Batches from a folder of shards, each batch of one kind so that its layouts resemble one another."""
 
-    def __init__(self, folder: Path, encoder: SmallTextEncoder, memory: MemorySpec, seed: int, chunks: int) -> None:
+    def __init__(
+        self, folder: Path, encoder: SmallTextEncoder, memory: MemorySpec, seed: int, chunks: int
+    ) -> None:
         self.folder, self.encoder, self.memory, self.chunks = folder, encoder, memory, chunks
         self.rng = random.Random(seed)
         self.paths: list[Path] = []
@@ -99,15 +102,29 @@ class ClipStore:
                 prompt[row, span] = number
                 who, where = s.character, s.place
                 labels[row, span] = torch.tensor(
-                    [who.subject, who.colour, who.scarf, who.hat, who.patch, where.place, where.time, s.action]
+                    [
+                        who.subject,
+                        who.colour,
+                        who.scarf,
+                        who.hat,
+                        who.patch,
+                        where.place,
+                        where.time,
+                        s.action,
+                    ]
                 )
             texts += [s.caption for s in script.segments] + [""] * (count + 1 - len(script.segments))
             verbs = {s.start_chunk: s.verb for s in script.segments[1:]}
             layouts.append(plan_layout(self.chunks, verbs, self.memory, self.rng))
         ids, lengths = self.encoder.batch(texts)
         return ClipBatch(
-            latents, weight, labels, ids.unflatten(0, (len(scripts), -1)), lengths.unflatten(0, (len(scripts), -1)),
-            prompt, tabulate(layouts, prompt),
+            latents,
+            weight,
+            labels,
+            ids.unflatten(0, (len(scripts), -1)),
+            lengths.unflatten(0, (len(scripts), -1)),
+            prompt,
+            tabulate(layouts, prompt),
         )
 
 

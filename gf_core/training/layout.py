@@ -107,7 +107,10 @@ def _recache(
     weights = [0.0] * empty + proximity_weights(len(recent), memory.recent, memory.alpha_max)
     layout.recaches.append(
         Recache(
-            chunk, _pad(anchors, memory.anchors), _pad(recent, memory.recent), _pad(frames, memory.recent),
+            chunk,
+            _pad(anchors, memory.anchors),
+            _pad(recent, memory.recent),
+            _pad(frames, memory.recent),
             tuple(weights),
         )
     )

@@ -34,8 +34,13 @@ def train_stage(rank: int, ranks: int, plan: VideoTraining, folder: Path, start:
     if rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(folder / f"{plan.stage}.log"))
-    logging.basicConfig(level=logging.INFO if rank == 0 else logging.WARNING, handlers=handlers,
-                        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+    logging.basicConfig(
+        level=logging.INFO if rank == 0 else logging.WARNING,
+        handlers=handlers,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        force=True,
+    )
     train_video(rank, ranks, plan, folder / "clips", folder, start)
 
 
@@ -45,15 +50,24 @@ def export(folder: Path, out: Path, stage: str = "student") -> None:
     net = VideoNet()
     net.load_state_dict(checkpoint["average"])
     out.mkdir(parents=True, exist_ok=True)
-    settings = {"name": "builtin", "sample": asdict(BUILTIN_SAMPLE), "memory": asdict(BUILTIN_MEMORY), "video": VIDEO}
+    settings = {
+        "name": "builtin",
+        "sample": asdict(BUILTIN_SAMPLE),
+        "memory": asdict(BUILTIN_MEMORY),
+        "video": VIDEO,
+    }
     tensors = {name: value.half().contiguous() for name, value in net.model.state_dict().items()}
-    _replace(out / "model.safetensors", lambda path: save_file(tensors, path, {"grounded": json.dumps(settings)}))
+    _replace(
+        out / "model.safetensors", lambda path: save_file(tensors, path, {"grounded": json.dumps(settings)})
+    )
     _replace(out / "text.safetensors", lambda path: save_small_encoder(net.text, path))
-    _replace(out / "codec.safetensors", lambda path: shutil.copy(folder / "codec" / "codec.safetensors", path))
+    _replace(
+        out / "codec.safetensors", lambda path: shutil.copy(folder / "codec" / "codec.safetensors", path)
+    )
     log.info("exported step %d of %s to %s", checkpoint["step"], stage, out)
 
 
-def _replace(path: Path, write) -> None:  # noqa: ANN001
+def _replace(path: Path, write) -> None:
     temporary = path.with_suffix(".tmp")
     write(temporary)
     temporary.rename(path)
@@ -73,7 +87,13 @@ def run(stage: str, folder: Path, minutes: float | None, ranks: int, clips: int,
         parallel.launch(train_stage, ranks, plan, folder, None)
     elif stage == "student":
         plan = VideoTraining(
-            stage="student", minutes=minutes or 40, rate=0.25, decay_from=0.3, draws=1, guess=0.5, average=0.99
+            stage="student",
+            minutes=minutes or 40,
+            rate=0.25,
+            decay_from=0.3,
+            draws=1,
+            guess=0.5,
+            average=0.99,
         )
         parallel.launch(train_stage, ranks, plan, folder, folder / "teacher.pt")
     elif stage == "reader":
@@ -96,9 +116,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--stage", choices=STAGES, help="one stage only (default: all in order)")
     parser.add_argument("--folder", type=Path, default=Path("runs/builtin"), help="run folder")
     parser.add_argument("--minutes", type=float, help="wall time of the stage")
-    parser.add_argument("--ranks", type=int, default=2, help="processes of one thread each; the number of cores")
+    parser.add_argument(
+        "--ranks", type=int, default=2, help="processes of one thread each; the number of cores"
+    )
     parser.add_argument("--clips", type=int, default=8192, help="training clips to render and encode")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "builtin", help="where to export")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parents[1] / "builtin", help="where to export"
+    )
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     for stage in [args.stage] if args.stage else STAGES:

@@ -136,7 +136,9 @@ class _Attention:
         at = own.flatten(0, 1)[:, None]
         queries, keys = (self.rotate(grouped(x[0], x[1]), at) for x in (q, k))
         values = grouped(v[0], v[1])
-        queries, keys, values = (rearrange(x, "g r f s h d -> g h r (f s) d") for x in (queries, keys, values))
+        queries, keys, values = (
+            rearrange(x, "g r f s h d -> g h r (f s) d") for x in (queries, keys, values)
+        )
         tokens = queries.shape[3]
         scale = queries.shape[-1] ** -0.5
         shared = queries.flatten(2, 3) @ context_k.transpose(-1, -2) * scale + bias.to(queries.dtype)
@@ -153,7 +155,9 @@ class _Attention:
         table = self.table.recache
         assert table is not None
         events = table.frames.shape[1]
-        q, k, v = (rearrange(x, "(b e c) f s h d -> b e (c f) s h d", b=self.batch, e=events) for x in (q, k, v))
+        q, k, v = (
+            rearrange(x, "(b e c) f s h d -> b e (c f) s h d", b=self.batch, e=events) for x in (q, k, v)
+        )
         tokens = q.shape[3]
         outs = []
         for event in range(events):
@@ -162,10 +166,16 @@ class _Attention:
             context = self.rotate(_gather(bank_k, slots), torch.zeros_like(slots))
             heads = "b f s h d -> b h (f s) d"
             parts = [
-                (rearrange(context, heads), rearrange(_gather(bank_v, slots), heads),
-                 _mask(slots, tokens)[:, None, None]),
-                (rearrange(self.rotate(k[:, event], at), heads), rearrange(v[:, event], heads),
-                 _mask(_at_least_one(table.frames[:, event]), tokens)[:, None, None]),
+                (
+                    rearrange(context, heads),
+                    rearrange(_gather(bank_v, slots), heads),
+                    _mask(slots, tokens)[:, None, None],
+                ),
+                (
+                    rearrange(self.rotate(k[:, event], at), heads),
+                    rearrange(v[:, event], heads),
+                    _mask(_at_least_one(table.frames[:, event]), tokens)[:, None, None],
+                ),
             ]
             out = _softmax_attend(rearrange(self.rotate(q[:, event], at), heads), parts)
             outs.append(rearrange(out, "b h (c n) d -> b c n h d", n=self.size * tokens))
@@ -186,7 +196,12 @@ class _Recached:
 
 
 def run_streams(
-    model: WanModel, encoder: SmallTextEncoder, batch: ClipBatch, context: Tensor, noisy: Tensor, timesteps: Tensor,
+    model: WanModel,
+    encoder: SmallTextEncoder,
+    batch: ClipBatch,
+    context: Tensor,
+    noisy: Tensor,
+    timesteps: Tensor,
     drop_text: Tensor,
 ) -> StreamOutput:
     """Predict the flow of noisy chunks under the engine's memory.
@@ -198,8 +213,10 @@ def run_streams(
     draws, chunks = timesteps.shape[1:]
     rows, columns = context.shape[-2] // 2, context.shape[-1] // 2
     table = batch.layout.recache
-    frames = [rearrange(context, "b (k f) c h w -> (b k) c f h w", f=size),
-              rearrange(noisy, "b r (k f) c h w -> (b r k) c f h w", f=size)]
+    frames = [
+        rearrange(context, "b (k f) c h w -> (b k) c f h w", f=size),
+        rearrange(noisy, "b r (k f) c h w -> (b r k) c f h w", f=size),
+    ]
     times = [torch.zeros(len(frames[0])), timesteps.flatten()]
     prompts = batch.prompt
     texts = [prompts.flatten(), prompts[:, None].expand(-1, draws, -1).flatten()]
@@ -246,4 +263,3 @@ def _conditioning(model: WanModel, times: Tensor, size: int, dtype: torch.dtype)
     """Time conditioning of units [u]: computed once per unit, shared by its frames."""
     e, e0 = layers.time_conditioning(model, times[:, None], dtype)
     return e.expand(-1, size, -1), e0.expand(-1, size, -1, -1)
-

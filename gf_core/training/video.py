@@ -37,8 +37,14 @@ BUILTIN_SPEC = ModelSpec(dim=256, ffn_dim=1024, num_heads=2, num_layers=6)
 BUILTIN_SAMPLE = SampleSpec(steps=(1000, 750, 500, 250), warp=True, shift=3.0)
 BUILTIN_MEMORY = MemorySpec()
 CLASSES = {
-    "subject": len(SUBJECTS), "colour": len(COLOURS), "scarf": len(SCARVES), "hat": len(HATS),
-    "patch": len(PATCHES), "place": len(PLACES), "time": len(TIMES), "action": len(ACTIONS),
+    "subject": len(SUBJECTS),
+    "colour": len(COLOURS),
+    "scarf": len(SCARVES),
+    "hat": len(HATS),
+    "patch": len(PATCHES),
+    "place": len(PLACES),
+    "time": len(TIMES),
+    "action": len(ACTIONS),
 }
 
 
@@ -172,13 +178,13 @@ class Objective:
             return run_streams(net.model, net.text, batch, context, noisy, sigma * 1000, drop)
 
     @torch.no_grad()
-    def _guided(
-        self, batch: ClipBatch, context: Tensor, noisy: Tensor, sigma: Tensor
-    ) -> Tensor:
+    def _guided(self, batch: ClipBatch, context: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The teacher's guided flow: both prompts run as draws of one forward."""
         assert self.teacher is not None
         drop = torch.cat([torch.zeros_like(sigma), torch.ones_like(sigma)], 1).bool()
-        twice = self._run(self.teacher, batch, context, noisy.repeat(1, 2, 1, 1, 1, 1), sigma.repeat(1, 2, 1), drop)
+        twice = self._run(
+            self.teacher, batch, context, noisy.repeat(1, 2, 1, 1, 1, 1), sigma.repeat(1, 2, 1), drop
+        )
         told, free = twice.flow.float().chunk(2, 1)
         return free + self.plan.guidance * (told - free)
 
@@ -202,7 +208,9 @@ class Objective:
         return (noisy - per_frame(sigma, size) * out.flow.float())[:, 0]
 
 
-def train_video(rank: int, ranks: int, plan: VideoTraining, clips: Path, out: Path, start: Path | None) -> None:
+def train_video(
+    rank: int, ranks: int, plan: VideoTraining, clips: Path, out: Path, start: Path | None
+) -> None:
     """One stage on this rank; checkpoints to out/<stage>.pt every two minutes and resumes from there.
 
     `start` holds the weights to begin from (the student's is also its teacher).
@@ -219,7 +227,9 @@ def train_video(rank: int, ranks: int, plan: VideoTraining, clips: Path, out: Pa
         teacher.load_state_dict(net.state_dict())
     run = _Run(net, plan, out, rank)
     share(net)
-    store = ClipStore(clips, net.text, BUILTIN_MEMORY, seed=hash((plan.seed, rank, run.step)), chunks=plan.chunks)
+    store = ClipStore(
+        clips, net.text, BUILTIN_MEMORY, seed=hash((plan.seed, rank, run.step)), chunks=plan.chunks
+    )
     objective = Objective(net, plan, teacher)
     while not run.finished:
         losses = {}
@@ -287,8 +297,14 @@ class _Run:
         self.window.clear()
         text = "  ".join(f"{key} {value:.4f}" for key, value in means.items())
         left = self.plan.minutes - self.elapsed / 60
-        log.info("%s step %d  %s  %.2f s/step  %.0f min left", self.plan.stage, self.step, text,
-                 self.elapsed / self.step, left)
+        log.info(
+            "%s step %d  %s  %.2f s/step  %.0f min left",
+            self.plan.stage,
+            self.step,
+            text,
+            self.elapsed / self.step,
+            left,
+        )
 
     def save(self) -> None:
         self.saved = self.elapsed
@@ -296,9 +312,15 @@ class _Run:
             return
         temporary = self.path.with_suffix(".tmp")
         torch.save(
-            {"net": self.net.state_dict(), "average": self.average.values, "average_steps": self.average.steps,
-             "optimisers": [o.state_dict() for o, _ in self.optimisers], "step": self.step,
-             "elapsed": self.elapsed, "plan": json.dumps(asdict(self.plan))},
+            {
+                "net": self.net.state_dict(),
+                "average": self.average.values,
+                "average_steps": self.average.steps,
+                "optimisers": [o.state_dict() for o, _ in self.optimisers],
+                "step": self.step,
+                "elapsed": self.elapsed,
+                "plan": json.dumps(asdict(self.plan)),
+            },
             temporary,
         )
         temporary.rename(self.path)
@@ -311,5 +333,3 @@ class _Run:
             optimiser.load_state_dict(state)
         self.step, self.elapsed = saved["step"], saved["elapsed"]
         log.info("%s resumes at step %d, %.1f min", self.plan.stage, self.step, self.elapsed / 60)
-
-

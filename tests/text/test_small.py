@@ -1,0 +1,53 @@
+"""The built-in text encoder: closed vocabulary, padding that changes nothing, a file round trip."""
+
+import pytest
+import torch
+
+from gf_core.errors import CheckpointError, PromptError
+from gf_core.text.small import SmallTextEncoder, load_small_encoder, save_small_encoder
+
+WORDS = ("a", "fox", "jumps", "red", "the")
+
+
+@pytest.fixture
+def encoder() -> SmallTextEncoder:
+    torch.manual_seed(0)
+    return SmallTextEncoder(WORDS, dim=16, heads=2, max_words=6, text_dim=32).eval()
+
+
+def test_rows_are_words_and_an_end(encoder: SmallTextEncoder):
+    rows = encoder.encode(["A red fox, jumps!"])[0]
+    assert rows.shape == (5, 32)
+    assert rows[:, 16:].abs().max() == 0 and rows[:, :16].abs().min(1).values.max() > 0
+
+
+def test_a_prompt_does_not_depend_on_its_neighbours(encoder: SmallTextEncoder):
+    alone = encoder.encode(["the fox"])[0]
+    beside = encoder.encode(["the fox", "a red fox jumps"])[0]
+    torch.testing.assert_close(alone, beside)
+
+
+def test_an_unknown_word_is_named_with_what_is_known(encoder: SmallTextEncoder):
+    with pytest.raises(PromptError, match="does not know: foxx") as error:
+        encoder.encode(["a foxx jumps"])
+    assert "foxx -> fox?" in error.value.fix and "jumps" in error.value.fix
+
+
+def test_too_many_words(encoder: SmallTextEncoder):
+    with pytest.raises(PromptError, match="7 words"):
+        encoder.encode(["a a a a a a a"])
+
+
+def test_file_round_trip(encoder: SmallTextEncoder, tmp_path):
+    path = tmp_path / "text.safetensors"
+    save_small_encoder(encoder, path, torch.float32)
+    again = load_small_encoder(path)
+    torch.testing.assert_close(again.encode(["a red fox"])[0], encoder.encode(["a red fox"])[0])
+
+
+def test_another_file_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="not a small text encoder"):
+        load_small_encoder(tmp_path / "x.safetensors")
