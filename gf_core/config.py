@@ -79,6 +79,9 @@ class MemorySpec:
     """Largest share of recomputed K/V in the blend of `switch="apr"` (1 with `recache`)."""
     recache_before_evict: bool = False
     """Recompute the memory before the oldest chunk leaves it (LongLive's order) rather than after."""
+    recache_keeps_anchors: bool = True
+    """With `recache_before_evict`: anchors survive a recache once the film is longer than the window (LongLive's
+    global_sink); False rebuilds all of the memory from the newest frames, the oldest of which become the anchors."""
     max_position: int | None = 20
     """Largest time position the model was trained on; None lifts the check (absolute positions grow with the film)."""
 

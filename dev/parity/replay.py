@@ -1,0 +1,56 @@
+"""Replay a recorded case through our code: `replay.py CASE.safetensors --out GOT.safetensors`.
+
+Reads only `weights.*`, `in.*` and the JSON beside the case, and writes tensors under the names that the case recorded
+as `out.*`. Compare with `compare.py GOT CASE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dev.parity import rollouts, schedules, single
+from dev.parity.case import Case, Refusal
+
+KINDS = (
+    (rollouts.serves, rollouts.replay),
+    (schedules.serves, schedules.replay),
+    (single.serves_bidirectional, single.replay_bidirectional),
+)
+
+
+def replay(path: Path) -> Case:
+    """The case at `path` with its outputs computed; raises Refusal for kinds that we do not serve."""
+    case = Case(path)
+    for serves, run in KINDS:
+        if serves(case):
+            run(case)
+            return case
+    raise Refusal(f"no replay for this kind of case: {case.doc.get('case', path.stem)}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("case", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        case = replay(arguments.case)
+    except Refusal as refusal:
+        print(f"refused: {refusal}", file=sys.stderr)
+        return 2
+    case.save(arguments.out)
+    print(f"{len(case.got)} tensors written")
+    for name in case.missing():
+        print(f"not produced: {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Replay of causal rollouts: Self Forcing, LongLive, Infinity-RoPE without its cut, Reward Forcing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dev.parity.case import Case, Refusal, float_scalars
+from gf_core.config import MemorySpec, SampleSpec
+from gf_core.model.forward import text_kv
+from gf_core.sampling.denoise import Trace
+from gf_core.sampling.rollout import Rollout
+
+SELF_FORCING = ("guandeh17/Self-Forcing", "thu-ml/Causal-Forcing")
+LONGLIVE = ("NVlabs/LongLive",)
+INFINITY = ("yesiltepe-hidir/infinity-rope",)
+REWARD = ("JaydenLyh/Reward-Forcing",)
+
+
+def serves(case: Case) -> bool:
+    """Whether this is a rollout recorded from a repository that we know."""
+    upstream = case.doc.get("upstream")
+    known = SELF_FORCING + LONGLIVE + INFINITY + REWARD
+    return isinstance(upstream, dict) and "rollout" in case.doc and upstream.get("repo") in known
+
+
+def _relative(case: Case) -> bool:
+    """Whether a LongLive case was recorded with cache-relative positions."""
+    options = {**case.doc["model"], **case.doc["rollout"]}
+    named = any(("infinite" in k or "relative" in k) and v and v != "absolute" for k, v in options.items())
+    said = any("relative" in str(v).lower() for k, v in options.items() if "rope" in k)
+    return named or said or "without rope" in " ".join(map(str, case.doc.get("layout", {}).values())).lower()
+
+
+def memory_spec(case: Case) -> MemorySpec:
+    """The recorded method as settings of our memory."""
+    rollout: dict[str, Any] = case.doc["rollout"]
+    repo = case.doc["upstream"]["repo"]
+    chunk, sink, window = max(rollout["frames_per_block"]), rollout["sink_frames"], rollout["kv_cache_frames"]
+    if rollout.get("denoising_step_list_first_block"):
+        raise Refusal("a step list of its own for the first block is not supported")
+    if rollout.get("max_attention_frames", window) not in (-1, window):
+        raise Refusal(f"attention over {rollout['max_attention_frames']} of {window} cached frames is not supported")
+    if window - sink - chunk < 0:
+        raise Refusal(f"a window of {window} frames cannot hold {sink} sink and {chunk} current frames")
+    base = {
+        "anchors": sink,
+        "recent": window - sink - chunk,
+        "chunk": chunk,
+        "anchor_policy": "frozen",
+        "anchor_update": "never",
+        "anchor_index": "slot",
+        "positions": "absolute",
+        "switch": "cross_only",
+        "max_position": None,
+    }
+    if repo in LONGLIVE:
+        base["positions"] = "relative" if _relative(case) else "absolute"
+        if any(call["kind"] == "recache" for call in case.doc["calls"]):
+            base |= {"switch": "recache", "recache_before_evict": True}
+            base["recache_keeps_anchors"] = bool(rollout.get("global_sink", True))
+    elif repo in INFINITY:
+        for boundary in rollout.get("scene_boundaries", []):
+            if boundary.get("rope_cut"):
+                raise Refusal("the positions of a RoPE cut are not supported")
+            if boundary.get("flush") and window - sink != chunk + 2:
+                raise Refusal("a flush that is not also the next eviction is not supported")
+        base["positions"] = "relative"
+    elif repo in REWARD:
+        alpha = rollout.get("sink_ema_alpha")
+        base["positions"] = "relative"
+        if alpha is not None:
+            base |= {"anchor_policy": "ema", "ema_keep": alpha, "anchor_update": "every_chunk"}
+    return MemorySpec(**base)
+
+
+class Recorder:
+    """Follows a rollout and gives its intermediates under the names of the case."""
+
+    def __init__(self, case: Case, rollout: Rollout) -> None:
+        self.case, self.rollout = case, rollout
+        self.block = 0
+        self.recaches = 0
+        self.in_block = False
+
+    def __call__(self, trace: Trace) -> None:
+        """Give the tensors of one network call."""
+        if trace.kind == "recache":
+            self.case.give(f"recache{self.recaches}.flow", trace.flow)
+            self.give_memory(f"recache{self.recaches}", self.rollout.memory.layout.past)
+            self.recaches += 1
+        elif trace.kind == "clean" and self.in_block:
+            self.case.give(f"block{self.block}.context.flow", trace.flow)
+        elif trace.kind == "denoise":
+            name = f"block{self.block}.step{trace.step}"
+            self.case.give(f"{name}.flow", trace.flow)
+            self.case.give(f"{name}.noisy_input", trace.latents)
+            if trace.denoised is not None:
+                self.case.give(f"{name}.x0", trace.denoised)
+
+    def give_memory(self, name: str, frames: int) -> None:
+        """Give keys and values of every layer, in the form that the recorded code base stores."""
+        memory, repo = self.rollout.memory, self.case.doc["upstream"]["repo"]
+        size = memory.tokens_per_frame
+        stored = memory.k if memory.spec.positions == "absolute" else memory.raw_k
+        for layer in range(len(stored)):
+            k, v = stored[layer, :, : frames * size], memory.v[layer, :, : frames * size]
+            if repo in INFINITY:  # its first slot alone is stored rotated, at position 0
+                k = torch.cat([memory.k[layer, :, :size], k[:, size:]], dim=1)
+            for letter, value in (("k", k), ("v", v)):
+                full = f"{name}.kv.layer{layer}.{letter}"
+                self.case.give(full, _padded(value, self.case.shape(full)))
+
+
+def _padded(value: Tensor, shape: list[int] | None) -> Tensor:
+    """Keys of a whole recorded buffer: the slots not used yet are zeros."""
+    short = 0 if shape is None else shape[1] - value.shape[1]
+    return torch.nn.functional.pad(value, (0, 0, 0, 0, 0, short)) if short > 0 else value
+
+
+def _prompts(case: Case, batch: int) -> list[Tensor]:
+    """The prompts in film order, each [b rows text_dim]."""
+    embeds = case.inputs["prompt_embeds"]
+    if embeds.ndim == 4:
+        return list(embeds)
+    rollout = case.doc["rollout"]
+    switching = bool(rollout.get("switch_frame_indices") or rollout.get("scene_blocks"))
+    return list(embeds.split(1)) if switching or embeds.shape[0] != batch else [embeds]
+
+
+def _switch_blocks(case: Case) -> set[int]:
+    """Latent frames at which a new prompt may begin, as (frame index) of the recorded options."""
+    rollout = case.doc["rollout"]
+    if rollout.get("switch_frame_indices"):
+        return set(rollout["switch_frame_indices"])
+    starts = [sum(rollout["frames_per_block"][:n]) for n in range(rollout["blocks"])]
+    return {starts[boundary["block"]] for boundary in rollout.get("scene_boundaries", [])}
+
+
+def _feed_given(case: Case, rollout: Rollout) -> Tensor | None:
+    """Commit the given latents block by block; the first alone if the case says so."""
+    given = next((v for n, v in case.inputs.items() if "initial" in n and v.ndim == 5), None)
+    if given is None or not given.shape[1]:
+        return None
+    options = case.doc["rollout"]
+    step = max(options["frames_per_block"])
+    at, size = 0, 1 if options.get("independent_first_frame") else step
+    while at < given.shape[1]:
+        rollout.prefill(given[:, at : at + size])
+        at, size = at + size, step
+    return given
+
+
+def replay(case: Case) -> None:
+    """Run the recorded rollout through `Rollout` and give every output the case asks for."""
+    options, spec = case.doc["rollout"], case.model_spec()
+    sample = SampleSpec(
+        steps=tuple(options["denoising_step_list"]),
+        warp=options["warp"],
+        shift=options["shift"],
+        context_timestep=float(options["context_noise"]),
+    )
+    height, width = options["latent_hw"]
+    model, batch = case.model(), options["batch"]
+    rollout = Rollout(
+        model, spec, memory_spec(case), sample, latent_height=height, latent_width=width, batch=batch
+    )
+    rollout.watch = recorder = Recorder(case, rollout)
+    case.give("timesteps", float_scalars([level.timestep for level in rollout.levels]))
+    prompts = _prompts(case, batch)
+    rollout.start(prompts[0])
+    with torch.no_grad():
+        for layer, (k, v) in enumerate(text_kv(model, prompts[0], spec.text_len)):
+            case.give(f"cross_kv.layer{layer}.k", k)
+            case.give(f"cross_kv.layer{layer}.v", v)
+
+    given = _feed_given(case, rollout)
+    offset = rollout.frame
+    latents = [] if given is None else [given]
+    switches, used, recorder.in_block = sorted(_switch_blocks(case)), 0, True
+    for block, frames in enumerate(options["frames_per_block"]):
+        recorder.block = block
+        if used < len(switches) and rollout.frame >= switches[used]:
+            used += 1
+            rollout.switch(prompts[used])
+        start = rollout.frame - offset
+        noise = case.inputs["noise"][:, start : start + frames]
+
+        def renoise(i: int, block: int = block) -> Tensor:
+            return case.inputs[f"renoise.block{block}.step{i - 1}"]
+
+        latents.append(rollout.denoise_chunk(noise, renoise))
+        recorder.give_memory(f"block{block}", rollout.memory.layout.past)
+    film = torch.cat(latents, dim=1)
+    shape = case.shape("latents")
+    case.give("latents", film if shape is None else film[:, -shape[1] :])

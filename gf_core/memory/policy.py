@@ -1,0 +1,58 @@
+"""Which frames become anchors (paper 4.1, Eq. 6 to 8): pure functions over clean latents, and the record of a decision.
+
+The paper accepts a candidate when its importance 1 - S_max exceeds the redundancy R of the weakest anchor (Eq. 8),
+which compares a distance with a similarity and hardly ever holds between redundant anchors. `diversity` compares
+like with like: replace when the candidate is less similar to the anchors than the most redundant anchor is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One candidate measured against the anchors; both numbers of Eq. 6 to 8, whichever rule decided."""
+
+    frame: int
+    """Latent frame number of the candidate in the film."""
+    sample: int
+    """Index in the batch."""
+    similarity: float
+    """S_max: largest cosine between the candidate and an anchor (importance is 1 - S_max)."""
+    redundancy: float
+    """R: largest cosine between the target anchor and another one."""
+    slot: int
+    """Target anchor, the most redundant; the first of equals."""
+    replaced: bool
+    """Whether the candidate took the slot."""
+
+
+def measure(anchors: Tensor, candidate: Tensor, centred: bool) -> tuple[float, float, int]:
+    """S_max of a candidate, R of the most redundant anchor and that anchor's slot, from float32 cosines.
+
+    anchors: latents [k ...] with k >= 2; candidate: latents [...]. `centred` first subtracts the anchors' mean from
+    all of them: latents of one film share most of their direction, and cosines of what is left tell scenes apart.
+    """
+    bank = anchors.float().flatten(1)
+    z = candidate.float().flatten()
+    if centred:
+        mean = bank.mean(0)
+        bank, z = bank - mean, z - mean
+    bank = torch.nn.functional.normalize(bank, dim=1)
+    z = torch.nn.functional.normalize(z, dim=0)
+    pairs = bank @ bank.T
+    pairs.fill_diagonal_(-2.0)  # below every cosine: an anchor is not redundant with itself
+    similarity, redundancy = (bank @ z).max(), pairs.max(1).values
+    # argmax of ties is unspecified on some devices; the smallest slot is taken, after one transfer of k + 1 numbers
+    s_max, *r = torch.cat([similarity[None], redundancy]).tolist()
+    target = max(range(len(r)), key=lambda j: (r[j], -j))
+    return s_max, r[target], target
+
+
+def accepts(rule: str, similarity: float, redundancy: float) -> bool:
+    """Whether a candidate replaces the target anchor: Eq. 8 to the letter (`paper`) or `diversity`; both strict."""
+    return 1 - similarity > redundancy if rule == "paper" else similarity < redundancy

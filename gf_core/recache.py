@@ -1,0 +1,90 @@
+"""Asynchronous proximity recache (paper 4.3, Eq. 11, 12): memory follows a new prompt, near frames more than far ones.
+
+One call at timestep 0 recomputes the recent frames under the new prompt, with the anchors as context; old and new raw
+keys and values are then mixed per frame. Mixing happens layer by layer right after a layer has attended: no later
+layer reads it, so this equals mixing after the whole call, and one layer's copy of the old values is enough.
+LongLive's recache is the same call with every share at 1, before the oldest chunk has left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .memory.cache import DualMemory, View
+from .model.forward import SelfAttention
+
+Recompute = Callable[[Tensor, SelfAttention], None]
+"""Runs one clean call over latents [b f c h w] under the new prompt with the given self-attention."""
+
+
+def proximity(recent: int, depth: int, alpha_max: float) -> list[float]:
+    """Share of recomputed K/V per recent frame, oldest first: min(alpha_max, 1 - d/depth), the newest frame at d = 1.
+
+    depth: size of full recent memory; fewer frames take the newest shares of the full list.
+    """
+    return [min(alpha_max, max(0.0, 1 - d / depth)) for d in range(recent, 0, -1)]
+
+
+class Blend:
+    """Self-attention that lets fresh keys and values act in its own call and leaves a mix of old and fresh behind."""
+
+    def __init__(self, memory: DualMemory, view: View, shares: list[float]) -> None:
+        self._memory, self._view = memory, view
+        share = torch.tensor(shares, device=memory.v.device)
+        self._share = share.repeat_interleave(memory.tokens_per_frame)[:, None, None]  # s 1 1
+        here = memory.v[0, :, view.start : view.stop]
+        self._old_k, self._old_v = torch.empty_like(here), torch.empty_like(here)
+
+    def _save(self, layer: int) -> tuple[Tensor, Tensor]:
+        memory, here = self._memory, slice(self._view.start, self._view.stop)
+        raw_k, v = memory.raw_k[layer, :, here], memory.v[layer, :, here]
+        self._old_k.copy_(raw_k)
+        self._old_v.copy_(v)
+        return raw_k, v
+
+    def _mix(self, raw_k: Tensor, v: Tensor) -> None:
+        for store, old in ((raw_k, self._old_k), (v, self._old_v)):
+            store.copy_((1 - self._share) * old.float() + self._share * store.float())
+
+    def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
+        """Attention over the anchors and the fresh frames, then the mix."""
+        stored = self._save(layer)
+        out = self._view.attend(layer, q, raw_k, v)
+        self._mix(*stored)
+        return out
+
+    def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
+        """The mix alone, for the last layer."""
+        stored = self._save(layer)
+        self._view.write(layer, raw_k, v)
+        self._mix(*stored)
+
+
+def recache(memory: DualMemory, recompute: Recompute, alpha_max: float | None) -> None:
+    """Bring recent memory, already evicted down to its size, under the new prompt; anchors keep the old one.
+
+    alpha_max: cap of the proximity shares; None recomputes every recent frame outright.
+    """
+    recent = memory.layout.recent
+    shares = [1.0] * recent if alpha_max is None else proximity(recent, memory.spec.recent, alpha_max)
+    if any(shares):
+        recompute(memory.recent_latents(recent), Blend(memory, memory.reopen(), shares))
+
+
+def recache_all(memory: DualMemory, recompute: Recompute) -> None:
+    """LongLive's order: recompute every frame before the oldest leave; needed by `recache_before_evict`.
+
+    While the film is shorter than the window the first frames are recomputed too. Later the anchors survive, and as
+    many older frames as there are anchors take part as queries only, because LongLive recomputes a full window.
+    """
+    layout = memory.layout
+    whole = bool(layout.past) and memory.frames()[0] == memory.frame - layout.past
+    if whole or not memory.spec.recache_keeps_anchors:
+        memory.forget_anchors()
+        layout = memory.layout
+    context = min(layout.anchors, memory.kept - layout.recent)
+    if layout.recent:
+        recompute(memory.recent_latents(layout.recent + context), memory.reopen(context))
