@@ -179,10 +179,10 @@ class _Attention:
             ]
             out = _softmax_attend(rearrange(self.rotate(q[:, event], at), heads), parts)
             outs.append(rearrange(out, "b h (c n) d -> b c n h d", n=self.size * tokens))
-            alpha = table.alphas[:, event, :, None, None, None].to(v.dtype)
+            alpha = table.alphas[:, event, :, None, None, None]
             source = table.source[:, event]
-            bank_k = torch.cat([bank_k, torch.lerp(_gather(bank_k, source), k[:, event], alpha)], 1)
-            bank_v = torch.cat([bank_v, torch.lerp(_gather(bank_v, source), v[:, event], alpha)], 1)
+            bank_k = torch.cat([bank_k, torch.lerp(_gather(bank_k, source), k[:, event], alpha.to(k.dtype))], 1)
+            bank_v = torch.cat([bank_v, torch.lerp(_gather(bank_v, source), v[:, event], alpha.to(v.dtype))], 1)
         return _Recached(torch.stack(outs, 1).flatten(0, 2), bank_k, bank_v)
 
 
