@@ -1,0 +1,40 @@
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+define NEEDS_PYTHON
+This needs Python 3.10 or newer, and '$(PYTHON)' is not. Name another one: make PYTHON=python3.12 ...
+endef
+define NEEDS_VENV
+'$(PYTHON) -m venv' could not make a working environment with pip in it.
+On Debian and Ubuntu: install python3-venv. Then remove $(VENV) and run make again.
+endef
+export NEEDS_PYTHON NEEDS_VENV
+
+.PHONY: help demo test check
+
+help:
+	@echo "make demo    render workflows/storyboards/first_film.txt into films/ (sets up $(VENV) first)"
+	@echo "make test    run the tests"
+	@echo "make check   style, types and tests"
+
+demo: $(INSTALLED)
+	$(RUN)/grounded render workflows/storyboards/first_film.txt --out films/first_film.mp4
+
+test: $(INSTALLED)
+	$(RUN)/python -m pytest
+
+check: $(INSTALLED)
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/pyright
+	$(RUN)/python -m pytest
+
+# torch is named beside the constraints so that no other package can move it.
+$(INSTALLED): pyproject.toml requirements.txt constraints-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$$NEEDS_PYTHON"; exit 1; }
+	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV) || { echo "$$NEEDS_VENV"; exit 1; }
+	@$(RUN)/python -m pip --version > /dev/null || { echo "$$NEEDS_VENV"; exit 1; }
+	$(RUN)/python -m pip install --disable-pip-version-check -c constraints-dev.txt -e '.[dev]' torch==2.13.0
+	@touch $@
