@@ -13,11 +13,12 @@ import pytest
 CORE = Path(__file__).parent.parent / "gf_core"
 FILES = sorted(CORE.rglob("*.py"))
 
-FOUNDATION = {"config", "errors"}
+FOUNDATION = {"config", "errors", "userdirs"}
 LEAVES = {"sampling", "recache", "timeline", "vae", "text", "video", "checkpoints"}
 BELOW: dict[str, set[str]] = {
     "config": {"errors"},
     "errors": set(),
+    "userdirs": set(),
     "rope": FOUNDATION,
     "attention": FOUNDATION,
     "memory": FOUNDATION | {"rope", "attention"},
