@@ -30,7 +30,7 @@ _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 class Lock:
-    """Exclusive use of a folder, from construction to `release()` or the end of the process, kill -9 included.
+    """Exclusive use of a folder, from construction to `release()` or to the process's end, by kill -9 too.
 
     The file keeps the owner's process id so that a second process can name it; the id alone decides nothing.
 
@@ -67,7 +67,7 @@ class Lock:
         self._handle = handle
 
     def release(self) -> None:
-        """Give the folder back; may be called twice. The file stays: removing it would race with a new owner."""
+        """Give the folder back; may be called twice. The file stays: removing it races with a new owner."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

@@ -11,12 +11,13 @@
         report.json            written at the end
 
 The order of a chunk's commit is latents, film, journal line: a line promises that the other two are there.
-Opening a Take again, with the same plan or another, starts a new run. The key in each line names everything that
-made the chunk (see `keys.chunk_key`), so a chunk of an earlier run with the same key holds the same latents.
+Opening a Take again, with the same plan or another, starts a new run. The key in each line names everything
+that made the chunk, so a chunk of an earlier run with the same key holds the same latents.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,8 +92,8 @@ class RunWriter:
             raise disk_error(error, run.folder, "starting the run") from error
         self._journal = Journal(run.journal)
 
-    def save_latents(self, index: int, latents: Tensor) -> None:
-        """Store the clean latents [f c h w] of a chunk, in the dtype given, whole or not at all."""
+    def save_latents(self, index: int, latents: Tensor) -> str:
+        """Store the clean latents [f c h w] of a chunk, in the dtype given; returns the file's SHA-256."""
         from safetensors.torch import save
 
         path = self.run.latents(index)
@@ -102,6 +103,7 @@ class RunWriter:
             write_atomic(path, lambda part: part.write_bytes(data))
         except OSError as error:
             raise disk_error(error, path, f"saving the latents of chunk {index}") from error
+        return hashlib.sha256(data).hexdigest()
 
     def commit(self, record: Record) -> None:
         """Append one line to the journal; on return it is on disk."""

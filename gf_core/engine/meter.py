@@ -1,0 +1,77 @@
+"""Times, speed and memory of a run, measured while it goes, in constant space."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import psutil
+
+
+class Meter:
+    """Counts seconds per stage, pictures per second, and the peak of this process's memory."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        """Seconds spent in each stage of the sampling thread."""
+        self.peak_rss = 0
+        """Largest resident size of the process in bytes, as seen at denoising steps and commits."""
+        self._inner = 0.0
+        self._process = psutil.Process()
+        self._began = time.perf_counter()
+        self._sampling_began = self._began
+        self._first: tuple[float, int] | None = None
+        self._last: tuple[float, int] | None = None
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time inside the block as stage `name`, less what stages inside it count for themselves."""
+        outer, self._inner, start = self._inner, 0.0, time.perf_counter()
+        try:
+            yield
+        finally:
+            whole = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + whole - self._inner
+            self._inner = outer + whole
+
+    def start_sampling(self) -> None:
+        """Preparation is over: speed counts from here."""
+        self._sampling_began = time.perf_counter()
+
+    def look(self) -> None:
+        """Note the memory in use now."""
+        self.peak_rss = max(self.peak_rss, self._process.memory_info().rss)
+
+    def committed(self, frames: int) -> None:
+        """Note that the film on disk now has `frames` pictures."""
+        self.look()
+        self._last = (time.perf_counter(), frames)
+        self._first = self._first or self._last
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run was begun."""
+        return time.perf_counter() - self._began
+
+    @property
+    def first_chunk_seconds(self) -> float:
+        """Seconds from the start of sampling to the first committed chunk; 0 before it."""
+        return self._first[0] - self._sampling_began if self._first else 0.0
+
+    @property
+    def fps(self) -> float:
+        """Pictures per second, decode and encode included; 0 before the first commit.
+
+        The first chunk is slower (kernels are chosen, buffers made, the queue is empty), so it counts only while it
+        is the only one.
+        """
+        if self._first is None or self._last is None:
+            return 0.0
+        if self._last is self._first:
+            return self._last[1] / max(self._last[0] - self._sampling_began, 1e-9)
+        return (self._last[1] - self._first[1]) / max(self._last[0] - self._first[0], 1e-9)
+
+    def seconds_left(self, frames: int) -> float:
+        """Seconds for `frames` more pictures at the present speed; 0 before the first commit."""
+        return frames / self.fps if self.fps else 0.0

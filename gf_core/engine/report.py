@@ -1,0 +1,62 @@
+"""What a run says about itself at the end: as JSON in the Take, as a few lines for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..timeline.plan import Plan
+from .meter import Meter
+
+STAGES = ("text", "start image", "sampling", "decode", "encode", "save", "waiting", "listener")
+"""In the order of the work; decode, encode and save run beside sampling, waiting is sampling held up by them, listener
+the time that whoever receives the events takes."""
+
+
+def make_report(
+    settings: dict[str, Any], plan: Plan, meter: Meter, frames: int, cancelled: bool, anchors: list[Any]
+) -> dict[str, Any]:
+    """Everything measured in a run that put `frames` pictures on disk; `anchors` is the memory's log."""
+    video = settings["video"]
+    card = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    busy = meter.seconds.get("sampling", 0.0)
+    return {
+        "film": {
+            "frames": frames,
+            "seconds": frames / plan.timing.fps,
+            "width": video["width"] * settings["film"]["upscale"],
+            "height": video["height"] * settings["film"]["upscale"],
+            "fps": plan.timing.fps,
+            "segments": len(plan.segments),
+            "cancelled": cancelled,
+        },
+        "model": {"name": settings["model"]["name"], "fingerprint": settings["model"]["fingerprint"]},
+        "machine": {**settings["machine"], "threads": torch.get_num_threads()},
+        "seconds": {"total": meter.elapsed, "first chunk": meter.first_chunk_seconds, **meter.seconds},
+        "speed": {"fps": meter.fps, "sampling fps": frames / busy if busy else 0.0},
+        "memory": {"peak resident bytes": meter.peak_rss, "peak card bytes": card},
+        "anchors": anchors,
+    }
+
+
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """The report as text lines."""
+    film, machine, seconds, speed = (report[part] for part in ("film", "machine", "seconds", "speed"))
+    stages = ", ".join(f"{name} {seconds[name]:.1f} s" for name in STAGES if seconds.get(name, 0.0) >= 0.05)
+    card = report["memory"]["peak card bytes"]
+    lines = [
+        f"film     {film['seconds']:.2f} s, {film['frames']} frames, {film['width']}x{film['height']} at "
+        f"{film['fps']} fps, {film['segments']} segments" + (" (cancelled)" if film["cancelled"] else ""),
+        f"model    {report['model']['name']} ({report['model']['fingerprint'][:12]}), {machine['dtype']} on "
+        f"{machine['device']}",
+        f"time     {seconds['total']:.1f} s in all, first chunk after {seconds['first chunk']:.1f} s",
+        f"stages   {stages}",
+        f"speed    {speed['fps']:.1f} frames/s with decode and encode, {speed['sampling fps']:.1f} sampling alone",
+        f"memory   {report['memory']['peak resident bytes'] / 2**20:.0f} MB resident at the peak"
+        + (f", {card / 2**20:.0f} MB on the card" if card else ""),
+    ]
+    replaced = [entry for entry in report["anchors"] if entry.get("replaced")]
+    if report["anchors"]:
+        lines.append(f"anchors  {len(replaced)} replaced in {len(report['anchors'])} evaluations")
+    return lines

@@ -1,0 +1,151 @@
+"""What decides the pixels of a run: checked before the first step, written down, and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..config import MemorySpec, SampleSpec, VideoSpec
+from ..errors import GroundedError, ResourceError
+from ..timeline.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..checkpoints.bundle import ModelBundle
+
+ENGINE = 1
+"""Raised whenever the same settings would give other pixels than before."""
+
+
+@dataclass(frozen=True)
+class FilmSpec:
+    """How the film is encoded; it changes nothing in the latents."""
+
+    codec: str = "h264"
+    """A name in `video.codecs`."""
+    quality: int = 18
+    """H.264 scale: 0 is lossless, 18 looks so, 51 is the worst."""
+    upscale: int = 1
+    """Whole-number enlargement."""
+
+
+def film_key(
+    bundle: ModelBundle,
+    memory: MemorySpec,
+    sample: SampleSpec,
+    video: VideoSpec,
+    start_frames: Tensor | None = None,
+) -> str:
+    """Hash of everything outside the storyboard that decides the latents: the plan's `base_key`.
+
+    The codec's fingerprint counts when it encoded `start_frames` [t H W 3]; decoding is not part of the latents.
+    """
+    facts: dict[str, Any] = {
+        "engine": ENGINE,
+        "model": bundle.fingerprint,
+        "text": bundle.text.fingerprint,
+        "memory": asdict(memory),
+        "sample": asdict(sample),
+        "size": [video.width, video.height],
+        "kernels": f"{bundle_device(bundle).type}/{bundle_dtype(bundle)}",
+    }
+    if start_frames is not None:
+        pixels = start_frames.detach().cpu().contiguous().numpy().tobytes()
+        facts["start"] = [bundle.codec.fingerprint, hashlib.sha256(pixels).hexdigest()]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def bundle_device(bundle: ModelBundle) -> torch.device:
+    """Where the model's parameters are."""
+    return next(bundle.model.parameters()).device
+
+
+def bundle_dtype(bundle: ModelBundle) -> torch.dtype:
+    """The type of the model's parameters."""
+    return next(bundle.model.parameters()).dtype
+
+
+def check_settings(
+    bundle: ModelBundle, plan: Plan, memory: MemorySpec, sample: SampleSpec, video: VideoSpec
+) -> None:
+    """Refuse, in words, what cannot be rendered.
+
+    Raises:
+        ResourceError: the size does not fit the model's grid.
+        GroundedError: plan, memory, sampler and codec disagree about time, or a segment asks for a LoRA.
+    """
+    grid = bundle.codec.spatial_stride * bundle.spec.patch_size[1]
+    if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
+        width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
+        raise ResourceError(
+            f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
+            f"use {width}x{height}",
+        )
+    said = (
+        plan.timing.fps,
+        plan.timing.chunk_frames,
+        plan.timing.first_chunk_frames,
+        plan.timing.time_stride,
+    )
+    wanted = (video.fps, memory.chunk, sample.first_chunk_frames, bundle.codec.time_stride)
+    names = (
+        "frames per second",
+        "frames in a chunk",
+        "frames in the first chunk",
+        "pictures per latent frame",
+    )
+    for name, mine, other in zip(names, said, wanted):
+        if mine != other:
+            raise GroundedError(
+                f"the plan was made for {mine} {name}, the model and settings say {other}",
+                "plan the storyboard with the timing of the same model and settings",
+            )
+    for segment in plan.segments:
+        if segment.loras:
+            raise GroundedError(
+                f"line {segment.line}: LoRAs per segment are not supported yet",
+                "remove `lora` from the line, or merge the LoRA into the model",
+            )
+
+
+def describe(
+    bundle: ModelBundle, plan: Plan, memory: MemorySpec, sample: SampleSpec, video: VideoSpec, film: FilmSpec
+) -> dict[str, Any]:
+    """The run's `settings.json`."""
+    return {
+        "engine": ENGINE,
+        "model": {"name": bundle.name, "fingerprint": bundle.fingerprint, "spec": asdict(bundle.spec)},
+        "text": bundle.text.fingerprint,
+        "codec": bundle.codec.fingerprint,
+        "memory": asdict(memory),
+        "sample": asdict(sample),
+        "video": asdict(video),
+        "film": asdict(film),
+        "machine": {
+            "device": device_name(bundle_device(bundle)),
+            "dtype": str(bundle_dtype(bundle)).removeprefix("torch."),
+            "torch": torch.__version__,
+        },
+        "segments": [
+            {
+                "verb": segment.verb,
+                "prompt": segment.prompt,
+                "seed": segment.seed,
+                "first_chunk": segment.first_chunk,
+                "chunks": segment.chunks,
+                "seconds": segment.seconds,
+                "key": segment.key,
+            }
+            for segment in plan.segments
+        ],
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The card's own name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

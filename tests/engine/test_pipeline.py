@@ -1,0 +1,113 @@
+"""The worker beside the sampler, and the pushing function that is stepped like a generator."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from gf_core.engine.pipeline import DEPTH, Worker
+from gf_core.engine.stepping import Closed, iterate
+
+
+def test_results_come_in_order_and_none_is_lost():
+    worker = Worker(lambda item: item * 2, "test")
+    got = []
+    for item in range(20):
+        while not worker.offer(item):
+            got += worker.results()
+    got += worker.finish()
+    assert got == [item * 2 for item in range(20)]
+
+
+def test_the_queue_never_holds_more_than_its_depth():
+    gate = threading.Event()
+    worker = Worker(lambda item: gate.wait(10) and item, "test")
+    taken = 0
+    while taken < 10 and worker.offer(taken, timeout=0.1):
+        taken += 1
+    assert taken == DEPTH + 1  # one in work
+    gate.set()
+    assert list(worker.finish()) == [0, 1, 2]
+
+
+def test_an_error_comes_out_of_offer_and_what_was_done_before_it_can_still_be_read():
+    def process(item: int) -> int:
+        if item == 2:
+            raise ValueError("bad item")
+        return item
+
+    worker = Worker(process, "test")
+    with pytest.raises(ValueError, match="bad item"):
+        for item in range(100):
+            while not worker.offer(item):
+                pass
+    assert list(worker.results()) == [0, 1]
+    worker.close()
+
+
+def test_an_error_on_the_last_item_comes_out_of_finish():
+    worker = Worker(lambda item: 1 / item, "test")
+    worker.offer(0)
+    with pytest.raises(ZeroDivisionError):
+        list(worker.finish())
+
+
+def test_close_finishes_the_queue_and_ends_the_thread_even_after_an_error():
+    done = []
+    worker = Worker(lambda item: (time.sleep(0.02), done.append(item)), "test-close")
+    worker.offer(1), worker.offer(2)
+    worker.close()
+    worker.close()
+    assert done == [1, 2]
+    broken = Worker(lambda item: 1 / 0, "test-close")
+    broken.offer(1)
+    broken.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "test-close"]
+
+
+def test_iterate_yields_in_order_and_moves_only_while_asked():
+    reached = []
+
+    def push(emit):
+        for value in range(5):
+            reached.append(value)
+            emit(value)
+
+    values = iterate(push, "test-steps")
+    assert next(values) == 0
+    time.sleep(0.05)
+    assert reached == [0]
+    assert list(values) == [1, 2, 3, 4]
+
+
+def test_iterate_raises_what_the_function_raised_after_its_values():
+    def push(emit):
+        emit(1)
+        raise KeyError("gone")
+
+    values = iterate(push, "test-steps")
+    assert next(values) == 1
+    with pytest.raises(KeyError):
+        next(values)
+
+
+def test_closing_ends_the_function_and_lets_it_clean_up():
+    ended = []
+
+    def push(emit):
+        try:
+            for value in range(100):
+                emit(value)
+        except Closed:
+            ended.append("closed")
+            raise
+        finally:
+            ended.append("cleaned")
+
+    values = iterate(push, "test-steps")
+    next(values), next(values)
+    values.close()
+    assert ended == ["closed", "cleaned"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "test-steps"]

@@ -1,0 +1,242 @@
+"""The session: events, files, verbs, cancelling, failing, and memory that does not grow."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import threading
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from gf_core.engine import session as session_module
+from gf_core.engine.events import ChunkDone, Finished, Preview, SegmentDone, Started, StepDone
+from gf_core.engine.frames import to_uint8
+from gf_core.engine.report import report_lines
+from gf_core.engine.session import Session
+from gf_core.engine.take import Take
+from gf_core.errors import GroundedError, ResourceError
+from gf_core.video import FilmWriter, probe, read_frames
+
+TEXT = "a fox runs | 2.25s | seed 3\nthen: it jumps high | 2.25s\ncut: a hen sits | 1.5s | seed 5\nscene: a boat | 1.5s"
+
+
+@pytest.fixture
+def take(tmp_path):
+    with Take.open(tmp_path / "take") as take:
+        yield take
+
+
+def of(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("grounded")]
+
+
+def test_a_film_with_every_verb_is_whole_and_told_in_order(bundle, planned, take):
+    plan = planned(bundle, TEXT)
+    events = list(Session(bundle, plan, take, timeline=TEXT).run())
+    assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
+    chunks, end = of(events, ChunkDone), events[-1]
+    assert [chunk.index for chunk in chunks] == list(range(plan.chunks))
+    assert [event.segment for event in of(events, SegmentDone)] == [0, 1, 2, 3]
+    assert [(event.start_frame, event.frames) for event in of(events, SegmentDone)] == [
+        (segment.start_frame, segment.frames) for segment in plan.segments
+    ]
+    assert len(of(events, StepDone)) == plan.chunks * len(bundle.sample.steps)
+    assert len(of(events, Preview)) == plan.chunks and of(events, Preview)[0].frames.shape == (9, 32, 32, 3)
+    assert chunks[-1].frames == chunks[-1].total_frames == end.frames == plan.frames == probe(end.path).frames
+    assert chunks[-1].seconds_left == 0 and not end.cancelled
+    assert not threads()
+
+
+def test_the_run_holds_what_made_the_film(bundle, planned, take):
+    plan = planned(bundle, TEXT)
+    end = list(Session(bundle, plan, take, timeline=TEXT).run())[-1]
+    run = take.runs()[0]
+    records = run.committed()
+    assert [record["key"] for record in records] == [
+        segment.chunk_key(chunk) for segment in plan.segments for chunk in range(segment.chunks)
+    ]
+    assert run.timeline.read_text() == TEXT
+    assert json.loads(run.report.read_text()) == end.report
+    assert json.loads(run.settings.read_text())["segments"][2]["seed"] == 5
+    decoder, pictures = bundle.codec.decoder(), list(read_frames(run.film))
+    for record in records:
+        frames = to_uint8(decoder.decode(run.load_latents(record["index"])))
+        assert len(frames) == record["frames"]
+        shown = np.stack(pictures[record["first_frame"] : record["first_frame"] + record["frames"]])
+        assert np.abs(frames.astype(int) - shown).mean() < 6
+    assert any(line.startswith("speed") for line in report_lines(end.report))
+
+
+def test_the_same_plan_gives_the_same_latents_and_a_new_run(bundle, planned, take):
+    plan = planned(bundle, TEXT)
+    for _ in range(2):
+        list(Session(bundle, plan, take).run())
+    first, second = take.runs()
+    assert [record["latents"] for record in first.committed()] == [
+        record["latents"] for record in second.committed()
+    ]
+    assert first.film.read_bytes() == second.film.read_bytes()
+
+
+def test_a_chunk_depends_on_what_came_before_it_and_on_nothing_later(bundle, planned, take):
+    list(Session(bundle, planned(bundle, TEXT), take).run())
+    list(Session(bundle, planned(bundle, TEXT.replace("it jumps high", "it sits")), take).run())
+    pairs = list(zip(*(run.committed() for run in take.runs())))
+    assert [a["key"] == b["key"] for a, b in pairs] == [True] * 3 + [False] * (len(pairs) - 3)
+    assert all(a["latents"] == b["latents"] for a, b in pairs[:3])
+    assert not any(a["latents"] == b["latents"] for a, b in pairs[3:6])
+
+
+def test_cancel_acts_within_one_step_and_keeps_a_playable_film(bundle, planned, take):
+    session = Session(bundle, planned(bundle, "a fox | 60s"), take)
+    after = []
+    for event in session.run():
+        if after:
+            after.append(event)
+        elif isinstance(event, StepDone) and event.index == 4:
+            session.cancel()
+            after.append(event)
+    end = after[-1]
+    assert len(of(after, StepDone)) == 1 and end.cancelled
+    assert (
+        probe(end.path).frames
+        == end.frames
+        == sum(r["frames"] for r in take.runs()[0].committed())
+        == 9 + 3 * 12
+    )
+    assert end.report["film"]["cancelled"] and not threads()
+
+
+def test_closing_the_generator_keeps_what_was_sampled(bundle, planned, take):
+    events = Session(bundle, planned(bundle, "a fox | 60s"), take).run()
+    for event in events:
+        if isinstance(event, StepDone) and event.index == 3:
+            break
+    events.close()
+    records = take.runs()[0].committed()
+    assert [record["index"] for record in records] == [0, 1, 2]
+    assert probe(take.runs()[0].film).frames == sum(record["frames"] for record in records)
+    assert not threads()
+
+
+def test_an_exception_of_the_listener_stops_the_render(bundle, planned, take):
+    def listen(event):
+        if isinstance(event, StepDone) and event.index == 2:
+            raise InterruptedError("the host said stop")
+
+    with pytest.raises(InterruptedError):
+        Session(bundle, planned(bundle, "a fox | 60s"), take).play(listen)
+    assert len(take.runs()[0].committed()) == 2 and not threads()
+
+
+def test_a_full_disk_surfaces_in_words_and_loses_no_finished_chunk(bundle, planned, take, monkeypatch):
+    class FullAfterFour(FilmWriter):
+        def _append(self, data):
+            if self._fragments == 4:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super()._append(data)
+
+    monkeypatch.setattr(session_module, "FilmWriter", FullAfterFour)
+    events = []
+    with pytest.raises(ResourceError, match="disk is full"):
+        for event in Session(bundle, planned(bundle, "a fox | 60s"), take).run():
+            events.append(event)
+    run = take.runs()[0]
+    assert [record["index"] for record in run.committed()] == [0, 1, 2, 3]
+    assert probe(run.film).frames == 9 + 3 * 12
+    assert len(of(events, ChunkDone)) == 4 and not threads()
+
+
+def test_a_decoder_that_fails_surfaces_as_it_is(bundle, planned, take):
+    class Broken:
+        def decode(self, latents):
+            raise ArithmeticError("decoder broke")
+
+    bundle.codec.decoder = Broken
+    with pytest.raises(ArithmeticError):
+        list(Session(bundle, planned(bundle, "a fox | 9s"), take).run())
+    assert not threads()
+
+
+def test_running_out_of_memory_is_said_in_words(bundle, planned, take):
+    class Greedy:
+        def decode(self, latents):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    bundle.codec.decoder = Greedy
+    with pytest.raises(ResourceError, match="graphics card ran out of memory while finishing chunk 0"):
+        list(Session(bundle, planned(bundle, "a fox | 9s"), take).run())
+
+
+def test_a_start_image_becomes_the_first_picture(bundle, planned, take):
+    plan = planned(bundle, "a fox | 3s")
+    image = (
+        torch.rand(1, 4, 4, 1).expand(-1, -1, -1, 3).repeat_interleave(8, 1).repeat_interleave(8, 2) * 0.8
+        + 0.1
+    )
+    events = list(Session(bundle, plan, take, start_frames=image).run())
+    end = events[-1]
+    assert end.frames == events[0].frames == plan.frames + 4 == probe(end.path).frames
+    first = next(iter(read_frames(end.path)))
+    assert np.abs(first.astype(float) / 255 - image[0].numpy()).mean() < 0.03
+    assert take.runs()[0].load_latents(0).shape[0] == 4
+    assert [(event.start_frame, event.frames) for event in of(events, SegmentDone)] == [(0, end.frames)]
+    with pytest.raises(GroundedError, match="start image"):
+        Session(bundle, plan, take, start_frames=image[:, :16])
+
+
+def test_prompts_are_encoded_once_each_and_before_the_first_step(bundle, planned, take):
+    asked = []
+    encode = bundle.text.encode
+    bundle.text.encode = lambda prompts: (asked.append(list(prompts)), encode(prompts))[1]
+    list(Session(bundle, planned(bundle, "a fox | 1s\nthen: a hen | 1s\nthen: a fox | 1s"), take).run())
+    assert asked == [["a fox", "a hen"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"video": {"width": 40}}, "use 48x32|use 32x32"),
+        ({"video": {"fps": 24}}, "frames per second"),
+        ({"memory": {"chunk": 1}}, "frames in a chunk"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_anything_is_made(bundle, planned, take, change, words):
+    plan = planned(bundle, "a fox | 2s")
+    settings = {name: replace(getattr(bundle, name), **values) for name, values in change.items()}
+    with pytest.raises(GroundedError, match=words):
+        Session(bundle, plan, take, **settings)
+    assert take.runs() == []
+
+
+def test_a_lora_on_a_segment_is_refused_with_its_line(bundle, planned, take):
+    with pytest.raises(GroundedError, match="line 2"):
+        Session(bundle, planned(bundle, "a fox | 1s\nthen: it runs | 1s | lora ink:0.8"), take)
+
+
+def test_a_session_runs_once(bundle, planned, take):
+    session = Session(bundle, planned(bundle, "a fox | 1s"), take)
+    list(session.run())
+    with pytest.raises(GroundedError, match="once"):
+        next(session.run())
+
+
+def test_memory_does_not_grow_with_the_film(bundle, planned, take):
+    process, seen = psutil.Process(), {}
+    tensors = {}
+    for event in Session(bundle, planned(bundle, "a fox | 150s"), take).run():
+        if isinstance(event, ChunkDone) and event.index in (40, 199):
+            gc.collect()
+            seen[event.index] = process.memory_info().rss
+            tensors[event.index] = sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+    assert seen[199] - seen[40] < 24 * 2**20
+    assert abs(tensors[199] - tensors[40]) <= 12  # a chunk more or less in the queue
