@@ -34,7 +34,10 @@ _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _VAE_NAMES = ("decoder.middle.0.residual", "decoder.mid_block.resnets.0.norm1.gamma")
 _OWN_BIAS = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
 """Only UMT5 has a relative bias of its own in the second layer; T5 shares the first one's."""
-_SCALES = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", ".comfy_quant")
+_FOLDED = (".scale_weight", ".scale_input")
+_SCALES = (*_FOLDED, ".weight_scale", ".input_scale", ".comfy_quant")
+READABLE = ("", "fp8", "scaled fp8")
+"""Values of `Detected.quantised` that the loader can turn into plain weights."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +134,12 @@ def _quantisation(tensors: Mapping[str, LazyTensor]) -> str:
     scaled = "scaled_fp8" in tensors or any(name.endswith(_SCALES) for name in tensors)
     dtypes = {tensor.dtype for tensor in tensors.values()}
     if scaled:
-        return "scaled fp8" if dtypes & set(_FP8) else "quantised with scales"
+        readable = all(name.endswith(_FOLDED) for name in tensors if name.endswith(_SCALES))
+        return "scaled fp8" if readable and dtypes & set(_FP8) else "quantised with scales"
     if dtypes & set(_FP8):
         return "fp8"
     packed = {t.dtype for n, t in tensors.items() if n.endswith(".weight")} & {torch.int8, torch.uint8}
-    return "packed integers" if packed else ""
+    return "quantised to packed integers" if packed else ""
 
 
 def own_settings(metadata: Mapping[str, str]) -> dict[str, Any]:

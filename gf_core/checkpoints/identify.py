@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from .catalog import CATALOG, KnownCheckpoint, by_id, match
-from .detect import Detected, detect, own_settings
+from .detect import READABLE, Detected, detect, own_settings
 from .reader import TensorFile, human_size, open_file
 from .unwrap import Unwrapped, unwrap
 
@@ -87,10 +87,10 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
     if item.what.family != "wan_t2v":
         what, need = _WORDS[item.what.family]
         raise CheckpointError(f"{name} is {what.format(channels=item.what.channels)}", need)
-    if item.what.quantised:
+    if item.what.quantised not in READABLE:
         raise CheckpointError(
-            f"{name} is a {item.what.quantised} version of a Wan transformer, not loadable standalone yet",
-            "use the bf16, fp16 or fp32 file of the same model, or load it inside ComfyUI.",
+            f"{name} is a Wan transformer {item.what.quantised}, which is not loadable standalone yet",
+            "use the bf16, fp16, fp32 or fp8 file of the same model, or load it inside ComfyUI.",
         )
     if assumed:
         return

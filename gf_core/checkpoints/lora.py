@@ -65,7 +65,7 @@ class Lora:
     """PEFT's alpha from its configuration; None means equal to the rank, so that the scale is 1."""
 
 
-def open_lora(path: str, strength: float, module_names: Iterable[str]) -> Lora:
+def open_lora(path: str | Path, strength: float, module_names: Iterable[str]) -> Lora:
     """Reads a LoRA file or folder; `module_names` are the model's modules, to undo underscored names."""
     file = open_file(path)
     found = unwrap(file.tree)

@@ -1,0 +1,211 @@
+"""Everything that a film needs, opened together: transformer, text encoder, codec, and the settings they want."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
+from ..errors import CheckpointError
+from ..memory.presets import PRESETS
+from ..text.base import TextEncoder
+from ..text.small import load_small_encoder
+from ..vae.base import LatentCodec
+from ..vae.builtin import load_codec
+from .catalog import KnownCheckpoint
+from .companions import find_text, find_vae, open_text
+from .fingerprint import combine, hash_tensors, remembered
+from .fp8 import unscaled
+from .identify import Identified, identify, require_drivable
+from .load import load_model
+from .lora import Lora, open_lora, parse_lora
+from .reader import LazyTensor, open_file
+
+_LOG = logging.getLogger("grounded")
+BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
+BUILTIN_FILES = ("model.safetensors", "text.safetensors", "codec.safetensors")
+S = TypeVar("S", MemorySpec, SampleSpec, VideoSpec)
+
+
+@dataclass
+class ModelBundle:
+    """A model ready to make films."""
+
+    name: str
+    """What to call it: `builtin`, or the file's name."""
+    model: nn.Module
+    """Transformer with original Wan names."""
+    spec: ModelSpec
+    """Its shape."""
+    text: TextEncoder
+    """Prompts to rows."""
+    codec: LatentCodec
+    """Pictures to latents and back."""
+    sample: SampleSpec
+    """Sampler that the weights were distilled for."""
+    memory: MemorySpec
+    """Memory that makes long films with them."""
+    video: VideoSpec
+    """Size and speed that they were trained at."""
+    fingerprint: str
+    """Hash of the weights in use, LoRAs included."""
+
+
+def load_bundle(
+    source: str | Path = "builtin",
+    *,
+    text: TextEncoder | str | Path | None = None,
+    vae: LatentCodec | str | Path | None = None,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    assume: str | None = None,
+    weights: str | None = None,
+    loras: Sequence[tuple[str | Path, float]] = (),
+) -> ModelBundle:
+    """Opens `source`: "builtin", a checkpoint file, or a folder.
+
+    text, vae: a ready encoder or codec, or the path of one; None looks beside the model. dtype: float32 on
+    the CPU, bfloat16 elsewhere. assume: catalogue id to take a renamed causal file for. weights: outer key
+    to take. loras: (path, strength) pairs merged into the weights.
+
+    Raises CheckpointError, saying what the file is and what is needed, or ResourceError for too little
+    memory.
+    """
+    path = _builtin_path() if str(source) == "builtin" else _inner_model(Path(source).expanduser())
+    item = identify(path, assume=assume, weights=weights)
+    require_drivable(item, assumed=assume is not None)
+    spec = item.what.spec
+    if spec is None:
+        raise CheckpointError(f"{path.name} is not a text-to-video transformer", "choose another file.")
+    merges = _all_loras(item, path, loras)
+    codec = _codec(vae, path, item.own, device)
+    encoder = _encoder(text, path, item.own, device)
+    model = load_model(spec, unscaled(item.what.tensors), loras=merges, dtype=dtype, device=device)
+    sample, memory, video = wanted_settings(item)
+    return ModelBundle(
+        name=item.own.get("name") or path.name,
+        model=model,
+        spec=spec,
+        text=encoder,
+        codec=codec,
+        sample=sample,
+        memory=memory,
+        video=video,
+        fingerprint=_fingerprint(item, spec, merges),
+    )
+
+
+def _builtin_path() -> Path:
+    missing = [name for name in BUILTIN_FILES if not (BUILTIN_FOLDER / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"the built-in model is incomplete: {', '.join(missing)} missing in {BUILTIN_FOLDER.name}",
+            "reinstall the package, or make the files with `grounded train builtin`.",
+        )
+    return BUILTIN_FOLDER / BUILTIN_FILES[0]
+
+
+def _inner_model(path: Path) -> Path:
+    """A folder written like the built-in one means the model in it."""
+    whole = path.is_dir() and all((path / name).is_file() for name in BUILTIN_FILES)
+    return path / BUILTIN_FILES[0] if whole else path
+
+
+def wanted_settings(item: Identified) -> tuple[SampleSpec, MemorySpec, VideoSpec]:
+    """Sampler, memory and size that a checkpoint wants: from its header, the catalogue, or Self Forcing's."""
+    if item.own:
+        name = item.file.path.name
+        return (
+            _settings(SampleSpec(), item.own.get("sample", {}), name),
+            _settings(PRESETS["grounded"], item.own.get("memory", {}), name),
+            _settings(VideoSpec(), item.own.get("video", {}), name),
+        )
+    known = item.known
+    if known is None or not known.causal:
+        _LOG.info("%s is not in the catalogue: Self Forcing's steps are used", item.file.path.name)
+        return SampleSpec(), PRESETS["grounded"], VideoSpec()
+    return known.sample, replace(PRESETS[known.memory], chunk=known.chunk), VideoSpec()
+
+
+def _settings(base: S, values: Any, name: str) -> S:
+    """`base` with `values` of a header; lists become tuples. Raises CheckpointError for unknown names."""
+    known = {field.name for field in fields(base)}
+    if not isinstance(values, dict) or not values.keys() <= known:
+        strange = sorted(set(values) - known) if isinstance(values, dict) else type(values).__name__
+        raise CheckpointError(
+            f"{name} has settings in its header that this version does not know: {strange}",
+            "update the program, or use an older file.",
+        )
+    return replace(base, **{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+
+def _all_loras(item: Identified, path: Path, asked: Sequence[tuple[str | Path, float]]) -> list[Lora]:
+    """LoRAs to merge: those asked for, the one inside the file, and the one that the checkpoint cannot do without."""
+    modules = [name.rpartition(".")[0] for name in item.what.tensors if name.endswith(".weight")]
+    loras = [open_lora(lora, strength, modules) for lora, strength in asked]
+    if item.found.lora:
+        loras.append(parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, modules))
+    elif item.known is not None and item.known.lora and not loras:
+        loras.append(open_lora(_required_lora(path, item.known), 1.0, modules))
+    for lora in loras:
+        _LOG.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)
+    return loras
+
+
+def _required_lora(path: Path, known: KnownCheckpoint) -> Path:
+    home = path if path.is_dir() else path.parent
+    stem = Path(known.lora or "").stem
+    for suffix in (".pt", ".safetensors"):
+        if (home / f"{stem}{suffix}").is_file():
+            return home / f"{stem}{suffix}"
+    raise CheckpointError(
+        f"{path.name} is only the first half of {known.title}: {known.note}",
+        f"put {known.lora} from {known.repository} beside it.",
+    )
+
+
+def _encoder(
+    text: TextEncoder | str | Path | None, path: Path, own: dict, device: str | torch.device
+) -> TextEncoder:
+    if text is not None and not isinstance(text, str | Path):
+        return text
+    beside = path.parent / "text.safetensors"
+    if text is None and own and beside.is_file():
+        return load_small_encoder(beside, _file_hash(beside))
+    return open_text(Path(text) if text is not None else find_text(path), device=device)
+
+
+def _codec(
+    vae: LatentCodec | str | Path | None, path: Path, own: dict, device: str | torch.device
+) -> LatentCodec:
+    if vae is not None and not isinstance(vae, str | Path):
+        return vae
+    beside = path.parent / "codec.safetensors"
+    if vae is None and own and beside.is_file():
+        return load_codec(beside, str(device))
+    from ..vae.load import load_vae
+
+    return load_vae(Path(vae) if vae is not None else find_vae(path))
+
+
+def _flat(path: Path) -> dict[str, LazyTensor]:
+    return {name: tensor for name, tensor in open_file(path).tree.items() if isinstance(tensor, LazyTensor)}
+
+
+def _file_hash(path: Path) -> str:
+    return remembered([path], "whole", _flat(path))
+
+
+def _fingerprint(item: Identified, spec: ModelSpec, loras: Sequence[Lora]) -> str:
+    variant = f"{item.found.outer or 'flat'} {item.what.scheme}"
+    parts = [remembered(item.file.parts, variant, item.what.tensors), repr(spec)]
+    for lora in loras:
+        tensors = {f"{m} {part}": t for m, update in lora.updates.items() for part, t in update.parts.items()}
+        parts += [hash_tensors(tensors), repr(lora.strength), repr(lora.alpha)]
+    return combine(parts)

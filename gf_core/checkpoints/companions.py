@@ -1,0 +1,119 @@
+"""Finds and opens what a film needs beside the transformer: a text encoder, its tokenizer, and a VAE.
+
+Looked for where people keep them: beside the model, in a diffusers folder's `text_encoder` and `vae`, and
+in the neighbouring folders of a ComfyUI installation. What is missing is named with its source, size and
+place.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..text.base import TextEncoder
+from ..text.store import StoredEncoder
+from ..text.tokens import SentencePieceTokenizer, Tokenizer, find_tokenizer
+from ..text.umt5 import TOKENIZER_KEY, UMT5Encoder
+from .detect import READABLE, detect
+from .fingerprint import remembered
+from .fp8 import unscaled
+from .reader import LazyTensor, TensorFile, open_file
+from .unwrap import unwrap
+
+_LOG = logging.getLogger("grounded")
+TEXT_NAMES = ("models_t5_umt5-xxl-enc-bf16*", "umt5*xxl*", "umt5*")
+VAE_NAMES = ("Wan2.1_VAE*", "wan_2.1_vae*", "wan2.1_vae*", "wan*2_1*vae*", "taew2_1*")
+_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def neighbours(model: Path, *names: str) -> list[Path]:
+    """Folders to search for companions called `names` (folder names) of a model file or folder, nearest first."""
+    home = model if model.is_dir() else model.parent
+    folders = [home, *(home / name for name in names), *(home.parent / name for name in names)]
+    folders += [home.parent.parent / name for name in names]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def _first(folders: Iterable[Path], patterns: Iterable[str]) -> Path | None:
+    for folder in folders:
+        for pattern in patterns:
+            files = sorted(p for p in folder.glob(pattern) if p.suffix.lower() in _SUFFIXES)
+            if files:
+                return files[0]
+        if folder.name in ("text_encoder", "vae") and (folder / "config.json").exists():
+            return folder
+    return None
+
+
+def find_text(model: Path) -> Path:
+    """The text encoder's file for `model`. Raises CheckpointError saying what to fetch."""
+    folders = neighbours(model, "text_encoder", "text_encoders", "clip")
+    found = _first(folders, TEXT_NAMES)
+    if found is None:
+        raise CheckpointError(
+            f"no text encoder (UMT5-XXL) was found near {model.name}",
+            f"put models_t5_umt5-xxl-enc-bf16.pth (11.4 GB, from Wan-AI/Wan2.1-T2V-1.3B) and spiece.model "
+            f"(from google/umt5-xxl) into {folders[0]}, or name the file.",
+        )
+    return found
+
+
+def find_vae(model: Path) -> Path:
+    """The VAE's file for `model`. Raises CheckpointError saying what to fetch."""
+    folders = neighbours(model, "vae", "vae_approx")
+    found = _first(folders, VAE_NAMES)
+    if found is None:
+        raise CheckpointError(
+            f"no VAE was found near {model.name}",
+            f"put Wan2.1_VAE.pth (0.5 GB, from Wan-AI/Wan2.1-T2V-1.3B) or taew2_1.safetensors (23 MB, from "
+            f"madebyollin/taehv, faster and softer) into {folders[0]}, or name the file.",
+        )
+    return found
+
+
+def open_text(
+    path: Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+) -> TextEncoder:
+    """The UMT5 encoder in `path` behind the store of prompts; weights are read when a new prompt comes.
+
+    Raises CheckpointError when it is another model, quantised in a way that is not read, or lacks its
+    tokenizer.
+    """
+    file = open_file(path)
+    what = detect(unwrap(file.tree))
+    if what.family != "umt5":
+        raise CheckpointError(
+            f"{path.name} is not the UMT5 text encoder of Wan",
+            "use models_t5_umt5-xxl-enc-bf16.pth (Wan-AI/Wan2.1-T2V-1.3B) or umt5_xxl_fp16.safetensors "
+            "(Comfy-Org/Wan_2.1_ComfyUI_repackaged).",
+        )
+    if what.quantised not in READABLE:
+        raise CheckpointError(
+            f"{path.name} is UMT5 {what.quantised}, which is not loadable standalone yet",
+            "use the bf16, fp16 or fp8 file, or load it inside ComfyUI.",
+        )
+    tensors = unscaled(what.tensors)
+
+    def load() -> Mapping[str, Tensor]:
+        _LOG.info("reading the text encoder %s", path.name)
+        return {name: tensor.load() for name, tensor in tensors.items()}
+
+    fingerprint = remembered(file.parts, "text", what.tensors)
+    tokenizer = _tokenizer(file, what.tensors)
+    return StoredEncoder(
+        UMT5Encoder(load, tokenizer, fingerprint, dtype=dtype or torch.bfloat16, device=device)
+    )
+
+
+def _tokenizer(file: TensorFile, tensors: Mapping[str, LazyTensor]) -> Tokenizer:
+    inside = tensors.get(TOKENIZER_KEY)
+    if inside is not None:
+        return SentencePieceTokenizer(bytes(inside.load().to(torch.uint8).contiguous().numpy()))
+    home = file.path if file.path.is_dir() else file.path.parent
+    names = ("tokenizer", "google/umt5-xxl", "umt5-xxl")
+    return find_tokenizer([home, *(home / n for n in names), *(home.parent / n for n in names)])

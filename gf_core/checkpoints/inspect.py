@@ -1,0 +1,133 @@
+"""Tells a person what a model file is, without loading it: printed by `grounded inspect`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import MemorySpec, SampleSpec, VideoSpec
+from ..errors import CheckpointError
+from .bundle import wanted_settings
+from .companions import find_text, find_vae
+from .identify import Identified, identify, require_drivable
+from .reader import human_size
+
+_TIME_STRIDE = 4
+"""Pictures per latent frame of every Wan 2.1 VAE and of the built-in codec."""
+_KINDS = {"safetensors": "safetensors", "pickle": "PyTorch pickle", "folder": "folder"}
+_FAMILIES = {
+    "wan_t2v": "Wan text-to-video transformer", "wan_i2v": "Wan image-to-video transformer",
+    "wan_5b": "Wan 2.2 5B transformer", "wan_vace": "Wan VACE transformer", "wan_other": "Wan transformer",
+    "lora": "LoRA", "wan_vae": "Wan VAE", "tiny_vae": "tiny VAE (TAEHV)", "umt5": "UMT5 text encoder",
+    "other_text": "text encoder of another family", "unknown": "unknown tensors",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a file is, as (label, text) rows."""
+
+    rows: tuple[tuple[str, str], ...]
+    """In the order to show them."""
+    usable: bool
+    """True when the engine can make films with it."""
+
+    @property
+    def lines(self) -> list[str]:
+        """Aligned lines for a terminal."""
+        width = max(len(label) for label, _ in self.rows)
+        return [f"{label:<{width}}  {text}" for label, text in self.rows]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+def inspect_file(path: str | Path, *, assume: str | None = None, weights: str | None = None) -> Report:
+    """Describes a checkpoint and says whether and how films are made with it.
+
+    Raises CheckpointError only when the file cannot be opened at all; a wrong kind of model is a normal
+    report.
+    """
+    item = identify(path, assume=assume, weights=weights)
+    rows = [("file", _file(item)), ("what", _what(item)), ("stored as", _stored(item))]
+    if item.known is not None:
+        rows.append(("known as", f"{item.known.title} ({item.known.repository})"))
+        if item.known.note:
+            rows.append(("note", item.known.note))
+    if item.evidence:
+        rows.append(("causal", f"yes: {item.evidence}"))
+    try:
+        require_drivable(item, assumed=assume is not None)
+    except CheckpointError as error:
+        rows += [("usable", f"no: {error.message}"), ("do", error.fix)]
+        return Report(tuple(rows), usable=False)
+    sample, memory, video = wanted_settings(item)
+    rows += _settings_rows(item, sample, memory, video)
+    rows += [("usable", "yes"), *_companion_rows(item)]
+    return Report(tuple(rows), usable=True)
+
+
+def _file(item: Identified) -> str:
+    size = sum(part.stat().st_size for part in item.file.parts)
+    parts = f", {len(item.file.parts)} parts" if len(item.file.parts) > 1 else ""
+    return f"{item.file.path.name} ({human_size(size)}{parts}, {_KINDS[item.file.kind]})"
+
+
+def _what(item: Identified) -> str:
+    count = item.what.parameters
+    words = f"{count / 1e9:.3g} B" if count >= 1e9 else f"{count / 1e6:.3g} M"
+    text = f"{_FAMILIES[item.what.family]}, {words} parameters in {len(item.what.tensors)} tensors"
+    spec = item.what.spec
+    if spec is None:
+        return text
+    return f"{text}: width {spec.dim}, {spec.num_layers} blocks, {spec.num_heads} heads"
+
+
+def _stored(item: Identified) -> str:
+    dtype = str(item.what.dtype).removeprefix("torch.")
+    if item.what.quantised:
+        dtype += f" ({item.what.quantised})"
+    text = f"{dtype}, {item.what.scheme} names"
+    if item.found.prefix:
+        text += f" behind {item.found.prefix}"
+    if item.found.outer:
+        others = [name for name in item.found.available if name != item.found.outer]
+        text += f", under {item.found.outer}" + (f" (also there: {', '.join(others)})" if others else "")
+    if item.found.lora:
+        text += f", with a LoRA of {len(item.found.lora)} tensors"
+    return text
+
+
+def _settings_rows(
+    item: Identified, sample: SampleSpec, memory: MemorySpec, video: VideoSpec
+) -> list[tuple[str, str]]:
+    steps = ", ".join(f"{step:g}" for step in sample.steps)
+    seconds = memory.chunk * _TIME_STRIDE / video.fps
+    preset = item.known.memory if item.known is not None else "its own" if item.own else "grounded"
+    trained = f"; trained with {item.known.trained_memory}" if item.known is not None else ""
+    count = item.what.parameters
+    return [
+        ("steps", f"{steps} ({'warped' if sample.warp else 'taken as they are'}), shift {sample.shift:g}"),
+        ("chunk", f"{memory.chunk} latent frames, {seconds:g} s of film"),
+        (
+            "memory",
+            f"{preset}: {memory.anchors} anchors + {memory.recent} recent + {memory.chunk} current "
+            f"= {memory.window} latent frames{trained}",
+        ),
+        ("film", f"{video.width} x {video.height} at {video.fps} pictures a second"),
+        ("weights need", f"{human_size(2 * count)} as bfloat16, {human_size(4 * count)} as float32"),
+    ]
+
+
+def _companion_rows(item: Identified) -> list[tuple[str, str]]:
+    """Where the text encoder and the VAE would come from."""
+    home = item.file.path if item.file.path.is_dir() else item.file.path.parent
+    if item.own and (home / "text.safetensors").is_file() and (home / "codec.safetensors").is_file():
+        return [("text encoder", "text.safetensors"), ("VAE", "codec.safetensors")]
+    rows = []
+    for label, find in (("text encoder", find_text), ("VAE", find_vae)):
+        try:
+            rows.append((label, find(item.file.path).name))
+        except CheckpointError as error:
+            rows.append((label, f"missing: {error.fix}"))
+    return rows

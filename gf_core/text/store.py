@@ -1,0 +1,113 @@
+"""Prompt rows on disk, so that a prompt is encoded once and the large encoder often need not be loaded at
+all.
+
+One safetensors file per prompt, named by the hash of encoder and cleaned prompt, written under a temporary
+name and renamed. The folder is bounded: what was not used for longest goes first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from torch import Tensor
+
+from ..userdirs import cache_dir
+from .base import TextEncoder
+from .clean import clean_prompt
+
+_LOG = logging.getLogger("grounded")
+MAX_BYTES = 256_000_000
+"""Default bound of the folder: about 1,000 prompts of 60 words."""
+
+
+class EmbeddingStore:
+    """Rows [rows, text_dim] by key in one folder."""
+
+    def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
+        self.folder = folder or cache_dir("prompts")
+        self.max_bytes = max_bytes
+
+    @staticmethod
+    def key(fingerprint: str, text: str) -> str:
+        """Name of the entry for a cleaned prompt under an encoder."""
+        return hashlib.sha256(f"{fingerprint}\n{text}".encode()).hexdigest()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+    def get(self, key: str) -> Tensor | None:
+        """The rows, or None; a damaged entry is dropped with one log line."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        path = self._path(key)
+        try:
+            rows = load(path.read_bytes())["rows"]
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, KeyError) as error:
+            _LOG.warning("stored prompt %.12s dropped: %s", key, error)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+        return rows
+
+    def put(self, key: str, rows: Tensor) -> None:
+        """Keeps `rows`; a disk that refuses costs one log line, not the film."""
+        from safetensors.torch import save
+
+        path = self._path(key)
+        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(save({"rows": rows.detach().cpu().contiguous()}))
+            draft.replace(path)
+            self._trim()
+        except OSError as error:
+            _LOG.warning("prompt not stored: %s", error)
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+    def _trim(self) -> None:
+        """Deletes the entries unused for longest until the folder is within its bound."""
+        entries = []
+        for path in self.folder.glob("*.safetensors"):
+            try:
+                state = path.stat()
+            except FileNotFoundError:
+                continue  # another process trimmed it
+            entries.append((state.st_mtime_ns, state.st_size, path))
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in sorted(entries):
+            if total <= self.max_bytes:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+class StoredEncoder:
+    """A text encoder in front of a store: only prompts never seen before reach the encoder, together."""
+
+    def __init__(self, encoder: TextEncoder, store: EmbeddingStore | None = None) -> None:
+        self.encoder, self.store = encoder, store or EmbeddingStore()
+        self.fingerprint = encoder.fingerprint
+
+    def encode(self, prompts: list[str]) -> list[Tensor]:
+        """Each prompt to rows [rows, text_dim]."""
+        cleaned = [clean_prompt(prompt) for prompt in prompts]
+        rows: dict[str, Tensor] = {}
+        for text in dict.fromkeys(cleaned):
+            found = self.store.get(self.store.key(self.fingerprint, text))
+            if found is not None:
+                rows[text] = found
+        new = [text for text in dict.fromkeys(cleaned) if text not in rows]
+        if new:
+            for text, value in zip(new, self.encoder.encode(new), strict=True):
+                rows[text] = value
+                self.store.put(self.store.key(self.fingerprint, text), value)
+        return [rows[text] for text in cleaned]

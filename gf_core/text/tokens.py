@@ -1,0 +1,79 @@
+"""Words to ids for UMT5: a SentencePiece model (inside the weights' file or beside it) or a tokenizer.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import CheckpointError
+
+
+class Tokenizer(Protocol):
+    """Splits a prompt into ids of a vocabulary."""
+
+    eos: int
+    """Id that ends every prompt."""
+
+    def ids(self, text: str) -> list[int]:
+        """Ids of `text` without the end mark."""
+        ...
+
+
+class SentencePieceTokenizer:
+    """The SentencePiece model of UMT5, from its serialised bytes (`spiece.model`)."""
+
+    def __init__(self, model: bytes) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        try:
+            self._pieces = SentencePieceProcessor(model_proto=model)
+        except (RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                "the tokenizer (SentencePiece model) is damaged", "download spiece.model again."
+            ) from error
+        self.eos = self._pieces.eos_id()
+
+    def ids(self, text: str) -> list[int]:
+        return list(self._pieces.encode(text))
+
+
+class JsonTokenizer:
+    """A tokenizer.json as Hugging Face writes it."""
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer as Fast
+
+        try:
+            self._fast = Fast.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception for every damage
+            raise CheckpointError(f"{path.name} is damaged: {error}", "download it again.") from error
+        eos = self._fast.token_to_id("</s>")
+        if eos is None:
+            raise CheckpointError(
+                f"{path.name} has no end mark </s>", "use the tokenizer of google/umt5-xxl."
+            )
+        self.eos = int(eos)
+
+    def ids(self, text: str) -> list[int]:
+        return self._fast.encode(text, add_special_tokens=False).ids
+
+
+TOKENIZER_FILES = ("spiece.model", "tokenizer.json")
+"""Names that `find_tokenizer` looks for, the preferred first."""
+
+
+def find_tokenizer(folders: list[Path]) -> Tokenizer:
+    """The first tokenizer in `folders`. Raises CheckpointError saying what to fetch and where to put it."""
+    for folder in folders:
+        for name in TOKENIZER_FILES:
+            if (folder / name).is_file():
+                return open_tokenizer(folder / name)
+    raise CheckpointError(
+        "the text encoder's tokenizer is missing",
+        f"put spiece.model (4.5 MB, from google/umt5-xxl) into {folders[0]}.",
+    )
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer in a file."""
+    return JsonTokenizer(path) if path.suffix == ".json" else SentencePieceTokenizer(path.read_bytes())

@@ -1,0 +1,143 @@
+"""UMT5, the text encoder of Wan, from its original weights, Hugging Face's or ComfyUI's, on transformers'
+module.
+
+Each prompt runs alone and unpadded, so its rows are those of a padded and masked batch; rows end with the
+end mark. Padding to 512 zero rows is the video model's business (`model.layers.embed_text`). Source:
+Wan-Video/Wan2.1 t5.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .clean import clean_prompt
+from .tokens import Tokenizer
+
+MAX_ROWS = 512
+"""Tokens of a prompt with its end mark; what is longer is cut."""
+TOKENIZER_KEY = "spiece_model"
+"""Tensor of ComfyUI's files that holds the SentencePiece model."""
+
+_LOG = logging.getLogger("grounded")
+_MODULES = {
+    "norm1": "layer.0.layer_norm",
+    "attn.q": "layer.0.SelfAttention.q",
+    "attn.k": "layer.0.SelfAttention.k",
+    "attn.v": "layer.0.SelfAttention.v",
+    "attn.o": "layer.0.SelfAttention.o",
+    "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
+    "norm2": "layer.1.layer_norm",
+    "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
+    "ffn.fc1": "layer.1.DenseReluDense.wi_1",
+    "ffn.fc2": "layer.1.DenseReluDense.wo",
+}
+_WHOLE = {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
+_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)\.weight")
+
+
+def to_hf_name(name: str) -> str:
+    """Hugging Face's name of an original or already Hugging Face tensor name."""
+    name = name.removeprefix("text_encoder.").removeprefix("transformer.")
+    block = _BLOCK.fullmatch(name)
+    if block and block[2] in _MODULES:
+        return f"encoder.block.{block[1]}.{_MODULES[block[2]]}.weight"
+    return _WHOLE.get(name, name)
+
+
+def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Settings of transformers' `UMT5Config` read from tensor shapes under Hugging Face names."""
+    attention = "encoder.block.0.layer.0.SelfAttention"
+    try:
+        buckets, heads = shapes[f"{attention}.relative_attention_bias.weight"]
+        vocabulary, width = shapes["shared.weight"]
+        inner = shapes[f"{attention}.q.weight"][0]
+        hidden = shapes["encoder.block.0.layer.1.DenseReluDense.wi_0.weight"][0]
+    except KeyError as error:
+        raise CheckpointError(
+            f"the text encoder has no tensor {error.args[0]}",
+            "use models_t5_umt5-xxl-enc-bf16.pth (Wan-AI) or umt5_xxl_fp16.safetensors (Comfy-Org).",
+        ) from error
+    layers = 1 + max(int(name.split(".")[2]) for name in shapes if name.startswith("encoder.block."))
+    return {
+        "vocab_size": vocabulary, "d_model": width, "d_kv": inner // heads, "d_ff": hidden, "num_layers": layers,
+        "num_heads": heads, "relative_attention_num_buckets": buckets, "relative_attention_max_distance": 128,
+        "feed_forward_proj": "gated-gelu", "dropout_rate": 0.0, "layer_norm_epsilon": 1e-6,
+    }  # fmt: skip
+
+
+def build(
+    tensors: Mapping[str, Tensor], dtype: torch.dtype, device: str | torch.device = "cpu"
+) -> torch.nn.Module:
+    """transformers' encoder holding `tensors` (any naming) as `dtype` on `device`.
+
+    Raises CheckpointError for missing or unexpected tensors.
+    """
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    named = {to_hf_name(name): value for name, value in tensors.items() if name != TOKENIZER_KEY}
+    named.pop("encoder.embed_tokens.weight", None)
+    config = UMT5Config(**sizes_of({name: tuple(value.shape) for name, value in named.items()}))
+    with torch.device("meta"):
+        model = UMT5EncoderModel(config)
+    wanted = {name for name in model.state_dict() if name != "encoder.embed_tokens.weight"}
+    missing, foreign = sorted(wanted - named.keys()), sorted(named.keys() - wanted)
+    if missing or foreign:
+        raise CheckpointError(
+            f"the file does not fit UMT5: {len(missing)} tensors missing {missing[:2]}, "
+            f"{len(foreign)} unexpected {foreign[:2]}",
+            "use the encoder as Wan-AI or Comfy-Org published it, in bf16 or fp16.",
+        )
+    state = {name: value.to(device=device, dtype=dtype, copy=True) for name, value in named.items()}
+    state["encoder.embed_tokens.weight"] = state["shared.weight"]
+    model.load_state_dict(state, assign=True)
+    model.encoder.embed_tokens.weight = model.shared.weight
+    return model.requires_grad_(False).eval()
+
+
+class UMT5Encoder:
+    """Prompts to rows; weights are read when the first prompt comes and can be let go afterwards."""
+
+    def __init__(
+        self,
+        load: Callable[[], Mapping[str, Tensor]],
+        tokenizer: Tokenizer,
+        fingerprint: str,
+        *,
+        dtype: torch.dtype = torch.bfloat16,
+        device: str | torch.device = "cpu",
+        max_rows: int = MAX_ROWS,
+    ) -> None:
+        self.fingerprint = fingerprint
+        self._load, self._tokenizer = load, tokenizer
+        self._dtype, self._device, self._max_rows = dtype, device, max_rows
+        self._model: torch.nn.Module | None = None
+
+    def token_ids(self, prompt: str) -> list[int]:
+        """Ids of a cleaned prompt with the end mark, at most `max_rows`; a longer prompt is cut with a log line."""
+        ids = self._tokenizer.ids(clean_prompt(prompt))
+        if len(ids) >= self._max_rows:
+            _LOG.warning("prompt of %d tokens cut to %d: %.40s...", len(ids), self._max_rows - 1, prompt)
+            ids = ids[: self._max_rows - 1]
+        return [*ids, self._tokenizer.eos]
+
+    @torch.no_grad()
+    def encode(self, prompts: list[str]) -> list[Tensor]:
+        """Each prompt to float32 rows [tokens, text_dim] on the CPU."""
+        if self._model is None:
+            self._model = build(self._load(), self._dtype, self._device)
+        rows = []
+        for prompt in prompts:
+            ids = torch.tensor([self.token_ids(prompt)], device=self._device)
+            rows.append(self._model(input_ids=ids).last_hidden_state[0].float().cpu())
+        return rows
+
+    def unload(self) -> None:
+        """Lets the weights go; the next prompt reads them again."""
+        self._model = None

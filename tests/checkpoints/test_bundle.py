@@ -1,0 +1,183 @@
+"""Opening a whole bundle and describing files, with tiny stand-ins for every part."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gf_core.checkpoints import bundle as bundle_module
+from gf_core.checkpoints.bundle import load_bundle
+from gf_core.checkpoints.inspect import inspect_file
+from gf_core.config import MemorySpec, SampleSpec, VideoSpec
+from gf_core.errors import CheckpointError
+from gf_core.text.small import SmallTextEncoder, save_small_encoder
+from gf_core.vae.builtin import BuiltinCodec, CodecConfig, save_codec
+
+OWN = {
+    "name": "tiny",
+    "model": {"num_heads": 2, "text_len": 16},
+    "sample": {"steps": [1000, 500], "shift": 3.0},
+    "memory": {"anchors": 2, "recent": 3},
+    "video": {"width": 96, "height": 64, "fps": 16},
+}
+
+
+class Text:
+    """Stands for an encoder."""
+
+    fingerprint = "text"
+
+    def encode(self, prompts):
+        return [torch.zeros(1, 24) for _ in prompts]
+
+
+class Codec:
+    """Stands for a codec."""
+
+    channels, spatial_stride, time_stride, fingerprint = 16, 8, 4, "codec"
+
+    def decoder(self):
+        raise NotImplementedError
+
+    def encode(self, frames):
+        raise NotImplementedError
+
+
+PARTS = {"text": Text(), "vae": Codec()}
+
+
+@pytest.fixture
+def own_folder(tmp_path, state):
+    """A folder written like the built-in model's."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    save_file(
+        {n: v.clone() for n, v in state.items()}, folder / "model.safetensors", {"grounded": json.dumps(OWN)}
+    )
+    save_small_encoder(SmallTextEncoder(["fox", "owl"], dim=8, text_dim=24), folder / "text.safetensors")
+    small = CodecConfig(
+        encoder_widths=(4, 4, 4), decoder_widths=(4, 4, 4), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1)
+    )
+    save_codec(BuiltinCodec(small), folder / "codec.safetensors")
+    return folder
+
+
+def test_own_folder_opens_with_its_settings(own_folder, state):
+    bundle = load_bundle(own_folder)
+    assert bundle.name == "tiny" and bundle.spec.text_len == 16
+    assert bundle.sample == SampleSpec(steps=(1000, 500), shift=3.0)
+    assert (bundle.memory.anchors, bundle.memory.recent, bundle.memory.switch) == (2, 3, "apr")
+    assert bundle.video == VideoSpec(width=96, height=64, fps=16)
+    assert torch.equal(bundle.model.state_dict()["head.modulation"], state["head.modulation"])
+    assert bundle.text.encode(["owl fox"])[0].shape == (3, 24)
+    assert bundle.codec.channels == 16
+
+
+def test_builtin_is_that_folder_and_says_when_it_is_incomplete(own_folder, monkeypatch):
+    monkeypatch.setattr(bundle_module, "BUILTIN_FOLDER", own_folder)
+    assert load_bundle("builtin").name == "tiny"
+    (own_folder / "text.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"text\.safetensors missing"):
+        load_bundle()
+
+
+def test_settings_of_a_newer_version_are_refused(tmp_path, state):
+    header = {"grounded": json.dumps({**OWN, "sample": {"steps": [1000], "guidance": 3}})}
+    save_file({n: v.clone() for n, v in state.items()}, tmp_path / "m.safetensors", header)
+    with pytest.raises(CheckpointError, match="guidance"):
+        load_bundle(tmp_path / "m.safetensors", **PARTS)
+
+
+def test_published_file_takes_the_catalogues_settings(tmp_path, wrap):
+    torch.save(wrap("fsdp"), tmp_path / "ema_model.pt")
+    bundle = load_bundle(tmp_path / "ema_model.pt", **PARTS, dtype=torch.bfloat16)
+    assert bundle.name == "ema_model.pt" and (bundle.memory.anchors, bundle.memory.recent) == (1, 2)
+    assert bundle.sample == SampleSpec() and bundle.video == VideoSpec()
+    assert next(bundle.model.parameters()).dtype == torch.bfloat16
+
+
+def test_framewise_weights_get_chunks_of_one(tmp_path, wrap):
+    (tmp_path / "framewise").mkdir()
+    torch.save(wrap("generator_ema"), tmp_path / "framewise" / "causal_forcing.pt")
+    assert load_bundle(tmp_path / "framewise" / "causal_forcing.pt", **PARTS).memory == MemorySpec(chunk=1)
+
+
+def test_plain_wan_is_refused_before_anything_is_loaded(tmp_path, state):
+    save_file({n: v.clone() for n, v in state.items()}, tmp_path / "wan2.1_t2v_1.3B.safetensors")
+    with pytest.raises(CheckpointError, match="causal"):
+        load_bundle(tmp_path / "wan2.1_t2v_1.3B.safetensors")
+    bundle = load_bundle(tmp_path / "wan2.1_t2v_1.3B.safetensors", **PARTS, assume="self_forcing")
+    assert bundle.sample == SampleSpec()
+
+
+def test_longlive_needs_its_lora(tmp_path, wrap, state):
+    path = tmp_path / "longlive_base.pt"
+    torch.save({"generator": wrap("model_prefix")}, path)
+    with pytest.raises(CheckpointError, match="first half") as error:
+        load_bundle(path, **PARTS)
+    assert "lora.pt" in error.value.fix
+    down, up = torch.ones(2, 256), torch.ones(256, 2)
+    names = "base_model.model.blocks.0.self_attn.q.lora_{}.weight"
+    torch.save({"generator_lora": {names.format("A"): down, names.format("B"): up}}, tmp_path / "lora.pt")
+    bundle = load_bundle(path, **PARTS)
+    name = "blocks.0.self_attn.q.weight"
+    torch.testing.assert_close(bundle.model.state_dict()[name], state[name] + 2)
+
+
+def test_fingerprint_follows_weights_and_loras_not_names(tmp_path, state):
+    lora = {
+        "blocks.0.ffn.0.lora_A.weight": torch.ones(1, 256),
+        "blocks.0.ffn.0.lora_B.weight": torch.ones(96, 1),
+    }
+    save_file(lora, tmp_path / "l.safetensors")
+    save_file({n: v.clone() for n, v in state.items()}, tmp_path / "self_forcing_dmd.safetensors")
+    torch.save({"generator_ema": state}, tmp_path / "renamed.pt")
+
+    def mark(name, **options):
+        return load_bundle(tmp_path / name, **PARTS, **options).fingerprint
+
+    first = mark("self_forcing_dmd.safetensors")
+    assert mark("renamed.pt") == first
+    half = mark("renamed.pt", loras=[(tmp_path / "l.safetensors", 0.5)])
+    assert half != first and half != mark("renamed.pt", loras=[(tmp_path / "l.safetensors", 1.0)])
+
+
+def test_missing_companions_are_named_with_source_and_place(tmp_path, wrap):
+    torch.save(wrap("generator_ema"), tmp_path / "self_forcing_dmd.pt")
+    with pytest.raises(CheckpointError, match="text encoder") as error:
+        load_bundle(tmp_path / "self_forcing_dmd.pt", vae=Codec())
+    assert "models_t5_umt5-xxl-enc-bf16.pth" in error.value.fix and str(tmp_path) in error.value.fix
+    with pytest.raises(CheckpointError, match="no VAE") as error:
+        load_bundle(tmp_path / "self_forcing_dmd.pt", text=Text())
+    assert "Wan2.1_VAE.pth" in error.value.fix
+
+
+def test_wrong_companion_is_named(tmp_path, wrap):
+    torch.save(wrap("generator_ema"), tmp_path / "self_forcing_dmd.pt")
+    save_file({"conv.weight": torch.zeros(1)}, tmp_path / "umt5_xxl_fp16.safetensors")
+    with pytest.raises(CheckpointError, match="not the UMT5"):
+        load_bundle(tmp_path / "self_forcing_dmd.pt", vae=Codec())
+
+
+def test_report_of_a_usable_file(tmp_path, wrap):
+    torch.save(wrap("generator_ema"), tmp_path / "self_forcing_dmd.pt")
+    report = inspect_file(tmp_path / "self_forcing_dmd.pt")
+    assert report.usable
+    text = str(report)
+    for words in (
+        "Self Forcing 1.3B", "2 heads", "under generator_ema (also there: generator)", "1000, 750, 500, 250",
+        "shift 5", "3 anchors + 6 recent + 3 current = 12", "0.75 s", "float32, original names behind model.",
+        "missing: put models_t5",
+    ):  # fmt: skip
+        assert words in text
+    assert len({line.index("  ") for line in report.lines if line.startswith("text encoder")}) == 1
+
+
+def test_report_of_an_unusable_file_says_why(tmp_path, state, own_folder):
+    save_file({n: v.clone() for n, v in state.items()}, tmp_path / "m.safetensors")
+    report = inspect_file(tmp_path / "m.safetensors")
+    assert not report.usable and "nothing says that it is causal" in str(report)
+    vae = inspect_file(own_folder / "codec.safetensors")
+    assert not vae.usable
+    assert inspect_file(own_folder / "model.safetensors").usable

@@ -1,0 +1,157 @@
+"""Filling a model: strict names, exact LoRA merges, dtype, fp8 scales, fingerprints."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gf_core.checkpoints import load as load_module
+from gf_core.checkpoints.fingerprint import hash_tensors, remembered
+from gf_core.checkpoints.fp8 import unscaled
+from gf_core.checkpoints.keymaps import original_to_diffusers
+from gf_core.checkpoints.load import load_model
+from gf_core.checkpoints.lora import open_lora, parse_lora
+from gf_core.checkpoints.reader import LazyTensor, open_file
+from gf_core.errors import CheckpointError, ResourceError
+
+
+def lazy(tensor):
+    return LazyTensor(tensor.dtype, tuple(tensor.shape), lambda: tensor)
+
+
+@pytest.fixture
+def tensors(state):
+    return {name: lazy(value) for name, value in state.items()}
+
+
+@pytest.fixture
+def modules(state):
+    return [name.removesuffix(".weight") for name in state if name.endswith(".weight")]
+
+
+def test_model_holds_the_tensors_in_its_own_memory(spec, state, tensors):
+    model = load_model(spec, tensors)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name]) and value.data_ptr() != state[name].data_ptr()
+    assert not model.training and not any(p.requires_grad or p.is_meta for p in model.parameters())
+
+
+def test_dtype(spec, tensors):
+    model = load_model(spec, tensors, dtype=torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+def test_missing_unexpected_and_misshapen_tensors_are_listed(spec, tensors):
+    tensors["blocks.9.extra"] = tensors.pop("blocks.1.ffn.0.bias")
+    tensors["head.modulation"] = lazy(torch.zeros(1, 3, spec.dim))
+    with pytest.raises(CheckpointError) as error:
+        load_model(spec, tensors)
+    for word in ("1 missing (blocks.1.ffn.0.bias)", "1 unexpected (blocks.9.extra)", "1 of another shape"):
+        assert word in error.value.message
+
+
+def test_too_little_memory_is_said_before_reading(spec, tensors, monkeypatch):
+    monkeypatch.setattr(load_module.psutil, "virtual_memory", lambda: type("M", (), {"available": 1000}))
+    with pytest.raises(ResourceError, match="1 kB free"):
+        load_model(spec, tensors)
+
+
+FORMS = {
+    "peft": ("base_model.model.{}.lora_A.weight", "base_model.model.{}.lora_B.weight", None),
+    "peft_default": (
+        "base_model.model.{}.lora_A.default.weight",
+        "base_model.model.{}.lora_B.default.weight",
+        None,
+    ),
+    "comfyui": (
+        "diffusion_model.{}.lora_down.weight",
+        "diffusion_model.{}.lora_up.weight",
+        "diffusion_model.{}.alpha",
+    ),
+    "kohya": ("lora_unet_{}.lora_down.weight", "lora_unet_{}.lora_up.weight", "lora_unet_{}.alpha"),
+    "diffusers": ("transformer.{}.lora_A.weight", "transformer.{}.lora_B.weight", None),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_lora_merge_is_exact(tmp_path, spec, state, tensors, modules, form):
+    torch.manual_seed(1)
+    down_name, up_name, alpha_name = FORMS[form]
+    content, expected = {}, {}
+    for module in ("blocks.0.self_attn.q", "blocks.1.ffn.2", "blocks.1.cross_attn.o"):
+        out, inner = state[f"{module}.weight"].shape
+        down, up = torch.randn(4, inner), torch.randn(out, 4)
+        name = {"kohya": module.replace(".", "_"), "diffusers": original_to_diffusers(module)}.get(
+            form, module
+        )
+        content[down_name.format(name)], content[up_name.format(name)] = down, up
+        scale = 2.0 / 4 if alpha_name else 1.0
+        if alpha_name:
+            content[alpha_name.format(name)] = torch.tensor(2.0)
+        expected[f"{module}.weight"] = state[f"{module}.weight"] + 0.5 * scale * (up @ down)
+    save_file(content, tmp_path / "l.safetensors")
+    model = load_model(spec, tensors, loras=[open_lora(tmp_path / "l.safetensors", 0.5, modules)])
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, expected.get(name, state[name]), atol=1e-6, rtol=1e-6)
+
+
+def test_lora_with_differences_of_weight_and_bias(spec, state, tensors, modules):
+    name = "blocks.0.ffn.0"
+    content = {f"{name}.diff": torch.ones(96, 256), f"{name}.diff_b": torch.ones(96)}
+    lora = parse_lora({n: lazy(t) for n, t in content.items()}, "d", 0.5, modules)
+    model = load_model(spec, tensors, loras=[lora])
+    torch.testing.assert_close(model.state_dict()[f"{name}.weight"], state[f"{name}.weight"] + 0.5)
+    torch.testing.assert_close(model.state_dict()[f"{name}.bias"], state[f"{name}.bias"] + 0.5)
+
+
+def test_lora_that_does_not_fit_is_refused(spec, tensors, modules):
+    def lora(module, out=256, inner=256):
+        parts = {
+            f"{module}.lora_A.weight": torch.zeros(2, inner),
+            f"{module}.lora_B.weight": torch.zeros(out, 2),
+        }
+        return parse_lora({n: lazy(t) for n, t in parts.items()}, "other.safetensors", 1.0, modules)
+
+    with pytest.raises(CheckpointError, match=r"1 of 1 updates fit no weight .* blocks\.7\.self_attn\.q"):
+        load_model(spec, tensors, loras=[lora("blocks.7.self_attn.q")])
+    with pytest.raises(CheckpointError, match="as 256 x 128"):
+        load_model(spec, tensors, loras=[lora("blocks.0.self_attn.q", inner=128)])
+    with pytest.raises(CheckpointError, match="lacks one half"):
+        parse_lora({"blocks.0.ffn.0.lora_A.weight": lazy(torch.zeros(2, 2))}, "l", 1.0, modules)
+    with pytest.raises(CheckpointError, match="no LoRA parts"):
+        parse_lora({"conv.weight": lazy(torch.zeros(2, 2))}, "l", 1.0, modules)
+
+
+def test_scaled_fp8_becomes_plain_weights(spec, state, tensors):
+    name = "blocks.0.self_attn.q.weight"
+    small = (state[name] / 0.25).to(torch.float8_e4m3fn)
+    quantised = {
+        **tensors,
+        name: lazy(small),
+        "blocks.0.self_attn.q.scale_weight": lazy(torch.tensor(0.25)),
+        "blocks.0.self_attn.q.scale_input": lazy(torch.tensor(3.0)),
+        "scaled_fp8": lazy(torch.zeros(0, dtype=torch.float8_e4m3fn)),
+    }
+    model = load_model(spec, unscaled(quantised))
+    assert torch.equal(model.state_dict()[name], small.float() * 0.25)
+    assert torch.equal(model.state_dict()["head.modulation"], state["head.modulation"])
+
+
+def test_fingerprint_is_of_the_contents(tmp_path, state, tensors):
+    save_file({n: v.clone() for n, v in state.items()}, tmp_path / "a.safetensors")
+    torch.save(state, tmp_path / "b.pt")
+    first = hash_tensors(open_file(tmp_path / "a.safetensors").tree)
+    assert first == hash_tensors(open_file(tmp_path / "b.pt").tree) == hash_tensors(tensors)
+    changed = {**tensors, "head.modulation": lazy(state["head.modulation"] + 1e-3)}
+    assert hash_tensors(changed) != first
+    assert hash_tensors({**tensors, "head.modulation": lazy(state["head.modulation"].half())}) != first
+
+
+def test_fingerprint_is_remembered_until_the_file_changes(tmp_path, tensors):
+    path = tmp_path / "a.safetensors"
+    save_file({n: t.load().clone() for n, t in tensors.items()}, path)
+    tree = open_file(path).tree
+    first = remembered([path], "flat", tree)
+    broken = {"x": LazyTensor(torch.float32, (1,), lambda: pytest.fail("hashed again"))}
+    assert remembered([path], "flat", broken) == first
+    save_file({n: t.load() + 1 for n, t in tensors.items()}, path)
+    assert remembered([path], "flat", open_file(path).tree) != first
