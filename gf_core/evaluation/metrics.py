@@ -1,0 +1,190 @@
+"""Does the film show what the storyboard says, and does a character stay the same? Plain functions over a
+`Reading`.
+
+Definitions follow the usual long-video protocol: a reading below the readable threshold counts as wrong for
+identity; the reference of a character is the majority over the first second of its *first appearance in the
+film*, never the ground truth, because hats and scarves are not in the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..training.world.vocabulary import Labels
+from .drift import seconds_of
+from .reader import READABLE, WINDOW, Reading
+
+PROMPTED = ("subject", "colour", "place", "time", "action")
+"""What a prompt can say."""
+HIDDEN = ("scarf", "hat", "patch")
+"""What only memory can carry."""
+IDENTITY = (*HIDDEN, "subject", "colour")
+SETTLE_SECONDS = 0.75
+"""Start of a segment that is not judged for its action: the film needs a chunk to turn to the new prompt."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """One segment of the film, as the metrics need it."""
+
+    start: int
+    """First frame."""
+    stop: int
+    """Past the last frame."""
+    verb: str
+    """start, then, cut or scene."""
+    prompt: str
+    """The prompt as written."""
+    asked: Labels
+    """What the prompt asks for, with what is left out inherited."""
+
+
+def majority(labels: np.ndarray, weights: np.ndarray | None = None) -> int | None:
+    """The class with the largest summed weight; None where there is nothing to count."""
+    if labels.size == 0:
+        return None
+    counts = np.bincount(labels, weights=weights)
+    return int(counts.argmax()) if counts.max() > 0 else None
+
+
+def read_segment(reading: Reading, span: Span, fps: float) -> dict[str, int | None]:
+    """Majority per attribute over a segment, weighted by confidence; action over windows after the
+    settling time."""
+    result: dict[str, int | None] = {}
+    for name in reading.labels:
+        if name in HIDDEN:
+            continue
+        part = slice(span.start, span.stop)
+        result[name] = majority(reading.labels[name][part], reading.confidence[name][part])
+    inside = (reading.action_starts >= span.start) & (reading.action_starts + WINDOW <= span.stop)
+    settled = inside & (reading.action_starts >= span.start + round(SETTLE_SECONDS * fps))
+    use = settled if settled.any() else inside  # a segment of one chunk has nothing but its settling time
+    result["action"] = majority(reading.actions[use], reading.action_confidence[use])
+    return result
+
+
+def adherence(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict[str, dict]]:
+    """Per segment and attribute: {"asked", "read", "right"}; "right" is None where the storyboard says
+    nothing."""
+    rows = []
+    for span in spans:
+        seen = read_segment(reading, span, fps)
+        row = {}
+        for name in PROMPTED:
+            asked = getattr(span.asked, name)
+            row[name] = {
+                "asked": asked,
+                "read": seen[name],
+                "right": None if asked is None else seen[name] == asked,
+            }
+        rows.append(row)
+    return rows
+
+
+def share_right(rows: Sequence[dict[str, dict]]) -> dict[str, float]:
+    """Share of segments read right per attribute; attributes that were never asked for are left out."""
+    shares = {}
+    for name in PROMPTED:
+        judged = [row[name]["right"] for row in rows if row[name]["right"] is not None]
+        if judged:
+            shares[name] = float(np.mean(judged))
+    return shares
+
+
+def appearances(spans: Sequence[Span]) -> list[tuple[int, int | None, int | None]]:
+    """Per segment, who is on screen: (number of the scene, subject, colour). After `scene` a name means
+    somebody new."""
+    keys, scene = [], 0
+    for i, span in enumerate(spans):
+        scene += i > 0 and span.verb == "scene"
+        keys.append((scene, span.asked.subject, span.asked.colour))
+    return keys
+
+
+def reference(reading: Reading, start: int, stop: int) -> dict[str, int | None]:
+    """Majority per identity attribute over readable frames of [start, stop)."""
+    result = {}
+    for name in IDENTITY:
+        sure = reading.confidence[name][start:stop] >= READABLE
+        result[name] = majority(reading.labels[name][start:stop][sure])
+    return result
+
+
+def kept(reading: Reading, start: int, stop: int, ref: dict[str, int | None]) -> dict[str, float]:
+    """Share of frames of [start, stop) that show the reference, per identity attribute; unreadable frames
+    count as lost."""
+    result = {}
+    for name in IDENTITY:
+        same = reading.labels[name][start:stop] == (-1 if ref[name] is None else ref[name])
+        sure = reading.confidence[name][start:stop] >= READABLE
+        result[name] = float((same & sure).mean()) if stop > start else float("nan")
+    return result
+
+
+def identity(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict]:
+    """Per second of film: who is on screen and the share of frames in which each identity attribute is as at
+    first sight.
+
+    Rows hold `second` (film time), `length` in seconds, `segment`, `character`, `age` (seconds since that
+    character's first frame), `absence` (seconds it was away before this shot), `hidden` (mean over scarf, hat,
+    patch) and one value per attribute.
+    """
+    keys = appearances(spans)
+    first: dict[tuple, int] = {}
+    refs: dict[tuple, dict[str, int | None]] = {}
+    last_seen: dict[tuple, int] = {}
+    away: dict[tuple, float] = {}
+    second = max(round(fps), 1)
+    rows = []
+    previous = None
+    for number, (span, key) in enumerate(zip(spans, keys)):
+        if key not in first:
+            first[key] = span.start
+            # The first second may be cut short by the segment's end.
+            refs[key] = reference(reading, span.start, min(span.start + second, span.stop))
+            away[key] = 0.0
+        elif key != previous or span.verb == "cut":
+            away[key] = (span.start - last_seen[key]) / fps
+        for start, stop in seconds_of(span.start, span.stop, fps):
+            values = kept(reading, start, stop, refs[key])
+            hidden = float(np.mean([values[name] for name in HIDDEN]))
+            row = {
+                "second": start / fps,
+                "length": (stop - start) / fps,
+                "segment": number,
+                "character": list(key),
+                "age": (start - first[key]) / fps,
+            }
+            rows.append(row | {"absence": away[key], "hidden": hidden} | values)
+        last_seen[key] = span.stop
+        previous = key
+    return rows
+
+
+def after_cut(rows: Sequence[dict], spans: Sequence[Span]) -> dict[str, float]:
+    """Identity kept in segments that begin with `cut` and show somebody already seen: `cut` all, `return`
+    after an absence."""
+    known: set[tuple] = set()
+    same, back = [], []
+    for number, span in enumerate(spans):
+        mine = [row for row in rows if row["segment"] == number]
+        if not mine:
+            continue
+        key = tuple(mine[0]["character"])
+        if span.verb == "cut" and key in known:
+            (back if mine[0]["absence"] > 0 else same).extend(mine)
+        known.add(key)
+    result = {}
+    for title, part in (("cut", same), ("return", back)):
+        if part:
+            for name in ("hidden", *IDENTITY):
+                result[f"{title}_{name}"] = float(np.mean([row[name] for row in part]))
+    return result
+
+
+def unreadable(reading: Reading) -> dict[str, float]:
+    """Share of frames per attribute that cannot be read with confidence."""
+    return {name: float((values < READABLE).mean()) for name, values in reading.confidence.items()}

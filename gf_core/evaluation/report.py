@@ -1,0 +1,83 @@
+"""The verdict on a film as text lines and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from .metrics import HIDDEN, PROMPTED
+from .reader import NAMES
+
+
+def name_of(attribute: str, value: int | None) -> str:
+    """The word for a class id; an em dash where there is none."""
+    return "—" if value is None else NAMES[attribute][value]
+
+
+def percent(value: float | None) -> str:
+    """0.934 -> "93 %"; missing values as a dash."""
+    return "—" if value is None or math.isnan(value) else f"{100 * value:.0f} %"
+
+
+def segment_line(segment: dict) -> str:
+    """One line on one segment: what was asked, and what was read where it differs."""
+    parts = []
+    for name in PROMPTED:
+        cell = segment["read"].get(name)
+        if cell is None or cell["right"] is None:
+            continue
+        asked = name_of(name, cell["asked"])
+        parts.append(asked if cell["right"] else f"{asked} (read {name_of(name, cell['read'])})")
+    judged = ", ".join(parts) or "nothing in the prompt can be judged"
+    return f"{segment['start_seconds']:6.2f} s  {segment['verb']:<5}  {judged}"
+
+
+def text_report(result: dict) -> str:
+    """The whole result as a few readable lines."""
+    lines = [f"{result['film']}: {result['frames']} frames, {result['seconds']:.2f} s"]
+    lines += [segment_line(segment) for segment in result["segments"]]
+    shares = result["adherence"]
+    if shares:
+        lines.append(
+            "follows the prompt   " + "  ".join(f"{name} {percent(shares[name])}" for name in shares)
+        )
+    identity = result["identity"]
+    if identity:
+        parts = [f"{name} {percent(identity.get(name))}" for name in ("hidden", *HIDDEN, "subject", "colour")]
+        lines.append("keeps its identity   " + "  ".join(parts))
+        back = [
+            f"after a {kind} {percent(identity[f'{kind}_hidden'])}"
+            for kind in ("cut", "return")
+            if f"{kind}_hidden" in identity
+        ]
+        if back:
+            lines.append("hidden attributes    " + "  ".join(back))
+    picture = result["picture"]
+    loud = ", ".join(f"{value:.1f}" for value in picture["loudness"]) or "no switch"
+    lines.append(
+        f"picture              flicker {picture['flicker']:.4f}  "
+        f"colour drift {picture['colour_drift']:.4f}  loudness of switches {loud}"
+    )
+    if result["unreadable"]:
+        lines.append(
+            "unreadable           " + "  ".join(f"{k} {percent(v)}" for k, v in result["unreadable"].items())
+        )
+    return "\n".join(lines)
+
+
+def write_json(result: dict, path: Path) -> None:
+    """Write the result; NaN becomes null, so that every JSON reader takes it."""
+
+    def clean(value: object) -> object:
+        if isinstance(value, dict):
+            return {str(k): clean(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [clean(v) for v in value]
+        if isinstance(value, float):
+            return round(value, 5) if math.isfinite(value) else None
+        return value
+
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(clean(result), indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)

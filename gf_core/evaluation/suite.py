@@ -1,0 +1,312 @@
+"""Judge a model on storyboards that it has never seen: how much follows the prompt, and who stays who.
+
+    python -m gf_core.evaluation.suite --model builtin [--quick] [--out suite.json]
+
+Three sets, all from held-out seeds of the storyboard world: `mixed` (5 segments of 3 s: switches, cuts,
+scenes and returns), `return` (a character, somebody else, the character again) and `long` (one prompt for a
+minute).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..config import MemorySpec
+from ..errors import GroundedError
+from ..timeline import Timing, make_plan, parse
+from ..training.world.script import Script, sample_script, storyboard
+from .film import judge, spans_of
+from .metrics import HIDDEN, IDENTITY, PROMPTED
+from .reader import Reader, load_reader
+from .report import percent, write_json
+
+if TYPE_CHECKING:
+    from ..checkpoints.bundle import ModelBundle
+
+Render = Callable[[str], np.ndarray]
+"""Storyboard text -> film, uint8 frames [t 64 96 3]."""
+SEED = 2_000_000_000
+"""First script seed of the suite; neither a model nor the reader is trained on seeds from here on."""
+SEGMENT_CHUNKS = 4
+LONG_SECONDS = 60
+AGES = (5, 10, 20, 30, 40, 50, 59)
+"""Ages in seconds at which the identity of a long shot is reported."""
+
+
+def _even(script: Script) -> Script:
+    """The script with all segments of one length, so that each is judged on the same number of windows."""
+    segments = tuple(
+        replace(segment, start_chunk=i * SEGMENT_CHUNKS, chunks=SEGMENT_CHUNKS)
+        for i, segment in enumerate(script.segments)
+    )
+    return replace(script, segments=segments)
+
+
+def mixed_storyboards(count: int = 20, segments: int = 5) -> list[str]:
+    """Storyboards of `segments` segments of 3 s with any mix of `then`, `cut`, `scene` and returns."""
+    texts: list[str] = []
+    seed = SEED
+    while len(texts) < count:
+        script = sample_script(random.Random(seed), 4 * segments, "mixed")
+        seed += 1
+        if len(script.segments) == segments:
+            texts.append(storyboard(_even(script)))
+    return texts
+
+
+def return_storyboards(count: int = 8) -> list[str]:
+    """A character, a cut to another one, a cut back to the first: 3 s each."""
+    scripts = (sample_script(random.Random(SEED + 500_000 + i), 12, "return") for i in range(count))
+    return [storyboard(_even(script)) for script in scripts]
+
+
+def long_storyboards(count: int = 3, seconds: float = LONG_SECONDS) -> list[str]:
+    """One prompt for `seconds` seconds."""
+    scripts = (sample_script(random.Random(SEED + 700_000 + i), 4, "single") for i in range(count))
+    return [f"{script.segments[0].caption} | {seconds:g}s\n" for script in scripts]
+
+
+def _judge_all(
+    render: Render, texts: Iterable[str], reader: Reader, note: Callable[[str], None]
+) -> list[dict]:
+    results = []
+    for i, text in enumerate(texts):
+        begun = time.monotonic()
+        frames = render(text)
+        spans, fps = spans_of(text, len(frames))
+        result, _ = judge(frames, spans, fps, reader)
+        results.append({"storyboard": text, **result})
+        note(f"{i + 1}: {len(frames)} frames in {time.monotonic() - begun:.1f} s")
+    return results
+
+
+def _weighted(results: list[dict], verbs: tuple[str, ...] | None = None) -> dict[str, float]:
+    """Share of segments (of the given verbs) read right per attribute."""
+    shares = {}
+    for name in PROMPTED:
+        judged = [
+            segment["read"][name]["right"]
+            for result in results
+            for segment in result["segments"]
+            if (verbs is None or segment["verb"] in verbs) and segment["read"][name]["right"] is not None
+        ]
+        if judged:
+            shares[name] = float(np.mean(judged))
+    return shares
+
+
+def _identity(rows: list[dict]) -> dict[str, float]:
+    return (
+        {name: float(np.mean([row[name] for row in rows])) for name in ("hidden", *IDENTITY)} if rows else {}
+    )
+
+
+def _rows(results: list[dict], keep: Callable[[dict], bool]) -> list[dict]:
+    return [row for result in results for row in result["identity_by_second"] if keep(row)]
+
+
+def _by_age(results: list[dict]) -> dict[str, float]:
+    """Hidden identity of the long shots, averaged over a second either side of each age."""
+    ages = {}
+    for age in AGES:
+        rows = _rows(results, lambda row, age=age: abs(row["age"] - age) <= 1)
+        if rows:
+            ages[str(age)] = float(np.mean([row["hidden"] for row in rows]))
+    return ages
+
+
+def _picture(results: list[dict]) -> dict[str, float]:
+    """Means over films: flicker, colour drift, and loudness of `then` switches (cuts are meant to be
+    loud)."""
+    loud = [
+        value
+        for result in results
+        for value, segment in zip(result["picture"]["loudness"], result["segments"][1:])
+        if segment["verb"] == "then"
+    ]
+    means = {
+        name: float(np.mean([r["picture"][name] for r in results])) for name in ("flicker", "colour_drift")
+    }
+    return means | ({"then_loudness": float(np.median(loud))} if loud else {})
+
+
+def evaluate_suite(
+    render: Render,
+    *,
+    mixed: int = 20,
+    returns: int = 8,
+    long: int = 3,
+    reader: Reader | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict:
+    """Render and judge the three sets; shares right per attribute and identity kept, all between 0 and 1.
+
+    `note` gets one short line per film. Chance level: subject, colour, scarf, action, place 1/6; hat 1/4;
+    patch, time 1/3.
+    """
+    reader = reader or load_reader()
+    first = _judge_all(render, mixed_storyboards(mixed), reader, lambda t: note(f"mixed {t}"))
+    back = _judge_all(render, return_storyboards(returns), reader, lambda t: note(f"return {t}"))
+    lasting = _judge_all(render, long_storyboards(long), reader, lambda t: note(f"long {t}"))
+    result: dict = {"counts": {"mixed": mixed, "return": returns, "long": long}}
+    if first:
+        result["adherence"] = _weighted(first)
+        result["adherence_by_verb"] = {
+            verb: _weighted(first, (verb,)) for verb in ("start", "then", "cut", "scene")
+        }
+        result["identity"] = {
+            "shot": _identity(_rows(first, lambda row: row["age"] > 0 and row["absence"] == 0))
+        }
+        result["picture"] = _picture(first)
+        names = first[0]["unreadable"]
+        result["unreadable"] = {
+            name: float(np.mean([r["unreadable"][name] for r in first])) for name in names
+        }
+    if back:
+        rows = _rows(back, lambda row: row["segment"] == 2)
+        result.setdefault("identity", {})["return"] = _identity(rows)
+    if lasting:
+        result.setdefault("identity", {})["long"] = _identity(_rows(lasting, lambda row: row["age"] > 0))
+        result["long_by_age"] = _by_age(lasting)
+        result["long_adherence"] = _weighted(lasting)
+        result["long_picture"] = _picture(lasting)
+    result["films"] = first + back + lasting
+    return result
+
+
+def suite_lines(result: dict) -> list[str]:
+    """The result as one line per attribute."""
+    lines = []
+    for name, share in result.get("adherence", {}).items():
+        verbs = {verb: part[name] for verb, part in result["adherence_by_verb"].items() if name in part}
+        lines.append(
+            f"{name:<8} {percent(share):>6}   " + "  ".join(f"{v} {percent(s)}" for v, s in verbs.items())
+        )
+    titles = {
+        "shot": "identity in a shot",
+        "return": "identity after a return",
+        "long": "identity over a minute",
+    }
+    for kind, values in result.get("identity", {}).items():
+        if values:
+            shown = "  ".join(
+                f"{name} {percent(values[name])}" for name in ("hidden", *HIDDEN, "subject", "colour")
+            )
+            lines.append(f"{titles[kind]:<24} {shown}")
+    if "long_by_age" in result:
+        lines.append(
+            f"{'hidden by age':<24} "
+            + "  ".join(f"{age} s {percent(v)}" for age, v in result["long_by_age"].items())
+        )
+        lines.append(
+            f"{'long adherence':<24} "
+            + "  ".join(f"{k} {percent(v)}" for k, v in result["long_adherence"].items())
+        )
+    for key, title in (("picture", "picture"), ("long_picture", "picture of long shots")):
+        if key in result:
+            lines.append(
+                f"{title:<24} " + "  ".join(f"{name} {value:.4f}" for name, value in result[key].items())
+            )
+    if "unreadable" in result:
+        lines.append(
+            f"{'unreadable':<24} " + "  ".join(f"{k} {percent(v)}" for k, v in result["unreadable"].items())
+        )
+    return lines
+
+
+def memories(spec: MemorySpec, names: Iterable[str]) -> dict[str, MemorySpec]:
+    """Memory settings by name: `own` (the model's), `no_anchors` (the same without global anchors) or a
+    preset."""
+    from ..memory.presets import PRESETS
+
+    known = {"own": spec, "no_anchors": replace(spec, anchor_policy="none"), **PRESETS}
+    chosen = {}
+    for name in names:
+        if name not in known:
+            raise GroundedError(f"there is no memory called {name!r}", f"choose from {', '.join(known)}")
+        chosen[name] = known[name]
+    return chosen
+
+
+def in_memory(bundle: ModelBundle, memory: MemorySpec) -> Render:
+    """A renderer that keeps the film in memory: fine at 96x64, and without a Take there is nothing to
+    clean up."""
+    from ..sampling.noise import chunk_noise
+    from ..sampling.rollout import Rollout
+
+    stride = bundle.codec.spatial_stride
+    height, width = bundle.video.height // stride, bundle.video.width // stride
+    channels = bundle.spec.in_dim
+
+    def render(text: str) -> np.ndarray:
+        board = parse(text)
+        timing = Timing(fps=board.fps, chunk_frames=memory.chunk, time_stride=bundle.codec.time_stride)
+        plan = make_plan(board, timing)
+        rollout = Rollout(
+            bundle.model, bundle.spec, memory, bundle.sample, latent_height=height, latent_width=width
+        )
+        verbs = {"start": rollout.start, "cut": rollout.cut, "scene": rollout.scene}
+        decoder = bundle.codec.decoder()
+        film = []
+        for segment, rows in zip(plan.segments, bundle.text.encode([s.prompt for s in plan.segments])):
+            if segment.verb == "then":
+                rollout.switch(rows[None], segment.recache)
+            else:
+                verbs[segment.verb](rows[None])
+            for chunk in range(segment.chunks):
+                shape = (1, memory.chunk, channels, height, width)
+                draw = partial(chunk_noise, segment.seed, chunk, shape=shape)
+                latents = rollout.denoise_chunk(draw(0), draw)
+                frames = decoder.decode(latents[0].float())
+                film.append((frames.clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy())
+        return np.concatenate(film)
+
+    return render
+
+
+def main() -> int:
+    """Command line: one block of lines per memory."""
+    from ..checkpoints.bundle import load_bundle
+
+    parser = argparse.ArgumentParser(description="judge a built-in model on unseen storyboards")
+    parser.add_argument("--model", default="builtin", help="'builtin' or a model's file or folder")
+    parser.add_argument("--memory", default="own,no_anchors", help="comma list: own, no_anchors, or presets")
+    parser.add_argument("--mixed", type=int, default=20, help="storyboards of 5 segments")
+    parser.add_argument("--returns", type=int, default=8, help="storyboards that return to a character")
+    parser.add_argument("--long", type=int, default=3, help="shots of a minute")
+    parser.add_argument("--quick", action="store_true", help="a third of everything")
+    parser.add_argument("--verbose", action="store_true", help="one line per film")
+    parser.add_argument("--out", type=Path, help="write all numbers as JSON")
+    options = parser.parse_args()
+    share = 3 if options.quick else 1
+    counts = {name: -(-getattr(options, name) // share) for name in ("mixed", "returns", "long")}
+    note: Callable[[str], None] = (
+        (lambda text: print(text, file=sys.stderr)) if options.verbose else lambda text: None
+    )
+    results = {}
+    try:
+        bundle = load_bundle(options.model)
+        for name, memory in memories(bundle.memory, options.memory.split(",")).items():
+            results[name] = evaluate_suite(in_memory(bundle, memory), note=note, **counts)
+            print(f"memory: {name}", *suite_lines(results[name]), "", sep="\n", flush=True)
+    except GroundedError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.out:
+        write_json(results, options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Metrics on hand-made readings: each number is known in advance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gf_core.evaluation import metrics
+from gf_core.evaluation.metrics import Span
+from gf_core.evaluation.reader import ATTRIBUTES, Reading
+from gf_core.training.world.vocabulary import Labels
+
+FPS = 16.0
+
+
+def reading(frames: int, **labels: np.ndarray | int) -> Reading:
+    """A confident reading of class 0 everywhere but where told otherwise; `action` is per frame here."""
+    values = {
+        name: np.broadcast_to(np.asarray(labels.get(name, 0)), frames).astype(np.int64).copy()
+        for name in ATTRIBUTES
+    }
+    starts = np.arange(0, frames - 11, 4)
+    action = np.broadcast_to(np.asarray(labels.get("action", 0)), frames)
+    return Reading(
+        labels=values,
+        confidence={name: np.ones(frames, np.float32) for name in ATTRIBUTES},
+        boxes=np.tile(np.float32([48, 40, 30, 36]), (frames, 1)),
+        presence=np.ones(frames, np.float32),
+        action_starts=starts,
+        actions=action[starts].astype(np.int64),
+        action_confidence=np.ones(len(starts), np.float32),
+    )
+
+
+def span(start: int, stop: int, verb: str = "start", **asked: int) -> Span:
+    return Span(start, stop, verb, "", Labels(**({"subject": 0, "colour": 0} | asked)))
+
+
+def test_adherence_compares_the_majority_with_the_prompt() -> None:
+    place = np.zeros(96, int)
+    place[:20] = 3  # a minority of wrong frames does not matter
+    rows = metrics.adherence(reading(96, place=place, colour=2), [span(0, 96, place=0)], FPS)
+    assert rows[0]["place"]["right"] is True
+    assert rows[0]["colour"] == {"asked": 0, "read": 2, "right": False}
+    assert rows[0]["time"]["right"] is None  # the prompt says nothing about it
+    assert metrics.share_right(rows) == {"subject": 1.0, "colour": 0.0, "place": 1.0}
+
+
+def test_action_is_judged_after_the_settling_time() -> None:
+    action = np.full(36, 3)
+    action[:12] = 5  # still the old action for the first 0.75 s
+    rows = metrics.adherence(reading(36, action=action), [span(0, 36, action=3)], FPS)
+    assert rows[0]["action"]["right"] is True
+
+
+def test_action_windows_do_not_reach_into_the_next_segment() -> None:
+    action = np.concatenate((np.full(48, 1), np.full(48, 2)))
+    rows = metrics.adherence(
+        reading(96, action=action), [span(0, 48, action=1), span(48, 96, "then", action=2)], FPS
+    )
+    assert [row["action"]["right"] for row in rows] == [True, True]
+
+
+def test_identity_counts_against_the_first_second_of_the_film() -> None:
+    hat = np.full(96, 2)
+    hat[48:] = 1  # another hat from second 3 on
+    rows = metrics.identity(reading(96, hat=hat), [span(0, 96)], FPS)
+    assert [row["hat"] for row in rows] == [1, 1, 1, 0, 0, 0]
+    assert rows[5]["hidden"] == pytest.approx(2 / 3)
+    assert [row["age"] for row in rows] == [0, 1, 2, 3, 4, 5]
+
+
+def test_unreadable_frames_count_as_lost_identity() -> None:
+    seen = reading(64)
+    seen.confidence["scarf"][32:] = 0.3
+    rows = metrics.identity(seen, [span(0, 64)], FPS)
+    assert [row["scarf"] for row in rows] == [1, 1, 0, 0]
+    assert metrics.unreadable(seen)["scarf"] == 0.5
+
+
+def test_cut_and_return_are_told_apart() -> None:
+    hat = np.zeros(192, int)
+    hat[48:96] = 1
+    hat[96:144] = 2  # the other character
+    spans = [span(0, 48), span(48, 96, "cut"), span(96, 144, "cut", subject=4), span(144, 192, "cut")]
+    rows = metrics.identity(reading(192, hat=hat), spans, FPS)
+    result = metrics.after_cut(rows, spans)
+    assert result["cut_hat"] == 0.0  # the same character, another hat after the cut
+    assert result["return_hat"] == 1.0  # back after somebody else, with the first hat
+    assert [row["absence"] for row in rows if row["segment"] == 3] == [3.0] * 3
+
+
+def test_a_scene_makes_the_same_name_somebody_new() -> None:
+    hat = np.repeat((0, 3), 48)
+    rows = metrics.identity(reading(96, hat=hat), [span(0, 48), span(48, 96, "scene")], FPS)
+    assert all(row["hat"] == 1.0 for row in rows)
+
+
+def test_majority_of_nothing_is_none() -> None:
+    assert metrics.majority(np.zeros(0, int)) is None
+    assert metrics.majority(np.array([1, 1, 2]), np.array([0.1, 0.1, 0.9])) == 2
