@@ -1,0 +1,90 @@
+"""Cleaning of prompts and the store of their rows."""
+
+import logging
+import os
+
+import pytest
+import torch
+
+from gf_core.text.clean import clean_prompt
+from gf_core.text.store import EmbeddingStore, StoredEncoder
+
+
+@pytest.mark.parametrize(
+    "raw, clean",
+    [
+        ("  a   red\tfox\n walks ", "a red fox walks"),
+        ("fox &amp;amp; owl", "fox & owl"),
+        ("\u201ccurly\u201d and it\u2019s", '"curly" and it\'s'),
+        ("schÃ¶n", "schön"),
+        ("\u3000wide\u00a0space\u3000", "wide space"),
+        ("", ""),
+    ],
+)
+def test_cleaning(raw, clean):
+    assert clean_prompt(raw) == clean
+    assert clean_prompt(clean) == clean
+
+
+class Counting:
+    """An encoder that counts what it is asked."""
+
+    def __init__(self, fingerprint="one"):
+        self.fingerprint, self.asked = fingerprint, []
+
+    def encode(self, prompts):
+        self.asked.append(list(prompts))
+        return [torch.full((len(p) + 1, 3), float(len(p))) for p in prompts]
+
+
+def test_only_new_prompts_reach_the_encoder(tmp_path):
+    inner, store = Counting(), EmbeddingStore(tmp_path)
+    rows = StoredEncoder(inner, store).encode(["fox", "owl  up", "fox", " owl up "])
+    assert inner.asked == [["fox", "owl up"]]
+    assert [len(r) for r in rows] == [4, 7, 4, 7] and torch.equal(rows[1], rows[3])
+    again = Counting()
+    for mine, other in zip(rows, StoredEncoder(again, store).encode(["fox", "owl up", "fox", "owl up"])):
+        assert torch.equal(mine, other)
+    assert again.asked == []
+    other = Counting("two")
+    StoredEncoder(other, store).encode(["fox"])
+    assert other.asked == [["fox"]]
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish that is no safetensors file"])
+def test_damaged_entries_are_dropped_with_one_line(tmp_path, caplog, content):
+    store = EmbeddingStore(tmp_path)
+    key = store.key("f", "fox")
+    store.put(key, torch.ones(2, 3))
+    path = next(tmp_path.glob("*.safetensors"))
+    path.write_bytes(content)
+    with caplog.at_level(logging.WARNING, "grounded"):
+        assert store.get(key) is None
+    assert len(caplog.records) == 1 and not path.exists()
+    store.put(key, torch.ones(2, 3))
+    assert torch.equal(store.get(key), torch.ones(2, 3))
+
+
+def test_no_draft_is_left_behind(tmp_path):
+    store = EmbeddingStore(tmp_path)
+    store.put("k", torch.ones(1, 1))
+    assert [p.name for p in tmp_path.iterdir()] == ["k.safetensors"]
+
+
+def test_the_folder_is_bounded_and_keeps_what_was_used_last(tmp_path):
+    store = EmbeddingStore(tmp_path, max_bytes=3000)
+    for n in range(3):
+        store.put(f"k{n}", torch.ones(20, 10))
+        os.utime(tmp_path / f"k{n}.safetensors", (1000 + n, 1000 + n))
+    assert store.get("k0") is not None
+    store.put("k3", torch.ones(20, 10))
+    left = {p.stem for p in tmp_path.iterdir()}
+    assert left == {"k0", "k2", "k3"}
+
+
+def test_a_folder_that_cannot_be_written_costs_one_line(tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    store = EmbeddingStore(tmp_path / "file")
+    with caplog.at_level(logging.WARNING, "grounded"):
+        store.put("k", torch.ones(1, 1))
+    assert len(caplog.records) == 1

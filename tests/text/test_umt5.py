@@ -1,0 +1,140 @@
+"""UMT5: naming schemes load equally, rows agree with a plain float64 computation, prompts end and are cut rightly."""
+
+import logging
+import math
+
+import pytest
+import torch
+
+from gf_core.errors import CheckpointError
+from gf_core.text.tokens import SentencePieceTokenizer
+from gf_core.text.umt5 import UMT5Encoder, build, sizes_of, to_hf_name
+
+PROMPTS = ["a red fox walks in the snow", "", "the owl"]
+
+
+@pytest.fixture
+def tokenizer(pieces):
+    return SentencePieceTokenizer(pieces)
+
+
+def encoder(weights, tokenizer, **options):
+    return UMT5Encoder(lambda: weights, tokenizer, "tiny", dtype=torch.float32, **options)
+
+
+def test_original_hf_and_comfyui_names_give_equal_rows(original, hugging_face, tokenizer):
+    comfyui = {**hugging_face, "spiece_model": torch.zeros(9, dtype=torch.uint8)}
+    tied = {**hugging_face, "encoder.embed_tokens.weight": hugging_face["shared.weight"]}
+    first = encoder(original, tokenizer).encode(PROMPTS)
+    for weights in (hugging_face, comfyui, tied):
+        for mine, other in zip(first, encoder(weights, tokenizer).encode(PROMPTS)):
+            assert torch.equal(mine, other)
+
+
+def bucket(distance: int, buckets: int = 32, furthest: int = 128) -> int:
+    """T5's bidirectional bucket of (key - query), from its definition."""
+    half = buckets // 2
+    base, n = (half if distance > 0 else 0), abs(distance)
+    exact = half // 2
+    if n < exact:
+        return base + n
+    log = exact + int(math.log(n / exact) / math.log(furthest / exact) * (half - exact))
+    return base + min(log, half - 1)
+
+
+def reference(weights, ids: list[int]) -> torch.Tensor:
+    """The encoder of Wan's paper code in plain float64: pre-norm, no scaling, own bias per layer, gated tanh GELU."""
+    w = {name: value.double() for name, value in weights.items()}
+
+    def norm(x, weight):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * weight
+
+    x = w["token_embedding.weight"][ids]
+    for n in range(2):
+        p = f"blocks.{n}."
+        y = norm(x, w[p + "norm1.weight"])
+        q, k, v = ((y @ w[f"{p}attn.{c}.weight"].T).unflatten(-1, (2, 8)).transpose(0, 1) for c in "qkv")
+        table = w[p + "pos_embedding.embedding.weight"]
+        bias = torch.stack(
+            [torch.stack([table[bucket(j - i)] for j in range(len(ids))]) for i in range(len(ids))]
+        )
+        scores = (q @ k.transpose(-1, -2) + bias.permute(2, 0, 1)).softmax(-1)
+        x = x + (scores @ v).transpose(0, 1).flatten(1) @ w[p + "attn.o.weight"].T
+        y = norm(x, w[p + "norm2.weight"])
+        gate = torch.nn.functional.gelu(y @ w[p + "ffn.gate.0.weight"].T, approximate="tanh")
+        x = x + ((y @ w[p + "ffn.fc1.weight"].T) * gate) @ w[p + "ffn.fc2.weight"].T
+    return norm(x, w["norm.weight"])
+
+
+def test_rows_equal_a_plain_computation(original, tokenizer):
+    model = encoder(original, tokenizer)
+    for prompt, rows in zip(PROMPTS, model.encode(PROMPTS)):
+        expected = reference(original, model.token_ids(prompt))
+        assert rows.shape == expected.shape and rows.dtype == torch.float32
+        torch.testing.assert_close(rows.double(), expected, atol=2e-5, rtol=2e-5)
+
+
+def test_prompts_end_with_the_end_mark(original, tokenizer):
+    model = encoder(original, tokenizer)
+    assert model.token_ids("") == [1]
+    assert model.token_ids("the owl")[-1] == 1 and 1 not in model.token_ids("the owl")[:-1]
+    assert model.token_ids("  the \n owl ") == model.token_ids("the owl")
+
+
+def test_long_prompts_are_cut_keeping_the_end_mark(original, tokenizer, caplog):
+    model = encoder(original, tokenizer, max_rows=6)
+    with caplog.at_level(logging.WARNING, "grounded"):
+        ids = model.token_ids("a red fox walks in the snow at night")
+    assert len(ids) == 6 and ids[-1] == 1 and "cut to 5" in caplog.text
+    assert model.encode(["a red fox walks in the snow at night"])[0].shape == (6, 16)
+
+
+def test_weights_are_read_late_and_let_go(original, tokenizer):
+    reads = []
+
+    def load():
+        reads.append(1)
+        return original
+
+    model = UMT5Encoder(load, tokenizer, "tiny", dtype=torch.float32)
+    assert not reads
+    model.encode(["a"]), model.encode(["b"])
+    assert len(reads) == 1
+    model.unload()
+    model.encode(["a"])
+    assert len(reads) == 2
+
+
+def test_incomplete_and_foreign_weights_are_refused(original):
+    lacking = {name: value for name, value in original.items() if name != "blocks.1.attn.v.weight"}
+    with pytest.raises(CheckpointError, match=r"1 tensors missing .*block\.1\.layer\.0\.SelfAttention\.v"):
+        build(lacking, torch.float32)
+    with pytest.raises(CheckpointError, match="1 unexpected"):
+        build({**original, "lm_head.weight": torch.zeros(1)}, torch.float32)
+    with pytest.raises(CheckpointError, match="no tensor"):
+        build({"shared.weight": torch.zeros(2, 2)}, torch.float32)
+
+
+def test_published_size_is_read_from_shapes():
+    shapes = {
+        "shared.weight": (256384, 4096),
+        "encoder.block.0.layer.0.SelfAttention.q.weight": (4096, 4096),
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": (32, 64),
+        "encoder.block.0.layer.1.DenseReluDense.wi_0.weight": (10240, 4096),
+        "encoder.block.23.layer.1.layer_norm.weight": (4096,),
+    }
+    sizes = sizes_of(shapes)
+    wanted = {
+        "vocab_size": 256384,
+        "d_model": 4096,
+        "d_kv": 64,
+        "d_ff": 10240,
+        "num_layers": 24,
+        "num_heads": 64,
+    }
+    assert {name: sizes[name] for name in wanted} == wanted
+
+
+def test_names():
+    assert to_hf_name("blocks.3.ffn.fc1.weight") == "encoder.block.3.layer.1.DenseReluDense.wi_1.weight"
+    assert to_hf_name("shared.weight") == "shared.weight"
