@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
@@ -149,3 +150,11 @@ def describe(
 def device_name(device: torch.device) -> str:
     """The card's own name, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def free_memory(bundle: ModelBundle) -> int:
+    """Bytes free where the model is: on its card, or in the computer."""
+    device = bundle_device(bundle)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available

@@ -1,0 +1,251 @@
+"""What a film will cost, said before the first step: memory, disk, minutes. Arithmetic only; needs no torch.
+
+Sizes of the transformer and of the memory are exact; working space and decoders are estimates on the safe side
+(decoder figures: published peaks at 832x480, per picture pixel).
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
+from ..errors import ResourceError
+from ..timeline.plan import Plan
+from .speeds import recall_speed, speed_key
+
+if TYPE_CHECKING:
+    from ..checkpoints.bundle import ModelBundle
+
+Decoder = Literal["wan", "taehv", "builtin"]
+
+DECODE_VALUES: dict[Decoder, int] = {"wan": 4000, "taehv": 1300, "builtin": 500}
+"""Numbers held per picture pixel while a chunk is decoded, the state between chunks included."""
+FILM_BITS = 1.0
+"""Bits per pixel of film at quality 18, on the safe side; small films with hard edges come near it."""
+MARGIN = 1.1
+"""Allocators never use memory to the last byte."""
+SHRINK = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
+"""Sizes to try when a film does not fit, as shares of the side asked for."""
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What the estimate has to know about a model."""
+
+    spec: ModelSpec
+    """Its shape."""
+    value_bytes: int = 2
+    """Bytes per number of weights and memory: 2 in bfloat16, 4 in float32."""
+    weights: int | None = None
+    """Bytes of the weights; None counts them from the shape."""
+    decoder: Decoder = "wan"
+    """Which decoder makes the pictures."""
+    spatial_stride: int = 8
+    """Picture pixels per latent cell."""
+    fingerprint: str = ""
+    """Of the model file; finds the speed measured last time."""
+    device: str = "cpu"
+    """Name of the card, or cpu."""
+    loaded: bool = False
+    """The weights are in memory already and count no more against what is free."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights."""
+        return count_parameters(self.spec) * self.value_bytes if self.weights is None else self.weights
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The estimate. Bytes unless said."""
+
+    segments: int
+    chunks: int
+    frames: int
+    """Pictures."""
+    seconds: float
+    """Of film, after snapping to chunks."""
+    asked_seconds: float
+    """Of film, as written."""
+    width: int
+    height: int
+    weights: int
+    """Transformer."""
+    memory: int
+    """Anchors, recent frames and current chunk."""
+    work: int
+    """Activations of one network call."""
+    decode: int
+    """Decoder, its state included."""
+    disk: int
+    """Latents, the growing film and the finished one."""
+    fps: float | None
+    """Pictures per second last time on this machine with these settings; None when never measured."""
+    loaded: bool = False
+    """The weights are in memory already."""
+
+    @property
+    def peak(self) -> int:
+        """Bytes of device memory at the busiest moment."""
+        return int((self.weights + self.memory + self.work + self.decode) * MARGIN)
+
+    @property
+    def to_come(self) -> int:
+        """Bytes of `peak` that are not taken yet."""
+        return self.peak - (self.weights if self.loaded else 0)
+
+    @property
+    def minutes(self) -> float | None:
+        """Wall minutes, None when the speed is not known."""
+        return self.frames / self.fps / 60 if self.fps else None
+
+    def lines(self) -> list[str]:
+        """The estimate as text lines."""
+        parts = {"weights": self.weights, "memory": self.memory, "work": self.work, "decoder": self.decode}
+        snapped = (
+            "" if abs(self.seconds - self.asked_seconds) < 0.005 else f" (asked {self.asked_seconds:.2f} s)"
+        )
+        time = "not measured on this machine yet"
+        if self.minutes is not None:
+            time = f"{self.minutes:.1f} min at {self.fps:.1f} frames/s"
+        return [
+            f"film    {self.seconds:.2f} s{snapped}, {self.frames} frames, {self.width}x{self.height}, "
+            f"{self.segments} segments, {self.chunks} chunks",
+            f"memory  {size(self.peak)}: "
+            + ", ".join(f"{name} {size(value)}" for name, value in parts.items()),
+            f"disk    {size(self.disk)}",
+            f"time    {time}",
+        ]
+
+
+def size(count: int) -> str:
+    """Bytes for people: `812 MB`, `2.6 GB`."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
+
+
+def count_parameters(spec: ModelSpec) -> int:
+    """Parameters of a Wan2.1 text-to-video transformer of this shape."""
+    dim, ffn = spec.dim, spec.ffn_dim
+    patch = spec.patch_size[0] * spec.patch_size[1] * spec.patch_size[2]
+    attention = 4 * (dim * dim + dim) + 2 * dim
+    block = 2 * attention + 2 * dim + (dim * ffn + ffn) + (ffn * dim + dim) + 6 * dim
+    text = spec.text_dim * dim + dim + dim * dim + dim
+    time = spec.freq_dim * dim + dim + dim * dim + dim + dim * 6 * dim + 6 * dim
+    ends = spec.in_dim * patch * dim + dim + dim * patch * spec.out_dim + patch * spec.out_dim + 2 * dim
+    return spec.num_layers * block + text + time + ends
+
+
+def bundle_cost(bundle: ModelBundle) -> ModelCost:
+    """What the estimate has to know about a loaded model."""
+    from .settings import bundle_device, bundle_dtype, device_name
+
+    kinds: dict[str, Decoder] = {"WanVAE": "wan", "TAEHV": "taehv", "BuiltinCodec": "builtin"}
+    return ModelCost(
+        spec=bundle.spec,
+        value_bytes=bundle_dtype(bundle).itemsize,
+        weights=sum(weight.nbytes for weight in bundle.model.parameters()),
+        decoder=kinds.get(type(bundle.codec).__name__, "wan"),
+        spatial_stride=bundle.codec.spatial_stride,
+        fingerprint=bundle.fingerprint,
+        device=device_name(bundle_device(bundle)),
+        loaded=True,
+    )
+
+
+def memory_bytes(cost: ModelCost, memory: MemorySpec, video: VideoSpec) -> int:
+    """Bytes of the dual memory: raw keys, rotated keys and values of every slot, and the latents behind them."""
+    height, width = video.height // cost.spatial_stride, video.width // cost.spatial_stride
+    anchors = 0 if memory.anchor_policy == "none" else memory.anchors
+    frame = cost.spec.num_layers * cost.spec.tokens_per_frame(height, width) * cost.spec.dim
+    slots = anchors + memory.recent + memory.chunk
+    latents = (anchors + memory.window) * cost.spec.in_dim * height * width
+    means = 2 * 4 * anchors * frame if memory.anchor_policy == "ema" else 0
+    return (3 * slots * frame + latents) * cost.value_bytes + means
+
+
+def work_bytes(cost: ModelCost, memory: MemorySpec, video: VideoSpec) -> int:
+    """Bytes of one network call: activations of the frames it runs over, and the prompt's keys and values."""
+    spec = cost.spec
+    height, width = video.height // cost.spatial_stride, video.width // cost.spatial_stride
+    frames = max(memory.chunk, memory.recent if memory.switch in ("apr", "recache") else 0)
+    tokens = frames * spec.tokens_per_frame(height, width)
+    activations = tokens * ((10 * spec.dim + 2 * spec.ffn_dim) * cost.value_bytes + 12 * spec.dim)
+    return activations + 2 * spec.num_layers * spec.text_len * spec.dim * cost.value_bytes
+
+
+def estimate(
+    plan: Plan, cost: ModelCost, memory: MemorySpec, sample: SampleSpec, video: VideoSpec, upscale: int = 1
+) -> Budget:
+    """The cost of a plan with these settings; `upscale` enlarges the film on disk only."""
+    pixels = video.width * video.height
+    latents = plan.chunks * memory.chunk * cost.spec.in_dim * pixels // cost.spatial_stride**2
+    film = int(plan.frames * pixels * upscale**2 * FILM_BITS / 8)
+    return Budget(
+        segments=len(plan.segments),
+        chunks=plan.chunks,
+        frames=plan.frames,
+        seconds=plan.seconds,
+        asked_seconds=sum(segment.asked_seconds for segment in plan.segments),
+        width=video.width,
+        height=video.height,
+        weights=cost.weight_bytes,
+        memory=memory_bytes(cost, memory, video),
+        work=work_bytes(cost, memory, video),
+        decode=DECODE_VALUES[cost.decoder] * pixels * cost.value_bytes,
+        disk=latents * cost.value_bytes + 2 * film,
+        fps=recall_speed(speed_key(cost.device, cost.fingerprint, memory, sample, video)),
+        loaded=cost.loaded,
+    )
+
+
+def check_budget(
+    budget: Budget, cost: ModelCost, memory: MemorySpec, video: VideoSpec, *, free_memory: int, folder: Path
+) -> None:
+    """Refuse a film that cannot fit, with the change that would.
+
+    Args:
+        free_memory: bytes free on the device (`settings.free_memory`).
+        folder: where the Take and the film go; it need not exist yet.
+
+    Raises:
+        ResourceError: too little device memory, or too little disk.
+    """
+    if budget.to_come > free_memory:
+        raise ResourceError(
+            f"this film needs {size(budget.to_come)} of memory, {size(free_memory)} are free",
+            _what_fits(budget, cost, memory, video, free_memory),
+        )
+    free_disk = shutil.disk_usage(_existing(folder)).free
+    if budget.disk > free_disk:
+        raise ResourceError(
+            f"this film may need {size(budget.disk)} on the disk of {folder}, {size(free_disk)} are free",
+            "free some space, choose another folder, or make the film shorter",
+        )
+
+
+def _what_fits(budget: Budget, cost: ModelCost, memory: MemorySpec, video: VideoSpec, free: int) -> str:
+    """The largest smaller picture that fits, in words."""
+    grid = cost.spatial_stride * cost.spec.patch_size[1]
+    for share in SHRINK:
+        width, height = (max(grid, int(side * share) // grid * grid) for side in (video.width, video.height))
+        smaller = replace(video, width=width, height=height)
+        tried = replace(
+            budget,
+            memory=memory_bytes(cost, memory, smaller),
+            work=work_bytes(cost, memory, smaller),
+            decode=DECODE_VALUES[cost.decoder] * width * height * cost.value_bytes,
+        )
+        if tried.to_come <= free:
+            return f"{width}x{height} fits; or keep fewer frames in memory, or close other programs"
+    return "use a smaller model or a device with more memory: no picture size fits"
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest folder above that exists."""
+    folder = folder.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    return folder

@@ -1,0 +1,96 @@
+"""From text to a finished film with its sheet and report, in one call."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gf_core.config import VideoSpec
+from gf_core.engine.events import StepDone
+from gf_core.engine.render import render_film
+from gf_core.engine.settings import FilmSpec
+from gf_core.errors import GroundedError, ResourceError, StoryboardError
+from gf_core.timeline import parse
+from gf_core.video import probe, read_frames, read_metadata
+
+TEXT = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+
+
+def test_text_becomes_a_film_a_sheet_and_a_report(bundle, tmp_path):
+    told = []
+    result = render_film(bundle, TEXT, tmp_path / "films" / "fox.mp4", on_budget=told.append)
+    assert result.path == tmp_path / "films" / "fox.mp4"
+    assert probe(result.path).frames == told[0].frames == result.report["film"]["frames"]
+    assert parse(read_metadata(result.path)["timeline"]) == parse(TEXT)
+    assert json.loads(result.report_path.read_text())["speed"]["fps"] > 0
+    assert result.sheet is not None
+    with Image.open(result.sheet) as sheet:
+        assert sheet.width > 300 and sheet.height > 300
+    assert (result.run / "journal.jsonl").exists()
+
+
+def test_a_second_render_takes_the_next_name_and_the_same_bytes(bundle, tmp_path):
+    first = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
+    second = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
+    assert (first.path.name, second.path.name) == ("fox.mp4", "fox-2.mp4")
+    assert second.report_path.name == "fox-2_report.json" and first.run != second.run
+    assert (first.run / "film.mp4").read_bytes() == (second.run / "film.mp4").read_bytes()
+
+
+def test_speed_is_remembered_for_the_next_estimate(bundle, tmp_path):
+    told = []
+    for _ in range(2):
+        render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False, on_budget=told.append)
+    assert told[0].minutes is None and told[1].minutes > 0
+
+
+def test_size_fps_upscale_and_start_image(bundle, tmp_path):
+    Image.new("RGB", (200, 100), (128, 128, 128)).save(tmp_path / "start.png")
+    result = render_film(
+        bundle,
+        TEXT,
+        tmp_path / "fox.mp4",
+        video=VideoSpec(width=48, height=32, fps=8),
+        film=FilmSpec(upscale=2),
+        start_image=tmp_path / "start.png",
+    )
+    info = probe(result.path)
+    assert (info.width, info.height, info.fps) == (96, 64, 8)
+    assert np.abs(next(iter(read_frames(result.path))).astype(int) - 128).mean() < 4
+
+
+def test_what_is_wrong_is_said_before_anything_is_written(bundle, tmp_path, monkeypatch):
+    out = tmp_path / "fox.mp4"
+    with pytest.raises(StoryboardError):
+        render_film(bundle, "then: it jumps | 2s", out)
+    with pytest.raises(GroundedError, match="start image"):
+        render_film(bundle, TEXT, out, start_image=tmp_path / "none.png")
+    monkeypatch.setattr("gf_core.engine.render.free_memory", lambda bundle: 1000)
+    with pytest.raises(ResourceError, match="of memory"):
+        render_film(bundle, TEXT, out)
+    assert not list(tmp_path.glob("fox*"))
+
+
+def test_stopping_keeps_the_film_in_the_take(bundle, tmp_path):
+    def stop(event):
+        if isinstance(event, StepDone) and event.index == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_film(bundle, TEXT, tmp_path / "fox.mp4", listener=stop)
+    assert probe(tmp_path / "fox.take" / "run-0001" / "film.mp4").frames == 9 + 12
+    assert not (tmp_path / "fox.mp4").exists()
+
+
+def test_the_storyboard_sets_the_speed(bundle, tmp_path):
+    slow = replace(bundle, video=replace(bundle.video, fps=16))
+    assert probe(render_film(slow, "@fps 24\n" + TEXT, tmp_path / "fox.mp4", sheet=False).path).fps == 24
