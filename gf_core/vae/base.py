@@ -1,0 +1,84 @@
+"""What every autoencoder offers the engine: a stream that decodes, an encoder, and the geometry between them.
+
+Latents are those of the video model, normalised. The first latent frame of a film is one picture, every later one four.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from ..errors import GroundedError
+
+
+@runtime_checkable
+class StreamDecoder(Protocol):
+    """Decodes one film piece by piece; how it is split does not change the pictures."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents `f c h w` -> frames `t H W 3`, float 0..1; 1 + 4 (f - 1) for the film's first call, 4 f later."""
+        ...
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """The state as named tensors, to be kept unchanged; empty before the first latent frame."""
+        ...
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `snapshot`; an empty one starts a new film."""
+        ...
+
+
+@runtime_checkable
+class LatentCodec(Protocol):
+    """An autoencoder between pictures and the latents of a video model."""
+
+    channels: int
+    """Channels of a latent."""
+    spatial_stride: int
+    """Picture pixels per latent cell, each way."""
+    time_stride: int
+    """Pictures per latent frame after the first."""
+    fingerprint: str
+    """Tells two sets of weights apart."""
+
+    def decoder(self) -> StreamDecoder:
+        """A stream for one film."""
+        ...
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames `t H W 3`, float 0..1 -> latents `f c h w`, f = 1 + (t - 1) // 4."""
+        ...
+
+
+def check_latents(latents: Tensor, channels: int) -> None:
+    """Raises GroundedError unless `latents` are `f c h w` with the right channels."""
+    if latents.ndim != 4 or latents.shape[1] != channels:
+        raise GroundedError(
+            f"the decoder wants latents [frames, {channels}, height, width], it got {list(latents.shape)}",
+            "use the VAE that belongs to the video model, and decode one film at a time",
+        )
+
+
+def check_frames(frames: Tensor, stride: int) -> None:
+    """Raises GroundedError unless `frames` are `t H W 3` of a size that `stride` divides, at least one."""
+    if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
+        raise GroundedError(
+            f"the encoder wants pictures [frames, height, width, 3], it got {list(frames.shape)}",
+            "give at least one RGB picture",
+        )
+    height, width = frames.shape[1:3]
+    if height % stride or width % stride:
+        raise GroundedError(
+            f"the encoder cannot take pictures of {width}x{height}",
+            f"crop or resize to a multiple of {stride}, e.g. {width // stride * stride}x{height // stride * stride}",
+        )
+
+
+def check_state(state: dict[str, Tensor], names: set[str]) -> None:
+    """Raises GroundedError unless `state` is empty or has exactly `names`."""
+    if state and set(state) != names:
+        raise GroundedError(
+            f"a decoder state with {len(state)} tensors does not belong to this decoder ({len(names)} expected)",
+            "restore a snapshot that the same kind of decoder made",
+        )

@@ -1,0 +1,168 @@
+"""The Wan2.1 VAE as a stream: its 3-D convolutions keep their last two input frames from call to call.
+
+The network is diffusers' `AutoencoderKLWan`; this file drives its modules one latent frame at a time, as
+one-shot decoding does inside, so how a film is split changes no bit. Source: Wan2.1 `wan/modules/vae.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..errors import GroundedError
+from .base import check_frames, check_latents
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+WAN_MEAN = (
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+    0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
+)  # fmt: skip
+"""Mean of each latent channel before normalisation."""
+WAN_STD = (
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+    3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
+)  # fmt: skip
+"""Standard deviation of each latent channel before normalisation."""
+
+REPEAT = "Rep"
+"""Mark that the network leaves in a slot whose layer has seen the first latent frame only."""
+
+FeatureCache = list[Any]
+"""One entry per causal convolution: its last input frames `1 c f h w`, `REPEAT`, or None when unused so far."""
+
+
+def _slots(network: nn.Module) -> int:
+    return sum(type(module).__name__ == "WanCausalConv3d" for module in network.modules())
+
+
+class WanVAE(nn.Module):
+    """Encodes and decodes films; weights in any dtype, latents and pictures cross in float32.
+
+    Args:
+        network: the modules.
+        latents_mean, latents_std: what a latent channel is normalised by.
+        fingerprint: tells two sets of weights apart.
+    """
+
+    def __init__(
+        self, network: AutoencoderKLWan, latents_mean: Sequence[float] = WAN_MEAN,
+        latents_std: Sequence[float] = WAN_STD, fingerprint: str = "",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        config: Any = network.config
+        if not len(latents_mean) == len(latents_std) == config.z_dim:
+            raise GroundedError(
+                f"a VAE of {config.z_dim} channels with {len(latents_mean)} means and {len(latents_std)} deviations",
+                "give one mean and one deviation per latent channel",
+            )
+        self.network = network
+        self.channels: int = config.z_dim
+        self.spatial_stride = 2 ** (len(config.dim_mult) - 1)
+        self.time_stride = 2 ** sum(config.temperal_downsample)
+        self.fingerprint = fingerprint
+        # Not buffers: a cast of the weights must not round them.
+        self._mean = torch.tensor(latents_mean, dtype=torch.float32)[:, None, None]
+        self._std = torch.tensor(latents_std, dtype=torch.float32)[:, None, None]
+
+    def _like(self) -> Tensor:
+        """A weight, for its device and dtype."""
+        return self.network.post_quant_conv.weight
+
+    def natural(self, latents: Tensor) -> Tensor:
+        """Latents of the video model `... c h w` -> those of the VAE, float32."""
+        return latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
+
+    def normalised(self, latents: Tensor) -> Tensor:
+        """Latents of the VAE `... c h w` -> those of the video model, float32."""
+        return (latents.float() - self._mean.to(latents.device)) / self._std.to(latents.device)
+
+    def decoder(self) -> WanDecoder:
+        """A stream for one film."""
+        return WanDecoder(self)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames `t H W 3` in 0..1 -> normalised latents `f c h w`, float32 on the VAE's device.
+
+        The mean of the posterior, no draw. f = 1 + (t - 1) // 4: frames of an incomplete last group are dropped.
+        """
+        return self.normalised(self.encode_natural(frames))
+
+    @torch.no_grad()
+    def encode_natural(self, frames: Tensor) -> Tensor:
+        """`encode` before normalisation; only one group of frames is on the VAE's device at a time."""
+        check_frames(frames, self.spatial_stride)
+        cache: FeatureCache = [None] * _slots(self.network.encoder)
+        step = self.time_stride
+        latents = []
+        for start in [0, *range(1, len(frames) - step + 1, step)]:
+            group = frames[start : start + (step if start else 1)].to(self._like())
+            pixels = rearrange(group * 2 - 1, "t h w c -> 1 c t h w")
+            moments = self.network.quant_conv(self.network.encoder(pixels, feat_cache=cache, feat_idx=[0]))
+            latents.append(moments[0, : self.channels].movedim(0, 1).float())
+        return torch.cat(latents)
+
+
+class WanDecoder:
+    """Decodes one film in any number of calls."""
+
+    def __init__(self, vae: WanVAE) -> None:
+        self._vae = vae
+        self._cache: FeatureCache = self._empty()
+
+    def _empty(self) -> FeatureCache:
+        return [None] * _slots(self._vae.network.decoder)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents `f c h w` -> frames `t H W 3` in 0..1: one for the film's first, 4 for every other."""
+        raw = self.decode_raw(latents)
+        return rearrange((raw.clamp(-1, 1) + 1) / 2, "t c h w -> t h w c")
+
+    @torch.no_grad()
+    def decode_raw(self, latents: Tensor) -> Tensor:
+        """Normalised latents `f c h w` -> what the network says, `t 3 H W`, about -1..1, float32, not clamped."""
+        vae = self._vae
+        check_latents(latents, vae.channels)
+        stride = vae.spatial_stride
+        frames = [
+            latents.new_zeros(0, 3, latents.shape[2] * stride, latents.shape[3] * stride, dtype=torch.float32)
+        ]
+        # The first call of the network must hold one latent frame alone: it decides what is the film's start.
+        for latent in vae.natural(latents).unsqueeze(1):
+            features = vae.network.post_quant_conv(latent.to(vae._like()).movedim(0, 1)[None])
+            picture = vae.network.decoder(features, feat_cache=self._cache, feat_idx=[0])
+            frames.append(picture[0].movedim(0, 1).float())
+        return torch.cat([frame.to(frames[-1].device) for frame in frames])
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """The state as named tensors, shared and never written again: `07` a history, `11.repeat` a mark."""
+        state = {}
+        for slot, entry in enumerate(self._cache):
+            if isinstance(entry, Tensor):
+                state[f"{slot:02d}"] = entry
+            elif entry == REPEAT:
+                state[f"{slot:02d}.repeat"] = torch.ones(1, dtype=torch.uint8)
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from a `snapshot`; an empty one starts a new film.
+
+        Raises:
+            GroundedError: the state is of another decoder.
+        """
+        cache = self._empty()
+        like = self._vae._like()
+        for name, value in state.items():
+            slot, _, mark = name.partition(".")
+            if not slot.isdecimal() or int(slot) >= len(cache) or mark not in ("", "repeat"):
+                raise GroundedError(
+                    f"a decoder state with {name!r} does not belong to a Wan VAE of {len(cache)} layers",
+                    "restore a snapshot that the same kind of decoder made",
+                )
+            cache[int(slot)] = REPEAT if mark else value.to(like)
+        self._cache = cache

@@ -1,0 +1,135 @@
+"""The tiny autoencoder with random weights: a stream equals the whole clip, and nothing looks ahead."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from gf_core.errors import CheckpointError, GroundedError
+from gf_core.vae.base import LatentCodec, StreamDecoder
+from gf_core.vae.load import build_vae, detect_vae, load_vae
+from gf_core.vae.taehv import TAEHV, MemBlock
+
+
+def file_state(codec):
+    """Tensors under the names of the public files."""
+    return {name.replace("decoder_net.", "decoder."): value for name, value in codec.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    torch.manual_seed(0)
+    codec = TAEHV(16, (12, 10, 8, 8), encoder_width=8)
+    for parameter in codec.parameters():
+        if parameter.ndim == 4:
+            torch.nn.init.normal_(parameter, std=1 / parameter[0].numel() ** 0.5)
+    return build_vae(file_state(codec))
+
+
+def whole_clip(network, x):
+    """Every layer over the whole clip at once, memory as a shift in time: the plain form of the network."""
+    for layer in network:
+        past = F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0))[:-1]
+        x = layer(x, past) if isinstance(layer, MemBlock) else layer(x)
+    return x
+
+
+def test_public_layout():
+    with torch.device("meta"):
+        codec = TAEHV()
+    state = file_state(codec)
+    assert len(state) == 128 and sum(value.numel() for value in state.values()) == 11_315_539
+    assert detect_vae(state) == "taehv"
+    assert state["decoder.3.conv.0.weight"].shape == (256, 512, 3, 3)
+    assert state["decoder.13.conv.weight"].shape == (256, 128, 1, 1)
+    assert state["encoder.2.conv.weight"].shape == (64, 128, 1, 1)
+
+
+@pytest.mark.parametrize("sizes", [(6,), (1, 1, 1, 1, 1, 1), (3, 3), (2, 4), (1, 2, 3)])
+def test_any_split_equals_the_whole_clip(tiny, sizes):
+    latents = torch.randn(6, 16, 3, 4)
+    decoder = tiny.decoder()
+    parts = [decoder.decode(part) for part in latents.split(sizes)]
+    assert [len(part) for part in parts] == [4 * sizes[0] - 3, *(4 * size for size in sizes[1:])]
+    expected = whole_clip(tiny.decoder_net, latents)[3:].clamp(0, 1).permute(0, 2, 3, 1)
+    assert torch.allclose(torch.cat(parts), expected, atol=1e-5)
+    assert torch.equal(torch.cat(parts), tiny.decoder().decode(latents))
+    assert (expected > 0).float().mean() > 0.05 and expected.std() > 0.05
+
+
+def test_time_runs_one_way_and_far(tiny):
+    latents = torch.randn(12, 16, 2, 2)
+    changed = latents.clone()
+    changed[2] += 1
+    difference = whole_clip(tiny.decoder_net, latents) - whole_clip(tiny.decoder_net, changed)
+    moved = difference.abs().amax((1, 2, 3))
+    assert not moved[: 2 * 4].any() and moved[2 * 4] > 0
+    # Nine blocks: three at one, three at two and three at four frames per latent reach 3 + 3 / 2 + 3 / 4 latents back
+    # at least; a stream must therefore keep memory, an overlap of three latents is not enough.
+    assert moved[(2 + 4) * 4] > 0
+
+
+def test_encode_in_groups_equals_the_whole_clip(tiny):
+    frames = torch.rand(9, 16, 24, 3)
+    padded = torch.cat([frames, frames[-1:].expand(3, -1, -1, -1)]).permute(0, 3, 1, 2)
+    latents = tiny.encode(frames)
+    assert latents.shape == (3, 16, 2, 3)
+    assert torch.allclose(latents, whole_clip(tiny.encoder, padded), atol=1e-5)
+    assert tiny.encode(frames[:1]).shape == (1, 16, 2, 3)
+    assert torch.equal(tiny.encode(frames[:8]), latents[:2])
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_snapshot_continues_bit_for_bit(tiny, at):
+    latents = torch.randn(4, 16, 2, 3)
+    whole = tiny.decoder().decode(latents)
+    decoder = tiny.decoder()
+    head = decoder.decode(latents[:at])
+    state = {name: value.clone() for name, value in decoder.snapshot().items()}
+    assert len(state) == (9 if at else 0)
+    decoder.decode(torch.randn(2, 16, 2, 3))
+    decoder.restore(state)
+    assert torch.equal(torch.cat([head, decoder.decode(latents[at:])]), whole)
+
+
+def test_state_is_one_frame_per_block(tiny):
+    decoder = tiny.decoder()
+    decoder.decode(torch.randn(5, 16, 2, 3))
+    shapes = {name: tuple(value.shape) for name, value in decoder.snapshot().items()}
+    assert shapes["03"] == (1, 12, 2, 3) and shapes["09"] == (1, 10, 4, 6) and shapes["17"] == (1, 8, 8, 12)
+    assert all(value.untyped_storage().nbytes() == value.nbytes for value in decoder.snapshot().values())
+
+
+def test_files_load_and_extra_growth_is_trimmed(tmp_path, tiny):
+    state = file_state(tiny)
+    state["decoder.7.conv.weight"] = torch.cat([torch.randn(12, 12, 1, 1), state["decoder.7.conv.weight"]])
+    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "taew2_1.safetensors")
+    torch.save(file_state(tiny), tmp_path / "taew2_1.pth")
+    latents = torch.randn(2, 16, 2, 2)
+    for name in ("taew2_1.safetensors", "taew2_1.pth"):
+        codec = load_vae(tmp_path / name)
+        assert isinstance(codec, LatentCodec) and isinstance(codec.decoder(), StreamDecoder)
+        assert torch.equal(codec.decoder().decode(latents), tiny.decoder().decode(latents))
+        assert codec.fingerprint
+
+
+def test_patched_pictures():
+    codec = TAEHV(4, (8, 8, 8, 8), encoder_width=8, patch=2)
+    codec = build_vae({name: value.detach() for name, value in file_state(codec).items()})
+    assert codec.spatial_stride == 16
+    assert codec.decoder().decode(torch.randn(2, 4, 1, 2)).shape == (5, 16, 32, 3)
+    assert codec.encode(torch.rand(5, 16, 32, 3)).shape == (2, 4, 1, 2)
+
+
+def test_wrong_things_are_refused_in_words(tiny):
+    state = file_state(tiny)
+    with pytest.raises(CheckpointError, match=r"no decoder\.14\.weight"):
+        build_vae({name: value for name, value in state.items() if name != "decoder.14.weight"})
+    with pytest.raises(CheckpointError, match="do not make a TAEHV"):
+        build_vae({name: value for name, value in state.items() if name != "decoder.19.conv.weight"})
+    with pytest.raises(GroundedError, match="16"):
+        tiny.decoder().decode(torch.zeros(1, 4, 2, 2))
+    with pytest.raises(GroundedError, match="does not belong"):
+        tiny.decoder().restore({"03": torch.zeros(1)})
+    with pytest.raises(GroundedError, match="multiple of 8"):
+        tiny.encode(torch.zeros(1, 12, 16, 3))
