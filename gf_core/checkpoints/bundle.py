@@ -18,6 +18,7 @@ from ..text.base import TextEncoder
 from ..text.small import load_small_encoder
 from ..vae.base import LatentCodec
 from ..vae.builtin import load_codec
+from ..vae.load import load_vae
 from .catalog import KnownCheckpoint
 from .companions import find_text, find_vae, open_text
 from .fingerprint import combine, hash_tensors, remembered
@@ -189,9 +190,7 @@ def _codec(
     beside = path.parent / "codec.safetensors"
     if vae is None and own and beside.is_file():
         return load_codec(beside, str(device))
-    from ..vae.load import load_vae
-
-    return load_vae(Path(vae) if vae is not None else find_vae(path))
+    return load_vae(Path(vae) if vae is not None else find_vae(path), device=device)
 
 
 def _flat(path: Path) -> dict[str, LazyTensor]:

@@ -22,7 +22,7 @@ from .unwrap import Unwrapped
 
 Family = Literal[
     "wan_t2v", "wan_i2v", "wan_5b", "wan_vace", "wan_other",
-    "lora", "wan_vae", "tiny_vae", "umt5", "other_text", "unknown",
+    "own_codec", "own_text", "lora", "wan_vae", "tiny_vae", "umt5", "other_text", "unknown",
 ]  # fmt: skip
 
 HEAD_WIDTH = 128
@@ -99,6 +99,10 @@ def family_of(tensors: Mapping[str, LazyTensor], lora: Mapping[str, LazyTensor] 
         return "wan_vae"
     if "encoder.0.weight" in names and "decoder.1.weight" in names:
         return "tiny_vae"
+    if "latent_mean" in names and any(name.startswith("net_decoder.") for name in names):
+        return "own_codec"
+    if {"embedding.weight", "position", "layers.0.qkv.weight"} <= names:
+        return "own_text"
     if "blocks.0.pos_embedding.embedding.weight" in names or _OWN_BIAS in names:
         return "umt5"
     if any(name.startswith(("text_model.", "encoder.block.", "layers.0.self_attn")) for name in names):

@@ -40,7 +40,7 @@ def _hash_one(item: tuple[str, LazyTensor]) -> str:
     name, tensor = item
     digest = hashlib.sha256(f"{name} {tensor.dtype} {tensor.shape}".encode())
     flat = tensor.load().contiguous().reshape(-1)
-    digest.update(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"")
+    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
     return digest.hexdigest()
 
 
@@ -57,6 +57,8 @@ def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTe
         pass  # not hashed yet
     except (OSError, ValueError, KeyError, TypeError) as error:
         _LOG.warning("fingerprint note %s is unreadable (%s): hashing again", note.name, error)
+    if sum(tensor.nbytes for tensor in tensors.values()) > 1e9:
+        _LOG.info("hashing %s, once per file", ", ".join(file.name for file in files))
     value = hash_tensors(tensors)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)

@@ -130,6 +130,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "wan_vae": ("a Wan VAE ({channels} channels), which turns latents into pictures", _TRANSFORMER),
     "tiny_vae": ("a tiny VAE (TAEHV), which turns latents into pictures fast", _TRANSFORMER),
+    "own_codec": ("the codec of the built-in model", "Choose model.safetensors beside it."),
+    "own_text": ("the text encoder of the built-in model", "Choose model.safetensors beside it."),
     "umt5": ("the UMT5 text encoder", _TRANSFORMER),
     "other_text": ("a text encoder of another model family", _TRANSFORMER),
     "unknown": ("not a Wan transformer", NEEDED),

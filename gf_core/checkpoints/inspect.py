@@ -19,6 +19,7 @@ _FAMILIES = {
     "wan_t2v": "Wan text-to-video transformer", "wan_i2v": "Wan image-to-video transformer",
     "wan_5b": "Wan 2.2 5B transformer", "wan_vace": "Wan VACE transformer", "wan_other": "Wan transformer",
     "lora": "LoRA", "wan_vae": "Wan VAE", "tiny_vae": "tiny VAE (TAEHV)", "umt5": "UMT5 text encoder",
+    "own_codec": "codec of the built-in model", "own_text": "text encoder of the built-in model",
     "other_text": "text encoder of another family", "unknown": "unknown tensors",
 }  # fmt: skip
 

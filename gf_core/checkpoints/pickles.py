@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ _HARMLESS = re.compile(
     r"|torch\.(Size|device|b?float\w*|u?int\d+|half|bool)|torch\.nn\.parameter\.Parameter"
 )
 """What a list of tensors needs; everything else is reported."""
-_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile)
-"""What the PyTorch reader raises for a damaged file."""
+_SCANNED = 16_000_000
+"""Bytes of an old-format file searched for imports; its pickles come before its weights."""
 
 
 def load_pickle(path: Path) -> Mapping[str, Any]:
@@ -38,10 +39,12 @@ def load_pickle(path: Path) -> Mapping[str, Any]:
                 "download it again; the previous download did not finish.",
             )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise _refusal(path, zipped, error) from error
-    except _DAMAGE as error:
+    except Exception as error:  # a damaged file makes the reader raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path.name} ({path.stat().st_size} bytes) is damaged: {reason}", "download it again."
@@ -69,35 +72,34 @@ def called_names(path: Path, zipped: bool) -> list[str]:
     """`module.name` of everything that the pickle would import, in order, found without executing it."""
     if not zipped:
         with path.open("rb") as stream:
-            return _imports(stream)
-    with zipfile.ZipFile(path) as archive:
-        member = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
-        if member is None:
-            return []
-        with archive.open(member) as stream:
-            return _imports(stream)
+            return _imports(stream.read(_SCANNED))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+            return _imports(archive.read(member)) if member else []
+    except Exception:  # a damaged archive raises almost anything; it only has no names to tell then
+        return []
 
 
-def _imports(stream: BufferedReader | zipfile.ZipExtFile) -> list[str]:
-    """Import operations of consecutive pickles; a stream that stops being a pickle ends the list."""
+def _imports(content: bytes) -> list[str]:
+    """Import operations of consecutive pickles; bytes that stop being a pickle end the list."""
     found: list[str] = []
     strings: list[str] = []
     memo: dict[int, str] = {}
-    count = 0
+    stream = io.BytesIO(content)
     try:
-        while stream.peek(1):
+        while stream.tell() < len(content):
             for op, arg, _ in pickletools.genops(stream):
                 if op.name == "GLOBAL":
                     found.append(str(arg).replace(" ", "."))
-                elif op.name == "STACK_GLOBAL" and len(strings) > 1:
+                elif op.name == "STACK_GLOBAL":
                     found.append(".".join(strings[-2:]))
                 elif op.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-                    memo[count if op.name == "MEMOIZE" else arg] = strings[-1] if strings else ""
-                    count += 1
+                    memo[len(memo) if arg is None else int(arg)] = strings[-1] if strings else ""
                 elif op.name in ("GET", "BINGET", "LONG_BINGET"):
-                    strings.append(memo.get(arg, ""))
+                    strings.append(memo.get(int(arg or 0), ""))
                 elif isinstance(arg, str):
                     strings.append(arg)
-    except (ValueError, EOFError, IndexError, UnicodeDecodeError):
+    except (ValueError, EOFError, IndexError):
         return list(dict.fromkeys(found))
     return list(dict.fromkeys(found))

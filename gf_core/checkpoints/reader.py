@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import struct
 from collections.abc import Callable, Mapping
@@ -46,10 +47,7 @@ class LazyTensor:
 
     @property
     def numel(self) -> int:
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -157,10 +155,10 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
         raw = stream.read(length)
     try:
         header = json.loads(raw)
-        ends = [info["data_offsets"][1] for name, info in header.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        end = max((_end_of(info) for name, info in header.items() if name != "__metadata__"), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path.name} has a damaged header ({type(error).__name__})", again) from error
-    expected = 8 + length + max(ends, default=0)
+    expected = 8 + length + end
     if actual != expected:
         state = "cut off" if actual < expected else "damaged"
         raise CheckpointError(
@@ -169,6 +167,16 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
             again,
         )
     return header
+
+
+def _end_of(info: Mapping[str, Any]) -> int:
+    """Where a header entry's bytes end. Raises ValueError, KeyError or TypeError for an impossible entry."""
+    start, end = info["data_offsets"]
+    count = math.prod(int(size) for size in info["shape"])
+    dtype = SAFETENSORS_DTYPES.get(info["dtype"])
+    if not 0 <= start <= end or (dtype is not None and end - start != count * dtype.itemsize):
+        raise ValueError("sizes that do not agree")
+    return end
 
 
 class _SafetensorsHandle:
@@ -193,7 +201,7 @@ class _SafetensorsHandle:
 
 def _safetensors_tree(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
     header = _safetensors_header(path)
-    metadata = header.pop("__metadata__", None) or {}
+    metadata = {str(name): str(text) for name, text in dict(header.pop("__metadata__", None) or {}).items()}
     handle = _SafetensorsHandle(path)
     tree = {}
     for name, info in header.items():

@@ -21,7 +21,7 @@ from .clean import clean_prompt
 
 _LOG = logging.getLogger("grounded")
 MAX_BYTES = 256_000_000
-"""Default bound of the folder: about 1,000 prompts of 60 words."""
+"""Default bound of the folder: about 250 prompts of 60 tokens."""
 
 
 class EmbeddingStore:

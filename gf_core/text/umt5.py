@@ -102,7 +102,11 @@ def build(
 
 
 class UMT5Encoder:
-    """Prompts to rows; weights are read when the first prompt comes and can be let go afterwards."""
+    """Prompts to rows; the weights (11 GB) are read for each call of `encode` and let go after it.
+
+    A film's prompts come in one call, and what was encoded once is in the store, so keeping them would only
+    take memory from the video model; `keep` keeps them all the same.
+    """
 
     def __init__(
         self,
@@ -113,11 +117,12 @@ class UMT5Encoder:
         dtype: torch.dtype = torch.bfloat16,
         device: str | torch.device = "cpu",
         max_rows: int = MAX_ROWS,
+        keep: bool = False,
     ) -> None:
         self.fingerprint = fingerprint
         self._load, self._tokenizer = load, tokenizer
         self._dtype, self._device, self._max_rows = dtype, device, max_rows
-        self._model: torch.nn.Module | None = None
+        self._keep, self._model = keep, None
 
     def token_ids(self, prompt: str) -> list[int]:
         """Ids of a cleaned prompt with the end mark, at most `max_rows`; a longer prompt is cut with a log line."""
@@ -130,14 +135,11 @@ class UMT5Encoder:
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> list[Tensor]:
         """Each prompt to float32 rows [tokens, text_dim] on the CPU."""
-        if self._model is None:
-            self._model = build(self._load(), self._dtype, self._device)
+        model: Any = self._model or build(self._load(), self._dtype, self._device)
+        if self._keep:
+            self._model = model
         rows = []
         for prompt in prompts:
             ids = torch.tensor([self.token_ids(prompt)], device=self._device)
-            rows.append(self._model(input_ids=ids).last_hidden_state[0].float().cpu())
+            rows.append(model(input_ids=ids).last_hidden_state[0].float().cpu())
         return rows
-
-    def unload(self) -> None:
-        """Lets the weights go; the next prompt reads them again."""
-        self._model = None

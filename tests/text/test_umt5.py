@@ -89,20 +89,20 @@ def test_long_prompts_are_cut_keeping_the_end_mark(original, tokenizer, caplog):
     assert model.encode(["a red fox walks in the snow at night"])[0].shape == (6, 16)
 
 
-def test_weights_are_read_late_and_let_go(original, tokenizer):
+@pytest.mark.parametrize("keep, reads_after_two_calls", [(False, 2), (True, 1)])
+def test_weights_are_read_late_and_let_go(original, tokenizer, keep, reads_after_two_calls):
     reads = []
 
     def load():
         reads.append(1)
         return original
 
-    model = UMT5Encoder(load, tokenizer, "tiny", dtype=torch.float32)
+    model = UMT5Encoder(load, tokenizer, "tiny", dtype=torch.float32, keep=keep)
     assert not reads
-    model.encode(["a"]), model.encode(["b"])
+    model.encode(["a", "b"])
     assert len(reads) == 1
-    model.unload()
     model.encode(["a"])
-    assert len(reads) == 2
+    assert len(reads) == reads_after_two_calls
 
 
 def test_incomplete_and_foreign_weights_are_refused(original):
