@@ -22,7 +22,6 @@ POOLING = (2, 2, 1)
 """Frames in per frame out at the encoder's three stages."""
 TIME_STRIDE = 4
 GROW_AT = (7, 13, 19)
-POOL_AT = (2, 7, 12)
 
 
 def conv(inputs: int, outputs: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -129,17 +128,15 @@ class TAEHV(nn.Module):
         Raises:
             CheckpointError: the tensors are not of a TAEHV.
         """
-        widths = (
-            *(_size(state, f"decoder.{n}.weight", 1) for n in (8, 14, 20)),
-            _size(state, "decoder.22.weight", 1),
-        )
+        first, second, third, last = (_size(state, f"decoder.{n}.weight", 1) for n in (8, 14, 20, 22))
+        widths = (first, second, third, last)
         pixels = _size(state, "decoder.22.weight", 0)
         patch = {3: 1, 12: 2}.get(pixels, 0)
         if not patch:
             raise CheckpointError(f"a TAEHV with {pixels} picture channels", "use taew2_1.safetensors")
         channels = _size(state, "decoder.1.weight", 1)
         with torch.device("meta"):
-            codec = cls(channels, widths, _size(state, "encoder.0.weight", 0), patch, fingerprint)  # type: ignore
+            codec = cls(channels, widths, _size(state, "encoder.0.weight", 0), patch, fingerprint)
         # `decoder` is the method that opens a stream.
         own = {
             f"decoder_net.{name.removeprefix('decoder.')}" if name.startswith("decoder.") else name: value
