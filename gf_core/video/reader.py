@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -114,19 +115,45 @@ def packets(container: InputContainer) -> Iterator[Packet]:
         log.warning("film ends early, its tail cannot be read: %s", error)
 
 
-def _times(path: str | Path) -> list[int]:
-    """Presentation times of all frames in stream ticks, ascending."""
+def _times(path: str | Path) -> tuple[int, ...]:
+    """Presentation times of all frames in stream ticks, ascending; remembered while the file stays as it is."""
+    try:
+        state = Path(path).stat()
+    except OSError:
+        state = None
+    return _read_times(str(path), state and (state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _read_times(path: str, _: tuple[int, int] | None) -> tuple[int, ...]:
     with open_film(path) as container:
         times = [packet.pts for packet in packets(container)]
     if any(time is None for time in times):
         raise TakeError(f"{Path(path).name} does not say when its frames are shown", "convert it to mp4")
-    return sorted(time for time in times if time is not None)
+    return tuple(sorted(time for time in times if time is not None))
+
+
+def _seek(container: InputContainer, first: int) -> None:
+    """Go to a key frame at or before time `first`: near it where the film has an index, else to its start."""
+    stream = container.streams.video[0]
+    for target in (first, 0):
+        try:
+            container.seek(target, stream=stream, backward=True)
+            landed = next(container.demux(stream))
+        except (FFmpegError, StopIteration):
+            continue
+        # Seeking goes by decoding time: with reordered frames it may land behind the frame.
+        if landed.pts is not None and landed.pts <= first:
+            container.seek(target, stream=stream, backward=True)
+            return
 
 
 def _decoded(container: InputContainer, first: int | None) -> Iterator[av.VideoFrame]:
     """Frames from time `first` on, decoding from the last key frame at or before it."""
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
+    if first is not None:
+        _seek(container, first)
     group: list[Packet] = []
     seeking = True
     try:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gf_core.errors import TakeError
-from gf_core.video import FilmWriter, pick_frames, probe, read_frames, reader
+from gf_core.video import FilmWriter, finalise, pick_frames, probe, read_frames, reader
 
 
 def grey(first, count, height=32, width=32):
@@ -106,3 +106,22 @@ def test_damaged_middle_ends_the_film_without_a_crash(film):
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
     film.write_bytes(data)
     assert numbers(read_frames(film))[:9] == list(range(9))
+
+
+def test_indexed_films_are_not_read_from_the_start(film, reordered, tmp_path, monkeypatch):
+    finished = finalise(film, tmp_path / "finished.mp4")
+    seen = []
+    real = reader.packets
+
+    def counted(container):
+        for packet in real(container):
+            seen.append(packet.pts)
+            yield packet
+
+    for path, most in ((finished, 12 + 1), (reordered, 2 * 10 + 5)):
+        reader._times(path)
+        monkeypatch.setattr(reader, "packets", counted)
+        seen.clear()
+        assert numbers(read_frames(path, 40, 41)) == [40]
+        assert 0 < len(seen) <= most
+        monkeypatch.undo()
