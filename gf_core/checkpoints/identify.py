@@ -102,8 +102,8 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
         raise CheckpointError(
             f"{name} is a Wan text-to-video transformer of {size_name(item.what)}, but nothing says that it "
             "is causal: plain Wan makes whole clips at once and cannot continue a film",
-            f"{NEEDED} If you know that it was distilled to be causal and was only renamed, say so with "
-            'assume="self_forcing".',
+            f"{NEEDED} If you know that it was distilled to be causal and was only renamed, say so: "
+            "--assume self_forcing on the command line, assume='self_forcing' in Python.",
         )
 
 

@@ -1,5 +1,6 @@
 """Opening a whole bundle and describing files, with tiny stand-ins for every part."""
 
+import io
 import json
 
 import pytest
@@ -181,3 +182,66 @@ def test_report_of_an_unusable_file_says_why(tmp_path, state, own_folder):
     vae = inspect_file(own_folder / "codec.safetensors")
     assert not vae.usable
     assert inspect_file(own_folder / "model.safetensors").usable
+
+
+def small_umt5() -> dict[str, torch.Tensor]:
+    """Random UMT5 weights of width 24 under Hugging Face names."""
+    torch.manual_seed(3)
+    weights = {"shared.weight": torch.randn(64, 24), "encoder.final_layer_norm.weight": torch.ones(24)}
+    for n in range(2):
+        attention, hidden = (
+            f"encoder.block.{n}.layer.0.SelfAttention",
+            f"encoder.block.{n}.layer.1.DenseReluDense",
+        )
+        weights |= {f"{attention}.{c}.weight": torch.randn(16, 24) for c in "qkv"}
+        weights |= {
+            f"{attention}.o.weight": torch.randn(24, 16),
+            f"{attention}.relative_attention_bias.weight": torch.randn(32, 2),
+            f"encoder.block.{n}.layer.0.layer_norm.weight": torch.ones(24),
+            f"encoder.block.{n}.layer.1.layer_norm.weight": torch.ones(24),
+            f"{hidden}.wi_0.weight": torch.randn(32, 24),
+            f"{hidden}.wi_1.weight": torch.randn(32, 24),
+            f"{hidden}.wo.weight": torch.randn(24, 32),
+        }
+    return weights
+
+
+@pytest.fixture(scope="module")
+def pieces() -> bytes:
+    """A tiny SentencePiece model."""
+    import sentencepiece
+
+    out = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a red fox walks at night", "the owl sits on a tree"] * 20), model_writer=out,
+        vocab_size=50, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, hard_vocab_limit=False, num_threads=1, minloglevel=2,
+    )  # fmt: skip
+    return out.getvalue()
+
+
+def test_diffusers_folder_brings_its_text_encoder(tmp_path, wrap, pieces):
+    folder = tmp_path / "SFWan2.1-T2V-1.3B-Diffusers"
+    for name in ("transformer", "text_encoder", "tokenizer"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text('{"num_attention_heads": 2}')
+    tensors = {name: value.clone() for name, value in wrap("diffusers").items()}
+    save_file(tensors, folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    save_file(small_umt5(), folder / "text_encoder" / "model.safetensors")
+    (folder / "tokenizer" / "spiece.model").write_bytes(pieces)
+    bundle = load_bundle(folder, vae=Codec())
+    rows = bundle.text.encode(["a red fox", "a red fox"])
+    assert rows[0].shape[1] == 24 and torch.equal(rows[0], rows[1])
+
+
+def test_comfyui_text_file_carries_its_tokenizer(tmp_path, wrap, pieces):
+    for name in ("diffusion_models", "text_encoders"):
+        (tmp_path / name).mkdir()
+    model = tmp_path / "diffusion_models" / "self_forcing_dmd.safetensors"
+    save_file({name: value.clone() for name, value in wrap("comfyui").items()}, model)
+    inside = {**small_umt5(), "spiece_model": torch.frombuffer(bytearray(pieces), dtype=torch.uint8)}
+    save_file(inside, tmp_path / "text_encoders" / "umt5_xxl_fp16.safetensors")
+    assert load_bundle(model, vae=Codec()).text.encode(["the owl"])[0].shape[1] == 24
+    lacking = tmp_path / "text_encoders" / "umt5_xxl_fp16.safetensors"
+    save_file(small_umt5(), lacking)
+    with pytest.raises(CheckpointError, match="tokenizer is missing"):
+        load_bundle(model, vae=Codec())

@@ -22,7 +22,7 @@ def test_plain_wan_is_refused_and_can_be_assumed(tmp_path, state):
     item = identify(path)
     with pytest.raises(CheckpointError, match="nothing says that it is causal") as error:
         require_drivable(item)
-    assert 'assume="self_forcing"' in error.value.fix and "self_forcing_dmd.pt" in error.value.fix
+    assert "--assume self_forcing" in error.value.fix and "self_forcing_dmd.pt" in error.value.fix
     vouched = identify(path, assume="self_forcing")
     require_drivable(vouched, assumed=True)
     assert vouched.known == by_id("self_forcing")
