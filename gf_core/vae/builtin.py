@@ -20,6 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, GroundedError
+from .base import check_latents
 
 STRIDE = 8
 FRAMES_PER_LATENT = 4
@@ -155,6 +156,8 @@ class BuiltinCodec(nn.Module):
 
     spatial_stride = STRIDE
     time_stride = FRAMES_PER_LATENT
+    latent_mean: Tensor
+    latent_std: Tensor
 
     def __init__(self, config: CodecConfig | None = None) -> None:
         super().__init__()
@@ -231,12 +234,7 @@ class DecodeStream(_Stream):
     def decode(self, latents: Tensor) -> Tensor:
         """`f c h w` -> frames `t H W 3` in 0..1: one for the clip's first latent frame, 4 for every other."""
         codec = self._codec
-        if latents.ndim != 4 or latents.shape[1] != codec.config.channels:
-            raise GroundedError(
-                f"decoder got latents of shape {tuple(latents.shape)}, expected "
-                f"[frames, {codec.config.channels}, height, width]",
-                "decode one clip at a time",
-            )
+        check_latents(latents, codec.channels)
         if not len(latents):
             return latents.new_zeros(0, latents.shape[2] * STRIDE, latents.shape[3] * STRIDE, 3)
         frames = []
@@ -312,8 +310,8 @@ def load_codec(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float
         raise CheckpointError(f"cannot read the codec {path}: {error}", fix) from error
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a built-in codec (format {header.get('format')!r})", fix)
-    sizes = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(header["config"]).items()}
-    codec = BuiltinCodec(CodecConfig(**sizes))
+    sizes = json.loads(header["config"])
+    codec = BuiltinCodec(CodecConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}))
     try:
         codec.load_state_dict(tensors)
     except RuntimeError as error:
@@ -328,7 +326,8 @@ def _conv(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> nn.Conv2
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     with torch.no_grad():
         conv.weight.mul_(gain)
-    nn.init.zeros_(conv.bias)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
     return conv
 
 
