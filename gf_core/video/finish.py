@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.container import InputContainer
 from av.error import FFmpegError
 
 from ..errors import TakeError
@@ -55,19 +56,26 @@ def finalise(
     return place
 
 
+def _options(source: InputContainer, suffix: str) -> dict[str, str]:
+    """Muxer options: index in front, any metadata key; the source's ticks, which keep every frame on a whole one."""
+    if suffix not in (".mp4", ".mov"):
+        return {}
+    options = {"movflags": "faststart+use_metadata_tags"}
+    ticks = source.streams.video[0].time_base
+    if ticks and ticks.numerator == 1:
+        options["video_track_timescale"] = str(ticks.denominator)
+    return options
+
+
 def _rewrap(src: Path, dst: Path, metadata: Mapping[str, str]) -> int:
     """Copy the picture packets of `src` into `dst`; returns how many."""
-    options = {"movflags": "faststart+use_metadata_tags"} if dst.suffix in (".mp4", ".mov") else {}
     copied = 0
     try:
-        with open_film(src) as source, av.open(str(dst), "w", options=options) as target:
+        with open_film(src) as source, av.open(str(dst), "w", options=_options(source, dst.suffix)) as target:
             target.metadata.update(source.metadata)
             target.metadata.update(metadata)
-            picture = source.streams.video[0]
             # Opaque: copied as it is; the decoder of AV1 has no encoder of the same name to ask.
-            stream = target.add_stream_from_template(picture, opaque=True)
-            # The muxer would choose its own ticks; the source's keep every frame on a whole one.
-            stream.time_base = picture.time_base
+            stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
             for packet in packets(source):
                 packet.stream = stream
                 target.mux(packet)

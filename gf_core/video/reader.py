@@ -20,7 +20,7 @@ from av.packet import Packet
 
 from ..errors import TakeError
 from .boxes import read_layout
-from .pixels import to_array
+from .pixels import ToRgb
 
 log = logging.getLogger("grounded")
 
@@ -188,11 +188,12 @@ def read_frames(path: str | Path, start: int = 0, stop: int | None = None) -> It
             return
         first = times[start]
     left = None if stop is None else stop - start
+    to_rgb = ToRgb()
     with open_film(path) as container:
         for frame in _decoded(container, first):
             if first is not None and frame.pts is not None and frame.pts < first:
                 continue
-            yield to_array(frame)
+            yield to_rgb(frame)
             if left is not None:
                 left -= 1
                 if left == 0:
@@ -209,11 +210,12 @@ def pick_frames(path: str | Path, indices: Iterable[int]) -> dict[int, np.ndarra
     reachable = [times[index] for index in wanted if 0 <= index < len(times)]
     if not reachable:
         return picked
+    to_rgb = ToRgb()
     with open_film(path) as container:
         targets = set(reachable)
         for frame in _decoded(container, reachable[0]):
             if frame.pts in targets:
-                picked[bisect.bisect_left(times, frame.pts)] = to_array(frame)
+                picked[bisect.bisect_left(times, frame.pts)] = to_rgb(frame)
             if frame.pts is not None and frame.pts >= reachable[-1]:
                 break
     return picked

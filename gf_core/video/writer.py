@@ -17,6 +17,7 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.error import FFmpegError
 
 from ..errors import ResourceError, TakeError
 from .boxes import count_samples, place_fragment, read_layout, split_header
@@ -124,7 +125,13 @@ class FilmWriter:
             )
         if not len(frames):
             return
-        header, fragment = split_header(self._encode(frames))
+        try:
+            header, fragment = split_header(self._encode(frames))
+        except FFmpegError as error:
+            raise ResourceError(
+                f"{self._encoder} cannot encode {self._size[0]}x{self._size[1]} at {float(self.fps):g} fps: {error}",
+                "choose another codec or size",
+            ) from error
         written = count_samples(fragment)
         if written != len(frames):
             raise ResourceError(

@@ -14,9 +14,9 @@ from gf_core.video.boxes import read_layout
 
 def write_film(path, codec="h264", upto=3):
     rng = np.random.default_rng(1)
-    with FilmWriter(path, 64, 48, 16, codec=codec) as film:
+    with FilmWriter(path, 128, 96, 16, codec=codec) as film:
         for count in (9, 12, 12)[:upto]:
-            film.write(rng.integers(0, 255, (count, 6, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2))
+            film.write(rng.integers(0, 255, (count, 6, 8, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2))
     return path
 
 
