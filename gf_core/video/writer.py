@@ -2,7 +2,7 @@
 
 Each write is encoded by a fresh encoder that is drained to its end. A running encoder would hold frames back
 (look-ahead, a muxer that waits for the next key frame); turning those off costs more than twice the bytes, a
-fresh one about a fifth. It also makes the bytes of a chunk depend on its frames alone, so a film cut back to
+fresh one 20 to 40 percent more. It also makes the bytes of a chunk depend on its frames alone, so a film cut back to
 a chunk can be continued.
 """
 
