@@ -56,11 +56,11 @@ class VideoTraining:
     """teacher or student."""
     minutes: float = 60.0
     """Wall time of the whole stage, over all resumes; the learning rate falls to zero at its end."""
-    clips: int = 4
+    clips: int = 3
     """Clips per rank and micro-batch."""
-    micro: int = 2
+    micro: int = 1
     """Micro-batches per step."""
-    draws: int = 2
+    draws: int = 3
     """Noisy draws per clean chunk."""
     chunks: int = 7
     """Chunks per clip."""
@@ -70,7 +70,7 @@ class VideoTraining:
     """Share of the stage after which the rate falls linearly to zero."""
     guidance: float = 2.0
     """Guidance of the teacher when it makes a student's targets."""
-    solver_steps: int = 3
+    solver_steps: int = 2
     """Euler steps from a student's noise level to the clean end."""
     guess: float = 0.0
     """Share of batches whose memory holds the model's own guesses instead of true latents."""
