@@ -1,0 +1,48 @@
+"""Storyboards from files, with the command line's own wishes on top."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import GroundedError, StoryboardError
+from ..timeline import Storyboard, format_storyboard, parse
+
+
+def read_text(name: str) -> str:
+    """The storyboard's text from a file, or from standard input for `-`."""
+    if name == "-":
+        return sys.stdin.read()
+    path = Path(name)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        beside = [other.name for other in path.parent.glob("*.txt")] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, beside, n=1)
+        fix = f"did you mean {path.with_name(near[0])}?" if near else "check the name and the folder"
+        raise GroundedError(f"there is no storyboard {path}", fix) from error
+    except UnicodeDecodeError as error:
+        raise GroundedError(f"{path} is not text in UTF-8", "save it as UTF-8 text") from error
+    except OSError as error:
+        raise GroundedError(f"{path} cannot be read: {error.strerror}", "give a text file") from error
+
+
+def read_board(args: Namespace) -> tuple[str, Storyboard]:
+    """The storyboard named by `args`, its text and what that says, with --seed and --fps in both.
+
+    Raises GroundedError; errors in the text name the file.
+    """
+    text = read_text(args.storyboard)
+    try:
+        board = parse(text)
+    except StoryboardError as error:
+        error.message = f"{error.message} (in {args.storyboard})"
+        raise
+    changes = {name: getattr(args, name) for name in ("seed", "fps") if getattr(args, name) is not None}
+    if not changes:
+        return text, board
+    board = replace(board, **changes)
+    return format_storyboard(board), board

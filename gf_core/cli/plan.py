@@ -1,0 +1,123 @@
+"""`grounded plan`: a storyboard's lengths, seeds and cost. The table needs no torch, so it comes at once."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import GroundedError
+from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
+from .files import read_board
+from .settings import Settings, builtin_settings, choose, upscale_for
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..engine.budget import ModelCost
+
+TIME_STRIDE = 4
+"""Pictures per latent frame of every codec that belongs to a Wan 2.1 model."""
+
+
+def plan(args: Namespace) -> int:
+    """Print the table of segments, then memory, disk and time; a film that cannot fit is refused like in `render`."""
+    _, board = read_board(args)
+    wanted = builtin_settings() if args.model == "builtin" else _model_settings(args)
+    settings = choose(wanted, args, board.fps)
+    timing = Timing(board.fps, settings.memory.chunk, TIME_STRIDE, settings.sample.first_chunk_frames)
+    planned = make_plan(board, timing)
+    print(*table(board, planned, _width()), sep="\n", flush=True)
+    _print_cost(args, settings, planned)
+    return 0
+
+
+def table(board: Storyboard, planned: Plan, width: int) -> list[str]:
+    """One line per segment, cut to `width` characters, under a line on the whole film."""
+    asked = sum(segment.asked_seconds for segment in planned.segments)
+    head = (
+        f"film    {planned.seconds:.2f} s (asked {asked:g} s), {len(planned.segments)} segments, "
+        f"{planned.chunks} chunks, {planned.frames} pictures at {planned.timing.fps} fps"
+    )
+    places = {segment.index: segment for segment in planned.segments}
+    seeds = max(len(str(segment.seed)) for segment in planned.segments)
+    rows = [f"{'#':>3}  {'verb':<5}  {'at':>8}  {'asked':>8}  {'film':>8}  {'seed':<{seeds}}  prompt"]
+    for index, segment in enumerate(board.segments):
+        if index in places:
+            rows.append(_row(segment, places[index], seeds))
+        else:
+            rows.append(
+                f"{index + 1:>3}  {'mute':<5}  {'':>8}  {'':>8}  {'':>8}  {'':<{seeds}}  {segment.prompt}"
+            )
+    return [head, *(row if len(row) <= width else row[: width - 3] + "..." for row in rows)]
+
+
+def _row(written: Segment, segment: PlannedSegment, seeds: int) -> str:
+    minutes, seconds = divmod(segment.start_seconds, 60)
+    notes = [f"blend over {segment.blend_chunks} chunks"] if segment.blend_chunks else []
+    notes += [f"recache {segment.recache:g}"] if segment.recache is not None else []
+    notes += [f"lora {lora.name}:{lora.strength:g}" for lora in segment.loras]
+    return (
+        f"{segment.index + 1:>3}  {segment.verb:<5}  {int(minutes):>3}:{seconds:04.1f}  "
+        f"{segment.asked_seconds:>6.2f} s  {segment.seconds:>6.2f} s  {segment.seed:<{seeds}}  "
+        + (f"({', '.join(notes)}) " if notes else "")
+        + written.prompt
+    )
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+
+
+def _model_settings(args: Namespace) -> Settings:
+    from ..checkpoints.bundle import wanted_settings
+    from ..checkpoints.identify import identify, require_drivable
+
+    item = identify(args.model, assume=args.assume)
+    require_drivable(item, assumed=args.assume is not None)
+    sample, memory, video = wanted_settings(item)
+    return Settings(memory, sample, video)
+
+
+def _print_cost(args: Namespace, settings: Settings, planned: Plan) -> None:
+    """The estimate, for this machine; what stands in the way of one is said in its place."""
+    try:
+        from .device import free_bytes, pick_device
+    except ModuleNotFoundError as error:
+        print(f"cost    not known: {error.name} is not installed")
+        return
+    from ..engine.budget import check_budget, estimate
+
+    device = pick_device(args.device)
+    try:
+        cost = _cost(args, device)
+    except GroundedError as error:
+        print(f"cost    not known: {error.message}")
+        return
+    budget = estimate(
+        planned, cost, settings.memory, settings.sample, settings.video, upscale_for(args, settings.video)
+    )
+    print(*budget.lines()[1:], sep="\n")
+    free = free_bytes(device)
+    check_budget(budget, cost, settings.memory, settings.video, free_memory=free, folder=Path.cwd())
+
+
+def _cost(args: Namespace, device: torch.device) -> ModelCost:
+    from ..engine.budget import ModelCost, bundle_cost
+
+    if args.model == "builtin":  # small enough to open, which also finds the speed it had last time
+        from ..checkpoints.bundle import load_bundle
+
+        return bundle_cost(load_bundle(device=device))
+    import torch
+
+    from ..checkpoints.identify import identify
+    from ..checkpoints.load import default_dtype
+
+    spec = identify(args.model, assume=args.assume).what.spec
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    if spec is None:
+        raise GroundedError(f"{args.model} is not a text-to-video transformer", "choose another file")
+    return ModelCost(spec, value_bytes=default_dtype(device).itemsize, device=name)

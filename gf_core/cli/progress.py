@@ -1,0 +1,53 @@
+"""One line that says how far the film is: rewritten in place on a terminal, repeated every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+PAUSE = 5.0
+"""Seconds between lines where they cannot be rewritten, such as a log file."""
+
+
+def clock(seconds: float) -> str:
+    """`0:21`, `12:05`, `1:02:03`."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def progress_line(shot: int, shots: int, done: float, total: float, fps: float, left: float) -> str:
+    """`shot 3/9  0:21 of 1:10  18.2 fps  2:40 left`; `shot` counts from 1, times are in seconds."""
+    return f"shot {shot}/{shots}  {clock(done)} of {clock(total)}  {fps:.1f} fps  {clock(left)} left"
+
+
+class ProgressLine:
+    """Shows the latest line on `stream`."""
+
+    def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._now = stream, now
+        self._rewrites = stream.isatty()
+        self._shown_at = -PAUSE
+        self._width = 0
+
+    def show(self, text: str) -> None:
+        """Put `text` in place of the line before, or add it if the last one is old enough."""
+        if self._rewrites:
+            text = text[: shutil.get_terminal_size().columns - 1]
+            self._stream.write("\r" + text.ljust(self._width))
+            self._width = len(text)
+        else:
+            if self._now() - self._shown_at < PAUSE:
+                return
+            self._stream.write(text + "\n")
+        self._shown_at = self._now()
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Leave the line standing and continue below it."""
+        if self._rewrites and self._width:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._width = 0

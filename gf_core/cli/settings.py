@@ -1,0 +1,58 @@
+"""What a film is made with: the model's wishes, and what the command line puts in their place. No torch."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..config import MemorySpec, SampleSpec, VideoSpec
+from ..memory.presets import PRESETS
+
+BUILTIN = Path(__file__).parent.parent / "builtin" / "model.safetensors"
+REFUSED, INTERRUPTED = 2, 130
+"""Exit statuses: an error said in words, and Ctrl-C."""
+TINY_SIDE, SHOWN_SIDE = 192, 768
+"""Films with no longer side than the first are enlarged to about the second, or they would be stamps on a screen."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Memory, sampler and picture of one film."""
+
+    memory: MemorySpec
+    sample: SampleSpec
+    video: VideoSpec
+
+
+def choose(wanted: Settings, args: Namespace, fps: int) -> Settings:
+    """What the model wants, with --memory, --size and the film's speed in its place."""
+    memory, video = wanted.memory, replace(wanted.video, fps=fps)
+    if args.memory:
+        memory = replace(PRESETS[args.memory], chunk=memory.chunk)
+    if args.size:
+        video = replace(video, width=args.size[0], height=args.size[1])
+    return Settings(memory, wanted.sample, video)
+
+
+def builtin_settings() -> Settings:
+    """The built-in model's own, from its file's header; the defaults where there is no such file."""
+    own: dict[str, Any] = {"video": {"width": 96, "height": 64}}
+    if BUILTIN.is_file():
+        with BUILTIN.open("rb") as file:  # a safetensors file begins with the length of its JSON header
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        own = json.loads(header["__metadata__"]["grounded"])
+    sample: dict[str, Any] = own.get("sample", {})
+    if "steps" in sample:
+        sample["steps"] = tuple(sample["steps"])
+    return Settings(MemorySpec(**own.get("memory", {})), SampleSpec(**sample), VideoSpec(**own["video"]))
+
+
+def upscale_for(args: Namespace, video: VideoSpec) -> int:
+    """How many times to enlarge the film: --upscale, else by its size."""
+    if args.upscale:
+        return args.upscale
+    side = max(video.width, video.height)
+    return SHOWN_SIDE // side if side <= TINY_SIDE else 1

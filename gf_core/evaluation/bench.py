@@ -1,0 +1,260 @@
+"""How fast is a model here? Seconds per stage and chunk, pictures per second, memory; needs no trained weights.
+
+Stages run one after another, so that each is timed alone; a render overlaps decoding and encoding with sampling.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
+from ..errors import ResourceError
+from ..model.wan import WanModel, build_meta
+from ..sampling.noise import chunk_noise
+from ..sampling.rollout import Rollout
+from ..video.writer import FilmWriter
+
+if TYPE_CHECKING:
+    from ..checkpoints.bundle import ModelBundle
+    from ..vae.base import LatentCodec
+
+SHAPES = {
+    "tiny": ModelSpec(dim=256, ffn_dim=1024, num_heads=2, num_layers=6),
+    "1.3b": ModelSpec(),
+    "14b": ModelSpec(dim=5120, ffn_dim=13824, num_heads=40, num_layers=40),
+}
+"""Wan shapes that can be measured with random weights; `tiny` is about the built-in model."""
+
+PROMPT_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured."""
+
+    name: str
+    model: torch.nn.Module
+    spec: ModelSpec
+    memory: MemorySpec
+    sample: SampleSpec
+    video: VideoSpec
+    codec: LatentCodec | None
+    """None times sampling alone."""
+    spatial_stride: int = 8
+    """Pixels per latent cell."""
+    time_stride: int = 4
+    """Pictures per latent frame."""
+
+
+@dataclass
+class Times:
+    """Seconds of every chunk, in order."""
+
+    steps: list[float] = field(default_factory=list)
+    """All denoising steps."""
+    clean: list[float] = field(default_factory=list)
+    """The clean pass that writes the memory."""
+    decode: list[float] = field(default_factory=list)
+    encode: list[float] = field(default_factory=list)
+    switch: float = 0.0
+    """What one prompt switch added."""
+
+
+def bundle_subject(bundle: ModelBundle, memory: MemorySpec | None, size: tuple[int, int] | None) -> Subject:
+    """A loaded model as it would be rendered; `size` is (width, height)."""
+    codec = bundle.codec
+    strides = (codec.spatial_stride, codec.time_stride)
+    video = _resized(bundle.video, size)
+    return Subject(
+        bundle.name, bundle.model, bundle.spec, memory or bundle.memory, bundle.sample, video, codec, *strides
+    )
+
+
+def random_subject(
+    shape: str,
+    memory: MemorySpec | None,
+    size: tuple[int, int] | None,
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> Subject:
+    """Random weights of a known shape, sampling only. Raises ResourceError if the device cannot hold them."""
+    spec = SHAPES[shape]
+    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+    default = (96, 64) if shape == "tiny" else None
+    video = _resized(VideoSpec(), size or default)
+    model = _random_model(spec, device, dtype)
+    return Subject(f"{shape}, random weights", model, spec, memory or MemorySpec(), SampleSpec(), video, None)
+
+
+def measure(subject: Subject, chunks: int) -> dict[str, Any]:
+    """Generate `chunks` chunks, one prompt switch among them, and return every number as JSON-able values.
+
+    Speeds come from the chunks after the memory is full (or the last half, if it never is).
+    """
+    device = next(subject.model.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        times, peak = _run(subject, chunks, Path(folder) / "bench.mp4", device)
+    return _summary(subject, chunks, times, peak, device, time.perf_counter() - began)
+
+
+def bench_lines(result: dict[str, Any]) -> list[str]:
+    """The result as text."""
+    stages, memory, film = result["seconds per chunk"], result["memory"], result["film"]
+    rows = [
+        ("model", f"{result['model']}, {result['parameters'] / 1e6:.0f} M parameters, {result['dtype']}"),
+        ("device", f"{result['device']}, {result['threads']} CPU threads, torch {result['torch']}"),
+        ("film", f"{film['width']}x{film['height']}, {film['pictures per chunk']} pictures per chunk"),
+        *((name, f"{seconds * 1000:.1f} ms per chunk") for name, seconds in stages.items()),
+        ("switch", f"{result['prompt switch'] * 1000:.1f} ms more for the chunk after a prompt switch"),
+        ("speed", f"{result['fps']:.1f} frames/s, {result['sampling fps']:.1f} sampling alone"),
+        (
+            "memory",
+            f"{memory['peak'] / 2**20:.0f} MB at the peak, {memory['kv'] / 2**20:.0f} MB of it film memory",
+        ),
+    ]
+    return [f"{label:<8}{text}" for label, text in rows]
+
+
+def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> tuple[Times, int]:
+    stride = subject.spatial_stride
+    height, width = subject.video.height // stride, subject.video.width // stride
+    rollout = Rollout(
+        subject.model, subject.spec, subject.memory, subject.sample, latent_height=height, latent_width=width
+    )
+    rows = min(PROMPT_ROWS, subject.spec.text_len)
+    prompts = [torch.randn(1, rows, subject.spec.text_dim) * 0.1 for _ in range(2)]
+    decoder = subject.codec.decoder() if subject.codec else None
+    film = FilmWriter(path, subject.video.width, subject.video.height, subject.video.fps) if decoder else None
+    times, peak, process = Times(), 0, psutil.Process()
+    switch_at = chunks - 1
+    rollout.start(prompts[0])
+    try:
+        for index in range(chunks):
+            if index == switch_at:
+                rollout.switch(prompts[1])
+            frames = (subject.sample.first_chunk_frames if index == 0 else None) or subject.memory.chunk
+            shape = (1, frames, subject.spec.in_dim, height, width)
+            latents = _sample(rollout, shape, index, times, device)
+            if decoder is not None and film is not None:
+                _finish(decoder, film, latents[0], times, device)
+            peak = max(peak, process.memory_info().rss)
+    finally:
+        if film is not None:
+            film.close()
+    usual = _steady(subject, times.steps[:-1]) + _steady(subject, times.clean[:-1])
+    times.switch = max(0.0, times.steps[switch_at] + times.clean[switch_at] - usual)
+    return times, peak
+
+
+def _sample(
+    rollout: Rollout, shape: tuple[int, ...], index: int, times: Times, device: torch.device
+) -> Tensor:
+    """One chunk; latents [b f c h w]."""
+    steps_end = 0.0
+
+    def on_step(step: int, steps: int) -> None:
+        nonlocal steps_end
+        if step == steps - 1:
+            steps_end = _now(device)
+
+    start = _now(device)
+    latents = rollout.denoise_chunk(
+        chunk_noise(1, index, 0, shape).to(device),
+        lambda step: chunk_noise(1, index, step, shape).to(device),
+        on_step,
+    )
+    times.steps.append(steps_end - start)
+    times.clean.append(_now(device) - steps_end)
+    return latents
+
+
+def _finish(decoder, film: FilmWriter, latents: Tensor, times: Times, device: torch.device) -> None:
+    start = _now(device)
+    with torch.no_grad():
+        pictures = (decoder.decode(latents).float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
+    decoded = time.perf_counter()
+    film.write(pictures)
+    times.decode.append(decoded - start)
+    times.encode.append(time.perf_counter() - decoded)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
+
+
+def _steady(subject: Subject, seconds: list[float]) -> float:
+    """Median over chunks with a full memory."""
+    full = -(-subject.memory.window // subject.memory.chunk)
+    return statistics.median(seconds[min(full, len(seconds) // 2) :] or [0.0])
+
+
+def _summary(
+    subject: Subject, chunks: int, times: Times, rss: int, device: torch.device, elapsed: float
+) -> dict[str, Any]:
+    spec, memory = subject.spec, subject.memory
+    stages = {
+        name: _steady(subject, getattr(times, name)[:-1]) for name in ("steps", "clean", "decode", "encode")
+    }
+    stages = {name: seconds for name, seconds in stages.items() if seconds}
+    pictures = memory.chunk * subject.time_stride
+    dtype = next(subject.model.parameters()).dtype
+    patch = subject.spatial_stride
+    tokens = spec.tokens_per_frame(subject.video.height // patch, subject.video.width // patch)
+    kv = 2 * spec.num_layers * memory.window * tokens * spec.dim * dtype.itemsize
+    card = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return {
+        "model": subject.name,
+        "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "film": {**asdict(subject.video), "pictures per chunk": pictures},
+        "memory settings": asdict(memory),
+        "steps": len(subject.sample.steps),
+        "chunks": chunks,
+        "seconds": elapsed,
+        "first chunk seconds": times.steps[0] + times.clean[0],
+        "seconds per chunk": stages,
+        "prompt switch": times.switch,
+        "fps": pictures / sum(stages.values()),
+        "sampling fps": pictures / (stages["steps"] + stages["clean"]),
+        "memory": {"peak": card if card is not None else rss, "kv": kv},
+    }
+
+
+def _resized(video: VideoSpec, size: tuple[int, int] | None) -> VideoSpec:
+    return VideoSpec(*size, fps=video.fps) if size else video
+
+
+def _random_model(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> WanModel:
+    model = build_meta(spec).to(dtype)
+    need = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if need > 0.9 * free:
+        message = f"the weights take {need / 2**30:.1f} GB, {device} has {free / 2**30:.1f} GB free"
+        raise ResourceError(message, "choose a smaller --shape, another --device, or --dtype bfloat16")
+    model = model.to_empty(device=device).eval().requires_grad_(False)
+    rng = torch.Generator(device).manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(std=0.02, generator=rng)
+        else:  # norms start as the identity, biases at zero
+            parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+    return model

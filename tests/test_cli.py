@@ -1,0 +1,297 @@
+"""The command line: what it prints, where it puts things, and how it fails."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from gf_core.cli import main
+from gf_core.cli.files import read_board
+from gf_core.cli.parser import build_parser
+from gf_core.cli.progress import ProgressLine, clock, progress_line
+from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
+from gf_core.model.wan import WanModel
+from gf_core.timeline import parse
+from gf_core.video import probe
+
+ROOT = Path(__file__).parent.parent
+FILM = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"
+SPEC = ModelSpec(dim=32, ffn_dim=48, num_heads=2, num_layers=2, text_len=8, text_dim=12, freq_dim=16)
+
+
+class Text:
+    fingerprint = "text"
+
+    def encode(self, prompts):
+        return [torch.full((2, SPEC.text_dim), len(prompt) / 50) for prompt in prompts]
+
+
+class Decoder:
+    started = False
+
+    def decode(self, latents):
+        count = 4 * latents.shape[0] - (0 if self.started else 3)
+        self.started = True
+        height, width = (8 * side for side in latents.shape[2:])
+        return torch.full((count, height, width, 3), float(latents.float().mean().sigmoid()))
+
+
+class Codec:
+    channels, spatial_stride, time_stride, fingerprint = 16, 8, 4, "codec"
+    decoder = Decoder
+
+
+class Bundle:
+    name, spec, text, codec, fingerprint = "tiny", SPEC, Text(), Codec(), "model"
+    sample, video = SampleSpec(steps=(1000, 500)), VideoSpec(32, 32)
+    memory = MemorySpec(anchors=1, recent=3)
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.model = WanModel(SPEC).eval().requires_grad_(False)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "film.txt").write_text(FILM, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def model(monkeypatch):
+    import gf_core.cli.render
+
+    asked = []
+    monkeypatch.setattr(gf_core.cli.render, "load_bundle", lambda *a, **k: asked.append((a, k)) or Bundle())
+    return asked
+
+
+def python(*arguments: str, **options) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **options}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def test_render_places_film_sheet_report_and_take(place, model, capsys):
+    assert main(["render", "film.txt", "--device", "cpu"]) == 0
+    film = place / "films" / "film.mp4"
+    info = probe(film)
+    assert (info.frames, info.width) == (57, 32 * 24)
+    assert (film.parent / "film_sheet.png").is_file()
+    assert json.loads((film.parent / "film_report.json").read_text())["film"]["frames"] == 57
+    assert (place / "takes" / "film" / "run-0001" / "timeline.txt").read_text(encoding="utf-8") == FILM
+    printed = capsys.readouterr()
+    assert str(Path("films") / "film.mp4") in printed.out
+    assert re.search(r"shot \d/3  0:0\d of 0:04  \d+\.\d fps  0:\d\d left", printed.err)
+
+
+def test_render_options(place, model):
+    options = ["--out", "a/b.mp4", "--take", "t", "--size", "48x32", "--memory", "longlive"]
+    more = ["--seed", "9", "--fps", "8", "--upscale", "2", "--no-sheet", "--dtype", "float32"]
+    lora = ["--lora", "ink.safetensors:0.5", "--lora", "grain.pt"]
+    assert main(["render", "film.txt", *options, *more, *lora, "--device", "cpu"]) == 0
+    assert (probe(place / "a" / "b.mp4").width, (place / "a" / "b_sheet.png").exists()) == (96, False)
+    settings = json.loads((place / "t" / "run-0001" / "settings.json").read_text())
+    assert (settings["video"]["width"], settings["video"]["height"], settings["video"]["fps"]) == (48, 32, 8)
+    assert settings["film"]["upscale"] == 2
+    assert settings["memory"]["anchor_policy"] == "frozen"
+    board = parse((place / "t" / "run-0001" / "timeline.txt").read_text(encoding="utf-8"))
+    assert (board.seed, board.fps) == (9, 8)
+    assert model[0][1]["loras"] == [(Path("ink.safetensors"), 0.5), (Path("grain.pt"), 1.0)]
+    assert model[0][1]["dtype"] is torch.float32
+
+
+def test_a_second_render_does_not_overwrite(place, model):
+    assert main(["render", "film.txt", "--no-sheet"]) == 0
+    assert main(["render", "film.txt", "--no-sheet"]) == 0
+    assert (place / "films" / "film.mp4").is_file() and (place / "films" / "film-2.mp4").is_file()
+
+
+def test_ctrl_c_keeps_the_film_so_far_and_says_where(place, model, monkeypatch, capsys):
+    import gf_core.cli.render as module
+
+    shown = []
+
+    def interrupt(self, text):
+        shown.append(text)
+        if len(shown) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.ProgressLine, "show", interrupt)
+    assert main(["render", "film.txt"]) == 130
+    said = capsys.readouterr().err
+    kept = place / "takes" / "film" / "run-0001" / "film.mp4"
+    assert str(kept.relative_to(place)) in said and "Traceback" not in said
+    assert probe(kept).frames >= 21
+    assert not (place / "films" / "film.mp4").exists()
+
+
+def test_plan_shows_snapped_lengths_and_seeds(capsys):
+    Path("long.txt").write_text(FILM + "then: gone | mute\ncut: owl | 2s | seed 11\n", encoding="utf-8")
+    main(["plan", "long.txt"])
+    out = capsys.readouterr().out
+    head, _, first, _, hen, muted, owl = out.splitlines()[:7]
+    assert "5.81 s (asked 5.75 s)" in head and "8 chunks" in head and "93 pictures" in head
+    assert "1.50 s" in first and "1.31 s" in first
+    assert hen.split()[1] == "cut" and muted.split()[1] == "mute"
+    assert owl.split()[1] == "cut" and " 11 " in owl
+
+
+def test_plan_needs_no_torch(place):
+    (place / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    code = "import sys; sys.path.insert(0, '.'); from gf_core.cli import main; sys.exit(main(['plan', 'film.txt']))"
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "a fox runs" in done.stdout and "torch is not installed" in done.stdout
+
+
+def test_no_command_shows_the_help(capsys):
+    assert main([]) == 2
+    assert "examples:" in capsys.readouterr().err
+
+
+def test_help_needs_no_torch_and_shows_examples():
+    code = "import sys; sys.modules['torch'] = None; from gf_core.cli import main; main(['render', '--help'])"
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "examples:" in done.stdout and "grounded render" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["render", "plan"])
+def test_errors_are_words_on_stderr_and_status_2(command, model, capsys):
+    Path("wrong.txt").write_text("a fox\nthan: it runs | 5s\n", encoding="utf-8")
+    assert main([command, "wrong.txt"]) == 2
+    said = capsys.readouterr().err
+    assert "line 2, column 1" in said and "wrong.txt" in said and "did you mean 'then:'?" in said
+    assert main([command, "fil.txt"]) == 2
+    assert "did you mean film.txt?" in capsys.readouterr().err
+
+
+def test_no_traceback_in_a_real_process():
+    done = python("-m", "gf_core", "plan", "absent.txt")
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "fix:" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00bad", b"\x80"])
+def test_binary_storyboards_are_refused(content, capsys):
+    Path("film.mp4").write_bytes(content)
+    assert main(["plan", "film.mp4"]) == 2
+    assert "UTF-8" in capsys.readouterr().err
+
+
+def test_storyboard_from_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(FILM))
+    text, board = read_board(build_parser().parse_args(["plan", "-"]))
+    assert text == FILM and len(board.segments) == 3
+
+
+@pytest.mark.parametrize("size", ["832", "832x", "x480", "832*480", "8x8", "99999x16", "-16x16"])
+def test_sizes_that_are_none(size, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", "film.txt", f"--size={size}"])
+    assert stop.value.code == 2 and "--size" in capsys.readouterr().err
+
+
+def test_inspect_refuses_what_is_no_model(capsys):
+    assert main(["inspect", "film.txt"]) == 2
+    assert "fix:" in capsys.readouterr().err
+
+
+def test_train_passes_its_options_on(monkeypatch):
+    import gf_core.training.pipeline
+
+    got = []
+    monkeypatch.setattr(gf_core.training.pipeline, "main", lambda argv: got.append(argv) or 0)
+    assert main(["train", "builtin", "--stage", "codec", "--minutes", "3"]) == 0
+    assert got == [["--stage", "codec", "--minutes", "3"]]
+
+
+def test_bench_measures_random_weights(capsys, monkeypatch):
+    import gf_core.evaluation.bench as bench
+
+    monkeypatch.setitem(bench.SHAPES, "tiny", SPEC)
+    options = ["--size", "32x32", "--chunks", "4", "--device", "cpu", "--json", "out/bench.json"]
+    assert main(["bench", "--shape", "tiny", *options]) == 0
+    out, numbers = capsys.readouterr().out, json.loads(Path("out/bench.json").read_text())
+    assert "frames/s" in out and numbers["fps"] > 0 and numbers["chunks"] == 4
+    assert set(numbers["seconds per chunk"]) == {"steps", "clean"}
+
+
+def test_bench_of_a_bundle_times_decode_and_encode():
+    from gf_core.evaluation.bench import bundle_subject, measure
+
+    numbers = measure(bundle_subject(Bundle(), None, None), 4)
+    assert set(numbers["seconds per chunk"]) == {"steps", "clean", "decode", "encode"}
+    assert numbers["fps"] < numbers["sampling fps"]
+
+
+def test_a_device_that_is_not_there(capsys):
+    assert main(["bench", "--shape", "tiny", "--device", "nonsense"]) == 2
+    assert "--device cpu" in capsys.readouterr().err
+
+
+def test_progress_line_text():
+    line = progress_line(shot=3, shots=9, done=21, total=70, fps=18.2, left=160)
+    assert line == "shot 3/9  0:21 of 1:10  18.2 fps  2:40 left"
+    assert [clock(s) for s in (0, 59.6, 3599, 3723)] == ["0:00", "1:00", "59:59", "1:02:03"]
+
+
+def test_progress_is_rewritten_on_a_terminal():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    line = ProgressLine(stream)
+    line.show("a long line")
+    line.show("short")
+    line.end()
+    assert stream.getvalue() == "\ra long line\rshort      \n"
+
+
+def test_progress_is_a_line_every_few_seconds_elsewhere():
+    stream, times = io.StringIO(), iter([0.0, 0.0, 1.0, 4.9, 5.1, 5.1])
+    line = ProgressLine(stream, now=lambda: next(times))
+    for text in ("first", "too soon", "still", "second"):
+        line.show(text)
+    line.end()
+    assert stream.getvalue() == "first\nsecond\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_in_a_real_process(place):
+    code = (
+        f"import signal, sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
+        "import gf_core.cli.render as r, test_cli\n"
+        "r.load_bundle = lambda *a, **k: test_cli.Bundle()\n"
+        "from gf_core.cli import main\n"
+        "sys.exit(main(['render', 'slow.txt']))\n"
+    )
+    (place / "slow.txt").write_text("a fox | 3000s\n", encoding="utf-8")
+    kept = place / "takes" / "slow" / "run-0001" / "journal.jsonl"
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=place)
+    try:
+        while not (kept.exists() and kept.read_bytes().count(b"\n") > 3):
+            assert child.poll() is None, child.communicate()[1]
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        said = child.communicate(timeout=120)[1]
+    finally:
+        child.kill()
+    assert child.returncode == 130, said
+    assert "kept in" in said and "Traceback" not in said
+    assert probe(kept.with_name("film.mp4")).frames > 30
