@@ -12,7 +12,7 @@ PREVIEW_SIDE = 256
 
 def to_uint8(frames: Tensor) -> np.ndarray:
     """Frames [t H W 3] in 0..1 (clamped here) -> uint8 array of the same shape, rounded to nearest."""
-    return frames.mul(255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
+    return frames.float().mul(255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
 
 
 def preview(frames: np.ndarray, side: int = PREVIEW_SIDE) -> np.ndarray:

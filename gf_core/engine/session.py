@@ -25,7 +25,7 @@ from ..sampling.rollout import Rollout
 from ..timeline.plan import Plan, PlannedSegment
 from ..video.writer import FilmWriter
 from .cues import give_cue
-from .disk import disk_error
+from .disk import disk_error, sync_folder
 from .events import ChunkDone, Event, Finished, Preview, SegmentDone, Started, StepDone
 from .failures import in_words
 from .finish import CommittedChunk, Finisher, SampledChunk
@@ -185,9 +185,11 @@ class _Shoot:
     def _open_film(self) -> FilmWriter:
         video, film, path = self._session.video, self._session.film, self._run.run.film
         try:
-            return FilmWriter(
+            writer = FilmWriter(
                 path, video.width, video.height, video.fps, film.codec, film.quality, film.upscale
             )
+            sync_folder(path.parent)
+            return writer
         except OSError as error:
             raise disk_error(error, path, "starting the film") from error
 
@@ -217,8 +219,7 @@ class _Shoot:
             shape = self._shape(index)
 
             def noise(step: int) -> Tensor:
-                drawn = chunk_noise(segment.seed, chunk, step, shape)
-                return drawn.to(self._session._device, non_blocking=True)
+                return chunk_noise(segment.seed, chunk, step, shape)
 
             def on_step(step: int, steps: int) -> None:
                 self._check_cancel()

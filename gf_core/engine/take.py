@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TakeError
-from .disk import disk_error, write_atomic, write_json, write_text
+from .disk import disk_error, sync_folder, write_atomic, write_json, write_text
 from .journal import Journal, Record, read_journal
 from .lock import Lock
 
@@ -161,6 +161,7 @@ class Take:
             last = max((int(_RUN.fullmatch(run.folder.name)[1]) for run in self.runs()), default=0)  # type: ignore[index]
             folder = self.folder / f"run-{last + 1:04d}"
             folder.mkdir()
+            sync_folder(self.folder)
         except OSError as error:
             raise disk_error(error, self.folder, "starting a run") from error
         return RunWriter(Run(folder), timeline, settings)

@@ -1,0 +1,93 @@
+"""The built-in codec and text encoder, with random weights, in place of the arithmetic ones; and a card."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.config import VideoSpec
+from gf_core.engine import session as session_module
+from gf_core.engine.frames import to_uint8
+from gf_core.engine.session import Session
+from gf_core.engine.take import Take
+from gf_core.errors import PromptError
+from gf_core.model.wan import WanModel
+from gf_core.text.small import SmallTextEncoder
+from gf_core.vae.builtin import BuiltinCodec, CodecConfig
+from gf_core.video import FilmWriter, probe
+
+TEXT = "a red fox | 1.5s\nthen: it runs | 1.5s\ncut: a red fox | 0.75s"
+
+
+def real_bundle(tiny, device="cpu"):
+    torch.manual_seed(1)
+    words = ["a", "red", "fox", "it", "runs"]
+    text = SmallTextEncoder(words, dim=8, layers=1, heads=2, max_words=6, text_dim=tiny.spec.text_dim)
+    codec = BuiltinCodec(CodecConfig(encoder_widths=(8, 8, 8), decoder_widths=(8, 8, 8)))
+    model = WanModel(tiny.spec).requires_grad_(False).eval()
+    return ModelBundle(
+        name="real parts",
+        model=model.to(device),
+        spec=tiny.spec,
+        text=text.eval(),
+        codec=codec.eval().to(device),
+        sample=tiny.sample,
+        memory=tiny.memory,
+        video=VideoSpec(width=48, height=32, fps=16),
+        fingerprint="random",
+    )
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """Every array of pictures that the film is given, before it loses colour to the encoder."""
+    arrays: list[np.ndarray] = []
+
+    class Listening(FilmWriter):
+        def write(self, frames):
+            arrays.append(frames)
+            super().write(frames)
+
+    monkeypatch.setattr(session_module, "FilmWriter", Listening)
+    return arrays
+
+
+def render(bundle, planned, folder):
+    with Take.open(folder) as take:
+        events = list(Session(bundle, planned(bundle, TEXT), take).run())
+        return take.runs()[-1], events[-1]
+
+
+def test_a_film_from_the_built_in_parts(bundle, planned, tmp_path, given):
+    real = real_bundle(bundle)
+    run, end = render(real, planned, tmp_path)
+    whole = torch.cat([run.load_latents(record["index"]) for record in run.committed()])
+    assert np.array_equal(np.concatenate(given), to_uint8(real.codec.decoder().decode(whole)))
+    assert probe(run.film).frames == end.frames == len(np.concatenate(given))
+
+
+def test_an_unknown_word_stops_before_a_run_is_begun(bundle, planned, tmp_path):
+    real = real_bundle(bundle)
+    plan = planned(real, "a purple unicorn | 2s")
+    with Take.open(tmp_path) as take:
+        with pytest.raises(PromptError, match="unicorn"):
+            next(Session(real, plan, take).run())
+        assert take.runs() == []
+
+
+@pytest.mark.gpu
+def test_on_a_card_the_overlapped_film_is_the_one_decoded_alone(bundle, planned, tmp_path, given):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA card here")
+    real = real_bundle(replace(bundle), "cuda")
+    first, _ = render(real, planned, tmp_path / "a")
+    second, end = render(real, planned, tmp_path / "b")
+    assert [r["latents"] for r in first.committed()] == [r["latents"] for r in second.committed()]
+    whole = torch.cat([second.load_latents(record["index"]) for record in second.committed()])
+    alone = to_uint8(real.codec.decoder().decode(whole.cuda())).astype(int)
+    assert np.abs(np.concatenate(given)[-len(alone) :] - alone).max() <= 1
+    assert end.report["memory"]["peak card bytes"] > 0
