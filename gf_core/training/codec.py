@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ..errors import ResourceError
 from ..vae.builtin import STRIDE, BuiltinCodec, load_codec, save_codec, stack_frames
 from .codec_data import HEADS, IGNORED, Batch, Pool, cell_targets
-from .optim import orthogonalise
+from .codec_optim import ConvMuon, split_kernels
 
 log = logging.getLogger("grounded")
 
@@ -55,6 +55,10 @@ class CodecTraining:
     "extra weight of the subject's pixels"
     meaning: float = 0.04
     "weight of the classification of latent cells"
+    statistics: int = 400
+    "clips whose latents set the final normalisation"
+    held_out: int = 48
+    "clips that the final scores are measured on"
     seed: int = 7
     "of weights, clips and noise"
     save_seconds: float = 60.0
@@ -91,25 +95,6 @@ class Meaning(nn.Module):
             if (targets[name] != IGNORED).any()
         ]
         return torch.stack(losses).mean()
-
-
-class ConvMuon(torch.optim.Optimizer):
-    """Momentum orthogonalised as one matrix per kernel; steps are as large as Adam's at the same rate."""
-
-    def __init__(self, kernels: list[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(kernels, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update."""
-        for group in self.param_groups:
-            for kernel in group["params"]:
-                velocity = self.state[kernel].setdefault("velocity", torch.zeros_like(kernel))
-                velocity.lerp_(kernel.grad, 1 - group["momentum"])
-                matrix = kernel.grad.lerp(velocity, group["momentum"]).flatten(1)
-                # 0.2 sqrt(longer side): the root mean square of an orthogonal update becomes that of Adam's.
-                scale = 0.2 * max(matrix.shape) ** 0.5
-                kernel.sub_(orthogonalise(matrix).view(kernel.shape), alpha=group["lr"] * scale)
 
 
 def train_codec(out_dir: Path, plan: CodecTraining, decoder_of: Path | None = None) -> Path:
@@ -169,7 +154,7 @@ class Trainer:
         torch.manual_seed(plan.seed)
         self.rank, self.out_dir, self.plan, self.decoder_only = rank, out_dir, plan, decoder_of is not None
         self.codec = load_codec(decoder_of) if decoder_of else BuiltinCodec()
-        self.codec.to(memory_format=torch.channels_last)
+        self.codec.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.meaning = Meaning(self.codec.channels)
         kernels, rest = split_kernels(self.codec.net_decoder if self.decoder_only else self.codec)
         rest += [] if self.decoder_only else list(self.meaning.parameters())
@@ -220,10 +205,10 @@ class Trainer:
 
     def finish(self) -> None:
         """Fold the statistics of the latents into the codec and write it with its scores."""
-        held_out = Pool(self.plan.seed + 10**6, 48, chunks=4)
+        held_out = Pool(self.plan.seed + 10**6, self.plan.held_out, chunks=4)
         if not self.decoder_only:
-            fold_statistics(self.codec, self.pool)
-        score = evaluate(self.codec, held_out)
+            fold_statistics(self.codec, self.pool, rounds=max(1, self.plan.statistics // 8))
+        score = evaluate(self.codec, held_out, rounds=max(1, self.plan.held_out // 6))
         log.info("codec after %d steps: %s", self.step, score)
         save_codec(
             self.codec, self.out_dir / "codec.safetensors", {"score": repr(score), "steps": str(self.step)}
@@ -305,15 +290,6 @@ class Trainer:
         log.info("codec continues at step %d, %.0f s", self.step, self.seconds)
 
 
-def split_kernels(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Kernels of the hidden layers, for ConvMuon, and all others (linear, stems, heads, norms) for Adam."""
-    kernels, rest = [], []
-    for name, parameter in module.named_parameters():
-        outer = any(part in ("linear", "stem", "head") for part in name.split("."))
-        (rest if outer or parameter.ndim != 4 else kernels).append(parameter)
-    return kernels, rest
-
-
 def pixel_loss(pictures: Tensor, batch: Batch, subject_weight: float) -> Tensor:
     """L1, squared and gradient error of `b t h w 3`, the subject's counting `1 + subject_weight` times."""
     error = 2 * (pictures - batch.frames)
@@ -342,9 +318,9 @@ def start_from_principal_components(codec: BuiltinCodec, pool: Pool) -> None:
     scale = math.sqrt(float(values[-channels:].sum()) / channels)
     encoder, decoder = codec.net_encoder.linear, codec.net_decoder.linear
     encoder.weight.copy_(basis.T[:, :, None, None] / scale)
-    encoder.bias.copy_(-(mean @ basis) / scale)
+    encoder.bias.copy_(-(mean @ basis) / scale)  # pyright: ignore[reportOptionalMemberAccess]
     decoder.weight.copy_(basis[:, :, None, None] * scale)
-    decoder.bias.copy_(mean)
+    decoder.bias.copy_(mean)  # pyright: ignore[reportOptionalMemberAccess]
 
 
 @torch.no_grad()

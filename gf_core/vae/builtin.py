@@ -13,6 +13,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -168,7 +169,7 @@ class BuiltinCodec(nn.Module):
         self.net_decoder = Decoder(self.config)
         self.register_buffer("latent_mean", torch.zeros(self.config.channels))
         self.register_buffer("latent_std", torch.ones(self.config.channels))
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def encode(self, frames: Tensor) -> Tensor:
         """One clip `t h w 3` in 0..1, t = 1 + 4 (f - 1) -> latents `f c h/8 w/8`, one frame at a time."""
@@ -310,8 +311,9 @@ def load_codec(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float
         raise CheckpointError(f"cannot read the codec {path}: {error}", fix) from error
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a built-in codec (format {header.get('format')!r})", fix)
-    sizes = json.loads(header["config"])
-    codec = BuiltinCodec(CodecConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}))
+    sizes: dict[str, Any] = json.loads(header["config"])
+    sizes.update({name: tuple(value) for name, value in sizes.items() if isinstance(value, list)})
+    codec = BuiltinCodec(CodecConfig(**sizes))
     try:
         codec.load_state_dict(tensors)
     except RuntimeError as error:

@@ -11,11 +11,11 @@ from gf_core.training.codec import (
     evaluate,
     fold_statistics,
     pixel_loss,
-    split_kernels,
     start_from_principal_components,
     train_codec,
 )
 from gf_core.training.codec_data import BACKGROUND, IGNORED, Batch, Pool, cell_targets, render_clip
+from gf_core.training.codec_optim import split_kernels
 from gf_core.vae.builtin import BuiltinCodec, load_codec
 
 
@@ -98,7 +98,7 @@ def test_kernels_and_the_rest_are_all_parameters() -> None:
 
 @pytest.mark.slow
 def test_training_runs_resumes_and_spares_the_encoder(tmp_path) -> None:
-    first = CodecTraining(minutes=0.05, ranks=1, pool=4, crops=3, save_seconds=0)
+    first = CodecTraining(minutes=0.05, ranks=1, pool=4, crops=3, save_seconds=0, statistics=8, held_out=4)
     path = train_codec(tmp_path / "all", first)
     codec = load_codec(path)
     seconds = torch.load(tmp_path / "all" / "state.pt", weights_only=True)["seconds"]
