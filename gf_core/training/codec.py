@@ -140,8 +140,9 @@ def _rank(rank: int, out_dir: Path, plan: CodecTraining, decoder_of: Path | None
         "gloo", init_method=f"file://{(out_dir / 'rendezvous').absolute()}", rank=rank, world_size=plan.ranks
     )
     trainer = Trainer(rank, out_dir, plan, decoder_of)
-    trainer.run()
-    if rank == 0:
+    trained = trainer.run()
+    # After a finished call the statistics would change a little, and with them the latents: write nothing.
+    if rank == 0 and (trained or not (out_dir / "codec.safetensors").exists()):
         trainer.finish()
     dist.barrier()
     dist.destroy_process_group()
@@ -171,8 +172,10 @@ class Trainer:
             start_from_principal_components(self.codec, Pool(plan.seed, 60))
         torch.manual_seed(plan.seed + 100 * self.step + rank + 1)
 
-    def run(self) -> None:
-        """Train until the planned minutes are spent."""
+    def run(self) -> bool:
+        """Train until the planned minutes are spent. False when they already were."""
+        if self.seconds >= 60 * self.plan.minutes:
+            return False
         started, before = time.monotonic(), self.seconds
         saved, mean = started, None
         while self.seconds < 60 * self.plan.minutes:
@@ -202,6 +205,7 @@ class Trainer:
             if self.rank == 0 and time.monotonic() - saved > self.plan.save_seconds:
                 self._save()
                 saved = time.monotonic()
+        return True
 
     def finish(self) -> None:
         """Fold the statistics of the latents into the codec and write it with its scores."""
@@ -325,10 +329,10 @@ def start_from_principal_components(codec: BuiltinCodec, pool: Pool) -> None:
 
 @torch.no_grad()
 def fold_statistics(codec: BuiltinCodec, pool: Pool, rounds: int = 50) -> None:
-    """Set the codec's normalisation to the mean and deviation of its latents over the world."""
+    """Set the normalisation to the mean and deviation of the latents over the world; may be repeated."""
     latents = torch.cat([codec.encode_batch(pool.full(8, 33).frames) for _ in range(rounds)])
-    codec.latent_mean.copy_(latents.mean((0, 1, 3, 4)))
-    codec.latent_std.copy_(latents.std((0, 1, 3, 4)))
+    codec.latent_mean.add_(codec.latent_std * latents.mean((0, 1, 3, 4)))
+    codec.latent_std.mul_(latents.std((0, 1, 3, 4)))
 
 
 @torch.no_grad()
