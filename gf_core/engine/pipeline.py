@@ -81,4 +81,7 @@ class Worker(Generic[Item, Result]):
     def _raise(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # else its traceback and this frame keep each other, and the chunk's tensors, alive

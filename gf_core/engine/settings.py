@@ -71,80 +71,103 @@ def bundle_dtype(bundle: ModelBundle) -> torch.dtype:
     return next(bundle.model.parameters()).dtype
 
 
-def check_settings(
-    bundle: ModelBundle, plan: Plan, memory: MemorySpec, sample: SampleSpec, video: VideoSpec
-) -> None:
-    """Refuse, in words, what cannot be rendered.
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that one run is made from."""
 
-    Raises:
-        ResourceError: the size does not fit the model's grid.
-        GroundedError: plan, memory, sampler and codec disagree about time, or a segment asks for a LoRA.
-    """
-    grid = bundle.codec.spatial_stride * bundle.spec.patch_size[1]
-    if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
-        width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
-        raise ResourceError(
-            f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
-            f"use {width}x{height}",
-        )
-    said = (
-        plan.timing.fps,
-        plan.timing.chunk_frames,
-        plan.timing.first_chunk_frames,
-        plan.timing.time_stride,
-    )
-    wanted = (video.fps, memory.chunk, sample.first_chunk_frames, bundle.codec.time_stride)
-    names = (
-        "frames per second",
-        "frames in a chunk",
-        "frames in the first chunk",
-        "pictures per latent frame",
-    )
-    for name, mine, other in zip(names, said, wanted):
-        if mine != other:
-            raise GroundedError(
-                f"the plan was made for {mine} {name}, the model and settings say {other}",
-                "plan the storyboard with the timing of the same model and settings",
+    bundle: ModelBundle
+    """Model, text encoder, codec."""
+    plan: Plan
+    """Segments in chunks."""
+    memory: MemorySpec
+    """Geometry and policies of the dual memory."""
+    sample: SampleSpec
+    """The sampler."""
+    video: VideoSpec
+    """Size and speed."""
+    film: FilmSpec
+    """How the film is encoded."""
+
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """(rows, columns) of a latent frame."""
+        stride = self.bundle.codec.spatial_stride
+        return self.video.height // stride, self.video.width // stride
+
+    def latent_shape(self, chunk: int) -> tuple[int, ...]:
+        """Latent shape [1 f c h w] of chunk number `chunk` of the film."""
+        first = self.sample.first_chunk_frames if chunk == 0 else None
+        return (1, first or self.memory.chunk, self.bundle.spec.in_dim, *self.latent_size)
+
+    def check(self) -> None:
+        """Refuse, in words, what cannot be rendered.
+
+        Raises:
+            ResourceError: the size does not fit the model's grid.
+            GroundedError: plan, memory, sampler and codec disagree about time, or a segment asks for a LoRA.
+        """
+        self._check_size()
+        self._check_time()
+        for segment in self.plan.segments:
+            if segment.loras:
+                raise GroundedError(
+                    f"line {segment.line}: LoRAs per segment are not supported yet",
+                    "remove `lora` from the line, or merge the LoRA into the model",
+                )
+
+    def _check_size(self) -> None:
+        video, grid = self.video, self.bundle.codec.spatial_stride * self.bundle.spec.patch_size[1]
+        if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
+            width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
+            raise ResourceError(
+                f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
+                f"use {width}x{height}",
             )
-    for segment in plan.segments:
-        if segment.loras:
-            raise GroundedError(
-                f"line {segment.line}: LoRAs per segment are not supported yet",
-                "remove `lora` from the line, or merge the LoRA into the model",
-            )
 
+    def _check_time(self) -> None:
+        timing, stride = self.plan.timing, self.bundle.codec.time_stride
+        for name, planned, wanted in (
+            ("frames per second", timing.fps, self.video.fps),
+            ("latent frames in a chunk", timing.chunk_frames, self.memory.chunk),
+            ("latent frames in the first chunk", timing.first_chunk_frames, self.sample.first_chunk_frames),
+            ("pictures per latent frame", timing.time_stride, stride),
+        ):
+            if planned != wanted:
+                raise GroundedError(
+                    f"the plan was made for {planned} {name}, the model and settings say {wanted}",
+                    "plan the storyboard with the timing of the same model and settings",
+                )
 
-def describe(
-    bundle: ModelBundle, plan: Plan, memory: MemorySpec, sample: SampleSpec, video: VideoSpec, film: FilmSpec
-) -> dict[str, Any]:
-    """The run's `settings.json`."""
-    return {
-        "engine": ENGINE,
-        "model": {"name": bundle.name, "fingerprint": bundle.fingerprint, "spec": asdict(bundle.spec)},
-        "text": bundle.text.fingerprint,
-        "codec": bundle.codec.fingerprint,
-        "memory": asdict(memory),
-        "sample": asdict(sample),
-        "video": asdict(video),
-        "film": asdict(film),
-        "machine": {
-            "device": device_name(bundle_device(bundle)),
-            "dtype": str(bundle_dtype(bundle)).removeprefix("torch."),
-            "torch": torch.__version__,
-        },
-        "segments": [
-            {
-                "verb": segment.verb,
-                "prompt": segment.prompt,
-                "seed": segment.seed,
-                "first_chunk": segment.first_chunk,
-                "chunks": segment.chunks,
-                "seconds": segment.seconds,
-                "key": segment.key,
-            }
-            for segment in plan.segments
-        ],
-    }
+    def describe(self) -> dict[str, Any]:
+        """The run's `settings.json`."""
+        bundle = self.bundle
+        return {
+            "engine": ENGINE,
+            "model": {"name": bundle.name, "fingerprint": bundle.fingerprint, "spec": asdict(bundle.spec)},
+            "text": bundle.text.fingerprint,
+            "codec": bundle.codec.fingerprint,
+            "memory": asdict(self.memory),
+            "sample": asdict(self.sample),
+            "video": asdict(self.video),
+            "film": asdict(self.film),
+            "machine": {
+                "device": device_name(bundle_device(bundle)),
+                "dtype": str(bundle_dtype(bundle)).removeprefix("torch."),
+                "torch": torch.__version__,
+            },
+            "segments": [
+                {
+                    "verb": segment.verb,
+                    "prompt": segment.prompt,
+                    "seed": segment.seed,
+                    "first_chunk": segment.first_chunk,
+                    "chunks": segment.chunks,
+                    "seconds": segment.seconds,
+                    "key": segment.key,
+                }
+                for segment in self.plan.segments
+            ],
+        }
 
 
 def device_name(device: torch.device) -> str:

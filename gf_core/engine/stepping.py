@@ -69,5 +69,9 @@ def iterate(push: Callable[[Callable[[T], None]], None], name: str) -> Iterator[
             log.warning("while stopping: %s: %s", type(error).__name__, error)
         raise
     thread.join()
-    for error in failures:
-        raise error
+    if failures:
+        error = failures.pop()
+        try:
+            raise error
+        finally:
+            del error  # else its traceback and this frame keep each other, and the model's memory, alive

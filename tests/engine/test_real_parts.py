@@ -10,7 +10,7 @@ import torch
 
 from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.config import VideoSpec
-from gf_core.engine import session as session_module
+from gf_core.engine import shoot as shoot_module
 from gf_core.engine.frames import to_uint8
 from gf_core.engine.session import Session
 from gf_core.engine.take import Take
@@ -52,7 +52,7 @@ def given(monkeypatch):
             arrays.append(frames)
             super().write(frames)
 
-    monkeypatch.setattr(session_module, "FilmWriter", Listening)
+    monkeypatch.setattr(shoot_module, "FilmWriter", Listening)
     return arrays
 
 

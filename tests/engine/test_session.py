@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import gc
 import json
 import threading
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +16,15 @@ import psutil
 import pytest
 import torch
 
-from gf_core.engine import session as session_module
+from gf_core.engine import shoot as shoot_module
 from gf_core.engine.events import ChunkDone, Finished, Preview, SegmentDone, Started, StepDone
 from gf_core.engine.frames import to_uint8
 from gf_core.engine.report import report_lines
 from gf_core.engine.session import Session
 from gf_core.engine.take import Take
 from gf_core.errors import GroundedError, ResourceError
+from gf_core.sampling.noise import chunk_noise
+from gf_core.sampling.rollout import Rollout
 from gf_core.video import FilmWriter, probe, read_frames
 
 TEXT = "a fox runs | 2.25s | seed 3\nthen: it jumps high | 2.25s\ncut: a hen sits | 1.5s | seed 5\nscene: a boat | 1.5s"
@@ -145,7 +150,7 @@ def test_a_full_disk_surfaces_in_words_and_loses_no_finished_chunk(bundle, plann
                 raise OSError(errno.ENOSPC, "No space left on device")
             super()._append(data)
 
-    monkeypatch.setattr(session_module, "FilmWriter", FullAfterFour)
+    monkeypatch.setattr(shoot_module, "FilmWriter", FullAfterFour)
     events = []
     with pytest.raises(ResourceError, match="disk is full"):
         for event in Session(bundle, planned(bundle, "a fox | 60s"), take).run():
@@ -175,6 +180,55 @@ def test_running_out_of_memory_is_said_in_words(bundle, planned, take):
     bundle.codec.decoder = Greedy
     with pytest.raises(ResourceError, match="graphics card ran out of memory while finishing chunk 0"):
         list(Session(bundle, planned(bundle, "a fox | 9s"), take).run())
+
+
+def test_the_memory_of_a_failed_run_is_free_at_once(bundle, planned, take):
+    """Not at the next garbage collection: a card would still be full when the next film is tried."""
+    seen = []
+
+    class Broken:
+        def decode(self, latents):
+            raise ArithmeticError("decoder broke")
+
+    def render():
+        session = Session(bundle, planned(bundle, "a fox | 9s"), take)
+        make = session._make_rollout
+
+        def remember():
+            rollout = make()
+            seen.append(weakref.ref(rollout.memory))
+            return rollout
+
+        session._make_rollout = remember
+        for step in (session.run, lambda: session.play(lambda event: None)):
+            with contextlib.suppress(ArithmeticError):
+                list(step() or ())
+            session._begun = False
+
+    bundle.codec.decoder = Broken
+    gc.collect()
+    gc.disable()
+    try:
+        render()
+        assert [reference() for reference in seen] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_the_film_is_what_the_rollout_makes_when_driven_by_hand(bundle, planned, take):
+    plan = planned(bundle, TEXT)
+    list(Session(bundle, plan, take).run())
+    embeds = [bundle.text.encode([segment.prompt])[0][None] for segment in plan.segments]
+    rollout = Rollout(
+        bundle.model, bundle.spec, bundle.memory, bundle.sample, latent_height=4, latent_width=4
+    )
+    verbs = [rollout.start, rollout.switch, rollout.cut, rollout.scene]
+    for segment, embed, verb in zip(plan.segments, embeds, verbs):
+        verb(embed)
+        for chunk in range(segment.chunks):
+            noise = functools.partial(chunk_noise, segment.seed, chunk, shape=(1, 3, 16, 4, 4))
+            latents = rollout.denoise_chunk(noise(0), noise)[0]
+            assert torch.equal(latents, take.runs()[0].load_latents(segment.first_chunk + chunk))
 
 
 def test_a_start_image_becomes_the_first_picture(bundle, planned, take):
@@ -207,7 +261,7 @@ def test_prompts_are_encoded_once_each_and_before_the_first_step(bundle, planned
     [
         ({"video": {"width": 40}}, "use 48x32|use 32x32"),
         ({"video": {"fps": 24}}, "frames per second"),
-        ({"memory": {"chunk": 1}}, "frames in a chunk"),
+        ({"memory": {"chunk": 1}}, "latent frames in a chunk"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_anything_is_made(bundle, planned, take, change, words):
