@@ -65,7 +65,8 @@ def build_parser() -> ArgumentParser:
     _add_render(commands)
     _add_plan(commands)
     inspect = _command(commands, "inspect", "say what a checkpoint file is and what it wants")
-    inspect.add_argument("file", metavar="FILE", type=Path, help="a checkpoint file or a diffusers folder")
+    inspect.add_argument("file", metavar="FILE", help="a checkpoint file, a diffusers folder, or 'builtin'")
+    _add_assume(inspect)
     _add_bench(commands)
     _add_train(commands)
     _add_evaluate(commands)
@@ -115,7 +116,12 @@ def _add_film_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="enlarge N times (default: 8 for tiny films, else 1)",
     )
-    parser.add_argument("--assume", metavar="KIND", help="take an unknown file for this kind of checkpoint")
+    _add_assume(parser)
+
+
+def _add_assume(parser: ArgumentParser) -> None:
+    help = "take a file of unknown name for this kind of checkpoint, for example self_forcing"
+    parser.add_argument("--assume", metavar="KIND", help=help)
 
 
 def _add_device_arguments(parser: ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from .files import read_board
-from .settings import Settings, builtin_settings, choose, upscale_for
+from .settings import Settings, builtin_settings, choose, is_small, model_file, upscale_for
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +75,7 @@ def _model_settings(args: Namespace) -> Settings:
     from ..checkpoints.bundle import wanted_settings
     from ..checkpoints.identify import identify, require_drivable
 
-    item = identify(args.model, assume=args.assume)
+    item = identify(model_file(args.model), assume=args.assume)
     require_drivable(item, assumed=args.assume is not None)
     sample, memory, video = wanted_settings(item)
     return Settings(memory, sample, video)
@@ -107,10 +107,10 @@ def _print_cost(args: Namespace, settings: Settings, planned: Plan) -> None:
 def _cost(args: Namespace, device: torch.device) -> ModelCost:
     from ..engine.budget import ModelCost, bundle_cost
 
-    if args.model == "builtin":  # small enough to open, which also finds the speed it had last time
+    if args.model == "builtin" or is_small(args.model):  # opening it also finds the speed it had last time
         from ..checkpoints.bundle import load_bundle
 
-        return bundle_cost(load_bundle(device=device))
+        return bundle_cost(load_bundle(args.model, device=device))
     import torch
 
     from ..checkpoints.identify import identify

@@ -50,6 +50,22 @@ def builtin_settings() -> Settings:
     return Settings(MemorySpec(**own.get("memory", {})), SampleSpec(**sample), VideoSpec(**own["video"]))
 
 
+def model_file(model: str) -> Path:
+    """The transformer's file: of the built-in model, of a folder made like it, or `model` itself."""
+    if model == "builtin":
+        return BUILTIN
+    inside = Path(model).expanduser() / BUILTIN.name
+    return inside if is_small(model) else Path(model).expanduser()
+
+
+def is_small(model: str) -> bool:
+    """Whether `model` is the built-in one or a folder made like it, which opens in a moment."""
+    folder = BUILTIN.parent if model == "builtin" else Path(model).expanduser()
+    return all(
+        (folder / name).is_file() for name in ("model.safetensors", "text.safetensors", "codec.safetensors")
+    )
+
+
 def upscale_for(args: Namespace, video: VideoSpec) -> int:
     """How many times to enlarge the film: --upscale, else by its size."""
     if args.upscale:
