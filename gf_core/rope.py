@@ -42,14 +42,13 @@ def rotation(
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> Tensor:
-    """Rotate x [b s h d] by the tables [s d/2] of `rotation`, in their dtype; returns (or fills) x's dtype."""
-    pairs = x.to(cos.dtype).unflatten(-1, (-1, 2))
-    cos, sin = cos[:, None, :], sin[:, None, :]
-    even, odd = pairs[..., 0], pairs[..., 1]
-    if out is None:
-        out = torch.empty_like(x)
-    target = out.unflatten(-1, (-1, 2))
-    target[..., 0] = even * cos - odd * sin
-    target[..., 1] = even * sin + odd * cos
-    return out
+def turns(positions: Tensor, rows: int, columns: int, head_dim: int) -> Tensor:
+    """The same as `rotation` in the form that `rotate` takes: unit complex64 numbers [(f rows columns), 1, d/2]."""
+    return torch.complex(*rotation(positions, rows, columns, head_dim, dtype=torch.float32)).unsqueeze(1)
+
+
+def rotate(x: Tensor, turn: Tensor, out: Tensor | None = None) -> Tensor:
+    """Rotate x [b s h d] by `turns` [s 1 d/2] in float32; returns (or fills `out`, [b s h d]) in x's dtype."""
+    wide = x.float() if x.dtype != torch.float64 else x
+    turned = torch.view_as_real(torch.view_as_complex(wide.unflatten(-1, (-1, 2))) * turn).flatten(-2)
+    return turned.to(x.dtype) if out is None else out.copy_(turned)

@@ -31,13 +31,15 @@ class Case:
         self.inputs: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}
         with safe_open(path, "pt") as file:
-            for name in file.keys():
+            for name in sorted(file.keys()):
                 if name.startswith("in."):
                     self.inputs[name.removeprefix("in.")] = file.get_tensor(name)
                 elif name.startswith("weights."):
                     self.weights[name.removeprefix("weights.")] = file.get_tensor(name)
         recorded = self.doc.get("tensors", {})
-        self.wanted: dict[str, list[int]] = {n: t["shape"] for n, t in recorded.items() if n.startswith("out.")}
+        self.wanted: dict[str, list[int]] = {
+            n: t["shape"] for n, t in recorded.items() if n.startswith("out.")
+        }
         self.got: dict[str, Tensor] = {}
 
     def give(self, name: str, value: Tensor) -> None:

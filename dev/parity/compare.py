@@ -64,7 +64,7 @@ def compare(got_path: Path, case_path: Path) -> dict[str, Family]:
     families: dict[str, Family] = {}
     with safe_open(case_path, "pt") as case, safe_open(got_path, "pt") as got:
         present = set(got.keys())
-        for name in sorted(n for n in case.keys() if n.startswith("out.")):
+        for name in sorted(filter(lambda n: n.startswith("out."), case.keys())):
             family = families.setdefault(re.sub(r"\d+", "#", name), Family(tolerance_of(name, tolerance)))
             family.tensors += 1
             if name not in present:

@@ -14,12 +14,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dev.parity import rollouts, schedules, single
+from dev.parity import autoencoder, naming, rollouts, schedules, single
 from dev.parity.case import Case, Refusal
 
 KINDS = (
     (rollouts.serves, rollouts.replay),
     (schedules.serves, schedules.replay),
+    (autoencoder.serves, autoencoder.replay),
+    (naming.serves, naming.replay),
     (single.serves_bidirectional, single.replay_bidirectional),
 )
 

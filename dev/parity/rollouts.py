@@ -30,7 +30,8 @@ def _relative(case: Case) -> bool:
     """Whether a LongLive case was recorded with cache-relative positions."""
     options = {**case.doc["model"], **case.doc["rollout"]}
     named = any(("infinite" in k or "relative" in k) and v and v != "absolute" for k, v in options.items())
-    said = any("relative" in str(v).lower() for k, v in options.items() if "rope" in k)
+    said = any("relative" in v.lower() for v in options.values() if isinstance(v, str))
+    said = said or "infinity" in case.doc["upstream"].get("entry", "")
     return named or said or "without rope" in " ".join(map(str, case.doc.get("layout", {}).values())).lower()
 
 
@@ -41,8 +42,11 @@ def memory_spec(case: Case) -> MemorySpec:
     chunk, sink, window = max(rollout["frames_per_block"]), rollout["sink_frames"], rollout["kv_cache_frames"]
     if rollout.get("denoising_step_list_first_block"):
         raise Refusal("a step list of its own for the first block is not supported")
-    if rollout.get("max_attention_frames", window) not in (-1, window):
-        raise Refusal(f"attention over {rollout['max_attention_frames']} of {window} cached frames is not supported")
+    film = sum(rollout["frames_per_block"]) + rollout.get("initial_latent_frames", 0)
+    if 0 < rollout.get("max_attention_frames", window) < min(window, film):
+        raise Refusal(
+            f"attention over {rollout['max_attention_frames']} of {window} cached frames is not supported"
+        )
     if window - sink - chunk < 0:
         raise Refusal(f"a window of {window} frames cannot hold {sink} sink and {chunk} current frames")
     base = {
@@ -130,8 +134,8 @@ def _prompts(case: Case, batch: int) -> list[Tensor]:
     return list(embeds.split(1)) if switching or embeds.shape[0] != batch else [embeds]
 
 
-def _switch_blocks(case: Case) -> set[int]:
-    """Latent frames at which a new prompt may begin, as (frame index) of the recorded options."""
+def _switch_frames(case: Case) -> set[int]:
+    """Latent frames from which a new prompt is due."""
     rollout = case.doc["rollout"]
     if rollout.get("switch_frame_indices"):
         return set(rollout["switch_frame_indices"])
@@ -141,7 +145,8 @@ def _switch_blocks(case: Case) -> set[int]:
 
 def _feed_given(case: Case, rollout: Rollout) -> Tensor | None:
     """Commit the given latents block by block; the first alone if the case says so."""
-    given = next((v for n, v in case.inputs.items() if "initial" in n and v.ndim == 5), None)
+    known = ("noise", "renoise", "prompt_embeds")
+    given = next((v for n, v in case.inputs.items() if v.ndim == 5 and not n.startswith(known)), None)
     if given is None or not given.shape[1]:
         return None
     options = case.doc["rollout"]
@@ -172,14 +177,14 @@ def replay(case: Case) -> None:
     prompts = _prompts(case, batch)
     rollout.start(prompts[0])
     with torch.no_grad():
-        for layer, (k, v) in enumerate(text_kv(model, prompts[0], spec.text_len)):
+        for layer, (k, v, *_) in enumerate(text_kv(model, prompts[0], spec.text_len)):
             case.give(f"cross_kv.layer{layer}.k", k)
             case.give(f"cross_kv.layer{layer}.v", v)
 
     given = _feed_given(case, rollout)
     offset = rollout.frame
     latents = [] if given is None else [given]
-    switches, used, recorder.in_block = sorted(_switch_blocks(case)), 0, True
+    switches, used, recorder.in_block = sorted(_switch_frames(case)), 0, True
     for block, frames in enumerate(options["frames_per_block"]):
         recorder.block = block
         if used < len(switches) and rollout.frame >= switches[used]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from dev.parity.case import Case
-from gf_core.sampling.schedule import Schedule, add_noise, flow_to_x0, x0_to_flow
+from gf_core.sampling.schedule import TABLE, Schedule, add_noise, flow_to_x0, x0_to_flow
 
 
 def serves(case: Case) -> bool:
@@ -20,6 +22,8 @@ def replay(case: Case) -> None:
         schedule, name = Schedule(shift), f"shift{shift:g}"
         case.give(f"{name}.sigmas", schedule.sigmas)
         case.give(f"{name}.timesteps", schedule.timesteps)
+        case.give(f"{name}.training_weights", schedule.loss_weights())
+        _give_many_step(case, name, shift)
         case.give(f"{name}.lookup_index", schedule.index(inputs["t"]))
         for key, steps in case.doc["step_lists"].items():
             case.give(f"{name}.warp.{key}", torch.tensor([schedule.warp(s) for s in steps]))
@@ -30,3 +34,26 @@ def replay(case: Case) -> None:
             case.give(f"{name}.{label}.add_noise", noisy)
             case.give(f"{name}.{label}.flow_to_x0", flow_to_x0(noisy, flow, sigma))
             case.give(f"{name}.{label}.x0_to_flow", x0_to_flow(noisy, x0, sigma))
+
+
+def _give_many_step(case: Case, name: str, shift: float) -> None:
+    """Give the tables of many-step samplers (Euler, and Wan's own in float64) for every recorded number of steps."""
+    counts = {int(n) for full in case.wanted for n in re.findall(r"(?:infer|sigmas|unipc)(\d+)", full)}
+    for count in counts:
+        few = Schedule(shift, count)
+        case.give(f"{name}.infer{count}.sigmas", few.sigmas)
+        case.give(f"{name}.infer{count}.timesteps", few.timesteps)
+        for place, index in (("first", 0), ("mid", count // 2), ("last", count - 1)):
+            xt, flow = case.inputs["step_xt"], case.inputs["step_flow"]
+            moved = few.euler_step(xt, flow, torch.full((len(xt),), index))
+            case.give(f"{name}.infer{count}.step_{place}", moved)
+        case.give(f"{name}.wan21.sampling_sigmas{count}", _shifted(1.0, count, shift))
+        solver = _shifted(1 - 1 / TABLE, count, shift)
+        case.give(f"{name}.wan21.unipc{count}.sigmas", torch.cat([solver, solver.new_zeros(1)]).float())
+        case.give(f"{name}.wan21.unipc{count}.timesteps", (solver * TABLE).long())
+
+
+def _shifted(top: float, count: int, shift: float) -> torch.Tensor:
+    """float64 sigmas of `count` even steps from `top` towards 0, shifted."""
+    u = torch.linspace(top, 0.0, count + 1, dtype=torch.float64)[:-1]
+    return shift * u / (1 + (shift - 1) * u)

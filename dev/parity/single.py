@@ -12,7 +12,7 @@ from gf_core.config import ModelSpec
 from gf_core.model import layers
 from gf_core.model.forward import Bidirectional, bidirectional_flow, text_kv
 from gf_core.model.wan import WanModel
-from gf_core.rope import rotate, rotation
+from gf_core.rope import rotate, turns
 
 
 def serves_bidirectional(case: Case) -> bool:
@@ -52,8 +52,9 @@ def _give_intermediates(
     case.give(f"{name}.text_embedding", layers.embed_text(model, prompt, spec.text_len))
     case.give(f"{name}.patch_embedding", model.patch_embedding(latents.transpose(1, 2)))
     rows, columns = latents.shape[-2] // spec.patch_size[1], latents.shape[-1] // spec.patch_size[2]
-    tables = rotation(torch.arange(latents.shape[1]), rows, columns, spec.head_dim, dtype=torch.float32)
-    whole, text = Bidirectional(*tables), text_kv(model, prompt, spec.text_len)
+    turn = turns(torch.arange(latents.shape[1]), rows, columns, spec.head_dim)
+    padded = torch.nn.functional.pad(prompt, (0, 0, 0, spec.text_len - prompt.shape[1]))
+    whole, text = Bidirectional(turn), text_kv(model, padded, spec.text_len)
     x = layers.embed_patches(model, latents.transpose(1, 2))
     captured: dict[str, Tensor] = {}
     hooks = [
@@ -68,8 +69,8 @@ def _give_intermediates(
     try:
         for i, block in enumerate(model.blocks):
             q, raw_k, v = layers.qkv(block, layers.attention_input(block, x, e0))
-            case.give(f"{name}.block{i}.self.q", rotate(q, *tables))
-            case.give(f"{name}.block{i}.self.k", rotate(raw_k, *tables))
+            case.give(f"{name}.block{i}.self.q", rotate(q, turn))
+            case.give(f"{name}.block{i}.self.k", rotate(raw_k, turn))
             case.give(f"{name}.block{i}.self.v", v)
             x = layers.run_block(block, x, e0, lambda q, k, v: whole.attend(0, q, k, v), text[i])
             case.give(f"{name}.block{i}", x)

@@ -17,11 +17,11 @@ from torch import Tensor
 from ..attention import attend
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
-from ..rope import rotate, rotation
+from ..rope import rotate, turns
 from .layout import Layout, check, positions
 from .policy import Evaluation, accepts, measure
 
-TABLES_KEPT = 8
+TURNS_KEPT = 8
 
 
 def _shift(store: Tensor, dim: int, start: int, stop: int, by: int) -> None:
@@ -35,11 +35,11 @@ class View:
     """Self-attention of one network call: reads the past, writes its own frames, attends over one slice."""
 
     def __init__(
-        self, memory: DualMemory, tables: tuple[Tensor, Tensor], start: int, stop: int, *, keep: bool, skip: int = 0
+        self, memory: DualMemory, turn: Tensor, start: int, stop: int, *, keep: bool, skip: int = 0
     ) -> None:
         """start, stop: tokens written, the last seen; skip: leading query tokens whose k and v are not written."""
-        self._memory, self._q_tables, self._skip, self._keep = memory, tables, skip, keep
-        self._k_tables = (tables[0][skip:], tables[1][skip:])
+        self._memory, self._skip, self._keep = memory, skip, keep
+        self._q_turn, self._k_turn = turn, turn[skip:]
         self.start, self.stop = start, stop
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class View:
         memory = self._memory
         self.write(layer, raw_k, v)
         k, values = memory.k[layer, :, : self.stop], memory.v[layer, :, : self.stop]
-        return attend(rotate(q, *self._q_tables), k, values)
+        return attend(rotate(q, self._q_turn), k, values)
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
         """Place this call's keys and values [b s h d] in their slots; raw keys only when they are to be kept."""
@@ -56,7 +56,7 @@ class View:
         if self._keep:
             memory.raw_k[layer, :, here].copy_(raw_k)
         memory.v[layer, :, here].copy_(v)
-        rotate(raw_k, *self._k_tables, out=memory.k[layer, :, here])
+        rotate(raw_k, self._k_turn, out=memory.k[layer, :, here])
 
 
 class DualMemory:
@@ -95,11 +95,11 @@ class DualMemory:
         self.v = zeros(model.num_layers, batch, slots, *heads)
         self.anchor_latents = zeros(batch, self.capacity, *latent_shape)
         self.history = zeros(batch, spec.window, *latent_shape)
-        """Clean latents of the newest frames, oldest first; more of them than of keys, for a recache before eviction."""
+        """Clean latents of the newest frames, oldest first; a whole window, for a recache before eviction."""
         # A step of 0.001 vanishes in bfloat16, so the running mean lives in float32 and is cast into its slots.
         means = self.capacity * self.tokens_per_frame if spec.anchor_policy == "ema" else 0
         self._means = [zeros(model.num_layers, batch, means, *heads, dtype=torch.float32) for _ in range(2)]
-        self._tables: OrderedDict[tuple[int, ...], tuple[Tensor, Tensor]] = OrderedDict()
+        self._turns: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
         self.batch = batch
         self.frame = 0
         """Latent frames committed since the film began."""
@@ -118,7 +118,7 @@ class DualMemory:
         self.kept = 0
         """Frames of `history` in use."""
         self.answered = [self.prompt] * self.batch
-        """Per sample, the newest prompt that has had its replacement; the film's or scene's first counts as answered."""
+        """Per sample, the newest prompt that has had its replacement; a film's or scene's first counts as answered."""
 
     @property
     def layout(self) -> Layout:
@@ -133,24 +133,23 @@ class DualMemory:
         """Clean latents [b count c h w] of the newest frames, oldest first."""
         return self.history[:, self.kept - count : self.kept]
 
-    def tables(self, at: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Rotation tables of frames at the given time positions; the last few are kept, as steady state repeats them."""
+    def _turn(self, at: Sequence[int]) -> Tensor:
+        """Rotation of frames at the given time positions; the last few are kept, as steady state repeats them."""
         key = tuple(at)
-        found = self._tables.get(key)
+        found = self._turns.get(key)
         if found is None:
-            where = torch.tensor(key, device=self._device)
-            found = rotation(where, *self._grid, self._head_dim, dtype=torch.float32)
-            self._tables[key] = found
-            if len(self._tables) > TABLES_KEPT:
-                self._tables.popitem(last=False)
+            found = turns(torch.tensor(key, device=self._device), *self._grid, self._head_dim)
+            self._turns[key] = found
+            if len(self._turns) > TURNS_KEPT:
+                self._turns.popitem(last=False)
         return found
 
     def _rotate(self, slots: int, at: Sequence[int]) -> None:
         """Refresh the rotated copy of the first `slots` frames."""
         if slots:
-            tables, stop = self.tables(at[:slots]), slots * self.tokens_per_frame
+            turn, stop = self._turn(at[:slots]), slots * self.tokens_per_frame
             for raw_k, k in zip(self.raw_k, self.k):
-                rotate(raw_k[:, :stop], *tables, out=k[:, :stop])
+                rotate(raw_k[:, :stop], turn, out=k[:, :stop])
 
     # -- calls --------------------------------------------------------------------------------------------------
 
@@ -165,9 +164,9 @@ class DualMemory:
         numbers = [*self.frames(), *range(self.frame, self.frame + frames)]
         at = positions(self.spec, Layout(self.layout.anchors, self.layout.recent, frames), numbers)
         self._rotate(past, at)
-        tables, size = self.tables(at[past:]), self.tokens_per_frame
+        turn, size = self._turn(at[past:]), self.tokens_per_frame
         start, stop = past * size, (past + frames) * size
-        return View(self, tables, start, stop, keep=False), View(self, tables, start, stop, keep=True)
+        return View(self, turn, start, stop, keep=False), View(self, turn, start, stop, keep=True)
 
     def reopen(self, context: int = 0) -> View:
         """View of a call that recomputes all recent frames in place, seeing the anchors and itself.
@@ -183,10 +182,10 @@ class DualMemory:
         else:
             queries = at[anchors:] if not context else range(anchors - context, anchors + recent)
         start, stop = anchors * size, (anchors + recent) * size
-        return View(self, self.tables(queries), start, stop, keep=True, skip=context * size)
+        return View(self, self._turn(queries), start, stop, keep=True, skip=context * size)
 
     def commit(self, latents: Tensor) -> None:
-        """Take the current chunk, as its clean pass wrote it, into recent memory; latents [b f c h w] are its clean frames."""
+        """Take the current chunk, as its clean pass wrote it, into recent memory; latents [b f c h w] are clean."""
         frames = latents.shape[1]
         self.recent_frames.extend(range(self.frame, self.frame + frames))
         self.recent_prompts.extend([self.prompt] * frames)
@@ -232,7 +231,11 @@ class DualMemory:
         policy = self.spec.anchor_policy
         if policy == "ema":
             self._average(leaving)
-        if policy not in ("diversity", "paper") or self.layout.anchors < 2 or self.spec.anchor_update == "never":
+        if (
+            policy not in ("diversity", "paper")
+            or self.layout.anchors < 2
+            or self.spec.anchor_update == "never"
+        ):
             return
         once = self.spec.anchor_update == "on_switch"
         for index in range(leaving):
@@ -244,7 +247,10 @@ class DualMemory:
     def _offer(self, sample: int, index: int) -> bool:
         """Measure one leaving frame against one sample's anchors and let it replace the most redundant if accepted."""
         have, size = self.layout.anchors, self.tokens_per_frame
-        anchors, z = self.anchor_latents[sample, :have], self.recent_latents(self.layout.recent)[sample, index]
+        anchors, z = (
+            self.anchor_latents[sample, :have],
+            self.recent_latents(self.layout.recent)[sample, index],
+        )
         similarity, redundancy, slot = measure(anchors, z, self.spec.centred)
         taken = accepts(self.spec.anchor_policy, similarity, redundancy)
         frame = self.recent_frames[index]
@@ -258,7 +264,7 @@ class DualMemory:
         return taken
 
     def _average(self, leaving: int) -> None:
-        """Fold leaving frames into the anchors' running mean; another count than the anchors' overwrites, as in Reward Forcing."""
+        """Fold leaving frames into the anchors' mean; another count than theirs overwrites, as in Reward Forcing."""
         have, size = self.layout.anchors, self.tokens_per_frame
         keep = self.spec.ema_keep if leaving == have else 0.0
         count = min(leaving, have) * size
@@ -296,7 +302,11 @@ class DualMemory:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Return to a `snapshot` of a memory of the same settings; buffers stay where they are."""
         for name, mine in (("raw_k", self.raw_k), ("history", self.history)):
-            if name not in state or state[name].shape[0] != mine.shape[0] or state[name].shape[3:] != mine.shape[3:]:
+            if (
+                name not in state
+                or state[name].shape[0] != mine.shape[0]
+                or state[name].shape[3:] != mine.shape[3:]
+            ):
                 raise GroundedError(
                     f"the snapshot's {name} does not fit this memory",
                     fix="restore with the model, size and memory settings that the snapshot was made with",

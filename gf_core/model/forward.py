@@ -6,6 +6,7 @@ answers `SelfAttention`, and whether the flow is wanted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,11 +15,11 @@ from torch import Tensor, nn
 
 from ..attention import attend
 from ..config import ModelSpec
-from ..rope import rotate, rotation
+from ..rope import rotate, turns
 from . import layers
 
-TextKV = Sequence[tuple[Tensor, Tensor]]
-"""Cross-attention keys and values [b s h d] of every layer."""
+TextKV = Sequence[tuple[Tensor, ...]]
+"""Cross-attention keys and values [b s h d] of every layer, and the bias on their logits where there is one."""
 
 
 class SelfAttention(Protocol):
@@ -33,10 +34,28 @@ class SelfAttention(Protocol):
         ...
 
 
-def text_kv(model: nn.Module, prompt_embeds: Tensor, text_len: int) -> list[tuple[Tensor, Tensor]]:
-    """Cross-attention keys and values of every layer for a prompt [b rows text_dim]."""
-    context = layers.embed_text(model, prompt_embeds, text_len)
-    return [layers.cross_kv(block, context) for block in model.blocks]
+def text_kv(model: nn.Module, prompt_embeds: Tensor, text_len: int) -> list[tuple[Tensor, ...]]:
+    """Cross-attention keys and values of every layer for a prompt [b rows text_dim].
+
+    A prompt is padded with zero rows up to text_len and the padding is attended. Padding rows are all alike, so in
+    float32 one of them stands for all, its logit raised by the log of their number: exact, and a tenth of the work
+    for a short prompt. Narrower floats would round that logarithm and get every row.
+    """
+    rows = prompt_embeds.shape[1]
+    padding = text_len - rows
+    if padding < 2 or prompt_embeds.dtype != torch.float32:
+        context = layers.embed_text(model, prompt_embeds, text_len)
+        return [layers.cross_kv(block, context) for block in model.blocks]
+    context = layers.embed_text(model, prompt_embeds, rows + 1)
+    bias = torch.zeros(1, 1, 1, rows + 1, device=context.device)
+    bias[..., -1] = math.log(padding)
+    return [(*layers.cross_kv(block, context), bias) for block in model.blocks]
+
+
+def trimmed(prompt_embeds: Tensor) -> Tensor:
+    """A prompt [b rows text_dim] without the zero rows that pad it; at least one row stays."""
+    used = prompt_embeds.ne(0).any(-1).any(0).nonzero()
+    return prompt_embeds[:, : int(used[-1]) + 1 if len(used) else 1]
 
 
 def call(
@@ -68,11 +87,11 @@ def call(
 class Bidirectional:
     """Self-attention of a call with no memory: every frame sees every frame, time positions 0, 1, 2, ..."""
 
-    def __init__(self, cos: Tensor, sin: Tensor) -> None:
-        self._tables = cos, sin
+    def __init__(self, turn: Tensor) -> None:
+        self._turn = turn
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
-        return attend(rotate(q, *self._tables), rotate(raw_k, *self._tables), v)
+        return attend(rotate(q, self._turn), rotate(raw_k, self._turn), v)
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
         """Nothing is kept."""
@@ -82,13 +101,12 @@ class Bidirectional:
 def bidirectional_flow(
     model: nn.Module, spec: ModelSpec, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor
 ) -> Tensor:
-    """Plain Wan: flow [b f c h w] of latents [b f c h w] at timesteps [b f] (or [b 1]) under prompts [b rows text_dim]."""
+    """Plain Wan: flow [b f c h w] of latents [b f c h w], timesteps [b f] or [b 1], prompts [b rows text_dim]."""
     frames, height, width = latents.shape[1], latents.shape[3], latents.shape[4]
     rows, columns = height // spec.patch_size[1], width // spec.patch_size[2]
-    positions = torch.arange(frames, device=latents.device)
-    tables = rotation(positions, rows, columns, spec.head_dim, dtype=torch.float32)
+    turn = turns(torch.arange(frames, device=latents.device), rows, columns, spec.head_dim)
     time = layers.time_conditioning(model, timesteps, latents.dtype)
     text = text_kv(model, prompt_embeds, spec.text_len)
-    flow = call(model, latents, time, text, Bidirectional(*tables))
+    flow = call(model, latents, time, text, Bidirectional(turn))
     assert flow is not None  # asked for
     return flow

@@ -83,11 +83,12 @@ def attention_input(block: nn.Module, x: Tensor, e0: Tensor) -> Tensor:
 
 
 def run_block(
-    block: nn.Module, x: Tensor, e0: Tensor, self_attend: SelfAttend, text: tuple[Tensor, Tensor]
+    block: nn.Module, x: Tensor, e0: Tensor, self_attend: SelfAttend, text: tuple[Tensor, ...]
 ) -> Tensor:
     """One transformer block on tokens x [b (f s) c] with e0 [b f 6 c] per frame, or [b 1 6 c] for all frames.
 
-    self_attend(q, raw_k, v) gets and returns [b s h d]; `text` is this block's `cross_kv`.
+    self_attend(q, raw_k, v) gets and returns [b s h d]; `text` is this block's entry of
+    `forward.text_kv`.
     """
     shift1, scale1, gate1, shift2, scale2, gate2 = _modulation(block, e0)
     attended = self_attend(*qkv(block, _modulated(block.norm1(x), shift1, scale1)))

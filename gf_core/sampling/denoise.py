@@ -1,4 +1,4 @@
-"""The few-step loop of a distilled causal model: predict x0, add fresh noise at the next level, repeat (Self Forcing)."""
+"""The few-step loop of a distilled causal model (Self Forcing): predict x0, add noise of the next level, repeat."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def denoise(
     x = denoised = noise
     for i, level in enumerate(levels):
         if i:
-            x = add_noise(denoised, renoise(i).to(noise.device, noise.dtype), level.sigma)
+            x = add_noise(denoised, renoise(i).to(noise.device, noise.dtype, non_blocking=True), level.sigma)
         flow = predict(x, i)
         denoised = flow_to_x0(x, flow, level.sigma)
         if watch is not None:

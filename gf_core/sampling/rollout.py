@@ -16,7 +16,7 @@ from ..errors import GroundedError
 from ..memory.cache import DualMemory
 from ..memory.policy import Evaluation
 from ..model import layers
-from ..model.forward import SelfAttention, call, text_kv
+from ..model.forward import SelfAttention, call, text_kv, trimmed
 from ..recache import recache, recache_all
 from .denoise import Trace, denoise
 from .schedule import timesteps
@@ -26,7 +26,7 @@ FLUSH_KEEP = 2
 
 
 class Rollout:
-    """One film (or `batch` films in step) being generated; see `denoise_chunk` for a chunk and the verbs for prompts."""
+    """One film (or `batch` films in step) being generated: verbs set the prompt, `denoise_chunk` makes a chunk."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Rollout:
             self._times = [self._time(level.timestep) for level in self.levels]
             self._clean_time = self._time(sample.context_timestep)
         self._prompt_embeds: Tensor | None = None
-        self._text: list[tuple[Tensor, Tensor]] = []
+        self._text: list[tuple[Tensor, ...]] = []
         self._alpha: float | None = None  # share of a switch that waits for the next chunk
 
     def _time(self, timestep: float) -> tuple[Tensor, Tensor]:
@@ -89,6 +89,8 @@ class Rollout:
                 fix="encode the prompt with the text encoder that belongs to this model",
             )
         embeds = prompt_embeds.to(self.device, self.dtype).expand(self.memory.batch, -1, -1)
+        if self.dtype == torch.float32:
+            embeds = trimmed(embeds)
         self._prompt_embeds = embeds
         self._text = text_kv(self.model, embeds, self.spec.text_len)
 
@@ -138,7 +140,7 @@ class Rollout:
             assert flow is not None  # asked for
             return flow
 
-        x = noise.to(self.device, self.dtype)
+        x = noise.to(self.device, self.dtype, non_blocking=True)
         latents = denoise(predict, x, renoise, self.levels, on_step=on_step, watch=self.watch)
         self._clean(latents, clean_view, "clean")
         self.memory.commit(latents)
@@ -187,17 +189,18 @@ class Rollout:
     def snapshot(self) -> dict[str, Tensor]:
         """Everything that decides the chunks to come, as copies of plain tensors."""
         state = {f"memory.{name}": value for name, value in self.memory.snapshot().items()}
-        alpha = float("nan") if self._alpha is None else self._alpha
-        state["alpha"] = torch.tensor(alpha, dtype=torch.float64)
+        waiting = [] if self._alpha is None else [self._alpha]
+        state["waiting_switch"] = torch.tensor(waiting, dtype=torch.float64)
         if self._prompt_embeds is not None:
             state["prompt_embeds"] = self._prompt_embeds.clone()
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Return to a `snapshot` of a rollout with the same model, sizes and settings."""
-        own = {name.removeprefix("memory."): value for name, value in state.items() if name.startswith("memory.")}
+        own = {
+            name.removeprefix("memory."): value for name, value in state.items() if name.startswith("memory.")
+        }
         self.memory.restore(own)
-        alpha = state["alpha"].item()
-        self._alpha = None if alpha != alpha else alpha
+        self._alpha = next(iter(state["waiting_switch"].tolist()), None)
         if "prompt_embeds" in state:
             self.blend(state["prompt_embeds"])

@@ -28,10 +28,13 @@ class Level:
 
 
 class Schedule:
-    """The shifted table of one checkpoint: `sigmas` and `timesteps`, float32 [1000], descending, on the CPU."""
+    """The shifted table of one checkpoint: `sigmas` and `timesteps`, float32 [entries], descending, on the CPU.
 
-    def __init__(self, shift: float) -> None:
-        u = torch.linspace(1.0, 0.0, TABLE + 1)[:-1]
+    1000 entries are the trained table; fewer are the levels of a many-step sampler.
+    """
+
+    def __init__(self, shift: float, entries: int = TABLE) -> None:
+        u = torch.linspace(1.0, 0.0, entries + 1)[:-1]
         self.sigmas = shift * u / (1 + (shift - 1) * u)
         self.timesteps = self.sigmas * TABLE
 
@@ -43,6 +46,18 @@ class Schedule:
     def sigma(self, timesteps: Tensor) -> Tensor:
         """float32 sigma of each timestep [...]."""
         return self.sigmas[self.index(timesteps)]
+
+    def loss_weights(self) -> Tensor:
+        """Bell-shaped training weight of each entry, mean 1, largest at mid-noise; float32 [entries]."""
+        bell = torch.exp(-2 * ((self.timesteps - TABLE / 2) / TABLE) ** 2)
+        bell = bell - bell.min()
+        return bell * (len(bell) / bell.sum())
+
+    def euler_step(self, x: Tensor, flow: Tensor, index: Tensor) -> Tensor:
+        """Latents [b ...] moved along the flow from entry index [b] to the next; past the last entry sigma is 0."""
+        sigmas = torch.cat([self.sigmas, self.sigmas.new_zeros(1)])
+        gap = (sigmas[index + 1] - sigmas[index]).to(x.device)
+        return x + flow * gap.reshape(-1, *[1] * (x.ndim - 1))
 
     def warp(self, step: float) -> float:
         """Timestep at position `step` (1000 = noisiest, 0 = clean) of the table with a final 0 appended."""

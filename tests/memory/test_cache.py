@@ -1,0 +1,222 @@
+"""What is in memory at every chunk, where it stands in time, and that nothing ever grows or moves."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gf_core.config import MemorySpec
+from gf_core.errors import GroundedError
+from gf_core.memory.layout import Layout, positions
+from gf_core.memory.presets import PRESETS
+from gf_core.rope import rotate, turns
+
+FROZEN = MemorySpec(anchor_policy="frozen", anchor_update="never")
+
+
+def rolling(window: int, sink: int) -> MemorySpec:
+    base = PRESETS["self_forcing_rolling"]
+    return replace(base, anchors=sink, recent=window - sink - 3)
+
+
+@pytest.mark.parametrize(
+    ("window", "sink", "seen"),
+    [
+        (12, 3, {0: [(0, 2)], 1: [(0, 5)], 3: [(0, 11)], 4: [(0, 2), (6, 14)], 7: [(0, 2), (15, 23)]}),
+        (9, 3, {2: [(0, 8)], 3: [(0, 2), (6, 11)], 5: [(0, 2), (12, 17)], 7: [(0, 2), (18, 23)]}),
+        (6, 1, {1: [(0, 5)], 2: [(0, 0), (4, 8)], 3: [(0, 0), (7, 11)], 7: [(0, 0), (19, 23)]}),
+        (21, 0, {5: [(0, 17)], 7: [(3, 23)]}),
+        (7, 2, {1: [(0, 5)], 2: [(0, 1), (4, 8)], 3: [(0, 1), (7, 11)]}),
+    ],
+)
+def test_rolling_window_contents(film, window, sink, seen):
+    """Frames that block b attends to, as simulated from the reference's token arithmetic."""
+    run = film(rolling(window, sink))
+    for block in range(8):
+        run.chunk()
+        if block in seen:
+            want = [n for first, last in seen[block] for n in range(first, last + 1)]
+            assert run.stored() == run.memory.frames() == want
+
+
+def test_one_frame_first_block(film):
+    """A first block of one frame makes the first eviction smaller than a chunk; the sink is still frames 0 to 2."""
+    run = film(rolling(9, 3))
+    for block, frames in enumerate([1, 3, 3, 3, 3]):
+        run.chunk(frames)
+        if block == 3:
+            assert run.stored() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert run.stored() == [0, 1, 2, 7, 8, 9, 10, 11, 12]
+
+
+def test_grounded_window_trace(film):
+    """Regions and positions while block b is denoised (the paper's geometry, three anchors at position 0)."""
+    spec = MemorySpec(anchor_update="never")
+    run = film(spec)
+    trace = {0: (0, 0), 1: (0, 3), 2: (0, 6), 3: (3, 6), 4: (3, 6), 9: (3, 6)}
+    for block in range(10):
+        run.memory.evict(spec.recent)
+        if block in trace:
+            assert run.memory.layout == Layout(*trace[block])
+        at = positions(spec, replace(run.memory.layout, current=3), range(99))
+        assert at == (tuple(range(3 * block + 3)) if block < 3 else (0, 0, 0, *range(3, 12)))
+        run.chunk()
+    assert run.memory.anchor_frames == [[0, 1, 2]]
+    run.memory.evict(keep=0)  # a cut
+    assert run.memory.layout == Layout(3, 0)
+    assert positions(spec, Layout(3, 0, 3), []) == (0, 0, 0, 3, 4, 5)
+    run.chunk()
+    run.memory.evict(spec.recent)
+    assert positions(spec, replace(run.memory.layout, current=3), []) == (0, 0, 0, 3, 4, 5, 6, 7, 8)
+
+
+def test_cut_before_there_are_anchors_promotes_first(film):
+    run = film(FROZEN)
+    run.chunk()
+    run.memory.evict(keep=0)
+    assert run.memory.layout == Layout(3, 0) and run.stored() == [0, 1, 2]
+    run = film(replace(FROZEN, anchors=3))
+    run.chunk(1)
+    run.memory.evict(keep=0)
+    assert run.memory.layout == Layout(1, 0)  # what there is
+
+
+def test_no_anchors_at_all(film):
+    run = film(MemorySpec(anchor_policy="none", anchor_update="never"))
+    for _ in range(5):
+        run.chunk()
+    run.memory.evict(6)
+    assert run.stored() == [9, 10, 11, 12, 13, 14]
+
+
+def test_absolute_positions_are_frame_numbers():
+    spec = rolling(9, 3)
+    assert positions(spec, Layout(3, 3, 3), [0, 1, 2, 30, 31, 32, 33, 34, 35])[3:] == (30, 31, 32, 33, 34, 35)
+
+
+def test_slot_index_numbers_the_anchors():
+    spec = replace(MemorySpec(), anchor_index="slot")
+    assert positions(spec, Layout(3, 6, 3), []) == tuple(range(12))
+
+
+def test_rotated_keys_stand_where_the_layout_says(film):
+    """Raw keys rotated at read equal keys rotated when written, and anchors stand at 0 at any time of the film."""
+    run = film(MemorySpec(anchor_update="never"))
+    memory = run.memory
+    for _ in range(40):
+        run.chunk()
+    memory.evict(6)
+    memory.open(3)
+    turn = turns(torch.tensor([0, 0, 0, 3, 4, 5, 6, 7, 8]), 1, 2, 6)
+    used = memory.layout.past * memory.tokens_per_frame
+    for layer in range(2):
+        torch.testing.assert_close(memory.k[layer, :, :used], rotate(memory.raw_k[layer, :, :used], turn))
+
+
+def buffers(memory):
+    return [memory.raw_k, memory.k, memory.v, memory.anchor_latents, memory.history, *memory._means]
+
+
+@pytest.mark.parametrize("name", ["grounded", "longlive"])
+def test_a_thousand_chunks_neither_grow_nor_move(film, name):
+    run = film(replace(PRESETS[name], centred=True))
+    run.chunk()
+    before = [(b.data_ptr(), b.shape) for b in buffers(run.memory)]
+    for chunk in range(1000):
+        run.chunk()
+        if chunk % 100 == 50:
+            run.memory.prompt += 1
+    assert [(b.data_ptr(), b.shape) for b in buffers(run.memory)] == before
+    assert len(run.memory.recent_frames) <= run.memory.spec.recent + 3
+    assert len(run.memory._turns) <= 8
+    assert run.memory.frame == 3003
+
+
+def test_views_are_idempotent(film):
+    """Opening and writing the same chunk again leaves bookkeeping as it was and memory bit-identical."""
+    run = film(FROZEN)
+    for _ in range(5):
+        run.chunk()
+    run.memory.evict(6)
+    before = (run.memory.frames(), run.memory.frame, run.memory.raw_k.clone(), run.memory.v.clone())
+    for _ in range(2):
+        steps, _ = run.memory.open(3)
+        steps.write(0, torch.randn(1, 6, 2, 6), torch.randn(1, 6, 2, 6))
+    used = run.memory.layout.past * run.memory.tokens_per_frame
+    assert (run.memory.frames(), run.memory.frame) == before[:2]
+    assert torch.equal(run.memory.raw_k, before[2])
+    assert torch.equal(run.memory.v[:, :, :used], before[3][:, :, :used])
+
+
+def test_running_mean(film):
+    """Reward Forcing: the sink is frames 0 to 2, then each evicted chunk is folded in with weight 0.001."""
+    run = film(PRESETS["reward_forcing"])
+    for _ in range(5):
+        run.chunk()
+    mean = torch.tensor([1.0, 2.0, 3.0])
+    for chunk in (1, 2, 3):
+        mean = 0.999 * mean + 0.001 * torch.tensor([1.0, 2.0, 3.0]).add(3 * chunk)
+    run.memory.evict(3)
+    torch.testing.assert_close(run.memory.raw_k[0, 0, :6:2, 0, 0], mean)
+    torch.testing.assert_close(run.memory.v[1, 0, :6:2, 1, 3], mean)
+
+
+def test_running_mean_does_not_stall_in_bfloat16(film):
+    """A step of 0.001 is below bfloat16's resolution; the float32 accumulator still moves."""
+    run = film(PRESETS["reward_forcing"], dtype=torch.bfloat16)
+    for _ in range(200):
+        run.chunk()
+    assert run.memory.raw_k[0, 0, 0, 0, 0].item() > 20
+
+
+def test_running_mean_is_overwritten_by_another_count(film):
+    run = film(replace(PRESETS["reward_forcing"], recent=2))
+    run.chunk()
+    run.chunk()
+    run.memory.evict(2)  # fills 0, 1, 2 and drops frame 3 alone
+    assert run.stored() == [3, 1, 2, 4, 5]
+
+
+def test_snapshot_and_restore(film):
+    spec = MemorySpec(anchor_update="every_chunk", centred=False)
+    run, other = film(spec, batch=2), film(spec, batch=2)
+    torch.manual_seed(0)
+    latents = torch.randn(8, 2, 3, 2, 2, 4)
+    for z in latents[:6]:
+        run.chunk(latents=z)
+    state = run.memory.snapshot()
+    held = {name: value.clone() for name, value in state.items()}
+    pointer = other.memory.raw_k.data_ptr()
+    other.memory.restore(state)
+    assert other.memory.raw_k.data_ptr() == pointer
+    for z in latents[6:]:
+        run.chunk(latents=z)
+        other.chunk(latents=z)
+    assert all(torch.equal(state[name], held[name]) for name in held)  # a snapshot is a copy
+    after, twin = run.memory.snapshot(), other.memory.snapshot()
+    assert after.keys() == twin.keys() and all(torch.equal(after[n], twin[n]) for n in after)
+
+
+def test_foreign_snapshot_is_refused(film):
+    state = film(FROZEN, batch=2).memory.snapshot()
+    state["raw_k"] = state["raw_k"][:1]
+    with pytest.raises(GroundedError, match="does not fit"):
+        film(FROZEN).memory.restore(state)
+
+
+def test_impossible_settings_are_refused(film):
+    with pytest.raises(GroundedError, match="time position"):
+        film(replace(FROZEN, recent=16))
+    with pytest.raises(GroundedError, match="impossible"):
+        film(replace(FROZEN, chunk=0))
+    with pytest.raises(GroundedError, match="shares"):
+        film(replace(FROZEN, alpha_max=1.5))
+    with pytest.raises(GroundedError, match="several samples"):
+        film(replace(MemorySpec(), positions="absolute", max_position=None), batch=2)
+    with pytest.raises(GroundedError, match="does not fit"):
+        film(FROZEN).memory.open(4)
+    limited = film(replace(PRESETS["longlive"], max_position=7))
+    limited.chunk()
+    limited.chunk()
+    with pytest.raises(GroundedError, match="position 8"):
+        limited.chunk()

@@ -1,0 +1,139 @@
+"""Hand-worked examples of Eq. 6 to 8 and of the diversity rule, and when candidates are offered at all."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gf_core.config import MemorySpec
+from gf_core.memory.policy import accepts, measure
+
+A, B, C = torch.eye(4)[:3]
+
+
+def spread(cosine: float, count: int = 3) -> torch.Tensor:
+    """Unit vectors in 8 dimensions with the given pairwise cosine."""
+    gram = torch.full((count, count), cosine, dtype=torch.float64).fill_diagonal_(1.0)
+    return torch.nn.functional.pad(torch.linalg.cholesky(gram), (0, 8 - count)).float()
+
+
+def test_two_equal_anchors_and_a_stranger():
+    similarity, redundancy, slot = measure(torch.stack([A, A, B]), C, centred=False)
+    assert (similarity, redundancy, slot) == (0.0, 1.0, 0)  # the first of equally redundant anchors
+    assert not accepts("paper", similarity, redundancy)  # 1 > 1 is false: strict
+    assert accepts("diversity", similarity, redundancy)
+
+
+@pytest.mark.parametrize(
+    ("pairwise", "s_max", "paper", "diversity"), [(0.3, 0.2, True, True), (0.9, 0.5, False, True)]
+)
+def test_rules_differ_on_redundant_anchors(pairwise, s_max, paper, diversity):
+    anchors = spread(pairwise)
+    own = torch.zeros(8)
+    own[7] = 1.0
+    # a candidate whose cosine with the first anchor is s_max and with the others not above it
+    candidate = s_max * anchors[0] + (1 - s_max**2) ** 0.5 * own
+    similarity, redundancy, _ = measure(anchors, candidate, centred=False)
+    assert similarity == pytest.approx(s_max, abs=1e-6) and redundancy == pytest.approx(pairwise, abs=1e-6)
+    assert accepts("paper", similarity, redundancy) is paper
+    assert accepts("diversity", similarity, redundancy) is diversity
+
+
+def test_four_frames_by_hand():
+    """Anchors at 0, 60 and 90 degrees, candidate at 200: R is cos 30 (slots 1 and 2), S_max is cos 110."""
+    angle = torch.deg2rad(torch.tensor([0.0, 60.0, 90.0, 200.0]))
+    z = torch.stack([angle.cos(), angle.sin()], dim=1)
+    similarity, redundancy, slot = measure(z[:3], z[3], centred=False)
+    assert similarity == pytest.approx(-0.3420, abs=1e-4)
+    assert redundancy == pytest.approx(0.8660, abs=1e-4) and slot == 1
+    assert accepts("paper", similarity, redundancy) and accepts("diversity", similarity, redundancy)
+
+
+def test_centring_removes_what_all_frames_share():
+    common = 100 * torch.ones(8)
+    anchors, candidate = spread(0.0) + common, common - spread(0.0)[0]
+    assert measure(anchors, candidate, centred=False)[0] > 0.99
+    assert measure(anchors, candidate, centred=True)[0] < 0.9
+
+
+def test_scale_does_not_matter():
+    anchors, candidate = spread(0.4), torch.randn(8)
+    a, b = measure(anchors, candidate, centred=False), measure(5 * anchors, 0.1 * candidate, centred=False)
+    assert a == pytest.approx(b, abs=1e-6)
+
+
+SPEC = MemorySpec(centred=False)
+SAME = torch.ones(1, 3, 2, 2, 4)
+
+
+def different(seed: int) -> torch.Tensor:
+    """Three frames equal to each other and unlike those of other seeds."""
+    frame = torch.randn(1, 1, 2, 2, 4, generator=torch.Generator().manual_seed(seed))
+    return frame.expand(1, 3, -1, -1, -1)
+
+
+def test_first_prompt_never_replaces(film):
+    run = film(SPEC)
+    for chunk in range(8):
+        run.chunk(latents=SAME if chunk < 2 else different(chunk))
+    assert run.memory.log == [] and run.memory.anchor_frames == [[0, 1, 2]]
+
+
+def test_one_replacement_per_switch_and_only_with_new_frames(film):
+    run = film(SPEC)
+    for _ in range(4):
+        run.chunk(latents=SAME)
+    run.memory.prompt = 1
+    for chunk in range(6):
+        run.chunk(latents=different(chunk))
+    replaced = [e for e in run.memory.log if e.replaced]
+    assert [e.frame for e in replaced] == [12]  # the oldest frame of the new prompt
+    assert all(e.frame >= 12 for e in run.memory.log)
+    assert run.memory.anchor_frames == [[12, 1, 2]] and run.stored()[0] == 12
+    run.memory.prompt = 2
+    for chunk in range(4):
+        run.chunk(latents=different(10 + chunk))
+    replaced = [e for e in run.memory.log if e.replaced]
+    assert len(replaced) == 2 and replaced[1].frame == 30
+
+
+def test_a_look_alike_is_refused_and_the_next_is_asked(film):
+    run = film(SPEC)
+    for _ in range(4):
+        run.chunk(latents=SAME)
+    run.memory.prompt = 1
+    run.chunk(latents=SAME)
+    for chunk in range(4):
+        run.chunk(latents=different(chunk))
+    assert [e.replaced for e in run.memory.log] == [False, False, False, True]
+    assert run.memory.anchor_frames == [[15, 1, 2]]
+
+
+def test_every_chunk_evaluates_all_and_recomputes_after_each(film):
+    """Three equal newcomers: the first takes the slot, its twins are then refused."""
+    run = film(replace(SPEC, anchor_update="every_chunk"))
+    for chunk in range(6):
+        run.chunk(latents=SAME if chunk < 2 else different(chunk))
+    by_chunk = [[e.replaced for e in run.memory.log[i : i + 3]] for i in range(0, len(run.memory.log), 3)]
+    assert by_chunk[0] == [False, False, False]  # frames 3 to 5 equal the anchors
+    assert by_chunk[1] == [True, False, False]
+
+
+def test_paper_rule_is_used_when_asked(film):
+    """Redundant anchors (R = 1): Eq. 8 refuses what diversity takes; both numbers are logged."""
+    run = film(replace(SPEC, anchor_policy="paper", anchor_update="every_chunk"))
+    for chunk in range(6):
+        run.chunk(latents=SAME if chunk < 2 else different(3))
+    assert run.memory.log and not any(e.replaced for e in run.memory.log if e.similarity > 0)
+    assert run.memory.log[3].redundancy == pytest.approx(1.0)
+
+
+def test_samples_choose_for_themselves(film):
+    run = film(SPEC, batch=2)
+    for _ in range(4):
+        run.chunk(latents=SAME.expand(2, -1, -1, -1, -1))
+    run.memory.prompt = 1
+    for chunk in range(4):
+        run.chunk(latents=torch.cat([different(chunk), SAME]))
+    assert run.memory.anchor_frames == [[12, 1, 2], [0, 1, 2]]
+    assert run.stored(0)[:3] == [12, 1, 2] and run.stored(1)[:3] == [0, 1, 2]

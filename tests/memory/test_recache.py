@@ -1,0 +1,113 @@
+"""Shares of the proximity recache and what the blend leaves in memory."""
+
+import pytest
+import torch
+
+from gf_core.config import MemorySpec
+from gf_core.recache import proximity, recache, recache_all
+
+THIRD = 1 / 3
+
+
+@pytest.mark.parametrize(
+    ("recent", "cap", "want"),
+    [
+        (6, 0.8, [0, 0.5 * THIRD, THIRD, 0.5, 2 * THIRD, 0.8]),
+        (3, 0.8, [0.5, 2 * THIRD, 0.8]),  # partly filled: the newest shares of the full list
+        (6, 1.0, [0, 0.5 * THIRD, THIRD, 0.5, 2 * THIRD, 2.5 * THIRD]),
+        (6, 0.0, [0.0] * 6),
+        (0, 0.8, []),
+    ],
+)
+def test_proximity_shares(recent, cap, want):
+    assert proximity(recent, 6, cap) == pytest.approx(want, abs=1e-9)
+
+
+class Fresh:
+    """Stands for the network: hands every layer keys and values of a constant."""
+
+    def __init__(self, value: float):
+        self.value, self.frames = value, []
+
+    def __call__(self, latents, view):
+        self.frames.append([round(n) - 1 for n in latents[0, :, 0, 0, 0].tolist()])
+        tokens = torch.full((1, latents.shape[1] * 2, 2, 6), self.value)
+        for layer in range(2):
+            view.write(layer, tokens, tokens)
+
+
+def filled(film, spec=MemorySpec(), chunks=5):  # noqa: B008
+    run = film(spec)
+    for _ in range(chunks):
+        run.chunk()
+    return run
+
+
+def test_blend_per_frame(film):
+    run = filled(film)
+    run.memory.evict(6)
+    network = Fresh(100.0)
+    recache(run.memory, network, 0.8)
+    old = torch.arange(9, 15) + 1.0
+    share = torch.tensor([0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 0.8])
+    want = (1 - share) * old + share * 100
+    assert network.frames == [[9, 10, 11, 12, 13, 14]]
+    for store in (run.memory.raw_k, run.memory.v):
+        torch.testing.assert_close(store[1, 0, 6:18:2, 1, 2], want)
+        assert store[1, 0, :6:2, 0, 0].tolist() == [1, 2, 3]  # anchors keep the old prompt
+
+
+def test_share_zero_leaves_every_bit(film):
+    run = filled(film)
+    run.memory.evict(6)
+    before = run.memory.snapshot()
+    network = Fresh(100.0)
+    recache(run.memory, network, 0.0)
+    assert network.frames == []  # not even a call
+    recache(run.memory, network, 0.8)
+    after = run.memory.snapshot()
+    oldest = slice(6, 8)  # share 0 in a call that did run
+    assert torch.equal(before["raw_k"][:, :, oldest], after["raw_k"][:, :, oldest])
+    assert torch.equal(before["v"][:, :, oldest], after["v"][:, :, oldest])
+
+
+def test_full_share_is_the_fresh_value(film):
+    run = filled(film)
+    run.memory.evict(6)
+    recache(run.memory, Fresh(0.3), None)
+    assert (run.memory.raw_k[:, :, 6:18] == torch.tensor(0.3)).all()
+
+
+class TestLongLive:
+    """The recache that comes before eviction: who is asked, and whose keys survive."""
+
+    SPEC = MemorySpec(
+        anchor_policy="frozen", anchor_update="never", switch="recache", recache_before_evict=True,
+        anchor_index="slot",
+    )  # fmt: skip
+
+    def test_late_switch_keeps_the_sink(self, film):
+        run, network = filled(film, self.SPEC, chunks=7), Fresh(100.0)
+        recache_all(run.memory, network)
+        assert network.frames == [list(range(9, 21))]  # a full window of queries
+        assert run.stored() == [0, 1, 2] + [99] * 9
+        assert run.memory.frames() == [0, 1, 2, *range(12, 21)]
+
+    def test_early_switch_refreshes_the_sink(self, film):
+        for chunks in (2, 4):
+            run, network = filled(film, self.SPEC, chunks), Fresh(100.0)
+            recache_all(run.memory, network)
+            assert network.frames == [list(range(3 * chunks))]
+            assert run.stored() == [99] * 3 * chunks
+            run.chunk()
+            assert run.memory.frames()[:3] == [0, 1, 2]
+
+    def test_without_a_global_sink_recent_frames_become_the_sink(self, film):
+        from dataclasses import replace
+
+        spec = replace(self.SPEC, recache_keeps_anchors=False)
+        run, network = filled(film, spec, chunks=7), Fresh(100.0)
+        recache_all(run.memory, network)
+        assert network.frames == [list(range(9, 21))]
+        run.chunk()
+        assert run.memory.frames() == [9, 10, 11, *range(15, 24)]

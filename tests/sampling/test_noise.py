@@ -1,0 +1,40 @@
+import torch
+
+from gf_core.sampling.noise import FilmNoise, chunk_noise
+
+SHAPE = (1, 3, 4, 6, 6)
+
+
+def test_same_key_same_noise():
+    assert torch.equal(chunk_noise(7, 2, 1, SHAPE), chunk_noise(7, 2, 1, SHAPE))
+
+
+def test_every_part_of_the_key_matters():
+    keys = [(7, 0, 0), (8, 0, 0), (7, 1, 0), (7, 0, 1), (70, 0, 0), (7, 10, 0), (71, 0, 0)]
+    draws = [chunk_noise(*key, SHAPE) for key in keys]
+    for i, a in enumerate(draws):
+        assert all((a - b).abs().max() > 0.1 for b in draws[:i])
+
+
+def test_other_random_draws_do_not_interfere():
+    torch.manual_seed(1)
+    first = chunk_noise(7, 0, 0, SHAPE)
+    torch.randn(100)
+    state = torch.get_rng_state()
+    assert torch.equal(first, chunk_noise(7, 0, 0, SHAPE))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_noise_is_standard_normal():
+    noise = chunk_noise(3, 0, 0, (1, 4, 16, 32, 32))
+    assert noise.dtype == torch.float32 and noise.device.type == "cpu"
+    assert abs(noise.mean().item()) < 0.02 and abs(noise.std().item() - 1) < 0.02
+
+
+def test_film_noise_follows_the_reference_order():
+    film = FilmNoise(5, (2, 6, 4, 2, 2))
+    torch.manual_seed(5)
+    whole = torch.randn(2, 6, 4, 2, 2)
+    first = torch.randn(2 * 3, 4, 2, 2)
+    assert torch.equal(film.initial(3, 3), whole[:, 3:6])
+    assert torch.equal(film.renoise(3), first.unflatten(0, (2, 3)))

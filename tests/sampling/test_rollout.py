@@ -1,0 +1,318 @@
+"""Whole rollouts of a tiny random Wan: cache against one masked forward, verbs, cancelling, snapshots."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gf_core.attention import attend
+from gf_core.config import MemorySpec, ModelSpec
+from gf_core.errors import GroundedError
+from gf_core.memory.layout import Layout
+from gf_core.memory.presets import PRESETS
+from gf_core.model import layers
+from gf_core.model.forward import call, text_kv
+from gf_core.rope import rotate, turns
+
+SPEC = ModelSpec(
+    dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=5, text_dim=8, freq_dim=16
+)
+
+
+class Masked:
+    """Self-attention of one call over a whole film, each chunk seeing itself and what came before."""
+
+    def __init__(self, frames, chunk, tokens, turn):
+        block = torch.arange(frames * tokens) // (chunk * tokens)
+        hidden = torch.zeros(len(block), len(block))
+        self.bias = hidden.masked_fill(block[:, None] < block[None, :], float("-inf"))
+        self.turn = turn
+
+    def attend(self, layer, q, raw_k, v):
+        return attend(rotate(q, self.turn), rotate(raw_k, self.turn), v, self.bias)
+
+    def write(self, layer, raw_k, v):
+        raise AssertionError("the flow is wanted")
+
+
+def test_chunks_with_memory_equal_one_masked_forward(film, model, prompts):
+    run = film(PRESETS["self_forcing"])
+    run.rollout.start(prompts[0])
+    latents = torch.randn(1, 12, 4, 2, 4)
+    flows = []
+    run.rollout.watch = lambda trace: flows.append(trace.flow)
+    for chunk in latents.split(3, dim=1):
+        run.rollout.prefill(chunk)
+    with torch.no_grad():
+        turn = turns(torch.arange(12), 1, 2, SPEC.head_dim)
+        time = layers.time_conditioning(model, torch.zeros(1, 1), torch.float32)
+        text = text_kv(model, prompts[0], SPEC.text_len)
+        want = call(model, latents, time, text, Masked(12, 3, 2, turn))
+    torch.testing.assert_close(torch.cat(flows, dim=1), want, atol=1e-5, rtol=0)
+
+
+def test_relative_equals_absolute_while_the_film_fits(film, prompts):
+    """Frames 0 to 8 of every method with a chunk of 3 agree: only differences of positions matter."""
+    outs = []
+    for name in ("grounded", "self_forcing", "longlive"):
+        run = film(PRESETS[name])
+        run.rollout.start(prompts[0])
+        outs.append(torch.cat([run.chunk() for _ in range(3)], dim=1))
+    torch.testing.assert_close(outs[0], outs[1], atol=1e-4, rtol=0)
+    torch.testing.assert_close(outs[0], outs[2], atol=1e-4, rtol=0)
+
+
+def test_slot_anchors_equal_absolute_one_block_longer_than_zero_anchors(film, prompts):
+    outs = {}
+    for index in ("zero", "slot"):
+        run = film(MemorySpec(anchor_index=index, anchor_update="never"))
+        run.rollout.start(prompts[0])
+        outs[index] = torch.cat([run.chunk() for _ in range(4)], dim=1)
+    run = film(PRESETS["self_forcing"])
+    run.rollout.start(prompts[0])
+    want = torch.cat([run.chunk() for _ in range(4)], dim=1)
+    torch.testing.assert_close(outs["slot"], want, atol=1e-4, rtol=0)
+    assert (outs["zero"][:, 9:] - want[:, 9:]).abs().max() > 1e-3
+
+
+def test_one_anchor_at_zero_is_its_slot(film, prompts):
+    outs = []
+    for index in ("zero", "slot"):
+        run = film(replace(PRESETS["infinity_rope"], anchor_index=index))
+        run.rollout.start(prompts[0])
+        outs.append(torch.cat([run.chunk() for _ in range(6)], dim=1))
+    assert torch.equal(*outs)
+
+
+def test_batch_samples_are_independent(film, prompts):
+    both = torch.cat([prompts[1], prompts[1].flip(1)])
+    run = film(batch=2)
+    run.rollout.start(both)
+    together = torch.cat([run.chunk() for _ in range(4)], dim=1)
+    shape = (2, 3, 4, 2, 4)
+    from gf_core.sampling.noise import chunk_noise
+
+    for sample in range(2):
+        alone = film()
+        alone.rollout.start(both[sample : sample + 1])
+        out = [
+            alone.rollout.denoise_chunk(
+                chunk_noise(7, n, 0, shape)[sample, None],
+                lambda step, n=n, sample=sample: chunk_noise(7, n, step, shape)[sample, None],
+            )
+            for n in range(4)
+        ]
+        torch.testing.assert_close(torch.cat(out, dim=1), together[sample, None], atol=1e-5, rtol=0)
+
+
+def test_prefill_replays_a_film(film, prompts):
+    """Memory rebuilt by clean passes over finished latents continues bit for bit."""
+    first, second = film(), film()
+    for run in (first, second):
+        run.rollout.start(prompts[0])
+    for _ in range(5):
+        second.rollout.prefill(first.chunk())
+    second.chunks = 5
+    a, b = first.rollout.snapshot(), second.rollout.snapshot()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert torch.equal(first.chunk(), second.chunk())
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_cancelled_chunk_can_be_repeated(film, prompts, at):
+    def cancel(step, steps):
+        assert steps == 2
+        if step == at:
+            raise Stop
+
+    runs = [film(), film()]
+    for run in runs:
+        run.rollout.start(prompts[0])
+        for _ in range(3):
+            run.chunk()
+        run.rollout.switch(prompts[1])
+    frame = runs[0].rollout.frame
+    with pytest.raises(Stop):
+        runs[0].chunk(on_step=cancel)
+    assert runs[0].rollout.frame == frame
+    for _ in range(3):
+        assert torch.equal(runs[0].chunk(), runs[1].chunk())
+
+
+@pytest.mark.parametrize("verb", [None, "switch", "cut", "scene", "pending"])
+@pytest.mark.parametrize("name", ["grounded", "longlive", "reward_forcing"])
+def test_snapshot_continues_bit_for_bit(film, prompts, verb, name):
+    memory = PRESETS[name]
+    run, other = film(memory), film(memory)
+    run.rollout.start(prompts[0])
+    for _ in range(5):
+        run.chunk()
+    if verb == "pending":
+        run.rollout.switch(prompts[2], 0.5)
+    other.rollout.restore(run.rollout.snapshot())
+    other.chunks = run.chunks
+    for one in (run, other):
+        if verb in ("switch", "cut", "scene"):
+            getattr(one.rollout, verb)(prompts[1])
+    for _ in range(4):
+        assert torch.equal(run.chunk(), other.chunk())
+    assert other.rollout.frame == run.rollout.frame == 27
+
+
+def states_after_switch(film, prompts, memory, **options):
+    run = film(memory)
+    run.rollout.start(prompts[0])
+    for _ in range(5):
+        run.chunk()
+    run.rollout.switch(prompts[1], **options)
+    run.rollout._prepare()
+    return run.rollout.memory.snapshot()
+
+
+def test_switch_policies(film, prompts):
+    """cross_only leaves memory alone; apr with cap 0 too; apr moves near frames more; recache moves all."""
+    kept = states_after_switch(film, prompts, replace(MemorySpec(), switch="cross_only"))
+    none = states_after_switch(film, prompts, MemorySpec(), alpha_max=0.0)
+    apr = states_after_switch(film, prompts, MemorySpec())
+    full = states_after_switch(film, prompts, replace(MemorySpec(), switch="recache"))
+    assert all(torch.equal(kept[name], none[name]) for name in kept)
+    size = 2
+    for name in ("raw_k", "v"):
+        assert torch.equal(
+            apr[name][:, :, : 4 * size], kept[name][:, :, : 4 * size]
+        )  # anchors and the oldest
+        # the blend lies on the line from the old to the recomputed value, at each frame's share
+        for frame, share in enumerate([0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 0.8]):
+            here = slice((3 + frame) * size, (4 + frame) * size)
+            want = torch.lerp(kept[name][:, :, here], full[name][:, :, here], share)
+            torch.testing.assert_close(apr[name][:, :, here], want, atol=1e-5, rtol=0)
+        # values of layer 0 depend on the latents alone, those of layer 1 on the text
+        assert (full[name][1] - kept[name][1])[:, 3 * size :].abs().max() > 1e-3
+
+
+def test_recache_under_the_same_text_sees_only_anchors_and_itself(film, prompts):
+    """Recomputing right after a cut-free start with one chunk in memory reproduces its own clean pass."""
+    run = film(replace(MemorySpec(), switch="recache"))
+    run.rollout.start(prompts[0])
+    run.chunk()
+    before = run.rollout.memory.snapshot()
+    run.rollout.switch(prompts[0])
+    run.rollout._prepare()
+    after = run.rollout.memory.snapshot()
+    torch.testing.assert_close(after["raw_k"], before["raw_k"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(after["v"], before["v"], atol=1e-6, rtol=0)
+
+
+def test_flush_keeps_anchors_and_two_frames(film, prompts):
+    run = film(replace(PRESETS["infinity_rope"], recent=5, switch="flush"))
+    run.rollout.start(prompts[0])
+    for _ in range(4):
+        run.chunk()
+    run.rollout.switch(prompts[1])
+    run.rollout._prepare()
+    assert run.rollout.memory.frames() == [0, 10, 11]
+
+
+def test_cut_keeps_the_cast_and_scene_forgets(film, prompts):
+    run = film()
+    run.rollout.start(prompts[0])
+    for _ in range(4):
+        run.chunk()
+    run.rollout.cut(prompts[1])
+    assert run.rollout.memory.layout == Layout(3, 0)
+    run.chunk()
+    run.rollout.scene(prompts[2])
+    assert run.rollout.memory.layout == Layout(0, 0)
+    assert run.rollout.frame == 15  # the film goes on
+
+
+def test_a_scene_is_a_fresh_film(film, prompts):
+    """Nothing of the old scene reaches the new one."""
+    run, fresh = film(), film()
+    run.rollout.start(prompts[0])
+    for _ in range(4):
+        run.chunk()
+    run.rollout.scene(prompts[1])
+    fresh.rollout.start(prompts[1])
+    fresh.chunks = run.chunks
+    for _ in range(3):
+        assert torch.equal(run.chunk(), fresh.chunk())
+
+
+def test_blend_changes_the_text_and_nothing_else(film, prompts):
+    run = film()
+    run.rollout.start(prompts[0])
+    run.chunk()
+    before, prompt = run.rollout.memory.snapshot(), run.rollout.memory.prompt
+    run.rollout.blend(torch.lerp(prompts[1], prompts[1].flip(1), 0.5))
+    after = run.rollout.memory.snapshot()
+    assert all(torch.equal(before[n], after[n]) for n in before) and run.rollout.memory.prompt == prompt
+    blended = run.chunk()
+    other = film()
+    other.rollout.start(prompts[0])
+    other.chunk()
+    assert (other.chunk() - blended).abs().max() > 1e-4
+
+
+def test_memory_reaches_the_picture(film, prompts):
+    """Planted difference: other anchors, other chunk."""
+    run, other = film(), film()
+    for one in (run, other):
+        one.rollout.start(prompts[0])
+        for _ in range(5):
+            one.chunk()
+    other.rollout.memory.v[:, :, :2] += 1.0
+    assert (run.chunk() - other.chunk()).abs().max() > 1e-3
+
+
+def test_buffers_stay_put_over_a_film(film, prompts):
+    run = film()
+    run.rollout.start(prompts[0])
+    memory = run.rollout.memory
+    pointers = [t.data_ptr() for t in (memory.raw_k, memory.k, memory.v, memory.history)]
+    for chunk in range(30):
+        if chunk % 10 == 9:
+            run.rollout.switch(prompts[chunk % 3])
+        run.chunk()
+    assert [t.data_ptr() for t in (memory.raw_k, memory.k, memory.v, memory.history)] == pointers
+    assert torch.isfinite(memory.v).all()
+
+
+def test_helpful_refusals(film, prompts):
+    run = film()
+    with pytest.raises(GroundedError, match="no prompt"):
+        run.chunk()
+    with pytest.raises(GroundedError, match="not \\[b"):
+        run.rollout.start(torch.randn(1, 3, 9))
+    with pytest.raises(GroundedError, match="not \\[b"):
+        run.rollout.start(torch.randn(1, 6, 8))
+    run.rollout.start(prompts[0])
+    with pytest.raises(GroundedError, match="does not fit"):
+        run.chunk(frames=4)
+
+
+@pytest.mark.gpu
+def test_no_device_synchronisation_inside_a_chunk(prompts, model):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    import copy
+
+    from gf_core.config import SampleSpec
+    from gf_core.sampling.rollout import Rollout
+
+    rollout = Rollout(
+        copy.deepcopy(model).cuda(), SPEC, MemorySpec(), SampleSpec(), latent_height=2, latent_width=4
+    )
+    rollout.start(prompts[0])
+    noise = torch.randn(1, 3, 4, 2, 4, device="cuda")
+    for _ in range(6):
+        rollout.denoise_chunk(noise, lambda step: noise)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        rollout.denoise_chunk(noise, lambda step: noise)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
