@@ -186,5 +186,6 @@ def after_cut(rows: Sequence[dict], spans: Sequence[Span]) -> dict[str, float]:
 
 
 def unreadable(reading: Reading) -> dict[str, float]:
-    """Share of frames per attribute that cannot be read with confidence."""
-    return {name: float((values < READABLE).mean()) for name, values in reading.confidence.items()}
+    """Share of frames per attribute that cannot be read with confidence; `absent` is the share without a subject."""
+    shares = {name: float((values < READABLE).mean()) for name, values in reading.confidence.items()}
+    return shares | {"absent": float((reading.presence < 0.5).mean())}

@@ -244,7 +244,7 @@ def read(reader: Reader, frames: np.ndarray, *, stride: int = 3, batch: int = 96
         presence.append(seen["mask"].flatten(1).amax(-1).sigmoid())
     track = torch.cat(boxes)
     halves = halve(images)
-    starts = torch.arange(0, len(images) - WINDOW + 1, stride)
+    starts = torch.tensor(range(0, len(images) - WINDOW + 1, stride), dtype=torch.long)
     actions = []
     for part in starts.split(max(batch // 4, 1)):
         index = part[:, None] + torch.arange(WINDOW)

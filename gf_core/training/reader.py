@@ -37,11 +37,13 @@ from .reader_data import HELD_OUT, LABELS, Clip, ClipPool, Recode, Windows, corr
 
 log = logging.getLogger("grounded")
 
-WINDOWS = 32
+WINDOWS = 64
 """Windows of 12 frames in a step."""
-CROPS = 4
-"""Crops of each window in a step; the subject's attributes are the hard part."""
-STEPS = 2400
+CROPS = 2
+"""Crops of each window in a step."""
+WHOLE_EVERY = 4
+"""The frame and action networks learn every fourth step: they cost more and are done sooner than the crop network."""
+STEPS = 2800
 """Steps of the learning rate's schedule."""
 PEAK_RATE = 2.5e-3
 POOL = 1200
@@ -60,9 +62,11 @@ def codec_recoder(path: Path) -> Recode:
 
     @torch.no_grad()
     def recode(frames: np.ndarray, noise: float) -> np.ndarray:
-        latents = codec.encode(torch.from_numpy(frames).float() / 255)
-        latents = latents + noise * torch.randn(latents.shape, generator=rng)
-        decoded = codec.decoder().decode(latents)
+        # The whole clip at once is several times faster than the streams; 49 frames are small.
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = codec.encode_batch(torch.from_numpy(frames)[None].float() / 255)
+            latents = latents + noise * torch.randn(latents.shape, generator=rng)
+            decoded = codec.decode_batch(latents)[0].float()
         return (decoded.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
     return recode
@@ -77,37 +81,53 @@ def _packed(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def losses(reader: Reader, batch: Windows, rng: torch.Generator) -> dict[str, Tensor]:
-    """All losses on one batch: the frame network sees one frame of a window, the crop network CROPS, the
-    action network all."""
+def losses(reader: Reader, batch: Windows, rng: torch.Generator, whole: bool = True) -> dict[str, Tensor]:
+    """All losses on one batch; those of the crop network alone without `whole`."""
     n = len(batch.frames)
     pick = torch.stack([torch.randperm(WINDOW, generator=rng)[:CROPS] for _ in range(n)])
     row = torch.arange(n)[:, None]
     shots, told, box = _image(batch.frames[row, pick]), batch.labels[row, pick], batch.boxes[row, pick]
-    whole = corrupt(shots[:, :1], rng).flatten(0, 1)
-    # CropNet gets the true box with an error like FrameNet's, so that both can learn from the first step on.
-    centre = box[..., :2] + torch.randn(n, CROPS, 2, generator=rng) * 1.5
-    crops = cut_out(shots.flatten(0, 1), centre[..., 0].flatten(), centre[..., 1].flatten(), CROP)
-    crops = corrupt(crops.unflatten(0, (n, CROPS)), rng).flatten(0, 1)
+    result = _crop_losses(reader, shots, told, box, rng)
+    if whole:
+        mask = batch.mask[torch.arange(n), pick[:, 0]]
+        result |= _frame_losses(reader, shots[:, :1], told[:, 0], box[:, 0], mask, rng)
+        result["action"] = _action_loss(reader, batch, rng)
+    return result
+
+
+def _classify(logits: Tensor, told: Tensor, name: str) -> Tensor:
+    return F.cross_entropy(logits.float(), told[:, LABELS.index(name)], label_smoothing=SMOOTH)
+
+
+def _crop_losses(
+    reader: Reader, shots: Tensor, told: Tensor, box: Tensor, rng: torch.Generator
+) -> dict[str, Tensor]:
+    """Crops around the true box with an error like FrameNet's, so that both can learn from the first step on."""
+    centre = (box[..., :2] + torch.randn(*box.shape[:2], 2, generator=rng) * 1.5).flatten(0, 1)
+    crops = cut_out(shots.flatten(0, 1), centre[:, 0], centre[:, 1], CROP)
+    crops = corrupt(crops.unflatten(0, shots.shape[:2]), rng).flatten(0, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = reader.crop(_packed(crops))
+    return {name: _classify(out[name], told.flatten(0, 1), name) for name in SUBJECT_HEADS}
+
+
+def _frame_losses(
+    reader: Reader, shots: Tensor, told: Tensor, box: Tensor, mask: Tensor, rng: torch.Generator
+) -> dict[str, Tensor]:
+    with torch.autocast("cpu", torch.bfloat16):
+        out = reader.frame(_packed(corrupt(shots, rng).flatten(0, 1)))
+    result = {name: _classify(out[name], told, name) for name in SCENE_HEADS}
+    result["box"] = F.smooth_l1_loss(out["box"], box, beta=2.0) * 0.3
+    result["mask"] = F.binary_cross_entropy_with_logits(out["mask"], mask)
+    return result
+
+
+def _action_loss(reader: Reader, batch: Windows, rng: torch.Generator) -> Tensor:
     track = batch.boxes + torch.randn(batch.boxes.shape, generator=rng) * 0.7
     windows = action_windows(_image(batch.halves), track).unflatten(1, (WINDOW, 3))
     windows = corrupt(windows, rng).flatten(1, 2)
     with torch.autocast("cpu", torch.bfloat16):
-        out = reader.frame(_packed(whole))
-        attributes = reader.crop(_packed(crops))
-        acted = reader.action(_packed(windows), track)
-    result = {}
-    for name in SCENE_HEADS:
-        result[name] = F.cross_entropy(out[name], told[:, 0, LABELS.index(name)], label_smoothing=SMOOTH)
-    for name in SUBJECT_HEADS:
-        truth = told[..., LABELS.index(name)].flatten()
-        result[name] = F.cross_entropy(attributes[name], truth, label_smoothing=SMOOTH)
-    result["action"] = F.cross_entropy(
-        acted.float(), told[:, 0, LABELS.index("action")], label_smoothing=SMOOTH
-    )
-    result["box"] = F.smooth_l1_loss(out["box"], box[:, 0], beta=2.0) * 0.3
-    result["mask"] = F.binary_cross_entropy_with_logits(out["mask"], batch.mask[torch.arange(n), pick[:, 0]])
-    return result
+        return _classify(reader.action(_packed(windows), track), batch.labels[:, 0], "action")
 
 
 def accuracy(reader: Reader, clips: list[Clip]) -> dict[str, float]:
@@ -206,15 +226,16 @@ def train_reader(
     pool = ClipPool(seed * 1_000_003 + run.step, POOL)
     rng = torch.Generator().manual_seed(seed + run.step)
     codec = Path(codec) if codec else None
-    pool.refresh(150)
+    pool.refresh(80)
     shown: dict[str, float] = {}
     begun = saved = time.monotonic()
     while run.elapsed < minutes * 60 and run.step < steps:
         if codec is not None and pool.recode is None and codec.is_file() and run.step % 20 == 0:
             pool.recode = codec_recoder(codec)
             log.info("reader: step %d, clips now pass through the codec too", run.step)
-        pool.refresh(2 if len(pool.clips) < POOL // 2 else 1)
-        parts = losses(run.reader, pool.batch(WINDOWS), rng)
+        pool.refresh(2 if len(pool.clips) < POOL // 3 else 1)
+        whole = run.step % WHOLE_EVERY == 0
+        parts = losses(run.reader, pool.batch(WINDOWS), rng, whole)
         run.update(torch.stack(list(parts.values())).sum())
         for name, value in parts.items():
             now_at = value.item()

@@ -56,6 +56,7 @@ def test_a_frame_is_read_alike_in_any_batch() -> None:
     for name in ATTRIBUTES:
         assert np.abs(whole.confidence[name] - split.confidence[name]).max() < 1e-3
     assert len(whole.actions) == len(range(0, 30 - WINDOW + 1, 3))
+    assert len(read(reader, frames[: WINDOW - 1]).actions) == 0
 
 
 def test_saving_and_loading_keeps_the_weights(tmp_path: Path) -> None:

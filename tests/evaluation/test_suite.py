@@ -5,10 +5,18 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
+import torch
 
+from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
+from gf_core.errors import GroundedError
 from gf_core.evaluation import suite
 from gf_core.evaluation.film import spans_of
-from gf_core.training.world import render, sample_script, storyboard
+from gf_core.model.wan import WanModel
+from gf_core.text.small import SmallTextEncoder
+from gf_core.training.world import render, sample_script, storyboard, words
+from gf_core.vae.builtin import BuiltinCodec
 
 
 def test_storyboards_are_fixed_and_of_one_shape() -> None:
@@ -52,3 +60,42 @@ def test_a_perfect_model_gets_full_marks_and_a_forgetful_one_does_not() -> None:
     assert bad["identity"]["return"]["hidden"] < 0.25
     assert bad["identity"]["return"]["subject"] > 0.85
     assert any("identity after a return" in line for line in suite.suite_lines(good))
+
+
+@pytest.fixture(scope="module")
+def bundle() -> ModelBundle:
+    """An untrained model of the built-in kind."""
+    torch.manual_seed(0)
+    spec = ModelSpec(dim=32, ffn_dim=64, num_heads=2, num_layers=1, text_dim=64, text_len=32, freq_dim=32)
+    return ModelBundle(
+        name="random",
+        model=WanModel(spec).eval(),
+        spec=spec,
+        text=SmallTextEncoder(words(), dim=32, text_dim=64).eval(),
+        codec=BuiltinCodec().eval(),
+        sample=SampleSpec(steps=(1000, 500)),
+        memory=MemorySpec(),
+        video=VideoSpec(width=96, height=64),
+        fingerprint="",
+    )
+
+
+def test_a_film_in_memory_has_the_length_and_the_repeatability_of_its_storyboard(bundle) -> None:
+    lines = (
+        "a red fox jumps in a meadow | 1.5s",
+        "then: it sleeps | 0.75s",
+        "cut: it waits by the sea | 0.75s",
+    )
+    text = "\n".join(lines)
+    make = suite.in_memory(bundle, bundle.memory)
+    frames = make(text)
+    assert frames.shape == (45, 64, 96, 3) and frames.dtype == np.uint8
+    assert np.array_equal(frames, make(text))
+    other = suite.in_memory(bundle, suite.memories(bundle.memory, ["no_anchors"])["no_anchors"])(text)
+    assert np.array_equal(frames[:33], other[:33])  # nothing has left the recent memory before the cut
+    assert not np.array_equal(frames[33:], other[33:])
+
+
+def test_an_unknown_memory_is_refused() -> None:
+    with pytest.raises(GroundedError, match="no memory called"):
+        suite.memories(MemorySpec(), ["elephant"])
