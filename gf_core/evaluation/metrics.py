@@ -129,14 +129,15 @@ def identity(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict]:
     first sight.
 
     Rows hold `second` (film time), `length` in seconds, `segment`, `character`, `age` (seconds since that
-    character's first frame), `absence` (seconds it was away before this shot), `hidden` (mean over scarf, hat,
-    patch) and one value per attribute.
+    character's first frame), `absence` (seconds it was away before this shot), `cuts` (to it since
+    then), `hidden` (mean over scarf, hat, patch) and one value per attribute.
     """
     keys = appearances(spans)
     first: dict[tuple, int] = {}
     refs: dict[tuple, dict[str, int | None]] = {}
     last_seen: dict[tuple, int] = {}
     away: dict[tuple, float] = {}
+    cuts: dict[tuple, int] = {}
     second = max(round(fps), 1)
     rows = []
     previous = None
@@ -145,9 +146,10 @@ def identity(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict]:
             first[key] = span.start
             # The first second may be cut short by the segment's end.
             refs[key] = reference(reading, span.start, min(span.start + second, span.stop))
-            away[key] = 0.0
+            away[key], cuts[key] = 0.0, 0
         elif key != previous or span.verb == "cut":
             away[key] = (span.start - last_seen[key]) / fps
+            cuts[key] += 1
         for start, stop in seconds_of(span.start, span.stop, fps):
             values = kept(reading, start, stop, refs[key])
             hidden = float(np.mean([values[name] for name in HIDDEN]))
@@ -158,7 +160,7 @@ def identity(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict]:
                 "character": list(key),
                 "age": (start - first[key]) / fps,
             }
-            rows.append(row | {"absence": away[key], "hidden": hidden} | values)
+            rows.append(row | {"absence": away[key], "cuts": cuts[key], "hidden": hidden} | values)
         last_seen[key] = span.stop
         previous = key
     return rows

@@ -166,7 +166,8 @@ def evaluate_suite(
             verb: _weighted(first, (verb,)) for verb in ("start", "then", "cut", "scene")
         }
         result["identity"] = {
-            "shot": _identity(_rows(first, lambda row: row["age"] > 0 and row["absence"] == 0))
+            "shot": _identity(_rows(first, lambda row: row["age"] > 0 and row["cuts"] == 0)),
+            "cut": _identity(_rows(first, lambda row: row["cuts"] > 0 and row["absence"] == 0)),
         }
         result["picture"] = _picture(first)
         names = first[0]["unreadable"]
@@ -195,6 +196,7 @@ def suite_lines(result: dict) -> list[str]:
         )
     titles = {
         "shot": "identity in a shot",
+        "cut": "identity after a cut",
         "return": "identity after a return",
         "long": "identity over a minute",
     }

@@ -88,6 +88,7 @@ def test_cut_and_return_are_told_apart() -> None:
     assert result["cut_hat"] == 0.0  # the same character, another hat after the cut
     assert result["return_hat"] == 1.0  # back after somebody else, with the first hat
     assert [row["absence"] for row in rows if row["segment"] == 3] == [3.0] * 3
+    assert [row["cuts"] for row in rows] == [0] * 3 + [1] * 3 + [0] * 3 + [2] * 3
 
 
 def test_a_scene_makes_the_same_name_somebody_new() -> None:
