@@ -212,8 +212,8 @@ def train_reader(
     out_dir: Path | str,
     minutes: float = 25.0,
     codec: Path | str | None = None,
-    steps: int = STEPS,
     seed: int = 0,
+    steps: int = STEPS,
 ) -> Path:
     """Train (or go on training) for `steps` steps, at most `minutes` of wall time in all; returns the
     weights' path.
@@ -283,7 +283,7 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     path = options.out / "reader.safetensors"
     if not options.report:
-        path = train_reader(options.out, options.minutes, options.codec, options.steps, options.seed)
+        path = train_reader(options.out, options.minutes, options.codec, options.seed, options.steps)
     print(report(path, options.codec))
 
 
