@@ -44,7 +44,7 @@ def replay(case: Case) -> None:
     case.give("wan21.encode_first_frame_only", _encode(vae, video[:, :, :1]))
     case.give("wan21.encode_T_minus_2", _encode(vae, video[:, :, :-2]))
     with torch.no_grad():
-        case.give("diffusers.encode_logvar", vae.network.encode(video).latent_dist.logvar)
+        case.give("diffusers.encode_logvar", vae.network.encode(video, return_dict=False)[0].logvar)
         natural = vae.natural(z[0].transpose(0, 1)).transpose(0, 1)[None]
         case.give("wan21.decode_after_conv2", vae.network.post_quant_conv(natural))
     whole = _decode(vae, z, [z.shape[2]])

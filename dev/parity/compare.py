@@ -78,7 +78,7 @@ def compare(got_path: Path, case_path: Path) -> dict[str, Family]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Compare a replay with its recorded case.")
     parser.add_argument("got", type=Path)
     parser.add_argument("case", type=Path)
     arguments = parser.parse_args()

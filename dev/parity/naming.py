@@ -50,16 +50,15 @@ def replay(case: Case) -> None:
 def _call(case: Case, shared: Case, model: WanModel, name: str) -> Tensor:
     """One recorded call, by its name and the JSON's note on it; returns [c f h w]."""
     spec = case.model_spec()
-    note = case.doc["calls"].get(name, "")
-    said = re.search(r"t=([\d.]+)", note)
+    notes = case.doc["calls"]
+    # A variation of the first call unless it says otherwise.
+    said = re.findall(r"t=(\d+(?:\.\d+)?)", f"{notes.get(name, '')} {notes['a_short_ctx']}")
     prompt = shared.inputs["ctx_full" if "full" in name else "ctx_short"]
     x = case.inputs["x_odd"] if "odd" in name else shared.inputs["x"]
     if name.startswith("per_"):
         timesteps = case.inputs["t_per_frame"][None]
     else:
-        # A variation of the first call unless it says otherwise.
-        t = said[1] if said else re.search(r"t=([\d.]+)", case.doc["calls"]["a_short_ctx"])[1]
-        timesteps = torch.tensor([[float(t.rstrip("."))]])
+        timesteps = torch.tensor([[float(said[0])]])
     if "unpadded" in name:
         spec = replace(spec, text_len=len(prompt))
     height, width = x.shape[-2:]

@@ -37,7 +37,7 @@ def replay(path: Path) -> Case:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Replay a recorded case through our code.")
     parser.add_argument("case", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()

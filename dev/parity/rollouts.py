@@ -39,10 +39,11 @@ def memory_spec(case: Case) -> MemorySpec:
     """The recorded method as settings of our memory."""
     rollout: dict[str, Any] = case.doc["rollout"]
     repo = case.doc["upstream"]["repo"]
-    chunk, sink, window = max(rollout["frames_per_block"]), rollout["sink_frames"], rollout["kv_cache_frames"]
+    sink, window = rollout["sink_frames"], rollout["kv_cache_frames"]
+    chunk = max(call["frames"] for call in case.doc["calls"] if call["kind"] != "recache")
     if rollout.get("denoising_step_list_first_block"):
         raise Refusal("a step list of its own for the first block is not supported")
-    film = sum(rollout["frames_per_block"]) + rollout.get("initial_latent_frames", 0)
+    film = max(call["current_start_frame"] + call["frames"] for call in case.doc["calls"])
     if 0 < rollout.get("max_attention_frames", window) < min(window, film):
         raise Refusal(
             f"attention over {rollout['max_attention_frames']} of {window} cached frames is not supported"
@@ -134,27 +135,28 @@ def _prompts(case: Case, batch: int) -> list[Tensor]:
     return list(embeds.split(1)) if switching or embeds.shape[0] != batch else [embeds]
 
 
-def _switch_frames(case: Case) -> set[int]:
-    """Latent frames from which a new prompt is due."""
+def _switch_frames(case: Case) -> list[int]:
+    """Latent frames from which a new prompt is due, ascending."""
     rollout = case.doc["rollout"]
     if rollout.get("switch_frame_indices"):
-        return set(rollout["switch_frame_indices"])
+        return sorted(rollout["switch_frame_indices"])
     starts = [sum(rollout["frames_per_block"][:n]) for n in range(rollout["blocks"])]
-    return {starts[boundary["block"]] for boundary in rollout.get("scene_boundaries", [])}
+    return sorted(starts[boundary["block"]] for boundary in rollout.get("scene_boundaries", []))
 
 
 def _feed_given(case: Case, rollout: Rollout) -> Tensor | None:
-    """Commit the given latents block by block; the first alone if the case says so."""
+    """Commit the given latents in the pieces that the calls before the first denoising step have."""
     known = ("noise", "renoise", "prompt_embeds")
     given = next((v for n, v in case.inputs.items() if v.ndim == 5 and not n.startswith(known)), None)
     if given is None or not given.shape[1]:
         return None
-    options = case.doc["rollout"]
-    step = max(options["frames_per_block"])
-    at, size = 0, 1 if options.get("independent_first_frame") else step
-    while at < given.shape[1]:
-        rollout.prefill(given[:, at : at + size])
-        at, size = at + size, step
+    for call in case.doc["calls"]:
+        if call["kind"] == "denoise":
+            break
+        start = call["current_start_frame"]
+        rollout.prefill(given[:, start : start + call["frames"]])
+    if rollout.frame != given.shape[1]:
+        raise Refusal(f"the calls feed {rollout.frame} of {given.shape[1]} given latent frames")
     return given
 
 
@@ -180,24 +182,33 @@ def replay(case: Case) -> None:
         for layer, (k, v, *_) in enumerate(text_kv(model, prompts[0], spec.text_len)):
             case.give(f"cross_kv.layer{layer}.k", k)
             case.give(f"cross_kv.layer{layer}.v", v)
-
     given = _feed_given(case, rollout)
-    offset = rollout.frame
-    latents = [] if given is None else [given]
-    switches, used, recorder.in_block = sorted(_switch_frames(case)), 0, True
-    for block, frames in enumerate(options["frames_per_block"]):
-        recorder.block = block
-        if used < len(switches) and rollout.frame >= switches[used]:
+    film = _run(case, rollout, recorder, prompts)
+    latents = film if given is None else torch.cat([given, film], dim=1)
+    shape = case.shape("latents")
+    case.give("latents", latents if shape is None else latents[:, -shape[1] :])
+
+
+def _run(case: Case, rollout: Rollout, recorder: Recorder, prompts: list[Tensor]) -> Tensor:
+    """Denoise every recorded block with the recorded noise; returns the generated latents [b f c h w]."""
+    calls = [call for call in case.doc["calls"] if call["kind"] == "denoise" and call["step"] == 0]
+    noise = case.inputs["noise"]
+    first = (
+        calls[-1]["current_start_frame"] + calls[-1]["frames"] - noise.shape[1]
+    )  # frame of the first noise
+    switches, used, latents = _switch_frames(case), 0, []
+    recorder.in_block = True
+    for call in calls:
+        recorder.block, start = call["block"], call["current_start_frame"]
+        if start != rollout.frame:
+            raise Refusal(f"block {call['block']} starts at frame {start}, not at {rollout.frame}")
+        if used < len(switches) and start >= switches[used]:  # one switch a block at most
             used += 1
             rollout.switch(prompts[used])
-        start = rollout.frame - offset
-        noise = case.inputs["noise"][:, start : start + frames]
 
-        def renoise(i: int, block: int = block) -> Tensor:
+        def renoise(i: int, block: int = call["block"]) -> Tensor:
             return case.inputs[f"renoise.block{block}.step{i - 1}"]
 
-        latents.append(rollout.denoise_chunk(noise, renoise))
-        recorder.give_memory(f"block{block}", rollout.memory.layout.past)
-    film = torch.cat(latents, dim=1)
-    shape = case.shape("latents")
-    case.give("latents", film if shape is None else film[:, -shape[1] :])
+        latents.append(rollout.denoise_chunk(noise[:, start - first :][:, : call["frames"]], renoise))
+        recorder.give_memory(f"block{recorder.block}", rollout.memory.layout.past)
+    return torch.cat(latents, dim=1)

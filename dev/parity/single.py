@@ -11,7 +11,6 @@ from dev.parity.case import Case
 from gf_core.config import ModelSpec
 from gf_core.model import layers
 from gf_core.model.forward import Bidirectional, bidirectional_flow, text_kv
-from gf_core.model.wan import WanModel
 from gf_core.rope import rotate, turns
 
 
@@ -43,7 +42,7 @@ def replay_bidirectional(case: Case) -> None:
 
 @torch.no_grad()
 def _give_intermediates(
-    case: Case, model: WanModel, spec: ModelSpec, name: str, latents: Tensor, t: float, prompt: Tensor
+    case: Case, model: layers.Tree, spec: ModelSpec, name: str, latents: Tensor, t: float, prompt: Tensor
 ) -> None:
     """Give what the modules of one call put out, by walking the same layer calls as the forward."""
     e, e0 = layers.time_conditioning(model, torch.tensor([[t]]), latents.dtype)

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..attention import attend
 from ..config import ModelSpec
 from ..rope import rotate, turns
 from . import layers
+from .layers import Tree
 
 TextKV = Sequence[tuple[Tensor, ...]]
 """Cross-attention keys and values [b s h d] of every layer, and the bias on their logits where there is one."""
@@ -34,7 +35,7 @@ class SelfAttention(Protocol):
         ...
 
 
-def text_kv(model: nn.Module, prompt_embeds: Tensor, text_len: int) -> list[tuple[Tensor, ...]]:
+def text_kv(model: Tree, prompt_embeds: Tensor, text_len: int) -> list[tuple[Tensor, ...]]:
     """Cross-attention keys and values of every layer for a prompt [b rows text_dim].
 
     A prompt is padded with zero rows up to text_len and the padding is attended. Padding rows are all alike, so in
@@ -59,7 +60,7 @@ def trimmed(prompt_embeds: Tensor) -> Tensor:
 
 
 def call(
-    model: nn.Module,
+    model: Tree,
     latents: Tensor,
     time: tuple[Tensor, Tensor],
     text: TextKV,
@@ -99,7 +100,7 @@ class Bidirectional:
 
 @torch.no_grad()
 def bidirectional_flow(
-    model: nn.Module, spec: ModelSpec, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor
+    model: Tree, spec: ModelSpec, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor
 ) -> Tensor:
     """Plain Wan: flow [b f c h w] of latents [b f c h w], timesteps [b f] or [b 1], prompts [b rows text_dim]."""
     frames, height, width = latents.shape[1], latents.shape[3], latents.shape[4]

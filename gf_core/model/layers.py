@@ -8,6 +8,7 @@ Numerics follow Self Forcing: activation dtype throughout, float32 q/k norm stat
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from ..attention import attend
 
+Tree = Any
+"""A module tree with Wan's names, our `WanModel` or a host's: the names are the whole interface."""
 SelfAttend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -26,33 +29,33 @@ def sinusoid(timesteps: Tensor, freq_dim: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def embed_patches(model: nn.Module, latents: Tensor) -> Tensor:
+def embed_patches(model: Tree, latents: Tensor) -> Tensor:
     """Latents [b c f h w] to tokens [b (f h w) c]."""
     return rearrange(model.patch_embedding(latents), "b c f h w -> b (f h w) c")
 
 
-def time_conditioning(model: nn.Module, timesteps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def time_conditioning(model: Tree, timesteps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """One timestep per frame [b f], or [b 1] for all frames, to the head's e [b f c] and the blocks' e0 [b f 6 c]."""
     freq_dim = model.time_embedding[0].in_features
     e = model.time_embedding(sinusoid(timesteps, freq_dim).to(dtype))
     return e, model.time_projection(e).unflatten(-1, (6, e.shape[-1]))
 
 
-def embed_text(model: nn.Module, prompt_embeds: Tensor, text_len: int) -> Tensor:
+def embed_text(model: Tree, prompt_embeds: Tensor, text_len: int) -> Tensor:
     """Prompt rows [b rows text_dim] to context [b text_len c]: zero rows are added before the MLP and attended."""
     rows = prompt_embeds.shape[1]
     padded = nn.functional.pad(prompt_embeds[:, :text_len], (0, 0, 0, max(0, text_len - rows)))
     return model.text_embedding(padded)
 
 
-def cross_kv(block: nn.Module, context: Tensor) -> tuple[Tensor, Tensor]:
+def cross_kv(block: Tree, context: Tensor) -> tuple[Tensor, Tensor]:
     """Keys (normed) and values [b s h d] of one block's cross-attention, constant for a prompt."""
     attention, heads = block.cross_attn, block.cross_attn.num_heads
     k = attention.norm_k(attention.k(context)).unflatten(-1, (heads, -1))
     return k, attention.v(context).unflatten(-1, (heads, -1))
 
 
-def qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def qkv(block: Tree, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Query, raw key (after norm_k, before RoPE) and value [b s h d] of modulated tokens x [b s c]."""
     attention, heads = block.self_attn, block.self_attn.num_heads
     q = attention.norm_q(attention.q(x)).unflatten(-1, (heads, -1))
@@ -60,7 +63,7 @@ def qkv(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, attention.v(x).unflatten(-1, (heads, -1))
 
 
-def _modulation(block: nn.Module, e0: Tensor) -> tuple[Tensor, ...]:
+def _modulation(block: Tree, e0: Tensor) -> tuple[Tensor, ...]:
     """shift, scale, gate of self-attention, then of the feed-forward; each [b f 1 c]."""
     return (block.modulation.to(e0.dtype).unsqueeze(1) + e0).chunk(6, dim=2)
 
@@ -76,14 +79,14 @@ def _gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
     return torch.addcmul(x.unflatten(1, (frames, -1)), y.unflatten(1, (frames, -1)), gate).flatten(1, 2)
 
 
-def attention_input(block: nn.Module, x: Tensor, e0: Tensor) -> Tensor:
+def attention_input(block: Tree, x: Tensor, e0: Tensor) -> Tensor:
     """What self-attention of tokens x [b (f s) c] is computed from under e0 [b f 6 c]; same shape as x."""
     shift, scale, *_ = _modulation(block, e0)
     return _modulated(block.norm1(x), shift, scale)
 
 
 def run_block(
-    block: nn.Module, x: Tensor, e0: Tensor, self_attend: SelfAttend, text: tuple[Tensor, ...]
+    block: Tree, x: Tensor, e0: Tensor, self_attend: SelfAttend, text: tuple[Tensor, ...]
 ) -> Tensor:
     """One transformer block on tokens x [b (f s) c] with e0 [b f 6 c] per frame, or [b 1 6 c] for all frames.
 
@@ -97,14 +100,14 @@ def run_block(
     return _gated(x, block.ffn(_modulated(block.norm2(x), shift2, scale2)), gate2)
 
 
-def cross_attend(block: nn.Module, x: Tensor, text: tuple[Tensor, ...]) -> Tensor:
+def cross_attend(block: Tree, x: Tensor, text: tuple[Tensor, ...]) -> Tensor:
     """Cross-attention of tokens x [b s c] to the prompt's keys and values; no modulation, no gate."""
     attention = block.cross_attn
     q = attention.norm_q(attention.q(block.norm3(x))).unflatten(-1, (attention.num_heads, -1))
     return attention.o(attend(q, *text).flatten(2))
 
 
-def head(model: nn.Module, x: Tensor, e: Tensor, rows: int, columns: int) -> Tensor:
+def head(model: Tree, x: Tensor, e: Tensor, rows: int, columns: int) -> Tensor:
     """Tokens x [b (f rows columns) c] and e [b f c] to flow [b c f h w]; the channel is the patch's last axis."""
     shift, scale = (model.head.modulation.to(e.dtype).unsqueeze(1) + e.unsqueeze(2)).chunk(2, dim=2)
     y = torch.addcmul(shift, model.head.norm(x).unflatten(1, (e.shape[1], -1)), 1 + scale)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import MemorySpec, ModelSpec, SampleSpec
 from ..errors import GroundedError
@@ -17,6 +17,7 @@ from ..memory.cache import DualMemory
 from ..memory.policy import Evaluation
 from ..model import layers
 from ..model.forward import SelfAttention, call, text_kv, trimmed
+from ..model.layers import Tree
 from ..recache import recache, recache_all
 from .denoise import Trace, denoise
 from .schedule import timesteps
@@ -30,7 +31,7 @@ class Rollout:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Tree,
         spec: ModelSpec,
         memory: MemorySpec,
         sample: SampleSpec,
