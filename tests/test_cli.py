@@ -192,6 +192,14 @@ def test_binary_storyboards_are_refused(content, capsys):
     assert "UTF-8" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written(capsys, monkeypatch):
+    import gf_core.evaluation.film as film
+
+    monkeypatch.setattr(film, "evaluate_film", lambda *arguments: {})
+    assert main(["evaluate", "x.mp4", "--storyboard", "film.txt", "--json", "film.txt/below/x.json"]) == 2
+    assert "film.txt" in capsys.readouterr().err
+
+
 def test_storyboard_from_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(FILM))
     text, board = read_board(build_parser().parse_args(["plan", "-"]))

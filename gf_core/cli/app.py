@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GroundedError as error:
         print(f"grounded: {error}", file=sys.stderr)
         return REFUSED
+    except (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        print(f"grounded: {error.filename}: {error.strerror}", file=sys.stderr)
+        return REFUSED
     except KeyboardInterrupt:
         print("grounded: stopped", file=sys.stderr)
         return INTERRUPTED

@@ -12,5 +12,8 @@ def evaluate(args: Namespace) -> int:
     from ..evaluation.film import evaluate_film
     from ..evaluation.report import text_report
 
+    for path in (args.json, args.chart):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
     print(text_report(evaluate_film(args.film, read_text(args.storyboard), args.json, args.chart)))
     return 0
