@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from ..errors import StoryboardError
@@ -124,15 +125,21 @@ def make_plan(board: Storyboard, timing: Timing | None = None, base_key: str = "
     planned: list[PlannedSegment] = []
     asked, end = Fraction(0), 0
     muted_verb: Verb = "then"
+    uses: Counter[str] = Counter()
     for index, segment in enumerate(board.segments):
         verb: Verb = max(segment.verb, muted_verb, key=_FORCE.__getitem__)
+        prompt = board.expanded(index)
+        uses[prompt] += 1
         if segment.mute:
             muted_verb = verb
             continue
         verb, muted_verb = "start" if not planned else verb, "then"
-        asked += Fraction(repr(segment.seconds))
+        asked += _exact(segment.seconds)
         first, end = end, max(end + 1, timing.nearest_chunks(asked))
-        planned.append(_place(board, index, verb, timing, first, end, key))
+        seed = derive_seed(board.seed, prompt, uses[prompt] - 1) if segment.seed is None else segment.seed
+        planned.append(
+            _place(index, replace(segment, verb=verb, prompt=prompt, seed=seed), timing, first, end, key)
+        )
         key = planned[-1].key
     if not planned:
         fix = "remove 'mute' from at least one segment"
@@ -151,13 +158,10 @@ def derive_seed(film_seed: int, prompt: str, occurrence: int) -> int:
 
 
 def _place(
-    board: Storyboard, index: int, verb: Verb, timing: Timing, first: int, end: int, previous_key: str
+    index: int, segment: Segment, timing: Timing, first: int, end: int, previous_key: str
 ) -> PlannedSegment:
-    segment = board.segments[index]
-    prompt = board.expanded(index)
-    seed = segment.seed
-    if seed is None:
-        seed = derive_seed(board.seed, prompt, _occurrence(board, index))
+    """`segment`, with its final verb, prompt and seed, on chunks first..end - 1."""
+    verb, prompt, seed = segment.verb, segment.prompt, segment.seed or 0
     recache = segment.recache if verb == "then" else None
     blend = _blend_chunks(segment, timing, end - first) if verb == "then" else 0
     changes = {"verb": verb, "prompt": prompt, "seed": seed, "recache": recache, "blend": blend}
@@ -184,17 +188,16 @@ def _place(
     )
 
 
-def _occurrence(board: Storyboard, index: int) -> int:
-    """How many segments before this one, muted ones too, have its prompt."""
-    prompt = board.segments[index].prompt  # as written: cast and style are the same for all
-    return sum(other.prompt == prompt for other in board.segments[:index])
-
-
 def _blend_chunks(segment: Segment, timing: Timing, chunks: int) -> int:
     if segment.blend is None:
         return 0
-    wanted = _round_half_up(Fraction(repr(segment.blend)) * timing.fps / timing.chunk_pictures)
+    wanted = _round_half_up(_exact(segment.blend) * timing.fps / timing.chunk_pictures)
     return min(max(1, wanted), chunks)
+
+
+def _exact(seconds: float) -> Fraction:
+    """The decimal that was written, so that 0.1 s ten times is 1 s."""
+    return Fraction(repr(float(seconds)))
 
 
 def _round_half_up(value: Fraction) -> int:

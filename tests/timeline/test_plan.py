@@ -92,6 +92,9 @@ def test_seeds_of_other_segments_survive(change):
 def test_seeds_differ_where_they_should():
     plan = make_plan(parse("@seed 7\nsame\nthen: same\ncut: other\ncut: same"))
     assert len({s.seed for s in plan.segments}) == 4
+    same = make_plan(parse("@cast fox = a fox\n{fox} runs\ncut: a fox runs"))
+    assert same.segments[0].prompt == same.segments[1].prompt
+    assert same.segments[0].seed != same.segments[1].seed
     assert seeds(FILM)["a"] != seeds(FILM.replace("@seed 7", "@seed 8"))["a"]
     assert all(0 <= s.seed < 2**53 for s in plan.segments)
 
