@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -32,16 +33,17 @@ def render(args: Namespace) -> int:
         loras=args.lora,
     )
     screen = _Screen()
+    log = logging.getLogger("grounded")
+    log.addFilter(screen.make_room)
     try:
         result = _make(args, text, board, bundle, screen)
     except KeyboardInterrupt:
         screen.line.end()
         print(screen.what_is_kept(), file=sys.stderr)
         return INTERRUPTED
-    except BaseException:
+    finally:
+        log.removeFilter(screen.make_room)
         screen.line.end()
-        raise
-    screen.line.end()
     print(*_summary(result), sep="\n")
     return 0
 
@@ -90,6 +92,11 @@ class _Screen:
             shot, shots, total = event.segment + 1, self._started.segments, self._started.seconds
             left = event.seconds_left
             self.line.show(progress_line(shot, shots, event.film_seconds, total, event.fps, left))
+
+    def make_room(self, record: logging.LogRecord) -> bool:
+        """A log filter that lets everything pass, on a line of its own."""
+        self.line.end()
+        return True
 
     def what_is_kept(self) -> str:
         """Where the film so far is."""
