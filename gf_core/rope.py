@@ -44,7 +44,9 @@ def rotation(
 
 def turns(positions: Tensor, rows: int, columns: int, head_dim: int) -> Tensor:
     """The same as `rotation` in the form that `rotate` takes: unit complex64 numbers [(f rows columns), 1, d/2]."""
-    return torch.complex(*rotation(positions, rows, columns, head_dim, dtype=torch.float32)).unsqueeze(1)
+    where = positions.cpu() if positions.device.type == "mps" else positions  # Apple GPUs have no float64
+    cos, sin = rotation(where, rows, columns, head_dim, dtype=torch.float32)
+    return torch.complex(cos, sin).unsqueeze(1).to(positions.device)
 
 
 def rotate(x: Tensor, turn: Tensor, out: Tensor | None = None) -> Tensor:

@@ -55,10 +55,9 @@ def _call(case: Case, shared: Case, model: WanModel, name: str) -> Tensor:
     said = re.findall(r"t=(\d+(?:\.\d+)?)", f"{notes.get(name, '')} {notes['a_short_ctx']}")
     prompt = shared.inputs["ctx_full" if "full" in name else "ctx_short"]
     x = case.inputs["x_odd"] if "odd" in name else shared.inputs["x"]
+    timesteps = torch.tensor([[float(said[0])]])
     if name.startswith("per_"):
         timesteps = case.inputs["t_per_frame"][None]
-    else:
-        timesteps = torch.tensor([[float(said[0])]])
     if "unpadded" in name:
         spec = replace(spec, text_len=len(prompt))
     height, width = x.shape[-2:]

@@ -23,6 +23,8 @@ SelfAttend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def sinusoid(timesteps: Tensor, freq_dim: int) -> Tensor:
     """float64 embedding [..., freq_dim] of timesteps 0..1000: all cosines first, then all sines."""
+    if timesteps.device.type == "mps":  # has no float64
+        timesteps = timesteps.cpu()
     half = freq_dim // 2
     ladder = torch.arange(half, dtype=torch.float64, device=timesteps.device).div(-half)
     angles = timesteps.double()[..., None] * torch.pow(10000.0, ladder)
@@ -37,7 +39,7 @@ def embed_patches(model: Tree, latents: Tensor) -> Tensor:
 def time_conditioning(model: Tree, timesteps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """One timestep per frame [b f], or [b 1] for all frames, to the head's e [b f c] and the blocks' e0 [b f 6 c]."""
     freq_dim = model.time_embedding[0].in_features
-    e = model.time_embedding(sinusoid(timesteps, freq_dim).to(dtype))
+    e = model.time_embedding(sinusoid(timesteps, freq_dim).to(dtype).to(timesteps.device))
     return e, model.time_projection(e).unflatten(-1, (6, e.shape[-1]))
 
 

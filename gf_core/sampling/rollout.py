@@ -64,7 +64,7 @@ class Rollout:
 
     def _time(self, timestep: float) -> tuple[Tensor, Tensor]:
         """Time conditioning shared by all frames of a call; the levels of a checkpoint never change."""
-        value = torch.tensor([[timestep]], dtype=torch.float64, device=self.device)
+        value = torch.tensor([[timestep]], device=self.device)
         return layers.time_conditioning(self.model, value, self.dtype)
 
     @property

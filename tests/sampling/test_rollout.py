@@ -118,6 +118,25 @@ def test_prefill_replays_a_film(film, prompts):
     assert torch.equal(first.chunk(), second.chunk())
 
 
+def test_a_second_clean_pass_changes_no_bit(film, prompts):
+    run = film()
+    run.rollout.start(prompts[0])
+    latents = [run.chunk() for _ in range(5)][-1]
+    memory, size = run.rollout.memory, 2
+    frames = slice(memory.layout.past * size - 3 * size, memory.layout.past * size)
+    before = memory.raw_k[:, :, frames].clone(), memory.v[:, :, frames].clone()
+    state = memory.snapshot()
+    # the chunk is taken back out of recent memory and written again
+    del memory.recent_frames[-3:], memory.recent_prompts[-3:]
+    memory.frame -= 3
+    _, again = memory.open(3)
+    with torch.no_grad():
+        run.rollout._clean(latents, again, "clean")
+    assert torch.equal(memory.raw_k[:, :, frames], before[0])
+    assert torch.equal(memory.v[:, :, frames], before[1])
+    assert torch.equal(memory.raw_k[:, :, : frames.start], state["raw_k"][:, :, : frames.start])
+
+
 class Stop(Exception):
     pass
 
