@@ -46,6 +46,8 @@ WHOLE_EVERY = 4
 STEPS = 2800
 """Steps of the learning rate's schedule."""
 PEAK_RATE = 2.5e-3
+FRESH = 3
+"""New clips in a step; with one or two, the crop network learnt the pool's individuals by heart (patch 0.93)."""
 POOL = 1200
 """Clips kept in memory (about 1.3 GB)."""
 EMA = 0.995
@@ -233,7 +235,7 @@ def train_reader(
         if codec is not None and pool.recode is None and codec.is_file() and run.step % 20 == 0:
             pool.recode = codec_recoder(codec)
             log.info("reader: step %d, clips now pass through the codec too", run.step)
-        pool.refresh(2 if len(pool.clips) < POOL // 3 else 1)
+        pool.refresh(FRESH)
         whole = run.step % WHOLE_EVERY == 0
         parts = losses(run.reader, pool.batch(WINDOWS), rng, whole)
         run.update(torch.stack(list(parts.values())).sum())
