@@ -53,7 +53,10 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class MemorySpec:
-    """Geometry and policies of the dual memory (paper 4.1 to 4.3); the defaults are the paper's. Sizes in latent frames."""
+    """Geometry and policies of the dual memory (paper 4.1 to 4.3); the defaults are the paper's.
+
+    Sizes are in latent frames.
+    """
 
     anchors: int = 3
     """Global anchors (GCM; the `sink` of other methods)."""
@@ -66,7 +69,8 @@ class MemorySpec:
     positions: Positions = "relative"
     """Time positions of recent and current frames: relative to the window, or the frame's absolute number."""
     anchor_policy: AnchorPolicy = "diversity"
-    """How anchors are filled and replaced: by diversity, by the paper's Eq. 8 to the letter, never (`frozen`), as a running mean (`ema`)."""
+    """How anchors are replaced: by diversity, by the paper's Eq. 8 to the letter (`paper`), never (`frozen`), or not
+    replaced but averaged with what leaves (`ema`)."""
     anchor_update: AnchorUpdate = "on_switch"
     """When a replacement may happen (for `diversity` and `paper`)."""
     centred: bool = True

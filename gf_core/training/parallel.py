@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
+from torch.multiprocessing.spawn import start_processes
 
 
 def _entry(rank: int, ranks: int, port: int, work: Callable[..., None], arguments: tuple) -> None:
@@ -27,7 +27,7 @@ def launch(work: Callable[..., None], ranks: int, *arguments: object) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.start_processes(_entry, (ranks, port, work, arguments), nprocs=ranks, start_method="spawn")
+    start_processes(_entry, (ranks, port, work, arguments), nprocs=ranks, start_method="spawn")
 
 
 def average_gradients(params: Iterable[nn.Parameter]) -> None:

@@ -9,6 +9,7 @@ step-by-step rollout on the same latents (tests/training/test_streams.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,14 +45,15 @@ def embed_prompts(
     logits: the same softmax at a twentieth of the size.
     """
     rows = encoder(ids, lengths)
-    first = model.text_embedding[0]
+    weight = model.get_parameter("text_embedding.0.weight")
+    bias = model.get_parameter("text_embedding.0.bias")
     rows = torch.cat([rows, rows.new_zeros(len(rows), 1, rows.shape[-1])], 1)
-    hidden = torch.nn.functional.linear(rows, first.weight[:, : rows.shape[-1]], first.bias)
+    hidden = torch.nn.functional.linear(rows, weight[:, : rows.shape[-1]], bias)
     context = model.text_embedding[2](model.text_embedding[1](hidden))
-    bias = torch.zeros(rows.shape[:2])
-    bias[:, :-1].masked_fill_(torch.arange(ids.shape[1]) >= lengths[:, None], float("-inf"))
-    bias[:, -1] = (model.spec.text_len - lengths).log()
-    return context, bias[:, None, None]
+    padding = torch.zeros(rows.shape[:2])
+    padding[:, :-1].masked_fill_(torch.arange(ids.shape[1]) >= lengths[:, None], float("-inf"))
+    padding[:, -1] = (model.spec.text_len - lengths).log()
+    return context, padding[:, None, None]
 
 
 class _Rotations:
@@ -68,11 +70,11 @@ class _Rotations:
         return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
 
 
-def _softmax_attend(q: Tensor, parts: list[tuple[Tensor, Tensor, Tensor | None]]) -> Tensor:
+def _softmax_attend(q: Tensor, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     """q [... n d] over several (k [... m d], v, bias) at once; one softmax across all of them."""
     scale = q.shape[-1] ** -0.5
     logits = [q @ k.transpose(-1, -2) * scale for k, _, _ in parts]
-    logits = [x if bias is None else x + bias.to(x.dtype) for x, (_, _, bias) in zip(logits, parts)]
+    logits = [x + bias.to(x.dtype) for x, (_, _, bias) in zip(logits, parts)]
     weights = torch.cat(logits, -1).softmax(-1).split([x.shape[-1] for x in logits], -1)
     out = weights[0] @ parts[0][1]
     for w, (_, v, _) in zip(weights[1:], parts[1:]):
@@ -110,12 +112,12 @@ class _Attention:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         split = [self.batch * self.chunks, self.batch * self.chunks * self.draws]
         split.append(len(q) - sum(split))
-        q, k, v = (rearrange(x, "u (f s) h d -> u f s h d", f=self.size).split(split) for x in (q, k, v))
-        clean_k, clean_v = (rearrange(x[0], "(b c) f s h d -> b (c f) s h d", b=self.batch) for x in (k, v))
-        recached = self._recached(q[2], k[2], v[2], clean_k, clean_v) if self.table.recache else None
+        qs, ks, vs = (rearrange(x, "u (f s) h d -> u f s h d", f=self.size).split(split) for x in (q, k, v))
+        clean_k, clean_v = (rearrange(x[0], "(b c) f s h d -> b (c f) s h d", b=self.batch) for x in (ks, vs))
+        recached = self._recached(qs[2], ks[2], vs[2], clean_k, clean_v) if self.table.recache else None
         if recached:
             clean_k, clean_v = recached.bank_k, recached.bank_v
-        out = self._chunks(q, k, v, clean_k, clean_v)
+        out = self._chunks(qs, ks, vs, clean_k, clean_v)
         return torch.cat([out, recached.out]) if recached else out
 
     def _chunks(self, q: tuple, k: tuple, v: tuple, bank_k: Tensor, bank_v: Tensor) -> Tensor:
@@ -181,8 +183,12 @@ class _Attention:
             outs.append(rearrange(out, "b h (c n) d -> b c n h d", n=self.size * tokens))
             alpha = table.alphas[:, event, :, None, None, None]
             source = table.source[:, event]
-            bank_k = torch.cat([bank_k, torch.lerp(_gather(bank_k, source), k[:, event], alpha.to(k.dtype))], 1)
-            bank_v = torch.cat([bank_v, torch.lerp(_gather(bank_v, source), v[:, event], alpha.to(v.dtype))], 1)
+            bank_k = torch.cat(
+                [bank_k, torch.lerp(_gather(bank_k, source), k[:, event], alpha.to(k.dtype))], 1
+            )
+            bank_v = torch.cat(
+                [bank_v, torch.lerp(_gather(bank_v, source), v[:, event], alpha.to(v.dtype))], 1
+            )
         return _Recached(torch.stack(outs, 1).flatten(0, 2), bank_k, bank_v)
 
 

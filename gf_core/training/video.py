@@ -92,18 +92,19 @@ class VideoNet(nn.Module):
 
     def _initialise(self) -> None:
         """Small gates and a zero head: every block starts near the identity."""
-        for block in self.model.blocks:
-            for linear in [m for m in block.modules() if isinstance(m, nn.Linear)]:
+        for name, linear in self.model.named_modules():
+            if not isinstance(linear, nn.Linear):
+                continue
+            nn.init.zeros_(linear.bias)
+            if name.endswith("cross_attn.o"):
+                nn.init.zeros_(linear.weight)
+            elif name.startswith("blocks."):
                 nn.init.xavier_uniform_(linear.weight)
-                nn.init.zeros_(linear.bias)
-            nn.init.zeros_(block.cross_attn.o.weight)
-        for part in (self.model.time_embedding, self.model.time_projection, self.model.text_embedding):
-            for linear in [m for m in part if isinstance(m, nn.Linear)]:
+            else:
                 nn.init.normal_(linear.weight, std=0.02)
-                nn.init.zeros_(linear.bias)
-        width = self.text.settings["dim"]
-        nn.init.normal_(self.model.text_embedding[0].weight[:, :width], std=width**-0.5)
-        nn.init.zeros_(self.model.text_embedding[0].weight[:, width:])
+        width, rows = self.text.settings["dim"], self.model.get_parameter("text_embedding.0.weight")
+        nn.init.normal_(rows[:, :width], std=width**-0.5)
+        nn.init.zeros_(rows[:, width:])
         nn.init.zeros_(self.model.head.head.weight)
         nn.init.zeros_(self.model.head.head.bias)
 

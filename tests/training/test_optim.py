@@ -7,7 +7,9 @@ from gf_core.training.optim import Average, Muon, orthogonalise, split_parameter
 
 
 def test_orthogonalise_flattens_the_spectrum():
-    matrix = torch.randn(24, 16, generator=torch.Generator().manual_seed(0)) @ torch.diag(torch.logspace(0, -2, 16))
+    matrix = torch.randn(24, 16, generator=torch.Generator().manual_seed(0)) @ torch.diag(
+        torch.logspace(0, -2, 16)
+    )
     values = torch.linalg.svdvals(orthogonalise(matrix, iterations=10))
     assert values.max() < 1.3 and values.min() > 0.5
 

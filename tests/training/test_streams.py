@@ -54,7 +54,7 @@ def step_by_step(model, encoder, latents, noisy, verbs) -> list[torch.Tensor]:
         span = slice(3 * chunk, 3 * chunk + 3)
         before = rollout.snapshot()
         rollout.watch = lambda trace: flows.append(trace.flow.clone()) if trace.kind == "denoise" else None
-        rollout.denoise_chunk(noisy[:, span], lambda i: noisy[:, span])
+        rollout.denoise_chunk(noisy[:, span], lambda i, chunk=noisy[:, span]: chunk)
         rollout.watch = None
         rollout.restore(before)
         rollout.prefill(latents[:, span])
