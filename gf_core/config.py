@@ -73,8 +73,6 @@ class MemorySpec:
     replaced but averaged with what leaves (`ema`)."""
     anchor_update: AnchorUpdate = "on_switch"
     """When a replacement may happen (for `diversity` and `paper`)."""
-    centred: bool = True
-    """Subtract the anchors' common mean before taking cosines."""
     ema_keep: float = 0.999
     """Share of the old value in the running mean of `anchor_policy="ema"`."""
     switch: SwitchPolicy = "apr"

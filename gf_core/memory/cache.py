@@ -251,7 +251,7 @@ class DualMemory:
             self.anchor_latents[sample, :have],
             self.recent_latents(self.layout.recent)[sample, index],
         )
-        similarity, redundancy, slot = measure(anchors, z, self.spec.centred)
+        similarity, redundancy, slot = measure(anchors, z)
         taken = accepts(self.spec.anchor_policy, similarity, redundancy)
         frame = self.recent_frames[index]
         self.log.append(Evaluation(frame, sample, similarity, redundancy, slot, taken))

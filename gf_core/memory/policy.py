@@ -31,17 +31,15 @@ class Evaluation:
     """Whether the candidate took the slot."""
 
 
-def measure(anchors: Tensor, candidate: Tensor, centred: bool) -> tuple[float, float, int]:
+def measure(anchors: Tensor, candidate: Tensor) -> tuple[float, float, int]:
     """S_max of a candidate, R of the most redundant anchor and that anchor's slot, from float32 cosines.
 
-    anchors: latents [k ...] with k >= 2; candidate: latents [...]. `centred` first subtracts the anchors' mean from
-    all of them: latents of one film share most of their direction, and cosines of what is left tell scenes apart.
+    anchors: latents [k ...] with k >= 2; candidate: latents [...], all normalised as the network emits them. Nothing is
+    subtracted: around the mean of three alike anchors every anchor is as far as the others (R near -1/2), so that no
+    candidate could ever be accepted (dev/LOG.md).
     """
     bank = anchors.float().flatten(1)
     z = candidate.float().flatten()
-    if centred:
-        mean = bank.mean(0)
-        bank, z = bank - mean, z - mean
     bank = torch.nn.functional.normalize(bank, dim=1)
     z = torch.nn.functional.normalize(z, dim=0)
     pairs = bank @ bank.T

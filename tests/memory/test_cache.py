@@ -119,7 +119,7 @@ def buffers(memory):
 
 @pytest.mark.parametrize("name", ["grounded", "longlive"])
 def test_a_thousand_chunks_neither_grow_nor_move(film, name):
-    run = film(replace(PRESETS[name], centred=True))
+    run = film(PRESETS[name])
     run.chunk()
     before = [(b.data_ptr(), b.shape) for b in buffers(run.memory)]
     for chunk in range(1000):
@@ -178,7 +178,7 @@ def test_running_mean_is_overwritten_by_another_count(film):
 
 
 def test_snapshot_and_restore(film):
-    spec = MemorySpec(anchor_update="every_chunk", centred=False)
+    spec = MemorySpec(anchor_update="every_chunk")
     run, other = film(spec, batch=2), film(spec, batch=2)
     torch.manual_seed(0)
     latents = torch.randn(8, 2, 3, 2, 2, 4)

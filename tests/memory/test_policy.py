@@ -18,7 +18,7 @@ def spread(cosine: float, count: int = 3) -> torch.Tensor:
 
 
 def test_two_equal_anchors_and_a_stranger():
-    similarity, redundancy, slot = measure(torch.stack([A, A, B]), C, centred=False)
+    similarity, redundancy, slot = measure(torch.stack([A, A, B]), C)
     assert (similarity, redundancy, slot) == (0.0, 1.0, 0)  # the first of equally redundant anchors
     assert not accepts("paper", similarity, redundancy)  # 1 > 1 is false: strict
     assert accepts("diversity", similarity, redundancy)
@@ -33,7 +33,7 @@ def test_rules_differ_on_redundant_anchors(pairwise, s_max, paper, diversity):
     own[7] = 1.0
     # a candidate whose cosine with the first anchor is s_max and with the others not above it
     candidate = s_max * anchors[0] + (1 - s_max**2) ** 0.5 * own
-    similarity, redundancy, _ = measure(anchors, candidate, centred=False)
+    similarity, redundancy, _ = measure(anchors, candidate)
     assert similarity == pytest.approx(s_max, abs=1e-6) and redundancy == pytest.approx(pairwise, abs=1e-6)
     assert accepts("paper", similarity, redundancy) is paper
     assert accepts("diversity", similarity, redundancy) is diversity
@@ -43,26 +43,30 @@ def test_four_frames_by_hand():
     """Anchors at 0, 60 and 90 degrees, candidate at 200: R is cos 30 (slots 1 and 2), S_max is cos 110."""
     angle = torch.deg2rad(torch.tensor([0.0, 60.0, 90.0, 200.0]))
     z = torch.stack([angle.cos(), angle.sin()], dim=1)
-    similarity, redundancy, slot = measure(z[:3], z[3], centred=False)
+    similarity, redundancy, slot = measure(z[:3], z[3])
     assert similarity == pytest.approx(-0.3420, abs=1e-4)
     assert redundancy == pytest.approx(0.8660, abs=1e-4) and slot == 1
     assert accepts("paper", similarity, redundancy) and accepts("diversity", similarity, redundancy)
 
 
-def test_centring_removes_what_all_frames_share():
-    common = 100 * torch.ones(8)
-    anchors, candidate = spread(0.0) + common, common - spread(0.0)[0]
-    assert measure(anchors, candidate, centred=False)[0] > 0.99
-    assert measure(anchors, candidate, centred=True)[0] < 0.9
+def test_alike_anchors_make_room_for_another_scene():
+    """What a film's first cut looks like: three frames of one second, and a frame of another place."""
+    torch.manual_seed(0)
+    place, elsewhere = torch.randn(2, 64)
+    anchors = place + 0.2 * torch.randn(3, 64)
+    same = measure(anchors, place)
+    other = measure(anchors, elsewhere + 0.3 * place)
+    assert not accepts("diversity", *same[:2]), "another frame of the same kind tells nothing new"
+    assert accepts("diversity", *other[:2])
 
 
 def test_scale_does_not_matter():
     anchors, candidate = spread(0.4), torch.randn(8)
-    a, b = measure(anchors, candidate, centred=False), measure(5 * anchors, 0.1 * candidate, centred=False)
+    a, b = measure(anchors, candidate), measure(5 * anchors, 0.1 * candidate)
     assert a == pytest.approx(b, abs=1e-6)
 
 
-SPEC = MemorySpec(centred=False)
+SPEC = MemorySpec()
 SAME = torch.ones(1, 3, 2, 2, 4)
 
 
