@@ -75,11 +75,11 @@ class SmallTextEncoder(nn.Module):
         found = re.findall(r"[a-z0-9']+", prompt.lower())
         unknown = [word for word in found if word not in self.index]
         if unknown:
-            close = [difflib.get_close_matches(word, self.words, 1) for word in unknown]
+            close = [difflib.get_close_matches(word, self.words, 1, 0.75) for word in unknown]
             hints = [f"{word} -> {match[0]}?" for word, match in zip(unknown, close) if match]
             raise PromptError(
                 f'the built-in model does not know: {", ".join(unknown[:UNKNOWN_LIMIT])} (in "{prompt.strip()}")',
-                (f"did you mean {', '.join(hints)} " if hints else "")
+                (f"Did you mean {', '.join(hints)} " if hints else "")
                 + f"It knows these words only: {', '.join(self.words)}. Load a full Wan model for free text.",
             )
         if len(found) > self.max_words:
