@@ -46,7 +46,7 @@ def train_stage(rank: int, ranks: int, plan: VideoTraining, folder: Path, start:
 
 def export(folder: Path, out: Path, stage: str = "student") -> None:
     """Write the shipped files from a run folder: model, text encoder and codec, float16."""
-    checkpoint = torch.load(folder / f"{stage}.pt", weights_only=True)
+    checkpoint = torch.load(_needs(folder / f"{stage}.pt", stage), weights_only=True)
     net = VideoNet()
     net.load_state_dict(checkpoint["average"])
     out.mkdir(parents=True, exist_ok=True)
@@ -64,6 +64,9 @@ def export(folder: Path, out: Path, stage: str = "student") -> None:
     _replace(
         out / "codec.safetensors", lambda path: shutil.copy(folder / "codec" / "codec.safetensors", path)
     )
+    reader = folder / "reader" / "reader.safetensors"
+    if reader.exists():
+        _replace(out / "reader.safetensors", lambda path: shutil.copy(reader, path))
     log.info("exported step %d of %s to %s", checkpoint["step"], stage, out)
 
 
@@ -73,16 +76,24 @@ def _replace(path: Path, write) -> None:
     temporary.rename(path)
 
 
+def _needs(path: Path, stage: str) -> Path:
+    """`path`, which an earlier stage makes; GroundedError where it is missing."""
+    if not path.exists():
+        raise GroundedError(f"{path} is not there yet", f"Run the stage before it first: --stage {stage}.")
+    return path
+
+
 def run(stage: str, folder: Path, minutes: float | None, ranks: int, clips: int, out: Path) -> None:
-    """Run one stage in `folder`."""
+    """Run one stage in `folder`; raises GroundedError when an earlier stage has not been run."""
+    codec = folder / "codec" / "codec.safetensors"
     if stage == "codec":
         from .codec import CodecTraining, train_codec
 
         train_codec(folder / "codec", CodecTraining(minutes=minutes or 25, ranks=ranks))
     elif stage == "clips":
-        codec = folder / "codec" / "codec.safetensors"
-        parallel.launch(_write, ranks, codec, folder / "clips", clips)
+        parallel.launch(_write, ranks, _needs(codec, "codec"), folder / "clips", clips)
     elif stage == "teacher":
+        _needs(folder / "clips", "clips")
         plan = VideoTraining(stage="teacher", minutes=minutes or 120)
         parallel.launch(train_stage, ranks, plan, folder, None)
     elif stage == "student":
@@ -96,11 +107,11 @@ def run(stage: str, folder: Path, minutes: float | None, ranks: int, clips: int,
             guess=0.5,
             average=0.99,
         )
-        parallel.launch(train_stage, ranks, plan, folder, folder / "teacher.pt")
+        parallel.launch(train_stage, ranks, plan, folder, _needs(folder / "teacher.pt", "teacher"))
     elif stage == "reader":
         from .reader import train_reader
 
-        train_reader(folder / "reader", minutes or 25, folder / "codec" / "codec.safetensors", 0)
+        train_reader(folder / "reader", minutes or 25, _needs(codec, "codec"), 0)
     elif stage == "export":
         export(folder, out)
     else:

@@ -222,8 +222,6 @@ def train_video(
     if start is not None:
         net.load_state_dict(torch.load(start, weights_only=True)["average"])
     if plan.stage == "student":
-        if start is None:
-            raise ValueError("the student stage needs the teacher's checkpoint to start from")
         teacher = VideoNet().requires_grad_(False)
         teacher.load_state_dict(net.state_dict())
     run = _Run(net, plan, out, rank)
