@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,9 +71,11 @@ def export(folder: Path, out: Path, stage: str = "student") -> None:
     log.info("exported step %d of %s to %s", checkpoint["step"], stage, out)
 
 
-def _replace(path: Path, write) -> None:
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file, then rename it: a kill leaves the old file or the new one."""
     temporary = path.with_suffix(".tmp")
     write(temporary)
+    temporary.chmod(0o644)  # safetensors writes files that only their owner may read
     temporary.rename(path)
 
 

@@ -216,7 +216,7 @@ def train_video(
 
     `start` holds the weights to begin from (the student's is also its teacher).
     """
-    torch.manual_seed(plan.seed * 1000 + rank)
+    torch.manual_seed(plan.seed)
     net = VideoNet()
     teacher = None
     if start is not None:
@@ -226,6 +226,8 @@ def train_video(
         teacher.load_state_dict(net.state_dict())
     run = _Run(net, plan, out, rank)
     share(net)
+    # The step is part of the seed: a resumed run must not draw the noise of its beginning again.
+    torch.manual_seed(hash((plan.seed, rank, run.step)) % 2**63)
     store = ClipStore(
         clips, net.text, BUILTIN_MEMORY, seed=hash((plan.seed, rank, run.step)), chunks=plan.chunks
     )

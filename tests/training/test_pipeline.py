@@ -34,6 +34,7 @@ def test_what_is_exported_loads(tmp_path):
     save_codec(BuiltinCodec(), tmp_path / "codec" / "codec.safetensors")
     export(tmp_path, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.tmp"))
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in (tmp_path / "out").iterdir())
     bundle = load_bundle(tmp_path / "out")
     for name, value in net.model.state_dict().items():
         torch.testing.assert_close(bundle.model.state_dict()[name], value.half().float())
