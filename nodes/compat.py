@@ -1,0 +1,31 @@
+"""One source for several years of ComfyUI: keywords that a host does not know yet are left out.
+
+Everything that ComfyUI 0.3.64 knows is used directly; `advanced`, `search_aliases` and the like came later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from comfy_api.latest import io
+
+
+def schema(**settings: Any) -> io.Schema:
+    """An `io.Schema`, without the settings that this host does not know."""
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    return io.Schema(**{name: value for name, value in settings.items() if name in known})
+
+
+def widget(kind: Any, name: str, **settings: Any) -> Any:
+    """The input `name` of a type such as `io.Int`, without the settings that this host does not know."""
+    known = _keywords(kind.Input.__init__)
+    return kind.Input(name, **{key: value for key, value in settings.items() if key in known})
+
+
+@lru_cache(maxsize=64)
+def _keywords(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
