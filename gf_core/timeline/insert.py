@@ -1,0 +1,123 @@
+"""Put one more shot into a storyboard: before a segment, at a moment of the film, or at its end.
+
+What was interrupted cannot go on as if nothing had happened, so the segment after the new shot begins with a cut
+(after a `cut`) or a scene (after a `scene`); a moment inside a segment splits it, and its rest follows the new shot.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from fractions import Fraction
+
+from ..errors import StoryboardError
+from .lines import nearest
+from .storyboard import BLANKS, MAX_SECONDS, MAX_SEED, REFERENCE, Segment, Storyboard, Verb
+
+EXAMPLES = "write a moment such as 12.5s or 1:05, a segment's number such as 3, or end"
+_MOMENT = re.compile(r"(?:(\d+):)?(\d+(?:\.\d+)?|\.\d+)\s*(s?)", re.IGNORECASE)
+
+
+def insert_shot(
+    board: Storyboard,
+    at: str,
+    prompt: str,
+    seconds: float,
+    *,
+    keep_cast: bool = True,
+    seed: int | None = None,
+) -> Storyboard:
+    """`board` with one more segment.
+
+    Args:
+        at: `12.5s` or `0:12.5`, a moment of the film as written (muted segments take no time); `3`, before the
+            third segment; `end`.
+        prompt: what is seen; line breaks become blanks.
+        seconds: its length.
+        keep_cast: True makes it a `cut`, False a `scene`.
+        seed: its own; None derives one from the film's.
+
+    Raises:
+        StoryboardError: `at` cannot be read or lies outside the film, or prompt, length or seed are impossible.
+    """
+    verb: Verb = "cut" if keep_cast else "scene"
+    shot = Segment(verb, _read_prompt(board, prompt), _read_seconds(seconds), _read_seed(seed))
+    segments, place = _open_up(board.segments, at.strip(BLANKS).lower(), verb)
+    after = segments[place:]
+    if after and after[0].verb in ("start", "then"):
+        after = (_restart(after[0], verb), *after[1:])
+    if place == 0:
+        shot = replace(shot, verb="start")
+    return replace(board, segments=(*segments[:place], shot, *after))
+
+
+def _open_up(segments: tuple[Segment, ...], at: str, verb: Verb) -> tuple[tuple[Segment, ...], int]:
+    """The segments, one of them split if need be, and where among them the new one goes."""
+    if at == "end":
+        return segments, len(segments)
+    if at.isdecimal():
+        return segments, _number(int(at), len(segments))
+    match = _MOMENT.fullmatch(at)
+    if match is None or not (match[1] or match[3]):
+        raise StoryboardError(f"'{at}' is no place in the film", EXAMPLES)
+    moment = int(match[1] or 0) * 60 + Fraction(match[2])
+    begin = Fraction(0)
+    for index, segment in enumerate(segments):
+        if moment == begin:
+            return segments, index
+        length = Fraction(0) if segment.mute else Fraction(repr(float(segment.seconds)))
+        if begin < moment < begin + length:
+            first, rest = _split(segment, moment - begin, verb)
+            return (*segments[:index], first, rest, *segments[index + 1 :]), index + 1
+        begin += length
+    if moment > begin:
+        raise StoryboardError(
+            f"the film is over at {float(begin):g} s, before {float(moment):g} s",
+            "choose an earlier moment, or write end",
+        )
+    return segments, len(segments)
+
+
+def _number(number: int, count: int) -> int:
+    if not 1 <= number <= count:
+        fix = f"choose 1 to {count}, or end; a moment is written with an s, such as {number}s"
+        raise StoryboardError(f"there is no segment {number}, the film has {count}", fix)
+    return number - 1
+
+
+def _split(segment: Segment, seconds: Fraction, verb: Verb) -> tuple[Segment, Segment]:
+    """`segment` up to `seconds`, and the rest of it as a segment that can stand after another shot."""
+    head, whole = float(seconds), Fraction(repr(float(segment.seconds)))
+    blend = None if segment.blend is None else min(segment.blend, head)
+    rest = replace(_restart(segment, verb), seconds=float(whole - seconds), seed=None)
+    return replace(segment, seconds=head, blend=blend), rest
+
+
+def _restart(segment: Segment, verb: Verb) -> Segment:
+    """`segment` with a hard beginning; what only a `then` can have is dropped."""
+    return replace(segment, verb=verb, recache=None, blend=None)
+
+
+def _read_prompt(board: Storyboard, prompt: str) -> str:
+    text = " ".join(part for line in prompt.splitlines() if (part := line.strip(BLANKS)))
+    if not text:
+        raise StoryboardError("the new shot has no prompt", "write what is seen in it")
+    for match in REFERENCE.finditer(text):
+        if match[1] not in board.cast:
+            guess = nearest(match[1], board.cast)
+            fix = f"did you mean {{{guess}}}?" if guess else f"add to the timeline: @cast {match[1]} = ..."
+            raise StoryboardError(f"{{{match[1]}}} is not in the cast", fix)
+    return text
+
+
+def _read_seconds(seconds: float) -> float:
+    if not 0 < seconds <= MAX_SECONDS:
+        fix = f"choose more than 0 and at most {MAX_SECONDS:g} seconds"
+        raise StoryboardError(f"a shot of {seconds:g} seconds is out of range", fix)
+    return float(seconds)
+
+
+def _read_seed(seed: int | None) -> int | None:
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise StoryboardError(f"seed {seed} is out of range", f"choose a number from 0 to {MAX_SEED}")
+    return seed
