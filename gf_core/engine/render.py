@@ -14,16 +14,17 @@ import torch
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import TakeError
 from ..timeline import Plan, Storyboard, Timing, make_plan, parse
-from ..video import SheetRow, contact_sheet, finalise, pick_frames
+from ..video import SheetRow, contact_sheet, pick_frames, place_film
 from .budget import Budget, bundle_cost, check_budget, estimate
 from .disk import disk_error, write_json
 from .events import Event, Finished, Started
 from .frames import preview
+from .imprint import film_chapters, film_metadata
 from .session import Session
 from .settings import FilmSpec, film_key, free_memory
 from .speeds import remember_speed, speed_key
 from .start_image import open_start_image
-from .take import Take
+from .take import Run, Take
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
@@ -138,19 +139,15 @@ def render_film(
         if plan.chunks >= MEASURABLE_CHUNKS:
             key = speed_key(cost.device, cost.fingerprint, memory, sample, video)
             remember_speed(key, report["speed"]["fps"])
-        return _place(out_path, plan, started[0], finished[0], storyboard_text, sheet)
+        return _place(out_path, plan, started[0], finished[0], sheet)
 
 
-def _place(out_path: Path, plan: Plan, begin: Started, end: Finished, text: str, sheet: bool) -> FilmResult:
+def _place(out_path: Path, plan: Plan, begin: Started, end: Finished, sheet: bool) -> FilmResult:
     """The finished film with its metadata, the sheet and the report, under one name."""
-    metadata = {
-        "title": out_path.stem,
-        "comment": "made by Grounded Forcing",
-        "timeline": text,
-        "grounded": {part: end.report[part] for part in ("film", "model", "machine")},
-    }
+    run = Run(end.path.parent)
     try:
-        path = finalise(end.path, out_path, metadata)
+        title = film_metadata(run, out_path.stem)
+        path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run))
         sheet_path = _draw_sheet(path, plan, begin.frames - plan.frames, end) if sheet else None
         report_path = path.with_name(f"{path.stem}_report.json")
         write_json(report_path, end.report)

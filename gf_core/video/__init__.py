@@ -1,21 +1,30 @@
-"""Films on disk: writing as they grow, reading back, finishing, contact sheets. Knows nothing of torch."""
+"""Films on disk: writing as they grow, reading back, placing, contact sheets. Knows nothing of torch."""
 
-from .codecs import available_codecs
-from .finish import finalise
+from .audio import Audio, read_audio
+from .chapters import Chapter, read_chapters
+from .codecs import available_codecs, suffix_for
 from .metadata import read_metadata
-from .reader import FilmInfo, pick_frames, probe, read_frames
+from .place import available_formats, place_film
+from .reader import FilmInfo, film_length, pick_frames, probe, read_frames
 from .sheet import SheetRow, contact_sheet
 from .writer import FilmWriter
 
 __all__ = [
+    "Audio",
+    "Chapter",
     "FilmInfo",
     "FilmWriter",
     "SheetRow",
     "available_codecs",
+    "available_formats",
     "contact_sheet",
-    "finalise",
+    "film_length",
     "pick_frames",
+    "place_film",
     "probe",
+    "read_audio",
+    "read_chapters",
     "read_frames",
     "read_metadata",
+    "suffix_for",
 ]

@@ -57,9 +57,21 @@ def _prores(_: str, quality: int) -> dict[str, str]:
 CODECS: dict[str, CodecChoice] = {
     "h264": CodecChoice(("libx264",), _h264),
     "hevc": CodecChoice(("libx265",), _hevc, tag="hvc1"),
+    "hevc 10-bit": CodecChoice(("libx265",), _hevc, pix_fmt="yuv420p10le", tag="hvc1"),
     "av1": CodecChoice(("libsvtav1", "libaom-av1"), _av1),
+    "av1 10-bit": CodecChoice(("libsvtav1",), _av1, pix_fmt="yuv420p10le"),
     "prores": CodecChoice(("prores_ks",), _prores, container="mov", pix_fmt="yuv422p10le"),
 }
+
+
+SUFFIXES = {"mp4": (".mp4", ".mov", ".mkv"), "mov": (".mov", ".mkv")}
+"""File suffixes that can hold what belongs into a container; the first is its own."""
+
+
+def suffix_for(name: str) -> str:
+    """The suffix of a film in codec `name`: `.mp4`, `.mov` for ProRes; an unknown codec gets `.mp4`."""
+    choice = CODECS.get(name)
+    return SUFFIXES[choice.container][0] if choice else ".mp4"
 
 
 def _encodes(encoder: str) -> bool:

@@ -25,4 +25,7 @@ def as_text(metadata: Mapping[str, Any]) -> dict[str, str]:
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Key -> text as stored in the film, without what the format says about itself."""
     with open_film(path) as container:
-        return {key: value for key, value in container.metadata.items() if key not in MP4_OWN}
+        found = dict(container.metadata)
+        if "matroska" in container.format.name:  # its writer raises every letter
+            found = {key.lower(): value for key, value in found.items()}
+        return {key: value for key, value in found.items() if key not in MP4_OWN}

@@ -69,6 +69,8 @@ class FilmInfo:
     """Length: frames / fps."""
     codec: str
     """Codec name of the picture stream."""
+    pix_fmt: str
+    """Pixel format, such as yuv420p."""
     playable: bool
     """The first and the last frame decode."""
     complete: bool
@@ -221,6 +223,14 @@ def pick_frames(path: str | Path, indices: Iterable[int]) -> dict[int, np.ndarra
     return picked
 
 
+def film_length(path: str | Path) -> tuple[int, Fraction]:
+    """(frames, frames per second) of the film at `path`, counted in its packets without decoding one."""
+    with open_film(path) as container:
+        stream = container.streams.video[0]
+        rate = Fraction(stream.average_rate or stream.guessed_rate or 1)
+    return len(_times(path)), rate
+
+
 def probe(path: str | Path) -> FilmInfo:
     """Count, measure and try a film.
 
@@ -230,10 +240,12 @@ def probe(path: str | Path) -> FilmInfo:
     with open_film(path) as container:
         stream = container.streams.video[0]
         fps = Fraction(stream.average_rate or stream.guessed_rate or 1)
-        width, height, codec = (
-            stream.codec_context.width,
-            stream.codec_context.height,
+        context = stream.codec_context
+        width, height, codec, pix_fmt = (
+            context.width,
+            context.height,
             stream.codec.canonical_name,
+            context.pix_fmt or "",
         )
         frames = sum(1 for _ in packets(container))
     layout = read_layout(path)
@@ -241,6 +253,6 @@ def probe(path: str | Path) -> FilmInfo:
         frames > 0 and bool(list(read_frames(path, 0, 1))) and bool(list(read_frames(path, frames - 1)))
     )
     return FilmInfo(
-        frames, fps, width, height, float(frames / fps), codec, playable,
+        frames, fps, width, height, float(frames / fps), codec, pix_fmt, playable,
         complete=not layout.fragments or layout.end == layout.size,
     )  # fmt: skip

@@ -22,18 +22,10 @@ from av.error import FFmpegError
 from ..errors import ResourceError, TakeError
 from .boxes import count_samples, place_fragment, read_layout, split_header
 from .codecs import find_codec
-from .pixels import BT709, UpscaleFilter, even_size, to_video_frame, upscaled
+from .encoder import add_pictures, timescale_of
+from .pixels import UpscaleFilter, even_size, to_video_frame, upscaled
 
 FRAGMENTED = "frag_custom+empty_moov+default_base_moof+skip_trailer"
-MIN_TIMESCALE = 10_000
-
-
-def timescale_of(fps: Fraction) -> tuple[int, int]:
-    """(ticks per second, ticks per frame) such that every frame starts on a whole tick."""
-    factor = 1
-    while fps.numerator * factor < MIN_TIMESCALE:
-        factor *= 2
-    return fps.numerator * factor, fps.denominator * factor
 
 
 class FilmWriter:
@@ -153,16 +145,9 @@ class FilmWriter:
         memory = io.BytesIO()
         options = {"movflags": FRAGMENTED, "video_track_timescale": str(self._timescale)}
         with av.open(memory, "w", format=self._choice.container, options=options) as container:
-            stream = container.add_stream(self._encoder, rate=self.fps, options=self._options)
-            context = stream.codec_context
-            stream.width, stream.height = self._size
-            stream.pix_fmt = self._choice.pix_fmt
-            # Slices would cost bytes; chunks are drained, so the delay of frame threads does not matter.
-            context.thread_type = "FRAME"
-            context.color_primaries = context.color_trc = context.colorspace = BT709
-            context.color_range = 1
-            if self._choice.tag:
-                context.codec_tag = self._choice.tag
+            stream = add_pictures(
+                container, self._encoder, self._choice, self._options, size=self._size, fps=self.fps
+            )
             for index, frame in enumerate(frames):
                 picture = to_video_frame(
                     upscaled(frame, self.upscale, self.upscale_filter), self._choice.pix_fmt

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gf_core.errors import TakeError
-from gf_core.video import FilmWriter, finalise, pick_frames, probe, read_frames, reader
+from gf_core.video import FilmWriter, pick_frames, place_film, probe, read_frames, reader
 
 
 def grey(first, count, height=32, width=32):
@@ -118,7 +118,7 @@ def test_damaged_middle_ends_the_film_without_a_crash(film):
 
 
 def test_indexed_films_are_not_read_from_the_start(film, reordered, tmp_path, monkeypatch):
-    finished = finalise(film, tmp_path / "finished.mp4")
+    finished = place_film(film, tmp_path / "finished.mp4")
     seen = []
     real = reader.packets
 

@@ -1,0 +1,92 @@
+"""What a finished film says about itself: its storyboard, settings and seeds as metadata, its segments as chapters.
+
+Everything is read from the run's folder, so a film can be placed long after it was rendered.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from importlib import metadata as packages
+from typing import Any
+
+from ..errors import TakeError
+from ..video.chapters import Chapter
+from .take import Run
+
+log = logging.getLogger("grounded")
+
+VERSIONED = ("torch", "av", "numpy", "safetensors", "einops", "diffusers", "transformers")
+"""Packages whose versions can matter to a picture."""
+PICTURES_PER_LATENT = 4
+"""Of every codec that belongs to a Wan 2.1 model."""
+
+
+def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
+    """What goes into the film of `run`: `timeline` as it was rendered, and all under `grounded` to make it again.
+
+    `grounded` holds `settings` (the run's settings.json: model and its hash, memory, sampler, size, seeds),
+    `versions`, and `start_image` (the film began with one). Add `prompt` and `workflow` for a graph.
+
+    Raises:
+        TakeError: the run's folder is damaged.
+    """
+    settings = _settings(run)
+    facts = {
+        "settings": settings,
+        "versions": installed_versions(),
+        "start_image": _lead_frames(run, settings) > 0,
+    }
+    try:
+        timeline = run.timeline.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TakeError(f"the storyboard of {run.folder} cannot be read: {error}", "render again") from error
+    own = {"comment": "made by Grounded Forcing", "timeline": timeline, "grounded": facts}
+    return {"title": title, **own} if title else own
+
+
+def film_chapters(run: Run) -> list[Chapter]:
+    """A chapter per segment that has at least one chunk in the film, exact to the frame."""
+    settings = _settings(run)
+    fps, segments = settings["video"]["fps"], settings["segments"]
+    spans: dict[int, tuple[int, int]] = {}
+    for record in run.committed():
+        first, end = record["first_frame"], record["first_frame"] + record["frames"]
+        number = record["segment"]
+        spans[number] = (spans[number][0], end) if number in spans else (first, end)
+    return [
+        Chapter(start / fps, end / fps, _title(number, segments[number]))
+        for number, (start, end) in sorted(spans.items())
+    ]
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of this program and of the packages under it."""
+    found = {}
+    for name in ("grounded-forcing", *VERSIONED):
+        try:
+            found[name] = packages.version(name)
+        except (
+            packages.PackageNotFoundError
+        ):  # the program itself, when it runs from a folder that is not installed
+            found[name] = "not installed"
+    return found
+
+
+def _title(number: int, segment: dict[str, Any]) -> str:
+    verb = "" if segment["verb"] == "start" else f"{segment['verb']}: "
+    return f"{number + 1}. {verb}{segment['prompt']}"
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    try:
+        return json.loads(run.settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TakeError(f"the settings of {run.folder} cannot be read: {error}", "render again") from error
+
+
+def _lead_frames(run: Run, settings: dict[str, Any]) -> int:
+    """Pictures of a start image: what chunk 0 holds beyond its own."""
+    own = settings["sample"].get("first_chunk_frames") or settings["memory"]["chunk"]
+    first = next(iter(run.committed()), None)
+    return 0 if first is None else max(0, first["frames"] - (1 + (own - 1) * PICTURES_PER_LATENT))

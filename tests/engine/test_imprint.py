@@ -1,0 +1,50 @@
+"""What a film says about itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from gf_core.engine.imprint import film_chapters, film_metadata
+from gf_core.engine.render import render_film
+from gf_core.engine.take import Run
+from gf_core.errors import TakeError
+from gf_core.video import read_chapters, read_metadata
+
+TEXT = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s | seed 3\n"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_film_carries_text_settings_seeds_versions_and_chapters(bundle, tmp_path):
+    result = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
+    found = read_metadata(result.path)
+    facts = json.loads(found["grounded"])
+    assert found["timeline"] == TEXT and found["title"] == "fox"
+    assert facts["settings"] == json.loads((result.run / "settings.json").read_text())
+    assert facts["settings"]["segments"][2]["seed"] == 3
+    assert facts["settings"]["model"]["fingerprint"] == bundle.fingerprint
+    assert facts["versions"]["torch"] and facts["start_image"] is False
+    chapters = read_chapters(result.path)
+    assert [chapter.title for chapter in chapters] == ["1. a fox runs", "2. then: it jumps", "3. cut: a hen"]
+    # Chapter times are whole milliseconds.
+    assert [round(chapter.end_seconds * 16, 1) for chapter in chapters] == [21, 45, 57]
+
+
+def test_a_start_image_shows(bundle, tmp_path):
+    Image.new("RGB", (32, 32), (128, 90, 128)).save(tmp_path / "start.png")
+    result = render_film(bundle, TEXT, tmp_path / "fox.mp4", start_image=tmp_path / "start.png", sheet=False)
+    assert film_metadata(Run(result.run))["grounded"]["start_image"] is True
+    assert film_chapters(Run(result.run))[0].end_seconds == 25 / 16
+
+
+def test_a_damaged_run_is_said(bundle, tmp_path):
+    result = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
+    (result.run / "settings.json").write_text("{")
+    with pytest.raises(TakeError, match="settings"):
+        film_chapters(Run(result.run))

@@ -1,0 +1,269 @@
+"""Placed films: same pictures, indexed; sound, chapters and metadata that survive; nothing overwritten."""
+
+import json
+import os
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from gf_core.errors import TakeError
+from gf_core.video import (
+    Audio,
+    Chapter,
+    FilmWriter,
+    available_codecs,
+    available_formats,
+    place_film,
+    probe,
+    read_audio,
+    read_chapters,
+    read_frames,
+    read_metadata,
+    suffix_for,
+)
+from gf_core.video.boxes import read_layout
+
+
+def write_film(path, codec="h264", upto=3):
+    rng = np.random.default_rng(1)
+    with FilmWriter(path, 128, 96, 16, codec=codec) as film:
+        for count in (9, 12, 12)[:upto]:
+            film.write(rng.integers(0, 255, (count, 6, 8, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2))
+    return path
+
+
+def top_level(path):
+    data, offset, kinds = path.read_bytes(), 0, []
+    while offset < len(data):
+        kinds.append(data[offset + 4 : offset + 8])
+        offset += int.from_bytes(data[offset : offset + 4], "big")
+    return kinds
+
+
+def test_pictures_and_timing_are_untouched(tmp_path):
+    src = write_film(tmp_path / "film.mp4")
+    dst = place_film(src, tmp_path / "out" / "final.mp4")
+    for a, b in zip(read_frames(src), read_frames(dst), strict=True):
+        assert np.array_equal(a, b)
+    kinds = top_level(dst)
+    assert b"moof" not in kinds and kinds.index(b"moov") < kinds.index(b"mdat")
+    assert not read_layout(dst).fragments
+    with av.open(str(dst)) as container:
+        stream = container.streams.video[0]
+        assert stream.frames == 33 and container.duration == round(33 / 16 * 1e6)
+        assert float(stream.duration * stream.time_base) == 33 / 16
+        assert (stream.codec_context.colorspace, stream.codec_context.color_range) == (1, 1)
+    assert probe(dst).fps == 16
+
+
+@pytest.mark.parametrize("codec", ["hevc", "av1", "prores"])
+def test_other_codecs_are_wrapped_too(tmp_path, codec):
+    if codec not in available_codecs():
+        pytest.skip(f"this PyAV has no encoder for {codec}")
+    suffix = ".mov" if codec == "prores" else ".mp4"
+    src = write_film(tmp_path / f"film{suffix}", codec)
+    dst = place_film(src, tmp_path / f"final{suffix}")
+    assert probe(dst).frames == 33 and probe(dst).playable
+
+
+def test_metadata_survives(tmp_path):
+    graph = {"nodes": [{"id": n, "text": "ü — 雪 'quoted' \n"} for n in range(6000)]}
+    metadata = {
+        "title": "Fox",
+        "comment": "a fox\nthen: it looks up",
+        "prompt": graph,
+        "workflow": graph,
+        "seed": 7,
+        "no": None,
+    }
+    first = place_film(write_film(tmp_path / "film.mp4"), tmp_path / "final.mp4", metadata=metadata)
+    found = read_metadata(first)
+    assert found["title"] == "Fox" and found["comment"] == metadata["comment"] and found["seed"] == "7"
+    assert (
+        json.loads(found["prompt"]) == graph and json.loads(found["workflow"]) == graph and "no" not in found
+    )
+    again = place_film(first, tmp_path / "again.mp4", metadata={"title": "Fox 2"})
+    assert read_metadata(again)["title"] == "Fox 2" and json.loads(read_metadata(again)["workflow"]) == graph
+
+
+def test_finished_films_are_never_overwritten_unasked(tmp_path):
+    src = write_film(tmp_path / "film.mp4", upto=1)
+    dst = tmp_path / "final.mp4"
+    dst.write_text("precious")
+    assert place_film(src, dst).name == "final-2.mp4"
+    assert place_film(src, dst).name == "final-3.mp4"
+    assert dst.read_text() == "precious"
+    assert place_film(src, dst, overwrite=True) == dst and probe(dst).frames == 9
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "film.mp4",
+        "final-2.mp4",
+        "final-3.mp4",
+        "final.mp4",
+    ]
+
+
+def test_torn_tail_is_left_out(tmp_path):
+    src = write_film(tmp_path / "film.mp4")
+    os.truncate(src, src.stat().st_size - 30)
+    info = probe(place_film(src, tmp_path / "final.mp4"))
+    assert info.frames == 21 and info.playable
+
+
+def test_failures_leave_nothing_behind(tmp_path):
+    src = write_film(tmp_path / "film.mp4", upto=1)
+    empty = tmp_path / "empty.mp4"
+    empty.write_bytes(src.read_bytes()[: read_layout(src).header_end])
+    with pytest.raises(TakeError, match="no whole frame"):
+        place_film(empty, tmp_path / "final.mp4")
+    with pytest.raises(TakeError, match="cannot be saved"):
+        place_film(src, tmp_path / "final.txt")
+    with pytest.raises(TakeError):
+        place_film(tmp_path / "none.mp4", tmp_path / "final.mp4")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.mp4", "film.mp4"]
+
+
+def tone(seconds, rate=48000, channels=2, hertz=440):
+    wave = np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate).astype(np.float32) * 0.5
+    return Audio(np.repeat(wave[None], channels, 0), rate)
+
+
+def copied(path):
+    """The picture packets of a film, as bytes."""
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_path, suffix):
+    src = write_film(tmp_path / "film.mp4")
+    chapters = [Chapter(0, 9 / 16, "1. a fox ü"), Chapter(9 / 16, 33 / 16, "2. cut: a hen\nby " + "ü" * 200)]
+    graph = {"1": {"class_type": "GF_SaveVideo"}}
+    dst = place_film(
+        src, tmp_path / f"out{suffix}", audio=tone(33 / 16), chapters=chapters, metadata={"prompt": graph}
+    )
+    assert copied(src) == copied(dst)
+    found = read_chapters(dst)
+    assert [chapter.start_seconds for chapter in found] == [0, round(9 / 16, 3)]
+    assert found[0].title == "1. a fox ü" and found[1].title.startswith("2. cut: a hen by ü")
+    assert found[1].title.endswith("...") and found[1].end_seconds == pytest.approx(33 / 16, abs=1e-3)
+    assert json.loads(read_metadata(dst)["prompt"]) == graph
+    sound = read_audio(dst)
+    assert sound.samples.shape[0] == 2 and sound.seconds == pytest.approx(33 / 16, abs=0.05)
+    middle = sound.samples[0, 24000:72000]
+    assert np.abs(middle).max() == pytest.approx(0.5, abs=0.05)
+    spectrum = np.abs(np.fft.rfft(middle))
+    assert np.argmax(spectrum) * sound.rate / len(middle) == pytest.approx(440, abs=2)
+    # Once more: what the film has stays.
+    again = place_film(dst, tmp_path / f"again{suffix}", metadata={"title": "again"})
+    assert copied(again) == copied(src) and read_chapters(again) == found
+    assert read_audio(again).seconds == pytest.approx(33 / 16, abs=0.05)
+    assert json.loads(read_metadata(again)["prompt"]) == graph
+
+
+def test_sound_in_step_with_the_pictures(tmp_path):
+    """A click at one second is heard at one second."""
+    src = write_film(tmp_path / "film.mp4")
+    samples = np.zeros((1, 48000 * 33 // 16), np.float32)
+    samples[:, 48000:48200] = 0.9
+    for name in ("a.mp4", "a.mov"):
+        heard = read_audio(place_film(src, tmp_path / name, audio=Audio(samples, 48000))).samples[0]
+        assert abs(int(np.argmax(np.abs(heard) > 0.3)) - 48000) < 100
+
+
+@pytest.mark.parametrize(("seconds", "says"), [(1.0, "silence follows"), (4.0, "left out")])
+def test_sound_is_cut_or_padded_and_that_is_said(tmp_path, caplog, seconds, says):
+    caplog.set_level("INFO", "grounded")
+    src = write_film(tmp_path / "film.mp4")
+    wav = tmp_path / "sound.mka"
+    with av.open(str(wav), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=22050)
+        stream.codec_context.layout = "mono"
+        part = (tone(seconds, 22050, 1).samples * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(part, "s16", "mono")
+        frame.sample_rate = 22050
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    dst = place_film(src, tmp_path / "final.mp4", audio=wav)
+    sound = read_audio(dst)
+    assert (sound.samples.shape[0], sound.rate) == (1, 22050)
+    assert sound.seconds == pytest.approx(33 / 16, abs=0.06)
+    assert sum(says in line for line in caplog.messages) == 1
+
+
+def test_files_without_sound_are_refused(tmp_path):
+    src = write_film(tmp_path / "film.mp4", upto=1)
+    with pytest.raises(TakeError, match="no sound"):
+        place_film(src, tmp_path / "final.mp4", audio=src)
+    with pytest.raises(TakeError, match="cannot be read"):
+        place_film(src, tmp_path / "final.mp4", audio=tmp_path / "none.wav")
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "hevc 10-bit", "av1", "av1 10-bit", "prores"])
+def test_other_codecs_encode_again_from_the_frames_given(tmp_path, codec):
+    if codec not in available_codecs():
+        pytest.skip(f"this PyAV has no encoder for {codec}")
+    small = np.random.default_rng(2).integers(0, 255, (33, 12, 16, 3), dtype=np.uint8)
+    with FilmWriter(tmp_path / "film.mp4", 16, 12, 16, quality=0, upscale=8) as film:
+        film.write(small)
+    wanted = list(read_frames(tmp_path / "film.mp4"))
+    dst = place_film(
+        tmp_path / "film.mp4", tmp_path / "final", codec=codec, quality=10, frames=iter([small[:20], small[20:]]),
+        audio=tone(33 / 16), chapters=[Chapter(0, 1, "one")], metadata={"workflow": {}},
+    )  # fmt: skip
+    info = probe(dst)
+    assert dst.suffix == suffix_for(codec) and (info.frames, info.fps, info.width) == (33, 16, 128)
+    assert ("10" in info.pix_fmt) == ("10-bit" in codec or codec == "prores")
+    for a, b in zip(read_frames(dst), wanted, strict=True):
+        assert np.abs(a.astype(int) - b).mean() < 8
+    assert [chapter.title for chapter in read_chapters(dst)] == ["one"] and "workflow" in read_metadata(dst)
+    assert read_audio(dst).seconds == pytest.approx(33 / 16, abs=0.05)
+
+
+def test_another_quality_without_frames_encodes_the_films_own_pictures(tmp_path, caplog):
+    caplog.set_level("INFO", "grounded")
+    src = write_film(tmp_path / "film.mp4")
+    worse = place_film(src, tmp_path / "worse.mp4", quality=45)
+    assert probe(worse).frames == 33 and worse.stat().st_size < src.stat().st_size / 2
+    assert any("encoded again" in line for line in caplog.messages)
+    same = place_film(src, tmp_path / "same.mp4", codec="as rendered", quality=45)
+    assert copied(same) == copied(src) == copied(place_film(src, tmp_path / "own.mp4", codec="h264"))
+
+
+def test_frames_of_another_film_are_refused(tmp_path):
+    src = write_film(tmp_path / "film.mp4", upto=1)
+    with pytest.raises(TakeError, match="same film"):
+        place_film(src, tmp_path / "out.mp4", quality=20, frames=[np.zeros((1, 50, 50, 3), np.uint8)])
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_names_that_cannot_hold_the_codec(tmp_path):
+    src = write_film(tmp_path / "film.mp4", upto=1)
+    with pytest.raises(TakeError, match=r"\.mov"):
+        place_film(src, tmp_path / "out.mp4", codec="prores")
+
+
+@pytest.mark.parametrize("kind", ["png", "exr"])
+def test_folders_of_pictures(tmp_path, kind):
+    if kind not in available_formats():
+        pytest.skip(f"this PyAV has no encoder for {kind}")
+    src = write_film(tmp_path / "film.mp4", upto=1)
+    folder = place_film(src, tmp_path / "stills", codec=kind, metadata={"workflow": {"a": 1}})
+    assert place_film(src, tmp_path / "stills", codec=kind).name == "stills-2"
+    pictures = sorted(folder.glob(f"*.{kind}"))
+    assert [path.name for path in pictures] == [f"{n:06d}.{kind}" for n in range(9)]
+    assert json.loads(json.loads((folder / "metadata.json").read_text())["workflow"]) == {"a": 1}
+    frames = list(read_frames(src))
+    if kind == "png":
+        with Image.open(pictures[0]) as image:
+            assert json.loads(image.text["workflow"]) == {"a": 1}
+            assert np.array_equal(np.asarray(image), frames[0])
+        return
+    with av.open(str(pictures[3])) as container:
+        linear = next(container.decode(video=0)).to_ndarray()
+    value = frames[3] / 255
+    assert np.allclose(
+        linear, np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4), atol=1e-6
+    )
