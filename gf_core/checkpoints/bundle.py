@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from ..errors import CheckpointError
@@ -56,6 +56,16 @@ class ModelBundle:
     """Size and speed that they were trained at."""
     fingerprint: str
     """Hash of the weights in use, LoRAs included."""
+    device: torch.device | None = None
+    """Where to compute; None is where the model's parameters are."""
+    dtype: torch.dtype | None = None
+    """What to compute in; None is the type of the model's parameters."""
+    kernel: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    """Attention of the host that the model lives in; None is ours."""
+    ready: Callable[[int], None] | None = None
+    """Brings a host's weights to the device, leaving so many bytes free for the work; called before every chunk."""
+    done: Callable[[], None] | None = None
+    """Told once when the work is over, however it ended."""
 
 
 def load_bundle(

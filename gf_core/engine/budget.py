@@ -143,11 +143,12 @@ def bundle_cost(bundle: ModelBundle) -> ModelCost:
     from .settings import bundle_device, bundle_dtype, device_name
 
     kinds: dict[str, Decoder] = {"WanVAE": "wan", "TAEHV": "taehv", "BuiltinCodec": "builtin"}
+    kind = getattr(bundle.codec, "kind", None) or kinds.get(type(bundle.codec).__name__, "wan")
     return ModelCost(
         spec=bundle.spec,
         value_bytes=bundle_dtype(bundle).itemsize,
         weights=sum(weight.nbytes for weight in bundle.model.parameters()),
-        decoder=kinds.get(type(bundle.codec).__name__, "wan"),
+        decoder=kind,
         spatial_stride=bundle.codec.spatial_stride,
         fingerprint=bundle.fingerprint,
         device=device_name(bundle_device(bundle)),
@@ -176,6 +177,11 @@ def work_bytes(cost: ModelCost, memory: MemorySpec, video: VideoSpec) -> int:
     return activations + 2 * spec.num_layers * spec.text_len * spec.dim * cost.value_bytes
 
 
+def decode_bytes(cost: ModelCost, video: VideoSpec) -> int:
+    """Bytes of decoding one chunk, the state between chunks included."""
+    return DECODE_VALUES[cost.decoder] * video.width * video.height * cost.value_bytes
+
+
 def estimate(
     plan: Plan, cost: ModelCost, memory: MemorySpec, sample: SampleSpec, video: VideoSpec, upscale: int = 1
 ) -> Budget:
@@ -194,7 +200,7 @@ def estimate(
         weights=cost.weight_bytes,
         memory=memory_bytes(cost, memory, video),
         work=work_bytes(cost, memory, video),
-        decode=DECODE_VALUES[cost.decoder] * pixels * cost.value_bytes,
+        decode=decode_bytes(cost, video),
         disk=latents * cost.value_bytes + 2 * film,
         fps=recall_speed(speed_key(cost.device, cost.fingerprint, memory, sample, video)),
         loaded=cost.loaded,
@@ -236,7 +242,7 @@ def _what_fits(budget: Budget, cost: ModelCost, memory: MemorySpec, video: Video
             budget,
             memory=memory_bytes(cost, memory, smaller),
             work=work_bytes(cost, memory, smaller),
-            decode=DECODE_VALUES[cost.decoder] * width * height * cost.value_bytes,
+            decode=decode_bytes(cost, smaller),
         )
         if tried.to_come <= free:
             return f"{width}x{height} fits; or keep fewer frames in memory, or close other programs"

@@ -24,7 +24,7 @@ from .events import Event, Finished
 from .failures import in_words
 from .meter import Meter
 from .report import make_report
-from .settings import FilmSpec, RunSpec, bundle_device, bundle_dtype
+from .settings import FilmSpec, RunSpec, bundle_device, bundle_dtype, make_ready
 from .shoot import Emit, Shoot
 from .stepping import iterate
 from .take import Take
@@ -107,8 +107,11 @@ class Session:
         embeds, start = self._prepare(meter)
         settings, plan = self.spec.describe(), self.spec.plan
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
+            if self.spec.bundle.done is not None:
+                stack.callback(self.spec.bundle.done)
             run = self.take.begin(self.timeline, settings)
             stack.callback(run.close)
+            make_ready(self.spec, with_memory=True)
             rollout = self._make_rollout()
             shoot = Shoot(self.spec, run, rollout, embeds, start, meter, emit, self._cancel)
             stack.callback(shoot.close)
@@ -136,5 +139,15 @@ class Session:
 
     def _make_rollout(self) -> Rollout:
         spec, (height, width) = self.spec, self.spec.latent_size
-        model, shape = spec.bundle.model, spec.bundle.spec
-        return Rollout(model, shape, spec.memory, spec.sample, latent_height=height, latent_width=width)
+        bundle = spec.bundle
+        return Rollout(
+            bundle.model,
+            bundle.spec,
+            spec.memory,
+            spec.sample,
+            latent_height=height,
+            latent_width=width,
+            device=bundle_device(bundle),
+            dtype=bundle_dtype(bundle),
+            kernel=bundle.kernel,
+        )

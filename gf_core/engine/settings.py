@@ -13,6 +13,7 @@ import torch
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import GroundedError, ResourceError
 from ..timeline.plan import Plan
+from .budget import bundle_cost, decode_bytes, memory_bytes, work_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,13 +63,22 @@ def film_key(
 
 
 def bundle_device(bundle: ModelBundle) -> torch.device:
-    """Where the model's parameters are."""
-    return next(bundle.model.parameters()).device
+    """Where the model computes: what the bundle says, else where its parameters are."""
+    return bundle.device or next(bundle.model.parameters()).device
 
 
 def bundle_dtype(bundle: ModelBundle) -> torch.dtype:
-    """The type of the model's parameters."""
-    return next(bundle.model.parameters()).dtype
+    """What the model computes in: what the bundle says, else the type of its parameters."""
+    return bundle.dtype or next(bundle.model.parameters()).dtype
+
+
+def make_ready(spec: RunSpec, *, with_memory: bool = False) -> None:
+    """Have a host bring the weights to the device; it keeps free what a chunk needs, and first the memory's bytes."""
+    if spec.bundle.ready is None:
+        return
+    cost = bundle_cost(spec.bundle)
+    need = work_bytes(cost, spec.memory, spec.video) + decode_bytes(cost, spec.video)
+    spec.bundle.ready(need + (memory_bytes(cost, spec.memory, spec.video) if with_memory else 0))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from .failures import in_words
 from .finish import CommittedChunk, Finisher, SampledChunk
 from .meter import Meter
 from .pipeline import Worker
-from .settings import RunSpec
+from .settings import RunSpec, make_ready
 from .take import RunWriter
 
 Emit = Callable[[Event], None]
@@ -118,6 +118,7 @@ class Shoot:
 
         with self._meter.stage("sampling"), in_words(f"sampling chunk {index}"):
             self._check_cancel()
+            make_ready(self._spec)
             give_cue(self._rollout, self._plan.segments, self._embeds, number, chunk)
             lead = self._start if index == 0 else None
             if lead is not None:

@@ -44,7 +44,8 @@ def text_kv(model: Tree, prompt_embeds: Tensor, text_len: int) -> list[tuple[Ten
     """
     rows = prompt_embeds.shape[1]
     padding = text_len - rows
-    if padding < 2 or prompt_embeds.dtype != torch.float32:
+    whole = any(layers.replaced(block.cross_attn) for block in model.blocks)
+    if padding < 2 or prompt_embeds.dtype != torch.float32 or whole:
         context = layers.embed_text(model, prompt_embeds, text_len)
         return [layers.cross_kv(block, context) for block in model.blocks]
     context = layers.embed_text(model, prompt_embeds, rows + 1)

@@ -32,8 +32,12 @@ def sinusoid(timesteps: Tensor, freq_dim: int) -> Tensor:
 
 
 def embed_patches(model: Tree, latents: Tensor) -> Tensor:
-    """Latents [b c f h w] to tokens [b (f h w) c]."""
-    return rearrange(model.patch_embedding(latents), "b c f h w -> b (f h w) c")
+    """Latents [b c f h w] to tokens [b (f h w) c].
+
+    Fed in float32, because hosts keep this one layer so whatever the rest is; `model.wan` casts to its own type.
+    """
+    wide = latents if latents.dtype == torch.float64 else latents.float()
+    return rearrange(model.patch_embedding(wide).to(latents.dtype), "b c f h w -> b (f h w) c")
 
 
 def time_conditioning(model: Tree, timesteps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -50,8 +54,18 @@ def embed_text(model: Tree, prompt_embeds: Tensor, text_len: int) -> Tensor:
     return model.text_embedding(padded)
 
 
-def cross_kv(block: Tree, context: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys (normed) and values [b s h d] of one block's cross-attention, constant for a prompt."""
+def replaced(module: Tree) -> bool:
+    """Whether someone has put a forward of their own on this very module, as packs do in a host."""
+    return "forward" in vars(module)
+
+
+def cross_kv(block: Tree, context: Tensor) -> tuple[Tensor, ...]:
+    """Keys (normed) and values [b s h d] of one block's cross-attention, constant for a prompt.
+
+    The context itself, alone, where the module's forward was replaced: then it has to be called as a whole.
+    """
+    if replaced(block.cross_attn):
+        return (context,)
     attention, heads = block.cross_attn, block.cross_attn.num_heads
     k = attention.norm_k(attention.k(context)).unflatten(-1, (heads, -1))
     return k, attention.v(context).unflatten(-1, (heads, -1))
@@ -67,7 +81,8 @@ def qkv(block: Tree, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _modulation(block: Tree, e0: Tensor) -> tuple[Tensor, ...]:
     """shift, scale, gate of self-attention, then of the feed-forward; each [b f 1 c]."""
-    return (block.modulation.to(e0.dtype).unsqueeze(1) + e0).chunk(6, dim=2)
+    # Cast to e0's device too: a bare parameter stays where a host that swaps weights has left it.
+    return (block.modulation.to(e0).unsqueeze(1) + e0).chunk(6, dim=2)
 
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -105,13 +120,15 @@ def run_block(
 def cross_attend(block: Tree, x: Tensor, text: tuple[Tensor, ...]) -> Tensor:
     """Cross-attention of tokens x [b s c] to the prompt's keys and values; no modulation, no gate."""
     attention = block.cross_attn
+    if len(text) == 1:
+        return attention(block.norm3(x), text[0])
     q = attention.norm_q(attention.q(block.norm3(x))).unflatten(-1, (attention.num_heads, -1))
     return attention.o(attend(q, *text).flatten(2))
 
 
 def head(model: Tree, x: Tensor, e: Tensor, rows: int, columns: int) -> Tensor:
     """Tokens x [b (f rows columns) c] and e [b f c] to flow [b c f h w]; the channel is the patch's last axis."""
-    shift, scale = (model.head.modulation.to(e.dtype).unsqueeze(1) + e.unsqueeze(2)).chunk(2, dim=2)
+    shift, scale = (model.head.modulation.to(e).unsqueeze(1) + e.unsqueeze(2)).chunk(2, dim=2)
     y = torch.addcmul(shift, model.head.norm(x).unflatten(1, (e.shape[1], -1)), 1 + scale)
     patches = model.head.head(y.flatten(1, 2))
     _, ph, pw = model.patch_embedding.kernel_size

@@ -62,6 +62,13 @@ class Head(nn.Module):
         self.modulation = nn.Parameter(torch.randn(1, 2, spec.dim) / spec.dim**0.5)
 
 
+class PatchEmbedding(nn.Conv3d):
+    """Latents [b c f h w] to the residual stream; takes any float, computes in its own."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.to(self.weight.dtype))
+
+
 class WanModel(nn.Module):
     """Parameters of a Wan2.1 T2V transformer of any size."""
 
@@ -69,7 +76,7 @@ class WanModel(nn.Module):
         super().__init__()
         self.spec = spec
         dim = spec.dim
-        self.patch_embedding = nn.Conv3d(spec.in_dim, dim, spec.patch_size, spec.patch_size)
+        self.patch_embedding = PatchEmbedding(spec.in_dim, dim, spec.patch_size, spec.patch_size)
         self.text_embedding = nn.Sequential(
             nn.Linear(spec.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim)
         )

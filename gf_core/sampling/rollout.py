@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..attention import Kernel, using
 from ..config import MemorySpec, ModelSpec, SampleSpec
 from ..errors import GroundedError
 from ..memory.cache import DualMemory
@@ -39,16 +40,25 @@ class Rollout:
         latent_height: int,
         latent_width: int,
         batch: int = 1,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        kernel: Kernel | None = None,
     ) -> None:
-        """latent_height, latent_width: latent cells; both multiples of the patch size."""
+        """latent_height, latent_width: latent cells; both multiples of the patch size.
+
+        device, dtype: what to compute in; None is where and as the weights are. A host that keeps weights elsewhere or
+        packed says both. kernel: attention of a host; None is ours.
+        """
         _, ph, pw = spec.patch_size
         if latent_height % ph or latent_width % pw:
             raise GroundedError(
                 f"latents of {latent_height} x {latent_width} cells cannot be cut into patches of {ph} x {pw}",
                 fix="choose a width and height that are multiples of 16 pixels",
             )
-        weight = model.blocks[0].self_attn.q.weight
-        self.device, self.dtype = weight.device, weight.dtype
+        if device is None or dtype is None:
+            weight = model.blocks[0].self_attn.q.weight
+            device, dtype = device or weight.device, dtype or weight.dtype
+        self.device, self.dtype, self._kernel = device, dtype, kernel
         self.model, self.spec = model, spec
         shape = (spec.in_dim, latent_height, latent_width)
         self.memory = DualMemory(spec, memory, shape, batch=batch, device=self.device, dtype=self.dtype)
@@ -137,7 +147,8 @@ class Rollout:
         step_view, clean_view = self.memory.open(noise.shape[1])
 
         def predict(x: Tensor, i: int) -> Tensor:
-            flow = call(self.model, x, self._times[i], self._text, step_view)
+            with using(self._kernel):
+                flow = call(self.model, x, self._times[i], self._text, step_view)
             assert flow is not None  # asked for
             return flow
 
@@ -159,7 +170,8 @@ class Rollout:
     def _clean(self, latents: Tensor, view: SelfAttention, kind: str) -> None:
         """One call at the context timestep that leaves keys and values behind."""
         watch = self.watch
-        flow = call(self.model, latents, self._clean_time, self._text, view, want_flow=watch is not None)
+        with using(self._kernel):
+            flow = call(self.model, latents, self._clean_time, self._text, view, want_flow=watch is not None)
         if watch is not None and flow is not None:
             watch(Trace("clean" if kind == "clean" else "recache", 0, latents, flow, None))
 

@@ -91,6 +91,11 @@ class TinyBundle:
     memory: MemorySpec = field(default_factory=lambda: MemorySpec(anchors=2, recent=3, chunk=3))
     video: VideoSpec = field(default_factory=lambda: VideoSpec(width=32, height=32, fps=16))
     fingerprint: str = "tiny-model"
+    device: torch.device | None = None
+    dtype: torch.dtype | None = None
+    kernel: Any = None
+    ready: Any = None
+    done: Any = None
 
 
 def tiny_bundle() -> TinyBundle:

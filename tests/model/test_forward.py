@@ -123,3 +123,23 @@ def test_text_padding_is_attended(model):
         time = layers.time_conditioning(model, torch.tensor([[500.0]]), torch.float32)
         other = call(model, latents, time, unpadded, Bidirectional(turn))
     assert (other - short).abs().max() > 1e-3
+
+
+def test_a_replaced_cross_attention_is_called_as_a_whole(model):
+    """Packs put their own forward on a host's modules; cached keys and values would pass them by."""
+    prompt = torch.randn(1, 3, SPEC.text_dim)
+    block, seen = model.blocks[0], []
+
+    def forward(x, context):
+        seen.append((x.shape, context.shape))
+        return x
+
+    block.cross_attn.forward = forward
+    try:
+        text = text_kv(model, prompt, SPEC.text_len)
+        assert len(text[0]) == 1 and text[0][0].shape == (1, SPEC.text_len, SPEC.dim)
+        x = torch.randn(1, 4, SPEC.dim)
+        assert torch.equal(layers.cross_attend(block, x, text[0]), block.norm3(x))
+        assert len(seen) == 1
+    finally:
+        del block.cross_attn.forward
