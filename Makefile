@@ -12,12 +12,13 @@ On Debian and Ubuntu: install python3-venv. Then remove $(VENV) and run make aga
 endef
 export NEEDS_PYTHON NEEDS_VENV
 
-.PHONY: help demo test check
+.PHONY: help demo test check test-comfyui
 
 help:
 	@echo "make demo    render workflows/storyboards/first_film.txt into films/ (sets up $(VENV) first)"
 	@echo "make test    run the tests"
 	@echo "make check   style, types and tests"
+	@echo "make test-comfyui   all tests inside a real ComfyUI and its browser page, the long ones too (COMFYUI_PATH names it)"
 
 demo: $(INSTALLED)
 	$(RUN)/grounded render workflows/storyboards/first_film.txt --out films/first_film.mp4
@@ -30,6 +31,11 @@ check: $(INSTALLED)
 	$(RUN)/ruff format --check .
 	$(RUN)/pyright
 	$(RUN)/python -m pytest
+
+test-comfyui: $(INSTALLED)
+	$(RUN)/python dev/comfyui/setup.py
+	$(RUN)/python -m pip install --disable-pip-version-check -q -c constraints-dev.txt -e '.[browser]' torch==2.13.0
+	$(RUN)/python -m pytest -m comfyui tests/comfyui
 
 # torch is named beside the constraints so that no other package can move it.
 $(INSTALLED): pyproject.toml requirements.txt constraints-dev.txt

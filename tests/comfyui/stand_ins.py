@@ -1,0 +1,28 @@
+"""Stand-ins for the files that the workflows name, so that their lists know them: empty files and one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+FILES = {
+    "diffusion_models": ("longlive_base.safetensors",),
+    "loras": ("longlive_lora.safetensors",),
+    "text_encoders": ("umt5_xxl_fp8_e4m3fn_scaled.safetensors",),
+    "vae": ("wan_2.1_vae.safetensors",),
+}
+"""model folder -> the files that 03_your_wan_model chooses"""
+PICTURE = "example.png"
+"""the picture that ComfyUI itself puts into input/"""
+
+
+def fill_models(base: Path) -> Path:
+    """Put the stand-ins into a base directory; returns it."""
+    for folder, names in FILES.items():
+        (base / "models" / folder).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (base / "models" / folder / name).touch()
+    (base / "input").mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (384, 256), (120, 160, 90)).save(base / "input" / PICTURE)
+    return base
