@@ -6,9 +6,12 @@ Source: Wan-Video/Wan2.1, tokenizer with `clean='whitespace'`.
 from __future__ import annotations
 
 import html
+import logging
 import re
+from collections.abc import Callable
+from functools import lru_cache
 
-import ftfy
+log = logging.getLogger("grounded")
 
 
 def clean_prompt(text: str) -> str:
@@ -17,5 +20,16 @@ def clean_prompt(text: str) -> str:
     >>> clean_prompt("  a fox &amp;amp; an\\n owl ")
     'a fox & an owl'
     """
-    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    text = html.unescape(html.unescape(_repair()(text))).strip()
     return re.sub(r"\s+", " ", text).strip()
+
+
+@lru_cache(maxsize=1)
+def _repair() -> Callable[[str], str]:
+    """What repairs encodings; hosts that installed none of our requirements still run."""
+    try:
+        import ftfy
+    except ImportError:
+        log.warning("ftfy is not installed: curly quotes and broken encodings in prompts stay as they are")
+        return str
+    return ftfy.fix_text
