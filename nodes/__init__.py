@@ -9,6 +9,15 @@ from comfy_api.latest import ComfyExtension
 
 NODES = {
     "load_model": ("LoadModel",),
+    "dual_memory_cache": ("DualMemoryCache",),
+    "prompt_timeline": ("PromptTimeline",),
+    "shot_cut": ("ShotCut",),
+    "stream_sampler": ("StreamSampler",),
+    "save_video": ("SaveVideo",),
+    "take_images": ("TakeToImages",),
+    "take_latent": ("TakeToLatent",),
+    "take_sheet": ("TakeSheet",),
+    "take_report": ("TakeReport",),
 }
 """Module -> its node classes, in the order of the menu."""
 
@@ -18,6 +27,9 @@ class GroundedForcing(ComfyExtension):
 
     async def on_load(self) -> None:
         """Add the routes of the live view."""
+        from .routes import add_routes
+
+        add_routes()
 
     async def get_node_list(self) -> list[Any]:
         """Every node class."""

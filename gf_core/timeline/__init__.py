@@ -2,10 +2,11 @@
 
 from .grammar import parse
 from .plan import Plan, PlannedSegment, Timing, make_plan
-from .storyboard import Lora, Segment, Storyboard, Verb
+from .storyboard import MAX_SEED, Lora, Segment, Storyboard, Verb
 from .writer import format_storyboard
 
 __all__ = [
+    "MAX_SEED",
     "Lora",
     "Plan",
     "PlannedSegment",

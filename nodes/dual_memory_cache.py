@@ -1,0 +1,213 @@
+"""Dual Memory Cache: what the model may look back on while it makes the next moment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, get_args
+
+from comfy_api.latest import io
+
+from ..gf_core.config import AnchorIndex, AnchorPolicy, AnchorUpdate, MemorySpec, Positions, SwitchPolicy
+from ..gf_core.memory.layout import Layout, check, positions
+from ..gf_core.memory.presets import PRESETS
+from .compat import schema, widget
+from .host import said_plainly
+from .types import Memory
+
+PRESET = "preset"
+"""In a list: take the preset's."""
+
+
+class DualMemoryCache(io.ComfyNode):
+    """Settings of the memory; it holds no tensors."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="GF_DualMemoryCache",
+            display_name="Dual Memory Cache",
+            category="Grounded Forcing",
+            description="What the model remembers of the film so far: a few anchors that hold the cast, and the most "
+            "recent frames that hold the motion. Leave this node away to use what the model was trained for.",
+            search_aliases=[
+                "kv cache",
+                "sink",
+                "attention window",
+                "memory",
+                "anchors",
+                "longlive",
+                "self forcing",
+            ],
+            inputs=[
+                widget(
+                    io.Combo,
+                    "preset",
+                    options=list(PRESETS),
+                    default="grounded",
+                    tooltip="A published method as a whole. grounded is this pack's own; the others are for comparison "
+                    "or for models trained their way.",
+                ),
+                *_sizes(),
+                *_policies(),
+            ],
+            outputs=[
+                Memory.Output(display_name="memory", tooltip="For Stream Sampler."),
+                io.String.Output(display_name="diagram", tooltip="The memory window drawn as text."),
+            ],
+        )
+
+    @classmethod
+    @said_plainly
+    def execute(
+        cls,
+        preset: str,
+        anchors: int,
+        recent: int,
+        recache: float,
+        anchor_policy: str,
+        anchor_update: str,
+        switch: str,
+        anchor_index: str,
+        positions: str,
+    ) -> io.NodeOutput:
+        chosen: dict[str, Any] = {
+            "anchors": None if anchors < 0 else anchors,
+            "recent": None if recent < 0 else recent,
+            "alpha_max": None if recache < 0 else recache,
+            "anchor_policy": anchor_policy,
+            "anchor_update": anchor_update,
+            "switch": switch,
+            "anchor_index": anchor_index,
+            "positions": positions,
+        }
+        spec = build_memory(preset, {k: v for k, v in chosen.items() if v not in (None, PRESET)})
+        return io.NodeOutput(spec, diagram(spec))
+
+
+def build_memory(preset: str, changes: dict[str, Any]) -> MemorySpec:
+    """The preset with `changes` in it.
+
+    Raises:
+        GroundedError: no film could run under it.
+    """
+    base = PRESETS[preset]
+    if changes.get("positions", base.positions) != base.positions:
+        # The limit belongs to positions inside the window; counted from the film's start they grow for ever.
+        changes = {**changes, "max_position": None if changes["positions"] == "absolute" else 20}
+    spec = replace(base, **changes)
+    check(spec)
+    return spec
+
+
+def diagram(spec: MemorySpec) -> str:
+    """The full window as text: regions, and where in time each frame stands."""
+    anchors = 0 if spec.anchor_policy == "none" else spec.anchors
+    layout = Layout(anchors, spec.recent, spec.chunk)
+    regions = (("anchors", "A", anchors), ("recent", "r", spec.recent), ("new", "*", spec.chunk))
+    heads = [name.ljust(5 * count) for name, _, count in regions if count]
+    boxes = ["".join(f"[{mark:^3}]" for _ in range(count)) for _, mark, count in regions if count]
+    lines = [
+        f"{layout.total} latent frames in view: {anchors} anchors, {spec.recent} recent, {spec.chunk} new",
+        "",
+        "  ".join(heads).rstrip(),
+        "  ".join(box.ljust(len(head)) for box, head in zip(boxes, heads)).rstrip(),
+    ]
+    if spec.positions == "absolute":
+        lines.append("places in time: the frames' own numbers in the film")
+    else:
+        lines.append(_places(positions(spec, layout, range(layout.total)), heads, regions))
+    lines += ["", f"prompt switch (then): {_switch(spec)}", f"anchors: {_anchors(spec, anchors)}"]
+    return "\n".join(lines)
+
+
+def _places(times: tuple[int, ...], heads: list[str], regions: tuple[tuple[str, str, int], ...]) -> str:
+    rows, at = [], 0
+    for count, head in zip((count for _, _, count in regions if count), heads):
+        rows.append("".join(f"{time:^5}" for time in times[at : at + count]).ljust(len(head)))
+        at += count
+    return "  ".join(rows).rstrip() + "   place in time"
+
+
+def _switch(spec: MemorySpec) -> str:
+    return {
+        "apr": f"the recent frames are rebuilt under the new prompt, the newest by {spec.alpha_max:.0%}",
+        "recache": "the memory is rebuilt under the new prompt",
+        "cross_only": "the text changes, the memory stays",
+        "flush": "the recent frames are forgotten",
+    }[spec.switch]
+
+
+def _anchors(spec: MemorySpec, anchors: int) -> str:
+    if not anchors:
+        return "none"
+    when = {"on_switch": "at a prompt switch", "every_chunk": "at any time", "never": "never"}[
+        spec.anchor_update
+    ]
+    return {
+        "diversity": f"replaced {when} by a frame that makes them more different",
+        "paper": f"replaced {when} by the paper's equation 8 to the letter",
+        "frozen": "the first frames, for the whole film",
+        "ema": "a running mean of what leaves the recent memory",
+        "none": "none",
+    }[spec.anchor_policy]
+
+
+def _sizes() -> list[Any]:
+    return [
+        widget(
+            io.Int,
+            "anchors",
+            default=-1,
+            min=-1,
+            max=64,
+            tooltip="Frames kept for the whole film to hold the cast. -1: the preset's (3).",
+        ),
+        widget(
+            io.Int,
+            "recent",
+            default=-1,
+            min=-1,
+            max=64,
+            tooltip="Most recent past frames, which hold the motion. -1: the preset's (6).",
+        ),
+        widget(
+            io.Float,
+            "recache",
+            default=-1.0,
+            min=-1.0,
+            max=1.0,
+            step=0.05,
+            round=0.001,
+            tooltip="How far the newest memory is rebuilt under the new prompt at a then: (0 not at all, 1 wholly). "
+            "-1: the preset's (0.8). A segment's own recache goes first.",
+        ),
+    ]
+
+
+def _policies() -> list[Any]:
+    return [
+        _choice(
+            "anchor_policy", AnchorPolicy, "How anchors are replaced: to be more different from each other "
+            "(diversity), by the paper's equation to the letter, never (frozen), averaged (ema), or no anchors."
+        ),
+        _choice("anchor_update", AnchorUpdate, "When an anchor may be replaced."),
+        _choice(
+            "switch", SwitchPolicy, "What a then: does to the memory: apr rebuilds recent frames by their age, "
+            "recache rebuilds all, cross_only changes the text alone, flush forgets the recent frames."
+        ),
+        _choice("anchor_index", AnchorIndex, "Place of anchors in time: all at zero (the paper), or one after another.",
+                advanced=True),
+        _choice("positions", Positions, "Places of frames in time: inside the window, or since the film began.",
+                advanced=True),
+    ]  # fmt: skip
+
+
+def _choice(name: str, values: Any, tooltip: str, advanced: bool = False) -> Any:
+    return widget(
+        io.Combo,
+        name,
+        options=[PRESET, *get_args(values)],
+        default=PRESET,
+        tooltip=f"{tooltip} preset: as the preset says.",
+        advanced=advanced or None,
+    )

@@ -1,0 +1,144 @@
+"""The one place where the nodes touch ComfyUI's own modules: folders, names, progress, interrupt, messages, memory."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import comfy.model_management as mm
+import comfy.utils
+import folder_paths
+from comfy.cli_args import args
+from server import PromptServer
+
+from ..gf_core.errors import GroundedError, StoryboardError, TakeError
+
+log = logging.getLogger("grounded")
+Result = TypeVar("Result")
+TAKES = "grounded/takes"
+"""Where the Takes are, in ComfyUI's output folder."""
+_NAME = re.compile(r"[^\x00-\x1f<>:\"|?*\\]+")
+
+
+class NotPossible(Exception):
+    """What the browser shows: one sentence that says what is wrong, one that says what to do."""
+
+
+def in_words(error: GroundedError) -> str:
+    """An error of the engine as one paragraph: where, what, fix."""
+    place = ""
+    if isinstance(error, StoryboardError) and error.line:
+        place = f"line {error.line}, column {error.column}: "
+    fix = f" {error.fix[:1].upper()}{error.fix[1:].rstrip('.')}." if error.fix else ""
+    return f"{place}{error.message.rstrip('.')}.{fix}"
+
+
+def said_plainly(function: Callable[..., Result]) -> Callable[..., Result]:
+    """For `execute`: errors meant for people reach the browser as a message, without the engine's traceback."""
+
+    @functools.wraps(function)
+    def guarded(*given: Any, **inputs: Any) -> Result:
+        try:
+            return function(*given, **inputs)
+        except GroundedError as error:
+            log.debug("refused", exc_info=True)
+            said = in_words(error)
+        raise NotPossible(said)
+
+    return guarded
+
+
+def output_folder() -> Path:
+    """ComfyUI's output folder."""
+    return Path(folder_paths.get_output_directory())
+
+
+def take_folder(name: str) -> Path:
+    """The folder of the Take `name`, which may have subfolders (`monday/fox`) but stays inside the Takes.
+
+    Raises:
+        TakeError: no folder can have that name, or it points elsewhere.
+    """
+    parts = [part.strip() for part in name.replace("\\", "/").split("/")]
+    for part in parts:
+        if not _NAME.fullmatch(part) or part.strip(".") == "" or part.endswith("."):
+            raise TakeError(f"'{name}' cannot be the name of a Take", "write a plain name such as film")
+        if part.startswith("run-"):
+            raise TakeError(f"'{name}' is the name of a render", "give a Take a name without run-")
+    return output_folder() / TAKES / Path(*parts)
+
+
+def free_name(prefix: str, width: int, height: int, suffix: str) -> Path:
+    """Where the next file of `prefix` goes, numbered like ComfyUI's own: film_00001_.mp4.
+
+    Raises:
+        TakeError: the prefix leads out of the output folder.
+    """
+    try:
+        folder, name, number, _, _ = folder_paths.get_save_image_path(
+            prefix, str(output_folder()), width, height
+        )
+    except Exception as error:  # the host raises a bare Exception here
+        if isinstance(error, OSError):
+            raise
+        fix = "use a prefix inside the output folder, such as grounded/film"
+        raise TakeError(f"the film cannot be saved as '{prefix}'", fix) from error
+    path = Path(folder) / f"{name}_{number:05}_{suffix}"
+    while os.path.lexists(path):
+        number += 1
+        path = Path(folder) / f"{name}_{number:05}_{suffix}"
+    return path
+
+
+def stores_no_metadata() -> bool:
+    """Whether ComfyUI was started with --disable-metadata."""
+    return bool(args.disable_metadata)
+
+
+def stop_if_interrupted() -> None:
+    """Raise the host's own exception if the artist pressed Cancel."""
+    mm.throw_exception_if_processing_interrupted()
+
+
+def progress_bar(total: int, node: str) -> Callable[[int], None]:
+    """A function that sets the node's progress bar to a number up to `total`. It never sends pictures."""
+    bar = comfy.utils.ProgressBar(total, node_id=node)
+    return lambda done: bar.update_absolute(done, total)
+
+
+def send(event: str, data: dict[str, Any]) -> None:
+    """Tell every open browser."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        server.send_sync(f"grounded.{event}", data)
+
+
+def show_text(text: str, node: str) -> None:
+    """Show `text` on the node, where the host can."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and hasattr(server, "send_progress_text"):
+        server.send_progress_text(text, node)
+
+
+def evictable_bytes(device: Any) -> int:
+    """Bytes on a card held by models that the host would move away if asked."""
+    return sum(loaded.model_loaded_memory() for loaded in mm.current_loaded_models if loaded.device == device)
+
+
+def release_memory() -> None:
+    """Give what nobody holds any more back to the card."""
+    mm.soft_empty_cache()
+
+
+def version() -> str:
+    """ComfyUI's version, `unknown` where it does not say."""
+    try:
+        from comfyui_version import __version__
+    except ImportError:
+        return "unknown"
+    return __version__

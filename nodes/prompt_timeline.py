@@ -1,0 +1,71 @@
+"""Prompt Timeline: the film as text."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..gf_core.errors import StoryboardError
+from ..gf_core.timeline import parse
+from .compat import schema, widget
+from .host import in_words, said_plainly
+from .types import Timeline
+
+FIRST_FILM = """\
+@seed 7
+
+a red fox walks right in a meadow at noon            | 6s
+then: it jumps                                       | 4.5s
+then: it strolls to the left                         | 4.5s
+cut: the same red fox dances on a beach at sunset    | 5.25s
+cut: a blue owl stands still in the forest at night  | 4.5s
+cut: the same red fox sleeps in the snow at night    | 5.25s
+"""
+
+
+class PromptTimeline(io.ComfyNode):
+    """Text in, storyboard out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="GF_PromptTimeline",
+            display_name="Prompt Timeline",
+            category="Grounded Forcing",
+            description="The film as text: one line per segment, with its length. "
+            "then: goes on in the same shot, cut: is a new shot with the same cast, scene: forgets all.",
+            search_aliases=["storyboard", "shot list", "prompt schedule", "prompt travel", "script"],
+            inputs=[
+                widget(
+                    io.String,
+                    "timeline",
+                    multiline=True,
+                    default=FIRST_FILM,
+                    tooltip="One segment per line: what is seen | 5s. Lines after the first begin with then:, cut: "
+                    "or scene:. More options: seed 7, blend 1.5s, recache 0.8, mute. "
+                    "@style, @cast, @seed and @fps stand on lines of their own.",
+                ),
+            ],
+            outputs=[
+                Timeline.Output(display_name="timeline", tooltip="The storyboard, for Stream Sampler."),
+                io.Float.Output(
+                    display_name="seconds", tooltip="Length of the film as written, without muted segments."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, timeline: str | None = None) -> bool | str:
+        """Point at a mistake before anything runs; text from another node is only known later."""
+        if not isinstance(timeline, str):
+            return True
+        try:
+            parse(timeline)
+        except StoryboardError as error:
+            return in_words(error)
+        return True
+
+    @classmethod
+    @said_plainly
+    def execute(cls, timeline: str) -> io.NodeOutput:
+        board = parse(timeline)
+        return io.NodeOutput(board, sum(segment.seconds for segment in board.segments if not segment.mute))

@@ -1,0 +1,211 @@
+"""One render for Stream Sampler: what was asked, what it will cost, the session, and what is known afterwards."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import comfy.utils
+import torch
+
+from ..gf_core.config import MemorySpec, SampleSpec, VideoSpec
+from ..gf_core.engine.budget import Budget, bundle_cost, check_budget, estimate
+from ..gf_core.engine.render import MEASURABLE_CHUNKS, plan_film
+from ..gf_core.engine.report import report_lines
+from ..gf_core.engine.session import Session
+from ..gf_core.engine.settings import FilmSpec, bundle_device, free_memory
+from ..gf_core.engine.speeds import remember_speed, speed_key
+from ..gf_core.engine.take import Take
+from ..gf_core.errors import GroundedError
+from ..gf_core.timeline import Plan, Storyboard, format_storyboard
+from . import host
+from .live import open_channel
+from .telling import Teller
+
+if TYPE_CHECKING:
+    from ..gf_core.checkpoints.bundle import ModelBundle
+
+log = logging.getLogger("grounded")
+
+GRID = 16
+"""Film sides are multiples of this many pixels."""
+TINY_SIDE, SHOWN_SIDE = 192, 768
+"""Films with no longer side than the first are enlarged to about the second, or they would be stamps on a screen."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The node's widgets; 0, None and "" mean: as the model wants."""
+
+    width: int
+    height: int
+    seed: int
+    memory: MemorySpec | None
+    start_image: torch.Tensor | None
+    """[n H W 3] in 0..1; the first one counts."""
+    steps: str
+    shift: float
+    until: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is rendered, settled."""
+
+    bundle: ModelBundle
+    board: Storyboard
+    plan: Plan
+    memory: MemorySpec
+    sample: SampleSpec
+    video: VideoSpec
+    start: torch.Tensor | None
+    """[1 H W 3] of the film's size."""
+    film: FilmSpec
+
+
+def render(node: str, bundle: ModelBundle, board: Storyboard, wishes: Wishes, folder: Path) -> str:
+    """Render into the Take at `folder` and return the name of the run.
+
+    Raises:
+        GroundedError children: it cannot be rendered, in words.
+    """
+    job = settle(bundle, board, wishes)
+    budget = _check(job, folder)
+    preflight = budget.lines()
+    log.info("rendering into %s\n%s", folder, "\n".join(preflight))
+    host.show_text("\n".join(preflight), node)
+    try:
+        with Take.open(folder) as take:
+            return _play(node, job, take, wishes)
+    finally:
+        host.release_memory()
+
+
+def settle(bundle: ModelBundle, board: Storyboard, wishes: Wishes) -> Job:
+    """The model's wishes with the artist's in their place."""
+    if not board.seed:
+        board = replace(board, seed=wishes.seed)
+    if wishes.until:
+        board = replace(board, segments=board.segments[: wishes.until])
+    memory = replace(wishes.memory or bundle.memory, chunk=bundle.memory.chunk)
+    sample = bundle.sample
+    if wishes.steps.strip():
+        sample = replace(sample, steps=read_steps(wishes.steps))
+    if wishes.shift:
+        sample = replace(sample, shift=wishes.shift)
+    video = picture_size(replace(bundle.video, fps=board.fps), wishes.width, wishes.height)
+    start = None if wishes.start_image is None else _fit(wishes.start_image, video)
+    plan = plan_film(bundle, board, memory=memory, sample=sample, video=video, start_frames=start)
+    longest = max(video.width, video.height)
+    film = FilmSpec(upscale=SHOWN_SIDE // longest if longest <= TINY_SIDE else 1)
+    return Job(bundle, board, plan, memory, sample, video, start, film)
+
+
+def read_steps(text: str) -> tuple[float, ...]:
+    """`1000, 750, 500, 250` as numbers.
+
+    Raises:
+        GroundedError: not a falling list of numbers above 0 and up to 1000.
+    """
+    fix = "write for example 1000, 750, 500, 250"
+    try:
+        steps = tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError as error:
+        raise GroundedError(f"the steps '{text.strip()}' are not a list of numbers", fix) from error
+    falling = all(high > low for high, low in itertools.pairwise(steps))
+    if not steps or not falling or not 0 < steps[-1] <= steps[0] <= 1000:
+        raise GroundedError(f"the steps '{text.strip()}' do not fall from at most 1000 to above 0", fix)
+    return steps
+
+
+def picture_size(own: VideoSpec, width: int, height: int) -> VideoSpec:
+    """`own` with the size asked for; 0 keeps the model's, or its shape where the other side is given."""
+    if width and not height:
+        height = max(GRID, round(width * own.height / own.width / GRID) * GRID)
+    elif height and not width:
+        width = max(GRID, round(height * own.width / own.height / GRID) * GRID)
+    return replace(own, width=width or own.width, height=height or own.height)
+
+
+def _fit(image: torch.Tensor, video: VideoSpec) -> torch.Tensor:
+    """The first picture of [n H W c] as [1 H W 3] of the film's size; what overhangs is cut evenly."""
+    first = image[:1, :, :, :3].movedim(-1, 1).float()
+    fitted = comfy.utils.common_upscale(first, video.width, video.height, "lanczos", "center")
+    return fitted.movedim(1, -1).clamp(0, 1).cpu()
+
+
+def _check(job: Job, folder: Path) -> Budget:
+    """The estimate, once it is known to fit.
+
+    On a card the host moves weights out of the way by itself, its other models' and this one's, so only what it
+    cannot move has to fit: memory, work and decoding.
+    """
+    cost = bundle_cost(job.bundle)
+    free, device = free_memory(job.bundle), bundle_device(job.bundle)
+    budget = estimate(job.plan, cost, job.memory, job.sample, job.video, job.film.upscale)
+    movable = device.type == "cuda"
+    needed_cost = replace(cost, weights=0, loaded=False) if movable else cost
+    needed = replace(budget, weights=0, loaded=False) if movable else budget
+    if movable:
+        free += host.evictable_bytes(device)
+    check_budget(needed, needed_cost, job.memory, job.video, free_memory=free, folder=folder)
+    return budget
+
+
+def _play(node: str, job: Job, take: Take, wishes: Wishes) -> str:
+    """Run the session in this thread; returns the run's name."""
+    session = Session(
+        job.bundle,
+        job.plan,
+        take,
+        memory=job.memory,
+        sample=job.sample,
+        video=job.video,
+        film=job.film,
+        timeline=format_storyboard(job.board),
+        start_frames=job.start,
+    )
+    channel = open_channel(node, job.plan.timing.fps, session.cancel)
+    size = (job.video.width, job.video.height)
+    teller = Teller(node, job.plan, size, channel, host.stop_if_interrupted)
+    ended = "stopped; the film so far is kept in the Take"
+    try:
+        session.play(teller)
+        ended = _remember(node, job, teller)
+    finally:
+        stopped = teller.finished is None or teller.finished.cancelled
+        teller.ended(stopped, ended)
+        host.show_text(ended, node)
+        channel.close()
+    return teller.finished.path.parent.name
+
+
+def _remember(node: str, job: Job, teller: Teller) -> str:
+    """Keep the speed for the next estimate and the state for the next Queue; returns the report as text."""
+    end: Any = teller.finished
+    if job.plan.chunks >= MEASURABLE_CHUNKS and not end.cancelled:
+        cost = bundle_cost(job.bundle)
+        key = speed_key(cost.device, cost.fingerprint, job.memory, job.sample, job.video)
+        remember_speed(key, end.report["speed"]["fps"])
+    _last[node] = (end.path.parent, not end.cancelled)
+    lines = report_lines(end.report)
+    log.info("%s\n%s", end.path.parent, "\n".join(lines))
+    return "\n".join(lines)
+
+
+_last: dict[str, tuple[Path, bool]] = {}
+"""Node -> (its last run, whether that is the whole film)."""
+_again: Counter[str] = Counter()
+
+
+def state_of(node: str) -> str:
+    """Changes once whenever the last film of `node` was stopped early or has gone from the disk."""
+    folder, whole = _last.get(node, (None, True))
+    if folder is not None and not (whole and folder.is_dir()):
+        _again[node] += 1
+        del _last[node]
+    return str(_again[node])

@@ -1,0 +1,72 @@
+"""Our routes on ComfyUI's server: the live view, the picture of a segment, and Stop. They take ids, never paths."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+
+from aiohttp import web
+from server import PromptServer
+
+from .live import find_channel, paced
+
+BOUNDARY = "grounded-frame"
+PART = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+INDEX = re.compile(r"[0-9]{1,6}")
+
+
+def add_routes() -> None:
+    """Put them on the running server; does nothing where there is none (unit tests, indexing)."""
+    server = getattr(PromptServer, "instance", None)
+    if server is None:
+        return
+    server.routes.get("/grounded/live/{node}")(live)
+    server.routes.get("/grounded/thumb/{node}/{index}")(thumb)
+    server.routes.post("/grounded/stop")(stop)
+
+
+async def live(request: web.Request) -> web.StreamResponse:
+    """Pictures of a running node as multipart JPEG at the film's speed."""
+    channel = find_channel(request.match_info["node"])
+    if channel is None:
+        raise web.HTTPNotFound(text="this node is not running")
+    headers = {
+        "Content-Type": f"multipart/x-mixed-replace; boundary={BOUNDARY}",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    viewer = channel.join()
+
+    async def write(picture: bytes) -> None:
+        await response.write((PART % len(picture)).encode() + picture + b"\r\n")
+
+    try:
+        with contextlib.suppress(ConnectionError):  # the page was closed
+            await paced(viewer, channel.fps, write)
+    finally:
+        channel.leave(viewer)
+    return response
+
+
+async def thumb(request: web.Request) -> web.Response:
+    """The first picture of a segment."""
+    channel = find_channel(request.match_info["node"])
+    index = request.match_info["index"]
+    picture = channel.thumbs.get(int(index)) if channel is not None and INDEX.fullmatch(index) else None
+    if picture is None:
+        raise web.HTTPNotFound(text="no picture of this segment")
+    return web.Response(body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+
+async def stop(request: web.Request) -> web.Response:
+    """End a node's render early and keep what is there: {"node": "12"} -> {"stopped": true}."""
+    try:
+        asked = await request.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        asked = None
+    node = asked.get("node") if isinstance(asked, dict) else None
+    channel = find_channel(str(node)) if isinstance(node, str | int) else None
+    return web.json_response({"stopped": channel is not None and channel.stop()})

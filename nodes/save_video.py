@@ -1,0 +1,194 @@
+"""Save Video: the film of a Take as a file in the output folder, with its graph inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import InputImpl, io, ui
+
+from ..gf_core.errors import GroundedError
+from ..gf_core.video.place import AS_RENDERED, DEFAULT_QUALITY, available_formats
+from . import host
+from .compat import schema, widget
+from .types import Take, TakeHandle
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..gf_core.engine.take import Run
+    from ..gf_core.video.audio import Audio
+
+QUIRK = "video-preview"
+"""Some front ends add an input of this name to a node that shows a clip, so that it runs once more by itself."""
+
+
+class SaveVideo(io.ComfyNode):
+    """Take in, file out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="GF_SaveVideo",
+            display_name="Save Video (Grounded Forcing)",
+            category="Grounded Forcing",
+            description="Saves the film with its graph, timeline, chapters and sound, and plays it. "
+            "As rendered copies the pictures without a second encoding. Nothing is ever overwritten.",
+            search_aliases=["export film", "mp4", "save take", "prores", "mux audio"],
+            is_output_node=True,
+            inputs=[
+                Take.Input("take", tooltip="The render, from Stream Sampler."),
+                widget(
+                    io.String,
+                    "filename_prefix",
+                    default="grounded/film",
+                    tooltip="Name in the output folder; may have subfolders and %date% parts. Files are numbered.",
+                ),
+                widget(
+                    io.Combo,
+                    "codec",
+                    options=available_formats(),
+                    default=AS_RENDERED,
+                    tooltip="As rendered copies the pictures as they are. Any other encodes them again; "
+                    "png and exr make a folder of pictures.",
+                ),
+                widget(
+                    io.Int,
+                    "quality",
+                    default=DEFAULT_QUALITY,
+                    min=0,
+                    max=51,
+                    tooltip="For another codec: 0 is lossless, 18 looks so, 51 is the worst. Unused for as rendered.",
+                ),
+                io.Audio.Input("audio", optional=True, tooltip="Sound; cut or padded to the film's length."),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="For another codec: decodes the stored latents again, so that nothing is encoded twice.",
+                ),
+            ],
+            outputs=[
+                io.Video.Output(display_name="video", tooltip="The file, for ComfyUI's own video nodes."),
+                io.String.Output(display_name="path", tooltip="Where the file is."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    @host.said_plainly
+    def execute(
+        cls,
+        take: TakeHandle,
+        filename_prefix: str,
+        codec: str,
+        quality: int,
+        audio: dict[str, Any] | None = None,
+        vae: Any = None,
+    ) -> io.NodeOutput:
+        run = take.open()
+        graph = _graph(cls.hidden.prompt, cls.hidden.extra_pnginfo)
+        wanted = json.dumps([take.folder, take.run, _age(run), filename_prefix, codec, quality, graph])
+        path = _saved.get(wanted) if audio is None and vae is None else None
+        if path is None or not path.exists():
+            path = _place(run, filename_prefix, codec, quality, _sound(audio), vae, graph)
+            _remember(wanted, path)
+        host.log.info("film saved as %s", path)
+        return io.NodeOutput(
+            InputImpl.VideoFromFile(str(run.film if path.is_dir() else path)), str(path), ui=_shown(path)
+        )
+
+
+def _place(
+    run: Run, prefix: str, codec: str, quality: int, sound: Audio | None, vae: Any, graph: dict[str, str]
+) -> Path:
+    """The film of `run` as a new file or folder."""
+    from ..gf_core.engine.imprint import film_chapters, film_metadata
+    from ..gf_core.video import place_film, probe
+    from ..gf_core.video.codecs import suffix_for
+    from ..gf_core.video.place import probe_codec
+
+    info, again = probe(run.film), codec != AS_RENDERED
+    out = host.free_name(prefix, info.width, info.height, _suffix(run, codec, probe_codec, suffix_for))
+    return place_film(
+        run.film,
+        out,
+        codec=codec if again else None,
+        quality=quality if again else None,
+        audio=sound,
+        metadata={**film_metadata(run, out.stem), **graph},
+        chapters=film_chapters(run),
+        frames=_decoded(run, vae) if again and vae is not None else None,
+    )
+
+
+def _suffix(run: Run, codec: str, probe_codec: Any, suffix_for: Any) -> str:
+    """`.mp4`, `.mov`, or nothing for a folder of pictures."""
+    from ..gf_core.video.pictures import STILLS
+
+    if codec in STILLS:
+        return ""
+    return suffix_for(probe_codec(run.film) if codec == AS_RENDERED else codec)
+
+
+def _decoded(run: Run, vae: Any) -> Iterator[np.ndarray]:
+    """The film's pictures uint8 [t H W 3], a chunk at a time, decoded again from its latents."""
+    import torch
+
+    from ..gf_core.engine.frames import to_uint8
+    from .native import native_codec
+
+    decoder = native_codec(vae).decoder()
+    for record in run.committed():
+        host.stop_if_interrupted()
+        with torch.no_grad():
+            yield to_uint8(decoder.decode(run.load_latents(record["index"])))
+
+
+def _sound(audio: dict[str, Any] | None) -> Audio | None:
+    """ComfyUI's AUDIO (waveform [1 channels n]) as ours."""
+    if audio is None:
+        return None
+    from ..gf_core.video.audio import Audio
+
+    wave = audio["waveform"]
+    if wave.ndim != 3 or not wave.shape[-1]:
+        raise GroundedError(
+            f"the sound is {list(wave.shape)}, not [1, channels, samples]", "load another one"
+        )
+    return Audio(wave[0].float().cpu().numpy(), int(audio["sample_rate"]))
+
+
+def _graph(prompt: Any, extra: Any) -> dict[str, str]:
+    """`prompt` and `workflow` as JSON text where ComfyUI looks for them, unless it was told to store none."""
+    if host.stores_no_metadata():
+        return {}
+    parts = {"prompt": prompt, **(extra if isinstance(extra, dict) else {})}
+    return {name: json.dumps(part) for name, part in parts.items() if part is not None}
+
+
+def _shown(path: Path) -> Any:
+    """The clip on the node; what browsers cannot play is named in words."""
+    folder = host.output_folder()
+    subfolder = path.parent.relative_to(folder).as_posix()
+    if path.suffix != ".mp4":
+        return ui.PreviewText(f"saved as {path.name}")
+    return ui.PreviewVideo(
+        [ui.SavedResult(path.name, "" if subfolder == "." else subfolder, io.FolderType.output)]
+    )
+
+
+_saved: dict[str, Path] = {}
+"""What was saved with which settings and graph in this session: the same is not saved twice."""
+
+
+def _age(run: Run) -> tuple[int, int]:
+    state = run.film.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def _remember(wanted: str, path: Path) -> None:
+    _saved[wanted] = path
+    while len(_saved) > 64:
+        del _saved[next(iter(_saved))]

@@ -1,0 +1,78 @@
+"""Shot Cut: one more shot in a film."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..gf_core.timeline import MAX_SEED, Storyboard
+from ..gf_core.timeline.insert import insert_shot
+from .compat import schema, widget
+from .host import said_plainly
+from .types import Timeline
+
+
+class ShotCut(io.ComfyNode):
+    """Storyboard in, storyboard with one more shot out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="GF_ShotCut",
+            display_name="Shot Cut",
+            category="Grounded Forcing",
+            description="Inserts a shot into a film: at a moment, before a segment, or at the end. "
+            "What it interrupts goes on after it with a cut.",
+            search_aliases=["insert shot", "hard cut", "scene cut", "transition"],
+            inputs=[
+                Timeline.Input("timeline", tooltip="The film that gets one more shot."),
+                widget(
+                    io.String,
+                    "at",
+                    default="end",
+                    tooltip="Where: a moment such as 12.5s or 1:05, the number of the segment that it goes before "
+                    "such as 3, or end. A moment inside a segment splits it.",
+                ),
+                widget(
+                    io.String,
+                    "prompt",
+                    multiline=True,
+                    default="a blue owl stands still in the forest at night",
+                    tooltip="What is seen in the new shot. {name} stands for a @cast entry of the timeline.",
+                ),
+                widget(
+                    io.Float,
+                    "seconds",
+                    default=5.0,
+                    min=0.25,
+                    max=3600.0,
+                    step=0.25,
+                    round=0.001,
+                    tooltip="Length of the new shot. It snaps to whole chunks (0.75 s at 16 frames per second).",
+                ),
+                widget(
+                    io.Boolean,
+                    "keep_cast",
+                    default=True,
+                    label_on="cut: same cast",
+                    label_off="scene: forget all",
+                    tooltip="On: a cut, the motion stops, the cast is remembered. Off: a new scene, all is forgotten.",
+                ),
+                widget(
+                    io.Int,
+                    "seed",
+                    default=-1,
+                    min=-1,
+                    max=MAX_SEED,
+                    tooltip="Seed of the new shot. -1 derives one from the film's seed and the prompt.",
+                ),
+            ],
+            outputs=[Timeline.Output(display_name="timeline", tooltip="The film with the new shot in it.")],
+        )
+
+    @classmethod
+    @said_plainly
+    def execute(
+        cls, timeline: Storyboard, at: str, prompt: str, seconds: float, keep_cast: bool, seed: int
+    ) -> io.NodeOutput:
+        own = None if seed < 0 else seed
+        return io.NodeOutput(insert_shot(timeline, at, prompt, seconds, keep_cast=keep_cast, seed=own))

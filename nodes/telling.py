@@ -1,0 +1,145 @@
+"""From the engine's events to what the browser shows: progress bar, live pictures, segments, words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..gf_core.cli.progress import clock
+from . import host
+from .live import Channel
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..gf_core.engine.events import ChunkDone, Event, Started
+    from ..gf_core.timeline import Plan, PlannedSegment
+
+
+def progress_text(event: ChunkDone, started: Started) -> str:
+    """`shot 3 of 9, 0:21 of 1:10, 18.2 fps, 2:40 left`."""
+    shot = f"shot {event.segment + 1} of {started.segments}"
+    film = f"{clock(event.film_seconds)} of {clock(started.seconds)}"
+    return f"{shot}, {film}, {event.fps:.1f} fps, {clock(event.seconds_left)} left"
+
+
+class Teller:
+    """The listener of one render. Give it to `Session.play`; `finished` and `started` are for afterwards.
+
+    Args:
+        node: execution id.
+        plan: of the film.
+        size: (width, height) that the model makes.
+        channel: the node's live view.
+        check: raises when the artist has cancelled; asked after every denoising step.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        plan: Plan,
+        size: tuple[int, int],
+        channel: Channel,
+        check: Callable[[], None],
+    ) -> None:
+        self.node, self._plan, self._size = node, plan, size
+        self._lead = 0  # pictures of a start image, which come before the plan's first
+        self._channel, self._check = channel, check
+        self._set_bar: Callable[[int], None] | None = None
+        self._shown: set[int] = set()
+        self.started: Started | None = None
+        self.finished: Any = None
+
+    def __call__(self, event: Event) -> None:
+        tell = getattr(self, f"_on_{type(event).__name__.lower()}", None)
+        if tell is not None:
+            tell(event)
+
+    def _on_started(self, event: Started) -> None:
+        self.started = event
+        self._lead = event.frames - self._plan.frames
+        self._send(
+            "started",
+            seconds=event.seconds,
+            fps=self._plan.timing.fps,
+            frames=event.frames,
+            width=self._size[0],
+            height=self._size[1],
+            segments=[self._segment(segment) for segment in self._plan.segments],
+        )
+
+    def _on_reused(self, event: Any) -> None:
+        if event.chunks and self.started is not None:
+            path, frames = self.started.path, event.frames
+            self._channel.later(lambda: self._find_thumbs(path, frames))
+        if event.changed:
+            host.log.info("%d segments kept from an earlier render; %s", event.segments, event.changed)
+
+    def _on_stepdone(self, event: Any) -> None:
+        self._check()
+        if self._set_bar is None:
+            self._set_bar = host.progress_bar(event.total * event.steps, self.node)
+        self._set_bar(event.index * event.steps + event.step)
+
+    def _on_chunkdone(self, event: ChunkDone) -> None:
+        if self.started is None:
+            return
+        self._send(
+            "progress",
+            index=self._plan.segments[event.segment].index,
+            film_seconds=event.film_seconds,
+            seconds=self.started.seconds,
+            fps=event.fps,
+            seconds_left=event.seconds_left,
+            text=progress_text(event, self.started),
+        )
+
+    def _on_preview(self, event: Any) -> None:
+        self._channel.show(event.frames)
+        if event.segment not in self._shown:
+            self._show_segment(event.segment, event.frames[0])
+
+    def _on_finished(self, event: Any) -> None:
+        self.finished = event
+
+    def ended(self, cancelled: bool, text: str) -> None:
+        """Say that the node is done: finished, stopped or failed."""
+        self._send("finished", cancelled=cancelled, text=text)
+
+    def _segment(self, segment: PlannedSegment) -> dict[str, Any]:
+        first = self._first_frame(segment)
+        last = segment.start_frame + segment.frames + self._lead
+        fps = self._plan.timing.fps
+        return {
+            "index": segment.index,
+            "verb": segment.verb,
+            "prompt": segment.prompt,
+            "start": first / fps,
+            "seconds": (last - first) / fps,
+        }
+
+    def _first_frame(self, segment: PlannedSegment) -> int:
+        """In the film; those of a start image belong to the first segment."""
+        return segment.start_frame + self._lead if segment.first_chunk else 0
+
+    def _show_segment(self, number: int, picture: np.ndarray) -> None:
+        index = self._plan.segments[number].index
+        self._shown.add(number)
+        self._channel.keep_thumb(index, picture)
+        url = f"/grounded/thumb/{self.node}/{index}?t={int(time.time() * 1000)}"
+        self._send("segment", index=index, thumb=url)
+
+    def _find_thumbs(self, film: Path, frames: int) -> None:
+        """Pictures of segments that were kept from an earlier render, out of the film; in the helper thread."""
+        from ..gf_core.engine.frames import preview
+        from ..gf_core.video import pick_frames
+
+        first = {self._first_frame(s): number for number, s in enumerate(self._plan.segments)}
+        wanted = [frame for frame, number in first.items() if frame < frames and number not in self._shown]
+        for frame, picture in pick_frames(film, wanted).items():
+            self._show_segment(first[frame], preview(picture[None])[0])
+
+    def _send(self, event: str, **data: Any) -> None:
+        host.send(event, {"node": self.node, **data})
