@@ -1,0 +1,19 @@
+// Reads `[{text}]` from standard input and prints what the browser's reader and planner make of each text.
+
+import { readFileSync } from "node:fs";
+
+import { makePlan } from "../../web/timeline/plan.js";
+import { writeOptions } from "../../web/timeline/options.js";
+import { expanded, read } from "../../web/timeline/text.js";
+
+const answers = JSON.parse(readFileSync(0, "utf8")).map((text) => {
+  const board = read(text);
+  const [error] = board.errors;
+  if (error) return { error: [error.line, error.column, error.message, error.fix] };
+  const placed = makePlan(board).segments.filter((segment) => !segment.muted);
+  return {
+    segments: board.segments.map((segment, index) => [segment.verb, expanded(board, index), writeOptions(segment)]),
+    plan: placed.map(({ index, verb, start, seconds, chunks }) => [index, verb, start, seconds, chunks]),
+  };
+});
+process.stdout.write(JSON.stringify(answers));

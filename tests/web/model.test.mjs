@@ -1,0 +1,150 @@
+// Edits of a storyboard: each changes what it says it changes and leaves every other character alone.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import * as edits from "../../web/timeline/model.js";
+import { read } from "../../web/timeline/text.js";
+
+const FILM = `# my film
+@fps 16
+@cast fox = a small red fox
+
+{fox} on a lake     | 5s   # not a comment
+  then: it looks up |seed 3| 4s |  blend 1.5s
+
+# the night
+cut:  a \\| bar      | mute
+scene: a harbour
+`;
+const film = FILM.replace("   # not a comment", "");
+const changed = (before, after) => {
+  const [a, b] = [before.split("\n"), after.split("\n")];
+  assert.equal(a.length, b.length);
+  return b.filter((line, row) => line !== a[row]);
+};
+
+test("a new length replaces the old one, or stands after the prompt", () => {
+  assert.deepEqual(changed(film, edits.setSeconds(film, 0, 6.25)), ["{fox} on a lake     | 6.25s"]);
+  assert.deepEqual(changed(film, edits.setSeconds(film, 3, 2)), ["scene: a harbour | 2s"]);
+  assert.deepEqual(changed(film, edits.setSeconds(film, 2, 2)), ["cut:  a \\| bar | 2s      | mute"]);
+});
+
+test("a length shorter than the blend shortens the blend", () => {
+  const [line] = changed(film, edits.setSeconds(film, 1, 1));
+  assert.equal(line, "  then: it looks up |seed 3| 1s |  blend 1s");
+  assert.deepEqual(read(edits.setSeconds(film, 1, 1)).errors, []);
+});
+
+test("seed and mute are set and taken away", () => {
+  assert.deepEqual(changed(film, edits.setSeed(film, 1, null)), ["  then: it looks up | 4s |  blend 1.5s"]);
+  assert.deepEqual(changed(film, edits.setSeed(film, 0, 9)), ["{fox} on a lake     | 5s | seed 9"]);
+  assert.deepEqual(changed(film, edits.setMute(film, 2, false)), ["cut:  a \\| bar"]);
+  assert.deepEqual(changed(film, edits.setMute(film, 3, true)), ["scene: a harbour | mute"]);
+});
+
+test("prompts are escaped, one line, and never read as something else", () => {
+  assert.equal(read(edits.setPrompt(film, 2, "a | b\\c\n d ")).segments[2].prompt, "a | b\\c d");
+  for (const prompt of ["# x", "@fps 3", "then: y", "cut : z", "scene: q"]) {
+    const board = read(edits.setPrompt(film, 0, prompt));
+    assert.deepEqual([board.errors, board.segments[0].prompt], [[], prompt]);
+  }
+  assert.equal(edits.setPrompt(film, 0, "  \n "), film);
+});
+
+test("a verb other than then drops what only then may have", () => {
+  assert.deepEqual(changed(film, edits.setVerb(film, 1, "cut")), ["  cut: it looks up |seed 3| 4s"]);
+  assert.deepEqual(changed(film, edits.setVerb(film, 2, "then")), ["then: a \\| bar      | mute"]);
+  assert.equal(edits.setVerb(film, 0, "cut"), film);
+});
+
+test("split keeps the length and gives the second part noise of its own", () => {
+  const board = read(edits.split(film, 1, 1));
+  const said = board.segments.slice(1, 3).map(({ verb, prompt, seconds, seed, blend }) => [verb, prompt, seconds, seed, blend]);
+  assert.deepEqual(said, [["then", "it looks up", 1, 3, 1], ["then", "it looks up", 3, null, null]]);
+  assert.deepEqual(board.errors, []);
+  for (const seconds of [0, 4, 9, NaN]) assert.equal(edits.split(film, 1, seconds), film);
+});
+
+test("duplicate, insert and remove keep comments and a valid first line", () => {
+  assert.deepEqual(read(edits.duplicate(film, 0)).segments.map((s) => s.verb), ["start", "cut", "then", "cut", "scene"]);
+  assert.equal(read(edits.insert(film, 3)).segments.length, 5);
+  const removed = edits.remove(film, 0);
+  assert.ok(removed.includes("# my film") && removed.includes("# the night"));
+  assert.deepEqual(read(removed).errors, []);
+  assert.deepEqual(read(removed).segments[0].prompt, "it looks up");
+  assert.equal(edits.remove("only one", 0), "only one");
+  assert.equal(edits.remove("one\nthen: two", 1), "one");
+  assert.equal(edits.insert("one", 0, { prompt: "two", seconds: 2 }), "one\nthen: two | 2s");
+});
+
+test("moving puts segments into each other's lines and mends the first verb", () => {
+  const prompts = (text) => read(text).segments.map((segment) => `${segment.verb} ${segment.prompt}`);
+  assert.deepEqual(prompts(edits.move(film, 0, 2)),
+    ["start it looks up", "cut {fox} on a lake", "cut a | bar", "scene a harbour"]);
+  assert.deepEqual(prompts(edits.move(film, 3, 0)),
+    ["start a harbour", "cut {fox} on a lake", "then it looks up", "cut a | bar"]);
+  assert.deepEqual(prompts(edits.move(film, 0, 4, 2)),
+    ["start a | bar", "scene a harbour", "cut {fox} on a lake", "then it looks up"]);
+  assert.equal(edits.move(film, 1, 2), film);
+  assert.equal(edits.move(film, 1, 9), film);
+  assert.ok(edits.move(film, 0, 4).startsWith("# my film\n@fps 16\n"));
+});
+
+test("line breaks of the text are kept", () => {
+  const windows = "a | 2s\r\nthen: b | 2s\r\n";
+  assert.equal(edits.setSeconds(windows, 0, 3), "a | 3s\r\nthen: b | 2s\r\n");
+  assert.equal(edits.duplicate(windows, 1), "a | 2s\r\nthen: b | 2s\r\nthen: b | 2s\r\n");
+  assert.equal(edits.remove(windows, 1), "a | 2s\r\n");
+});
+
+test("tidy aligns the bars and says the same", () => {
+  const before = read(film);
+  const after = read(edits.tidy(film));
+  assert.deepEqual(after.errors, []);
+  assert.deepEqual(after.segments.map((s) => [s.verb, s.prompt, s.seconds, s.seed, s.blend, s.mute]),
+    before.segments.map((s) => [s.verb, s.prompt, s.seconds, s.seed, s.blend, s.mute]));
+  assert.equal(edits.tidy(edits.tidy(film)), edits.tidy(film));
+  assert.ok(edits.tidy(film).includes("# the night"));
+  assert.equal(edits.tidy("a | 5"), "a | 5");
+});
+
+test("random edits never break the text", () => {
+  let state = 7;
+  const random = (below) => (state = (state * 1103515245 + 12345) % 2147483648) % below;
+  let text = film;
+  for (let step = 0; step < 600; step++) {
+    const count = read(text).segments.length;
+    const at = random(count);
+    const kinds = [
+      () => edits.setSeconds(text, at, random(80) / 8 + 0.1),
+      () => edits.setSeed(text, at, random(3) ? random(99) : null),
+      () => edits.setMute(text, at, random(2) === 0),
+      () => edits.setVerb(text, at, ["then", "cut", "scene"][random(3)]),
+      () => edits.setPrompt(text, at, ["a|b", "then: x", "# y", "{fox} \\ z"][random(4)]),
+      () => edits.split(text, at, random(40) / 8),
+      () => (count < 14 ? edits.duplicate(text, at) : text),
+      () => edits.remove(text, at),
+      () => edits.move(text, at, random(count + 1), 1),
+      () => edits.tidy(text),
+    ];
+    const before = text;
+    const kind = random(kinds.length);
+    text = kinds[kind]();
+    assert.deepEqual(read(text).errors, [], `edit ${kind} at ${at}:\n${before}\n->\n${text}`);
+    assert.ok(text.includes("# the night"));
+  }
+});
+
+test("undo and redo go step by step, typing goes in one", () => {
+  const history = new edits.History("a");
+  history.push("b");
+  history.push("bc", { typing: true, now: 1000 });
+  history.push("bcd", { typing: true, now: 1500 });
+  history.push("bcde", { typing: true, now: 9000 });
+  assert.equal(history.push("bcde"), false);
+  assert.deepEqual([history.undo(), history.undo(), history.undo(), history.undo()], ["bcd", "b", "a", "a"]);
+  assert.deepEqual([history.redo(), history.redo()], ["b", "bcd"]);
+  history.push("x");
+  assert.equal(history.redo(), "x");
+});
