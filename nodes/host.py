@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import comfy.latent_formats
 import comfy.model_management as mm
 import comfy.utils
 import folder_paths
@@ -123,6 +124,21 @@ def show_text(text: str, node: str) -> None:
     server = getattr(PromptServer, "instance", None)
     if server is not None and hasattr(server, "send_progress_text"):
         server.send_progress_text(text, node)
+
+
+class WanScale:
+    """Between latents of a Wan 2.1 model and those of its VAE, for nodes that have the VAE alone."""
+
+    def process_latent_out(self, latents: Any) -> Any:
+        """Latents [b c f h w] of the model as the VAE takes them."""
+        return comfy.latent_formats.Wan21().process_out(latents)
+
+
+def bring_vae(vae: Any, shape: tuple[int, ...]) -> None:
+    """Load a VAE where it works, with room to decode latents of `shape` [f c h w]."""
+    frames, channels, height, width = shape
+    needed = vae.memory_used_decode((1, channels, frames, height, width), vae.vae_dtype)
+    mm.load_models_gpu([vae.patcher], memory_required=needed)
 
 
 def evictable_bytes(device: Any) -> int:

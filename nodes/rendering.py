@@ -172,21 +172,18 @@ def _play(node: str, job: Job, take: Take, wishes: Wishes) -> str:
     channel = open_channel(node, job.plan.timing.fps, session.cancel)
     size = (job.video.width, job.video.height)
     teller = Teller(node, job.plan, size, channel, host.stop_if_interrupted)
-    ended = "stopped; the film so far is kept in the Take"
     try:
         session.play(teller)
-        ended = _remember(node, job, teller)
+        end: Any = teller.finished
+        host.show_text(_remember(node, job, end), node)
+        return end.path.parent.name
     finally:
-        stopped = teller.finished is None or teller.finished.cancelled
-        teller.ended(stopped, ended)
-        host.show_text(ended, node)
+        teller.ended()
         channel.close()
-    return teller.finished.path.parent.name
 
 
-def _remember(node: str, job: Job, teller: Teller) -> str:
+def _remember(node: str, job: Job, end: Any) -> str:
     """Keep the speed for the next estimate and the state for the next Queue; returns the report as text."""
-    end: Any = teller.finished
     if job.plan.chunks >= MEASURABLE_CHUNKS and not end.cancelled:
         cost = bundle_cost(job.bundle)
         key = speed_key(cost.device, cost.fingerprint, job.memory, job.sample, job.video)

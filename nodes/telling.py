@@ -59,7 +59,7 @@ class Teller:
 
     def _on_started(self, event: Started) -> None:
         self.started = event
-        self._lead = event.frames - self._plan.frames
+        self._lead = event.frames - self._plan.timing.pictures(event.chunks)
         self._send(
             "started",
             seconds=event.seconds,
@@ -71,11 +71,19 @@ class Teller:
         )
 
     def _on_reused(self, event: Any) -> None:
-        if event.chunks and self.started is not None:
-            path, frames = self.started.path, event.frames
-            self._channel.later(lambda: self._find_thumbs(path, frames))
-        if event.changed:
-            host.log.info("%d segments kept from an earlier render; %s", event.segments, event.changed)
+        seconds = event.frames / self._plan.timing.fps
+        kept = f"{event.segments} segments ({seconds:.2f} s) kept from an earlier render"
+        said = f"{kept}; {event.changed}" if event.changed else kept
+        host.log.info(said)
+        host.show_text(said, self.node)
+
+    def _on_replayed(self, _: Any) -> None:
+        self._check()
+
+    def _on_segmentdone(self, event: Any) -> None:
+        if event.segment not in self._shown:  # kept from an earlier render, so that no preview came
+            self._shown.add(event.segment)
+            self._channel.later(lambda: self._find_picture(event.segment, event.path, event.start_frame))
 
     def _on_stepdone(self, event: Any) -> None:
         self._check()
@@ -104,9 +112,15 @@ class Teller:
     def _on_finished(self, event: Any) -> None:
         self.finished = event
 
-    def ended(self, cancelled: bool, text: str) -> None:
+    def ended(self) -> None:
         """Say that the node is done: finished, stopped or failed."""
-        self._send("finished", cancelled=cancelled, text=text)
+        end = self.finished
+        if end is None:
+            self._send("finished", cancelled=True, text="stopped; the film so far is kept in the Take")
+            return
+        took, speed = clock(end.report["seconds"]["total"]), end.report["speed"]["fps"]
+        text = f"{clock(end.seconds)} of film in {took}, {speed:.1f} fps"
+        self._send("finished", cancelled=end.cancelled, text=f"stopped: {text}" if end.cancelled else text)
 
     def _segment(self, segment: PlannedSegment) -> dict[str, Any]:
         first = self._first_frame(segment)
@@ -131,15 +145,13 @@ class Teller:
         url = f"/grounded/thumb/{self.node}/{index}?t={int(time.time() * 1000)}"
         self._send("segment", index=index, thumb=url)
 
-    def _find_thumbs(self, film: Path, frames: int) -> None:
-        """Pictures of segments that were kept from an earlier render, out of the film; in the helper thread."""
+    def _find_picture(self, number: int, film: Path, frame: int) -> None:
+        """The picture of a segment out of the film; in the helper thread."""
         from ..gf_core.engine.frames import preview
         from ..gf_core.video import pick_frames
 
-        first = {self._first_frame(s): number for number, s in enumerate(self._plan.segments)}
-        wanted = [frame for frame, number in first.items() if frame < frames and number not in self._shown]
-        for frame, picture in pick_frames(film, wanted).items():
-            self._show_segment(first[frame], preview(picture[None])[0])
+        for picture in pick_frames(film, [frame]).values():
+            self._show_segment(number, preview(picture[None])[0])
 
     def _send(self, event: str, **data: Any) -> None:
         host.send(event, {"node": self.node, **data})
