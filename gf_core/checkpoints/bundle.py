@@ -163,13 +163,14 @@ def _all_loras(item: Identified, path: Path, asked: Sequence[tuple[str | Path, f
     if item.found.lora:
         loras.append(parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, modules))
     elif item.known is not None and item.known.lora and not loras:
-        loras.append(open_lora(_required_lora(path, item.known), 1.0, modules))
+        loras.append(open_lora(required_lora(path, item.known), 1.0, modules))
     for lora in loras:
         _LOG.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)
     return loras
 
 
-def _required_lora(path: Path, known: KnownCheckpoint) -> Path:
+def required_lora(path: Path, known: KnownCheckpoint) -> Path:
+    """The LoRA file beside `path` without which the checkpoint is only a half. Raises CheckpointError without it."""
     home = path if path.is_dir() else path.parent
     stem = Path(known.lora or "").stem
     for suffix in (".pt", ".safetensors"):
@@ -211,9 +212,13 @@ def _file_hash(path: Path) -> str:
     return remembered([path], "whole", _flat(path))
 
 
+def checkpoint_fingerprint(item: Identified) -> str:
+    """Hash of the transformer's tensors in a file."""
+    return remembered(item.file.parts, f"{item.found.outer or 'flat'} {item.what.scheme}", item.what.tensors)
+
+
 def _fingerprint(item: Identified, spec: ModelSpec, loras: Sequence[Lora]) -> str:
-    variant = f"{item.found.outer or 'flat'} {item.what.scheme}"
-    parts = [remembered(item.file.parts, variant, item.what.tensors), repr(spec)]
+    parts = [checkpoint_fingerprint(item), repr(spec)]
     for lora in loras:
         tensors = {f"{m} {part}": t for m, update in lora.updates.items() for part, t in update.parts.items()}
         parts += [hash_tensors(tensors), repr(lora.strength), repr(lora.alpha)]

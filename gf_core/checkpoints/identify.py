@@ -7,12 +7,14 @@ writes.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
 from .catalog import CATALOG, KnownCheckpoint, by_id, match
-from .detect import READABLE, Detected, detect, own_settings
+from .detect import READABLE, Detected, Family, detect, own_settings
 from .reader import TensorFile, human_size, open_file
 from .unwrap import Unwrapped, unwrap
 
@@ -61,13 +63,18 @@ def identify(path: str | Path, *, assume: str | None = None, weights: str | None
     what = detect(found, file.metadata, file.config)
     if what.spec is not None:
         known = assumed or match(file.path, what.spec.dim, found.outer)
-    return Identified(file, found, what, None if own else known, own, _evidence(found, known, own, assumed))
+    evidence = _evidence(file, found, known, own, assumed)
+    return Identified(file, found, what, None if own else known, own, evidence)
 
 
 def _evidence(
-    found: Unwrapped, known: KnownCheckpoint | None, own: dict, assumed: KnownCheckpoint | None
+    file: TensorFile,
+    found: Unwrapped,
+    known: KnownCheckpoint | None,
+    own: dict,
+    assumed: KnownCheckpoint | None,
 ) -> str:
-    if own:
+    if own or marked_causal(file.metadata):
         return "its header says so"
     if assumed is not None:
         return f"assumed to be like {assumed.title}"
@@ -78,6 +85,15 @@ def _evidence(
     return ""
 
 
+def marked_causal(metadata: Mapping[str, str]) -> bool:
+    """Whether a header carries ComfyUI's mark of a causal Wan: config.transformer.causal_ar."""
+    try:
+        config = json.loads(metadata.get("config", "{}"))
+        return bool(config.get("transformer", {}).get("causal_ar"))
+    except (ValueError, AttributeError):
+        return False  # somebody else's header
+
+
 def require_drivable(item: Identified, *, assumed: bool = False) -> None:
     """Raises CheckpointError, saying what the file is and what is needed, unless the engine can drive it.
 
@@ -85,8 +101,7 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
     """
     name = item.file.path.name
     if item.what.family != "wan_t2v":
-        what, need = _WORDS[item.what.family]
-        raise CheckpointError(f"{name} is {what.format(channels=item.what.channels)}", need)
+        raise foreign(name, item.what.family, item.what.channels)
     if item.what.quantised not in READABLE:
         raise CheckpointError(
             f"{name} is a Wan transformer {item.what.quantised}, which is not loadable standalone yet",
@@ -105,6 +120,12 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
             f"{NEEDED} If you know that it was distilled to be causal and was only renamed, say so: "
             "--assume self_forcing on the command line, assume='self_forcing' in Python.",
         )
+
+
+def foreign(name: str, family: Family, channels: int) -> CheckpointError:
+    """The refusal of `name`, which is of a family that the engine does not drive."""
+    what, need = _WORDS[family]
+    return CheckpointError(f"{name} is {what.format(channels=channels)}", need)
 
 
 def size_name(what: Detected) -> str:

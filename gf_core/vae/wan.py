@@ -37,6 +37,35 @@ FeatureCache = list[Any]
 """One entry per causal convolution: its last input frames `1 c f h w`, `REPEAT`, or None when unused so far."""
 
 
+def saved_cache(cache: FeatureCache) -> dict[str, Tensor]:
+    """A cache as named tensors, shared and never written again: `07` a history, `11.repeat` a mark."""
+    state = {}
+    for slot, entry in enumerate(cache):
+        if isinstance(entry, Tensor):
+            state[f"{slot:02d}"] = entry
+        elif entry == REPEAT:
+            state[f"{slot:02d}.repeat"] = torch.ones(1, dtype=torch.uint8)
+    return state
+
+
+def restored_cache(state: dict[str, Tensor], slots: int, like: Tensor) -> FeatureCache:
+    """The cache that `saved_cache` wrote down, where and of the type that `like` is.
+
+    Raises:
+        GroundedError: the state is of another decoder.
+    """
+    cache: FeatureCache = [None] * slots
+    for name, value in state.items():
+        slot, _, mark = name.partition(".")
+        if not slot.isdecimal() or int(slot) >= slots or mark not in ("", "repeat"):
+            raise GroundedError(
+                f"a decoder state with {name!r} does not belong to a Wan VAE of {slots} layers",
+                "restore a snapshot that the same kind of decoder made",
+            )
+        cache[int(slot)] = REPEAT if mark else value.to(like)
+    return cache
+
+
 def _slots(network: nn.Module) -> int:
     return sum(type(module).__name__ == "WanCausalConv3d" for module in network.modules())
 
@@ -141,13 +170,7 @@ class WanDecoder:
 
     def snapshot(self) -> dict[str, Tensor]:
         """The state as named tensors, shared and never written again: `07` a history, `11.repeat` a mark."""
-        state = {}
-        for slot, entry in enumerate(self._cache):
-            if isinstance(entry, Tensor):
-                state[f"{slot:02d}"] = entry
-            elif entry == REPEAT:
-                state[f"{slot:02d}.repeat"] = torch.ones(1, dtype=torch.uint8)
-        return state
+        return saved_cache(self._cache)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `snapshot`; an empty one starts a new film.
@@ -155,14 +178,4 @@ class WanDecoder:
         Raises:
             GroundedError: the state is of another decoder.
         """
-        cache = self._empty()
-        like = self._vae._like()
-        for name, value in state.items():
-            slot, _, mark = name.partition(".")
-            if not slot.isdecimal() or int(slot) >= len(cache) or mark not in ("", "repeat"):
-                raise GroundedError(
-                    f"a decoder state with {name!r} does not belong to a Wan VAE of {len(cache)} layers",
-                    "restore a snapshot that the same kind of decoder made",
-                )
-            cache[int(slot)] = REPEAT if mark else value.to(like)
-        self._cache = cache
+        self._cache = restored_cache(state, len(self._empty()), self._vae._like())

@@ -1,0 +1,202 @@
+"""From files to native MODEL, CLIP and VAE, for checkpoints as published and in any wrapping."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...gf_core.checkpoints.bundle import (
+    BUILTIN_FILES,
+    BUILTIN_FOLDER,
+    checkpoint_fingerprint,
+    required_lora,
+)
+from ...gf_core.checkpoints.detect import READABLE
+from ...gf_core.checkpoints.identify import Identified, identify, require_drivable
+from ...gf_core.checkpoints.lora import open_lora, parse_lora
+from ...gf_core.errors import CheckpointError
+from . import files
+from .builtin import NAME, TOKENS, make_clip, make_vae
+from .lora import put_on
+from .settings import DETECT, Wanted, attach, from_identified, locate
+from .shape import compute_dtype, read_shape
+from .text import FIX as TEXT_FIX
+from .text import TOKENS as WAN_TOKENS
+
+_LOG = logging.getLogger("grounded")
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "auto": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What Load Model was asked for; names as ComfyUI shows them."""
+
+    model: str = NAME
+    """`built-in`, or a file of the model folders."""
+    text_encoder: str = files.AUTO
+    """`auto`, or a file of text_encoders."""
+    vae: str = files.AUTO
+    """`auto`, or a file of vae."""
+    precision: str = "auto"
+    """A key of PRECISIONS."""
+    lora: str = files.NONE
+    """`none`, or a file of loras."""
+    lora_strength: float = 1.0
+    """How much of the LoRA to add."""
+    assume: str = DETECT
+    """`detect`, or a catalogue id."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Values of the native sockets, and what was detected."""
+
+    model: Any
+    clip: Any
+    vae: Any
+    info: str
+
+
+def load(request: Request) -> Loaded:
+    """Open everything that a film needs.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or of another kind; says which, and what to do.
+    """
+    builtin = request.model == NAME
+    path = BUILTIN_FOLDER / BUILTIN_FILES[0] if builtin else locate(request.model, files.MODEL_FOLDERS)
+    if path is None:
+        raise files.missing_model(request.model)
+    item = _identified(path, request.assume)
+    # Companions first: a missing one must be told before gigabytes are read.
+    clip, text_name = (make_clip(), NAME) if builtin else _load_text(request.text_encoder)
+    vae, vae_name = (make_vae(), NAME) if builtin else _load_vae(request.vae)
+    model = _load_transformer(item, path, request)
+    wanted = replace(
+        from_identified(item),
+        name=NAME if builtin else path.name,
+        fingerprint=checkpoint_fingerprint(item),
+        builtin=builtin,
+    )
+    attach(model, wanted)
+    return Loaded(model, clip, vae, describe(model, wanted, item, text_name, vae_name, request))
+
+
+def _identified(path: Path, assume: str) -> Identified:
+    assumed = assume if assume and assume != DETECT else None
+    sharded = "-of-" in path.name
+    item = identify(path.parent if sharded else path, assume=assumed)
+    if item.what.quantised not in READABLE and item.what.family == "wan_t2v":
+        # The host reads it; only causality is ours to judge.
+        item = replace(item, what=replace(item.what, quantised=""))
+    require_drivable(item, assumed=assumed is not None)
+    return item
+
+
+def _load_transformer(item: Identified, path: Path, request: Request) -> Any:
+    """A ModelPatcher: opened by the host itself where it can, else from tensors that we have unwrapped."""
+    import comfy.sd
+
+    dtype = PRECISIONS[request.precision]
+    options = {} if dtype is None else {"dtype": dtype}
+    plain = item.file.kind == "safetensors" and item.what.scheme != "diffusers"
+    if plain and item.found.outer is None and not item.found.lora:
+        model = comfy.sd.load_diffusion_model(str(path), model_options=options)
+    else:
+        tensors = {name: tensor.load() for name, tensor in item.what.tensors.items()}
+        model = comfy.sd.load_diffusion_model_state_dict(tensors, model_options=options)
+    if model is None:
+        raise CheckpointError(
+            f"ComfyUI cannot open the transformer of {path.name}", "update ComfyUI, or use another file."
+        )
+    modules = [name.rpartition(".")[0] for name in item.what.tensors if name.endswith(".weight")]
+    if item.found.lora:
+        model = put_on(
+            model, parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, modules), modules
+        )
+    elif item.known is not None and item.known.lora and request.lora == files.NONE:
+        model = put_on(model, open_lora(required_lora(path, item.known), 1.0, modules), modules)
+    if request.lora != files.NONE and request.lora_strength:
+        found = locate(request.lora, ("loras",))
+        if found is None:
+            raise CheckpointError(
+                f"there is no LoRA called {request.lora} in models/loras",
+                f"choose another, or `{files.NONE}`.",
+            )
+        model = put_on(model, open_lora(found, request.lora_strength, modules), modules)
+    return model
+
+
+def _load_text(choice: str) -> tuple[Any, str]:
+    """A CLIP with Wan's text encoder, and its file's name."""
+    import comfy.sd
+    import folder_paths
+
+    name = files.find("text_encoders", files.TEXT_PATTERNS) if choice == files.AUTO else choice
+    path = locate(name, ("text_encoders",))
+    if path is None:
+        raise files.missing("text_encoders", name)
+    clip = comfy.sd.load_clip(
+        [str(path)],
+        embedding_directory=folder_paths.get_folder_paths("embeddings"),
+        clip_type=comfy.sd.CLIPType.WAN,
+    )
+    tokens = clip.tokenize("")
+    if WAN_TOKENS not in tokens:
+        kinds = ", ".join(kind for kind in tokens if kind != TOKENS)
+        raise CheckpointError(
+            f"{name} is a text encoder for {kinds} tokens, and Wan reads UMT5-XXL's", TEXT_FIX
+        )
+    return clip, name
+
+
+def _load_vae(choice: str) -> tuple[Any, str]:
+    """The host's VAE object, and its file's name."""
+    import comfy.sd
+    import comfy.utils
+
+    name = files.find("vae", files.VAE_PATTERNS) if choice == files.AUTO else choice
+    path = locate(name, ("vae", "vae_approx"))
+    if path is None:
+        raise files.missing("vae", name)
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(path)))
+    if getattr(vae, "first_stage_model", None) is None or vae.latent_channels != 16:
+        raise CheckpointError(
+            f"{name} is not a Wan 2.1 VAE",
+            f"choose {files.WANTED['vae'][0]} ({files.WANTED['vae'][2]}), or `{files.AUTO}`.",
+        )
+    return vae, name
+
+
+def describe(model: Any, wanted: Wanted, item: Identified, text: str, vae: str, request: Request) -> str:
+    """What was detected, for the node: one fact per line."""
+    spec, sample, memory, video = read_shape(model), wanted.sample, wanted.memory, wanted.video
+    count = item.what.parameters
+    size = f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+    stored = str(item.what.dtype).removeprefix("torch.")
+    computed = str(compute_dtype(model)).removeprefix("torch.")
+    lines = [
+        f"{wanted.name}: causal Wan 2.1 text-to-video, {size} parameters ({spec.num_layers} layers of {spec.dim})",
+        f"why: {wanted.evidence}",
+        f"stored as {item.what.quantised or stored}, computed in {computed}",
+        f"steps {', '.join(f'{step:g}' for step in sample.steps)}; shift {sample.shift:g}",
+        f"chunk {memory.chunk}; memory {memory.anchors} anchors and {memory.recent} recent; window {memory.window}",
+        f"made for {video.width}x{video.height} at {video.fps} fps",
+        f"text encoder: {text}",
+        f"decoder: {vae}",
+    ]
+    if request.lora != files.NONE:
+        lines.append(f"LoRA: {request.lora} at {request.lora_strength:g}")
+    if item.known is not None and item.known.note:
+        lines.append(f"note: {item.known.note}")
+    return "\n".join(lines)

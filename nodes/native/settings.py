@@ -1,0 +1,164 @@
+"""What a MODEL was trained to do: written on it by Load Model, else told from its file, else refused in words.
+
+Causal and bidirectional Wan hold the same tensors, so a plain MODEL of another loader is known by where it came from:
+the file that its prompt graph names, or what the user assumes.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...gf_core.checkpoints.bundle import wanted_settings
+from ...gf_core.checkpoints.catalog import CATALOG, KnownCheckpoint, by_id, match
+from ...gf_core.checkpoints.identify import NEEDED, Identified, identify
+from ...gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
+from ...gf_core.engine.budget import count_parameters
+from ...gf_core.errors import CheckpointError
+from ...gf_core.memory.presets import PRESETS
+from .shape import network_of
+
+_LOG = logging.getLogger("grounded")
+KEY = "grounded"
+"""Name of our attachment on a MODEL."""
+DETECT = "detect"
+FOLDERS = ("diffusion_models", "unet", "unet_gguf", "checkpoints")
+"""Model folders of ComfyUI in which a file's name is looked up."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a checkpoint wants, and how that is known."""
+
+    name: str
+    """For people."""
+    sample: SampleSpec
+    """Steps, shift, first chunk."""
+    memory: MemorySpec
+    """Memory that makes long films with it."""
+    video: VideoSpec
+    """Size and speed that it was trained at."""
+    evidence: str
+    """Why it counts as causal."""
+    fingerprint: str = ""
+    """Hash of its file; empty when only the host knows the weights."""
+    builtin: bool = False
+    """The built-in model, which needs its own text encoder and decoder."""
+
+
+def attach(patcher: Any, wanted: Wanted) -> None:
+    """Write settings on a MODEL; they survive LoRA nodes and clones."""
+    patcher.set_attachments(KEY, wanted)
+
+
+def attached(patcher: Any) -> Wanted | None:
+    """The settings that Load Model wrote on a MODEL."""
+    found = patcher.get_attachment(KEY)
+    return found if isinstance(found, Wanted) else None
+
+
+def settings_of(patcher: Any, spec: ModelSpec, assume: str | None, model_file: str | None) -> Wanted:
+    """What the MODEL wants. `assume`: a catalogue id to take it for, None or "detect" to find out.
+
+    Raises:
+        CheckpointError: nothing says that it is causal, or it is known not to be.
+    """
+    found = attached(patcher)
+    if assume and assume != DETECT:
+        known = _assumed(assume)
+        name = found.name if found else known.title
+        base = from_catalog(name, known, f"assumed to be like {known.title}")
+        return replace(base, fingerprint=found.fingerprint, builtin=found.builtin) if found else base
+    if found is not None:
+        return found
+    return _from_file(model_file, spec) or _from_class(patcher) or _refuse(model_file, spec)
+
+
+def assume_choices() -> list[str]:
+    """Values of an `assume` input: detect, then every kind of checkpoint that can be driven."""
+    return [DETECT, *(row.id for row in CATALOG if row.causal and not row.refusal)]
+
+
+def _assumed(assume: str) -> KnownCheckpoint:
+    known = by_id(assume)
+    if known is None:
+        raise CheckpointError(
+            f"there is no kind of checkpoint called {assume}",
+            f"choose one of {', '.join(assume_choices()[1:])}.",
+        )
+    return known
+
+
+def from_catalog(name: str, known: KnownCheckpoint, evidence: str) -> Wanted:
+    """The settings of a catalogue row."""
+    memory = replace(PRESETS[known.memory], chunk=known.chunk)
+    return Wanted(name, known.sample, memory, VideoSpec(), evidence)
+
+
+def from_identified(item: Identified) -> Wanted:
+    """The settings of an opened file that may be driven."""
+    sample, memory, video = wanted_settings(item)
+    name = item.own.get("name") or item.file.path.name
+    return Wanted(name, sample, memory, video, item.evidence)
+
+
+def locate(name: str, folders: tuple[str, ...] = FOLDERS) -> Path | None:
+    """The file that ComfyUI shows as `name` in one of its model folders."""
+    import folder_paths
+
+    known = folder_paths.folder_names_and_paths
+    paths = (folder_paths.get_full_path(folder, name) for folder in folders if folder in known)
+    return next((Path(path) for path in paths if path), None)
+
+
+def _from_file(model_file: str | None, spec: ModelSpec) -> Wanted | None:
+    """Settings by the file's header, outer keys or name; None when they say nothing."""
+    if not model_file:
+        return None
+    path = locate(model_file)
+    known = match(path or Path(model_file), spec.dim)
+    if path is not None and path.suffix.lower() != ".gguf":
+        try:
+            item = identify(path)
+        except CheckpointError as error:  # the host could open it, so it is only strange to us
+            _LOG.info("%s is told by its name only: %s", path.name, error.message)
+        else:
+            known = item.known
+            if item.evidence and (known is None or not known.refusal):
+                _remind(known)
+                return from_identified(item)
+    if known is None or not known.causal:
+        return None
+    if known.refusal:
+        raise CheckpointError(f"{model_file} is {known.title} ({known.repository}): {known.refusal}", NEEDED)
+    _remind(known)
+    return from_catalog(Path(model_file).name, known, f"its name is that of {known.title}")
+
+
+def _remind(known: KnownCheckpoint | None) -> None:
+    if known is not None and known.lora:
+        _LOG.warning(
+            "%s needs %s: Load Model (Grounded Forcing) merges it, other loaders need a LoRA node",
+            known.title,
+            known.lora,
+        )
+
+
+def _from_class(patcher: Any) -> Wanted | None:
+    """Settings of a MODEL that the host itself has opened as causal."""
+    if type(network_of(patcher)).__name__ != "CausalWanModel":
+        return None
+    return Wanted("causal Wan", SampleSpec(), PRESETS["grounded"], VideoSpec(), "ComfyUI loaded it as causal")
+
+
+def _refuse(model_file: str | None, spec: ModelSpec) -> Wanted:
+    size = count_parameters(spec) / 1e9
+    what = f"{model_file}, a" if model_file else "a"
+    raise CheckpointError(
+        f"the MODEL is {what} Wan text-to-video transformer of {size:.3g} B parameters, but nothing says that it is "
+        "causal: plain Wan makes whole clips at once and cannot continue a film",
+        f"{NEEDED} If you know that it was distilled to be causal and was only renamed, choose what it is like "
+        "under `assume`.",
+    )
