@@ -191,6 +191,7 @@ function readCast(line, value, cast) {
 }
 
 function checkReferences(line, place, cast) {
+  if (!place.text.includes("{")) return;
   for (const match of place.text.matchAll(REFERENCE)) {
     if (cast.has(match[1])) continue;
     const guess = nearest(match[1], cast.keys());
