@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -72,6 +72,13 @@ def tabulate(layouts: Sequence[Layout], prompt: Tensor) -> LayoutTable:
     positions[..., anchors:] = _positions(recent, first)
     own = first + (recent != EMPTY).sum(-1)
     return LayoutTable(slots, positions, own, _tabulate_recaches(layouts, prompt, first))
+
+
+def forgotten(table: LayoutTable, alone: Tensor) -> LayoutTable:
+    """The same views, but the chunks marked in alone [b chunks] see no memory, as at the start of a film."""
+    slots = table.slots.masked_fill(alone[..., None], EMPTY)
+    positions = table.positions.masked_fill(alone[..., None], 0)
+    return replace(table, slots=slots, positions=positions, own=table.own.masked_fill(alone, 0))
 
 
 def _positions(slots: Tensor, first: Tensor) -> Tensor:

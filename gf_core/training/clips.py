@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..config import MemorySpec
 from ..text.small import SmallTextEncoder
-from .batch import ClipBatch, tabulate
+from .batch import ClipBatch, forgotten, tabulate
 from .layout import plan_layout
 from .world import Script, render, sample_script
 
@@ -65,12 +65,23 @@ def write_shards(codec_file: Path, folder: Path, clips: int, chunks: int, seed: 
 
 
 class ClipStore:
-    """Batches from a folder of shards, each batch of one kind so that its layouts resemble one another."""
+    """Batches from a folder of shards, each batch of one kind so that its layouts resemble one another.
+
+    `forget` is the share of chunks, among those whose caption names the character, that are made from text alone:
+    otherwise one chunk in seven would teach what a film's first chunk, and each scene's, has to do.
+    """
 
     def __init__(
-        self, folder: Path, encoder: SmallTextEncoder, memory: MemorySpec, seed: int, chunks: int
+        self,
+        folder: Path,
+        encoder: SmallTextEncoder,
+        memory: MemorySpec,
+        seed: int,
+        chunks: int,
+        forget: float = 0.0,
     ) -> None:
         self.folder, self.encoder, self.memory, self.chunks = folder, encoder, memory, chunks
+        self.forget = forget
         self.rng = random.Random(seed)
         self.paths: list[Path] = []
         self.drawn = 0
@@ -94,12 +105,17 @@ class ClipStore:
         count = max(len(script.segments) for script in scripts)
         prompt = torch.zeros(len(scripts), self.chunks, dtype=torch.long)
         labels = torch.zeros(len(scripts), self.chunks, len(LABELS), dtype=torch.long)
+        alone = torch.zeros(len(scripts), self.chunks, dtype=torch.bool)
         texts: list[str] = []
         layouts = []
         for row, script in enumerate(scripts):
             for number, s in enumerate(script.segments):
                 span = slice(s.start_chunk, s.start_chunk + s.chunks)
                 prompt[row, span] = number
+                if s.verb != "then":
+                    alone[row, span] = torch.tensor(
+                        [self.rng.random() < self.forget for _ in range(s.chunks)]
+                    )
                 who, where = s.character, s.place
                 labels[row, span] = torch.tensor(
                     [
@@ -124,7 +140,7 @@ class ClipStore:
             ids.unflatten(0, (len(scripts), -1)),
             lengths.unflatten(0, (len(scripts), -1)),
             prompt,
-            tabulate(layouts, prompt),
+            forgotten(tabulate(layouts, prompt), alone),
         )
 
 

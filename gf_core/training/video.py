@@ -25,6 +25,7 @@ from ..sampling.schedule import timesteps as sampler_timesteps
 from ..text.small import SmallTextEncoder
 from .batch import ClipBatch
 from .clips import LABELS, ClipStore
+from .layout import EMPTY
 from .optim import Average, Muon, split_parameters
 from .parallel import average_gradients, share
 from .streams import StreamOutput, run_streams
@@ -72,8 +73,12 @@ class VideoTraining:
     """Guidance of the teacher when it makes a student's targets."""
     solver_steps: int = 2
     """Euler steps from a student's noise level to the clean end."""
+    forget: float = 0.35
+    """Share of chunks that are made without memory (see `ClipStore`)."""
     guess: float = 0.0
-    """Share of batches whose memory holds the model's own guesses instead of true latents."""
+    """Share of batches whose memory holds the model's own chunks instead of true latents."""
+    generations: int = 3
+    """Most generations that such a memory is away from the truth."""
     average: float = 0.998
     """Decay of the running average of weights."""
     seed: int = 0
@@ -164,7 +169,8 @@ class Objective:
         if self.teacher is None:
             target = noise - batch.latents[:, None]
         else:
-            end = self._solve(batch, context, noisy, sigma, size)
+            # The teacher sees the true memory: the student learns to come back to it.
+            end = self._solve(batch, batch.latents, noisy, sigma, size)
             target = (noisy - end) / per_frame(sigma, size)
         out = self._run(self.net, batch, context, noisy, sigma, drop)
         flow = flow_loss(out.flow, target, batch)
@@ -200,13 +206,25 @@ class Objective:
 
     @torch.no_grad()
     def _guesses(self, batch: ClipBatch, context: Tensor) -> Tensor:
-        """The net's own clean latents [b f c h w], made from half-noised truth in one step."""
+        """Latents [b f c h w] as a long film's memory holds them: several generations of the net's own chunks.
+
+        Each generation denoises a noised truth in two steps while looking at the one before, so what only memory can
+        tell (a scarf, a hat) is handed on by the net and gets lost as in a film, and the truth under the noise keeps
+        place and motion comparable with the target. A chunk without memory has nobody to tell it and stays close.
+        """
         shape = (len(context), 1, batch.prompt.shape[1])
-        sigma = self.levels[torch.randint(1, len(self.levels), shape)]
-        size = context.shape[1] // shape[2]
-        noisy = torch.lerp(batch.latents[:, None], torch.randn_like(context)[:, None], per_frame(sigma, size))
-        out = self._run(self.net, batch, context, noisy, sigma, torch.zeros(shape, dtype=torch.bool))
-        return (noisy - per_frame(sigma, size) * out.flow.float())[:, 0]
+        size, last = context.shape[1] // shape[2], self.levels[-1]
+        alone = (batch.layout.slots == EMPTY).all(-1)[:, None]
+        sigmas = (torch.where(alone, last, self.levels[1]), last.expand(shape))
+        keep = torch.zeros(shape, dtype=torch.bool)
+        for _ in range(int(torch.randint(1, self.plan.generations + 1, ()))):
+            clean = batch.latents[:, None]
+            for sigma in sigmas:
+                level = per_frame(sigma, size)
+                noisy = torch.lerp(clean, torch.randn_like(clean), level)
+                clean = noisy - level * self._run(self.net, batch, context, noisy, sigma, keep).flow.float()
+            context = clean[:, 0]
+        return context
 
 
 def train_video(
@@ -229,7 +247,12 @@ def train_video(
     # The step is part of the seed: a resumed run must not draw the noise of its beginning again.
     torch.manual_seed(hash((plan.seed, rank, run.step)) % 2**63)
     store = ClipStore(
-        clips, net.text, BUILTIN_MEMORY, seed=hash((plan.seed, rank, run.step)), chunks=plan.chunks
+        clips,
+        net.text,
+        BUILTIN_MEMORY,
+        seed=hash((plan.seed, rank, run.step)),
+        chunks=plan.chunks,
+        forget=plan.forget,
     )
     objective = Objective(net, plan, teacher)
     while not run.finished:

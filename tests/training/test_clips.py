@@ -10,6 +10,7 @@ from gf_core.config import MemorySpec
 from gf_core.text.small import SmallTextEncoder
 from gf_core.training import clips
 from gf_core.training.clips import LABELS, ClipStore, latent_share, write_shards
+from gf_core.training.layout import EMPTY
 from gf_core.training.video import BUILTIN_SPEC, Objective, VideoNet, VideoTraining
 from gf_core.training.world import words
 from gf_core.vae.builtin import BuiltinCodec, save_codec
@@ -38,6 +39,18 @@ def test_a_batch_is_complete(folder, monkeypatch):
     assert batch.prompt.max() < batch.lengths.shape[1] - 1, "the empty prompt is never a chunk's own"
     assert (batch.lengths[:, -1] == 1).all()
     assert 0.02 < batch.weight.mean() < 0.5
+
+
+def test_some_chunks_are_made_without_memory(folder, monkeypatch):
+    """Only chunks whose caption names the character: nothing tells who `it` is when all is forgotten."""
+    forgetful = store(folder, monkeypatch)
+    forgetful.forget = 1.0
+    batch = forgetful.draw(2)
+    alone = (batch.layout.slots == EMPTY).all(-1)
+    assert alone[:, 0].all() and alone.float().mean() > 0.3
+    assert (batch.layout.own[alone] == 0).all() and (batch.layout.positions[alone] == 0).all()
+    usual = store(folder, monkeypatch).draw(2)
+    assert (usual.layout.slots == EMPTY).all(-1).sum() <= alone.sum()
 
 
 def test_shards_are_kept_and_made_alike(folder, monkeypatch):

@@ -9,7 +9,7 @@ from gf_core.config import MemorySpec, ModelSpec, SampleSpec
 from gf_core.model.wan import WanModel
 from gf_core.sampling.rollout import Rollout
 from gf_core.text.small import SmallTextEncoder
-from gf_core.training.batch import ClipBatch, tabulate
+from gf_core.training.batch import ClipBatch, forgotten, tabulate
 from gf_core.training.layout import plan_layout
 from gf_core.training.streams import run_streams
 
@@ -97,3 +97,33 @@ def test_streams_equal_the_rollout(parts, verbs):
     for chunk, flow in enumerate(expected):
         got = out.flow[:, 0, 3 * chunk : 3 * chunk + 3]
         torch.testing.assert_close(got, flow, atol=2e-5, rtol=1e-4, msg=lambda m, c=chunk: f"chunk {c}: {m}")
+
+
+def test_a_forgotten_chunk_does_not_see_the_memory(parts):
+    model, encoder = parts
+    latents, other, noisy = torch.randn(3, 1, 9, 4, 4, 4)
+    ids, lengths = encoder.batch(PROMPTS)
+    prompt = torch.zeros(1, 3, dtype=torch.long)
+    layout = tabulate([plan_layout(3, {}, MEMORY, NeverReplace())], prompt)
+    alone = torch.tensor([[False, False, True]])
+    flows = []
+    for table in (layout, forgotten(layout, alone)):
+        for context in (latents, other):
+            batch = ClipBatch(
+                latents,
+                torch.zeros(1, 9, 4, 4),
+                torch.zeros(1, 3, 8, dtype=torch.long),
+                ids[None],
+                lengths[None],
+                prompt,
+                table,
+            )
+            times, keep = torch.full((1, 1, 3), TIMESTEP), torch.zeros(1, 1, 3, dtype=torch.bool)
+            with torch.no_grad():
+                flows.append(
+                    run_streams(model, encoder, batch, context, noisy[:, None], times, keep).flow[0, 0]
+                )
+    seeing, seeing_other, blind, blind_other = flows
+    assert not torch.allclose(seeing[6:], seeing_other[6:], atol=1e-4)
+    torch.testing.assert_close(blind[6:], blind_other[6:])
+    assert torch.equal(blind[:6], seeing[:6])
