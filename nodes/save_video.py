@@ -89,7 +89,9 @@ class SaveVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         run = take.open()
         graph = _graph(cls.hidden.prompt, cls.hidden.extra_pnginfo)
-        wanted = json.dumps([take.folder, take.run, _age(run), filename_prefix, codec, quality, graph])
+        wanted = json.dumps(
+            [take.folder, take.run, _age(run), filename_prefix, codec, quality, _plain(graph)]
+        )
         path = _saved.get(wanted) if audio is None and vae is None else None
         if path is None or not path.exists():
             path = _place(run, filename_prefix, codec, quality, _sound(audio), vae, graph)
@@ -137,9 +139,12 @@ def _decoded(run: Run, vae: Any) -> Iterator[np.ndarray]:
     import torch
 
     from ..gf_core.engine.frames import to_uint8
-    from .native import native_codec
+    from .native.builtin import builtin_codec
+    from .native.codec import native_codec
 
-    decoder = native_codec(vae).decoder()
+    first = next(iter(run.committed()))
+    host.bring_vae(vae, tuple(run.load_latents(first["index"]).shape))
+    decoder = (builtin_codec(vae) or native_codec(vae, host.WanScale())).decoder()
     for record in run.committed():
         host.stop_if_interrupted()
         with torch.no_grad():
@@ -166,6 +171,15 @@ def _graph(prompt: Any, extra: Any) -> dict[str, str]:
         return {}
     parts = {"prompt": prompt, **(extra if isinstance(extra, dict) else {})}
     return {name: json.dumps(part) for name, part in parts.items() if part is not None}
+
+
+def _plain(graph: dict[str, str]) -> list[Any]:
+    """The nodes of the graph without what a front end adds by itself: a film is saved once per graph."""
+    nodes = json.loads(graph.get("prompt", "{}")).values()
+    return [
+        [node.get("class_type"), {k: v for k, v in node.get("inputs", {}).items() if k != QUIRK}]
+        for node in nodes
+    ]
 
 
 def _shown(path: Path) -> Any:

@@ -87,8 +87,7 @@ class StreamSampler(io.ComfyNode):
 
         node = str(cls.hidden.unique_id)
         file = trace_model_file(cls.hidden.prompt, node)
-        known_as = None if assume == "detect" else assume
-        bundle = native_bundle(model, clip, vae, assume=known_as, model_file=file)
+        bundle = native_bundle(model, clip, vae, assume=assume, model_file=file)
         wishes = Wishes(width, height, seed, memory, start_image, steps, shift, until)
         folder = host.take_folder(take)
         run = render(node, bundle, timeline, wishes, folder)
@@ -142,7 +141,7 @@ def _options() -> list[Any]:
 
 
 def _advanced() -> list[Any]:
-    from ..gf_core.checkpoints.catalog import CATALOG
+    from .native.settings import assume_choices
 
     return [
         widget(
@@ -178,7 +177,7 @@ def _advanced() -> list[Any]:
             io.Combo,
             "assume",
             optional=True,
-            options=["detect", *(known.id for known in CATALOG if known.causal)],
+            options=assume_choices(),
             default="detect",
             advanced=True,
             tooltip="What a renamed model file is, when it is not recognised.",
