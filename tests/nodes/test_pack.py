@@ -1,0 +1,74 @@
+"""The pack as files: it imports without ComfyUI, every node has its page and texts, one place per host module."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+NODES = ROOT / "nodes"
+SOURCES = sorted(NODES.rglob("*.py"))
+IDS = sorted({found for path in SOURCES for found in re.findall(r'node_id="(\w+)"', path.read_text())})
+HOST_MODULES = ("comfy.model_management", "folder_paths", "server", "comfy.utils")
+
+
+def test_there_are_nodes():
+    assert len(IDS) == 10 and all(name.startswith("GF_") for name in IDS)
+
+
+def test_the_root_imports_without_comfyui(tmp_path):
+    code = (
+        "import importlib.util, sys;"
+        f"s = importlib.util.spec_from_file_location('pack', {str(ROOT / '__init__.py')!r},"
+        f" submodule_search_locations=[{str(ROOT)!r}]);"
+        "m = importlib.util.module_from_spec(s); s.loader.exec_module(m);"
+        "sys.exit('torch' in sys.modules or m.WEB_DIRECTORY != './web')"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("node", IDS)
+def test_every_node_has_a_help_page(node):
+    page = (ROOT / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
+    assert page.startswith("# ") and len(page.splitlines()) >= 3
+
+
+def test_no_page_without_a_node():
+    assert sorted(path.stem for path in (ROOT / "web" / "docs").glob("*.md")) == IDS
+
+
+def test_every_node_has_texts_to_translate():
+    texts = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert sorted(texts) == IDS
+    for node, text in texts.items():
+        assert text["description"], node
+        missing = [name for name, field in text["inputs"].items() if not field["tooltip"]]
+        assert missing == [], f"{node}: inputs without a tooltip"
+
+
+def imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for step in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(step, ast.Import):
+            found |= {alias.name for alias in step.names}
+        elif isinstance(step, ast.ImportFrom) and not step.level:
+            found.add(step.module or "")
+    return found
+
+
+def test_the_pack_never_imports_itself_by_name():
+    assert [path.name for path in SOURCES if imported(path) & {"gf_core", "nodes"}] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["dual_memory_cache", "prompt_timeline", "shot_cut", "save_video", "take_latent", "telling"]
+)
+def test_a_node_asks_the_host_through_one_module(name):
+    assert imported(NODES / f"{name}.py") & set(HOST_MODULES) == set()
