@@ -10,8 +10,8 @@ import { LiveView } from "./live.js";
 import { Editor } from "./timeline/editor.js";
 import { splitLines } from "./timeline/lines.js";
 
-const EDITOR_HEIGHT = 326;
-const LIVE_HEIGHT = 150;
+const EDITOR_HEIGHT = 330;
+const LIVE_HEIGHT = 210;
 const editors = new Map(); // node -> Editor; nodes leave in onRemoved
 const lives = new Map();
 
@@ -34,7 +34,7 @@ function addEditor(node) {
     },
     showPlace: (line, column) => showPlace(textBox(widget), line, column),
   });
-  addElement(node, "storyboard", editor.view.element, EDITOR_HEIGHT, [460, 560]);
+  addElement(node, "storyboard", editor.view.element, EDITOR_HEIGHT, [460, 600], EDITOR_HEIGHT + 30);
   keep(editors, node, editor);
 }
 
@@ -62,9 +62,10 @@ function ensureStyle() {
 }
 
 /** A widget that shows `element` and stores nothing. */
-function addElement(node, name, element, height, [width, tall]) {
+function addElement(node, name, element, height, [width, tall], most = null) {
   ensureStyle();
   const options = { serialize: false, hideOnZoom: false, getMinHeight: () => height, getValue: () => "", setValue: () => {} };
+  if (most) options.getMaxHeight = () => most; // what a taller node has to spare goes to its other widgets
   const widget = node.addDOMWidget(name, `GROUNDED_${name.toUpperCase()}`, element, options);
   widget.serialize = false;
   const [least, high] = node.computeSize();

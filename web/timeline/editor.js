@@ -52,7 +52,10 @@ export class Editor {
   refresh() {
     const text = this.getText();
     if (text === this.history.present) return;
-    this.history.push(text, { typing: true });
+    // A text that came in with a workflow replaces a new node's first one: nobody should undo to that.
+    const typed = document.activeElement?.value === text;
+    if (!typed && !this.history.past.length) this.history = new edits.History(text);
+    else this.history.push(text, { typing: true });
     this.take(text);
     this.draw();
   }
