@@ -18,13 +18,37 @@ class Started:
     path: Path
     """The growing film; it plays from the first `ChunkDone` on."""
     chunks: int
-    """Chunks to come."""
+    """Chunks of the film, up to where it is to stop."""
     frames: int
-    """Pixel frames of the whole film."""
+    """Pixel frames of them."""
     seconds: float
-    """Length of the whole film."""
+    """Seconds of them."""
     segments: int
-    """Segments in the plan."""
+    """Segments of them."""
+
+
+@dataclass(frozen=True)
+class Reused:
+    """Sent after `Started` when an earlier run of the Take holds part of the film, or it is known why not."""
+
+    segments: int
+    """Whole segments that need no sampling; each gets its `SegmentDone` next, once its pictures are there."""
+    chunks: int
+    """Chunks that need no sampling."""
+    frames: int
+    """Pixel frames of these chunks."""
+    changed: str
+    """Why the rest has to be made, in words; empty when all is there."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A stored chunk was run again to bring the sampler or the decoder to where the film goes on."""
+
+    index: int
+    """Chunk, from 0."""
+    upto: int
+    """The replay ends in front of this chunk."""
 
 
 @dataclass(frozen=True)
@@ -115,4 +139,4 @@ class Finished:
     """What `report.json` holds: sizes, times of every stage, speed, memory."""
 
 
-Event = Union[Started, StepDone, ChunkDone, SegmentDone, Preview, Finished]  # noqa: UP007 (3.10 at run time)
+Event = Union[Started, Reused, Replayed, StepDone, ChunkDone, SegmentDone, Preview, Finished]  # noqa: UP007 (3.10 at run time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,15 +16,18 @@ from ..video.writer import FilmWriter
 from .disk import disk_error
 from .failures import in_words
 from .frames import preview, to_uint8
+from .snapshots import State, StateStore, decoder_name, memory_name, pays, state_bytes
 from .take import RunWriter
 
 if TYPE_CHECKING:
     from ..vae.base import StreamDecoder
 
+log = logging.getLogger("grounded")
+
 
 @dataclass(frozen=True)
 class SampledChunk:
-    """A chunk as it leaves the sampler."""
+    """A chunk as it leaves the sampler, or as it was found in the Take."""
 
     index: int
     """Chunk of the film, from 0."""
@@ -35,6 +39,12 @@ class SampledChunk:
     """Clean latents [f c h w]; those of a start image come first in chunk 0."""
     anchor: dict | None
     """The memory's last evaluation for this chunk."""
+    stored: str | None = None
+    """SHA-256 of its latents' file, when that is in the run already."""
+    ends_segment: bool = False
+    """It is its segment's last: the decoder's state after it may be kept."""
+    memory: State | None = None
+    """The sampler's state after it, when that is to be kept."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +61,20 @@ class CommittedChunk:
 
 
 class Finisher:
-    """Commits chunks in film order: latents, then film, then journal line.
+    """Commits chunks in film order: latents, then film, then journal line; and keeps states at the ends of segments.
 
-    `seconds` counts the time spent in each stage; it may be read while the worker runs.
+    `decoder` and `film` stand where the film goes on, after `film.frames` pictures. `codec` is the decoder's
+    fingerprint. `seconds` counts the time spent in each stage; it may be read while the worker runs.
     """
 
-    def __init__(self, run: RunWriter, decoder: StreamDecoder, film: FilmWriter) -> None:
+    def __init__(
+        self, run: RunWriter, decoder: StreamDecoder, film: FilmWriter, store: StateStore, codec: str
+    ) -> None:
         self._run, self._decoder, self._film = run, decoder, film
+        self._store, self._codec = store, codec
         self._stream: torch.cuda.Stream | None = None
-        self.frames = 0
+        self._decoded = self._since_state = 0
+        self.frames = film.frames
         self.seconds = {"decode": 0.0, "encode": 0.0, "save": 0.0}
 
     @torch.no_grad()
@@ -67,25 +82,55 @@ class Finisher:
         """Commit one chunk. Raises GroundedError children in words for a full disk or memory, and others as met."""
         with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
             start = time.perf_counter()
-            digest = self._run.save_latents(chunk.index, chunk.latents)
+            digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
             saved = time.perf_counter()
             pictures = to_uint8(self._decoder.decode(chunk.latents))
             decoded = time.perf_counter()
-            try:
-                self._film.write(pictures)
-            except OSError as error:
-                raise disk_error(
-                    error, self._run.run.film, f"writing chunk {chunk.index} to the film"
-                ) from error
+            film_bytes = self._write(chunk.index, pictures)
             encoded = time.perf_counter()
             record = {"kind": "chunk", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
             placed = {"first_frame": self.frames, "frames": len(pictures), "latents": digest}
-            self._run.commit({**record, **placed, "anchor": chunk.anchor})
+            self._run.commit({**record, **placed, "film_bytes": film_bytes, "anchor": chunk.anchor})
             self.frames += len(pictures)
+            self.seconds["decode"] += decoded - saved
+            self._keep_states(chunk)
         self.seconds["save"] += saved - start + time.perf_counter() - encoded
-        self.seconds["decode"] += decoded - saved
         self.seconds["encode"] += encoded - decoded
         return CommittedChunk(chunk.index, chunk.segment, self.frames, preview(pictures), chunk.anchor)
+
+    def _write(self, index: int, pictures: np.ndarray) -> int:
+        """Put pictures into the film; returns its size in bytes."""
+        film = self._run.run.film
+        try:
+            self._film.write(pictures)
+            return film.stat().st_size
+        except OSError as error:
+            raise disk_error(error, film, f"writing chunk {index} to the film") from error
+
+    def _keep_states(self, chunk: SampledChunk) -> None:
+        """Keep what the next version of the film may go on from, where reading it is quicker than making it again."""
+        self._decoded += 1
+        self._since_state += 1
+        kept: dict[str, State] = {}
+        if chunk.memory is not None:
+            kept[memory_name(chunk.key)] = chunk.memory
+        if chunk.ends_segment:
+            state = self._decoder_state()
+            if state and pays(state_bytes(state), self._since_state, self.seconds["decode"] / self._decoded):
+                kept[decoder_name(chunk.key, self._codec)] = state
+                self._since_state = 0
+        for name, state in kept.items():
+            digest = self._store.save(name, chunk.index + 1, state)
+            if digest is not None:
+                self._run.commit({"kind": "state", "name": name, "chunks": chunk.index + 1, "digest": digest})
+
+    def _decoder_state(self) -> State:
+        """The decoder's state on the CPU; empty, with one log line, where there is no memory for a copy."""
+        try:
+            return {name: value.cpu() for name, value in self._decoder.snapshot().items()}
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            log.warning("the decoder's state is not kept: %s", error)
+            return {}
 
     def _beside_the_sampler(self, latents: Tensor) -> contextlib.AbstractContextManager:
         """A CUDA stream of our own, else decoding would queue up behind the next chunk's denoising.

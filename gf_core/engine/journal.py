@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,37 @@ def decode_record(line: bytes) -> Record | None:
     return json.loads(body)
 
 
+@dataclass(frozen=True)
+class Scan:
+    """What a journal holds up to its first line that is not whole."""
+
+    records: list[Record]
+    size: int
+    """Bytes of these records' lines."""
+    bad_line: int | None
+    """Number, from 1, of the first line that is torn or changed."""
+    torn: bool
+    """That line is the last: a kill cut it short."""
+
+
+def scan_journal(path: Path) -> Scan:
+    """Read a journal as far as it can be trusted.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    lines = path.read_bytes().splitlines(keepends=True)
+    records: list[Record] = []
+    size = 0
+    for number, line in enumerate(lines, start=1):
+        record = decode_record(line)
+        if record is None:
+            return Scan(records, size, number, number == len(lines))
+        records.append(record)
+        size += len(line)
+    return Scan(records, size, None, False)
+
+
 def read_journal(path: Path) -> list[Record]:
     """Every record of a journal; a torn last line is dropped with one line in the log.
 
@@ -57,51 +89,49 @@ def read_journal(path: Path) -> list[Record]:
         TakeError: a line that is not the last is damaged, or the file cannot be read.
     """
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        scan = scan_journal(path)
     except OSError as error:
         raise TakeError(
             f"the journal {path} cannot be read: {error}", "render the film again in a new Take"
         ) from error
-    records: list[Record] = []
-    for number, line in enumerate(lines, start=1):
-        record = decode_record(line)
-        if record is not None:
-            records.append(record)
-        elif number == len(lines):
-            log.warning("journal %s: line %d was cut short by a kill and is dropped", path, number)
-        else:
-            raise TakeError(
-                f"line {number} of the journal {path} is damaged",
-                "the disk or another program changed it: render the film again in a new Take",
-            )
-    return records
+    if scan.torn:
+        log.warning("journal %s: line %d was cut short by a kill and is dropped", path, scan.bad_line)
+    elif scan.bad_line is not None:
+        raise TakeError(
+            f"line {scan.bad_line} of the journal {path} is damaged",
+            "the disk or another program changed it: render the film again in a new Take",
+        )
+    return scan.records
 
 
 class Journal:
-    """A new journal, open for appending."""
+    """A journal open for appending."""
 
-    def __init__(self, path: Path) -> None:
-        """Create `path`, which must not exist yet.
+    def __init__(self, path: Path, keep: int | None = None) -> None:
+        """Create `path`, which must not exist yet; or with `keep`, go on after that many bytes of it.
 
         Raises:
-            TakeError: it exists, or cannot be created.
+            TakeError: it exists (or with `keep`, does not), or cannot be written.
         """
         self.path = path
         try:
-            self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed by close())
+            self._file = open(path, "xb" if keep is None else "r+b", buffering=0)  # noqa: SIM115 (see close())
+            if keep is not None:
+                self._file.truncate(keep)
+                self._file.seek(keep)
         except OSError as error:
             raise disk_error(error, path, "starting the journal") from error
 
-    def append(self, record: Record) -> None:
-        """Write one record and push it to the disk before returning.
+    def append(self, *records: Record) -> None:
+        """Write records and push them to the disk before returning; all of them or none.
 
         Raises:
             ResourceError: the disk is full. TakeError: any other trouble with the file.
         """
-        line = encode_record(record)
+        lines = b"".join(encode_record(record) for record in records)
         end = self._file.tell()
         try:
-            if self._file.write(line) != len(line):  # an unbuffered write may stop short instead of failing
+            if self._file.write(lines) != len(lines):  # an unbuffered write may stop short instead of failing
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
         except OSError as error:

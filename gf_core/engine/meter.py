@@ -21,6 +21,7 @@ class Meter:
         self._process = psutil.Process()
         self._began = time.perf_counter()
         self._sampling_began = self._began
+        self._before = 0
         self._first: tuple[float, int] | None = None
         self._last: tuple[float, int] | None = None
 
@@ -35,8 +36,9 @@ class Meter:
             self.seconds[name] = self.seconds.get(name, 0.0) + whole - self._inner
             self._inner = outer + whole
 
-    def start_sampling(self) -> None:
-        """Preparation is over: speed counts from here."""
+    def start_sampling(self, frames: int = 0) -> None:
+        """Preparation is over: speed counts from here, and from the `frames` pictures that are on disk already."""
+        self._before = frames
         self._sampling_began = time.perf_counter()
 
     def look(self) -> None:
@@ -69,7 +71,7 @@ class Meter:
         if self._first is None or self._last is None:
             return 0.0
         if self._last is self._first:
-            return self._last[1] / max(self._last[0] - self._sampling_began, 1e-9)
+            return (self._last[1] - self._before) / max(self._last[0] - self._sampling_began, 1e-9)
         return (self._last[1] - self._first[1]) / max(self._last[0] - self._first[0], 1e-9)
 
     def seconds_left(self, frames: int) -> float:

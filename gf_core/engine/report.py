@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from ..timeline.plan import Plan
+from .events import Reused
 from .meter import Meter
+from .rejoin import Rejoined
 
-STAGES = ("text", "start image", "sampling", "decode", "encode", "save", "waiting", "listener")
-"""In the order of the work; decode, encode and save run beside sampling, waiting is sampling held up by them, listener
-the time that whoever receives the events takes."""
+STAGES = (
+    "looking",
+    "text",
+    "start image",
+    "rejoining",
+    "sampling",
+    "keeping",
+    "decode",
+    "encode",
+    "save",
+    "waiting",
+    "listener",
+)
+"""In the order of the work: looking searches the Take for what is there, rejoining rebuilds a state. Decode, encode
+and save run beside sampling; waiting is sampling held up by them, listener the time of whoever receives the events."""
 
 
 def make_report(
-    settings: dict[str, Any], plan: Plan, meter: Meter, frames: int, cancelled: bool, anchors: list[Any]
+    settings: dict[str, Any],
+    plan: Plan,
+    meter: Meter,
+    frames: int,
+    cancelled: bool,
+    anchors: list[Any],
+    reuse: dict[str, Any],
 ) -> dict[str, Any]:
-    """Everything measured in a run that put `frames` pictures on disk; `anchors` is the memory's log."""
+    """Everything measured in a run that put `frames` pictures on disk.
+
+    anchors: the memory's log. reuse: `reuse_report` of it.
+    """
     video = settings["video"]
     card = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     busy = meter.seconds.get("sampling", 0.0)
@@ -33,10 +58,21 @@ def make_report(
         },
         "model": {"name": settings["model"]["name"], "fingerprint": settings["model"]["fingerprint"]},
         "machine": {**settings["machine"], "threads": torch.get_num_threads()},
+        "reuse": reuse,
         "seconds": {"total": meter.elapsed, "first chunk": meter.first_chunk_seconds, **meter.seconds},
-        "speed": {"fps": meter.fps, "sampling fps": frames / busy if busy else 0.0},
+        "speed": {"fps": meter.fps, "sampling fps": (frames - reuse["frames"]) / busy if busy else 0.0},
         "memory": {"peak resident bytes": meter.peak_rss, "peak card bytes": card},
         "anchors": anchors,
+    }
+
+
+def reuse_report(reused: Reused, rejoined: Sequence[Rejoined]) -> dict[str, Any]:
+    """What needed no sampling and why the rest did; `exact` says whether replayed states had the recorded bits."""
+    checked = [how.exact for how in rejoined if how.exact is not None]
+    return {
+        **asdict(reused),
+        "replayed": sum(how.replayed for how in rejoined),
+        "exact": all(checked) if checked else None,
     }
 
 
@@ -56,7 +92,20 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"memory   {report['memory']['peak resident bytes'] / 2**20:.0f} MB resident at the peak"
         + (f", {card / 2**20:.0f} MB on the card" if card else ""),
     ]
+    lines += _reuse_lines(report["reuse"])
     replaced = [entry for entry in report["anchors"] if entry.get("replaced")]
     if report["anchors"]:
         lines.append(f"anchors  {len(replaced)} replaced in {len(report['anchors'])} evaluations")
     return lines
+
+
+def _reuse_lines(reuse: dict[str, Any]) -> list[str]:
+    """One line when anything was there already."""
+    if not reuse["chunks"]:
+        return []
+    line = f"reuse    {reuse['segments']} whole segments, {reuse['chunks']} chunks as they were"
+    if reuse["changed"]:
+        line += f"; {reuse['changed']}"
+    if reuse["exact"] is False:
+        line += "; the rebuilt memory differs from the recorded one"
+    return [line]

@@ -1,4 +1,4 @@
-"""A session turns a plan into a film: preparation, one `Shoot`, the report.
+"""A session turns a plan into a film: what the Take holds of it, preparation, one `Shoot`, the report.
 
     text -> [ cue -> noise -> denoise ] per chunk -> queue -> worker: save, decode, encode, journal
 
@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,21 +20,29 @@ from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import GroundedError
 from ..sampling.rollout import Rollout
 from ..timeline.plan import Plan
+from .adopt import take_over
 from .events import Event, Finished
 from .failures import in_words
 from .meter import Meter
-from .report import make_report
+from .rejoin import chunk_keys, state_names
+from .report import make_report, reuse_report
+from .reuse import Reuse, find_reuse
 from .settings import FilmSpec, RunSpec, bundle_device, bundle_dtype, make_ready
-from .shoot import Emit, Shoot
+from .shoot import Emit, Job, Shoot
+from .snapshots import BUDGET, StateStore
 from .stepping import iterate
-from .take import Take
+from .take import RunWriter, Take
+from .telling import film_frames, reused, segment_done, started, whole_segments
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
 
 
 class Session:
-    """One render of a plan into a new run of a Take. Use it once.
+    """One render of a plan into a Take. Use it once.
+
+    What the Take holds of the film is used: a run that was stopped is gone on with, the chunks in front of a change
+    are taken over into a new run, and a film that is finished is returned as it is.
 
     Args:
         bundle: model, text encoder, codec and what the checkpoint wants.
@@ -45,6 +53,8 @@ class Session:
         timeline: the storyboard's text, kept in the run.
         start_frames: pictures [t H W 3] in 0..1, t = 1 + 4 n, of the film's size, that the film starts from. They
             become its first pictures, so that it is 4 pictures longer per latent frame of theirs.
+        until: stop after this segment, counted from 1 as in the storyboard; None or 0 makes the whole film.
+        state_budget: bytes of kept states that may lie in the Take.
 
     Raises:
         GroundedError children, in words, when the settings do not fit together.
@@ -62,6 +72,8 @@ class Session:
         film: FilmSpec | None = None,
         timeline: str = "",
         start_frames: Tensor | None = None,
+        until: int | None = None,
+        state_budget: int = BUDGET,
     ) -> None:
         self.spec = RunSpec(
             bundle,
@@ -70,6 +82,7 @@ class Session:
             sample or bundle.sample,
             video or bundle.video,
             film or FilmSpec(),
+            start_frames,
         )
         self.spec.check()
         size = (self.spec.video.height, self.spec.video.width, 3)
@@ -79,7 +92,8 @@ class Session:
                 "resize the image to the film's size",
             )
         self.take, self.timeline = take, timeline
-        self._start_frames = start_frames
+        self._stop = chunks_until(plan, until)
+        self._state_budget = state_budget
         self._cancel = threading.Event()
         self._begun = False
 
@@ -103,28 +117,69 @@ class Session:
         if self._begun:
             raise GroundedError("a session runs once", "make a new Session for another render")
         self._begun = True
-        meter = Meter()
-        embeds, start = self._prepare(meter)
-        settings, plan = self.spec.describe(), self.spec.plan
+        meter, spec = Meter(), self.spec
+        settings = spec.describe()
+        with meter.stage("looking"):
+            reuse = find_reuse(self.take, settings, chunk_keys(spec)[: self._stop])
+        if reuse.finished:
+            self._tell_finished(reuse, settings, meter, emit)
+            return
+        embeds, start = self._prepare(meter, reuse)
+        store = StateStore(self.take.states, state_names(spec), self._state_budget)
+        job = Job(spec, self._stop, reuse, store, embeds, start)
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
-            if self.spec.bundle.done is not None:
-                stack.callback(self.spec.bundle.done)
-            run = self.take.begin(self.timeline, settings)
+            if spec.bundle.done is not None:
+                stack.callback(spec.bundle.done)
+            run = self._open_run(reuse, settings)
             stack.callback(run.close)
-            make_ready(self.spec, with_memory=True)
-            rollout = self._make_rollout()
-            shoot = Shoot(self.spec, run, rollout, embeds, start, meter, emit, self._cancel)
+            rollout = self._make_rollout() if embeds else None
+            shoot = Shoot(job, run, rollout, meter, emit, self._cancel)
             stack.callback(shoot.close)
             shoot.render()
-            cancelled, anchors = self._cancel.is_set(), [asdict(entry) for entry in rollout.log]
-            report = make_report(settings, plan, meter, shoot.frames, cancelled, anchors)
+            cancelled = self._cancel.is_set()
+            anchors = [kept.record["anchor"] for kept in reuse.chunks if kept.record["anchor"]]
+            anchors += [asdict(entry) for entry in rollout.log] if rollout is not None else []
+            told = reuse_report(reused(spec, reuse), shoot.rejoined)
+            report = make_report(settings, spec.plan, meter, shoot.frames, cancelled, anchors, told)
             run.commit({"kind": "end", "frames": shoot.frames, "cancelled": cancelled})
             run.save_report(report)
-        emit(Finished(run.run.film, shoot.frames, shoot.frames / plan.timing.fps, cancelled, report))
+        emit(Finished(run.run.film, shoot.frames, shoot.frames / spec.plan.timing.fps, cancelled, report))
+
+    def _open_run(self, reuse: Reuse, settings: dict[str, Any]) -> RunWriter:
+        """The run to write to, with everything in it that is taken over."""
+        if reuse.goes_on and reuse.film is not None:
+            run = RunWriter.resume(reuse.film)
+        else:
+            run = self.take.begin(self.timeline, settings)
+        try:
+            take_over(run, reuse)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    def _tell_finished(self, reuse: Reuse, settings: dict[str, Any], meter: Meter, emit: Emit) -> None:
+        """The events of a film that lies finished in the Take; nothing is written."""
+        spec, run = self.spec, reuse.film
+        assert run is not None  # reuse.finished says so
+        emit(started(spec, run, self._stop))
+        emit(reused(spec, reuse))
+        for number in range(whole_segments(spec, self._stop)):
+            emit(segment_done(spec, number, run.film))
+        frames = film_frames(spec, self._stop)
+        anchors = [kept.record["anchor"] for kept in reuse.chunks if kept.record["anchor"]]
+        told = reuse_report(reused(spec, reuse), [])
+        report = make_report(settings, spec.plan, meter, frames, False, anchors, told)
+        emit(Finished(run.film, frames, frames / spec.plan.timing.fps, False, report))
 
     @torch.no_grad()
-    def _prepare(self, meter: Meter) -> tuple[list[Tensor], Tensor | None]:
-        """Prompt embeddings [1 rows c] per segment and the start latents [1 f c h w], where the model is."""
+    def _prepare(self, meter: Meter, reuse: Reuse) -> tuple[list[Tensor], Tensor | None]:
+        """Prompt embeddings [1 rows c] per segment and the start latents [1 f c h w], where the model is.
+
+        No embeddings when nothing is to be sampled, no latents when the first chunk is there.
+        """
+        if len(reuse.chunks) == self._stop:
+            return [], None
         bundle, segments = self.spec.bundle, self.spec.plan.segments
         device, dtype = bundle_device(bundle), bundle_dtype(bundle)
         with meter.stage("text"), in_words("encoding the prompts"):
@@ -132,14 +187,15 @@ class Session:
             rows = dict(zip(prompts, bundle.text.encode(prompts)))
             embeds = {prompt: row[None].to(device, dtype) for prompt, row in rows.items()}
         start = None
-        if self._start_frames is not None:
+        if self.spec.start_frames is not None and not reuse.chunks:
             with meter.stage("start image"), in_words("encoding the start image"):
-                start = bundle.codec.encode(self._start_frames)[None].to(device, dtype)
+                start = bundle.codec.encode(self.spec.start_frames)[None].to(device, dtype)
         return [embeds[segment.prompt] for segment in segments], start
 
     def _make_rollout(self) -> Rollout:
         spec, (height, width) = self.spec, self.spec.latent_size
         bundle = spec.bundle
+        make_ready(spec, with_memory=True)
         return Rollout(
             bundle.model,
             bundle.spec,
@@ -151,3 +207,20 @@ class Session:
             dtype=bundle_dtype(bundle),
             kernel=bundle.kernel,
         )
+
+
+def chunks_until(plan: Plan, until: int | None) -> int:
+    """Chunks of `plan` up to the end of segment `until` of the storyboard (from 1, muted ones counted); all for 0.
+
+    Raises:
+        GroundedError: there is nothing up to that segment.
+    """
+    if not until:
+        return plan.chunks
+    inside = [segment for segment in plan.segments if segment.index < until]
+    if not inside:
+        raise GroundedError(
+            f"the film cannot stop after segment {until}: nothing comes up to there",
+            f"stop after segment {plan.segments[0].index + 1} or a later one",
+        )
+    return inside[-1].first_chunk + inside[-1].chunks

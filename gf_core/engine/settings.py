@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import av
 import psutil
 import torch
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..checkpoints.bundle import ModelBundle
 
-ENGINE = 1
+ENGINE = 2
 """Raised whenever the same settings would give other pixels than before."""
 
 
@@ -36,14 +37,14 @@ class FilmSpec:
     """Whole-number enlargement."""
 
 
-def film_key(
+def film_facts(
     bundle: ModelBundle,
     memory: MemorySpec,
     sample: SampleSpec,
     video: VideoSpec,
     start_frames: Tensor | None = None,
-) -> str:
-    """Hash of everything outside the storyboard that decides the latents: the plan's `base_key`.
+) -> dict[str, Any]:
+    """Everything outside the storyboard that decides the latents, as plain JSON values.
 
     The codec's fingerprint counts when it encoded `start_frames` [t H W 3]; decoding is not part of the latents.
     """
@@ -54,12 +55,44 @@ def film_key(
         "memory": asdict(memory),
         "sample": asdict(sample),
         "size": [video.width, video.height],
-        "kernels": f"{bundle_device(bundle).type}/{bundle_dtype(bundle)}",
+        "kernels": kernels(bundle),
     }
     if start_frames is not None:
         pixels = start_frames.detach().cpu().contiguous().numpy().tobytes()
         facts["start"] = [bundle.codec.fingerprint, hashlib.sha256(pixels).hexdigest()]
+    return json.loads(json.dumps(facts))
+
+
+def film_key(
+    bundle: ModelBundle,
+    memory: MemorySpec,
+    sample: SampleSpec,
+    video: VideoSpec,
+    start_frames: Tensor | None = None,
+) -> str:
+    """Hash of `film_facts`: the plan's `base_key`."""
+    return hash_facts(film_facts(bundle, memory, sample, video, start_frames))
+
+
+def hash_facts(facts: Any) -> str:
+    """Hex SHA-256 of plain JSON values."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def kernels(bundle: ModelBundle) -> dict[str, Any]:
+    """What decides the last bit of a sum: device, number type, library, and on the CPU how the work is divided.
+
+    Measured with the built-in model: one thread and two give different latents from the first chunk on.
+    """
+    device = bundle_device(bundle)
+    facts: dict[str, Any] = {
+        "device": device_name(device),
+        "dtype": str(bundle_dtype(bundle)).removeprefix("torch."),
+        "torch": str(torch.__version__),
+    }
+    if device.type == "cpu":
+        facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    return facts
 
 
 def bundle_device(bundle: ModelBundle) -> torch.device:
@@ -97,6 +130,14 @@ class RunSpec:
     """Size and speed."""
     film: FilmSpec
     """How the film is encoded."""
+    start_frames: Tensor | None = None
+    """Pictures [t H W 3] that the film starts from."""
+
+    @property
+    def lead(self) -> int:
+        """Latent frames of `start_frames`; each is `time_stride` pictures more in the film."""
+        frames, stride = self.start_frames, self.bundle.codec.time_stride
+        return 0 if frames is None else 1 + (frames.shape[0] - 1) // stride
 
     @property
     def latent_size(self) -> tuple[int, int]:
@@ -149,10 +190,18 @@ class RunSpec:
                 )
 
     def describe(self) -> dict[str, Any]:
-        """The run's `settings.json`."""
+        """The run's `settings.json`.
+
+        `film_key` names what made the latents beside the storyboard, `pictures_key` what makes a film of them.
+        """
         bundle = self.bundle
+        facts = film_facts(bundle, self.memory, self.sample, self.video, self.start_frames)
+        pictures = self.picture_facts()
         return {
-            "engine": ENGINE,
+            "film_key": hash_facts(facts),
+            "pictures_key": hash_facts(pictures),
+            "facts": facts,
+            "pictures": pictures,
             "model": {"name": bundle.name, "fingerprint": bundle.fingerprint, "spec": asdict(bundle.spec)},
             "text": bundle.text.fingerprint,
             "codec": bundle.codec.fingerprint,
@@ -160,23 +209,32 @@ class RunSpec:
             "sample": asdict(self.sample),
             "video": asdict(self.video),
             "film": asdict(self.film),
-            "machine": {
-                "device": device_name(bundle_device(bundle)),
-                "dtype": str(bundle_dtype(bundle)).removeprefix("torch."),
-                "torch": torch.__version__,
-            },
+            "machine": facts["kernels"],
             "segments": [
                 {
+                    "number": segment.index + 1,
                     "verb": segment.verb,
                     "prompt": segment.prompt,
                     "seed": segment.seed,
                     "first_chunk": segment.first_chunk,
                     "chunks": segment.chunks,
                     "seconds": segment.seconds,
+                    "blend": segment.blend_chunks,
+                    "recache": segment.recache,
+                    "loras": [list(lora) for lora in segment.loras],
                     "key": segment.key,
                 }
                 for segment in self.plan.segments
             ],
+        }
+
+    def picture_facts(self) -> dict[str, Any]:
+        """What turns given latents into the bytes of a film: decoder, speed, encoding."""
+        return {
+            "codec": self.bundle.codec.fingerprint,
+            "film": asdict(self.film),
+            "fps": self.video.fps,
+            "encoder": av.__version__,
         }
 
 

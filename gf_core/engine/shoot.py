@@ -1,34 +1,59 @@
 """The moving parts of one render: rollout, worker and film, and the events between them.
 
-While chunk n is being denoised, chunk n-1 is decoded and encoded in one worker thread. At most four chunks exist at a
-time, so memory does not depend on the length of the film.
+What the Take holds is told and passed over; the rest is decoded from stored latents, or sampled. While chunk n is being
+denoised, chunk n-1 is decoded and encoded in one worker thread. At most four chunks exist at a time, so memory does not
+depend on the length of the film.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
+import psutil
 import torch
 from torch import Tensor
 
 from ..sampling.noise import chunk_noise
 from ..sampling.rollout import Rollout
-from ..timeline.plan import PlannedSegment
 from ..video.writer import FilmWriter
 from .cues import give_cue
 from .disk import disk_error, sync_folder
-from .events import ChunkDone, Event, Preview, SegmentDone, Started, StepDone
+from .events import ChunkDone, Event, Preview, Replayed, StepDone
 from .failures import in_words
 from .finish import CommittedChunk, Finisher, SampledChunk
 from .meter import Meter
 from .pipeline import Worker
-from .settings import RunSpec, make_ready
+from .rejoin import Rejoined, places, rejoin_decoder, rejoin_sampler
+from .reuse import Reuse
+from .settings import RunSpec, bundle_device, make_ready
+from .snapshots import State, StateStore, memory_bytes, pays
 from .take import RunWriter
+from .telling import reused, segment_done, started, whole_segments
+
+log = logging.getLogger("grounded")
 
 Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a shoot is to make."""
+
+    spec: RunSpec
+    stop: int
+    """Chunks that the film is to have in the end."""
+    reuse: Reuse
+    """What of them lies in the Take."""
+    store: StateStore
+    """Where states are kept."""
+    embeds: list[Tensor]
+    """Prompt embeddings [1 rows c], one per segment; empty when nothing is sampled."""
+    start: Tensor | None = None
+    """Latents [1 f c h w] that the film starts from, when its first chunk is sampled."""
 
 
 class _Cancelled(Exception):
@@ -36,45 +61,51 @@ class _Cancelled(Exception):
 
 
 class Shoot:
-    """Samples a plan chunk by chunk and tells what has happened. `close` must be called in the end.
+    """Makes a film chunk by chunk and tells what has happened. `close` must be called in the end.
 
     Args:
-        run: where everything is written.
-        rollout: fresh; its model is the bundle's.
-        embeds: prompt embeddings [1 rows c], one per segment.
-        start: latents [1 f c h w] that the film starts from.
+        run: where everything is written; it holds what `job.reuse` found.
+        rollout: fresh, of the bundle's model; None when nothing is to be sampled.
         emit: gets the events, in the thread that calls `render`.
         cancel: once set, the next denoising step is the last.
     """
 
     def __init__(
         self,
-        spec: RunSpec,
+        job: Job,
         run: RunWriter,
-        rollout: Rollout,
-        embeds: list[Tensor],
-        start: Tensor | None,
+        rollout: Rollout | None,
         meter: Meter,
         emit: Emit,
         cancel: threading.Event,
     ) -> None:
-        self._spec, self._plan, self._run = spec, spec.plan, run
-        self._rollout, self._embeds, self._start = rollout, embeds, start
-        self._meter, self._listener, self._cancel = meter, emit, cancel
-        self.frames = 0
+        self._job, self._spec, self._plan, self._run = job, job.spec, job.spec.plan, run
+        self._rollout, self._meter, self._listener, self._cancel = rollout, meter, emit, cancel
+        self._places = places(job.spec)
+        self._sampled = self._since_state = 0
+        self.frames = job.reuse.frames
         """Pictures on disk, as far as told."""
-        self._lead = 0 if start is None else start.shape[1] * spec.plan.timing.time_stride
-        self._total = spec.plan.frames + self._lead
-        decoder = spec.bundle.codec.decoder()
+        self.rejoined: list[Rejoined] = []
+        """How sampler and decoder were brought to where the film goes on."""
+        self._begin = started(job.spec, run.run, job.stop)
+        self._decoder = job.spec.bundle.codec.decoder()
         self._film = self._open_film()
-        self._finisher = Finisher(run, decoder, self._film)
+        codec = job.spec.bundle.codec.fingerprint
+        self._finisher = Finisher(run, self._decoder, self._film, job.store, codec)
         self._worker = Worker(self._finisher, "grounded-finishing")
 
     def _open_film(self) -> FilmWriter:
         video, film, path = self._spec.video, self._spec.film, self._run.run.film
         try:
             writer = FilmWriter(
-                path, video.width, video.height, video.fps, film.codec, film.quality, film.upscale
+                path,
+                video.width,
+                video.height,
+                video.fps,
+                film.codec,
+                film.quality,
+                film.upscale,
+                keep=self._job.reuse.frames,
             )
             sync_folder(path.parent)
         except OSError as error:
@@ -82,15 +113,19 @@ class Shoot:
         return writer
 
     def render(self) -> None:
-        """Sample every chunk and see it committed; returns early when cancelled."""
-        plan, folder, film = self._plan, self._run.run.folder, self._run.run.film
-        seconds = self._total / plan.timing.fps
-        self._emit(Started(folder, film, plan.chunks, self._total, seconds, len(plan.segments)))
-        self._meter.start_sampling()
+        """Make every chunk that is missing and see it committed; returns early when cancelled."""
+        job, reuse = self._job, self._job.reuse
+        self._emit(self._begin)
+        if reuse.chunks or reuse.changed:
+            self._emit(reused(job.spec, reuse))
         with contextlib.suppress(_Cancelled):
-            for number, segment in enumerate(plan.segments):
-                for chunk in range(segment.chunks):
-                    self._hand_over(self._sample(number, segment, chunk))
+            for number in range(whole_segments(job.spec, reuse.pictures)):
+                self._emit(segment_done(job.spec, number, self._run.run.film))
+            self._rejoin()
+            self._meter.start_sampling(reuse.frames)
+            for index in range(reuse.pictures, job.stop):
+                chunk = self._stored(index) if index < len(reuse.chunks) else self._sample(index)
+                self._hand_over(chunk)
         with self._meter.stage("waiting"):
             for committed in self._worker.finish():
                 self._tell(committed)
@@ -101,10 +136,47 @@ class Shoot:
         self._worker.close()
         self._film.close()
 
+    def _rejoin(self) -> None:
+        """Bring decoder and sampler to where the film goes on."""
+        job, reuse = self._job, self._job.reuse
+
+        def tick(index: int, upto: int) -> None:
+            self._check_cancel()
+            self._emit(Replayed(index, upto))
+
+        with self._meter.stage("rejoining"), in_words("rebuilding the memory"):
+            if 0 < reuse.pictures < job.stop:
+                self.rejoined.append(rejoin_decoder(self._decoder, job.spec, reuse, job.store, tick))
+            if self._rollout is not None and reuse.chunks:
+                rejoined = rejoin_sampler(self._rollout, job.spec, job.embeds, reuse, job.store, tick)
+                self.rejoined.append(rejoined)
+                self._since_state = rejoined.replayed
+            device = bundle_device(job.spec.bundle)
+            if device.type == "cuda":  # the worker goes on with the decoder on a stream of its own
+                torch.cuda.synchronize(device)
+
+    def _stored(self, index: int) -> SampledChunk:
+        """Chunk `index` from its latents in the Take, to be decoded and encoded only."""
+        self._check_cancel()
+        kept, (number, chunk) = self._job.reuse.chunks[index], self._places[index]
+        segment = self._plan.segments[number]
+        latents = self._run.run.load_latents(index).to(bundle_device(self._spec.bundle))
+        return SampledChunk(
+            index,
+            number,
+            segment.chunk_key(chunk),
+            latents,
+            kept.record["anchor"],
+            stored=kept.record["latents"],
+            ends_segment=chunk == segment.chunks - 1,
+        )
+
     @torch.no_grad()
-    def _sample(self, number: int, segment: PlannedSegment, chunk: int) -> SampledChunk:
-        """Denoise chunk `chunk` (from 0) of segment `number`."""
-        index, seen = segment.first_chunk + chunk, len(self._rollout.log)
+    def _sample(self, index: int) -> SampledChunk:
+        """Denoise chunk `index` of the film."""
+        rollout, (number, chunk) = self._rollout, self._places[index]
+        assert rollout is not None  # made whenever chunks are missing
+        segment, seen = self._plan.segments[number], len(rollout.log)
         shape = self._spec.latent_shape(index)
 
         def noise(step: int) -> Tensor:
@@ -113,22 +185,44 @@ class Shoot:
         def on_step(step: int, steps: int) -> None:
             self._check_cancel()
             self._meter.look()
-            self._emit(StepDone(index, self._plan.chunks, number, step + 1, steps))
+            self._emit(StepDone(index, self._job.stop, number, step + 1, steps))
             self._drain()
 
         with self._meter.stage("sampling"), in_words(f"sampling chunk {index}"):
             self._check_cancel()
             make_ready(self._spec)
-            give_cue(self._rollout, self._plan.segments, self._embeds, number, chunk)
-            lead = self._start if index == 0 else None
+            give_cue(rollout, self._plan.segments, self._job.embeds, number, chunk)
+            lead = self._job.start if index == 0 else None
             if lead is not None:
-                self._rollout.prefill(lead)
-            latents = self._rollout.denoise_chunk(noise(0), noise, on_step)
+                rollout.prefill(lead)
+            latents = _twice_if_full(lambda: rollout.denoise_chunk(noise(0), noise, on_step), rollout, index)
             if latents.is_cuda:  # the worker reads them on a stream of its own
                 torch.cuda.current_stream(latents.device).synchronize()
-        anchor = asdict(self._rollout.log[-1]) if len(self._rollout.log) > seen else None
-        whole = latents[0] if lead is None else torch.cat([lead[0], latents[0]])
-        return SampledChunk(index, number, segment.chunk_key(chunk), whole, anchor)
+        self._sampled += 1
+        self._since_state += 1
+        last = chunk == segment.chunks - 1
+        return SampledChunk(
+            index,
+            number,
+            segment.chunk_key(chunk),
+            latents[0] if lead is None else torch.cat([lead[0], latents[0]]),
+            asdict(rollout.log[-1]) if len(rollout.log) > seen else None,
+            ends_segment=last,
+            memory=self._state(rollout) if last else None,
+        )
+
+    def _state(self, rollout: Rollout) -> State | None:
+        """The sampler's state, where reading it again is quicker than replaying the chunks since the last one."""
+        call_seconds = self._meter.seconds["sampling"] / self._sampled / (len(rollout.levels) + 1)
+        size = memory_bytes(rollout.memory)
+        if not pays(size, self._since_state, call_seconds) or size > self._job.store.budget:
+            return None
+        if size > psutil.virtual_memory().available // 2:
+            log.warning("the memory's state is not kept: %d MB are too much for this computer", size >> 20)
+            return None
+        self._since_state = 0
+        with self._meter.stage("keeping"):
+            return rollout.snapshot()
 
     def _check_cancel(self) -> None:
         if self._cancel.is_set():
@@ -152,34 +246,40 @@ class Shoot:
 
     def _tell(self, done: CommittedChunk) -> None:
         """The events of a committed chunk."""
-        plan, segment, meter = self._plan, self._plan.segments[done.segment], self._meter
+        begin, meter, fps = self._begin, self._meter, self._plan.timing.fps
         self.frames = done.frames
         meter.committed(done.frames)
         self._emit(
             ChunkDone(
                 index=done.index,
-                total=plan.chunks,
+                total=self._job.stop,
                 segment=done.segment,
                 frames=done.frames,
-                total_frames=self._total,
-                film_seconds=done.frames / plan.timing.fps,
+                total_frames=begin.frames,
+                film_seconds=done.frames / fps,
                 fps=meter.fps,
-                seconds_left=meter.seconds_left(self._total - done.frames),
+                seconds_left=meter.seconds_left(begin.frames - done.frames),
                 anchor=done.anchor,
             )
         )
         self._emit(Preview(done.index, done.segment, done.pictures))
+        segment = self._plan.segments[done.segment]
         if done.index == segment.first_chunk + segment.chunks - 1:
-            self._emit(self._segment_done(done.segment, segment))
+            self._emit(segment_done(self._spec, done.segment, self._run.run.film))
 
-    def _segment_done(self, number: int, segment: PlannedSegment) -> SegmentDone:
-        first = segment.first_chunk == 0
-        return SegmentDone(
-            segment=number,
-            total=len(self._plan.segments),
-            verb=segment.verb,
-            prompt=segment.prompt,
-            start_frame=segment.start_frame + (0 if first else self._lead),
-            frames=segment.frames + (self._lead if first else 0),
-            path=self._run.run.film,
-        )
+
+def _twice_if_full(denoise: Callable[[], Tensor], rollout: Rollout, index: int) -> Tensor:
+    """The chunk that `denoise` makes; when the card is full, its cache is emptied and the chunk tried once more.
+
+    A failed chunk has committed nothing, so the second try gives the same one. Only a switch that was under way may
+    have changed half of the memory: then the error stands, and the next run replays from the disk.
+    """
+    switching = rollout.switching
+    try:
+        return denoise()
+    except torch.cuda.OutOfMemoryError:
+        if switching:
+            raise
+    log.warning("chunk %d: the card ran out of memory; its cache is emptied and the chunk tried again", index)
+    torch.cuda.empty_cache()
+    return denoise()

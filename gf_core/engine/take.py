@@ -9,10 +9,12 @@
         film.mp4               fragmented; grows by one fragment per chunk and plays at any moment
         journal.jsonl          one line per committed chunk, with its key
         report.json            written at the end
+      states/                  what sampler and decoder go on from, for all runs (snapshots.py)
 
-The order of a chunk's commit is latents, film, journal line: a line promises that the other two are there.
-Opening a Take again, with the same plan or another, starts a new run. The key in each line names everything
-that made the chunk, so a chunk of an earlier run with the same key holds the same latents.
+The order of a chunk's commit is latents, film, journal line: a line promises that the other two are there. The key in
+each line names everything that made the chunk, so a chunk of an earlier run with the same key holds the same latents.
+A run that was stopped goes on where it stopped; a changed storyboard starts a new run, which takes over every chunk in
+front of the change (reuse.py).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TakeError
 from .disk import disk_error, sync_folder, write_atomic, write_json, write_text
-from .journal import Journal, Record, read_journal
+from .journal import Journal, Record, read_journal, scan_journal
 from .lock import Lock
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class Run:
         return [record for record in self.records() if record["kind"] == "chunk"]
 
     def load_latents(self, index: int) -> Tensor:
-        """Clean latents [f c h w] of a committed chunk.
+        """Clean latents [f c h w] of a committed chunk, on the CPU.
 
         Raises:
             TakeError: the file is missing or damaged.
@@ -77,20 +79,35 @@ class Run:
 class RunWriter:
     """The one writer of a run that is being made."""
 
-    def __init__(self, run: Run, timeline: str, settings: dict[str, Any]) -> None:
+    def __init__(self, run: Run, journal: Journal) -> None:
+        self.run, self._journal = run, journal
+
+    @classmethod
+    def begin(cls, run: Run, timeline: str, settings: dict[str, Any]) -> RunWriter:
         """Fill a new, empty run folder; `settings` is JSON.
 
         Raises:
             TakeError, ResourceError: the folder cannot be written.
         """
-        self.run = run
         try:
             run.latents(0).parent.mkdir()
             write_text(run.timeline, timeline)
             write_json(run.settings, settings)
         except OSError as error:
             raise disk_error(error, run.folder, "starting the run") from error
-        self._journal = Journal(run.journal)
+        return cls(run, Journal(run.journal))
+
+    @classmethod
+    def resume(cls, run: Run) -> RunWriter:
+        """Go on with a run that was stopped; a line of its journal that a kill tore is cut off.
+
+        Raises:
+            TakeError, ResourceError: the run cannot be read or written.
+        """
+        try:
+            return cls(run, Journal(run.journal, keep=scan_journal(run.journal).size))
+        except OSError as error:
+            raise disk_error(error, run.folder, "going on with the run") from error
 
     def save_latents(self, index: int, latents: Tensor) -> str:
         """Store the clean latents [f c h w] of a chunk, in the dtype given; returns the file's SHA-256."""
@@ -105,9 +122,9 @@ class RunWriter:
             raise disk_error(error, path, f"saving the latents of chunk {index}") from error
         return hashlib.sha256(data).hexdigest()
 
-    def commit(self, record: Record) -> None:
-        """Append one line to the journal; on return it is on disk."""
-        self._journal.append(record)
+    def commit(self, *records: Record) -> None:
+        """Append lines to the journal; on return they are on disk."""
+        self._journal.append(*records)
 
     def save_report(self, report: dict[str, Any]) -> None:
         """Write `report.json`."""
@@ -126,6 +143,7 @@ class Take:
 
     def __init__(self, folder: Path, lock: Lock) -> None:
         self.folder = folder
+        self.states = folder / "states"
         self._lock = lock
 
     @classmethod
@@ -164,7 +182,7 @@ class Take:
             sync_folder(self.folder)
         except OSError as error:
             raise disk_error(error, self.folder, "starting a run") from error
-        return RunWriter(Run(folder), timeline, settings)
+        return RunWriter.begin(Run(folder), timeline, settings)
 
     def close(self) -> None:
         """Let other processes use the folder; may be called twice."""

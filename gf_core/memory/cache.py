@@ -31,6 +31,14 @@ def _shift(store: Tensor, dim: int, start: int, stop: int, by: int) -> None:
         store.narrow(dim, at, count).copy_(store.narrow(dim, at + by, count))
 
 
+def _copy(store: Tensor) -> Tensor:
+    """A contiguous copy on the CPU, part by part: a slice copied whole would first be copied on the card."""
+    out = torch.empty(store.shape, dtype=store.dtype)
+    for mine, theirs in zip(out, store):
+        mine.copy_(theirs)
+    return out
+
+
 class View:
     """Self-attention of one network call: reads the past, writes its own frames, attends over one slice."""
 
@@ -284,16 +292,16 @@ class DualMemory:
     # -- snapshots ----------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Everything a later `restore` needs, as copies; only slots in use are taken."""
+        """Everything a later `restore` needs, as copies in the computer's memory; only slots in use are taken."""
         used = self.layout.past * self.tokens_per_frame
         numbers = [self.frame, self.prompt, self.kept, *self.answered]
         return {
-            "raw_k": self.raw_k[:, :, :used].clone(),
-            "v": self.v[:, :, :used].clone(),
-            "mean_k": self._means[0].clone(),
-            "mean_v": self._means[1].clone(),
-            "anchor_latents": self.anchor_latents[:, : self.layout.anchors].clone(),
-            "history": self.history[:, : self.kept].clone(),
+            "raw_k": _copy(self.raw_k[:, :, :used]),
+            "v": _copy(self.v[:, :, :used]),
+            "mean_k": _copy(self._means[0]),
+            "mean_v": _copy(self._means[1]),
+            "anchor_latents": _copy(self.anchor_latents[:, : self.layout.anchors]),
+            "history": _copy(self.history[:, : self.kept]),
             "numbers": torch.tensor(numbers),
             "anchor_frames": torch.tensor(self.anchor_frames, dtype=torch.int64),
             "recent": torch.tensor([self.recent_frames, self.recent_prompts], dtype=torch.int64),
@@ -312,8 +320,9 @@ class DualMemory:
                     fix="restore with the model, size and memory settings that the snapshot was made with",
                 )
         used = state["raw_k"].shape[2]
-        self.raw_k[:, :, :used].copy_(state["raw_k"])
-        self.v[:, :, :used].copy_(state["v"])
+        for store, name in ((self.raw_k, "raw_k"), (self.v, "v")):
+            for mine, theirs in zip(store, state[name]):
+                mine[:, :used].copy_(theirs)
         for mean, name in zip(self._means, ("mean_k", "mean_v")):
             mean.copy_(state[name])
         self.anchor_latents[:, : state["anchor_latents"].shape[1]].copy_(state["anchor_latents"])

@@ -87,6 +87,11 @@ class Rollout:
         """Every measured anchor candidate, oldest first."""
         return self.memory.log
 
+    @property
+    def switching(self) -> bool:
+        """A switch waits for the next chunk, which begins with changing the memory for it."""
+        return self._alpha is not None
+
     # -- verbs --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -205,7 +210,7 @@ class Rollout:
         waiting = [] if self._alpha is None else [self._alpha]
         state["waiting_switch"] = torch.tensor(waiting, dtype=torch.float64)
         if self._prompt_embeds is not None:
-            state["prompt_embeds"] = self._prompt_embeds.clone()
+            state["prompt_embeds"] = self._prompt_embeds.to("cpu", copy=True)
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:

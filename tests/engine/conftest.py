@@ -118,7 +118,13 @@ def bundle() -> TinyBundle:
     return tiny_bundle()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_bundle():
+    """`make_bundle()`: a new bundle, always with the same weights."""
+    return tiny_bundle
+
+
+@pytest.fixture(scope="session")
 def planned():
     """`planned(bundle, text)`: the plan of a storyboard for that bundle."""
     return plan_for

@@ -40,10 +40,19 @@ def test_text_becomes_a_film_a_sheet_and_a_report(bundle, tmp_path):
 
 def test_a_second_render_takes_the_next_name_and_the_same_bytes(bundle, tmp_path):
     first = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
-    second = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
+    second = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False, take_folder=tmp_path / "other")
     assert (first.path.name, second.path.name) == ("fox.mp4", "fox-2.mp4")
     assert second.report_path.name == "fox-2_report.json" and first.run != second.run
     assert (first.run / "film.mp4").read_bytes() == (second.run / "film.mp4").read_bytes()
+
+
+def test_a_film_that_is_finished_is_only_placed_again(bundle, tmp_path):
+    first = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
+    told = []
+    second = render_film(bundle, TEXT, tmp_path / "fox.mp4", listener=told.append)
+    assert second.run == first.run and second.path.name == "fox-2.mp4" and second.sheet is not None
+    assert not any(isinstance(event, StepDone) for event in told)
+    assert list(read_frames(first.path))[-1].tobytes() == list(read_frames(second.path))[-1].tobytes()
 
 
 def test_speed_is_remembered_for_the_next_estimate(bundle, tmp_path):

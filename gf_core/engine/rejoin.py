@@ -1,0 +1,144 @@
+"""Puts a sampler and a decoder where a film left off: from the nearest kept state, then by replaying what follows.
+
+A replay runs the clean pass over each stored chunk under the cues of the storyboard, which is all that a chunk leaves
+in the memory: the result has the same bits as sampling had. Wherever a run has recorded the digest of a state, the
+replayed one is held against it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..sampling.rollout import Rollout
+from .cues import give_cue
+from .reuse import Reuse
+from .settings import RunSpec, bundle_device, make_ready
+from .snapshots import StateStore, decoder_name, digest, memory_name
+
+if TYPE_CHECKING:
+    from ..vae.base import StreamDecoder
+
+log = logging.getLogger("grounded")
+
+Tick = Callable[[int, int], None]
+"""Called after a chunk was replayed, with its number and where the replay ends; may raise to stop."""
+
+
+@dataclass(frozen=True)
+class Rejoined:
+    """How a state was reached."""
+
+    begun: int
+    """Chunks before the state that it started from."""
+    replayed: int
+    """Chunks run again."""
+    exact: bool | None
+    """Whether every digest met on the way agreed; None when none was met."""
+
+
+def places(spec: RunSpec) -> list[tuple[int, int]]:
+    """(segment's number in the plan, chunk in the segment) of every chunk of the film."""
+    return [(number, chunk) for number, s in enumerate(spec.plan.segments) for chunk in range(s.chunks)]
+
+
+def chunk_keys(spec: RunSpec) -> list[str]:
+    """Key of every chunk of the film."""
+    return [spec.plan.segments[number].chunk_key(chunk) for number, chunk in places(spec)]
+
+
+def state_names(spec: RunSpec) -> set[str]:
+    """Names of every state that the film has at its segments' ends."""
+    codec = spec.bundle.codec.fingerprint
+    last = [segment.chunk_key(segment.chunks - 1) for segment in spec.plan.segments]
+    return {name for key in last for name in (memory_name(key), decoder_name(key, codec))}
+
+
+@torch.no_grad()
+def rejoin_sampler(
+    rollout: Rollout, spec: RunSpec, embeds: Sequence[Tensor], reuse: Reuse, store: StateStore, tick: Tick
+) -> Rejoined:
+    """Bring a fresh rollout to where it was after the chunks of `reuse`.
+
+    embeds: one [1 rows c] per segment. Raises TakeError when stored latents cannot be read.
+    """
+    segments, where, done = spec.plan.segments, places(spec), len(reuse.chunks)
+    begun = _start_sampler(rollout, spec, done, store)
+    keys, checks = chunk_keys(spec), []
+    for index in range(begun, done):
+        number, chunk = where[index]
+        make_ready(spec)
+        give_cue(rollout, segments, embeds, number, chunk)
+        kept = reuse.chunks[index]
+        latents = kept.run.load_latents(kept.record["index"])[None]
+        if index == 0 and spec.lead:
+            rollout.prefill(latents[:, : spec.lead])
+            latents = latents[:, spec.lead :]
+        rollout.prefill(latents)
+        wanted = reuse.digests.get(memory_name(keys[index]))
+        if wanted is not None:
+            checks.append(digest(rollout.snapshot()) == wanted)
+        tick(index, done)
+    rollout.log.clear()  # the evaluations of the replayed chunks are in the journal
+    return _told("memory", Rejoined(begun, done - begun, all(checks) if checks else None))
+
+
+def _start_sampler(rollout: Rollout, spec: RunSpec, done: int, store: StateStore) -> int:
+    """Put `rollout` at the last place, no later than after `done` chunks, that needs no replay; returns where.
+
+    A kept state is one; so is the end in front of a scene, which forgets everything but the count of frames and
+    prompts. (A running mean is not emptied by it, so its digest would differ: it is replayed.)
+    """
+    keys, where, segments, names = chunk_keys(spec), places(spec), spec.plan.segments, store.names()
+    for end in range(done, 0, -1):
+        number, chunk = where[end - 1]
+        after = segments[number + 1].verb if number + 1 < len(segments) else ""
+        if after == "scene" and chunk == segments[number].chunks - 1 and spec.memory.anchor_policy != "ema":
+            first = spec.sample.first_chunk_frames or spec.memory.chunk
+            rollout.memory.frame = spec.lead + first + (end - 1) * spec.memory.chunk
+            rollout.memory.prompt = number
+            return end
+        name = memory_name(keys[end - 1])
+        state = store.load(name) if name in names else None
+        if state is not None:
+            rollout.restore(state)
+            return end
+    return 0
+
+
+@torch.no_grad()
+def rejoin_decoder(
+    decoder: StreamDecoder, spec: RunSpec, reuse: Reuse, store: StateStore, tick: Tick
+) -> Rejoined:
+    """Bring a fresh decoder to where it was after the pictures that `reuse` takes over."""
+    keys, codec, done = chunk_keys(spec), spec.bundle.codec.fingerprint, reuse.pictures
+    device, begun, names = bundle_device(spec.bundle), 0, store.names()
+    for end in range(done, 0, -1):
+        name = decoder_name(keys[end - 1], codec)
+        state = store.load(name) if name in names else None
+        if state is not None:
+            decoder.restore(state)
+            begun = end
+            break
+    checks = []
+    for index in range(begun, done):
+        kept = reuse.chunks[index]
+        decoder.decode(kept.run.load_latents(kept.record["index"]).to(device))
+        wanted = reuse.digests.get(decoder_name(keys[index], codec))
+        if wanted is not None:
+            checks.append(digest(decoder.snapshot()) == wanted)
+        tick(index, done)
+    return _told("decoder", Rejoined(begun, done - begun, all(checks) if checks else None))
+
+
+def _told(name: str, how: Rejoined) -> Rejoined:
+    if how.exact is False:
+        log.warning(
+            "the %s's replayed state differs from the recorded one: what follows may differ by a hair", name
+        )
+    return how

@@ -1,0 +1,193 @@
+"""What of a film lies in its Take already: found by the keys of its chunks, and checked before it is believed.
+
+Two prefixes are found, because latents and pictures depend on different things. Latents are there for the first n
+chunks whose keys some run has; pictures for the first m <= n of them, in a film that was decoded and encoded with the
+settings now asked for. Chunks m..n-1 are only decoded and encoded, those from n on are sampled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..video.boxes import read_layout
+from .changes import what_changed
+from .journal import Record, scan_journal
+from .take import Run, Take
+
+log = logging.getLogger("grounded")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A chunk whose latents are in a run of the Take, checked."""
+
+    run: Run
+    record: Record
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What need not be made again."""
+
+    chunks: tuple[Kept, ...] = ()
+    """Chunks with latents, from the film's first on."""
+    pictures: int = 0
+    """How many of them have their pictures in the film of `film`."""
+    film: Run | None = None
+    """The run whose film begins with these pictures."""
+    goes_on: bool = False
+    """`film` itself is the run to continue: it was stopped, and nothing else has changed."""
+    finished: bool = False
+    """`film` is the whole film that is asked for."""
+    changed: str = ""
+    """Why the rest has to be made, in words."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """Name of a state -> its digest, as the earlier runs recorded it."""
+
+    @property
+    def frames(self) -> int:
+        """Pictures in the film prefix that is taken over."""
+        return sum(kept.record["frames"] for kept in self.chunks[: self.pictures])
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """An earlier run as far as it can be trusted."""
+
+    run: Run
+    settings: dict[str, Any]
+    records: list[Record]
+    """Chunks from the film's first on."""
+    states: list[Record]
+    whole: bool
+    """Nothing in the journal is damaged but a line torn by a kill."""
+    ended: bool
+    """It got to the end that was asked for."""
+
+    def matching(self, keys: Sequence[str]) -> int:
+        """How many leading chunks have these keys."""
+        count = 0
+        for record, key in zip(self.records, keys):
+            if record["key"] != key:
+                break
+            count += 1
+        return count
+
+
+def find_reuse(take: Take, settings: dict[str, Any], keys: Sequence[str]) -> Reuse:
+    """Search every run of the Take for the chunks with `keys`, those of the film to be made, in order.
+
+    settings: `RunSpec.describe()` of that film.
+    """
+    runs = [earlier for run in reversed(take.runs()) if (earlier := _open(run)) is not None]
+    if not runs:
+        return Reuse()
+    alike = [earlier for earlier in runs if earlier.settings.get("film_key") == settings["film_key"]]
+    # The longest first, so that latents and pictures of one run are preferred; sorting keeps newer runs in front.
+    alike.sort(key=lambda earlier: -earlier.matching(keys))
+    films = [earlier for earlier in alike if earlier.settings.get("pictures_key") == settings["pictures_key"]]
+    same = [earlier for earlier in films if _is_same_film(earlier, settings, keys)]
+    alike = same + [earlier for earlier in alike if earlier not in same]
+    chunks = _collect(alike, keys)
+    film, pictures = _longest_film(same + films, keys, len(chunks))
+    goes_on = film is not None and film in same and pictures == len(film.records)
+    goes_on = goes_on and all(kept.run is film.run for kept in chunks[:pictures])  # type: ignore[union-attr]
+    nearest = next((e for e in alike if chunks and e.run is chunks[-1].run), (alike or runs)[0])
+    return Reuse(
+        chunks=chunks,
+        pictures=pictures,
+        film=film.run if film else None,
+        goes_on=goes_on,
+        finished=goes_on and film is not None and film.ended and pictures == len(keys),
+        changed=what_changed(nearest.settings, settings, len(chunks), pictures, len(keys)),
+        digests={record["name"]: record["digest"] for earlier in alike for record in earlier.states},
+    )
+
+
+def _open(run: Run) -> _Earlier | None:
+    """What can be trusted of a run; None, with a line in the log, when it cannot be read at all."""
+    try:
+        settings = json.loads(run.settings.read_text(encoding="utf-8"))
+        scan = scan_journal(run.journal)
+    except (OSError, ValueError) as error:
+        log.info("%s holds nothing to reuse: %s", run.folder.name, error)
+        return None
+    if scan.bad_line is not None:
+        log.warning("journal of %s: line %d is damaged and dropped", run.folder.name, scan.bad_line)
+    chunks = [record for record in scan.records if record["kind"] == "chunk"]
+    in_order = [record for index, record in enumerate(chunks) if record["index"] == index]
+    return _Earlier(
+        run=run,
+        settings=settings,
+        records=in_order,
+        states=[record for record in scan.records if record["kind"] == "state"],
+        whole=(scan.bad_line is None or scan.torn) and len(in_order) == len(chunks),
+        ended=bool(scan.records) and scan.records[-1]["kind"] == "end" and not scan.records[-1]["cancelled"],
+    )
+
+
+def _is_same_film(earlier: _Earlier, settings: dict[str, Any], keys: Sequence[str]) -> bool:
+    """Whether a run was begun for the very film that is asked for, and holds no more than is wanted of it."""
+    segments = [[segment["key"] for segment in s.get("segments", [])] for s in (earlier.settings, settings)]
+    fits = earlier.matching(keys) == len(earlier.records) <= len(keys)
+    return earlier.whole and segments[0] == segments[1] and fits
+
+
+def _collect(runs: Sequence[_Earlier], keys: Sequence[str]) -> tuple[Kept, ...]:
+    """The first chunks whose latents are whole in some run; earlier ones of `runs` are preferred."""
+    by_key: dict[str, list[Kept]] = {}
+    for earlier in runs:
+        for record in earlier.records:
+            by_key.setdefault(record["key"], []).append(Kept(earlier.run, record))
+    chunks: list[Kept] = []
+    for key in keys:
+        found = next((kept for kept in by_key.get(key, ()) if _is_whole(kept)), None)
+        if found is None:
+            break
+        chunks.append(found)
+    return tuple(chunks)
+
+
+def _is_whole(kept: Kept) -> bool:
+    path = kept.run.latents(kept.record["index"])
+    try:
+        whole = hashlib.sha256(path.read_bytes()).hexdigest() == kept.record["latents"]
+        why = "its bytes have changed"
+    except OSError as error:
+        whole, why = False, str(error)
+    if not whole:
+        log.warning("latents of chunk %d in %s dropped: %s", kept.record["index"], kept.run.folder.name, why)
+    return whole
+
+
+def _longest_film(runs: Sequence[_Earlier], keys: Sequence[str], most: int) -> tuple[_Earlier | None, int]:
+    """The run whose film holds the most of the first `most` chunks, and how many; the first of equals."""
+    best: tuple[_Earlier | None, int] = (None, 0)
+    for earlier in runs:
+        wanted = min(earlier.matching(keys), most)
+        if wanted > best[1]:
+            count = _film_chunks(earlier.run.film, earlier.records[:wanted])
+            if count > best[1]:
+                best = earlier, count
+    return best
+
+
+def _film_chunks(film: Path, records: Sequence[Record]) -> int:
+    """How many of these chunks lie in the film as the journal says: one fragment each, at its place."""
+    try:
+        fragments = read_layout(film).fragments
+    except OSError as error:
+        log.warning("film %s cannot be reused: %s", film, error)
+        return 0
+    for count, record in enumerate(records):
+        fits = count < len(fragments) and fragments[count].frames == record["frames"]
+        if not fits or fragments[count].end != record.get("film_bytes"):
+            log.warning("film %s is damaged after chunk %d: the rest is encoded again", film, count)
+            return count
+    return len(records)

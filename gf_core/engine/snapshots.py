@@ -1,0 +1,183 @@
+"""States at the ends of segments, kept on disk so that an edit starts where the change is.
+
+    <take>/states/000048-<what made it>.memory.safetensors     what the sampler goes on from after 48 chunks
+    <take>/states/000048-<what made it>.decoder.safetensors    what the decoder goes on from
+
+The name holds the key of the last chunk, and that key names everything that decides the state, so every run of the
+Take finds the same file. A state is a convenience: without it the sampler replays the stored latents, one clean pass
+per chunk, and the decoder decodes them again, to the same bits (docs/benchmarks, dev/bench/snapshots.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import zlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .disk import write_atomic
+
+if TYPE_CHECKING:
+    from ..memory.cache import DualMemory
+
+log = logging.getLogger("grounded")
+
+BUDGET = 20 * 10**9
+"""Bytes of states that a Take may hold."""
+READ_SPEED = 1e9
+"""Bytes per second at which a state is read and checked, on the slow side for a solid-state disk."""
+
+State = dict[str, Tensor]
+
+
+def state_bytes(state: Mapping[str, Tensor]) -> int:
+    """Bytes of all tensors."""
+    return sum(value.nbytes for value in state.values())
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Tells two states apart: hex SHA-256 over names, types, shapes and the CRC-32 of each tensor's bytes.
+
+    CRC-32 because a state can be gigabytes, and SHA-256 over all of it takes two to four times as long.
+    """
+    lines = []
+    for name, value in sorted(state.items()):
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        bytes_ = flat.view(torch.uint8).numpy().data if flat.numel() else b""
+        lines.append(f"{name} {value.dtype} {list(value.shape)} {zlib.crc32(bytes_):08x}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def pays(size: int, chunks: int, call_seconds: float) -> bool:
+    """Whether reading a state of `size` bytes is quicker than replaying `chunks` clean passes of `call_seconds`."""
+    return size / READ_SPEED < chunks * call_seconds
+
+
+def memory_bytes(memory: DualMemory) -> int:
+    """About how large a snapshot of `memory` is: the keys and values in use."""
+    slot = memory.raw_k.nbytes // memory.raw_k.shape[2]
+    return 2 * slot * memory.layout.past * memory.tokens_per_frame
+
+
+def memory_name(key: str) -> str:
+    """Name of the sampler's state after the chunk with this key."""
+    return f"{key[:24]}.memory"
+
+
+def decoder_name(key: str, codec: str) -> str:
+    """Name of the state of the decoder with fingerprint `codec` after the chunk with this key."""
+    return f"{hashlib.sha256(f'{key} {codec}'.encode()).hexdigest()[:24]}.decoder"
+
+
+class StateStore:
+    """The `states` folder of a Take.
+
+    Args:
+        folder: made when the first state is kept.
+        needed: names of states of the film being made; these leave last.
+        budget: bytes that may lie here.
+    """
+
+    def __init__(self, folder: Path, needed: Collection[str], budget: int = BUDGET) -> None:
+        self.folder, self._needed, self.budget = folder, set(needed), budget
+
+    def save(self, name: str, chunks: int, state: State) -> str | None:
+        """Keep a state of a film's first `chunks` chunks; returns its digest, or None, with one log line, if it cannot.
+
+        The film does not need it, so nothing that goes wrong here stops the film.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        size = state_bytes(state)
+        try:
+            if not self._make_room(size):
+                log.info(
+                    "state after chunk %d not kept: %d MB are more than may lie here", chunks, size >> 20
+                )
+                return None
+            self.folder.mkdir(exist_ok=True)
+            whole = {key: value.contiguous() for key, value in state.items()}
+            told = digest(state)
+            notes = {"digest": told}
+            write_atomic(self._path(name, chunks), lambda part: save_file(whole, str(part), notes))
+        except (OSError, SafetensorError) as error:
+            log.warning("state after chunk %d not kept: %s", chunks, error)
+            return None
+        return told
+
+    def names(self) -> set[str]:
+        """Names of all states that lie here."""
+        return {_name(path) for path in self._files()}
+
+    def load(self, name: str) -> State | None:
+        """A state, checked against its own digest; None where there is none, or it is damaged (one log line)."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self._find(name)
+        if path is None:
+            return None
+        try:
+            with safe_open(str(path), "pt") as file:
+                wanted = (file.metadata() or {}).get("digest")
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if digest(state) != wanted:
+                raise ValueError("its bytes have changed")
+            os.utime(path)
+        except (OSError, SafetensorError, ValueError) as error:
+            log.warning("state %s dropped, its part of the film is replayed: %s", path.name, error)
+            path.unlink(missing_ok=True)
+            return None
+        return state
+
+    def _path(self, name: str, chunks: int) -> Path:
+        return self.folder / f"{chunks:06d}-{name}.safetensors"
+
+    def _find(self, name: str) -> Path | None:
+        return next((path for path in self._files() if _name(path) == name), None)
+
+    def _files(self) -> list[Path]:
+        return list(self.folder.glob("*-*.safetensors")) if self.folder.is_dir() else []
+
+    def _make_room(self, size: int) -> bool:
+        """Remove what is least useful until `size` more bytes fit; never more than half of the free disk is taken."""
+        files = self._files()
+        used = sum(path.stat().st_size for path in files)
+        free = shutil.disk_usage(self.folder.parent).free
+        allowed = min(self.budget, used + free // 2)
+        if size > allowed:
+            return False
+        while used + size > allowed:
+            path = self._least_useful(files)
+            files.remove(path)
+            used -= path.stat().st_size
+            path.unlink()
+        return True
+
+    def _least_useful(self, files: list[Path]) -> Path:
+        """A state of another version of the film, the longest unused; else the one whose loss is replayed soonest.
+
+        The second is the state that follows closest on another of its kind.
+        """
+        other = [path for path in files if _name(path) not in self._needed]
+        if other:
+            return min(other, key=lambda path: path.stat().st_mtime)
+
+        def gap(path: Path) -> tuple[int, int]:
+            chunks, kind = int(path.name[:6]), path.suffixes[-2]
+            before = [int(p.name[:6]) for p in files if p.suffixes[-2] == kind and int(p.name[:6]) < chunks]
+            return chunks - max(before, default=0), chunks
+
+        return min(files, key=gap)
+
+
+def _name(path: Path) -> str:
+    """`<what made it>.memory` of `000048-<what made it>.memory.safetensors`."""
+    return path.name.partition("-")[2].removesuffix(".safetensors")

@@ -1,0 +1,262 @@
+"""Never pay twice: after any edit the film has the bytes of one that was made from nothing, and less was sampled."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gf_core.engine.events import Finished, Replayed, Reused, SegmentDone, Started, StepDone
+from gf_core.engine.report import report_lines
+from gf_core.engine.session import Session
+from gf_core.engine.settings import FilmSpec
+from gf_core.engine.take import Run, Take
+from gf_core.errors import GroundedError
+
+FILM = """@seed 7
+a fox runs | 1.5s
+then: it jumps high | 0.75s
+then: it sits | 2.25s | blend 1.5s
+cut: a hen sits | 0.75s
+then: it sleeps | 0.75s
+scene: a boat | 0.75s
+then: it sinks | 0.75s
+"""
+LINES = FILM.splitlines()
+
+
+def edited(number, line):
+    """The film with segment `number` (from 1) written as `line`; None leaves it out."""
+    return "\n".join(LINES[:number] + ([] if line is None else [line]) + LINES[number + 1 :])
+
+
+def swapped(number):
+    lines = list(LINES)
+    lines[number], lines[number + 1] = lines[number + 1], lines[number]
+    return "\n".join(lines)
+
+
+EDITS = {
+    "the last": (edited(7, "then: it dances | 0.75s"), 6, 0, "segment 7: prompt"),
+    "the middle": (edited(4, "cut: a cow sits | 0.75s"), 3, 0, "segment 4: prompt"),
+    "a new one": ("\n".join([*LINES[:5], "then: it hops | 0.75s", *LINES[5:]]), 4, 0, "segment 5: new"),
+    "another order": (swapped(2), 1, 0, "segment 2: moved"),
+    "one less": (edited(3, None), 2, 0, "a segment before segment 3 was removed"),
+    "another seed": (edited(5, "then: it sleeps | 0.75s | seed 11"), 4, 0, "-> 11"),
+    "longer": (edited(4, "cut: a hen sits | 1.5s"), 3, 1, "segment 4: 0.75 s -> 1.5 s"),
+    "shorter": (edited(1, "a fox runs | 0.75s"), 1, 0, "segment 1: 1.3125 s -> 0.5625 s"),
+    "muted": (
+        edited(2, "then: it jumps high | 0.75s | mute"),
+        1,
+        0,
+        "a segment before segment 3 was removed",
+    ),
+    "one more": (FILM + "cut: a cow | 0.75s", 7, 0, "segment 8: new"),
+    "recache": (
+        edited(2, "then: it jumps high | 0.75s | recache 0.3"),
+        1,
+        0,
+        "segment 2: recache none -> 0.3",
+    ),
+}
+"""Text, whole segments reused, chunks of the next one, and why the rest is not."""
+
+
+def render(bundle, planned, folder, text, **options):
+    """Events and the run of one render into the Take at `folder`."""
+    with Take.open(folder) as take:
+        events = list(Session(bundle, planned(bundle, text), take, timeline=text, **options).run())
+        run = next(run for run in take.runs() if run.film == events[-1].path)
+    return events, run
+
+
+def of(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def bytes_of(run):
+    """Everything of a run that must not depend on how it came about."""
+    latents = [(record["key"], record["latents"], record["frames"]) for record in run.committed()]
+    return latents, [run.latents(i).read_bytes() for i in range(len(latents))], run.film.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def first(make_bundle, planned, tmp_path_factory):
+    """A Take with FILM in it, to be copied."""
+    folder = tmp_path_factory.mktemp("first") / "take"
+    render(make_bundle(), planned, folder, FILM)
+    return folder
+
+
+@pytest.fixture
+def folder(first, tmp_path):
+    shutil.copytree(first, tmp_path / "take")
+    return tmp_path / "take"
+
+
+@pytest.fixture
+def fresh(bundle, planned, tmp_path):
+    """`fresh(text)`: the bytes of that film made from nothing."""
+    made = iter(range(100))
+    return lambda text, **options: bytes_of(
+        render(bundle, planned, tmp_path / f"fresh{next(made)}", text, **options)[1]
+    )
+
+
+def check_edit(bundle, planned, folder, fresh, name, **options):
+    text, segments, more, why = EDITS[name]
+    old = Run(folder / "run-0001")
+    before = bytes_of(old)
+    events, run = render(bundle, planned, folder, text, **options)
+    plan, told = planned(bundle, text), of(events, Reused)[0]
+    assert bytes_of(run) == fresh(text)
+    assert bytes_of(old) == before and run.folder.name == "run-0002"
+    assert why in told.changed
+    there = plan.segments[segments].first_chunk if segments < len(plan.segments) else plan.chunks
+    assert (told.segments, told.chunks) == (segments, there + more)
+    assert len(of(events, StepDone)) == (plan.chunks - told.chunks) * len(bundle.sample.steps)
+    assert [event.segment for event in of(events, SegmentDone)] == list(range(len(plan.segments)))
+    return events
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_gives_the_bytes_of_a_fresh_render(bundle, planned, folder, fresh, name):
+    events = check_edit(bundle, planned, folder, fresh, name)
+    # A kept state lies at every segment's end, so only the start of a shortened one is replayed, in both parts.
+    assert len(of(events, Replayed)) == (2 if name == "shorter" else 0)
+
+
+@pytest.mark.parametrize("name", ["the last", "one less", "longer"])
+def test_without_kept_states_the_replay_gives_the_same_bytes(bundle, planned, folder, fresh, name):
+    shutil.rmtree(folder / "states")
+    events = check_edit(bundle, planned, folder, fresh, name, state_budget=0)
+    assert of(events, Replayed) and events[-1].report["reuse"]["exact"] is True
+    assert not (folder / "states").exists()
+
+
+def test_a_scene_needs_no_replay_of_what_it_forgets(bundle, planned, folder):
+    shutil.rmtree(folder / "states")
+    events, _ = render(bundle, planned, folder, EDITS["the last"][0])
+    sampler = planned(bundle, FILM).segments[5]
+    again = [event.index for event in of(events, Replayed)]
+    assert again[-1] == sampler.first_chunk and again[:-1] == list(
+        range(sampler.first_chunk + 1)
+    )  # decoder first
+
+
+def test_a_finished_film_is_returned_as_it_is(bundle, planned, folder):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "lock"}
+    bundle.text.encode = bundle.model.forward = None  # neither is asked
+    events, run = render(bundle, planned, folder, "# a remark\n" + FILM)
+    plan = planned(bundle, FILM)
+    assert [type(event) for event in events] == [Started, Reused] + [SegmentDone] * 7 + [Finished]
+    assert events[1].chunks == plan.chunks and events[1].changed == ""
+    assert run.folder.name == "run-0001" and events[-1].frames == plan.frames
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "lock"} == before
+    assert any(line.startswith("reuse") for line in report_lines(events[-1].report))
+
+
+def test_another_encoding_samples_nothing(bundle, planned, folder, fresh):
+    film = FilmSpec(quality=30)
+    bundle.text.encode = None
+    events, run = render(bundle, planned, folder, FILM, film=film)
+    assert not of(events, StepDone) and of(events, Reused)[0].changed == "film: quality 18 -> 30"
+    del bundle.text.encode
+    assert bytes_of(run) == fresh(FILM, film=film)
+
+
+def test_another_decoder_keeps_the_latents_only(bundle, planned, folder):
+    bundle.codec.fingerprint = "another"
+    events, run = render(bundle, planned, folder, FILM)
+    assert not of(events, StepDone) and of(events, Reused)[0].changed == "the decoder"
+    assert [record["from"] for record in run.committed() if "from" in record] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda bundle: replace(bundle, fingerprint="x"), "the model"),
+        (
+            lambda bundle: replace(bundle, memory=replace(bundle.memory, alpha_max=0.5)),
+            "memory: alpha_max 0.8 -> 0.5",
+        ),
+        (lambda bundle: replace(bundle, video=replace(bundle.video, width=48)), "the size 32x32 -> 48x32"),
+        (lambda bundle: replace(bundle, sample=replace(bundle.sample, steps=(1000, 250))), "sample: steps"),
+    ],
+)
+def test_what_changes_every_pixel_is_named_and_nothing_is_reused(bundle, planned, folder, change, words):
+    events, _ = render(change(bundle), planned, folder, FILM, until=1)
+    told = of(events, Reused)[0]
+    assert words in told.changed and told.chunks == 0 and of(events, StepDone)
+
+
+def test_an_edit_and_back_again_samples_nothing(bundle, planned, folder):
+    render(bundle, planned, folder, EDITS["the middle"][0])
+    events, run = render(bundle, planned, folder, FILM)
+    assert not of(events, StepDone) and run.folder.name == "run-0001"
+
+
+def test_stopping_after_a_segment_and_going_on_gives_the_whole_film(bundle, planned, tmp_path, first):
+    events, run = render(bundle, planned, tmp_path / "t", FILM, until=2)
+    plan = planned(bundle, FILM)
+    half = plan.segments[2].start_frame
+    assert events[0].frames == events[-1].frames == half and not events[-1].cancelled
+    assert events[0].segments == 2
+    events, again = render(bundle, planned, tmp_path / "t", FILM, until=4)
+    assert of(events, Reused)[0] == Reused(2, plan.segments[2].first_chunk, half, "the film was not finished")
+    events, whole = render(bundle, planned, tmp_path / "t", FILM)
+    assert run.folder == again.folder == whole.folder and bytes_of(whole) == bytes_of(Run(first / "run-0001"))
+    events, short = render(bundle, planned, tmp_path / "t", FILM, until=2)
+    assert short.folder != whole.folder and not of(events, StepDone) and events[-1].frames == half
+    assert whole.film.read_bytes().startswith(short.film.read_bytes())
+
+
+def test_nothing_before_the_gate_is_said_in_words(bundle, planned, tmp_path):
+    text = "a fox | 1s | mute\ncut: a hen | 1s"
+    with Take.open(tmp_path) as take, pytest.raises(GroundedError, match="after segment 2"):
+        Session(bundle, planned(bundle, text), take, until=1)
+
+
+def test_a_cancelled_film_goes_on_in_its_own_run(bundle, planned, tmp_path, first):
+    with Take.open(tmp_path / "t") as take:
+        session = Session(bundle, planned(bundle, FILM), take, timeline=FILM)
+        for event in session.run():
+            if isinstance(event, StepDone) and event.index == 4:
+                session.cancel()
+        end = event
+    assert end.cancelled
+    events, run = render(bundle, planned, tmp_path / "t", FILM)
+    assert run.folder.name == "run-0001" and of(events, Reused)[0].chunks >= 3
+    assert bytes_of(run) == bytes_of(Run(first / "run-0001"))
+
+
+def test_a_start_image_is_part_of_what_is_reused(bundle, planned, tmp_path, fresh):
+    image = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(3))
+    text = EDITS["the middle"][0]
+    render(bundle, planned, tmp_path / "t", FILM, start_frames=image)
+    for states in (tmp_path / "t" / "states", None):
+        events, run = render(bundle, planned, tmp_path / "t", text, start_frames=image)
+        assert bytes_of(run) == fresh(text, start_frames=image)
+        if states is not None:
+            shutil.rmtree(states)
+            shutil.rmtree(run.folder)
+    events, _ = render(bundle, planned, tmp_path / "t", text, start_frames=image.flip(1), until=1)
+    assert of(events, Reused)[0].changed == "the start image"
+
+
+def test_latents_are_linked_not_copied(bundle, planned, folder):
+    _, run = render(bundle, planned, folder, EDITS["the last"][0])
+    assert run.latents(0).samefile(folder / "run-0001" / "latents" / "000000.safetensors")
+
+
+def test_a_disk_without_hard_links_gets_copies_and_a_line(bundle, planned, folder, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr("gf_core.engine.adopt.os.link", refuse)
+    with caplog.at_level("INFO", "grounded"):
+        _, run = render(bundle, planned, folder, EDITS["the last"][0])
+    assert not run.latents(0).samefile(folder / "run-0001" / "latents" / "000000.safetensors")
+    assert caplog.text.count("latents are copied") == 1
