@@ -10,10 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gf_core.cli import main
 from gf_core.cli.files import read_board
@@ -22,7 +26,7 @@ from gf_core.cli.progress import ProgressLine, clock, progress_line
 from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
-from gf_core.video import probe
+from gf_core.video import FilmWriter, probe, read_chapters
 
 ROOT = Path(__file__).parent.parent
 FILM = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"
@@ -45,16 +49,26 @@ class Decoder:
         height, width = (8 * side for side in latents.shape[2:])
         return torch.full((count, height, width, 3), float(latents.float().mean().sigmoid()))
 
+    def snapshot(self):
+        return {"started": torch.tensor(self.started)}
+
+    def restore(self, state):
+        self.started = bool(state["started"])
+
 
 class Codec:
     channels, spatial_stride, time_stride, fingerprint = 16, 8, 4, "codec"
     decoder = Decoder
 
+    def encode(self, frames):
+        return torch.zeros(1, 16, frames.shape[1] // 8, frames.shape[2] // 8)
+
 
 class Bundle:
-    name, spec, text, codec, fingerprint = "tiny", SPEC, Text(), Codec(), "model"
+    name, spec, text, codec, fingerprint = "builtin", SPEC, Text(), Codec(), "model"
     sample, video = SampleSpec(steps=(1000, 500)), VideoSpec(32, 32)
     memory = MemorySpec(anchors=1, recent=3)
+    device = dtype = kernel = ready = done = None
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -118,6 +132,56 @@ def test_a_second_render_does_not_overwrite(place, model):
     assert main(["render", "film.txt", "--no-sheet"]) == 0
     assert main(["render", "film.txt", "--no-sheet"]) == 0
     assert (place / "films" / "film.mp4").is_file() and (place / "films" / "film-2.mp4").is_file()
+
+
+def test_the_film_is_the_project(place, model, capsys):
+    """A film alone, in another folder, says what it was made from and makes itself again, byte for byte."""
+    options = ["--size", "48x32", "--memory", "longlive", "--seed", "9", "--upscale", "2", "--no-sheet"]
+    assert main(["render", "film.txt", *options]) == 0
+    film = place / "films" / "film.mp4"
+    film.rename(place / "kept.mp4")
+    (place / "film.txt").unlink()
+    capsys.readouterr()
+    assert main(["open", "kept.mp4"]) == 0
+    assert parse(capsys.readouterr().out) == replace(parse(FILM), seed=9)
+    assert main(["open", "kept.mp4", "--settings"]) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed[printed.index("\n{") :])["settings"]["video"]["width"] == 48
+    assert main(["plan", "kept.mp4"]) == 0
+    assert main(["render", "kept.mp4", "--out", "again.mp4", "--no-sheet"]) == 0
+    assert "another film" not in capsys.readouterr().err
+    runs = [place / "takes" / name / "run-0001" for name in ("film", "again")]
+    assert runs[0].joinpath("film.mp4").read_bytes() == runs[1].joinpath("film.mp4").read_bytes()
+    assert stored(place / "kept.mp4") == stored(place / "again.mp4")
+    assert read_chapters(place / "kept.mp4") == read_chapters(place / "again.mp4")
+
+
+def stored(path):
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+
+
+def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, monkeypatch):
+    assert main(["render", "film.txt", "--no-sheet", "--upscale", "1"]) == 0
+    monkeypatch.setattr(Bundle, "fingerprint", "retrained")
+    assert main(["render", "films/film.mp4", "--out", "b.mp4", "--no-sheet"]) == 0
+    assert "another film will come out" in caplog.text
+    monkeypatch.setattr(Bundle, "name", "longlive_base.pt")
+    assert main(["render", "film.txt", "--out", "c.mp4", "--no-sheet", "--upscale", "1"]) == 0
+    capsys.readouterr()
+    assert main(["render", "c.mp4"]) == 2
+    assert "--model FILE" in capsys.readouterr().err
+    with FilmWriter("foreign.mp4", 32, 32, 16) as writer:
+        writer.write(np.zeros((3, 32, 32, 3), np.uint8))
+    assert main(["open", "foreign.mp4"]) == 2
+    assert "no storyboard in foreign.mp4" in capsys.readouterr().err
+
+
+def test_a_start_image_is_asked_for_again(place, model, capsys):
+    Image.new("RGB", (32, 32), (90, 90, 90)).save("start.png")
+    assert main(["render", "film.txt", "--start-image", "start.png", "--no-sheet"]) == 0
+    assert main(["render", "films/film.mp4"]) == 2
+    assert "--start-image" in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_the_film_so_far_and_says_where(place, model, monkeypatch, capsys):
@@ -187,9 +251,12 @@ def test_no_traceback_in_a_real_process():
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00bad", b"\x80"])
 def test_binary_storyboards_are_refused(content, capsys):
+    Path("film.bin").write_bytes(content)
+    assert main(["plan", "film.bin"]) == 2
+    assert "UTF-8" in capsys.readouterr().err
     Path("film.mp4").write_bytes(content)
     assert main(["plan", "film.mp4"]) == 2
-    assert "UTF-8" in capsys.readouterr().err
+    assert "is not a film" in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written(capsys, monkeypatch):

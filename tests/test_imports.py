@@ -27,6 +27,7 @@ BELOW: dict[str, set[str]] = {
     "sampling": FOUNDATION | {"rope", "attention", "memory", "model", "recache"},
     "timeline": {"errors"},
     "video": FOUNDATION,
+    "editorial": {"errors", "timeline"},
     "vae": FOUNDATION,
     "text": FOUNDATION,
     "builtin": FOUNDATION,
@@ -36,7 +37,7 @@ BELOW: dict[str, set[str]] = {
 """What each layer may import. Those not listed stand on top and may use all."""
 
 TOP = {"cli", "__main__", "training", "evaluation"}
-WITHOUT_TORCH = ("timeline", "video", "config", "errors")
+WITHOUT_TORCH = ("timeline", "video", "editorial", "config", "errors")
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server"}
 
 

@@ -77,9 +77,23 @@ def _evaluate(args: Namespace) -> int:
     return evaluate(args)
 
 
+def _open(args: Namespace) -> int:
+    from .open import open_film
+
+    return open_film(args)
+
+
+def _export(args: Namespace) -> int:
+    from .export import export
+
+    return export(args)
+
+
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "render": _render,
     "plan": _plan,
+    "open": _open,
+    "export": _export,
     "inspect": _inspect,
     "bench": _bench,
     "train": _train,

@@ -7,16 +7,38 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import GroundedError, StoryboardError
 from ..timeline import Storyboard, format_storyboard, parse
 
+if TYPE_CHECKING:
+    from ..engine.recorded import Recorded
+
+FILMS = (".mp4", ".mov", ".mkv")
+"""Suffixes of films, which carry their storyboard."""
+EDITS = (".otio", ".edl", ".fcpxml")
+"""Suffixes of editorial timelines."""
+
+
+def is_film(name: str) -> bool:
+    """Whether a storyboard called `name` is a film."""
+    return Path(name).suffix.lower() in FILMS
+
 
 def read_text(name: str) -> str:
-    """The storyboard's text from a file, or from standard input for `-`."""
+    """The storyboard's text: a text file, what a film or an edit (`.otio`, `.edl`) carries, or standard input (`-`)."""
     if name == "-":
         return sys.stdin.read()
     path = Path(name)
+    if is_film(name):
+        from ..engine.recorded import read_timeline
+
+        return read_timeline(path)
+    if path.suffix.lower() in EDITS:
+        from ..editorial import read_edit
+
+        return format_storyboard(read_edit(path))
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -28,6 +50,15 @@ def read_text(name: str) -> str:
         raise GroundedError(f"{path} is not text in UTF-8", "save it as UTF-8 text") from error
     except OSError as error:
         raise GroundedError(f"{path} cannot be read: {error.strerror}", "give a text file") from error
+
+
+def read_making(args: Namespace) -> Recorded | None:
+    """How the storyboard's film was made, where `args` name a film; None for text."""
+    if not is_film(args.storyboard):
+        return None
+    from ..engine.recorded import read_recorded
+
+    return read_recorded(args.storyboard)
 
 
 def read_board(args: Namespace) -> tuple[str, Storyboard]:

@@ -36,11 +36,22 @@ examples:
   grounded render film.txt --seed 12 --out films/second_try.mp4
   grounded render film.txt --model longlive_base.pt --memory longlive --size 832x480
   grounded render film.txt --model self_forcing_dmd.pt --start-image harbour.png
+  grounded render films/film.mp4                           the same film again, from what it carries
 """
 
 PLAN = """\
 Show what a storyboard becomes before anything is computed: lengths after snapping to whole chunks, seeds, and what
 memory, disk and time it will take. Exit status 2 if the storyboard cannot be read.
+"""
+
+OPEN = """\
+Print the storyboard that is inside a film: what was rendered, to the letter. 'grounded render FILM' makes it again.
+"""
+
+EXPORT = """\
+Write the cut as OpenTimelineIO (.otio), an edit decision list (.edl) or Final Cut XML (.fcpxml): one clip per segment,
+pointing into the film. An .otio keeps everything: 'grounded open CUT.otio' gives the storyboard back, with what was
+moved, trimmed or disabled in the editing program. Needs OpenTimelineIO, and for .edl and .fcpxml its plugins.
 """
 
 BENCH = """\
@@ -64,6 +75,8 @@ def build_parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_render(commands)
     _add_plan(commands)
+    _add_open(commands)
+    _add_export(commands)
     inspect = _command(commands, "inspect", "say what a checkpoint file is and what it wants")
     inspect.add_argument("file", metavar="FILE", help="a checkpoint file, a diffusers folder, or 'builtin'")
     _add_assume(inspect)
@@ -93,10 +106,10 @@ def _sentence(text: str) -> str:
 
 def _add_film_arguments(parser: ArgumentParser) -> None:
     """What `render` and `plan` share."""
-    parser.add_argument("storyboard", metavar="STORYBOARD", help="a text file, or - for standard input")
     parser.add_argument(
-        "--model", default="builtin", help="'builtin', a checkpoint file, or a folder (default: builtin)"
+        "storyboard", metavar="STORYBOARD", help="a text file, a film, an .otio, or - for standard input"
     )
+    parser.add_argument("--model", help="'builtin', a checkpoint file, or a folder (default: builtin)")
     parser.add_argument("--size", type=size, metavar="WxH", help="film size in pixels (default: the model's)")
     parser.add_argument(
         "--memory",
@@ -163,6 +176,22 @@ def _add_plan(commands) -> None:
     parser.add_argument(
         "--device", help="device to estimate for (default: cuda where there is a card, else cpu)"
     )
+
+
+def _add_open(commands) -> None:
+    parser = _command(commands, "open", "print the storyboard that a film carries", OPEN)
+    parser.add_argument("film", metavar="FILM", help="a film made by this program, or an edit (.otio, .edl)")
+    parser.add_argument(
+        "--settings",
+        action="store_true",
+        help="print model, memory, sampler, size, seeds and versions too, as JSON",
+    )
+
+
+def _add_export(commands) -> None:
+    parser = _command(commands, "export", "write a film's cut for an editing program", EXPORT)
+    parser.add_argument("source", metavar="SOURCE", help="a film made by this program, or a storyboard")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the edit: .otio, .edl or .fcpxml")
 
 
 def _add_bench(commands) -> None:

@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING
 
 from ..errors import GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
-from .files import read_board
-from .settings import Settings, builtin_settings, choose, is_small, model_file, upscale_for
+from .files import read_board, read_making
+from .settings import (
+    Settings,
+    builtin_settings,
+    choose,
+    is_small,
+    made_with,
+    model_file,
+    model_of,
+    upscale_for,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from ..engine.budget import ModelCost
+    from ..engine.recorded import Recorded
 
 TIME_STRIDE = 4
 """Pictures per latent frame of every codec that belongs to a Wan 2.1 model."""
@@ -25,12 +35,13 @@ TIME_STRIDE = 4
 def plan(args: Namespace) -> int:
     """Print the table of segments, then memory, disk and time; a film that cannot fit is refused like in `render`."""
     _, board = read_board(args)
-    wanted = builtin_settings() if args.model == "builtin" else _model_settings(args)
-    settings = choose(wanted, args, board.fps)
+    recorded = read_making(args)
+    args.model = model_of(args, recorded)
+    settings = choose(_wanted(args, recorded), args, board.fps)
     timing = Timing(board.fps, settings.memory.chunk, TIME_STRIDE, settings.sample.first_chunk_frames)
     planned = make_plan(board, timing)
     print(*table(board, planned, _width()), sep="\n", flush=True)
-    _print_cost(args, settings, planned)
+    _print_cost(args, settings, planned, upscale_for(args, settings.video, recorded))
     return 0
 
 
@@ -71,6 +82,12 @@ def _width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
 
 
+def _wanted(args: Namespace, recorded: Recorded | None) -> Settings:
+    if recorded is not None:
+        return made_with(recorded)
+    return builtin_settings() if args.model == "builtin" else _model_settings(args)
+
+
 def _model_settings(args: Namespace) -> Settings:
     from ..checkpoints.bundle import wanted_settings
     from ..checkpoints.identify import identify, require_drivable
@@ -81,7 +98,7 @@ def _model_settings(args: Namespace) -> Settings:
     return Settings(memory, sample, video)
 
 
-def _print_cost(args: Namespace, settings: Settings, planned: Plan) -> None:
+def _print_cost(args: Namespace, settings: Settings, planned: Plan, upscale: int) -> None:
     """The estimate, for this machine; what stands in the way of one is said in its place."""
     try:
         from .device import free_bytes, pick_device
@@ -96,9 +113,7 @@ def _print_cost(args: Namespace, settings: Settings, planned: Plan) -> None:
     except GroundedError as error:
         print(f"cost    not known: {error.message}")
         return
-    budget = estimate(
-        planned, cost, settings.memory, settings.sample, settings.video, upscale_for(args, settings.video)
-    )
+    budget = estimate(planned, cost, settings.memory, settings.sample, settings.video, upscale)
     print(*budget.lines()[1:], sep="\n")
     free = free_bytes(device)
     check_budget(budget, cost, settings.memory, settings.video, free_memory=free, folder=Path.cwd())

@@ -10,33 +10,40 @@ from pathlib import Path
 from ..checkpoints.bundle import ModelBundle, load_bundle
 from ..engine.budget import Budget
 from ..engine.events import ChunkDone, Event, Started
+from ..engine.recorded import Recorded
 from ..engine.render import FilmResult, render_film
 from ..engine.report import report_lines
-from ..engine.settings import FilmSpec
 from ..timeline import Storyboard
+from .again import check_inputs, compare_model, dtype_of, film_spec
 from .device import pick_device, pick_dtype
-from .files import read_board
+from .files import read_board, read_making
 from .progress import ProgressLine, clock, progress_line
-from .settings import INTERRUPTED, Settings, choose, upscale_for
+from .settings import INTERRUPTED, Settings, choose, made_with, model_of, upscale_for
 
 
 def render(args: Namespace) -> int:
     """Render, print where everything is; 130 after Ctrl-C, with the film so far left playable."""
     text, board = read_board(args)
+    recorded = read_making(args)
+    if recorded is not None:
+        check_inputs(recorded, args)
+    device = pick_device(args.device)
     bundle = load_bundle(
-        args.model,
+        model_of(args, recorded),
         text=args.text_encoder,
         vae=args.vae,
-        dtype=pick_dtype(args.dtype),
-        device=pick_device(args.device),
+        dtype=pick_dtype(args.dtype or dtype_of(recorded, device)),
+        device=device,
         assume=args.assume,
         loras=args.lora,
     )
+    if recorded is not None:
+        compare_model(recorded, bundle)
     screen = _Screen()
     log = logging.getLogger("grounded")
     log.addFilter(screen.make_room)
     try:
-        result = _make(args, text, board, bundle, screen)
+        result = _make(args, text, board, bundle, screen, recorded)
     except KeyboardInterrupt:
         screen.line.end()
         print(screen.what_is_kept(), file=sys.stderr)
@@ -48,8 +55,17 @@ def render(args: Namespace) -> int:
     return 0
 
 
-def _make(args: Namespace, text: str, board: Storyboard, bundle: ModelBundle, screen: _Screen) -> FilmResult:
-    settings = choose(Settings(bundle.memory, bundle.sample, bundle.video), args, board.fps)
+def _make(
+    args: Namespace,
+    text: str,
+    board: Storyboard,
+    bundle: ModelBundle,
+    screen: _Screen,
+    recorded: Recorded | None,
+) -> FilmResult:
+    own = Settings(bundle.memory, bundle.sample, bundle.video)
+    settings = choose(own if recorded is None else made_with(recorded), args, board.fps)
+    film = film_spec(recorded, upscale_for(args, settings.video, recorded))
     name = "film" if args.storyboard == "-" else Path(args.storyboard).stem
     out = args.out or Path("films") / f"{name}.mp4"
     return render_film(
@@ -60,7 +76,7 @@ def _make(args: Namespace, text: str, board: Storyboard, bundle: ModelBundle, sc
         memory=settings.memory,
         sample=settings.sample,
         video=settings.video,
-        film=FilmSpec(upscale=upscale_for(args, settings.video)),
+        film=film,
         start_image=args.start_image,
         sheet=not args.no_sheet,
         listener=screen.tell,

@@ -6,12 +6,18 @@ import json
 from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
+from ..errors import GroundedError
 from ..memory.presets import PRESETS
 
+if TYPE_CHECKING:
+    from ..engine.recorded import Recorded
+
 BUILTIN = Path(__file__).parent.parent / "builtin" / "model.safetensors"
+BUILTIN_NAME = "builtin"
+"""What the built-in model calls itself."""
 REFUSED, INTERRUPTED = 2, 130
 """Exit statuses: an error said in words, and Ctrl-C."""
 TINY_SIDE, SHOWN_SIDE = 192, 768
@@ -58,6 +64,25 @@ def model_file(model: str) -> Path:
     return inside if is_small(model) else Path(model).expanduser()
 
 
+def made_with(recorded: Recorded) -> Settings:
+    """The settings that a film was made with."""
+    return Settings(recorded.memory, recorded.sample, recorded.video)
+
+
+def model_of(args: Namespace, recorded: Recorded | None) -> str:
+    """The model to open: --model, else the built-in one.
+
+    Raises:
+        GroundedError: a film is to be made again whose model is another one, and --model does not say where it is.
+    """
+    if args.model is None and recorded is not None and recorded.model != BUILTIN_NAME:
+        raise GroundedError(
+            f"{args.storyboard} was made with {recorded.model} (hash {recorded.fingerprint[:12]})",
+            "say where that file is: --model FILE",
+        )
+    return args.model or "builtin"
+
+
 def is_small(model: str) -> bool:
     """Whether `model` is the built-in one or a folder made like it, which opens in a moment."""
     folder = BUILTIN.parent if model == "builtin" else Path(model).expanduser()
@@ -66,9 +91,11 @@ def is_small(model: str) -> bool:
     )
 
 
-def upscale_for(args: Namespace, video: VideoSpec) -> int:
-    """How many times to enlarge the film: --upscale, else by its size."""
+def upscale_for(args: Namespace, video: VideoSpec, recorded: Recorded | None = None) -> int:
+    """How many times to enlarge the film: --upscale, else as `recorded` was, else by its size."""
     if args.upscale:
         return args.upscale
+    if recorded is not None:
+        return int(recorded.film["upscale"])
     side = max(video.width, video.height)
     return SHOWN_SIDE // side if side <= TINY_SIDE else 1

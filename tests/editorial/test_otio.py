@@ -1,0 +1,154 @@
+"""Storyboards to edits and back: equal without changes, and an editor's changes taken over."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gf_core.cli import main
+from gf_core.editorial import Span, read_edit, write_edit
+from gf_core.errors import GroundedError
+from gf_core.timeline import Lora, Segment, Storyboard, make_plan, parse
+
+otio = pytest.importorskip("opentimelineio", reason="OpenTimelineIO is not installed")
+
+TEXT = """\
+@seed 7
+@style soft light
+@cast fox = a red fox
+{fox} runs | 1.5s
+then: it jumps | 1.5s | blend 1.5s | recache 0.25
+cut: a hen | 2s | mute
+cut: {fox} sleeps | 3s | seed 9007199254740991 | lora ink:0.5
+scene: a harbour | 2s
+"""
+
+words = st.text("abc {}|\\üñ雪'\"#@:", min_size=1, max_size=12).map(str.strip).filter(bool)
+seconds = st.floats(0.01, 3600, allow_nan=False)
+share = st.none() | st.floats(0, 1)
+
+
+@st.composite
+def boards(draw):
+    """Any storyboard value, also such as no text can say."""
+    parts = []
+    for number in range(draw(st.integers(1, 6))):
+        verb = draw(st.sampled_from(["then", "cut", "scene"])) if number else "start"
+        smooth = {"recache": draw(share), "blend": draw(st.none() | seconds)} if verb == "then" else {}
+        loras = tuple(Lora(name, 0.1 + 0.2) for name in draw(st.lists(words, max_size=2, unique=True)))
+        seed = draw(st.none() | st.integers(0, 2**53 - 1))
+        parts.append(
+            Segment(verb, draw(words), draw(seconds), seed, loras=loras, mute=draw(st.booleans()), **smooth)
+        )
+    cast = draw(st.dictionaries(words, words, max_size=3))
+    return Storyboard(
+        draw(st.integers(1, 120)), draw(st.integers(0, 2**53 - 1)), draw(words), cast, tuple(parts)
+    )
+
+
+def spans_of(board):
+    start, spans = 0, []
+    for index, segment in enumerate(board.segments):
+        if not segment.mute:
+            spans.append(Span(index, start, max(1, round(segment.seconds * board.fps))))
+            start += spans[-1].frames
+    return spans
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(boards())
+def test_what_is_written_reads_back_equal(tmp_path, board):
+    path = tmp_path / "cut.otio"
+    write_edit(board, spans_of(board), path, "film.mp4")
+    assert read_edit(path) == board
+    assert list(read_edit(path).cast) == list(board.cast)
+
+
+def written(tmp_path, film="film.mp4", name="cut.otio"):
+    board = parse(TEXT)
+    spans = [Span(part.index, part.start_frame, part.frames) for part in make_plan(board).segments]
+    write_edit(board, spans, tmp_path / name, film)
+    return board, spans, tmp_path / name
+
+
+def test_clips_point_into_the_film_frame_by_frame(tmp_path):
+    board, spans, path = written(tmp_path)
+    clips = list(otio.adapters.read_from_file(str(path)).tracks[0])
+    assert [clip.name for clip in clips] == [board.segments[span.index].prompt for span in spans]
+    assert [(c.source_range.start_time.value, c.source_range.duration.value) for c in clips] == [
+        (span.start, span.frames) for span in spans
+    ]
+    assert {clip.source_range.start_time.rate for clip in clips} == {16}
+    assert clips[0].media_reference.target_url == "film.mp4"
+    assert clips[0].media_reference.available_range.duration.value == spans[-1].start + spans[-1].frames
+    assert [clip.metadata["grounded"]["shot"] for clip in clips] == [1, 1, 2, 3]
+
+
+def test_an_editors_changes_are_taken_over(tmp_path):
+    _, _, path = written(tmp_path)
+    timeline = otio.adapters.read_from_file(str(path))
+    track = timeline.tracks[0]
+    first, second, third, fourth = list(track)
+    second.source_range = otio.opentime.TimeRange(
+        second.source_range.start_time, otio.opentime.RationalTime(8, 16)
+    )
+    third.enabled = False
+    added = otio.schema.Clip("a ship\narrives", source_range=otio.opentime.TimeRange(
+        otio.opentime.RationalTime(0, 24), otio.opentime.RationalTime(36, 24)))  # fmt: skip
+    del track[:]
+    track.extend([fourth, first, second, third, added])
+    otio.adapters.write_to_file(timeline, str(path))
+    found = read_edit(path)
+    assert [(s.verb, s.prompt, s.mute) for s in found.segments] == [
+        ("start", "a harbour", False),
+        ("scene", "{fox} runs", False),
+        ("then", "it jumps", False),
+        ("cut", "a hen", True),
+        ("cut", "{fox} sleeps", True),
+        ("cut", "a ship arrives", False),
+    ]
+    assert (found.segments[2].seconds, found.segments[2].blend, found.segments[5].seconds) == (0.5, 0.5, 1.5)
+    assert found.seed == 7 and found.style == "soft light"
+
+
+@pytest.mark.parametrize("name", ["cut.edl", "cut.fcpxml"])
+def test_editing_programs_formats_keep_names_order_and_lengths(tmp_path, name):
+    if {"cut.edl": "cmx_3600", "cut.fcpxml": "fcpx_xml"}[name] not in otio.adapters.available_adapter_names():
+        pytest.skip("the plugin of OpenTimelineIO for this format is not installed")
+    board, spans, path = written(tmp_path, name=name)
+    if name == "cut.fcpxml":
+        text = path.read_text()
+        assert text.count("<asset-clip") >= len(spans) and "film.mp4" in text
+        return
+    found = read_edit(path)
+    assert [segment.prompt.lower() for segment in found.segments] == [
+        board.segments[span.index].prompt.lower() for span in spans
+    ]
+    for segment, span in zip(found.segments, spans):
+        assert abs(segment.seconds - span.frames / 16) <= 1 / 24
+
+
+def test_what_cannot_be_read_is_said(tmp_path, monkeypatch):
+    with pytest.raises(GroundedError, match="no edit"):
+        read_edit(tmp_path / "none.otio")
+    (tmp_path / "bad.otio").write_text("{")
+    with pytest.raises(GroundedError, match="cannot be read"):
+        read_edit(tmp_path / "bad.otio")
+    with pytest.raises(GroundedError, match="known here"):
+        written(tmp_path, name="cut.txt")
+    monkeypatch.setitem(sys.modules, "opentimelineio", None)
+    with pytest.raises(GroundedError, match="pip install opentimelineio"):
+        read_edit(tmp_path / "bad.otio")
+
+
+def test_the_command_line_exports_and_opens(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "board.txt").write_text(TEXT, encoding="utf-8")
+    assert main(["export", "board.txt", "out/cut.otio"]) == 0
+    assert "4 clips" in capsys.readouterr().out
+    assert main(["open", "out/cut.otio"]) == 0
+    assert parse(capsys.readouterr().out) == parse(TEXT)
+    assert main(["plan", "out/cut.otio"]) == 0
