@@ -169,7 +169,11 @@ def _graph(prompt: Any, extra: Any) -> dict[str, str]:
     """`prompt` and `workflow` as JSON text where ComfyUI looks for them, unless it was told to store none."""
     if host.stores_no_metadata():
         return {}
-    parts = {"prompt": prompt, **(extra if isinstance(extra, dict) else {})}
+    # What the host noted while running (is_changed) is no part of the graph: queued again, it would be believed.
+    graph = {
+        name: {k: v for k, v in node.items() if k != "is_changed"} for name, node in (prompt or {}).items()
+    }
+    parts = {"prompt": graph or None, **(extra if isinstance(extra, dict) else {})}
     return {name: json.dumps(part) for name, part in parts.items() if part is not None}
 
 

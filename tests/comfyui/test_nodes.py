@@ -1,0 +1,309 @@
+"""The nodes on a real host: a film on disk, what is cached, Cancel and Stop, and errors in words."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from gf_core.video import probe, read_metadata
+from gf_core.video.chapters import read_chapters
+
+from .hosts import ROOT
+from .server import PromptRefused, Server
+
+FILM = """@seed 7
+a red fox walks right in a meadow at noon | 1.5s
+cut: a blue owl stands still in the forest at night | 1.5s
+"""
+LOADER = {
+    "model": "built-in",
+    "text_encoder": "auto",
+    "vae": "auto",
+    "precision": "auto",
+    "lora": "none",
+    "lora_strength": 1.0,
+    "assume": "detect",
+}
+MEMORY = {
+    "preset": "grounded",
+    "anchors": -1,
+    "recent": -1,
+    "recache": -1.0,
+    **dict.fromkeys(("anchor_policy", "anchor_update", "switch", "anchor_index", "positions"), "preset"),
+}
+CUT = {
+    "at": "end",
+    "prompt": "a red fox sleeps in the snow at night",
+    "seconds": 1.5,
+    "keep_cast": True,
+    "seed": -1,
+}
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def film(take: str, text: str = FILM, **sampler: Any) -> dict[str, Any]:
+    """A whole graph: 1 model, 2 timeline, 3 sampler, 4 film, 5 report."""
+    settings = {"width": 0, "height": 0, "seed": 0, "take": take, "timeline": ["2", 0], **sampler}
+    return {
+        "1": node("GF_LoadModel", **LOADER),
+        "2": node("GF_PromptTimeline", timeline=text),
+        "3": node("GF_StreamSampler", model=["1", 0], clip=["1", 1], vae=["1", 2], **settings),
+        "4": node(
+            "GF_SaveVideo", take=["3", 0], filename_prefix=f"{take}/film", codec="as rendered", quality=18
+        ),
+        "5": node("GF_TakeReport", take=["3", 0]),
+    }
+
+
+@pytest.fixture(scope="module")
+def done(server: Server) -> Iterator[dict[str, Any]]:
+    """One finished film that the tests share: its graph, result, messages and file."""
+    graph = film("shared")
+    with server.listen() as heard:
+        result = server.queue(graph, workflow={"nodes": [], "note": "kept"})
+        heard.wait_for("grounded.finished")
+    assert result.status == "success", result.error
+    shown = result.outputs["4"]["images"][0]
+    path = server.base / "output" / shown["subfolder"] / shown["filename"]
+    yield {"graph": graph, "result": result, "heard": heard, "path": path}
+
+
+def runs(server: Server, take: str) -> list[Path]:
+    return sorted((server.base / "output" / "grounded" / "takes" / take).glob("run-*"))
+
+
+def test_the_film_is_in_the_output_folder(done, server):
+    info = probe(done["path"])
+    assert (info.frames, info.fps, info.playable) == (45, 16, True)
+    assert done["path"].name == "film_00001_.mp4"
+    assert done["result"].outputs["4"]["animated"] == [True]
+    assert "45 frames" in done["result"].outputs["5"]["text"][0]
+
+
+def test_the_film_carries_its_graph_and_timeline(done):
+    kept = read_metadata(done["path"])
+    assert json.loads(kept["prompt"]) == done["graph"]
+    assert json.loads(kept["workflow"])["note"] == "kept"
+    assert "a blue owl" in kept["timeline"] and json.loads(kept["grounded"])
+    assert [chapter.title[:2] for chapter in read_chapters(done["path"])] == ["1.", "2."]
+
+
+def test_the_browser_hears_of_every_stage(done):
+    heard = done["heard"]
+    started, finished = heard.of("grounded.started")[0], heard.of("grounded.finished")[0]
+    assert [segment["verb"] for segment in started["segments"]] == ["start", "cut"]
+    assert (started["node"], started["frames"], started["seconds"]) == ("3", 45, 45 / 16)
+    progress = heard.of("grounded.progress")
+    assert [step["film_seconds"] for step in progress] == sorted({s["film_seconds"] for s in progress})
+    assert progress[-1]["text"].startswith("shot 2 of 2, 0:03 of 0:03, ")
+    assert [segment["index"] for segment in heard.of("grounded.segment")] == [0, 1]
+    assert not finished["cancelled"] and "fps" in finished["text"]
+    assert heard.binary == 0 or not heard.of("b_preview"), "pictures go over our own route only"
+
+
+def test_thumbs_and_live_view_answer_afterwards(done, server):
+    thumb = done["heard"].of("grounded.segment")[1]["thumb"]
+    with Image.open(io.BytesIO(server.read(thumb))) as picture:
+        assert picture.size == (256, 170) or max(picture.size) <= 256
+    assert server.read("/grounded/live/3").startswith(b"--grounded-frame\r\nContent-Type: image/jpeg")
+    assert server.post("/grounded/stop", {"node": "3"}) == {"stopped": False}
+
+
+def test_the_same_graph_again_is_cached(done, server):
+    again = server.queue(done["graph"], workflow={"nodes": [], "note": "kept"})
+    assert sorted(again.cached) == ["1", "2", "3", "4", "5"]
+
+
+def test_saving_in_another_way_samples_nothing(done, server):
+    graph = {
+        **done["graph"],
+        "4": node("GF_SaveVideo", **{**done["graph"]["4"]["inputs"], "codec": "h264", "quality": 40}),
+    }
+    graph["4"]["inputs"]["vae"] = ["1", 2]
+    with server.listen() as heard:
+        result = server.queue(graph)
+    assert result.status == "success", result.error
+    assert "3" in result.cached and not heard.of("grounded.started")
+    smaller = done["path"].with_name("film_00002_.mp4")
+    assert probe(smaller).frames == 45 and smaller.stat().st_size < done["path"].stat().st_size
+
+
+def test_what_a_front_end_adds_does_not_save_the_film_twice(done, server):
+    graph = {
+        **done["graph"],
+        "4": node("GF_SaveVideo", **done["graph"]["4"]["inputs"], **{"video-preview": ""}),
+    }
+    before = sorted(done["path"].parent.iterdir())
+    result = server.queue(graph)
+    assert "4" not in result.cached and result.outputs["4"]["images"][0]["filename"] == done["path"].name
+    assert sorted(done["path"].parent.iterdir()) == before
+
+
+def test_parts_of_a_take_as_native_types(done, server):
+    graph = {
+        **done["graph"],
+        "6": node("GF_TakeToImages", take=["3", 0], start_seconds=-1.0, seconds=1.0, every_nth=8),
+        "7": node("SaveImage", images=["6", 0], filename_prefix="part"),
+        "8": node("GF_TakeSheet", take=["3", 0], columns=3),
+        "9": node("SaveImage", images=["8", 0], filename_prefix="sheet"),
+        "10": node("GF_TakeToLatent", model=["1", 0], take=["3", 0], segment=2),
+        "11": node("VAEDecode", samples=["10", 0], vae=["1", 2]),
+        "12": node("SaveImage", images=["11", 0], filename_prefix="decoded"),
+    }
+    result = server.queue(graph)
+    assert result.status == "success", result.error
+    output = server.base / "output"
+    parts, decoded = (sorted(output.glob(f"{name}_*.png")) for name in ("part", "decoded"))
+    assert len(parts) == 2 and len(decoded) == 1 + 4 * 5
+    with (
+        Image.open(parts[0]) as part,
+        Image.open(decoded[0]) as frame,
+        Image.open(output / "sheet_00001_.png") as page,
+    ):
+        assert part.size == (768, 512) and frame.size == (96, 64) and page.width > 3 * 200
+
+
+def test_a_shot_can_be_inserted_and_rendered_up_to(server):
+    graph = film("inserted", timeline=["6", 0], until=2, memory=["7", 0])
+    graph["6"] = node("GF_ShotCut", timeline=["2", 0], **{**CUT, "at": "2"})
+    graph["7"] = node("GF_DualMemoryCache", **{**MEMORY, "recent": 3})
+    result = server.queue(graph)
+    assert result.status == "success", result.error
+    settings = json.loads((runs(server, "inserted")[0] / "settings.json").read_text())
+    assert settings["memory"]["recent"] == 3
+    assert "2 segments" in result.outputs["5"]["text"][0] or "45 frames" in result.outputs["5"]["text"][0]
+
+
+def test_cancel_leaves_a_film_that_plays_and_the_next_queue_works(server):
+    graph = film("cancelled", FILM.replace("1.5s", "12s"))
+    with server.listen() as heard:
+        asked = server.submit(graph)
+        heard.wait_for("grounded.progress")
+        time.sleep(random.uniform(0, 3))
+        pressed = time.monotonic()
+        server.interrupt()
+        result = server.wait(asked)
+        took = time.monotonic() - pressed
+        heard.wait_for("grounded.finished")
+    assert result.status == "interrupted" and took < 30
+    assert heard.of("grounded.finished")[0]["cancelled"]
+    partial = probe(runs(server, "cancelled")[0] / "film.mp4")
+    assert 9 <= partial.frames < 300 and partial.playable
+    assert server.queue(film("cancelled")).status == "success"
+
+
+def test_stop_hands_on_what_is_there_and_queue_goes_on(server):
+    graph = film("stopped", FILM.replace("1.5s", "6s"))
+    with server.listen() as heard:
+        asked = server.submit(graph)
+        heard.wait_for("grounded.progress")
+        assert server.post("/grounded/stop", {"node": "3"}) == {"stopped": True}
+        result = server.wait(asked)
+    assert result.status == "success" and "(cancelled)" in result.outputs["5"]["text"][0]
+    whole = server.queue(graph)
+    assert "3" not in whole.cached and "(cancelled)" not in whole.outputs["5"]["text"][0]
+    assert "3" in server.queue(graph).cached
+
+
+def test_memory_comes_back_after_a_cancel(server):
+    graph = film("again", FILM.replace("1.5s", "12s"))
+    held = []
+    for _ in range(3):
+        with server.listen() as heard:
+            asked = server.submit(graph)
+            heard.wait_for("grounded.progress")
+            server.interrupt()
+            server.wait(asked)
+        held.append(server.rss())
+    assert max(held) - held[0] < 60e6
+
+
+def test_a_deleted_take_is_made_again(server):
+    graph = film("deleted")
+    server.queue(graph)
+    shutil.rmtree(server.base / "output" / "grounded" / "takes" / "deleted")
+    result = server.queue(graph)
+    assert result.status == "success" and "3" not in result.cached, result.error
+
+
+REFUSED_BEFORE = [
+    ("2", {"timeline": "a red fox | 5\nthan: it jumps"}, "line 1, column 13"),
+    ("2", {"timeline": ""}, "the storyboard has no segment"),
+    ("3", {"take": "../outside"}, "cannot be the name of a Take"),
+    ("3", {"width": -16}, "Value -16 smaller than min"),
+    ("4", {"codec": "betamax"}, "not in list"),
+    ("4", {"quality": 90}, "bigger than max"),
+]
+
+
+@pytest.mark.parametrize(("which", "inputs", "words"), REFUSED_BEFORE)
+def test_a_wrong_input_is_shown_on_its_node_before_anything_runs(server, which, inputs, words):
+    graph = film("refused")
+    graph[which]["inputs"].update(inputs)
+    with pytest.raises(PromptRefused) as refusal:
+        server.submit(graph)
+    errors = refusal.value.answer["node_errors"][which]["errors"]
+    assert words in " ".join(f"{error['message']} {error['details']}" for error in errors)
+
+
+REFUSED_LATER = [
+    (
+        "6",
+        node("GF_ShotCut", timeline=["2", 0], **{**CUT, "at": "soon"}),
+        "'soon' is no place in the film. Write a",
+    ),
+    ("6", node("GF_ShotCut", timeline=["2", 0], **{**CUT, "prompt": " "}), "the new shot has no prompt"),
+    (
+        "7",
+        node("GF_DualMemoryCache", **{**MEMORY, "recent": 30}),
+        "beyond 20. Reduce anchors, recent or chunk",
+    ),
+    ("3", {"width": 100}, "does not fit the model's grid"),
+    ("3", {"steps": "1000, nine"}, "are not a list of numbers. Write for example 1000, 750, 500, 250."),
+    ("3", {"steps": "250, 1000"}, "do not fall"),
+    ("2", {"timeline": "a red helicopter flies in a meadow at noon | 1.5s"}, "helicopter"),
+    ("4", {"filename_prefix": "../../outside/film"}, "Use a prefix inside the output folder"),
+]
+
+
+@pytest.mark.parametrize(("which", "change", "words"), REFUSED_LATER)
+def test_what_cannot_be_rendered_is_said_in_words(server, which, change, words):
+    graph = film("refused", timeline=["6", 0], memory=["7", 0])
+    graph["6"] = node("GF_ShotCut", timeline=["2", 0], **CUT)
+    graph["7"] = node("GF_DualMemoryCache", **MEMORY)
+    if "class_type" in change:
+        graph[which] = change
+    else:
+        graph[which]["inputs"].update(change)
+    result = server.queue(graph)
+    assert result.status == "error" and words in result.error
+    assert "Traceback" not in result.error and "\n" not in result.error.strip()
+
+
+def test_texts_to_translate_are_those_of_the_nodes(server):
+    place = ROOT / "dev" / "packaging" / "node_texts.py"
+    spec = importlib.util.spec_from_file_location("node_texts", place)
+    assert spec and spec.loader
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    written = json.loads(tool.PLACE.read_text(encoding="utf-8"))
+    said = tool.node_texts(server.object_info())
+    assert written == said, f"write them again: python {place.relative_to(ROOT)} {server.url}"
+
+
+def test_nothing_failed_in_the_host(server):
+    assert "IMPORT FAILED" not in server.log
+    assert "the live view could not show" not in server.log
