@@ -82,6 +82,7 @@ def render_film(
     video: VideoSpec | None = None,
     film: FilmSpec | None = None,
     start_image: str | Path | None = None,
+    until: int | None = None,
     sheet: bool = True,
     listener: Callable[[Event], None] | None = None,
     on_budget: Callable[[Budget], None] | None = None,
@@ -92,6 +93,7 @@ def render_film(
         out_path: the film. Where it is taken, `name-2`, ... is used; sheet and report wear the same name.
         take_folder: None keeps the Take beside the film, as `name.take`.
         memory, sample, video: None takes what the checkpoint wants, at the storyboard's `@fps`.
+        until: stop after this segment of the storyboard, counted from 1; the next render into the Take goes on.
         sheet: draw the contact sheet.
         listener: gets every event; what it raises stops the render, and the film so far stays in the Take.
         on_budget: gets the estimate before anything is made.
@@ -133,22 +135,24 @@ def render_film(
             film=film,
             timeline=storyboard_text,
             start_frames=start,
+            until=until,
         )
         session.play(listen)
         report = finished[0].report
-        if plan.chunks >= MEASURABLE_CHUNKS:
+        if started[0].chunks - report["reuse"]["chunks"] >= MEASURABLE_CHUNKS:
             key = speed_key(cost.device, cost.fingerprint, memory, sample, video)
             remember_speed(key, report["speed"]["fps"])
-        return _place(out_path, plan, started[0], finished[0], sheet)
+        lead = session.spec.lead * plan.timing.time_stride
+        return _place(out_path, plan, lead, finished[0], sheet)
 
 
-def _place(out_path: Path, plan: Plan, begin: Started, end: Finished, sheet: bool) -> FilmResult:
+def _place(out_path: Path, plan: Plan, lead: int, end: Finished, sheet: bool) -> FilmResult:
     """The finished film with its metadata, the sheet and the report, under one name."""
     run = Run(end.path.parent)
     try:
         title = film_metadata(run, out_path.stem)
         path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run))
-        sheet_path = _draw_sheet(path, plan, begin.frames - plan.frames, end) if sheet else None
+        sheet_path = _draw_sheet(path, plan, lead, end) if sheet else None
         report_path = path.with_name(f"{path.stem}_report.json")
         write_json(report_path, end.report)
     except OSError as error:
@@ -164,7 +168,9 @@ def _draw_sheet(path: Path, plan: Plan, lead: int, end: Finished) -> Path:
     rows, fps = [], plan.timing.fps
     for segment in plan.segments:
         first = segment.start_frame + (lead if segment.first_chunk else 0)
-        last = segment.start_frame + segment.frames + lead - 1
+        last = min(segment.start_frame + segment.frames + lead, end.frames) - 1
+        if first > last:
+            break
         indices = sorted({round(at) for at in np.linspace(first, last, SHEET_FRAMES)})
         pictures = pick_frames(path, indices)
         found = [index for index in indices if index in pictures]
@@ -179,5 +185,5 @@ def _draw_sheet(path: Path, plan: Plan, lead: int, end: Finished) -> Path:
                 f"{first / fps:.1f} - {(last + 1) / fps:.1f} s",
             )
         )
-    title, subtitle = path.stem, f"{end.seconds:.1f} s, {len(plan.segments)} segments"
+    title, subtitle = path.stem, f"{end.seconds:.1f} s, {len(rows)} segments"
     return contact_sheet(rows, path.with_name(f"{path.stem}_sheet.png"), title=title, subtitle=subtitle)

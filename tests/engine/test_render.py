@@ -55,6 +55,13 @@ def test_a_film_that_is_finished_is_only_placed_again(bundle, tmp_path):
     assert list(read_frames(first.path))[-1].tobytes() == list(read_frames(second.path))[-1].tobytes()
 
 
+def test_a_film_can_stop_after_a_segment_and_go_on_later(bundle, tmp_path):
+    half = render_film(bundle, TEXT, tmp_path / "fox.mp4", until=2)
+    whole = render_film(bundle, TEXT, tmp_path / "fox.mp4")
+    assert half.sheet is not None and whole.report["reuse"]["segments"] == 2
+    assert probe(half.path).frames < probe(whole.path).frames and half.run == whole.run
+
+
 def test_speed_is_remembered_for_the_next_estimate(bundle, tmp_path):
     told = []
     for _ in range(2):

@@ -11,7 +11,7 @@ from gf_core.timeline import format_storyboard, make_plan, parse
 from gf_core.training.world import vocabulary
 
 FOLDER = Path(__file__).parents[2] / "workflows" / "storyboards"
-BUILTIN = ("first_film", "three_actions", "two_scenes")
+BUILTIN = ("first_film", "three_actions", "two_scenes", "nine_segments")
 
 
 def read(name: str):
