@@ -89,8 +89,6 @@ def settle(bundle: ModelBundle, board: Storyboard, wishes: Wishes) -> Job:
     """The model's wishes with the artist's in their place."""
     if not board.seed:
         board = replace(board, seed=wishes.seed)
-    if wishes.until:
-        board = replace(board, segments=board.segments[: wishes.until])
     memory = replace(wishes.memory or bundle.memory, chunk=bundle.memory.chunk)
     sample = bundle.sample
     if wishes.steps.strip():
@@ -168,6 +166,7 @@ def _play(node: str, job: Job, take: Take, wishes: Wishes) -> str:
         film=job.film,
         timeline=format_storyboard(job.board),
         start_frames=job.start,
+        until=wishes.until,
     )
     channel = open_channel(node, job.plan.timing.fps, session.cancel)
     size = (job.video.width, job.video.height)
@@ -175,23 +174,24 @@ def _play(node: str, job: Job, take: Take, wishes: Wishes) -> str:
     try:
         session.play(teller)
         end: Any = teller.finished
-        host.show_text(_remember(node, job, end), node)
+        _remember(node, job, teller)
+        host.show_text("\n".join(report_lines(end.report)), node)
         return end.path.parent.name
     finally:
         teller.ended()
         channel.close()
 
 
-def _remember(node: str, job: Job, end: Any) -> str:
-    """Keep the speed for the next estimate and the state for the next Queue; returns the report as text."""
-    if job.plan.chunks >= MEASURABLE_CHUNKS and not end.cancelled:
+def _remember(node: str, job: Job, teller: Teller) -> None:
+    """Keep the speed for the next estimate, and the state for the next Queue."""
+    end: Any = teller.finished
+    begun = 0 if teller.started is None else teller.started.chunks
+    if not end.cancelled and begun - end.report["reuse"]["chunks"] >= MEASURABLE_CHUNKS:
         cost = bundle_cost(job.bundle)
         key = speed_key(cost.device, cost.fingerprint, job.memory, job.sample, job.video)
         remember_speed(key, end.report["speed"]["fps"])
     _last[node] = (end.path.parent, not end.cancelled)
-    lines = report_lines(end.report)
-    log.info("%s\n%s", end.path.parent, "\n".join(lines))
-    return "\n".join(lines)
+    log.info("%s\n%s", end.path.parent, "\n".join(report_lines(end.report)))
 
 
 _last: dict[str, tuple[Path, bool]] = {}

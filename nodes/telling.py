@@ -67,12 +67,13 @@ class Teller:
             frames=event.frames,
             width=self._size[0],
             height=self._size[1],
-            segments=[self._segment(segment) for segment in self._plan.segments],
+            segments=[self._segment(segment) for segment in self._plan.segments[: event.segments]],
         )
 
     def _on_reused(self, event: Any) -> None:
         seconds = event.frames / self._plan.timing.fps
-        kept = f"{event.segments} segments ({seconds:.2f} s) kept from an earlier render"
+        many = "1 segment" if event.segments == 1 else f"{event.segments} segments"
+        kept = f"{many} ({seconds:.2f} s) kept from an earlier render"
         said = f"{kept}; {event.changed}" if event.changed else kept
         host.log.info(said)
         host.show_text(said, self.node)
@@ -113,14 +114,17 @@ class Teller:
         self.finished = event
 
     def ended(self) -> None:
-        """Say that the node is done: finished, stopped or failed."""
+        """Say that the node is done: finished, stopped or failed. The first line says it all, the report follows."""
+        from ..gf_core.engine.report import report_lines
+
         end = self.finished
         if end is None:
             self._send("finished", cancelled=True, text="stopped; the film so far is kept in the Take")
             return
         took, speed = clock(end.report["seconds"]["total"]), end.report["speed"]["fps"]
-        text = f"{clock(end.seconds)} of film in {took}, {speed:.1f} fps"
-        self._send("finished", cancelled=end.cancelled, text=f"stopped: {text}" if end.cancelled else text)
+        first = f"{clock(end.seconds)} of film in {took}, {speed:.1f} fps"
+        lines = [f"stopped: {first}" if end.cancelled else first, *report_lines(end.report)]
+        self._send("finished", cancelled=end.cancelled, text="\n".join(lines))
 
     def _segment(self, segment: PlannedSegment) -> dict[str, Any]:
         first = self._first_frame(segment)
