@@ -6,6 +6,7 @@ Translators copy that file to locales/<language>/ and change the texts; tests co
 from __future__ import annotations
 
 import json
+import re
 import sys
 import urllib.request
 from pathlib import Path
@@ -16,7 +17,16 @@ PLACE = Path(__file__).resolve().parents[2] / "locales" / "en" / "nodeDefs.json"
 
 def node_texts(object_info: dict[str, Any]) -> dict[str, Any]:
     """Texts of every node whose id begins with GF_, in the order of their ids."""
-    return {name: _texts(info) for name, info in sorted(object_info.items()) if name.startswith("GF_")}
+    return {
+        name: _quoted(_texts(info)) for name, info in sorted(object_info.items()) if name.startswith("GF_")
+    }
+
+
+def _quoted(texts: Any) -> Any:
+    """`texts` as the front end's translator reads them: @ { } | are its syntax and stand in {'...'}."""
+    if isinstance(texts, dict):
+        return {key: _quoted(value) for key, value in texts.items()}
+    return re.sub(r"[@{}|]", lambda found: "{'" + found[0] + "'}", texts)
 
 
 def _texts(info: dict[str, Any]) -> dict[str, Any]:
