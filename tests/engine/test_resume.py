@@ -1,0 +1,251 @@
+"""Never lose a film: whatever is torn, full or gone, the next run goes on and ends with the bytes of a whole one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+
+import pytest
+import torch
+
+from gf_core.engine import shoot as shoot_module
+from gf_core.engine.events import ChunkDone, Replayed, Reused, StepDone
+from gf_core.engine.session import Session
+from gf_core.engine.snapshots import StateStore
+from gf_core.engine.take import Run, Take
+from gf_core.errors import ResourceError, TakeError
+from gf_core.sampling.rollout import Rollout
+from gf_core.video import FilmWriter
+from gf_core.video.boxes import read_layout
+
+TEXT = "a fox runs | 1.5s\nthen: it jumps | 2.25s\ncut: a hen | 1.5s"
+CHUNKS = 7
+
+
+def render(bundle, planned, folder, text=TEXT, **options):
+    with Take.open(folder) as take:
+        events = list(Session(bundle, planned(bundle, text), take, timeline=text, **options).run())
+    return events, Run(events[-1].path.parent)
+
+
+def of(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def bytes_of(run):
+    records = [(record["key"], record["latents"], record["frames"]) for record in run.committed()]
+    return records, [run.latents(i).read_bytes() for i in range(len(records))], run.film.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(make_bundle, planned, tmp_path_factory):
+    """A Take with the whole film."""
+    folder = tmp_path_factory.mktemp("whole") / "take"
+    render(make_bundle(), planned, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def half(make_bundle, planned, tmp_path_factory):
+    """A Take that was stopped in the middle of the second segment: chunks 0 to 3 are committed."""
+    folder = tmp_path_factory.mktemp("half") / "take"
+
+    def stop(event):
+        if isinstance(event, StepDone) and event.index == 4:
+            raise KeyboardInterrupt
+
+    bundle = make_bundle()
+    with Take.open(folder) as take, pytest.raises(KeyboardInterrupt):
+        Session(bundle, planned(bundle, TEXT), take, timeline=TEXT).play(stop)
+    assert len(Run(folder / "run-0001").committed()) == 4
+    return folder
+
+
+@pytest.fixture
+def stopped(half, tmp_path):
+    shutil.copytree(half, tmp_path / "take")
+    return tmp_path / "take"
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path, size):
+    with open(path, "r+b") as file:
+        file.truncate(size)
+
+
+def tear_the_line(run):
+    with open(run.journal, "ab") as file:
+        file.write(b'{"kind":"chunk","index":4,"seg')
+    run.latents(4).write_bytes(b"half a file")
+
+
+def damage_the_journal(run):
+    flip(run.journal, run.journal.read_bytes().index(b'"index":2') + 8)
+
+
+def tear_the_film(run):
+    with open(run.film, "ab") as file:
+        file.write(b"\0\0\x10\0moof" + b"x" * 100)
+
+
+# What is done to the stopped run, chunks whose latents are left, chunks whose pictures are, and the run gone on with.
+DAMAGE = {
+    "nothing": (lambda run: None, 4, 4, 1),
+    "a torn journal line": (tear_the_line, 4, 4, 1),
+    "a torn end of the film": (tear_the_film, 4, 4, 1),
+    "a damaged journal": (damage_the_journal, 2, 2, 2),
+    "changed latents": (lambda run: flip(run.latents(2), -3), 2, 2, 2),
+    "missing latents": (lambda run: run.latents(0).unlink(), 0, 0, 2),
+    "torn latents": (lambda run: cut(run.latents(3), 100), 3, 3, 2),
+    "a shorter film": (lambda run: cut(run.film, read_layout(run.film).fragments[2].end - 9), 4, 2, 2),
+    "no film": (lambda run: run.film.unlink(), 4, 0, 2),
+    "no settings": (lambda run: run.settings.unlink(), 0, 0, 2),
+    "an empty journal": (lambda run: cut(run.journal, 0), 0, 0, 2),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_stopped_film_goes_on_from_what_is_whole(bundle, planned, stopped, whole, name):
+    damage, latents, pictures, number = DAMAGE[name]
+    damage(Run(stopped / "run-0001"))
+    events, run = render(bundle, planned, stopped)
+    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+    assert run.folder.name == f"run-000{number}"
+    told = of(events, Reused)
+    assert (told[0].chunks if told else 0) == latents
+    assert len(of(events, StepDone)) == (CHUNKS - latents) * len(bundle.sample.steps)
+    assert [event.index for event in of(events, ChunkDone)] == list(range(pictures, CHUNKS))
+
+
+@pytest.mark.parametrize("kind", ["memory", "decoder"])
+def test_a_damaged_state_is_replaced_by_a_replay(bundle, planned, stopped, whole, kind, caplog):
+    for path in (stopped / "states").glob(f"*.{kind}.safetensors"):
+        flip(path, -1)
+    events, run = render(bundle, planned, stopped)
+    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+    assert "its bytes have changed" in caplog.text
+    assert events[-1].report["reuse"]["exact"] is True
+
+
+def test_a_replay_that_differs_is_said(bundle, planned, stopped, monkeypatch, caplog):
+    """As on a machine whose sums come out otherwise."""
+    shutil.rmtree(stopped / "states")
+    real = Rollout.prefill
+    monkeypatch.setattr(Rollout, "prefill", lambda self, latents: real(self, latents * 1.001))
+    events, _ = render(bundle, planned, stopped)
+    assert events[-1].report["reuse"]["exact"] is False and "differs from the recorded" in caplog.text
+
+
+def test_after_a_full_disk_the_film_goes_on(bundle, planned, tmp_path, whole, monkeypatch):
+    class Full(FilmWriter):
+        def _append(self, data):
+            if self._fragments == 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super()._append(data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shoot_module, "FilmWriter", Full)
+        with pytest.raises(ResourceError, match="disk is full"):
+            render(bundle, planned, tmp_path)
+    events, run = render(bundle, planned, tmp_path)
+    assert of(events, Reused)[0].chunks == 3 and bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+
+
+def test_a_state_that_cannot_be_written_does_not_stop_the_film(
+    bundle, planned, tmp_path, whole, monkeypatch, caplog
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gf_core.engine.snapshots.write_atomic", full)
+    _, run = render(bundle, planned, tmp_path)
+    assert bytes_of(run) == bytes_of(Run(whole / "run-0001")) and "not kept" in caplog.text
+
+
+def test_the_card_running_out_once_is_tried_again(bundle, planned, tmp_path, whole, monkeypatch, caplog):
+    real, failed = Rollout._clean, []
+
+    def fail_once(self, latents, view, kind):
+        if self.frame == 3 and not failed:
+            failed.append(True)
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        real(self, latents, view, kind)
+
+    monkeypatch.setattr(Rollout, "_clean", fail_once)
+    _, run = render(bundle, planned, tmp_path)
+    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+    assert failed and caplog.text.count("tried again") == 1
+
+
+@pytest.mark.parametrize("frame", [3, 6])
+def test_a_card_that_stays_full_stops_the_film_in_words(bundle, planned, tmp_path, whole, monkeypatch, frame):
+    """At frame 6 a switch is under way, which may have changed half of the memory: no second try."""
+    real, tries = Rollout._clean, []
+
+    def fail(self, latents, view, kind):
+        if self.frame == frame:
+            tries.append(kind)
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        real(self, latents, view, kind)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rollout, "_clean", fail)
+        with pytest.raises(ResourceError, match="graphics card ran out of memory"):
+            render(bundle, planned, tmp_path)
+    assert tries == (["clean", "clean"] if frame == 3 else ["recache"])
+    _, run = render(bundle, planned, tmp_path)
+    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+
+
+def test_a_take_that_is_deleted_meanwhile_is_said_in_words(bundle, planned, tmp_path):
+    def delete(event):
+        if isinstance(event, ChunkDone) and event.index == 1:
+            shutil.rmtree(tmp_path / "take")
+
+    with Take.open(tmp_path / "take") as take, pytest.raises(TakeError, match="folder is gone"):
+        Session(bundle, planned(bundle, "a fox | 60s"), take).play(delete)
+
+
+def test_a_folder_that_may_not_be_written_is_said_in_words(tmp_path, monkeypatch):
+    def refuse(path, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("gf_core.engine.lock.os.open", refuse)
+    with pytest.raises(TakeError, match="no permission to write"):
+        Take.open(tmp_path / "take")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_take_is_said_in_words(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(TakeError, match="no permission to write"):
+        Take.open(tmp_path / "take")
+
+
+def test_the_budget_lets_the_least_useful_states_go_first(tmp_path):
+    tensor = {"x": torch.zeros(25_000)}
+    names = [f"{number:024x}.memory" for number in range(5)]
+    store = StateStore(tmp_path / "states", names[1:], budget=420_000)
+    for name, chunks in zip(names, (6, 10, 20, 21)):
+        assert store.save(name, chunks, tensor)
+    assert store.save(names[4], 30, tensor)
+    assert names[0] not in store.names()  # not of this film
+    assert store.save("f" * 24 + ".memory", 40, tensor)
+    assert names[3] not in store.names() and names[2] in store.names()  # one chunk behind the state before it
+    assert store.save("e" * 24 + ".memory", 40, {"x": torch.zeros(200_000)}) is None
+    assert store.load(names[1])["x"].shape == (25_000,)
+
+
+def test_a_resumed_film_counts_only_what_it_made(bundle, planned, stopped):
+    events, _ = render(bundle, planned, stopped)
+    report = events[-1].report
+    made = [event for event in of(events, ChunkDone)]
+    assert made[0].frames == 9 + 4 * 12 and report["reuse"]["chunks"] == 4
+    assert report["speed"]["sampling fps"] == pytest.approx(36 / report["seconds"]["sampling"])
+    assert [event.index for event in of(events, Replayed)] == [2, 3, 2, 3]
