@@ -35,6 +35,8 @@ QUIET = {
     "Comfy.InstalledVersion": "1.0.0",
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
+    "LiteGraph.Canvas.LowQualityRenderingZoomThreshold": 0.1,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
 """settings under which no dialog opens by itself and the pictures show the graph alone"""
 READY = "() => window.app && window.app.extensionManager && window.app.graph && window.app.graph._nodes"
@@ -140,19 +142,28 @@ class Browser:
                  .map((n) => n.type)"""
         )
 
-    def queue(self, timeout: float = 280) -> str:
-        """Press Queue and wait for the end; "success" or the name of the event that ended it."""
+    def start_queue(self) -> None:
+        """Press Queue; RuntimeError when the host refuses the graph."""
         self.page.evaluate(
             """() => { window.__ended = null;
                  for (const name of ['execution_success', 'execution_error', 'execution_interrupted'])
                    window.app.api.addEventListener(name, () => { window.__ended = name; }, {once: true}); }"""
         )
         self.page.evaluate("async () => await window.app.queuePrompt(0, 1)")
-        if self.page.evaluate("() => Object.keys(window.app.lastNodeErrors || {}).length"):
-            return "refused"
+        refused = self.page.evaluate("() => JSON.stringify(window.app.lastNodeErrors || {})")
+        if refused != "{}":
+            raise RuntimeError(f"the host refused the graph: {refused[:2000]}")
+
+    def wait_for_end(self, timeout: float = 280) -> str:
+        """Wait until what was queued has ended: "success", "error" or "interrupted"."""
         self.page.wait_for_function("() => window.__ended", timeout=timeout * 1000)
         self.page.wait_for_timeout(1500)
         return self.page.evaluate("() => window.__ended").removeprefix("execution_")
+
+    def queue(self, timeout: float = 280) -> str:
+        """Press Queue and wait for the end."""
+        self.start_queue()
+        return self.wait_for_end(timeout)
 
     def fit(self, left: int = 90, top: int = 110, right: int = 30, bottom: int = 60) -> None:
         """Zoom so that the whole graph is seen; margins in pixels of the page."""
@@ -163,6 +174,7 @@ class Browser:
         """Save what is on the page."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.evaluate(CLOSE_TOASTS)
+        self.page.wait_for_timeout(700)
         self.page.evaluate(PICTURES_READY)
         self.page.screenshot(path=str(path))
         return path
@@ -179,14 +191,8 @@ def open_browser(
     """The front end of a running server, ready to use, in a Chromium of its own."""
     from playwright.sync_api import sync_playwright
 
-    quiet = {
-        "Comfy.TutorialCompleted": True,
-        "Comfy.Release.Status": "skipped",
-        "Comfy.InstalledVersion": "1.0.0",
-    }
-    server.post(
-        "/settings", {**quiet, "Comfy.Release.Timestamp": int(time.time() * 1000), **(settings or {})}
-    )
+    stamp = {"Comfy.Release.Timestamp": int(time.time() * 1000)}
+    server.post("/settings", {**QUIET, **stamp, **(settings or {})})
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=_executable(), args=FLAGS)
         try:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from .hosts import ROOT
+
 FILES = {
     "diffusion_models": ("longlive_base.safetensors",),
     "loras": ("longlive_lora.safetensors",),
@@ -24,5 +26,6 @@ def fill_models(base: Path) -> Path:
         for name in names:
             (base / "models" / folder / name).touch()
     (base / "input").mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (384, 256), (120, 160, 90)).save(base / "input" / PICTURE)
+    with Image.open(ROOT / "workflows" / "pictures" / "fox.jpg") as picture:
+        picture.save(base / "input" / PICTURE)
     return base

@@ -1,0 +1,125 @@
+"""Places the nodes of a serialised graph in columns, notes at the left, frames around; plain arithmetic on JSON."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from typing import Any
+
+from .graphs import Workflow
+
+GAP_X, GAP_Y = 70, 24
+TITLE = 34
+"""height of a node's title bar, which lies above its position"""
+NOTE_WIDTH, NOTE_CHARACTERS, NOTE_LINE = 380, 58, 19
+FRAME_PAD, FRAME_TITLE = 22, 40
+NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
+FRAME_COLOURS = ("#3f789e", "#8A8", "#88A", "#b58b2a", "#A88")
+REGISTRY_NAME = "grounded-forcing"
+VIEW = (1500, 860)
+"""pixels that the opened graph should fit into"""
+
+
+def arrange(graph: dict[str, Any], workflow: Workflow) -> dict[str, Any]:
+    """The same graph, placed: node sizes as the front end gave them or as the table wishes.
+
+    Args:
+        graph: what the front end serialised for `api_prompt(workflow)`; not changed.
+    """
+    nodes = {node["id"]: dict(node) for node in graph["nodes"]}
+    for index, wished in enumerate(workflow.nodes, 1):
+        node = nodes[_same_id(nodes, index)]
+        width, height = node["size"]
+        node["size"] = [wished.width or math.ceil(width), max(wished.height, math.ceil(height))]
+        node["properties"] = {**node.get("properties", {}), "cnr_id": _registry_name(wished.kind)}
+    notes = _notes(workflow, max(map(int, nodes)) + 1)
+    frames = _columns(nodes, workflow)
+    placed = [*nodes.values(), *notes]
+    return {
+        **graph,
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{REGISTRY_NAME}/{workflow.name}")),
+        "revision": 0,
+        "last_node_id": max(int(node["id"]) for node in placed),
+        "nodes": placed,
+        "groups": frames,
+        "extra": {"ds": _view(placed)},
+    }
+
+
+def _same_id(nodes: dict[Any, Any], index: int) -> Any:
+    return index if index in nodes else str(index)
+
+
+def _registry_name(kind: str) -> str:
+    return REGISTRY_NAME if kind.startswith("GF_") else "comfy-core"
+
+
+def _columns(nodes: dict[Any, Any], workflow: Workflow) -> list[dict[str, Any]]:
+    """Set every node's position; the frames around the columns. Rows begin at the same height in every column."""
+    members = {(n.column, n.row): [] for n in workflow.nodes}
+    for index, wished in enumerate(workflow.nodes, 1):
+        members[wished.column, wished.row].append(nodes[_same_id(nodes, index)])
+    heights = {
+        cell: sum(node["size"][1] + TITLE + GAP_Y for node in stack) for cell, stack in members.items()
+    }
+    rows = sorted({row for _, row in members})
+    tops, top = {}, TITLE
+    for row in rows:
+        tops[row] = top
+        top += max(height for (_, r), height in heights.items() if r == row)
+    frames, x = [], NOTE_WIDTH + GAP_X
+    for number, title in enumerate(workflow.columns):
+        stacks = [(row, members[number, row]) for row in rows if (number, row) in members]
+        width = max(node["size"][0] for _, stack in stacks for node in stack)
+        y = TITLE
+        for row, stack in stacks:
+            y = tops[row]
+            for node in stack:
+                node["pos"] = [x, y]
+                y += node["size"][1] + TITLE + GAP_Y
+        if title:
+            bounds = [
+                x - FRAME_PAD,
+                -FRAME_TITLE,
+                width + 2 * FRAME_PAD,
+                y - TITLE - GAP_Y + FRAME_TITLE + FRAME_PAD,
+            ]
+            frame = {"id": number + 1, "title": title, "bounding": bounds, "font_size": 24, "flags": {}}
+            frames.append({**frame, "color": FRAME_COLOURS[number % len(FRAME_COLOURS)]})
+        x += width + GAP_X
+    return frames
+
+
+def _notes(workflow: Workflow, first_id: int) -> list[dict[str, Any]]:
+    placed, y = [], TITLE
+    for offset, text in enumerate(workflow.notes):
+        lines = sum(max(1, math.ceil(len(line) / NOTE_CHARACTERS)) for line in text.split("\n"))
+        height = 46 + lines * NOTE_LINE
+        placed.append(
+            {
+                "id": first_id + offset,
+                "type": "MarkdownNote",
+                "pos": [0, y],
+                "size": [NOTE_WIDTH, height],
+                "flags": {},
+                "order": offset,
+                "mode": 0,
+                "inputs": [],
+                "outputs": [],
+                "title": "Note",
+                "properties": {},
+                "widgets_values": [text],
+                **NOTE_COLOURS,
+            }
+        )
+        y += height + TITLE + GAP_Y
+    return placed
+
+
+def _view(nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    left = min(node["pos"][0] for node in nodes) - 60
+    top = min(node["pos"][1] for node in nodes) - 100
+    right = max(node["pos"][0] + node["size"][0] for node in nodes) + 40
+    bottom = max(node["pos"][1] + node["size"][1] for node in nodes) + 40
+    scale = round(min(VIEW[0] / (right - left), VIEW[1] / (bottom - top), 1.0), 3)
+    return {"scale": scale, "offset": [-left, -top]}
