@@ -91,8 +91,10 @@ def missing_model(asked: str) -> CheckpointError:
 def _first_path(folder: str) -> str:
     import folder_paths
 
-    paths = folder_paths.folder_names_and_paths.get(folder, ((), ()))[0]
-    return str(paths[0]) if paths else f"models/{folder}"
+    paths = [Path(path) for path in folder_paths.folder_names_and_paths.get(folder, ((), ()))[0]]
+    # Older names of a folder come first in the host's list.
+    named = [path for path in paths if path.name == folder] or paths
+    return str(named[0]) if named else f"models/{folder}"
 
 
 def require(model: str, text_encoder: str, vae: str) -> None:

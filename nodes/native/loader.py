@@ -22,7 +22,7 @@ from ...gf_core.errors import CheckpointError
 from . import files
 from .builtin import NAME, TOKENS, make_clip, make_vae
 from .lora import put_on
-from .settings import DETECT, Wanted, attach, from_identified, locate
+from .settings import DETECT, Wanted, attach, from_identified, locate, not_causal
 from .shape import compute_dtype, read_shape
 from .text import FIX as TEXT_FIX
 from .text import TOKENS as WAN_TOKENS
@@ -99,6 +99,8 @@ def _identified(path: Path, assume: str) -> Identified:
     if item.what.quantised not in READABLE and item.what.family == "wan_t2v":
         # The host reads it; only causality is ours to judge.
         item = replace(item, what=replace(item.what, quantised=""))
+    if item.what.family == "wan_t2v" and not item.evidence and (item.known is None or not item.known.refusal):
+        raise not_causal(path.name, item.what.parameters)
     require_drivable(item, assumed=assumed is not None)
     return item
 

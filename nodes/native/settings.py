@@ -154,11 +154,15 @@ def _from_class(patcher: Any) -> Wanted | None:
 
 
 def _refuse(model_file: str | None, spec: ModelSpec) -> Wanted:
-    size = count_parameters(spec) / 1e9
-    what = f"{model_file}, a" if model_file else "a"
-    raise CheckpointError(
-        f"the MODEL is {what} Wan text-to-video transformer of {size:.3g} B parameters, but nothing says that it is "
-        "causal: plain Wan makes whole clips at once and cannot continue a film",
+    raise not_causal(f"the MODEL ({model_file})" if model_file else "the MODEL", count_parameters(spec))
+
+
+def not_causal(name: str, parameters: int) -> CheckpointError:
+    """The refusal of a plain Wan transformer called `name`."""
+    size = f"{parameters / 1e9:.3g} B" if parameters >= 1e9 else f"{parameters / 1e6:.3g} M"
+    return CheckpointError(
+        f"{name} is a Wan text-to-video transformer of {size} parameters, but nothing says that it is causal: "
+        "plain Wan makes whole clips at once and cannot continue a film",
         f"{NEEDED} If you know that it was distilled to be causal and was only renamed, choose what it is like "
         "under `assume`.",
     )

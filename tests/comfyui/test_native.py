@@ -1,0 +1,79 @@
+"""The bridge to native MODEL, CLIP and VAE, in a real ComfyUI on tiny random weights. Figures are printed (-s)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).parent / "native"
+Run = Callable[..., dict[str, Any]]
+EXACT = 1e-5
+"""Largest difference, relative to the largest latent, of two ways to compute the same."""
+
+
+def test_every_way_to_load_makes_the_same_film(run_in_host: Run) -> None:
+    facts = run_in_host(SCRIPTS / "models.py")
+    print({name: value for name, value in facts.items() if isinstance(value, float | int)})
+    files = ("self_forcing_dmd.safetensors", "training.pt", "sfwan2.1_diffusers.safetensors")
+    for name in (*files, "standalone", "lora", "partial", "unpatched_again"):
+        assert facts[name] < EXACT, name
+    assert facts["lora_changes"] > 0.01
+    assert facts["fingerprints"] == 2 and facts["fingerprint_again"]
+    assert facts["partial_modules"] > 0  # else the low-memory path was not taken
+    assert 0 < facts["fp8"] < 0.2 and facts["fp8_stored"] == "torch.float8_e4m3fn"
+    assert facts["long_prompt"] == 512
+    for said in ("Self Forcing 1.3B", "steps 1000, 750, 500, 250; shift 5", "chunk 3", "window 12"):
+        assert said in facts["info"]
+    _check_words(facts["refusals"])
+
+
+def _check_words(said: dict[str, str]) -> None:
+    for name in ("not causal", "no file", "load not causal"):
+        assert "nothing says that it is causal" in said[name] and "`assume`" in said[name]
+    assert "renamed.safetensors" in said["not causal"]
+    assert "none of its 2 updates fits" in said["lora"]
+    for part in (
+        "self_forcing_dmdd",
+        "5.7 GB",
+        "huggingface.co/gdhe17",
+        "models/diffusion_models",
+        "built-in",
+    ):
+        assert part in said["missing"]
+    assert "Close to it on this disk: self_forcing_dmd.safetensors" in said["missing"]
+    assert said["assumed"] == ""
+    assert "not trained together" in said["built-in vae"]
+
+
+def test_streamed_decoding_equals_the_hosts_own(run_in_host: Run) -> None:
+    facts = run_in_host(SCRIPTS / "decoding.py")
+    print(facts["wan"], facts["tiny"])
+    for kind in ("wan", "tiny"):
+        if facts[kind] is None:
+            continue  # this host has no tiny VAE
+        assert facts[kind]["frames"] == 37 and facts[kind]["spread"] > 0.05
+        for name in ("3", "2", "1", "mixed", "all", "restored", "encode"):
+            assert facts[kind][name] < EXACT, (kind, name)
+    assert "the VAE is empty" in facts["empty"] and "wan_2.1_vae.safetensors" in facts["empty"]
+
+
+def test_the_built_in_model_is_the_same_inside_and_outside(run_in_host: Run) -> None:
+    facts = run_in_host(SCRIPTS / "builtin_film.py")
+    print({name: value for name, value in facts.items() if isinstance(value, float | int)})
+    for name in ("latents", "text", "decode", "encode"):
+        assert facts[name] < EXACT, name
+    assert facts["cond"] == [1, 512, 4096] and facts["padding"] == 0
+    assert facts["chunks"] == 3 and facts["frames"] == 33 and facts["film_bytes"] > 1000
+    assert "zeppelin" in facts["unknown"]
+
+
+def test_two_chunks_equal_cores_own_autoregressive_sampler(run_in_host: Run) -> None:
+    facts = run_in_host(SCRIPTS / "core_ar.py")
+    if "missing" in facts:
+        pytest.skip(facts["missing"])
+    print(facts)
+    assert facts["kind"] == "CausalWanModel"  # known by its class, with no file name given
+    assert max(facts["gaps"]) < EXACT
