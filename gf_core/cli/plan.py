@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from .settings import (
 if TYPE_CHECKING:
     import torch
 
+    from ..checkpoints.bundle import ModelBundle
     from ..engine.budget import ModelCost
     from ..engine.recorded import Recorded
 
@@ -109,23 +111,35 @@ def _print_cost(args: Namespace, settings: Settings, planned: Plan, upscale: int
 
     device = pick_device(args.device)
     try:
-        cost = _cost(args, device)
+        cost, bundle = _cost(args, device)
     except GroundedError as error:
         print(f"cost    not known: {error.message}")
         return
     budget = estimate(planned, cost, settings.memory, settings.sample, settings.video, upscale)
+    if budget.fps is None and bundle is not None:
+        budget = replace(budget, fps=_tried_speed(bundle, cost, settings, upscale))
     print(*budget.lines()[1:], sep="\n")
     free = free_bytes(device)
     check_budget(budget, cost, settings.memory, settings.video, free_memory=free, folder=Path.cwd())
 
 
-def _cost(args: Namespace, device: torch.device) -> ModelCost:
+def _tried_speed(bundle: ModelBundle, cost: ModelCost, settings: Settings, upscale: int) -> float | None:
+    from ..engine.calibrate import expected_speed
+    from ..engine.settings import FilmSpec
+
+    film = FilmSpec(upscale=upscale)
+    return expected_speed(bundle, cost, settings.memory, settings.sample, settings.video, film)
+
+
+def _cost(args: Namespace, device: torch.device) -> tuple[ModelCost, ModelBundle | None]:
+    """What the model costs, and the model itself where opening it takes a moment only."""
     from ..engine.budget import ModelCost, bundle_cost
 
-    if args.model == "builtin" or is_small(args.model):  # opening it also finds the speed it had last time
+    if args.model == "builtin" or is_small(args.model):
         from ..checkpoints.bundle import load_bundle
 
-        return bundle_cost(load_bundle(args.model, device=device))
+        bundle = load_bundle(args.model, device=device)
+        return bundle_cost(bundle), bundle
     import torch
 
     from ..checkpoints.identify import identify
@@ -135,4 +149,4 @@ def _cost(args: Namespace, device: torch.device) -> ModelCost:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     if spec is None:
         raise GroundedError(f"{args.model} is not a text-to-video transformer", "choose another file")
-    return ModelCost(spec, value_bytes=default_dtype(device).itemsize, device=name)
+    return ModelCost(spec, value_bytes=default_dtype(device).itemsize, device=name), None

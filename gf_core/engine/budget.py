@@ -27,6 +27,10 @@ FILM_BITS = 1.0
 """Bits per pixel of film at quality 18, on the safe side; small films with hard edges come near it."""
 MARGIN = 1.1
 """Allocators never use memory to the last byte."""
+ENCODE_BYTES = 100
+"""Bytes that the film's encoder and its pictures take per pixel of the film; measured at 768x512."""
+FIRST_USE = 20 * 2**20
+"""Bytes of kernels and libraries that come into memory with the first chunk; measured."""
 SHRINK = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 """Sizes to try when a film does not fit, as shares of the side asked for."""
 
@@ -51,6 +55,8 @@ class ModelCost:
     """Name of the card, or cpu."""
     loaded: bool = False
     """The weights are in memory already and count no more against what is free."""
+    resident: int = 0
+    """Bytes that the whole program holds, weights included, where it computes in the computer's memory; 0 on a card."""
 
     @property
     def weight_bytes(self) -> int:
@@ -86,16 +92,22 @@ class Budget:
     """Pictures per second last time on this machine with these settings; None when never measured."""
     loaded: bool = False
     """The weights are in memory already."""
+    resident: int = 0
+    """What the program holds already, weights included, where that counts; else 0."""
+    encode: int = 0
+    """The film's encoder, where it shares the memory."""
 
     @property
     def peak(self) -> int:
-        """Bytes of device memory at the busiest moment."""
+        """Bytes of device memory at the busiest moment; of the whole program where it computes on the processor."""
+        if self.resident:
+            return self.resident + self.memory + self.work + self.decode + self.encode + FIRST_USE
         return int((self.weights + self.memory + self.work + self.decode) * MARGIN)
 
     @property
     def to_come(self) -> int:
         """Bytes of `peak` that are not taken yet."""
-        return self.peak - (self.weights if self.loaded else 0)
+        return self.peak - (self.resident or (self.weights if self.loaded else 0))
 
     @property
     def minutes(self) -> float | None:
@@ -105,6 +117,8 @@ class Budget:
     def lines(self) -> list[str]:
         """The estimate as text lines."""
         parts = {"weights": self.weights, "memory": self.memory, "work": self.work, "decoder": self.decode}
+        if self.resident:
+            parts = {"program": self.resident - self.weights + FIRST_USE, **parts, "encoder": self.encode}
         snapped = (
             "" if abs(self.seconds - self.asked_seconds) < 0.005 else f" (asked {self.asked_seconds:.2f} s)"
         )
@@ -140,7 +154,11 @@ def count_parameters(spec: ModelSpec) -> int:
 
 def bundle_cost(bundle: ModelBundle) -> ModelCost:
     """What the estimate has to know about a loaded model."""
+    import psutil
+
     from .settings import bundle_device, bundle_dtype, device_name
+
+    device = bundle_device(bundle)
 
     kinds: dict[str, Decoder] = {"WanVAE": "wan", "TAEHV": "taehv", "BuiltinCodec": "builtin"}
     kind = getattr(bundle.codec, "kind", None) or kinds.get(type(bundle.codec).__name__, "wan")
@@ -151,8 +169,9 @@ def bundle_cost(bundle: ModelBundle) -> ModelCost:
         decoder=kind,
         spatial_stride=bundle.codec.spatial_stride,
         fingerprint=bundle.fingerprint,
-        device=device_name(bundle_device(bundle)),
+        device=device_name(device),
         loaded=True,
+        resident=psutil.Process().memory_info().rss if device.type == "cpu" else 0,
     )
 
 
@@ -204,6 +223,8 @@ def estimate(
         disk=latents * cost.value_bytes + 2 * film,
         fps=recall_speed(speed_key(cost.device, cost.fingerprint, memory, sample, video)),
         loaded=cost.loaded,
+        resident=cost.resident,
+        encode=ENCODE_BYTES * pixels * upscale**2 if cost.resident else 0,
     )
 
 

@@ -16,10 +16,12 @@ from ..errors import TakeError
 from ..timeline import Plan, Storyboard, Timing, make_plan, parse
 from ..video import SheetRow, contact_sheet, pick_frames, place_film
 from .budget import Budget, bundle_cost, check_budget, estimate
+from .calibrate import expected_speed
 from .disk import disk_error, write_json
 from .events import Event, Finished, Started
 from .frames import preview
 from .imprint import film_chapters, film_metadata
+from .report import compared
 from .session import Session
 from .settings import FilmSpec, film_key, free_memory
 from .speeds import remember_speed, speed_key
@@ -37,6 +39,8 @@ SHEET_SIDE = 640
 """Longest side of a picture kept for the sheet, in pixels."""
 MEASURABLE_CHUNKS = 3
 """A shorter film says nothing about speed."""
+WORTH_TRYING_CHUNKS = 8
+"""A shorter film is made sooner than its speed is tried."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ def render_film(
     folder = Path(take_folder) if take_folder is not None else out_path.with_suffix(".take")
     cost = bundle_cost(bundle)
     budget = estimate(plan, cost, memory, sample, video, film.upscale)
+    if budget.fps is None and plan.chunks >= WORTH_TRYING_CHUNKS:
+        budget = replace(budget, fps=expected_speed(bundle, cost, memory, sample, video, film))
     if on_budget is not None:
         on_budget(budget)
     check_budget(budget, cost, memory, video, free_memory=free_memory(bundle), folder=folder)
@@ -139,6 +145,7 @@ def render_film(
         )
         session.play(listen)
         report = finished[0].report
+        report["estimate"] = compared(budget, report)
         if started[0].chunks - report["reuse"]["chunks"] >= MEASURABLE_CHUNKS:
             key = speed_key(cost.device, cost.fingerprint, memory, sample, video)
             remember_speed(key, report["speed"]["fps"])

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..timeline.plan import Plan
+from .budget import Budget
 from .events import Reused
 from .meter import Meter
 from .rejoin import Rejoined
@@ -66,6 +67,33 @@ def make_report(
     }
 
 
+def compared(budget: Budget, report: dict[str, Any]) -> dict[str, Any]:
+    """What was expected beside what happened: bytes of memory, and minutes where all of the film was sampled."""
+    memory = (
+        report["memory"]["peak resident bytes"] if budget.resident else report["memory"]["peak card bytes"]
+    )
+    whole = not report["reuse"]["chunks"] and not report["film"]["cancelled"]
+    return {
+        "memory": {"expected": budget.peak, "measured": memory},
+        "minutes": {
+            "expected": budget.minutes,
+            "measured": report["seconds"]["total"] / 60 if whole else None,
+        },
+    }
+
+
+def _estimate_line(estimate: dict[str, Any]) -> list[str]:
+    """One line of what was expected and what was measured; nothing where nothing can be compared."""
+    memory, minutes = estimate["memory"], estimate["minutes"]
+    parts = []
+    if memory["measured"]:
+        share = memory["expected"] / memory["measured"] - 1
+        parts.append(f"memory {memory['expected'] / 2**20:.0f} MB ({share:+.0%} of what it took)")
+    if minutes["expected"] and minutes["measured"]:
+        parts.append(f"time {minutes['expected']:.1f} min (took {minutes['measured']:.1f})")
+    return [f"estimate {', '.join(parts)}"] if parts else []
+
+
 def reuse_report(reused: Reused, rejoined: Sequence[Rejoined]) -> dict[str, Any]:
     """What needed no sampling and why the rest did; `exact` says whether replayed states had the recorded bits."""
     checked = [how.exact for how in rejoined if how.exact is not None]
@@ -92,6 +120,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"memory   {report['memory']['peak resident bytes'] / 2**20:.0f} MB resident at the peak"
         + (f", {card / 2**20:.0f} MB on the card" if card else ""),
     ]
+    lines += _estimate_line(report["estimate"]) if "estimate" in report else []
     lines += _reuse_lines(report["reuse"])
     replaced = [entry for entry in report["anchors"] if entry.get("replaced")]
     if report["anchors"]:

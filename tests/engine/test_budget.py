@@ -18,6 +18,7 @@ from gf_core.engine.budget import (
     estimate,
     memory_bytes,
 )
+from gf_core.engine.settings import FilmSpec
 from gf_core.engine.speeds import recall_speed, remember_speed, speed_key
 from gf_core.errors import ResourceError
 from gf_core.memory.presets import PRESETS
@@ -106,6 +107,38 @@ def test_minutes_come_from_the_last_film_with_the_same_settings(film):
     remember_speed(speed_key(WAN.device, WAN.fingerprint, MemorySpec(), SampleSpec(), VideoSpec()), 8.0)
     assert ask().minutes == pytest.approx(film.frames / 8 / 60)
     assert ask(VideoSpec(width=416)).minutes is None
+
+
+def test_a_speed_never_measured_is_tried_once_and_kept(bundle, monkeypatch):
+    from gf_core.engine import calibrate
+
+    asked = [bundle_cost(bundle), bundle.memory, bundle.sample, bundle.video, FilmSpec()]
+    fps = calibrate.expected_speed(bundle, *asked)
+    assert fps is not None and fps > 0
+    monkeypatch.setattr(calibrate, "calibrate", None)
+    assert calibrate.expected_speed(bundle, *asked) == fps
+
+
+def test_slow_models_and_hosts_are_not_tried(bundle, monkeypatch):
+    from gf_core.engine import calibrate
+
+    settings = [bundle.memory, bundle.sample, bundle.video, FilmSpec()]
+    monkeypatch.setattr(calibrate, "PATIENCE", -1.0)
+    assert calibrate.calibrate(bundle, *settings) is None
+    monkeypatch.setattr(calibrate, "PATIENCE", 60.0)
+    assert calibrate.calibrate(bundle, *settings) is not None
+    assert calibrate.calibrate(replace(bundle, ready=lambda free: None), *settings) is None
+
+
+def test_on_the_processor_the_whole_program_counts(film):
+    held = 400 * 2**20
+    cost = replace(WAN, loaded=True, resident=held)
+    small, large = (
+        estimate(film, cost, MemorySpec(), SampleSpec(), VideoSpec(), upscale) for upscale in (1, 2)
+    )
+    assert small.peak == held + small.to_come and small.to_come > small.memory + small.work + small.decode
+    assert large.peak - small.peak == 3 * small.encode > 0
+    assert "program" in small.lines()[1] and "encoder" in small.lines()[1]
 
 
 def test_a_damaged_speed_file_is_dropped_with_a_log_line(tmp_path, caplog):
