@@ -93,6 +93,8 @@ def kernels(bundle: ModelBundle) -> dict[str, Any]:
     }
     if device.type == "cpu":
         facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    if bundle.kernel is not None:
+        facts["attention"] = getattr(bundle.kernel, "__name__", "the host's")
     return facts
 
 

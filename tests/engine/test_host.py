@@ -5,6 +5,7 @@ import torch
 
 from gf_core.attention import attend, using
 from gf_core.engine.session import Session
+from gf_core.engine.settings import kernels
 from gf_core.engine.take import Take
 
 TEXT = "a fox runs | 1.5s\nthen: it rests | 0.75s"
@@ -59,6 +60,8 @@ def test_the_session_lends_the_bundles_kernel(bundle, planned, tmp_path):
         calls.append(k.shape)
         return q
 
+    assert "attention" not in kernels(bundle)
     bundle.kernel = kernel
+    assert kernels(bundle)["attention"] == "kernel"  # other arithmetic, so other chunks
     play(bundle, planned(bundle, TEXT), tmp_path)
     assert calls
