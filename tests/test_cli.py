@@ -134,6 +134,14 @@ def test_a_second_render_does_not_overwrite(place, model):
     assert (place / "films" / "film.mp4").is_file() and (place / "films" / "film-2.mp4").is_file()
 
 
+def test_until_stops_and_the_next_render_says_what_it_kept(place, model, capsys):
+    assert main(["render", "film.txt", "--no-sheet", "--until", "1"]) == 0
+    assert "as they were" not in capsys.readouterr().err
+    assert main(["render", "film.txt", "--no-sheet"]) == 0
+    assert "1 of 3 segments are as they were; the film was not finished" in capsys.readouterr().err
+    assert probe(place / "films" / "film.mp4").frames < probe(place / "films" / "film-2.mp4").frames == 57
+
+
 def test_the_film_is_the_project(place, model, capsys):
     """A film alone, in another folder, says what it was made from and makes itself again, byte for byte."""
     options = ["--size", "48x32", "--memory", "longlive", "--seed", "9", "--upscale", "2", "--no-sheet"]

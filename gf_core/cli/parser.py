@@ -27,7 +27,8 @@ A storyboard is text, one line per segment: docs/storyboard.md. A first one:
 
 RENDER = """\
 Render a storyboard to a video file, with a contact sheet and a report beside it. The film grows on disk while it
-is made: after Ctrl-C, a crash or a power cut everything finished so far plays. Nothing is ever overwritten.
+is made: after Ctrl-C, a crash or a power cut everything finished so far plays, and the same command goes on from
+there. After an edit of the storyboard only what comes after the change is made anew. Nothing is ever overwritten.
 """
 
 RENDER_EXAMPLES = """\
@@ -156,6 +157,12 @@ def _add_render(commands) -> None:
         "--take", type=Path, metavar="DIR", help="run folder (default: takes/<the film's name>)"
     )
     parser.add_argument("--start-image", type=Path, metavar="FILE", help="begin the film from this picture")
+    parser.add_argument(
+        "--until",
+        type=_whole(1, 100_000),
+        metavar="N",
+        help="stop after segment N of the storyboard; the next render goes on",
+    )
     parser.add_argument("--vae", type=Path, metavar="FILE", help="VAE or TAEHV (default: beside the model)")
     parser.add_argument("--text-encoder", type=Path, metavar="FILE", help="UMT5 (default: beside the model)")
     parser.add_argument(

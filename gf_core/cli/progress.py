@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from ..engine.events import Reused
 
 PAUSE = 5.0
 """Seconds between lines where they cannot be rewritten, such as a log file."""
@@ -21,6 +24,12 @@ def clock(seconds: float) -> str:
 def progress_line(shot: int, shots: int, done: float, total: float, fps: float, left: float) -> str:
     """`shot 3/9  0:21 of 1:10  18.2 fps  2:40 left`; `shot` counts from 1, times are in seconds."""
     return f"shot {shot}/{shots}  {clock(done)} of {clock(total)}  {fps:.1f} fps  {clock(left)} left"
+
+
+def reuse_line(reused: Reused, segments: int) -> str:
+    """`3 of 9 segments are as they were; segment 4: prompt`."""
+    line = f"{reused.segments} of {segments} segments are as they were"
+    return f"{line}; {reused.changed}" if reused.changed else line
 
 
 class ProgressLine:

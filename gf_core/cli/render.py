@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..checkpoints.bundle import ModelBundle, load_bundle
 from ..engine.budget import Budget
-from ..engine.events import ChunkDone, Event, Started
+from ..engine.events import ChunkDone, Event, Reused, Started
 from ..engine.recorded import Recorded
 from ..engine.render import FilmResult, render_film
 from ..engine.report import report_lines
@@ -17,7 +17,7 @@ from ..timeline import Storyboard
 from .again import check_inputs, compare_model, dtype_of, film_spec
 from .device import pick_device, pick_dtype
 from .files import read_board, read_making
-from .progress import ProgressLine, clock, progress_line
+from .progress import ProgressLine, clock, progress_line, reuse_line
 from .settings import INTERRUPTED, Settings, choose, made_with, model_of, upscale_for
 
 
@@ -78,6 +78,7 @@ def _make(
         video=settings.video,
         film=film,
         start_image=args.start_image,
+        until=args.until,
         sheet=not args.no_sheet,
         listener=screen.tell,
         on_budget=screen.show_budget,
@@ -103,6 +104,8 @@ class _Screen:
     def tell(self, event: Event) -> None:
         if isinstance(event, Started):
             self._started = event
+        elif isinstance(event, Reused) and self._started is not None:
+            print(reuse_line(event, self._started.segments), file=sys.stderr)
         elif isinstance(event, ChunkDone) and self._started is not None:
             self._last = event
             shot, shots, total = event.segment + 1, self._started.segments, self._started.seconds
