@@ -25,21 +25,10 @@ NODES = {
 class GroundedForcing(ComfyExtension):
     """What ComfyUI asks for: the nodes, and our routes on its server."""
 
-    async def on_load(self) -> None:
-        """Add the routes of the live view."""
+    async def get_node_list(self) -> list[Any]:
+        """Every node class. It also adds the routes: ComfyUI 0.8 and older never call `on_load`."""
         from .routes import add_routes
 
         add_routes()
-
-    async def get_node_list(self) -> list[Any]:
-        """Every node class."""
-        found = []
-        for module, classes in NODES.items():
-            try:
-                loaded = importlib.import_module(f".{module}", __name__)
-            except ModuleNotFoundError as error:
-                if error.name != f"{__name__}.{module}":
-                    raise
-                continue  # not written yet
-            found += [getattr(loaded, name) for name in classes]
-        return found
+        modules = {name: importlib.import_module(f".{name}", __name__) for name in NODES}
+        return [getattr(modules[module], name) for module, classes in NODES.items() for name in classes]

@@ -29,6 +29,8 @@ _NAME = re.compile(r"[^\x00-\x1f<>:\"|?*\\]+")
 class NotPossible(Exception):
     """What the browser shows: one sentence that says what is wrong, one that says what to do."""
 
+    __module__ = "grounded_forcing"  # the browser shows it, and the true one is a path on this computer
+
 
 def in_words(error: GroundedError) -> str:
     """An error of the engine as one paragraph: where, what, fix."""

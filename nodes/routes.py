@@ -11,17 +11,18 @@ from server import PromptServer
 
 from .live import find_channel, paced
 
+LIVE = "/grounded/live/{node}"
 BOUNDARY = "grounded-frame"
 PART = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 INDEX = re.compile(r"[0-9]{1,6}")
 
 
 def add_routes() -> None:
-    """Put them on the running server; does nothing where there is none (unit tests, indexing)."""
+    """Put them on the running server, once; does nothing where there is none (unit tests, indexing)."""
     server = getattr(PromptServer, "instance", None)
-    if server is None:
+    if server is None or any(getattr(route, "path", "") == LIVE for route in server.routes):
         return
-    server.routes.get("/grounded/live/{node}")(live)
+    server.routes.get(LIVE)(live)
     server.routes.get("/grounded/thumb/{node}/{index}")(thumb)
     server.routes.post("/grounded/stop")(stop)
 

@@ -73,7 +73,7 @@ class SaveVideo(io.ComfyNode):
                 io.Video.Output(display_name="video", tooltip="The file, for ComfyUI's own video nodes."),
                 io.String.Output(display_name="path", tooltip="Where the file is."),
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -90,13 +90,14 @@ class SaveVideo(io.ComfyNode):
         run = take.open()
         graph = _graph(cls.hidden.prompt, cls.hidden.extra_pnginfo)
         wanted = json.dumps(
-            [take.folder, take.run, _age(run), filename_prefix, codec, quality, _plain(graph)]
+            [take.folder, take.run, _age(run), filename_prefix, codec, quality, _plain(cls.hidden.prompt)]
         )
-        path = _saved.get(wanted) if audio is None and vae is None else None
+        path = _saved.get(wanted) if audio is None else None
         if path is None or not path.exists():
             path = _place(run, filename_prefix, codec, quality, _sound(audio), vae, graph)
             _remember(wanted, path)
         host.log.info("film saved as %s", path)
+        host.show_text(f"saved as {_inside(path)}", str(cls.hidden.unique_id))
         return io.NodeOutput(
             InputImpl.VideoFromFile(str(run.film if path.is_dir() else path)), str(path), ui=_shown(path)
         )
@@ -177,24 +178,25 @@ def _graph(prompt: Any, extra: Any) -> dict[str, str]:
     return {name: json.dumps(part) for name, part in parts.items() if part is not None}
 
 
-def _plain(graph: dict[str, str]) -> list[Any]:
+def _plain(prompt: Any) -> list[Any]:
     """The nodes of the graph without what a front end adds by itself: a film is saved once per graph."""
-    nodes = json.loads(graph.get("prompt", "{}")).values()
     return [
         [node.get("class_type"), {k: v for k, v in node.get("inputs", {}).items() if k != QUIRK}]
-        for node in nodes
+        for node in (prompt or {}).values()
     ]
 
 
 def _shown(path: Path) -> Any:
     """The clip on the node; what browsers cannot play is named in words."""
-    folder = host.output_folder()
-    subfolder = path.parent.relative_to(folder).as_posix()
     if path.suffix != ".mp4":
-        return ui.PreviewText(f"saved as {path.name}")
-    return ui.PreviewVideo(
-        [ui.SavedResult(path.name, "" if subfolder == "." else subfolder, io.FolderType.output)]
-    )
+        return ui.PreviewText(f"saved as {_inside(path)}")
+    subfolder = _inside(path).rpartition("/")[0]
+    return ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])
+
+
+def _inside(path: Path) -> str:
+    """`path` as it is named inside the output folder."""
+    return path.relative_to(host.output_folder()).as_posix()
 
 
 _saved: dict[str, Path] = {}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from PIL import Image
 
@@ -141,6 +142,29 @@ def test_saving_in_another_way_samples_nothing(done, server):
     assert probe(smaller).frames == 45 and smaller.stat().st_size < done["path"].stat().st_size
 
 
+def test_sound_goes_into_the_film(done, server):
+    if "EmptyAudio" not in server.object_info():
+        pytest.skip(f"{server.host.name} has no node that makes sound")
+    graph = {
+        **done["graph"],
+        "4": node("GF_SaveVideo", **{**done["graph"]["4"]["inputs"], "audio": ["6", 0]}),
+        "6": node("EmptyAudio", duration=1.0, sample_rate=44100, channels=2),
+    }
+    result = server.queue(graph)
+    assert result.status == "success", result.error
+    with av.open(str(done["path"].with_name(result.outputs["4"]["images"][0]["filename"]))) as file:
+        assert file.streams.audio[0].rate == 44100
+        assert float(file.duration / 1_000_000) == pytest.approx(45 / 16, abs=0.1)
+
+
+def test_a_film_can_start_from_a_picture(server):
+    graph = film("pictured", FILM.splitlines()[1], start_image=["6", 0])
+    graph["6"] = node("EmptyImage", width=200, height=90, batch_size=1, color=0x40A040)
+    result = server.queue(graph)
+    assert result.status == "success", result.error
+    assert "25 frames" in result.outputs["5"]["text"][0]
+
+
 def test_what_a_front_end_adds_does_not_save_the_film_twice(done, server):
     graph = {
         **done["graph"],
@@ -183,8 +207,24 @@ def test_a_shot_can_be_inserted_and_rendered_up_to(server):
     result = server.queue(graph)
     assert result.status == "success", result.error
     settings = json.loads((runs(server, "inserted")[0] / "settings.json").read_text())
-    assert settings["memory"]["recent"] == 3
-    assert "2 segments" in result.outputs["5"]["text"][0] or "45 frames" in result.outputs["5"]["text"][0]
+    assert settings["memory"]["recent"] == 3 and len(settings["segments"]) == 3
+    assert "45 frames" in result.outputs["5"]["text"][0]
+
+
+def test_what_has_not_changed_is_kept(server):
+    graph = film("kept")
+    server.queue(graph)
+    first = next(iter(runs(server, "kept")[0].glob("latents/000001*"))).read_bytes()
+    graph["2"] = node("GF_PromptTimeline", timeline=FILM.replace("blue owl", "white owl"))
+    with server.listen() as heard:
+        result = server.queue(graph)
+        heard.wait_for("grounded.finished")
+    assert (
+        "1 whole segments" in result.outputs["5"]["text"][0] and "segment 2" in result.outputs["5"]["text"][0]
+    )
+    assert [segment["index"] for segment in sorted(heard.of("grounded.segment"), key=str)] == [0, 1]
+    again = next(iter(runs(server, "kept")[1].glob("latents/000001*"))).read_bytes()
+    assert again == first
 
 
 def test_cancel_leaves_a_film_that_plays_and_the_next_queue_works(server):
