@@ -86,7 +86,6 @@ def kernels(bundle: ModelBundle) -> dict[str, Any]:
     """
     device = bundle_device(bundle)
     facts: dict[str, Any] = {
-        "attention": "ours" if bundle.kernel is None else "the host's",
         "device": device_name(device),
         "dtype": str(bundle_dtype(bundle)).removeprefix("torch."),
         "torch": str(torch.__version__),
