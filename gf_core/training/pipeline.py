@@ -107,7 +107,8 @@ def run(stage: str, folder: Path, minutes: float | None, ranks: int, clips: int,
             decay_from=0.3,
             clips=2,
             draws=2,
-            guess=0.5,
+            guess=0.6,
+            guidance=2.5,
             average=0.99,
         )
         parallel.launch(train_stage, ranks, plan, folder, _needs(folder / "teacher.pt", "teacher"))
