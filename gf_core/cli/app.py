@@ -89,6 +89,12 @@ def _export(args: Namespace) -> int:
     return export(args)
 
 
+def _drift(args: Namespace) -> int:
+    from .drift import drift
+
+    return drift(args)
+
+
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "render": _render,
     "plan": _plan,
@@ -98,4 +104,5 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "bench": _bench,
     "train": _train,
     "evaluate": _evaluate,
+    "drift": _drift,
 }

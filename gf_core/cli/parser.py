@@ -84,6 +84,7 @@ def build_parser() -> ArgumentParser:
     _add_bench(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_drift(commands)
     return parser
 
 
@@ -228,6 +229,13 @@ def _add_evaluate(commands) -> None:
     parser.add_argument("--storyboard", metavar="FILE", required=True, help="the storyboard it was made from")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write every number")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="where to draw them (PNG)")
+
+
+def _add_drift(commands) -> None:
+    help = "chart how far every shot drifts from its first second"
+    parser = _command(commands, "drift", help)
+    parser.add_argument("film", metavar="FILM", type=Path, help="a film, of any model")
+    parser.add_argument("out", metavar="OUT", type=Path, nargs="?", help="PNG (default: beside the film)")
 
 
 def size(text: str) -> tuple[int, int]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
     from .budget import ModelCost
 
-PATIENCE = 0.5
+PATIENCE = 1.0
 """Seconds that one pass of the network may take; slower models are not tried, it would hold up the film."""
 PROMPT_ROWS = 32
 

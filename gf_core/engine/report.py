@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..timeline.plan import Plan
-from .budget import Budget
+from .budget import Budget, size
 from .events import Reused
 from .meter import Meter
 from .rejoin import Rejoined
@@ -88,7 +88,7 @@ def _estimate_line(estimate: dict[str, Any]) -> list[str]:
     parts = []
     if memory["measured"]:
         share = memory["expected"] / memory["measured"] - 1
-        parts.append(f"memory {memory['expected'] / 2**20:.0f} MB ({share:+.0%} of what it took)")
+        parts.append(f"memory {size(memory['expected'])} ({share:+.0%} of what it took)")
     if minutes["expected"] and minutes["measured"]:
         parts.append(f"time {minutes['expected']:.1f} min (took {minutes['measured']:.1f})")
     return [f"estimate {', '.join(parts)}"] if parts else []
@@ -117,8 +117,8 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"time     {seconds['total']:.1f} s in all, first chunk after {seconds['first chunk']:.1f} s",
         f"stages   {stages}",
         f"speed    {speed['fps']:.1f} frames/s with decode and encode, {speed['sampling fps']:.1f} sampling alone",
-        f"memory   {report['memory']['peak resident bytes'] / 2**20:.0f} MB resident at the peak"
-        + (f", {card / 2**20:.0f} MB on the card" if card else ""),
+        f"memory   {size(report['memory']['peak resident bytes'])} resident at the peak"
+        + (f", {size(card)} on the card" if card else ""),
     ]
     lines += _estimate_line(report["estimate"]) if "estimate" in report else []
     lines += _reuse_lines(report["reuse"])

@@ -3,6 +3,7 @@ Drawn with pillow."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def _mix(share: float) -> tuple[int, int, int]:
     return tuple(round(a + (b - a) * t) for a, b in zip(low, high))  # type: ignore[return-value]
 
 
-class _Page:
+class Page:
     """A canvas with a time axis and a cursor that moves down."""
 
     def __init__(self, result: dict) -> None:
@@ -79,18 +80,18 @@ class _Page:
             self.text((left + right) / 2, self.y + (ROW - 4) / 2, shown, 13, PAPER, "mm")
 
 
-def _strip(page: _Page, frames: np.ndarray | None) -> None:
+def film_strip(page: Page, frames: Mapping[int, np.ndarray] | None) -> None:
     """As many pictures of each segment as its length holds, verb and prompt under them."""
     top = page.y
     for segment in page.result["segments"]:
         start, seconds = segment["start_seconds"], segment["seconds"]
         left, room = page.x(start) + 2, page.x(start + seconds) - page.x(start) - 4
-        if frames is None or room < 8:
+        if not frames or room < 8:
             continue
         count = max(1, int(room // (THUMB + 4)))
         for i in range(count):
             at = int((start + seconds * (i + 0.5) / count) * page.result["fps"])
-            picture = Image.fromarray(frames[min(at, len(frames) - 1)])
+            picture = Image.fromarray(frames[min(frames, key=lambda number: abs(number - at))])
             height = round(THUMB * picture.height / picture.width)
             picture = picture.resize((THUMB, height), Image.Resampling.LANCZOS)
             if room < THUMB:  # too short for a whole picture: its middle
@@ -105,7 +106,7 @@ def _strip(page: _Page, frames: np.ndarray | None) -> None:
     page.y += 24
 
 
-def _prompts(page: _Page) -> None:
+def _prompts(page: Page) -> None:
     shares = page.result["adherence"]
     page.heading(
         "Follows the prompt", "   ".join(f"{name} {percent(value)}" for name, value in shares.items())
@@ -131,7 +132,7 @@ def _prompts(page: _Page) -> None:
     page.boundaries(top - 2, page.y - 2)
 
 
-def _identity(page: _Page) -> None:
+def _identity(page: Page) -> None:
     identity = page.result["identity"]
     known = [f"{name} {percent(identity[name])}" for name in ("hidden", *IDENTITY) if name in identity]
     page.heading("Stays the same character", "   ".join(known))
@@ -144,7 +145,7 @@ def _identity(page: _Page) -> None:
     page.boundaries(top - 2, page.y - 2)
 
 
-def _picture(page: _Page) -> None:
+def _picture(page: Page) -> None:
     picture = page.result["picture"]
     loud = ", ".join(f"{value:.1f}" for value in picture["loudness"]) or "no switch"
     note = f"colour drift {picture['colour_drift']:.3f}   flicker {picture['flicker']:.4f}   "
@@ -172,6 +173,11 @@ def _picture(page: _Page) -> None:
             page.draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=LINE)
     page.boundaries(top, top + height)
     page.y = top + height + 8
+    axis(page)
+
+
+def axis(page: Page) -> None:
+    """Film time under what was drawn."""
     step = next(
         s for s in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 3600) if page.seconds / s <= 16 or s == 3600
     )
@@ -182,13 +188,13 @@ def _picture(page: _Page) -> None:
 
 def draw_chart(result: dict, path: Path, frames: np.ndarray | None = None) -> None:
     """Draw the result of `evaluate_film`; `frames` uint8 [t h w 3] fill the film strip."""
-    page = _Page(result)
+    page = Page(result)
     page.text(28, page.y, result.get("film", "film"), 26)
     page.text(
         WIDTH - RIGHT, page.y + 10, f"{result['seconds']:.2f} s, {result['frames']} frames", 15, FAINT, "ra"
     )
     page.y += 50
-    _strip(page, frames)
+    film_strip(page, None if frames is None else dict(enumerate(frames)))
     _prompts(page)
     _identity(page)
     _picture(page)

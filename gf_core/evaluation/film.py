@@ -55,7 +55,7 @@ def shrink(frames: np.ndarray) -> np.ndarray:
     return (tiles.mean((2, 4), dtype=np.float32) + 0.5).astype(np.uint8)
 
 
-def _small_frames(path: Path, batch: int = 16) -> np.ndarray:
+def small_frames(path: Path, batch: int = 16) -> np.ndarray:
     """All frames of a film at 96x64; only `batch` full-size frames are in memory at a time."""
     from ..video.reader import read_frames
 
@@ -133,7 +133,7 @@ def evaluate_film(
     sizes.
     """
     path = Path(film_path)
-    frames = _small_frames(path)
+    frames = small_frames(path)
     spans, fps = spans_of(storyboard_text, len(frames))
     if not spans:
         raise GroundedError(

@@ -1,0 +1,122 @@
+"""The drift of a film as one picture: a curve per measure, every second against the first second of its shot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..video import film_length, pick_frames
+from .chart import FAINT, LEFT, LINE, PANEL, RIGHT, WIDTH, Page, axis, film_strip
+from .steadiness import MEASURES, Part, Second, film_parts, measure_film
+
+NOTES = {
+    "identity": "traits of the character that are not as at first sight (0 to 1)",
+    "background": "difference of the picture's edge (0 to 1)",
+    "colour": "distance of the colours (0 to 1)",
+    "flicker": "change from picture to picture, more or less than in the first second",
+    "sharpness": "fine detail, more or less than in the first second",
+}
+HEIGHT = 74
+"""Pixels of a panel."""
+SCALE = {"identity": 1.0, "background": 0.1, "colour": 0.1, "flicker": 0.5, "sharpness": 0.5}
+"""Smallest range of a panel, so that a steady film looks steady."""
+SIGNED = ("flicker", "sharpness")
+PER_SEGMENT = 16
+"""Most pictures of a segment that the strip can ask for."""
+
+
+def drift_chart(film: str | Path, parts: Sequence[Part] | None = None) -> tuple[Image.Image, list[Second]]:
+    """The chart of the film at `film`, and the seconds it shows.
+
+    Args:
+        parts: its segments; None takes those that the film carries.
+
+    Raises:
+        TakeError: no film there.
+    """
+    film = Path(film)
+    parts = film_parts(film) if parts is None else parts
+    rows = measure_film(film, parts)
+    frames, fps = film_length(film)
+    return _draw(film, parts, rows, frames, float(fps)), rows
+
+
+def shot_lines(parts: Sequence[Part], rows: Sequence[Second], fps: float) -> list[str]:
+    """One line per shot: what its last second is against its first."""
+    lines = []
+    for shot in sorted({row.shot for row in rows}):
+        own = [row for row in rows if row.shot == shot]
+        last, begin = own[-1], own[0].start
+        prompt = next((part.prompt for part in parts if part.start == begin), "")
+        values = [(name, getattr(last, name)) for name in MEASURES]
+        shown = [
+            f"{name} {value:+.2f}" if name in SIGNED else f"{name} {value:.3f}"
+            for name, value in values
+            if value is not None
+        ]
+        lines.append(
+            f"shot {shot + 1:<3}{(last.stop - begin) / fps:6.1f} s  {'  '.join(shown)}  {prompt}".rstrip()
+        )
+    return lines
+
+
+def _draw(film: Path, parts: Sequence[Part], rows: Sequence[Second], frames: int, fps: float) -> Image.Image:
+    segments = [
+        {
+            "verb": part.verb, "prompt": part.prompt, "start_seconds": part.start / fps,
+            "seconds": (part.stop - part.start) / fps,
+        }
+        for part in parts
+    ]  # fmt: skip
+    page = Page({"seconds": frames / fps, "fps": fps, "segments": segments})
+    page.text(28, page.y, film.name, 26)
+    page.text(WIDTH - RIGHT, page.y + 10, f"{frames / fps:.2f} s, {frames} frames", 15, FAINT, "ra")
+    page.y += 50
+    film_strip(page, _pictures(film, parts))
+    for name in MEASURES:
+        if any(getattr(row, name) is not None for row in rows):
+            _panel(page, name, rows, fps)
+    axis(page)
+    return page.image.crop((0, 0, WIDTH, min(page.y, page.image.height)))
+
+
+def _pictures(film: Path, parts: Sequence[Part]) -> dict[int, np.ndarray]:
+    """A few frames of every segment, uint8 [H W 3] by number."""
+    wanted = {
+        int(at)
+        for part in parts
+        for at in np.linspace(part.start, max(part.stop - 1, part.start), PER_SEGMENT // 2)
+    }
+    return pick_frames(film, wanted)
+
+
+def _panel(page: Page, name: str, rows: Sequence[Second], fps: float) -> None:
+    page.heading(name.capitalize(), NOTES[name])
+    values = [value for row in rows if (value := getattr(row, name)) is not None]
+    scale = max(SCALE[name], *(abs(value) for value in values))
+    low = -scale if name in SIGNED else 0.0
+    top = page.y
+    page.draw.rounded_rectangle((LEFT, top, WIDTH - RIGHT, top + HEIGHT), 6, fill=PANEL)
+
+    def height(value: float) -> float:
+        return top + HEIGHT - 4 - (HEIGHT - 8) * (value - low) / (scale - low)
+
+    page.text(LEFT - 10, top, f"{scale:.2f}", 12, FAINT, "ra")
+    page.text(LEFT - 10, top + HEIGHT - 14, f"{low:.2f}" if low else "0", 12, FAINT, "ra")
+    page.draw.line((LEFT, height(0), WIDTH - RIGHT, height(0)), fill=FAINT, width=1)
+    for shot in sorted({row.shot for row in rows}):
+        own = [(row, getattr(row, name)) for row in rows if row.shot == shot]
+        points = [
+            (page.x((row.start + row.stop) / 2 / fps), height(value))
+            for row, value in own
+            if value is not None
+        ]
+        if len(points) > 1:
+            page.draw.line(points, fill=LINE, width=3, joint="curve")
+        for x, y in points:
+            page.draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=LINE)
+    page.boundaries(top, top + HEIGHT)
+    page.y = top + HEIGHT + 4

@@ -1,0 +1,161 @@
+"""Does a shot stay what its first second was? Second by second, for a film of any model, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..engine.frames import preview
+from ..engine.recorded import read_recorded
+from ..errors import TakeError
+from ..video import film_length, read_chapters, read_frames
+from .drift import histogram, histogram_distance, seconds_of, shots
+from .metrics import IDENTITY
+
+MEASURES = ("identity", "background", "colour", "flicker", "sharpness")
+SIDE = 416
+"""Longest side of the pictures that are measured."""
+RING = 0.2
+"""Share of each side that counts as background where nobody knows where the character is."""
+FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment in the film, in frames."""
+
+    start: int
+    stop: int
+    verb: str
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Second:
+    """One second of a shot, compared with the first one of that shot. 0 is no change at all."""
+
+    start: int
+    stop: int
+    shot: int
+    background: float
+    """Mean difference of the picture's edge, 0..1."""
+    colour: float
+    """Earth mover's distance of the colour histograms, 0..1."""
+    flicker: float
+    """Change from picture to picture: 1 is twice that of the first second, -0.5 half of it."""
+    sharpness: float
+    """Fine detail (variance of the Laplacian), as a share more or less."""
+    identity: float | None = None
+    """Share of the character's traits that are not as at its first sight in the film, 0..1; what cannot be read counts.
+    None where no reader knows the film."""
+
+
+def film_parts(path: str | Path) -> list[Part]:
+    """The segments of a film as it carries them; a film that carries none is one segment."""
+    frames, fps = film_length(path)
+    try:
+        segments = read_recorded(path).everything["settings"]["segments"]
+    except TakeError:
+        return [Part(0, frames, "start", "")]
+    edges = [round(chapter.start_seconds * fps) for chapter in read_chapters(path)] or [0]
+    stops = [*edges[1:], frames]
+    return [
+        Part(start, min(stop, frames), segment["verb"], segment["prompt"])
+        for segment, start, stop in zip(segments, edges, stops)
+    ]
+
+
+def measure_film(path: str | Path, parts: Sequence[Part]) -> list[Second]:
+    """Every second of the film at `path`."""
+    fps = float(film_length(path)[1])
+    total = parts[-1].stop
+    cuts = shots([part.verb for part in parts], [part.start for part in parts], total)
+    spans = [(*span, number) for number, shot in enumerate(cuts) for span in seconds_of(*shot, fps)]
+    found = compare(read_frames(path), spans)
+    return _with_identity(path, parts, found)
+
+
+def compare(frames: Iterable[np.ndarray], spans: Sequence[tuple[int, int, int]]) -> list[Second]:
+    """Seconds (start, stop, shot) in film order, measured on frames uint8 [H W 3]; one second is held at a time."""
+    rows: list[Second] = []
+    first: dict[str, Any] = {}
+    source = iter(frames)
+    for start, stop, shot in spans:
+        block = [
+            small for _, frame in zip(range(stop - start), source) for small in preview(frame[None], SIDE)
+        ]
+        if not block:
+            break
+        values = _values(np.stack(block))
+        if not rows or rows[-1].shot != shot:
+            first = values
+        rows.append(
+            Second(
+                start,
+                start + len(block),
+                shot,
+                background=float(np.abs(values["edge"] - first["edge"]).mean()),
+                colour=histogram_distance(values["colours"], first["colours"]),
+                flicker=_ratio(values["flicker"], first["flicker"]),
+                sharpness=_ratio(values["sharpness"], first["sharpness"]),
+            )
+        )
+    return rows
+
+
+def _ratio(value: float, first: float) -> float:
+    return (value + FLOOR) / (first + FLOOR) - 1
+
+
+def _values(frames: np.ndarray) -> dict[str, Any]:
+    """What one second, uint8 [t h w 3], is compared by."""
+    grey = frames.mean(-1, dtype=np.float32) / 255
+    inner = grey[:, 1:-1, 1:-1]
+    detail = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
+    height, width = grey.shape[1:]
+    edge = np.ones((height, width), bool)
+    edge[:, round(width * RING) : round(width * (1 - RING))] = False
+    steps = np.abs(np.diff(grey, axis=0)) if len(grey) > 1 else np.zeros((1, 1, 1))
+    return {
+        "edge": (frames.mean(0, dtype=np.float32) / 255)[edge],
+        "colours": histogram(frames),
+        "flicker": float(steps.mean()),
+        "sharpness": float(detail.var()),
+    }
+
+
+def _with_identity(path: str | Path, parts: Sequence[Part], rows: list[Second]) -> list[Second]:
+    """The rows with what the built-in model's reader sees, where the film is one of its."""
+    try:
+        if read_recorded(path).model != "builtin":
+            return rows
+        kept = _kept(path, parts)
+    except TakeError:
+        return rows
+    shares = {row["second"]: float(np.mean([row[name] for name in IDENTITY])) for row in kept}
+    fps = float(film_length(path)[1])
+    known = []
+    for row in rows:
+        near = min(shares, key=lambda second: abs(second - row.start / fps), default=None)
+        close = near is not None and abs(near - row.start / fps) < 0.5
+        known.append(replace(row, identity=1 - shares[near]) if close and near is not None else row)
+    return known
+
+
+def _kept(path: str | Path, parts: Sequence[Part]) -> list[dict]:
+    """`metrics.identity` of the film."""
+    from ..training.world.vocabulary import describe
+    from .film import small_frames
+    from .metrics import Span, identity
+    from .reader import load_reader, read
+
+    spans, asked = [], None
+    for part in parts:
+        asked = describe(part.prompt, None if part.verb == "scene" else asked)
+        spans.append(Span(part.start, part.stop, part.verb, part.prompt, asked))
+    reading = read(load_reader(), small_frames(Path(path)))
+    return identity(reading, spans, float(film_length(path)[1]))

@@ -1,0 +1,66 @@
+"""Drift second by second, on made-up films."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gf_core.cli import main
+from gf_core.evaluation.drift_chart import drift_chart
+from gf_core.evaluation.steadiness import Part, compare, film_parts
+from gf_core.video import FilmWriter
+
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(60, 190, (48, 64, 3), dtype=np.uint8)
+SPANS = [(0, 16, 0), (16, 32, 0), (32, 48, 0)]
+
+
+def still(count: int = 48) -> np.ndarray:
+    return np.repeat(PICTURE[None], count, 0)
+
+
+def test_a_still_film_does_not_drift():
+    rows = compare(still(), SPANS)
+    assert [(row.start, row.stop) for row in rows] == [(0, 16), (16, 32), (32, 48)]
+    assert all(row.background == row.colour == row.flicker == row.sharpness == 0 for row in rows)
+
+
+def test_each_measure_sees_its_own_fault():
+    film = still()
+    film[16:32, :, 16:48] = (film[16:32, :, 16:48] * 0.5).astype(np.uint8)  # the middle gets darker
+    film[32:, :, :12] //= 2  # the left edge gets darker
+    _, middle, edge = compare(film, SPANS)
+    assert middle.background == 0 and middle.colour > 0.02
+    assert edge.background > 0.05
+
+    film = still()
+    film[16:32:2] += 20  # blinks
+    film[32:] = film[32:].mean((1, 2), keepdims=True).astype(np.uint8)  # loses all detail
+    _, blinking, flat = compare(film, SPANS)
+    assert blinking.flicker > 10 and abs(blinking.sharpness) < 0.01
+    assert flat.sharpness == pytest.approx(-1, abs=0.01)
+
+
+def test_every_shot_has_its_own_first_second():
+    film = still()
+    film[16:] //= 2
+    rows = compare(film, [(0, 16, 0), (16, 32, 1), (32, 48, 1)])
+    assert all(row.colour == 0 for row in rows)
+
+
+def test_a_film_that_ends_early_is_measured_as_far_as_it_goes():
+    assert [row.stop for row in compare(still(20), SPANS)] == [16, 20]
+    assert compare([], SPANS) == []
+
+
+def test_a_film_without_storyboard_is_charted_too(tmp_path, capsys):
+    with FilmWriter(tmp_path / "film.mp4", 64, 48, 16) as film:
+        film.write(still(40))
+    path = tmp_path / "film.mp4"
+    assert film_parts(path) == [Part(0, 40, "start", "")]
+    parts = [Part(0, 16, "start", "a fox"), Part(16, 40, "cut", "a hen")]
+    image, rows = drift_chart(path, parts)
+    assert image.width == 1400 and image.height > 400
+    assert [(row.start, row.stop, row.shot) for row in rows] == [(0, 16, 0), (16, 32, 1), (32, 40, 1)]
+    assert main(["drift", str(path)]) == 0
+    assert "shot 1" in capsys.readouterr().out and (tmp_path / "film_drift.png").is_file()
