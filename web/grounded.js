@@ -101,7 +101,18 @@ function showPlace(box, line, column) {
 }
 
 /** The text may be edited in its box, loaded, or undone by the host: compare now and then, which costs nothing. */
-setInterval(() => editors.forEach((editor) => guarded(() => editor.refresh())), 200);
+setInterval(() => editors.forEach((editor, node) => guarded(() => follow(editor, node))), 200);
+
+function follow(editor, node) {
+  const slot = (node.inputs ?? []).findIndex(({ name }) => name === "timeline");
+  const linked = slot >= 0 && Boolean(node.isInputConnected?.(slot));
+  const { element } = editor.view;
+  if (element.inert !== linked) {
+    element.inert = linked; // the text comes from another node: there is nothing to edit here
+    element.title = linked ? "The text comes from another node" : "";
+  }
+  editor.refresh();
+}
 
 document.addEventListener("selectionchange", () => {
   const box = document.activeElement;

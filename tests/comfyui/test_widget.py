@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ then: boats come in | 4s
 cut: the same {fox} sleeps in the snow at night | 5.25s
 """
 SHORT = "a red fox walks right in a meadow at noon | 1s\ncut: a blue owl in the forest at night | 1s\n"
+SEEDS = count(1)  # a film that was made before would not be made again
 GRAPH = {
     "1": {"class_type": "GF_PromptTimeline", "inputs": {"timeline": FILM}},
     "2": {"class_type": "GF_LoadModel", "inputs": {"model": "built-in"}},
@@ -194,6 +196,20 @@ def test_lengths_show_what_they_snap_to(film: Browser) -> None:
     assert changed_lines(film) == ["{fox} walks right in a meadow at noon | 3s"]
 
 
+def test_a_text_that_comes_from_another_node_is_not_edited_here(film: Browser) -> None:
+    film.page.evaluate(
+        """() => { const graph = window.app.graph;
+             const node = graph._nodes.find((n) => n.type === 'GF_PromptTimeline');
+             const text = LiteGraph.createNode('PrimitiveStringMultiline');
+             graph.add(text);
+             window.__slot = node.inputs.findIndex((input) => input.name === 'timeline');
+             text.connect(0, node, window.__slot); window.__timeline = node; }"""
+    )
+    film.wait_until("() => document.querySelector('.gf-board').inert")
+    film.page.evaluate("() => window.__timeline.disconnectInput(window.__slot)")
+    film.wait_until("() => !document.querySelector('.gf-board').inert")
+
+
 def test_a_long_storyboard_stays_quick(browser: Browser) -> None:
     verbs = ["then", "cut", "scene"]
     lines = [f"{verbs[i % 3]}: {'a fox runs ' * 182}{i} | {2 + i % 5}s" for i in range(1, 40)]
@@ -212,7 +228,7 @@ def test_a_long_storyboard_stays_quick(browser: Browser) -> None:
 
 
 def test_a_run_shows_live_pictures_thumbnails_and_words(browser: Browser) -> None:
-    show(browser, SHORT)
+    show(browser, SHORT + f"@seed {next(SEEDS)}\n")
     browser.page.evaluate(
         """() => { window.__seen = {}; const seen = window.__seen;
              setInterval(() => {
@@ -229,8 +245,9 @@ def test_a_run_shows_live_pictures_thumbnails_and_words(browser: Browser) -> Non
     assert not browser.errors
 
 
+@pytest.mark.slow
 def test_stop_keeps_the_film_so_far(browser: Browser) -> None:
-    show(browser, SHORT.replace("| 1s\n", "| 20s\n") + "@seed 8\n")
+    show(browser, SHORT.replace("| 1s\n", "| 20s\n") + f"@seed {next(SEEDS)}\n")
     browser.page.evaluate(
         """() => window.app.api.addEventListener('grounded.progress',
              () => document.querySelector('.gf-live .gf-button').click(), {once: true})"""
@@ -239,6 +256,7 @@ def test_stop_keeps_the_film_so_far(browser: Browser) -> None:
     assert "stopped" in browser.page.locator(".gf-said").inner_text()
 
 
+@pytest.mark.slow
 def test_without_the_script_the_text_still_runs(browser: Browser) -> None:
     browser.page.route("**/grounded.js", lambda route: route.abort())
     try:

@@ -7,8 +7,11 @@ const SLACK = 5; // pixels before a press becomes a drag
 /** Listen on the editor's view. The host's canvas hears none of it. */
 export function listen(editor) {
   const { view } = editor;
-  for (const type of ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick", "contextmenu", "copy", "paste", "cut"]) {
-    view.element.addEventListener(type, (event) => event.stopPropagation());
+  for (const type of ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick", "copy", "paste", "cut"]) {
+    view.element.addEventListener(type, (event) => {
+      const pans = event.button === 1 || event.buttons & 4; // the middle button moves the canvas, here too
+      if (!pans) event.stopPropagation();
+    });
   }
   for (const type of ["keydown", "keyup", "keypress"]) {
     view.element.addEventListener(type, (event) => {
