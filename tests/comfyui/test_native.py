@@ -77,3 +77,16 @@ def test_two_chunks_equal_cores_own_autoregressive_sampler(run_in_host: Run) -> 
     print(facts)
     assert facts["kind"] == "CausalWanModel"  # known by its class, with no file name given
     assert max(facts["gaps"]) < EXACT
+
+
+def test_overrides_and_replaced_modules_are_used(run_in_host: Run) -> None:
+    facts = run_in_host(SCRIPTS / "hooks.py")
+    print({name: value for name, value in facts.items() if name != "refusals"})
+    assert facts["override"] < EXACT and facts["override_calls"] > 10
+    assert facts["replaced"] < EXACT and facts["replaced_rows"] == [512] and facts["replaced_known"]
+    assert facts["put_back"] == 0  # the fast path again
+    said = facts["refusals"]
+    assert "image-to-video" in said["i2v"] and "start image" in said["i2v"]
+    assert "is a Linear" in said["other"]
+    assert "l, g tokens" in said["clip"] and "UMT5" in said["clip"]
+    assert "there is no VAE" in said["no vae"]
