@@ -68,12 +68,12 @@ def _sampler(key: str, column: int, timeline: str, take: str, row: int = 0, **in
         "vae": Link("load", 2),
         "timeline": Link(timeline),
     }
-    return Node(key, "GF_StreamSampler", column, {**wires, "take": take, **inputs}, width=380, row=row)
+    return Node(key, "GF_StreamSampler", column, {**wires, "take": take, **inputs}, "", 380, 640, row)
 
 
 def _save(key: str, column: int, sampler: str, name: str, title: str = "", row: int = 0) -> Node:
     inputs = {"take": Link(sampler), "filename_prefix": f"grounded/{name}"}
-    return Node(key, "GF_SaveVideo", column, inputs, title, 420, 420, row)
+    return Node(key, "GF_SaveVideo", column, inputs, title, 420, 520, row)
 
 
 def _sheet(key: str, column: int, sampler: str) -> tuple[Node, Node]:

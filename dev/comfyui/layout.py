@@ -11,7 +11,7 @@ from .graphs import Workflow
 GAP_X, GAP_Y = 70, 24
 TITLE = 34
 """height of a node's title bar, which lies above its position"""
-NOTE_WIDTH, NOTE_CHARACTERS, NOTE_LINE = 380, 58, 19
+NOTE_WIDTH, NOTE_CHARACTERS, NOTE_LINE = 380, 62, 17
 FRAME_PAD, FRAME_TITLE = 22, 40
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
 FRAME_COLOURS = ("#3f789e", "#8A8", "#88A", "#b58b2a", "#A88")

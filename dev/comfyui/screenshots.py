@@ -1,0 +1,111 @@
+"""Makes the pictures of the ComfyUI pack in docs/images, from a real run in a real front end.
+
+python -m dev.comfyui.screenshots
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from tests.comfyui.browser import Browser, open_browser
+from tests.comfyui.hosts import ROOT, find_hosts
+from tests.comfyui.server import Server
+from tests.comfyui.stand_ins import fill_models
+
+LARGEST = 300_000
+"""bytes"""
+IMAGES = ROOT / "docs" / "images"
+TEN_SEGMENTS = """@seed 7
+
+a red fox walks right in a meadow at noon                  | 3s
+then: it jumps                                             | 2.25s
+then: it stands still                                      | 1.5s
+cut: the same red fox dances on a beach at sunset          | 3s
+then: it walks left                                        | 2.25s
+scene: a blue owl stands still in the forest at night      | 3s
+then: it dances                                            | 2.25s
+cut: the same blue owl jumps in the snow at noon           | 2.25s
+scene: a yellow robot walks right on a city street at noon | 3s
+cut: the same yellow robot sleeps in a desert at night     | 3s
+"""
+SET_TIMELINE = """(text) => {
+  const node = window.app.graph._nodes.find((n) => n.type === 'GF_PromptTimeline');
+  node.widgets.find((w) => w.name === 'timeline').value = text;
+}"""
+SHOW_NODE = """([kind, width]) => {
+  const {canvas, graph} = window.app, node = graph._nodes.find((n) => n.type === kind);
+  canvas.ds.scale = width / node.size[0];
+  canvas.ds.offset[0] = 300 / canvas.ds.scale - node.pos[0];
+  canvas.ds.offset[1] = 62 / canvas.ds.scale + 30 - node.pos[1];
+  canvas.setDirty(true, true);
+  const [x, y] = [node.pos[0] + canvas.ds.offset[0], node.pos[1] - 30 + canvas.ds.offset[1]];
+  const box = canvas.canvas.getBoundingClientRect();
+  return {x: box.left + x * canvas.ds.scale, y: box.top + y * canvas.ds.scale,
+          width: node.size[0] * canvas.ds.scale, height: (node.size[1] + 30) * canvas.ds.scale};
+}"""
+PLAYING = "() => [...document.querySelectorAll('video')].some((video) => video.readyState >= 2)"
+OPEN_TEMPLATES = "async () => await window.app.extensionManager.command.execute('Comfy.BrowseTemplates')"
+log = logging.getLogger("grounded")
+
+
+def keep(shot: Path, name: str) -> None:
+    """Store a screenshot, in 256 colours when it is larger than a picture of the documents should be."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with Image.open(shot) as picture:
+        true = picture.convert("RGB")
+    true.save(IMAGES / name, optimize=True)
+    if (IMAGES / name).stat().st_size > LARGEST:
+        true.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(IMAGES / name, optimize=True)
+    log.info("%s: %d kB", name, (IMAGES / name).stat().st_size // 1000)
+
+
+def after_a_run(browser: Browser, shot: Path) -> None:
+    """The first film's graph with its pictures."""
+    browser.load(json.loads((ROOT / "workflows" / "01_first_film.json").read_text(encoding="utf-8")))
+    browser.fit()
+    if browser.queue(900) != "success":
+        raise RuntimeError(f"the first film did not render:\n{browser.server.log[-3000:]}")
+    browser.wait_until(PLAYING, 60)
+    keep(browser.screenshot(shot), "comfyui_first_film.png")
+
+
+def ten_segments(browser: Browser, shot: Path) -> None:
+    """The storyboard widget, with the pictures of the film it made."""
+    browser.page.evaluate(SET_TIMELINE, TEN_SEGMENTS)
+    browser.queue(900)
+    clip = browser.page.evaluate(SHOW_NODE, ["GF_PromptTimeline", 880])
+    browser.page.wait_for_timeout(1500)
+    browser.page.screenshot(path=str(shot), clip=clip)
+    keep(shot, "comfyui_storyboard.png")
+
+
+def templates(browser: Browser, shot: Path) -> None:
+    """The template browser with the pack's workflows."""
+    browser.page.evaluate(OPEN_TEMPLATES)
+    browser.page.wait_for_timeout(3000)
+    browser.page.get_by_text("grounded_forcing", exact=False).last.click()
+    browser.page.wait_for_timeout(3000)
+    keep(browser.screenshot(shot), "comfyui_templates.png")
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    hosts, reason = find_hosts()
+    if not hosts:
+        raise SystemExit(reason)
+    with tempfile.TemporaryDirectory() as folder:
+        shot = Path(folder) / "shot.png"
+        with Server(hosts[0], fill_models(Path(folder) / "base")) as server, open_browser(server) as browser:
+            templates(browser, shot)
+            browser.reload()
+            after_a_run(browser, shot)
+            ten_segments(browser, shot)
+
+
+if __name__ == "__main__":
+    main()
