@@ -125,9 +125,13 @@ class Finisher:
                 self._run.commit({"kind": "state", "name": name, "chunks": chunk.index + 1, "digest": digest})
 
     def _decoder_state(self) -> State:
-        """The decoder's state on the CPU; empty, with one log line, where there is no memory for a copy."""
+        """The decoder's state as copies on the CPU; empty, with one log line, where there is no memory for them.
+
+        Copies, because a decoder's tensors may be parts of one another, which a file cannot hold.
+        """
         try:
-            return {name: value.cpu() for name, value in self._decoder.snapshot().items()}
+            state = self._decoder.snapshot()
+            return {name: value.to("cpu", copy=True).contiguous() for name, value in state.items()}
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             log.warning("the decoder's state is not kept: %s", error)
             return {}

@@ -18,6 +18,7 @@ from gf_core.errors import PromptError
 from gf_core.model.wan import WanModel
 from gf_core.text.small import SmallTextEncoder
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig
+from gf_core.vae.taehv import TAEHV
 from gf_core.video import FilmWriter, probe
 
 TEXT = "a red fox | 1.5s\nthen: it runs | 1.5s\ncut: a red fox | 0.75s"
@@ -91,3 +92,42 @@ def test_on_a_card_the_overlapped_film_is_the_one_decoded_alone(bundle, planned,
     alone = to_uint8(real.codec.decoder().decode(whole.cuda())).astype(int)
     assert np.abs(np.concatenate(given)[-len(alone) :] - alone).max() <= 1
     assert end.report["memory"]["peak card bytes"] > 0
+
+
+def wan_codec():
+    pytest.importorskip("diffusers")
+    from diffusers import AutoencoderKLWan
+
+    from gf_core.vae.wan import WanVAE
+
+    network = AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 2, 2, 2], num_res_blocks=1)
+    return WanVAE(network.eval().requires_grad_(False), fingerprint="tiny wan")
+
+
+def taehv_codec():
+    return TAEHV(16, (12, 10, 8, 8), encoder_width=8).eval().requires_grad_(False)
+
+
+def builtin_codec():
+    return BuiltinCodec(CodecConfig(encoder_widths=(8, 8, 8), decoder_widths=(8, 8, 8))).eval()
+
+
+@pytest.mark.parametrize("make", [wan_codec, taehv_codec, builtin_codec])
+@pytest.mark.parametrize("states", ["kept", "replayed"])
+def test_every_decoder_goes_on_to_the_same_bytes(bundle, planned, tmp_path, make, states):
+    torch.manual_seed(3)
+    bundle.codec = make()
+    edited = TEXT.replace("it runs", "a fox")
+    budget = {} if states == "kept" else {"state_budget": 0}
+
+    def film(folder, text):
+        with Take.open(tmp_path / folder) as take:
+            *_, end = Session(bundle, planned(bundle, text), take, **budget).run()
+        return end
+
+    film("take", TEXT)
+    assert bool(list(tmp_path.glob("take/states/*.decoder.*"))) == (states == "kept")
+    end = film("take", edited)
+    assert end.report["reuse"]["segments"] == 1
+    assert (end.report["reuse"]["replayed"] > 0) == (states == "replayed")
+    assert end.path.read_bytes() == film("fresh", edited).path.read_bytes()
