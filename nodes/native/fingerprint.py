@@ -58,16 +58,25 @@ def _name(item: tuple[str, Tensor]) -> str:
 def _digest(name: str, tensor: Tensor) -> str:
     """Hash of name, type, shape, and samples of the bytes."""
     digest = hashlib.sha256(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+    try:
+        digest.update(_sample(tensor))
+    except (RuntimeError, NotImplementedError, TypeError) as error:  # a pack's own kind of tensor
+        _LOG.warning("%s of type %s is told by its shape alone: %s", name, type(tensor).__name__, error)
+    return digest.hexdigest()
+
+
+def _sample(tensor: Tensor) -> bytes:
+    """Evenly spaced bytes of a tensor; none when it is not in memory."""
     plain = getattr(tensor, "_qdata", tensor).detach()  # packed tensors of the host hold their bytes there
     if type(plain) not in (Tensor, torch.nn.Parameter):
         plain = plain.as_subclass(Tensor)
-    if not plain.is_meta and plain.numel():
-        data = plain.reshape(-1).view(torch.uint8)
-        if data.numel() > SAMPLE:
-            last, count = data.numel() - BLOCK, SAMPLE // BLOCK
-            data = torch.cat([data[(at := last * n // (count - 1)) : at + BLOCK] for n in range(count)])
-        digest.update(data.contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()
+    if plain.is_meta or not plain.numel():
+        return b""
+    data = plain.reshape(-1).view(torch.uint8)
+    if data.numel() > SAMPLE:
+        last, count = data.numel() - BLOCK, SAMPLE // BLOCK
+        data = torch.cat([data[(at := last * n // (count - 1)) : at + BLOCK] for n in range(count)])
+    return data.contiguous().cpu().numpy().tobytes()
 
 
 def _patches(patcher: Any) -> str:

@@ -24,6 +24,7 @@ def test_every_way_to_load_makes_the_same_film(run_in_host: Run) -> None:
     assert facts["fingerprints"] == 2 and facts["fingerprint_again"]
     assert facts["partial_modules"] > 0  # else the low-memory path was not taken
     assert 0 < facts["fp8"] < 0.2 and facts["fp8_stored"] == "torch.float8_e4m3fn"
+    assert 0 < facts["scaled_fp8"] < 0.2
     assert facts["long_prompt"] == 512
     for said in ("Self Forcing 1.3B", "steps 1000, 750, 500, 250; shift 5", "chunk 3", "window 12"):
         assert said in facts["info"]
@@ -44,6 +45,15 @@ def _check_words(said: dict[str, str]) -> None:
     ):
         assert part in said["missing"]
     assert "Close to it on this disk: self_forcing_dmd.safetensors" in said["missing"]
+    for part in (
+        "no text encoder (UMT5-XXL)",
+        "6.7 GB",
+        "huggingface.co",
+        "models/text_encoders",
+        "t5_small",
+    ):
+        assert part in said["no text encoder"]
+    assert "no Wan 2.1 VAE" in said["no vae"] and "254 MB" in said["no vae"]
     assert said["assumed"] == ""
     assert "not trained together" in said["built-in vae"]
 

@@ -12,12 +12,14 @@ from grounded_forcing.gf_core.checkpoints.keymaps import rename
 from grounded_forcing.gf_core.checkpoints.load import load_model
 from grounded_forcing.gf_core.checkpoints.reader import open_file
 from grounded_forcing.gf_core.errors import GroundedError
-from grounded_forcing.nodes.native import builtin, native_bundle
+from grounded_forcing.nodes.native import builtin, files, native_bundle
 from safetensors.torch import save_file
 
 DIFFUSION, LORAS = Path.cwd() / "models/diffusion_models", Path.cwd() / "models/loras"
-for folder in (DIFFUSION, LORAS):
-    folder.mkdir(parents=True)
+TEXT = Path.cwd() / "models/text_encoders"
+for folder in (DIFFUSION, LORAS, TEXT):
+    folder.mkdir(parents=True, exist_ok=True)
+(TEXT / "t5_small.safetensors").touch()
 RANK = 4
 
 
@@ -53,6 +55,18 @@ def refused(call):
     except GroundedError as error:
         return str(error)
     return ""
+
+
+def scaled(tensors):
+    """The weights of the blocks as fp8 with a scale each, as some repackaged files have them."""
+    out = {"scaled_fp8": torch.zeros(2, dtype=torch.float8_e4m3fn)}
+    for name, value in tensors.items():
+        linear = name.startswith("blocks.") and value.ndim == 2
+        scale = value.abs().max() / 448 if linear else None
+        out[name] = value if scale is None else (value / scale).to(torch.float8_e4m3fn)
+        if scale is not None:
+            out[name.removesuffix("weight") + "scale_weight"] = scale
+    return out
 
 
 @torch.inference_mode()
@@ -112,6 +126,10 @@ def main():
         str(next(fp8.model.blocks.parameters()).dtype),
     )
 
+    save_file(scaled(tensors), DIFFUSION / "self_forcing_dmd_scaled.safetensors")
+    packed = bundle(tiny.load("self_forcing_dmd_scaled.safetensors").model)
+    facts["scaled_fp8"] = tiny.gap(tiny.film(packed), want)
+
     facts["long_prompt"] = len(by_name.text.encode(["long"])[0])
     facts["refusals"] = {
         "not causal": refused(lambda: bundle(plain, model_file="renamed.safetensors")),
@@ -119,6 +137,10 @@ def main():
         "load not causal": refused(lambda: tiny.load("renamed.safetensors")),
         "lora": refused(lambda: tiny.load("self_forcing_dmd.safetensors", lora="other.safetensors")),
         "missing": refused(lambda: tiny.load("self_forcing_dmdd.safetensors")),
+        "no text encoder": refused(lambda: files.require("self_forcing_dmd.safetensors", "auto", "auto")),
+        "no vae": refused(
+            lambda: files.require("self_forcing_dmd.safetensors", "t5_small.safetensors", "auto")
+        ),
         "assumed": refused(lambda: bundle(plain, assume="self_forcing")),
         "built-in vae": refused(
             lambda: native_bundle(plain, clip, builtin.make_vae(), assume="self_forcing")
