@@ -9,7 +9,7 @@ import torch
 
 from ..checkpoints.bundle import ModelBundle
 from ..engine.recorded import Recorded
-from ..engine.settings import FilmSpec, device_name
+from ..engine.settings import FilmSpec, device_name, kernels
 from ..errors import GroundedError
 
 log = logging.getLogger("grounded")
@@ -28,21 +28,14 @@ def check_inputs(recorded: Recorded, args: Namespace) -> None:
 
 
 def dtype_of(recorded: Recorded | None, device: torch.device) -> str | None:
-    """The number type of the film, on the kind of device that it was made on; else that device's own, and a line."""
-    if recorded is None:
+    """The number type of the film, on the kind of device that it was made on; else None, the device's own."""
+    if recorded is None or recorded.device != device_name(device):
         return None
-    if recorded.device == device_name(device):
-        return recorded.dtype
-    log.warning(
-        "the film was made on %s, this is %s: it will look the same but not be the same bytes",
-        recorded.device,
-        device_name(device),
-    )
-    return None
+    return recorded.dtype
 
 
-def compare_model(recorded: Recorded, bundle: ModelBundle) -> None:
-    """Say it where the weights are not those of the film."""
+def compare(recorded: Recorded, bundle: ModelBundle) -> None:
+    """Say it where weights or machine are not those of the film."""
     if bundle.fingerprint != recorded.fingerprint:
         log.warning(
             "the film was made with %s %s, this is %s %s: another film will come out",
@@ -51,6 +44,14 @@ def compare_model(recorded: Recorded, bundle: ModelBundle) -> None:
             bundle.name,
             bundle.fingerprint[:12],
         )
+    here = kernels(bundle)
+    other = [
+        f"{key} {then}, here {here.get(key)}"
+        for key, then in recorded.machine.items()
+        if here.get(key) != then
+    ]
+    if other:
+        log.warning("made with %s: it will look alike, but the last bits differ", "; ".join(other))
 
 
 def film_spec(recorded: Recorded | None, upscale: int) -> FilmSpec:

@@ -14,7 +14,7 @@ from ..engine.recorded import Recorded
 from ..engine.render import FilmResult, render_film
 from ..engine.report import report_lines
 from ..timeline import Storyboard
-from .again import check_inputs, compare_model, dtype_of, film_spec
+from .again import check_inputs, compare, dtype_of, film_spec
 from .device import pick_device, pick_dtype
 from .files import read_board, read_making
 from .progress import ProgressLine, clock, progress_line, reuse_line
@@ -38,7 +38,7 @@ def render(args: Namespace) -> int:
         loras=args.lora,
     )
     if recorded is not None:
-        compare_model(recorded, bundle)
+        compare(recorded, bundle)
     screen = _Screen()
     log = logging.getLogger("grounded")
     log.addFilter(screen.make_room)

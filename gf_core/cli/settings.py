@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ..engine.recorded import Recorded
 
 BUILTIN = Path(__file__).parent.parent / "builtin" / "model.safetensors"
-BUILTIN_NAME = "builtin"
-"""What the built-in model calls itself."""
 REFUSED, INTERRUPTED = 2, 130
 """Exit statuses: an error said in words, and Ctrl-C."""
 TINY_SIDE, SHOWN_SIDE = 192, 768
@@ -75,7 +73,7 @@ def model_of(args: Namespace, recorded: Recorded | None) -> str:
     Raises:
         GroundedError: a film is to be made again whose model is another one, and --model does not say where it is.
     """
-    if args.model is None and recorded is not None and recorded.model != BUILTIN_NAME:
+    if args.model is None and recorded is not None and not recorded.builtin:
         raise GroundedError(
             f"{args.storyboard} was made with {recorded.model} (hash {recorded.fingerprint[:12]})",
             "say where that file is: --model FILE",

@@ -13,6 +13,9 @@ from ..video.metadata import read_metadata
 
 S = TypeVar("S", MemorySpec, SampleSpec, VideoSpec)
 
+BUILTIN = ("builtin", "built-in")
+"""What the built-in model is called, here and inside ComfyUI."""
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -37,6 +40,16 @@ class Recorded:
     """It began from a picture, which is not in the file."""
     everything: dict[str, Any]
     """All of it, as stored."""
+
+    @property
+    def builtin(self) -> bool:
+        """Whether the model is the one that comes with this program."""
+        return self.model in BUILTIN
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """Device, number type, library and threads: what decides the last bit."""
+        return self.everything["settings"]["machine"]
 
 
 def read_recorded(path: str | Path) -> Recorded:

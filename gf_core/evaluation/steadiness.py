@@ -131,7 +131,7 @@ def _values(frames: np.ndarray) -> dict[str, Any]:
 def _with_identity(path: str | Path, parts: Sequence[Part], rows: list[Second]) -> list[Second]:
     """The rows with what the built-in model's reader sees, where the film is one of its."""
     try:
-        if read_recorded(path).model != "builtin":
+        if not read_recorded(path).builtin:
             return rows
         kept = _kept(path, parts)
     except TakeError:
