@@ -67,8 +67,10 @@ class Job:
     film: FilmSpec
 
 
-def render(node: str, bundle: ModelBundle, board: Storyboard, wishes: Wishes, folder: Path) -> str:
-    """Render into the Take at `folder` and return the name of the run.
+def render(
+    node: str, bundle: ModelBundle, board: Storyboard, wishes: Wishes, folder: Path
+) -> tuple[str, bool]:
+    """Render into the Take at `folder`; returns the run's name and whether the film came to its end.
 
     Raises:
         GroundedError children: it cannot be rendered, in words.
@@ -154,8 +156,8 @@ def _check(job: Job, folder: Path) -> Budget:
     return budget
 
 
-def _play(node: str, job: Job, take: Take, wishes: Wishes) -> str:
-    """Run the session in this thread; returns the run's name."""
+def _play(node: str, job: Job, take: Take, wishes: Wishes) -> tuple[str, bool]:
+    """Run the session in this thread; returns the run's name and whether the film came to its end."""
     session = Session(
         job.bundle,
         job.plan,
@@ -174,35 +176,40 @@ def _play(node: str, job: Job, take: Take, wishes: Wishes) -> str:
     try:
         session.play(teller)
         end: Any = teller.finished
-        _remember(node, job, teller)
+        _measure(job, teller)
+        log.info("%s\n%s", end.path.parent, "\n".join(report_lines(end.report)))
         host.show_text("\n".join(report_lines(end.report)), node)
-        return end.path.parent.name
+        return end.path.parent.name, not end.cancelled
     finally:
         teller.ended()
         channel.close()
 
 
-def _remember(node: str, job: Job, teller: Teller) -> None:
-    """Keep the speed for the next estimate, and the state for the next Queue."""
+def _measure(job: Job, teller: Teller) -> None:
+    """Keep the speed for the next estimate."""
     end: Any = teller.finished
     begun = 0 if teller.started is None else teller.started.chunks
     if not end.cancelled and begun - end.report["reuse"]["chunks"] >= MEASURABLE_CHUNKS:
         cost = bundle_cost(job.bundle)
         key = speed_key(cost.device, cost.fingerprint, job.memory, job.sample, job.video)
         remember_speed(key, end.report["speed"]["fps"])
-    _last[node] = (end.path.parent, not end.cancelled)
-    log.info("%s\n%s", end.path.parent, "\n".join(report_lines(end.report)))
 
 
-_last: dict[str, tuple[Path, bool]] = {}
-"""Node -> (its last run, whether that is the whole film)."""
+_runs: dict[str, dict[Path, bool]] = {}
+"""Name of a Take -> its runs that the host may have in its cache, and whether each is a whole film."""
 _again: Counter[str] = Counter()
 
 
-def state_of(node: str) -> str:
-    """Changes once whenever the last film of `node` was stopped early or has gone from the disk."""
-    folder, whole = _last.get(node, (None, True))
-    if folder is not None and not (whole and folder.is_dir()):
-        _again[node] += 1
-        del _last[node]
-    return str(_again[node])
+def remember(take: str, run: Path, whole: bool) -> None:
+    """Note how the render of a Take's run ended."""
+    _runs.setdefault(take, {})[run] = whole
+
+
+def state_of(take: str) -> str:
+    """Changes once whenever a film of this Take was stopped early or has gone from the disk."""
+    known = _runs.get(take, {})
+    stale = [run for run, whole in known.items() if not whole or not run.is_dir()]
+    for run in stale:
+        del known[run]
+    _again[take] += bool(stale)
+    return str(_again[take])

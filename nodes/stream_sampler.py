@@ -47,11 +47,14 @@ class StreamSampler(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **_: Any) -> str:
-        """A film that was stopped early, or deleted, is made again although nothing in the graph has changed."""
+    def fingerprint_inputs(cls, take: str | None = None, **_: Any) -> str:
+        """A film that was stopped early, or deleted, is made again although nothing in the graph has changed.
+
+        Kept by the Take's name: old hosts do not say here which node it is.
+        """
         from .rendering import state_of
 
-        return state_of(str(cls.hidden.unique_id))
+        return state_of(take) if isinstance(take, str) else ""
 
     @classmethod
     def validate_inputs(cls, take: str | None = None) -> bool | str:
@@ -83,14 +86,15 @@ class StreamSampler(io.ComfyNode):
         assume: str = "detect",
     ) -> io.NodeOutput:
         from .native import native_bundle, trace_model_file
-        from .rendering import Wishes, render
+        from .rendering import Wishes, remember, render
 
         node = str(cls.hidden.unique_id)
         file = trace_model_file(cls.hidden.prompt, node)
         bundle = native_bundle(model, clip, vae, assume=assume, model_file=file)
         wishes = Wishes(width, height, seed, memory, start_image, steps, shift, until)
         folder = host.take_folder(take)
-        run = render(node, bundle, timeline, wishes, folder)
+        run, whole = render(node, bundle, timeline, wishes, folder)
+        remember(take, folder / run, whole)
         return io.NodeOutput(TakeHandle(str(folder), run))
 
 
