@@ -155,6 +155,11 @@ def test_the_film_is_the_project(place, model, capsys, caplog):
     assert main(["open", "kept.mp4", "--settings"]) == 0
     printed = capsys.readouterr().out
     assert json.loads(printed[printed.index("\n{") :])["settings"]["video"]["width"] == 48
+    pytest.importorskip("opentimelineio", reason="OpenTimelineIO is not installed")
+    assert main(["export", "kept.mp4", "cut.otio"]) == 0
+    capsys.readouterr()
+    assert main(["open", "cut.otio"]) == 0
+    assert parse(capsys.readouterr().out) == replace(parse(FILM), seed=9)
     assert main(["plan", "kept.mp4"]) == 0
     assert main(["render", "kept.mp4", "--out", "again.mp4", "--no-sheet"]) == 0
     assert "another film" not in caplog.text and "last bits" not in caplog.text

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import GroundedError, StoryboardError
 from ..timeline import Lora, Segment, Storyboard
-from ..timeline.storyboard import MAX_SECONDS
+from ..timeline.storyboard import DEFAULT_FPS, MAX_SECONDS
 
 log = logging.getLogger("grounded")
 
@@ -193,9 +193,8 @@ def _storyboard(timeline: Any, name: str) -> Storyboard:
         segments += [_from_facts(muted) for muted in (own or {}).get("muted", [])]
     if not segments:
         raise StoryboardError(f"{name} holds no clip", "put at least one clip on the first video track")
-    rate = round(clips[0].source_range.duration.rate) if clips and clips[0].source_range else 16
     return Storyboard(
-        fps=int(facts.get("fps", rate)),
+        fps=int(facts.get("fps", DEFAULT_FPS)),
         seed=int(facts.get("seed", 0)),
         style=facts.get("style", ""),
         cast={key: value for key, value in facts.get("cast", [])},
@@ -213,7 +212,7 @@ def _from_facts(facts: Any) -> Segment:
 def _from_clip(clip: Any, facts: Any) -> Segment:
     """The segment of a clip; one that an editor added is a cut to what its name says."""
     length = clip.trimmed_range().duration
-    seconds = min(length.value / length.rate, MAX_SECONDS)
+    seconds = min(round(length.value / length.rate, 3), MAX_SECONDS)
     if facts is None:
         return Segment("cut", " ".join(clip.name.split()) or "untitled", seconds, mute=not clip.enabled)
     segment = _from_facts(facts)
