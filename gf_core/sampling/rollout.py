@@ -27,6 +27,16 @@ FLUSH_KEEP = 2
 """Recent frames that survive `switch="flush"`, as in Infinity-RoPE."""
 
 
+def _placed(
+    model: Tree, device: torch.device | None, dtype: torch.dtype | None
+) -> tuple[torch.device, torch.dtype]:
+    """What to compute in; a weight is looked at only where it is not said."""
+    if device is not None and dtype is not None:
+        return device, dtype
+    weight = model.blocks[0].self_attn.q.weight
+    return device or weight.device, dtype or weight.dtype
+
+
 class Rollout:
     """One film (or `batch` films in step) being generated: verbs set the prompt, `denoise_chunk` makes a chunk."""
 
@@ -55,10 +65,8 @@ class Rollout:
                 f"latents of {latent_height} x {latent_width} cells cannot be cut into patches of {ph} x {pw}",
                 fix="choose a width and height that are multiples of 16 pixels",
             )
-        if device is None or dtype is None:
-            weight = model.blocks[0].self_attn.q.weight
-            device, dtype = device or weight.device, dtype or weight.dtype
-        self.device, self.dtype, self._kernel = device, dtype, kernel
+        self.device, self.dtype = _placed(model, device, dtype)
+        self._kernel = kernel
         self.model, self.spec = model, spec
         shape = (spec.in_dim, latent_height, latent_width)
         self.memory = DualMemory(spec, memory, shape, batch=batch, device=self.device, dtype=self.dtype)
