@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,11 @@ def artefact(server: Server, name: str) -> Path:
     return ARTEFACTS / f"{server.host.name}_{name}.png"
 
 
+def meaning(prompt: dict[str, Any]) -> dict[str, Any]:
+    """What the host acts on; newer front ends note more beside it."""
+    return {key: (node["class_type"], node["inputs"]) for key, node in prompt.items()}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_workflow_opens_clean(browser: Browser, server: Server, name: str) -> None:
     browser.errors.clear()
@@ -39,7 +45,7 @@ def test_a_workflow_opens_clean(browser: Browser, server: Server, name: str) -> 
     browser.screenshot(artefact(server, name))
     assert browser.red_nodes() == []
     assert browser.errors == []
-    assert browser.prompt() == api_prompt(name)
+    assert meaning(browser.prompt()) == meaning(api_prompt(name))
 
 
 def test_the_first_film_shows_itself_and_its_result(browser: Browser, server: Server) -> None:
