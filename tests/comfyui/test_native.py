@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,25 @@ def test_overrides_and_replaced_modules_are_used(run_in_host: Run) -> None:
     assert "is a Linear" in said["other"]
     assert "l, g tokens" in said["clip"] and "UMT5" in said["clip"]
     assert "there is no VAE" in said["no vae"]
+
+
+def gguf_pack() -> Path:
+    """The ComfyUI-GGUF pack: GROUNDED_GGUF names its folder."""
+    return Path(os.environ.get("GROUNDED_GGUF", "~/comfy/gguf_pack")).expanduser()
+
+
+@pytest.mark.skipif(
+    not gguf_pack().is_dir(), reason=f"no ComfyUI-GGUF at {gguf_pack()} (GROUNDED_GGUF names it)"
+)
+def test_a_gguf_file_makes_the_film_of_its_weights(run_in_host: Run, tmp_path: Path) -> None:
+    packs = tmp_path / "base" / "custom_nodes"
+    packs.mkdir(parents=True)
+    (packs / "gguf_pack").symlink_to(gguf_pack(), target_is_directory=True)
+    facts = run_in_host(SCRIPTS / "gguf_film.py")
+    print(facts)
+    assert facts["file"] == facts["name"] == "self_forcing_dmd-Q8_0.gguf"
+    assert "8" in facts["stored"]  # Q8_0
+    assert facts["same"] < EXACT and facts["lora"] < EXACT
+    assert facts["half"] < 1e-3  # the pack's default unpacks into float16
+    assert 0 < facts["quantised"] < 0.1 and facts["lora_changes"] > 0.01
+    assert facts["fingerprints"] == 3 and facts["warnings"] == []
