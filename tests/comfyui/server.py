@@ -188,12 +188,26 @@ class Server:
 
     def rss(self) -> int:
         """Bytes of memory the process holds now; NotImplementedError where /proc is missing."""
-        assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status")
-        if not status.exists():
-            raise NotImplementedError("the host's memory is read from /proc, which this system does not have")
-        found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text())
+        return self._memory("VmRSS")
+
+    def peak(self) -> int:
+        """The most bytes of memory the process has held since it started, or since `forget_peak`."""
+        return self._memory("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Let `peak` begin anew at what the process holds now."""
+        self._proc("clear_refs").write_text("5")
+
+    def _memory(self, name: str) -> int:
+        found = re.search(rf"{name}:\s+(\d+) kB", self._proc("status").read_text())
         return int(found[1]) * 1024 if found else 0
+
+    def _proc(self, name: str) -> Path:
+        assert self.process is not None
+        path = Path(f"/proc/{self.process.pid}/{name}")
+        if not path.exists():
+            raise NotImplementedError("the host's memory is read from /proc, which this system does not have")
+        return path
 
 
 def _result(entry: Mapping[str, Any], seconds: float) -> Result:
