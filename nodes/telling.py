@@ -33,7 +33,8 @@ class Teller:
         plan: of the film.
         size: (width, height) that the model makes.
         channel: the node's live view.
-        check: raises when the artist has cancelled; asked after every denoising step.
+        check: raises when the artist has cancelled; asked after every denoising step, and ten times a second while
+            the sampler waits.
     """
 
     def __init__(
@@ -79,6 +80,9 @@ class Teller:
         host.show_text(said, self.node)
 
     def _on_replayed(self, _: Any) -> None:
+        self._check()
+
+    def _on_waiting(self, _: Any) -> None:
         self._check()
 
     def _on_segmentdone(self, event: Any) -> None:

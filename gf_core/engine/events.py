@@ -52,6 +52,14 @@ class Replayed:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """The sampler is ahead and waits for decoder and encoder; sent about every 0.1 s meanwhile."""
+
+    index: int
+    """Chunk that is being finished, from 0."""
+
+
+@dataclass(frozen=True)
 class StepDone:
     """A denoising step ended."""
 
@@ -139,4 +147,4 @@ class Finished:
     """What `report.json` holds: sizes, times of every stage, speed, memory."""
 
 
-Event = Union[Started, Reused, Replayed, StepDone, ChunkDone, SegmentDone, Preview, Finished]  # noqa: UP007 (3.10 at run time)
+Event = Union[Started, Reused, Replayed, StepDone, Waiting, ChunkDone, SegmentDone, Preview, Finished]  # noqa: UP007 (3.10 at run time)

@@ -98,6 +98,13 @@ class Finisher:
         self.seconds["encode"] += encoded - decoded
         return CommittedChunk(chunk.index, chunk.segment, self.frames, preview(pictures), chunk.anchor)
 
+    def set_aside(self, chunk: SampledChunk) -> None:
+        """Keep the latents of a chunk whose pictures nobody waits for any more; the next run makes them."""
+        if chunk.stored is None:
+            digest = self._run.save_latents(chunk.index, chunk.latents)
+            record = {"kind": "latents", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
+            self._run.commit({**record, "latents": digest, "anchor": chunk.anchor})
+
     def _write(self, index: int, pictures: np.ndarray) -> int:
         """Put pictures into the film; returns its size in bytes."""
         film = self._run.run.film

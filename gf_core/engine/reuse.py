@@ -64,6 +64,8 @@ class _Earlier:
     settings: dict[str, Any]
     records: list[Record]
     """Chunks from the film's first on."""
+    sampled: list[Record]
+    """Chunks behind these that have latents and no pictures: the render was stopped before it came to them."""
     states: list[Record]
     whole: bool
     """Nothing in the journal is damaged but a line torn by a kill."""
@@ -126,6 +128,7 @@ def _open(run: Run) -> _Earlier | None:
         run=run,
         settings=settings,
         records=in_order,
+        sampled=[record for record in scan.records if record["kind"] == "latents"],
         states=[record for record in scan.records if record["kind"] == "state"],
         whole=(scan.bad_line is None or scan.torn) and len(in_order) == len(chunks),
         ended=bool(scan.records) and scan.records[-1]["kind"] == "end" and not scan.records[-1]["cancelled"],
@@ -143,7 +146,7 @@ def _collect(runs: Sequence[_Earlier], keys: Sequence[str]) -> tuple[Kept, ...]:
     """The first chunks whose latents are whole in some run; earlier ones of `runs` are preferred."""
     by_key: dict[str, list[Kept]] = {}
     for earlier in runs:
-        for record in earlier.records:
+        for record in (*earlier.records, *earlier.sampled):
             by_key.setdefault(record["key"], []).append(Kept(earlier.run, record))
     chunks: list[Kept] = []
     for key in keys:

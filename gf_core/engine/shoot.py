@@ -22,7 +22,7 @@ from ..sampling.rollout import Rollout
 from ..video.writer import FilmWriter
 from .cues import give_cue
 from .disk import disk_error, sync_folder
-from .events import ChunkDone, Event, Preview, Replayed, StepDone
+from .events import ChunkDone, Event, Preview, Replayed, StepDone, Waiting
 from .failures import in_words
 from .finish import CommittedChunk, Finisher, SampledChunk
 from .meter import Meter
@@ -37,6 +37,8 @@ from .telling import reused, segment_done, started, whole_segments
 log = logging.getLogger("grounded")
 
 Emit = Callable[[Event], None]
+PATIENCE = 1.0
+"""Seconds that a render which was broken off goes on with the pictures of what is sampled; latents it keeps anyway."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ class Shoot:
         self._film = self._open_film()
         codec = job.spec.bundle.codec.fingerprint
         self._finisher = Finisher(run, self._decoder, self._film, job.store, codec)
-        self._worker = Worker(self._finisher, "grounded-finishing")
+        self._worker = Worker(self._finisher, "grounded-finishing", set_aside=self._finisher.set_aside)
+        self._finishing = job.reuse.pictures  # the chunk that is told next
+        self._in_hand: list[SampledChunk] = []
 
     def _open_film(self) -> FilmWriter:
         video, film, path = self._spec.video, self._spec.film, self._run.run.film
@@ -127,13 +131,13 @@ class Shoot:
                 chunk = self._stored(index) if index < len(reuse.chunks) else self._sample(index)
                 self._hand_over(chunk)
         with self._meter.stage("waiting"):
-            for committed in self._worker.finish():
+            for committed in self._worker.finish(self._tell_waiting):
                 self._tell(committed)
         self._meter.seconds.update(self._finisher.seconds)
 
     def close(self) -> None:
-        """Let the worker finish what is queued, and close the film."""
-        self._worker.close()
+        """End the worker, which keeps all that is sampled, and close the film."""
+        self._worker.close(PATIENCE, self._in_hand)
         self._film.close()
 
     def _rejoin(self) -> None:
@@ -230,10 +234,17 @@ class Shoot:
 
     def _hand_over(self, chunk: SampledChunk) -> None:
         """Queue a chunk for the worker, telling what it finishes while there is no room."""
+        self._in_hand = [chunk]
         with self._meter.stage("waiting"):
             while not self._worker.offer(chunk):
                 self._drain()
+                self._tell_waiting()
+        self._in_hand = []
         self._drain()
+
+    def _tell_waiting(self) -> None:
+        """Let the listener stop a render that stands still."""
+        self._emit(Waiting(self._finishing))
 
     def _drain(self) -> None:
         for committed in self._worker.results():
@@ -247,7 +258,7 @@ class Shoot:
     def _tell(self, done: CommittedChunk) -> None:
         """The events of a committed chunk."""
         begin, meter, fps = self._begin, self._meter, self._plan.timing.fps
-        self.frames = done.frames
+        self.frames, self._finishing = done.frames, done.index + 1
         meter.committed(done.frames)
         self._emit(
             ChunkDone(

@@ -67,6 +67,37 @@ def test_close_finishes_the_queue_and_ends_the_thread_even_after_an_error():
     assert not [thread for thread in threading.enumerate() if thread.name == "test-close"]
 
 
+def test_finish_gives_its_caller_turns_while_it_waits_even_for_a_place_in_the_queue():
+    gate, turns = threading.Event(), []
+
+    def tick():
+        turns.append(time.monotonic())
+        if len(turns) == 3:
+            gate.set()
+
+    worker = Worker(lambda item: gate.wait(10) and item, "test")
+    taken = 0
+    while worker.offer(taken):
+        taken += 1
+    assert list(worker.finish(tick)) == list(range(taken)) and len(turns) >= 3
+
+
+def test_close_without_patience_sets_aside_what_is_not_begun():
+    begun, gate, aside = threading.Event(), threading.Event(), []
+
+    def process(item):
+        begun.set()
+        gate.wait(10)
+        return item
+
+    worker = Worker(process, "test", set_aside=aside.append)
+    worker.offer(1), worker.offer(2), worker.offer(3)
+    begun.wait(10)
+    threading.Timer(0.05, gate.set).start()
+    worker.close(patience=0)
+    assert list(worker.results()) == [1] and aside == [2, 3]
+
+
 def test_iterate_yields_in_order_and_moves_only_while_asked():
     reached = []
 

@@ -8,6 +8,7 @@ import functools
 import gc
 import json
 import threading
+import time
 import weakref
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 from gf_core.engine import shoot as shoot_module
-from gf_core.engine.events import ChunkDone, Finished, Preview, SegmentDone, Started, StepDone
+from gf_core.engine.events import ChunkDone, Finished, Preview, SegmentDone, Started, StepDone, Waiting
 from gf_core.engine.frames import to_uint8
 from gf_core.engine.report import report_lines
 from gf_core.engine.session import Session
@@ -142,6 +143,46 @@ def test_an_exception_of_the_listener_stops_the_render(bundle, planned, take):
     with pytest.raises(InterruptedError):
         Session(bundle, planned(bundle, "a fox | 60s"), take).play(listen)
     assert len(take.runs()[0].committed()) == 2 and not threads()
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_sampler_that_waits_can_be_stopped_and_keeps_its_latents(
+    bundle, planned, take, tmp_path, monkeypatch, at_the_end
+):
+    plan, make = planned(bundle, "a fox | 4s"), bundle.codec.decoder
+    with Take.open(tmp_path / "whole") as other:
+        list(Session(bundle, plan, other).run())
+        whole = other.runs()[0].film.read_bytes()
+
+    def slow():
+        decoder = make()
+        decode = decoder.decode
+        decoder.decode = lambda latents: (time.sleep(0.5), decode(latents))[1]
+        return decoder
+
+    heard, stopped = [], []
+
+    def listen(event):
+        heard.append(event)
+        sampled = len(of(heard, StepDone)) // len(bundle.sample.steps)
+        if isinstance(event, Waiting) and (sampled == plan.chunks or not at_the_end):
+            stopped.append((sampled, time.monotonic()))
+            raise InterruptedError("the host said stop")
+
+    monkeypatch.setattr(bundle.codec, "decoder", slow)
+    monkeypatch.setattr(shoot_module, "PATIENCE", 0.0)
+    with pytest.raises(InterruptedError):
+        Session(bundle, plan, take).play(listen)
+    [(sampled, when)] = stopped
+    assert time.monotonic() - when < 2, "the chunk in work is all that is waited for"
+    run = take.runs()[0]
+    kept = [record["index"] for record in run.records() if record["kind"] in ("chunk", "latents")]
+    assert kept == list(range(sampled)) and len(run.committed()) < sampled
+    assert probe(run.film).frames == sum(record["frames"] for record in run.committed()) and not threads()
+    monkeypatch.setattr(bundle.codec, "decoder", make)
+    again = list(Session(bundle, plan, take).run())
+    assert len(of(again, StepDone)) == (plan.chunks - sampled) * len(bundle.sample.steps)
+    assert [run.folder.name for run in take.runs()] == ["run-0001"] and run.film.read_bytes() == whole
 
 
 def test_a_full_disk_surfaces_in_words_and_loses_no_finished_chunk(bundle, planned, take, monkeypatch):
