@@ -114,6 +114,11 @@ def _tokenizer(file: TensorFile, tensors: Mapping[str, LazyTensor]) -> Tokenizer
     inside = tensors.get(TOKENIZER_KEY)
     if inside is not None:
         return SentencePieceTokenizer(bytes(inside.load().to(torch.uint8).contiguous().numpy()))
-    home = file.path if file.path.is_dir() else file.path.parent
+    return find_tokenizer(tokenizer_folders(file.path))
+
+
+def tokenizer_folders(weights: Path) -> list[Path]:
+    """Where the tokenizer of a text encoder's weights may lie, nearest first."""
+    home = weights if weights.is_dir() else weights.parent
     names = ("tokenizer", "google/umt5-xxl", "umt5-xxl")
-    return find_tokenizer([home, *(home / n for n in names), *(home.parent / n for n in names)])
+    return [home, *(home / n for n in names), *(home.parent / n for n in names)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -64,10 +65,15 @@ TOKENIZER_FILES = ("spiece.model", "tokenizer.json")
 
 def find_tokenizer(folders: list[Path]) -> Tokenizer:
     """The first tokenizer in `folders`. Raises CheckpointError saying what to fetch and where to put it."""
+    return open_tokenizer(find_tokenizer_file(folders))
+
+
+def find_tokenizer_file(folders: list[Path], names: Sequence[str] = TOKENIZER_FILES) -> Path:
+    """The first file in `folders` that is called one of `names`. Raises CheckpointError like `find_tokenizer`."""
     for folder in folders:
-        for name in TOKENIZER_FILES:
+        for name in names:
             if (folder / name).is_file():
-                return open_tokenizer(folder / name)
+                return folder / name
     raise CheckpointError(
         "the text encoder's tokenizer is missing",
         f"put spiece.model (4.5 MB, from google/umt5-xxl) into {folders[0]}.",

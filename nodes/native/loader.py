@@ -26,6 +26,7 @@ from .settings import DETECT, Wanted, attach, from_identified, locate, not_causa
 from .shape import compute_dtype, read_shape
 from .text import FIX as TEXT_FIX
 from .text import TOKENS as WAN_TOKENS
+from .umt5 import published_text
 
 _LOG = logging.getLogger("grounded")
 PRECISIONS: dict[str, torch.dtype | None] = {
@@ -141,18 +142,11 @@ def _load_transformer(item: Identified, path: Path, request: Request) -> Any:
 
 def _load_text(choice: str) -> tuple[Any, str]:
     """A CLIP with Wan's text encoder, and its file's name."""
-    import comfy.sd
-    import folder_paths
-
     name = files.find("text_encoders", files.TEXT_PATTERNS) if choice == files.AUTO else choice
     path = locate(name, ("text_encoders",))
     if path is None:
         raise files.missing("text_encoders", name)
-    clip = comfy.sd.load_clip(
-        [str(path)],
-        embedding_directory=folder_paths.get_folder_paths("embeddings"),
-        clip_type=comfy.sd.CLIPType.WAN,
-    )
+    clip = _open_text(path)
     tokens = clip.tokenize("")
     if WAN_TOKENS not in tokens:
         kinds = ", ".join(kind for kind in tokens if kind != TOKENS)
@@ -160,6 +154,21 @@ def _load_text(choice: str) -> tuple[Any, str]:
             f"{name} is a text encoder for {kinds} tokens, and Wan reads UMT5-XXL's", TEXT_FIX
         )
     return clip, name
+
+
+def _open_text(path: Path) -> Any:
+    """The host's CLIP of a file, whichever names its tensors have."""
+    import comfy.sd
+    import folder_paths
+
+    options: dict[str, Any] = {
+        "embedding_directory": folder_paths.get_folder_paths("embeddings"),
+        "clip_type": comfy.sd.CLIPType.WAN,
+    }
+    tensors = published_text(path)
+    if tensors is None:
+        return comfy.sd.load_clip([str(path)], **options)
+    return comfy.sd.load_text_encoder_state_dicts([tensors], **options)
 
 
 def _load_vae(choice: str) -> tuple[Any, str]:

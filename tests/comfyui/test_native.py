@@ -103,6 +103,14 @@ def test_overrides_and_replaced_modules_are_used(run_in_host: Run) -> None:
     assert "there is no VAE" in said["no vae"]
 
 
+def test_the_text_encoder_as_published_gives_the_engines_rows(run_in_host: Run) -> None:
+    facts = run_in_host(SCRIPTS / "text_files.py")
+    print(facts)
+    assert "spiece.model" in facts["no tokenizer"] and "text_encoders" in facts["no tokenizer"]
+    assert facts["file"] == "models_t5_umt5-xxl-enc-bf16.pth" and facts["rows"] > 5
+    assert facts["gap"] < 1e-5 and facts["padding"] == 0
+
+
 def gguf_pack() -> Path:
     """The ComfyUI-GGUF pack: GROUNDED_GGUF names its folder."""
     return Path(os.environ.get("GROUNDED_GGUF", "~/comfy/gguf_pack")).expanduser()
