@@ -193,9 +193,10 @@ def _storyboard(timeline: Any, name: str) -> Storyboard:
         segments += [_from_facts(muted) for muted in (own or {}).get("muted", [])]
     if not segments:
         raise StoryboardError(f"{name} holds no clip", "put at least one clip on the first video track")
+    seed = facts.get("seed")
     return Storyboard(
         fps=int(facts.get("fps", DEFAULT_FPS)),
-        seed=int(facts.get("seed", 0)),
+        seed=None if seed is None else int(seed),
         style=facts.get("style", ""),
         cast={key: value for key, value in facts.get("cast", [])},
         segments=tuple(_ordered(segments)),

@@ -30,7 +30,7 @@ def with_seed(board: Storyboard, number: int, seed: int) -> Storyboard:
 
 def other_seeds(board: Storyboard, number: int, count: int) -> list[int]:
     """`count` seeds for segment `number`, the same for the same storyboard every time."""
-    facts = [board.seed, board.expanded(number - 1)]
+    facts = [board.seed or 0, board.expanded(number - 1)]
     return [
         int.from_bytes(hashlib.sha256(json.dumps([*facts, n]).encode()).digest()[:8], "big") & MAX_SEED
         for n in range(count)

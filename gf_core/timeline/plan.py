@@ -136,7 +136,8 @@ def make_plan(board: Storyboard, timing: Timing | None = None, base_key: str = "
         verb, muted_verb = "start" if not planned else verb, "then"
         asked += _exact(segment.seconds)
         first, end = end, max(end + 1, timing.nearest_chunks(asked))
-        seed = derive_seed(board.seed, prompt, uses[prompt] - 1) if segment.seed is None else segment.seed
+        own = derive_seed(board.seed or 0, prompt, uses[prompt] - 1)
+        seed = own if segment.seed is None else segment.seed
         planned.append(
             _place(index, replace(segment, verb=verb, prompt=prompt, seed=seed), timing, first, end, key)
         )

@@ -61,8 +61,8 @@ class Storyboard:
 
     fps: int = DEFAULT_FPS
     """Frames per second of film."""
-    seed: int = 0
-    """Seed of the film; segments without their own derive theirs from it."""
+    seed: int | None = None
+    """Seed of the film; segments without their own derive theirs from it. None: not said, which plans like 0."""
     style: str = ""
     """Appended to every prompt."""
     cast: dict[str, str] = field(default_factory=dict)

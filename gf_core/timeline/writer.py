@@ -14,7 +14,7 @@ def format_storyboard(board: Storyboard) -> str:
     head = []
     if board.fps != DEFAULT_FPS:
         head.append(f"@fps {board.fps}")
-    if board.seed:
+    if board.seed is not None:
         head.append(f"@seed {board.seed}")
     if board.style:
         head.append(f"@style {board.style}")

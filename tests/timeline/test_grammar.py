@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gf_core.errors import StoryboardError
-from gf_core.timeline import Lora, Segment, Storyboard, format_storyboard, parse
+from gf_core.timeline import Lora, Segment, Storyboard, format_storyboard, make_plan, parse
 from gf_core.timeline.storyboard import BLANKS, REFERENCE
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "timeline"
@@ -36,6 +36,14 @@ def test_fixture_films_read_as_recorded(case):
 def test_fixture_films_survive_writing(case):
     board = parse(case["text"])
     assert parse(format_storyboard(board)) == board
+
+
+def test_a_seed_of_zero_is_told_apart_from_none_and_plans_alike():
+    said, unsaid = parse("@seed 0\na fox"), parse("a fox")
+    assert (said.seed, unsaid.seed) == (0, None)
+    assert parse(format_storyboard(said)) == said and "@seed" not in format_storyboard(unsaid)
+    plans = [make_plan(board).segments[0] for board in (said, unsaid)]
+    assert plans[0].seed == plans[1].seed and plans[0].key == plans[1].key
 
 
 @pytest.mark.parametrize("case", ERRORS, ids=lambda case: case["name"])
@@ -112,7 +120,7 @@ def boards(draw) -> Storyboard:
         )
     return Storyboard(
         fps=draw(st.integers(1, 120)),
-        seed=draw(seeds),
+        seed=draw(st.none() | seeds),
         style=draw(st.just("") | descriptions),
         cast=cast,
         segments=tuple(segments),

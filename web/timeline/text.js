@@ -42,7 +42,7 @@ export function read(text) {
     const fix = `write what is seen on a line of its own, ${example}`;
     reading.errors.push(new TimelineError(lines.length, 1, "the storyboard has no segment", fix));
   }
-  const { fps = DEFAULT_FPS, seed = 0, style = "" } = reading.settings;
+  const { fps = DEFAULT_FPS, seed = null, style = "" } = reading.settings;
   return { fps, seed, style, cast: reading.cast, segments: reading.segments, errors: reading.errors };
 }
 
