@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.0
 """Seconds that one pass of the network may take; slower models are not tried, it would hold up the film."""
+TRIED_CHUNKS = 2
+"""Chunks that are timed; one alone is too much at the mercy of what else the machine does."""
 PROMPT_ROWS = 32
 
 
@@ -49,7 +51,7 @@ def expected_speed(
 def calibrate(
     bundle: ModelBundle, memory: MemorySpec, sample: SampleSpec, video: VideoSpec, film: FilmSpec
 ) -> float | None:
-    """Pictures per second of one chunk in the middle of a film: memory full, decoding and encoding beside it.
+    """Pictures per second of chunks in the middle of a film: memory full, decoding and encoding beside them.
 
     None where one pass takes longer than `PATIENCE`, or the model lives in a host that manages its weights.
     """
@@ -88,12 +90,13 @@ def calibrate(
                 with torch.no_grad():
                     writer.write(to_uint8(decoder.decode(latents[0])))
 
-            finish()
+            finish()  # the first chunk is shorter, and decoder and encoder are set up with it
             began, before = _now(device), writer.frames
-            worker = threading.Thread(target=finish, name="grounded-calibrating")
-            worker.start()
-            rollout.denoise_chunk(noise(0), noise, lambda step, steps: None)
-            worker.join()
+            for _ in range(TRIED_CHUNKS):
+                worker = threading.Thread(target=finish, name="grounded-calibrating")
+                worker.start()
+                rollout.denoise_chunk(noise(0), noise, lambda step, steps: None)
+                worker.join()
             return (writer.frames - before) / (_now(device) - began)
 
 
