@@ -18,6 +18,7 @@ NODES = {
     "take_latent": ("TakeToLatent",),
     "take_sheet": ("TakeSheet",),
     "take_report": ("TakeReport",),
+    "take_drift": ("TakeDrift",),
 }
 """Module -> its node classes, in the order of the menu."""
 

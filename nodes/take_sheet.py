@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from comfy_api.latest import io
 from PIL import Image
 
 from ..gf_core.errors import TakeError
 from .compat import schema, widget
 from .host import said_plainly
+from .pictures import image_tensor
 from .types import Take, TakeHandle
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ class TakeSheet(io.ComfyNode):
                 rows, Path(folder) / "sheet.png", title=Path(take.folder).name, subtitle=subtitle
             )
             with Image.open(page) as image:
-                pixels = np.array(image.convert("RGB"), dtype=np.float32) / 255
-        return io.NodeOutput(torch.from_numpy(pixels)[None])
+                return io.NodeOutput(image_tensor(image))
 
 
 def _segments(run: Run) -> list[dict[str, Any]]:

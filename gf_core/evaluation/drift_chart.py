@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..video import film_length, pick_frames
 from .chart import FAINT, LEFT, LINE, PANEL, RIGHT, WIDTH, Page, axis, film_strip
-from .steadiness import MEASURES, Part, Second, film_parts, measure_film
+from .steadiness import MEASURES, Part, Second, film_parts, measure_film, says_builtin
 
 NOTES = {
     "identity": "traits of the character that are not as at first sight (0 to 1)",
@@ -28,20 +28,24 @@ PER_SEGMENT = 16
 """Most pictures of a segment that the strip can ask for."""
 
 
-def drift_chart(film: str | Path, parts: Sequence[Part] | None = None) -> tuple[Image.Image, list[Second]]:
+def drift_chart(
+    film: str | Path, parts: Sequence[Part] | None = None, *, builtin: bool | None = None, title: str = ""
+) -> tuple[Image.Image, list[Second]]:
     """The chart of the film at `film`, and the seconds it shows.
 
     Args:
         parts: its segments; None takes those that the film carries.
+        builtin: it is the built-in model's, so that identity can be read; None asks the film.
+        title: stands above the chart; empty takes the file's name.
 
     Raises:
         TakeError: no film there.
     """
     film = Path(film)
     parts = film_parts(film) if parts is None else parts
-    rows = measure_film(film, parts)
+    rows = measure_film(film, parts, says_builtin(film) if builtin is None else builtin)
     frames, fps = film_length(film)
-    return _draw(film, parts, rows, frames, float(fps)), rows
+    return _draw(film, title or film.name, parts, rows, frames, float(fps)), rows
 
 
 def shot_lines(parts: Sequence[Part], rows: Sequence[Second], fps: float) -> list[str]:
@@ -63,7 +67,9 @@ def shot_lines(parts: Sequence[Part], rows: Sequence[Second], fps: float) -> lis
     return lines
 
 
-def _draw(film: Path, parts: Sequence[Part], rows: Sequence[Second], frames: int, fps: float) -> Image.Image:
+def _draw(
+    film: Path, title: str, parts: Sequence[Part], rows: Sequence[Second], frames: int, fps: float
+) -> Image.Image:
     segments = [
         {
             "verb": part.verb, "prompt": part.prompt, "start_seconds": part.start / fps,
@@ -72,7 +78,7 @@ def _draw(film: Path, parts: Sequence[Part], rows: Sequence[Second], frames: int
         for part in parts
     ]  # fmt: skip
     page = Page({"seconds": frames / fps, "fps": fps, "segments": segments})
-    page.text(28, page.y, film.name, 26)
+    page.text(28, page.y, title, 26)
     page.text(WIDTH - RIGHT, page.y + 10, f"{frames / fps:.2f} s, {frames} frames", 15, FAINT, "ra")
     page.y += 50
     film_strip(page, _pictures(film, parts))

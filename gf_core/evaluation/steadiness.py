@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..engine.frames import preview
-from ..engine.recorded import read_recorded
+from ..engine.imprint import film_chapters
+from ..engine.recorded import BUILTIN, read_recorded
+from ..engine.take import Run
 from ..errors import TakeError
-from ..video import film_length, read_chapters, read_frames
+from ..video import Chapter, film_length, read_chapters, read_frames
 from .drift import histogram, histogram_distance, seconds_of, shots
 from .metrics import IDENTITY
 
@@ -61,7 +64,25 @@ def film_parts(path: str | Path) -> list[Part]:
         segments = read_recorded(path).everything["settings"]["segments"]
     except TakeError:
         return [Part(0, frames, "start", "")]
-    edges = [round(chapter.start_seconds * fps) for chapter in read_chapters(path)] or [0]
+    return _placed(segments, read_chapters(path), frames, float(fps))
+
+
+def run_parts(run: Run) -> tuple[list[Part], bool]:
+    """The segments of a Take's run, and whether they are the built-in model's.
+
+    Raises:
+        TakeError: its folder is damaged, or it has no film yet.
+    """
+    chapters = film_chapters(run)  # raises for settings that cannot be read
+    settings = json.loads(run.settings.read_text(encoding="utf-8"))
+    frames, fps = film_length(run.film)
+    return _placed(settings["segments"], chapters, frames, float(fps)), settings["model"]["name"] in BUILTIN
+
+
+def _placed(
+    segments: Sequence[dict[str, Any]], chapters: Sequence[Chapter], frames: int, fps: float
+) -> list[Part]:
+    edges = [round(chapter.start_seconds * fps) for chapter in chapters] or [0]
     stops = [*edges[1:], frames]
     return [
         Part(start, min(stop, frames), segment["verb"], segment["prompt"])
@@ -69,14 +90,22 @@ def film_parts(path: str | Path) -> list[Part]:
     ]
 
 
-def measure_film(path: str | Path, parts: Sequence[Part]) -> list[Second]:
-    """Every second of the film at `path`."""
+def says_builtin(path: str | Path) -> bool:
+    """Whether the film at `path` carries the built-in model's name."""
+    try:
+        return read_recorded(path).builtin
+    except TakeError:
+        return False
+
+
+def measure_film(path: str | Path, parts: Sequence[Part], builtin: bool) -> list[Second]:
+    """Every second of the film at `path`; `builtin`: its model is the built-in one, whose characters can be read."""
     fps = float(film_length(path)[1])
     total = parts[-1].stop
     cuts = shots([part.verb for part in parts], [part.start for part in parts], total)
     spans = [(*span, number) for number, shot in enumerate(cuts) for span in seconds_of(*shot, fps)]
     found = compare(read_frames(path), spans)
-    return _with_identity(path, parts, found)
+    return _with_identity(path, parts, found) if builtin else found
 
 
 def compare(frames: Iterable[np.ndarray], spans: Sequence[tuple[int, int, int]]) -> list[Second]:
@@ -129,10 +158,8 @@ def _values(frames: np.ndarray) -> dict[str, Any]:
 
 
 def _with_identity(path: str | Path, parts: Sequence[Part], rows: list[Second]) -> list[Second]:
-    """The rows with what the built-in model's reader sees, where the film is one of its."""
+    """The rows with what the built-in model's reader sees; without where a prompt is not in its words."""
     try:
-        if not read_recorded(path).builtin:
-            return rows
         kept = _kept(path, parts)
     except TakeError:
         return rows

@@ -20,6 +20,7 @@ NODES = {
     "GF_TakeToLatent": None,
     "GF_TakeSheet": None,
     "GF_TakeReport": None,
+    "GF_TakeDrift": None,
 }
 """node id -> display name, None where any will do"""
 IMPORT_SECONDS = 2.0

@@ -20,7 +20,7 @@ HOST_MODULES = ("comfy.model_management", "folder_paths", "server", "comfy.utils
 
 
 def test_there_are_nodes():
-    assert len(IDS) == 10 and all(name.startswith("GF_") for name in IDS)
+    assert len(IDS) == 11 and all(name.startswith("GF_") for name in IDS)
 
 
 def test_the_root_imports_without_comfyui(tmp_path):
