@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,22 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Atomic JSON file, indented for people."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def check_writable(folder: Path) -> None:
+    """Make `folder` and try to write in it: a film should not be made before it turns out that it cannot be saved.
+
+    Raises:
+        TakeError, ResourceError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"film")
+    except FileExistsError as error:
+        raise TakeError(f"{folder} is a file, not a folder", "choose another place for the film") from error
+    except OSError as error:
+        raise disk_error(error, folder, "trying the film's folder") from error
 
 
 def disk_error(error: OSError, path: Path, doing: str) -> GroundedError:

@@ -17,7 +17,7 @@ from ..timeline import Plan, Storyboard, Timing, make_plan, parse
 from ..video import SheetRow, contact_sheet, pick_frames, place_film
 from .budget import Budget, bundle_cost, check_budget, estimate
 from .calibrate import expected_speed
-from .disk import disk_error, write_json
+from .disk import check_writable, disk_error, write_json
 from .events import Event, Finished, Started
 from .frames import preview
 from .imprint import film_chapters, film_metadata
@@ -107,6 +107,7 @@ def render_film(
     """
     out_path, film = Path(out_path), film or FilmSpec()
     board = parse(storyboard_text)
+    check_writable(out_path.parent)
     memory, sample = memory or bundle.memory, sample or bundle.sample
     video = video or replace(bundle.video, fps=board.fps)
     start = None if start_image is None else open_start_image(start_image, video)

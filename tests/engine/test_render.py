@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from gf_core.config import VideoSpec
 from gf_core.engine.events import StepDone
 from gf_core.engine.render import render_film
 from gf_core.engine.settings import FilmSpec
-from gf_core.errors import GroundedError, ResourceError, StoryboardError
+from gf_core.errors import GroundedError, ResourceError, StoryboardError, TakeError
 from gf_core.timeline import parse
 from gf_core.video import probe, read_frames, read_metadata
 
@@ -94,6 +95,20 @@ def test_what_is_wrong_is_said_before_anything_is_written(bundle, tmp_path, monk
     with pytest.raises(ResourceError, match="of memory"):
         render_film(bundle, TEXT, out)
     assert not list(tmp_path.glob("fox*"))
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_film_is_made(bundle, tmp_path, monkeypatch):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(TakeError, match="a file, not a folder"):
+        render_film(bundle, TEXT, tmp_path / "taken" / "film.mp4", take_folder=tmp_path / "take")
+
+    def read_only(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    with pytest.raises(TakeError, match="no permission to write"):
+        render_film(bundle, TEXT, tmp_path / "film.mp4", take_folder=tmp_path / "take")
+    assert not (tmp_path / "take").exists()
 
 
 def test_stopping_keeps_the_film_in_the_take(bundle, tmp_path):
