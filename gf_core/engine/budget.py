@@ -31,6 +31,8 @@ ENCODE_BYTES = 100
 """Bytes that the film's encoder and its pictures take per pixel of the film; measured at 768x512."""
 FIRST_USE = 20 * 2**20
 """Bytes of kernels and libraries that come into memory with the first chunk; measured."""
+STATES = 20 * 10**9
+"""Bytes of kept states that a Take may hold."""
 SHRINK = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 """Sizes to try when a film does not fit, as shares of the side asked for."""
 
@@ -88,6 +90,8 @@ class Budget:
     """Decoder, its state included."""
     disk: int
     """Latents, the growing film and the finished one."""
+    states: int
+    """About what kept states may take besides, where there is room: they are for edits, the film needs none."""
     fps: float | None
     """Pictures per second last time on this machine with these settings; None when never measured."""
     loaded: bool = False
@@ -122,7 +126,7 @@ class Budget:
         snapped = (
             "" if abs(self.seconds - self.asked_seconds) < 0.005 else f" (asked {self.asked_seconds:.2f} s)"
         )
-        time = "not measured on this machine yet"
+        time = "not measured on this machine yet; the first film with these settings does that"
         if self.minutes is not None:
             time = f"{self.minutes:.1f} min at {self.fps:.1f} frames/s"
         return [
@@ -130,7 +134,7 @@ class Budget:
             f"{self.segments} segments, {self.chunks} chunks",
             f"memory  {size(self.peak)}: "
             + ", ".join(f"{name} {size(value)}" for name, value in parts.items()),
-            f"disk    {size(self.disk)}",
+            f"disk    {size(self.disk)}, and up to {size(self.states)} of states for later edits",
             f"time    {time}",
         ]
 
@@ -201,13 +205,26 @@ def decode_bytes(cost: ModelCost, video: VideoSpec) -> int:
     return DECODE_VALUES[cost.decoder] * video.width * video.height * cost.value_bytes
 
 
+def disk_bytes(plan: Plan, cost: ModelCost, memory: MemorySpec, video: VideoSpec, upscale: int = 1) -> int:
+    """Bytes of a film's latents, of the film that grows and of the finished one."""
+    pixels = video.width * video.height
+    latents = plan.chunks * memory.chunk * cost.spec.in_dim * pixels // cost.spatial_stride**2
+    return latents * cost.value_bytes + 2 * int(plan.frames * pixels * upscale**2 * FILM_BITS / 8)
+
+
+def state_bytes(cost: ModelCost, memory: MemorySpec, video: VideoSpec) -> int:
+    """Bytes of the sampler's state at the end of a segment: raw keys and values of anchors and recent frames."""
+    height, width = video.height // cost.spatial_stride, video.width // cost.spatial_stride
+    anchors = 0 if memory.anchor_policy == "none" else memory.anchors
+    frame = cost.spec.num_layers * cost.spec.tokens_per_frame(height, width) * cost.spec.dim
+    return 2 * (anchors + memory.recent) * frame * cost.value_bytes
+
+
 def estimate(
     plan: Plan, cost: ModelCost, memory: MemorySpec, sample: SampleSpec, video: VideoSpec, upscale: int = 1
 ) -> Budget:
     """The cost of a plan with these settings; `upscale` enlarges the film on disk only."""
     pixels = video.width * video.height
-    latents = plan.chunks * memory.chunk * cost.spec.in_dim * pixels // cost.spatial_stride**2
-    film = int(plan.frames * pixels * upscale**2 * FILM_BITS / 8)
     return Budget(
         segments=len(plan.segments),
         chunks=plan.chunks,
@@ -220,7 +237,8 @@ def estimate(
         memory=memory_bytes(cost, memory, video),
         work=work_bytes(cost, memory, video),
         decode=decode_bytes(cost, video),
-        disk=latents * cost.value_bytes + 2 * film,
+        disk=disk_bytes(plan, cost, memory, video, upscale),
+        states=min(STATES, len(plan.segments) * state_bytes(cost, memory, video)),
         fps=recall_speed(speed_key(cost.device, cost.fingerprint, memory, sample, video)),
         loaded=cost.loaded,
         resident=cost.resident,

@@ -146,7 +146,7 @@ def render_film(
         )
         session.play(listen)
         report = finished[0].report
-        report["estimate"] = compared(budget, report)
+        report["estimate"] = compared(budget, report, Run(finished[0].path.parent))
         if started[0].chunks - report["reuse"]["chunks"] >= MEASURABLE_CHUNKS:
             key = speed_key(cost.device, cost.fingerprint, memory, sample, video)
             remember_speed(key, report["speed"]["fps"])

@@ -13,6 +13,7 @@ from .budget import Budget, size
 from .events import Reused
 from .meter import Meter
 from .rejoin import Rejoined
+from .take import Run
 
 STAGES = (
     "looking",
@@ -67,8 +68,8 @@ def make_report(
     }
 
 
-def compared(budget: Budget, report: dict[str, Any]) -> dict[str, Any]:
-    """What was expected beside what happened: bytes of memory, and minutes where all of the film was sampled."""
+def compared(budget: Budget, report: dict[str, Any], run: Run) -> dict[str, Any]:
+    """What was expected beside what happened: bytes of memory; minutes and bytes of disk where all was made anew."""
     memory = (
         report["memory"]["peak resident bytes"] if budget.resident else report["memory"]["peak card bytes"]
     )
@@ -79,7 +80,14 @@ def compared(budget: Budget, report: dict[str, Any]) -> dict[str, Any]:
             "expected": budget.minutes,
             "measured": report["seconds"]["total"] / 60 if whole else None,
         },
+        "disk": {"expected": budget.disk, "measured": _disk_taken(run) if whole else None},
     }
+
+
+def _disk_taken(run: Run) -> int:
+    """Bytes of the run's files, and of the film that is placed from it."""
+    files = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
+    return files + run.film.stat().st_size
 
 
 def _estimate_line(estimate: dict[str, Any]) -> list[str]:
@@ -91,6 +99,9 @@ def _estimate_line(estimate: dict[str, Any]) -> list[str]:
         parts.append(f"memory {size(memory['expected'])} ({share:+.0%} of what it took)")
     if minutes["expected"] and minutes["measured"]:
         parts.append(f"time {minutes['expected']:.1f} min (took {minutes['measured']:.1f})")
+    disk = estimate["disk"]
+    if disk["measured"]:
+        parts.append(f"disk {size(disk['expected'])} (took {size(disk['measured'])})")
     return [f"estimate {', '.join(parts)}"] if parts else []
 
 

@@ -21,6 +21,7 @@ from ..errors import GroundedError
 from ..sampling.rollout import Rollout
 from ..timeline.plan import Plan
 from .adopt import take_over
+from .budget import STATES, bundle_cost, disk_bytes
 from .events import Event, Finished
 from .failures import in_words
 from .meter import Meter
@@ -29,7 +30,7 @@ from .report import make_report, reuse_report
 from .reuse import Reuse, find_reuse
 from .settings import FilmSpec, RunSpec, bundle_device, bundle_dtype, make_ready
 from .shoot import Emit, Job, Shoot
-from .snapshots import BUDGET, StateStore
+from .snapshots import StateStore
 from .stepping import iterate
 from .take import RunWriter, Take
 from .telling import film_frames, reused, segment_done, started, whole_segments
@@ -73,7 +74,7 @@ class Session:
         timeline: str = "",
         start_frames: Tensor | None = None,
         until: int | None = None,
-        state_budget: int = BUDGET,
+        state_budget: int = STATES,
     ) -> None:
         self.spec = RunSpec(
             bundle,
@@ -125,7 +126,8 @@ class Session:
             self._tell_finished(reuse, settings, meter, emit)
             return
         embeds, start = self._prepare(meter, reuse)
-        store = StateStore(self.take.states, state_names(spec), self._state_budget)
+        film = disk_bytes(spec.plan, bundle_cost(spec.bundle), spec.memory, spec.video, spec.film.upscale)
+        store = StateStore(self.take.states, state_names(spec), self._state_budget, film)
         job = Job(spec, self._stop, reuse, store, embeds, start)
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
             if spec.bundle.done is not None:

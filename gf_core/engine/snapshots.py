@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .budget import STATES
 from .disk import write_atomic
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("grounded")
 
-BUDGET = 20 * 10**9
-"""Bytes of states that a Take may hold."""
 READ_SPEED = 1e9
 """Bytes per second at which a state is read and checked, on the slow side for a solid-state disk."""
 
@@ -83,10 +82,11 @@ class StateStore:
         folder: made when the first state is kept.
         needed: names of states of the film being made; these leave last.
         budget: bytes that may lie here.
+        reserve: bytes of the disk that the film itself may need.
     """
 
-    def __init__(self, folder: Path, needed: Collection[str], budget: int = BUDGET) -> None:
-        self.folder, self._needed, self.budget = folder, set(needed), budget
+    def __init__(self, folder: Path, needed: Collection[str], budget: int = STATES, reserve: int = 0) -> None:
+        self.folder, self._needed, self.budget, self._reserve = folder, set(needed), budget, reserve
 
     def save(self, name: str, chunks: int, state: State) -> str | None:
         """Keep a state of a film's first `chunks` chunks; returns its digest, or None, with one log line, if it cannot.
@@ -147,11 +147,11 @@ class StateStore:
         return list(self.folder.glob("*-*.safetensors")) if self.folder.is_dir() else []
 
     def _make_room(self, size: int) -> bool:
-        """Remove what is least useful until `size` more bytes fit; never more than half of the free disk is taken."""
+        """Remove what is least useful until `size` more bytes fit; half of what the film leaves free is the most."""
         files = self._files()
         used = sum(path.stat().st_size for path in files)
         free = shutil.disk_usage(self.folder.parent).free
-        allowed = min(self.budget, used + free // 2)
+        allowed = min(self.budget, used + max(0, free - self._reserve) // 2)
         if size > allowed:
             return False
         while used + size > allowed:

@@ -73,6 +73,16 @@ def test_length_costs_disk_and_no_memory(bundle, planned):
     assert short.peak == long.peak and long.disk > 15 * short.disk
 
 
+def test_states_are_told_apart_from_what_the_film_needs(film):
+    budget = estimate(film, WAN, MemorySpec(), SampleSpec(), VideoSpec())
+    assert budget.states == pytest.approx(
+        len(film.segments) * 9 * 287.5e6, rel=0.01
+    )  # docs/benchmarks: 2.59 GB each
+    assert any(line.startswith("disk") and "states" in line for line in budget.lines())
+    many = replace(film, segments=film.segments * 100)
+    assert estimate(many, WAN, MemorySpec(), SampleSpec(), VideoSpec()).states == 20 * 10**9
+
+
 def test_a_film_that_cannot_fit_is_refused_with_the_size_that_would(film, tmp_path):
     memory, video = MemorySpec(), VideoSpec(width=1280, height=720)
     budget = estimate(film, WAN, memory, SampleSpec(), video)

@@ -33,6 +33,7 @@ def test_text_becomes_a_film_a_sheet_and_a_report(bundle, tmp_path):
     assert probe(result.path).frames == told[0].frames == result.report["film"]["frames"]
     assert parse(read_metadata(result.path)["timeline"]) == parse(TEXT)
     assert json.loads(result.report_path.read_text())["speed"]["fps"] > 0
+    assert result.report["estimate"]["disk"]["measured"] > result.path.stat().st_size
     assert result.sheet is not None
     with Image.open(result.sheet) as sheet:
         assert sheet.width > 300 and sheet.height > 300

@@ -242,6 +242,11 @@ def test_the_budget_lets_the_least_useful_states_go_first(tmp_path):
     assert store.load(names[1])["x"].shape == (25_000,)
 
 
+def test_states_leave_the_film_its_disk(tmp_path):
+    store = StateStore(tmp_path / "states", [], reserve=shutil.disk_usage(tmp_path).total)
+    assert store.save("a" * 24 + ".memory", 6, {"x": torch.zeros(10)}) is None
+
+
 def test_a_resumed_film_counts_only_what_it_made(bundle, planned, stopped):
     events, _ = render(bundle, planned, stopped)
     report = events[-1].report
