@@ -8,7 +8,7 @@ from ..gf_core.errors import StoryboardError
 from ..gf_core.timeline import parse
 from .compat import schema, widget
 from .host import in_words, said_plainly
-from .types import Timeline
+from .types import Timeline, TimelineText
 
 FIRST_FILM = """\
 @seed 7
@@ -68,4 +68,5 @@ class PromptTimeline(io.ComfyNode):
     @said_plainly
     def execute(cls, timeline: str) -> io.NodeOutput:
         board = parse(timeline)
-        return io.NodeOutput(board, sum(segment.seconds for segment in board.segments if not segment.mute))
+        seconds = sum(segment.seconds for segment in board.segments if not segment.mute)
+        return io.NodeOutput(TimelineText(board, timeline), seconds)

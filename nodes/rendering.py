@@ -21,13 +21,14 @@ from ..gf_core.engine.settings import FilmSpec, bundle_device, free_memory
 from ..gf_core.engine.speeds import remember_speed, speed_key
 from ..gf_core.engine.take import Take
 from ..gf_core.errors import GroundedError
-from ..gf_core.timeline import Plan, Storyboard, format_storyboard
+from ..gf_core.timeline import Plan
 from . import host
 from .live import open_channel
 from .telling import Teller
 
 if TYPE_CHECKING:
     from ..gf_core.checkpoints.bundle import ModelBundle
+    from .types import TimelineText
 
 log = logging.getLogger("grounded")
 
@@ -57,7 +58,8 @@ class Job:
     """Everything that is rendered, settled."""
 
     bundle: ModelBundle
-    board: Storyboard
+    text: str
+    """The storyboard's."""
     plan: Plan
     memory: MemorySpec
     sample: SampleSpec
@@ -68,14 +70,14 @@ class Job:
 
 
 def render(
-    node: str, bundle: ModelBundle, board: Storyboard, wishes: Wishes, folder: Path
+    node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishes, folder: Path
 ) -> tuple[str, bool]:
     """Render into the Take at `folder`; returns the run's name and whether the film came to its end.
 
     Raises:
         GroundedError children: it cannot be rendered, in words.
     """
-    job = settle(bundle, board, wishes)
+    job = settle(bundle, timeline.with_seed(wishes.seed), wishes)
     budget = _check(job, folder)
     preflight = budget.lines()
     log.info("rendering into %s\n%s", folder, "\n".join(preflight))
@@ -87,10 +89,9 @@ def render(
         host.release_memory()
 
 
-def settle(bundle: ModelBundle, board: Storyboard, wishes: Wishes) -> Job:
+def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Job:
     """The model's wishes with the artist's in their place."""
-    if not board.seed:
-        board = replace(board, seed=wishes.seed)
+    board = timeline.board
     memory = replace(wishes.memory or bundle.memory, chunk=bundle.memory.chunk)
     sample = bundle.sample
     if wishes.steps.strip():
@@ -102,7 +103,7 @@ def settle(bundle: ModelBundle, board: Storyboard, wishes: Wishes) -> Job:
     plan = plan_film(bundle, board, memory=memory, sample=sample, video=video, start_frames=start)
     longest = max(video.width, video.height)
     film = FilmSpec(upscale=SHOWN_SIDE // longest if longest <= TINY_SIDE else 1)
-    return Job(bundle, board, plan, memory, sample, video, start, film)
+    return Job(bundle, timeline.text, plan, memory, sample, video, start, film)
 
 
 def read_steps(text: str) -> tuple[float, ...]:
@@ -166,7 +167,7 @@ def _play(node: str, job: Job, take: Take, wishes: Wishes) -> tuple[str, bool]:
         sample=job.sample,
         video=job.video,
         film=job.film,
-        timeline=format_storyboard(job.board),
+        timeline=job.text,
         start_frames=job.start,
         until=wishes.until,
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..gf_core.timeline import MAX_SEED, Storyboard
+from ..gf_core.timeline import MAX_SEED, format_storyboard
 from ..gf_core.timeline.insert import insert_shot
 from .compat import schema, widget
 from .host import said_plainly
-from .types import Timeline
+from .types import Timeline, TimelineText
 
 
 class ShotCut(io.ComfyNode):
@@ -72,7 +72,8 @@ class ShotCut(io.ComfyNode):
     @classmethod
     @said_plainly
     def execute(
-        cls, timeline: Storyboard, at: str, prompt: str, seconds: float, keep_cast: bool, seed: int
+        cls, timeline: TimelineText, at: str, prompt: str, seconds: float, keep_cast: bool, seed: int
     ) -> io.NodeOutput:
         own = None if seed < 0 else seed
-        return io.NodeOutput(insert_shot(timeline, at, prompt, seconds, keep_cast=keep_cast, seed=own))
+        board = insert_shot(timeline.board, at, prompt, seconds, keep_cast=keep_cast, seed=own)
+        return io.NodeOutput(TimelineText(board, format_storyboard(board)))

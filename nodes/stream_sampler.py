@@ -8,10 +8,10 @@ from comfy_api.latest import io
 
 from ..gf_core.config import MemorySpec
 from ..gf_core.errors import TakeError
-from ..gf_core.timeline import MAX_SEED, Storyboard
+from ..gf_core.timeline import MAX_SEED
 from . import host
 from .compat import schema, widget
-from .types import Memory, Take, TakeHandle, Timeline
+from .types import Memory, Take, TakeHandle, Timeline, TimelineText
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,7 @@ class StreamSampler(io.ComfyNode):
         model: Any,
         clip: Any,
         vae: Any,
-        timeline: Storyboard,
+        timeline: TimelineText,
         width: int,
         height: int,
         seed: int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,28 @@ from ..gf_core.errors import TakeError
 
 if TYPE_CHECKING:
     from ..gf_core.engine.take import Run
+    from ..gf_core.timeline import Storyboard
 
 Timeline = io.Custom("GF_TIMELINE")
-"""A `gf_core.timeline.Storyboard`."""
+"""A `TimelineText`."""
 Memory = io.Custom("GF_MEMORY")
 """A `gf_core.config.MemorySpec`."""
 Take = io.Custom("GF_TAKE")
 """A `TakeHandle`."""
+
+
+@dataclass(frozen=True)
+class TimelineText:
+    """A storyboard and the text that it was read from, remarks and all."""
+
+    board: Storyboard
+    text: str
+
+    def with_seed(self, seed: int) -> TimelineText:
+        """The same film with `seed`, unless its text has an `@seed` already."""
+        if self.board.seed is not None:
+            return self
+        return TimelineText(replace(self.board, seed=seed), f"@seed {seed}\n{self.text}")
 
 
 @dataclass(frozen=True)

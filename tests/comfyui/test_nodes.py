@@ -23,6 +23,7 @@ from .hosts import ROOT
 from .server import PromptRefused, Server
 
 FILM = """@seed 7
+# the first shot
 a red fox walks right in a meadow at noon | 1.5s
 cut: a blue owl stands still in the forest at night | 1.5s
 """
@@ -98,7 +99,7 @@ def test_the_film_carries_its_graph_and_timeline(done):
     kept = read_metadata(done["path"])
     assert json.loads(kept["prompt"]) == done["graph"]
     assert json.loads(kept["workflow"])["note"] == "kept"
-    assert "a blue owl" in kept["timeline"] and json.loads(kept["grounded"])
+    assert kept["timeline"] == FILM and json.loads(kept["grounded"])
     assert [chapter.title[:2] for chapter in read_chapters(done["path"])] == ["1.", "2."]
 
 
@@ -158,11 +159,12 @@ def test_sound_goes_into_the_film(done, server):
 
 
 def test_a_film_can_start_from_a_picture(server):
-    graph = film("pictured", FILM.splitlines()[1], start_image=["6", 0])
+    graph = film("pictured", FILM.splitlines()[2], start_image=["6", 0], seed=5)
     graph["6"] = node("EmptyImage", width=200, height=90, batch_size=1, color=0x40A040)
     result = server.queue(graph)
     assert result.status == "success", result.error
     assert "25 frames" in result.outputs["5"]["text"][0]
+    assert (runs(server, "pictured")[0] / "timeline.txt").read_text() == f"@seed 5\n{FILM.splitlines()[2]}"
 
 
 def test_what_a_front_end_adds_does_not_save_the_film_twice(done, server):
@@ -186,6 +188,8 @@ def test_parts_of_a_take_as_native_types(done, server):
         "10": node("GF_TakeToLatent", model=["1", 0], take=["3", 0], segment=2),
         "11": node("VAEDecode", samples=["10", 0], vae=["1", 2]),
         "12": node("SaveImage", images=["11", 0], filename_prefix="decoded"),
+        "13": node("GF_TakeDrift", take=["3", 0]),
+        "14": node("SaveImage", images=["13", 0], filename_prefix="drift"),
     }
     result = server.queue(graph)
     assert result.status == "success", result.error
@@ -196,8 +200,13 @@ def test_parts_of_a_take_as_native_types(done, server):
         Image.open(parts[0]) as part,
         Image.open(decoded[0]) as frame,
         Image.open(output / "sheet_00001_.png") as page,
+        Image.open(output / "drift_00001_.png") as chart,
     ):
         assert part.size == (768, 512) and frame.size == (96, 64) and page.width > 3 * 200
+        assert chart.width == 1400 and chart.height > 500
+    drift = result.outputs["13"]["text"][0].splitlines()
+    assert [line.split()[:2] for line in drift] == [["shot", "1"], ["shot", "2"]]
+    assert all("identity" in line and "sharpness" in line for line in drift)
 
 
 def test_a_shot_can_be_inserted_and_rendered_up_to(server):
