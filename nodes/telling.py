@@ -72,9 +72,9 @@ class Teller:
         )
 
     def _on_reused(self, event: Any) -> None:
-        seconds = event.frames / self._plan.timing.fps
-        many = "1 segment" if event.segments == 1 else f"{event.segments} segments"
-        kept = f"{many} ({seconds:.2f} s) kept from an earlier render"
+        seconds = f"{event.frames / self._plan.timing.fps:.2f} s"
+        whole = {0: "", 1: " (1 whole segment)"}.get(event.segments, f" ({event.segments} whole segments)")
+        kept = f"{seconds}{whole} kept from an earlier render"
         said = f"{kept}; {event.changed}" if event.changed else kept
         host.log.info(said)
         host.show_text(said, self.node)
