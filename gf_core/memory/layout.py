@@ -56,8 +56,8 @@ def check(spec: MemorySpec) -> None:
         )
     if spec.positions == "relative" and spec.max_position is not None and spec.window - 1 > spec.max_position:
         raise GroundedError(
-            f"a window of {spec.window} frames needs time position {spec.window - 1}, beyond {spec.max_position}",
-            fix="reduce anchors, recent or chunk, or lift max_position",
+            f"anchors, recent and chunk are {spec.window} frames together; models have learned {spec.max_position + 1}",
+            fix=f"reduce anchors or recent frames by {spec.window - 1 - spec.max_position}",
         )
     if not 0 <= spec.alpha_max <= 1 or not 0 <= spec.ema_keep <= 1:
         raise GroundedError(

@@ -80,7 +80,8 @@ def _open_up(segments: tuple[Segment, ...], at: str, verb: Verb) -> tuple[tuple[
 
 def _number(number: int, count: int) -> int:
     if not 1 <= number <= count:
-        fix = f"choose 1 to {count}, or end; a moment is written with an s, such as {number}s"
+        choice = "1" if count == 1 else f"1 to {count}"
+        fix = f"choose {choice}, or end; a moment is written with an s, such as {number}s"
         raise StoryboardError(f"there is no segment {number}, the film has {count}", fix)
     return number - 1
 

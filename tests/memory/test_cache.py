@@ -205,7 +205,7 @@ def test_foreign_snapshot_is_refused(film):
 
 
 def test_impossible_settings_are_refused(film):
-    with pytest.raises(GroundedError, match="time position"):
+    with pytest.raises(GroundedError, match="models have learned 21"):
         film(replace(FROZEN, recent=16))
     with pytest.raises(GroundedError, match="impossible"):
         film(replace(FROZEN, chunk=0))
