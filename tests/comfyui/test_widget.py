@@ -183,7 +183,7 @@ def test_the_text_box_and_the_picture_follow_each_other(film: Browser) -> None:
     page.keyboard.type("4s")
     film.wait_until("() => !document.querySelector('.gf-error')")
     assert text_of(film).endswith("then: it wakes | 4s")
-    assert page.locator(".gf-words").input_value() == "it wakes"
+    film.wait_until("() => document.querySelector('.gf-words').value === 'it wakes'")
     page.locator(".gf-words").fill("it wakes | yawns")
     assert page.locator(TEXT_BOX).first.input_value().endswith("then: it wakes \\| yawns | 4s")
 
