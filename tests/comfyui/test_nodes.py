@@ -318,7 +318,7 @@ REFUSED_LATER = [
     (
         "7",
         node("GF_DualMemoryCache", **{**MEMORY, "recent": 30}),
-        "beyond 20. Reduce anchors, recent or chunk",
+        "models have learned 21. Reduce anchors or recent frames by",
     ),
     ("3", {"width": 100}, "does not fit the model's grid"),
     ("3", {"steps": "1000, nine"}, "are not a list of numbers. Write for example 1000, 750, 500, 250."),
