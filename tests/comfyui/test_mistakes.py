@@ -61,7 +61,7 @@ MISTAKES = [
     ("4", {"filename_prefix": "../../x"}, "inside the output folder"),
     ("6", {"at": "tomorrow"}, "no place in the film"),
     ("6", {"at": "99s"}, "99"),
-    ("7", {"recent": 30}, "beyond 20"),
+    ("7", {"recent": 30}, "models have learned 21"),
     ("8", {"start_seconds": 500.0}, "500"),
     ("10", {"segment": 44}, "44"),
 ]
