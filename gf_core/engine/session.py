@@ -8,6 +8,7 @@ Everything that can fail for want of settings or words is tried before the run's
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -37,6 +38,8 @@ from .telling import film_frames, reused, segment_done, started, whole_segments
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
+
+log = logging.getLogger("grounded")
 
 
 class Session:
@@ -220,6 +223,8 @@ def chunks_until(plan: Plan, until: int | None) -> int:
     if not until:
         return plan.chunks
     inside = [segment for segment in plan.segments if segment.index < until]
+    if until > plan.segments[-1].index + 1:
+        log.info("stop after segment %d: the film ends with segment %d", until, plan.segments[-1].index + 1)
     if not inside:
         raise GroundedError(
             f"the film cannot stop after segment {until}: nothing comes up to there",
