@@ -222,7 +222,7 @@ def test_a_long_storyboard_stays_quick(browser: Browser) -> None:
                words.value += ' x'; words.dispatchEvent(new Event('input', {bubbles: true}));
                document.body.offsetHeight; times.push(performance.now() - start);
              }
-             return times.sort((a, b) => a - b)[3]; }  // a busy machine disturbs the others"""
+             return times.sort((a, b) => a - b)[7]; }"""
     )
     assert took < 150, f"one keystroke takes {took:.0f} ms"
 
