@@ -73,6 +73,9 @@ class Rollout:
         self.levels = timesteps(sample)
         self.watch: Callable[[Trace], None] | None = None
         """Called after every network call; a preview or a comparison. Costs the full length of the clean pass."""
+        self.before_call: Callable[[], None] | None = None
+        """Called before every network call; may raise to stop. The chunk is not committed then, but a switch that was
+        under way may have changed part of the memory, so a rollout that was stopped is not gone on with."""
         with torch.no_grad():
             self._times = [self._time(level.timestep) for level in self.levels]
             self._clean_time = self._time(sample.context_timestep)
@@ -160,6 +163,7 @@ class Rollout:
         step_view, clean_view = self.memory.open(noise.shape[1])
 
         def predict(x: Tensor, i: int) -> Tensor:
+            self._announce()
             with using(self._kernel):
                 flow = call(self.model, x, self._times[i], self._text, step_view)
             assert flow is not None  # asked for
@@ -183,10 +187,15 @@ class Rollout:
     def _clean(self, latents: Tensor, view: SelfAttention, kind: str) -> None:
         """One call at the context timestep that leaves keys and values behind."""
         watch = self.watch
+        self._announce()
         with using(self._kernel):
             flow = call(self.model, latents, self._clean_time, self._text, view, want_flow=watch is not None)
         if watch is not None and flow is not None:
             watch(Trace("clean" if kind == "clean" else "recache", 0, latents, flow, None))
+
+    def _announce(self) -> None:
+        if self.before_call is not None:
+            self.before_call()
 
     def _prepare(self) -> None:
         """Make room for a chunk and carry out a pending switch."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -104,8 +105,10 @@ class FilmWriter:
         file.seek(0, 2)
         return file
 
-    def write(self, frames: np.ndarray) -> None:
+    def write(self, frames: np.ndarray, check: Callable[[], None] = lambda: None) -> None:
         """Append `frames` uint8 [t H W 3]; when this returns, they are in the file and play.
+
+        check: called after every picture that is encoded; what it raises leaves the film as it was before the call.
 
         Raises:
             ResourceError: no space left; the film stays as it was before the call.
@@ -118,7 +121,7 @@ class FilmWriter:
         if not len(frames):
             return
         try:
-            header, fragment = split_header(self._encode(frames))
+            header, fragment = split_header(self._encode(frames, check))
         except FFmpegError as error:
             raise ResourceError(
                 f"{self._encoder} cannot encode {self._size[0]}x{self._size[1]} at {float(self.fps):g} fps: {error}",
@@ -140,7 +143,7 @@ class FilmWriter:
         self._fragments += 1
         self.frames += len(frames)
 
-    def _encode(self, frames: np.ndarray) -> bytes:
+    def _encode(self, frames: np.ndarray, check: Callable[[], None]) -> bytes:
         """The frames as a film of their own, header and one fragment, from an encoder drained to its end."""
         memory = io.BytesIO()
         options = {"movflags": FRAGMENTED, "video_track_timescale": str(self._timescale)}
@@ -154,7 +157,12 @@ class FilmWriter:
                 )
                 picture.pts, picture.time_base = index, 1 / self.fps
                 container.mux(stream.encode(picture))
-            container.mux(stream.encode(None))
+                check()
+            # One packet at a time: draining is most of the work, as the encoder has looked ahead until now.
+            for packet in stream.codec_context.encode_lazy(None):
+                packet.stream = stream
+                container.mux(packet)
+                check()
         return memory.getvalue()
 
     def _append(self, data: bytes) -> None:

@@ -13,6 +13,7 @@ from gf_core.memory.presets import PRESETS
 from gf_core.model import layers
 from gf_core.model.forward import call, text_kv
 from gf_core.rope import rotate, turns
+from gf_core.sampling import rollout as rollout_module
 
 SPEC = ModelSpec(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=5, text_dim=8, freq_dim=16
@@ -160,6 +161,18 @@ def test_cancelled_chunk_can_be_repeated(film, prompts, at):
     assert runs[0].rollout.frame == frame
     for _ in range(3):
         assert torch.equal(runs[0].chunk(), runs[1].chunk())
+
+
+def test_every_network_call_can_be_stopped_before_it_begins(film, prompts, monkeypatch):
+    run, order = film(), []
+    real = rollout_module.call
+    monkeypatch.setattr(rollout_module, "call", lambda *a, **k: (order.append("call"), real(*a, **k))[1])
+    run.rollout.before_call = lambda: order.append("asked")
+    run.rollout.start(prompts[0])
+    run.chunk()
+    run.rollout.switch(prompts[1])
+    run.chunk()
+    assert order == ["asked", "call"] * (3 + 4)  # two steps and the clean pass; the switch recaches first
 
 
 @pytest.mark.parametrize("verb", [None, "switch", "cut", "scene", "pending"])

@@ -57,6 +57,28 @@ def test_film_is_whole_after_each_write(tmp_path):
     film.close()
 
 
+@pytest.mark.parametrize("pictures", [0, 5, 12, 18])
+def test_a_write_can_be_broken_off_between_any_two_pictures(tmp_path, pictures):
+    """12 pictures go in and 12 come out of the encoder, which looks ahead: 24 places to stop."""
+
+    def check():
+        asked.append(None)
+        if len(asked) > pictures:
+            raise InterruptedError
+
+    asked = []
+    with FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16) as film:
+        film.write(numbered(0, 9))
+        before = film.path.read_bytes()
+        with pytest.raises(InterruptedError):
+            film.write(numbered(9, 12), check)
+        assert film.path.read_bytes() == before and film.frames == 9 and len(asked) == pictures + 1
+        film.write(numbered(9, 12))
+    with FilmWriter(tmp_path / "whole.mp4", WIDTH, HEIGHT, 16) as whole:
+        whole.write(numbered(0, 9)), whole.write(numbered(9, 12))
+    assert film.path.read_bytes() == whole.path.read_bytes()
+
+
 def test_killed_process_leaves_all_written_frames(tmp_path):
     path = tmp_path / "film.mp4"
     program = textwrap.dedent(f"""
