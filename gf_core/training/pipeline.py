@@ -47,7 +47,7 @@ def train_stage(rank: int, ranks: int, plan: VideoTraining, folder: Path, start:
 
 def export(folder: Path, out: Path, stage: str = "student") -> None:
     """Write the shipped files from a run folder: model, text encoder and codec, float16."""
-    checkpoint = torch.load(_needs(folder / f"{stage}.pt", stage), weights_only=True)
+    checkpoint = torch.load(needs(folder / f"{stage}.pt", stage), weights_only=True)
     net = VideoNet()
     net.load_state_dict(checkpoint["average"])
     out.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     temporary.rename(path)
 
 
-def _needs(path: Path, stage: str) -> Path:
+def needs(path: Path, stage: str) -> Path:
     """`path`, which an earlier stage makes; GroundedError where it is missing."""
     if not path.exists():
         raise GroundedError(f"{path} is not there yet", f"Run the stage before it first: --stage {stage}.")
@@ -94,9 +94,9 @@ def run(stage: str, folder: Path, minutes: float | None, ranks: int, clips: int,
 
         train_codec(folder / "codec", CodecTraining(minutes=minutes or 25, ranks=ranks))
     elif stage == "clips":
-        parallel.launch(_write, ranks, _needs(codec, "codec"), folder / "clips", clips)
+        parallel.launch(_write, ranks, needs(codec, "codec"), folder / "clips", clips)
     elif stage == "teacher":
-        _needs(folder / "clips", "clips")
+        needs(folder / "clips", "clips")
         plan = VideoTraining(stage="teacher", minutes=minutes or 120)
         parallel.launch(train_stage, ranks, plan, folder, None)
     elif stage == "student":
@@ -111,11 +111,11 @@ def run(stage: str, folder: Path, minutes: float | None, ranks: int, clips: int,
             guidance=2.5,
             average=0.99,
         )
-        parallel.launch(train_stage, ranks, plan, folder, _needs(folder / "teacher.pt", "teacher"))
+        parallel.launch(train_stage, ranks, plan, folder, needs(folder / "teacher.pt", "teacher"))
     elif stage == "reader":
         from .reader import train_reader
 
-        train_reader(folder / "reader", minutes or 25, _needs(codec, "codec"), 0)
+        train_reader(folder / "reader", minutes or 25, needs(codec, "codec"), 0)
     elif stage == "export":
         export(folder, out)
     else:
