@@ -46,8 +46,8 @@ WHOLE_EVERY = 4
 STEPS = 2800
 """Steps of the learning rate's schedule."""
 PEAK_RATE = 2.5e-3
-FRESH = 3
-"""New clips in a step; with one or two, the crop network learnt the pool's individuals by heart (patch 0.93)."""
+FRESH = 10
+"""New clips in a step; with one to three, the crop network learnt the pool's individuals by heart (patch 0.93)."""
 POOL = 1200
 """Clips kept in memory (about 1.3 GB)."""
 EMA = 0.995
@@ -160,10 +160,10 @@ def held_out_clips(count: int, recode: Recode | None = None, noise: float = 0.0)
 class _Run:
     """Everything that a resumed training needs, in one file."""
 
-    def __init__(self, folder: Path, minutes: float, steps: int) -> None:
+    def __init__(self, folder: Path, minutes: float, steps: int, start: Path | None) -> None:
         self.file = folder / "state.pt"
         self.minutes, self.steps = minutes, steps
-        self.reader = Reader()
+        self.reader = load_reader(start) if start else Reader()
         self.ema = copy.deepcopy(self.reader)
         self.optimiser = torch.optim.AdamW(
             self.reader.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02
@@ -216,15 +216,16 @@ def train_reader(
     codec: Path | str | None = None,
     seed: int = 0,
     steps: int = STEPS,
+    start: Path | None = None,
 ) -> Path:
     """Train (or go on training) for `steps` steps, at most `minutes` of wall time in all; returns the
-    weights' path.
+    weights' path. A new run begins from the reader in the file `start`, or from nothing.
 
     `codec` may name a file that does not exist yet: clips pass through it from the moment that it is there.
     """
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(folder, minutes, steps)
+    run = _Run(folder, minutes, steps, start)
     pool = ClipPool(seed * 1_000_003 + run.step, POOL)
     rng = torch.Generator().manual_seed(seed + run.step)
     codec = Path(codec) if codec else None
@@ -279,13 +280,16 @@ def main() -> None:
     parser.add_argument("--codec", type=Path, default=BUILTIN_WEIGHTS.with_name("codec.safetensors"))
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="a reader's weights to begin from")
     parser.add_argument("--report", action="store_true", help="only measure the reader in --out")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     path = options.out / "reader.safetensors"
     if not options.report:
-        path = train_reader(options.out, options.minutes, options.codec, options.seed, options.steps)
+        path = train_reader(
+            options.out, options.minutes, options.codec, options.seed, options.steps, options.start
+        )
     print(report(path, options.codec))
 
 
