@@ -14,7 +14,7 @@ import torch
 
 from ..gf_core.config import MemorySpec, SampleSpec, VideoSpec
 from ..gf_core.engine.budget import Budget, bundle_cost, check_budget, estimate
-from ..gf_core.engine.render import MEASURABLE_CHUNKS, plan_film
+from ..gf_core.engine.making import MEASURABLE_CHUNKS, plan_film
 from ..gf_core.engine.report import report_lines
 from ..gf_core.engine.session import Session
 from ..gf_core.engine.settings import FilmSpec, bundle_device, free_memory

@@ -1,35 +1,50 @@
-"""Several versions of one segment, each with its own seed, made into one Take and told apart by their runs."""
+"""Several takes of one segment: the same storyboard, with another seed on that segment and a name for each.
+
+A name stands for a seed. The storyboard's text is the truth: picking a take writes `seed N` into it, and since the run
+of that take has the same keys, the next render goes on from it. `shelf.py` lays them side by side.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from ..errors import StoryboardError
-from ..timeline.storyboard import MAX_SEED, Storyboard
+from ..errors import GroundedError
+from ..timeline import MAX_SEED, Storyboard, Timing, make_plan, parse
+from ..timeline.reseed import reseed, segment_at
+
+MOST = 26
+"""Takes of one segment, as many as letters."""
+_NAME = re.compile(r"\w(?:[\w -]{0,38}\w)?")
 
 
-def with_seed(board: Storyboard, number: int, seed: int) -> Storyboard:
-    """`board` with `seed` on segment `number`, counted from 1.
+@dataclass(frozen=True)
+class Alternative:
+    """One take of a segment."""
+
+    name: str
+    """What it is called, and its clip without `.mp4`."""
+    seed: int
+    """The segment's seed."""
+    run: str = ""
+    """The run that holds it; empty before it is rendered."""
+
+
+def own_seed(board: Storyboard, number: int) -> int:
+    """The seed that segment `number` (from 1) has in `board`, written there or derived.
 
     Raises:
         StoryboardError: there is no such segment, or it is muted.
     """
-    if not 1 <= number <= len(board.segments):
-        raise StoryboardError(
-            f"the storyboard has no segment {number}", f"give one from 1 to {len(board.segments)}"
-        )
-    segment = board.segments[number - 1]
-    if segment.mute:
-        raise StoryboardError(f"segment {number} is muted", "remove 'mute' from it", line=segment.line)
-    parts = list(board.segments)
-    parts[number - 1] = replace(segment, seed=seed)
-    return replace(board, segments=tuple(parts))
+    index = segment_at(board, number)
+    return next(segment.seed for segment in make_plan(board).segments if segment.index == index)
 
 
 def other_seeds(board: Storyboard, number: int, count: int) -> list[int]:
-    """`count` seeds for segment `number`, the same for the same storyboard every time."""
+    """`count` seeds for segment `number`, the same for the same film seed and prompt every time."""
     facts = [board.seed or 0, board.expanded(number - 1)]
     return [
         int.from_bytes(hashlib.sha256(json.dumps([*facts, n]).encode()).digest()[:8], "big") & MAX_SEED
@@ -37,12 +52,51 @@ def other_seeds(board: Storyboard, number: int, count: int) -> list[int]:
     ]
 
 
-def alternatives(board: Storyboard, number: int, count: int) -> dict[int, Storyboard]:
-    """Seed -> storyboard, `count` of them. Rendered into one Take with `until=number`, each samples that segment alone;
-    the one that is kept then goes on from there.
+def identity(board: Storyboard, number: int) -> str:
+    """Names everything in the storyboard up to segment `number` that decides its pictures, but its seed."""
+    index = segment_at(board, number)
+    segments = list(board.segments)
+    segments[index] = replace(segments[index], seed=0)
+    plan = make_plan(replace(board, segments=tuple(segments)), Timing(board.fps))
+    return next(segment.key for segment in plan.segments if segment.index == index)
+
+
+def propose(
+    board: Storyboard, number: int, count: int, names: Sequence[str] = (), known: Sequence[Alternative] = ()
+) -> list[Alternative]:
+    """`count` takes of segment `number`: those `known` first, then the storyboard's own seed, then new ones.
+
+    names: in that order; where there are not enough, letters.
 
     Raises:
-        StoryboardError: there is no such segment, or it is muted.
+        StoryboardError: no such segment. GroundedError: too many, or names that cannot be used.
     """
-    with_seed(board, number, 0)  # refuses what is no segment
-    return {seed: with_seed(board, number, seed) for seed in other_seeds(board, number, count)}
+    own = own_seed(board, number)
+    if not 1 <= count <= MOST:
+        raise GroundedError(f"{count} takes of a segment are out of range", f"ask for 1 to {MOST}")
+    _check_names(names, count)
+    seeds = list(dict.fromkeys([*(take.seed for take in known), own, *other_seeds(board, number, count)]))
+    called = {take.seed: take.name for take in known}
+    chosen = dict(zip(seeds, names))
+    taken = {name.casefold() for name in [*names, *called.values()]}
+    letters = iter(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in taken)
+    return [
+        Alternative(chosen.get(seed) or called.get(seed) or next(letters), seed) for seed in seeds[:count]
+    ]
+
+
+def _check_names(names: Sequence[str], count: int) -> None:
+    bad = [name for name in names if not _NAME.fullmatch(name)]
+    if bad:
+        raise GroundedError(
+            f"'{bad[0]}' cannot be the name of a take", "use letters, digits, - and _, at most 40 of them"
+        )
+    if len({name.casefold() for name in names}) < len(names) or len(names) > count:
+        raise GroundedError(
+            f"{len(names)} names for {count} takes, or one of them twice", "give each take one name"
+        )
+
+
+def version(text: str, number: int, take: Alternative) -> str:
+    """The storyboard `text` with that take of segment `number`: as it is, where it has that seed already."""
+    return text if own_seed(parse(text), number) == take.seed else reseed(text, number, take.seed)

@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import TakeError
-from ..timeline import Plan, Storyboard, Timing, make_plan, parse
+from ..timeline import Plan
 from ..video import SheetRow, contact_sheet, pick_frames, place_film
-from .budget import Budget, bundle_cost, check_budget, estimate
-from .calibrate import expected_speed
+from .budget import Budget
 from .disk import check_writable, disk_error, write_json
-from .events import Event, Finished, Started
+from .events import Event, Finished
 from .frames import preview
 from .imprint import film_chapters, film_metadata
-from .report import compared
-from .session import Session
-from .settings import FilmSpec, film_key, free_memory
-from .speeds import remember_speed, speed_key
-from .start_image import open_start_image
+from .making import check, make, preflight, settle
+from .settings import FilmSpec
 from .take import Run, Take
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
 
-log = logging.getLogger("grounded")
-
 SHEET_FRAMES = 6
 """Pictures per segment on the contact sheet."""
 SHEET_SIDE = 640
 """Longest side of a picture kept for the sheet, in pixels."""
-MEASURABLE_CHUNKS = 3
-"""A shorter film says nothing about speed."""
-WORTH_TRYING_CHUNKS = 8
-"""A shorter film is made sooner than its speed is tried."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +45,6 @@ class FilmResult:
     """What the run measured (`report.report_lines` makes text of it)."""
     run: Path
     """The run's folder in the Take: latents, journal, growing film."""
-
-
-def plan_film(
-    bundle: ModelBundle,
-    board: Storyboard,
-    *,
-    memory: MemorySpec | None = None,
-    sample: SampleSpec | None = None,
-    video: VideoSpec | None = None,
-    start_frames: torch.Tensor | None = None,
-) -> Plan:
-    """The plan of a storyboard for a model; `video.fps` sets the speed, else the storyboard's `@fps`."""
-    memory, sample = memory or bundle.memory, sample or bundle.sample
-    video = video or replace(bundle.video, fps=board.fps)
-    timing = Timing(video.fps, memory.chunk, bundle.codec.time_stride, sample.first_chunk_frames)
-    return make_plan(board, timing, film_key(bundle, memory, sample, video, start_frames))
 
 
 def render_film(
@@ -105,53 +77,26 @@ def render_film(
     Raises:
         GroundedError children: the storyboard, the settings, the machine's limits, or a failure on the way, in words.
     """
-    out_path, film = Path(out_path), film or FilmSpec()
-    board = parse(storyboard_text)
+    out_path = Path(out_path)
+    making = settle(
+        bundle,
+        storyboard_text,
+        memory=memory,
+        sample=sample,
+        video=video,
+        film=film,
+        start_image=start_image,
+    )
     check_writable(out_path.parent)
-    memory, sample = memory or bundle.memory, sample or bundle.sample
-    video = video or replace(bundle.video, fps=board.fps)
-    start = None if start_image is None else open_start_image(start_image, video)
-    plan = plan_film(bundle, board, memory=memory, sample=sample, video=video, start_frames=start)
     folder = Path(take_folder) if take_folder is not None else out_path.with_suffix(".take")
-    cost = bundle_cost(bundle)
-    budget = estimate(plan, cost, memory, sample, video, film.upscale)
-    if budget.fps is None and plan.chunks >= WORTH_TRYING_CHUNKS:
-        budget = replace(budget, fps=expected_speed(bundle, cost, memory, sample, video, film))
+    budget = preflight(making)
     if on_budget is not None:
         on_budget(budget)
-    check_budget(budget, cost, memory, video, free_memory=free_memory(bundle), folder=folder)
-    started: list[Started] = []
-    finished: list[Finished] = []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, Started):
-            started.append(event)
-        elif isinstance(event, Finished):
-            finished.append(event)
-        if listener is not None:
-            listener(event)
-
+    check(making, budget, folder)
     with Take.open(folder) as take:
-        session = Session(
-            bundle,
-            plan,
-            take,
-            memory=memory,
-            sample=sample,
-            video=video,
-            film=film,
-            timeline=storyboard_text,
-            start_frames=start,
-            until=until,
-        )
-        session.play(listen)
-        report = finished[0].report
-        report["estimate"] = compared(budget, report, Run(finished[0].path.parent))
-        if started[0].chunks - report["reuse"]["chunks"] >= MEASURABLE_CHUNKS:
-            key = speed_key(cost.device, cost.fingerprint, memory, sample, video)
-            remember_speed(key, report["speed"]["fps"])
-        lead = session.spec.lead * plan.timing.time_stride
-        return _place(out_path, plan, lead, finished[0], sheet)
+        end = make(making, take, budget, listener, until)
+        lead = 0 if making.start is None else making.plan.timing.time_stride
+        return _place(out_path, making.plan, lead, end, sheet)
 
 
 def _place(out_path: Path, plan: Plan, lead: int, end: Finished, sheet: bool) -> FilmResult:

@@ -1,42 +1,135 @@
-"""Versions of one segment: each samples that segment only, and the kept one goes on."""
+"""Takes of one segment: each samples that segment only, and the picked one goes on."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from PIL import Image
 
-from gf_core.engine.alternatives import alternatives
+from gf_core.engine.alternatives import Alternative, other_seeds, own_seed, propose, version
 from gf_core.engine.events import Reused, StepDone
-from gf_core.engine.session import Session
-from gf_core.engine.take import Take
-from gf_core.errors import StoryboardError
-from gf_core.timeline import format_storyboard, parse
-
-TEXT = "a fox runs | 1.5s\nthen: it jumps | 0.75s\nthen: it sits | 0.75s"
-
-
-def render(bundle, planned, take, board, until=None):
-    text = format_storyboard(board)
-    return list(Session(bundle, planned(bundle, text), take, timeline=text, until=until).run())
+from gf_core.engine.making import settle
+from gf_core.engine.render import render_film
+from gf_core.engine.segment_takes import render_takes
+from gf_core.engine.shelf import find_pick
+from gf_core.errors import GroundedError, StoryboardError, TakeError
+from gf_core.timeline import parse
+from gf_core.video import probe, read_frames
 
 
-def test_each_version_samples_one_segment_and_the_kept_one_goes_on(bundle, planned, tmp_path):
-    board, made = parse(TEXT), {}
-    with Take.open(tmp_path) as take:
-        render(bundle, planned, take, board, until=1)
-        for seed, version in alternatives(board, 2, 3).items():
-            events = render(bundle, planned, take, version, until=2)
-            made[seed] = events[-1].path
-            assert sum(isinstance(event, StepDone) for event in events) == len(bundle.sample.steps)
-        assert len({path.read_bytes() for path in made.values()}) == 3
-        events = render(bundle, planned, take, alternatives(board, 2, 3)[seed])
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+
+
+def text_of(segment=""):
+    return f"# mine\n@seed 4\na fox runs | 1.5s\nthen: it jumps | 0.75s{segment}\nthen: it sits | 0.75s"
+
+
+def sampled(events):
+    return sum(isinstance(event, StepDone) for event in events)
+
+
+def test_each_take_samples_one_segment_and_the_picked_one_goes_on(bundle, tmp_path):
+    told: dict[str, list] = {}
+    making = settle(bundle, text_of())
+    made = render_takes(
+        making,
+        tmp_path / "take",
+        2,
+        3,
+        listener=lambda take, event: told.setdefault(take.name, []).append(event),
+    )
+    steps = len(bundle.sample.steps)
+    assert [sampled(events) for events in told.values()] == [3 * steps, steps, steps]
+    assert [take.name for take in made.takes] == ["a", "b", "c"]
+    assert made.takes[0].seed == own_seed(parse(text_of()), 2)
+    pictures = [b"".join(frame.tobytes() for frame in read_frames(clip)) for clip in made.clips]
+    assert len(set(pictures)) == 3 and all(probe(clip).frames == 12 for clip in made.clips)
+    with Image.open(made.sheet) as sheet:
+        assert sheet.height > 300
+
+    picked = find_pick(tmp_path / "take", parse(text_of()), 2, "C")
+    text = version(text_of(), 2, picked)
+    assert text == text_of(f" | seed {picked.seed}")
+    events: list = []
+    film = render_film(
+        bundle,
+        text,
+        tmp_path / "film.mp4",
+        take_folder=tmp_path / "take",
+        listener=events.append,
+        sheet=False,
+    )
     assert next(event for event in events if isinstance(event, Reused)).segments == 2
-    assert events[-1].path == made[seed]
+    assert sampled(events) == steps and film.run.name == made.takes[2].run
+    whole = [frame.tobytes() for frame in read_frames(film.path)]
+    assert b"".join(whole[21:33]) == pictures[2]
 
 
-def test_seeds_are_the_same_every_time_and_no_segment_is_refused():
-    board = parse(TEXT)
-    assert list(alternatives(board, 2, 3)) == list(alternatives(board, 2, 3))
+def test_more_takes_keep_the_names_and_seeds_of_the_first(bundle, tmp_path):
+    first = render_takes(settle(bundle, text_of()), tmp_path, 2, 2)
+    picked = text_of(f" | seed {first.takes[1].seed}")
+    told: list = []
+    again = render_takes(
+        settle(bundle, picked), tmp_path, 2, 3, names=["sun"], listener=lambda _, event: told.append(event)
+    )
+    assert [take.name for take in again.takes] == ["sun", "b", "c"]
+    assert [take.seed for take in again.takes[:2]] == [take.seed for take in first.takes]
+    assert sampled(told) == len(bundle.sample.steps)
+    assert (tmp_path / "segment-002" / "sun.mp4").is_file()
+    with pytest.raises(TakeError, match="no take called 'a'"):
+        find_pick(tmp_path, parse(picked), 2, "a")
+
+
+def test_a_storyboard_changed_before_the_segment_has_takes_of_its_own(bundle, tmp_path):
+    render_takes(settle(bundle, text_of()), tmp_path, 2, 1)
+    other = text_of().replace("runs", "walks")
+    with pytest.raises(TakeError, match="was changed since"):
+        find_pick(tmp_path, parse(other), 2, "a")
+    render_takes(settle(bundle, other), tmp_path, 2, 1)
+    assert (tmp_path / "segment-002-2" / "a.mp4").is_file()
+    assert find_pick(tmp_path, parse(other), 2, "a").run == "run-0002"
+    assert find_pick(tmp_path, parse(text_of()), 2, "a").run == "run-0001"
+    later = text_of().replace("sits", "sleeps")
+    assert find_pick(tmp_path, parse(later), 2, "a").run == "run-0001"
+
+
+def test_what_was_made_before_a_stop_is_listed_and_not_made_again(bundle, tmp_path):
+    def stop(take, event):
+        if take.name == "b" and isinstance(event, StepDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_takes(settle(bundle, text_of()), tmp_path, 2, 3, listener=stop)
+    assert find_pick(tmp_path, parse(text_of()), 2, "a").run == "run-0001"
+    told: list = []
+    made = render_takes(
+        settle(bundle, text_of()), tmp_path, 2, 2, listener=lambda _, event: told.append(event)
+    )
+    assert len(made.clips) == 2 and sampled(told) == len(bundle.sample.steps)
+
+
+def test_a_damaged_list_is_left_alone(bundle, tmp_path, caplog):
+    render_takes(settle(bundle, text_of()), tmp_path, 2, 1)
+    (tmp_path / "segment-002" / "takes.json").write_text("[1,")
+    made = render_takes(settle(bundle, text_of()), tmp_path, 2, 1)
+    assert made.sheet.parent.name == "segment-002-2" and "cannot be read" in caplog.text
+    assert json.loads((made.sheet.parent / "takes.json").read_text())["takes"][0]["name"] == "a"
+
+
+def test_seeds_are_the_same_every_time_and_nonsense_is_refused():
+    board = parse(text_of())
+    assert propose(board, 2, 3) == propose(board, 2, 3)
+    taken = Alternative("b", other_seeds(board, 2, 1)[0])
+    assert [take.name for take in propose(board, 2, 4, known=[taken])] == ["b", "a", "c", "d"]
     with pytest.raises(StoryboardError, match="no segment 4"):
-        alternatives(board, 4, 2)
+        propose(board, 4, 2)
     with pytest.raises(StoryboardError, match="muted"):
-        alternatives(parse(TEXT + " | mute"), 3, 2)
+        propose(parse(text_of() + " | mute"), 3, 2)
+    with pytest.raises(GroundedError, match="1 to 26"):
+        propose(board, 2, 27)
+    for names in (["../up"], ["x", "X"], ["a", "b", "c"], [""]):
+        with pytest.raises(GroundedError, match="name"):
+            propose(board, 2, 2, names)

@@ -1,0 +1,76 @@
+"""Renders several takes of one segment: each samples that segment alone, what comes before it is used as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..timeline import Storyboard, parse
+from .alternatives import Alternative, identity, propose, version
+from .budget import Budget
+from .events import Event
+from .making import Making, check, make, preflight
+from .settings import film_key
+from .shelf import Shelf
+from .take import Take
+
+
+@dataclass(frozen=True)
+class SegmentTakes:
+    """Where the takes are."""
+
+    takes: list[Alternative]
+    """Name, seed and run of each."""
+    clips: list[Path]
+    """The segment alone, one film per take."""
+    sheet: Path
+    """All of them on one page."""
+
+
+def open_shelf(making: Making, folder: Path, number: int, board: Storyboard) -> Shelf:
+    """Where the takes of segment `number` of that film belong."""
+    film = film_key(making.bundle, making.memory, making.sample, making.video, making.start)
+    return Shelf(folder, number, identity(board, number), film)
+
+
+def render_takes(
+    making: Making,
+    folder: str | Path,
+    number: int,
+    count: int,
+    *,
+    names: Sequence[str] = (),
+    listener: Callable[[Alternative, Event], None] | None = None,
+    on_budget: Callable[[Budget, Sequence[Alternative]], None] | None = None,
+) -> SegmentTakes:
+    """Render `count` takes of segment `number` (from 1) into the Take `folder`, with clips and a contact sheet.
+
+    Takes that are there already are not made again, so the call after a stop goes on. `listener` gets each event with
+    the take it belongs to; what it raises stops, with the takes so far on the sheet's folder's list.
+
+    Raises:
+        GroundedError children: as in `render_film`; no such segment, too many takes, names that cannot be used.
+    """
+    folder, board = Path(folder), parse(making.text)
+    shelf = open_shelf(making, folder, number, board)
+    proposed = propose(board, number, count, names, shelf.known)
+    budget = preflight(making)
+    if on_budget is not None:
+        on_budget(budget, proposed)
+    check(making, budget, folder)
+    done: list[Alternative] = []
+    with Take.open(folder) as take:
+        try:
+            for one in proposed:
+                tell = None if listener is None else _bound(listener, one)
+                end = make(making.retold(version(making.text, number, one)), take, budget, tell, number)
+                done.append(replace(one, run=end.path.parent.name))
+        finally:
+            if done:
+                shelf.fill(done, folder.name)
+    return SegmentTakes(done, [shelf.clip(one.name) for one in done], shelf.sheet)
+
+
+def _bound(listener: Callable[[Alternative, Event], None], one: Alternative) -> Callable[[Event], None]:
+    return lambda event: listener(one, event)

@@ -1,0 +1,186 @@
+"""The takes of one segment side by side: a clip of each, one contact sheet, and a list of their names and seeds.
+
+    <take>/segment-004/
+      a.mp4 b.mp4 ...          the segment alone, cut out of the runs' films
+      sheet.png                a row of pictures per take
+      takes.json               names, seeds, runs, and which storyboard they belong to
+
+Takes of a storyboard that was changed up to the segment, or of another model or size, go into a folder of their own
+(`segment-004-2`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import TakeError
+from ..timeline import Storyboard
+from ..video import SheetRow, contact_sheet, pick_frames
+from ..video.cut import cut_out
+from .alternatives import Alternative, identity
+from .disk import disk_error, write_json
+from .frames import preview
+from .take import Run
+
+log = logging.getLogger("grounded")
+
+SHEET_FRAMES = 6
+"""Pictures per take on the contact sheet."""
+SHEET_SIDE = 640
+_FOLDER = re.compile(r"segment-(\d{3,})(?:-(\d+))?")
+
+
+class Shelf:
+    """The folder of one segment's takes.
+
+    Args:
+        take: the Take's folder.
+        number: the segment, from 1.
+        storyboard: `identity` of the storyboard.
+        film: the plan's base key (`settings.film_key`): model, memory, sampler, size, machine.
+    """
+
+    def __init__(self, take: Path, number: int, storyboard: str, film: str) -> None:
+        self.take, self.number = take, number
+        self._whose = {"storyboard": storyboard, "film": film}
+        found = _folders(take, number)
+        mine = [folder for folder in found if _whose(folder) == self._whose]
+        self.folder = mine[-1] if mine else take / _next_name(number, found)
+        self.known = _takes(self.folder) if mine else []
+        """Its takes so far, in order."""
+
+    @property
+    def sheet(self) -> Path:
+        """The contact sheet."""
+        return self.folder / "sheet.png"
+
+    def clip(self, name: str) -> Path:
+        """The clip of a take."""
+        return self.folder / f"{name}.mp4"
+
+    def fill(self, takes: Sequence[Alternative], title: str) -> None:
+        """Cut the clips out of the runs' films, draw the sheet, note names and seeds.
+
+        takes: rendered ones. Those that were here before and are not among them stay in the list.
+
+        Raises:
+            TakeError, ResourceError: a run lacks the segment, or the folder cannot be written.
+        """
+        seeds = {take.seed for take in takes}
+        whole = [*takes, *(take for take in self.known if take.seed not in seeds)]
+        try:
+            self.folder.mkdir(exist_ok=True)
+            rows = [self._row(take) for take in takes]
+            lines = {"segment": self.number, **self._whose, "takes": [asdict(take) for take in whole]}
+            write_json(self.folder / "takes.json", lines)
+            contact_sheet(rows, self.sheet, title=f"{title}, segment {self.number}", subtitle=_hint(takes))
+        except OSError as error:
+            raise disk_error(error, self.folder, "saving the takes of a segment") from error
+        self.known = whole
+
+    def _row(self, take: Alternative) -> SheetRow:
+        """Cut a take's clip, and choose pictures of it."""
+        run = Run(self.take / take.run)
+        settings, place = read_segment(run, self.number)
+        chunks = [record for record in run.committed() if record["segment"] == place]
+        if len(chunks) < settings["segments"][place]["chunks"]:
+            raise TakeError(f"take {take.name} was not finished", "run again: it goes on where it was")
+        clip = cut_out(run.film, self.clip(take.name), chunks[0]["index"], len(chunks))
+        frames = sum(record["frames"] for record in chunks)
+        indices = sorted({round(at) for at in np.linspace(0, frames - 1, SHEET_FRAMES)})
+        pictures = pick_frames(clip, indices)
+        fps = settings["video"]["fps"]
+        return SheetRow(
+            f"{take.name}   seed {take.seed}",
+            [preview(pictures[index][None], SHEET_SIDE)[0] for index in indices],
+            times=[index / fps for index in indices],
+            span=f"{frames / fps:.1f} s",
+        )
+
+
+def read_segment(run: Run, number: int) -> tuple[dict[str, Any], int]:
+    """A run's settings, and the place of segment `number` (from 1) among those it was planned with.
+
+    Raises:
+        TakeError: it cannot be read, or has no such segment.
+    """
+    try:
+        settings = json.loads(run.settings.read_text(encoding="utf-8"))
+        place = [segment["number"] for segment in settings["segments"]].index(number)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TakeError(f"{run.folder.name} has no segment {number}: {error}", "render again") from error
+    return settings, place
+
+
+def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternative:
+    """The take called `name` of segment `number`; of several models or sizes, the one tried last.
+
+    Raises:
+        StoryboardError: no such segment. TakeError: no such take, or the storyboard has changed since.
+    """
+    whose, found = identity(board, number), _folders(take, number)
+    mine = [folder for folder in found if _whose(folder).get("storyboard") == whose]
+    if not mine:
+        why = "was changed since its takes were made" if found else "has no takes yet"
+        raise TakeError(
+            f"segment {number} {why} (in {take})", f"make some: grounded takes ... --segment {number}"
+        )
+    mine.sort(key=lambda folder: (folder / "takes.json").stat().st_mtime)
+    names: dict[str, Alternative] = {}
+    for folder in mine:
+        names |= {entry.name.casefold(): entry for entry in _takes(folder)}
+    if name.casefold() not in names:
+        known = ", ".join(entry.name for entry in names.values())
+        raise TakeError(f"segment {number} has no take called '{name}'", f"choose one of: {known}")
+    return names[name.casefold()]
+
+
+def _folders(take: Path, number: int) -> list[Path]:
+    """Folders of takes of segment `number`, in the order of their making."""
+    if not take.is_dir():
+        return []
+    named = [(match, path) for path in take.iterdir() if (match := _FOLDER.fullmatch(path.name))]
+    return [path for _, path in sorted((int(m[2] or 1), path) for m, path in named if int(m[1]) == number)]
+
+
+def _next_name(number: int, found: Sequence[Path]) -> str:
+    match = _FOLDER.fullmatch(found[-1].name) if found else None
+    return f"segment-{number:03d}" + (f"-{int(match[2] or 1) + 1}" if match else "")
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    """What `takes.json` says; empty where there is none that can be read."""
+    try:
+        found = json.loads((folder / "takes.json").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError) as error:
+        log.warning("the takes in %s cannot be read: %s", folder, error)
+        return {}
+
+
+def _whose(folder: Path) -> dict[str, str]:
+    note = _note(folder)
+    return {name: note[name] for name in ("storyboard", "film") if name in note}
+
+
+def _takes(folder: Path) -> list[Alternative]:
+    try:
+        return [
+            Alternative(str(entry["name"]), int(entry["seed"]), str(entry["run"]))
+            for entry in _note(folder).get("takes", [])
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("the takes in %s cannot be read: %s", folder, error)
+        return []
+
+
+def _hint(takes: Sequence[Alternative]) -> str:
+    return f"pick one: {', '.join(take.name for take in takes)}"
