@@ -1,4 +1,4 @@
-"""Asynchronous proximity recache (paper 4.3, Eq. 11, 12): memory follows a new prompt, near frames more than far ones.
+"""Asymmetric proximity recache (paper 4.3, Eq. 11, 12): memory follows a new prompt, near frames more than far ones.
 
 One call at timestep 0 recomputes the recent frames under the new prompt, with the anchors as context; old and new raw
 keys and values are then mixed per frame. Mixing happens layer by layer right after a layer has attended: no later

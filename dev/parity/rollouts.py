@@ -50,6 +50,7 @@ def memory_spec(case: Case) -> MemorySpec:
         )
     if window - sink - chunk < 0:
         raise Refusal(f"a window of {window} frames cannot hold {sink} sink and {chunk} current frames")
+    _refuse_oddities(case, repo, sink, window)
     base = {
         "anchors": sink,
         "recent": window - sink - chunk,
@@ -79,6 +80,21 @@ def memory_spec(case: Case) -> MemorySpec:
         if alpha is not None:
             base |= {"anchor_policy": "ema", "ema_keep": alpha, "anchor_update": "every_chunk"}
     return MemorySpec(**base)
+
+
+def _refuse_oddities(case: Case, repo: str, sink: int, window: int) -> None:
+    """Raise Refusal where the recorded code computes something that its method does not ask for (docs/parity.md)."""
+    spans = [(call["current_start_frame"], call["frames"]) for call in case.doc["calls"]]
+    if repo in LONGLIVE + REWARD and sink > spans[0][1]:
+        raise Refusal(
+            f"the recorded code attends to {sink} sink frames when its first call has filled {spans[0][1]}"
+        )
+    if repo in INFINITY and any(start < window < start + frames for start, frames in spans):
+        raise Refusal(
+            f"in the call that first passes frame {window} the recorded code places queries and keys differently"
+        )
+    if repo in INFINITY and not sink and any(start + frames > window for start, frames in spans):
+        raise Refusal("without a sink frame the recorded code leaves its oldest key unrotated")
 
 
 class Recorder:
@@ -154,7 +170,7 @@ def _feed_given(case: Case, rollout: Rollout) -> Tensor | None:
         if call["kind"] == "denoise":
             break
         start = call["current_start_frame"]
-        rollout.prefill(given[:, start : start + call["frames"]])
+        rollout.prefill(given[:, start : start + call["frames"]], timestep=call["timestep"][0])
     if rollout.frame != given.shape[1]:
         raise Refusal(f"the calls feed {rollout.frame} of {given.shape[1]} given latent frames")
     return given

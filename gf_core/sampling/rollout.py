@@ -7,6 +7,7 @@ pending switch acts on those that stay, then the chunk is denoised, then the cle
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from ..recache import recache, recache_all
 from .denoise import Trace, denoise
 from .schedule import timesteps
 
+Time = tuple[Tensor, Tensor]
+"""What `layers.time_conditioning` makes of a timestep."""
 FLUSH_KEEP = 2
 """Recent frames that survive `switch="flush"`, as in Infinity-RoPE."""
 
@@ -83,7 +86,7 @@ class Rollout:
         self._text: list[tuple[Tensor, ...]] = []
         self._alpha: float | None = None  # share of a switch that waits for the next chunk
 
-    def _time(self, timestep: float) -> tuple[Tensor, Tensor]:
+    def _time(self, timestep: float) -> Time:
         """Time conditioning shared by all frames of a call; the levels of a checkpoint never change."""
         value = torch.tensor([[timestep]], device=self.device)
         return layers.time_conditioning(self.model, value, self.dtype)
@@ -171,27 +174,35 @@ class Rollout:
 
         x = noise.to(self.device, self.dtype, non_blocking=True)
         latents = denoise(predict, x, renoise, self.levels, on_step=on_step, watch=self.watch)
-        self._clean(latents, clean_view, "clean")
+        self._clean(latents, clean_view, "clean", self._clean_time)
         self.memory.commit(latents)
         return latents
 
     @torch.no_grad()
-    def prefill(self, latents: Tensor) -> None:
-        """Commit given clean latents [b f c h w] as one chunk: a start image, a start video, or a replayed Take."""
+    def prefill(self, latents: Tensor, timestep: float | None = None) -> None:
+        """Commit given clean latents [b f c h w] as one chunk: a start image, a start video, or a replayed Take.
+
+        timestep: None is the context timestep, at which the model's own chunks enter memory; Self Forcing lets
+        frames that it has not made enter at 0.
+        """
         self._prepare()
         latents = latents.to(self.device, self.dtype)
         _, clean_view = self.memory.open(latents.shape[1])
-        self._clean(latents, clean_view, "clean")
+        self._clean(
+            latents, clean_view, "clean", self._clean_time if timestep is None else self._time(timestep)
+        )
         self.memory.commit(latents)
 
-    def _clean(self, latents: Tensor, view: SelfAttention, kind: str) -> None:
-        """One call at the context timestep that leaves keys and values behind."""
+    def _clean(
+        self, latents: Tensor, view: SelfAttention, kind: Literal["clean", "recache"], time: Time
+    ) -> None:
+        """One call that leaves keys and values behind."""
         watch = self.watch
         self._announce()
         with using(self._kernel):
-            flow = call(self.model, latents, self._clean_time, self._text, view, want_flow=watch is not None)
+            flow = call(self.model, latents, time, self._text, view, want_flow=watch is not None)
         if watch is not None and flow is not None:
-            watch(Trace("clean" if kind == "clean" else "recache", 0, latents, flow, None))
+            watch(Trace(kind, 0, latents, flow, None))
 
     def _announce(self) -> None:
         if self.before_call is not None:
@@ -205,7 +216,7 @@ class Rollout:
         alpha, self._alpha = self._alpha, None
 
         def recompute(latents: Tensor, view: SelfAttention) -> None:
-            self._clean(latents, view, "recache")
+            self._clean(latents, view, "recache", self._clean_time)
 
         if alpha is not None and spec.switch == "recache" and spec.recache_before_evict:
             recache_all(memory, recompute)

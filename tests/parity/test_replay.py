@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT))
 from dev.parity.case import Refusal  # noqa: E402
 from dev.parity.compare import compare, difference  # noqa: E402
 from dev.parity.replay import replay  # noqa: E402
+from dev.parity.rollouts import memory_spec  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "fixtures" / "golden"
 CASES = sorted(GOLDEN.glob("*.safetensors"))
@@ -72,3 +73,27 @@ def test_unknown_kind_is_refused(tmp_path):
     )
     with pytest.raises(Refusal, match="something else"):
         replay(path)
+
+
+class Described:
+    """A case that says how it was recorded and holds no tensors."""
+
+    def __init__(self, doc):
+        self.doc = doc
+
+
+@pytest.mark.parametrize(
+    ("repo", "window", "sink", "frames", "said"),
+    [
+        ("NVlabs/LongLive", 8, 4, 3, "attends to 4 sink frames when its first call has filled 3"),
+        ("JaydenLyh/Reward-Forcing", 9, 3, 2, "attends to 3 sink frames when its first call has filled 2"),
+        ("yesiltepe-hidir/infinity-rope", 7, 1, 3, "places queries and keys differently"),
+        ("yesiltepe-hidir/infinity-rope", 6, 0, 3, "leaves its oldest key unrotated"),
+    ],
+)
+def test_what_only_the_recorded_code_does_is_refused_in_words(repo, window, sink, frames, said):
+    calls = [{"kind": "denoise", "current_start_frame": n * frames, "frames": frames} for n in range(5)]
+    rollout = {"sink_frames": sink, "kv_cache_frames": window}
+    case = Described({"model": {}, "upstream": {"repo": repo}, "rollout": rollout, "calls": calls})
+    with pytest.raises(Refusal, match=said):
+        memory_spec(case)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gf_core.attention import attend
-from gf_core.config import MemorySpec, ModelSpec
+from gf_core.config import MemorySpec, ModelSpec, SampleSpec
 from gf_core.errors import GroundedError
 from gf_core.memory.layout import Layout
 from gf_core.memory.presets import PRESETS
@@ -119,6 +119,18 @@ def test_prefill_replays_a_film(film, prompts):
     assert torch.equal(first.chunk(), second.chunk())
 
 
+def test_given_frames_enter_memory_at_their_own_timestep(film, prompts):
+    """Self Forcing lets frames that it has not made enter at 0, whatever its context timestep is."""
+    frames = torch.randn(1, 3, SPEC.in_dim, 2, 4, generator=torch.Generator().manual_seed(3))
+    keys = []
+    for context, said in ((100.0, None), (100.0, 0.0), (0.0, None)):
+        run = film(sample=SampleSpec(steps=(1000, 500), context_timestep=context))
+        run.rollout.start(prompts[0])
+        run.rollout.prefill(frames, said)
+        keys.append(run.rollout.memory.raw_k.clone())
+    assert torch.equal(keys[1], keys[2]) and not torch.equal(keys[0], keys[1])
+
+
 def test_a_second_clean_pass_changes_no_bit(film, prompts):
     run = film()
     run.rollout.start(prompts[0])
@@ -132,7 +144,7 @@ def test_a_second_clean_pass_changes_no_bit(film, prompts):
     memory.frame -= 3
     _, again = memory.open(3)
     with torch.no_grad():
-        run.rollout._clean(latents, again, "clean")
+        run.rollout._clean(latents, again, "clean", run.rollout._clean_time)
     assert torch.equal(memory.raw_k[:, :, frames], before[0])
     assert torch.equal(memory.v[:, :, frames], before[1])
     assert torch.equal(memory.raw_k[:, :, : frames.start], state["raw_k"][:, :, : frames.start])
