@@ -85,10 +85,10 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(monkeypatch):
-    import gf_core.cli.render
+    import gf_core.cli.opening
 
     asked = []
-    monkeypatch.setattr(gf_core.cli.render, "load_bundle", lambda *a, **k: asked.append((a, k)) or Bundle())
+    monkeypatch.setattr(gf_core.cli.opening, "load_bundle", lambda *a, **k: asked.append((a, k)) or Bundle())
     return asked
 
 
@@ -140,6 +140,31 @@ def test_until_stops_and_the_next_render_says_what_it_kept(place, model, capsys)
     assert main(["render", "film.txt", "--no-sheet"]) == 0
     assert "1 of 3 segments are as they were; the film was not finished" in capsys.readouterr().err
     assert probe(place / "films" / "film.mp4").frames < probe(place / "films" / "film-2.mp4").frames == 57
+
+
+def test_takes_of_a_segment_and_the_one_that_is_picked(place, model, capsys):
+    (place / "film.txt").write_bytes(FILM.replace("\n", "\r\n").encode())
+    assert main(["takes", "film.txt", "--segment", "2", "--names", "sun, rain", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    folder = place / "takes" / "film" / "segment-002"
+    assert (folder / "sheet.png").is_file() and probe(folder / "rain.mp4").frames == 24
+    seed = int(re.search(r"rain +seed (\d+)", said)[1])  # type: ignore[index]
+    assert "grounded pick film.txt 2 rain" in said
+
+    (place / "linked.txt").symlink_to("film.txt")
+    assert main(["pick", "linked.txt", "2", "rain", "--take", "takes/film"]) == 0
+    assert f"seed {seed} is in line 3 of linked.txt" in capsys.readouterr().out
+    changed = FILM.replace("jumps | 1.5s", f"jumps | 1.5s | seed {seed}").replace("\n", "\r\n")
+    assert (place / "film.txt").read_bytes() == changed.encode() and (place / "linked.txt").is_symlink()
+    assert main(["render", "film.txt", "--device", "cpu"]) == 0
+    assert "2 of 3 segments are as they were" in capsys.readouterr().err
+
+    assert main(["pick", "films/film.mp4", "2", "sun"]) == 0
+    assert "jumps | 1.5s | seed" in capsys.readouterr().out
+    assert main(["pick", "film.txt", "2", "snow"]) == 2
+    assert "choose one of: sun, rain" in capsys.readouterr().err
+    assert main(["pick", "film.txt", "3", "sun"]) == 2
+    assert "has no takes yet" in capsys.readouterr().err
 
 
 def test_the_film_is_the_project(place, model, capsys, caplog):
@@ -206,7 +231,7 @@ def test_a_start_image_is_asked_for_again(place, model, capsys):
 
 
 def test_ctrl_c_keeps_the_film_so_far_and_says_where(place, model, monkeypatch, capsys):
-    import gf_core.cli.render as module
+    import gf_core.cli.screen as module
 
     shown = []
 
@@ -372,7 +397,7 @@ def test_ctrl_c_in_a_real_process(place):
     code = (
         f"import signal, sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
-        "import gf_core.cli.render as r, test_cli\n"
+        "import gf_core.cli.opening as r, test_cli\n"
         "r.load_bundle = lambda *a, **k: test_cli.Bundle()\n"
         "from gf_core.cli import main\n"
         "sys.exit(main(['render', 'slow.txt']))\n"

@@ -53,6 +53,18 @@ def _plan(args: Namespace) -> int:
     return plan(args)
 
 
+def _takes(args: Namespace) -> int:
+    from .takes import takes
+
+    return takes(args)
+
+
+def _pick(args: Namespace) -> int:
+    from .takes import pick
+
+    return pick(args)
+
+
 def _inspect(args: Namespace) -> int:
     from .inspect import inspect
 
@@ -98,6 +110,8 @@ def _drift(args: Namespace) -> int:
 _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "render": _render,
     "plan": _plan,
+    "takes": _takes,
+    "pick": _pick,
     "open": _open,
     "export": _export,
     "inspect": _inspect,

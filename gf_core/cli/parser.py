@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import math
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from ..memory.presets import PRESETS
 from ..timeline.storyboard import MAX_FPS, MAX_SEED
+from .arguments import (
+    add_assume,
+    add_device_arguments,
+    add_film_arguments,
+    add_making_arguments,
+    add_take,
+    names,
+    size,
+    whole,
+)
 
 DESCRIPTION = "Long multi-shot video from a storyboard, on causal Wan-family models."
 
@@ -45,6 +54,24 @@ Show what a storyboard becomes before anything is computed: lengths after snappi
 memory, disk and time it will take. Exit status 2 if the storyboard cannot be read.
 """
 
+TAKES = """\
+Render several takes of one segment, each with its own seed. What comes before the segment is used as it is, so only the
+segment itself is computed. Clips of it and a contact sheet go into the Take's folder; 'grounded pick' keeps one.
+"""
+
+TAKES_EXAMPLES = """\
+examples:
+  grounded takes film.txt --segment 4                      five takes, called a to e; a is the storyboard's own
+  grounded takes film.txt --segment 4 --seeds 9            four more; what is there is not made again
+  grounded pick film.txt 4 c                               write c's seed into film.txt
+  grounded render film.txt                                 the whole film, going on from c
+"""
+
+PICK = """\
+Write the seed of a take into the storyboard's line: the text is the truth, and nothing else in it changes. The next
+render goes on from that take and does not compute it again. For a film, an edit or '-' the new storyboard is printed.
+"""
+
 OPEN = """\
 Print the storyboard that is inside a film: what was rendered, to the letter. 'grounded render FILM' makes it again.
 """
@@ -76,11 +103,13 @@ def build_parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_render(commands)
     _add_plan(commands)
+    _add_takes(commands)
+    _add_pick(commands)
     _add_open(commands)
     _add_export(commands)
     inspect = _command(commands, "inspect", "say what a checkpoint file is and what it wants")
     inspect.add_argument("file", metavar="FILE", help="a checkpoint file, a diffusers folder, or 'builtin'")
-    _add_assume(inspect)
+    add_assume(inspect)
     _add_bench(commands)
     _add_train(commands)
     _add_evaluate(commands)
@@ -106,84 +135,57 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def _add_film_arguments(parser: ArgumentParser) -> None:
-    """What `render` and `plan` share."""
-    parser.add_argument(
-        "storyboard", metavar="STORYBOARD", help="a text file, a film, an .otio, or - for standard input"
-    )
-    parser.add_argument("--model", help="'builtin', a checkpoint file, or a folder (default: builtin)")
-    parser.add_argument("--size", type=size, metavar="WxH", help="film size in pixels (default: the model's)")
-    parser.add_argument(
-        "--memory",
-        choices=sorted(PRESETS),
-        metavar="PRESET",
-        help=f"how the film remembers: {', '.join(PRESETS)} (default: the model's)",
-    )
-    parser.add_argument(
-        "--seed", type=_whole(0, MAX_SEED), metavar="N", help="seed of the film, in place of @seed"
-    )
-    parser.add_argument(
-        "--fps", type=_whole(1, MAX_FPS), metavar="N", help="frames per second, in place of @fps"
-    )
-    parser.add_argument(
-        "--upscale",
-        type=_whole(1, 16),
-        metavar="N",
-        help="enlarge N times (default: 8 for tiny films, else 1)",
-    )
-    _add_assume(parser)
-
-
-def _add_assume(parser: ArgumentParser) -> None:
-    help = "take a file of unknown name for this kind of checkpoint, for example self_forcing"
-    parser.add_argument("--assume", metavar="KIND", help=help)
-
-
-def _add_device_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--device", help="cpu, cuda, cuda:1, mps (default: cuda where there is a card, else cpu)"
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16", "float16"),
-        help="number type of the weights (default: float32 on the CPU, bfloat16 elsewhere)",
-    )
-
-
 def _add_render(commands) -> None:
     parser = _command(commands, "render", "render a storyboard to a video file", RENDER, RENDER_EXAMPLES)
-    _add_film_arguments(parser)
+    add_film_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: films/<storyboard's name>.mp4")
     parser.add_argument(
-        "--take", type=Path, metavar="DIR", help="run folder (default: takes/<the film's name>)"
-    )
-    parser.add_argument("--start-image", type=Path, metavar="FILE", help="begin the film from this picture")
-    parser.add_argument(
         "--until",
-        type=_whole(1, 100_000),
+        type=whole(1, 100_000),
         metavar="N",
         help="stop after segment N of the storyboard; the next render goes on",
     )
-    parser.add_argument("--vae", type=Path, metavar="FILE", help="VAE or TAEHV (default: beside the model)")
-    parser.add_argument("--text-encoder", type=Path, metavar="FILE", help="UMT5 (default: beside the model)")
-    parser.add_argument(
-        "--lora",
-        type=_lora,
-        action="append",
-        default=[],
-        metavar="FILE[:STRENGTH]",
-        help="merge a LoRA into the model; may be repeated",
-    )
+    add_making_arguments(parser)
     parser.add_argument("--no-sheet", action="store_true", help="no contact sheet")
-    _add_device_arguments(parser)
 
 
 def _add_plan(commands) -> None:
     parser = _command(commands, "plan", "show what a storyboard will become and cost", PLAN)
-    _add_film_arguments(parser)
+    add_film_arguments(parser)
     parser.add_argument(
         "--device", help="device to estimate for (default: cuda where there is a card, else cpu)"
     )
+
+
+def _add_takes(commands) -> None:
+    parser = _command(commands, "takes", "render several takes of one segment", TAKES, TAKES_EXAMPLES)
+    add_film_arguments(parser)
+    parser.add_argument(
+        "--segment", type=whole(1, 100_000), required=True, metavar="N", help="the segment, counted from 1"
+    )
+    parser.add_argument(
+        "--seeds", type=whole(1, 26), metavar="N", help="how many takes (default: as many as names, else 5)"
+    )
+    parser.add_argument(
+        "--names",
+        type=names,
+        default=[],
+        metavar="A,B,...",
+        help="what they are called (default: a, b, c ...)",
+    )
+    add_making_arguments(parser)
+
+
+def _add_pick(commands) -> None:
+    parser = _command(commands, "pick", "write a take's seed into the storyboard", PICK)
+    parser.add_argument("storyboard", metavar="STORYBOARD", help="the one that the takes were made from")
+    parser.add_argument("segment", type=whole(1, 100_000), metavar="SEGMENT", help="counted from 1")
+    parser.add_argument("name", metavar="NAME", help="the take's name")
+    add_take(parser)
+    parser.add_argument(
+        "--seed", type=whole(0, MAX_SEED), metavar="N", help="as given to takes, if it was: the film's seed"
+    )
+    parser.add_argument("--fps", type=whole(1, MAX_FPS), metavar="N", help="as given to takes, if it was")
 
 
 def _add_open(commands) -> None:
@@ -210,10 +212,10 @@ def _add_bench(commands) -> None:
     parser.add_argument("--size", type=size, metavar="WxH", help="film size in pixels")
     parser.add_argument("--memory", choices=sorted(PRESETS), metavar="PRESET", help="memory preset")
     parser.add_argument(
-        "--chunks", type=_whole(2, 100_000), default=12, metavar="N", help="chunks to make (default: 12)"
+        "--chunks", type=whole(2, 100_000), default=12, metavar="N", help="chunks to make (default: 12)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
-    _add_device_arguments(parser)
+    add_device_arguments(parser)
 
 
 def _add_train(commands) -> None:
@@ -236,35 +238,3 @@ def _add_drift(commands) -> None:
     parser = _command(commands, "drift", help)
     parser.add_argument("film", metavar="FILM", type=Path, help="a film, of any model")
     parser.add_argument("out", metavar="OUT", type=Path, nargs="?", help="PNG (default: beside the film)")
-
-
-def size(text: str) -> tuple[int, int]:
-    """`832x480` as (width, height)."""
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and 16 <= int(width) <= 8192):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 832x480")
-    if not 16 <= int(height) <= 8192:
-        raise argparse.ArgumentTypeError(f"'{text}' is not between 16 and 8192 pixels high")
-    return int(width), int(height)
-
-
-def _whole(smallest: int, largest: int):
-    def read(text: str) -> int:
-        if not (text.isdecimal() and smallest <= int(text) <= largest):
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {smallest} to {largest}")
-        return int(text)
-
-    return read
-
-
-def _lora(text: str) -> tuple[Path, float]:
-    """`file:0.8` or `file`; a colon that no number follows belongs to the path (a Windows drive)."""
-    path, colon, strength = text.rpartition(":")
-    if colon:
-        try:
-            value = float(strength)
-        except ValueError:
-            return Path(text), 1.0
-        if math.isfinite(value):
-            return Path(path), value
-    return Path(text), 1.0

@@ -1,0 +1,108 @@
+"""`grounded takes`: several takes of one segment, to pick one of; `grounded pick` writes it into the storyboard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..engine.alternatives import Alternative
+from ..engine.budget import Budget
+from ..engine.disk import disk_error, write_atomic
+from ..engine.events import Event, Finished
+from ..engine.making import settle
+from ..engine.segment_takes import SegmentTakes, render_takes
+from ..engine.shelf import find_pick
+from ..timeline.reseed import reseed, segment_at
+from .files import EDITS, is_film, read_board
+from .opening import film_name, open_making
+from .screen import Screen
+from .settings import INTERRUPTED
+
+DEFAULT_TAKES = 5
+
+
+def takes(args: Namespace) -> int:
+    """Render the takes, list names and places; 130 after Ctrl-C: those that are whole are kept."""
+    opened = open_making(args)
+    making = settle(
+        opened.bundle,
+        opened.text,
+        memory=opened.settings.memory,
+        sample=opened.settings.sample,
+        video=opened.settings.video,
+        film=opened.film,
+        start_image=args.start_image,
+    )
+    count = args.seeds or len(args.names) or DEFAULT_TAKES
+    screen, folder = Screen(), _take_folder(args)
+
+    def show(budget: Budget, proposed: Sequence[Alternative]) -> None:
+        screen.show_budget(budget)
+        print(f"takes   {', '.join(take.name for take in proposed)} of segment {args.segment}", flush=True)
+
+    def tell(take: Alternative, event: Event) -> None:
+        screen.tell(event)
+        if isinstance(event, Finished):
+            screen.line.end()
+            print(f"take {take.name}, seed {take.seed}", file=sys.stderr)
+
+    try:
+        with screen.shown():
+            made = render_takes(
+                making, folder, args.segment, count, names=args.names, listener=tell, on_budget=show
+            )
+    except KeyboardInterrupt:
+        print(f"stopped: what is made of the takes is kept in {folder}; run again to go on", file=sys.stderr)
+        return INTERRUPTED
+    print(*_summary(args, made), sep="\n")
+    return 0
+
+
+def _summary(args: Namespace, made: SegmentTakes) -> list[str]:
+    width = max(len(take.name) for take in made.takes)
+    rows = [
+        f"{take.name:<{width}}  seed {take.seed:<16}  {clip}" for take, clip in zip(made.takes, made.clips)
+    ]
+    take = f" --take {args.take}" if args.take else ""
+    pick = f"grounded pick {args.storyboard} {args.segment} {made.takes[-1].name}{take}"
+    return [*rows, f"sheet    {made.sheet}", f"to keep  {pick}"]
+
+
+def pick(args: Namespace) -> int:
+    """Write the take's seed into the storyboard's file; where it has none of its own, print the new text."""
+    text, board = read_board(args)
+    segment_at(board, args.segment)
+    take = find_pick(_take_folder(args), board, args.segment, args.name)
+    if args.storyboard == "-" or is_film(args.storyboard) or _is_edit(args.storyboard):
+        print(reseed(text, args.segment, take.seed), end="")
+        return 0
+    # Symbolic links are followed, or the link would become a file beside the true one.
+    path = Path(args.storyboard).resolve()
+    try:
+        changed = reseed(path.read_bytes().decode("utf-8"), args.segment, take.seed)
+        write_atomic(path, lambda part: _fill(part, changed, path))
+    except OSError as error:
+        raise disk_error(error, path, "writing the seed into the storyboard") from error
+    line = board.segments[args.segment - 1].line
+    print(
+        f"segment {args.segment}: take {take.name}; seed {take.seed} is in line {line} of {args.storyboard}"
+    )
+    return 0
+
+
+def _fill(part: Path, text: str, old: Path) -> None:
+    part.write_bytes(text.encode("utf-8"))
+    if os.name != "nt":
+        shutil.copymode(old, part)
+
+
+def _is_edit(name: str) -> bool:
+    return Path(name).suffix.lower() in EDITS
+
+
+def _take_folder(args: Namespace) -> Path:
+    return args.take or Path("takes") / film_name(args)
