@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -27,19 +27,25 @@ class Case:
         sidecar = path.with_suffix(".json")
         if not path.is_file() or not sidecar.is_file():
             raise Refusal(f"{path} needs its JSON beside it ({sidecar.name})")
-        self.doc: dict[str, Any] = json.loads(sidecar.read_text())
+        self.doc: dict[str, Any] = _document(sidecar)
         self.inputs: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}
-        with safe_open(path, "pt") as file:
-            for name in sorted(file.keys()):
-                if name.startswith("in."):
-                    self.inputs[name.removeprefix("in.")] = file.get_tensor(name)
-                elif name.startswith("weights."):
-                    self.weights[name.removeprefix("weights.")] = file.get_tensor(name)
+        try:
+            with safe_open(path, "pt") as file:
+                for name in sorted(file.keys()):
+                    if name.startswith("in."):
+                        self.inputs[name.removeprefix("in.")] = file.get_tensor(name)
+                    elif name.startswith("weights."):
+                        self.weights[name.removeprefix("weights.")] = file.get_tensor(name)
+        except SafetensorError as error:
+            raise Refusal(f"{path.name} is damaged: {error}") from error
         recorded = self.doc.get("tensors", {})
-        self.wanted: dict[str, list[int]] = {
-            n: t["shape"] for n, t in recorded.items() if n.startswith("out.")
-        }
+        try:
+            self.wanted: dict[str, list[int]] = {
+                n: t["shape"] for n, t in recorded.items() if n.startswith("out.")
+            }
+        except (AttributeError, KeyError, TypeError) as error:
+            raise Refusal(f"{sidecar.name}: `tensors` lists names with a shape each") from error
         self.got: dict[str, Tensor] = {}
 
     def give(self, name: str, value: Tensor) -> None:
@@ -72,6 +78,16 @@ class Case:
         model = WanModel(self.model_spec())
         model.load_state_dict(self.weights if weights is None else weights, strict=True)
         return model.eval().requires_grad_(False)
+
+
+def _document(sidecar: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(sidecar.read_text("utf-8"))
+    except ValueError as error:
+        raise Refusal(f"{sidecar.name} is no JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise Refusal(f"{sidecar.name} is no JSON object")
+    return document
 
 
 def float_scalars(values: list[float]) -> Tensor:

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dev.parity import autoencoder, naming, rollouts, schedules, single
 from dev.parity.case import Case, Refusal
+from gf_core.errors import GroundedError
 
 KINDS = (
     (rollouts.serves, rollouts.replay),
@@ -27,12 +28,20 @@ KINDS = (
 
 
 def replay(path: Path) -> Case:
-    """The case at `path` with its outputs computed; raises Refusal for kinds that we do not serve."""
+    """The case at `path` with its outputs computed; raises Refusal for damaged ones and kinds that we do not serve."""
     case = Case(path)
-    for serves, run in KINDS:
-        if serves(case):
+    try:
+        run = next((run for serves, run in KINDS if serves(case)), None)
+        if run is not None:
             run(case)
             return case
+    except GroundedError as error:
+        raise Refusal(f"{path.name} describes what cannot be run: {error.message}") from error
+    except KeyError as error:
+        raise Refusal(f"{path.name} or its JSON holds no {error}") from error
+    except (AttributeError, IndexError, RuntimeError, StopIteration, TypeError, ValueError) as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise Refusal(f"{path.name} and its JSON do not fit together: {said[-1].strip()}") from error
     raise Refusal(f"no replay for this kind of case: {case.doc.get('case', path.stem)}")
 
 

@@ -1,5 +1,6 @@
 """Recorded runs of public reference code, replayed through our code to the recorded tolerance."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -97,3 +98,56 @@ def test_what_only_the_recorded_code_does_is_refused_in_words(repo, window, sink
     case = Described({"model": {}, "upstream": {"repo": repo}, "rollout": rollout, "calls": calls})
     with pytest.raises(Refusal, match=said):
         memory_spec(case)
+
+
+def damaged(case_path, folder, change):
+    """A copy of a case whose tensors (name to tensor) and JSON (a dict) `change` has altered."""
+    from safetensors.torch import load_file, save_file
+
+    tensors, document = load_file(case_path), json.loads(case_path.with_suffix(".json").read_text())
+    change(tensors, document)
+    path = folder / "damaged.safetensors"
+    save_file(tensors, path)
+    path.with_suffix(".json").write_text(json.dumps(document))
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t, d: t.pop("in.noise"),
+        lambda t, d: t.pop("in.renoise.block1.step0"),
+        lambda t, d: t.pop("weights.head.modulation"),
+        lambda t, d: t.update({"in.noise": t["in.noise"][..., :3].clone()}),
+        lambda t, d: t.update({"in.prompt_embeds": t["in.prompt_embeds"][..., :3].clone()}),
+        lambda t, d: d["model"].pop("dim"),
+        lambda t, d: d["model"].update(dim=81),
+        lambda t, d: d["rollout"].pop("denoising_step_list"),
+        lambda t, d: d["rollout"].update(denoising_step_list=[]),
+        lambda t, d: d["rollout"].update(denoising_step_list=[1000.5]),
+        lambda t, d: d["rollout"].update(latent_hw=[5, 7]),
+        lambda t, d: d["rollout"].update(kv_cache_frames=2),
+        lambda t, d: d.update(calls=[]),
+        lambda t, d: d.update(calls=None),
+        lambda t, d: d.update(rollout=None),
+        lambda t, d: d.update(tensors=[1, 2]),
+        lambda t, d: [call.update(current_start_frame=1) for call in d["calls"]],
+    ],
+)
+def test_a_damaged_case_is_refused_in_words(tmp_path, change):
+    path = damaged(GOLDEN / "case10a_reward_forcing_w9_s3.safetensors", tmp_path, change)
+    with pytest.raises(Refusal) as caught:
+        replay(path)
+    assert str(caught.value)
+
+
+def test_files_that_are_no_case_are_refused_in_words(tmp_path):
+    path = tmp_path / "case.safetensors"
+    with pytest.raises(Refusal, match="needs its JSON beside it"):
+        replay(path)
+    path.write_bytes(b"\x00" * 20)
+    sidecar = path.with_suffix(".json")
+    for text, said in (("{", "no JSON"), ("[]", "no JSON object"), ("{}", "damaged")):
+        sidecar.write_text(text)
+        with pytest.raises(Refusal, match=said):
+            replay(path)
