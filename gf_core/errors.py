@@ -28,7 +28,10 @@ class StoryboardError(GroundedError):
 
     def __str__(self) -> str:
         place = f"line {self.line}, column {self.column}: " if self.line else ""
-        pointer = f"\n  {self.text}\n  {' ' * (self.column - 1)}^" if self.text and self.column else ""
+        # Of a very long line only the part around the character is shown.
+        start = max(0, self.column - 100) if len(self.text) > 200 else 0
+        shown, at = self.text[start : start + 200], self.column - start
+        pointer = f"\n  {shown}\n  {' ' * (at - 1)}^" if shown and self.column else ""
         return f"{place}{self.message}{pointer}" + (f"\n  fix: {self.fix}" if self.fix else "")
 
 

@@ -15,7 +15,7 @@ from .lines import nearest
 from .storyboard import BLANKS, MAX_SECONDS, MAX_SEED, REFERENCE, Segment, Storyboard, Verb
 
 EXAMPLES = "write a moment such as 12.5s or 1:05, a segment's number such as 3, or end"
-_MOMENT = re.compile(r"(?:(\d+):)?(\d+(?:\.\d+)?|\.\d+)\s*(s?)", re.IGNORECASE)
+_MOMENT = re.compile(r"(?:(\d{1,6}):)?(\d{1,9}(?:\.\d{1,30})?|\.\d{1,30})\s*(s?)", re.IGNORECASE)
 
 
 def insert_shot(
@@ -55,11 +55,11 @@ def _open_up(segments: tuple[Segment, ...], at: str, verb: Verb) -> tuple[tuple[
     """The segments, one of them split if need be, and where among them the new one goes."""
     if at == "end":
         return segments, len(segments)
-    if at.isdecimal():
+    if at.isdecimal() and len(at) < 10:
         return segments, _number(int(at), len(segments))
     match = _MOMENT.fullmatch(at)
     if match is None or not (match[1] or match[3]):
-        raise StoryboardError(f"'{at}' is no place in the film", EXAMPLES)
+        raise StoryboardError(f"'{at[:40]}' is no place in the film", EXAMPLES)
     moment = int(match[1] or 0) * 60 + Fraction(match[2])
     begin = Fraction(0)
     for index, segment in enumerate(segments):

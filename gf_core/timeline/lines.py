@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from ..errors import StoryboardError
 from .storyboard import BLANKS
 
+LONGEST_MESSAGE = 400
+"""Characters of an error's message; a longer one loses its middle."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -66,12 +69,25 @@ class Line:
     def error(self, column: int, message: str, fix: str) -> StoryboardError:
         """An error that points at `column` of this line."""
         shown = re.sub(r"\s", " ", self.source)  # a tab would move the pointer away from its character
+        if len(message) > LONGEST_MESSAGE:  # it quotes what was written
+            message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 4 :]}"
         return StoryboardError(message, fix, line=self.number, column=column, text=shown)
 
 
 def split_lines(text: str) -> list[Line]:
-    """Lines of `text`, whichever line break it uses."""
-    return [Line(number, source) for number, source in enumerate(re.split(r"\r\n|\n|\r", text), 1)]
+    """Lines of `text`, whichever line break it uses; raises StoryboardError for half a character."""
+    lines = [Line(number, source) for number, source in enumerate(re.split(r"\r\n|\n|\r", text), 1)]
+    if _HALF.search(text):
+        line, half = next((line, half) for line in lines if (half := _HALF.search(line.source)))
+        shown = Line(line.number, _HALF.sub("\ufffd", line.source))
+        raise shown.error(
+            half.start() + 1, "half of a character, which no file can hold", "delete or retype it"
+        )
+    return lines
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""Surrogates that came without the other one, as badly cut JSON has them."""
 
 
 def escape(text: str) -> str:

@@ -16,26 +16,26 @@ _NUMBER_LIKE = re.compile(rf"[+-]?(?:[0-9.]|(?:nan|inf|infinity){_BLANK}s?$)", r
 _DURATION = re.compile(rf"([0-9.]+){_BLANK}[sS]")
 _SECONDS_WORD = re.compile(rf"([0-9.]+){_BLANK}(?:secs?|seconds?)?", re.IGNORECASE)
 _MINUTES = re.compile(rf"([0-9.]+){_BLANK}(?:m|mins?|minutes?)", re.IGNORECASE)
-_CLOCK = re.compile(r"([0-9]+):([0-9]{2})")
+_CLOCK = re.compile(r"([0-9]{1,6}):([0-9]{2})")
 _WORD = re.compile(r"[A-Za-z]*")
 
 
 def read_options(line: Line, fields: list[Field]) -> dict[str, Any]:
     """Segment attributes from the option fields of a line; the order is free, only `lora` may repeat."""
     values: dict[str, Any] = {}
+    loras: dict[str, Lora] = {}
     for field in fields:
         if not field.text:
             raise line.error(field.column, "an option is empty", "remove the extra '|'")
         name, value = _read_option(line, field)
-        if name == "loras":
-            if any(value.name == other.name for other in values.get(name, ())):
-                raise line.error(field.column, f"lora {value.name} is given twice", "keep one of the two")
-            value = (*values.get(name, ()), value)
-        elif name in values:
-            label = "the duration" if name == "seconds" else name
+        if name in values or (name == "loras" and value.name in loras):
+            label = f"lora {value.name}" if name == "loras" else {"seconds": "the duration"}.get(name, name)
             raise line.error(field.column, f"{label} is given twice", "keep one of the two")
-        values[name] = value
-    return values
+        if name == "loras":
+            loras[value.name] = value
+        else:
+            values[name] = value
+    return {**values, "loras": tuple(loras.values())} if loras else values
 
 
 def write_options(segment: Segment) -> list[str]:

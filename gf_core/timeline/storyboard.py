@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from ..errors import StoryboardError
+
 Verb = Literal["start", "then", "cut", "scene"]
 
 DEFAULT_FPS = 16
@@ -14,6 +16,10 @@ MAX_FPS = 120
 MAX_SECONDS = 3600.0
 MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
 MAX_LORA = 10.0
+
+MAX_PROMPT = 20_000
+"""Characters of a prompt with cast and style in it: far more than any text encoder reads. Cast entries that use each
+other could grow without bound."""
 
 BLANKS = " \t\u00a0\u3000\ufeff"
 """What counts as white space at the edges of a field; listed so that every reader of the text agrees."""
@@ -73,12 +79,22 @@ class Storyboard:
     def expanded(self, index: int) -> str:
         """The full prompt of segment `index`: cast names replaced, style appended.
 
-        Raises KeyError for a name that is not in the cast (`parse` has refused those with line and column).
+        Raises KeyError for a name that is not in the cast (`parse` has refused those with line and column), and
+        StoryboardError for a prompt of more than `MAX_PROMPT` characters.
         """
-        prompt = self.segments[index].prompt
+        segment = self.segments[index]
+        prompt = segment.prompt
         if self.style:
             prompt += (" " if prompt[-1:] in ".,;:!?" else ", ") + self.style
-        return _expand(prompt, self._resolved_cast())
+        full = _expand(prompt, self._resolved_cast())
+        if len(full) > MAX_PROMPT:
+            raise StoryboardError(
+                f"with cast and style the prompt has more than {MAX_PROMPT} characters",
+                "say it in fewer words",
+                line=segment.line,
+                column=1 if segment.line else 0,
+            )
+        return full
 
     def _resolved_cast(self) -> dict[str, str]:
         resolved: dict[str, str] = {}
@@ -88,4 +104,11 @@ class Storyboard:
 
 
 def _expand(text: str, cast: dict[str, str]) -> str:
-    return REFERENCE.sub(lambda match: cast[match.group(1)], text)
+    """`text` with cast names replaced; cut off where it is certain to be too long."""
+    parts, length, done = [], 0, 0
+    for match in REFERENCE.finditer(text):
+        parts += [text[done : match.start()], cast[match.group(1)]]
+        length, done = length + len(parts[-2]) + len(parts[-1]), match.end()
+        if length > MAX_PROMPT:
+            break
+    return "".join([*parts, text[done:]])[: MAX_PROMPT + 1]

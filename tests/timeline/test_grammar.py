@@ -197,3 +197,52 @@ def test_any_text_is_read_or_refused_inside_the_text(text):
 def test_format_refuses_what_text_cannot_say(board):
     with pytest.raises(StoryboardError):
         format_storyboard(board)
+
+
+NINES = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"a | {NINES}:30", f"a | {NINES}s", f"a | {NINES} min", f"a | seed {NINES}", f"a | lora x:{NINES}"],
+)
+def test_numbers_of_any_length_are_refused_briefly(text):
+    with pytest.raises(StoryboardError) as caught:
+        parse(text)
+    assert caught.value.column >= 5 and len(str(caught.value)) < 1200
+
+
+def test_an_error_in_a_very_long_line_shows_the_place_only():
+    with pytest.raises(StoryboardError) as caught:
+        parse("a " * 50_000 + "| soed 7 |" + " b" * 50_000)
+    _, shown, pointer, _ = str(caught.value).split("\n")
+    assert len(shown) < 210 and shown[pointer.index("^") :].startswith("soed 7")
+
+
+def test_a_cast_that_grows_without_bound_is_refused():
+    lines = ["@cast a0 = lol", *(f"@cast a{n} = {{a{n - 1}}}{{a{n - 1}}}" for n in range(1, 60)), "{a59}"]
+    with pytest.raises(StoryboardError, match="more than 20000 characters") as caught:
+        make_plan(parse("\n".join(lines)))
+    assert caught.value.line == 61
+    board = parse("@cast a = " + "x" * 19_999 + "\n{a}")
+    assert len(board.expanded(0)) == 19_999
+
+
+def test_half_a_character_is_refused_where_it_stands():
+    with pytest.raises(StoryboardError) as caught:
+        parse("a fox\nthen: it \ud83d runs")
+    assert (caught.value.line, caught.value.column) == (2, 10)
+    str(caught.value).encode()
+    assert parse("a fox \U0001f98a").segments[0].prompt == "a fox \U0001f98a"
+
+
+def test_ten_thousand_segments_take_a_few_seconds_at_most():
+    import time
+
+    head = [f"@cast c{n} = a thing {n}" for n in range(100)]
+    body = ["a fox", *(f"then: {{c{n % 100}}} number {n} | 5s | seed {n}" for n in range(10_000))]
+    began = time.process_time()
+    board = parse("\n".join([*head, *body]))
+    assert make_plan(board).chunks > 10_000 and format_storyboard(board)
+    parse("a" + "".join(f" | lora x{n}" for n in range(20_000)))
+    assert time.process_time() - began < 20

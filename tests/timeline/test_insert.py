@@ -107,3 +107,9 @@ def test_every_moment_gives_a_storyboard_that_text_can_say(hundredths, keep_cast
     board = insert_shot(BOARD, f"{hundredths / 100}s", "an owl", 4, keep_cast=keep_cast)
     assert parse(format_storyboard(board)) == board
     assert sum(s.seconds for s in board.segments) == pytest.approx(19.5)
+
+
+@pytest.mark.parametrize("at", ["9" * 5000, "9" * 5000 + "s", "1:" + "9" * 5000, "0." + "9" * 5000 + "s"])
+def test_places_of_any_length_are_refused_in_words(at):
+    with pytest.raises(StoryboardError, match="no place in the film"):
+        insert_shot(BOARD, at, "an owl", 4)
