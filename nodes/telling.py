@@ -33,8 +33,8 @@ class Teller:
         plan: of the film.
         size: (width, height) that the model makes.
         channel: the node's live view.
-        check: raises when the artist has cancelled; asked after every denoising step, and ten times a second while
-            the sampler waits.
+        check: raises when the artist has cancelled; asked at every event, so at least before every network call, and
+            ten times a second while the sampler waits.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Teller:
         self.finished: Any = None
 
     def __call__(self, event: Event) -> None:
+        self._check()
         tell = getattr(self, f"_on_{type(event).__name__.lower()}", None)
         if tell is not None:
             tell(event)
@@ -79,19 +80,12 @@ class Teller:
         host.log.info(said)
         host.show_text(said, self.node)
 
-    def _on_replayed(self, _: Any) -> None:
-        self._check()
-
-    def _on_waiting(self, _: Any) -> None:
-        self._check()
-
     def _on_segmentdone(self, event: Any) -> None:
         if event.segment not in self._shown:  # kept from an earlier render, so that no preview came
             self._shown.add(event.segment)
             self._channel.later(lambda: self._find_picture(event.segment, event.path, event.start_frame))
 
     def _on_stepdone(self, event: Any) -> None:
-        self._check()
         if self._set_bar is None:
             self._set_bar = host.progress_bar(event.total * event.steps, self.node)
         self._set_bar(event.index * event.steps + event.step)

@@ -52,11 +52,11 @@ class Replayed:
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """The sampler is ahead and waits for decoder and encoder; sent about every 0.1 s meanwhile."""
+class Pulse:
+    """Nothing to tell: a listener may stop the render here, by raising something.
 
-    index: int
-    """Chunk that is being finished, from 0."""
+    Sent before every call of the network, and every 0.1 s while the sampler waits for decoder and encoder.
+    """
 
 
 @dataclass(frozen=True)
@@ -147,4 +147,4 @@ class Finished:
     """What `report.json` holds: sizes, times of every stage, speed, memory."""
 
 
-Event = Union[Started, Reused, Replayed, StepDone, Waiting, ChunkDone, SegmentDone, Preview, Finished]  # noqa: UP007 (3.10 at run time)
+Event = Union[Started, Reused, Replayed, StepDone, Pulse, ChunkDone, SegmentDone, Preview, Finished]  # noqa: UP007 (3.10 at run time)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import GroundedError
 from ..video.writer import FilmWriter
 from .disk import disk_error
 from .failures import in_words
@@ -60,11 +63,18 @@ class CommittedChunk:
     anchor: dict | None
 
 
+class _PutOff(Exception):
+    """Unwinds the chunk that is being decoded or encoded when nobody waits for its pictures any more."""
+
+
 class Finisher:
     """Commits chunks in film order: latents, then film, then journal line; and keeps states at the ends of segments.
 
     `decoder` and `film` stand where the film goes on, after `film.frames` pictures. `codec` is the decoder's
     fingerprint. `seconds` counts the time spent in each stage; it may be read while the worker runs.
+
+    After `hurry`, or an error, the film is left as it is: of the chunk in work and of those that follow only the
+    latents are kept, and the next run makes their pictures.
     """
 
     def __init__(
@@ -74,42 +84,73 @@ class Finisher:
         self._store, self._codec = store, codec
         self._stream: torch.cuda.Stream | None = None
         self._decoded = self._since_state = 0
+        self._hurried = threading.Event()
         self.frames = film.frames
         self.seconds = {"decode": 0.0, "encode": 0.0, "save": 0.0}
 
+    def hurry(self) -> None:
+        """Make no more pictures; from any thread. The chunk in work gets to its next safe point, a picture away."""
+        self._hurried.set()
+
     @torch.no_grad()
-    def __call__(self, chunk: SampledChunk) -> CommittedChunk:
-        """Commit one chunk. Raises GroundedError children in words for a full disk or memory, and others as met."""
+    def __call__(self, chunk: SampledChunk) -> CommittedChunk | None:
+        """Commit one chunk; None when only its latents were kept.
+
+        Raises:
+            GroundedError children in words for a full disk or memory, and others as met.
+        """
         with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
             start = time.perf_counter()
             digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
-            saved = time.perf_counter()
-            pictures = to_uint8(self._decoder.decode(chunk.latents))
-            decoded = time.perf_counter()
-            film_bytes = self._write(chunk.index, pictures)
-            encoded = time.perf_counter()
-            record = {"kind": "chunk", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
-            placed = {"first_frame": self.frames, "frames": len(pictures), "latents": digest}
-            self._run.commit({**record, **placed, "film_bytes": film_bytes, "anchor": chunk.anchor})
-            self.frames += len(pictures)
-            self.seconds["decode"] += decoded - saved
+            self.seconds["save"] += time.perf_counter() - start
+            try:
+                pictures = self._commit(chunk, digest)
+            except _PutOff:
+                self._put_off(chunk, digest)
+                return None
+            except BaseException:
+                self.hurry()  # the film cannot go on behind a gap
+                with _told_only(f"the latents of chunk {chunk.index} are not kept"):
+                    self._put_off(chunk, digest)
+                raise
+            start = time.perf_counter()
             self._keep_states(chunk)
-        self.seconds["save"] += saved - start + time.perf_counter() - encoded
-        self.seconds["encode"] += encoded - decoded
+            self.seconds["save"] += time.perf_counter() - start
         return CommittedChunk(chunk.index, chunk.segment, self.frames, preview(pictures), chunk.anchor)
 
-    def set_aside(self, chunk: SampledChunk) -> None:
-        """Keep the latents of a chunk whose pictures nobody waits for any more; the next run makes them."""
+    def _commit(self, chunk: SampledChunk, digest: str) -> np.ndarray:
+        """Decode, encode and note a chunk whose latents are stored; returns its pictures uint8 [t H W 3]."""
+        self._check_hurry()
+        start = time.perf_counter()
+        pictures = to_uint8(self._decoder.decode(chunk.latents))
+        decoded = time.perf_counter()
+        self._check_hurry()
+        film_bytes = self._write(chunk.index, pictures)
+        encoded = time.perf_counter()
+        record = {"kind": "chunk", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
+        placed = {"first_frame": self.frames, "frames": len(pictures), "latents": digest}
+        self._run.commit({**record, **placed, "film_bytes": film_bytes, "anchor": chunk.anchor})
+        self.frames += len(pictures)
+        self.seconds["decode"] += decoded - start
+        self.seconds["encode"] += encoded - decoded
+        self.seconds["save"] += time.perf_counter() - encoded
+        return pictures
+
+    def _put_off(self, chunk: SampledChunk, digest: str) -> None:
+        """Note that a chunk has latents and no pictures, unless an earlier run has said so."""
         if chunk.stored is None:
-            digest = self._run.save_latents(chunk.index, chunk.latents)
             record = {"kind": "latents", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
             self._run.commit({**record, "latents": digest, "anchor": chunk.anchor})
+
+    def _check_hurry(self) -> None:
+        if self._hurried.is_set():
+            raise _PutOff
 
     def _write(self, index: int, pictures: np.ndarray) -> int:
         """Put pictures into the film; returns its size in bytes."""
         film = self._run.run.film
         try:
-            self._film.write(pictures)
+            self._film.write(pictures, self._check_hurry)
             return film.stat().st_size
         except OSError as error:
             raise disk_error(error, film, f"writing chunk {index} to the film") from error
@@ -118,6 +159,8 @@ class Finisher:
         """Keep what the next version of the film may go on from, where reading it is quicker than making it again."""
         self._decoded += 1
         self._since_state += 1
+        if self._hurried.is_set():
+            return
         kept: dict[str, State] = {}
         if chunk.memory is not None:
             kept[memory_name(chunk.key)] = chunk.memory
@@ -154,3 +197,12 @@ class Finisher:
         if self._stream is None:
             self._stream = torch.cuda.Stream(latents.device)
         return torch.cuda.stream(self._stream)
+
+
+@contextlib.contextmanager
+def _told_only(what: str) -> Iterator[None]:
+    """Log an error of the engine instead of raising it: another one is on its way."""
+    try:
+        yield
+    except GroundedError as error:
+        log.warning("%s: %s", what, error.message)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+log = logging.getLogger("grounded")
 
 DEPTH = 2
 """Items that may wait; with the one in work and the one being sampled, four chunks exist at most."""
@@ -18,43 +20,38 @@ PAUSE = 0.1
 
 
 class Worker(Generic[Item, Result]):
-    """Runs `process` on items in order, in its own thread.
+    """Runs `process` on items in order, in its own thread; a result of None is not passed on.
 
-    After `process` has raised, nothing more is processed and the error is raised by the next `offer` or `finish`.
-    Results are picked up with `results`; `close` must be called in the end, in a `finally`. Items for which `close`
-    has no patience left get `set_aside` in place of `process`.
+    The first error of `process` is raised by the next `offer`, `results` or `finish`; items behind it are processed all
+    the same, so it is for `process` to know what it still can do. `close` must be called in the end, in a `finally`.
     """
 
-    def __init__(
-        self,
-        process: Callable[[Item], Result],
-        name: str,
-        depth: int = DEPTH,
-        set_aside: Callable[[Item], None] = lambda item: None,
-    ) -> None:
-        self._process, self._set_aside = process, set_aside
-        self._deadline = float("inf")
+    def __init__(self, process: Callable[[Item], Result | None], name: str, depth: int = DEPTH) -> None:
+        self._process = process
         self._inbox: queue.Queue[Item | None] = queue.Queue(depth)
         self._outbox: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._error: BaseException | None = None
+        self._failed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
-        try:
-            while (item := self._inbox.get()) is not None:
-                if time.monotonic() < self._deadline:
-                    self._outbox.put(self._process(item))
+        while (item := self._inbox.get()) is not None:
+            try:
+                result = self._process(item)
+                if result is not None:
+                    self._outbox.put(result)
+            except BaseException as error:
+                if self._failed:  # the first one says what happened
+                    log.debug("after a failure: %s: %s", type(error).__name__, error)
                 else:
-                    self._set_aside(item)
-                del item  # or the last chunk would stay alive until the next one comes
-        except BaseException as error:
-            self._error = error
+                    self._failed, self._error = True, error
+            result = item = None  # or the last chunk would stay alive until the next one comes
 
     def offer(self, item: Item, timeout: float = PAUSE) -> bool:
         """Queue an item; False when there was no room within `timeout` seconds. Raises the worker's error."""
+        self._raise()
         if not self._thread.is_alive():
-            self._raise()
             raise RuntimeError("offer after close")
         try:
             self._inbox.put(item, timeout=timeout)
@@ -63,11 +60,16 @@ class Worker(Generic[Item, Result]):
         return True
 
     def results(self) -> Iterator[Result]:
-        """What was finished since the last call; never waits."""
+        """What was finished since the last call; never waits. Raises the worker's error after the last of it."""
         while True:
+            failed = (
+                self._error is not None
+            )  # asked first: what was finished before the error is there by then
             try:
                 yield self._outbox.get_nowait()
             except queue.Empty:
+                if failed:
+                    self._raise()
                 return
 
     def finish(self, tick: Callable[[], None] = lambda: None) -> Iterator[Result]:
@@ -86,12 +88,8 @@ class Worker(Generic[Item, Result]):
         yield from self.results()
         self._raise()
 
-    def close(self, patience: float = float("inf"), rest: Sequence[Item] = ()) -> None:
-        """End the thread, after the queued items and `rest`, as far as it can begin on them within `patience` seconds.
-
-        May be called twice. Raises nothing.
-        """
-        self._deadline = time.monotonic() + patience
+    def close(self, rest: Sequence[Item] = ()) -> None:
+        """End the thread, after the queued items and `rest`. May be called twice. Raises nothing."""
         for item in (*rest, None):
             while not self._put(item):
                 continue

@@ -22,7 +22,7 @@ from ..sampling.rollout import Rollout
 from ..video.writer import FilmWriter
 from .cues import give_cue
 from .disk import disk_error, sync_folder
-from .events import ChunkDone, Event, Preview, Replayed, StepDone, Waiting
+from .events import ChunkDone, Event, Preview, Pulse, Replayed, StepDone
 from .failures import in_words
 from .finish import CommittedChunk, Finisher, SampledChunk
 from .meter import Meter
@@ -37,8 +37,6 @@ from .telling import reused, segment_done, started, whole_segments
 log = logging.getLogger("grounded")
 
 Emit = Callable[[Event], None]
-PATIENCE = 1.0
-"""Seconds that a render which was broken off goes on with the pictures of what is sampled; latents it keeps anyway."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,10 @@ class Shoot:
         run: where everything is written; it holds what `job.reuse` found.
         rollout: fresh, of the bundle's model; None when nothing is to be sampled.
         emit: gets the events, in the thread that calls `render`.
-        cancel: once set, the next denoising step is the last.
+        cancel: once set, no call of the network begins any more; the pictures of what is sampled are still made.
+
+    An exception, of `emit` or another, breaks the render off: pictures are not waited for, and of what is sampled and
+    not in the film the latents are kept.
     """
 
     def __init__(
@@ -94,8 +95,7 @@ class Shoot:
         self._film = self._open_film()
         codec = job.spec.bundle.codec.fingerprint
         self._finisher = Finisher(run, self._decoder, self._film, job.store, codec)
-        self._worker = Worker(self._finisher, "grounded-finishing", set_aside=self._finisher.set_aside)
-        self._finishing = job.reuse.pictures  # the chunk that is told next
+        self._worker = Worker(self._finisher, "grounded-finishing")
         self._in_hand: list[SampledChunk] = []
 
     def _open_film(self) -> FilmWriter:
@@ -119,34 +119,47 @@ class Shoot:
     def render(self) -> None:
         """Make every chunk that is missing and see it committed; returns early when cancelled."""
         job, reuse = self._job, self._job.reuse
-        self._emit(self._begin)
-        if reuse.chunks or reuse.changed:
-            self._emit(reused(job.spec, reuse))
-        with contextlib.suppress(_Cancelled):
-            for number in range(whole_segments(job.spec, reuse.pictures)):
-                self._emit(segment_done(job.spec, number, self._run.run.film))
-            self._rejoin()
-            self._meter.start_sampling(reuse.frames)
-            for index in range(reuse.pictures, job.stop):
-                chunk = self._stored(index) if index < len(reuse.chunks) else self._sample(index)
-                self._hand_over(chunk)
-        with self._meter.stage("waiting"):
-            for committed in self._worker.finish(self._tell_waiting):
-                self._tell(committed)
+        if self._rollout is not None:
+            self._rollout.before_call = self._ask
+        try:
+            self._emit(self._begin)
+            if reuse.chunks or reuse.changed:
+                self._emit(reused(job.spec, reuse))
+            with contextlib.suppress(_Cancelled):
+                self._make_chunks()
+            with self._meter.stage("waiting"):
+                for committed in self._worker.finish(self._pulse):
+                    self._tell(committed)
+        except BaseException:
+            self._finisher.hurry()
+            raise
         self._meter.seconds.update(self._finisher.seconds)
+
+    def _make_chunks(self) -> None:
+        """Tell what is there, then hand every other chunk to the worker."""
+        job, reuse = self._job, self._job.reuse
+        for number in range(whole_segments(job.spec, reuse.pictures)):
+            self._emit(segment_done(job.spec, number, self._run.run.film))
+        self._rejoin()
+        self._meter.start_sampling(reuse.frames)
+        for index in range(reuse.pictures, job.stop):
+            chunk = self._stored(index) if index < len(reuse.chunks) else self._sample(index)
+            self._hand_over(chunk)
 
     def close(self) -> None:
         """End the worker, which keeps all that is sampled, and close the film."""
-        self._worker.close(PATIENCE, self._in_hand)
+        self._worker.close(self._in_hand)
         self._film.close()
+        if self._rollout is not None:
+            self._rollout.before_call = None  # or the two keep each other, and the memory, alive
 
     def _rejoin(self) -> None:
         """Bring decoder and sampler to where the film goes on."""
         job, reuse = self._job, self._job.reuse
 
         def tick(index: int, upto: int) -> None:
-            self._check_cancel()
             self._emit(Replayed(index, upto))
+            self._ask()
 
         with self._meter.stage("rejoining"), in_words("rebuilding the memory"):
             if 0 < reuse.pictures < job.stop:
@@ -161,7 +174,7 @@ class Shoot:
 
     def _stored(self, index: int) -> SampledChunk:
         """Chunk `index` from its latents in the Take, to be decoded and encoded only."""
-        self._check_cancel()
+        self._ask()
         kept, (number, chunk) = self._job.reuse.chunks[index], self._places[index]
         segment = self._plan.segments[number]
         latents = self._run.run.load_latents(index).to(bundle_device(self._spec.bundle))
@@ -187,13 +200,12 @@ class Shoot:
             return chunk_noise(segment.seed, chunk, step, shape)
 
         def on_step(step: int, steps: int) -> None:
-            self._check_cancel()
             self._meter.look()
             self._emit(StepDone(index, self._job.stop, number, step + 1, steps))
             self._drain()
 
         with self._meter.stage("sampling"), in_words(f"sampling chunk {index}"):
-            self._check_cancel()
+            self._ask()
             make_ready(self._spec)
             give_cue(rollout, self._plan.segments, self._job.embeds, number, chunk)
             lead = self._job.start if index == 0 else None
@@ -228,23 +240,25 @@ class Shoot:
         with self._meter.stage("keeping"):
             return rollout.snapshot()
 
-    def _check_cancel(self) -> None:
-        if self._cancel.is_set():
-            raise _Cancelled
-
     def _hand_over(self, chunk: SampledChunk) -> None:
         """Queue a chunk for the worker, telling what it finishes while there is no room."""
         self._in_hand = [chunk]
         with self._meter.stage("waiting"):
             while not self._worker.offer(chunk):
                 self._drain()
-                self._tell_waiting()
+                self._pulse()
         self._in_hand = []
         self._drain()
 
-    def _tell_waiting(self) -> None:
-        """Let the listener stop a render that stands still."""
-        self._emit(Waiting(self._finishing))
+    def _pulse(self) -> None:
+        """Let the listener stop the render."""
+        self._emit(Pulse())
+
+    def _ask(self) -> None:
+        """Let the listener break the render off, and `cancel` end it."""
+        self._pulse()
+        if self._cancel.is_set():
+            raise _Cancelled
 
     def _drain(self) -> None:
         for committed in self._worker.results():
@@ -258,7 +272,7 @@ class Shoot:
     def _tell(self, done: CommittedChunk) -> None:
         """The events of a committed chunk."""
         begin, meter, fps = self._begin, self._meter, self._plan.timing.fps
-        self.frames, self._finishing = done.frames, done.index + 1
+        self.frames = done.frames
         meter.committed(done.frames)
         self._emit(
             ChunkDone(

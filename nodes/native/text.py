@@ -44,6 +44,9 @@ class NativeText:
         return [self._encode(prompt) for prompt in prompts]
 
     def _encode(self, prompt: str) -> Tensor:
+        import comfy.model_management as management
+
+        management.throw_exception_if_processing_interrupted()  # a large encoder takes seconds per prompt
         cond = self._clip.encode_from_tokens_scheduled(self._clip.tokenize(prompt))[0][0]
         if cond.shape[-1] != self._dim:
             raise CheckpointError(

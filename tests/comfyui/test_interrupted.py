@@ -14,6 +14,7 @@ import pytest
 
 from gf_core.video import probe, read_frames
 
+from .listener import Listener
 from .server import Server
 from .test_nodes import film, runs
 
@@ -26,10 +27,10 @@ cut: a blue owl stands still in the forest at night | 6s
 scene: a yellow robot walks left on a city street at noon | 6s
 """
 TIMES = 3
-PATIENCE = 2.0
-"""Seconds that a cancelled render may take, beside the time of the chunks that were begun when it was asked to stop."""
-BEGUN = 3
-"""Those chunks: one being decoded and encoded, one taken on shortly after, one being denoised."""
+PATIENCE = 0.5
+"""Seconds from pressing Cancel until ComfyUI says that it has stopped, on a machine that does nothing else."""
+IDLE = bool(os.environ.get("GROUNDED_IDLE"))
+"""Set it where that is so. Elsewhere the time of a chunk, which other work has made longer, is allowed besides."""
 
 
 def made(folder: Path) -> tuple[bytes, dict[str, bytes]]:
@@ -58,14 +59,16 @@ def whole(server: Server) -> tuple[bytes, dict[str, bytes]]:
     return made(runs(server, "whole")[0])
 
 
-def disturb(server: Server, graph: dict[str, Any], chunks: int, stop: Callable[[str], None]) -> None:
-    """Queue; once `chunks` more chunks are on disk and a little later, `stop(prompt id)`."""
+def disturb(
+    server: Server, graph: dict[str, Any], chunks: int, stop: Callable[[str, Listener], None]
+) -> None:
+    """Queue; once `chunks` more chunks are on disk and a little later, `stop(prompt id, listener)`."""
     with server.listen() as heard:
         asked = server.submit(graph)
         until = time.monotonic() + 280
         while len(heard.of("grounded.progress")) < chunks and time.monotonic() < until:
             time.sleep(0.02)
-        stop(asked)
+        stop(asked, heard)
 
 
 def check_playable(run: Path, at_least: int) -> int:
@@ -79,12 +82,13 @@ def check_playable(run: Path, at_least: int) -> int:
 def test_cancel_at_any_moment(server: Server, whole: Any, moment: random.Random) -> None:
     graph, took = film("cancelled", FILM), []
 
-    def cancel(asked: str) -> None:
+    def cancel(asked: str, heard: Listener) -> None:
         time.sleep(moment.uniform(0, 2))
-        pressed = time.monotonic()
+        pressed = heard.now()
         server.interrupt()
+        heard.wait_for("execution_interrupted")
+        took.append(heard.when("execution_interrupted") - pressed)
         assert server.wait(asked).status == "interrupted"
-        took.append(time.monotonic() - pressed)
 
     frames = 0
     for _ in range(TIMES):
@@ -96,13 +100,13 @@ def test_cancel_at_any_moment(server: Server, whole: Any, moment: random.Random)
     assert result.status == "success", result.error
     print(f"cancelled after {[f'{seconds:.2f} s' for seconds in took]}")
     assert made(runs(server, "cancelled")[0]) == whole and len(runs(server, "cancelled")) == 1
-    assert max(took) < PATIENCE + BEGUN * chunk_seconds(runs(server, "whole")[0])
+    assert max(took) < PATIENCE + (0 if IDLE else chunk_seconds(runs(server, "whole")[0]))
 
 
 def test_kill_the_host_at_any_moment(server: Server, whole: Any, moment: random.Random) -> None:
     graph, frames = film("killed", FILM), 0
 
-    def kill(_: str) -> None:
+    def kill(_: str, __: Listener) -> None:
         time.sleep(moment.uniform(0, 2))
         server.kill()
 

@@ -49,9 +49,9 @@ def given(monkeypatch):
     arrays: list[np.ndarray] = []
 
     class Listening(FilmWriter):
-        def write(self, frames):
+        def write(self, frames, check):
             arrays.append(frames)
-            super().write(frames)
+            super().write(frames, check)
 
     monkeypatch.setattr(shoot_module, "FilmWriter", Listening)
     return arrays

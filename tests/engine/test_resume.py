@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 
 import pytest
 import torch
@@ -53,12 +54,14 @@ def half(make_bundle, planned, tmp_path_factory):
 
     def stop(event):
         if isinstance(event, StepDone) and event.index == 4:
+            while len(run.committed()) < 4:  # a chunk that is not in the film yet would stay out of it
+                time.sleep(0.01)
             raise KeyboardInterrupt
 
-    bundle = make_bundle()
+    bundle, run = make_bundle(), Run(folder / "run-0001")
     with Take.open(folder) as take, pytest.raises(KeyboardInterrupt):
         Session(bundle, planned(bundle, TEXT), take, timeline=TEXT).play(stop)
-    assert len(Run(folder / "run-0001").committed()) == 4
+    assert len(run.committed()) == 4
     return folder
 
 
@@ -154,7 +157,8 @@ def test_after_a_full_disk_the_film_goes_on(bundle, planned, tmp_path, whole, mo
         with pytest.raises(ResourceError, match="disk is full"):
             render(bundle, planned, tmp_path)
     events, run = render(bundle, planned, tmp_path)
-    assert of(events, Reused)[0].chunks == 3 and bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+    assert of(events, Reused)[0].chunks > 3, "the latents of the chunk that did not fit are kept"
+    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
 
 
 def test_a_state_that_cannot_be_written_does_not_stop_the_film(
@@ -171,11 +175,11 @@ def test_a_state_that_cannot_be_written_does_not_stop_the_film(
 def test_the_card_running_out_once_is_tried_again(bundle, planned, tmp_path, whole, monkeypatch, caplog):
     real, failed = Rollout._clean, []
 
-    def fail_once(self, latents, view, kind):
+    def fail_once(self, latents, view, kind, *rest):
         if self.frame == 3 and not failed:
             failed.append(True)
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        real(self, latents, view, kind)
+        real(self, latents, view, kind, *rest)
 
     monkeypatch.setattr(Rollout, "_clean", fail_once)
     _, run = render(bundle, planned, tmp_path)
@@ -188,11 +192,11 @@ def test_a_card_that_stays_full_stops_the_film_in_words(bundle, planned, tmp_pat
     """At frame 6 a switch is under way, which may have changed half of the memory: no second try."""
     real, tries = Rollout._clean, []
 
-    def fail(self, latents, view, kind):
+    def fail(self, latents, view, kind, *rest):
         if self.frame == frame:
             tries.append(kind)
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        real(self, latents, view, kind)
+        real(self, latents, view, kind, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(Rollout, "_clean", fail)
