@@ -7,24 +7,31 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { findNode, timelineOf } from "./links.js";
 import { LiveView } from "./live.js";
+import { put } from "./timeline/dom.js";
 import { Editor } from "./timeline/editor.js";
 import { splitLines } from "./timeline/lines.js";
 
 const EDITOR_HEIGHT = 330;
 const LIVE_HEIGHT = 210;
-const editors = new Map(); // node -> Editor; nodes leave in onRemoved
-const lives = new Map();
+const ADD = { GF_PromptTimeline: [addEditor], GF_StreamSampler: [fixSeed, addLiveView], GF_ShotCut: [fixSeed] };
+const views = new WeakMap(); // node -> its Editor or LiveView
+const sources = new Map(); // sampler's execution id -> promise of the timeline that it renders
 
 app.registerExtension({
   name: "grounded.forcing",
   nodeCreated(node) {
-    const add = { GF_PromptTimeline: addEditor, GF_StreamSampler: addLiveView }[node.comfyClass];
-    if (add) guarded(() => add(node));
+    ADD[node.comfyClass]?.forEach((add) => guarded(() => add(node)));
   },
 });
 
+/** The front end puts "randomize" under every new seed; a film whose seed changes with each Run keeps no shot. */
+function fixSeed(node) {
+  const control = node.widgets?.find(({ name }) => name === "control_after_generate");
+  if (control) control.value = "fixed";
+}
+
 function addEditor(node) {
-  const widget = node.widgets.find(({ name }) => name === "timeline");
+  const widget = textWidget(node);
   const editor = new Editor({
     getText: () => String(widget.value ?? ""),
     setText: (text) => {
@@ -32,64 +39,47 @@ function addEditor(node) {
       widget.callback?.(text);
       node.graph?.setDirtyCanvas?.(true, false);
     },
-    showPlace: (line, column) => showPlace(textBox(widget), line, column),
+    showPlace: (line, column) => showPlace(textBox(node), line, column),
+    url: (path) => api.apiURL(path),
   });
+  views.set(node, editor);
+  editor.view.element.timelineNode = node;
   addElement(node, "storyboard", editor.view.element, EDITOR_HEIGHT, [460, 600], EDITOR_HEIGHT + 30);
-  keep(editors, node, editor);
 }
 
 function addLiveView(node) {
+  const post = { method: "POST", headers: { "Content-Type": "application/json" } };
   const view = new LiveView({
     url: (path) => api.apiURL(path),
     stop: async (id) => {
-      const answer = await api.fetchApi("/grounded/stop", {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ node: id }),
-      });
+      const answer = await api.fetchApi("/grounded/stop", { ...post, body: JSON.stringify({ node: id }) });
       return answer.ok && (await answer.json()).stopped;
     },
   });
+  views.set(node, view);
   addElement(node, "live", view.element, LIVE_HEIGHT, [340, 0]);
-  keep(lives, node, view);
 }
 
-/** The styles, once. */
-function ensureStyle() {
-  if (document.getElementById("gf-style")) return;
-  const href = new URL("./style.css", import.meta.url).href;
-  document.head.append(Object.assign(document.createElement("link"), { id: "gf-style", rel: "stylesheet", href }));
-}
-
-/** A widget that shows `element` and stores nothing. */
-function addElement(node, name, element, height, [width, tall], most = null) {
-  ensureStyle();
-  const options = { serialize: false, hideOnZoom: false, getMinHeight: () => height, getValue: () => "", setValue: () => {} };
-  if (most) options.getMaxHeight = () => most; // what a taller node has to spare goes to its other widgets
-  const widget = node.addDOMWidget(name, `GROUNDED_${name.toUpperCase()}`, element, options);
-  widget.serialize = false;
+/** A widget that shows `element` and stores nothing. What a taller node has to spare above `most` goes to other widgets. */
+function addElement(node, name, element, height, [width, tall], most = Infinity) {
+  if (!document.getElementById("gf-style")) {
+    const href = new URL("./style.css", import.meta.url).href;
+    document.head.append(Object.assign(document.createElement("link"), { id: "gf-style", rel: "stylesheet", href }));
+  }
+  const sizes = { getMinHeight: () => height, ...(most < Infinity && { getMaxHeight: () => most }) };
+  const options = { serialize: false, hideOnZoom: false, getValue: () => "", setValue: () => {}, ...sizes };
+  node.addDOMWidget(name, `GROUNDED_${name.toUpperCase()}`, element, options).serialize = false;
   const [least, high] = node.computeSize();
   node.setSize([Math.max(width, least, node.size[0]), Math.max(tall, high, node.size[1])]);
 }
 
-function keep(map, node, view) {
-  map.set(node, view);
-  const { onRemoved, onAdded } = node;
-  node.onRemoved = function (...inputs) {
-    map.delete(node);
-    return onRemoved?.apply(this, inputs);
-  };
-  node.onAdded = function (...inputs) {
-    map.set(node, view); // it also leaves one graph for another when it goes into a subgraph
-    return onAdded?.apply(this, inputs);
-  };
-}
+const textWidget = (node) => node.widgets.find(({ name }) => name === "timeline");
 
-/** The text box of a widget, in either front end. */
-function textBox(widget) {
-  const own = widget.inputEl ?? widget.element;
-  if (own?.tagName === "TEXTAREA" && own.isConnected) return own;
-  return [...document.querySelectorAll("textarea")].find((box) => box.value === widget.value);
+/** The text box of a timeline, in either front end. */
+function textBox(node) {
+  const { inputEl, element = inputEl } = textWidget(node);
+  const shown = element?.tagName === "TEXTAREA" && element.isConnected;
+  return shown ? element : document.querySelector(`[data-node-id="${node.id}"] textarea:not(.gf-words)`);
 }
 
 function showPlace(box, line, column) {
@@ -100,49 +90,48 @@ function showPlace(box, line, column) {
   box.setSelectionRange(at.offset + before, at.offset + at.source.length);
 }
 
-/** The text may be edited in its box, loaded, or undone by the host: compare now and then, which costs nothing. */
-setInterval(() => editors.forEach((editor, node) => guarded(() => follow(editor, node))), 200);
+/** Prompt Timelines whose storyboard is on the page. */
+const shownTimelines = () => [...document.querySelectorAll(".gf-board")].map(({ timelineNode }) => timelineNode);
 
-function follow(editor, node) {
+/** The text may be edited in its box, loaded, or undone by the host: compare now and then, which costs nothing. */
+setInterval(() => shownTimelines().forEach((node) => guarded(() => follow(node))), 200);
+
+function follow(node) {
+  const editor = views.get(node);
   const slot = (node.inputs ?? []).findIndex(({ name }) => name === "timeline");
-  const linked = slot >= 0 && Boolean(node.isInputConnected?.(slot));
-  const { element } = editor.view;
-  if (element.inert !== linked) {
-    element.inert = linked; // the text comes from another node: there is nothing to edit here
-    element.title = linked ? "The text comes from another node" : "";
-  }
+  const linked = slot >= 0 && Boolean(node.isInputConnected?.(slot)); // then there is nothing to edit here
+  put(editor.view.element, { inert: linked, title: linked ? "The text comes from another node" : "" });
   editor.refresh();
 }
 
 document.addEventListener("selectionchange", () => {
   const box = document.activeElement;
-  if (box?.tagName !== "TEXTAREA" || box.classList.contains("gf-words")) return;
-  for (const editor of editors.values()) {
-    if (box.value !== editor.history.present) continue;
-    editor.selectLine(splitLines(box.value.slice(0, box.selectionStart)).length);
-  }
+  const node = box?.tagName === "TEXTAREA" && shownTimelines().find((one) => textBox(one) === box);
+  if (node) views.get(node).selectLine(splitLines(box.value.slice(0, box.selectionStart)).length);
 });
 
-const onEditor = {
-  started: (editor, detail, exact) => editor.started(detail, exact),
-  progress: (editor, detail) => editor.progress(detail.index, detail.film_seconds),
-  segment: (editor, detail) => editor.thumb(detail.index, api.apiURL(detail.thumb)),
-  finished: (editor) => editor.finished(),
-};
-for (const [event, tell] of Object.entries(onEditor)) {
-  api.addEventListener(`grounded.${event}`, ({ detail }) =>
-    guarded(() => {
-      const root = app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
-      lives.get(findNode(root, detail.node)?.node)?.[event]?.(detail);
-      const source = timelineOf(root, detail.node);
-      const editor = source && editors.get(source.node);
-      if (editor) tell(editor, detail, source.exact);
-    }));
+for (const event of ["started", "progress", "segment", "finished"]) {
+  api.addEventListener(`grounded.${event}`, ({ detail }) => guarded(() => tell(event, detail)));
 }
 
-function guarded(step) {
+/** Hand an event to the sampler's live view and to the editor of the timeline that it renders. */
+async function tell(event, detail) {
+  const root = app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
+  views.get(findNode(root, detail.node))?.[event]?.(detail);
+  if (event === "started" || !sources.has(detail.node)) sources.set(detail.node, findSource(detail.node));
+  const source = await sources.get(detail.node); // events of one sampler wait in their order
+  views.get(source && findNode(root, source.id))?.[event](detail, source);
+}
+
+/** What the host itself says that it runs: the open graph may have been changed since, or be another one. */
+async function findSource(sampler) {
+  const answer = await api.fetchApi("/queue");
+  return timelineOf((await answer.json()).queue_running[0]?.[2], sampler);
+}
+
+async function guarded(step) {
   try {
-    step();
+    await step();
   } catch (error) {
     console.error("Grounded Forcing:", error);
   }

@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 
 import { makePlan } from "../../web/timeline/plan.js";
 import { writeOptions } from "../../web/timeline/options.js";
-import { expanded, read } from "../../web/timeline/text.js";
+import { read } from "../../web/timeline/text.js";
+import { expanded } from "./expanded.mjs";
 
 const answers = JSON.parse(readFileSync(0, "utf8")).map((text) => {
   const board = read(text);

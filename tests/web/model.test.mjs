@@ -75,7 +75,7 @@ test("duplicate, insert and remove keep comments and a valid first line", () => 
   assert.deepEqual(read(removed).segments[0].prompt, "it looks up");
   assert.equal(edits.remove("only one", 0), "only one");
   assert.equal(edits.remove("one\nthen: two", 1), "one");
-  assert.equal(edits.insert("one", 0, { prompt: "two", seconds: 2 }), "one\nthen: two | 2s");
+  assert.equal(edits.insert("one", 0), "one\nthen: what happens next | 5s");
 });
 
 test("moving puts segments into each other's lines and mends the first verb", () => {
@@ -143,8 +143,8 @@ test("undo and redo go step by step, typing goes in one", () => {
   history.push("bcd", { typing: true, now: 1500 });
   history.push("bcde", { typing: true, now: 9000 });
   assert.equal(history.push("bcde"), false);
-  assert.deepEqual([history.undo(), history.undo(), history.undo(), history.undo()], ["bcd", "b", "a", "a"]);
-  assert.deepEqual([history.redo(), history.redo()], ["b", "bcd"]);
+  assert.deepEqual([-1, -1, -1, -1].map((steps) => history.go(steps)), ["bcd", "b", "a", "a"]);
+  assert.deepEqual([history.go(1), history.go(1)], ["b", "bcd"]);
   history.push("x");
-  assert.equal(history.redo(), "x");
+  assert.deepEqual([history.can(1), history.can(-1), history.go(1)], [false, true, "x"]);
 });

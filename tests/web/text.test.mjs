@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { expanded, read, writeLine } from "../../web/timeline/text.js";
+import { read, writeLine } from "../../web/timeline/text.js";
+import { expanded } from "./expanded.mjs";
 
 const fixture = (name) => JSON.parse(readFileSync(new URL(`../fixtures/timeline/${name}.json`, import.meta.url), "utf8"));
 const facts = ({ verb, prompt, seconds, seed, recache, blend, loras, mute }) =>

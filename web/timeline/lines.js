@@ -4,142 +4,121 @@
  */
 
 /** White space at the edges of a field, the same set as in Python. */
-export const BLANKS = " \\t\\u00a0\\u3000\\ufeff";
-const BLANK_CHARS = " \t\u00a0\u3000\ufeff";
+export const BLANK = "[ \\t\\u00a0\\u3000\\ufeff]";
+const FIRST_BLANK = new RegExp(BLANK);
+const LEADING = new RegExp(`^${BLANK}*`);
+const EDGES = new RegExp(`^${BLANK}+|${BLANK}+$`, "g");
+const ESCAPED = /\\([\\|])/g;
+const BAR = /(?<!(?<!\\)(?:\\\\)*\\)\|/; // with an even number of backslashes before it
+const CLOSE = 0.6; // likeness of a word that may have been meant
 
 /** What is wrong with the text, where (1-based line and column in code points), and what to do. */
 export class TimelineError extends Error {
   constructor(line, column, message, fix) {
     super(message);
-    this.name = "TimelineError";
-    Object.assign(this, { line, column, fix });
+    Object.assign(this, { name: "TimelineError", line, column, fix });
   }
 }
 
-/** A trimmed, unescaped part of a line. `places`: where every character and the end stand, or the first's place. */
+/** `text` without the blanks at its edges. */
+export const trim = (text) => text.replace(EDGES, "");
+
+/** A trimmed part of a line: as written (`raw`), from place `start` to `end`, and as it is meant (`text`). */
 export class Field {
-  constructor(text, places) {
-    let start = 0;
-    let stop = text.length;
-    while (start < stop && BLANK_CHARS.includes(text[start])) start++;
-    while (stop > start && BLANK_CHARS.includes(text[stop - 1])) stop--;
-    this.text = text.slice(start, stop);
-    this.places = typeof places === "number" ? places + start : places.slice(start, stop + 1);
+  constructor(line, raw, start, escapes = ESCAPED) {
+    this.line = line;
+    this.raw = trim(raw);
+    this.start = start + LEADING.exec(raw)[0].length;
+    this.end = this.start + this.raw.length;
+    this.escapes = escapes;
+    this.text = escapes ? this.raw.replace(escapes, "$1") : this.raw;
   }
 
-  /** Place in the line of the field's character `at`. */
+  /** All up to the first blank. */
+  get word() {
+    return this.text.split(FIRST_BLANK, 1)[0];
+  }
+
+  /** Place in the line of the text's character `at`. */
   place(at) {
-    return typeof this.places === "number" ? this.places + at : this.places[at];
-  }
-
-  get start() {
-    return this.place(0);
-  }
-
-  get end() {
-    return this.place(this.text.length);
+    let behind = at;
+    for (const { index } of this.escapes ? this.raw.matchAll(this.escapes) : []) if (index < behind) behind++;
+    return this.start + behind;
   }
 
   /** What follows the first `count` characters. */
   after(count) {
-    const places = typeof this.places === "number" ? this.places + count : this.places.slice(count);
-    return new Field(this.text.slice(count), places);
+    const place = this.place(count);
+    return new Field(this.line, this.raw.slice(place - this.start), place, this.escapes);
+  }
+
+  /** An error that points at the text's character `at`. */
+  error(message, fix, at = 0) {
+    const column = Array.from(this.line.source.slice(0, this.place(at))).length + 1;
+    return new TimelineError(this.line.number, column, message, fix);
+  }
+
+  /** Throw the error unless `holds`. */
+  require(holds, message, fix, at = 0) {
+    if (!holds) throw this.error(message, fix, at);
   }
 }
 
-/** One physical line: its 1-based number, its text, and the offset of its first character. */
+/** One physical line: its 1-based number, its text, the offset of its first character, and its line break. */
 export class Line {
-  constructor(number, source, offset) {
-    Object.assign(this, { number, source, offset });
+  constructor(number, source, offset, ending) {
+    Object.assign(this, { number, source, offset, ending });
   }
 
+  /** The line as one field, nothing unescaped. */
   whole() {
-    return new Field(this.source, 0);
+    return new Field(this, this.source, 0, null);
   }
 
   /** The parts between `|`; `\|` is a bar and `\\` a backslash inside a part. */
   fields() {
-    if (this.source.includes("\\")) return this.escapedFields();
-    let at = 0;
-    return this.source.split("|").map((text) => {
-      at += text.length + 1;
-      return new Field(text, at - text.length - 1);
+    let end = -1;
+    return this.source.split(BAR).map((raw) => {
+      const start = end + 1;
+      end = start + raw.length;
+      return new Field(this, raw, start);
     });
-  }
-
-  escapedFields() {
-    const { source } = this;
-    const fields = [];
-    let text = "";
-    let places = [];
-    for (let at = 0; at < source.length; at++) {
-      if (source[at] === "|") {
-        fields.push(new Field(text, [...places, at]));
-        text = "";
-        places = [];
-        continue;
-      }
-      places.push(at);
-      if (source[at] === "\\" && (source[at + 1] === "|" || source[at + 1] === "\\")) at++;
-      text += source[at];
-    }
-    fields.push(new Field(text, [...places, source.length]));
-    return fields;
-  }
-
-  error(place, message, fix) {
-    const column = Array.from(this.source.slice(0, place)).length + 1;
-    return new TimelineError(this.number, column, message, fix);
   }
 }
 
 /** Lines of `text`, whichever line break it uses. */
 export function splitLines(text) {
+  const parts = text.split(/(\r\n|\n|\r)/);
   const lines = [];
-  const breaks = /\r\n|\n|\r/g;
-  let start = 0;
-  for (let found = breaks.exec(text); found; found = breaks.exec(text)) {
-    lines.push(new Line(lines.length + 1, text.slice(start, found.index), start));
-    start = breaks.lastIndex;
+  for (let at = 0, offset = 0; at < parts.length; at += 2) {
+    const [source, ending = ""] = parts.slice(at, at + 2);
+    lines.push(new Line(lines.length + 1, source, offset, ending));
+    offset += source.length + ending.length;
   }
-  lines.push(new Line(lines.length + 1, text.slice(start), start));
   return lines;
 }
 
 /** Write `text` so that `Line.fields` reads it back. */
-export function escape(text) {
-  return text.replaceAll("\\", "\\\\").replaceAll("|", "\\|");
-}
+export const escape = (text) => text.replaceAll("\\", "\\\\").replaceAll("|", "\\|");
 
-/** The known word that `word` most likely stands for, or null. */
+/** The known word that `word` most likely stands for, or null: Python's difflib.get_close_matches. */
 export function nearest(word, known) {
-  let best = null;
-  let bestScore = 0.6;
+  let best = [CLOSE, "", null];
   for (const name of known) {
-    const score = similarity(name.toLowerCase(), word.toLowerCase());
-    const better = score > bestScore || (score === bestScore && (best === null || name.toLowerCase() > best.toLowerCase()));
-    if (better) [best, bestScore] = [name, score];
+    const lower = name.toLowerCase();
+    const score = (2 * matching(lower, word.toLowerCase())) / (lower.length + word.length);
+    if (score > best[0] || (score === best[0] && lower > best[1])) best = [score, lower, name];
   }
-  return best;
+  return best[2];
 }
 
-/** Ratcliff-Obershelp likeness in 0..1: twice the matching characters over all characters. */
-function similarity(a, b) {
-  const total = a.length + b.length;
-  return total ? (2 * matching(a, b)) / total : 1;
-}
-
+/** Characters that match (Ratcliff-Obershelp): the longest part of both, then left and right of it. */
 function matching(a, b) {
-  let size = 0;
-  let inA = 0;
-  let inB = 0;
-  for (let i = 0; i < a.length; i++) {
-    for (let j = 0; j < b.length; j++) {
-      let run = 0;
-      while (i + run < a.length && j + run < b.length && a[i + run] === b[j + run]) run++;
-      if (run > size) [size, inA, inB] = [run, i, j];
+  for (let size = Math.min(a.length, b.length); size; size--) {
+    for (let i = 0; i + size <= a.length; i++) {
+      const j = b.indexOf(a.slice(i, i + size));
+      if (j >= 0) return size + matching(a.slice(0, i), b.slice(0, j)) + matching(a.slice(i + size), b.slice(j + size));
     }
   }
-  if (!size) return 0;
-  return size + matching(a.slice(0, inA), b.slice(0, inB)) + matching(a.slice(inA + size), b.slice(inB + size));
+  return 0;
 }

@@ -1,53 +1,27 @@
 /** Draws a storyboard: ruler, shots, segments, playhead, the selected segment's fields, and errors. */
 
+import { button, keep, make, put } from "./dom.js";
 import { writeNumber } from "./options.js";
+import { VERBS } from "./text.js";
 
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800];
 const EXCERPT = 160;
 const PIN = 12; // pixels for a muted segment, which has no length
-export const VERB_WORDS = {
+const VERB_WORDS = {
   start: "opens the film",
   then: "then: the shot goes on under a new prompt",
   cut: "cut: a new shot, the cast stays",
   scene: "scene: everything is new",
 };
-
-/** An element with classes, attributes and children. */
-export function make(tag, className, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  element.className = className;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
-/** Seconds for people: "4.5 s". */
-export function sayTime(seconds) {
-  return `${writeNumber(Math.round(seconds * 100) / 100)} s`;
-}
-
-/** Asked and real length: "2 s → 2.25 s", or one of them when they agree. */
-export function sayLength({ asked, seconds, muted }) {
-  if (muted) return "muted";
-  return Math.abs(asked - seconds) < 0.005 ? sayTime(asked) : `${sayTime(asked)} → ${sayTime(seconds)}`;
-}
-
-const clock = (seconds) => {
-  const minutes = Math.floor(seconds / 60);
-  const rest = Math.round((seconds - minutes * 60) * 10) / 10;
-  return `${minutes}:${rest < 10 ? "0" : ""}${rest}`;
-};
+const SEED_HELP = "Noise of this segment; empty: derived from the film's seed and the prompt";
 
 export class View {
   constructor() {
-    const button = (action, label, title) =>
-      make("button", "gf-button", { type: "button", "data-action": action, title }, label);
     this.total = make("span", "gf-total");
+    this.undo = button("undo");
+    this.redo = button("redo");
     this.bar = make("div", "gf-bar", {},
-      button("zoomOut", "−", "Zoom out (ctrl + wheel)"), button("fit", "Fit", "Show the whole film"),
-      button("zoomIn", "+", "Zoom in (ctrl + wheel)"), button("undo", "↶", "Undo (ctrl + Z)"),
-      button("redo", "↷", "Redo (ctrl + Y)"), this.total,
-      button("tidy", "Tidy", "Align the bars of the text; comments stay"));
+      ...["zoomOut", "fit", "zoomIn"].map(button), this.undo, this.redo, this.total, button("tidy"));
     this.ruler = make("div", "gf-ruler", { title: "Click to place the marker where Split cuts" });
     this.shots = make("div", "gf-shots");
     this.segments = make("div", "gf-segments", { role: "listbox", "aria-label": "Segments of the film" });
@@ -59,10 +33,9 @@ export class View {
     this.lanes = make("div", "gf-lanes", {},
       this.ruler, this.shots, this.segments, this.marker, this.drop, this.playhead, this.keys);
     this.scroll = make("div", "gf-scroll", {}, this.lanes);
-    this.fields = makeFields(button);
+    this.fields = makeFields();
     this.errors = make("div", "gf-errors", { role: "status" });
     this.element = make("div", "gf-board", {}, this.bar, this.scroll, this.fields.element, this.errors);
-    this.blocks = [];
     this.scroll.addEventListener("scroll", () => this.drawRuler());
   }
 
@@ -71,166 +44,160 @@ export class View {
     return Math.max(40, this.scroll.clientWidth - 2) / Math.max(plan.seconds, 0.1);
   }
 
-  /** Draw `state`: `{board, plan, selected, scale, time, marker, thumbs, canUndo, canRedo}`. */
-  draw(state) {
-    this.state = state;
-    const { board, plan, scale } = state;
-    const width = Math.ceil(plan.seconds * scale);
-    put(this.lanes.style, "width", `${Math.max(width, 40)}px`);
-    const count = new Set(plan.segments.filter((segment) => !segment.muted).map((segment) => segment.shot)).size;
-    const plural = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
-    put(this.total, "textContent", `${plural(count, "shot")} · ${plural(board.segments.length, "segment")} · ${sayTime(plan.seconds)}`);
-    this.drawBlocks(state);
-    this.drawShots(plan, scale);
+  /** Scroll until a planned segment is seen. */
+  scrollTo({ start, seconds }) {
+    const { scroll, film } = this;
+    const [left, right] = [start * film.scale, (start + seconds) * film.scale];
+    if (left < scroll.scrollLeft) scroll.scrollLeft = left;
+    else if (right > scroll.scrollLeft + scroll.clientWidth) scroll.scrollLeft = Math.min(left, right - scroll.clientWidth);
+  }
+
+  /** Draw an editor's film. */
+  draw(film) {
+    this.film = film;
+    const { board, plan, scale, history } = film;
+    const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+    const total = [count(plan.shots.length, "shot"), count(board.segments.length, "segment"), sayTime(plan.seconds)];
+    put(this.total, { textContent: total.join(" · ") });
+    put(this.undo, { disabled: !history.can(-1) });
+    put(this.redo, { disabled: !history.can(1) });
+    put(this.lanes.style, { width: `${Math.max(Math.ceil(plan.seconds * scale), 40)}px` });
+    this.drawSegments(film);
+    this.drawShots(film);
     this.drawRuler();
-    this.drawTimes(state);
+    this.drawTimes();
     this.drawErrors(board.errors);
-    this.fields.draw(state);
-    for (const [action, on] of [["undo", state.canUndo], ["redo", state.canRedo]]) {
-      this.bar.querySelector(`[data-action=${action}]`).disabled = !on;
-    }
+    drawFields(this.fields, film);
   }
 
   /** Only what moves while a film is made. */
-  drawTimes({ time, marker, scale }) {
-    put(this.playhead.style, "display", time === null ? "none" : "block");
-    if (time !== null) put(this.playhead.style, "transform", `translateX(${(time * scale).toFixed(1)}px)`);
-    put(this.marker.style, "display", marker === null ? "none" : "block");
-    if (marker !== null) put(this.marker.style, "transform", `translateX(${(marker * scale).toFixed(1)}px)`);
+  drawTimes() {
+    const { time, marker, scale, plan } = this.film;
+    stand(this.playhead, time, scale);
+    stand(this.marker, marker === null ? null : Math.min(marker, plan.seconds), scale);
   }
 
-  drawBlocks({ board, plan, scale, selected, thumbs }) {
-    while (this.blocks.length > board.segments.length) this.blocks.pop().element.remove();
-    while (this.blocks.length < board.segments.length) {
-      this.blocks.push(makeBlock(this.blocks.length));
-      this.segments.append(this.blocks.at(-1).element);
-    }
+  drawSegments({ board, plan, scale, selected, pictures }) {
     let pins = 0;
-    plan.segments.forEach((placed, index) => {
-      const block = this.blocks[index];
-      const segment = board.segments[index];
+    keep(this.segments, board.segments.length, makeBlock).forEach((block, index) => {
+      const { verb, prompt, error } = board.segments[index];
+      const placed = plan.segments[index];
       pins = placed.muted ? pins + 1 : 0;
-      const left = placed.start * scale - (placed.muted ? PIN * (pins - 1) + PIN / 2 : 0);
-      const width = placed.muted ? PIN : Math.max(3, placed.seconds * scale - 1);
+      const width = placed.muted ? PIN : placed.seconds * scale - 1;
+      const url = pictures[index];
       const size = placed.muted || width < 26 ? "tiny" : width < 84 ? "small" : "full";
-      const error = segment.error ? ` gf-wrong` : "";
-      const chosen = index === selected ? " gf-selected" : "";
-      const picture = thumbs[index] ?? "";
-      put(block.element, "className",
-        `gf-block gf-${segment.verb} gf-${size}${placed.muted ? " gf-muted" : ""}${chosen}${error}${picture ? " gf-pictured" : ""}`);
-      put(block.element, "ariaSelected", index === selected ? "true" : "false");
-      put(block.element.style, "left", `${left.toFixed(1)}px`);
-      put(block.element.style, "width", `${width.toFixed(1)}px`);
-      put(block.verb, "textContent", segment.verb === "start" ? "1" : segment.verb);
-      put(block.prompt, "textContent", segment.prompt.slice(0, EXCERPT));
-      put(block.length, "textContent", sayLength(placed));
-      put(block.picture.style, "backgroundImage", picture && `url("${picture}")`);
-      put(block.element, "title", segment.error ? sayError(segment.error) : `${clock(placed.start)}  ${sayLength(placed)}`);
+      const marks = { muted: placed.muted, selected: index === selected, wrong: error, pictured: url };
+      const classes = ["block", verb, size, ...Object.keys(marks).filter((mark) => marks[mark])];
+      put(block, {
+        className: classes.map((name) => `gf-${name}`).join(" "),
+        ariaSelected: String(index === selected),
+        title: error ? sayError(error) : `${sayClock(placed.start)}  ${sayLength(placed)}`,
+      });
+      stretch(block, placed.start * scale - (placed.muted ? PIN * (pins - 0.5) : 0), width);
+      const [image, first, words, length] = block.children;
+      put(image.style, { backgroundImage: url ? `url("${url}")` : "" });
+      put(first, { textContent: verb === "start" ? "1" : verb });
+      put(words, { textContent: prompt.slice(0, EXCERPT) });
+      put(length, { textContent: sayLength(placed) });
     });
   }
 
-  drawShots(plan, scale) {
-    const shots = [];
-    for (const placed of plan.segments) {
-      if (placed.muted) continue;
-      if (shots.at(-1)?.shot !== placed.shot) shots.push({ ...placed, seconds: 0, count: 0 });
-      shots.at(-1).seconds += placed.seconds;
-      shots.at(-1).count += 1;
-    }
-    while (this.shots.children.length > shots.length) this.shots.lastChild.remove();
-    while (this.shots.children.length < shots.length) this.shots.append(make("div", "gf-shot"));
-    shots.forEach((shot, at) => {
-      const element = this.shots.children[at];
-      put(element, "className", `gf-shot gf-${shot.verb}`);
-      put(element.style, "left", `${(shot.start * scale).toFixed(1)}px`);
-      put(element.style, "width", `${Math.max(2, shot.seconds * scale - 1).toFixed(1)}px`);
-      const wide = shot.seconds * scale;
-      put(element, "textContent", wide > 110 ? `Shot ${at + 1} · ${sayTime(shot.seconds)}` : wide > 16 ? String(at + 1) : "");
-      put(element, "title", `Shot ${at + 1}, ${VERB_WORDS[shot.verb]}. Drag to move the whole shot`);
-      put(element.dataset, "first", String(shot.index));
+  drawShots({ plan: { shots }, scale }) {
+    keep(this.shots, shots.length, () => make("div", "")).forEach((element, at) => {
+      const { index, verb, start, seconds } = shots[at];
+      const wide = seconds * scale;
+      put(element, {
+        className: `gf-shot gf-${verb}`,
+        textContent: wide > 110 ? `Shot ${at + 1} · ${sayTime(seconds)}` : wide > 16 ? String(at + 1) : "",
+        title: `Shot ${at + 1}, ${VERB_WORDS[verb]}. Drag to move the whole shot`,
+      });
+      put(element.dataset, { first: String(index) });
+      stretch(element, start * scale, wide - 1);
     });
   }
 
   /** Ticks of the part in view only, however far the zoom goes. */
   drawRuler() {
-    const { plan, scale } = this.state;
+    const { plan, scale } = this.film;
+    const { scrollLeft, clientWidth } = this.scroll;
     const step = STEPS.find((seconds) => seconds * scale >= 52) ?? STEPS.at(-1);
-    const from = Math.floor(this.scroll.scrollLeft / scale / step);
-    const to = Math.ceil((this.scroll.scrollLeft + this.scroll.clientWidth) / scale / step);
-    const key = `${step} ${from} ${to} ${scale} ${plan.seconds}`;
-    if (key === this.rulerKey) return;
-    this.rulerKey = key;
-    const ticks = [];
-    for (let tick = from; tick <= to && tick * step <= plan.seconds; tick++) {
-      const element = make("span", "gf-tick", {}, clock(tick * step));
-      element.style.left = `${(tick * step * scale).toFixed(1)}px`;
-      ticks.push(element);
-    }
-    this.ruler.replaceChildren(...ticks);
+    const from = Math.floor(scrollLeft / scale / step);
+    const to = Math.floor(Math.min((scrollLeft + clientWidth) / scale, plan.seconds) / step);
+    keep(this.ruler, Math.max(0, to - from + 1), () => make("span", "gf-tick")).forEach((tick, at) => {
+      put(tick, { textContent: sayClock((from + at) * step) });
+      stand(tick, (from + at) * step, scale);
+    });
   }
 
   drawErrors(errors) {
-    const key = errors.map(sayError).join("\n");
-    if (key === this.errorKey) return;
-    this.errorKey = key;
-    const shown = errors.slice(0, 3).map((error) =>
-      make("button", "gf-error", { type: "button", "data-line": error.line, "data-column": error.column }, sayError(error)));
-    const more = errors.length > 3 ? [make("span", "gf-more", {}, `and ${errors.length - 3} more`)] : [];
-    this.errors.replaceChildren(...shown, ...more);
+    if (errors === this.shownErrors) return; // a button that is being pressed stays
+    this.shownErrors = errors;
+    this.errors.replaceChildren(...errors.map((error) =>
+      make("button", "gf-error", { type: "button", "data-line": error.line, "data-column": error.column }, sayError(error))));
   }
 }
 
-function sayError({ line, column, message, fix }) {
-  return `${line}:${column}  ${message}. ${fix[0].toUpperCase()}${fix.slice(1)}`;
-}
-
-/** Write only what differs: a write that changes nothing still costs layout. */
-function put(target, name, value) {
-  if (target[name] !== value) target[name] = value;
-}
-
 function makeBlock(index) {
-  const picture = make("div", "gf-picture");
-  const verb = make("span", "gf-verb");
-  const prompt = make("div", "gf-prompt");
-  const length = make("span", "gf-length");
-  const edge = make("div", "gf-edge", { title: "Drag to change the length; alt for fine steps" });
-  const element = make("div", "gf-block", { role: "option", "data-index": index }, picture, verb, prompt, length, edge);
-  return { element, picture, verb, prompt, length };
+  return make("div", "", { role: "option", "data-index": index },
+    make("div", "gf-picture"), make("span", "gf-verb"), make("div", "gf-prompt"), make("span", "gf-length"),
+    make("div", "gf-edge", { title: "Drag to change the length; alt for fine steps" }));
 }
 
-/** The row of fields for the selected segment. */
-function makeFields(button) {
-  const verbs = ["then", "cut", "scene"].map((verb) =>
+/** What the selected segment says, to be changed, and the buttons that act on it. */
+function makeFields() {
+  const verbs = VERBS.map((verb) =>
     make("button", `gf-button gf-choice gf-${verb}`, { type: "button", "data-verb": verb, title: VERB_WORDS[verb] }, verb));
-  const seconds = make("input", "gf-number", { type: "number", min: 0.1, step: 0.25, title: "Length in seconds", "data-field": "seconds" });
+  const field = (tag, className, name, attributes) => make(tag, className, { "data-field": name, ...attributes });
+  const seconds = field("input", "gf-number", "seconds", { type: "number", min: 0.1, step: 0.25, title: "Length in seconds" });
   const real = make("span", "gf-real", { title: "Lengths snap to whole chunks" });
-  const seed = make("input", "gf-number gf-seed", { type: "text", inputmode: "numeric", placeholder: "seed", title: "Noise of this segment; empty: derived from the film's seed and the prompt", "data-field": "seed" });
-  const mute = button("mute", "Mute", "Leave the segment out of the film (M)");
-  const prompt = make("textarea", "gf-words", { rows: 3, spellcheck: "false", "aria-label": "Prompt of the segment", "data-field": "prompt" });
-  const tools = make("div", "gf-row", {}, button("split", "Split", "Split at the marker, else in the middle (S)"),
-    button("duplicate", "Duplicate", "The same segment once more (D)"), button("insert", "Add", "A new segment after this one (N)"),
-    button("remove", "Delete", "Delete this segment (Del)"), mute);
-  const row = make("div", "gf-row", {}, make("span", "gf-verbs", {}, ...verbs), seconds, real, seed);
-  const element = make("div", "gf-fields", {}, row, prompt, tools);
-  const fill = (input, value) => {
-    if (document.activeElement !== input) put(input, "value", value);
-  };
-  const draw = ({ board, plan, selected }) => {
-    const segment = board.segments[selected];
-    put(element.style, "visibility", segment ? "visible" : "hidden");
-    if (!segment) return;
-    for (const choice of verbs) {
-      choice.disabled = selected === 0;
-      choice.classList.toggle("gf-on", choice.dataset.verb === segment.verb);
-    }
-    fill(seconds, writeNumber(segment.seconds));
-    fill(seed, segment.seed === null ? "" : String(segment.seed));
-    fill(prompt, segment.prompt);
-    const placed = plan.segments[selected];
-    put(real, "textContent", placed.muted ? "muted" : `s → ${sayTime(placed.seconds)}`);
-    mute.classList.toggle("gf-on", segment.mute);
-    prompt.readOnly = Boolean(segment.error && !segment.prompt);
-  };
-  return { element, seconds, seed, prompt, draw };
+  const seed = field("input", "gf-number gf-seed", "seed", { inputmode: "numeric", placeholder: "seed", title: SEED_HELP });
+  const prompt = field("textarea", "gf-words", "prompt", { rows: 3, spellcheck: "false", "aria-label": "Prompt of the segment" });
+  const mute = button("mute");
+  const element = make("div", "gf-fields", {},
+    make("div", "gf-row", {}, make("span", "gf-verbs", {}, ...verbs), seconds, real, seed), prompt,
+    make("div", "gf-row", {}, ...["split", "duplicate", "insert", "remove"].map(button), mute));
+  return { element, verbs, seconds, real, seed, prompt, mute };
 }
+
+/** What is being typed stays as it is typed. */
+function drawFields({ element, verbs, seconds, real, seed, prompt, mute }, { chosen, selected, plan }) {
+  put(element.style, { visibility: chosen ? "visible" : "hidden" });
+  if (!chosen) return;
+  for (const choice of verbs) {
+    put(choice, { disabled: selected === 0 });
+    choice.classList.toggle("gf-on", choice.dataset.verb === chosen.verb);
+  }
+  const values = [[seconds, writeNumber(chosen.seconds)], [seed, String(chosen.seed ?? "")], [prompt, chosen.prompt]];
+  for (const [input, value] of values) if (input !== document.activeElement) put(input, { value });
+  put(prompt, { readOnly: Boolean(chosen.error && !chosen.prompt) });
+  put(real, { textContent: chosen.mute ? "muted" : `s → ${sayTime(plan.segments[selected].seconds)}` });
+  mute.classList.toggle("gf-on", chosen.mute);
+}
+
+/** Put a line at a time of the film, or nowhere. */
+function stand({ style }, time, scale) {
+  put(style, { display: time === null ? "none" : "block", transform: `translateX(${pixels(time * scale)})` });
+}
+
+const stretch = ({ style }, left, width) => put(style, { left: pixels(left), width: pixels(Math.max(2, width)) });
+
+/** As the browser itself writes it, so that it compares. */
+const pixels = (length) => `${Math.round(length * 10) / 10}px`;
+
+/** Seconds for people: "4.5 s". */
+const sayTime = (seconds) => `${writeNumber(Math.round(seconds * 100) / 100)} s`;
+
+/** Asked and real length: "2 s → 2.25 s", or one of them when they agree. */
+function sayLength({ asked, seconds, muted }) {
+  if (muted) return "muted";
+  return Math.abs(asked - seconds) < 0.005 ? sayTime(asked) : `${sayTime(asked)} → ${sayTime(seconds)}`;
+}
+
+/** A time of the film: "1:04.5". */
+function sayClock(seconds) {
+  const tenths = Math.round(seconds * 10);
+  const rest = (tenths % 600) / 10;
+  return `${Math.floor(tenths / 600)}:${rest < 10 ? "0" : ""}${rest}`;
+}
+
+const sayError = ({ line, column, message, fix }) => `${line}:${column}  ${message}. ${fix[0].toUpperCase()}${fix.slice(1)}`;
