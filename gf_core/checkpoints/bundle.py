@@ -66,6 +66,8 @@ class ModelBundle:
     """Brings a host's weights to the device, leaving so many bytes free for the work; called before every chunk."""
     done: Callable[[], None] | None = None
     """Told once when the work is over, however it ended."""
+    notes: tuple[str, ...] = ()
+    """What people should know about it, a line each: of a host's model, what lies on it and has no effect."""
 
 
 def load_bundle(

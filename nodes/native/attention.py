@@ -26,7 +26,9 @@ def host_kernel(patcher: Any) -> Kernel | None:
         _LOG.info("attention: PyTorch's own")
         return None
     name = getattr(optimized_attention, "__name__", "its own")
-    _LOG.info("attention: ComfyUI's (%s)", f"an override over {name}" if OVERRIDE in options else name)
+    if OVERRIDE in options:  # another override is another film
+        name = f"{name} under {getattr(options[OVERRIDE], '__qualname__', type(options[OVERRIDE]).__name__)}"
+    _LOG.info("attention: ComfyUI's (%s)", name)
 
     def kernel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         heads = q.shape[2]

@@ -16,6 +16,7 @@ from .fingerprint import fingerprint
 from .settings import Wanted, settings_of
 from .shape import compute_dtype, network_of, read_shape
 from .text import NativeText
+from .unheard import unheard
 
 _LOG = logging.getLogger("grounded")
 
@@ -57,6 +58,7 @@ def native_bundle(
         kernel=host_kernel(model),
         ready=weights.ready,
         done=weights.done,
+        notes=unheard(model),
     )
 
 

@@ -59,8 +59,6 @@ def read_shape(patcher: Any) -> ModelSpec:
 
 
 def compute_dtype(patcher: Any) -> torch.dtype:
-    """What the host computes this MODEL in, whatever the weights are stored as."""
-    base = patcher.model
-    if hasattr(base, "get_dtype_inference"):
-        return base.get_dtype_inference()
-    return base.manual_cast_dtype or base.get_dtype()
+    """What the host computes this MODEL in, whatever the weights are stored as; a node may have chosen it."""
+    # Asked of the patcher: on the model lies what the last MODEL with these weights wanted.
+    return patcher.get_model_object("manual_cast_dtype") or patcher.model.get_dtype()

@@ -59,14 +59,6 @@ class Listener:
         """The data of every message of one type, in order."""
         return [data for kind, data, _ in list(self.messages) if kind == name]
 
-    def now(self) -> float:
-        """Seconds since it was opened, the clock of `messages`."""
-        return time.monotonic() - self._opened
-
-    def when(self, name: str) -> float:
-        """When the first message of that type came."""
-        return next(seconds for kind, _, seconds in self.messages if kind == name)
-
     def wait_for(self, name: str, timeout: float = 120) -> Any:
         """The data of the first message of that type; TimeoutError naming what came instead."""
         until = time.monotonic() + timeout
@@ -119,4 +111,4 @@ class Listener:
             self.binary += 1
             return
         message = json.loads(body)
-        self.messages.append((message["type"], message.get("data"), self.now()))
+        self.messages.append((message["type"], message.get("data"), time.monotonic() - self._opened))

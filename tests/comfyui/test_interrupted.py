@@ -14,7 +14,6 @@ import pytest
 
 from gf_core.video import probe, read_frames
 
-from .listener import Listener
 from .server import Server
 from .test_nodes import film, runs
 
@@ -28,7 +27,9 @@ scene: a yellow robot walks left on a city street at noon | 6s
 """
 TIMES = 3
 PATIENCE = 0.5
-"""Seconds from pressing Cancel until ComfyUI says that it has stopped, on a machine that does nothing else."""
+"""Seconds from pressing Cancel until the render has stopped, on a machine that does nothing else.
+
+ComfyUI then collects its garbage before its server answers again; that is no part of it."""
 IDLE = bool(os.environ.get("GROUNDED_IDLE"))
 """Set it where that is so. Elsewhere the time of a chunk, which other work has made longer, is allowed besides."""
 
@@ -59,16 +60,14 @@ def whole(server: Server) -> tuple[bytes, dict[str, bytes]]:
     return made(runs(server, "whole")[0])
 
 
-def disturb(
-    server: Server, graph: dict[str, Any], chunks: int, stop: Callable[[str, Listener], None]
-) -> None:
-    """Queue; once `chunks` more chunks are on disk and a little later, `stop(prompt id, listener)`."""
+def disturb(server: Server, graph: dict[str, Any], chunks: int, stop: Callable[[str], None]) -> None:
+    """Queue; once `chunks` more chunks are on disk and a little later, `stop(prompt id)`."""
     with server.listen() as heard:
         asked = server.submit(graph)
         until = time.monotonic() + 280
         while len(heard.of("grounded.progress")) < chunks and time.monotonic() < until:
             time.sleep(0.02)
-        stop(asked, heard)
+        stop(asked)
 
 
 def check_playable(run: Path, at_least: int) -> int:
@@ -82,13 +81,14 @@ def check_playable(run: Path, at_least: int) -> int:
 def test_cancel_at_any_moment(server: Server, whole: Any, moment: random.Random) -> None:
     graph, took = film("cancelled", FILM), []
 
-    def cancel(asked: str, heard: Listener) -> None:
+    def cancel(asked: str) -> None:
         time.sleep(moment.uniform(0, 2))
-        pressed = heard.now()
+        pressed = time.time()
         server.interrupt()
-        heard.wait_for("execution_interrupted")
-        took.append(heard.when("execution_interrupted") - pressed)
-        assert server.wait(asked).status == "interrupted"
+        result = server.wait(asked)
+        assert result.status == "interrupted"
+        [stopped] = [said["timestamp"] for name, said in result.messages if name == "execution_interrupted"]
+        took.append(stopped / 1000 - pressed)
 
     frames = 0
     for _ in range(TIMES):
@@ -106,7 +106,7 @@ def test_cancel_at_any_moment(server: Server, whole: Any, moment: random.Random)
 def test_kill_the_host_at_any_moment(server: Server, whole: Any, moment: random.Random) -> None:
     graph, frames = film("killed", FILM), 0
 
-    def kill(_: str, __: Listener) -> None:
+    def kill(_: str) -> None:
         time.sleep(moment.uniform(0, 2))
         server.kill()
 

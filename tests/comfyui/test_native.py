@@ -92,7 +92,7 @@ def test_two_chunks_equal_cores_own_autoregressive_sampler(run_in_host: Run) -> 
 
 def test_overrides_and_replaced_modules_are_used(run_in_host: Run) -> None:
     facts = run_in_host(SCRIPTS / "hooks.py")
-    print({name: value for name, value in facts.items() if name != "refusals"})
+    print({name: value for name, value in facts.items() if name not in ("refusals", "notes")})
     assert facts["override"] < EXACT and facts["override_calls"] > 10
     assert facts["replaced"] < EXACT and facts["replaced_rows"] == [512] and facts["replaced_known"]
     assert facts["put_back"] == 0  # the fast path again
@@ -101,6 +101,29 @@ def test_overrides_and_replaced_modules_are_used(run_in_host: Run) -> None:
     assert "is a Linear" in said["other"]
     assert "l, g tokens" in said["clip"] and "UMT5" in said["clip"]
     assert "there is no VAE" in said["no vae"]
+    _check_notes(facts["notes"])
+
+
+NOTED = {
+    "wrapper": "wrapper easycache",
+    "unnamed wrapper": "wrapper told",
+    "function wrapper": "a wrapper around the model's call",
+    "cfg": "a CFG function",
+    "after cfg": "what is done after CFG",
+    "blocks": "2 replaced places of dit (told)",
+    "patch": "patch attn1_patch (told)",
+    "attention": "replaced blocks.self_attn.forward (2 layers)",
+    "compiled": "replaced diffusion model",
+}
+
+
+def _check_notes(notes: dict[str, list[str]]) -> None:
+    """What has an effect needs no words; the rest is named, once for all layers."""
+    for kind in ("plain", "feed-forward", "callback"):
+        assert notes.pop(kind) == []
+    assert "steps and shift are those of Stream Sampler" in notes.pop("schedule")[0]
+    said = "not used, the film is made as without: "
+    assert notes == {kind: [said + words] for kind, words in NOTED.items()}
 
 
 def test_the_text_encoder_as_published_gives_the_engines_rows(run_in_host: Run) -> None:

@@ -28,6 +28,51 @@ class WrongClip(tiny.StubClip):
         return {"l": [], "g": []}
 
 
+def told(bundle, plain, want):
+    """What is said about every kind of patch; none of them changes the film."""
+    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+
+    def changed(change):
+        model = plain.clone()
+        model = change(model) or model
+        made = bundle(model)
+        assert tiny.gap(tiny.film(made, chunks=2), want) < 1e-5
+        return list(made.notes)
+
+    def nothing(*args, **options):
+        raise AssertionError("this is never called")
+
+    def replace_blocks(model):
+        for number in range(2):
+            model.set_model_patch_replace(nothing, "dit", "double_block", number)
+
+    def replace_attention(model):
+        for number in range(2):
+            model.add_object_patch(f"diffusion_model.blocks.{number}.self_attn.forward", nothing)
+
+    def feed_forward(model):
+        kept = model.model.diffusion_model.blocks[0].ffn.forward
+        model.add_object_patch("diffusion_model.blocks.0.ffn.forward", lambda x: kept(x))
+
+    return {
+        "plain": changed(lambda model: None),
+        "feed-forward": changed(feed_forward),
+        "callback": changed(lambda model: model.add_callback_with_key("on_cleanup", "mine", lambda *_: None)),
+        "wrapper": changed(lambda model: model.add_wrapper_with_key("diffusion_model", "easycache", nothing)),
+        "unnamed wrapper": changed(lambda model: model.add_wrapper("apply_model", nothing)),
+        "function wrapper": changed(lambda model: model.set_model_unet_function_wrapper(nothing)),
+        "cfg": changed(lambda model: model.set_model_sampler_cfg_function(nothing)),
+        "after cfg": changed(lambda model: model.set_model_sampler_post_cfg_function(nothing)),
+        "blocks": changed(replace_blocks),
+        "patch": changed(lambda model: model.set_model_attn1_patch(nothing)),
+        "attention": changed(replace_attention),
+        "schedule": changed(lambda model: ModelSamplingSD3().patch(model, 3.0)[0]),
+        "compiled": changed(
+            lambda model: model.add_object_patch("diffusion_model", model.model.diffusion_model)
+        ),
+    }
+
+
 @torch.inference_mode()
 def main():
     vae, clip = tiny.wan_vae(), tiny.StubClip()
@@ -63,6 +108,8 @@ def main():
     facts["replaced_rows"] = sorted(set(seen))
     facts["replaced_known"] = bundle(replaced).fingerprint != bundle(plain).fingerprint
     facts["put_back"] = tiny.gap(tiny.film(bundle(plain), chunks=2), want)
+
+    facts["notes"] = told(bundle, plain, want)
 
     image = dict(tensors)
     image["patch_embedding.weight"] = torch.zeros(256, 36, 1, 2, 2)
