@@ -7,21 +7,18 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import comfy.utils
 import torch
 
-from ..gf_core.config import MemorySpec, SampleSpec, VideoSpec
-from ..gf_core.engine.budget import Budget, bundle_cost, check_budget, estimate
-from ..gf_core.engine.making import MEASURABLE_CHUNKS, plan_film
+from ..gf_core.config import MemorySpec, VideoSpec
+from ..gf_core.engine.budget import Budget, bundle_cost, check_budget
+from ..gf_core.engine.making import Making, make, plan_film, preflight
 from ..gf_core.engine.report import report_lines
-from ..gf_core.engine.session import Session
 from ..gf_core.engine.settings import FilmSpec, bundle_device, free_memory
-from ..gf_core.engine.speeds import remember_speed, speed_key
 from ..gf_core.engine.take import Take
 from ..gf_core.errors import GroundedError
-from ..gf_core.timeline import Plan
 from . import host
 from .live import open_channel
 from .telling import Teller
@@ -53,22 +50,6 @@ class Wishes:
     until: int
 
 
-@dataclass(frozen=True)
-class Job:
-    """Everything that is rendered, settled."""
-
-    bundle: ModelBundle
-    text: str
-    """The storyboard's."""
-    plan: Plan
-    memory: MemorySpec
-    sample: SampleSpec
-    video: VideoSpec
-    start: torch.Tensor | None
-    """[1 H W 3] of the film's size."""
-    film: FilmSpec
-
-
 def render(
     node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishes, folder: Path
 ) -> tuple[str, bool]:
@@ -78,18 +59,18 @@ def render(
         GroundedError children: it cannot be rendered, in words.
     """
     job = settle(bundle, timeline.with_seed(wishes.seed), wishes)
-    budget = _check(job, folder)
+    budget = _check(job, folder, wishes.until)
     preflight = budget.lines()
     log.info("rendering into %s\n%s", folder, "\n".join(preflight))
     host.show_text("\n".join(preflight), node)
     try:
         with Take.open(folder) as take:
-            return _play(node, job, take, wishes)
+            return _play(node, job, take, budget, wishes.until)
     finally:
         host.release_memory()
 
 
-def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Job:
+def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Making:
     """The model's wishes with the artist's in their place."""
     board = timeline.board
     memory = replace(wishes.memory or bundle.memory, chunk=bundle.memory.chunk)
@@ -103,7 +84,7 @@ def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Job:
     plan = plan_film(bundle, board, memory=memory, sample=sample, video=video, start_frames=start)
     longest = max(video.width, video.height)
     film = FilmSpec(upscale=SHOWN_SIDE // longest if longest <= TINY_SIDE else 1)
-    return Job(bundle, timeline.text, plan, memory, sample, video, start, film)
+    return Making(bundle, timeline.text, plan, memory, sample, video, film, start)
 
 
 def read_steps(text: str) -> tuple[float, ...]:
@@ -139,7 +120,7 @@ def _fit(image: torch.Tensor, video: VideoSpec) -> torch.Tensor:
     return fitted.movedim(1, -1).clamp(0, 1).cpu()
 
 
-def _check(job: Job, folder: Path) -> Budget:
+def _check(job: Making, folder: Path, until: int) -> Budget:
     """The estimate, once it is known to fit.
 
     On a card the host moves weights out of the way by itself, its other models' and this one's, so only what it
@@ -147,7 +128,7 @@ def _check(job: Job, folder: Path) -> Budget:
     """
     cost = bundle_cost(job.bundle)
     free, device = free_memory(job.bundle), bundle_device(job.bundle)
-    budget = estimate(job.plan, cost, job.memory, job.sample, job.video, job.film.upscale)
+    budget = preflight(job, folder, until)
     movable = device.type == "cuda"
     needed_cost = replace(cost, weights=0, loaded=False) if movable else cost
     needed = replace(budget, weights=0, loaded=False) if movable else budget
@@ -157,43 +138,20 @@ def _check(job: Job, folder: Path) -> Budget:
     return budget
 
 
-def _play(node: str, job: Job, take: Take, wishes: Wishes) -> tuple[str, bool]:
+def _play(node: str, job: Making, take: Take, budget: Budget, until: int) -> tuple[str, bool]:
     """Run the session in this thread; returns the run's name and whether the film came to its end."""
-    session = Session(
-        job.bundle,
-        job.plan,
-        take,
-        memory=job.memory,
-        sample=job.sample,
-        video=job.video,
-        film=job.film,
-        timeline=job.text,
-        start_frames=job.start,
-        until=wishes.until,
-    )
+    session = job.session(take, until)
     channel = open_channel(node, job.plan.timing.fps, session.cancel)
     size = (job.video.width, job.video.height)
     teller = Teller(node, job.plan, size, channel, host.stop_if_interrupted)
     try:
-        session.play(teller)
-        end: Any = teller.finished
-        _measure(job, teller)
+        end = make(job, session, budget, teller)
         log.info("%s\n%s", end.path.parent, "\n".join(report_lines(end.report)))
         host.show_text("\n".join(report_lines(end.report)), node)
         return end.path.parent.name, not end.cancelled
     finally:
         teller.ended()
         channel.close()
-
-
-def _measure(job: Job, teller: Teller) -> None:
-    """Keep the speed for the next estimate."""
-    end: Any = teller.finished
-    begun = 0 if teller.started is None else teller.started.chunks
-    if not end.cancelled and begun - end.report["reuse"]["chunks"] >= MEASURABLE_CHUNKS:
-        cost = bundle_cost(job.bundle)
-        key = speed_key(cost.device, cost.fingerprint, job.memory, job.sample, job.video)
-        remember_speed(key, end.report["speed"]["fps"])
 
 
 _runs: dict[str, dict[Path, bool]] = {}

@@ -26,6 +26,11 @@ def is_film(name: str) -> bool:
     return Path(name).suffix.lower() in FILMS
 
 
+def film_name(args: Namespace) -> str:
+    """What a film of this storyboard is called, where nothing else is said."""
+    return "film" if args.storyboard == "-" else Path(args.storyboard).stem
+
+
 def read_text(name: str) -> str:
     """The storyboard's text: a text file, what a film or an edit (`.otio`, `.edl`) carries, or standard input (`-`)."""
     if name == "-":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..checkpoints.bundle import ModelBundle, load_bundle
 from ..engine.settings import FilmSpec
@@ -50,8 +49,3 @@ def open_making(args: Namespace) -> Opened:
     own = Settings(bundle.memory, bundle.sample, bundle.video)
     settings = choose(own if recorded is None else made_with(recorded), args, board.fps)
     return Opened(bundle, text, settings, film_spec(recorded, upscale_for(args, settings.video, recorded)))
-
-
-def film_name(args: Namespace) -> str:
-    """What a film of this storyboard is called, where nothing else is said."""
-    return "film" if args.storyboard == "-" else Path(args.storyboard).stem

@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
-from .files import read_board, read_making
+from .files import film_name, read_board, read_making
 from .settings import (
     Settings,
     builtin_settings,
@@ -36,14 +35,14 @@ TIME_STRIDE = 4
 
 def plan(args: Namespace) -> int:
     """Print the table of segments, then memory, disk and time; a film that cannot fit is refused like in `render`."""
-    _, board = read_board(args)
+    text, board = read_board(args)
     recorded = read_making(args)
     args.model = model_of(args, recorded)
     settings = choose(_wanted(args, recorded), args, board.fps)
     timing = Timing(board.fps, settings.memory.chunk, TIME_STRIDE, settings.sample.first_chunk_frames)
     planned = make_plan(board, timing)
     print(*table(board, planned, _width()), sep="\n", flush=True)
-    _print_cost(args, settings, planned, upscale_for(args, settings.video, recorded))
+    _print_cost(args, text, settings, planned, upscale_for(args, settings.video, recorded))
     return 0
 
 
@@ -100,7 +99,7 @@ def _model_settings(args: Namespace) -> Settings:
     return Settings(memory, sample, video)
 
 
-def _print_cost(args: Namespace, settings: Settings, planned: Plan, upscale: int) -> None:
+def _print_cost(args: Namespace, text: str, settings: Settings, planned: Plan, upscale: int) -> None:
     """The estimate, for this machine; what stands in the way of one is said in its place."""
     try:
         from .device import free_bytes, pick_device
@@ -108,6 +107,8 @@ def _print_cost(args: Namespace, settings: Settings, planned: Plan, upscale: int
         print(f"cost    not known: {error.name} is not installed")
         return
     from ..engine.budget import check_budget, estimate
+    from ..engine.making import preflight, settle
+    from ..engine.settings import FilmSpec
 
     device = pick_device(args.device)
     try:
@@ -115,20 +116,14 @@ def _print_cost(args: Namespace, settings: Settings, planned: Plan, upscale: int
     except GroundedError as error:
         print(f"cost    not known: {error.message}")
         return
-    budget = estimate(planned, cost, settings.memory, settings.sample, settings.video, upscale)
-    if budget.fps is None and bundle is not None:
-        budget = replace(budget, fps=_tried_speed(bundle, cost, settings, upscale))
+    film, memory, video = FilmSpec(upscale=upscale), settings.memory, settings.video
+    if bundle is None:
+        budget = estimate(planned, cost, memory, settings.sample, video, film, sheet=True)
+    else:
+        making = settle(bundle, text, memory=memory, sample=settings.sample, video=video, film=film)
+        budget = preflight(making, Path("takes") / film_name(args), sheet=True)
     print(*budget.lines()[1:], sep="\n")
-    free = free_bytes(device)
-    check_budget(budget, cost, settings.memory, settings.video, free_memory=free, folder=Path.cwd())
-
-
-def _tried_speed(bundle: ModelBundle, cost: ModelCost, settings: Settings, upscale: int) -> float | None:
-    from ..engine.calibrate import expected_speed
-    from ..engine.settings import FilmSpec
-
-    film = FilmSpec(upscale=upscale)
-    return expected_speed(bundle, cost, settings.memory, settings.sample, settings.video, film)
+    check_budget(budget, cost, memory, video, free_memory=free_bytes(device), folder=Path.cwd())
 
 
 def _cost(args: Namespace, device: torch.device) -> tuple[ModelCost, ModelBundle | None]:

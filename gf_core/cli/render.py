@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..engine.render import FilmResult, render_film
 from ..engine.report import report_lines
-from .opening import film_name, open_making
+from .files import film_name
+from .opening import open_making
 from .screen import Screen
 from .settings import INTERRUPTED
 

@@ -17,8 +17,8 @@ from ..engine.making import settle
 from ..engine.segment_takes import SegmentTakes, render_takes
 from ..engine.shelf import find_pick
 from ..timeline.reseed import reseed, segment_at
-from .files import EDITS, is_film, read_board
-from .opening import film_name, open_making
+from .files import EDITS, film_name, is_film, read_board
+from .opening import open_making
 from .screen import Screen
 from .settings import INTERRUPTED
 

@@ -14,25 +14,24 @@ from typing import TYPE_CHECKING, Literal
 from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from ..errors import ResourceError
 from ..timeline.plan import Plan
-from .speeds import recall_speed, speed_key
+from .disk_cost import DiskCost, disk_cost
+from .measured import Pace, recall_bits, recall_pace, sheet_key, size_key, speed_key
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
+    from .reuse import Reuse
+    from .settings import FilmSpec
 
 Decoder = Literal["wan", "taehv", "builtin"]
 
 DECODE_VALUES: dict[Decoder, int] = {"wan": 4000, "taehv": 1300, "builtin": 500}
 """Numbers held per picture pixel while a chunk is decoded, the state between chunks included."""
-FILM_BITS = 1.0
-"""Bits per pixel of film at quality 18, on the safe side; small films with hard edges come near it."""
 MARGIN = 1.1
 """Allocators never use memory to the last byte."""
 ENCODE_BYTES = 100
 """Bytes that the film's encoder and its pictures take per pixel of the film; measured at 768x512."""
 FIRST_USE = 20 * 2**20
 """Bytes of kernels and libraries that come into memory with the first chunk; measured."""
-STATES = 20 * 10**9
-"""Bytes of kept states that a Take may hold."""
 SHRINK = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 """Sizes to try when a film does not fit, as shares of the side asked for."""
 
@@ -88,18 +87,22 @@ class Budget:
     """Activations of one network call."""
     decode: int
     """Decoder, its state included."""
-    disk: int
-    """Latents, the growing film and the finished one."""
-    states: int
-    """About what kept states may take besides, where there is room: they are for edits, the film needs none."""
-    fps: float | None
-    """Pictures per second last time on this machine with these settings; None when never measured."""
+    disk: DiskCost
+    """Latents, films, notes and kept states."""
+    pace: Pace | None
+    """Of the last film on this machine with these settings; None when never measured."""
     loaded: bool = False
     """The weights are in memory already."""
     resident: int = 0
     """What the program holds already, weights included, where that counts; else 0."""
     encode: int = 0
     """The film's encoder, where it shares the memory."""
+    kept: int = 0
+    """Chunks that are in the Take already, of `chunks`."""
+    kept_frames: int = 0
+    """Pictures of these."""
+    changed: str = ""
+    """Why the others have to be made, where something was there before."""
 
     @property
     def peak(self) -> int:
@@ -116,7 +119,10 @@ class Budget:
     @property
     def minutes(self) -> float | None:
         """Wall minutes, None when the speed is not known."""
-        return self.frames / self.fps / 60 if self.fps else None
+        if self.pace is None:
+            return None
+        fresh = self.frames - self.kept_frames
+        return (self.pace.extra + fresh / self.pace.fps) / 60 if fresh else 0.0
 
     def lines(self) -> list[str]:
         """The estimate as text lines."""
@@ -127,14 +133,19 @@ class Budget:
             "" if abs(self.seconds - self.asked_seconds) < 0.005 else f" (asked {self.asked_seconds:.2f} s)"
         )
         time = "not measured on this machine yet; the first film with these settings does that"
-        if self.minutes is not None:
-            time = f"{self.minutes:.1f} min at {self.fps:.1f} frames/s"
+        if self.pace is not None and self.minutes is not None:
+            time = f"{self.minutes:.1f} min at {self.pace.fps:.1f} frames/s"
+        kept = []
+        if self.kept:
+            why = f"; {self.changed}" if self.changed else ""
+            kept = [f"kept    {self.kept} of {self.chunks} chunks are there already{why}"]
         return [
             f"film    {self.seconds:.2f} s{snapped}, {self.frames} frames, {self.width}x{self.height}, "
             f"{self.segments} segments, {self.chunks} chunks",
             f"memory  {size(self.peak)}: "
             + ", ".join(f"{name} {size(value)}" for name, value in parts.items()),
-            f"disk    {size(self.disk)}, and up to {size(self.states)} of states for later edits",
+            f"disk    {self.disk.line()}",
+            *kept,
             f"time    {time}",
         ]
 
@@ -205,44 +216,64 @@ def decode_bytes(cost: ModelCost, video: VideoSpec) -> int:
     return DECODE_VALUES[cost.decoder] * video.width * video.height * cost.value_bytes
 
 
-def disk_bytes(plan: Plan, cost: ModelCost, memory: MemorySpec, video: VideoSpec, upscale: int = 1) -> int:
-    """Bytes of a film's latents, of the film that grows and of the finished one."""
-    pixels = video.width * video.height
-    latents = plan.chunks * memory.chunk * cost.spec.in_dim * pixels // cost.spatial_stride**2
-    return latents * cost.value_bytes + 2 * int(plan.frames * pixels * upscale**2 * FILM_BITS / 8)
-
-
-def state_bytes(cost: ModelCost, memory: MemorySpec, video: VideoSpec) -> int:
-    """Bytes of the sampler's state at the end of a segment: raw keys and values of anchors and recent frames."""
-    height, width = video.height // cost.spatial_stride, video.width // cost.spatial_stride
-    anchors = 0 if memory.anchor_policy == "none" else memory.anchors
-    frame = cost.spec.num_layers * cost.spec.tokens_per_frame(height, width) * cost.spec.dim
-    return 2 * (anchors + memory.recent) * frame * cost.value_bytes
-
-
 def estimate(
-    plan: Plan, cost: ModelCost, memory: MemorySpec, sample: SampleSpec, video: VideoSpec, upscale: int = 1
+    plan: Plan,
+    cost: ModelCost,
+    memory: MemorySpec,
+    sample: SampleSpec,
+    video: VideoSpec,
+    film: FilmSpec | None = None,
+    *,
+    stop: int | None = None,
+    reuse: Reuse | None = None,
+    sheet: bool = False,
 ) -> Budget:
-    """The cost of a plan with these settings; `upscale` enlarges the film on disk only."""
-    pixels = video.width * video.height
+    """The cost of a plan with these settings.
+
+    Args:
+        film: how it is encoded; None is H.264 at quality 18.
+        stop: chunks that the film is to have; None is all.
+        reuse: what of it lies in the Take.
+        sheet: a contact sheet is drawn.
+    """
+    codec, quality, upscale = ("h264", 18, 1) if film is None else (film.codec, film.quality, film.upscale)
+    pace = recall_pace(speed_key(cost.device, cost.fingerprint, memory, sample, video))
+    chunks = plan.chunks if stop is None else stop
+    kept = 0 if reuse is None else len(reuse.chunks)
+    inside = [segment for segment in plan.segments if segment.first_chunk < chunks]
     return Budget(
-        segments=len(plan.segments),
-        chunks=plan.chunks,
-        frames=plan.frames,
-        seconds=plan.seconds,
-        asked_seconds=sum(segment.asked_seconds for segment in plan.segments),
+        segments=len(inside),
+        chunks=chunks,
+        frames=plan.timing.pictures(chunks),
+        seconds=plan.timing.pictures(chunks) / plan.timing.fps,
+        asked_seconds=sum(segment.asked_seconds for segment in inside),
         width=video.width,
         height=video.height,
         weights=cost.weight_bytes,
         memory=memory_bytes(cost, memory, video),
         work=work_bytes(cost, memory, video),
         decode=decode_bytes(cost, video),
-        disk=disk_bytes(plan, cost, memory, video, upscale),
-        states=min(STATES, len(plan.segments) * state_bytes(cost, memory, video)),
-        fps=recall_speed(speed_key(cost.device, cost.fingerprint, memory, sample, video)),
+        disk=disk_cost(
+            plan,
+            cost,
+            memory,
+            video,
+            upscale=upscale,
+            bits=recall_bits(size_key(cost.fingerprint, video, codec, quality, upscale)),
+            pace=pace,
+            calls=len(sample.steps) + 1,
+            stop=chunks,
+            kept=kept,
+            in_place=reuse.frames if reuse is not None and reuse.goes_on else 0,
+            page=recall_bits(sheet_key(cost.fingerprint, video)) if sheet else 0.0,
+        ),
+        pace=pace,
         loaded=cost.loaded,
         resident=cost.resident,
-        encode=ENCODE_BYTES * pixels * upscale**2 if cost.resident else 0,
+        encode=ENCODE_BYTES * video.width * video.height * upscale**2 if cost.resident else 0,
+        kept=kept,
+        kept_frames=plan.timing.pictures(kept),
+        changed="" if reuse is None else reuse.changed,
     )
 
 
@@ -264,9 +295,10 @@ def check_budget(
             _what_fits(budget, cost, memory, video, free_memory),
         )
     free_disk = shutil.disk_usage(_existing(folder)).free
-    if budget.disk > free_disk:
+    if budget.disk.needed > free_disk:
+        may = "needs" if budget.disk.known else "may need up to"
         raise ResourceError(
-            f"this film may need {size(budget.disk)} on the disk of {folder}, {size(free_disk)} are free",
+            f"this film {may} {size(budget.disk.needed)} on the disk of {folder}, {size(free_disk)} are free",
             "free some space, choose another folder, or make the film shorter",
         )
 

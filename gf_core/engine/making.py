@@ -11,13 +11,15 @@ import torch
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..timeline import Plan, Storyboard, Timing, make_plan, parse
-from .budget import Budget, bundle_cost, check_budget, estimate
-from .calibrate import expected_speed
-from .events import Event, Finished, Started
+from .budget import Budget, ModelCost, bundle_cost, check_budget, estimate
+from .calibrate import try_out
+from .events import Event, Finished
+from .measured import Pace, recall_pace, remember_bits, remember_pace, size_key, speed_key
+from .rejoin import chunk_keys
 from .report import compared
-from .session import Session
-from .settings import FilmSpec, film_key, free_memory
-from .speeds import remember_speed, speed_key
+from .reuse import find_reuse
+from .session import Session, chunks_until
+from .settings import FilmSpec, RunSpec, film_key, free_memory
 from .start_image import open_start_image
 from .take import Run, Take
 
@@ -60,6 +62,11 @@ class Making:
     film: FilmSpec
     start: torch.Tensor | None
     """The start image, [1 H W 3] of the film's size."""
+
+    @property
+    def run_spec(self) -> RunSpec:
+        """What decides its pixels."""
+        return RunSpec(self.bundle, self.plan, self.memory, self.sample, self.video, self.film, self.start)
 
     def session(self, take: Take, until: int | None = None) -> Session:
         """A session that makes it in `take`, up to segment `until`."""
@@ -111,15 +118,51 @@ def settle(
     return Making(bundle, text, plan, memory, sample, video, film or FilmSpec(), start)
 
 
-def preflight(making: Making) -> Budget:
-    """The estimate; a speed that is not known is tried where the film is long enough for that."""
-    bundle, plan = making.bundle, making.plan
-    cost = bundle_cost(bundle)
-    budget = estimate(plan, cost, making.memory, making.sample, making.video, making.film.upscale)
-    if budget.fps is None and plan.chunks >= WORTH_TRYING_CHUNKS:
-        fps = expected_speed(bundle, cost, making.memory, making.sample, making.video, making.film)
-        budget = replace(budget, fps=fps)
+def preflight(making: Making, folder: Path, until: int | None = None, *, sheet: bool = False) -> Budget:
+    """The estimate of the film up to segment `until`, less what its Take in `folder` holds of it.
+
+    Speed and size that no film has told yet are tried, where the film is long enough for that.
+    """
+    stop = chunks_until(making.plan, until)
+    spec = making.run_spec
+    spec.check()
+    reuse = find_reuse(folder, spec.describe(), chunk_keys(spec)[:stop])
+    cost = bundle_cost(making.bundle)
+
+    def told() -> Budget:
+        return estimate(
+            making.plan,
+            cost,
+            making.memory,
+            making.sample,
+            making.video,
+            making.film,
+            stop=stop,
+            reuse=reuse,
+            sheet=sheet,
+        )
+
+    budget = told()
+    if budget.pace is None and stop - budget.kept >= WORTH_TRYING_CHUNKS:
+        prompt = making.plan.segments[0].prompt if cost.decoder == "builtin" else None  # of one small family
+        trial = try_out(making.bundle, prompt, making.memory, making.sample, making.video, making.film)
+        if trial is not None:
+            remember_pace(pace_name(making, cost), trial.pace)
+            if trial.bits is not None and not budget.disk.known:
+                remember_bits(bits_name(making, cost), trial.bits, trial.frames)
+            budget = told()
     return budget
+
+
+def pace_name(making: Making, cost: ModelCost) -> str:
+    """Where the pace of such films is remembered."""
+    return speed_key(cost.device, cost.fingerprint, making.memory, making.sample, making.video)
+
+
+def bits_name(making: Making, cost: ModelCost) -> str:
+    """Where the size of such films is remembered."""
+    film = making.film
+    return size_key(cost.fingerprint, making.video, film.codec, film.quality, film.upscale)
 
 
 def check(making: Making, budget: Budget, folder: Path) -> None:
@@ -135,29 +178,36 @@ def check(making: Making, budget: Budget, folder: Path) -> None:
 
 
 def make(
-    making: Making,
-    take: Take,
-    budget: Budget,
-    listener: Callable[[Event], None] | None = None,
-    until: int | None = None,
+    making: Making, session: Session, budget: Budget, listener: Callable[[Event], None] | None = None
 ) -> Finished:
-    """Render into `take`; the report compares `budget` with what it took, and the speed is kept for the next one."""
-    started: list[Started] = []
+    """Render; the report compares `budget` with what it took, and speed and size are kept for the next estimate."""
     finished: list[Finished] = []
 
     def listen(event: Event) -> None:
-        if isinstance(event, Started):
-            started.append(event)
-        elif isinstance(event, Finished):
+        if isinstance(event, Finished):
             finished.append(event)
         if listener is not None:
             listener(event)
 
-    making.session(take, until).play(listen)
+    session.play(listen)
     end = finished[0]
     end.report["estimate"] = compared(budget, end.report, Run(end.path.parent))
-    if started[0].chunks - end.report["reuse"]["chunks"] >= MEASURABLE_CHUNKS:
-        cost = bundle_cost(making.bundle)
-        key = speed_key(cost.device, cost.fingerprint, making.memory, making.sample, making.video)
-        remember_speed(key, end.report["speed"]["fps"])
+    learn(making, end)
     return end
+
+
+def learn(making: Making, end: Finished) -> None:
+    """Remember how fast the film was made and how large it is; of a part of one too little can be told."""
+    report, cost = end.report, bundle_cost(making.bundle)
+    kept = report["reuse"]["frames"]
+    fresh = end.frames - kept
+    if fresh < MEASURABLE_CHUNKS * making.plan.timing.chunk_pictures:
+        return
+    fps = report["speed"]["fps"]
+    before = recall_pace(pace_name(making, cost))
+    extra = report["seconds"]["total"] - fresh / fps if fps else 0.0
+    if kept or end.cancelled:  # what joining and stopping took says nothing about the next film's ends
+        extra = before.extra if before else 0.0
+    remember_pace(pace_name(making, cost), Pace(fps, extra))
+    pixels = making.video.width * making.video.height * making.film.upscale**2
+    remember_bits(bits_name(making, cost), end.path.stat().st_size * 8 / (end.frames * pixels), end.frames)

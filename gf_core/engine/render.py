@@ -11,14 +11,14 @@ import numpy as np
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import TakeError
-from ..timeline import Plan
 from ..video import SheetRow, contact_sheet, pick_frames, place_film
 from .budget import Budget
 from .disk import check_writable, disk_error, write_json
 from .events import Event, Finished
 from .frames import preview
 from .imprint import film_chapters, film_metadata
-from .making import check, make, preflight, settle
+from .making import Making, check, make, preflight, settle
+from .measured import remember_bits, sheet_key
 from .settings import FilmSpec
 from .take import Run, Take
 
@@ -89,23 +89,24 @@ def render_film(
     )
     check_writable(out_path.parent)
     folder = Path(take_folder) if take_folder is not None else out_path.with_suffix(".take")
-    budget = preflight(making)
+    budget = preflight(making, folder, until, sheet=sheet)
     if on_budget is not None:
         on_budget(budget)
     check(making, budget, folder)
     with Take.open(folder) as take:
-        end = make(making, take, budget, listener, until)
-        lead = 0 if making.start is None else making.plan.timing.time_stride
-        return _place(out_path, making.plan, lead, end, sheet)
+        end = make(making, making.session(take, until), budget, listener)
+        return _place(out_path, making, end, sheet)
 
 
-def _place(out_path: Path, plan: Plan, lead: int, end: Finished, sheet: bool) -> FilmResult:
+def _place(out_path: Path, making: Making, end: Finished, sheet: bool) -> FilmResult:
     """The finished film with its metadata, the sheet and the report, under one name."""
     run = Run(end.path.parent)
     try:
         title = film_metadata(run, out_path.stem)
         path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run))
-        sheet_path = _draw_sheet(path, plan, lead, end) if sheet else None
+        sheet_path = _draw_sheet(path, making, end) if sheet else None
+        if sheet_path is not None:
+            _count_sheet(sheet_path, making, end)
         report_path = path.with_name(f"{path.stem}_report.json")
         write_json(report_path, end.report)
     except OSError as error:
@@ -113,12 +114,22 @@ def _place(out_path: Path, plan: Plan, lead: int, end: Finished, sheet: bool) ->
     return FilmResult(path, sheet_path, report_path, end.report, end.path.parent)
 
 
-def _draw_sheet(path: Path, plan: Plan, lead: int, end: Finished) -> Path:
-    """The contact sheet of the film at `path`: a row per segment, frames read and shrunk one row at a time.
+def _count_sheet(path: Path, making: Making, end: Finished) -> None:
+    """Add the sheet to what the film took, and remember its size for the next one."""
+    taken, rows = path.stat().st_size, len(film_chapters(Run(end.path.parent)))
+    disk = end.report["estimate"]["disk"]
+    if disk["measured"]:
+        disk["measured"] += taken
+    remember_bits(sheet_key(making.bundle.fingerprint, making.video), taken * 8 / rows, end.frames)
 
-    lead: pictures of a start image, which come before the plan's first.
-    """
-    rows, fps = [], plan.timing.fps
+
+def _draw_sheet(path: Path, making: Making, end: Finished) -> Path:
+    """The contact sheet of the film at `path`: a row per segment, frames read and shrunk one row at a time."""
+    plan, rows = making.plan, []
+    fps = plan.timing.fps
+    lead = (
+        0 if making.start is None else plan.timing.time_stride
+    )  # a start image comes before the plan's first
     for segment in plan.segments:
         first = segment.start_frame + (lead if segment.first_chunk else 0)
         last = min(segment.start_frame + segment.frames + lead, end.frames) - 1

@@ -13,6 +13,7 @@ from .budget import Budget, size
 from .events import Reused
 from .meter import Meter
 from .rejoin import Rejoined
+from .snapshots import state_name
 from .take import Run
 
 STAGES = (
@@ -80,14 +81,21 @@ def compared(budget: Budget, report: dict[str, Any], run: Run) -> dict[str, Any]
             "expected": budget.minutes,
             "measured": report["seconds"]["total"] / 60 if whole else None,
         },
-        "disk": {"expected": budget.disk, "measured": _disk_taken(run) if whole else None},
+        "disk": {
+            "expected": budget.disk.needed + budget.disk.states,
+            "measured": _disk_taken(run) if whole else None,
+            "known": budget.disk.known,
+        },
     }
 
 
 def _disk_taken(run: Run) -> int:
-    """Bytes of the run's files, and of the film that is placed from it."""
+    """Bytes of the run's files, of the states that it kept, and of the film that is placed from it."""
     files = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
-    return files + run.film.stat().st_size
+    names = {record["name"] for record in run.records() if record["kind"] == "state"}
+    states = (run.folder.parent / "states").glob("*.safetensors")
+    kept = sum(path.stat().st_size for path in states if state_name(path) in names)
+    return files + kept + run.film.stat().st_size
 
 
 def _estimate_line(estimate: dict[str, Any]) -> list[str]:
@@ -101,7 +109,8 @@ def _estimate_line(estimate: dict[str, Any]) -> list[str]:
         parts.append(f"time {minutes['expected']:.1f} min (took {minutes['measured']:.1f})")
     disk = estimate["disk"]
     if disk["measured"]:
-        parts.append(f"disk {size(disk['expected'])} (took {size(disk['measured'])})")
+        most = "" if disk["known"] else "at most "
+        parts.append(f"disk {most}{size(disk['expected'])} (took {size(disk['measured'])})")
     return [f"estimate {', '.join(parts)}"] if parts else []
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from ..video.boxes import read_layout
 from .changes import what_changed
 from .journal import Record, scan_journal
-from .take import Run, Take
+from .take import Run, runs_in
 
 log = logging.getLogger("grounded")
 
@@ -82,12 +82,12 @@ class _Earlier:
         return count
 
 
-def find_reuse(take: Take, settings: dict[str, Any], keys: Sequence[str]) -> Reuse:
-    """Search every run of the Take for the chunks with `keys`, those of the film to be made, in order.
+def find_reuse(take: Path, settings: dict[str, Any], keys: Sequence[str]) -> Reuse:
+    """Search every run of the Take in folder `take` for the chunks with `keys`, those of the film to be made, in order.
 
     settings: `RunSpec.describe()` of that film.
     """
-    runs = [earlier for run in reversed(take.runs()) if (earlier := _open(run)) is not None]
+    runs = [earlier for run in reversed(runs_in(take)) if (earlier := _open(run)) is not None]
     if not runs:
         return Reuse()
     alike = [earlier for earlier in runs if earlier.settings.get("film_key") == settings["film_key"]]

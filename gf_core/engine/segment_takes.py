@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..timeline import Storyboard, parse
+from ..timeline import parse
 from .alternatives import Alternative, identity, propose, version
 from .budget import Budget
 from .events import Event
@@ -28,10 +28,24 @@ class SegmentTakes:
     """All of them on one page."""
 
 
-def open_shelf(making: Making, folder: Path, number: int, board: Storyboard) -> Shelf:
-    """Where the takes of segment `number` of that film belong."""
-    film = film_key(making.bundle, making.memory, making.sample, making.video, making.start)
-    return Shelf(folder, number, identity(board, number), film)
+def render_each(
+    shelf: Shelf, proposed: Sequence[Alternative], title: str, render: Callable[[Alternative], str | None]
+) -> list[Alternative]:
+    """Let `render` make one after the other; then, also after a stop or an error, put what is whole on the shelf.
+
+    render: returns the run's name, or None when it was stopped: then no more are made.
+    """
+    done: list[Alternative] = []
+    try:
+        for one in proposed:
+            run = render(one)
+            if run is None:
+                break
+            done.append(replace(one, run=run))
+    finally:
+        if done:
+            shelf.fill(done, title)
+    return done
 
 
 def render_takes(
@@ -47,28 +61,27 @@ def render_takes(
     """Render `count` takes of segment `number` (from 1) into the Take `folder`, with clips and a contact sheet.
 
     Takes that are there already are not made again, so the call after a stop goes on. `listener` gets each event with
-    the take it belongs to; what it raises stops, with the takes so far on the sheet's folder's list.
+    the take it belongs to; what it raises stops, and the takes that are whole are kept.
 
     Raises:
         GroundedError children: as in `render_film`; no such segment, too many takes, names that cannot be used.
     """
     folder, board = Path(folder), parse(making.text)
-    shelf = open_shelf(making, folder, number, board)
+    film = film_key(making.bundle, making.memory, making.sample, making.video, making.start)
+    shelf = Shelf(folder, number, identity(board, number), film)
     proposed = propose(board, number, count, names, shelf.known)
-    budget = preflight(making)
+    budget = preflight(making, folder, number)
     if on_budget is not None:
         on_budget(budget, proposed)
     check(making, budget, folder)
-    done: list[Alternative] = []
     with Take.open(folder) as take:
-        try:
-            for one in proposed:
-                tell = None if listener is None else _bound(listener, one)
-                end = make(making.retold(version(making.text, number, one)), take, budget, tell, number)
-                done.append(replace(one, run=end.path.parent.name))
-        finally:
-            if done:
-                shelf.fill(done, folder.name)
+
+        def render(one: Alternative) -> str:
+            tell = None if listener is None else _bound(listener, one)
+            told = making.retold(version(making.text, number, one))
+            return make(told, told.session(take, number), budget, tell).path.parent.name
+
+        done = render_each(shelf, proposed, folder.name, render)
     return SegmentTakes(done, [shelf.clip(one.name) for one in done], shelf.sheet)
 
 

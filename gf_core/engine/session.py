@@ -22,7 +22,8 @@ from ..errors import GroundedError
 from ..sampling.rollout import Rollout
 from ..timeline.plan import Plan
 from .adopt import take_over
-from .budget import STATES, bundle_cost, disk_bytes
+from .budget import bundle_cost
+from .disk_cost import STATES, disk_cost
 from .events import Event, Finished
 from .failures import in_words
 from .meter import Meter
@@ -124,12 +125,13 @@ class Session:
         meter, spec = Meter(), self.spec
         settings = spec.describe()
         with meter.stage("looking"):
-            reuse = find_reuse(self.take, settings, chunk_keys(spec)[: self._stop])
+            reuse = find_reuse(self.take.folder, settings, chunk_keys(spec)[: self._stop])
         if reuse.finished:
             self._tell_finished(reuse, settings, meter, emit)
             return
         embeds, start = self._prepare(meter, reuse)
-        film = disk_bytes(spec.plan, bundle_cost(spec.bundle), spec.memory, spec.video, spec.film.upscale)
+        cost = bundle_cost(spec.bundle)
+        film = disk_cost(spec.plan, cost, spec.memory, spec.video, upscale=spec.film.upscale).needed
         store = StateStore(self.take.states, state_names(spec), self._state_budget, film)
         job = Job(spec, self._stop, reuse, store, embeds, start)
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):

@@ -22,16 +22,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .budget import STATES
 from .disk import write_atomic
+from .disk_cost import READ_SPEED, STATES
 
 if TYPE_CHECKING:
     from ..memory.cache import DualMemory
 
 log = logging.getLogger("grounded")
-
-READ_SPEED = 1e9
-"""Bytes per second at which a state is read and checked, on the slow side for a solid-state disk."""
 
 State = dict[str, Tensor]
 
@@ -115,7 +112,7 @@ class StateStore:
 
     def names(self) -> set[str]:
         """Names of all states that lie here."""
-        return {_name(path) for path in self._files()}
+        return {state_name(path) for path in self._files()}
 
     def load(self, name: str) -> State | None:
         """A state, checked against its own digest; None where there is none, or it is damaged (one log line)."""
@@ -141,7 +138,7 @@ class StateStore:
         return self.folder / f"{chunks:06d}-{name}.safetensors"
 
     def _find(self, name: str) -> Path | None:
-        return next((path for path in self._files() if _name(path) == name), None)
+        return next((path for path in self._files() if state_name(path) == name), None)
 
     def _files(self) -> list[Path]:
         return list(self.folder.glob("*-*.safetensors")) if self.folder.is_dir() else []
@@ -166,7 +163,7 @@ class StateStore:
 
         The second is the state that follows closest on another of its kind.
         """
-        other = [path for path in files if _name(path) not in self._needed]
+        other = [path for path in files if state_name(path) not in self._needed]
         if other:
             return min(other, key=lambda path: path.stat().st_mtime)
 
@@ -178,6 +175,6 @@ class StateStore:
         return min(files, key=gap)
 
 
-def _name(path: Path) -> str:
+def state_name(path: Path) -> str:
     """`<what made it>.memory` of `000048-<what made it>.memory.safetensors`."""
     return path.name.partition("-")[2].removesuffix(".safetensors")

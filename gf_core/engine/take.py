@@ -76,6 +76,14 @@ class Run:
             ) from error
 
 
+def runs_in(take: Path) -> list[Run]:
+    """Every run in a Take's folder, oldest first; none where there is no such folder."""
+    if not take.is_dir():
+        return []
+    numbered = [(int(m[1]), path) for path in take.iterdir() if (m := _RUN.fullmatch(path.name))]
+    return [Run(path) for _, path in sorted(numbered)]
+
+
 class RunWriter:
     """The one writer of a run that is being made."""
 
@@ -166,8 +174,7 @@ class Take:
 
     def runs(self) -> list[Run]:
         """Every run so far, oldest first; whole, cancelled and killed ones alike."""
-        numbered = [(int(m[1]), path) for path in self.folder.iterdir() if (m := _RUN.fullmatch(path.name))]
-        return [Run(path) for _, path in sorted(numbered)]
+        return runs_in(self.folder)
 
     def begin(self, timeline: str, settings: dict[str, Any]) -> RunWriter:
         """Start the next run: a new numbered folder, with the storyboard's text and what decides the pixels.

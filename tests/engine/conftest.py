@@ -67,6 +67,7 @@ class TinyDecoder:
 
 class TinyCodec:
     channels, spatial_stride, time_stride, fingerprint = 16, STRIDE, 4, "tiny-codec"
+    kind = "builtin"  # what the estimate takes it for
 
     def decoder(self) -> TinyDecoder:
         return TinyDecoder()

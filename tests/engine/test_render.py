@@ -67,8 +67,8 @@ def test_a_film_can_stop_after_a_segment_and_go_on_later(bundle, tmp_path):
 
 def test_speed_is_remembered_for_the_next_estimate(bundle, tmp_path):
     told = []
-    for _ in range(2):
-        render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False, on_budget=told.append)
+    for name in ("fox", "hen"):
+        render_film(bundle, TEXT, tmp_path / f"{name}.mp4", sheet=False, on_budget=told.append)
     assert told[0].minutes is None and told[1].minutes > 0
 
 

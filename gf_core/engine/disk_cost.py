@@ -1,0 +1,155 @@
+"""What a film will take on the disk: latents exactly, pictures by the films before, states as they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..config import MemorySpec, VideoSpec
+from ..timeline.plan import Plan
+
+if TYPE_CHECKING:
+    from .budget import Decoder, ModelCost
+    from .measured import Pace
+
+FILM_BITS = 1.0
+"""Bits per pixel of film where none was made yet: the most at quality 18. Small films with hard edges come near it."""
+LATENTS_HEAD = 80
+"""Bytes of a latents file beside its numbers."""
+CHUNK_NOTE = 290
+"""Bytes of a chunk's line in the journal; measured, as are the following."""
+NOTES = 4000
+"""Bytes of settings, report and metadata of a film; two of each are kept."""
+SEGMENT_NOTE = 650
+"""Bytes that each segment adds to these."""
+SHEET_PIXELS, SHEET_BYTES = 6 * 288 * 288, 1.1
+"""Pixels of a segment's row on the contact sheet, were its pictures square, and bytes per pixel."""
+STATES = 20 * 10**9
+"""Bytes of kept states that a Take may hold."""
+READ_SPEED = 1e9
+"""Bytes per second at which a state is read and checked, on the slow side for a solid-state disk."""
+STATE_HEAD = 1500
+"""Bytes of a state's file beside its numbers."""
+DECODER_STATE: dict[Decoder, int] = {"wan": 2365, "taehv": 84, "builtin": 6}
+"""Numbers in a decoder's state per picture pixel; counted in the decoders' own states."""
+
+
+@dataclass(frozen=True)
+class DiskCost:
+    """Bytes."""
+
+    latents: int = 0
+    """Of the chunks that are made."""
+    films: int = 0
+    """The growing film and the one that is placed."""
+    notes: int = 0
+    """Journal, settings, report, contact sheet."""
+    states: int = 0
+    """Kept for later edits, where there is room: the film needs none."""
+    known: bool = False
+    """Films with these settings were made before; else `films` is the most they can be."""
+
+    @property
+    def needed(self) -> int:
+        """What must be free."""
+        return self.latents + self.films + self.notes
+
+    def line(self) -> str:
+        """As text: `34 MB: latents 2 MB, films 10 MB, states 22 MB`."""
+        from .budget import size
+
+        whole = size(self.needed + self.states)
+        parts = {"latents": self.latents, "films": self.films, "notes": self.notes, "states": self.states}
+        told = ", ".join(f"{name} {size(value)}" for name, value in parts.items() if value)
+        return f"{'' if self.known else 'at most '}{whole}: {told}"
+
+
+def disk_cost(
+    plan: Plan,
+    cost: ModelCost,
+    memory: MemorySpec,
+    video: VideoSpec,
+    *,
+    upscale: int = 1,
+    bits: float | None = None,
+    pace: Pace | None = None,
+    calls: int = 5,
+    stop: int | None = None,
+    kept: int = 0,
+    in_place: int = 0,
+    page: float | None = 0.0,
+) -> DiskCost:
+    """What a film of `plan` takes on the disk.
+
+    Args:
+        bits: per pixel of such films; None counts the most.
+        pace: decides which states are kept; None counts all of them.
+        calls: of the network per chunk.
+        stop: chunks that the film is to have; None is all.
+        kept: chunks whose latents are there.
+        in_place: pictures that are in the film already, where it goes on in its run.
+        page: bits of a contact sheet per segment; None where one is drawn and its size is not known.
+    """
+    chunks = plan.chunks if stop is None else stop
+    frames = plan.timing.pictures(chunks)
+    cells = (video.width // cost.spatial_stride) * (video.height // cost.spatial_stride)
+    latents = memory.chunk * cost.spec.in_dim * cells * cost.value_bytes + LATENTS_HEAD
+    picture = video.width * video.height * upscale**2 * (FILM_BITS if bits is None else bits) / 8
+    segments = sum(segment.first_chunk < chunks for segment in plan.segments)
+    row = SHEET_PIXELS * SHEET_BYTES * video.height / video.width if page is None else page / 8
+    notes = chunks * CHUNK_NOTE + 2 * (NOTES + segments * SEGMENT_NOTE) + int(segments * row)
+    states = sum(_states(plan, cost, memory, video, chunks, kept, pace, calls))
+    return DiskCost(
+        latents=(chunks - kept) * latents,
+        films=int((2 * frames - in_place) * picture),
+        notes=notes,
+        states=min(STATES, states),
+        known=bits is not None,
+    )
+
+
+def state_bytes(cost: ModelCost, memory: MemorySpec, video: VideoSpec, slots: int | None = None) -> int:
+    """Bytes of the sampler's state: raw keys, values and latents of `slots` latent frames; None is a full memory."""
+    height, width = video.height // cost.spatial_stride, video.width // cost.spatial_stride
+    anchors = 0 if memory.anchor_policy == "none" else memory.anchors
+    slots = anchors + memory.recent + memory.chunk if slots is None else slots
+    frame = cost.spec.num_layers * cost.spec.tokens_per_frame(height, width) * cost.spec.dim
+    latents = (slots + min(anchors, slots)) * cost.spec.in_dim * height * width
+    return (2 * slots * frame + latents) * cost.value_bytes
+
+
+def _states(
+    plan: Plan, cost: ModelCost, memory: MemorySpec, video: VideoSpec, stop: int, kept: int,
+    pace: Pace | None, calls: int,
+) -> Iterator[int]:  # fmt: skip
+    """Bytes of the states kept at the ends of segments after chunk `kept`, as `shoot` and `finish` decide."""
+    seconds = float("inf") if pace is None else plan.timing.chunk_pictures / pace.fps
+    decoder = DECODER_STATE[cost.decoder] * video.width * video.height * cost.value_bytes + STATE_HEAD
+    since = {"memory": 0, "decoder": 0}
+    for segment, slots in zip(plan.segments, _slots(plan, memory)):
+        end = segment.first_chunk + segment.chunks
+        if end <= kept or end > stop:
+            continue
+        prompt = min(cost.spec.text_len, len(segment.prompt.split()) + 2) * cost.spec.text_dim
+        own = state_bytes(cost, memory, video, slots) + prompt * cost.value_bytes + STATE_HEAD
+        for name, size, work in (("memory", own, seconds / calls), ("decoder", decoder, seconds / 2)):
+            since[name] += min(segment.chunks, end - kept)
+            if size / READ_SPEED < since[name] * work:
+                since[name] = 0
+                yield size
+
+
+def _slots(plan: Plan, memory: MemorySpec) -> Iterator[int]:
+    """Latent frames in memory at the end of each segment, the chunk just made included."""
+    most = 0 if memory.anchor_policy == "none" else memory.anchors
+    anchors = recent = 0
+    for segment in plan.segments:
+        if segment.verb in ("scene", "start"):
+            anchors = recent = 0
+        elif segment.verb == "cut":
+            anchors, recent = min(most, anchors + recent), 0
+        for _ in range(segment.chunks):
+            leaving = max(0, recent - memory.recent)
+            anchors, recent = min(most, anchors + leaving), recent - leaving + memory.chunk
+        yield anchors + recent

@@ -1,0 +1,110 @@
+"""What films took on this machine before: how fast they were made and how large they became, for the next estimate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import MemorySpec, SampleSpec, VideoSpec
+from ..userdirs import cache_dir
+from .disk import write_json
+
+log = logging.getLogger("grounded")
+KEPT = 400
+"""Measurements kept; the oldest go first."""
+MEMORABLE = 2000
+"""Pictures that an earlier size of film counts for at most, so that the newest films weigh."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast films are made."""
+
+    fps: float
+    """Pictures per second once it is under way, decoding and encoding included."""
+    extra: float = 0.0
+    """Seconds besides, whatever the film's length: looking, prompts, the first chunk, the end."""
+
+
+def speed_key(device: str, fingerprint: str, memory: MemorySpec, sample: SampleSpec, video: VideoSpec) -> str:
+    """Name of a pace: everything that the time of a chunk depends on."""
+    window = [memory.anchors, memory.recent, memory.chunk]
+    return _hash([device, fingerprint, window, len(sample.steps), video.width, video.height])
+
+
+def size_key(fingerprint: str, video: VideoSpec, codec: str, quality: int, upscale: int) -> str:
+    """Name of a size: everything that the bits of a film depend on, but what it shows."""
+    return _hash(["bits", fingerprint, video.width, video.height, codec, quality, upscale])
+
+
+def sheet_key(fingerprint: str, video: VideoSpec) -> str:
+    """Name of the size of contact sheets, in bits per segment."""
+    return _hash(["sheet", fingerprint, video.width, video.height])
+
+
+def recall_pace(key: str) -> Pace | None:
+    """The pace of the last film with this key, or None."""
+    found = _read(_file()).get(key)
+    return None if found is None else Pace(*found)
+
+
+def remember_pace(key: str, pace: Pace) -> None:
+    """Keep a pace; a cache folder that cannot be written costs a log line, not the film."""
+    if math.isfinite(pace.fps) and pace.fps > 0:
+        _keep(key, [pace.fps, max(0.0, pace.extra)])
+
+
+def recall_bits(key: str) -> float | None:
+    """What `remember_bits` was told under this key, weighted by the films' lengths; None where there was nothing."""
+    found = _read(_file()).get(key)
+    return None if found is None else found[0]
+
+
+def remember_bits(key: str, bits: float, frames: int) -> None:
+    """Count in a film of `frames` pictures: bits per pixel, or per segment of its sheet."""
+    if not (math.isfinite(bits) and bits > 0 and frames > 0):
+        return
+    was, weight = _read(_file()).get(key, [bits, 0])
+    weight = min(weight, MEMORABLE)
+    _keep(key, [(was * weight + bits * frames) / (weight + frames), weight + frames])
+
+
+def _keep(key: str, value: list[float]) -> None:
+    path = _file()
+    known = _read(path)
+    known.pop(key, None)
+    known[key] = value
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, dict(list(known.items())[-KEPT:]))
+    except OSError as error:
+        log.warning("what the film took is not remembered: %s", error)
+
+
+def _file() -> Path:
+    return cache_dir("measured") / "measured.json"
+
+
+def _read(path: Path) -> dict[str, list[float]]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(key): _pair(value) for key, value in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        log.warning("what films took before is dropped: %s", error)
+        return {}
+
+
+def _pair(value: Any) -> list[float]:
+    first, second = value
+    return [float(first), float(second)]
+
+
+def _hash(facts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
