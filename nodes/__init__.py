@@ -13,6 +13,7 @@ NODES = {
     "prompt_timeline": ("PromptTimeline",),
     "shot_cut": ("ShotCut",),
     "stream_sampler": ("StreamSampler",),
+    "segment_takes": ("SegmentTakes",),
     "save_video": ("SaveVideo",),
     "take_images": ("TakeToImages",),
     "take_latent": ("TakeToLatent",),

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 
 def schema(**settings: Any) -> io.Schema:
@@ -29,3 +30,8 @@ def widget(kind: Any, name: str, **settings: Any) -> Any:
 @lru_cache(maxsize=64)
 def _keywords(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)
+
+
+def nothing_yet() -> Any:
+    """An output that lets nothing behind it run, and is no error."""
+    return ExecutionBlocker(None)

@@ -8,10 +8,10 @@ from comfy_api.latest import io
 
 from ..gf_core.config import MemorySpec
 from ..gf_core.errors import TakeError
-from ..gf_core.timeline import MAX_SEED
 from . import host
-from .compat import schema, widget
-from .types import Memory, Take, TakeHandle, Timeline, TimelineText
+from .compat import schema
+from .sampler_inputs import advanced, options, settings, sockets
+from .types import Take, TakeHandle, TimelineText
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ class StreamSampler(io.ComfyNode):
                 "streaming",
                 "render film",
             ],
-            inputs=[*_sockets(), *_settings(), *_options(), *_advanced()],
+            inputs=[*sockets(), *settings(), *options(), *advanced()],
             outputs=[
                 Take.Output(
                     display_name="take",
@@ -96,94 +96,3 @@ class StreamSampler(io.ComfyNode):
         run, whole = render(node, bundle, timeline, wishes, folder)
         remember(take, folder / run, whole)
         return io.NodeOutput(TakeHandle(str(folder), run))
-
-
-def _sockets() -> list[Any]:
-    return [
-        io.Model.Input("model", tooltip="A causal Wan model: from Load Model, or any loader and LoRA node."),
-        io.Clip.Input("clip", tooltip="The model's text encoder."),
-        io.Vae.Input("vae", tooltip="The model's VAE."),
-        Timeline.Input("timeline", tooltip="The film, from Prompt Timeline."),
-    ]
-
-
-def _settings() -> list[Any]:
-    side: dict[str, Any] = {"default": 0, "min": 0, "max": 4096, "step": 16}
-    return [
-        widget(io.Int, "width", **side, tooltip="Width in pixels. 0: what the model was trained for."),
-        widget(io.Int, "height", **side, tooltip="Height in pixels. 0: what the model was trained for."),
-        widget(
-            io.Int,
-            "seed",
-            default=0,
-            min=0,
-            max=MAX_SEED,
-            tooltip="Seed of the film, used when the timeline has no @seed. Each segment derives its own from it.",
-        ),
-        widget(
-            io.String,
-            "take",
-            default="film",
-            tooltip="Name of the film's folder under output/grounded/takes. Renders of one Take share what they can.",
-        ),
-    ]
-
-
-def _options() -> list[Any]:
-    return [
-        Memory.Input(
-            "memory",
-            optional=True,
-            tooltip="From Dual Memory Cache. Without it: what the model was trained for.",
-        ),
-        io.Image.Input(
-            "start_image",
-            optional=True,
-            tooltip="The picture that the film begins with, cropped to the film's shape.",
-        ),
-    ]
-
-
-def _advanced() -> list[Any]:
-    from .native.settings import assume_choices
-
-    return [
-        widget(
-            io.String,
-            "steps",
-            optional=True,
-            default="",
-            advanced=True,
-            tooltip="Step list such as 1000, 750, 500, 250. Empty: what the model was distilled for.",
-        ),
-        widget(
-            io.Float,
-            "shift",
-            optional=True,
-            default=0.0,
-            min=0.0,
-            max=100.0,
-            step=0.1,
-            advanced=True,
-            tooltip="Time shift of the noise schedule. 0: the model's.",
-        ),
-        widget(
-            io.Int,
-            "until",
-            optional=True,
-            default=0,
-            min=0,
-            max=10000,
-            advanced=True,
-            tooltip="Stop after this segment, look, then raise it: what is there is kept. 0: the whole film.",
-        ),
-        widget(
-            io.Combo,
-            "assume",
-            optional=True,
-            options=assume_choices(),
-            default="detect",
-            advanced=True,
-            tooltip="What a renamed model file is, when it is not recognised.",
-        ),
-    ]

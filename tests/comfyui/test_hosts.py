@@ -15,6 +15,7 @@ NODES = {
     "GF_PromptTimeline": "Prompt Timeline",
     "GF_ShotCut": "Shot Cut",
     "GF_StreamSampler": "Stream Sampler",
+    "GF_SegmentTakes": "Segment Takes",
     "GF_SaveVideo": "Save Video (Grounded Forcing)",
     "GF_TakeToImages": None,
     "GF_TakeToLatent": None,

@@ -20,7 +20,7 @@ HOST_MODULES = ("comfy.model_management", "folder_paths", "server", "comfy.utils
 
 
 def test_there_are_nodes():
-    assert len(IDS) == 11 and all(name.startswith("GF_") for name in IDS)
+    assert len(IDS) == 12 and all(name.startswith("GF_") for name in IDS)
 
 
 def test_the_root_imports_without_comfyui(tmp_path):
@@ -68,7 +68,16 @@ def test_the_pack_never_imports_itself_by_name():
 
 
 @pytest.mark.parametrize(
-    "name", ["dual_memory_cache", "prompt_timeline", "shot_cut", "save_video", "take_latent", "telling"]
+    "name",
+    [
+        "dual_memory_cache",
+        "prompt_timeline",
+        "shot_cut",
+        "segment_takes",
+        "save_video",
+        "take_latent",
+        "telling",
+    ],
 )
 def test_a_node_asks_the_host_through_one_module(name):
     assert imported(NODES / f"{name}.py") & set(HOST_MODULES) == set()

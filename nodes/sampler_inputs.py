@@ -1,0 +1,106 @@
+"""Inputs of the nodes that render: Stream Sampler and Segment Takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..gf_core.timeline import MAX_SEED
+from .compat import widget
+from .types import Memory, Timeline
+
+
+def sockets() -> list[Any]:
+    """What a film is rendered with."""
+    return [
+        io.Model.Input("model", tooltip="A causal Wan model: from Load Model, or any loader and LoRA node."),
+        io.Clip.Input("clip", tooltip="The model's text encoder."),
+        io.Vae.Input("vae", tooltip="The model's VAE."),
+        Timeline.Input("timeline", tooltip="The film, from Prompt Timeline."),
+    ]
+
+
+def settings() -> list[Any]:
+    """Size, seed and place of a film."""
+    side: dict[str, Any] = {"default": 0, "min": 0, "max": 4096, "step": 16}
+    return [
+        widget(io.Int, "width", **side, tooltip="Width in pixels. 0: what the model was trained for."),
+        widget(io.Int, "height", **side, tooltip="Height in pixels. 0: what the model was trained for."),
+        widget(
+            io.Int,
+            "seed",
+            default=0,
+            min=0,
+            max=MAX_SEED,
+            tooltip="Seed of the film, used when the timeline has no @seed. Each segment derives its own from it.",
+        ),
+        widget(
+            io.String,
+            "take",
+            default="film",
+            tooltip="Name of the film's folder under output/grounded/takes. Renders of one Take share what they can.",
+        ),
+    ]
+
+
+def options() -> list[Any]:
+    """What a film may begin from and how it remembers."""
+    return [
+        Memory.Input(
+            "memory",
+            optional=True,
+            tooltip="From Dual Memory Cache. Without it: what the model was trained for.",
+        ),
+        io.Image.Input(
+            "start_image",
+            optional=True,
+            tooltip="The picture that the film begins with, cropped to the film's shape.",
+        ),
+    ]
+
+
+def advanced() -> list[Any]:
+    """What a model was made for, and where to stop; all optional."""
+    from .native.settings import assume_choices
+
+    return [
+        widget(
+            io.String,
+            "steps",
+            optional=True,
+            default="",
+            advanced=True,
+            tooltip="Step list such as 1000, 750, 500, 250. Empty: what the model was distilled for.",
+        ),
+        widget(
+            io.Float,
+            "shift",
+            optional=True,
+            default=0.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            advanced=True,
+            tooltip="Time shift of the noise schedule. 0: the model's.",
+        ),
+        widget(
+            io.Int,
+            "until",
+            optional=True,
+            default=0,
+            min=0,
+            max=10000,
+            advanced=True,
+            tooltip="Stop after this segment, look, then raise it: what is there is kept. 0: the whole film.",
+        ),
+        widget(
+            io.Combo,
+            "assume",
+            optional=True,
+            options=assume_choices(),
+            default="detect",
+            advanced=True,
+            tooltip="What a renamed model file is, when it is not recognised.",
+        ),
+    ]

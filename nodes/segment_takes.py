@@ -1,0 +1,193 @@
+"""Segment Takes: one segment rendered several times, each with its own seed, to pick one of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comfy_api.latest import io
+from PIL import Image
+
+from ..gf_core.config import MemorySpec
+from ..gf_core.errors import GroundedError, TakeError
+from ..gf_core.timeline import parse
+from ..gf_core.timeline.reseed import reseed
+from . import host
+from .compat import nothing_yet, schema, widget
+from .pictures import image_tensor
+from .sampler_inputs import advanced, options, settings, sockets
+from .types import Timeline, TimelineText
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..gf_core.engine.alternatives import Alternative
+
+
+class SegmentTakes(io.ComfyNode):
+    """Model and storyboard in; a sheet of takes, and the storyboard with the picked one, out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="GF_SegmentTakes",
+            display_name="Segment Takes",
+            category="Grounded Forcing",
+            description="Renders one segment several times, each with its own seed, and hands on the one you pick. "
+            "What comes before the segment is used as it is; the picked one is not made again.",
+            search_aliases=["reroll", "variations", "alternatives", "seeds", "compare seeds", "pick a take"],
+            inputs=[*sockets(), *settings(), *_choice(), *options(), *_without_until()],
+            outputs=[
+                io.Image.Output(display_name="sheet", tooltip="A row of pictures per take, its name below."),
+                Timeline.Output(
+                    display_name="timeline",
+                    tooltip="The film with the picked take, for Stream Sampler. Nothing comes out before that.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, take: str | None = None, **_: Any) -> str:
+        """Takes that were stopped early, or deleted, are made again although nothing in the graph has changed."""
+        from .rendering import state_of
+
+        return state_of(take) if isinstance(take, str) else ""
+
+    @classmethod
+    def validate_inputs(cls, take: str | None = None) -> bool | str:
+        """Refuse an impossible name before anything runs."""
+        try:
+            if isinstance(take, str):
+                host.take_folder(take)
+        except TakeError as error:
+            return host.in_words(error)
+        return True
+
+    @classmethod
+    @host.said_plainly
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        timeline: TimelineText,
+        width: int,
+        height: int,
+        seed: int,
+        take: str,
+        segment: int,
+        count: int,
+        pick: str,
+        memory: MemorySpec | None = None,
+        start_image: Tensor | None = None,
+        steps: str = "",
+        shift: float = 0.0,
+        assume: str = "detect",
+    ) -> io.NodeOutput:
+        from .native import native_bundle, trace_model_file
+        from .rendering import Wishes
+
+        node = str(cls.hidden.unique_id)
+        file = trace_model_file(cls.hidden.prompt, node)
+        bundle = native_bundle(model, clip, vae, assume=assume, model_file=file)
+        wishes = Wishes(width, height, seed, memory, start_image, steps, shift, segment)
+        film = timeline.with_seed(seed)
+        made, sheet = _render(node, bundle, film, wishes, take, count)
+        names = ", ".join(one.name for one in made)
+        said = f"segment {segment}: takes {names}"
+        chosen = _picked(made, pick)
+        if chosen is None:
+            host.show_text(f"{said}. Write one of these names into pick and queue again.", node)
+        else:
+            host.show_text(f"{said}. {chosen.name} goes on, seed {chosen.seed}.", node)
+        with Image.open(sheet) as image:
+            return io.NodeOutput(image_tensor(image), _with(film, segment, chosen))
+
+
+def _render(
+    node: str, bundle: Any, film: TimelineText, wishes: Any, take: str, count: int
+) -> tuple[list[Alternative], Path]:
+    """The takes that are whole, and their contact sheet.
+
+    Raises:
+        TakeError: stopped before the first one was whole.
+    """
+    from ..gf_core.engine.alternatives import identity, propose, version
+    from ..gf_core.engine.segment_takes import render_each
+    from ..gf_core.engine.settings import film_key
+    from ..gf_core.engine.shelf import Shelf
+    from .rendering import remember, render, settle
+
+    folder = host.take_folder(take)
+    job = settle(bundle, film, wishes)
+    key = film_key(bundle, job.memory, job.sample, job.video, job.start)
+    shelf = Shelf(folder, wishes.until, identity(film.board, wishes.until), key)
+    proposed = propose(film.board, wishes.until, count, (), shelf.known)
+
+    def one(alternative: Alternative) -> str | None:
+        text = version(film.text, wishes.until, alternative)
+        run, whole = render(node, bundle, TimelineText(parse(text), text), wishes, folder)
+        remember(take, folder / run, whole)
+        return run if whole else None
+
+    made = render_each(shelf, proposed, folder.name, one)
+    if not made:
+        raise TakeError(
+            "stopped before the first take of the segment was whole", "queue again: it goes on where it was"
+        )
+    return made, shelf.sheet
+
+
+def _picked(made: list[Alternative], pick: str) -> Alternative | None:
+    """The take called `pick`; None where nothing is picked yet.
+
+    Raises:
+        GroundedError: there is no take of that name.
+    """
+    if not pick.strip():
+        return None
+    found = [one for one in made if one.name.casefold() == pick.strip().casefold()]
+    if not found:
+        names = ", ".join(one.name for one in made)
+        raise GroundedError(f"there is no take called '{pick.strip()}'", f"pick one of: {names}")
+    return found[0]
+
+
+def _with(film: TimelineText, segment: int, chosen: Alternative | None) -> Any:
+    """The film with that take; a stop for what is behind the node where there is none."""
+    if chosen is None:
+        return nothing_yet()
+    text = reseed(film.text, segment, chosen.seed)
+    return TimelineText(parse(text), text)
+
+
+def _choice() -> list[Any]:
+    return [
+        widget(
+            io.Int,
+            "segment",
+            default=1,
+            min=1,
+            max=10000,
+            tooltip="The segment to try, counted from 1 as in the text.",
+        ),
+        widget(
+            io.Int,
+            "count",
+            default=4,
+            min=1,
+            max=26,
+            tooltip="How many takes, called a, b, c ... a is the seed that the timeline has now.",
+        ),
+        widget(
+            io.String,
+            "pick",
+            default="",
+            tooltip="Name of the take to go on with, such as b. Empty: nothing behind this node runs yet.",
+        ),
+    ]
+
+
+def _without_until() -> list[Any]:
+    return [entry for entry in advanced() if entry.id != "until"]
