@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
-from ..errors import CheckpointError
+from ..errors import CheckpointError, GroundedError
+from ..foreign import with_values
+from ..memory.layout import check
 from ..memory.presets import PRESETS
 from ..text.base import TextEncoder
 from ..text.small import load_small_encoder
@@ -102,7 +104,7 @@ def load_bundle(
     model = load_model(spec, unscaled(item.what.tensors), loras=merges, dtype=dtype, device=device)
     sample, memory, video = wanted_settings(item)
     return ModelBundle(
-        name=item.own.get("name") or path.name,
+        name=str(item.own.get("name") or path.name),
         model=model,
         spec=spec,
         text=encoder,
@@ -147,15 +149,22 @@ def wanted_settings(item: Identified) -> tuple[SampleSpec, MemorySpec, VideoSpec
 
 
 def _settings(base: S, values: Any, name: str) -> S:
-    """`base` with `values` of a header; lists become tuples. Raises CheckpointError for unknown names."""
-    known = {field.name for field in fields(base)}
-    if not isinstance(values, dict) or not values.keys() <= known:
-        strange = sorted(set(values) - known) if isinstance(values, dict) else type(values).__name__
+    """`base` with `values` of a header. Raises CheckpointError for what this version does not know or could not run."""
+    try:
+        settings = with_values(base, values)
+        if isinstance(settings, MemorySpec):
+            check(settings)
+        if isinstance(settings, VideoSpec) and min(settings.width, settings.height, settings.fps) < 1:
+            raise ValueError(f"pictures of {settings.width}x{settings.height} at {settings.fps} a second")
+        if isinstance(settings, SampleSpec) and not (settings.steps and settings.shift > 0):
+            raise ValueError(f"{len(settings.steps)} steps, shift {settings.shift:g}")
+    except (ValueError, GroundedError) as error:
+        said = error.message if isinstance(error, GroundedError) else error
         raise CheckpointError(
-            f"{name} has settings in its header that this version does not know: {strange}",
+            f"{name} has settings in its header that this version does not know: {said}",
             "update the program, or use an older file.",
-        )
-    return replace(base, **{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        ) from error
+    return settings
 
 
 def _all_loras(item: Identified, path: Path, asked: Sequence[tuple[str | Path, float]]) -> list[Lora]:

@@ -5,10 +5,9 @@ Whether a Wan transformer is causal cannot be told here: causal files hold the s
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ import torch
 
 from ..config import ModelSpec
 from ..errors import CheckpointError
+from ..foreign import numbered, read_json, with_values
 from .keymaps import Scheme, rename, scheme_of
 from .reader import LazyTensor
 from .unwrap import Unwrapped
@@ -82,7 +82,8 @@ def detect(
     spec = None
     channels = _channels(tensors)
     if family == "wan_t2v":
-        spec = read_spec(tensors, own_settings(metadata or {}).get("model", {}), config or {})
+        own = own_settings(metadata or {}).get("model", {})
+        spec = read_spec(tensors, own if isinstance(own, dict) else {}, config or {})
     return Detected(family, scheme, tensors, dtype, sum(sizes.values()), spec, quantised, channels)
 
 
@@ -119,9 +120,10 @@ def _wan_family(tensors: Mapping[str, LazyTensor]) -> Family:
     image_head = any(name.startswith("img_emb.") or ".k_img." in name for name in tensors)
     if image_head or channels == 36:
         return "wan_i2v"
-    shape = tensors["patch_embedding.weight"].shape
-    out_dim = tensors["head.head.weight"].shape[0] // prod(shape[2:]) if "head.head.weight" in tensors else 0
-    return "wan_t2v" if len(shape) == 5 and out_dim in (0, channels) else "wan_other"
+    patch = tensors["patch_embedding.weight"].shape
+    head = tensors["head.head.weight"].shape if "head.head.weight" in tensors else ()
+    whole = len(patch) == 5 and prod(patch) and (not head or head[0] == channels * prod(patch[2:]))
+    return "wan_t2v" if whole else "wan_other"
 
 
 def _channels(tensors: Mapping[str, LazyTensor]) -> int:
@@ -152,7 +154,7 @@ def own_settings(metadata: Mapping[str, str]) -> dict[str, Any]:
     if not text:
         return {}
     try:
-        settings = json.loads(text)
+        settings = read_json(text)
     except ValueError as error:
         raise CheckpointError(
             "the settings in the file's header are damaged", "download the file again."
@@ -165,36 +167,57 @@ def read_spec(
 ) -> ModelSpec:
     """`ModelSpec` from tensor shapes; head count, text rows and eps from `own` or `config` when there.
 
-    Raises CheckpointError naming what is missing when shapes are not enough.
+    Raises CheckpointError naming what is missing or impossible.
     """
+    again = "the file is incomplete or damaged; download it again."
 
-    def shape(name: str) -> tuple[int, ...]:
+    def shape(name: str, axes: int = 2) -> tuple[int, ...]:
         if name not in tensors:
-            raise CheckpointError(
-                f"the transformer has no tensor {name}", "the file is incomplete; download it again."
-            )
-        return tensors[name].shape
+            raise CheckpointError(f"the transformer has no tensor {name}", again)
+        found = tensors[name].shape
+        if len(found) != axes or not all(found):
+            raise CheckpointError(f"the transformer's {name} has the shape {list(found)}", again)
+        return found
 
-    dim, in_dim, *patch = shape("patch_embedding.weight")
-    heads = own.get("num_heads") or config.get("num_attention_heads") or dim // HEAD_WIDTH
-    if not heads or dim % heads:
+    dim, in_dim, *patch = shape("patch_embedding.weight", 5)
+    told = _told(own, config)
+    heads = told.get("num_heads") or dim // HEAD_WIDTH
+    if heads < 1 or dim % heads or dim // heads % 2:
         raise CheckpointError(
             f"a transformer of width {dim} whose number of attention heads is not written in the file",
             f'write {{"model": {{"num_heads": N}}}} under the header key "{METADATA_KEY}", or use a folder '
             "with config.json.",
         )
-    blocks = {int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")}
+    try:
+        layers = numbered(tensors, "blocks.")
+    except ValueError as error:
+        raise CheckpointError(f"the transformer is not whole: {error}", again) from error
     spec = ModelSpec(
         dim=dim,
         ffn_dim=shape("blocks.0.ffn.0.weight")[0],
-        num_heads=int(heads),
-        num_layers=max(blocks) + 1,
+        num_heads=heads,
+        num_layers=layers,
         in_dim=in_dim,
         out_dim=shape("head.head.weight")[0] // prod(patch),
         text_dim=shape("text_embedding.0.weight")[1],
         freq_dim=shape("time_embedding.0.weight")[1],
         patch_size=(patch[0], patch[1], patch[2]),
-        eps=float(config.get("eps", 1e-6)),
     )
-    known = {f.name for f in fields(ModelSpec)} & {"text_len", "eps"} & own.keys()
-    return replace(spec, **{name: own[name] for name in known})
+    spec = with_values(spec, {name: told[name] for name in ("text_len", "eps") if name in told})
+    if patch[0] != 1 or spec.freq_dim % 2 or spec.text_len < 1 or not spec.eps > 0:
+        raise CheckpointError(f"a Wan transformer of a build that cannot be driven: {spec}", again)
+    return spec
+
+
+def _told(own: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Head count, text rows and eps as a header or config.json say them, of the right types."""
+    said = {"num_heads": config.get("num_attention_heads"), "eps": config.get("eps")}
+    said = {name: value for name, value in said.items() if value is not None}
+    try:
+        own = {name: own[name] for name in ("num_heads", "text_len", "eps") if name in own}
+        with_values(ModelSpec(), {**said, **own})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the settings beside the transformer are damaged: {error}", "download the file again."
+        ) from error
+    return {**said, **own}

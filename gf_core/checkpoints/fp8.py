@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..errors import CheckpointError
 from .reader import LazyTensor
 
 MARKER = "scaled_fp8"
@@ -36,6 +37,11 @@ def unscaled(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
 def _product(weight: LazyTensor, scale: LazyTensor):
     def load() -> Tensor:
         factor = scale.load().float()
+        if factor.numel() not in (1, *weight.shape[:1]):
+            raise CheckpointError(
+                f"a weight of {list(weight.shape)} comes with {factor.numel()} scales",
+                "the file is damaged or of a format that cannot be read yet; use the bf16 version of this model.",
+            )
         # One factor for all, or one per output row.
         shape = (-1, *[1] * (len(weight.shape) - 1)) if factor.numel() > 1 else ()
         return weight.load().float() * factor.reshape(shape)

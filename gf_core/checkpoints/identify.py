@@ -7,12 +7,12 @@ writes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..foreign import read_json
 from .catalog import CATALOG, KnownCheckpoint, by_id, match
 from .detect import READABLE, Detected, Family, detect, own_settings
 from .reader import TensorFile, human_size, open_file
@@ -88,7 +88,7 @@ def _evidence(
 def marked_causal(metadata: Mapping[str, str]) -> bool:
     """Whether a header carries ComfyUI's mark of a causal Wan: config.transformer.causal_ar."""
     try:
-        config = json.loads(metadata.get("config", "{}"))
+        config = read_json(metadata.get("config", "{}"))
         return bool(config.get("transformer", {}).get("causal_ar"))
     except (ValueError, AttributeError):
         return False  # somebody else's header

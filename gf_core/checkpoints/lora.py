@@ -7,15 +7,16 @@ weight is an error.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..foreign import read_json
 from .keymaps import WRAPPER_FRAGMENTS, diffusers_to_original
 from .reader import LazyTensor, open_file
 from .unwrap import unwrap
@@ -36,6 +37,24 @@ class Update:
 
     parts: dict[str, LazyTensor] = field(default_factory=dict)
     """`down` [rank, in], `up` [out, rank], `alpha` [], `diff` [out, in], `diff_b` [out]; what there is."""
+
+    def fits(self, weight: tuple[int, ...], bias: tuple[int, ...] | None) -> bool:
+        """Whether the parts can be added to a weight and a bias of these shapes."""
+        shapes = {name: part.shape for name, part in self.parts.items()}
+        if "down" in shapes:
+            up, down = shapes["up"], shapes["down"]
+            flat = min(len(up), len(down), len(weight)) > 1 and 0 < down[0] == prod(up[1:])
+            if not flat or (up[0], prod(down[1:])) != (weight[0], prod(weight[1:])):
+                return False
+        single = prod(shapes.get("alpha", ())) == 1
+        return single and shapes.get("diff", weight) == weight and shapes.get("diff_b", bias) == bias
+
+    def size(self) -> str:
+        """What it changes, for messages: `1536 x 1536`, or the shape of every part."""
+        up, down = self.parts.get("up"), self.parts.get("down")
+        if up is not None and down is not None and len(up.shape) == len(down.shape) == 2:
+            return _times((up.shape[0], down.shape[1]))
+        return ", ".join(f"{name} {_times(part.shape)}" for name, part in self.parts.items())
 
     def apply(self, weight: Tensor, strength: float, alpha: float | None) -> Tensor:
         """`weight` with the update added, computed in float32."""
@@ -79,7 +98,7 @@ def _peft_alpha(file: Path) -> float | None:
     if not file.name.startswith("adapter_model") or not config.exists():
         return None
     try:
-        return float(json.loads(config.read_text("utf-8"))["lora_alpha"])
+        return float(read_json(config.read_bytes())["lora_alpha"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{config.name} beside {file.name} is damaged", "download it again.") from error
 
@@ -136,13 +155,15 @@ def check_fit(lora: Lora, shapes: Mapping[str, tuple[int, ...]]) -> None:
         )
     for module, update in lora.updates.items():
         shape = shapes[f"{module}.weight"]
-        parts = update.parts
-        if "down" in parts and (parts["up"].shape[0], parts["down"].shape[1]) != (shape[0], shape[1]):
+        if not update.fits(shape, shapes.get(f"{module}.bias")):
             raise CheckpointError(
-                f"{lora.name} changes {module} as {parts['up'].shape[0]} x {parts['down'].shape[1]}, "
-                f"the model has {shape[0]} x {shape[1]}",
+                f"{lora.name} changes {module} as {update.size()}, the model has {_times(shape)}",
                 "this LoRA was made for another size of model (1.3B and 14B do not mix).",
             )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "one number"
 
 
 def merged(name: str, tensor: Tensor, loras: Iterable[Lora]) -> Tensor:

@@ -38,6 +38,8 @@ def load_pickle(path: Path) -> Mapping[str, Any]:
                 "the table of contents at its end is not",
                 "download it again; the previous download did not finish.",
             )
+    if zipped:
+        _refuse_packed(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")
@@ -57,11 +59,25 @@ def load_pickle(path: Path) -> Mapping[str, Any]:
     return content
 
 
+def _refuse_packed(path: Path) -> None:
+    """Raises for an archive whose contents are larger than itself: PyTorch stores, and never packs."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = sum(member.file_size for member in archive.infolist())
+    except Exception:  # damaged in a way that the reader will report
+        return
+    if inside > path.stat().st_size:
+        raise CheckpointError(
+            f"{path.name} is a packed archive, not a PyTorch file: {inside} bytes in {path.stat().st_size}",
+            "unpack it and choose the model in it.",
+        )
+
+
 def _refusal(path: Path, zipped: bool, error: Exception) -> CheckpointError:
     asked = [name for name in called_names(path, zipped) if not _HARMLESS.fullmatch(name)]
     if not asked:
-        reason = str(error).splitlines()[0]
-        return CheckpointError(f"{path.name} is not a safe list of tensors: {reason}", "download it again.")
+        fix = "choose the file with the model's weights, or download it again."
+        return CheckpointError(f"{path.name} holds other things than tensors, or is damaged", fix)
     return CheckpointError(
         f"{path.name} was not opened: reading it would run {', '.join(asked[:4])}, which tensors never need",
         "do not use it unless you trust its author; a .safetensors version of the model cannot hold code.",

@@ -8,7 +8,6 @@ in words.
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import os
 import struct
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..foreign import read_json
 from .pickles import load_pickle
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
@@ -34,6 +34,8 @@ SAFETENSORS_DTYPES: dict[str, torch.dtype] = {
 }  # fmt: skip
 _MAX_HEADER = 100_000_000
 """Largest header that the safetensors format allows, in bytes."""
+_MAX_DEPTH, _MAX_ENTRIES = 16, 1_000_000
+"""How deep the mappings of a pickle may lie in each other, and what they may hold in all: far beyond any training's."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,18 @@ class TensorFile:
 def open_file(path: str | Path) -> TensorFile:
     """Opens `path`; raises CheckpointError when it is missing, damaged, unsafe or of another kind."""
     path = Path(path).expanduser()
-    if not path.exists():
-        raise _missing(path)
-    if path.is_dir():
-        return _open_folder(path)
-    with path.open("rb") as stream:
-        head = stream.read(512)
+    try:
+        if not path.exists():
+            raise _missing(path)
+        if path.is_dir():
+            return _open_folder(path)
+        with path.open("rb") as stream:
+            head = stream.read(512)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path.name[:80]} cannot be read: {error.strerror}",
+            "check the path and your rights to the file.",
+        ) from error
     _refuse_foreign(path, head)
     if head.startswith((b"PK\x03\x04", b"\x80")):
         if path.suffix.lower() == ".safetensors":
@@ -88,7 +96,7 @@ def open_file(path: str | Path) -> TensorFile:
                 f"{path.name} is a PyTorch pickle under the name of a safetensors file",
                 "rename it to .pt if you trust its author (it is read without running anything in it).",
             )
-        return TensorFile(path, "pickle", _lazy_tree(load_pickle(path)), parts=(path,))
+        return TensorFile(path, "pickle", _lazy_tree(load_pickle(path), path), parts=(path,))
     if path.suffix.lower() in PICKLE_SUFFIXES and head[8:9] != b"{":
         raise CheckpointError(
             f"{path.name} is not a PyTorch file: its first bytes are {head[:4]!r}",
@@ -154,7 +162,10 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
             )
         raw = stream.read(length)
     try:
-        header = json.loads(raw)
+        header = read_json(raw)
+        metadata = header.get("__metadata__") or {}
+        if not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError("metadata that is no text")
         end = max((_end_of(info) for name, info in header.items() if name != "__metadata__"), default=0)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path.name} has a damaged header ({type(error).__name__})", again) from error
@@ -172,9 +183,12 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
 def _end_of(info: Mapping[str, Any]) -> int:
     """Where a header entry's bytes end. Raises ValueError, KeyError or TypeError for an impossible entry."""
     start, end = info["data_offsets"]
-    count = math.prod(int(size) for size in info["shape"])
+    sizes = info["shape"]
+    if not isinstance(sizes, list) or any(type(n) is not int or n < 0 for n in (*sizes, start, end)):
+        raise ValueError("sizes that are no counts")
+    count = math.prod(sizes)
     dtype = SAFETENSORS_DTYPES.get(info["dtype"])
-    if not 0 <= start <= end or (dtype is not None and end - start != count * dtype.itemsize):
+    if start > end or (dtype is not None and end - start != count * dtype.itemsize):
         raise ValueError("sizes that do not agree")
     return end
 
@@ -201,7 +215,7 @@ class _SafetensorsHandle:
 
 def _safetensors_tree(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
     header = _safetensors_header(path)
-    metadata = {str(name): str(text) for name, text in dict(header.pop("__metadata__", None) or {}).items()}
+    metadata: dict[str, str] = header.pop("__metadata__", None) or {}
     handle = _SafetensorsHandle(path)
     tree = {}
     for name, info in header.items():
@@ -215,15 +229,38 @@ def _safetensors_tree(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str]
     return tree, metadata
 
 
-def _lazy_tree(value: Mapping[str, Any]) -> dict[str, Any]:
+def _lazy_tree(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Keeps tensors and mappings of what a pickle held; counters, settings and the like are dropped."""
-    tree: dict[str, Any] = {}
-    for name, item in value.items():
-        if isinstance(item, Tensor):
-            tree[str(name)] = LazyTensor(item.dtype, tuple(item.shape), lambda item=item: item.detach())
-        elif isinstance(item, Mapping):
-            tree[str(name)] = _lazy_tree(item)
-    return tree
+    count = 0
+
+    def keep(group: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        nonlocal count
+        tree: dict[str, Any] = {}
+        count += len(group)
+        if depth > _MAX_DEPTH or count > _MAX_ENTRIES:  # a mapping may hold itself, or others a billion times
+            raise CheckpointError(
+                f"{path.name} is nested in a way that no model is",
+                "choose the file with the model's weights.",
+            )
+        for name, item in group.items():
+            if isinstance(item, Tensor):
+                tree[str(name)] = _kept(item, str(name), path)
+            elif isinstance(item, Mapping):
+                tree[str(name)] = keep(item, depth + 1)
+        return tree
+
+    return keep(value, 0)
+
+
+def _kept(tensor: Tensor, name: str, path: Path) -> LazyTensor:
+    odd = {"quantised": tensor.is_quantized, "empty": tensor.is_meta, "complex": tensor.is_complex()}
+    odd["sparse"] = tensor.layout is not torch.strided
+    kind = next((kind for kind, found in odd.items() if found), None)
+    if kind is not None:
+        raise CheckpointError(
+            f"{path.name} stores {name} as a {kind} tensor", "use a version of the model with plain weights."
+        )
+    return LazyTensor(tensor.dtype, tuple(tensor.shape), tensor.detach)
 
 
 def _open_folder(path: Path) -> TensorFile:
@@ -257,10 +294,10 @@ def _open_folder(path: Path) -> TensorFile:
 
 def _shards_of_index(root: Path, index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+        names = sorted(set(read_json(index.read_bytes())["weight_map"].values()))
+        missing = [n for n in names if os.path.basename(n) != n or not (root / n).is_file()]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index.name} is damaged", "download it again.") from error
-    missing = [name for name in names if os.path.basename(name) != name or not (root / name).is_file()]
     if missing:
         raise CheckpointError(
             f"{len(missing)} of {len(names)} parts of the model in {root.name} are missing: "
@@ -275,7 +312,7 @@ def _read_config(root: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        config = json.loads(file.read_text("utf-8"))
+        config = read_json(file.read_bytes())
     except ValueError as error:
         raise CheckpointError(f"{file.name} in {root.name} is damaged", "download it again.") from error
     return config if isinstance(config, dict) else {}

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..foreign import numbered
 from .clean import clean_prompt
 from .tokens import Tokenizer
 
@@ -54,17 +55,17 @@ def to_hf_name(name: str) -> str:
 def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """Settings of transformers' `UMT5Config` read from tensor shapes under Hugging Face names."""
     attention = "encoder.block.0.layer.0.SelfAttention"
+    fix = "use models_t5_umt5-xxl-enc-bf16.pth (Wan-AI) or umt5_xxl_fp16.safetensors (Comfy-Org)."
     try:
         buckets, heads = shapes[f"{attention}.relative_attention_bias.weight"]
         vocabulary, width = shapes["shared.weight"]
-        inner = shapes[f"{attention}.q.weight"][0]
-        hidden = shapes["encoder.block.0.layer.1.DenseReluDense.wi_0.weight"][0]
+        inner, _ = shapes[f"{attention}.q.weight"]
+        hidden, _ = shapes["encoder.block.0.layer.1.DenseReluDense.wi_0.weight"]
+        layers = numbered(shapes, "encoder.block.")
     except KeyError as error:
-        raise CheckpointError(
-            f"the text encoder has no tensor {error.args[0]}",
-            "use models_t5_umt5-xxl-enc-bf16.pth (Wan-AI) or umt5_xxl_fp16.safetensors (Comfy-Org).",
-        ) from error
-    layers = 1 + max(int(name.split(".")[2]) for name in shapes if name.startswith("encoder.block."))
+        raise CheckpointError(f"the text encoder has no tensor {error.args[0]}", fix) from error
+    except ValueError as error:
+        raise CheckpointError(f"the text encoder is damaged: {error}", fix) from error
     return {
         "vocab_size": vocabulary, "d_model": width, "d_kv": inner // heads, "d_ff": hidden, "num_layers": layers,
         "num_heads": heads, "relative_attention_num_buckets": buckets, "relative_attention_max_distance": 128,
@@ -96,7 +97,12 @@ def build(
         )
     state = {name: value.to(device=device, dtype=dtype, copy=True) for name, value in named.items()}
     state["encoder.embed_tokens.weight"] = state["shared.weight"]
-    model.load_state_dict(state, assign=True)
+    try:
+        model.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the file does not fit UMT5: {str(error).splitlines()[-1].strip()}", "download the file again."
+        ) from error
     model.encoder.embed_tokens.weight = model.shared.weight
     return model.requires_grad_(False).eval()
 

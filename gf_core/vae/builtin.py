@@ -13,7 +13,6 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, GroundedError
+from ..foreign import read_json, with_values
 from .base import check_latents
 
 STRIDE = 8
@@ -311,12 +311,10 @@ def load_codec(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float
         raise CheckpointError(f"cannot read the codec {path}: {error}", fix) from error
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a built-in codec (format {header.get('format')!r})", fix)
-    sizes: dict[str, Any] = json.loads(header["config"])
-    sizes.update({name: tuple(value) for name, value in sizes.items() if isinstance(value, list)})
-    codec = BuiltinCodec(CodecConfig(**sizes))
     try:
+        codec = BuiltinCodec(with_values(CodecConfig(), read_json(header.get("config", "null"))))
         codec.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"the tensors of {path} do not fit its own header: {error}", fix) from error
     codec.fingerprint = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     return codec.to(device, dtype).eval()

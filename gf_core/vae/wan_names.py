@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..foreign import numbered
 
 RESIDUAL = {"0": "norm1", "2": "conv1", "3": "norm2", "6": "conv2"}
 MIDDLE = {"0": "resnets.0", "1": "attentions.0", "2": "resnets.1"}
@@ -68,9 +69,7 @@ def read_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
         base = state["encoder.conv_in.weight"].shape[0]
         widths, blocks, in_time = [], [], []
         count = 0
-        for n in range(
-            1 + max(int(name.split(".")[2]) for name in state if name.startswith("encoder.down_blocks."))
-        ):
+        for n in range(numbered(state, "encoder.down_blocks.")):
             prefix = f"encoder.down_blocks.{n}"
             if f"{prefix}.resample.1.weight" in state:
                 blocks.append(count)
@@ -90,7 +89,7 @@ def read_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
             "num_res_blocks": blocks[0],
             "temperal_downsample": in_time,
         }
-    except (KeyError, ValueError) as error:
+    except (IndexError, KeyError, ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"not the VAE of Wan2.1: {error} is not as expected", fix) from error
     if decoder_base != base or pixels != 3 or len(set(blocks)) != 1 or len(widths) != len(blocks):
         raise CheckpointError(f"a VAE of another family than Wan2.1 ({sizes['z_dim']} latent channels)", fix)

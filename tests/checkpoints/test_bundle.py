@@ -90,6 +90,51 @@ def test_settings_of_a_newer_version_are_refused(tmp_path, state):
         load_bundle(tmp_path / "m.safetensors", **PARTS)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sample": {"steps": "abc"}},
+        {"sample": {"steps": []}},
+        {"sample": {"shift": 0}},
+        {"sample": 5},
+        {"memory": {"anchors": "3"}},
+        {"memory": {"anchors": -3}},
+        {"memory": {"chunk": 0}},
+        {"memory": {"positions": "sideways"}},
+        {"video": {"width": -5}},
+        {"video": {"fps": "x"}},
+    ],
+)
+def test_settings_that_cannot_be_run_are_refused_in_words(tmp_path, state, change):
+    save_file(
+        {n: v.clone() for n, v in state.items()},
+        tmp_path / "m.safetensors",
+        {"grounded": json.dumps({**OWN, **change})},
+    )
+    with pytest.raises(CheckpointError, match="settings in its header"):
+        load_bundle(tmp_path / "m.safetensors", **PARTS)
+
+
+@pytest.mark.parametrize("config", ["{", "[]", '{"x": 1}', '{"channels": "a"}', "[" * 100_000, None])
+def test_damaged_companions_are_refused_in_words(own_folder, config):
+    from safetensors.torch import load_file
+
+    from gf_core.text.small import load_small_encoder
+    from gf_core.vae.builtin import FORMAT, load_codec
+
+    for name, load, header in (
+        ("codec.safetensors", load_codec, {"format": FORMAT, "config": config}),
+        ("text.safetensors", load_small_encoder, {"words": config, "settings": "{}"}),
+    ):
+        tensors = load_file(own_folder / name)
+        save_file(tensors, own_folder / name, {key: text for key, text in header.items() if text is not None})
+        with pytest.raises(CheckpointError):
+            load(own_folder / name)
+        (own_folder / name).write_bytes(b"junk")
+        with pytest.raises(CheckpointError):
+            load(own_folder / name)
+
+
 def test_published_file_takes_the_catalogues_settings(tmp_path, wrap):
     torch.save(wrap("fsdp"), tmp_path / "ema_model.pt")
     bundle = load_bundle(tmp_path / "ema_model.pt", **PARTS, dtype=torch.bfloat16)

@@ -155,3 +155,30 @@ def test_fingerprint_is_remembered_until_the_file_changes(tmp_path, tensors):
     assert remembered([path], "flat", broken) == first
     save_file({n: t.load() + 1 for n, t in tensors.items()}, path)
     assert remembered([path], "flat", open_file(path).tree) != first
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"lora_A.weight": (4, 256), "lora_B.weight": (256, 5)},
+        {"lora_A.weight": (0, 256), "lora_B.weight": (256, 0)},
+        {"lora_A.weight": (256,), "lora_B.weight": (256,)},
+        {"lora_A.weight": (), "lora_B.weight": ()},
+        {"lora_A.weight": (4, 256), "lora_B.weight": (256, 4), "alpha": (3,)},
+        {"diff": (3, 3)},
+        {"diff_b": (3,)},
+    ],
+)
+def test_lora_parts_that_do_not_go_together_are_refused_in_words(spec, tensors, modules, parts):
+    content = {f"blocks.0.self_attn.q.{name}": lazy(torch.zeros(shape)) for name, shape in parts.items()}
+    with pytest.raises(CheckpointError, match=r"changes blocks\.0\.self_attn\.q as"):
+        load_model(spec, tensors, loras=[parse_lora(content, "l", 1.0, modules)])
+
+
+@pytest.mark.parametrize("scales", [0, 7])
+def test_scales_that_do_not_fit_are_refused_in_words(state, scales):
+    name = "blocks.0.ffn.0.weight"
+    packed = {name: lazy(state[name].to(torch.float8_e4m3fn)), "scaled_fp8": lazy(torch.zeros(1))}
+    packed["blocks.0.ffn.0.scale_weight"] = lazy(torch.ones(scales))
+    with pytest.raises(CheckpointError, match=f"comes with {scales} scales"):
+        unscaled(packed)[name].load()

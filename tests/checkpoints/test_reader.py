@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import struct
+import time
+import zipfile
 
 import pytest
 import torch
@@ -183,3 +186,76 @@ def test_folder_with_one_or_several_files(tmp_path, tensors):
 
 def test_sizes_in_words():
     assert [human_size(n) for n in (11, 2.838e9, 5_000_000)] == ["11 bytes", "2.84 GB", "5 MB"]
+
+
+def header_file(path, header: bytes, body: bytes = b"") -> None:
+    path.write_bytes(struct.pack("<Q", len(header)) + header + body)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"a":' + b"[" * 200_000,
+        b"[1, 2]",
+        b'{"__metadata__": [1]}',
+        b'{"__metadata__": "text"}',
+        b'{"__metadata__": {"a": 1}}',
+        b'{"a": {"dtype": "F32", "shape": ["0"], "data_offsets": [0, 0]}}',
+        b'{"a": {"dtype": "F32", "shape": [0.0], "data_offsets": [0, 0]}}',
+        b'{"a": {"dtype": "F32", "shape": [true], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [-1, 0], "data_offsets": [0, 0]}}',
+        b'{"a": {"dtype": ["F32"], "shape": [0], "data_offsets": [0, 0]}}',
+        b'{"a": {"dtype": "F32", "shape": [0], "data_offsets": [NaN, NaN]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},'
+        b' "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
+    ],
+)
+def test_impossible_headers_are_refused_in_words(tmp_path, header):
+    path = tmp_path / "m.safetensors"
+    header_file(path, header, b"\0" * 4)
+    with pytest.raises(CheckpointError, match=r"damaged header|is damaged"):
+        open_file(path)
+
+
+def test_a_packed_archive_is_not_unpacked(tmp_path):
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + bytes(50_000_000))
+    began = time.process_time()
+    with pytest.raises(CheckpointError, match="packed archive"):
+        open_file(path)
+    assert time.process_time() - began < 1
+
+
+def test_mappings_that_hold_themselves_are_refused(tmp_path):
+    itself: dict = {}
+    itself["a"] = itself
+    billion: dict = {"w": torch.zeros(1)}
+    for _ in range(40):
+        billion = {"a": billion, "b": billion}
+    for content in (itself, {"generator": {"x": itself}}, billion):
+        path = tmp_path / "m.pt"
+        torch.save(content, path)
+        with pytest.raises(CheckpointError, match="nested in a way that no model is"):
+            open_file(path)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "empty", "complex"])
+def test_tensors_without_plain_numbers_are_named(tmp_path, kind):
+    plain = torch.ones(2, 2)
+    odd = {"sparse": plain.to_sparse(), "empty": plain.to("meta"), "complex": plain.to(torch.complex64)}[kind]
+    torch.save({"blocks.0.x": odd}, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match=rf"stores blocks.0.x as a {kind} tensor"):
+        open_file(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("index", ['{"weight_map": {"a": 1}}', "[" * 200_000, '{"weight_map": []}', "\xff"])
+def test_damaged_index_is_refused_in_words(tmp_path, index):
+    (tmp_path / "m.safetensors.index.json").write_bytes(index.encode("latin-1"))
+    with pytest.raises(CheckpointError, match="damaged"):
+        open_file(tmp_path)
+
+
+def test_a_path_that_no_disk_can_hold_is_refused_in_words(tmp_path):
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        open_file(tmp_path / ("a" * 5000))

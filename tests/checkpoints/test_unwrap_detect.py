@@ -138,3 +138,39 @@ def test_head_count_comes_from_header_or_config(state):
         detect(unwrap(shapes), {}, {"num_attention_heads": 7})
     with pytest.raises(CheckpointError, match="header are damaged"):
         detect(unwrap(shapes), {"grounded": "{"})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("blocks.999999999.ffn.0.weight", (1,), "layer 2 of 1000000000 is missing"),
+        ("patch_embedding.weight", (256, 16, 0, 2, 2), None),
+        ("head.head.weight", (), "has the shape"),
+        ("head.head.weight", (63, 256), None),
+        ("blocks.0.ffn.0.weight", (), "has the shape"),
+        ("text_embedding.0.weight", (5,), "has the shape"),
+        ("time_embedding.0.weight", (256, 31), "cannot be driven"),
+    ],
+)
+def test_impossible_shapes_are_refused_before_anything_is_built(state, name, shape, said):
+    shapes = {key: lazy(*value.shape) for key, value in state.items()} | {name: lazy(*shape)}
+    if said is None:
+        assert detect(unwrap(shapes)).family == "wan_other"
+        return
+    with pytest.raises(CheckpointError, match=said):
+        detect(unwrap(shapes))
+
+
+def test_a_missing_layer_is_named(state):
+    shapes = {name: lazy(*value.shape) for name, value in state.items() if not name.startswith("blocks.0.")}
+    with pytest.raises(CheckpointError, match=r"layer 0 of 2 is missing|no tensor blocks\.0"):
+        detect(unwrap(shapes))
+
+
+@pytest.mark.parametrize(
+    "model", [{"num_heads": "two"}, {"num_heads": -2}, {"num_heads": 256}, {"text_len": 0}, {"eps": "x"}]
+)
+def test_impossible_settings_in_a_header_are_refused_in_words(state, model):
+    shapes = {name: lazy(*value.shape) for name, value in state.items()}
+    with pytest.raises(CheckpointError):
+        detect(unwrap(shapes), {"grounded": json.dumps({"model": model})})
