@@ -7,7 +7,7 @@ from pathlib import Path
 from comfy_api.latest import io, ui
 
 from .compat import schema
-from .host import said_plainly, show_text
+from .host import said_plainly, show_text, stop_if_interrupted
 from .pictures import image_tensor
 from .types import Take, TakeHandle
 
@@ -46,7 +46,8 @@ class TakeDrift(io.ComfyNode):
 
         run = take.open()
         parts, builtin = run_parts(run)
-        image, rows = drift_chart(run.film, parts, builtin=builtin, title=Path(take.folder).name)
+        title = Path(take.folder).name
+        image, rows = drift_chart(run.film, parts, builtin=builtin, title=title, tick=stop_if_interrupted)
         text = "\n".join(shot_lines(parts, rows, float(film_length(run.film)[1])))
         show_text(text, str(cls.hidden.unique_id))
         return io.NodeOutput(image_tensor(image), text, ui=ui.PreviewText(text))

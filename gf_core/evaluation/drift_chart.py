@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,12 @@ PER_SEGMENT = 16
 
 
 def drift_chart(
-    film: str | Path, parts: Sequence[Part] | None = None, *, builtin: bool | None = None, title: str = ""
+    film: str | Path,
+    parts: Sequence[Part] | None = None,
+    *,
+    builtin: bool | None = None,
+    title: str = "",
+    tick: Callable[[], None] = lambda: None,
 ) -> tuple[Image.Image, list[Second]]:
     """The chart of the film at `film`, and the seconds it shows.
 
@@ -37,15 +42,17 @@ def drift_chart(
         parts: its segments; None takes those that the film carries.
         builtin: it is the built-in model's, so that identity can be read; None asks the film.
         title: stands above the chart; empty takes the file's name.
+        tick: called for every frame that is looked at; may raise to stop.
 
     Raises:
         TakeError: no film there.
     """
     film = Path(film)
     parts = film_parts(film) if parts is None else parts
-    rows = measure_film(film, parts, says_builtin(film) if builtin is None else builtin)
+    rows = measure_film(film, parts, says_builtin(film) if builtin is None else builtin, tick)
+    pictures = _pictures(film, parts, tick)
     frames, fps = film_length(film)
-    return _draw(film, title or film.name, parts, rows, frames, float(fps)), rows
+    return _draw(title or film.name, pictures, parts, rows, frames, float(fps)), rows
 
 
 def shot_lines(parts: Sequence[Part], rows: Sequence[Second], fps: float) -> list[str]:
@@ -68,7 +75,12 @@ def shot_lines(parts: Sequence[Part], rows: Sequence[Second], fps: float) -> lis
 
 
 def _draw(
-    film: Path, title: str, parts: Sequence[Part], rows: Sequence[Second], frames: int, fps: float
+    title: str,
+    pictures: dict[int, np.ndarray],
+    parts: Sequence[Part],
+    rows: Sequence[Second],
+    frames: int,
+    fps: float,
 ) -> Image.Image:
     segments = [
         {
@@ -81,7 +93,7 @@ def _draw(
     page.text(28, page.y, title, 26)
     page.text(WIDTH - RIGHT, page.y + 10, f"{frames / fps:.2f} s, {frames} frames", 15, FAINT, "ra")
     page.y += 50
-    film_strip(page, _pictures(film, parts))
+    film_strip(page, pictures)
     for name in MEASURES:
         if any(getattr(row, name) is not None for row in rows):
             _panel(page, name, rows, fps)
@@ -89,14 +101,14 @@ def _draw(
     return page.image.crop((0, 0, WIDTH, min(page.y, page.image.height)))
 
 
-def _pictures(film: Path, parts: Sequence[Part]) -> dict[int, np.ndarray]:
+def _pictures(film: Path, parts: Sequence[Part], tick: Callable[[], None]) -> dict[int, np.ndarray]:
     """A few frames of every segment, uint8 [H W 3] by number."""
     wanted = {
         int(at)
         for part in parts
         for at in np.linspace(part.start, max(part.stop - 1, part.start), PER_SEGMENT // 2)
     }
-    return pick_frames(film, wanted)
+    return pick_frames(film, wanted, tick)
 
 
 def _panel(page: Page, name: str, rows: Sequence[Second], fps: float) -> None:

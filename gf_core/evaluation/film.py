@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +55,16 @@ def shrink(frames: np.ndarray) -> np.ndarray:
     return (tiles.mean((2, 4), dtype=np.float32) + 0.5).astype(np.uint8)
 
 
-def small_frames(path: Path, batch: int = 16) -> np.ndarray:
-    """All frames of a film at 96x64; only `batch` full-size frames are in memory at a time."""
+def small_frames(path: Path, batch: int = 16, tick: Callable[[], None] = lambda: None) -> np.ndarray:
+    """All frames of a film at 96x64; only `batch` full-size frames are in memory at a time.
+
+    tick: called for every frame; may raise to stop.
+    """
     from ..video.reader import read_frames
 
     small, waiting = [], []
     for frame in read_frames(path):
+        tick()
         waiting.append(frame)
         if len(waiting) == batch:
             small.append(shrink(np.stack(waiting)))

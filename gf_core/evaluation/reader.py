@@ -10,6 +10,7 @@ stands still in the scene. Group norms only, so that a reading never depends on 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,13 +228,24 @@ class Reading:
 
 
 @torch.no_grad()
-def read(reader: Reader, frames: np.ndarray, *, stride: int = 3, batch: int = 96) -> Reading:
-    """Read uint8 frames [t 64 96 3]; action windows start every `stride` frames."""
+def read(
+    reader: Reader,
+    frames: np.ndarray,
+    *,
+    stride: int = 3,
+    batch: int = 96,
+    tick: Callable[[], None] = lambda: None,
+) -> Reading:
+    """Read uint8 frames [t 64 96 3]; action windows start every `stride` frames.
+
+    tick: called before every batch; may raise to stop.
+    """
     reader.eval()
     images = to_input(frames)
     probabilities: dict[str, list[Tensor]] = {name: [] for name in ATTRIBUTES}
     boxes, presence = [], []
     for part in images.split(batch):
+        tick()
         part = part.contiguous(memory_format=torch.channels_last)
         seen = reader.frame(part)
         crops = cut_out(part, seen["box"][:, 0], seen["box"][:, 1], CROP)
@@ -247,6 +259,7 @@ def read(reader: Reader, frames: np.ndarray, *, stride: int = 3, batch: int = 96
     starts = torch.tensor(range(0, len(images) - WINDOW + 1, stride), dtype=torch.long)
     actions = []
     for part in starts.split(max(batch // 4, 1)):
+        tick()
         index = part[:, None] + torch.arange(WINDOW)
         windows = action_windows(halves[index], track[index])
         windows = windows.contiguous(memory_format=torch.channels_last)

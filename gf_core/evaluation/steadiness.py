@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,14 +98,25 @@ def says_builtin(path: str | Path) -> bool:
         return False
 
 
-def measure_film(path: str | Path, parts: Sequence[Part], builtin: bool) -> list[Second]:
-    """Every second of the film at `path`; `builtin`: its model is the built-in one, whose characters can be read."""
+def measure_film(
+    path: str | Path, parts: Sequence[Part], builtin: bool, tick: Callable[[], None] = lambda: None
+) -> list[Second]:
+    """Every second of the film at `path`; `builtin`: its model is the built-in one, whose characters can be read.
+
+    tick: called for every frame; may raise to stop.
+    """
     fps = float(film_length(path)[1])
     total = parts[-1].stop
     cuts = shots([part.verb for part in parts], [part.start for part in parts], total)
     spans = [(*span, number) for number, shot in enumerate(cuts) for span in seconds_of(*shot, fps)]
-    found = compare(read_frames(path), spans)
-    return _with_identity(path, parts, found) if builtin else found
+
+    def frames() -> Iterator[np.ndarray]:
+        for frame in read_frames(path):
+            tick()
+            yield frame
+
+    found = compare(frames(), spans)
+    return _with_identity(path, parts, found, tick) if builtin else found
 
 
 def compare(frames: Iterable[np.ndarray], spans: Sequence[tuple[int, int, int]]) -> list[Second]:
@@ -157,10 +168,12 @@ def _values(frames: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _with_identity(path: str | Path, parts: Sequence[Part], rows: list[Second]) -> list[Second]:
+def _with_identity(
+    path: str | Path, parts: Sequence[Part], rows: list[Second], tick: Callable[[], None]
+) -> list[Second]:
     """The rows with what the built-in model's reader sees; without where a prompt is not in its words."""
     try:
-        kept = _kept(path, parts)
+        kept = _kept(path, parts, tick)
     except TakeError:
         return rows
     shares = {row["second"]: float(np.mean([row[name] for name in IDENTITY])) for row in kept}
@@ -173,7 +186,7 @@ def _with_identity(path: str | Path, parts: Sequence[Part], rows: list[Second]) 
     return known
 
 
-def _kept(path: str | Path, parts: Sequence[Part]) -> list[dict]:
+def _kept(path: str | Path, parts: Sequence[Part], tick: Callable[[], None]) -> list[dict]:
     """`metrics.identity` of the film."""
     from ..training.world.vocabulary import describe
     from .film import small_frames
@@ -184,5 +197,5 @@ def _kept(path: str | Path, parts: Sequence[Part]) -> list[dict]:
     for part in parts:
         asked = describe(part.prompt, None if part.verb == "scene" else asked)
         spans.append(Span(part.start, part.stop, part.verb, part.prompt, asked))
-    reading = read(load_reader(), small_frames(Path(path)))
+    reading = read(load_reader(), small_frames(Path(path), tick=tick), tick=tick)
     return identity(reading, spans, float(film_length(path)[1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import io
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -202,8 +202,13 @@ def read_frames(path: str | Path, start: int = 0, stop: int | None = None) -> It
                     return
 
 
-def pick_frames(path: str | Path, indices: Iterable[int]) -> dict[int, np.ndarray]:
-    """The frames with these numbers, uint8 [H W 3] by number, in one pass; absent ones are left out."""
+def pick_frames(
+    path: str | Path, indices: Iterable[int], tick: Callable[[], None] = lambda: None
+) -> dict[int, np.ndarray]:
+    """The frames with these numbers, uint8 [H W 3] by number, in one pass; absent ones are left out.
+
+    tick: called for every frame that is decoded; may raise to stop.
+    """
     wanted = sorted(set(indices))
     picked: dict[int, np.ndarray] = {}
     if not wanted:
@@ -216,6 +221,7 @@ def pick_frames(path: str | Path, indices: Iterable[int]) -> dict[int, np.ndarra
     with open_film(path) as container:
         targets = set(reachable)
         for frame in _decoded(container, reachable[0]):
+            tick()
             if frame.pts in targets:
                 picked[bisect.bisect_left(times, frame.pts)] = to_rgb(frame)
             if frame.pts is not None and frame.pts >= reachable[-1]:

@@ -53,6 +53,29 @@ def test_a_film_that_ends_early_is_measured_as_far_as_it_goes():
     assert compare([], SPANS) == []
 
 
+@pytest.mark.parametrize("builtin", [False, True])
+def test_it_can_be_stopped_at_every_frame(tmp_path, builtin):
+    """Measured in one pass, read in a second one and in batches, pictured in the last."""
+
+    def tick():
+        asked.append(None)
+        if len(asked) == stop:
+            raise InterruptedError
+
+    path, asked, stop = tmp_path / "film.mp4", [], 0
+    with FilmWriter(path, 96, 64, 16) as film:
+        film.write(np.full((40, 64, 96, 3), 90, np.uint8))
+    parts = [Part(0, 40, "start", "a red fox jumps in a meadow")]
+    drift_chart(path, parts, builtin=builtin, tick=tick)
+    total = len(asked)
+    assert total >= 40 * (3 if builtin else 2)
+    for stop in (1, 41, total):
+        asked.clear()
+        with pytest.raises(InterruptedError):
+            drift_chart(path, parts, builtin=builtin, tick=tick)
+        assert len(asked) == stop
+
+
 def test_a_film_without_storyboard_is_charted_too(tmp_path, capsys):
     with FilmWriter(tmp_path / "film.mp4", 64, 48, 16) as film:
         film.write(still(40))
