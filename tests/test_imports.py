@@ -28,7 +28,7 @@ BELOW: dict[str, set[str]] = {
     "sampling": FOUNDATION | {"rope", "attention", "memory", "model", "recache"},
     "timeline": {"errors"},
     "video": FOUNDATION,
-    "editorial": {"errors", "timeline"},
+    "editorial": {"errors", "foreign", "timeline"},
     "vae": FOUNDATION,
     "text": FOUNDATION,
     "builtin": FOUNDATION,

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import GroundedError, StoryboardError
+from ..foreign import read_json
 from ..timeline import Lora, Segment, Storyboard
 from ..timeline.storyboard import DEFAULT_FPS, MAX_SECONDS
 
@@ -77,6 +78,10 @@ def read_edit(path: str | Path) -> Storyboard:
         raise GroundedError(f"there is no edit {path}", "check the name and the folder")
     adapter = _adapter(otio, path)
     try:
+        if adapter == FORMATS[".otio"]:
+            read_json(
+                path.read_bytes()
+            )  # OpenTimelineIO ends the whole program over text that is nested too deeply
         found = otio.adapters.read_from_file(str(path), adapter_name=adapter)
     except Exception as error:  # plugins raise what they like
         raise GroundedError(

@@ -152,3 +152,13 @@ def test_the_command_line_exports_and_opens(tmp_path, monkeypatch, capsys):
     assert main(["open", "out/cut.otio"]) == 0
     assert parse(capsys.readouterr().out) == parse(TEXT)
     assert main(["plan", "out/cut.otio"]) == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "{", "[]", '{"OTIO_SCHEMA": "Timeline.1"}', ""]
+)
+def test_damaged_edits_are_refused_in_words(tmp_path, text):
+    path = tmp_path / "edit.otio"
+    path.write_text(text)
+    with pytest.raises(GroundedError):
+        read_edit(path)
