@@ -60,9 +60,9 @@ def render(
     """
     job = settle(bundle, timeline.with_seed(wishes.seed), wishes)
     budget = _check(job, folder, wishes.until)
-    preflight = budget.lines()
-    log.info("rendering into %s\n%s", folder, "\n".join(preflight))
-    host.show_text("\n".join(preflight), node)
+    said = "\n".join([*budget.lines(), *(f"note    {note}" for note in bundle.notes)])
+    log.info("rendering into %s\n%s", folder, said)
+    host.show_text(said, node)
     try:
         with Take.open(folder) as take:
             return _play(node, job, take, budget, wishes.until)

@@ -97,6 +97,8 @@ class Budget:
     """What the program holds already, weights included, where that counts; else 0."""
     encode: int = 0
     """The film's encoder, where it shares the memory."""
+    upscale: int = 1
+    """How many times larger the film is shown than it is made."""
     kept: int = 0
     """Chunks that are in the Take already, of `chunks`."""
     kept_frames: int = 0
@@ -135,12 +137,16 @@ class Budget:
         time = "not measured on this machine yet; the first film with these settings does that"
         if self.pace is not None and self.minutes is not None:
             time = f"{self.minutes:.1f} min at {self.pace.fps:.1f} frames/s"
+        pictures = f"{self.width}x{self.height}"
+        if self.upscale > 1:
+            shown = f"{self.width * self.upscale}x{self.height * self.upscale}"
+            pictures = f"made at {pictures}, shown at {shown}"
         kept = []
         if self.kept:
             why = f"; {self.changed}" if self.changed else ""
             kept = [f"kept    {self.kept} of {self.chunks} chunks are there already{why}"]
         return [
-            f"film    {self.seconds:.2f} s{snapped}, {self.frames} frames, {self.width}x{self.height}, "
+            f"film    {self.seconds:.2f} s{snapped}, {self.frames} frames, {pictures}, "
             f"{self.segments} segments, {self.chunks} chunks",
             f"memory  {size(self.peak)}: "
             + ", ".join(f"{name} {size(value)}" for name, value in parts.items()),
@@ -270,6 +276,7 @@ def estimate(
         pace=pace,
         loaded=cost.loaded,
         resident=cost.resident,
+        upscale=upscale,
         encode=ENCODE_BYTES * video.width * video.height * upscale**2 if cost.resident else 0,
         kept=kept,
         kept_frames=plan.timing.pictures(kept),

@@ -21,7 +21,7 @@ from .reuse import find_reuse
 from .session import Session, chunks_until
 from .settings import FilmSpec, RunSpec, film_key, free_memory
 from .start_image import open_start_image
-from .take import Run, Take
+from .take import Run, Take, save_report
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
@@ -180,7 +180,11 @@ def check(making: Making, budget: Budget, folder: Path) -> None:
 def make(
     making: Making, session: Session, budget: Budget, listener: Callable[[Event], None] | None = None
 ) -> Finished:
-    """Render; the report compares `budget` with what it took, and speed and size are kept for the next estimate."""
+    """Render; the report compares `budget` with what it took, and speed and size are kept for the next estimate.
+
+    Raises:
+        GroundedError children: what went wrong, in words.
+    """
     finished: list[Finished] = []
 
     def listen(event: Event) -> None:
@@ -191,7 +195,11 @@ def make(
 
     session.play(listen)
     end = finished[0]
-    end.report["estimate"] = compared(budget, end.report, Run(end.path.parent))
+    run = Run(end.path.parent)
+    end.report["estimate"] = compared(budget, end.report, run)
+    end.report["notes"] = list(making.bundle.notes)
+    if end.report["seconds"]["first chunk"]:  # else nothing was made, and what lies there tells of the making
+        save_report(run, end.report)
     learn(making, end)
     return end
 

@@ -142,6 +142,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     ]
     lines += _estimate_line(report["estimate"]) if "estimate" in report else []
     lines += _reuse_lines(report["reuse"])
+    lines += [f"note     {note}" for note in report.get("notes", [])]
     replaced = [entry for entry in report["anchors"] if entry.get("replaced")]
     if report["anchors"]:
         lines.append(f"anchors  {len(replaced)} replaced in {len(report['anchors'])} evaluations")

@@ -136,14 +136,23 @@ class RunWriter:
 
     def save_report(self, report: dict[str, Any]) -> None:
         """Write `report.json`."""
-        try:
-            write_json(self.run.report, report)
-        except OSError as error:
-            raise disk_error(error, self.run.report, "writing the report") from error
+        save_report(self.run, report)
 
     def close(self) -> None:
         """Close the journal; may be called twice."""
         self._journal.close()
+
+
+def save_report(run: Run, report: dict[str, Any]) -> None:
+    """Write `report.json` into a run of a Take that is held.
+
+    Raises:
+        TakeError, ResourceError: it cannot be written.
+    """
+    try:
+        write_json(run.report, report)
+    except OSError as error:
+        raise disk_error(error, run.report, "writing the report") from error
 
 
 class Take:

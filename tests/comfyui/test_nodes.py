@@ -92,7 +92,9 @@ def test_the_film_is_in_the_output_folder(done, server):
     assert (info.frames, info.fps, info.playable) == (45, 16, True)
     assert done["path"].name == "film_00001_.mp4"
     assert done["result"].outputs["4"]["animated"] == [True]
-    assert "45 frames" in done["result"].outputs["5"]["text"][0]
+    report = done["result"].outputs["5"]["text"][0]
+    assert "45 frames" in report and "\nestimate memory" in report and "note " not in report
+    assert "made at 96x64, shown at 768x512" in server.log
 
 
 def test_the_film_carries_its_graph_and_timeline(done):

@@ -97,6 +97,7 @@ class TinyBundle:
     kernel: Any = None
     ready: Any = None
     done: Any = None
+    notes: tuple[str, ...] = ()
 
 
 def tiny_bundle() -> TinyBundle:

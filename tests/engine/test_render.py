@@ -13,6 +13,7 @@ from PIL import Image
 from gf_core.config import VideoSpec
 from gf_core.engine.events import StepDone
 from gf_core.engine.render import render_film
+from gf_core.engine.report import report_lines
 from gf_core.engine.settings import FilmSpec
 from gf_core.engine.take import Run
 from gf_core.errors import GroundedError, ResourceError, StoryboardError, TakeError
@@ -39,6 +40,27 @@ def test_text_becomes_a_film_a_sheet_and_a_report(bundle, tmp_path):
     with Image.open(result.sheet) as sheet:
         assert sheet.width > 300 and sheet.height > 300
     assert (result.run / "journal.jsonl").exists()
+
+
+def test_the_report_in_the_take_tells_of_the_making(bundle, tmp_path):
+    """Estimate and notes included; a render that finds the film finished leaves it as it is."""
+    bundle.notes = ("a patch has no effect",)
+    first = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False, take_folder=tmp_path / "take")
+    kept = json.loads(Run(first.run).report.read_text())
+    assert kept == json.loads(first.report_path.read_text())
+    lines = report_lines(kept)
+    assert "note     a patch has no effect" in lines
+    assert any(line.startswith("estimate") and "disk" in line for line in lines)
+    again = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False, take_folder=tmp_path / "take")
+    assert again.run == first.run and json.loads(Run(first.run).report.read_text()) == kept
+
+
+def test_both_sizes_are_said_where_a_film_is_enlarged(bundle, tmp_path):
+    told = []
+    render_film(
+        bundle, TEXT, tmp_path / "fox.mp4", sheet=False, film=FilmSpec(upscale=2), on_budget=told.append
+    )
+    assert "made at 32x32, shown at 64x64" in told[0].lines()[0]
 
 
 def test_a_second_render_takes_the_next_name_and_the_same_bytes(bundle, tmp_path):
