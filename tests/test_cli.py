@@ -313,6 +313,23 @@ def test_a_place_that_cannot_be_written(capsys, monkeypatch):
     assert "film.txt" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan", "a" * 5000],
+        ["plan", "film.txt", "--model", "a" * 5000],
+        ["inspect", "a" * 5000],
+        ["drift", "a" * 5000],
+        ["open", "a" * 5000],
+        ["render", "film.txt", "--out", "a" * 300 + ".mp4"],
+        ["render", "film.txt", "--out", ""],
+    ],
+)
+def test_names_that_no_disk_takes_are_refused_in_words(command, model, capsys):
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith("grounded: ")
+
+
 def test_storyboard_from_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(FILM))
     text, board = read_board(build_parser().parse_args(["plan", "-"]))

@@ -27,15 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GroundedError as error:
         print(f"grounded: {error}", file=sys.stderr)
         return REFUSED
-    except (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        print(f"grounded: {error.filename}: {error.strerror}", file=sys.stderr)
-        return REFUSED
     except KeyboardInterrupt:
         print("grounded: stopped", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        place = f"{str(error.filename)[:200]}: " if error.filename else ""
+        print(f"grounded: {place}{error.strerror or error}", file=sys.stderr)
+        return REFUSED
 
 
 # Each command is imported when it is called: most need torch, which takes seconds to load.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..engine.render import FilmResult, render_film
 from ..engine.report import report_lines
+from ..errors import GroundedError
 from .files import film_name
 from .opening import open_making
 from .screen import Screen
@@ -17,7 +18,9 @@ from .settings import INTERRUPTED
 def render(args: Namespace) -> int:
     """Render, print where everything is; 130 after Ctrl-C, with the film so far left playable."""
     opened = open_making(args)
-    out = args.out or Path("films") / f"{film_name(args)}.mp4"
+    out = Path("films") / f"{film_name(args)}.mp4" if args.out is None else args.out
+    if not out.name:
+        raise GroundedError("--out names no file", "give one such as films/fox.mp4, or leave --out away")
     screen = Screen()
     try:
         with screen.shown():
