@@ -9,11 +9,12 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from ..errors import ResourceError
 from ..timeline.plan import Plan
+from .decoders import DECODE_VALUES, Decoder, kind_of
 from .disk_cost import DiskCost, disk_cost
 from .measured import Pace, recall_bits, recall_pace, sheet_key, size_key, speed_key
 
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from .reuse import Reuse
     from .settings import FilmSpec
 
-Decoder = Literal["wan", "taehv", "builtin"]
-
-DECODE_VALUES: dict[Decoder, int] = {"wan": 4000, "taehv": 1300, "builtin": 500}
-"""Numbers held per picture pixel while a chunk is decoded, the state between chunks included."""
 MARGIN = 1.1
 """Allocators never use memory to the last byte."""
 ENCODE_BYTES = 100
@@ -180,14 +177,11 @@ def bundle_cost(bundle: ModelBundle) -> ModelCost:
     from .settings import bundle_device, bundle_dtype, device_name
 
     device = bundle_device(bundle)
-
-    kinds: dict[str, Decoder] = {"WanVAE": "wan", "TAEHV": "taehv", "BuiltinCodec": "builtin"}
-    kind = getattr(bundle.codec, "kind", None) or kinds.get(type(bundle.codec).__name__, "wan")
     return ModelCost(
         spec=bundle.spec,
         value_bytes=bundle_dtype(bundle).itemsize,
         weights=sum(weight.nbytes for weight in bundle.model.parameters()),
-        decoder=kind,
+        decoder=kind_of(bundle.codec) or "wan",
         spatial_stride=bundle.codec.spatial_stride,
         fingerprint=bundle.fingerprint,
         device=device_name(device),

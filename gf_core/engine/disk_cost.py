@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..config import MemorySpec, VideoSpec
 from ..timeline.plan import Plan
+from .decoders import REACH, STATE_VALUES
 
 if TYPE_CHECKING:
-    from .budget import Decoder, ModelCost
+    from .budget import ModelCost
     from .measured import Pace
 
 FILM_BITS = 1.0
@@ -31,8 +32,6 @@ READ_SPEED = 1e9
 """Bytes per second at which a state is read and checked, on the slow side for a solid-state disk."""
 STATE_HEAD = 1500
 """Bytes of a state's file beside its numbers."""
-DECODER_STATE: dict[Decoder, int] = {"wan": 2365, "taehv": 84, "builtin": 6}
-"""Numbers in a decoder's state per picture pixel; counted in the decoders' own states."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,8 @@ def _states(
 ) -> Iterator[int]:  # fmt: skip
     """Bytes of the states kept at the ends of segments after chunk `kept`, as `shoot` and `finish` decide."""
     seconds = float("inf") if pace is None else plan.timing.chunk_pictures / pace.fps
-    decoder = DECODER_STATE[cost.decoder] * video.width * video.height * cost.value_bytes + STATE_HEAD
+    decoder = STATE_VALUES[cost.decoder] * video.width * video.height * cost.value_bytes + STATE_HEAD
+    most = {"memory": plan.chunks, "decoder": -(-REACH[cost.decoder] // memory.chunk)}
     since = {"memory": 0, "decoder": 0}
     for segment, slots in zip(plan.segments, _slots(plan, memory)):
         end = segment.first_chunk + segment.chunks
@@ -134,7 +134,7 @@ def _states(
         prompt = min(cost.spec.text_len, len(segment.prompt.split()) + 2) * cost.spec.text_dim
         own = state_bytes(cost, memory, video, slots) + prompt * cost.value_bytes + STATE_HEAD
         for name, size, work in (("memory", own, seconds / calls), ("decoder", decoder, seconds / 2)):
-            since[name] += min(segment.chunks, end - kept)
+            since[name] = min(most[name], since[name] + min(segment.chunks, end - kept))
             if size / READ_SPEED < since[name] * work:
                 since[name] = 0
                 yield size

@@ -19,6 +19,7 @@ from ..video.writer import FilmWriter
 from .disk import disk_error
 from .failures import in_words
 from .frames import preview, to_uint8
+from .relief import Relief
 from .snapshots import State, StateStore, decoder_name, memory_name, pays, state_bytes
 from .take import RunWriter
 
@@ -71,17 +72,26 @@ class Finisher:
     """Commits chunks in film order: latents, then film, then journal line; and keeps states at the ends of segments.
 
     `decoder` and `film` stand where the film goes on, after `film.frames` pictures. `codec` is the decoder's
-    fingerprint. `seconds` counts the time spent in each stage; it may be read while the worker runs.
+    fingerprint, `reach` the number of chunks that settle its state (`decoders.py`). `seconds` counts the time spent in
+    each stage; it may be read while the worker runs.
 
     After `hurry`, or an error, the film is left as it is: of the chunk in work and of those that follow only the
     latents are kept, and the next run makes their pictures.
     """
 
     def __init__(
-        self, run: RunWriter, decoder: StreamDecoder, film: FilmWriter, store: StateStore, codec: str
+        self,
+        run: RunWriter,
+        decoder: StreamDecoder,
+        film: FilmWriter,
+        store: StateStore,
+        codec: str,
+        relief: Relief,
+        reach: float,
     ) -> None:
         self._run, self._decoder, self._film = run, decoder, film
-        self._store, self._codec = store, codec
+        self._store, self._codec, self._relief, self._reach = store, codec, relief, reach
+        self._in_pieces = False
         self._stream: torch.cuda.Stream | None = None
         self._decoded = self._since_state = 0
         self._hurried = threading.Event()
@@ -122,7 +132,10 @@ class Finisher:
         """Decode, encode and note a chunk whose latents are stored; returns its pictures uint8 [t H W 3]."""
         self._check_hurry()
         start = time.perf_counter()
-        pictures = to_uint8(self._decoder.decode(chunk.latents))
+        doing = f"decoding chunk {chunk.index}"
+        pictures = self._relief.retried(
+            "decoding", doing, lambda: self._decode(chunk.latents), lambda: self._decode_anew(chunk)
+        )
         decoded = time.perf_counter()
         self._check_hurry()
         film_bytes = self._write(chunk.index, pictures)
@@ -135,6 +148,21 @@ class Finisher:
         self.seconds["encode"] += encoded - decoded
         self.seconds["save"] += time.perf_counter() - encoded
         return pictures
+
+    def _decode(self, latents: Tensor) -> np.ndarray:
+        """Pictures uint8 [t H W 3]; how they are split into calls does not change them."""
+        with self._relief.decoding():
+            pieces = latents.split(1) if self._in_pieces else [latents]
+            return np.concatenate([to_uint8(self._decoder.decode(piece)) for piece in pieces])
+
+    def _decode_anew(self, chunk: SampledChunk) -> np.ndarray:
+        """The same after a call that failed, which may have left any state: brought back from the stored latents."""
+        self._in_pieces = True
+        self._decoder.restore({})
+        for index in range(int(max(0, chunk.index - self._reach)), chunk.index):
+            self._check_hurry()
+            self._decode(self._run.run.load_latents(index).to(chunk.latents.device))
+        return self._decode(chunk.latents)
 
     def _put_off(self, chunk: SampledChunk, digest: str) -> None:
         """Note that a chunk has latents and no pictures, unless an earlier run has said so."""
@@ -149,8 +177,12 @@ class Finisher:
     def _write(self, index: int, pictures: np.ndarray) -> int:
         """Put pictures into the film; returns its size in bytes."""
         film = self._run.run.film
-        try:
+
+        def write() -> None:
             self._film.write(pictures, self._check_hurry)
+
+        try:
+            self._relief.retried("encoding", f"encoding chunk {index}", write, write)
             return film.stat().st_size
         except OSError as error:
             raise disk_error(error, film, f"writing chunk {index} to the film") from error
@@ -166,7 +198,8 @@ class Finisher:
             kept[memory_name(chunk.key)] = chunk.memory
         if chunk.ends_segment:
             state = self._decoder_state()
-            if state and pays(state_bytes(state), self._since_state, self.seconds["decode"] / self._decoded):
+            replayed = int(min(self._since_state, self._reach))
+            if state and pays(state_bytes(state), replayed, self.seconds["decode"] / self._decoded):
                 kept[decoder_name(chunk.key, self._codec)] = state
                 self._since_state = 0
         for name, state in kept.items():

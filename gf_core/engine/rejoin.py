@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..sampling.rollout import Rollout
 from .cues import give_cue
+from .decoders import chunks_within_reach
 from .reuse import Reuse
 from .settings import RunSpec, bundle_device, make_ready
 from .snapshots import StateStore, decoder_name, digest, memory_name
@@ -115,22 +116,28 @@ def _start_sampler(rollout: Rollout, spec: RunSpec, done: int, store: StateStore
 def rejoin_decoder(
     decoder: StreamDecoder, spec: RunSpec, reuse: Reuse, store: StateStore, tick: Tick
 ) -> Rejoined:
-    """Bring a fresh decoder to where it was after the pictures that `reuse` takes over."""
+    """Bring a fresh decoder to where it was after the pictures that `reuse` takes over.
+
+    It looks back a fixed number of frames, so at most those are decoded again, whatever the length of the film.
+    """
     keys, codec, done = chunk_keys(spec), spec.bundle.codec.fingerprint, reuse.pictures
-    device, begun, names = bundle_device(spec.bundle), 0, store.names()
-    for end in range(done, 0, -1):
+    device, names = bundle_device(spec.bundle), store.names()
+    reach = chunks_within_reach(spec.bundle.codec, spec.memory.chunk)
+    begun = int(max(0, done - reach))
+    settled = begun + reach if begun else 0  # the first chunk after which the state is that of the whole film
+    for end in range(done, begun, -1):
         name = decoder_name(keys[end - 1], codec)
         state = store.load(name) if name in names else None
         if state is not None:
             decoder.restore(state)
-            begun = end
+            begun = settled = end
             break
     checks = []
     for index in range(begun, done):
         kept = reuse.chunks[index]
         decoder.decode(kept.run.load_latents(kept.record["index"]).to(device))
         wanted = reuse.digests.get(decoder_name(keys[index], codec))
-        if wanted is not None:
+        if wanted is not None and index + 1 >= settled:
             checks.append(digest(decoder.snapshot()) == wanted)
         tick(index, done)
     return _told("decoder", Rejoined(begun, done - begun, all(checks) if checks else None))

@@ -140,6 +140,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"memory   {size(report['memory']['peak resident bytes'])} resident at the peak"
         + (f", {size(card)} on the card" if card else ""),
     ]
+    lines += [f"relief   {step}" for step in report.get("relief", [])]
     lines += _estimate_line(report["estimate"]) if "estimate" in report else []
     lines += _reuse_lines(report["reuse"])
     lines += [f"note     {note}" for note in report.get("notes", [])]

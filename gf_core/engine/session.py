@@ -28,6 +28,7 @@ from .events import Event, Finished
 from .failures import in_words
 from .meter import Meter
 from .rejoin import chunk_keys, state_names
+from .relief import Relief
 from .report import make_report, reuse_report
 from .reuse import Reuse, find_reuse
 from .settings import FilmSpec, RunSpec, bundle_device, bundle_dtype, make_ready
@@ -129,11 +130,12 @@ class Session:
         if reuse.finished:
             self._tell_finished(reuse, settings, meter, emit)
             return
-        embeds, start = self._prepare(meter, reuse)
+        relief = Relief()
+        embeds, start = self._prepare(meter, reuse, relief)
         cost = bundle_cost(spec.bundle)
         film = disk_cost(spec.plan, cost, spec.memory, spec.video, upscale=spec.film.upscale).needed
         store = StateStore(self.take.states, state_names(spec), self._state_budget, film)
-        job = Job(spec, self._stop, reuse, store, embeds, start)
+        job = Job(spec, self._stop, reuse, store, embeds, start, relief)
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
             if spec.bundle.done is not None:
                 stack.callback(spec.bundle.done)
@@ -148,6 +150,7 @@ class Session:
             anchors += [asdict(entry) for entry in rollout.log] if rollout is not None else []
             told = reuse_report(reused(spec, reuse), shoot.rejoined)
             report = make_report(settings, spec.plan, meter, shoot.frames, cancelled, anchors, told)
+            report["relief"] = relief.told
             run.commit({"kind": "end", "frames": shoot.frames, "cancelled": cancelled})
             run.save_report(report)
         emit(Finished(run.run.film, shoot.frames, shoot.frames / spec.plan.timing.fps, cancelled, report))
@@ -180,7 +183,7 @@ class Session:
         emit(Finished(run.film, frames, frames / spec.plan.timing.fps, False, report))
 
     @torch.no_grad()
-    def _prepare(self, meter: Meter, reuse: Reuse) -> tuple[list[Tensor], Tensor | None]:
+    def _prepare(self, meter: Meter, reuse: Reuse, relief: Relief) -> tuple[list[Tensor], Tensor | None]:
         """Prompt embeddings [1 rows c] per segment and the start latents [1 f c h w], where the model is.
 
         No embeddings when nothing is to be sampled, no latents when the first chunk is there.
@@ -191,12 +194,21 @@ class Session:
         device, dtype = bundle_device(bundle), bundle_dtype(bundle)
         with meter.stage("text"), in_words("encoding the prompts"):
             prompts = list(dict.fromkeys(segment.prompt for segment in segments))
-            rows = dict(zip(prompts, bundle.text.encode(prompts)))
+
+            def encode() -> dict[str, Tensor]:
+                return dict(zip(prompts, bundle.text.encode(prompts)))
+
+            rows = relief.retried("text", "encoding the prompts", encode, encode)
             embeds = {prompt: row[None].to(device, dtype) for prompt, row in rows.items()}
         start = None
         if self.spec.start_frames is not None and not reuse.chunks:
             with meter.stage("start image"), in_words("encoding the start image"):
-                start = bundle.codec.encode(self.spec.start_frames)[None].to(device, dtype)
+                frames = self.spec.start_frames
+
+                def lead() -> Tensor:
+                    return bundle.codec.encode(frames)[None].to(device, dtype)
+
+                start = relief.retried("start image", "encoding the start image", lead, lead)
         return [embeds[segment.prompt] for segment in segments], start
 
     def _make_rollout(self) -> Rollout:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import psutil
 import torch
@@ -21,6 +21,7 @@ from ..sampling.noise import chunk_noise
 from ..sampling.rollout import Rollout
 from ..video.writer import FilmWriter
 from .cues import give_cue
+from .decoders import chunks_within_reach
 from .disk import disk_error, sync_folder
 from .events import ChunkDone, Event, Preview, Pulse, Replayed, StepDone
 from .failures import in_words
@@ -28,6 +29,7 @@ from .finish import CommittedChunk, Finisher, SampledChunk
 from .meter import Meter
 from .pipeline import Worker
 from .rejoin import Rejoined, places, rejoin_decoder, rejoin_sampler
+from .relief import Relief
 from .reuse import Reuse
 from .settings import RunSpec, bundle_device, make_ready
 from .snapshots import State, StateStore, memory_bytes, pays
@@ -54,6 +56,8 @@ class Job:
     """Prompt embeddings [1 rows c], one per segment; empty when nothing is sampled."""
     start: Tensor | None = None
     """Latents [1 f c h w] that the film starts from, when its first chunk is sampled."""
+    relief: Relief = field(default_factory=Relief)
+    """What is done when memory runs out."""
 
 
 class _Cancelled(Exception):
@@ -94,7 +98,8 @@ class Shoot:
         self._decoder = job.spec.bundle.codec.decoder()
         self._film = self._open_film()
         codec = job.spec.bundle.codec.fingerprint
-        self._finisher = Finisher(run, self._decoder, self._film, job.store, codec)
+        reach = chunks_within_reach(job.spec.bundle.codec, job.spec.memory.chunk)
+        self._finisher = Finisher(run, self._decoder, self._film, job.store, codec, job.relief, reach)
         self._worker = Worker(self._finisher, "grounded-finishing")
         self._in_hand: list[SampledChunk] = []
 
@@ -211,7 +216,17 @@ class Shoot:
             lead = self._job.start if index == 0 else None
             if lead is not None:
                 rollout.prefill(lead)
-            latents = _twice_if_full(lambda: rollout.denoise_chunk(noise(0), noise, on_step), rollout, index)
+
+            def denoise() -> Tensor:
+                with self._job.relief.sampling():
+                    return rollout.denoise_chunk(noise(0), noise, on_step)
+
+            # A failed chunk has committed nothing, so the second try gives the same one. A switch that was under way
+            # may have changed half of the memory: then the error stands, and the next run replays from the disk.
+            if rollout.switching:
+                latents = denoise()
+            else:
+                latents = self._job.relief.retried("sampling", f"sampling chunk {index}", denoise, denoise)
             if latents.is_cuda:  # the worker reads them on a stream of its own
                 torch.cuda.current_stream(latents.device).synchronize()
         self._sampled += 1
@@ -291,20 +306,3 @@ class Shoot:
         segment = self._plan.segments[done.segment]
         if done.index == segment.first_chunk + segment.chunks - 1:
             self._emit(segment_done(self._spec, done.segment, self._run.run.film))
-
-
-def _twice_if_full(denoise: Callable[[], Tensor], rollout: Rollout, index: int) -> Tensor:
-    """The chunk that `denoise` makes; when the card is full, its cache is emptied and the chunk tried once more.
-
-    A failed chunk has committed nothing, so the second try gives the same one. Only a switch that was under way may
-    have changed half of the memory: then the error stands, and the next run replays from the disk.
-    """
-    switching = rollout.switching
-    try:
-        return denoise()
-    except torch.cuda.OutOfMemoryError:
-        if switching:
-            raise
-    log.warning("chunk %d: the card ran out of memory; its cache is emptied and the chunk tried again", index)
-    torch.cuda.empty_cache()
-    return denoise()

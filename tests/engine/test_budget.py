@@ -19,7 +19,8 @@ from gf_core.engine.budget import (
     memory_bytes,
 )
 from gf_core.engine.calibrate import try_out
-from gf_core.engine.disk_cost import DECODER_STATE, DiskCost
+from gf_core.engine.decoders import STATE_VALUES
+from gf_core.engine.disk_cost import DiskCost
 from gf_core.engine.making import preflight, settle
 from gf_core.engine.measured import (
     Pace,
@@ -105,7 +106,7 @@ def test_states_are_told_apart_from_what_the_film_needs(bundle, planned):
 def test_disk_is_told_from_the_films_before(bundle, tmp_path, monkeypatch):
     text = "a fox runs | 3s\nthen: it jumps | 3s\ncut: a hen | 3s"
     monkeypatch.setattr("gf_core.engine.making.try_out", lambda *_: None)
-    monkeypatch.setitem(DECODER_STATE, "builtin", 3)  # what the tiny decoder holds
+    monkeypatch.setitem(STATE_VALUES, "builtin", 3)  # what the tiny decoder holds
     first, second = [], []
     for told, name in ((first, "one"), (second, "two")):
         result = render_film(bundle, text, tmp_path / f"{name}.mp4", on_budget=told.append)

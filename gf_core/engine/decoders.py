@@ -1,0 +1,34 @@
+"""What estimates and replays must know of the decoders: what they hold, and how far back they look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ..vae.base import LatentCodec
+
+Decoder = Literal["wan", "taehv", "builtin"]
+
+DECODE_VALUES: dict[Decoder, int] = {"wan": 4000, "taehv": 1300, "builtin": 500}
+"""Numbers held per picture pixel while a chunk is decoded, the state between chunks included."""
+STATE_VALUES: dict[Decoder, int] = {"wan": 2365, "taehv": 84, "builtin": 6}
+"""Numbers in a state per picture pixel; counted in the decoders' own states."""
+REACH: dict[Decoder, int] = {"wan": 38, "taehv": 8, "builtin": 2}
+"""Latent frames that decide a state: after so many, a decoder is in the same state whatever came before, to the bit.
+
+Each causal layer looks a fixed number of frames back, so the sum of them bounds the whole; measured, see
+tests/engine/test_decoders.py.
+"""
+
+_CLASSES: dict[str, Decoder] = {"WanVAE": "wan", "TAEHV": "taehv", "BuiltinCodec": "builtin"}
+
+
+def kind_of(codec: LatentCodec) -> Decoder | None:
+    """What `codec` says that it is, or is by its class; None for one that is not known."""
+    return getattr(codec, "kind", None) or _CLASSES.get(type(codec).__name__)
+
+
+def chunks_within_reach(codec: LatentCodec, chunk: int) -> float:
+    """Chunks of `chunk` latent frames after which the state is settled; infinity where that is not known."""
+    kind = kind_of(codec)
+    return float("inf") if kind is None else -(-REACH[kind] // chunk)

@@ -1,0 +1,51 @@
+"""A decoder's state is decided by a fixed number of latent frames: measured here, on random weights of each kind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gf_core.checkpoints.bundle import load_bundle
+from gf_core.engine.decoders import REACH, chunks_within_reach, kind_of
+from gf_core.engine.snapshots import digest
+from gf_core.vae.taehv import TAEHV
+from gf_core.vae.wan import WanVAE
+
+
+def wan():
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+    network = AutoencoderKLWan(base_dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2)
+    return WanVAE(network.eval().requires_grad_(False), fingerprint="random")
+
+
+def taehv():
+    codec = TAEHV(16, (12, 10, 8, 8), encoder_width=8)
+    for weight in codec.parameters():
+        weight.requires_grad_(False).normal_(0, 0.2)
+    return codec
+
+
+KINDS = {"wan": wan, "taehv": taehv, "builtin": lambda: load_bundle("builtin").codec}
+
+
+@pytest.mark.parametrize("kind", [pytest.param("wan", marks=pytest.mark.slow), "taehv", "builtin"])
+@torch.no_grad()
+def test_a_state_is_settled_after_its_reach_and_not_a_frame_before(kind):
+    torch.manual_seed(0)
+    codec, reach = KINDS[kind](), REACH[kind]
+    latents = torch.randn(reach + 9, 16, 2, 2)
+    assert kind_of(codec) == kind and chunks_within_reach(codec, 3) == -(-reach // 3)
+
+    def state_after(frames):
+        decoder = codec.decoder()
+        for start in range(0, len(frames), 3):
+            decoder.decode(frames[start : start + 3])
+        return digest(decoder.snapshot())
+
+    whole = state_after(latents)
+    assert state_after(latents[-reach:]) == whole != state_after(latents[1 - reach :])
+
+
+def test_of_an_unknown_decoder_nothing_is_assumed():
+    assert kind_of(object()) is None and chunks_within_reach(object(), 3) == float("inf")  # type: ignore[arg-type]

@@ -1,0 +1,139 @@
+"""Memory that runs out once, in every kind of work: the film has the bytes of an undisturbed one, and it is said."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gf_core.engine.events import Finished
+from gf_core.engine.relief import Relief
+from gf_core.engine.report import report_lines
+from gf_core.engine.session import Session
+from gf_core.engine.take import Take
+from gf_core.errors import ResourceError
+from gf_core.sampling.rollout import Rollout
+from gf_core.video import FilmWriter
+
+FILM = "a fox runs | 3s\nthen: it jumps | 1.5s"
+CARD = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
+COMPUTER = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def failing(real, at, error=CARD):
+    """`real`, which fails once at its `at`-th call, after its work is done: what it changed stays changed."""
+    calls = []
+
+    def once(*given, **named):
+        calls.append(None)
+        result = real(*given, **named)
+        if len(calls) == at:
+            raise error
+        return result
+
+    return once
+
+
+def text(bundle, patch):
+    bundle.text.encode = failing(bundle.text.encode, 1)
+
+
+def start_image(bundle, patch):
+    bundle.codec.encode = failing(bundle.codec.encode, 1, MemoryError())
+
+
+def sampling(bundle, patch):
+    patch.setattr(Rollout, "_clean", failing(Rollout._clean, 3))
+
+
+def decoding(bundle, patch):
+    real = type(bundle.codec.decoder())
+    decode = failing(real.decode, 3, COMPUTER)
+    bundle.codec.decoder = type("Failing", (real,), {"decode": decode})
+
+
+def encoding(bundle, patch):
+    patch.setattr(FilmWriter, "_encode", failing(FilmWriter._encode, 2, MemoryError()))
+
+
+def play(bundle, planned, folder):
+    start = torch.full((1, bundle.video.height, bundle.video.width, 3), 0.5)
+    with Take.open(folder) as take:
+        session = Session(bundle, planned(bundle, FILM), take, timeline=FILM, start_frames=start)
+        end = list(session.run())[-1]
+    assert isinstance(end, Finished)
+    return end
+
+
+@pytest.mark.parametrize(
+    ("fail", "kind"),
+    [
+        (text, "encoding the prompts"),
+        (start_image, "encoding the start image"),
+        (sampling, "sampling chunk"),
+        (decoding, "decoding chunk 2"),
+        (encoding, "encoding chunk 1"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_it_steps_down_once_to_the_same_bytes(
+    make_bundle, planned, tmp_path, monkeypatch, caplog, fail, kind
+):
+    whole = play(make_bundle(), planned, tmp_path / "whole")
+    bundle = make_bundle()
+    bundle = replace(bundle, text=type(bundle.text)(), codec=type(bundle.codec)())
+    with monkeypatch.context() as patch:
+        fail(bundle, patch)
+        end = play(bundle, planned, tmp_path / "take")
+    assert end.path.read_bytes() == whole.path.read_bytes()
+    assert len(end.report["relief"]) == 1 and kind in end.report["relief"][0]
+    assert caplog.text.count("memory ran out while") == 1 and kind in caplog.text
+    assert any(line.startswith("relief") for line in report_lines(end.report))
+    assert whole.report["relief"] == []
+
+
+def test_a_second_time_in_the_same_work_it_stands(bundle, planned, tmp_path):
+    class Full(type(bundle.codec.decoder())):
+        def decode(self, latents):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    bundle.codec.decoder = Full
+    with pytest.raises(ResourceError, match="graphics card ran out of memory while finishing chunk 0"):
+        play(bundle, planned, tmp_path)
+
+
+def test_other_errors_pass():
+    def broken():
+        raise RuntimeError("a bug")
+
+    relief = Relief()
+    with pytest.raises(RuntimeError, match="a bug"):
+        relief.retried("sampling", "sampling chunk 0", broken, broken)
+    assert relief.told == []
+
+
+def test_from_then_on_the_two_take_turns():
+    relief, inside, most = Relief(), set(), []
+
+    def work(name, turn):
+        for _ in range(200):
+            with turn():
+                inside.add(name)
+                most.append(len(inside))
+                inside.discard(name)
+
+    def full():
+        raise CARD
+
+    relief.retried("sampling", "sampling chunk 0", full, lambda: None)
+    threads = [
+        threading.Thread(target=work, args=("sampler", relief.sampling)),
+        threading.Thread(target=work, args=("decoder", relief.decoding)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert max(most) == 1 and not any(thread.is_alive() for thread in threads)
