@@ -69,6 +69,7 @@ class Bundle:
     sample, video = SampleSpec(steps=(1000, 500)), VideoSpec(32, 32)
     memory = MemorySpec(anchors=1, recent=3)
     device = dtype = kernel = ready = done = None
+    notes = ()
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -165,6 +166,18 @@ def test_takes_of_a_segment_and_the_one_that_is_picked(place, model, capsys):
     assert "choose one of: sun, rain" in capsys.readouterr().err
     assert main(["pick", "film.txt", "3", "sun"]) == 2
     assert "has no takes yet" in capsys.readouterr().err
+
+
+def test_tidy_removes_old_films_and_says_so(place, model, capsys):
+    for text in (FILM, FILM.replace("a hen", "a cow")):
+        (place / "film.txt").write_text(text, encoding="utf-8")
+        assert main(["render", "film.txt", "--no-sheet"]) == 0
+    assert main(["tidy", "takes/film"]) == 0
+    assert re.search(r"run-0001: \d+ MB freed; films kept: 1", capsys.readouterr().out)
+    assert main(["tidy", "takes/film"]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+    assert main(["tidy", "films"]) == 2
+    assert "there is no Take at films" in capsys.readouterr().err
 
 
 def test_the_film_is_the_project(place, model, capsys, caplog):

@@ -66,6 +66,12 @@ def _pick(args: Namespace) -> int:
     return pick(args)
 
 
+def _tidy(args: Namespace) -> int:
+    from .tidy import tidy
+
+    return tidy(args)
+
+
 def _inspect(args: Namespace) -> int:
     from .inspect import inspect
 
@@ -113,6 +119,7 @@ _COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "plan": _plan,
     "takes": _takes,
     "pick": _pick,
+    "tidy": _tidy,
     "open": _open,
     "export": _export,
     "inspect": _inspect,

@@ -72,6 +72,11 @@ Write the seed of a take into the storyboard's line: the text is the truth, and 
 render goes on from that take and does not compute it again. For a film, an edit or '-' the new storyboard is printed.
 """
 
+TIDY = """\
+Free disk in a Take: the films of old runs are removed, their latents stay, so that an edit taken back is only decoded
+again. Films in films/, unfinished runs and the takes of a segment are left alone.
+"""
+
 OPEN = """\
 Print the storyboard that is inside a film: what was rendered, to the letter. 'grounded render FILM' makes it again.
 """
@@ -105,6 +110,7 @@ def build_parser() -> ArgumentParser:
     _add_plan(commands)
     _add_takes(commands)
     _add_pick(commands)
+    _add_tidy(commands)
     _add_open(commands)
     _add_export(commands)
     inspect = _command(commands, "inspect", "say what a checkpoint file is and what it wants")
@@ -186,6 +192,18 @@ def _add_pick(commands) -> None:
         "--seed", type=whole(0, MAX_SEED), metavar="N", help="as given to takes, if it was: the film's seed"
     )
     parser.add_argument("--fps", type=whole(1, MAX_FPS), metavar="N", help="as given to takes, if it was")
+
+
+def _add_tidy(commands) -> None:
+    parser = _command(commands, "tidy", "remove the films of a Take's old runs", TIDY)
+    parser.add_argument("folder", metavar="TAKE", type=Path, help="the Take's folder, such as takes/film")
+    parser.add_argument(
+        "--keep",
+        type=whole(1, 100_000),
+        default=1,
+        metavar="N",
+        help="newest runs whose films stay (default: 1)",
+    )
 
 
 def _add_open(commands) -> None:

@@ -22,12 +22,15 @@ from .session import Session, chunks_until
 from .settings import FilmSpec, RunSpec, film_key, free_memory
 from .start_image import open_start_image
 from .take import Run, Take, save_report
+from .tidy import FILMS, tidy
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
 
 MEASURABLE_CHUNKS = 3
 """A shorter film says nothing about speed."""
+KEPT_FILMS = 3
+"""Newest runs of a Take whose films are never removed by themselves."""
 WORTH_TRYING_CHUNKS = 8
 """A shorter film is made sooner than its speed is tried."""
 
@@ -201,6 +204,7 @@ def make(
     if end.report["seconds"]["first chunk"]:  # else nothing was made, and what lies there tells of the making
         save_report(run, end.report)
     learn(making, end)
+    tidy(session.take, keep=KEPT_FILMS, limit=FILMS, using=run.folder.name)
     return end
 
 

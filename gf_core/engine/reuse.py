@@ -183,6 +183,8 @@ def _longest_film(runs: Sequence[_Earlier], keys: Sequence[str], most: int) -> t
 
 def _film_chunks(film: Path, records: Sequence[Record]) -> int:
     """How many of these chunks lie in the film as the journal says: one fragment each, at its place."""
+    if not film.exists():  # an old one that made room
+        return 0
     try:
         fragments = read_layout(film).fragments
     except OSError as error:

@@ -143,6 +143,11 @@ def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternat
     return names[name.casefold()]
 
 
+def named_runs(take: Path) -> set[str]:
+    """Names of the runs in the Take `take` that some segment's take is made of."""
+    return {entry.run for folder in take.glob("segment-*") if folder.is_dir() for entry in _takes(folder)}
+
+
 def _folders(take: Path, number: int) -> list[Path]:
     """Folders of takes of segment `number`, in the order of their making."""
     if not take.is_dir():

@@ -20,6 +20,7 @@ front of the change (reuse.py).
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from .lock import Lock
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger("grounded")
 _RUN = re.compile(r"run-(\d{4,})")
 
 
@@ -82,6 +84,16 @@ def runs_in(take: Path) -> list[Run]:
         return []
     numbered = [(int(m[1]), path) for path in take.iterdir() if (m := _RUN.fullmatch(path.name))]
     return [Run(path) for _, path in sorted(numbered)]
+
+
+def _sweep(take: Path) -> None:
+    """Remove what a killed render left half-written; a state can be gigabytes. Call it with the lock held."""
+    for pattern in ("states/*.part", "run-*/*.part", "run-*/latents/*.part"):
+        for path in take.glob(pattern):
+            try:
+                path.unlink()
+            except OSError as error:
+                log.info("%s is left over and cannot be removed: %s", path, error)
 
 
 class RunWriter:
@@ -179,7 +191,9 @@ class Take:
             ) from error
         except OSError as error:
             raise disk_error(error, folder, "making the Take's folder") from error
-        return cls(folder, Lock(folder / "lock"))
+        take = cls(folder, Lock(folder / "lock"))
+        _sweep(folder)
+        return take
 
     def runs(self) -> list[Run]:
         """Every run so far, oldest first; whole, cancelled and killed ones alike."""

@@ -1,0 +1,72 @@
+"""Frees disk in a Take: films of old runs go, their latents stay, so that an edit taken back is only decoded again.
+
+The films that an artist keeps were placed elsewhere; those in the runs are copies to go on from. Never removed: the
+film of the newest run, of one that is unfinished, and of a segment's take that has a name (`shelf.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from .budget import size
+from .disk import disk_error
+from .journal import scan_journal
+from .shelf import named_runs
+from .take import Run, Take
+
+log = logging.getLogger("grounded")
+
+FILMS = 20 * 10**9
+"""Bytes of films that a Take may hold before the oldest go by themselves."""
+
+
+@dataclass(frozen=True)
+class Tidied:
+    """What was done."""
+
+    removed: tuple[str, ...]
+    """Names of the runs whose films went, oldest first."""
+    freed: int
+    """Bytes."""
+    kept: int
+    """Films that stay."""
+
+
+def tidy(take: Take, keep: int = 1, limit: int = 0, using: str = "") -> Tidied:
+    """Remove films of the runs of `take`, oldest first, while all its films are larger than `limit` bytes together.
+
+    keep: runs, the newest ones, whose films stay in any case; at least 1. using: a run whose film is in use.
+
+    Raises:
+        TakeError: a film may not be removed.
+    """
+    runs = [run for run in take.runs() if run.film.is_file()]
+    sizes = {run.folder.name: run.film.stat().st_size for run in runs}
+    whole, freed, named = sum(sizes.values()), 0, named_runs(take.folder)
+    removed: list[str] = []
+    for run in runs[: -max(1, keep)]:
+        name = run.folder.name
+        if whole - freed <= limit:
+            break
+        if name == using or name in named or not _is_finished(run):
+            continue
+        try:
+            run.film.unlink()
+        except OSError as error:
+            raise disk_error(error, run.film, "removing an old film") from error
+        removed.append(name)
+        freed += sizes[name]
+    if removed:
+        log.info("%s of old films removed from %s; their latents stay", size(freed), take.folder)
+    return Tidied(tuple(removed), freed, len(runs) - len(removed))
+
+
+def _is_finished(run: Run) -> bool:
+    """It came to the end that was asked for; a journal that cannot be read says no."""
+    try:
+        records = scan_journal(run.journal).records
+    except OSError as error:
+        log.info("%s is left alone: %s", run.folder.name, error)
+        return False
+    return bool(records) and records[-1]["kind"] == "end" and not records[-1]["cancelled"]

@@ -1,0 +1,101 @@
+"""Old films make room; what is needed stays, and what went comes back without sampling."""
+
+from __future__ import annotations
+
+import pytest
+
+from gf_core.engine.events import StepDone
+from gf_core.engine.making import settle
+from gf_core.engine.render import render_film
+from gf_core.engine.segment_takes import render_takes
+from gf_core.engine.take import Take
+from gf_core.engine.tidy import tidy
+
+TEXT = "a fox runs | 1.5s\nthen: it {} | 0.75s"
+DEEDS = ("jumps", "sits", "sleeps", "dances")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(bundle, tmp_path):
+    """A Take with four runs."""
+    for deed in DEEDS:
+        render(bundle, tmp_path, deed)
+    return tmp_path / "take"
+
+
+def render(bundle, place, deed, listener=None):
+    return render_film(
+        bundle,
+        TEXT.format(deed),
+        place / "film.mp4",
+        take_folder=place / "take",
+        sheet=False,
+        listener=listener,
+    )
+
+
+def films(folder):
+    return [path.parent.name for path in sorted(folder.glob("run-*/film.mp4"))]
+
+
+def test_an_edit_taken_back_is_only_decoded_again(bundle, folder, tmp_path):
+    first = (folder / "run-0001" / "film.mp4").read_bytes()
+    with Take.open(folder) as take:
+        done = tidy(take)
+    assert done.removed == ("run-0001", "run-0002", "run-0003") and done.kept == 1 and done.freed > len(first)
+    assert films(folder) == ["run-0004"]
+    told: list = []
+    again = render(bundle, tmp_path, DEEDS[0], told.append)
+    assert not any(isinstance(event, StepDone) for event in told)
+    assert (again.run / "film.mp4").read_bytes() == first
+
+
+def test_only_as_much_goes_as_is_too_much(folder):
+    sizes = [path.stat().st_size for path in sorted(folder.glob("run-*/film.mp4"))]
+    with Take.open(folder) as take:
+        assert tidy(take, limit=sum(sizes)).removed == ()
+        assert tidy(take, keep=2, limit=sum(sizes) - 1).removed == ("run-0001",)
+        assert tidy(take, keep=2).removed == ("run-0002",)
+        assert tidy(take, keep=9).removed == ()
+
+
+def test_what_is_needed_stays(bundle, folder, tmp_path):
+    def stop(event):
+        if isinstance(event, StepDone) and event.index == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render(bundle, tmp_path, "stands", stop)
+    made = render_takes(settle(bundle, TEXT.format("waits")), folder, 2, 2)
+    render(bundle, tmp_path, "walks")
+    named = [take.run for take in made.takes]
+    assert "run-0005" in films(folder)  # the unfinished one
+    with Take.open(folder) as take:
+        tidy(take, using="run-0002")
+    expected = {"run-0002", "run-0005", *named, sorted(path.name for path in folder.glob("run-*"))[-1]}
+    left = set(films(folder))
+    assert expected <= left and not left & {"run-0001", "run-0003", "run-0004"}
+
+
+def test_a_take_that_grows_too_large_tidies_itself(bundle, folder, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("gf_core.engine.making.FILMS", 1)
+    caplog.set_level("INFO")
+    render(bundle, tmp_path, "stands")
+    assert films(folder) == ["run-0003", "run-0004", "run-0005"]
+    assert caplog.text.count("of old films removed") == 1
+
+
+def test_what_a_kill_left_half_written_goes(folder):
+    left = [
+        folder / "states" / "000002-x.memory.safetensors.part",
+        folder / "run-0001" / "latents" / "1.part",
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    with Take.open(folder):
+        assert not any(path.exists() for path in left)
