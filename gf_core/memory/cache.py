@@ -114,6 +114,7 @@ class DualMemory:
         self.prompt = 0
         """Number of the prompt now in force; the first is 0."""
         self.log: list[Evaluation] = []
+        """Every decision about an anchor, for the report: the one thing that grows, by some 200 bytes each."""
         self.clear()
 
     # -- layout -------------------------------------------------------------------------------------------------

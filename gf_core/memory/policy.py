@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """One candidate measured against the anchors; both numbers of Eq. 6 to 8, whichever rule decided."""
 
