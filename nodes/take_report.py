@@ -37,9 +37,13 @@ class TakeReport(io.ComfyNode):
         run = take.open()
         try:
             report = json.loads(run.report.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise TakeError(
+                f"{run.folder.name} has no report yet", "press Queue: the film goes on"
+            ) from error
         except (OSError, ValueError) as error:
             raise TakeError(
-                f"{run.folder.name} has no report: {error}", "render the film to its end"
+                f"the report of {run.folder.name} cannot be read: {error}", "render the film again"
             ) from error
         text = "\n".join(report_lines(report))
         show_text(text, str(cls.hidden.unique_id))

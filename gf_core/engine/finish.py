@@ -124,7 +124,8 @@ class Finisher:
                     self._put_off(chunk, digest)
                 raise
             start = time.perf_counter()
-            self._keep_states(chunk)
+            with contextlib.suppress(_PutOff):  # a state is a convenience, and may be gigabytes
+                self._keep_states(chunk)
             self.seconds["save"] += time.perf_counter() - start
         return CommittedChunk(chunk.index, chunk.segment, self.frames, preview(pictures), chunk.anchor)
 
@@ -203,7 +204,7 @@ class Finisher:
                 kept[decoder_name(chunk.key, self._codec)] = state
                 self._since_state = 0
         for name, state in kept.items():
-            digest = self._store.save(name, chunk.index + 1, state)
+            digest = self._store.save(name, chunk.index + 1, state, self._check_hurry)
             if digest is not None:
                 self._run.commit({"kind": "state", "name": name, "chunks": chunk.index + 1, "digest": digest})
 

@@ -15,15 +15,15 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from .disk import write_atomic
 from .disk_cost import READ_SPEED, STATES
+from .tensor_file import pieces, write_tensors
 
 if TYPE_CHECKING:
     from ..memory.cache import DualMemory
@@ -38,16 +38,19 @@ def state_bytes(state: Mapping[str, Tensor]) -> int:
     return sum(value.nbytes for value in state.values())
 
 
-def digest(state: Mapping[str, Tensor]) -> str:
+def digest(state: Mapping[str, Tensor], check: Callable[[], None] = lambda: None) -> str:
     """Tells two states apart: hex SHA-256 over names, types, shapes and the CRC-32 of each tensor's bytes.
 
-    CRC-32 because a state can be gigabytes, and SHA-256 over all of it takes two to four times as long.
+    CRC-32 because a state can be gigabytes, and SHA-256 over all of it takes two to four times as long. `check` is
+    called between pieces and may raise to stop.
     """
     lines = []
     for name, value in sorted(state.items()):
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        bytes_ = flat.view(torch.uint8).numpy().data if flat.numel() else b""
-        lines.append(f"{name} {value.dtype} {list(value.shape)} {zlib.crc32(bytes_):08x}")
+        crc = 0
+        for piece in pieces(value):
+            check()
+            crc = zlib.crc32(piece, crc)
+        lines.append(f"{name} {value.dtype} {list(value.shape)} {crc:08x}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -85,14 +88,14 @@ class StateStore:
     def __init__(self, folder: Path, needed: Collection[str], budget: int = STATES, reserve: int = 0) -> None:
         self.folder, self._needed, self.budget, self._reserve = folder, set(needed), budget, reserve
 
-    def save(self, name: str, chunks: int, state: State) -> str | None:
+    def save(
+        self, name: str, chunks: int, state: State, check: Callable[[], None] = lambda: None
+    ) -> str | None:
         """Keep a state of a film's first `chunks` chunks; returns its digest, or None, with one log line, if it cannot.
 
-        The film does not need it, so nothing that goes wrong here stops the film.
+        The film does not need it, so nothing that goes wrong here stops the film. `check` is called between pieces of
+        it; what it raises leaves nothing behind.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
         size = state_bytes(state)
         try:
             if not self._make_room(size):
@@ -101,11 +104,10 @@ class StateStore:
                 )
                 return None
             self.folder.mkdir(exist_ok=True)
-            whole = {key: value.contiguous() for key, value in state.items()}
-            told = digest(state)
+            told = digest(state, check)
             notes = {"digest": told}
-            write_atomic(self._path(name, chunks), lambda part: save_file(whole, str(part), notes))
-        except (OSError, SafetensorError) as error:
+            write_atomic(self._path(name, chunks), lambda part: write_tensors(part, state, notes, check))
+        except OSError as error:
             log.warning("state after chunk %d not kept: %s", chunks, error)
             return None
         return told

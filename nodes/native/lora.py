@@ -56,12 +56,16 @@ def put_on(model: Any, lora: Lora, modules: Iterable[str]) -> Any:
     if strange:
         _LOG.warning("%s: %d of %d updates do not fit the model", lora.name, len(strange), len(lora.updates))
     known = Lora(lora.name, {m: u for m, u in lora.updates.items() if m in there}, lora.strength, lora.alpha)
-    before = len(model.patches)
     patched, _ = comfy.sd.load_lora_for_models(model, None, host_names(known), lora.strength, 0.0)
-    if len(patched.patches) == before and not model.patches:
+    if _updates(patched) == _updates(model):
         raise CheckpointError(
             f"{lora.name}: ComfyUI matched none of its {fits} updates",
             "the LoRA has shapes of another model; choose one for Wan 2.1 text-to-video.",
         )
     _LOG.info("LoRA %s: %d updates at strength %g", lora.name, fits, lora.strength)
     return patched
+
+
+def _updates(patcher: Any) -> int:
+    """Patches on a MODEL; a weight may have several."""
+    return sum(len(patches) for patches in patcher.patches.values())
