@@ -83,7 +83,7 @@ def memory_spec(case: Case) -> MemorySpec:
 
 
 def _refuse_oddities(case: Case, repo: str, sink: int, window: int) -> None:
-    """Raise Refusal where the recorded code computes something that its method does not ask for (docs/parity.md)."""
+    """Raise Refusal where the recorded code computes something that its method does not ask for (docs/method.md)."""
     spans = [(call["current_start_frame"], call["frames"]) for call in case.doc["calls"]]
     if repo in LONGLIVE + REWARD and sink > spans[0][1]:
         raise Refusal(
