@@ -16,6 +16,7 @@ _FACTS = {
     "codec": "the decoder",
     "fps": "frames per second",
     "encoder": "the video encoder's version",
+    "options": "the video encoder's settings",
     "geometry": "the chunks",
 }
 _TOLD = ("verb", "seed", "recache", "blend")
@@ -43,6 +44,8 @@ def _facts(old: Any, new: Any, path: tuple[str, ...] = ()) -> str:
             found = _facts(old.get(name), new.get(name), (*path, name))
             if found:
                 return found
+    if "options" in path:
+        return _FACTS["options"]
     name = _FACTS.get(path[-1], path[-1]) if path else "the settings"
     where = f"{path[0]}: " if len(path) > 1 else ""
     hidden = path and path[-1] in ("model", "text", "start", "codec")

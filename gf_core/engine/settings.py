@@ -14,6 +14,7 @@ import torch
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import GroundedError, ResourceError
 from ..timeline.plan import Plan
+from ..video.codecs import find_codec
 from .budget import bundle_cost, decode_bytes, memory_bytes, work_bytes
 
 if TYPE_CHECKING:
@@ -232,11 +233,13 @@ class RunSpec:
 
     def picture_facts(self) -> dict[str, Any]:
         """What turns given latents into the bytes of a film: decoder, speed, encoding."""
+        encoder, choice = find_codec(self.film.codec)
         return {
             "codec": self.bundle.codec.fingerprint,
             "film": asdict(self.film),
             "fps": self.video.fps,
             "encoder": av.__version__,
+            "options": {"encoder": encoder, **choice.options(encoder, self.film.quality)},
         }
 
 

@@ -294,7 +294,7 @@ def test_a_decoder_that_fails_surfaces_as_it_is(bundle, planned, take):
 
 
 def test_running_out_of_memory_is_said_in_words(bundle, planned, take):
-    class Greedy:
+    class Greedy(type(bundle.codec.decoder())):
         def decode(self, latents):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
