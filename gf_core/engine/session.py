@@ -106,16 +106,17 @@ class Session:
     def run(self) -> Iterator[Event]:
         """Render, as a generator of events: nothing but decoding goes on between one `next` and the next.
 
-        Closing the generator stops like `cancel`, without the last events. Errors come out of `next`.
+        Closing the generator breaks off at once: nothing that is sampled is lost, but pictures that are not in the film
+        yet are left to the next run. Errors come out of `next`.
         """
         return iterate(self.play, "grounded-sampling")
 
     def cancel(self) -> None:
-        """Stop at the next denoising step; what is sampled is still written. From any thread, at any time."""
+        """Call the network no more; what is sampled is still put into the film. From any thread, at any time."""
         self._cancel.set()
 
     def play(self, emit: Emit) -> None:
-        """Render in the calling thread, giving each event to `emit`; an exception of `emit` stops the render.
+        """Render in the calling thread, giving each event to `emit`; an exception of `emit` breaks off at once.
 
         Raises:
             GroundedError children: what went wrong, in words. The film up to the last `ChunkDone` stays and plays.
