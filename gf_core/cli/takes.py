@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from argparse import Namespace
@@ -67,9 +68,9 @@ def _summary(args: Namespace, made: SegmentTakes) -> list[str]:
     rows = [
         f"{take.name:<{width}}  seed {take.seed:<16}  {clip}" for take, clip in zip(made.takes, made.clips)
     ]
-    take = f" --take {args.take}" if args.take else ""
-    pick = f"grounded pick {args.storyboard} {args.segment} {made.takes[-1].name}{take}"
-    return [*rows, f"sheet    {made.sheet}", f"to keep  {pick}"]
+    take = ["--take", str(args.take)] if args.take else []
+    words = ["grounded", "pick", args.storyboard, str(args.segment), made.takes[-1].name, *take]
+    return [*rows, f"sheet    {made.sheet}", f"to keep  {shlex.join(words)}"]
 
 
 def pick(args: Namespace) -> int:

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import GroundedError
-from ..timeline import MAX_SEED, Storyboard, Timing, make_plan, parse
+from ..timeline import Storyboard, Timing, make_plan, parse
 from ..timeline.reseed import reseed, segment_at
 
 MOST = 26
 """Takes of one segment, as many as letters."""
+SHORT_SEEDS = 10**6
 _NAME = re.compile(r"\w(?:[\w -]{0,38}\w)?")
 
 
@@ -44,12 +45,16 @@ def own_seed(board: Storyboard, number: int) -> int:
 
 
 def other_seeds(board: Storyboard, number: int, count: int) -> list[int]:
-    """`count` seeds for segment `number`, the same for the same film seed and prompt every time."""
-    facts = [board.seed or 0, board.expanded(number - 1)]
-    return [
-        int.from_bytes(hashlib.sha256(json.dumps([*facts, n]).encode()).digest()[:8], "big") & MAX_SEED
-        for n in range(count)
-    ]
+    """`count` different seeds for segment `number`, the same for the same film seed and prompt every time.
+
+    Of six digits at most, because they are to be read and written in the storyboard.
+    """
+    facts, seeds, tried = [board.seed or 0, board.expanded(number - 1)], dict[int, None](), 0
+    while len(seeds) < count:
+        digest = hashlib.sha256(json.dumps([*facts, tried]).encode()).digest()
+        seeds[int.from_bytes(digest[:8], "big") % SHORT_SEEDS] = None
+        tried += 1
+    return list(seeds)
 
 
 def identity(board: Storyboard, number: int) -> str:

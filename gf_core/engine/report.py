@@ -134,12 +134,17 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         f"{film['fps']} fps, {film['segments']} segments" + (" (cancelled)" if film["cancelled"] else ""),
         f"model    {report['model']['name']} ({report['model']['fingerprint'][:12]}), {machine['dtype']} on "
         f"{machine['device']}",
-        f"time     {seconds['total']:.1f} s in all, first chunk after {seconds['first chunk']:.1f} s",
-        f"stages   {stages}",
-        f"speed    {speed['fps']:.1f} frames/s with decode and encode, {speed['sampling fps']:.1f} sampling alone",
-        f"memory   {size(report['memory']['peak resident bytes'])} resident at the peak"
-        + (f", {size(card)} on the card" if card else ""),
     ]
+    if seconds["first chunk"]:
+        lines += [
+            f"time     {seconds['total']:.1f} s in all, first chunk after {seconds['first chunk']:.1f} s",
+            f"stages   {stages}",
+            f"speed    {speed['fps']:.1f} frames/s with decode and encode, {speed['sampling fps']:.1f} sampling alone",
+            f"memory   {size(report['memory']['peak resident bytes'])} resident at the peak"
+            + (f", {size(card)} on the card" if card else ""),
+        ]
+    else:
+        lines.append(f"time     {seconds['total']:.1f} s: nothing had to be made")
     lines += [f"relief   {step}" for step in report.get("relief", [])]
     lines += _estimate_line(report["estimate"]) if "estimate" in report else []
     lines += _reuse_lines(report["reuse"])

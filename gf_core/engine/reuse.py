@@ -22,6 +22,14 @@ from .take import Run, runs_in
 
 log = logging.getLogger("grounded")
 
+_FIELDS = {
+    "chunk": frozenset(("index", "segment", "key", "frames", "latents", "anchor")),
+    "latents": frozenset(("index", "segment", "key", "latents", "anchor")),
+    "state": frozenset(("name", "digest")),
+    "end": frozenset(("cancelled",)),
+}
+"""Kind of a journal's record -> what it must hold."""
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -113,10 +121,11 @@ def find_reuse(take: Path, settings: dict[str, Any], keys: Sequence[str]) -> Reu
 
 
 def _open(run: Run) -> _Earlier | None:
-    """What can be trusted of a run; None, with a line in the log, when it cannot be read at all."""
+    """What can be trusted of a run; None, with a line in the log, when it cannot be read, or is of another version."""
     try:
         settings = json.loads(run.settings.read_text(encoding="utf-8"))
         scan = scan_journal(run.journal)
+        _check_form(settings, scan.records)
     except (OSError, ValueError) as error:
         log.info("%s holds nothing to reuse: %s", run.folder.name, error)
         return None
@@ -133,6 +142,18 @@ def _open(run: Run) -> _Earlier | None:
         whole=(scan.bad_line is None or scan.torn) and len(in_order) == len(chunks),
         ended=bool(scan.records) and scan.records[-1]["kind"] == "end" and not scan.records[-1]["cancelled"],
     )
+
+
+def _check_form(settings: Any, records: Sequence[Record]) -> None:
+    """Raises ValueError unless settings and journal have the form that this version writes."""
+    try:
+        known = all(isinstance(segment["key"], str) for segment in settings["segments"])
+        wanted = {record["kind"]: _FIELDS.get(record["kind"], frozenset()) for record in records}
+        known &= all(wanted[record["kind"]] <= record.keys() for record in records)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("it was made by another version") from error
+    if not known:
+        raise ValueError("it was made by another version")
 
 
 def _is_same_film(earlier: _Earlier, settings: dict[str, Any], keys: Sequence[str]) -> bool:

@@ -79,9 +79,10 @@ class Shelf:
         try:
             self.folder.mkdir(exist_ok=True)
             rows = [self._row(take) for take in takes]
+            subtitle = f"{self._prompt(takes[0])}   (pick {', '.join(take.name for take in takes)})"
             lines = {"segment": self.number, **self._whose, "takes": [asdict(take) for take in whole]}
             write_json(self.folder / "takes.json", lines)
-            contact_sheet(rows, self.sheet, title=f"{title}, segment {self.number}", subtitle=_hint(takes))
+            contact_sheet(rows, self.sheet, title=f"{title}, segment {self.number}", subtitle=subtitle)
         except OSError as error:
             raise disk_error(error, self.folder, "saving the takes of a segment") from error
         self.known = whole
@@ -99,11 +100,16 @@ class Shelf:
         pictures = pick_frames(clip, indices)
         fps = settings["video"]["fps"]
         return SheetRow(
-            f"{take.name}   seed {take.seed}",
+            f"seed {take.seed}",
             [preview(pictures[index][None], SHEET_SIDE)[0] for index in indices],
+            verb=take.name,
             times=[index / fps for index in indices],
             span=f"{frames / fps:.1f} s",
         )
+
+    def _prompt(self, take: Alternative) -> str:
+        settings, place = read_segment(Run(self.take / take.run), self.number)
+        return settings["segments"][place]["prompt"]
 
 
 def read_segment(run: Run, number: int) -> tuple[dict[str, Any], int]:
@@ -185,7 +191,3 @@ def _takes(folder: Path) -> list[Alternative]:
     except (KeyError, TypeError, ValueError) as error:
         log.warning("the takes in %s cannot be read: %s", folder, error)
         return []
-
-
-def _hint(takes: Sequence[Alternative]) -> str:
-    return f"pick one: {', '.join(take.name for take in takes)}"

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gf_core.engine.events import Finished, Replayed, Reused, SegmentDone, Started, StepDone
+from gf_core.engine.journal import encode_record
 from gf_core.engine.report import report_lines
 from gf_core.engine.session import Session
 from gf_core.engine.settings import FilmSpec
@@ -259,3 +260,33 @@ def test_a_disk_without_hard_links_gets_copies_and_a_line(bundle, planned, folde
         _, run = render(bundle, planned, folder, EDITS["the last"][0])
     assert not run.latents(0).samefile(folder / "run-0001" / "latents" / "000000.safetensors")
     assert caplog.text.count("latents are copied") == 1
+
+
+@pytest.mark.parametrize(
+    "settings", ["[]", '"text"', "{}", '{"segments": [{"prompt": "a fox"}]}', '{"segments": 3}', "null"]
+)
+def test_a_run_of_another_version_is_left_alone(bundle, planned, folder, settings, caplog):
+    caplog.set_level("INFO")
+    (folder / "run-0001" / "settings.json").write_text(settings)
+    events, run = render(bundle, planned, folder, FILM)
+    assert run.folder.name == "run-0002" and of(events, StepDone)
+    assert "run-0001 holds nothing to reuse" in caplog.text
+
+
+def test_a_journal_of_another_version_is_left_alone(bundle, planned, folder):
+    journal = folder / "run-0001" / "journal.jsonl"
+    journal.write_bytes(encode_record({"kind": "chunk", "index": 0}) + journal.read_bytes())
+    events, run = render(bundle, planned, folder, FILM)
+    assert run.folder.name == "run-0002" and of(events, StepDone)
+
+
+def test_two_machines_takes_copied_over_each_other(bundle, planned, folder, tmp_path):
+    """Runs of the same number, the files of one film among those of another: only what belongs together is used."""
+    other, whole = tmp_path / "other", tmp_path / "whole"
+    render(bundle, planned, other, FILM.replace("@seed 7", "@seed 8"))
+    _, fresh = render(bundle, planned, whole, FILM)
+    for path in sorted((other / "run-0001" / "latents").iterdir())[:2]:
+        shutil.copy(path, folder / "run-0001" / "latents")
+    shutil.copy(other / "run-0001" / "film.mp4", folder / "run-0001")
+    _, run = render(bundle, planned, folder, FILM)
+    assert run.film.read_bytes() == fresh.film.read_bytes()
