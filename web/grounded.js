@@ -13,7 +13,12 @@ import { splitLines } from "./timeline/lines.js";
 
 const EDITOR_HEIGHT = 330;
 const LIVE_HEIGHT = 210;
-const ADD = { GF_PromptTimeline: [addEditor], GF_StreamSampler: [fixSeed, addLiveView], GF_ShotCut: [fixSeed] };
+const ADD = {
+  GF_PromptTimeline: [addEditor],
+  GF_StreamSampler: [fixSeed, addLiveView],
+  GF_SegmentTakes: [fixSeed],
+  GF_ShotCut: [fixSeed],
+};
 const views = new WeakMap(); // node -> its Editor or LiveView
 const sources = new Map(); // sampler's execution id -> promise of the timeline that it renders
 
