@@ -47,9 +47,7 @@ function addEditor(node) {
     showPlace: (line, column) => showPlace(textBox(node), line, column),
     url: (path) => api.apiURL(path),
   });
-  views.set(node, editor);
-  editor.view.element.timelineNode = node;
-  addElement(node, "storyboard", editor.view.element, EDITOR_HEIGHT, [460, 600], EDITOR_HEIGHT + 30);
+  addElement(node, "storyboard", editor, EDITOR_HEIGHT, [460, 600], EDITOR_HEIGHT + 30);
 }
 
 function addLiveView(node) {
@@ -61,19 +59,20 @@ function addLiveView(node) {
       return answer.ok && (await answer.json()).stopped;
     },
   });
-  views.set(node, view);
-  addElement(node, "live", view.element, LIVE_HEIGHT, [340, 0]);
+  addElement(node, "live", view, LIVE_HEIGHT, [340, 0]);
 }
 
-/** A widget that shows `element` and stores nothing. What a taller node has to spare above `most` goes to other widgets. */
-function addElement(node, name, element, height, [width, tall], most = Infinity) {
+/** A widget that shows `view` and stores nothing. What a taller node has to spare above `most` goes to other widgets. */
+function addElement(node, name, view, height, [width, tall], most = Infinity) {
+  views.set(node, view);
+  view.element.graphNode = node;
   if (!document.getElementById("gf-style")) {
     const href = new URL("./style.css", import.meta.url).href;
     document.head.append(Object.assign(document.createElement("link"), { id: "gf-style", rel: "stylesheet", href }));
   }
   const sizes = { getMinHeight: () => height, ...(most < Infinity && { getMaxHeight: () => most }) };
   const options = { serialize: false, hideOnZoom: false, getValue: () => "", setValue: () => {}, ...sizes };
-  node.addDOMWidget(name, `GROUNDED_${name.toUpperCase()}`, element, options).serialize = false;
+  node.addDOMWidget(name, `GROUNDED_${name.toUpperCase()}`, view.element, options).serialize = false;
   const [least, high] = node.computeSize();
   node.setSize([Math.max(width, least, node.size[0]), Math.max(tall, high, node.size[1])]);
 }
@@ -82,7 +81,7 @@ const textWidget = (node) => node.widgets.find(({ name }) => name === "timeline"
 
 /** The text box of a timeline, in either front end. */
 function textBox(node) {
-  const { inputEl, element = inputEl } = textWidget(node);
+  const { inputEl, element = inputEl } = textWidget(node) ?? {};
   const shown = element?.tagName === "TEXTAREA" && element.isConnected;
   return shown ? element : document.querySelector(`[data-node-id="${node.id}"] textarea:not(.gf-words)`);
 }
@@ -95,23 +94,27 @@ function showPlace(box, line, column) {
   box.setSelectionRange(at.offset + before, at.offset + at.source.length);
 }
 
-/** Prompt Timelines whose storyboard is on the page. */
-const shownTimelines = () => [...document.querySelectorAll(".gf-board")].map(({ timelineNode }) => timelineNode);
+/** Nodes whose view is on the page. */
+const shownNodes = () => [...document.querySelectorAll(".gf-board, .gf-live")].map(({ graphNode }) => graphNode);
 
 /** The text may be edited in its box, loaded, or undone by the host: compare now and then, which costs nothing. */
-setInterval(() => shownTimelines().forEach((node) => guarded(() => follow(node))), 200);
+setInterval(() => shownNodes().forEach((node) => guarded(() => follow(node))), 200);
 
 function follow(node) {
-  const editor = views.get(node);
+  const view = views.get(node);
+  // Nodes 2.0 goes on to show the elements of a removed node where another has taken its id, as in a new subgraph.
+  const heir = node.graph ? null : app.canvas?.graph?.getNodeById?.(node.id);
+  if (views.has(heir)) view.element.replaceWith(views.get(heir).element);
+  if (node.comfyClass !== "GF_PromptTimeline") return;
   const slot = (node.inputs ?? []).findIndex(({ name }) => name === "timeline");
   const linked = slot >= 0 && Boolean(node.isInputConnected?.(slot)); // then there is nothing to edit here
-  put(editor.view.element, { inert: linked, title: linked ? "The text comes from another node" : "" });
-  editor.refresh();
+  put(view.element, { inert: linked, title: linked ? "The text comes from another node" : "" });
+  view.refresh();
 }
 
 document.addEventListener("selectionchange", () => {
   const box = document.activeElement;
-  const node = box?.tagName === "TEXTAREA" && shownTimelines().find((one) => textBox(one) === box);
+  const node = box?.tagName === "TEXTAREA" && shownNodes().find((one) => textBox(one) === box);
   if (node) views.get(node).selectLine(splitLines(box.value.slice(0, box.selectionStart)).length);
 });
 

@@ -39,6 +39,8 @@ QUIET = {
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
 """settings under which no dialog opens by itself and the pictures show the graph alone"""
+HOSTS_OWN = ("Failed to load resource", "Content Security Policy")
+"""what the front end notes by itself: icons it lacks, and sites that it asks about its own example graph's models"""
 READY = "() => window.app && window.app.extensionManager && window.app.graph && window.app.graph._nodes"
 PICTURES_READY = """async () => {
   const shown = [...document.querySelectorAll('img')].filter((img) => img.offsetParent);
@@ -90,7 +92,7 @@ class Browser:
     def _note(self, message: ConsoleMessage) -> None:
         place = urlsplit(message.location.get("url", ""))
         ours = "grounded" in place.path
-        if message.type == "error" and (ours or "Failed to load resource" not in message.text):
+        if message.type == "error" and (ours or not any(words in message.text for words in HOSTS_OWN)):
             self.errors.append(f"{message.text} ({place.path})")
 
     def reload(self) -> None:

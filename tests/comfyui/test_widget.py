@@ -245,6 +245,58 @@ def test_a_run_shows_live_pictures_thumbnails_and_words(browser: Browser) -> Non
     assert not browser.errors
 
 
+def test_a_page_that_is_reloaded_finds_the_render_again(browser: Browser) -> None:
+    show(browser, SHORT.replace("| 1s\n", "| 30s\n") + f"@seed {next(SEEDS)}\n")
+    browser.start_queue()
+    browser.wait_until("() => document.querySelectorAll('.gf-pictured').length > 0", 120)
+    browser.reload()
+    browser.wait_until("() => document.querySelector('.gf-playhead')?.style.display === 'block'")
+    browser.wait_until("() => document.querySelector('.gf-screen img')?.naturalWidth > 0")
+    browser.wait_until("() => document.querySelectorAll('.gf-pictured').length > 0")
+    browser.page.locator(".gf-live .gf-button").click()
+    browser.wait_until("() => document.querySelector('.gf-said').innerText.startsWith('stopped')", 120)
+
+
+def test_two_timelines_keep_to_their_own_text(film: Browser) -> None:
+    page = film.page
+    page.evaluate(
+        """() => { const {canvas, graph} = window.app;
+             canvas.selectNode(graph._nodes.find((n) => n.type === 'GF_PromptTimeline'));
+             canvas.copyToClipboard(); canvas.pasteFromClipboard();
+             const copy = graph._nodes.filter((n) => n.type === 'GF_PromptTimeline')[1];
+             copy.pos = [40, 760]; canvas.ds.scale = 0.5; canvas.setDirty(true, true); window.__copy = copy; }"""
+    )
+    film.wait_until("() => document.querySelectorAll('.gf-board').length === 2")
+    page.wait_for_timeout(800)
+    copy = page.locator(".gf-board").nth(1)
+    copy.locator(".gf-block[data-index='7']").click(position={"x": 8, "y": 30})
+    page.keyboard.press("m")
+    assert text_of(film) == FILM
+    assert "noon | 6s | mute" in page.evaluate("() => window.__copy.widgets[0].value")
+    selected = "() => [...document.querySelectorAll('.gf-selected')].map((block) => block.dataset.index)"
+    assert page.evaluate(selected) == ["0", "7"]
+    assert not film.errors
+
+
+def test_inside_a_subgraph_it_edits_and_follows_the_render(browser: Browser) -> None:
+    show(browser, SHORT + f"@seed {next(SEEDS)}\n")
+    browser.page.evaluate(
+        """() => { const {canvas, graph} = window.app;
+             const ours = graph._nodes.filter((n) => /PromptTimeline|StreamSampler/.test(n.type));
+             const {node} = graph.convertToSubgraph(new Set(ours)); window.__inside = node.subgraph;
+             canvas.openSubgraph(node.subgraph, node); }"""
+    )
+    browser.page.wait_for_timeout(1500)
+    browser.page.locator(".gf-block[data-index='1']").first.click(position={"x": 12, "y": 30})
+    browser.page.keyboard.press("]")
+    text = "window.__inside.nodes.find((n) => n.type === 'GF_PromptTimeline').widgets[0].value"
+    assert "cut: a blue owl in the forest at night | 1.25s" in browser.page.evaluate(f"() => {text}")
+    assert browser.queue() == "success"
+    assert browser.page.locator(".gf-pictured").count() == 2
+    assert "fps" in browser.page.locator(".gf-said").inner_text()
+    assert not browser.errors
+
+
 @pytest.mark.slow
 def test_stop_keeps_the_film_so_far(browser: Browser) -> None:
     show(browser, SHORT.replace("| 1s\n", "| 20s\n") + f"@seed {next(SEEDS)}\n")

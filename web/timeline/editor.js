@@ -11,11 +11,11 @@ const MAX_SCALE = 240; // pixels per second
 export class Editor {
   /** `getText()` and `setText(text)` reach the text widget, `showPlace(line, column)` the place in it, `url(path)` the server. */
   constructor(host) {
-    Object.assign(this, { host, selected: 0, time: null, marker: null });
+    Object.assign(this, { host, selected: 0, time: null, marker: null, rendered: null });
     Object.assign(this, { zoom: 0, heldScale: null }); // pixels per second; 0 shows the whole film
-    this.rendered = null; // names of the segments that are being made
     this.thumbs = new Map(); // name of a segment -> address of its picture
     this.view = new View();
+    this.element = this.view.element;
     this.history = new edits.History(host.getText());
     this.show(this.history.present);
     listen(this);
@@ -110,7 +110,7 @@ export class Editor {
 
   /** A render began: of `text` (null: of what stands here); `exact` says that its segments are counted as here. */
   started(_, { text, exact }) {
-    this.rendered = exact ? names(text === null ? this.board : read(text)) : [];
+    this.rendered = exact ? names(text === null ? this.board : read(text)) : []; // names of what is being made
     this.thumbs.clear();
     this.time = 0;
     this.draw();

@@ -10,7 +10,6 @@ const LEADING = new RegExp(`^${BLANK}*`);
 const EDGES = new RegExp(`^${BLANK}+|${BLANK}+$`, "g");
 const ESCAPED = /\\([\\|])/g;
 const BAR = /(?<!(?<!\\)(?:\\\\)*\\)\|/; // with an even number of backslashes before it
-const CLOSE = 0.6; // likeness of a word that may have been meant
 
 /** What is wrong with the text, where (1-based line and column in code points), and what to do. */
 export class TimelineError extends Error {
@@ -103,7 +102,7 @@ export const escape = (text) => text.replaceAll("\\", "\\\\").replaceAll("|", "\
 
 /** The known word that `word` most likely stands for, or null: Python's difflib.get_close_matches. */
 export function nearest(word, known) {
-  let best = [CLOSE, "", null];
+  let best = [0.6, "", null]; // likeness of a word that may have been meant
   for (const name of known) {
     const lower = name.toLowerCase();
     const score = (2 * matching(lower, word.toLowerCase())) / (lower.length + word.length);

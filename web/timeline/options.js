@@ -16,7 +16,7 @@ const NUMBER_LIKE = new RegExp(`^[+-]?(?:[0-9.]|(?:nan|inf|infinity)${BLANK}*s?$
 const DURATION = new RegExp(`^([0-9.]+)${BLANK}*[sS]$`);
 const SECONDS_WORD = new RegExp(`^([0-9.]+)${BLANK}*(?:secs?|seconds?)?$`, "i");
 const MINUTES = new RegExp(`^([0-9.]+)${BLANK}*(?:m|mins?|minutes?)$`, "i");
-const CLOCK = /^([0-9]+):([0-9]{2})$/;
+const CLOCK = /^([0-9]{1,6}):([0-9]{2})$/;
 
 const READERS = {
   seed: (value) => readWhole(value, "seed", 7, 0, MAX_SEED),

@@ -146,7 +146,7 @@ function makeBlock(index) {
 /** What the selected segment says, to be changed, and the buttons that act on it. */
 function makeFields() {
   const verbs = VERBS.map((verb) =>
-    make("button", `gf-button gf-choice gf-${verb}`, { type: "button", "data-verb": verb, title: VERB_WORDS[verb] }, verb));
+    make("button", `gf-button gf-${verb}`, { type: "button", "data-verb": verb, title: VERB_WORDS[verb] }, verb));
   const field = (tag, className, name, attributes) => make(tag, className, { "data-field": name, ...attributes });
   const seconds = field("input", "gf-number", "seconds", { type: "number", min: 0.1, step: 0.25, title: "Length in seconds" });
   const real = make("span", "gf-real", { title: "Lengths snap to whole chunks" });
