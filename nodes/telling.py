@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def progress_text(event: ChunkDone, started: Started) -> str:
     """`shot 3 of 9, 0:21 of 1:10, 18.2 fps, 2:40 left`."""
-    shot = f"shot {event.segment + 1} of {started.segments}"
+    shot = f"shot {event.shot + 1} of {started.shots}"
     film = f"{clock(event.film_seconds)} of {clock(started.seconds)}"
     return f"{shot}, {film}, {event.fps:.1f} fps, {clock(event.seconds_left)} left"
 

@@ -110,7 +110,7 @@ def test_render_places_film_sheet_report_and_take(place, model, capsys):
     assert (place / "takes" / "film" / "run-0001" / "timeline.txt").read_text(encoding="utf-8") == FILM
     printed = capsys.readouterr()
     assert str(Path("films") / "film.mp4") in printed.out
-    assert re.search(r"shot \d/3  0:0\d of 0:04  \d+\.\d fps  0:\d\d left", printed.err)
+    assert re.search(r"shot \d/2  0:0\d of 0:04  \d+\.\d fps  0:\d\d left", printed.err)
 
 
 def test_render_options(place, model):

@@ -43,7 +43,7 @@ class Screen:
             print(reuse_line(event, self._started.segments), file=sys.stderr)
         elif isinstance(event, ChunkDone) and self._started is not None:
             self._last = event
-            shot, shots, total = event.segment + 1, self._started.segments, self._started.seconds
+            shot, shots, total = event.shot + 1, self._started.shots, self._started.seconds
             left = event.seconds_left
             self.line.show(progress_line(shot, shots, event.film_seconds, total, event.fps, left))
 

@@ -25,6 +25,8 @@ class Started:
     """Seconds of them."""
     segments: int
     """Segments of them."""
+    shots: int
+    """Shots of them: segments that `then:` joins count as one."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class ChunkDone:
     """Chunks in the film."""
     segment: int
     """Number of its segment in the plan, from 0."""
+    shot: int
+    """Number of its shot, from 0."""
     frames: int
     """Pixel frames on disk so far."""
     total_frames: int

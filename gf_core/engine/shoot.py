@@ -34,7 +34,7 @@ from .reuse import Reuse
 from .settings import RunSpec, bundle_device, make_ready
 from .snapshots import State, StateStore, memory_bytes, pays
 from .take import RunWriter
-from .telling import reused, segment_done, started, whole_segments
+from .telling import reused, segment_done, shot_of, started, whole_segments
 
 log = logging.getLogger("grounded")
 
@@ -294,6 +294,7 @@ class Shoot:
                 index=done.index,
                 total=self._job.stop,
                 segment=done.segment,
+                shot=shot_of(self._spec, done.segment),
                 frames=done.frames,
                 total_frames=begin.frames,
                 film_seconds=done.frames / fps,

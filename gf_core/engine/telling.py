@@ -21,16 +21,22 @@ def whole_segments(spec: RunSpec, chunks: int) -> int:
     return sum(segment.first_chunk + segment.chunks <= chunks for segment in spec.plan.segments)
 
 
+def shot_of(spec: RunSpec, number: int) -> int:
+    """Number of the shot, from 0, that segment `number` of the plan is in; -1 for no segment."""
+    return sum(segment.verb != "then" for segment in spec.plan.segments[: number + 1]) - 1
+
+
 def started(spec: RunSpec, run: Run, stop: int) -> Started:
     """The first event of a film of `stop` chunks."""
-    frames = film_frames(spec, stop)
+    frames, segments = film_frames(spec, stop), whole_segments(spec, stop)
     return Started(
         folder=run.folder,
         path=run.film,
         chunks=stop,
         frames=frames,
         seconds=frames / spec.plan.timing.fps,
-        segments=whole_segments(spec, stop),
+        segments=segments,
+        shots=shot_of(spec, segments - 1) + 1,
     )
 
 

@@ -56,6 +56,8 @@ def test_a_film_with_every_verb_is_whole_and_told_in_order(bundle, planned, take
     assert [(event.start_frame, event.frames) for event in of(events, SegmentDone)] == [
         (segment.start_frame, segment.frames) for segment in plan.segments
     ]
+    assert (events[0].segments, events[0].shots) == (4, 3), "a then: goes on in its shot"
+    assert [chunk.shot for chunk in chunks] == [max(0, chunk.segment - 1) for chunk in chunks]
     assert len(of(events, StepDone)) == plan.chunks * len(bundle.sample.steps)
     assert len(of(events, Preview)) == plan.chunks and of(events, Preview)[0].frames.shape == (9, 32, 32, 3)
     assert chunks[-1].frames == chunks[-1].total_frames == end.frames == plan.frames == probe(end.path).frames
