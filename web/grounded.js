@@ -11,21 +11,16 @@ import { put } from "./timeline/dom.js";
 import { Editor } from "./timeline/editor.js";
 import { splitLines } from "./timeline/lines.js";
 
-const EDITOR_HEIGHT = 330;
-const LIVE_HEIGHT = 210;
-const ADD = {
-  GF_PromptTimeline: [addEditor],
-  GF_StreamSampler: [fixSeed, addLiveView],
-  GF_SegmentTakes: [fixSeed],
-  GF_ShotCut: [fixSeed],
-};
+const HEIGHT = { storyboard: 330, live: 210 };
+const ADD = { GF_PromptTimeline: addEditor, GF_StreamSampler: addLiveView };
 const views = new WeakMap(); // node -> its Editor or LiveView
 const sources = new Map(); // sampler's execution id -> promise of the timeline that it renders
 
 app.registerExtension({
   name: "grounded.forcing",
   nodeCreated(node) {
-    ADD[node.comfyClass]?.forEach((add) => guarded(() => add(node)));
+    if (node.comfyClass?.startsWith("GF_")) guarded(() => fixSeed(node));
+    guarded(() => ADD[node.comfyClass]?.(node));
   },
 });
 
@@ -47,7 +42,7 @@ function addEditor(node) {
     showPlace: (line, column) => showPlace(textBox(node), line, column),
     url: (path) => api.apiURL(path),
   });
-  addElement(node, "storyboard", editor, EDITOR_HEIGHT, [460, 600], EDITOR_HEIGHT + 30);
+  addElement(node, "storyboard", editor, [460, 600], HEIGHT.storyboard + 30);
 }
 
 function addLiveView(node) {
@@ -59,18 +54,18 @@ function addLiveView(node) {
       return answer.ok && (await answer.json()).stopped;
     },
   });
-  addElement(node, "live", view, LIVE_HEIGHT, [340, 0]);
+  addElement(node, "live", view, [340, 0]);
 }
 
 /** A widget that shows `view` and stores nothing. What a taller node has to spare above `most` goes to other widgets. */
-function addElement(node, name, view, height, [width, tall], most = Infinity) {
+function addElement(node, name, view, [width, tall], most = Infinity) {
   views.set(node, view);
   view.element.graphNode = node;
   if (!document.getElementById("gf-style")) {
     const href = new URL("./style.css", import.meta.url).href;
     document.head.append(Object.assign(document.createElement("link"), { id: "gf-style", rel: "stylesheet", href }));
   }
-  const sizes = { getMinHeight: () => height, ...(most < Infinity && { getMaxHeight: () => most }) };
+  const sizes = { getMinHeight: () => HEIGHT[name], ...(most < Infinity && { getMaxHeight: () => most }) };
   const options = { serialize: false, hideOnZoom: false, getValue: () => "", setValue: () => {}, ...sizes };
   node.addDOMWidget(name, `GROUNDED_${name.toUpperCase()}`, view.element, options).serialize = false;
   const [least, high] = node.computeSize();

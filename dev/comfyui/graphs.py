@@ -137,7 +137,7 @@ CUT_THEN_SCENE = Workflow(
             },
             "cut",
             460,
-            240,
+            260,
             1,
         ),
         Node(
@@ -153,7 +153,7 @@ CUT_THEN_SCENE = Workflow(
             },
             "scene",
             460,
-            240,
+            260,
             2,
         ),
         _sampler("then_film", 2, "then", "verbs"),

@@ -11,6 +11,8 @@ from .graphs import Workflow
 GAP_X, GAP_Y = 70, 24
 TITLE = 34
 """height of a node's title bar, which lies above its position"""
+TALLER = 52
+"""pixels by which Nodes 2.0 may draw a node taller than the size saved for it, if the front end chose that size"""
 NOTE_WIDTH, NOTE_CHARACTERS, NOTE_LINE = 380, 62, 17
 FRAME_PAD, FRAME_TITLE = 22, 40
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
@@ -58,10 +60,10 @@ def _columns(nodes: dict[Any, Any], workflow: Workflow) -> list[dict[str, Any]]:
     """Set every node's position; the frames around the columns. Rows begin at the same height in every column."""
     members = {(n.column, n.row): [] for n in workflow.nodes}
     for index, wished in enumerate(workflow.nodes, 1):
-        members[wished.column, wished.row].append(nodes[_same_id(nodes, index)])
-    heights = {
-        cell: sum(node["size"][1] + TITLE + GAP_Y for node in stack) for cell, stack in members.items()
-    }
+        node = nodes[_same_id(nodes, index)]
+        room = node["size"][1] + (0 if wished.height else TALLER)
+        members[wished.column, wished.row].append((node, room))
+    heights = {cell: sum(room + TITLE + GAP_Y for _, room in stack) for cell, stack in members.items()}
     rows = sorted({row for _, row in members})
     tops, top = {}, TITLE
     for row in rows:
@@ -70,13 +72,13 @@ def _columns(nodes: dict[Any, Any], workflow: Workflow) -> list[dict[str, Any]]:
     frames, x = [], NOTE_WIDTH + GAP_X
     for number, title in enumerate(workflow.columns):
         stacks = [(row, members[number, row]) for row in rows if (number, row) in members]
-        width = max(node["size"][0] for _, stack in stacks for node in stack)
+        width = max(node["size"][0] for _, stack in stacks for node, _ in stack)
         y = TITLE
         for row, stack in stacks:
             y = tops[row]
-            for node in stack:
+            for node, room in stack:
                 node["pos"] = [x, y]
-                y += node["size"][1] + TITLE + GAP_Y
+                y += room + TITLE + GAP_Y
         if title:
             bounds = [
                 x - FRAME_PAD,

@@ -8,8 +8,7 @@ import { BLANK, escape, nearest, trim } from "./lines.js";
 export const MAX_SECONDS = 3600;
 export const MAX_SEED = Number.MAX_SAFE_INTEGER;
 const MAX_LORA = 10;
-/** What a line without options means. */
-export const PLAIN = { seconds: 5, seed: null, recache: null, blend: null, loras: [], mute: false };
+export const PLAIN = { seconds: 5, seed: null, recache: null, blend: null, loras: [], mute: false }; // a line without options
 
 const NUMBER = /^(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)$/;
 const NUMBER_LIKE = new RegExp(`^[+-]?(?:[0-9.]|(?:nan|inf|infinity)${BLANK}*s?$)`, "i");

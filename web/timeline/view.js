@@ -56,9 +56,9 @@ export class View {
   draw(film) {
     this.film = film;
     const { board, plan, scale, history } = film;
-    const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
-    const total = [count(plan.shots.length, "shot"), count(board.segments.length, "segment"), sayTime(plan.seconds)];
-    put(this.total, { textContent: total.join(" · ") });
+    const count = ({ length }, word) => `${length} ${word}${length === 1 ? "" : "s"}`;
+    const total = [count(plan.shots, "shot"), count(board.segments, "segment"), sayTime(plan.seconds)].join(" · ");
+    put(this.total, { textContent: total });
     put(this.undo, { disabled: !history.can(-1) });
     put(this.redo, { disabled: !history.can(1) });
     put(this.lanes.style, { width: `${Math.max(Math.ceil(plan.seconds * scale), 40)}px` });
