@@ -107,6 +107,8 @@ class SampleSpec:
     """Timestep fed in the clean pass that writes the memory."""
     first_chunk_frames: int | None = None
     """Frames of the very first chunk when they differ (1 for image-first models)."""
+    first_steps: tuple[float, ...] | None = None
+    """Step list of a chunk without memory (the film's first) when it differs: Causal Forcing++ takes 4 steps there."""
 
 
 @dataclass(frozen=True)

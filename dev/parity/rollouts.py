@@ -41,8 +41,8 @@ def memory_spec(case: Case) -> MemorySpec:
     repo = case.doc["upstream"]["repo"]
     sink, window = rollout["sink_frames"], rollout["kv_cache_frames"]
     chunk = max(call["frames"] for call in case.doc["calls"] if call["kind"] != "recache")
-    if rollout.get("denoising_step_list_first_block"):
-        raise Refusal("a step list of its own for the first block is not supported")
+    if rollout.get("denoising_step_list_first_block") and rollout.get("initial_latent_frames"):
+        raise Refusal("a step list of its own for the first block after given latents is not supported")
     film = max(call["current_start_frame"] + call["frames"] for call in case.doc["calls"])
     if 0 < rollout.get("max_attention_frames", window) < min(window, film):
         raise Refusal(
@@ -181,6 +181,7 @@ def replay(case: Case) -> None:
     options, spec = case.doc["rollout"], case.model_spec()
     sample = SampleSpec(
         steps=tuple(options["denoising_step_list"]),
+        first_steps=tuple(options.get("denoising_step_list_first_block") or ()) or None,
         warp=options["warp"],
         shift=options["shift"],
         context_timestep=float(options["context_noise"]),
@@ -191,7 +192,8 @@ def replay(case: Case) -> None:
         model, spec, memory_spec(case), sample, latent_height=height, latent_width=width, batch=batch
     )
     rollout.watch = recorder = Recorder(case, rollout)
-    case.give("timesteps", float_scalars([level.timestep for level in rollout.levels]))
+    for name, levels in (("timesteps", rollout.levels), ("timesteps_first_block", rollout.first_levels)):
+        case.give(name, float_scalars([level.timestep for level in levels]))
     prompts = _prompts(case, batch)
     rollout.start(prompts[0])
     with torch.no_grad():

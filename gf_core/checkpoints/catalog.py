@@ -66,7 +66,6 @@ _CAUSAL_FORCING = KnownCheckpoint(
 _CAUSVID = SampleSpec(steps=(1000, 757, 522), warp=False, shift=8.0)
 _INITIAL = "an initialisation from the middle of a training, not a finished generator"
 _ROLLING = "it denoises five chunks at once at different noise levels, which the sampler does not do yet"
-_FIRST_LIST = "it takes other steps for the first chunk than for the rest, which the sampler does not do yet"
 
 CATALOG: tuple[KnownCheckpoint, ...] = (
     KnownCheckpoint(
@@ -130,14 +129,25 @@ CATALOG: tuple[KnownCheckpoint, ...] = (
         ("*chunkwise/longvideo*", "*causal_forcing*longvideo*"),
         refusal=_ROLLING,
     ),
-    KnownCheckpoint(
-        "causal_forcing_few",
-        "Causal Forcing++, 1 or 2 steps",
-        "zhuhz22/Causal-Forcing",
-        "causal-forcing++/framewise-2step.pt",
-        ("*framewise_[12]step*",),
+    replace(
+        _CAUSAL_FORCING,
+        id="causal_forcing_2step",
+        title="Causal Forcing++, 2 steps",
+        file="causal-forcing++/framewise-2step.pt",
+        patterns=("*framewise_2step*",),
+        sample=SampleSpec(steps=(1000, 500), first_steps=(1000, 750, 500, 250)),
         chunk=1,
-        refusal=_FIRST_LIST,
+        outer="generator_ema",
+    ),
+    replace(
+        _CAUSAL_FORCING,
+        id="causal_forcing_1step",
+        title="Causal Forcing++, 1 step",
+        file="causal-forcing++/framewise-1step.pt",
+        patterns=("*framewise_1step*",),
+        sample=SampleSpec(steps=(1000,), first_steps=(1000, 750, 500, 250)),
+        chunk=1,
+        outer="generator_ema",
     ),
     KnownCheckpoint(
         "causal_forcing_init",

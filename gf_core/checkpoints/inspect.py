@@ -103,6 +103,8 @@ def _settings_rows(
     item: Identified, sample: SampleSpec, memory: MemorySpec, video: VideoSpec
 ) -> list[tuple[str, str]]:
     steps = ", ".join(f"{step:g}" for step in sample.steps)
+    if sample.first_steps:
+        steps += f"; where there is no memory yet {', '.join(f'{step:g}' for step in sample.first_steps)}"
     seconds = memory.chunk * _TIME_STRIDE / video.fps
     preset = item.known.memory if item.known is not None else "its own" if item.own else "grounded"
     trained = f"; trained with {item.known.trained_memory}" if item.known is not None else ""

@@ -49,8 +49,7 @@ def builtin_settings() -> Settings:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         own = json.loads(header["__metadata__"]["grounded"])
     sample: dict[str, Any] = own.get("sample", {})
-    if "steps" in sample:
-        sample["steps"] = tuple(sample["steps"])
+    sample |= {name: tuple(sample[name]) for name in ("steps", "first_steps") if sample.get(name)}
     return Settings(MemorySpec(**own.get("memory", {})), SampleSpec(**sample), VideoSpec(**own["video"]))
 
 

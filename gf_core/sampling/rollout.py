@@ -7,6 +7,7 @@ pending switch acts on those that stay, then the chunk is denoised, then the cle
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -74,13 +75,16 @@ class Rollout:
         shape = (spec.in_dim, latent_height, latent_width)
         self.memory = DualMemory(spec, memory, shape, batch=batch, device=self.device, dtype=self.dtype)
         self.levels = timesteps(sample)
+        self.first_levels = timesteps(replace(sample, steps=sample.first_steps or sample.steps))
+        """Levels of a chunk that has no memory, as at a film's or a scene's start; for most models the same."""
         self.watch: Callable[[Trace], None] | None = None
         """Called after every network call; a preview or a comparison. Costs the full length of the clean pass."""
         self.before_call: Callable[[], None] | None = None
         """Called before every network call; may raise to stop. The chunk is not committed then, but a switch that was
         under way may have changed part of the memory, so a rollout that was stopped is not gone on with."""
         with torch.no_grad():
-            self._times = [self._time(level.timestep) for level in self.levels]
+            told = {level.timestep for level in (*self.levels, *self.first_levels)}
+            self._times = {timestep: self._time(timestep) for timestep in told}
             self._clean_time = self._time(sample.context_timestep)
         self._prompt_embeds: Tensor | None = None
         self._text: list[tuple[Tensor, ...]] = []
@@ -163,17 +167,18 @@ class Rollout:
         to cancel: nothing has been committed then, and the same call later gives the same chunk.
         """
         self._prepare()
+        levels = self.levels if self.memory.layout.past else self.first_levels
         step_view, clean_view = self.memory.open(noise.shape[1])
 
         def predict(x: Tensor, i: int) -> Tensor:
             self._announce()
             with using(self._kernel):
-                flow = call(self.model, x, self._times[i], self._text, step_view)
+                flow = call(self.model, x, self._times[levels[i].timestep], self._text, step_view)
             assert flow is not None  # asked for
             return flow
 
         x = noise.to(self.device, self.dtype, non_blocking=True)
-        latents = denoise(predict, x, renoise, self.levels, on_step=on_step, watch=self.watch)
+        latents = denoise(predict, x, renoise, levels, on_step=on_step, watch=self.watch)
         self._clean(latents, clean_view, "clean", self._clean_time)
         self.memory.commit(latents)
         return latents

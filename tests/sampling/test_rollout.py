@@ -131,6 +131,33 @@ def test_given_frames_enter_memory_at_their_own_timestep(film, prompts):
     assert torch.equal(keys[1], keys[2]) and not torch.equal(keys[0], keys[1])
 
 
+def test_a_chunk_without_memory_may_take_other_steps(film, prompts):
+    """At the film's start and after a scene, not after a cut or a given frame."""
+    run = film(sample=SampleSpec(steps=(1000,), first_steps=(1000, 750, 500)))
+    four, one = film(sample=SampleSpec(steps=(1000, 750, 500))), film(sample=SampleSpec(steps=(1000,)))
+    for other in (run, four, one):
+        other.rollout.start(prompts[0])
+    assert torch.equal(run.chunk(), four.chunk()) and run.rollout.frame == 3
+    taken = []
+
+    def chunk() -> int:
+        taken.clear()
+        run.chunk(on_step=lambda step, steps: taken.append(steps))
+        assert taken == [len(taken)] * len(taken)
+        return len(taken)
+
+    assert chunk() == 1
+    run.rollout.cut(prompts[1])
+    assert chunk() == 1
+    run.rollout.scene(prompts[2])
+    assert chunk() == 3 and chunk() == 1
+    one.rollout.prefill(torch.zeros(1, 3, SPEC.in_dim, 2, 4))
+    twin = film(sample=SampleSpec(steps=(1000,), first_steps=(1000, 750, 500)))
+    twin.rollout.start(prompts[0])
+    twin.rollout.prefill(torch.zeros(1, 3, SPEC.in_dim, 2, 4))
+    assert torch.equal(one.chunk(), twin.chunk())
+
+
 def test_a_second_clean_pass_changes_no_bit(film, prompts):
     run = film()
     run.rollout.start(prompts[0])
