@@ -153,7 +153,9 @@ def test_the_command_line_exports_and_opens(tmp_path, monkeypatch, capsys):
     assert "4 clips" in capsys.readouterr().out
     assert main(["open", "out/cut.otio"]) == 0
     assert parse(capsys.readouterr().out) == parse(TEXT)
-    assert main(["plan", "out/cut.otio"]) == 0
+    assert main(["plan", "out/cut.otio"]) == 2  # refused as by render, after the table
+    said = capsys.readouterr()
+    assert "harbour" in said.out and "LoRAs per segment are not supported yet" in said.err
 
 
 @pytest.mark.parametrize(
