@@ -105,8 +105,8 @@ def load_vae(
         return load_codec(file, str(device), dtype or torch.float32)
     codec: Any = build_vae(
         state,
-        latents_mean=tuple(config.get("latents_mean", WAN_MEAN)),
-        latents_std=tuple(config.get("latents_std", WAN_STD)),
+        latents_mean=_numbers(config.get("latents_mean", WAN_MEAN), path),
+        latents_std=_numbers(config.get("latents_std", WAN_STD), path),
     )
     return codec.to(device, dtype)
 
@@ -121,6 +121,16 @@ def _folder_config(folder: Path) -> dict[str, Any]:
             f"{folder.name}/config.json is damaged: {error}", "download it again"
         ) from error
     return config if isinstance(config, dict) else {}
+
+
+def _numbers(values: Any, folder: Path) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, values))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder.name}/config.json has latent means or deviations that are no numbers",
+            "download it again",
+        ) from error
 
 
 def _folder_weights(folder: Path) -> Path:

@@ -220,6 +220,20 @@ def test_folder_constants_win(tmp_path, tiny):
     assert torch.equal(codec.natural(torch.ones(1, 16, 1, 1)), torch.full((1, 16, 1, 1), 2.0))
 
 
+@pytest.mark.parametrize("config", ["[" * 100_000, "{", '{"latents_mean": ["a"]}', '{"latents_std": 5}'])
+def test_damaged_folder_settings_are_refused_in_words(tmp_path, tiny, config):
+    save_file(tiny.network.state_dict(), tmp_path / "diffusion_pytorch_model.safetensors")
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_vae(tmp_path)
+
+
+def test_a_layer_of_an_absurd_number_builds_nothing(tiny):
+    state = {**tiny.network.state_dict(), "encoder.down_blocks.999999999.conv1.weight": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match=r"layer .* of 1000000000 is missing"):
+        read_sizes(state)
+
+
 def test_foreign_files_are_refused_in_words(tmp_path, tiny):
     with pytest.raises(CheckpointError, match="no VAE file"):
         load_vae(tmp_path / "none.safetensors")
