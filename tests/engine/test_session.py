@@ -19,6 +19,7 @@ import torch
 
 from gf_core.engine import shoot as shoot_module
 from gf_core.engine.events import ChunkDone, Finished, Preview, Pulse, SegmentDone, Started, StepDone
+from gf_core.engine.finish import Finisher
 from gf_core.engine.frames import to_uint8
 from gf_core.engine.report import report_lines
 from gf_core.engine.session import Session
@@ -185,7 +186,7 @@ class Holding:
 
     def __init__(self, monkeypatch, bundle, moment):
         self.holds, self.broken, self.begun, self._heard = False, threading.Event(), 0, []
-        make, write = bundle.codec.decoder, FilmWriter.write
+        make, write, hurry = bundle.codec.decoder, FilmWriter.write, Finisher.hurry
 
         def decoder():
             own = make()
@@ -205,6 +206,7 @@ class Holding:
 
         monkeypatch.setattr(bundle.codec, "decoder", decoder)
         monkeypatch.setattr(FilmWriter, "write", write_and_hold)
+        monkeypatch.setattr(Finisher, "hurry", lambda finisher: (hurry(finisher), self.broken.set()))
 
     def _begin(self, hold):
         self.begun += 1
@@ -214,14 +216,12 @@ class Holding:
     def _hold(self, hold):
         if hold and self.begun == 3:
             self.holds = True
-            self.broken.wait(10)
-            time.sleep(0.1)  # until the render has unwound
+            assert self.broken.wait(100)
 
     def listen(self, event):
         """Break off once the sampler stands still."""
         self._heard = [*self._heard[-2:], type(event)]
         if self.holds and self._heard == [Pulse] * 3:
-            self.broken.set()
             raise InterruptedError("the host said stop")
 
 
@@ -255,8 +255,8 @@ def test_a_worker_that_fails_stops_the_sampler_at_the_next_step(bundle, planned,
             raise InterruptedError("the host said stop")
 
     def listen(event):
-        if isinstance(event, StepDone) and failed.wait(10):
-            time.sleep(0.05)
+        if isinstance(event, StepDone) and failed.wait(100):
+            time.sleep(0 if after else 1)  # until the worker has said so
             after.append(event)
 
     bundle.codec.decoder = Interrupted
