@@ -338,6 +338,10 @@ REFUSED_BEFORE = [
 
 @pytest.mark.parametrize(("which", "inputs", "words"), REFUSED_BEFORE)
 def test_a_wrong_input_is_shown_on_its_node_before_anything_runs(server, which, inputs, words):
+    if words == "not in list" and server.host.version.startswith("0.3."):
+        pytest.skip(
+            f"{server.host.name} leaves the lists of such nodes unchecked; the node says it when it runs"
+        )
     graph = film("refused")
     graph[which]["inputs"].update(inputs)
     with pytest.raises(PromptRefused) as refusal:
