@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,3 +135,18 @@ def test_timeline_imports_only_the_standard_library():
 def test_importing_does_not_load_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=CORE.parent, check=False).returncode == 0
+
+
+DEV = sorted(path for path in (CORE.parent / "dev").rglob("*.py") if path.name != "__init__.py")
+
+
+@pytest.mark.parametrize("path", DEV, ids=lambda path: path.stem)
+def test_a_development_script_imports_what_is_there(path):
+    """Benchmarks are run seldom: a name that moved must not wait until then."""
+    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(statement, ast.ImportFrom) or not (statement.module or "").startswith("gf_core"):
+            continue
+        module = importlib.import_module(statement.module)
+        for alias in statement.names:
+            there = hasattr(module, alias.name) or importlib.util.find_spec(f"{module.__name__}.{alias.name}")
+            assert there, f"{path.name}:{statement.lineno}: {statement.module} has no {alias.name}"

@@ -21,7 +21,7 @@ import torch
 
 from gf_core.checkpoints.bundle import ModelBundle, load_bundle
 from gf_core.engine.events import Event, Finished, Reused, Started, StepDone
-from gf_core.engine.render import plan_film
+from gf_core.engine.making import plan_film
 from gf_core.engine.session import Session
 from gf_core.engine.settings import FilmSpec
 from gf_core.engine.take import Run, Take

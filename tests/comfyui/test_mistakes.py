@@ -20,11 +20,19 @@ PRESS_QUEUE = """async () => {
     window.app.api.addEventListener(name, () => { window.__ended = name; }, {once: true});
   await window.app.queuePrompt(0, 1);
 }"""
-SAID = """() => [...document.querySelectorAll('.p-dialog, [role=dialog], .comfy-modal, .p-toast-message, [role=alert]')]
+SAID = """() => [...document.querySelectorAll(
+  '.p-dialog, [role=dialog], .comfy-modal, .p-toast-message, [role=alert], [data-testid^=error-group]')]
   .map((box) => box.innerText).join('\\n')"""
 CLOSE = """() => document.querySelectorAll(
   '.p-dialog-close-button, .p-toast-close-button, [role=dialog] button[aria-label=Close]')
   .forEach((button) => button.click())"""
+OPEN_DETAILS = (
+    """() => [...document.querySelectorAll('button')].filter((b) => b.innerText.trim() === 'View details')
+  .forEach((b) => b.click())""",
+    """() => [...document.querySelectorAll('[data-testid^=error-group] button')]
+  .filter((b) => b.querySelector('[class*="--info]"]')).forEach((b) => b.click())""",
+)
+"""newer front ends tell more in a panel, once they are asked"""
 MARKED = """() => { const errors = window.app.lastNodeErrors || {}, last = window.app.lastExecutionError;
   return [...Object.keys(errors), ...(last ? [String(last.node_id)] : [])]; }"""
 OWN = "PromptExecutionError"
@@ -79,6 +87,9 @@ def test_a_mistake_is_said_on_its_node(
     browser.page.evaluate(PRESS_QUEUE)
     browser.wait_until(f"() => window.__ended || ({MARKED})().length", 120)
     browser.page.wait_for_timeout(1500)
+    for press in OPEN_DETAILS:
+        browser.page.evaluate(press)
+        browser.page.wait_for_timeout(700)
     said, marked = browser.page.evaluate(SAID), browser.page.evaluate(MARKED)
     browser.page.evaluate(CLOSE)
     browser.page.wait_for_timeout(500)

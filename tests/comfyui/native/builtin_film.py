@@ -9,7 +9,7 @@ import tiny
 import torch
 from grounded_forcing.gf_core.checkpoints.bundle import load_bundle
 from grounded_forcing.gf_core.engine.events import ChunkDone, Finished
-from grounded_forcing.gf_core.engine.render import plan_film
+from grounded_forcing.gf_core.engine.making import plan_film
 from grounded_forcing.gf_core.engine.session import Session
 from grounded_forcing.gf_core.engine.take import Take
 from grounded_forcing.gf_core.errors import GroundedError
