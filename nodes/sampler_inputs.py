@@ -6,7 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..gf_core.errors import TakeError
 from ..gf_core.timeline import MAX_SEED
+from . import host
 from .compat import widget
 from .types import Memory, Timeline
 
@@ -104,3 +106,20 @@ def advanced() -> list[Any]:
             tooltip="What a renamed model file is, when it is not recognised.",
         ),
     ]
+
+
+def take_state(take: Any) -> str:
+    """What lies in the Take, for the host's cache; kept by its name, as old hosts do not say here which node asks."""
+    from .rendering import state_of
+
+    return state_of(take) if isinstance(take, str) else ""
+
+
+def take_name(take: Any) -> bool | str:
+    """True, or why the Take cannot be called that; a name from another node is only known later."""
+    try:
+        if isinstance(take, str):
+            host.take_folder(take)
+    except TakeError as error:
+        return host.in_words(error)
+    return True

@@ -15,7 +15,7 @@ from ..gf_core.timeline.reseed import reseed
 from . import host
 from .compat import nothing_yet, schema, widget
 from .pictures import image_tensor
-from .sampler_inputs import advanced, options, settings, sockets
+from .sampler_inputs import advanced, options, settings, sockets, take_name, take_state
 from .types import Timeline, TimelineText
 
 if TYPE_CHECKING:
@@ -50,19 +50,12 @@ class SegmentTakes(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, take: str | None = None, **_: Any) -> str:
         """Takes that were stopped early, or deleted, are made again although nothing in the graph has changed."""
-        from .rendering import state_of
-
-        return state_of(take) if isinstance(take, str) else ""
+        return take_state(take)
 
     @classmethod
     def validate_inputs(cls, take: str | None = None) -> bool | str:
         """Refuse an impossible name before anything runs."""
-        try:
-            if isinstance(take, str):
-                host.take_folder(take)
-        except TakeError as error:
-            return host.in_words(error)
-        return True
+        return take_name(take)
 
     @classmethod
     @host.said_plainly
@@ -113,17 +106,12 @@ def _render(
     Raises:
         TakeError: stopped before the first one was whole.
     """
-    from ..gf_core.engine.alternatives import identity, propose, version
-    from ..gf_core.engine.segment_takes import render_each
-    from ..gf_core.engine.settings import film_key
-    from ..gf_core.engine.shelf import Shelf
+    from ..gf_core.engine.alternatives import version
+    from ..gf_core.engine.segment_takes import open_shelf, render_each
     from .rendering import remember, render, settle
 
     folder = host.take_folder(take)
-    job = settle(bundle, film, wishes)
-    key = film_key(bundle, job.memory, job.sample, job.video, job.start)
-    shelf = Shelf(folder, wishes.until, identity(film.board, wishes.until), key)
-    proposed = propose(film.board, wishes.until, count, (), shelf.known)
+    shelf, proposed = open_shelf(settle(bundle, film, wishes), folder, wishes.until, count)
 
     def one(alternative: Alternative) -> str | None:
         text = version(film.text, wishes.until, alternative)

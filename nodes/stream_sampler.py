@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 
 from ..gf_core.config import MemorySpec
-from ..gf_core.errors import TakeError
 from . import host
 from .compat import schema
-from .sampler_inputs import advanced, options, settings, sockets
+from .sampler_inputs import advanced, options, settings, sockets, take_name, take_state
 from .types import Take, TakeHandle, TimelineText
 
 if TYPE_CHECKING:
@@ -48,23 +47,13 @@ class StreamSampler(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, take: str | None = None, **_: Any) -> str:
-        """A film that was stopped early, or deleted, is made again although nothing in the graph has changed.
-
-        Kept by the Take's name: old hosts do not say here which node it is.
-        """
-        from .rendering import state_of
-
-        return state_of(take) if isinstance(take, str) else ""
+        """A film that was stopped early, or deleted, is made again although nothing in the graph has changed."""
+        return take_state(take)
 
     @classmethod
     def validate_inputs(cls, take: str | None = None) -> bool | str:
-        """Refuse an impossible name before anything runs; a name from another node is only known later."""
-        try:
-            if isinstance(take, str):
-                host.take_folder(take)
-        except TakeError as error:
-            return host.in_words(error)
-        return True
+        """Refuse an impossible name before anything runs."""
+        return take_name(take)
 
     @classmethod
     @host.said_plainly

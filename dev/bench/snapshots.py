@@ -48,7 +48,8 @@ class Sizes:
     """Bytes."""
 
     full: int
-    """Raw keys and values of all anchors and recent frames: what is kept."""
+    """Raw keys and values of anchors, recent frames and the last chunk (it displaces the oldest recent frames only when
+    the next one begins): what is kept."""
     after_cut: int
     """Of the anchors alone, which is all that a cut leaves."""
     rotated_too: int
@@ -61,7 +62,7 @@ def sizes(spec: ModelSpec, memory: MemorySpec, video: VideoSpec, value_bytes: in
     """Sizes of the exact state of a film that has filled its memory."""
     height, width = video.height // stride, video.width // stride
     frame = spec.num_layers * spec.tokens_per_frame(height, width) * spec.dim * value_bytes
-    held = memory.anchors + memory.recent
+    held = memory.anchors + memory.recent + memory.chunk
     latents = memory.chunk * spec.in_dim * height * width * value_bytes
     return Sizes(2 * frame * held, 2 * frame * memory.anchors, 3 * frame * held, latents)
 

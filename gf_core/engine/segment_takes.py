@@ -48,6 +48,20 @@ def render_each(
     return done
 
 
+def open_shelf(
+    making: Making, folder: Path, number: int, count: int, names: Sequence[str] = ()
+) -> tuple[Shelf, list[Alternative]]:
+    """Where the takes of segment `number` (from 1) of this film belong, and which `count` of them to render.
+
+    Raises:
+        GroundedError children: no such segment, too many takes, names that cannot be used.
+    """
+    board = parse(making.text)
+    film = film_key(making.bundle, making.memory, making.sample, making.video, making.start)
+    shelf = Shelf(folder, number, identity(board, number), film)
+    return shelf, propose(board, number, count, names, shelf.known)
+
+
 def render_takes(
     making: Making,
     folder: str | Path,
@@ -66,10 +80,8 @@ def render_takes(
     Raises:
         GroundedError children: as in `render_film`; no such segment, too many takes, names that cannot be used.
     """
-    folder, board = Path(folder), parse(making.text)
-    film = film_key(making.bundle, making.memory, making.sample, making.video, making.start)
-    shelf = Shelf(folder, number, identity(board, number), film)
-    proposed = propose(board, number, count, names, shelf.known)
+    folder = Path(folder)
+    shelf, proposed = open_shelf(making, folder, number, count, names)
     budget = preflight(making, folder, number)
     if on_budget is not None:
         on_budget(budget, proposed)

@@ -8,7 +8,10 @@ from gf_core.errors import StoryboardError
 from gf_core.timeline import parse
 from gf_core.timeline.reseed import reseed
 
-TEXT = "\ufeff# mine\r\n@seed 4\r\na fox \\| runs | 1.5s\r\n\r\nthen: it jumps  |  SEED  12  | 2s | recache 0.5\t\nscene: a hen"
+TEXT = (
+    "\ufeff# mine\r\n@seed 4\r\na fox \\| runs | 1.5s\r\n\r\n"
+    "then: it jumps  |  SEED  12  | 2s | recache 0.5\t\nscene: a hen"
+)
 
 
 @pytest.mark.parametrize(
