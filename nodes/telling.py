@@ -120,7 +120,8 @@ class Teller:
             self._send("finished", cancelled=True, text="stopped; the film so far is kept in the Take")
             return
         took, speed = clock(end.report["seconds"]["total"]), end.report["speed"]["fps"]
-        first = f"{clock(end.seconds)} of film in {took}, {speed:.1f} fps"
+        how = f"in {took}, {speed:.1f} fps" if speed else "as it was: nothing had to be made"
+        first = f"{clock(end.seconds)} of film {how}"
         lines = [f"stopped: {first}" if end.cancelled else first, *report_lines(end.report)]
         self._send("finished", cancelled=end.cancelled, text="\n".join(lines))
 

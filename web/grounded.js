@@ -1,5 +1,5 @@
 /**
- * The pack's part of the browser: a storyboard on Prompt Timeline, a live view on Stream Sampler. Both are extras:
+ * The pack's part of the browser: a storyboard on Prompt Timeline, a live view on nodes that render. Both are extras:
  * whatever fails here is written to the console, and the nodes go on with their plain widgets.
  */
 
@@ -12,7 +12,7 @@ import { Editor } from "./timeline/editor.js";
 import { splitLines } from "./timeline/lines.js";
 
 const HEIGHT = { storyboard: 330, live: 210 };
-const ADD = { GF_PromptTimeline: addEditor, GF_StreamSampler: addLiveView };
+const ADD = { GF_PromptTimeline: addEditor, GF_StreamSampler: addLiveView, GF_SegmentTakes: addLiveView };
 const views = new WeakMap(); // node -> its Editor or LiveView
 const sources = new Map(); // sampler's execution id -> promise of the timeline that it renders
 

@@ -61,14 +61,18 @@ def _model(**inputs: Any) -> Node:
     return Node("load", "GF_LoadModel", 0, {"model": "built-in", **inputs}, width=320)
 
 
-def _sampler(key: str, column: int, timeline: str, take: str, row: int = 0, **inputs: Any) -> Node:
-    wires = {
+def _wires(timeline: Link) -> dict[str, Any]:
+    return {
         "model": Link("load", 0),
         "clip": Link("load", 1),
         "vae": Link("load", 2),
-        "timeline": Link(timeline),
+        "timeline": timeline,
     }
-    return Node(key, "GF_StreamSampler", column, {**wires, "take": take, **inputs}, "", 380, 640, row)
+
+
+def _sampler(key: str, column: int, timeline: str | Link, take: str, row: int = 0, **inputs: Any) -> Node:
+    wires = {**_wires(Link(timeline) if isinstance(timeline, str) else timeline), "take": take}
+    return Node(key, "GF_StreamSampler", column, {**wires, **inputs}, "", 380, 640, row)
 
 
 def _save(key: str, column: int, sampler: str, name: str, title: str = "", row: int = 0) -> Node:
@@ -330,7 +334,49 @@ COMPARE_MEMORIES = Workflow(
     ("Model and film", "Memory", "Render", "", "Contact sheets"),
 )
 
-WORKFLOWS = (FIRST_FILM, CUT_THEN_SCENE, YOUR_WAN_MODEL, LOW_VRAM, START_IMAGE, COMPARE_MEMORIES)
+_OWL = """@seed 7
+
+a red fox walks right in a meadow at noon | 4.5s
+scene: a blue owl stands still on a beach at sunset | 4.5s
+then: it dances | 4.5s
+"""
+PICK_A_TAKE = Workflow(
+    "07_pick_a_take",
+    (
+        _model(),
+        Node("timeline", "GF_PromptTimeline", 0, {"timeline": _OWL}, width=520, height=400),
+        Node(
+            "takes",
+            "GF_SegmentTakes",
+            1,
+            {**_wires(Link("timeline")), "take": "pick_a_take", "segment": 2, "count": 4},
+            width=380,
+            height=700,
+        ),
+        Node("sheet", "PreviewImage", 2, {"images": Link("takes")}, "Takes a to d", 560, 700),
+        _sampler("sampler", 3, Link("takes", 1), "pick_a_take"),
+        _save("save", 4, "sampler", "pick_a_take"),
+    ),
+    (
+        "## Several takes of one shot\n"
+        "1. Press **Run**. Segment 2 is rendered four times, each with a seed of its own; the film waits.\n"
+        "2. Look at the sheet: the owl's hat and scarf differ. Write the name of the one you like, such as `c`, into "
+        "**pick**.\n"
+        "3. Press **Run** again: the film goes on from that take. What is on the sheet is not made again.\n\n"
+        "More to choose from? Raise **count**: only the new ones are made.",
+    ),
+    ("Model and film", "Takes", "Choose", "Render", "Film"),
+)
+
+WORKFLOWS = (
+    FIRST_FILM,
+    CUT_THEN_SCENE,
+    YOUR_WAN_MODEL,
+    LOW_VRAM,
+    START_IMAGE,
+    COMPARE_MEMORIES,
+    PICK_A_TAKE,
+)
 
 
 def api_prompt(workflow: Workflow) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from .graphs import Workflow
+from .graphs import Node, Workflow
 
 SIDE, GAP = 400, 4
 DARK = (17, 18, 21)
@@ -43,7 +43,17 @@ def stack(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
 
 
 def make_thumbnail(workflow: Workflow, output: Path, target: Path) -> None:
-    """Write the card of `workflow` from the films below `output`: one film in two rows, several as a row each."""
+    """Write the card of `workflow` from the films below `output`: one film in two rows, several as a row each.
+
+    Takes of a segment show one picture each.
+    """
+    clips = sorted(
+        clip for node in workflow.nodes if node.kind == "GF_SegmentTakes" for clip in _clips(node, output)
+    )
+    if clips:
+        pictures = [frames_at(clip, (0.8,))[0] for clip in clips]
+        stack([pictures[:2], pictures[2:4]]).save(target, quality=88, optimize=True)
+        return
     takes = [node.inputs["take"] for node in workflow.nodes if node.kind == "GF_StreamSampler"]
     films = [
         sorted(runs)[-1]
@@ -57,6 +67,11 @@ def make_thumbnail(workflow: Workflow, output: Path, target: Path) -> None:
     else:
         rows = [frames_at(film, (0.3, 0.85)) for film in films]
     stack(rows).save(target, quality=88, optimize=True)
+
+
+def _clips(node: Node, output: Path) -> list[Path]:
+    folder = f"segment-{node.inputs['segment']:03d}"
+    return [*(output / "grounded" / "takes" / node.inputs["take"] / folder).glob("?.mp4")]
 
 
 def make_label(text: str, behind: Path, target: Path) -> None:

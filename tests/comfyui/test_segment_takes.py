@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from .server import Server
@@ -49,3 +50,23 @@ def test_a_film_waits_for_the_pick_and_goes_on_from_it(server: Server) -> None:
 
     wrong = server.queue(graph(take, "z"))
     assert wrong.status == "error" and "Pick one of: a, b" in wrong.error
+
+
+def test_stop_keeps_the_takes_that_are_whole_and_queue_goes_on(server: Server) -> None:
+    graph_of_three = graph("stopped_takes", "", count=3)
+    graph_of_three["2"]["inputs"]["timeline"] = FILM.replace("1.5s", "6s")
+    with server.listen() as heard:
+        asked = server.submit(graph_of_three)
+        while not heard.of("grounded.finished"):  # the first take is whole
+            time.sleep(0.02)
+        told = len(heard.of("grounded.progress"))
+        while len(heard.of("grounded.progress")) == told:
+            time.sleep(0.02)
+        assert server.post("/grounded/stop", {"node": "6"}) == {"stopped": True}
+        result = server.wait(asked)
+    assert result.status == "success", result.error
+    sheet = server.base / "output" / "grounded" / "takes" / "stopped_takes" / "segment-002"
+    assert [path.stem for path in sorted(sheet.glob("*.mp4"))] == ["a"]
+
+    assert server.queue(graph_of_three).status == "success"
+    assert [path.stem for path in sorted(sheet.glob("*.mp4"))] == ["a", "b", "c"]

@@ -22,6 +22,7 @@ EXPECTED = (
     "04_low_vram",
     "05_start_image",
     "06_compare_memories",
+    "07_pick_a_take",
 )
 
 
@@ -120,7 +121,7 @@ def test_cut_then_and_scene_run_side_by_side(stocked: Server) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["04_low_vram", "05_start_image", "06_compare_memories"])
+@pytest.mark.parametrize("name", ["04_low_vram", "05_start_image", "06_compare_memories", "07_pick_a_take"])
 def test_the_others_run(stocked: Server, name: str) -> None:
     result = stocked.queue(shortened(api_prompt(name)), timeout=280)
     assert result.status == "success", result.error
