@@ -15,6 +15,8 @@ const HEIGHT = { storyboard: 330, live: 210 };
 const ADD = { GF_PromptTimeline: addEditor, GF_StreamSampler: addLiveView, GF_SegmentTakes: addLiveView };
 const views = new WeakMap(); // node -> its Editor or LiveView
 const sources = new Map(); // sampler's execution id -> promise of the timeline that it renders
+const OWN_ERROR = "grounded_forcing.NotPossible"; // one that is meant for people
+let refused = null; // what the host said of the last graph that it did not take: each reason once per input
 
 app.registerExtension({
   name: "grounded.forcing",
@@ -93,7 +95,7 @@ function showPlace(box, line, column) {
 const shownNodes = () => [...document.querySelectorAll(".gf-board, .gf-live")].map(({ graphNode }) => graphNode);
 
 /** The text may be edited in its box, loaded, or undone by the host: compare now and then, which costs nothing. */
-setInterval(() => shownNodes().forEach((node) => guarded(() => follow(node))), 200);
+setInterval(() => [sayRefused, ...shownNodes().map((node) => () => follow(node))].forEach((step) => guarded(step)), 200);
 
 function follow(node) {
   const view = views.get(node);
@@ -115,6 +117,21 @@ document.addEventListener("selectionchange", () => {
 
 for (const event of ["started", "progress", "segment", "finished"]) {
   api.addEventListener(`grounded.${event}`, ({ detail }) => guarded(() => tell(event, detail)));
+}
+
+api.addEventListener("execution_error", ({ detail }) => detail.exception_type === OWN_ERROR && sayWhy(detail.exception_message));
+
+function sayRefused() {
+  if (app.lastNodeErrors === refused) return;
+  refused = app.lastNodeErrors;
+  const own = Object.values(refused ?? {}).filter(({ class_type: type }) => type.startsWith("GF_"));
+  new Set(own.flatMap(({ errors }) => errors.map(({ details }) => details.replace(/^\w+ - /, "")))).forEach(sayWhy);
+}
+
+/** Newer front ends mark a node that failed and say why two clicks away; older ones say it in a dialog. */
+function sayWhy(detail) {
+  const words = { severity: "error", summary: "Grounded Forcing", detail };
+  setTimeout(() => document.querySelector(".p-dialog") || app.extensionManager.toast.add(words), 300);
 }
 
 /** Hand an event to the sampler's live view and to the editor of the timeline that it renders. */
