@@ -39,8 +39,9 @@ QUIET = {
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
 """settings under which no dialog opens by itself and the pictures show the graph alone"""
-HOSTS_OWN = ("Failed to load resource", "Content Security Policy")
-"""what the front end notes by itself: icons it lacks, and sites that it asks about its own example graph's models"""
+HOSTS_OWN = ("Failed to load resource", "Content Security Policy", "graph accessed before initialization")
+"""what the front end notes by itself, without this pack too: icons it lacks, sites that it asks about its own example
+graph's models, and (1.49) its own haste"""
 READY = "() => window.app && window.app.extensionManager && window.app.graph && window.app.graph._nodes"
 PICTURES_READY = """async () => {
   const shown = [...document.querySelectorAll('img')].filter((img) => img.offsetParent);
