@@ -102,15 +102,13 @@ def _stored(item: Identified) -> str:
 def _settings_rows(
     item: Identified, sample: SampleSpec, memory: MemorySpec, video: VideoSpec
 ) -> list[tuple[str, str]]:
-    steps = ", ".join(f"{step:g}" for step in sample.steps)
-    if sample.first_steps:
-        steps += f"; where there is no memory yet {', '.join(f'{step:g}' for step in sample.first_steps)}"
+    meant = "warped" if sample.warp else "taken as they are"
     seconds = memory.chunk * _TIME_STRIDE / video.fps
     preset = item.known.memory if item.known is not None else "its own" if item.own else "grounded"
     trained = f"; trained with {item.known.trained_memory}" if item.known is not None else ""
     count = item.what.parameters
     return [
-        ("steps", f"{steps} ({'warped' if sample.warp else 'taken as they are'}), shift {sample.shift:g}"),
+        ("steps", f"{sample.steps_in_words()} ({meant}), shift {sample.shift:g}"),
         ("chunk", f"{memory.chunk} latent frames, {seconds:g} s of film"),
         (
             "memory",

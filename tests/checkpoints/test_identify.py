@@ -125,3 +125,10 @@ def test_catalogue_rows_are_consistent():
         assert row.memory in PRESETS and row.trained_memory in PRESETS
         assert list(row.sample.steps) == sorted(row.sample.steps, reverse=True)
         assert row.dim in (1536, 5120)
+
+
+def test_both_step_lists_are_told():
+    [two_steps] = [row for row in CATALOG if row.id == "causal_forcing_2step"]
+    assert two_steps.sample.steps_in_words() == "1000, 500; where there is no memory yet 1000, 750, 500, 250"
+    [usual] = [row for row in CATALOG if row.id == "self_forcing"]
+    assert usual.sample.steps_in_words() == "1000, 750, 500, 250"
