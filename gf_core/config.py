@@ -113,7 +113,9 @@ class SampleSpec:
     def steps_in_words(self) -> str:
         """`1000, 500; where there is no memory yet 1000, 750, 500, 250`."""
         lists = [self.steps] if self.first_steps is None else [self.steps, self.first_steps]
-        return "; where there is no memory yet ".join(", ".join(f"{step:g}" for step in steps) for steps in lists)
+        return "; where there is no memory yet ".join(
+            ", ".join(f"{step:g}" for step in steps) for steps in lists
+        )
 
 
 @dataclass(frozen=True)
