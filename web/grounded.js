@@ -130,8 +130,8 @@ function sayRefused() {
 
 /** Newer front ends mark a node that failed and say why two clicks away; older ones say it in a dialog. */
 function sayWhy(detail) {
-  const words = { severity: "error", summary: "Grounded Forcing", detail };
-  setTimeout(() => document.querySelector(".p-dialog") || app.extensionManager.toast.add(words), 300);
+  const told = () => [...document.querySelectorAll(".p-dialog")].some(({ innerText }) => innerText.includes(detail.trim()));
+  setTimeout(() => told() || app.extensionManager.toast.add({ severity: "error", summary: "Grounded Forcing", detail }), 300);
 }
 
 /** Hand an event to the sampler's live view and to the editor of the timeline that it renders. */

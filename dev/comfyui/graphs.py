@@ -360,8 +360,7 @@ PICK_A_TAKE = Workflow(
     (
         "## Several takes of one shot\n"
         "1. Press **Run**. Segment 2 is rendered four times, each with a seed of its own; the film waits.\n"
-        "2. Look at the sheet: the owl's hat and scarf differ. Write the name of the one you like, such as `c`, into "
-        "**pick**.\n"
+        "2. Look at the sheet, and write the name of the one you like, such as `c`, into **pick**.\n"
         "3. Press **Run** again: the film goes on from that take. What is on the sheet is not made again.\n\n"
         "More to choose from? Raise **count**: only the new ones are made.",
     ),

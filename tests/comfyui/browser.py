@@ -39,9 +39,10 @@ QUIET = {
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
 """settings under which no dialog opens by itself and the pictures show the graph alone"""
-HOSTS_OWN = ("Failed to load resource", "Content Security Policy", "graph accessed before initialization")
-"""what the front end notes by itself, without this pack too: icons it lacks, sites that it asks about its own example
-graph's models, and (1.49) its own haste"""
+HOSTS_OWN = ("Failed to load resource", "Content Security Policy")
+"""what the front end notes by itself: icons it lacks, and sites that it asks about its own example graph's models"""
+HASTE = "graph accessed before initialization"
+"""what front end 1.49 notes of itself while it opens, without this pack too; of an open page it counts"""
 READY = "() => window.app && window.app.extensionManager && window.app.graph && window.app.graph._nodes"
 PICTURES_READY = """async () => {
   const shown = [...document.querySelectorAll('img')].filter((img) => img.offsetParent);
@@ -100,6 +101,7 @@ class Browser:
         """Open the page (again) and wait until the front end can be used."""
         self.page.goto(self.server.url, wait_until="domcontentloaded", timeout=120_000)
         self.page.wait_for_function(READY, timeout=120_000)
+        self.errors[:] = [error for error in self.errors if HASTE not in error]
         self.page.wait_for_timeout(1500)
 
     def set(self, setting: str, value: Any) -> None:

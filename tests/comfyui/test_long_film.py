@@ -16,10 +16,8 @@ from .test_nodes import film, runs
 
 ROOM = 50e6
 """Bytes by which the longer film's peak may lie above the shorter one's."""
-TIME_OFF = 0.1
-"""Share by which the time left may be wrong at half-way. Where other programs come and go nobody can tell it."""
-IDLE = bool(os.environ.get("GROUNDED_IDLE"))
-"""nothing else runs on this machine, so times can be held to"""
+TIME_OFF = 0.1 if os.environ.get("GROUNDED_IDLE") else 0.3
+"""Share by which the time left may be wrong at half-way: on a machine that does nothing else, and on any other."""
 PARTS = (
     ("a red fox", "a blue owl", "a yellow robot"),
     ("walks right", "stands still", "sleeps", "jumps"),
@@ -64,5 +62,4 @@ def test_three_minutes_take_the_memory_of_twenty_seconds(server: Server) -> None
     )
     assert probe(runs(server, "long")[0] / "film.mp4").frames / 16 == pytest.approx(180, abs=1)
     assert long - short < ROOM / 1e6
-    if IDLE:
-        assert abs(off) < TIME_OFF
+    assert abs(off) < TIME_OFF
