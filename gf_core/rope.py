@@ -8,6 +8,8 @@ and columns are not.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -42,15 +44,39 @@ def rotation(
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-def turns(positions: Tensor, rows: int, columns: int, head_dim: int) -> Tensor:
-    """The same as `rotation` in the form that `rotate` takes: unit complex64 numbers [(f rows columns), 1, d/2]."""
+class Turn(NamedTuple):
+    """What `rotate` takes, both [(f rows columns), 1, d]."""
+
+    cos: Tensor
+    """Every cosine twice."""
+    sin: Tensor
+    """Every sine with either sign."""
+
+    @classmethod
+    def of(cls, cos: Tensor, sin: Tensor) -> Turn:
+        """From the two tables [(f rows columns), d/2] of `rotation`."""
+        pairs = torch.stack((cos, cos), -1), torch.stack((-sin, sin), -1)
+        return cls(*(pair.flatten(-2).unsqueeze(1) for pair in pairs))
+
+    def since(self, token: int) -> Turn:
+        """The part from `token` on."""
+        return Turn(self.cos[token:], self.sin[token:])
+
+
+def turns(positions: Tensor, rows: int, columns: int, head_dim: int) -> Turn:
+    """The same as `rotation`, laid out for `rotate`."""
     where = positions.cpu() if positions.device.type == "mps" else positions  # Apple GPUs have no float64
     cos, sin = rotation(where, rows, columns, head_dim, dtype=torch.float32)
-    return torch.complex(cos, sin).unsqueeze(1).to(positions.device)
+    return Turn.of(cos.to(positions.device), sin.to(positions.device))
 
 
-def rotate(x: Tensor, turn: Tensor, out: Tensor | None = None) -> Tensor:
-    """Rotate x [b s h d] by `turns` [s 1 d/2] in float32; returns (or fills `out`, [b s h d]) in x's dtype."""
+def rotate(x: Tensor, turn: Turn, out: Tensor | None = None) -> Tensor:
+    """Rotate x [b s h d] by `turns` in float32; returns (or fills `out`, [b s h d]) in x's dtype.
+
+    (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin), in real numbers: compilers make no code for complex ones.
+    """
+    cos, sin = turn
     wide = x.float() if x.dtype != torch.float64 else x
-    turned = torch.view_as_real(torch.view_as_complex(wide.unflatten(-1, (-1, 2))) * turn).flatten(-2)
+    swapped = wide.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # (x1, x0)
+    turned = wide * cos + swapped * sin
     return turned.to(x.dtype) if out is None else out.copy_(turned)

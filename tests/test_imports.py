@@ -34,7 +34,7 @@ BELOW: dict[str, set[str]] = {
     "vae": FOUNDATION,
     "text": FOUNDATION,
     "builtin": FOUNDATION,
-    "checkpoints": FOUNDATION | {"model", "memory", "vae", "text", "builtin"},
+    "checkpoints": FOUNDATION | {"attention", "model", "memory", "vae", "text", "builtin"},
     "engine": FOUNDATION | LEAVES | {"rope", "attention", "memory", "model", "builtin"},
 }
 """What each layer may import. Those not listed stand on top and may use all."""

@@ -197,9 +197,9 @@ def replay(case: Case) -> None:
     prompts = _prompts(case, batch)
     rollout.start(prompts[0])
     with torch.no_grad():
-        for layer, (k, v, *_) in enumerate(text_kv(model, prompts[0], spec.text_len)):
-            case.give(f"cross_kv.layer{layer}.k", k)
-            case.give(f"cross_kv.layer{layer}.v", v)
+        for layer, text in enumerate(text_kv(model, prompts[0], spec.text_len)):
+            case.give(f"cross_kv.layer{layer}.k", text.k)
+            case.give(f"cross_kv.layer{layer}.v", text.v)
     given = _feed_given(case, rollout)
     film = _run(case, rollout, recorder, prompts)
     latents = film if given is None else torch.cat([given, film], dim=1)

@@ -32,7 +32,8 @@ def replay_bidirectional(case: Case) -> None:
         for out, x, t, context in zip(outs, xs, call["t"], contexts):
             latents = case.inputs[x.removeprefix("in.")].transpose(0, 1)[None]  # 1 f c h w
             prompt = case.inputs[context.removeprefix("in.")][None]
-            flow = bidirectional_flow(model, spec, latents, torch.tensor([[t]]), prompt)
+            with torch.no_grad():
+                flow = bidirectional_flow(model, spec, latents, torch.tensor([[t]]), prompt)
             name = out.removeprefix("out.")
             case.give(name, flow[0].transpose(0, 1))
             middle = f"{name.split('_')[0]}_mid"
@@ -67,16 +68,19 @@ def _give_intermediates(
     ]
     try:
         for i, block in enumerate(model.blocks):
-            q, raw_k, v = layers.qkv(block, layers.attention_input(block, x, e0))
-            case.give(f"{name}.block{i}.self.q", rotate(q, turn))
-            case.give(f"{name}.block{i}.self.k", rotate(raw_k, turn))
-            case.give(f"{name}.block{i}.self.v", v)
-            x = layers.run_block(block, x, e0, lambda q, k, v: whole.attend(0, q, k, v), text[i])
+
+            def attend(q: Tensor, raw_k: Tensor, v: Tensor, i: int = i) -> Tensor:
+                case.give(f"{name}.block{i}.self.q", rotate(q, turn))
+                case.give(f"{name}.block{i}.self.k", rotate(raw_k, turn))
+                case.give(f"{name}.block{i}.self.v", v)
+                return whole.attend(i, q, raw_k, v)
+
+            x = layers.run_block(block, x, e0, attend, text[i])
             case.give(f"{name}.block{i}", x)
             case.give(f"{name}.block{i}.self_attn", captured[f"block{i}.self_attn"])
             case.give(f"{name}.block{i}.cross_attn", captured[f"block{i}.cross_attn"])
             cross_q = captured[f"block{i}.cross.q"].unflatten(-1, (spec.num_heads, -1))
-            for letter, value in (("q", cross_q), ("k", text[i][0]), ("v", text[i][1])):
+            for letter, value in (("q", cross_q), ("k", text[i].k), ("v", text[i].v)):
                 case.give(f"{name}.block{i}.cross.{letter}", value)
     finally:
         for hook in hooks:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ..attention import Kernel
 from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from ..errors import CheckpointError, GroundedError
 from ..foreign import with_values
@@ -62,7 +63,7 @@ class ModelBundle:
     """Where to compute; None is where the model's parameters are."""
     dtype: torch.dtype | None = None
     """What to compute in; None is the type of the model's parameters."""
-    kernel: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    kernel: Kernel | None = None
     """Attention of the host that the model lives in; None is ours."""
     ready: Callable[[int], None] | None = None
     """Brings a host's weights to the device, leaving so many bytes free for the work; called before every chunk."""

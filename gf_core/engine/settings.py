@@ -11,6 +11,7 @@ import av
 import psutil
 import torch
 
+from ..attention.backends import pick
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import GroundedError, ResourceError
 from ..timeline.plan import Plan
@@ -93,9 +94,8 @@ def kernels(bundle: ModelBundle) -> dict[str, Any]:
     }
     if device.type == "cpu":
         facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
-    if bundle.kernel is not None:
-        facts["attention"] = getattr(bundle.kernel, "__name__", "the host's")
-    return facts
+    attention = pick(device, bundle_dtype(bundle), bundle.spec.head_dim, host=bundle.kernel).name
+    return facts if attention == "sdpa" else {**facts, "attention": attention}
 
 
 def bundle_device(bundle: ModelBundle) -> torch.device:

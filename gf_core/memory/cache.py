@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..attention import attend
+from ..attention import Kernel, Where, attend, sdpa
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
-from ..rope import rotate, turns
+from ..rope import Turn, rotate, turns
 from .layout import Layout, check, positions
 from .policy import Evaluation, accepts, measure
 
@@ -43,19 +43,22 @@ class View:
     """Self-attention of one network call: reads the past, writes its own frames, attends over one slice."""
 
     def __init__(
-        self, memory: DualMemory, turn: Tensor, start: int, stop: int, *, keep: bool, skip: int = 0
+        self, memory: DualMemory, turn: Turn, start: int, stop: int, *, keep: bool, skip: int = 0
     ) -> None:
         """start, stop: tokens written, the last seen; skip: leading query tokens whose k and v are not written."""
         self._memory, self._skip, self._keep = memory, skip, keep
-        self._q_turn, self._k_turn = turn, turn[skip:]
+        self._q_turn, self._k_turn = turn, turn.since(skip)
         self.start, self.stop = start, stop
+        spans = memory.layout.spans(stop // memory.tokens_per_frame)
+        self._where = [Where(layer, spans, memory.grid) for layer in range(len(memory.k))]
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
         """Attention of this call's tokens over memory and themselves; all [b s h d]."""
         memory = self._memory
         self.write(layer, raw_k, v)
         k, values = memory.k[layer, :, : self.stop], memory.v[layer, :, : self.stop]
-        return attend(rotate(q, self._q_turn), k, values)
+        where = self._where[layer]
+        return attend(rotate(q, self._q_turn), k, values, kernel=memory.kernel, where=where)
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
         """Place this call's keys and values [b s h d] in their slots; raw keys only when they are to be kept."""
@@ -79,19 +82,21 @@ class DualMemory:
         batch: int,
         device: torch.device,
         dtype: torch.dtype,
+        kernel: Kernel = sdpa,
     ) -> None:
-        """latent_shape: (channels, height, width) of one latent frame."""
+        """latent_shape: (channels, height, width) of one latent frame. kernel: who computes attention over it."""
         check(spec)
         if batch > 1 and spec.positions == "absolute" and spec.anchor_policy in ("diversity", "paper"):
             raise GroundedError(
                 "absolute positions cannot serve several samples that choose their own anchors",
                 fix="use batch 1, relative positions, or frozen anchors",
             )
-        self.spec, self._device, self._head_dim = spec, device, model.head_dim
+        self.spec, self.kernel = spec, kernel
+        self._device, self._head_dim = device, model.head_dim
         self.capacity = 0 if spec.anchor_policy == "none" else spec.anchors
         _, height, width = latent_shape
-        self._grid = (height // model.patch_size[1], width // model.patch_size[2])
-        self.tokens_per_frame = self._grid[0] * self._grid[1]
+        self.grid = (height // model.patch_size[1], width // model.patch_size[2])
+        self.tokens_per_frame = self.grid[0] * self.grid[1]
 
         def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.zeros(shape, device=device, dtype=dtype)
@@ -107,7 +112,7 @@ class DualMemory:
         # A step of 0.001 vanishes in bfloat16, so the running mean lives in float32 and is cast into its slots.
         means = self.capacity * self.tokens_per_frame if spec.anchor_policy == "ema" else 0
         self._means = [zeros(model.num_layers, batch, means, *heads, dtype=torch.float32) for _ in range(2)]
-        self._turns: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
+        self._turns: OrderedDict[tuple[int, ...], Turn] = OrderedDict()
         self.batch = batch
         self.frame = 0
         """Latent frames committed since the film began."""
@@ -142,12 +147,12 @@ class DualMemory:
         """Clean latents [b count c h w] of the newest frames, oldest first."""
         return self.history[:, self.kept - count : self.kept]
 
-    def _turn(self, at: Sequence[int]) -> Tensor:
+    def _turn(self, at: Sequence[int]) -> Turn:
         """Rotation of frames at the given time positions; the last few are kept, as steady state repeats them."""
         key = tuple(at)
         found = self._turns.get(key)
         if found is None:
-            found = turns(torch.tensor(key, device=self._device), *self._grid, self._head_dim)
+            found = turns(torch.tensor(key, device=self._device), *self.grid, self._head_dim)
             self._turns[key] = found
             if len(self._turns) > TURNS_KEPT:
                 self._turns.popitem(last=False)

@@ -31,6 +31,10 @@ class Layout:
         """Frames that attention sees."""
         return self.past + self.current
 
+    def spans(self, seen: int) -> tuple[tuple[str, int], ...]:
+        """Name and frames of every region in a call that sees `seen` frames, the newest of them its own."""
+        return ("anchors", self.anchors), ("recent", self.recent), ("current", seen - self.past)
+
 
 def positions(spec: MemorySpec, layout: Layout, frames: Sequence[int]) -> tuple[int, ...]:
     """Time position of every frame in memory, in slot order; `frames` are their absolute numbers in the film."""

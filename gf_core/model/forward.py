@@ -1,7 +1,8 @@
 """One network call over a chunk of latent frames, on any Wan-shaped tree (paper 4.2 leaves the network as it is).
 
 The same function serves denoising steps, clean passes, recaches and plain bidirectional Wan: what differs is who
-answers `SelfAttention`, and whether the flow is wanted.
+answers `SelfAttention`, and whether the flow is wanted. Our own tree is called as a module, which comes back here
+(`WanModel.forward`); a host's is walked from outside.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..attention import attend
+from ..attention import Kernel, attend, sdpa
 from ..config import ModelSpec
-from ..rope import rotate, turns
+from ..rope import Turn, rotate, turns
 from . import layers
-from .layers import Tree
+from .layers import Own, Text, Time, Tree
 
-TextKV = Sequence[tuple[Tensor, ...]]
-"""Cross-attention keys and values [b s h d] of every layer, and the bias on their logits where there is one."""
+TextKV = Sequence[Text]
+"""The prompt as the cross-attention of every layer reads it."""
 
 
 class SelfAttention(Protocol):
@@ -35,8 +36,15 @@ class SelfAttention(Protocol):
         ...
 
 
-def text_kv(model: Tree, prompt_embeds: Tensor, text_len: int) -> list[tuple[Tensor, ...]]:
-    """Cross-attention keys and values of every layer for a prompt [b rows text_dim].
+def text_kv(model: Tree, prompt_embeds: Tensor, text_len: int, kernel: Kernel = sdpa) -> list[Text]:
+    """A prompt [b rows text_dim] for every layer's cross-attention, to be computed by `kernel`."""
+    if isinstance(model, Own):
+        return model.text_kv(prompt_embeds, text_len, kernel)
+    return embed_prompt(model, prompt_embeds, text_len, kernel)
+
+
+def embed_prompt(model: Tree, prompt_embeds: Tensor, text_len: int, kernel: Kernel) -> list[Text]:
+    """The same from outside.
 
     A prompt is padded with zero rows up to text_len and the padding is attended. Padding rows are all alike, so in
     float32 one of them stands for all, its logit raised by the log of their number: exact, and a tenth of the work
@@ -45,13 +53,18 @@ def text_kv(model: Tree, prompt_embeds: Tensor, text_len: int) -> list[tuple[Ten
     rows = prompt_embeds.shape[1]
     padding = text_len - rows
     whole = any(layers.replaced(block.cross_attn) for block in model.blocks)
+    bias = None
     if padding < 2 or prompt_embeds.dtype != torch.float32 or whole:
         context = layers.embed_text(model, prompt_embeds, text_len)
-        return [layers.cross_kv(block, context) for block in model.blocks]
-    context = layers.embed_text(model, prompt_embeds, rows + 1)
-    bias = torch.zeros(1, 1, 1, rows + 1, device=context.device)
-    bias[..., -1] = math.log(padding)
-    return [(*layers.cross_kv(block, context), bias) for block in model.blocks]
+    else:
+        context = layers.embed_text(model, prompt_embeds, rows + 1)
+        bias = torch.zeros(1, 1, 1, rows + 1, device=context.device)
+        bias[..., -1] = math.log(padding)
+    return [
+        block.text_kv(context, bias, kernel) if isinstance(block, Own)
+        else layers.cross_kv(block, context, bias, kernel)
+        for block in model.blocks
+    ]  # fmt: skip
 
 
 def trimmed(prompt_embeds: Tensor) -> Tensor:
@@ -60,28 +73,48 @@ def trimmed(prompt_embeds: Tensor) -> Tensor:
     return prompt_embeds[:, : int(used[-1]) + 1 if len(used) else 1]
 
 
+def time_conditioning(model: Tree, timesteps: Tensor, dtype: torch.dtype) -> Time:
+    """`layers.time_conditioning`, through the module where it is ours."""
+    return (
+        model.time(timesteps, dtype)
+        if isinstance(model, Own)
+        else layers.time_conditioning(model, timesteps, dtype)
+    )
+
+
 def call(
-    model: Tree,
-    latents: Tensor,
-    time: tuple[Tensor, Tensor],
-    text: TextKV,
-    self_attention: SelfAttention,
-    *,
-    want_flow: bool = True,
+    model: Tree, latents: Tensor, time: Time, text: TextKV, memory: SelfAttention, want_flow: bool = True
 ) -> Tensor | None:
-    """Flow [b f c h w] of latents [b f c h w] under `layers.time_conditioning` values and a prompt's `text_kv`.
+    """Flow [b f c h w] of latents [b f c h w] under `time_conditioning` values and a prompt's `text_kv`.
 
     Without `want_flow` the call ends at the last layer's keys and values, all that a clean pass needs.
     """
+    if isinstance(model, Own):
+        return model(latents, time, text, memory, want_flow)
+    return walk(model, latents, time, text, memory, want_flow)
+
+
+def walk(
+    model: Tree, latents: Tensor, time: Time, text: TextKV, memory: SelfAttention, want_flow: bool
+) -> Tensor | None:
+    """The same from outside: patches, blocks, head."""
     e, e0 = time
-    x = layers.embed_patches(model, latents.transpose(1, 2))
+    x = layers.embed_patches(model, latents.transpose(1, 2))  # b (f h w) c
     last = len(model.blocks) - 1
     for i, block in enumerate(model.blocks):
+        own = isinstance(block, Own)
         if i == last and not want_flow:
-            _, raw_k, v = layers.qkv(block, layers.attention_input(block, x, e0))
-            self_attention.write(i, raw_k, v)
+            memory.write(i, *(block.keys(x, e0) if own else layers.block_keys(block, x, e0)))
             return None
-        x = layers.run_block(block, x, e0, lambda q, k, v, i=i: self_attention.attend(i, q, k, v), text[i])
+
+        def self_attend(q: Tensor, raw_k: Tensor, v: Tensor, layer: int = i) -> Tensor:
+            return memory.attend(layer, q, raw_k, v)
+
+        x = (
+            block(x, e0, self_attend, text[i])
+            if own
+            else layers.run_block(block, x, e0, self_attend, text[i])
+        )
     _, ph, pw = model.patch_embedding.kernel_size
     return layers.head(model, x, e, latents.shape[-2] // ph, latents.shape[-1] // pw).transpose(1, 2)
 
@@ -89,7 +122,7 @@ def call(
 class Bidirectional:
     """Self-attention of a call with no memory: every frame sees every frame, time positions 0, 1, 2, ..."""
 
-    def __init__(self, turn: Tensor) -> None:
+    def __init__(self, turn: Turn) -> None:
         self._turn = turn
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
@@ -99,7 +132,6 @@ class Bidirectional:
         """Nothing is kept."""
 
 
-@torch.no_grad()
 def bidirectional_flow(
     model: Tree, spec: ModelSpec, latents: Tensor, timesteps: Tensor, prompt_embeds: Tensor
 ) -> Tensor:
@@ -107,7 +139,7 @@ def bidirectional_flow(
     frames, height, width = latents.shape[1], latents.shape[3], latents.shape[4]
     rows, columns = height // spec.patch_size[1], width // spec.patch_size[2]
     turn = turns(torch.arange(frames, device=latents.device), rows, columns, spec.head_dim)
-    time = layers.time_conditioning(model, timesteps, latents.dtype)
+    time = time_conditioning(model, timesteps, latents.dtype)
     text = text_kv(model, prompt_embeds, spec.text_len)
     flow = call(model, latents, time, text, Bidirectional(turn))
     assert flow is not None  # asked for

@@ -8,17 +8,39 @@ Numerics follow Self Forcing: activation dtype throughout, float32 q/k norm stat
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..attention import attend
+from ..attention import Kernel, attend, sdpa
 
 Tree = Any
 """A module tree with Wan's names, our `WanModel` or a host's: the names are the whole interface."""
 SelfAttend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Time = tuple[Tensor, Tensor]
+"""The head's e [b f c] and the blocks' e0 [b f 6 c]; what `time_conditioning` makes of a timestep."""
+
+
+class Own(nn.Module):
+    """A module of our own tree. It is called as a module, so that what torch hangs on modules (sharding, compiled
+    calls, hooks) acts; of a host's tree only the parts are called, by the functions below."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A prompt as one block's cross-attention reads it."""
+
+    k: Tensor
+    """Keys, normed [b s h d]; where a host replaced the module's forward, the context [b s c] itself."""
+    v: Tensor | None = None
+    """Values [b s h d]; None where the module has to be called as a whole."""
+    bias: Tensor | None = None
+    """What is added to the logits, broadcastable to [b h s t]."""
+    kernel: Kernel = sdpa
+    """Who computes the attention."""
 
 
 def sinusoid(timesteps: Tensor, freq_dim: int) -> Tensor:
@@ -40,7 +62,7 @@ def embed_patches(model: Tree, latents: Tensor) -> Tensor:
     return rearrange(model.patch_embedding(wide).to(latents.dtype), "b c f h w -> b (f h w) c")
 
 
-def time_conditioning(model: Tree, timesteps: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def time_conditioning(model: Tree, timesteps: Tensor, dtype: torch.dtype) -> Time:
     """One timestep per frame [b f], or [b 1] for all frames, to the head's e [b f c] and the blocks' e0 [b f 6 c]."""
     freq_dim = model.time_embedding[0].in_features
     e = model.time_embedding(sinusoid(timesteps, freq_dim).to(dtype).to(timesteps.device))
@@ -61,16 +83,13 @@ def replaced(module: Tree) -> bool:
     return own is not None and getattr(own, "__func__", None) is not type(module).forward
 
 
-def cross_kv(block: Tree, context: Tensor) -> tuple[Tensor, ...]:
-    """Keys (normed) and values [b s h d] of one block's cross-attention, constant for a prompt.
-
-    The context itself, alone, where the module's forward was replaced: then it has to be called as a whole.
-    """
+def cross_kv(block: Tree, context: Tensor, bias: Tensor | None = None, kernel: Kernel = sdpa) -> Text:
+    """What one block's cross-attention keeps of a context [b s c], constant for a prompt."""
     if replaced(block.cross_attn):
-        return (context,)
+        return Text(context)
     attention, heads = block.cross_attn, block.cross_attn.num_heads
     k = attention.norm_k(attention.k(context)).unflatten(-1, (heads, -1))
-    return k, attention.v(context).unflatten(-1, (heads, -1))
+    return Text(k, attention.v(context).unflatten(-1, (heads, -1)), bias, kernel)
 
 
 def qkv(block: Tree, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,19 +117,17 @@ def _gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
     return torch.addcmul(x.unflatten(1, (frames, -1)), y.unflatten(1, (frames, -1)), gate).flatten(1, 2)
 
 
-def attention_input(block: Tree, x: Tensor, e0: Tensor) -> Tensor:
-    """What self-attention of tokens x [b (f s) c] is computed from under e0 [b f 6 c]; same shape as x."""
+def block_keys(block: Tree, x: Tensor, e0: Tensor) -> tuple[Tensor, Tensor]:
+    """Raw keys and values [b s h d] of a block whose output nobody needs; arguments as in `run_block`."""
     shift, scale, *_ = _modulation(block, e0)
-    return _modulated(block.norm1(x), shift, scale)
+    _, raw_k, v = qkv(block, _modulated(block.norm1(x), shift, scale))
+    return raw_k, v
 
 
-def run_block(
-    block: Tree, x: Tensor, e0: Tensor, self_attend: SelfAttend, text: tuple[Tensor, ...]
-) -> Tensor:
+def run_block(block: Tree, x: Tensor, e0: Tensor, self_attend: SelfAttend, text: Text) -> Tensor:
     """One transformer block on tokens x [b (f s) c] with e0 [b f 6 c] per frame, or [b 1 6 c] for all frames.
 
-    self_attend(q, raw_k, v) gets and returns [b s h d]; `text` is this block's entry of
-    `forward.text_kv`.
+    self_attend(q, raw_k, v) gets and returns [b s h d]; `text` is this block's entry of `forward.text_kv`.
     """
     shift1, scale1, gate1, shift2, scale2, gate2 = _modulation(block, e0)
     attended = self_attend(*qkv(block, _modulated(block.norm1(x), shift1, scale1)))
@@ -119,13 +136,13 @@ def run_block(
     return _gated(x, block.ffn(_modulated(block.norm2(x), shift2, scale2)), gate2)
 
 
-def cross_attend(block: Tree, x: Tensor, text: tuple[Tensor, ...]) -> Tensor:
+def cross_attend(block: Tree, x: Tensor, text: Text) -> Tensor:
     """Cross-attention of tokens x [b s c] to the prompt's keys and values; no modulation, no gate."""
     attention = block.cross_attn
-    if len(text) == 1:
-        return attention(block.norm3(x), text[0])
+    if text.v is None:
+        return attention(block.norm3(x), text.k)
     q = attention.norm_q(attention.q(block.norm3(x))).unflatten(-1, (attention.num_heads, -1))
-    return attention.o(attend(q, *text).flatten(2))
+    return attention.o(attend(q, text.k, text.v, kernel=text.kernel, bias=text.bias).flatten(2))
 
 
 def head(model: Tree, x: Tensor, e: Tensor, rows: int, columns: int) -> Tensor:

@@ -1,7 +1,7 @@
 """The Wan2.1 text-to-video transformer as a tree of modules under its original names.
 
-Only parameters live here (825 tensors for the 1.3B); how they are called is `model.layers`, so that the same calls
-drive any other tree with these names, such as the one a host has loaded. Names and shapes: Wan-Video/Wan2.1.
+Parameters live here (825 tensors for the 1.3B), and methods that hand them to `model.layers` and `model.forward`, whose
+same calls drive any other tree with these names, such as the one a host has loaded. Names and shapes: Wan-Video/Wan2.1.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..attention import Kernel, sdpa
 from ..config import ModelSpec
+from . import forward, layers
 
 
 class RMSNorm(nn.Module):
@@ -35,8 +37,10 @@ class Attention(nn.Module):
         self.num_heads = spec.num_heads
 
 
-class Block(nn.Module):
+class Block(layers.Own):
     """One transformer block; norm3, before cross-attention, is the only affine LayerNorm."""
+
+    BESIDES_FORWARD = ("keys", "text_kv")
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -49,6 +53,18 @@ class Block(nn.Module):
             nn.Linear(spec.dim, spec.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(spec.ffn_dim, spec.dim)
         )
         self.modulation = nn.Parameter(torch.randn(1, 6, spec.dim) / spec.dim**0.5)
+
+    def forward(self, x: Tensor, e0: Tensor, self_attend: layers.SelfAttend, text: layers.Text) -> Tensor:
+        """`layers.run_block`."""
+        return layers.run_block(self, x, e0, self_attend, text)
+
+    def keys(self, x: Tensor, e0: Tensor) -> tuple[Tensor, Tensor]:
+        """`layers.block_keys`."""
+        return layers.block_keys(self, x, e0)
+
+    def text_kv(self, context: Tensor, bias: Tensor | None = None, kernel: Kernel = sdpa) -> layers.Text:
+        """`layers.cross_kv`."""
+        return layers.cross_kv(self, context, bias, kernel)
 
 
 class Head(nn.Module):
@@ -69,8 +85,11 @@ class PatchEmbedding(nn.Conv3d):
         return super().forward(input.to(self.weight.dtype))
 
 
-class WanModel(nn.Module):
-    """Parameters of a Wan2.1 T2V transformer of any size."""
+class WanModel(layers.Own):
+    """A Wan2.1 T2V transformer of any size."""
+
+    BESIDES_FORWARD = ("text_kv", "time")
+    """Other methods that compute with parameters: wrappers that gather these around `forward` must know them."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -84,6 +103,25 @@ class WanModel(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.num_layers))
         self.head = Head(spec)
+
+    def forward(
+        self,
+        latents: Tensor,
+        time: layers.Time,
+        text: forward.TextKV,
+        memory: forward.SelfAttention,
+        want_flow: bool = True,
+    ) -> Tensor | None:
+        """`forward.walk`."""
+        return forward.walk(self, latents, time, text, memory, want_flow)
+
+    def text_kv(self, prompt_embeds: Tensor, text_len: int, kernel: Kernel = sdpa) -> list[layers.Text]:
+        """`forward.embed_prompt`."""
+        return forward.embed_prompt(self, prompt_embeds, text_len, kernel)
+
+    def time(self, timesteps: Tensor, dtype: torch.dtype) -> layers.Time:
+        """`layers.time_conditioning`."""
+        return layers.time_conditioning(self, timesteps, dtype)
 
 
 def build_meta(spec: ModelSpec) -> WanModel:

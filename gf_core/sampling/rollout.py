@@ -13,20 +13,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..attention import Kernel, using
+from ..attention import Kernel
+from ..attention.backends import choose
 from ..config import MemorySpec, ModelSpec, SampleSpec
 from ..errors import GroundedError
 from ..memory.cache import DualMemory
 from ..memory.policy import Evaluation
-from ..model import layers
-from ..model.forward import SelfAttention, call, text_kv, trimmed
-from ..model.layers import Tree
+from ..model.forward import SelfAttention, TextKV, call, text_kv, time_conditioning, trimmed
+from ..model.layers import Time, Tree
 from ..recache import recache, recache_all
 from .denoise import Trace, denoise
 from .schedule import timesteps
 
-Time = tuple[Tensor, Tensor]
-"""What `layers.time_conditioning` makes of a timestep."""
 FLUSH_KEEP = 2
 """Recent frames that survive `switch="flush"`, as in Infinity-RoPE."""
 
@@ -70,10 +68,12 @@ class Rollout:
                 fix="choose a width and height that are multiples of 16 pixels",
             )
         self.device, self.dtype = _placed(model, device, dtype)
-        self._kernel = kernel
+        self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel)
         self.model, self.spec = model, spec
         shape = (spec.in_dim, latent_height, latent_width)
-        self.memory = DualMemory(spec, memory, shape, batch=batch, device=self.device, dtype=self.dtype)
+        self.memory = DualMemory(
+            spec, memory, shape, batch=batch, device=self.device, dtype=self.dtype, kernel=self._kernel
+        )
         self.levels = timesteps(sample)
         self.first_levels = timesteps(replace(sample, steps=sample.first_steps or sample.steps))
         """Levels of a chunk that has no memory, as at a film's or a scene's start; for most models the same."""
@@ -87,13 +87,13 @@ class Rollout:
             self._times = {timestep: self._time(timestep) for timestep in told}
             self._clean_time = self._time(sample.context_timestep)
         self._prompt_embeds: Tensor | None = None
-        self._text: list[tuple[Tensor, ...]] = []
+        self._text: TextKV = []
         self._alpha: float | None = None  # share of a switch that waits for the next chunk
 
     def _time(self, timestep: float) -> Time:
         """Time conditioning shared by all frames of a call; the levels of a checkpoint never change."""
         value = torch.tensor([[timestep]], device=self.device)
-        return layers.time_conditioning(self.model, value, self.dtype)
+        return time_conditioning(self.model, value, self.dtype)
 
     @property
     def frame(self) -> int:
@@ -126,7 +126,7 @@ class Rollout:
         if self.dtype == torch.float32:
             embeds = trimmed(embeds)
         self._prompt_embeds = embeds
-        self._text = text_kv(self.model, embeds, self.spec.text_len)
+        self._text = text_kv(self.model, embeds, self.spec.text_len, self._kernel)
 
     def start(self, prompt_embeds: Tensor) -> None:
         """Set the film's first prompt."""
@@ -172,8 +172,7 @@ class Rollout:
 
         def predict(x: Tensor, i: int) -> Tensor:
             self._announce()
-            with using(self._kernel):
-                flow = call(self.model, x, self._times[levels[i].timestep], self._text, step_view)
+            flow = call(self.model, x, self._times[levels[i].timestep], self._text, step_view)
             assert flow is not None  # asked for
             return flow
 
@@ -204,8 +203,7 @@ class Rollout:
         """One call that leaves keys and values behind."""
         watch = self.watch
         self._announce()
-        with using(self._kernel):
-            flow = call(self.model, latents, time, self._text, view, want_flow=watch is not None)
+        flow = call(self.model, latents, time, self._text, view, want_flow=watch is not None)
         if watch is not None and flow is not None:
             watch(Trace(kind, 0, latents, flow, None))
 

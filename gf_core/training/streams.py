@@ -251,8 +251,10 @@ def run_streams(
     noisy_units = slice(len(frames[0]), len(frames[0]) + len(frames[1]))
     hidden = x
     for number, block in enumerate(model.blocks):
-        k, v = layers.cross_kv(block, text_rows)
-        x = layers.run_block(block, x, e0, attention, (k[which], v[which], text_bias[which]))
+        text = layers.cross_kv(block, text_rows)
+        x = layers.run_block(
+            block, x, e0, attention, layers.Text(text.k[which], text.v[which], text_bias[which])
+        )
         if number + 1 == middle:
             hidden = x[noisy_units].mean(1)
     flow = layers.head(model, x[noisy_units], e[noisy_units], rows, columns)

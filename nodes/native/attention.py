@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from torch import Tensor
 
-from ...gf_core.attention import Kernel
+from ...gf_core.attention import Kernel, Where
 
-_LOG = logging.getLogger("grounded")
 OVERRIDE = "optimized_attention_override"
 
 
@@ -23,14 +21,12 @@ def host_kernel(patcher: Any) -> Kernel | None:
 
     options: dict[str, Any] = patcher.model_options.get("transformer_options", {})
     if patcher.load_device.type == "cpu" and OVERRIDE not in options:
-        _LOG.info("attention: PyTorch's own")
         return None
     name = getattr(optimized_attention, "__name__", "its own")
     if OVERRIDE in options:  # another override is another film
         name = f"{name} under {getattr(options[OVERRIDE], '__qualname__', type(options[OVERRIDE]).__name__)}"
-    _LOG.info("attention: ComfyUI's (%s)", name)
 
-    def kernel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def kernel(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
         heads = q.shape[2]
         out = optimized_attention(
             q.flatten(2), k.flatten(2), v.flatten(2), heads=heads, transformer_options=options

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-from gf_core.attention import attend, using
+from gf_core.attention import Where, attend, sdpa
+from gf_core.attention.backends import BACKENDS, Backend, pick
 from gf_core.engine.session import Session
 from gf_core.engine.settings import kernels
 from gf_core.engine.take import Take
+from gf_core.errors import GroundedError
 
 TEXT = "a fox runs | 1.5s\nthen: it rests | 0.75s"
 
@@ -38,30 +40,43 @@ def test_done_comes_after_a_failure_too(bundle, planned, tmp_path):
     assert over == [True]
 
 
-def test_a_lent_kernel_is_used_inside_its_block_only():
+def test_a_kernel_is_asked_where_it_takes_what_is_asked():
     calls = []
 
-    def kernel(q, k, v):
-        calls.append(q.shape)
+    def kernel(q, k, v, *, where=None):
+        calls.append(where)
         return q
 
     q = torch.randn(1, 2, 1, 4)
-    with using(kernel):
-        assert attend(q, q, q) is q
-        attend(q, q, q, torch.zeros(1, 1, 1, 2))  # a bias is not the kernel's business
+    where = Where(3, (("anchors", 1), ("recent", 2), ("current", 3)), (1, 2))
+    assert attend(q, q, q, kernel=kernel, where=where) is q
+    attend(q, q, q, kernel=kernel, bias=torch.zeros(1, 1, 1, 2))  # a bias is not the kernel's business
     attend(q, q, q)
-    assert len(calls) == 1
+    assert calls == [where]
+
+
+def test_the_first_row_that_can_is_picked():
+    def row(name, can):
+        return Backend(name, lambda *_: can, lambda: sdpa)
+
+    cpu, rows = torch.device("cpu"), (row("a", False), row("b", True), row("c", True))
+    assert pick(cpu, torch.float32, 128, rows=rows).name == "b"
+    assert pick(cpu, torch.float32, 128, host=lambda q, k, v, *, where=None: q, rows=rows).name == "<lambda>"
+    assert pick(cpu, torch.float32, 128).name == BACKENDS[-1].name == "sdpa"
+    with pytest.raises(GroundedError, match=r"no attention kernel runs on cpu in torch.float32"):
+        pick(cpu, torch.float32, 128, rows=rows[:1])
 
 
 def test_the_session_lends_the_bundles_kernel(bundle, planned, tmp_path):
     calls = []
 
-    def kernel(q, k, v):
-        calls.append(k.shape)
+    def kernel(q, k, v, *, where=None):
+        calls.append((k.shape, where))
         return q
 
     assert "attention" not in kernels(bundle)
     bundle.kernel = kernel
     assert kernels(bundle)["attention"] == "kernel"  # other arithmetic, so other chunks
     play(bundle, planned(bundle, TEXT), tmp_path)
-    assert calls
+    first = (("anchors", 0), ("recent", 0), ("current", 3))
+    assert calls[0][1] == Where(0, first, (2, 2))  # prompts have a bias here and are not its business

@@ -8,7 +8,7 @@ from gf_core.config import ModelSpec
 from gf_core.model import layers
 from gf_core.model.forward import Bidirectional, bidirectional_flow, call, text_kv
 from gf_core.model.wan import WanModel, build_meta
-from gf_core.rope import axis_widths, inverse_frequencies, rotate, rotation, turns
+from gf_core.rope import Turn, axis_widths, inverse_frequencies, rotate, rotation, turns
 
 SPEC = ModelSpec(
     dim=48, ffn_dim=64, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=12, freq_dim=32
@@ -98,7 +98,7 @@ def test_a_common_time_offset_changes_nothing():
     q, k, v = torch.randn(3, 1, 12, 2, 24, dtype=torch.float64).unbind(0)
     outs = []
     for offset in (0, 137):
-        turn = torch.complex(*rotation(torch.arange(3) + offset, 2, 2, 24)).unsqueeze(1)
+        turn = Turn.of(*rotation(torch.arange(3) + offset, 2, 2, 24))
         outs.append(Bidirectional(turn).attend(0, q, k, v))
     torch.testing.assert_close(outs[0], outs[1], atol=1e-10, rtol=0)
 
@@ -137,7 +137,7 @@ def test_a_replaced_cross_attention_is_called_as_a_whole(model):
     block.cross_attn.forward = forward
     try:
         text = text_kv(model, prompt, SPEC.text_len)
-        assert len(text[0]) == 1 and text[0][0].shape == (1, SPEC.text_len, SPEC.dim)
+        assert text[0].v is None and text[0].k.shape == (1, SPEC.text_len, SPEC.dim)
         x = torch.randn(1, 4, SPEC.dim)
         assert torch.equal(layers.cross_attend(block, x, text[0]), block.norm3(x))
         assert len(seen) == 1

@@ -30,7 +30,7 @@ class Masked:
         self.turn = turn
 
     def attend(self, layer, q, raw_k, v):
-        return attend(rotate(q, self.turn), rotate(raw_k, self.turn), v, self.bias)
+        return attend(rotate(q, self.turn), rotate(raw_k, self.turn), v, bias=self.bias)
 
     def write(self, layer, raw_k, v):
         raise AssertionError("the flow is wanted")
