@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 AnchorIndex = Literal["zero", "slot"]
-Positions = Literal["relative", "absolute"]
+Positions = Literal["relative", "absolute", "top_aligned"]
 AnchorPolicy = Literal["diversity", "paper", "frozen", "ema", "none"]
 AnchorUpdate = Literal["on_switch", "every_chunk", "never"]
 SwitchPolicy = Literal["apr", "recache", "cross_only", "flush"]
+FLUSH_KEEP = 2
+"""Recent frames that survive `switch="flush"`, as in Infinity-RoPE."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class MemorySpec:
     anchor_index: AnchorIndex = "zero"
     """Time position of anchors: all 0 (the paper), or their slot number (LongLive's relative mode, Reward Forcing)."""
     positions: Positions = "relative"
-    """Time positions of recent and current frames: relative to the window, or the frame's absolute number."""
+    """Time positions of recent and current frames: inside the window, the frames' own numbers, or at the top of the
+    trained range (SGF). Rows of `memory.regions.SCHEMES`."""
     anchor_policy: AnchorPolicy = "diversity"
     """How anchors are replaced: by diversity, by the paper's Eq. 8 to the letter (`paper`), never (`frozen`), or not
     replaced but averaged with what leaves (`ema`)."""
@@ -89,8 +92,18 @@ class MemorySpec:
 
     @property
     def window(self) -> int:
-        """Latent frames that attention sees when the memory is full."""
+        """Latent frames of anchors, recent memory and chunk as asked for."""
         return self.anchors + self.recent + self.chunk
+
+    @property
+    def capacity(self) -> int:
+        """Anchors that the policy keeps."""
+        return 0 if self.anchor_policy == "none" else self.anchors
+
+    @property
+    def slots(self) -> int:
+        """Latent frames that attention sees when the memory is full."""
+        return self.capacity + self.recent + self.chunk
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,23 @@ from typing import Any, get_args
 
 from comfy_api.latest import io
 
-from ..gf_core.config import AnchorIndex, AnchorPolicy, AnchorUpdate, MemorySpec, Positions, SwitchPolicy
-from ..gf_core.memory.layout import Layout, check, positions
+from ..gf_core.config import (
+    FLUSH_KEEP,
+    AnchorIndex,
+    AnchorPolicy,
+    AnchorUpdate,
+    MemorySpec,
+    Positions,
+    SwitchPolicy,
+)
 from ..gf_core.memory.presets import PRESETS
+from ..gf_core.memory.regions import check, full_layout, positions
 from .compat import schema, widget
 from .host import said_plainly
 from .types import Memory
 
+FAR = 10**6
+"""A frame number late in a film, where no place in time changes any more."""
 PRESET = "preset"
 """In a list: take the preset's."""
 
@@ -101,13 +111,12 @@ def build_memory(preset: str, changes: dict[str, Any]) -> MemorySpec:
 
 def diagram(spec: MemorySpec) -> str:
     """The full window as text: regions, and where in time each frame stands."""
-    anchors = 0 if spec.anchor_policy == "none" else spec.anchors
-    layout = Layout(anchors, spec.recent, spec.chunk)
-    regions = (("anchors", "A", anchors), ("recent", "r", spec.recent), ("new", "*", spec.chunk))
+    layout, marks = full_layout(spec), {"anchors": "A", "recent": "r", "new": "*"}
+    regions = [(name, mark, count) for (name, mark), (_, count) in zip(marks.items(), layout.regions())]
     heads = [name.ljust(5 * count) for name, _, count in regions if count]
     boxes = ["".join(f"[{mark:^3}]" for _ in range(count)) for _, mark, count in regions if count]
     lines = [
-        f"{layout.total} latent frames in view: {anchors} anchors, {spec.recent} recent, {spec.chunk} new",
+        f"{layout.total} latent frames in view: {layout.anchors} anchors, {layout.recent} recent, {layout.current} new",
         "",
         "  ".join(heads).rstrip(),
         "  ".join(box.ljust(len(head)) for box, head in zip(boxes, heads)).rstrip(),
@@ -115,12 +124,13 @@ def diagram(spec: MemorySpec) -> str:
     if spec.positions == "absolute":
         lines.append("places in time: the frames' own numbers in the film")
     else:
-        lines.append(_places(positions(spec, layout, range(layout.total)), heads, regions))
-    lines += ["", f"prompt switch (then): {_switch(spec)}", f"anchors: {_anchors(spec, anchors)}"]
+        late = range(FAR, FAR + layout.total)
+        lines.append(_places(positions(spec, layout, late), heads, regions))
+    lines += ["", f"prompt switch (then): {_switch(spec)}", f"anchors: {_anchors(spec)}"]
     return "\n".join(lines)
 
 
-def _places(times: tuple[int, ...], heads: list[str], regions: tuple[tuple[str, str, int], ...]) -> str:
+def _places(times: tuple[int, ...], heads: list[str], regions: list[tuple[str, str, int]]) -> str:
     rows, at = [], 0
     for count, head in zip((count for _, _, count in regions if count), heads):
         rows.append("".join(f"{time:^5}" for time in times[at : at + count]).ljust(len(head)))
@@ -133,12 +143,12 @@ def _switch(spec: MemorySpec) -> str:
         "apr": f"the recent frames are rebuilt under the new prompt, the newest by {spec.alpha_max:.0%}",
         "recache": "the memory is rebuilt under the new prompt",
         "cross_only": "the text changes, the memory stays",
-        "flush": "the recent frames are forgotten",
+        "flush": f"all but the {FLUSH_KEEP} newest frames leave recent memory, as at a cut",
     }[spec.switch]
 
 
-def _anchors(spec: MemorySpec, anchors: int) -> str:
-    if not anchors:
+def _anchors(spec: MemorySpec) -> str:
+    if not spec.capacity:
         return "none"
     when = {"on_switch": "at a prompt switch", "every_chunk": "at any time", "never": "never"}[
         spec.anchor_update
@@ -193,11 +203,12 @@ def _policies() -> list[Any]:
         _choice("anchor_update", AnchorUpdate, "When an anchor may be replaced."),
         _choice(
             "switch", SwitchPolicy, "What a then: does to the memory: apr rebuilds recent frames by their age, "
-            "recache rebuilds all, cross_only changes the text alone, flush forgets the recent frames."
+            "recache rebuilds all, cross_only changes the text alone, flush keeps only the two newest recent frames."
         ),
         _choice("anchor_index", AnchorIndex, "Place of anchors in time: all at zero (the paper), or one after another.",
                 advanced=True),
-        _choice("positions", Positions, "Places of frames in time: inside the window, or since the film began.",
+        _choice("positions", Positions, "Places of frames in time: inside the window, since the film began, or "
+                "at the top of what was trained.",
                 advanced=True),
     ]  # fmt: skip
 

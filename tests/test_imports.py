@@ -16,7 +16,7 @@ CORE = Path(__file__).parent.parent / "gf_core"
 FILES = sorted(CORE.rglob("*.py"))
 
 FOUNDATION = {"config", "errors", "foreign", "userdirs"}
-LEAVES = {"sampling", "recache", "timeline", "vae", "text", "video", "checkpoints"}
+LEAVES = {"sampling", "timeline", "vae", "text", "video", "checkpoints"}
 BELOW: dict[str, set[str]] = {
     "config": {"errors"},
     "errors": set(),
@@ -24,17 +24,16 @@ BELOW: dict[str, set[str]] = {
     "foreign": set(),
     "rope": FOUNDATION,
     "attention": FOUNDATION,
-    "memory": FOUNDATION | {"rope", "attention"},
-    "model": FOUNDATION | {"rope", "attention", "memory"},
-    "recache": FOUNDATION | {"rope", "attention", "memory", "model"},
-    "sampling": FOUNDATION | {"rope", "attention", "memory", "model", "recache"},
+    "model": FOUNDATION | {"rope", "attention"},
+    "memory": FOUNDATION | {"rope", "attention", "model"},
+    "sampling": FOUNDATION | {"rope", "attention", "model", "memory", "timeline"},
     "timeline": {"errors"},
     "video": FOUNDATION,
     "editorial": {"errors", "foreign", "timeline"},
     "vae": FOUNDATION,
     "text": FOUNDATION,
     "builtin": FOUNDATION,
-    "checkpoints": FOUNDATION | {"attention", "model", "memory", "vae", "text", "builtin"},
+    "checkpoints": FOUNDATION | {"attention", "model", "memory", "sampling", "vae", "text", "builtin"},
     "engine": FOUNDATION | LEAVES | {"rope", "attention", "memory", "model", "builtin"},
 }
 """What each layer may import. Those not listed stand on top and may use all."""

@@ -25,8 +25,9 @@ from torch import Tensor
 from gf_core.checkpoints.bundle import ModelBundle, load_bundle
 from gf_core.config import MemorySpec, ModelSpec, VideoSpec
 from gf_core.engine.snapshots import StateStore, digest, state_bytes
-from gf_core.sampling.noise import chunk_noise
-from gf_core.sampling.rollout import Rollout
+from gf_core.memory import regions
+from gf_core.sampling.film import film_chunks, replay
+from gf_core.timeline import Segment, Storyboard, Timing, make_plan
 
 PROMPT = "a red fox walks right in a meadow at noon"
 SHAPES: dict[str, tuple[ModelSpec, VideoSpec, int]] = {
@@ -60,11 +61,9 @@ class Sizes:
 
 def sizes(spec: ModelSpec, memory: MemorySpec, video: VideoSpec, value_bytes: int, stride: int = 8) -> Sizes:
     """Sizes of the exact state of a film that has filled its memory."""
-    height, width = video.height // stride, video.width // stride
-    frame = spec.num_layers * spec.tokens_per_frame(height, width) * spec.dim * value_bytes
-    held = memory.anchors + memory.recent + memory.chunk
-    latents = memory.chunk * spec.in_dim * height * width * value_bytes
-    return Sizes(2 * frame * held, 2 * frame * memory.anchors, 3 * frame * held, latents)
+    frame = regions.Sizes(memory, spec, video.height // stride, video.width // stride, value_bytes)
+    keys, held = frame.keys, memory.slots
+    return Sizes(2 * keys * held, 2 * keys * memory.capacity, 3 * keys * held, memory.chunk * frame.latents)
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -73,41 +72,27 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - begun, result
 
 
-def new_rollout(bundle: ModelBundle) -> Rollout:
-    stride = bundle.codec.spatial_stride
-    height, width = bundle.video.height // stride, bundle.video.width // stride
-    return Rollout(
-        bundle.model, bundle.spec, bundle.memory, bundle.sample, latent_height=height, latent_width=width
-    )
-
-
 @torch.no_grad()
 def measure(bundle: ModelBundle, chunks: int) -> dict[str, Any]:
     """Seconds of everything, per chunk or per state, and whether the replay gave the same bits."""
-    embeds = bundle.text.encode([PROMPT])[0][None]
-    stride = bundle.codec.spatial_stride
-    shape = (
-        1,
-        bundle.memory.chunk,
-        bundle.spec.in_dim,
-        bundle.video.height // stride,
-        bundle.video.width // stride,
-    )
-    sampled, replayed = new_rollout(bundle), new_rollout(bundle)
+    embeds = [bundle.text.encode([PROMPT])[0][None]]
+    sampled, replayed = (bundle.sampler(bundle.memory, bundle.sample, bundle.video) for _ in range(2))
+    timing = Timing(bundle.video.fps, bundle.memory.chunk, bundle.codec.time_stride)
+    board = Storyboard(segments=(Segment("start", PROMPT, timing.pictures(chunks) / timing.fps, seed=7),))
+    plan = make_plan(board, timing)
     decoder, again = bundle.codec.decoder(), bundle.codec.decoder()
-    sampled.start(embeds)
-    replayed.start(embeds)
     latents: list[Tensor] = []
     spent = dict.fromkeys(("sample", "replay", "decode", "copy", "digest", "sha256", "write", "read"), 0.0)
     equal = []
+    made = film_chunks(sampled, plan, embeds)
+    followed = replay(replayed.director, plan, embeds, lambda index: latents[index], 0, chunks)
     with tempfile.TemporaryDirectory() as folder:
         store = StateStore(Path(folder) / "states", (), 10**9)
         for index in range(chunks):
-            noise = functools.partial(chunk_noise, 7, index, shape=shape)
-            seconds, chunk = timed(functools.partial(sampled.denoise_chunk, noise(0), noise))
-            latents.append(chunk)
+            seconds, clean = timed(functools.partial(next, made))
+            latents.append(clean.latents)
             spent["sample"] += seconds
-            spent["decode"] += timed(functools.partial(decoder.decode, chunk[0]))[0]
+            spent["decode"] += timed(functools.partial(decoder.decode, clean.latents[0]))[0]
             seconds, state = timed(sampled.snapshot)
             spent["copy"] += seconds
             seconds, told = timed(functools.partial(digest, state))
@@ -116,7 +101,7 @@ def measure(bundle: ModelBundle, chunks: int) -> dict[str, Any]:
             name = f"{index:024x}.memory"
             spent["write"] += timed(functools.partial(store.save, name, index + 1, state))[0]
             spent["read"] += timed(functools.partial(store.load, name))[0]
-            spent["replay"] += timed(functools.partial(replayed.prefill, chunk))[0]
+            spent["replay"] += timed(functools.partial(next, followed))[0]
             equal.append(digest(replayed.snapshot()) == told)
     for chunk in latents:
         again.decode(chunk[0])

@@ -10,8 +10,9 @@ from torch import Tensor
 from dev.parity.case import Case, Refusal, float_scalars
 from gf_core.config import MemorySpec, SampleSpec
 from gf_core.model.forward import text_kv
-from gf_core.sampling.denoise import Trace
-from gf_core.sampling.rollout import Rollout
+from gf_core.sampling.chunkwise import Chunkwise
+from gf_core.sampling.director import Director, Trace
+from gf_core.sampling.sampler import Chunk
 
 SELF_FORCING = ("guandeh17/Self-Forcing", "thu-ml/Causal-Forcing")
 LONGLIVE = ("NVlabs/LongLive",)
@@ -98,10 +99,10 @@ def _refuse_oddities(case: Case, repo: str, sink: int, window: int) -> None:
 
 
 class Recorder:
-    """Follows a rollout and gives its intermediates under the names of the case."""
+    """Follows a director and gives its intermediates under the names of the case."""
 
-    def __init__(self, case: Case, rollout: Rollout) -> None:
-        self.case, self.rollout = case, rollout
+    def __init__(self, case: Case, director: Director) -> None:
+        self.case, self.director = case, director
         self.block = 0
         self.recaches = 0
         self.in_block = False
@@ -110,7 +111,7 @@ class Recorder:
         """Give the tensors of one network call."""
         if trace.kind == "recache":
             self.case.give(f"recache{self.recaches}.flow", trace.flow)
-            self.give_memory(f"recache{self.recaches}", self.rollout.memory.layout.past)
+            self.give_memory(f"recache{self.recaches}", self.director.memory.layout.past)
             self.recaches += 1
         elif trace.kind == "clean" and self.in_block:
             self.case.give(f"block{self.block}.context.flow", trace.flow)
@@ -123,7 +124,7 @@ class Recorder:
 
     def give_memory(self, name: str, frames: int) -> None:
         """Give keys and values of every layer, in the form that the recorded code base stores."""
-        memory, repo = self.rollout.memory, self.case.doc["upstream"]["repo"]
+        memory, repo = self.director.memory, self.case.doc["upstream"]["repo"]
         size = memory.tokens_per_frame
         stored = memory.k if memory.spec.positions == "absolute" else memory.raw_k
         for layer in range(len(stored)):
@@ -160,7 +161,7 @@ def _switch_frames(case: Case) -> list[int]:
     return sorted(starts[boundary["block"]] for boundary in rollout.get("scene_boundaries", []))
 
 
-def _feed_given(case: Case, rollout: Rollout) -> Tensor | None:
+def _feed_given(case: Case, director: Director) -> Tensor | None:
     """Commit the given latents in the pieces that the calls before the first denoising step have."""
     known = ("noise", "renoise", "prompt_embeds")
     given = next((v for n, v in case.inputs.items() if v.ndim == 5 and not n.startswith(known)), None)
@@ -170,14 +171,15 @@ def _feed_given(case: Case, rollout: Rollout) -> Tensor | None:
         if call["kind"] == "denoise":
             break
         start = call["current_start_frame"]
-        rollout.prefill(given[:, start : start + call["frames"]], timestep=call["timestep"][0])
-    if rollout.frame != given.shape[1]:
-        raise Refusal(f"the calls feed {rollout.frame} of {given.shape[1]} given latent frames")
+        director.prefill(given[:, start : start + call["frames"]], timestep=call["timestep"][0])
+    if director.frame != given.shape[1]:
+        raise Refusal(f"the calls feed {director.frame} of {given.shape[1]} given latent frames")
     return given
 
 
+@torch.no_grad()
 def replay(case: Case) -> None:
-    """Run the recorded rollout through `Rollout` and give every output the case asks for."""
+    """Run the recorded rollout through a sampler and give every output the case asks for."""
     options, spec = case.doc["rollout"], case.model_spec()
     sample = SampleSpec(
         steps=tuple(options["denoising_step_list"]),
@@ -188,26 +190,26 @@ def replay(case: Case) -> None:
     )
     height, width = options["latent_hw"]
     model, batch = case.model(), options["batch"]
-    rollout = Rollout(
+    director = Director(
         model, spec, memory_spec(case), sample, latent_height=height, latent_width=width, batch=batch
     )
-    rollout.watch = recorder = Recorder(case, rollout)
-    for name, levels in (("timesteps", rollout.levels), ("timesteps_first_block", rollout.first_levels)):
+    sampler = Chunkwise(director, sample)
+    director.watch = recorder = Recorder(case, director)
+    for name, levels in (("timesteps", sampler.levels), ("timesteps_first_block", sampler.first_levels)):
         case.give(name, float_scalars([level.timestep for level in levels]))
     prompts = _prompts(case, batch)
-    rollout.start(prompts[0])
-    with torch.no_grad():
-        for layer, text in enumerate(text_kv(model, prompts[0], spec.text_len)):
-            case.give(f"cross_kv.layer{layer}.k", text.k)
-            case.give(f"cross_kv.layer{layer}.v", text.v)
-    given = _feed_given(case, rollout)
-    film = _run(case, rollout, recorder, prompts)
+    director.start(prompts[0])
+    for layer, text in enumerate(text_kv(model, prompts[0], spec.text_len)):
+        case.give(f"cross_kv.layer{layer}.k", text.k)
+        case.give(f"cross_kv.layer{layer}.v", text.v)
+    given = _feed_given(case, director)
+    film = _run(case, sampler, recorder, prompts)
     latents = film if given is None else torch.cat([given, film], dim=1)
     shape = case.shape("latents")
     case.give("latents", latents if shape is None else latents[:, -shape[1] :])
 
 
-def _run(case: Case, rollout: Rollout, recorder: Recorder, prompts: list[Tensor]) -> Tensor:
+def _run(case: Case, sampler: Chunkwise, recorder: Recorder, prompts: list[Tensor]) -> Tensor:
     """Denoise every recorded block with the recorded noise; returns the generated latents [b f c h w]."""
     calls = [call for call in case.doc["calls"] if call["kind"] == "denoise" and call["step"] == 0]
     noise = case.inputs["noise"]
@@ -215,18 +217,21 @@ def _run(case: Case, rollout: Rollout, recorder: Recorder, prompts: list[Tensor]
         calls[-1]["current_start_frame"] + calls[-1]["frames"] - noise.shape[1]
     )  # frame of the first noise
     switches, used, latents = _switch_frames(case), 0, []
+    director = sampler.director
     recorder.in_block = True
     for call in calls:
         recorder.block, start = call["block"], call["current_start_frame"]
-        if start != rollout.frame:
-            raise Refusal(f"block {call['block']} starts at frame {start}, not at {rollout.frame}")
+        if start != director.frame:
+            raise Refusal(f"block {call['block']} starts at frame {start}, not at {director.frame}")
         if used < len(switches) and start >= switches[used]:  # one switch a block at most
             used += 1
-            rollout.switch(prompts[used])
+            director.switch(prompts[used])
 
-        def renoise(i: int, block: int = call["block"]) -> Tensor:
-            return case.inputs[f"renoise.block{block}.step{i - 1}"]
+        initial = noise[:, start - first :][:, : call["frames"]]
 
-        latents.append(rollout.denoise_chunk(noise[:, start - first :][:, : call["frames"]], renoise))
-        recorder.give_memory(f"block{recorder.block}", rollout.memory.layout.past)
+        def draw(i: int, block: int = call["block"], initial: Tensor = initial) -> Tensor:
+            return case.inputs[f"renoise.block{block}.step{i - 1}"] if i else initial
+
+        latents += [clean.latents for clean in sampler.feed(Chunk(call["block"], draw))]
+        recorder.give_memory(f"block{recorder.block}", director.memory.layout.past)
     return torch.cat(latents, dim=1)

@@ -15,8 +15,10 @@ from ..attention import Kernel
 from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from ..errors import CheckpointError, GroundedError
 from ..foreign import with_values
-from ..memory.layout import check
 from ..memory.presets import PRESETS
+from ..memory.regions import check
+from ..sampling.chunkwise import make_sampler
+from ..sampling.sampler import Sampler
 from ..text.base import TextEncoder
 from ..text.small import load_small_encoder
 from ..vae.base import LatentCodec
@@ -71,6 +73,32 @@ class ModelBundle:
     """Told once when the work is over, however it ended."""
     notes: tuple[str, ...] = ()
     """What people should know about it, a line each: of a host's model, what lies on it and has no effect."""
+
+    @property
+    def computes_on(self) -> torch.device:
+        """Where the network computes."""
+        return self.device or next(self.model.parameters()).device
+
+    @property
+    def computes_in(self) -> torch.dtype:
+        """What the network computes in."""
+        return self.dtype or next(self.model.parameters()).dtype
+
+    def sampler(self, memory: MemorySpec, sample: SampleSpec, video: VideoSpec, *, batch: int = 1) -> Sampler:
+        """A fresh sampler of films of this size under these settings."""
+        stride = self.codec.spatial_stride
+        return make_sampler(
+            self.model,
+            self.spec,
+            memory,
+            sample,
+            latent_height=video.height // stride,
+            latent_width=video.width // stride,
+            batch=batch,
+            device=self.computes_on,
+            dtype=self.computes_in,
+            kernel=self.kernel,
+        )
 
 
 def load_bundle(

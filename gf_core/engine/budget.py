@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from ..errors import ResourceError
+from ..memory.regions import Sizes
 from ..timeline.plan import Plan
 from .decoders import DECODE_VALUES, Decoder, kind_of
 from .disk_cost import DiskCost, disk_cost
@@ -60,6 +61,11 @@ class ModelCost:
     def weight_bytes(self) -> int:
         """Bytes of the weights."""
         return count_parameters(self.spec) * self.value_bytes if self.weights is None else self.weights
+
+    def sizes(self, memory: MemorySpec, video: VideoSpec) -> Sizes:
+        """What its memory of films of this size takes."""
+        cells = video.height // self.spatial_stride, video.width // self.spatial_stride
+        return Sizes(memory, self.spec, *cells, self.value_bytes)
 
 
 @dataclass(frozen=True)
@@ -192,13 +198,7 @@ def bundle_cost(bundle: ModelBundle) -> ModelCost:
 
 def memory_bytes(cost: ModelCost, memory: MemorySpec, video: VideoSpec) -> int:
     """Bytes of the dual memory: raw keys, rotated keys and values of every slot, and the latents behind them."""
-    height, width = video.height // cost.spatial_stride, video.width // cost.spatial_stride
-    anchors = 0 if memory.anchor_policy == "none" else memory.anchors
-    frame = cost.spec.num_layers * cost.spec.tokens_per_frame(height, width) * cost.spec.dim
-    slots = anchors + memory.recent + memory.chunk
-    latents = (anchors + memory.window) * cost.spec.in_dim * height * width
-    means = 2 * 4 * anchors * frame if memory.anchor_policy == "ema" else 0
-    return (3 * slots * frame + latents) * cost.value_bytes + means
+    return cost.sizes(memory, video).buffers
 
 
 def work_bytes(cost: ModelCost, memory: MemorySpec, video: VideoSpec) -> int:

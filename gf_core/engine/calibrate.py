@@ -6,7 +6,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
-from ..sampling.noise import chunk_noise
-from ..sampling.rollout import Rollout
+from ..sampling.film import film_chunks
+from ..sampling.sampler import Clean
+from ..timeline import Segment, Storyboard, Timing, make_plan
 from ..video.writer import FilmWriter
 from .frames import to_uint8
 from .measured import Pace
-from .settings import FilmSpec, bundle_device, bundle_dtype
+from .settings import FilmSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,8 @@ TIMED = 3
 """Chunks that are timed, after one that warms up decoder, encoder and threads; the middle one counts."""
 ENOUGH = 2.0
 """Seconds of timing after which fewer chunks have to do."""
+ENDLESS = 3600
+"""Seconds of film that no trial gets to the end of."""
 
 
 @dataclass(frozen=True)
@@ -57,66 +60,57 @@ def try_out(
     """
     if bundle.ready is not None:
         return None
-    device, dtype, stride = bundle_device(bundle), bundle_dtype(bundle), bundle.codec.spatial_stride
-    height, width = video.height // stride, video.width // stride
-    rollout = Rollout(
-        bundle.model, bundle.spec, memory, sample, latent_height=height, latent_width=width,
-        device=device, dtype=dtype, kernel=bundle.kernel,
-    )  # fmt: skip
+    sampler, device = bundle.sampler(memory, sample, video), bundle.computes_on
+    director = sampler.director
     rng = torch.Generator().manual_seed(0)
     rows = torch.randn(1, min(32, bundle.spec.text_len), bundle.spec.text_dim, generator=rng).mul(0.1)
-    rollout.start(rows.to(device, dtype))  # any text will do to see whether the model is quick
-    shape = (1, memory.chunk, bundle.spec.in_dim, height, width)
-
-    def noise(step: int) -> Tensor:
-        return chunk_noise(0, 0, step, shape).to(device)
-
-    rollout.prefill(noise(0).to(dtype))  # kernels are chosen in the first pass
+    director.start(rows)  # any text will do to see whether the model is quick
+    some = torch.randn(director.shape(memory.chunk), generator=rng)
+    director.prefill(some)  # kernels are chosen in the first pass
     began = _now(device)
-    rollout.prefill(noise(0).to(dtype))
+    director.prefill(some)
     if _now(device) - began > PATIENCE:
         return None
+    director.scene(rows)
     if prompt is not None:
-        rollout.scene(bundle.text.encode([prompt])[0][None].to(device, dtype))
-    latents = rollout.denoise_chunk(noise(0), noise)
+        rows = bundle.text.encode([prompt])[0][None]
+    timing = Timing(video.fps, memory.chunk, bundle.codec.time_stride)
+    board = Storyboard(segments=(Segment("start", prompt or "any", ENDLESS),))
+    chunks = film_chunks(sampler, make_plan(board, timing), [rows])
+    first = next(chunks).latents
     for _ in range(-(-(memory.anchors + memory.recent) // memory.chunk)):
-        rollout.prefill(latents)
+        director.prefill(first)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         with FilmWriter(
             path, video.width, video.height, video.fps, film.codec, film.quality, film.upscale
         ) as writer:
             pixels = video.width * video.height * film.upscale**2
-            trial = _time_chunks(bundle, rollout, latents, noise, writer, pixels)
+            trial = _time_chunks(bundle, first[0], chunks, writer, pixels)
             return trial if prompt is not None else replace(trial, bits=None)
 
 
 def _time_chunks(
-    bundle: ModelBundle,
-    rollout: Rollout,
-    latents: Tensor,
-    noise: Callable[[int], Tensor],
-    writer: FilmWriter,
-    pixels: int,
+    bundle: ModelBundle, latents: Tensor, chunks: Iterator[Clean], writer: FilmWriter, pixels: int
 ) -> Trial:
     """Sample, decode and encode side by side.
 
-    latents: [1 f c h w] of the chunk before. pixels: of a picture of the film.
+    latents: [f c h w] of the chunk before. chunks: those that follow. pixels: of a picture of the film.
     """
-    decoder, device = bundle.codec.decoder(), latents.device
+    decoder, device = bundle.codec.decoder(), bundle.computes_on
     seconds: list[float] = []
 
-    def finish(chunk: Tensor) -> None:
+    def finish(latents: Tensor) -> None:
         with torch.no_grad():
-            writer.write(to_uint8(decoder.decode(chunk)))
+            writer.write(to_uint8(decoder.decode(latents)))
 
-    finish(latents[0])  # the first chunk is shorter, and decoder and encoder are set up with it
+    finish(latents)  # the first chunk is shorter, and decoder and encoder are set up with it
     before, size = writer.frames, writer.path.stat().st_size
     while len(seconds) < 1 + TIMED and (len(seconds) < 2 or sum(seconds) < ENOUGH):
         began = _now(device)
-        worker = threading.Thread(target=finish, args=(latents[0],), name="grounded-trying")
+        worker = threading.Thread(target=finish, args=(latents,), name="grounded-trying")
         worker.start()
-        latents = rollout.denoise_chunk(noise(0), noise)
+        latents = next(chunks).latents[0]
         worker.join()
         seconds.append(_now(device) - began)
     frames = writer.frames - before

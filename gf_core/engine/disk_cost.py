@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..config import MemorySpec, VideoSpec
+from ..memory.ledger import Ledger, Move
 from ..timeline.plan import Plan
 from .decoders import REACH, STATE_VALUES
 
@@ -108,16 +109,6 @@ def disk_cost(
     )
 
 
-def state_bytes(cost: ModelCost, memory: MemorySpec, video: VideoSpec, slots: int | None = None) -> int:
-    """Bytes of the sampler's state: raw keys, values and latents of `slots` latent frames; None is a full memory."""
-    height, width = video.height // cost.spatial_stride, video.width // cost.spatial_stride
-    anchors = 0 if memory.anchor_policy == "none" else memory.anchors
-    slots = anchors + memory.recent + memory.chunk if slots is None else slots
-    frame = cost.spec.num_layers * cost.spec.tokens_per_frame(height, width) * cost.spec.dim
-    latents = (slots + min(anchors, slots)) * cost.spec.in_dim * height * width
-    return (2 * slots * frame + latents) * cost.value_bytes
-
-
 def _states(
     plan: Plan, cost: ModelCost, memory: MemorySpec, video: VideoSpec, stop: int, kept: int,
     pace: Pace | None, calls: int,
@@ -132,7 +123,7 @@ def _states(
         if end <= kept or end > stop:
             continue
         prompt = min(cost.spec.text_len, len(segment.prompt.split()) + 2) * cost.spec.text_dim
-        own = state_bytes(cost, memory, video, slots) + prompt * cost.value_bytes + STATE_HEAD
+        own = cost.sizes(memory, video).state(slots) + prompt * cost.value_bytes + STATE_HEAD
         for name, size, work in (("memory", own, seconds / calls), ("decoder", decoder, seconds / 2)):
             since[name] = min(most[name], since[name] + min(segment.chunks, end - kept))
             if size / READ_SPEED < since[name] * work:
@@ -142,14 +133,18 @@ def _states(
 
 def _slots(plan: Plan, memory: MemorySpec) -> Iterator[int]:
     """Latent frames in memory at the end of each segment, the chunk just made included."""
-    most = 0 if memory.anchor_policy == "none" else memory.anchors
-    anchors = recent = 0
+    ledger = Ledger(memory)
+
+    def run(moves: Iterator[Move]) -> None:
+        for _ in moves:
+            pass
+
     for segment in plan.segments:
-        if segment.verb in ("scene", "start"):
-            anchors = recent = 0
+        if segment.verb == "scene":
+            ledger.scene()
         elif segment.verb == "cut":
-            anchors, recent = min(most, anchors + recent), 0
-        for _ in range(segment.chunks):
-            leaving = max(0, recent - memory.recent)
-            anchors, recent = min(most, anchors + leaving), recent - leaving + memory.chunk
-        yield anchors + recent
+            run(ledger.cut())
+        for chunk in range(segment.first_chunk, segment.first_chunk + segment.chunks):
+            run(ledger.make_room(memory.recent))
+            ledger.commit(plan.timing.latent_frames(chunk))
+        yield ledger.layout.past

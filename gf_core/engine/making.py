@@ -15,7 +15,6 @@ from .budget import Budget, ModelCost, bundle_cost, check_budget, estimate
 from .calibrate import try_out
 from .events import Event, Finished
 from .measured import Pace, recall_pace, remember_bits, remember_pace, size_key, speed_key
-from .rejoin import chunk_keys
 from .report import compared
 from .reuse import find_reuse
 from .session import Session, chunks_until
@@ -129,7 +128,7 @@ def preflight(making: Making, folder: Path, until: int | None = None, *, sheet: 
     stop = chunks_until(making.plan, until)
     spec = making.run_spec
     spec.check()
-    reuse = find_reuse(folder, spec.describe(), chunk_keys(spec)[:stop])
+    reuse = find_reuse(folder, spec.describe(), spec.plan.chunk_keys[:stop])
     cost = bundle_cost(making.bundle)
 
     def told() -> Budget:

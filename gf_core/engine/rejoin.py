@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..sampling.rollout import Rollout
-from .cues import give_cue
+from ..sampling.film import replay
+from ..sampling.sampler import Sampler
 from .decoders import chunks_within_reach
 from .reuse import Reuse
 from .settings import RunSpec, bundle_device, make_ready
@@ -43,16 +43,6 @@ class Rejoined:
     """Whether every digest met on the way agreed; None when none was met."""
 
 
-def places(spec: RunSpec) -> list[tuple[int, int]]:
-    """(segment's number in the plan, chunk in the segment) of every chunk of the film."""
-    return [(number, chunk) for number, s in enumerate(spec.plan.segments) for chunk in range(s.chunks)]
-
-
-def chunk_keys(spec: RunSpec) -> list[str]:
-    """Key of every chunk of the film."""
-    return [spec.plan.segments[number].chunk_key(chunk) for number, chunk in places(spec)]
-
-
 def state_names(spec: RunSpec) -> set[str]:
     """Names of every state that the film has at its segments' ends."""
     codec = spec.bundle.codec.fingerprint
@@ -62,52 +52,55 @@ def state_names(spec: RunSpec) -> set[str]:
 
 @torch.no_grad()
 def rejoin_sampler(
-    rollout: Rollout, spec: RunSpec, embeds: Sequence[Tensor], reuse: Reuse, store: StateStore, tick: Tick
+    sampler: Sampler, spec: RunSpec, embeds: Sequence[Tensor], reuse: Reuse, store: StateStore, tick: Tick
 ) -> Rejoined:
-    """Bring a fresh rollout to where it was after the chunks of `reuse`.
+    """Bring a fresh sampler to where it was after the chunks of `reuse`.
 
     embeds: one [1 rows c] per segment. Raises TakeError when stored latents cannot be read.
     """
-    segments, where, done = spec.plan.segments, places(spec), len(reuse.chunks)
-    begun = _start_sampler(rollout, spec, done, store)
-    keys, checks = chunk_keys(spec), []
-    for index in range(begun, done):
-        number, chunk = where[index]
-        make_ready(spec)
-        give_cue(rollout, segments, embeds, number, chunk)
+    done = len(reuse.chunks)
+    begun = _start_sampler(sampler, spec, done, store)
+    checks = []
+
+    def stored(index: int) -> Tensor:
         kept = reuse.chunks[index]
-        latents = kept.run.load_latents(kept.record["index"])[None]
-        if index == 0 and spec.lead:
-            rollout.prefill(latents[:, : spec.lead])
-            latents = latents[:, spec.lead :]
-        rollout.prefill(latents)
-        wanted = reuse.digests.get(memory_name(keys[index]))
+        return kept.run.load_latents(kept.record["index"])[None]
+
+    def ready(index: int) -> None:
+        make_ready(spec)
+
+    director = sampler.director
+    for index in replay(director, spec.plan, embeds, stored, begun, done, spec.lead, before=ready):
+        wanted = reuse.digests.get(memory_name(spec.plan.chunk_keys[index]))
         if wanted is not None:
-            checks.append(digest(rollout.snapshot()) == wanted)
+            checks.append(digest(sampler.snapshot()) == wanted)
         tick(index, done)
-    rollout.log.clear()  # the evaluations of the replayed chunks are in the journal
+    director.log.clear()  # the evaluations of the replayed chunks are in the journal
     return _told("memory", Rejoined(begun, done - begun, all(checks) if checks else None))
 
 
-def _start_sampler(rollout: Rollout, spec: RunSpec, done: int, store: StateStore) -> int:
-    """Put `rollout` at the last place, no later than after `done` chunks, that needs no replay; returns where.
+def _start_sampler(sampler: Sampler, spec: RunSpec, done: int, store: StateStore) -> int:
+    """Put `sampler` at the last place, no later than after `done` chunks, that needs no replay; returns where.
 
     A kept state is one; so is the end in front of a scene, which forgets everything but the count of frames and
     prompts. (A running mean is not emptied by it, so its digest would differ: it is replayed.)
     """
-    keys, where, segments, names = chunk_keys(spec), places(spec), spec.plan.segments, store.names()
+    plan, names = spec.plan, store.names()
     for end in range(done, 0, -1):
-        number, chunk = where[end - 1]
-        after = segments[number + 1].verb if number + 1 < len(segments) else ""
-        if after == "scene" and chunk == segments[number].chunks - 1 and spec.memory.anchor_policy != "ema":
-            first = spec.sample.first_chunk_frames or spec.memory.chunk
-            rollout.memory.frame = spec.lead + first + (end - 1) * spec.memory.chunk
-            rollout.memory.prompt = number
+        number, chunk = plan.places[end - 1]
+        after = plan.segments[number + 1].verb if number + 1 < len(plan.segments) else ""
+        if (
+            after == "scene"
+            and chunk == plan.segments[number].chunks - 1
+            and spec.memory.anchor_policy != "ema"
+        ):
+            frames = sum(plan.timing.latent_frames(index) for index in range(end))
+            sampler.director.memory.ledger.skip(spec.lead + frames, number)
             return end
-        name = memory_name(keys[end - 1])
+        name = memory_name(plan.chunk_keys[end - 1])
         state = store.load(name) if name in names else None
         if state is not None:
-            rollout.restore(state)
+            sampler.restore(state)
             return end
     return 0
 
@@ -120,7 +113,7 @@ def rejoin_decoder(
 
     It looks back a fixed number of frames, so at most those are decoded again, whatever the length of the film.
     """
-    keys, codec, done = chunk_keys(spec), spec.bundle.codec.fingerprint, reuse.pictures
+    keys, codec, done = spec.plan.chunk_keys, spec.bundle.codec.fingerprint, reuse.pictures
     device, names = bundle_device(spec.bundle), store.names()
     reach = chunks_within_reach(spec.bundle.codec, spec.memory.chunk)
     begun = int(max(0, done - reach))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import GroundedError
-from ..sampling.rollout import Rollout
+from ..sampling.sampler import Sampler
 from ..timeline.plan import Plan
 from .adopt import take_over
 from .budget import bundle_cost
@@ -27,7 +27,7 @@ from .disk_cost import STATES, disk_cost
 from .events import Event, Finished
 from .failures import in_words
 from .meter import Meter
-from .rejoin import chunk_keys, state_names
+from .rejoin import state_names
 from .relief import Relief
 from .report import make_report, reuse_report
 from .reuse import Reuse, find_reuse
@@ -127,7 +127,7 @@ class Session:
         meter, spec = Meter(), self.spec
         settings = spec.describe()
         with meter.stage("looking"):
-            reuse = find_reuse(self.take.folder, settings, chunk_keys(spec)[: self._stop])
+            reuse = find_reuse(self.take.folder, settings, spec.plan.chunk_keys[: self._stop])
         if reuse.finished:
             self._tell_finished(reuse, settings, meter, emit)
             return
@@ -142,13 +142,13 @@ class Session:
                 stack.callback(spec.bundle.done)
             run = self._open_run(reuse, settings)
             stack.callback(run.close)
-            rollout = self._make_rollout() if embeds else None
-            shoot = Shoot(job, run, rollout, meter, emit, self._cancel)
+            sampler = self._make_sampler() if embeds else None
+            shoot = Shoot(job, run, sampler, meter, emit, self._cancel)
             stack.callback(shoot.close)
             shoot.render()
             cancelled = self._cancel.is_set()
             anchors = [kept.record["anchor"] for kept in reuse.chunks if kept.record["anchor"]]
-            anchors += [asdict(entry) for entry in rollout.log] if rollout is not None else []
+            anchors += [asdict(entry) for entry in sampler.director.log] if sampler is not None else []
             told = reuse_report(reused(spec, reuse), shoot.rejoined)
             report = make_report(settings, spec.plan, meter, shoot.frames, cancelled, anchors, told)
             report["relief"] = relief.told
@@ -212,21 +212,11 @@ class Session:
                 start = relief.retried("start image", "encoding the start image", lead, lead)
         return [embeds[segment.prompt] for segment in segments], start
 
-    def _make_rollout(self) -> Rollout:
-        spec, (height, width) = self.spec, self.spec.latent_size
-        bundle = spec.bundle
+    def _make_sampler(self) -> Sampler:
+        spec = self.spec
         make_ready(spec, with_memory=True)
-        return Rollout(
-            bundle.model,
-            bundle.spec,
-            spec.memory,
-            spec.sample,
-            latent_height=height,
-            latent_width=width,
-            device=bundle_device(bundle),
-            dtype=bundle_dtype(bundle),
-            kernel=bundle.kernel,
-        )
+        with torch.no_grad():
+            return spec.bundle.sampler(spec.memory, spec.sample, spec.video)
 
 
 def chunks_until(plan: Plan, until: int | None) -> int:

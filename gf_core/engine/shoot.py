@@ -10,17 +10,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 
 import psutil
 import torch
 from torch import Tensor
 
-from ..sampling.noise import chunk_noise
-from ..sampling.rollout import Rollout
+from ..sampling.film import film_chunks
+from ..sampling.sampler import Chunk, Clean, Sampler
 from ..video.writer import FilmWriter
-from .cues import give_cue
 from .decoders import chunks_within_reach
 from .disk import disk_error, sync_folder
 from .events import ChunkDone, Event, Preview, Pulse, Replayed, StepDone
@@ -28,11 +27,11 @@ from .failures import in_words
 from .finish import CommittedChunk, Finisher, SampledChunk
 from .meter import Meter
 from .pipeline import Worker
-from .rejoin import Rejoined, places, rejoin_decoder, rejoin_sampler
+from .rejoin import Rejoined, rejoin_decoder, rejoin_sampler
 from .relief import Relief
 from .reuse import Reuse
 from .settings import RunSpec, bundle_device, make_ready
-from .snapshots import State, StateStore, memory_bytes, pays
+from .snapshots import State, StateStore, pays
 from .take import RunWriter
 from .telling import reused, segment_done, shot_of, started, whole_segments
 
@@ -69,7 +68,7 @@ class Shoot:
 
     Args:
         run: where everything is written; it holds what `job.reuse` found.
-        rollout: fresh, of the bundle's model; None when nothing is to be sampled.
+        sampler: fresh, of the bundle's model; None when nothing is to be sampled.
         emit: gets the events, in the thread that calls `render`.
         cancel: once set, no call of the network begins any more; the pictures of what is sampled are still made.
 
@@ -81,14 +80,13 @@ class Shoot:
         self,
         job: Job,
         run: RunWriter,
-        rollout: Rollout | None,
+        sampler: Sampler | None,
         meter: Meter,
         emit: Emit,
         cancel: threading.Event,
     ) -> None:
         self._job, self._spec, self._plan, self._run = job, job.spec, job.spec.plan, run
-        self._rollout, self._meter, self._listener, self._cancel = rollout, meter, emit, cancel
-        self._places = places(job.spec)
+        self._sampler, self._meter, self._listener, self._cancel = sampler, meter, emit, cancel
         self._sampled = self._since_state = 0
         self.frames = job.reuse.frames
         """Pictures on disk, as far as told."""
@@ -124,8 +122,8 @@ class Shoot:
     def render(self) -> None:
         """Make every chunk that is missing and see it committed; returns early when cancelled."""
         job, reuse = self._job, self._job.reuse
-        if self._rollout is not None:
-            self._rollout.before_call = self._ask
+        if self._sampler is not None:
+            self._sampler.director.before_call = self._ask
         try:
             self._emit(self._begin)
             if reuse.chunks or reuse.changed:
@@ -147,16 +145,18 @@ class Shoot:
             self._emit(segment_done(job.spec, number, self._run.run.film))
         self._rejoin()
         self._meter.start_sampling(reuse.frames)
-        for index in range(reuse.pictures, job.stop):
-            chunk = self._stored(index) if index < len(reuse.chunks) else self._sample(index)
-            self._hand_over(chunk)
+        for index in range(reuse.pictures, len(reuse.chunks)):
+            self._hand_over(self._stored(index))
+        if len(reuse.chunks) < job.stop:
+            for chunk in self._sampled_chunks(len(reuse.chunks)):
+                self._hand_over(chunk)
 
     def close(self) -> None:
         """End the worker, which keeps all that is sampled, and close the film."""
         self._worker.close(self._in_hand)
         self._film.close()
-        if self._rollout is not None:
-            self._rollout.before_call = None  # or the two keep each other, and the memory, alive
+        if self._sampler is not None:
+            self._sampler.director.before_call = None  # or the two keep each other, and the memory, alive
 
     def _rejoin(self) -> None:
         """Bring decoder and sampler to where the film goes on."""
@@ -169,8 +169,8 @@ class Shoot:
         with self._meter.stage("rejoining"), in_words("rebuilding the memory"):
             if 0 < reuse.pictures < job.stop:
                 self.rejoined.append(rejoin_decoder(self._decoder, job.spec, reuse, job.store, tick))
-            if self._rollout is not None and reuse.chunks:
-                rejoined = rejoin_sampler(self._rollout, job.spec, job.embeds, reuse, job.store, tick)
+            if self._sampler is not None and reuse.chunks:
+                rejoined = rejoin_sampler(self._sampler, job.spec, job.embeds, reuse, job.store, tick)
                 self.rejoined.append(rejoined)
                 self._since_state = rejoined.replayed
             device = bundle_device(job.spec.bundle)
@@ -180,7 +180,7 @@ class Shoot:
     def _stored(self, index: int) -> SampledChunk:
         """Chunk `index` from its latents in the Take, to be decoded and encoded only."""
         self._ask()
-        kept, (number, chunk) = self._job.reuse.chunks[index], self._places[index]
+        kept, (number, chunk) = self._job.reuse.chunks[index], self._plan.places[index]
         segment = self._plan.segments[number]
         latents = self._run.run.load_latents(index).to(bundle_device(self._spec.bundle))
         return SampledChunk(
@@ -193,59 +193,80 @@ class Shoot:
             ends_segment=chunk == segment.chunks - 1,
         )
 
-    @torch.no_grad()
-    def _sample(self, index: int) -> SampledChunk:
-        """Denoise chunk `index` of the film."""
-        rollout, (number, chunk) = self._rollout, self._places[index]
-        assert rollout is not None  # made whenever chunks are missing
-        segment, seen = self._plan.segments[number], len(rollout.log)
-        shape = self._spec.latent_shape(index)
+    def _sampled_chunks(self, start: int) -> Iterator[SampledChunk]:
+        """Make the film's chunks from `start` on."""
+        job, sampler = self._job, self._sampler
+        assert sampler is not None  # made whenever chunks are missing
+        director, seen = sampler.director, 0
 
-        def noise(step: int) -> Tensor:
-            return chunk_noise(segment.seed, chunk, step, shape)
+        def ready(index: int) -> None:
+            self._ask()
+            make_ready(self._spec)
+
+        made = film_chunks(
+            sampler, self._plan, job.embeds, start=start, stop=job.stop, lead=job.start,
+            before=ready, feed=self._feed,
+        )  # fmt: skip
+        index = start
+        while True:
+            seen = len(director.log)
+            with self._meter.stage("sampling"), in_words(f"sampling chunk {index}"), torch.no_grad():
+                clean = next(made, None)
+                if clean is None:
+                    return
+                index = clean.index + 1
+                latents = clean.latents
+                if latents.is_cuda:  # the worker reads them on a stream of its own
+                    torch.cuda.current_stream(latents.device).synchronize()
+            yield self._as_sampled(clean, asdict(director.log[-1]) if len(director.log) > seen else None)
+
+    def _feed(self, chunk: Chunk) -> Iterator[Clean]:
+        """`Sampler.feed`, once more where memory ran out.
+
+        A failed chunk has committed nothing, so the second try gives the same one. A switch that was under way may have
+        changed half of the memory: then the error stands, and the next run replays from the disk.
+        """
+        sampler, relief = self._sampler, self._job.relief
+        assert sampler is not None
 
         def on_step(step: int, steps: int) -> None:
             self._meter.look()
-            self._emit(StepDone(index, self._job.stop, number, step + 1, steps))
+            number, _ = self._plan.places[chunk.index]
+            self._emit(StepDone(chunk.index, self._job.stop, number, step + 1, steps))
             self._drain()
 
-        with self._meter.stage("sampling"), in_words(f"sampling chunk {index}"):
-            self._ask()
-            make_ready(self._spec)
-            give_cue(rollout, self._plan.segments, self._job.embeds, number, chunk)
-            lead = self._job.start if index == 0 else None
-            if lead is not None:
-                rollout.prefill(lead)
+        def feed() -> list[Clean]:
+            with relief.sampling():
+                return list(sampler.feed(chunk, on_step))
 
-            def denoise() -> Tensor:
-                with self._job.relief.sampling():
-                    return rollout.denoise_chunk(noise(0), noise, on_step)
+        if sampler.director.switching:
+            return iter(feed())
+        return iter(relief.retried("sampling", f"sampling chunk {chunk.index}", feed, feed))
 
-            # A failed chunk has committed nothing, so the second try gives the same one. A switch that was under way
-            # may have changed half of the memory: then the error stands, and the next run replays from the disk.
-            if rollout.switching:
-                latents = denoise()
-            else:
-                latents = self._job.relief.retried("sampling", f"sampling chunk {index}", denoise, denoise)
-            if latents.is_cuda:  # the worker reads them on a stream of its own
-                torch.cuda.current_stream(latents.device).synchronize()
+    def _as_sampled(self, clean: Clean, anchor: dict | None) -> SampledChunk:
+        """A chunk that the sampler has given, as the worker wants it."""
+        number, chunk = self._plan.places[clean.index]
+        segment, lead = self._plan.segments[number], self._job.start if clean.index == 0 else None
         self._sampled += 1
         self._since_state += 1
         last = chunk == segment.chunks - 1
         return SampledChunk(
-            index,
+            clean.index,
             number,
             segment.chunk_key(chunk),
-            latents[0] if lead is None else torch.cat([lead[0], latents[0]]),
-            asdict(rollout.log[-1]) if len(rollout.log) > seen else None,
+            clean.latents[0] if lead is None else torch.cat([lead[0], clean.latents[0]]),
+            anchor,
             ends_segment=last,
-            memory=self._state(rollout) if last else None,
+            memory=self._state() if last else None,
         )
 
-    def _state(self, rollout: Rollout) -> State | None:
+    def _state(self) -> State | None:
         """The sampler's state, where reading it again is quicker than replaying the chunks since the last one."""
-        call_seconds = self._meter.seconds["sampling"] / self._sampled / (len(rollout.levels) + 1)
-        size = memory_bytes(rollout.memory)
+        sampler = self._sampler
+        assert sampler is not None
+        call_seconds = self._meter.seconds["sampling"] / self._sampled / sampler.calls
+        memory = sampler.director.memory
+        size = memory.sizes.state(memory.layout.past)
         if not pays(size, self._since_state, call_seconds) or size > self._job.store.budget:
             return None
         if size > psutil.virtual_memory().available // 2:
@@ -253,7 +274,7 @@ class Shoot:
             return None
         self._since_state = 0
         with self._meter.stage("keeping"):
-            return rollout.snapshot()
+            return sampler.snapshot()
 
     def _hand_over(self, chunk: SampledChunk) -> None:
         """Queue a chunk for the worker, telling what it finishes while there is no room."""

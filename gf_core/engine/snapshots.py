@@ -17,16 +17,12 @@ import shutil
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from .disk import write_atomic
 from .disk_cost import READ_SPEED, STATES
 from .tensor_file import pieces, write_tensors
-
-if TYPE_CHECKING:
-    from ..memory.cache import DualMemory
 
 log = logging.getLogger("grounded")
 
@@ -57,12 +53,6 @@ def digest(state: Mapping[str, Tensor], check: Callable[[], None] = lambda: None
 def pays(size: int, chunks: int, call_seconds: float) -> bool:
     """Whether reading a state of `size` bytes is quicker than replaying `chunks` clean passes of `call_seconds`."""
     return size / READ_SPEED < chunks * call_seconds
-
-
-def memory_bytes(memory: DualMemory) -> int:
-    """About how large a snapshot of `memory` is: the keys and values in use."""
-    slot = memory.raw_k.nbytes // memory.raw_k.shape[2]
-    return 2 * slot * memory.layout.past * memory.tokens_per_frame
 
 
 def memory_name(key: str) -> str:

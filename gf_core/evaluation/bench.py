@@ -17,15 +17,18 @@ import torch
 from torch import Tensor
 
 from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
+from ..engine.frames import to_uint8
 from ..errors import ResourceError
+from ..memory.regions import Sizes
 from ..model.wan import WanModel, build_meta
-from ..sampling.noise import chunk_noise
-from ..sampling.rollout import Rollout
+from ..sampling.chunkwise import make_sampler
+from ..sampling.film import film_chunks
+from ..timeline import Plan, Segment, Storyboard, Timing, make_plan
 from ..video.writer import FilmWriter
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
-    from ..vae.base import LatentCodec
+    from ..vae.base import LatentCodec, StreamDecoder
 
 SHAPES = {
     "tiny": ModelSpec(dim=256, ffn_dim=1024, num_heads=2, num_layers=6),
@@ -127,63 +130,58 @@ def bench_lines(result: dict[str, Any]) -> list[str]:
     return [f"{label:<8}{text}" for label, text in rows]
 
 
+@torch.no_grad()
 def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> tuple[Times, int]:
     stride = subject.spatial_stride
-    height, width = subject.video.height // stride, subject.video.width // stride
-    rollout = Rollout(
-        subject.model, subject.spec, subject.memory, subject.sample, latent_height=height, latent_width=width
-    )
+    sampler = make_sampler(
+        subject.model, subject.spec, subject.memory, subject.sample,
+        latent_height=subject.video.height // stride, latent_width=subject.video.width // stride,
+    )  # fmt: skip
     rows = min(PROMPT_ROWS, subject.spec.text_len)
     prompts = [torch.randn(1, rows, subject.spec.text_dim) * 0.1 for _ in range(2)]
     decoder = subject.codec.decoder() if subject.codec else None
     film = FilmWriter(path, subject.video.width, subject.video.height, subject.video.fps) if decoder else None
     times, peak, process = Times(), 0, psutil.Process()
-    switch_at = chunks - 1
-    rollout.start(prompts[0])
+    marks = {"begun": 0.0, "stepped": 0.0}
+
+    def begin(index: int) -> None:
+        marks["begun"] = _now(device)
+
+    def stepped(step: int, steps: int) -> None:
+        if step == steps - 1:
+            marks["stepped"] = _now(device)
+
+    plan = _plan(subject, chunks)
+    made = film_chunks(sampler, plan, prompts, before=begin, on_step=lambda index: stepped)
     try:
-        for index in range(chunks):
-            if index == switch_at:
-                rollout.switch(prompts[1])
-            frames = (subject.sample.first_chunk_frames if index == 0 else None) or subject.memory.chunk
-            shape = (1, frames, subject.spec.in_dim, height, width)
-            latents = _sample(rollout, shape, index, times, device)
+        for clean in made:
+            ended = _now(device)
+            times.steps.append(marks["stepped"] - marks["begun"])
+            times.clean.append(ended - marks["stepped"])
             if decoder is not None and film is not None:
-                _finish(decoder, film, latents[0], times, device)
+                _finish(decoder, film, clean.latents[0], times, device)
             peak = max(peak, process.memory_info().rss)
     finally:
         if film is not None:
             film.close()
     usual = _steady(subject, times.steps[:-1]) + _steady(subject, times.clean[:-1])
-    times.switch = max(0.0, times.steps[switch_at] + times.clean[switch_at] - usual)
+    times.switch = max(0.0, times.steps[-1] + times.clean[-1] - usual)
     return times, peak
 
 
-def _sample(
-    rollout: Rollout, shape: tuple[int, ...], index: int, times: Times, device: torch.device
-) -> Tensor:
-    """One chunk; latents [b f c h w]."""
-    steps_end = 0.0
+def _plan(subject: Subject, chunks: int) -> Plan:
+    """A film of `chunks` chunks, the last of which begins with a new prompt."""
+    stride, first = subject.time_stride, subject.sample.first_chunk_frames
+    timing = Timing(subject.video.fps, subject.memory.chunk, stride, first)
+    before, last = (count / timing.fps for count in (timing.pictures(chunks - 1), timing.chunk_pictures))
+    return make_plan(Storyboard(segments=(Segment("start", "a", before), Segment("then", "b", last))), timing)
 
-    def on_step(step: int, steps: int) -> None:
-        nonlocal steps_end
-        if step == steps - 1:
-            steps_end = _now(device)
 
+def _finish(
+    decoder: StreamDecoder, film: FilmWriter, latents: Tensor, times: Times, device: torch.device
+) -> None:
     start = _now(device)
-    latents = rollout.denoise_chunk(
-        chunk_noise(1, index, 0, shape).to(device),
-        lambda step: chunk_noise(1, index, step, shape).to(device),
-        on_step,
-    )
-    times.steps.append(steps_end - start)
-    times.clean.append(_now(device) - steps_end)
-    return latents
-
-
-def _finish(decoder, film: FilmWriter, latents: Tensor, times: Times, device: torch.device) -> None:
-    start = _now(device)
-    with torch.no_grad():
-        pictures = (decoder.decode(latents).float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
+    pictures = to_uint8(decoder.decode(latents))
     decoded = time.perf_counter()
     film.write(pictures)
     times.decode.append(decoded - start)
@@ -200,7 +198,7 @@ def _now(device: torch.device) -> float:
 
 def _steady(subject: Subject, seconds: list[float]) -> float:
     """Median over chunks with a full memory."""
-    full = -(-subject.memory.window // subject.memory.chunk)
+    full = -(-subject.memory.slots // subject.memory.chunk)
     return statistics.median(seconds[min(full, len(seconds) // 2) :] or [0.0])
 
 
@@ -214,9 +212,8 @@ def _summary(
     stages = {name: seconds for name, seconds in stages.items() if seconds}
     pictures = memory.chunk * subject.time_stride
     dtype = next(subject.model.parameters()).dtype
-    patch = subject.spatial_stride
-    tokens = spec.tokens_per_frame(subject.video.height // patch, subject.video.width // patch)
-    kv = 2 * spec.num_layers * memory.window * tokens * spec.dim * dtype.itemsize
+    cells = (side // subject.spatial_stride for side in (subject.video.height, subject.video.width))
+    kv = Sizes(memory, spec, *cells, dtype.itemsize).buffers
     card = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return {
         "model": subject.name,

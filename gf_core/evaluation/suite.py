@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -242,37 +241,20 @@ def memories(spec: MemorySpec, names: Iterable[str]) -> dict[str, MemorySpec]:
 
 
 def in_memory(bundle: ModelBundle, memory: MemorySpec) -> Render:
-    """A renderer that keeps the film in memory: fine at 96x64, and without a Take there is nothing to
-    clean up."""
-    from ..sampling.noise import chunk_noise
-    from ..sampling.rollout import Rollout
+    """A renderer that keeps the film in memory: fine at 96x64, and without a Take there is nothing to clean up."""
+    from ..engine.frames import to_uint8
+    from ..sampling.film import film_chunks
 
-    stride = bundle.codec.spatial_stride
-    height, width = bundle.video.height // stride, bundle.video.width // stride
-    channels = bundle.spec.in_dim
-
+    @torch.no_grad()
     def render(text: str) -> np.ndarray:
         board = parse(text)
-        timing = Timing(fps=board.fps, chunk_frames=memory.chunk, time_stride=bundle.codec.time_stride)
+        timing = Timing(board.fps, memory.chunk, bundle.codec.time_stride, bundle.sample.first_chunk_frames)
         plan = make_plan(board, timing)
-        rollout = Rollout(
-            bundle.model, bundle.spec, memory, bundle.sample, latent_height=height, latent_width=width
-        )
-        verbs = {"start": rollout.start, "cut": rollout.cut, "scene": rollout.scene}
+        embeds = [rows[None] for rows in bundle.text.encode([s.prompt for s in plan.segments])]
+        sampler = bundle.sampler(memory, bundle.sample, replace(bundle.video, fps=board.fps))
         decoder = bundle.codec.decoder()
-        film = []
-        for segment, rows in zip(plan.segments, bundle.text.encode([s.prompt for s in plan.segments])):
-            if segment.verb == "then":
-                rollout.switch(rows[None], segment.recache)
-            else:
-                verbs[segment.verb](rows[None])
-            for chunk in range(segment.chunks):
-                shape = (1, memory.chunk, channels, height, width)
-                draw = partial(chunk_noise, segment.seed, chunk, shape=shape)
-                latents = rollout.denoise_chunk(draw(0), draw)
-                frames = decoder.decode(latents[0].float())
-                film.append((frames.clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy())
-        return np.concatenate(film)
+        chunks = film_chunks(sampler, plan, embeds)
+        return np.concatenate([to_uint8(decoder.decode(clean.latents[0])) for clean in chunks])
 
     return render
 

@@ -48,4 +48,12 @@ PRESETS: dict[str, MemorySpec] = {
         anchor_update="every_chunk",
         switch="cross_only",
     ),
+    # SGF: sink and window at the two ends of the trained range, which lasts from 0 to 20.
+    "sgf": MemorySpec(
+        anchor_index="slot",
+        positions="top_aligned",
+        anchor_policy="frozen",
+        anchor_update="never",
+        switch="cross_only",
+    ),
 }

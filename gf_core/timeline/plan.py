@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 from ..errors import StoryboardError
 from .storyboard import DEFAULT_FPS, MAX_SEED, Lora, Segment, Storyboard, Verb
@@ -36,6 +37,10 @@ class Timing:
     def chunk_pictures(self) -> int:
         """Pictures in every chunk but the first."""
         return self.chunk_frames * self.time_stride
+
+    def latent_frames(self, chunk: int) -> int:
+        """Latent frames of chunk number `chunk` of the film."""
+        return (self.first_chunk_frames if chunk == 0 else None) or self.chunk_frames
 
     def pictures(self, chunks: int) -> int:
         """Pictures in the first `chunks` chunks of a film."""
@@ -102,6 +107,16 @@ class Plan:
     @property
     def seconds(self) -> float:
         return self.frames / self.timing.fps
+
+    @cached_property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """(number of its segment in `segments`, its number in the segment) of every chunk of the film."""
+        return tuple((number, chunk) for number, s in enumerate(self.segments) for chunk in range(s.chunks))
+
+    @cached_property
+    def chunk_keys(self) -> tuple[str, ...]:
+        """Key of every chunk of the film."""
+        return tuple(self.segments[number].chunk_key(chunk) for number, chunk in self.places)
 
     def segment_at(self, chunk: int) -> PlannedSegment:
         """The segment that chunk number `chunk` of the film belongs to; IndexError outside the film."""

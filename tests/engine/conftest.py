@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from gf_core.model.wan import WanModel
 from gf_core.timeline import Plan, Timing, make_plan, parse
@@ -79,36 +78,25 @@ class TinyCodec:
         return latents
 
 
-@dataclass
-class TinyBundle:
-    """What `checkpoints.bundle.ModelBundle` holds."""
-
-    model: Any
-    name: str = "tiny"
-    spec: ModelSpec = SPEC
-    text: Any = field(default_factory=TinyText)
-    codec: Any = field(default_factory=TinyCodec)
-    sample: SampleSpec = field(default_factory=lambda: SampleSpec(steps=(1000, 500)))
-    memory: MemorySpec = field(default_factory=lambda: MemorySpec(anchors=2, recent=3, chunk=3))
-    video: VideoSpec = field(default_factory=lambda: VideoSpec(width=32, height=32, fps=16))
-    fingerprint: str = "tiny-model"
-    device: torch.device | None = None
-    dtype: torch.dtype | None = None
-    kernel: Any = None
-    ready: Any = None
-    done: Any = None
-    notes: tuple[str, ...] = ()
-
-
-def tiny_bundle() -> TinyBundle:
+def tiny_bundle() -> ModelBundle:
     torch.manual_seed(0)
     model = WanModel(SPEC).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.normal_(0, 0.05)
-    return TinyBundle(model)
+    return ModelBundle(
+        name="tiny",
+        model=model,
+        spec=SPEC,
+        text=TinyText(),
+        codec=TinyCodec(),
+        sample=SampleSpec(steps=(1000, 500)),
+        memory=MemorySpec(anchors=2, recent=3, chunk=3),
+        video=VideoSpec(width=32, height=32, fps=16),
+        fingerprint="tiny-model",
+    )
 
 
-def plan_for(bundle: TinyBundle, text: str, base_key: str = "") -> Plan:
+def plan_for(bundle: ModelBundle, text: str, base_key: str = "") -> Plan:
     board = parse(text)
     return make_plan(
         board, Timing(bundle.video.fps, bundle.memory.chunk, 4, bundle.sample.first_chunk_frames), base_key
@@ -116,7 +104,7 @@ def plan_for(bundle: TinyBundle, text: str, base_key: str = "") -> Plan:
 
 
 @pytest.fixture
-def bundle() -> TinyBundle:
+def bundle() -> ModelBundle:
     return tiny_bundle()
 
 

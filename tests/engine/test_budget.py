@@ -36,7 +36,6 @@ from gf_core.engine.settings import FilmSpec
 from gf_core.errors import ResourceError
 from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import build_meta
-from gf_core.sampling.rollout import Rollout
 
 ROOT = Path(__file__).resolve().parents[2]
 WAN = ModelCost(ModelSpec())
@@ -60,9 +59,9 @@ def test_parameters_are_counted_exactly(bundle):
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_memory_estimate_is_what_the_memory_takes(bundle, name):
     memory = PRESETS[name]
-    rollout = Rollout(bundle.model, bundle.spec, memory, bundle.sample, latent_height=4, latent_width=6)
-    own = vars(rollout.memory).values()
-    held = [*(thing for thing in own if hasattr(thing, "nbytes")), *rollout.memory._means]
+    held_by = bundle.sampler(memory, bundle.sample, VideoSpec(width=48, height=32)).director.memory
+    own = vars(held_by).values()
+    held = [*(thing for thing in own if hasattr(thing, "nbytes")), *held_by._means]
     cost = bundle_cost(bundle)
     assert memory_bytes(cost, memory, VideoSpec(width=48, height=32)) == sum(tensor.nbytes for tensor in held)
 

@@ -14,7 +14,7 @@ from gf_core.engine.report import report_lines
 from gf_core.engine.session import Session
 from gf_core.engine.take import Take
 from gf_core.errors import ResourceError
-from gf_core.sampling.rollout import Rollout
+from gf_core.sampling.director import Director
 from gf_core.video import FilmWriter
 
 FILM = "a fox runs | 3s\nthen: it jumps | 1.5s"
@@ -45,7 +45,7 @@ def start_image(bundle, patch):
 
 
 def sampling(bundle, patch):
-    patch.setattr(Rollout, "_clean", failing(Rollout._clean, 3))
+    patch.setattr(Director, "_clean", failing(Director._clean, 3))
 
 
 def decoding(bundle, patch):

@@ -17,7 +17,7 @@ from gf_core.engine.session import Session
 from gf_core.engine.snapshots import StateStore
 from gf_core.engine.take import Run, Take
 from gf_core.errors import ResourceError, TakeError
-from gf_core.sampling.rollout import Rollout
+from gf_core.sampling.director import Director
 from gf_core.video import FilmWriter
 from gf_core.video.boxes import read_layout
 
@@ -141,8 +141,8 @@ def test_a_damaged_state_is_replaced_by_a_replay(bundle, planned, stopped, whole
 def test_a_replay_that_differs_is_said(bundle, planned, stopped, monkeypatch, caplog):
     """As on a machine whose sums come out otherwise."""
     shutil.rmtree(stopped / "states")
-    real = Rollout.prefill
-    monkeypatch.setattr(Rollout, "prefill", lambda self, latents: real(self, latents * 1.001))
+    real = Director.prefill
+    monkeypatch.setattr(Director, "prefill", lambda self, latents: real(self, latents * 1.001))
     events, _ = render(bundle, planned, stopped)
     assert events[-1].report["reuse"]["exact"] is False and "differs from the recorded" in caplog.text
 
@@ -175,7 +175,7 @@ def test_a_state_that_cannot_be_written_does_not_stop_the_film(
 
 
 def test_the_card_running_out_once_is_tried_again(bundle, planned, tmp_path, whole, monkeypatch, caplog):
-    real, failed = Rollout._clean, []
+    real, failed = Director._clean, []
 
     def fail_once(self, latents, view, kind, *rest):
         if self.frame == 3 and not failed:
@@ -183,7 +183,7 @@ def test_the_card_running_out_once_is_tried_again(bundle, planned, tmp_path, who
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         real(self, latents, view, kind, *rest)
 
-    monkeypatch.setattr(Rollout, "_clean", fail_once)
+    monkeypatch.setattr(Director, "_clean", fail_once)
     _, run = render(bundle, planned, tmp_path)
     assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
     assert failed and caplog.text.count("samples and decodes in turn") == 1
@@ -192,7 +192,7 @@ def test_the_card_running_out_once_is_tried_again(bundle, planned, tmp_path, who
 @pytest.mark.parametrize("frame", [3, 6])
 def test_a_card_that_stays_full_stops_the_film_in_words(bundle, planned, tmp_path, whole, monkeypatch, frame):
     """At frame 6 a switch is under way, which may have changed half of the memory: no second try."""
-    real, tries = Rollout._clean, []
+    real, tries = Director._clean, []
 
     def fail(self, latents, view, kind, *rest):
         if self.frame == frame:
@@ -201,7 +201,7 @@ def test_a_card_that_stays_full_stops_the_film_in_words(bundle, planned, tmp_pat
         real(self, latents, view, kind, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Rollout, "_clean", fail)
+        patch.setattr(Director, "_clean", fail)
         with pytest.raises(ResourceError, match="graphics card ran out of memory"):
             render(bundle, planned, tmp_path)
     assert tries == (["clean", "clean"] if frame == 3 else ["recache"])

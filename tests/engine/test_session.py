@@ -25,9 +25,9 @@ from gf_core.engine.report import report_lines
 from gf_core.engine.session import Session
 from gf_core.engine.take import Take
 from gf_core.errors import GroundedError, ResourceError
-from gf_core.sampling import rollout as rollout_module
+from gf_core.sampling import director as director_module
 from gf_core.sampling.noise import chunk_noise
-from gf_core.sampling.rollout import Rollout
+from gf_core.sampling.sampler import Chunk
 from gf_core.video import FilmWriter, probe, read_frames
 
 TEXT = "a fox runs | 2.25s | seed 3\nthen: it jumps high | 2.25s\ncut: a hen sits | 1.5s | seed 5\nscene: a boat | 1.5s"
@@ -162,7 +162,7 @@ def test_an_exception_of_the_listener_stops_the_render(bundle, planned, take):
 def test_no_network_call_begins_after_a_cancel(bundle, planned, take, monkeypatch, call):
     """Pressed at any moment: in a step, a clean pass, the recache of a `then:`, the first step after it."""
     pressed, calls = threading.Event(), []
-    real = rollout_module.call
+    real = director_module.call
 
     def counted(*args, **options):
         calls.append(pressed.is_set())
@@ -175,7 +175,7 @@ def test_no_network_call_begins_after_a_cancel(bundle, planned, take, monkeypatc
         if pressed.is_set():
             raise InterruptedError("the host said stop")
 
-    monkeypatch.setattr(rollout_module, "call", counted)
+    monkeypatch.setattr(director_module, "call", counted)
     with pytest.raises(InterruptedError):
         Session(bundle, planned(bundle, TEXT), take).play(listen)
     assert len(calls) == call and not any(calls)
@@ -315,14 +315,14 @@ def test_the_memory_of_a_failed_run_is_free_at_once(bundle, planned, take):
 
     def render():
         session = Session(bundle, planned(bundle, "a fox | 9s"), take)
-        make = session._make_rollout
+        make = session._make_sampler
 
         def remember():
-            rollout = make()
-            seen.append(weakref.ref(rollout.memory))
-            return rollout
+            sampler = make()
+            seen.append(weakref.ref(sampler.director.memory))
+            return sampler
 
-        session._make_rollout = remember
+        session._make_sampler = remember
         for step in (session.run, lambda: session.play(lambda event: None)):
             with contextlib.suppress(ArithmeticError):
                 list(step() or ())
@@ -338,20 +338,19 @@ def test_the_memory_of_a_failed_run_is_free_at_once(bundle, planned, take):
         gc.enable()
 
 
-def test_the_film_is_what_the_rollout_makes_when_driven_by_hand(bundle, planned, take):
+def test_the_film_is_what_the_sampler_makes_when_driven_by_hand(bundle, planned, take):
     plan = planned(bundle, TEXT)
     list(Session(bundle, plan, take).run())
     embeds = [bundle.text.encode([segment.prompt])[0][None] for segment in plan.segments]
-    rollout = Rollout(
-        bundle.model, bundle.spec, bundle.memory, bundle.sample, latent_height=4, latent_width=4
-    )
-    verbs = [rollout.start, rollout.switch, rollout.cut, rollout.scene]
+    sampler = bundle.sampler(bundle.memory, bundle.sample, bundle.video)
+    director = sampler.director
+    verbs = [director.start, director.switch, director.cut, director.scene]
     for segment, embed, verb in zip(plan.segments, embeds, verbs):
         verb(embed)
         for chunk in range(segment.chunks):
             noise = functools.partial(chunk_noise, segment.seed, chunk, shape=(1, 3, 16, 4, 4))
-            latents = rollout.denoise_chunk(noise(0), noise)[0]
-            assert torch.equal(latents, take.runs()[0].load_latents(segment.first_chunk + chunk))
+            (clean,) = sampler.feed(Chunk(segment.first_chunk + chunk, noise))
+            assert torch.equal(clean.latents[0], take.runs()[0].load_latents(clean.index))
 
 
 def test_a_start_image_becomes_the_first_picture(bundle, planned, take):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gf_core.config import MemorySpec, ModelSpec
-from gf_core.memory.cache import DualMemory
+from gf_core.memory.store import DualMemory
 
 MODEL = ModelSpec(dim=12, num_heads=2, num_layers=2, in_dim=2, out_dim=2)
 LATENT = (2, 2, 4)  # two tokens per frame
@@ -20,13 +20,17 @@ class Film:
         memory, size = self.memory, self.memory.tokens_per_frame
         memory.evict(memory.spec.recent)
         _, clean = memory.open(frames)
-        numbers = torch.arange(memory.frame, memory.frame + frames) + 1.0
+        numbers = torch.arange(memory.ledger.frame, memory.ledger.frame + frames) + 1.0
         tokens = numbers.repeat_interleave(size)[None, :, None, None].repeat(memory.batch, 1, 2, 6)
         for layer in range(MODEL.num_layers):
             clean.write(layer, tokens.to(memory.v.dtype), tokens.to(memory.v.dtype))
         if latents is None:
             latents = numbers[None, :, None, None, None].expand(memory.batch, -1, *LATENT)
         memory.commit(latents.to(memory.v.dtype))
+
+    def anchors(self) -> list[list[int]]:
+        """Frame numbers of every sample's anchors, as the ledger says."""
+        return [[frame.number for frame in anchors] for anchors in self.memory.ledger.anchors]
 
     def stored(self, sample: int = 0) -> list[int]:
         """Frame numbers found in the keys themselves, in slot order."""

@@ -7,8 +7,8 @@ import torch
 
 from gf_core.config import MemorySpec
 from gf_core.errors import GroundedError
-from gf_core.memory.layout import Layout, positions
 from gf_core.memory.presets import PRESETS
+from gf_core.memory.regions import Layout, positions
 from gf_core.rope import rotate, turns
 
 FROZEN = MemorySpec(anchor_policy="frozen", anchor_update="never")
@@ -36,7 +36,7 @@ def test_rolling_window_contents(film, window, sink, seen):
         run.chunk()
         if block in seen:
             want = [n for first, last in seen[block] for n in range(first, last + 1)]
-            assert run.stored() == run.memory.frames() == want
+            assert run.stored() == run.memory.ledger.numbers() == want
 
 
 def test_one_frame_first_block(film):
@@ -61,7 +61,7 @@ def test_grounded_window_trace(film):
         at = positions(spec, replace(run.memory.layout, current=3), range(99))
         assert at == (tuple(range(3 * block + 3)) if block < 3 else (0, 0, 0, *range(3, 12)))
         run.chunk()
-    assert run.memory.anchor_frames == [[0, 1, 2]]
+    assert run.anchors() == [[0, 1, 2]]
     run.memory.evict(keep=0)  # a cut
     assert run.memory.layout == Layout(3, 0)
     assert positions(spec, Layout(3, 0, 3), []) == (0, 0, 0, 3, 4, 5)
@@ -125,11 +125,11 @@ def test_a_thousand_chunks_neither_grow_nor_move(film, name):
     for chunk in range(1000):
         run.chunk()
         if chunk % 100 == 50:
-            run.memory.prompt += 1
+            run.memory.ledger.prompt += 1
     assert [(b.data_ptr(), b.shape) for b in buffers(run.memory)] == before
-    assert len(run.memory.recent_frames) <= run.memory.spec.recent + 3
+    assert len(run.memory.ledger.recent) <= run.memory.spec.recent + 3
     assert len(run.memory._turns) <= 8
-    assert run.memory.frame == 3003
+    assert run.memory.ledger.frame == 3003
 
 
 def test_views_are_idempotent(film):
@@ -138,12 +138,17 @@ def test_views_are_idempotent(film):
     for _ in range(5):
         run.chunk()
     run.memory.evict(6)
-    before = (run.memory.frames(), run.memory.frame, run.memory.raw_k.clone(), run.memory.v.clone())
+    before = (
+        run.memory.ledger.numbers(),
+        run.memory.ledger.frame,
+        run.memory.raw_k.clone(),
+        run.memory.v.clone(),
+    )
     for _ in range(2):
         steps, _ = run.memory.open(3)
         steps.write(0, torch.randn(1, 6, 2, 6), torch.randn(1, 6, 2, 6))
     used = run.memory.layout.past * run.memory.tokens_per_frame
-    assert (run.memory.frames(), run.memory.frame) == before[:2]
+    assert (run.memory.ledger.numbers(), run.memory.ledger.frame) == before[:2]
     assert torch.equal(run.memory.raw_k, before[2])
     assert torch.equal(run.memory.v[:, :, :used], before[3][:, :, :used])
 

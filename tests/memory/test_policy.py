@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gf_core.config import MemorySpec
-from gf_core.memory.policy import accepts, measure
+from gf_core.memory.policies import POLICIES, measure
 
 A, B, C = torch.eye(4)[:3]
 
@@ -20,8 +20,8 @@ def spread(cosine: float, count: int = 3) -> torch.Tensor:
 def test_two_equal_anchors_and_a_stranger():
     similarity, redundancy, slot = measure(torch.stack([A, A, B]), C)
     assert (similarity, redundancy, slot) == (0.0, 1.0, 0)  # the first of equally redundant anchors
-    assert not accepts("paper", similarity, redundancy)  # 1 > 1 is false: strict
-    assert accepts("diversity", similarity, redundancy)
+    assert not POLICIES["paper"].accepts(similarity, redundancy)  # 1 > 1 is false: strict
+    assert POLICIES["diversity"].accepts(similarity, redundancy)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def test_rules_differ_on_redundant_anchors(pairwise, s_max, paper, diversity):
     candidate = s_max * anchors[0] + (1 - s_max**2) ** 0.5 * own
     similarity, redundancy, _ = measure(anchors, candidate)
     assert similarity == pytest.approx(s_max, abs=1e-6) and redundancy == pytest.approx(pairwise, abs=1e-6)
-    assert accepts("paper", similarity, redundancy) is paper
-    assert accepts("diversity", similarity, redundancy) is diversity
+    assert POLICIES["paper"].accepts(similarity, redundancy) is paper
+    assert POLICIES["diversity"].accepts(similarity, redundancy) is diversity
 
 
 def test_four_frames_by_hand():
@@ -46,7 +46,9 @@ def test_four_frames_by_hand():
     similarity, redundancy, slot = measure(z[:3], z[3])
     assert similarity == pytest.approx(-0.3420, abs=1e-4)
     assert redundancy == pytest.approx(0.8660, abs=1e-4) and slot == 1
-    assert accepts("paper", similarity, redundancy) and accepts("diversity", similarity, redundancy)
+    assert POLICIES["paper"].accepts(similarity, redundancy) and POLICIES["diversity"].accepts(
+        similarity, redundancy
+    )
 
 
 def test_alike_anchors_make_room_for_another_scene():
@@ -56,8 +58,8 @@ def test_alike_anchors_make_room_for_another_scene():
     anchors = place + 0.2 * torch.randn(3, 64)
     same = measure(anchors, place)
     other = measure(anchors, elsewhere + 0.3 * place)
-    assert not accepts("diversity", *same[:2]), "another frame of the same kind tells nothing new"
-    assert accepts("diversity", *other[:2])
+    assert not POLICIES["diversity"].accepts(*same[:2]), "another frame of the same kind tells nothing new"
+    assert POLICIES["diversity"].accepts(*other[:2])
 
 
 def test_scale_does_not_matter():
@@ -80,21 +82,21 @@ def test_first_prompt_never_replaces(film):
     run = film(SPEC)
     for chunk in range(8):
         run.chunk(latents=SAME if chunk < 2 else different(chunk))
-    assert run.memory.log == [] and run.memory.anchor_frames == [[0, 1, 2]]
+    assert run.memory.log == [] and run.anchors() == [[0, 1, 2]]
 
 
 def test_one_replacement_per_switch_and_only_with_new_frames(film):
     run = film(SPEC)
     for _ in range(4):
         run.chunk(latents=SAME)
-    run.memory.prompt = 1
+    run.memory.ledger.prompt = 1
     for chunk in range(6):
         run.chunk(latents=different(chunk))
     replaced = [e for e in run.memory.log if e.replaced]
     assert [e.frame for e in replaced] == [12]  # the oldest frame of the new prompt
     assert all(e.frame >= 12 for e in run.memory.log)
-    assert run.memory.anchor_frames == [[12, 1, 2]] and run.stored()[0] == 12
-    run.memory.prompt = 2
+    assert run.anchors() == [[12, 1, 2]] and run.stored()[0] == 12
+    run.memory.ledger.prompt = 2
     for chunk in range(4):
         run.chunk(latents=different(10 + chunk))
     replaced = [e for e in run.memory.log if e.replaced]
@@ -105,12 +107,12 @@ def test_a_look_alike_is_refused_and_the_next_is_asked(film):
     run = film(SPEC)
     for _ in range(4):
         run.chunk(latents=SAME)
-    run.memory.prompt = 1
+    run.memory.ledger.prompt = 1
     run.chunk(latents=SAME)
     for chunk in range(4):
         run.chunk(latents=different(chunk))
     assert [e.replaced for e in run.memory.log] == [False, False, False, True]
-    assert run.memory.anchor_frames == [[15, 1, 2]]
+    assert run.anchors() == [[15, 1, 2]]
 
 
 def test_every_chunk_evaluates_all_and_recomputes_after_each(film):
@@ -136,8 +138,8 @@ def test_samples_choose_for_themselves(film):
     run = film(SPEC, batch=2)
     for _ in range(4):
         run.chunk(latents=SAME.expand(2, -1, -1, -1, -1))
-    run.memory.prompt = 1
+    run.memory.ledger.prompt = 1
     for chunk in range(4):
         run.chunk(latents=torch.cat([different(chunk), SAME]))
-    assert run.memory.anchor_frames == [[12, 1, 2], [0, 1, 2]]
+    assert run.anchors() == [[12, 1, 2], [0, 1, 2]]
     assert run.stored(0)[:3] == [12, 1, 2] and run.stored(1)[:3] == [0, 1, 2]

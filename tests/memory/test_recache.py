@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gf_core.config import MemorySpec
-from gf_core.recache import proximity, recache, recache_all
+from gf_core.memory.recache import proximity, recache, recache_all
 
 THIRD = 1 / 3
 
@@ -91,7 +91,7 @@ class TestLongLive:
         recache_all(run.memory, network)
         assert network.frames == [list(range(9, 21))]  # a full window of queries
         assert run.stored() == [0, 1, 2] + [99] * 9
-        assert run.memory.frames() == [0, 1, 2, *range(12, 21)]
+        assert run.memory.ledger.numbers() == [0, 1, 2, *range(12, 21)]
 
     def test_early_switch_refreshes_the_sink(self, film):
         for chunks in (2, 4):
@@ -100,7 +100,7 @@ class TestLongLive:
             assert network.frames == [list(range(3 * chunks))]
             assert run.stored() == [99] * 3 * chunks
             run.chunk()
-            assert run.memory.frames()[:3] == [0, 1, 2]
+            assert run.memory.ledger.numbers()[:3] == [0, 1, 2]
 
     def test_without_a_global_sink_recent_frames_become_the_sink(self, film):
         from dataclasses import replace
@@ -110,4 +110,4 @@ class TestLongLive:
         recache_all(run.memory, network)
         assert network.frames == [list(range(9, 21))]
         run.chunk()
-        assert run.memory.frames() == [9, 10, 11, *range(15, 24)]
+        assert run.memory.ledger.numbers() == [9, 10, 11, *range(15, 24)]

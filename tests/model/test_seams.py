@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gf_core.config import MemorySpec, ModelSpec
-from gf_core.memory.cache import DualMemory
+from gf_core.memory.store import DualMemory
 from gf_core.model.forward import call, text_kv, time_conditioning
 from gf_core.model.wan import WanModel
 
@@ -26,7 +26,12 @@ def model() -> WanModel:
 def full_memory() -> DualMemory:
     """A memory after three chunks, so that every region is in use."""
     memory = DualMemory(
-        SPEC, MemorySpec(anchors=1, recent=3), LATENT, batch=1, device=torch.device("cpu"), dtype=torch.float32
+        SPEC,
+        MemorySpec(anchors=1, recent=3),
+        LATENT,
+        batch=1,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
     )
     for _ in range(3):
         memory.evict(3)

@@ -31,7 +31,7 @@ def test_replay_agrees(path, tmp_path):
 
 def test_a_key_one_frame_off_is_noticed(tmp_path, monkeypatch):
     """The recorded tolerance must be able to fail: past keys placed one frame late."""
-    import gf_core.memory.cache as cache
+    import gf_core.memory.store as cache
 
     right = cache.positions
     monkeypatch.setattr(

@@ -1,10 +1,13 @@
+from functools import partial
+
 import pytest
 import torch
 
 from gf_core.config import MemorySpec, ModelSpec, SampleSpec
 from gf_core.model.wan import WanModel
+from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.noise import chunk_noise
-from gf_core.sampling.rollout import Rollout
+from gf_core.sampling.sampler import Chunk
 
 SPEC = ModelSpec(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=5, text_dim=8, freq_dim=16
@@ -29,10 +32,10 @@ def prompts():
 
 
 class Film:
-    """A rollout of the tiny model with noise of its own."""
+    """A sampler of the tiny model with noise of its own."""
 
     def __init__(self, model, memory=None, *, sample=None, batch=1, seed=7):
-        self.rollout = Rollout(
+        self.sampler = make_sampler(
             model,
             SPEC,
             memory or MemorySpec(),
@@ -41,18 +44,15 @@ class Film:
             latent_width=WIDTH,
             batch=batch,
         )
+        self.director = self.sampler.director
         self.batch, self.seed, self.chunks = batch, seed, 0
 
     def chunk(self, frames=3, on_step=None):
         shape = (self.batch, frames, SPEC.in_dim, HEIGHT, WIDTH)
-        number = self.chunks
-        out = self.rollout.denoise_chunk(
-            chunk_noise(self.seed, number, 0, shape),
-            lambda step: chunk_noise(self.seed, number, step, shape),
-            on_step,
-        )
+        noise = partial(chunk_noise, self.seed, self.chunks, shape=shape)
+        (clean,) = self.sampler.feed(Chunk(self.chunks, noise), on_step)
         self.chunks += 1
-        return out
+        return clean.latents
 
 
 @pytest.fixture

@@ -52,24 +52,24 @@ def tell(rollout, event, prompts) -> None:
 def test_any_story_goes_on_bit_for_bit_from_any_place(film, prompts, name, story, before_verbs):
     """The twin has lived through another film before it is restored; snapshots are taken with a switch waiting too."""
     run, twin = film(METHODS[name], sample=ONE_STEP), film(METHODS[name], sample=ONE_STEP, seed=99)
-    twin.rollout.start(prompts[1])
+    twin.director.start(prompts[1])
     for _ in range(5):
         twin.chunk()
-    run.rollout.start(prompts[0])
+    run.director.start(prompts[0])
     states, chunks = [], []
     for event in story:
         if before_verbs:
-            states.append(run.rollout.snapshot())
-        tell(run.rollout, event, prompts)
+            states.append(run.director.snapshot())
+        tell(run.director, event, prompts)
         if not before_verbs:
-            states.append(run.rollout.snapshot())
+            states.append(run.director.snapshot())
         chunks.append(run.chunk())
     twin.seed = run.seed
     for place in range(len(story)):
-        twin.rollout.restore(states[place])
+        twin.director.restore(states[place])
         for number in range(place, min(place + 4, len(story))):
             if before_verbs or number > place:
-                tell(twin.rollout, story[number], prompts)
+                tell(twin.director, story[number], prompts)
             twin.chunks = number
             assert torch.equal(twin.chunk(), chunks[number]), (place, number)
 
@@ -90,12 +90,12 @@ def held(run) -> tuple[int, int]:
 @pytest.mark.parametrize("name", METHODS)
 def test_fifty_chunks_hold_what_five_hold(film, prompts, name):
     run = film(METHODS[name], sample=ONE_STEP)
-    run.rollout.start(prompts[0])
+    run.director.start(prompts[0])
     story = ["", "", "then", "", "blend"]
 
     def go_on(chunks: int) -> None:
         for number in range(chunks):
-            tell(run.rollout, (story[number % 5], number % 5 % 3, None), prompts)
+            tell(run.director, (story[number % 5], number % 5 % 3, None), prompts)
             run.chunk()
 
     growth = []
@@ -105,11 +105,11 @@ def test_fifty_chunks_hold_what_five_hold(film, prompts, name):
         go_on(5)
         few = held(run)
         for _ in range(3):  # caches fill up once, a leak grows every time
-            decided = len(run.rollout.log)
+            decided = len(run.director.log)
             go_on(45)
             many = held(run)
             assert many[1] == few[1]
-            growth.append(many[0] - few[0] - 250 * (len(run.rollout.log) - decided))  # the report's record
+            growth.append(many[0] - few[0] - 250 * (len(run.director.log) - decided))  # the report's record
             few = many
     finally:
         tracemalloc.stop()

@@ -14,8 +14,9 @@ from gf_core.config import MemorySpec, ModelSpec, SampleSpec
 from gf_core.model import layers
 from gf_core.model.forward import call, text_kv
 from gf_core.rope import rotate, turns
+from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.noise import chunk_noise
-from gf_core.sampling.rollout import Rollout
+from gf_core.sampling.sampler import Chunk
 from gf_core.sampling.schedule import add_noise, flow_to_x0, timesteps
 
 SPEC = ModelSpec(
@@ -138,21 +139,22 @@ def ours(model, setup, prompts, given):
         recache_keeps_anchors=setup.global_sink,
         max_position=None,
     )
-    rollout = Rollout(model, SPEC, memory, SAMPLE, latent_height=2, latent_width=4, batch=setup.batch)
-    rollout.start(prompts[0])
+    sampler = make_sampler(model, SPEC, memory, SAMPLE, latent_height=2, latent_width=4, batch=setup.batch)
+    director = sampler.director
+    director.start(prompts[0])
     film, used = [], 0
     for number, count in enumerate(setup.blocks):
-        frame = rollout.frame
+        frame = director.frame
         if frame < setup.given:
             film.append(given[:, frame : frame + count])
-            rollout.prefill(film[-1])
+            director.prefill(film[-1])
             continue
         if used < len(setup.switches) and frame >= setup.switches[used]:
             used += 1
-            rollout.switch(prompts[used])
+            director.switch(prompts[used])
         shape = (setup.batch, count, SPEC.in_dim, 2, 4)
         noise = [chunk_noise(3, number, step, shape) for step in range(2)]
-        film.append(rollout.denoise_chunk(noise[0], lambda step, noise=noise: noise[step]))
+        film += [clean.latents for clean in sampler.feed(Chunk(number, noise.__getitem__))]
     return torch.cat(film, dim=1)
 
 

@@ -7,7 +7,8 @@ import torch
 
 from gf_core.config import MemorySpec, ModelSpec, SampleSpec
 from gf_core.model.wan import WanModel
-from gf_core.sampling.rollout import Rollout
+from gf_core.sampling.chunkwise import make_sampler
+from gf_core.sampling.sampler import Chunk
 from gf_core.text.small import SmallTextEncoder
 from gf_core.training.batch import ClipBatch, forgotten, tabulate
 from gf_core.training.layout import plan_layout
@@ -40,24 +41,25 @@ def parts() -> tuple[WanModel, SmallTextEncoder]:
 
 def step_by_step(model, encoder, latents, noisy, verbs) -> list[torch.Tensor]:
     """Flow of every noisy chunk from the engine, its memory filled with true latents."""
-    rollout = Rollout(
+    sampler = make_sampler(
         model, SPEC, MEMORY, SampleSpec(steps=(TIMESTEP,), warp=False), latent_height=4, latent_width=4
     )
+    director = sampler.director
     flows: list[torch.Tensor] = []
     embeds = [row[None] for row in encoder.encode(PROMPTS)]
-    rollout.start(embeds[0])
+    director.start(embeds[0])
     prompt = 0
     for chunk in range(latents.shape[1] // 3):
         if verb := verbs.get(chunk):
             prompt += 1
-            {"then": rollout.switch, "cut": rollout.cut, "scene": rollout.scene}[verb](embeds[prompt])
+            {"then": director.switch, "cut": director.cut, "scene": director.scene}[verb](embeds[prompt])
         span = slice(3 * chunk, 3 * chunk + 3)
-        before = rollout.snapshot()
-        rollout.watch = lambda trace: flows.append(trace.flow.clone()) if trace.kind == "denoise" else None
-        rollout.denoise_chunk(noisy[:, span], lambda i, chunk=noisy[:, span]: chunk)
-        rollout.watch = None
-        rollout.restore(before)
-        rollout.prefill(latents[:, span])
+        before = director.snapshot()
+        director.watch = lambda trace: flows.append(trace.flow.clone()) if trace.kind == "denoise" else None
+        list(sampler.feed(Chunk(chunk, lambda i, noise=noisy[:, span]: noise)))
+        director.watch = None
+        director.restore(before)
+        director.prefill(latents[:, span])
     return flows
 
 

@@ -12,7 +12,8 @@ import comfy.sd
 import tiny
 import torch
 from grounded_forcing.gf_core.memory.presets import PRESETS
-from grounded_forcing.gf_core.sampling.rollout import Rollout
+from grounded_forcing.gf_core.sampling.chunkwise import make_sampler
+from grounded_forcing.gf_core.sampling.sampler import Chunk
 from grounded_forcing.nodes.native import native_bundle
 from safetensors.torch import save_file
 
@@ -60,26 +61,26 @@ def main():
     model = comfy.sd.load_diffusion_model(str(path))
     bundle = native_bundle(model, tiny.StubClip(), tiny.VAE)
     management.load_models_gpu([model])
-    rollout = Rollout(
+    sampler = make_sampler(
         bundle.model, bundle.spec, PRESETS["self_forcing"], bundle.sample,
         latent_height=tiny.ROWS, latent_width=tiny.COLUMNS, device=bundle.device, dtype=bundle.dtype,
     )  # fmt: skip
-    sigmas = torch.tensor([level.sigma for level in rollout.levels] + [0.0])
+    sigmas = torch.tensor([level.sigma for level in sampler.levels] + [0.0])
     noise = torch.randn(
         1, 16, CHUNK * CHUNKS, tiny.ROWS, tiny.COLUMNS, generator=torch.Generator().manual_seed(4)
     )
     rows = torch.zeros(1, 512, 4096)
     rows[:, :5] = torch.randn(1, 5, 4096, generator=torch.Generator().manual_seed(5)) * 0.1
     core = by_core(model, noise, rows, sigmas).transpose(1, 2)
-    rollout.start(rows[:, :5])
+    sampler.director.start(rows[:, :5])
     gaps = []
     for block in range(CHUNKS):
         mine = noise[:, :, block * CHUNK : (block + 1) * CHUNK]
         added = core_noise(block, mine.shape)
-        out = rollout.denoise_chunk(
-            mine.transpose(1, 2), lambda step, added=added: added[step].transpose(1, 2)
+        (clean,) = sampler.feed(
+            Chunk(block, lambda step, drawn={0: mine, **added}: drawn[step].transpose(1, 2))
         )
-        gaps.append(tiny.gap(out, core[:, block * CHUNK : (block + 1) * CHUNK]))
+        gaps.append(tiny.gap(clean.latents, core[:, block * CHUNK : (block + 1) * CHUNK]))
     tiny.report(kind=type(bundle.model).__name__, gaps=gaps)
 
 

@@ -10,8 +10,9 @@ import torch
 from grounded_forcing.gf_core.config import MemorySpec, ModelSpec
 from grounded_forcing.gf_core.memory.presets import PRESETS
 from grounded_forcing.gf_core.model.wan import WanModel
+from grounded_forcing.gf_core.sampling.chunkwise import make_sampler
 from grounded_forcing.gf_core.sampling.noise import chunk_noise
-from grounded_forcing.gf_core.sampling.rollout import Rollout
+from grounded_forcing.gf_core.sampling.sampler import Chunk
 from grounded_forcing.nodes.native import loader
 
 torch.set_num_threads(1)
@@ -93,7 +94,7 @@ def film(bundle, memory: MemorySpec | None = None, chunks=4, seed=3):
     """Latents [1 f c h w] of a short film with a prompt switch in the middle."""
     if bundle.ready is not None:
         bundle.ready(0)
-    rollout = Rollout(
+    sampler = make_sampler(
         bundle.model,
         bundle.spec,
         memory or PRESETS["grounded"],
@@ -109,15 +110,15 @@ def film(bundle, memory: MemorySpec | None = None, chunks=4, seed=3):
     out = []
     for chunk in range(chunks):
         if chunk == 0:
-            rollout.start(texts[0])
+            sampler.director.start(texts[0])
         elif chunk == chunks // 2:
-            rollout.switch(texts[1])
+            sampler.director.switch(texts[1])
         number = chunk
 
         def noise(step, number=number):
             return chunk_noise(seed, number, step, shape)
 
-        out.append(rollout.denoise_chunk(noise(0), noise).float())
+        out += [clean.latents.float() for clean in sampler.feed(Chunk(chunk, noise))]
     if bundle.done is not None:
         bundle.done()
     return torch.cat(out, dim=1)

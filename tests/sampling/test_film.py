@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gf_core.engine.cues import give_cue, mix_embeds
+from gf_core.sampling.film import give_cue, mix_embeds
+from gf_core.timeline import make_plan, parse
 
 
 class Recorder:
-    """Stands for a Rollout; notes the calls."""
+    """Stands for a director; notes the calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple] = []
@@ -18,21 +19,20 @@ class Recorder:
         return lambda embeds, **options: self.calls.append((name, round(float(embeds.mean()), 4), options))
 
 
-def cues(planned, bundle, text):
-    plan = planned(bundle, text)
+def cues(text):
+    plan = make_plan(parse(text))
     embeds = [torch.full((1, 4, 2), float(number)) for number in range(len(plan.segments))]
-    rollout, at = Recorder(), []
-    for number, segment in enumerate(plan.segments):
-        for chunk in range(segment.chunks):
-            before = len(rollout.calls)
-            give_cue(rollout, plan.segments, embeds, number, chunk)
-            at += [(number, chunk, *call) for call in rollout.calls[before:]]
+    director, at = Recorder(), []
+    for index, place in enumerate(plan.places):
+        before = len(director.calls)
+        give_cue(director, plan, embeds, index)
+        at += [(*place, *call) for call in director.calls[before:]]
     return at
 
 
-def test_every_verb_makes_its_call_at_the_first_chunk_only(bundle, planned):
+def test_every_verb_makes_its_call_at_the_first_chunk_only():
     text = "a fox | 2s\nthen: it runs | 2s | recache 0.5\ncut: a hen | 2s\nscene: a boat | 2s\nthen: it sails | 2s"
-    assert cues(planned, bundle, text) == [
+    assert cues(text) == [
         (0, 0, "start", 0.0, {}),
         (1, 0, "switch", 1.0, {"alpha_max": 0.5}),
         (2, 0, "cut", 2.0, {}),
@@ -41,8 +41,8 @@ def test_every_verb_makes_its_call_at_the_first_chunk_only(bundle, planned):
     ]
 
 
-def test_a_blend_moves_the_text_evenly_and_switches_once_when_it_arrives(bundle, planned):
-    calls = cues(planned, bundle, "a fox | 2s\nthen: it runs | 4s | blend 2.25s")
+def test_a_blend_moves_the_text_evenly_and_switches_once_when_it_arrives():
+    calls = cues("a fox | 2s\nthen: it runs | 4s | blend 2.25s")
     assert calls[1:] == [
         (1, 0, "blend", pytest.approx(1 / 3, abs=1e-4), {}),
         (1, 1, "blend", pytest.approx(2 / 3, abs=1e-4), {}),
@@ -50,8 +50,8 @@ def test_a_blend_moves_the_text_evenly_and_switches_once_when_it_arrives(bundle,
     ]
 
 
-def test_a_blend_as_long_as_its_segment_still_arrives(bundle, planned):
-    calls = cues(planned, bundle, "a fox | 2s\nthen: it runs | 2.25s | blend 2.25s")
+def test_a_blend_as_long_as_its_segment_still_arrives():
+    calls = cues("a fox | 2s\nthen: it runs | 2.25s | blend 2.25s")
     assert [call[2] for call in calls] == ["start", "blend", "blend", "switch"]
 
 

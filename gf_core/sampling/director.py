@@ -1,13 +1,15 @@
-"""A model and its dual memory on one latent stream: chunk after chunk, with the timeline's verbs between them.
+"""Prompts and memory of one latent stream: the storyboard's verbs, and the calls that read and write the memory.
 
-Order at the start of a chunk (paper 4.3, LongLive for `recache_before_evict`): the oldest recent frames leave, then a
-pending switch acts on those that stay, then the chunk is denoised, then the clean pass writes it and it is committed.
+Which noise becomes which chunk is a sampler's business (`sampler`); it asks the director to make room, to predict, and
+to remember. Order at the start of a chunk (paper 4.3, LongLive for `recache_before_evict`): the oldest recent frames
+leave, then a pending switch acts on those that stay, then the chunk is denoised, then the clean pass writes it and it
+is committed. Whether gradients are wanted is said once (`grad`); `torch.no_grad` is the caller's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,18 +17,29 @@ from torch import Tensor
 
 from ..attention import Kernel
 from ..attention.backends import choose
-from ..config import MemorySpec, ModelSpec, SampleSpec
+from ..config import FLUSH_KEEP, MemorySpec, ModelSpec, SampleSpec
 from ..errors import GroundedError
-from ..memory.cache import DualMemory
-from ..memory.policy import Evaluation
+from ..memory.policies import Evaluation
+from ..memory.recache import recache, recache_all
+from ..memory.store import DualMemory
 from ..model.forward import SelfAttention, TextKV, call, text_kv, time_conditioning, trimmed
 from ..model.layers import Time, Tree
-from ..recache import recache, recache_all
-from .denoise import Trace, denoise
-from .schedule import timesteps
 
-FLUSH_KEEP = 2
-"""Recent frames that survive `switch="flush"`, as in Infinity-RoPE."""
+
+@dataclass(frozen=True)
+class Trace:
+    """What one network call took and gave, for previews and comparisons; tensors are only valid during the callback."""
+
+    kind: Literal["denoise", "clean", "recache"]
+    """Which call this was."""
+    step: int
+    """Number of the denoising step; 0 for the other kinds."""
+    latents: Tensor
+    """Input of the call [b f c h w]."""
+    flow: Tensor
+    """Output of the call [b f c h w]."""
+    denoised: Tensor | None
+    """Clean latents predicted by a denoising step [b f c h w]."""
 
 
 def _placed(
@@ -39,8 +52,8 @@ def _placed(
     return device or weight.device, dtype or weight.dtype
 
 
-class Rollout:
-    """One film (or `batch` films in step) being generated: verbs set the prompt, `denoise_chunk` makes a chunk."""
+class Director:
+    """One film (or `batch` films in step) being generated."""
 
     def __init__(
         self,
@@ -55,11 +68,13 @@ class Rollout:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         kernel: Kernel | None = None,
+        grad: bool = False,
     ) -> None:
         """latent_height, latent_width: latent cells; both multiples of the patch size.
 
         device, dtype: what to compute in; None is where and as the weights are. A host that keeps weights elsewhere or
-        packed says both. kernel: attention of a host; None is ours.
+        packed says both. kernel: attention of a host; None is ours. grad: gradients flow from chunks to the weights,
+        and to earlier chunks as far as the memory holds their graph.
         """
         _, ph, pw = spec.patch_size
         if latent_height % ph or latent_width % pw:
@@ -68,37 +83,35 @@ class Rollout:
                 fix="choose a width and height that are multiples of 16 pixels",
             )
         self.device, self.dtype = _placed(model, device, dtype)
+        self.model, self.spec, self.grad = model, spec, grad
         self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel)
-        self.model, self.spec = model, spec
-        shape = (spec.in_dim, latent_height, latent_width)
+        self._latent = (spec.in_dim, latent_height, latent_width)
         self.memory = DualMemory(
-            spec, memory, shape, batch=batch, device=self.device, dtype=self.dtype, kernel=self._kernel
+            spec, memory, self._latent, batch=batch, device=self.device, dtype=self.dtype, kernel=self._kernel
         )
-        self.levels = timesteps(sample)
-        self.first_levels = timesteps(replace(sample, steps=sample.first_steps or sample.steps))
-        """Levels of a chunk that has no memory, as at a film's or a scene's start; for most models the same."""
         self.watch: Callable[[Trace], None] | None = None
         """Called after every network call; a preview or a comparison. Costs the full length of the clean pass."""
         self.before_call: Callable[[], None] | None = None
         """Called before every network call; may raise to stop. The chunk is not committed then, but a switch that was
-        under way may have changed part of the memory, so a rollout that was stopped is not gone on with."""
-        with torch.no_grad():
-            told = {level.timestep for level in (*self.levels, *self.first_levels)}
-            self._times = {timestep: self._time(timestep) for timestep in told}
-            self._clean_time = self._time(sample.context_timestep)
+        under way may have changed part of the memory, so a sampler that was stopped is not gone on with."""
+        self._clean_time = self.time(sample.context_timestep)
         self._prompt_embeds: Tensor | None = None
         self._text: TextKV = []
         self._alpha: float | None = None  # share of a switch that waits for the next chunk
 
-    def _time(self, timestep: float) -> Time:
+    def time(self, timestep: float) -> Time:
         """Time conditioning shared by all frames of a call; the levels of a checkpoint never change."""
         value = torch.tensor([[timestep]], device=self.device)
         return time_conditioning(self.model, value, self.dtype)
 
+    def shape(self, frames: int) -> tuple[int, ...]:
+        """Shape [b f c h w] of `frames` latent frames."""
+        return (self.memory.batch, frames, *self._latent)
+
     @property
     def frame(self) -> int:
         """Latent frames committed so far."""
-        return self.memory.frame
+        return self.memory.ledger.frame
 
     @property
     def log(self) -> list[Evaluation]:
@@ -112,7 +125,6 @@ class Rollout:
 
     # -- verbs --------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def blend(self, prompt_embeds: Tensor) -> None:
         """Replace the text that chunks attend to, [b or 1, rows, text_dim]; memory and switch bookkeeping stay."""
         rows, width = prompt_embeds.shape[-2:]
@@ -135,67 +147,49 @@ class Rollout:
     def switch(self, prompt_embeds: Tensor, alpha_max: float | None = None) -> None:
         """Continue the shot under a new prompt; the memory's switch policy acts when the next chunk starts."""
         self.blend(prompt_embeds)
-        self.memory.prompt += 1
+        self.memory.ledger.then()
         self._alpha = self.memory.spec.alpha_max if alpha_max is None else alpha_max
 
     def cut(self, prompt_embeds: Tensor) -> None:
         """New shot, same cast: recent frames leave as if evicted (filling or updating the anchors), anchors stay."""
-        self.memory.evict(keep=0)
+        self.memory.cut()
         self.blend(prompt_embeds)
-        self.memory.prompt += 1
         self._alpha = None
 
     def scene(self, prompt_embeds: Tensor) -> None:
         """New cast and place: anchors and recent frames are forgotten."""
         self.blend(prompt_embeds)
-        self.memory.prompt += 1
         self.memory.clear()
         self._alpha = None
 
     # -- chunks -------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def denoise_chunk(
-        self,
-        noise: Tensor,
-        renoise: Callable[[int], Tensor],
-        on_step: Callable[[int, int], None] | None = None,
-    ) -> Tensor:
-        """Generate one chunk from noise [b f c h w] and commit it; returns its clean latents [b f c h w].
+    def open(self, frames: int) -> tuple[SelfAttention, SelfAttention]:
+        """What the denoising steps and the clean pass of the next `frames` latent frames see."""
+        return self.memory.open(frames, grad=self.grad)
 
-        renoise(i) gives the noise of step i >= 1 in the same shape. on_step(i, n) runs after step i of n and may raise
-        to cancel: nothing has been committed then, and the same call later gives the same chunk.
-        """
-        self._prepare()
-        levels = self.levels if self.memory.layout.past else self.first_levels
-        step_view, clean_view = self.memory.open(noise.shape[1])
+    def predict(self, x: Tensor, time: Time, view: SelfAttention) -> Tensor:
+        """Flow [b f c h w] of noisy latents [b f c h w] under the prompt in force."""
+        self._announce()
+        flow = call(self.model, x, time, self._text, view)
+        assert flow is not None  # asked for
+        return flow
 
-        def predict(x: Tensor, i: int) -> Tensor:
-            self._announce()
-            flow = call(self.model, x, self._times[levels[i].timestep], self._text, step_view)
-            assert flow is not None  # asked for
-            return flow
-
-        x = noise.to(self.device, self.dtype, non_blocking=True)
-        latents = denoise(predict, x, renoise, levels, on_step=on_step, watch=self.watch)
-        self._clean(latents, clean_view, "clean", self._clean_time)
+    def remember(self, latents: Tensor, view: SelfAttention, time: Time | None = None) -> None:
+        """Let the clean pass write latents [b f c h w] and commit them. time: None is the context timestep's."""
+        self._clean(latents, view, "clean", self._clean_time if time is None else time)
         self.memory.commit(latents)
-        return latents
 
-    @torch.no_grad()
     def prefill(self, latents: Tensor, timestep: float | None = None) -> None:
         """Commit given clean latents [b f c h w] as one chunk: a start image, a start video, or a replayed Take.
 
         timestep: None is the context timestep, at which the model's own chunks enter memory; Self Forcing lets
         frames that it has not made enter at 0.
         """
-        self._prepare()
+        self.prepare()
         latents = latents.to(self.device, self.dtype)
-        _, clean_view = self.memory.open(latents.shape[1])
-        self._clean(
-            latents, clean_view, "clean", self._clean_time if timestep is None else self._time(timestep)
-        )
-        self.memory.commit(latents)
+        _, clean = self.open(latents.shape[1])
+        self.remember(latents, clean, None if timestep is None else self.time(timestep))
 
     def _clean(
         self, latents: Tensor, view: SelfAttention, kind: Literal["clean", "recache"], time: Time
@@ -211,7 +205,7 @@ class Rollout:
         if self.before_call is not None:
             self.before_call()
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         """Make room for a chunk and carry out a pending switch."""
         if not self._text:
             raise GroundedError("no prompt has been given", fix="call start() before the first chunk")
@@ -245,7 +239,7 @@ class Rollout:
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Return to a `snapshot` of a rollout with the same model, sizes and settings."""
+        """Return to a `snapshot` of a director with the same model, sizes and settings."""
         own = {
             name.removeprefix("memory."): value for name, value in state.items() if name.startswith("memory.")
         }

@@ -3,14 +3,36 @@
 The paper accepts a candidate when its importance 1 - S_max exceeds the redundancy R of the weakest anchor (Eq. 8),
 which compares a distance with a similarity and hardly ever holds between redundant anchors. `diversity` compares
 like with like: replace when the candidate is less similar to the anchors than the most redundant anchor is.
+A policy is a row of `POLICIES`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How anchors change once there are as many as fit."""
+
+    accepts: Callable[[float, float], bool] | None = None
+    """(S_max of a leaving frame, R of the most redundant anchor) -> whether it takes its place. None: never."""
+    averages: bool = False
+    """What leaves flows into a running mean of the anchors."""
+
+
+POLICIES: dict[str, Policy] = {
+    "diversity": Policy(lambda similarity, redundancy: similarity < redundancy),
+    "paper": Policy(lambda similarity, redundancy: 1 - similarity > redundancy),  # Eq. 8 to the letter
+    "frozen": Policy(),
+    "ema": Policy(averages=True),
+    "none": Policy(),  # and `MemorySpec.capacity` is 0
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +60,8 @@ def measure(anchors: Tensor, candidate: Tensor) -> tuple[float, float, int]:
     subtracted: around the mean of three alike anchors every anchor is as far as the others (R near -1/2), so that no
     candidate could ever be accepted (dev/LOG.md).
     """
+    import torch
+
     bank = anchors.float().flatten(1)
     z = candidate.float().flatten()
     bank = torch.nn.functional.normalize(bank, dim=1)
@@ -49,8 +73,3 @@ def measure(anchors: Tensor, candidate: Tensor) -> tuple[float, float, int]:
     s_max, *r = torch.cat([similarity[None], redundancy]).tolist()
     target = max(range(len(r)), key=lambda j: (r[j], -j))
     return s_max, r[target], target
-
-
-def accepts(rule: str, similarity: float, redundancy: float) -> bool:
-    """Whether a candidate replaces the target anchor: Eq. 8 to the letter (`paper`) or `diversity`; both strict."""
-    return 1 - similarity > redundancy if rule == "paper" else similarity < redundancy

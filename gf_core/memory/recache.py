@@ -13,8 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .memory.cache import DualMemory, View
-from .model.forward import SelfAttention
+from ..model.forward import SelfAttention
+from .store import DualMemory
+from .views import View
 
 Recompute = Callable[[Tensor, SelfAttention], None]
 """Runs one clean call over latents [b f c h w] under the new prompt with the given self-attention."""
@@ -81,7 +82,7 @@ def recache_all(memory: DualMemory, recompute: Recompute) -> None:
     many older frames as there are anchors take part as queries only, because LongLive recomputes a full window.
     """
     layout = memory.layout
-    whole = bool(layout.past) and memory.frames()[0] == memory.frame - layout.past
+    whole = bool(layout.past) and memory.ledger.numbers()[0] == memory.ledger.frame - layout.past
     if whole or not memory.spec.recache_keeps_anchors:
         memory.forget_anchors()
         layout = memory.layout

@@ -1,0 +1,154 @@
+"""Who is in memory: a book of frame numbers that says which frame leaves, which becomes an anchor, what moves where.
+
+No tensor is touched here. `store.DualMemory` carries out what the ledger says on keys and values; training plans the
+memory of known clips with it, the estimate counts with it, the node draws it. Whoever keeps a ledger brings the one
+thing it cannot know, `Choose`: which anchor a leaving frame replaces, if any. The engine asks cosines, training a
+random number, the estimate nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ..config import MemorySpec
+from .policies import POLICIES
+from .regions import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A latent frame in memory."""
+
+    number: int
+    """In the film, from 0."""
+    prompt: int
+    """Number of the prompt that it was made under."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One change of the memory, told before the ledger itself makes it.
+
+    promote: the `count` oldest recent frames become anchors where they lie; the border moves.
+    replace: recent frame number `source` (0 the oldest) is copied over anchor `target` of sample `sample`.
+    average: the `count` oldest recent frames flow into the anchors' mean.
+    drop: the `count` oldest recent frames go, the others close up.
+    """
+
+    kind: Literal["promote", "replace", "average", "drop"]
+    count: int = 1
+    source: int = 0
+    target: int = 0
+    sample: int = 0
+
+
+Choose = Callable[[int, int], int | None]
+"""(sample, number of a leaving recent frame from 0) -> the anchor that it replaces, or None."""
+
+
+def nobody(sample: int, source: int) -> int | None:
+    """No frame ever replaces an anchor."""
+    return None
+
+
+class Ledger:
+    """The frames of one film in memory; `samples` films in step differ in their anchors only."""
+
+    def __init__(self, spec: MemorySpec, samples: int = 1) -> None:
+        self.spec, self.samples = spec, samples
+        self.policy = POLICIES[spec.anchor_policy]
+        self.frame = 0
+        """Latent frames committed since the film began."""
+        self.prompt = 0
+        """Number of the prompt now in force; the first is 0."""
+        self.clear()
+
+    @property
+    def layout(self) -> Layout:
+        """Frames in memory, without a current chunk."""
+        return Layout(len(self.anchors[0]), len(self.recent))
+
+    def numbers(self) -> list[int]:
+        """Absolute numbers of the frames in memory, in slot order (of the first sample)."""
+        return [frame.number for frame in (*self.anchors[0], *self.recent)]
+
+    # -- verbs --------------------------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Forget everything; the count of frames and prompts goes on."""
+        self.anchors: list[list[Frame]] = [[] for _ in range(self.samples)]
+        self.recent: list[Frame] = []
+        self.answered = [self.prompt] * self.samples
+        """Per sample, the newest prompt that has had its replacement; a film's or scene's first counts as answered."""
+
+    def then(self) -> None:
+        """A new prompt in the same shot."""
+        self.prompt += 1
+
+    def cut(self, choose: Choose = nobody) -> Iterator[Move]:
+        """A new shot of the same cast: recent frames leave as if evicted, then a new prompt is in force."""
+        yield from self.make_room(0, choose)
+        self.prompt += 1
+
+    def scene(self) -> None:
+        """A new cast and place: everything is forgotten under a new prompt."""
+        self.prompt += 1
+        self.clear()
+
+    def commit(self, frames: int) -> None:
+        """The chunk that was made becomes recent memory."""
+        self.recent += [Frame(self.frame + i, self.prompt) for i in range(frames)]
+        self.frame += frames
+
+    def skip(self, frames: int, prompts: int) -> None:
+        """Count frames and prompts that were made elsewhere and are in no memory (what lies before a scene)."""
+        self.frame, self.prompt = frames, prompts
+
+    # -- leaving ------------------------------------------------------------------------------------------------
+
+    def make_room(self, keep: int, choose: Choose = nobody) -> Iterator[Move]:
+        """Let the oldest recent frames leave until `keep` remain: they fill missing anchors, then face the policy.
+
+        Each move is to be carried out before the next is asked for, as what `choose` sees depends on it.
+        """
+        leaving = len(self.recent) - keep
+        if leaving <= 0:
+            return
+        filling = min(leaving, self.spec.capacity - len(self.anchors[0]))
+        if filling > 0:
+            yield Move("promote", filling)
+            for anchors in self.anchors:
+                anchors += self.recent[:filling]
+            del self.recent[:filling]
+            leaving -= filling
+        if leaving:
+            yield from self._judge(leaving, choose)
+            yield Move("drop", leaving)
+            del self.recent[:leaving]
+
+    def _judge(self, leaving: int, choose: Choose) -> Iterator[Move]:
+        """Offer the `leaving` oldest recent frames, still in their slots, to the anchors; oldest first."""
+        if self.policy.averages:
+            yield Move("average", leaving)
+        # One anchor is never judged: it has no other to be redundant with.
+        if self.policy.accepts is None or len(self.anchors[0]) < 2 or self.spec.anchor_update == "never":
+            return
+        once = self.spec.anchor_update == "on_switch"
+        for source in range(leaving):
+            frame = self.recent[source]
+            for sample in range(self.samples):
+                if once and frame.prompt <= self.answered[sample]:
+                    continue
+                target = choose(sample, source)
+                if target is not None:
+                    yield Move("replace", source=source, target=target, sample=sample)
+                    self.anchors[sample][target] = frame
+                    self.answered[sample] = frame.prompt
+
+    def forget_anchors(self) -> None:
+        """Count every anchor as recent, so that a recache rebuilds all of memory from the newest frames."""
+        count = self.layout.past
+        self.anchors = [[] for _ in range(self.samples)]
+        self.recent = [Frame(number, self.prompt) for number in range(self.frame - count, self.frame)]

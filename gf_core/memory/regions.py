@@ -1,0 +1,159 @@
+"""Where memory lies and where it stands in time: regions of one call and the positions of their frames (paper 4.2).
+
+Regions are packed without gaps as anchors | recent | current, so that attention reads one slice. Positions follow from
+the layout at the moment of reading; nothing about time is stored in a key. A scheme of positions is a row of `SCHEMES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..config import MemorySpec, ModelSpec
+from ..errors import GroundedError
+from .policies import POLICIES
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many latent frames each region holds."""
+
+    anchors: int
+    recent: int
+    current: int = 0
+
+    @property
+    def past(self) -> int:
+        """Frames before the current chunk."""
+        return self.anchors + self.recent
+
+    @property
+    def total(self) -> int:
+        """Frames that attention sees."""
+        return self.past + self.current
+
+    def regions(self, seen: int | None = None) -> tuple[tuple[str, int], ...]:
+        """Name and frames of each region, in slot order, for a call that sees `seen` frames (None: all of them)."""
+        current = self.current if seen is None else seen - self.past
+        return ("anchors", self.anchors), ("recent", self.recent), ("current", current)
+
+
+def full_layout(spec: MemorySpec) -> Layout:
+    """The layout of a memory that is full, with a chunk being made."""
+    return Layout(spec.capacity, spec.recent, spec.chunk)
+
+
+Scheme = Callable[[MemorySpec, Layout, Sequence[int]], Sequence[int]]
+"""Time position of every frame in slot order, from the frames' absolute numbers in the film."""
+
+
+def _anchor_places(spec: MemorySpec, layout: Layout) -> list[int]:
+    return [0] * layout.anchors if spec.anchor_index == "zero" else list(range(layout.anchors))
+
+
+def _relative(spec: MemorySpec, layout: Layout, frames: Sequence[int]) -> Sequence[int]:
+    """Inside the window: the same at minute ten as at second one (DR-RoPE, Eq. 9, 10)."""
+    return [*_anchor_places(spec, layout), *range(layout.anchors, layout.total)]
+
+
+def _absolute(spec: MemorySpec, layout: Layout, frames: Sequence[int]) -> Sequence[int]:
+    """The frames' own numbers, which grow for ever (LongLive, Self Forcing)."""
+    return frames
+
+
+def _top_aligned(spec: MemorySpec, layout: Layout, frames: Sequence[int]) -> Sequence[int]:
+    """Anchors at the bottom of the trained range, all others at its top, the gap between them kept (SGF).
+
+    Until the film leaves the trained range these are the frames' own numbers.
+    """
+    own = layout.total - layout.anchors
+    newest = frames[-1] if frames else 0
+    top = newest if spec.max_position is None else min(newest, spec.max_position)
+    return [*_anchor_places(spec, layout), *range(top - own + 1, top + 1)]
+
+
+SCHEMES: dict[str, Scheme] = {"relative": _relative, "absolute": _absolute, "top_aligned": _top_aligned}
+
+
+def positions(spec: MemorySpec, layout: Layout, frames: Sequence[int]) -> tuple[int, ...]:
+    """Time position of every frame in memory, in slot order; `frames` are their absolute numbers in the film.
+
+    Raises:
+        GroundedError: one is beyond what the model was trained on.
+    """
+    found = tuple(SCHEMES[spec.positions](spec, layout, frames))
+    if spec.max_position is not None and found and max(found) > spec.max_position:
+        raise GroundedError(
+            f"time position {max(found)} is beyond {spec.max_position}, the largest that the model was trained on",
+            fix="use relative positions with a smaller window, or lift max_position",
+        )
+    return found
+
+
+def check(spec: MemorySpec) -> None:
+    """Refuse settings that no film could run under.
+
+    Raises:
+        GroundedError: says which setting, and what to do.
+    """
+    if spec.chunk < 1 or spec.anchors < 0 or spec.recent < 0:
+        raise GroundedError(
+            f"memory of {spec.anchors} anchors, {spec.recent} recent frames and chunks of {spec.chunk} is impossible",
+            fix="a chunk needs at least 1 frame; anchors and recent at least 0",
+        )
+    for name, table in (("positions", SCHEMES), ("anchor_policy", POLICIES)):
+        if getattr(spec, name) not in table:
+            raise GroundedError(
+                f"there is no {name} called {getattr(spec, name)!r}", fix=f"choose from {', '.join(table)}"
+            )
+    if spec.positions != "absolute" and spec.max_position is not None and spec.window - 1 > spec.max_position:
+        raise GroundedError(
+            f"anchors, recent and chunk are {spec.window} frames together; models have learned {spec.max_position + 1}",
+            fix=f"reduce anchors or recent frames by {spec.window - 1 - spec.max_position}",
+        )
+    if not 0 <= spec.alpha_max <= 1 or not 0 <= spec.ema_keep <= 1:
+        raise GroundedError(
+            f"alpha_max {spec.alpha_max} and ema_keep {spec.ema_keep} are shares",
+            fix="give numbers from 0 to 1",
+        )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of a memory of one shape: what estimates, snapshots and benchmarks count with."""
+
+    spec: MemorySpec
+    model: ModelSpec
+    latent_height: int
+    latent_width: int
+    value_bytes: int
+    """Bytes per number."""
+
+    @property
+    def keys(self) -> int:
+        """The keys, or the values, of one latent frame in all layers."""
+        tokens = self.model.tokens_per_frame(self.latent_height, self.latent_width)
+        return self.model.num_layers * tokens * self.model.dim * self.value_bytes
+
+    @property
+    def latents(self) -> int:
+        """One clean latent frame."""
+        return self.model.in_dim * self.latent_height * self.latent_width * self.value_bytes
+
+    @property
+    def buffers(self) -> int:
+        """All of the memory: raw keys, rotated keys and values of every slot, the latents behind them, the means."""
+        spec = self.spec
+        means = (
+            spec.capacity * self.keys * 4 // self.value_bytes if POLICIES[spec.anchor_policy].averages else 0
+        )
+        return 3 * spec.slots * self.keys + (spec.capacity + spec.window) * self.latents + 2 * means
+
+    def state(self, frames: int | None = None) -> int:
+        """A snapshot with `frames` latent frames in memory: raw keys, values and latents. None is a full memory."""
+        frames = self.spec.slots if frames is None else frames
+        return 2 * frames * self.keys + (frames + min(self.spec.capacity, frames)) * self.latents
+
+    def at(self, latent_height: int, latent_width: int) -> Sizes:
+        """The same for pictures of another size."""
+        return replace(self, latent_height=latent_height, latent_width=latent_width)

@@ -1,0 +1,334 @@
+"""The dual memory: raw keys and values of anchors, recent frames and the current chunk (paper 4.1, 4.2).
+
+Buffers are allocated once and written in place; a film of any length never moves or grows them. Per layer there is
+one run of slots, anchors | recent | current, a slot being one latent frame. Keys are kept before RoPE; the rotated
+copy that attention reads is filled once per chunk for the past and at every call for the current frames.
+A chunk becomes memory by `commit`, after the clean pass has written it; whatever was written before is overwritten.
+Which frame lies where is the ledger's business: its moves are carried out here.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ..attention import Kernel, Where, sdpa
+from ..config import MemorySpec, ModelSpec
+from ..errors import GroundedError
+from ..rope import Turn, rotate, turns
+from .ledger import Frame, Ledger, Move
+from .policies import Evaluation, measure
+from .regions import Layout, Sizes, check, positions
+from .views import GradView, View
+
+TURNS_KEPT = 8
+
+
+def _shift(store: Tensor, dim: int, start: int, stop: int, by: int) -> None:
+    """Move entries [start+by, stop) of `dim` down by `by`, piecewise because the two ranges overlap."""
+    for at in range(start, stop - by, by):
+        count = min(by, stop - by - at)
+        store.narrow(dim, at, count).copy_(store.narrow(dim, at + by, count))
+
+
+def _copy(store: Tensor) -> Tensor:
+    """A contiguous copy on the CPU, part by part: a slice copied whole would first be copied on the card."""
+    out = torch.empty(store.shape, dtype=store.dtype)
+    for mine, theirs in zip(out, store):
+        mine.copy_(theirs)
+    return out
+
+
+class DualMemory:
+    """Anchors, recent frames and current chunk of one latent stream; `b` samples share the layout."""
+
+    def __init__(
+        self,
+        model: ModelSpec,
+        spec: MemorySpec,
+        latent_shape: tuple[int, int, int],
+        *,
+        batch: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        kernel: Kernel = sdpa,
+    ) -> None:
+        """latent_shape: (channels, height, width) of one latent frame. kernel: who computes attention over it."""
+        check(spec)
+        self.ledger = Ledger(spec, batch)
+        if batch > 1 and spec.positions == "absolute" and self.ledger.policy.accepts is not None:
+            raise GroundedError(
+                "absolute positions cannot serve several samples that choose their own anchors",
+                fix="use batch 1, relative positions, or frozen anchors",
+            )
+        self.spec, self.batch, self.kernel = spec, batch, kernel
+        self._device, self._head_dim = device, model.head_dim
+        _, height, width = latent_shape
+        self.sizes = Sizes(spec, model, height, width, dtype.itemsize)
+        self.grid = (height // model.patch_size[1], width // model.patch_size[2])
+        self.tokens_per_frame = self.grid[0] * self.grid[1]
+
+        def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+            return torch.zeros(shape, device=device, dtype=dtype)
+
+        slots, heads = spec.slots * self.tokens_per_frame, (model.num_heads, model.head_dim)
+        self.raw_k = zeros(model.num_layers, batch, slots, *heads)  # l b s h d
+        self.k = zeros(model.num_layers, batch, slots, *heads)
+        self.v = zeros(model.num_layers, batch, slots, *heads)
+        self.anchor_latents = zeros(batch, spec.capacity, *latent_shape)
+        self.history = zeros(batch, spec.window, *latent_shape)
+        """Clean latents of the newest frames, oldest first; a whole window, for a recache before eviction."""
+        # A step of 0.001 vanishes in bfloat16, so the running mean lives in float32 and is cast into its slots.
+        means = spec.capacity * self.tokens_per_frame if self.ledger.policy.averages else 0
+        self._means = [zeros(model.num_layers, batch, means, *heads, dtype=torch.float32) for _ in range(2)]
+        self._turns: OrderedDict[tuple[int, ...], Turn] = OrderedDict()
+        self.kept = 0
+        """Frames of `history` in use."""
+        self.graph: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        """Frame number -> raw keys and values [b s h d] per layer that gradients go to; empty but in training."""
+        self.log: list[Evaluation] = []
+        """Every decision about an anchor, for the report: the one thing that grows, by some 200 bytes each."""
+
+    # -- layout -------------------------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Forget everything (a new scene) under a new prompt; the film's frame count goes on."""
+        self.ledger.scene()
+        self.kept = 0
+        self.graph.clear()
+
+    @property
+    def layout(self) -> Layout:
+        """Frames in memory, without a current chunk."""
+        return self.ledger.layout
+
+    def recent_latents(self, count: int) -> Tensor:
+        """Clean latents [b count c h w] of the newest frames, oldest first."""
+        return self.history[:, self.kept - count : self.kept]
+
+    def where(self, stop: int) -> list[Where]:
+        """What a kernel is told, layer by layer, about a call that sees `stop` tokens."""
+        regions = self.layout.regions(stop // self.tokens_per_frame)
+        return [Where(layer, regions, self.grid) for layer in range(len(self.k))]
+
+    def _turn(self, at: Sequence[int]) -> Turn:
+        """Rotation of frames at the given time positions; the last few are kept, as steady state repeats them."""
+        key = tuple(at)
+        found = self._turns.get(key)
+        if found is None:
+            found = turns(torch.tensor(key, device=self._device), *self.grid, self._head_dim)
+            self._turns[key] = found
+            if len(self._turns) > TURNS_KEPT:
+                self._turns.popitem(last=False)
+        return found
+
+    def _rotate(self, at: Sequence[int]) -> None:
+        """Refresh the rotated copy of the first frames, which stand at these positions."""
+        if at:
+            turn, stop = self._turn(at), len(at) * self.tokens_per_frame
+            for raw_k, k in zip(self.raw_k, self.k):
+                rotate(raw_k[:, :stop], turn, out=k[:, :stop])
+
+    # -- calls --------------------------------------------------------------------------------------------------
+
+    def open(self, frames: int, *, grad: bool = False) -> tuple[View, View] | tuple[GradView, GradView]:
+        """Views for the next chunk of `frames`: for denoising steps, and for the clean pass that keeps raw keys.
+
+        grad: gradients flow through the calls. Then nothing that they need is overwritten, and memory is read by copy.
+
+        Raises:
+            GroundedError: the chunk is larger than this memory was built for.
+        """
+        if frames > self.spec.chunk:
+            raise GroundedError(
+                f"a chunk of {frames} latent frames does not fit a memory built for {self.spec.chunk}",
+                fix=f"hand over at most {self.spec.chunk} frames at a time",
+            )
+        layout, size = self.layout, self.tokens_per_frame
+        numbers = [*self.ledger.numbers(), *range(self.ledger.frame, self.ledger.frame + frames)]
+        at = positions(self.spec, Layout(layout.anchors, layout.recent, frames), numbers)
+        past, own = at[: layout.past], self._turn(at[layout.past :])
+        start, stop = layout.past * size, (layout.past + frames) * size
+        if grad:
+            before = self._turn(past)
+            return (
+                GradView(self, own, before, start, stop, keep=False),
+                GradView(self, own, before, start, stop, keep=True),
+            )
+        self._rotate(past)
+        return View(self, own, start, stop, keep=False), View(self, own, start, stop, keep=True)
+
+    def reopen(self, context: int = 0) -> View:
+        """View of a call that recomputes all recent frames in place, seeing the anchors and itself.
+
+        context: frames before the recent ones that are queries only, their keys not kept.
+        """
+        layout, size = self.layout, self.tokens_per_frame
+        self._make_constant(self.ledger.recent)
+        at = positions(self.spec, layout, self.ledger.numbers())
+        anchors, own = at[: layout.anchors], at[layout.anchors :]
+        self._rotate(anchors)
+        queries = (*range(own[0] - context, own[0]), *own)
+        start, stop = layout.anchors * size, layout.past * size
+        return View(self, self._turn(queries), start, stop, keep=True, skip=context * size)
+
+    def commit(self, latents: Tensor) -> None:
+        """Take the current chunk, as its clean pass wrote it, into recent memory; latents [b f c h w] are clean."""
+        frames = latents.shape[1]
+        self.ledger.commit(frames)
+        drop = max(0, self.kept + frames - self.history.shape[1])
+        if drop:
+            _shift(self.history, 1, 0, self.kept, drop)
+        self.kept += frames - drop
+        self.recent_latents(frames).copy_(latents.detach())
+
+    # -- leaving ------------------------------------------------------------------------------------------------
+
+    def evict(self, keep: int) -> None:
+        """Let the oldest recent frames leave until `keep` remain."""
+        self._carry_out(self.ledger.make_room(keep, self._choose))
+
+    def cut(self) -> None:
+        """A new shot: every recent frame leaves."""
+        self._carry_out(self.ledger.cut(self._choose))
+
+    def _carry_out(self, moves: Iterator[Move]) -> None:
+        """Do with keys, values and latents what the ledger says, move by move."""
+        have, size = self.layout.anchors, self.tokens_per_frame
+        for move in moves:
+            if move.kind == "promote":
+                self._promote(move.count)
+                have += move.count
+            elif move.kind == "average":
+                self._average(move.count)
+            elif move.kind == "replace":
+                source, target = (have + move.source) * size, move.target * size
+                for store in (self.raw_k, self.v):  # slots never overlap: anchors lie before recent frames
+                    store[:, move.sample, target : target + size] = store[
+                        :, move.sample, source : source + size
+                    ]
+                z = self.recent_latents(self.layout.recent)[move.sample, move.source]
+                self.anchor_latents[move.sample, move.target].copy_(z)
+            else:
+                start, stop = have * size, self.layout.past * size
+                for store in (self.raw_k, self.v):
+                    _shift(store, 2, start, stop, move.count * size)
+        if self.graph:
+            ledger = self.ledger
+            held = {frame.number for frames in (*ledger.anchors, ledger.recent) for frame in frames}
+            self.graph = {number: made for number, made in self.graph.items() if number in held}
+
+    def _promote(self, count: int) -> None:
+        """The oldest recent frames become anchors where they lie: only their latents, and their mean, are noted."""
+        have, size = self.layout.anchors, self.tokens_per_frame
+        self.anchor_latents[:, have : have + count].copy_(self.recent_latents(self.layout.recent)[:, :count])
+        if self.ledger.policy.averages:
+            here = slice(have * size, (have + count) * size)
+            for mean, store in zip(self._means, (self.raw_k, self.v)):
+                mean[:, :, here].copy_(store[:, :, here])
+
+    def _choose(self, sample: int, source: int) -> int | None:
+        """Measure one leaving frame against one sample's anchors; the slot that it takes, if it is accepted."""
+        accepts, frame = self.ledger.policy.accepts, self.ledger.recent[source]
+        if accepts is None:
+            return None
+        z = self.recent_latents(self.layout.recent)[sample, source]
+        similarity, redundancy, slot = measure(self.anchor_latents[sample, : self.layout.anchors], z)
+        taken = accepts(similarity, redundancy)
+        self.log.append(Evaluation(frame.number, sample, similarity, redundancy, slot, taken))
+        return slot if taken else None
+
+    def _average(self, leaving: int) -> None:
+        """Fold leaving frames into the anchors' mean; another count than theirs overwrites, as in Reward Forcing."""
+        have, size = self.layout.anchors, self.tokens_per_frame
+        self._make_constant(frame for anchors in self.ledger.anchors for frame in anchors)
+        keep = self.spec.ema_keep if leaving == have else 0.0
+        count = min(leaving, have) * size
+        for mean, store in zip(self._means, (self.raw_k, self.v)):
+            new = store[:, :, have * size : have * size + count]
+            mean[:, :, :count].mul_(keep).add_(new, alpha=1 - keep)
+            store[:, :, :count].copy_(mean[:, :, :count])
+
+    def forget_anchors(self) -> None:
+        """Relabel every anchor as recent, so that a recache rebuilds all of memory from the newest frames."""
+        self.ledger.forget_anchors()
+
+    # -- gradients ----------------------------------------------------------------------------------------------
+
+    def keep(self, layer: int, start: int, raw_k: Tensor, v: Tensor) -> None:
+        """What a `GradView` keeps of the chunk at token `start`: values in the slots, the tensors for gradients."""
+        here = slice(start, start + raw_k.shape[1])
+        with torch.no_grad():
+            self.raw_k[layer, :, here].copy_(raw_k)
+            self.v[layer, :, here].copy_(v)
+        if raw_k.requires_grad:
+            sides = zip(*(side.split(self.tokens_per_frame, 1) for side in (raw_k, v)))
+            for number, made in enumerate(sides, self.ledger.frame):
+                self.graph.setdefault(number, []).append(made)
+
+    def frames_with_graph(self) -> list[list[tuple[Tensor, Tensor]] | None]:
+        """Per frame in memory what gradients go to, None for constants; empty where all are.
+
+        Constants are the anchors of samples that have chosen differently, and frames that were mixed or recomputed.
+        """
+        if not self.graph:
+            return []
+        anchors = [{frame.number for frame in slot} for slot in zip(*self.ledger.anchors)]
+        slots = [*anchors, *({frame.number} for frame in self.ledger.recent)]
+        return [self.graph.get(numbers.pop()) if len(numbers) == 1 else None for numbers in slots]
+
+    def detach(self) -> None:
+        """Make all of the past a constant (Self Forcing's truncation)."""
+        self.graph.clear()
+
+    def _make_constant(self, frames: Iterable[Frame]) -> None:
+        for frame in frames:
+            self.graph.pop(frame.number, None)
+
+    # -- snapshots ----------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Everything a later `restore` needs, as copies in the computer's memory; only slots in use are taken."""
+        ledger, used = self.ledger, self.layout.past * self.tokens_per_frame
+        numbers = [[frame.number for frame in anchors] for anchors in ledger.anchors]
+        recent = [[frame.number for frame in ledger.recent], [frame.prompt for frame in ledger.recent]]
+        return {
+            "raw_k": _copy(self.raw_k[:, :, :used]),
+            "v": _copy(self.v[:, :, :used]),
+            "mean_k": _copy(self._means[0]),
+            "mean_v": _copy(self._means[1]),
+            "anchor_latents": _copy(self.anchor_latents[:, : self.layout.anchors]),
+            "history": _copy(self.history[:, : self.kept]),
+            "numbers": torch.tensor([ledger.frame, ledger.prompt, self.kept, *ledger.answered]),
+            "anchor_frames": torch.tensor(numbers, dtype=torch.int64),
+            "recent": torch.tensor(recent, dtype=torch.int64),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Return to a `snapshot` of a memory of the same settings; buffers stay where they are."""
+        for name, mine in (("raw_k", self.raw_k), ("history", self.history)):
+            if (
+                name not in state
+                or state[name].shape[0] != mine.shape[0]
+                or state[name].shape[3:] != mine.shape[3:]
+            ):
+                raise GroundedError(
+                    f"the snapshot's {name} does not fit this memory",
+                    fix="restore with the model, size and memory settings that the snapshot was made with",
+                )
+        used = state["raw_k"].shape[2]
+        for store, name in ((self.raw_k, "raw_k"), (self.v, "v")):
+            for mine, theirs in zip(store, state[name]):
+                mine[:, :used].copy_(theirs)
+        for mean, name in zip(self._means, ("mean_k", "mean_v")):
+            mean.copy_(state[name])
+        self.anchor_latents[:, : state["anchor_latents"].shape[1]].copy_(state["anchor_latents"])
+        ledger = self.ledger
+        ledger.frame, ledger.prompt, self.kept, *ledger.answered = state["numbers"].tolist()
+        self.history[:, : self.kept].copy_(state["history"])
+        # Under which prompt an anchor was made is not asked any more, and not stored.
+        ledger.anchors = [[Frame(number, 0) for number in row] for row in state["anchor_frames"].tolist()]
+        ledger.recent = [Frame(*pair) for pair in zip(*state["recent"].tolist())]

@@ -1,0 +1,77 @@
+"""The few-step loop of a distilled causal model (Self Forcing): predict x0, add noise of the next level, repeat.
+
+One chunk at a time: room is made in memory, the chunk is denoised, the clean pass writes it, and it is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from ..config import MemorySpec, ModelSpec, SampleSpec
+from ..model.layers import Tree
+from .director import Director, Trace
+from .sampler import Chunk, Clean, OnStep, Sampler
+from .schedule import add_noise, flow_to_x0, timesteps
+
+
+class Chunkwise:
+    """A sampler without latency. `sample` gives the step lists; a film's or scene's first chunk may have its own."""
+
+    def __init__(self, director: Director, sample: SampleSpec) -> None:
+        self.director = director
+        self.levels = timesteps(sample)
+        self.first_levels = timesteps(replace(sample, steps=sample.first_steps or sample.steps))
+        told = {level.timestep for level in (*self.levels, *self.first_levels)}
+        self._times = {timestep: director.time(timestep) for timestep in told}
+
+    @property
+    def calls(self) -> int:
+        """Network calls that a chunk takes, the clean pass included."""
+        return len(self.levels) + 1
+
+    def feed(self, chunk: Chunk, on_step: OnStep | None = None) -> Iterator[Clean]:
+        """Make one chunk and commit it.
+
+        Until it is given nothing has been committed, and the same call gives the same chunk, unless a switch of prompts
+        was under way, which may have changed part of the memory.
+        """
+        director, noise = self.director, chunk.noise(0)
+        director.prepare()
+        levels = self.levels if director.memory.layout.past else self.first_levels
+        step, clean = director.open(noise.shape[1])
+        x = denoised = noise.to(director.device, director.dtype, non_blocking=True)  # b f c h w
+        for i, level in enumerate(levels):
+            if i:
+                more = chunk.noise(i).to(x.device, x.dtype, non_blocking=True)
+                x = add_noise(denoised, more, level.sigma)
+            flow = director.predict(x, self._times[level.timestep], step)
+            denoised = flow_to_x0(x, flow, level.sigma)
+            if director.watch is not None:
+                director.watch(Trace("denoise", i, x, flow, denoised))
+            if on_step is not None:
+                on_step(i, len(levels))
+        director.remember(denoised, clean)
+        yield Clean(chunk.index, denoised)
+
+    def flush(self) -> Iterator[Clean]:
+        """Nothing is ever on the way."""
+        return iter(())
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """The director's: between two chunks there is nothing else."""
+        return self.director.snapshot()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Return to a `snapshot`."""
+        self.director.restore(state)
+
+
+def make_sampler(
+    model: Tree, spec: ModelSpec, memory: MemorySpec, sample: SampleSpec, **placed: Any
+) -> Sampler:
+    """A sampler of one film with a director of its own; `placed` goes to `Director`."""
+    return Chunkwise(Director(model, spec, memory, sample, **placed), sample)

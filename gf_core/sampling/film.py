@@ -1,0 +1,116 @@
+"""The one film loop: a plan's verbs and noise fed to a sampler chunk by chunk, clean chunks out.
+
+Renders, trials, the evaluation and the benchmarks all run it; `replay` is its other half, which puts a director where
+stored chunks left off. What a verb does to the prompt and the memory is said here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .noise import chunk_noise
+from .sampler import Chunk, Clean, OnStep, Sampler
+
+if TYPE_CHECKING:
+    from ..timeline.plan import Plan
+    from .director import Director
+
+Feed = Callable[[Chunk], Iterator[Clean]]
+"""`Sampler.feed`, or something around it."""
+
+
+def mix_embeds(old: Tensor, new: Tensor, share: float) -> Tensor:
+    """(1 - share) old + share new, both [b rows c]; the shorter one is padded with the zero rows it stands for."""
+    rows = max(old.shape[1], new.shape[1])
+    old, new = (F.pad(embeds, (0, 0, 0, rows - embeds.shape[1])) for embeds in (old, new))
+    return torch.lerp(old, new, share)
+
+
+def give_cue(director: Director, plan: Plan, embeds: Sequence[Tensor], index: int) -> None:
+    """Tell `director` what chunk `index` of the film begins with.
+
+    A blend over k chunks moves the text by 1/k per chunk; the chunk that reaches the new prompt makes the one switch
+    of the memory. Without a blend that is the first chunk. `embeds` holds one [b rows c] per segment.
+    """
+    number, chunk = plan.places[index]
+    segment, new = plan.segments[number], embeds[number]
+    if segment.verb == "then":
+        steps = max(1, segment.blend_chunks)
+        if chunk < steps - 1:
+            director.blend(mix_embeds(embeds[number - 1], new, (chunk + 1) / steps))
+        elif chunk == steps - 1:
+            director.switch(new, alpha_max=segment.recache)
+    elif chunk == 0:
+        {"start": director.start, "cut": director.cut, "scene": director.scene}[segment.verb](new)
+
+
+def film_chunks(
+    sampler: Sampler,
+    plan: Plan,
+    embeds: Sequence[Tensor],
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    lead: Tensor | None = None,
+    before: Callable[[int], None] | None = None,
+    on_step: Callable[[int], OnStep] | None = None,
+    feed: Feed | None = None,
+) -> Iterator[Clean]:
+    """Make chunks `start` to `stop` (None: the film's last) of a plan, in order.
+
+    Args:
+        sampler: fresh, or brought to where chunk `start` begins.
+        embeds: one [b rows c] per segment.
+        lead: latents [b f c h w] that the film starts from; they enter memory before chunk 0 and are not given.
+        before: called with a chunk's index before anything is done for it; may raise to stop.
+        on_step: index of a chunk -> what is called after each of its denoising steps.
+        feed: called in place of `sampler.feed`.
+    """
+    director, timing = sampler.director, plan.timing
+    for index in range(start, plan.chunks if stop is None else stop):
+        number, chunk = plan.places[index]
+        if before is not None:
+            before(index)
+        give_cue(director, plan, embeds, index)
+        if index == 0 and lead is not None:
+            director.prefill(lead)
+        shape = director.shape(timing.latent_frames(index))
+        wanted = Chunk(index, partial(chunk_noise, plan.segments[number].seed, chunk, shape=shape))
+        if feed is not None:
+            yield from feed(wanted)
+        else:
+            yield from sampler.feed(wanted, None if on_step is None else on_step(index))
+    yield from sampler.flush()
+
+
+def replay(
+    director: Director,
+    plan: Plan,
+    embeds: Sequence[Tensor],
+    stored: Callable[[int], Tensor],
+    start: int,
+    stop: int,
+    lead: int = 0,
+    before: Callable[[int], None] | None = None,
+) -> Iterator[int]:
+    """Run the clean pass over stored chunks `start` to `stop`, which leaves the memory as making them did.
+
+    stored: index -> latents [b f c h w]; those of the film's start, `lead` latent frames, come first in chunk 0.
+    before: as in `film_chunks`. Gives each index when it is done.
+    """
+    for index in range(start, stop):
+        if before is not None:
+            before(index)
+        give_cue(director, plan, embeds, index)
+        latents = stored(index)
+        if index == 0 and lead:
+            director.prefill(latents[:, :lead])
+            latents = latents[:, lead:]
+        director.prefill(latents)
+        yield index

@@ -1,0 +1,67 @@
+"""What every sampler is: it takes chunks of noise in film order and gives clean chunks when it has them.
+
+A sampler that denoises one chunk at a time gives each at once (`chunkwise`); one that moves a window over several gives
+them later and the rest when it is flushed. What it holds between two chunks is in its snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from .director import Director
+
+OnStep = Callable[[int, int], None]
+"""Called after denoising step i of n of a chunk; what it raises ends the chunk, which has left nothing behind then."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk that is to be made."""
+
+    index: int
+    """Its place in the film, from 0."""
+    noise: Callable[[int], Tensor]
+    """Standard normal noise [b f c h w] of step i: 0 is what the chunk begins as, the others are added on the way."""
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A chunk that is made."""
+
+    index: int
+    latents: Tensor
+    """Clean latents [b f c h w]."""
+
+
+class Sampler(Protocol):
+    """Makes the chunks of one film under the prompts that its director is given."""
+
+    @property
+    def director(self) -> Director:
+        """Prompts and memory."""
+        ...
+
+    @property
+    def calls(self) -> int:
+        """Network calls that a chunk takes, the clean pass included."""
+        ...
+
+    def feed(self, chunk: Chunk, on_step: OnStep | None = None) -> Iterator[Clean]:
+        """Take the next chunk; gives those that are finished by it: none, one or several, in film order."""
+        ...
+
+    def flush(self) -> Iterator[Clean]:
+        """The film is over: the chunks that are still on the way."""
+        ...
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """Everything that decides the chunks to come, as copies of plain tensors."""
+        ...
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Return to a `snapshot` of a sampler with the same model, sizes and settings."""
+        ...
