@@ -22,11 +22,12 @@ from PIL import Image
 from gf_core.cli import main
 from gf_core.cli.files import read_board
 from gf_core.cli.parser import build_parser
-from gf_core.cli.progress import ProgressLine, clock, progress_line
+from gf_core.cli.progress import ProgressLine, progress_line
 from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
 from gf_core.video import FilmWriter, probe, read_chapters
+from gf_core.words import clock
 
 ROOT = Path(__file__).parent.parent
 FILM = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"

@@ -15,13 +15,14 @@ import pytest
 CORE = Path(__file__).parent.parent / "gf_core"
 FILES = sorted(CORE.rglob("*.py"))
 
-FOUNDATION = {"config", "errors", "foreign", "userdirs"}
+FOUNDATION = {"config", "errors", "files", "foreign", "words"}
 LEAVES = {"sampling", "recache", "timeline", "vae", "text", "video", "checkpoints"}
 BELOW: dict[str, set[str]] = {
     "config": {"errors"},
     "errors": set(),
-    "userdirs": set(),
+    "words": set(),
     "foreign": set(),
+    "files": {"errors", "foreign", "words"},
     "rope": FOUNDATION,
     "attention": FOUNDATION,
     "memory": FOUNDATION | {"rope", "attention"},
@@ -40,7 +41,7 @@ BELOW: dict[str, set[str]] = {
 """What each layer may import. Those not listed stand on top and may use all."""
 
 TOP = {"cli", "__main__", "training", "evaluation"}
-WITHOUT_TORCH = ("timeline", "video", "editorial", "config", "errors", "foreign")
+WITHOUT_TORCH = ("timeline", "video", "editorial", "config", "errors", "foreign", "words")
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server"}
 
 

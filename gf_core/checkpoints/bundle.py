@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from ..errors import CheckpointError, GroundedError
+from ..files.fingerprint import combine, hash_tensors, remembered
+from ..files.tensors import LazyTensor, open_file
 from ..foreign import with_values
 from ..memory.layout import check
 from ..memory.presets import PRESETS
@@ -23,14 +25,12 @@ from ..vae.builtin import load_codec
 from ..vae.load import load_vae
 from .catalog import KnownCheckpoint
 from .companions import find_text, find_vae, open_text
-from .fingerprint import combine, hash_tensors, remembered
 from .fp8 import unscaled
 from .identify import Identified, identify, require_drivable
 from .load import load_model
 from .lora import Lora, open_lora, parse_lora
-from .reader import LazyTensor, open_file
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
 BUILTIN_FILES = ("model.safetensors", "text.safetensors", "codec.safetensors")
 S = TypeVar("S", MemorySpec, SampleSpec, VideoSpec)
@@ -143,7 +143,7 @@ def wanted_settings(item: Identified) -> tuple[SampleSpec, MemorySpec, VideoSpec
         )
     known = item.known
     if known is None or not known.causal:
-        _LOG.info("%s is not in the catalogue: Self Forcing's steps are used", item.file.path.name)
+        log.info("%s is not in the catalogue: Self Forcing's steps are used", item.file.path.name)
         return SampleSpec(), PRESETS["grounded"], VideoSpec()
     return known.sample, replace(PRESETS[known.memory], chunk=known.chunk), VideoSpec()
 
@@ -176,7 +176,7 @@ def _all_loras(item: Identified, path: Path, asked: Sequence[tuple[str | Path, f
     elif item.known is not None and item.known.lora and not loras:
         loras.append(open_lora(required_lora(path, item.known), 1.0, modules))
     for lora in loras:
-        _LOG.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)
+        log.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)
     return loras
 
 

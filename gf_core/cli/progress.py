@@ -7,18 +7,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
+from ..words import clock
+
 if TYPE_CHECKING:
     from ..engine.events import Reused
 
 PAUSE = 5.0
 """Seconds between lines where they cannot be rewritten, such as a log file."""
-
-
-def clock(seconds: float) -> str:
-    """`0:21`, `12:05`, `1:02:03`."""
-    whole = max(0, round(seconds))
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def progress_line(shot: int, shots: int, done: float, total: float, fps: float, left: float) -> str:

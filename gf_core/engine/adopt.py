@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..files.atomic import disk_error, sync_file, sync_folder
 from ..video.boxes import read_layout
-from .disk import disk_error, sync_file, sync_folder
 from .journal import Record
 from .reuse import Reuse
 from .take import RunWriter

@@ -17,12 +17,12 @@ import psutil
 import torch
 from torch import Tensor
 
+from ..files.atomic import disk_error, sync_folder
 from ..sampling.noise import chunk_noise
 from ..sampling.rollout import Rollout
 from ..video.writer import FilmWriter
 from .cues import give_cue
 from .decoders import chunks_within_reach
-from .disk import disk_error, sync_folder
 from .events import ChunkDone, Event, Preview, Pulse, Replayed, StepDone
 from .failures import in_words
 from .finish import CommittedChunk, Finisher, SampledChunk

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .disk import write_atomic
+from ..files.atomic import write_atomic
 from .disk_cost import READ_SPEED, STATES
 from .tensor_file import pieces, write_tensors
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..words import clock
 from .metrics import IDENTITY, PROMPTED
 from .report import name_of, percent
 
@@ -182,7 +183,7 @@ def axis(page: Page) -> None:
         s for s in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 3600) if page.seconds / s <= 16 or s == 3600
     )
     for second in range(0, int(page.seconds) + 1, step):
-        page.text(page.x(second), page.y, f"{second // 60}:{second % 60:02d}", 12, FAINT, "ma")
+        page.text(page.x(second), page.y, clock(second), 12, FAINT, "ma")
     page.y += 30
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..userdirs import cache_dir
+from ..files.cache import cache_dir
 from .base import TextEncoder
 from .clean import clean_prompt
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 MAX_BYTES = 256_000_000
 """Default bound of the folder: about 250 prompts of 60 tokens."""
 
@@ -51,7 +51,7 @@ class EmbeddingStore:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError) as error:
-            _LOG.warning("stored prompt %.12s dropped: %s", key, error)
+            log.warning("stored prompt %.12s dropped: %s", key, error)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
@@ -69,7 +69,7 @@ class EmbeddingStore:
             draft.replace(path)
             self._trim()
         except OSError as error:
-            _LOG.warning("prompt not stored: %s", error)
+            log.warning("prompt not stored: %s", error)
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
 

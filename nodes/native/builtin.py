@@ -20,8 +20,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...gf_core.checkpoints.bundle import BUILTIN_FILES, BUILTIN_FOLDER
-from ...gf_core.checkpoints.fingerprint import remembered
-from ...gf_core.checkpoints.reader import LazyTensor, open_file
+from ...gf_core.files.fingerprint import remembered
+from ...gf_core.files.tensors import LazyTensor, open_file
 from ...gf_core.text.small import SmallTextEncoder, load_small_encoder
 from ...gf_core.vae.builtin import BuiltinCodec, load_codec
 from ...gf_core.vae.wan import WAN_MEAN, WAN_STD

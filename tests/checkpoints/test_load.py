@@ -5,13 +5,13 @@ import torch
 from safetensors.torch import save_file
 
 from gf_core.checkpoints import load as load_module
-from gf_core.checkpoints.fingerprint import hash_tensors, remembered
 from gf_core.checkpoints.fp8 import unscaled
 from gf_core.checkpoints.keymaps import original_to_diffusers
 from gf_core.checkpoints.load import load_model
 from gf_core.checkpoints.lora import open_lora, parse_lora
-from gf_core.checkpoints.reader import LazyTensor, open_file
 from gf_core.errors import CheckpointError, ResourceError
+from gf_core.files.fingerprint import hash_tensors, remembered
+from gf_core.files.tensors import LazyTensor, open_file
 
 
 def lazy(tensor):

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageFont
 
 from gf_core.video import SheetRow, contact_sheet
-from gf_core.video.sheet import BAR, GAP, MARGIN, TEXT_GAP, VERB_COLOURS, clock, wrap
+from gf_core.video.sheet import BAR, GAP, MARGIN, TEXT_GAP, VERB_COLOURS, wrap
+from gf_core.words import clock
 
 
 def solid(colour, count=3, height=48, width=72):
@@ -48,7 +49,7 @@ def test_wrap_keeps_every_letter():
 
 
 def test_clock():
-    assert [clock(s) for s in (0, 7.5, 7.96, 59.99, 61, 3661)] == [
+    assert [clock(s, tenths=True) for s in (0, 7.5, 7.96, 59.99, 61, 3661)] == [
         "0:00",
         "0:07.5",
         "0:08",

@@ -10,8 +10,8 @@ import tiny
 import torch
 from grounded_forcing.gf_core.checkpoints.keymaps import rename
 from grounded_forcing.gf_core.checkpoints.load import load_model
-from grounded_forcing.gf_core.checkpoints.reader import open_file
 from grounded_forcing.gf_core.errors import GroundedError
+from grounded_forcing.gf_core.files.tensors import open_file
 from grounded_forcing.nodes.native import builtin, files, native_bundle
 from safetensors.torch import save_file
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from ..userdirs import cache_dir
-from .reader import LazyTensor
+from .cache import cache_dir
+from .tensors import LazyTensor
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 _WORKERS = min(4, os.cpu_count() or 1)
 
 
@@ -56,9 +56,9 @@ def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTe
     except FileNotFoundError:
         pass  # not hashed yet
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _LOG.warning("fingerprint note %s is unreadable (%s): hashing again", note.name, error)
+        log.warning("fingerprint note %s is unreadable (%s): hashing again", note.name, error)
     if sum(tensor.nbytes for tensor in tensors.values()) > 1e9:
-        _LOG.info("hashing %s, once per file", ", ".join(file.name for file in files))
+        log.info("hashing %s, once per file", ", ".join(file.name for file in files))
     value = hash_tensors(tensors)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -66,5 +66,5 @@ def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTe
         draft.write_text(json.dumps({"sha256": value, "files": stamps}), "utf-8")
         draft.replace(note)
     except OSError as error:
-        _LOG.warning("fingerprint not remembered: %s", error)
+        log.warning("fingerprint not remembered: %s", error)
     return value

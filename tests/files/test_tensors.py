@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gf_core.checkpoints.reader import human_size, open_file
 from gf_core.errors import CheckpointError
+from gf_core.files.tensors import open_file
+from gf_core.words import exact_size
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_folder_with_one_or_several_files(tmp_path, tensors):
 
 
 def test_sizes_in_words():
-    assert [human_size(n) for n in (11, 2.838e9, 5_000_000)] == ["11 bytes", "2.84 GB", "5 MB"]
+    assert [exact_size(n) for n in (11, 2.838e9, 5_000_000)] == ["11 bytes", "2.84 GB", "5 MB"]
 
 
 def header_file(path, header: bytes, body: bytes = b"") -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..foreign import read_json
+from ..words import exact_size
 from .pickles import load_pickle
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
@@ -137,14 +138,6 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
         )
 
 
-def human_size(nbytes: float) -> str:
-    """Bytes in words: '2.84 GB', '11 bytes'."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if nbytes >= scale:
-            return f"{nbytes / scale:.3g} {unit}"
-    return f"{int(nbytes)} bytes"
-
-
 def _safetensors_header(path: Path) -> dict[str, Any]:
     """The parsed header of a safetensors file whose size agrees with it."""
     actual = path.stat().st_size
@@ -173,8 +166,8 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
     if actual != expected:
         state = "cut off" if actual < expected else "damaged"
         raise CheckpointError(
-            f"{path.name} is {state}: {actual} bytes ({human_size(actual)}) where its header needs "
-            f"{expected} ({human_size(expected)})",
+            f"{path.name} is {state}: {actual} bytes ({exact_size(actual)}) where its header needs "
+            f"{expected} ({exact_size(expected)})",
             again,
         )
     return header
