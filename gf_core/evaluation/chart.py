@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..files.atomic import write_atomic
 from ..words import clock
 from .metrics import IDENTITY, PROMPTED
 from .report import name_of, percent
@@ -199,6 +200,5 @@ def draw_chart(result: dict, path: Path, frames: np.ndarray | None = None) -> No
     _prompts(page)
     _identity(page)
     _picture(page)
-    temporary = path.with_name(path.name + ".part")
-    page.image.crop((0, 0, WIDTH, min(page.y, page.image.height))).save(temporary, format="PNG")
-    temporary.replace(path)
+    image = page.image.crop((0, 0, WIDTH, min(page.y, page.image.height)))
+    write_atomic(path, lambda part: image.save(part, format="PNG"))

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..files.atomic import write_atomic
 from ..training.world.vocabulary import ACTIONS, COLOURS, HATS, PATCHES, PLACES, SCARVES, SUBJECTS, TIMES
 
 HEIGHT, WIDTH = 64, 96
@@ -279,16 +280,13 @@ def read(
 
 
 def save_reader(reader: Reader, path: Path, notes: dict | None = None) -> None:
-    """Write the weights as fp16 safetensors (temporary name, then rename); `notes` go into the header as
-    JSON."""
+    """Write the weights as fp16 safetensors; `notes` go into the header as JSON."""
     from safetensors.torch import save_file
 
     state = {name: value.half().contiguous() for name, value in reader.state_dict().items()}
     classes = {name: list(values) for name, values in NAMES.items()}
     header = json.dumps({"classes": classes, **(notes or {})})
-    temporary = path.with_name(path.name + ".part")
-    save_file(state, str(temporary), metadata={"grounded_reader": header})
-    temporary.replace(path)
+    write_atomic(path, lambda part: save_file(state, part, metadata={"grounded_reader": header}))
 
 
 def load_reader(path: Path | str | None = None) -> Reader:

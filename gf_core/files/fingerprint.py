@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from .atomic import write_json
 from .cache import cache_dir
 from .tensors import LazyTensor
 
@@ -62,9 +63,7 @@ def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTe
     value = hash_tensors(tensors)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        draft = note.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps({"sha256": value, "files": stamps}), "utf-8")
-        draft.replace(note)
+        write_json(note, {"sha256": value, "files": stamps})
     except OSError as error:
         log.warning("fingerprint not remembered: %s", error)
     return value
