@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from ..errors import CheckpointError, GroundedError
 from ..files.fingerprint import combine, hash_tensors, remembered
-from ..files.tensors import LazyTensor, open_file
+from ..files.tensors import open_file
 from ..foreign import with_values
 from ..memory.layout import check
 from ..memory.presets import PRESETS
@@ -200,7 +200,7 @@ def _encoder(
         return text
     beside = path.parent / "text.safetensors"
     if text is None and own and beside.is_file():
-        return load_small_encoder(beside, _file_hash(beside))
+        return load_small_encoder(beside, remembered([beside], "whole", open_file(beside).tensors))
     return open_text(Path(text) if text is not None else find_text(path), device=device)
 
 
@@ -213,14 +213,6 @@ def _codec(
     if vae is None and own and beside.is_file():
         return load_codec(beside, str(device))
     return load_vae(Path(vae) if vae is not None else find_vae(path), device=device)
-
-
-def _flat(path: Path) -> dict[str, LazyTensor]:
-    return {name: tensor for name, tensor in open_file(path).tree.items() if isinstance(tensor, LazyTensor)}
-
-
-def _file_hash(path: Path) -> str:
-    return remembered([path], "whole", _flat(path))
 
 
 def checkpoint_fingerprint(item: Identified) -> str:

@@ -14,8 +14,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from .atomic import write_json
 from .cache import cache_dir
@@ -38,11 +40,23 @@ def combine(parts: Iterable[str]) -> str:
 
 
 def _hash_one(item: tuple[str, LazyTensor]) -> str:
-    name, tensor = item
-    digest = hashlib.sha256(f"{name} {tensor.dtype} {tensor.shape}".encode())
-    flat = tensor.load().contiguous().reshape(-1)
-    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    digest = hashlib.sha256()
+    _add(digest, item[0], item[1].load())
     return digest.hexdigest()
+
+
+def _add(digest: Any, name: str, tensor: Tensor) -> None:
+    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+    flat = tensor.contiguous().reshape(-1)
+    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+
+
+def hash_state(state: Mapping[str, Tensor]) -> str:
+    """16 digits of a sha256 over tensors in memory, all in one; Takes hold it as the name of a VAE."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        _add(digest, name, value.detach().cpu())
+    return digest.hexdigest()[:16]
 
 
 def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTensor]) -> str:

@@ -12,7 +12,7 @@ import math
 import os
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,6 +73,11 @@ class TensorFile:
     """`config.json` of a folder."""
     parts: tuple[Path, ...] = ()
     """The files that hold the tensors."""
+
+    @property
+    def tensors(self) -> dict[str, LazyTensor]:
+        """Those that lie under no outer key."""
+        return {name: tensor for name, tensor in self.tree.items() if isinstance(tensor, LazyTensor)}
 
 
 def open_file(path: str | Path) -> TensorFile:
@@ -270,7 +275,7 @@ def _open_folder(path: Path) -> TensorFile:
     if not shards:
         files = sorted(p for p in root.iterdir() if p.suffix.lower() in MODEL_SUFFIXES)
         if len(files) == 1:
-            return open_file(files[0])
+            return replace(open_file(files[0]), config=_read_config(root))
         listing = ", ".join(p.name for p in files[:8]) or "no model file"
         raise CheckpointError(
             f"the folder {root.name} is not a model in diffusers layout; it holds {listing}",
