@@ -22,7 +22,7 @@ from PIL import Image
 from gf_core.cli import main
 from gf_core.cli.files import read_board
 from gf_core.cli.parser import build_parser
-from gf_core.cli.progress import ProgressLine, progress_line
+from gf_core.cli.screen import ProgressLine, progress_line
 from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
@@ -90,7 +90,7 @@ def model(monkeypatch):
     import gf_core.cli.opening
 
     asked = []
-    monkeypatch.setattr(gf_core.cli.opening, "load_bundle", lambda *a, **k: asked.append((a, k)) or Bundle())
+    monkeypatch.setattr(gf_core.cli.opening, "load_model", lambda *a, **k: asked.append((a, k)) or Bundle())
     return asked
 
 
@@ -429,7 +429,7 @@ def test_ctrl_c_in_a_real_process(place):
         f"import signal, sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
         "import gf_core.cli.opening as r, test_cli\n"
-        "r.load_bundle = lambda *a, **k: test_cli.Bundle()\n"
+        "r.load_model = lambda *a, **k: test_cli.Bundle()\n"
         "from gf_core.cli import main\n"
         "sys.exit(main(['render', 'slow.txt']))\n"
     )

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import gf_core
+
 CORE = Path(__file__).parent.parent / "gf_core"
 FILES = sorted(CORE.rglob("*.py"))
 
@@ -132,7 +134,15 @@ def test_timeline_imports_only_the_standard_library():
     assert violations(check) == []
 
 
-@pytest.mark.parametrize("module", ["gf_core.timeline", "gf_core.video", "gf_core.config", "gf_core.cli"])
+def test_every_public_name_is_there():
+    assert all(getattr(gf_core, name).__name__ == name for name in gf_core.PUBLIC)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = gf_core.nonsense
+
+
+@pytest.mark.parametrize(
+    "module", ["gf_core", "gf_core.timeline", "gf_core.video", "gf_core.config", "gf_core.cli"]
+)
 def test_importing_does_not_load_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=CORE.parent, check=False).returncode == 0

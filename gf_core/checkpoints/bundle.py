@@ -27,7 +27,7 @@ from .catalog import KnownCheckpoint
 from .companions import find_text, find_vae, open_text
 from .fp8 import unscaled
 from .identify import Identified, identify, require_drivable
-from .load import load_model
+from .load import build_network
 from .lora import Lora, open_lora, parse_lora
 
 log = logging.getLogger("grounded")
@@ -72,7 +72,7 @@ class ModelBundle:
     """What people should know about it, a line each: of a host's model, what lies on it and has no effect."""
 
 
-def load_bundle(
+def load_model(
     source: str | Path = "builtin",
     *,
     text: TextEncoder | str | Path | None = None,
@@ -101,7 +101,7 @@ def load_bundle(
     merges = _all_loras(item, path, loras)
     codec = _codec(vae, path, item.own, device)
     encoder = _encoder(text, path, item.own, device)
-    model = load_model(spec, unscaled(item.what.tensors), loras=merges, dtype=dtype, device=device)
+    model = build_network(spec, unscaled(item.what.tensors), loras=merges, dtype=dtype, device=device)
     sample, memory, video = wanted_settings(item)
     return ModelBundle(
         name=str(item.own.get("name") or path.name),

@@ -21,7 +21,7 @@ def default_dtype(device: str | torch.device) -> torch.dtype:
     return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
 
 
-def load_model(
+def build_network(
     spec: ModelSpec,
     tensors: Mapping[str, LazyTensor],
     *,
@@ -50,7 +50,7 @@ def fill(
     dtype: torch.dtype,
     device: str | torch.device = "cpu",
 ) -> None:
-    """Puts `tensors` into a module tree on the meta device; errors as `load_model`."""
+    """Puts `tensors` into a module tree on the meta device; errors as `build_network`."""
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     check_names(wanted, tensors, what)
     for lora in loras:

@@ -203,7 +203,7 @@ def test_files_under_every_name(tmp_path, golden):
     torch.save({"state_dict": state}, tmp_path / "wrapped.pth")
     beside = {f"vae.{name}": value for name, value in state.items()}
     beside["model.diffusion_model.blocks.0.weight"] = torch.ones(1)
-    save_file(beside, tmp_path / "all_in_one.safetensors")
+    save_file(beside, tmp_path / "both.safetensors")
     (tmp_path / "vae").mkdir()
     save_file(canonical(state), tmp_path / "vae" / "diffusion_pytorch_model.safetensors")
     (tmp_path / "vae" / "config.json").write_text("{}")
@@ -213,7 +213,7 @@ def test_files_under_every_name(tmp_path, golden):
         "prefixed.safetensors",
         "Wan2.1_VAE.pth",
         "wrapped.pth",
-        "all_in_one.safetensors",
+        "both.safetensors",
         "vae",
     ):
         codec = load_vae(tmp_path / name)
