@@ -93,10 +93,9 @@ def load_vae(
         from .builtin import load_codec
 
         return load_codec(file.parts[0], str(device), dtype or torch.float32)
+    # Copies, because mapped weights are unaligned and lock the file on Windows.
     codec: Any = build_vae(
-        {
-            name: tensor.load().clone() for name, tensor in tensors.items()
-        },  # mapped weights are slower, see `fill`
+        {name: tensor.load().clone() for name, tensor in tensors.items()},
         latents_mean=_numbers(file.config.get("latents_mean", WAN_MEAN), path),
         latents_std=_numbers(file.config.get("latents_std", WAN_STD), path),
     )
