@@ -27,7 +27,6 @@ from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
 from gf_core.video import FilmWriter, probe, read_chapters
-from gf_core.words import clock
 
 ROOT = Path(__file__).parent.parent
 FILM = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"
@@ -398,7 +397,6 @@ def test_a_device_that_is_not_there(capsys):
 def test_progress_line_text():
     line = progress_line(shot=3, shots=9, done=21, total=70, fps=18.2, left=160)
     assert line == "shot 3/9  0:21 of 1:10  18.2 fps  2:40 left"
-    assert [clock(s) for s in (0, 59.6, 3599, 3723)] == ["0:00", "1:00", "59:59", "1:02:03"]
 
 
 def test_progress_is_rewritten_on_a_terminal():
