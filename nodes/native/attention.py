@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...gf_core.attention import Kernel
 
-log = logging.getLogger("grounded")
+_LOG = logging.getLogger("grounded")
 OVERRIDE = "optimized_attention_override"
 
 
@@ -23,12 +23,12 @@ def host_kernel(patcher: Any) -> Kernel | None:
 
     options: dict[str, Any] = patcher.model_options.get("transformer_options", {})
     if patcher.load_device.type == "cpu" and OVERRIDE not in options:
-        log.info("attention: PyTorch's own")
+        _LOG.info("attention: PyTorch's own")
         return None
     name = getattr(optimized_attention, "__name__", "its own")
     if OVERRIDE in options:  # another override is another film
         name = f"{name} under {getattr(options[OVERRIDE], '__qualname__', type(options[OVERRIDE]).__name__)}"
-    log.info("attention: ComfyUI's (%s)", name)
+    _LOG.info("attention: ComfyUI's (%s)", name)
 
     def kernel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         heads = q.shape[2]
