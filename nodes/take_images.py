@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..gf_core.errors import GroundedError, ResourceError
+from ..gf_core.words import size
 from .compat import schema, widget
 from .host import said_plainly, stop_if_interrupted
 from .types import Take, TakeHandle
@@ -89,7 +90,7 @@ def _room(count: int, height: int, width: int) -> Any:
     one = height * width * 3 * 4
     if count * one > LARGEST:
         raise ResourceError(
-            f"{count} pictures of {width}x{height} are {count * one / 1e9:.1f} GB, more than 2 GB",
+            f"{count} pictures of {width}x{height} are {size(count * one)}, more than 2 GB",
             f"ask for fewer seconds, or every {math.ceil(count * one / LARGEST)}th picture of these",
         )
     return torch.empty(count, height, width, 3)

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..gf_core.errors import GroundedError, ResourceError
+from ..gf_core.words import size
 from .compat import schema, widget
 from .host import said_plainly
 from .types import Take, TakeHandle
@@ -61,11 +62,9 @@ class TakeToLatent(io.ComfyNode):
             raise GroundedError(
                 f"there is no segment {segment}, the render has {last}", f"choose 0 to {last}"
             )
-        size = run.latents(chosen[0]["index"]).stat().st_size * len(chosen)
-        if size > LARGEST:
-            raise ResourceError(
-                f"these latents are {size / 1e9:.1f} GB, more than 2 GB", "choose one segment"
-            )
+        whole = run.latents(chosen[0]["index"]).stat().st_size * len(chosen)
+        if whole > LARGEST:
+            raise ResourceError(f"these latents are {size(whole)}, more than 2 GB", "choose one segment")
         latents = torch.cat([run.load_latents(record["index"]) for record in chosen])
         samples = latents.float().movedim(1, 0)[None]
         return io.NodeOutput({"samples": model.model.process_latent_out(samples)})

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..gf_core.cli.progress import clock
+from ..gf_core.words import clock
 from . import host
 from .live import Channel
 

@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 
 import gf_core.builtin
-from gf_core.checkpoints.bundle import load_bundle
+from gf_core.checkpoints.bundle import load_model
 from gf_core.config import ModelSpec
 from gf_core.errors import PromptError
 from gf_core.evaluation.film import judge, spans_of
@@ -39,7 +39,7 @@ def test_all_parts_stay_small():
 
 
 def test_it_knows_the_world_and_says_so():
-    bundle = load_bundle("builtin")
+    bundle = load_model("builtin")
     assert bundle.text.encode([" ".join(words()[:20])])[0].shape == (21, 4096)
     with pytest.raises(PromptError, match="does not know: dragon"):
         bundle.text.encode(["a red dragon"])
@@ -47,7 +47,7 @@ def test_it_knows_the_world_and_says_so():
 
 def test_a_film_shows_its_storyboard():
     """Places, times and colours, which even the first trained version gets right; actions move between verbs."""
-    frames = in_memory(bundle := load_bundle("builtin"), bundle.memory)(STORY)
+    frames = in_memory(bundle := load_model("builtin"), bundle.memory)(STORY)
     spans, fps = spans_of(STORY)
     result, _ = judge(frames, spans, fps, load_reader())
     for segment in result["segments"]:

@@ -22,7 +22,8 @@ from PIL import Image
 from gf_core.cli import main
 from gf_core.cli.files import read_board
 from gf_core.cli.parser import build_parser
-from gf_core.cli.progress import ProgressLine, clock, progress_line
+from gf_core.cli.screen import ProgressLine, progress_line
+from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
@@ -64,16 +65,19 @@ class Codec:
         return torch.zeros(1, 16, frames.shape[1] // 8, frames.shape[2] // 8)
 
 
-class Bundle:
-    name, spec, text, codec, fingerprint = "builtin", SPEC, Text(), Codec(), "model"
-    sample, video = SampleSpec(steps=(1000, 500)), VideoSpec(32, 32)
-    memory = MemorySpec(anchors=1, recent=3)
-    device = dtype = kernel = ready = done = None
-    notes = ()
-
-    def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.model = WanModel(SPEC).eval().requires_grad_(False)
+def bundle() -> ModelBundle:
+    torch.manual_seed(0)
+    return ModelBundle(
+        name="builtin",
+        model=WanModel(SPEC).eval().requires_grad_(False),
+        spec=SPEC,
+        text=Text(),
+        codec=Codec(),
+        sample=SampleSpec(steps=(1000, 500)),
+        memory=MemorySpec(anchors=1, recent=3),
+        video=VideoSpec(32, 32),
+        fingerprint="model",
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +93,7 @@ def model(monkeypatch):
     import gf_core.cli.opening
 
     asked = []
-    monkeypatch.setattr(gf_core.cli.opening, "load_bundle", lambda *a, **k: asked.append((a, k)) or Bundle())
+    monkeypatch.setattr(gf_core.cli.opening, "load_model", lambda *a, **k: asked.append((a, k)) or bundle())
     return asked
 
 
@@ -397,7 +401,6 @@ def test_a_device_that_is_not_there(capsys):
 def test_progress_line_text():
     line = progress_line(shot=3, shots=9, done=21, total=70, fps=18.2, left=160)
     assert line == "shot 3/9  0:21 of 1:10  18.2 fps  2:40 left"
-    assert [clock(s) for s in (0, 59.6, 3599, 3723)] == ["0:00", "1:00", "59:59", "1:02:03"]
 
 
 def test_progress_is_rewritten_on_a_terminal():
@@ -428,7 +431,7 @@ def test_ctrl_c_in_a_real_process(place):
         f"import signal, sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
         "import gf_core.cli.opening as r, test_cli\n"
-        "r.load_bundle = lambda *a, **k: test_cli.Bundle()\n"
+        "r.load_model = lambda *a, **k: test_cli.Bundle()\n"
         "from gf_core.cli import main\n"
         "sys.exit(main(['render', 'slow.txt']))\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import pkgutil
 import subprocess
@@ -12,16 +13,19 @@ from pathlib import Path
 
 import pytest
 
+import gf_core
+
 CORE = Path(__file__).parent.parent / "gf_core"
 FILES = sorted(CORE.rglob("*.py"))
 
-FOUNDATION = {"config", "errors", "foreign", "userdirs"}
+FOUNDATION = {"config", "errors", "files", "foreign", "words"}
 LEAVES = {"sampling", "timeline", "vae", "text", "video", "checkpoints"}
 BELOW: dict[str, set[str]] = {
     "config": {"errors"},
     "errors": set(),
-    "userdirs": set(),
+    "words": set(),
     "foreign": set(),
+    "files": {"errors", "foreign", "words"},
     "rope": FOUNDATION,
     "attention": FOUNDATION,
     "model": FOUNDATION | {"rope", "attention"},
@@ -39,7 +43,7 @@ BELOW: dict[str, set[str]] = {
 """What each layer may import. Those not listed stand on top and may use all."""
 
 TOP = {"cli", "__main__", "training", "evaluation"}
-WITHOUT_TORCH = ("timeline", "video", "editorial", "config", "errors", "foreign")
+WITHOUT_TORCH = ("timeline", "video", "editorial", "config", "errors", "foreign", "words")
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server"}
 
 
@@ -130,10 +134,56 @@ def test_timeline_imports_only_the_standard_library():
     assert violations(check) == []
 
 
-@pytest.mark.parametrize("module", ["gf_core.timeline", "gf_core.video", "gf_core.config", "gf_core.cli"])
+def test_every_public_name_is_there():
+    assert all(getattr(gf_core, name).__name__ == name for name in gf_core.PUBLIC)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = gf_core.nonsense
+
+
+@pytest.mark.parametrize(
+    "module", ["gf_core", "gf_core.timeline", "gf_core.video", "gf_core.config", "gf_core.cli"]
+)
 def test_importing_does_not_load_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=CORE.parent, check=False).returncode == 0
+
+
+NODES = sorted((CORE.parent / "nodes").rglob("*.py"))
+
+
+def relative(path: Path) -> Iterator[str]:
+    """Every module of the repository that the file imports relatively, such as `nodes.host` or `gf_core.words`."""
+    package = path.relative_to(CORE.parent).parent.parts
+    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.ImportFrom) and statement.level:
+            up = package[: len(package) - statement.level + 1]
+            base = ".".join([*up, *filter(None, [statement.module])])
+            for alias in statement.names:
+                inner = CORE.parent.joinpath(*base.split("."), f"{alias.name}.py")
+                yield f"{base}.{alias.name}" if inner.exists() else base
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(CORE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_nodes_stand_on_the_library_and_not_on_the_command_line():
+    for path in NODES:
+        found = set(relative(path)) | {module for level, module, _ in imports(path) if not level}
+        assert not [name for name in found if name.startswith(("gf_core.cli", "dev", "tests"))], path
+
+
+def test_nodes_import_each_other_one_way():
+    graph = {dotted(path): {name for name in relative(path) if name.startswith("nodes")} for path in NODES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def test_development_scripts_use_the_library_and_each_other_only():
+    """Those that drive a real ComfyUI share its set-up with the tests that do."""
+    for path in DEV:
+        found = set(relative(path)) | {module for level, module, _ in imports(path) if not level}
+        others = {name for name in found if name.split(".")[0] in ("nodes", "tests")}
+        assert all(name.startswith("tests.comfyui.") and "comfyui" in path.parts for name in others), path
 
 
 DEV = sorted(path for path in (CORE.parent / "dev").rglob("*.py") if path.name != "__init__.py")

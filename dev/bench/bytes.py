@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from gf_core.checkpoints.bundle import ModelBundle, load_bundle
+from gf_core import load_model
+from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.config import MemorySpec
 from gf_core.engine.render import render_film
 from gf_core.memory.presets import PRESETS
@@ -63,7 +64,7 @@ def film_bytes(
 
 def all_films(short: bool) -> dict[str, dict[str, str]]:
     """Name of a film -> its digests."""
-    bundle, found = load_bundle("builtin"), {}
+    bundle, found = load_model("builtin"), {}
     jobs: list[tuple[str, str, Any]] = [
         (f"everything, {name}", EVERYTHING, spec) for name, spec in PRESETS.items()
     ]
@@ -93,7 +94,10 @@ def main() -> int:
         return 0
     before = json.loads(options.against.read_text())
     differ = [
-        f"{name}: {kind}" for name, film in found.items() for kind in film if before[name][kind] != film[kind]
+        f"{name}: {kind}"
+        for name, film in found.items()
+        for kind in film
+        if name in before and before[name][kind] != film[kind]
     ]
     print("\n".join(differ) or "the same bytes")
     return 1 if differ else 0

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from gf_core.checkpoints.bundle import ModelBundle, load_bundle
+from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.engine.events import Event, Finished, Reused, Started, StepDone
 from gf_core.engine.making import plan_film
 from gf_core.engine.session import Session
@@ -154,7 +154,7 @@ def main() -> None:
         "--no-check", action="store_true", help="do not render each edit from nothing as well"
     )
     args = parser.parse_args()
-    bundle, board = load_bundle("builtin"), parse(STORYBOARD.read_text(encoding="utf-8"))
+    bundle, board = load_model("builtin"), parse(STORYBOARD.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as home:
         rows = measure(bundle, board, Path(home), not args.no_check)
     nine, whole = rows["segment 9"]["seconds"], rows["whole"]["seconds"]

@@ -35,10 +35,10 @@ FILMS = {
 TRIAL = """
 import sys, time
 from pathlib import Path
-from gf_core.checkpoints.bundle import load_bundle
+from gf_core.checkpoints.bundle import load_model
 from gf_core.engine.making import preflight, settle
 from gf_core.engine.settings import FilmSpec
-making = settle(load_bundle("builtin"), Path(sys.argv[1]).read_text(), film=FilmSpec(upscale=8))
+making = settle(load_model("builtin"), Path(sys.argv[1]).read_text(), film=FilmSpec(upscale=8))
 began = time.perf_counter()
 preflight(making, Path("none"))
 print(time.perf_counter() - began)

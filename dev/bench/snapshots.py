@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gf_core.checkpoints.bundle import ModelBundle, load_bundle
+from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.config import MemorySpec, ModelSpec, VideoSpec
 from gf_core.engine.snapshots import StateStore, digest, state_bytes
 from gf_core.memory import regions
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     args = parser.parse_args()
     told: dict[str, Any] = {"threads": torch.get_num_threads(), "torch": str(torch.__version__)}
-    told["built-in"] = measure(load_bundle("builtin"), args.chunks)
+    told["built-in"] = measure(load_model("builtin"), args.chunks)
     told["computed"] = {
         name: asdict(sizes(spec, MemorySpec(), video, value_bytes))
         for name, (spec, video, value_bytes) in SHAPES.items()

@@ -14,6 +14,8 @@ from torch import nn
 from ..attention import Kernel
 from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from ..errors import CheckpointError, GroundedError
+from ..files.fingerprint import combine, hash_tensors, remembered
+from ..files.tensors import open_file
 from ..foreign import with_values
 from ..memory.presets import PRESETS
 from ..memory.regions import check
@@ -26,14 +28,12 @@ from ..vae.builtin import load_codec
 from ..vae.load import load_vae
 from .catalog import KnownCheckpoint
 from .companions import find_text, find_vae, open_text
-from .fingerprint import combine, hash_tensors, remembered
 from .fp8 import unscaled
 from .identify import Identified, identify, require_drivable
-from .load import load_model
+from .load import build_network
 from .lora import Lora, open_lora, parse_lora
-from .reader import LazyTensor, open_file
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
 BUILTIN_FILES = ("model.safetensors", "text.safetensors", "codec.safetensors")
 S = TypeVar("S", MemorySpec, SampleSpec, VideoSpec)
@@ -101,7 +101,7 @@ class ModelBundle:
         )
 
 
-def load_bundle(
+def load_model(
     source: str | Path = "builtin",
     *,
     text: TextEncoder | str | Path | None = None,
@@ -130,7 +130,7 @@ def load_bundle(
     merges = _all_loras(item, path, loras)
     codec = _codec(vae, path, item.own, device)
     encoder = _encoder(text, path, item.own, device)
-    model = load_model(spec, unscaled(item.what.tensors), loras=merges, dtype=dtype, device=device)
+    model = build_network(spec, unscaled(item.what.tensors), loras=merges, dtype=dtype, device=device)
     sample, memory, video = wanted_settings(item)
     return ModelBundle(
         name=str(item.own.get("name") or path.name),
@@ -172,7 +172,7 @@ def wanted_settings(item: Identified) -> tuple[SampleSpec, MemorySpec, VideoSpec
         )
     known = item.known
     if known is None or not known.causal:
-        _LOG.info("%s is not in the catalogue: Self Forcing's steps are used", item.file.path.name)
+        log.info("%s is not in the catalogue: Self Forcing's steps are used", item.file.path.name)
         return SampleSpec(), PRESETS["grounded"], VideoSpec()
     return known.sample, replace(PRESETS[known.memory], chunk=known.chunk), VideoSpec()
 
@@ -205,7 +205,7 @@ def _all_loras(item: Identified, path: Path, asked: Sequence[tuple[str | Path, f
     elif item.known is not None and item.known.lora and not loras:
         loras.append(open_lora(required_lora(path, item.known), 1.0, modules))
     for lora in loras:
-        _LOG.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)
+        log.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)
     return loras
 
 
@@ -229,7 +229,7 @@ def _encoder(
         return text
     beside = path.parent / "text.safetensors"
     if text is None and own and beside.is_file():
-        return load_small_encoder(beside, _file_hash(beside))
+        return load_small_encoder(beside, remembered([beside], "whole", open_file(beside).tensors))
     return open_text(Path(text) if text is not None else find_text(path), device=device)
 
 
@@ -242,14 +242,6 @@ def _codec(
     if vae is None and own and beside.is_file():
         return load_codec(beside, str(device))
     return load_vae(Path(vae) if vae is not None else find_vae(path), device=device)
-
-
-def _flat(path: Path) -> dict[str, LazyTensor]:
-    return {name: tensor for name, tensor in open_file(path).tree.items() if isinstance(tensor, LazyTensor)}
-
-
-def _file_hash(path: Path) -> str:
-    return remembered([path], "whole", _flat(path))
 
 
 def checkpoint_fingerprint(item: Identified) -> str:

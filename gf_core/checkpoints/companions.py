@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..files.fingerprint import remembered
+from ..files.tensors import LazyTensor, TensorFile, open_file
+from ..files.unwrap import unwrap
 from ..text.base import TextEncoder
 from ..text.store import StoredEncoder
 from ..text.tokens import SentencePieceTokenizer, Tokenizer, find_tokenizer
 from ..text.umt5 import TOKENIZER_KEY, UMT5Encoder
 from .detect import READABLE, detect
-from .fingerprint import remembered
 from .fp8 import unscaled
-from .reader import LazyTensor, TensorFile, open_file
-from .unwrap import unwrap
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 TEXT_NAMES = ("models_t5_umt5-xxl-enc-bf16*", "umt5*xxl*", "umt5*")
 VAE_NAMES = ("Wan2.1_VAE*", "wan_2.1_vae*", "wan2.1_vae*", "wan*2_1*vae*", "taew2_1*")
 _SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -100,7 +100,7 @@ def open_text(
     tensors = unscaled(what.tensors)
 
     def load() -> Mapping[str, Tensor]:
-        _LOG.info("reading the text encoder %s", path.name)
+        log.info("reading the text encoder %s", path.name)
         return {name: tensor.load() for name, tensor in tensors.items()}
 
     fingerprint = remembered(file.parts, "text", what.tensors)

@@ -15,10 +15,10 @@ import torch
 
 from ..config import ModelSpec
 from ..errors import CheckpointError
+from ..files.tensors import LazyTensor
+from ..files.unwrap import Unwrapped
 from ..foreign import numbered, read_json, with_values
 from .keymaps import Scheme, rename, scheme_of
-from .reader import LazyTensor
-from .unwrap import Unwrapped
 
 Family = Literal[
     "wan_t2v", "wan_i2v", "wan_5b", "wan_vace", "wan_other",

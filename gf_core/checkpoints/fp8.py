@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .reader import LazyTensor
+from ..files.tensors import LazyTensor
 
 MARKER = "scaled_fp8"
 _SCALE, _INPUT_SCALE = ".scale_weight", ".scale_input"

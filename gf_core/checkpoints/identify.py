@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..files.tensors import TensorFile, open_file
+from ..files.unwrap import Unwrapped, unwrap
 from ..foreign import read_json
+from ..words import amount, exact_size
 from .catalog import CATALOG, KnownCheckpoint, by_id, match
 from .detect import READABLE, Detected, Family, detect, own_settings
-from .reader import TensorFile, human_size, open_file
-from .unwrap import Unwrapped, unwrap
 
 GENERATOR_KEYS = ("generator_ema", "generator")
 """Outer keys written only by trainings of few-step causal generators."""
@@ -131,9 +132,7 @@ def foreign(name: str, family: Family, channels: int) -> CheckpointError:
 def size_name(what: Detected) -> str:
     """'1.42 B parameters (2.84 GB)' of a detected network."""
     stored = sum(tensor.nbytes for tensor in what.tensors.values())
-    count = what.parameters
-    words = f"{count / 1e9:.3g} B" if count >= 1e9 else f"{count / 1e6:.3g} M"
-    return f"{words} parameters ({human_size(stored)})"
+    return f"{amount(what.parameters)} parameters ({exact_size(stored)})"
 
 
 _TRANSFORMER = f"Choose the transformer instead: {NEEDED}"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import CheckpointError
+from ..words import amount, exact_size
 from .bundle import wanted_settings
 from .companions import find_text, find_vae
 from .identify import Identified, identify, require_drivable
-from .reader import human_size
 
 _TIME_STRIDE = 4
 """Pictures per latent frame of every Wan 2.1 VAE and of the built-in codec."""
@@ -71,13 +71,12 @@ def inspect_file(path: str | Path, *, assume: str | None = None, weights: str | 
 def _file(item: Identified) -> str:
     size = sum(part.stat().st_size for part in item.file.parts)
     parts = f", {len(item.file.parts)} parts" if len(item.file.parts) > 1 else ""
-    return f"{item.file.path.name} ({human_size(size)}{parts}, {_KINDS[item.file.kind]})"
+    return f"{item.file.path.name} ({exact_size(size)}{parts}, {_KINDS[item.file.kind]})"
 
 
 def _what(item: Identified) -> str:
-    count = item.what.parameters
-    words = f"{count / 1e9:.3g} B" if count >= 1e9 else f"{count / 1e6:.3g} M"
-    text = f"{_FAMILIES[item.what.family]}, {words} parameters in {len(item.what.tensors)} tensors"
+    words, count = amount(item.what.parameters), len(item.what.tensors)
+    text = f"{_FAMILIES[item.what.family]}, {words} parameters in {count} tensors"
     spec = item.what.spec
     if spec is None:
         return text
@@ -116,7 +115,7 @@ def _settings_rows(
             f"= {memory.window} latent frames{trained}",
         ),
         ("film", f"{video.width} x {video.height} at {video.fps} pictures a second"),
-        ("weights need", f"{human_size(2 * count)} as bfloat16, {human_size(4 * count)} as float32"),
+        ("weights need", f"{exact_size(2 * count)} as bfloat16, {exact_size(4 * count)} as float32"),
     ]
 
 

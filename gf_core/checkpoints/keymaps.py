@@ -17,12 +17,6 @@ T = TypeVar("T")
 
 COMFYUI_PREFIX = "model.diffusion_model."
 
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.model.", "model.", "net.", "transformer.")
-"""What may stand before an inner name, longest reading first; at most one is taken off."""
-
-WRAPPER_FRAGMENTS = ("_fsdp_wrapped_module.", "_orig_mod.", "_checkpoint_wrapped_module.")
-"""What sharding and compilation leave inside names; all occurrences are taken out."""
-
 _GLOBAL_MODULES = {
     "patch_embedding": "patch_embedding",
     "time_embedding.0": "condition_embedder.time_embedder.linear_1",

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ..config import ModelSpec
 from ..errors import CheckpointError, ResourceError
+from ..files.tensors import LazyTensor
 from ..model.wan import WanModel, build_meta
+from ..words import exact_size
 from .lora import Lora, check_fit, merged
-from .reader import LazyTensor, human_size
 
 
 def default_dtype(device: str | torch.device) -> torch.dtype:
@@ -20,7 +21,7 @@ def default_dtype(device: str | torch.device) -> torch.dtype:
     return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
 
 
-def load_model(
+def build_network(
     spec: ModelSpec,
     tensors: Mapping[str, LazyTensor],
     *,
@@ -49,7 +50,7 @@ def fill(
     dtype: torch.dtype,
     device: str | torch.device = "cpu",
 ) -> None:
-    """Puts `tensors` into a module tree on the meta device; errors as `load_model`."""
+    """Puts `tensors` into a module tree on the meta device; errors as `build_network`."""
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     check_names(wanted, tensors, what)
     for lora in loras:
@@ -95,7 +96,7 @@ def _check_memory(
     if need > free:
         place = "computer" if kind == "cpu" else "graphics card"
         raise ResourceError(
-            f"{what} needs {human_size(need)} as {str(dtype).removeprefix('torch.')}; "
-            f"the {place} has {human_size(free)} free",
+            f"{what} needs {exact_size(need)} as {str(dtype).removeprefix('torch.')}; "
+            f"the {place} has {exact_size(free)} free",
             "close other programs, choose bfloat16, or use a smaller model.",
         )

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..files.tensors import LazyTensor, open_file
+from ..files.unwrap import WRAPPER_FRAGMENTS, unwrap
 from ..foreign import read_json
-from .keymaps import WRAPPER_FRAGMENTS, diffusers_to_original
-from .reader import LazyTensor, open_file
-from .unwrap import unwrap
+from .keymaps import diffusers_to_original
 
 _PREFIXES = (
     "base_model.model.", "model.diffusion_model.", "diffusion_model.",

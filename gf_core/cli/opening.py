@@ -1,16 +1,21 @@
-"""Opens what a film is made from: storyboard, model, settings."""
+"""Opens what a film is made from: storyboard, model, device, settings; for a finished film those it was made with."""
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from dataclasses import dataclass
 
-from ..checkpoints.bundle import ModelBundle, load_bundle
-from ..engine.settings import FilmSpec
-from .again import check_inputs, compare, dtype_of, film_spec
-from .device import pick_device, pick_dtype
+import torch
+
+from ..checkpoints.bundle import ModelBundle, load_model
+from ..engine.recorded import Recorded
+from ..engine.settings import FilmSpec, device_name, kernels
+from ..errors import GroundedError, ResourceError
 from .files import read_board, read_making
 from .settings import Settings, choose, made_with, model_of, upscale_for
+
+log = logging.getLogger("grounded")
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ def open_making(args: Namespace) -> Opened:
     if recorded is not None:
         check_inputs(recorded, args)
     device = pick_device(args.device)
-    bundle = load_bundle(
+    bundle = load_model(
         model_of(args, recorded),
         text=args.text_encoder,
         vae=args.vae,
@@ -49,3 +54,76 @@ def open_making(args: Namespace) -> Opened:
     own = Settings(bundle.memory, bundle.sample, bundle.video)
     settings = choose(own if recorded is None else made_with(recorded), args, board.fps)
     return Opened(bundle, text, settings, film_spec(recorded, upscale_for(args, settings.video, recorded)))
+
+
+def check_inputs(recorded: Recorded, args: Namespace) -> None:
+    """Refuse a film that began from a picture which is not given.
+
+    Raises:
+        GroundedError: --start-image is missing.
+    """
+    if recorded.start_image and args.start_image is None:
+        raise GroundedError(
+            f"{args.storyboard} began from a picture, which is not in the film", "give it: --start-image FILE"
+        )
+
+
+def dtype_of(recorded: Recorded | None, device: torch.device) -> str | None:
+    """The number type of the film, on the kind of device that it was made on; else None, the device's own."""
+    if recorded is None or recorded.device != device_name(device):
+        return None
+    return recorded.dtype
+
+
+def compare(recorded: Recorded, bundle: ModelBundle) -> None:
+    """Say it where weights or machine are not those of the film."""
+    if bundle.fingerprint != recorded.fingerprint:
+        log.warning(
+            "the film was made with %s %s, this is %s %s: another film will come out",
+            recorded.model,
+            recorded.fingerprint[:12],
+            bundle.name,
+            bundle.fingerprint[:12],
+        )
+    here = kernels(bundle)
+    other = [
+        f"{key} {then}, here {here.get(key)}"
+        for key, then in recorded.machine.items()
+        if here.get(key) != then
+    ]
+    if other:
+        log.warning("made with %s: it will look alike, but the last bits differ", "; ".join(other))
+
+
+def film_spec(recorded: Recorded | None, upscale: int) -> FilmSpec:
+    """How to encode: like the film, enlarged `upscale` times."""
+    if recorded is None:
+        return FilmSpec(upscale=upscale)
+    return FilmSpec(recorded.film["codec"], recorded.film["quality"], upscale)
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device called `name`, or the best one here; raises ResourceError if this machine has no such device."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by device
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise ResourceError(f"device '{name}' cannot be used: {reason}", "use --device cpu") from error
+    return device
+
+
+def pick_dtype(name: str | None) -> torch.dtype | None:
+    """The torch type called `name`; None stays None."""
+    return None if name is None else getattr(torch, name)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available

@@ -102,7 +102,7 @@ def _model_settings(args: Namespace) -> Settings:
 def _print_cost(args: Namespace, text: str, settings: Settings, planned: Plan, upscale: int) -> None:
     """The estimate, for this machine; what stands in the way of one is said in its place."""
     try:
-        from .device import free_bytes, pick_device
+        from .opening import free_bytes, pick_device
     except ModuleNotFoundError as error:
         print(f"cost    not known: {error.name} is not installed")
         return
@@ -131,9 +131,9 @@ def _cost(args: Namespace, device: torch.device) -> tuple[ModelCost, ModelBundle
     from ..engine.budget import ModelCost, bundle_cost
 
     if args.model == "builtin" or is_small(args.model):
-        from ..checkpoints.bundle import load_bundle
+        from ..checkpoints.bundle import load_model
 
-        bundle = load_bundle(args.model, device=device)
+        bundle = load_model(args.model, device=device)
         return bundle_cost(bundle), bundle
     import torch
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import GroundedError
+from ..foreign import with_values
 from ..memory.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -48,9 +49,11 @@ def builtin_settings() -> Settings:
         with BUILTIN.open("rb") as file:  # a safetensors file begins with the length of its JSON header
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         own = json.loads(header["__metadata__"]["grounded"])
-    sample: dict[str, Any] = own.get("sample", {})
-    sample |= {name: tuple(sample[name]) for name in ("steps", "first_steps") if sample.get(name)}
-    return Settings(MemorySpec(**own.get("memory", {})), SampleSpec(**sample), VideoSpec(**own["video"]))
+    return Settings(
+        with_values(MemorySpec(), own.get("memory", {})),
+        with_values(SampleSpec(), own.get("sample", {})),
+        with_values(VideoSpec(), own["video"]),
+    )
 
 
 def model_file(model: str) -> Path:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ..engine.alternatives import Alternative
 from ..engine.budget import Budget
-from ..engine.disk import disk_error, write_atomic
 from ..engine.events import Event, Finished
 from ..engine.making import settle
 from ..engine.segment_takes import SegmentTakes, render_takes
 from ..engine.shelf import find_pick
+from ..files.atomic import disk_error, write_atomic
 from ..timeline.reseed import reseed, segment_at
 from .files import EDITS, film_name, is_film, read_board
 from .opening import open_making

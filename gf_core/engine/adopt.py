@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..files.atomic import beside, disk_error, sync_file, sync_folder
 from ..video.boxes import read_layout
-from .disk import disk_error, sync_file, sync_folder
 from .journal import Record
 from .reuse import Reuse
 from .take import RunWriter
@@ -60,19 +60,17 @@ def _link_all(pairs: Iterable[tuple[Path, Path]]) -> None:
     for source, target in pairs:
         if source == target:
             continue
-        part = target.with_name(target.name + ".part")
-        part.unlink(missing_ok=True)
-        try:
-            if not copying:
-                os.link(source, part)
-        except OSError as error:
-            log.info("latents are copied, this disk makes no hard links: %s", error)
-            copying = True
-        if copying:
-            shutil.copyfile(source, part)
-            sync_file(part)
-        os.replace(part, target)
-        part.unlink(missing_ok=True)  # replacing a file by another name of itself does nothing
+        with beside(target) as part:
+            try:
+                if not copying:
+                    os.link(source, part)
+            except OSError as error:
+                log.info("latents are copied, this disk makes no hard links: %s", error)
+                copying = True
+            if copying:
+                shutil.copyfile(source, part)
+                sync_file(part)
+            os.replace(part, target)  # does nothing where both are names of one file
 
 
 def _copy_start(source: Path, target: Path, size: int) -> None:

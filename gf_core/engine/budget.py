@@ -15,6 +15,7 @@ from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from ..errors import ResourceError
 from ..memory.regions import Sizes
 from ..timeline.plan import Plan
+from ..words import size
 from .decoders import DECODE_VALUES, Decoder, kind_of
 from .disk_cost import DiskCost, disk_cost
 from .measured import Pace, recall_bits, recall_pace, sheet_key, size_key, speed_key
@@ -157,11 +158,6 @@ class Budget:
             *kept,
             f"time    {time}",
         ]
-
-
-def size(count: int) -> str:
-    """Bytes for people: `812 MB`, `2.6 GB`."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
 
 
 def count_parameters(spec: ModelSpec) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..config import MemorySpec, VideoSpec
 from ..memory.ledger import Ledger, Move
 from ..timeline.plan import Plan
+from ..words import size
 from .decoders import REACH, STATE_VALUES
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ class DiskCost:
 
     def line(self) -> str:
         """As text: `34 MB: latents 2 MB, films 10 MB, states 22 MB`."""
-        from .budget import size
-
         whole = size(self.needed + self.states)
         parts = {"latents": self.latents, "films": self.films, "notes": self.notes, "states": self.states}
         told = ", ".join(f"{name} {size(value)}" for name, value in parts.items() if value)
@@ -124,11 +123,11 @@ def _states(
             continue
         prompt = min(cost.spec.text_len, len(segment.prompt.split()) + 2) * cost.spec.text_dim
         own = cost.sizes(memory, video).state(slots) + prompt * cost.value_bytes + STATE_HEAD
-        for name, size, work in (("memory", own, seconds / calls), ("decoder", decoder, seconds / 2)):
+        for name, state, work in (("memory", own, seconds / calls), ("decoder", decoder, seconds / 2)):
             since[name] = min(most[name], since[name] + min(segment.chunks, end - kept))
-            if size / READ_SPEED < since[name] * work:
+            if state / READ_SPEED < since[name] * work:
                 since[name] = 0
-                yield size
+                yield state
 
 
 def _slots(plan: Plan, memory: MemorySpec) -> Iterator[int]:

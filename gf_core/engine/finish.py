@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..errors import GroundedError
+from ..files.atomic import disk_error
 from ..video.writer import FilmWriter
-from .disk import disk_error
 from .failures import in_words
 from .frames import preview, to_uint8
 from .relief import Relief

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TakeError
-from .disk import disk_error
+from ..files.atomic import disk_error
 
 log = logging.getLogger("grounded")
 

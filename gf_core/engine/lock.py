@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ..errors import TakeError
-from .disk import disk_error
+from ..files.atomic import disk_error
 
 if os.name == "nt":
     import msvcrt

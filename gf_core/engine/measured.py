@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
-from ..userdirs import cache_dir
-from .disk import write_json
+from ..files.atomic import write_json
+from ..files.cache import cache_dir
 
 log = logging.getLogger("grounded")
 KEPT = 400

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import TakeError
+from ..foreign import with_values
 from ..video.metadata import read_metadata
 
 S = TypeVar("S", MemorySpec, SampleSpec, VideoSpec)
@@ -68,9 +69,9 @@ def read_recorded(path: str | Path) -> Recorded:
             fingerprint=settings["model"]["fingerprint"],
             dtype=settings["machine"]["dtype"],
             device=settings["machine"]["device"],
-            memory=_spec(MemorySpec, settings["memory"], name),
-            sample=_spec(SampleSpec, settings["sample"], name),
-            video=_spec(VideoSpec, settings["video"], name),
+            memory=_spec(MemorySpec(), settings["memory"], name),
+            sample=_spec(SampleSpec(), settings["sample"], name),
+            video=_spec(VideoSpec(), settings["video"], name),
             film=dict(settings["film"]),
             start_image=bool(everything["start_image"]),
             everything=everything,
@@ -96,11 +97,8 @@ def read_timeline(path: str | Path) -> str:
         ) from error
 
 
-def _spec(kind: type[S], values: dict[str, Any], name: str) -> S:
-    known = {field.name for field in fields(kind)}
-    if strange := sorted(values.keys() - known):
-        raise TakeError(
-            f"{name} was made by a newer version, with {', '.join(strange)}", "update the program"
-        )
-    whole = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return replace(kind(), **whole)
+def _spec(defaults: S, values: Any, name: str) -> S:
+    try:
+        return with_values(defaults, values)
+    except ValueError as error:
+        raise TakeError(f"{name} was made by a newer version, with {error}", "update the program") from error

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..config import MemorySpec, SampleSpec, VideoSpec
 from ..errors import TakeError
+from ..files.atomic import check_writable, disk_error, write_json
 from ..video import SheetRow, contact_sheet, pick_frames, place_film
 from .budget import Budget
-from .disk import check_writable, disk_error, write_json
 from .events import Event, Finished
 from .frames import preview
 from .imprint import film_chapters, film_metadata

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from ..timeline.plan import Plan
-from .budget import Budget, size
+from ..words import size
+from .budget import Budget
 from .events import Reused
 from .meter import Meter
 from .rejoin import Rejoined

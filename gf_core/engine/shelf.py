@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import TakeError
+from ..files.atomic import disk_error, write_json
 from ..timeline import Storyboard
 from ..video import SheetRow, contact_sheet, pick_frames
 from ..video.cut import cut_out
 from .alternatives import Alternative, identity
-from .disk import disk_error, write_json
 from .frames import preview
 from .take import Run
 

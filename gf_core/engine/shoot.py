@@ -17,11 +17,11 @@ import psutil
 import torch
 from torch import Tensor
 
+from ..files.atomic import disk_error, sync_folder
 from ..sampling.film import film_chunks
 from ..sampling.sampler import Chunk, Clean, Sampler
 from ..video.writer import FilmWriter
 from .decoders import chunks_within_reach
-from .disk import disk_error, sync_folder
 from .events import ChunkDone, Event, Preview, Pulse, Replayed, StepDone
 from .failures import in_words
 from .finish import CommittedChunk, Finisher, SampledChunk

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .disk import write_atomic
+from ..files.atomic import write_atomic
 from .disk_cost import READ_SPEED, STATES
 from .tensor_file import pieces, write_tensors
 

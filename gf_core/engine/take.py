@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TakeError
-from .disk import disk_error, sync_folder, write_atomic, write_json, write_text
+from ..files.atomic import disk_error, sync_folder, write_atomic, write_json, write_text
 from .journal import Journal, Record, read_journal, scan_journal
 from .lock import Lock
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from .budget import size
-from .disk import disk_error
+from ..files.atomic import disk_error
+from ..words import size
 from .journal import scan_journal
 from .shelf import named_runs
 from .take import Run, Take

@@ -212,8 +212,8 @@ def _summary(
     stages = {name: seconds for name, seconds in stages.items() if seconds}
     pictures = memory.chunk * subject.time_stride
     dtype = next(subject.model.parameters()).dtype
-    cells = (side // subject.spatial_stride for side in (subject.video.height, subject.video.width))
-    kv = Sizes(memory, spec, *cells, dtype.itemsize).buffers
+    height, width = (side // subject.spatial_stride for side in (subject.video.height, subject.video.width))
+    kv = Sizes(memory, spec, height, width, dtype.itemsize).buffers
     card = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return {
         "model": subject.name,

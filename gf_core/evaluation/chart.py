@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..files.atomic import write_atomic
+from ..words import clock
 from .metrics import IDENTITY, PROMPTED
 from .report import name_of, percent
 
@@ -182,7 +184,7 @@ def axis(page: Page) -> None:
         s for s in (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 3600) if page.seconds / s <= 16 or s == 3600
     )
     for second in range(0, int(page.seconds) + 1, step):
-        page.text(page.x(second), page.y, f"{second // 60}:{second % 60:02d}", 12, FAINT, "ma")
+        page.text(page.x(second), page.y, clock(second), 12, FAINT, "ma")
     page.y += 30
 
 
@@ -198,6 +200,5 @@ def draw_chart(result: dict, path: Path, frames: np.ndarray | None = None) -> No
     _prompts(page)
     _identity(page)
     _picture(page)
-    temporary = path.with_name(path.name + ".part")
-    page.image.crop((0, 0, WIDTH, min(page.y, page.image.height))).save(temporary, format="PNG")
-    temporary.replace(path)
+    image = page.image.crop((0, 0, WIDTH, min(page.y, page.image.height)))
+    write_atomic(path, lambda part: image.save(part, format="PNG"))

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..files.atomic import write_atomic
+from ..files.tensors import open_file
 from ..training.world.vocabulary import ACTIONS, COLOURS, HATS, PATCHES, PLACES, SCARVES, SUBJECTS, TIMES
 
 HEIGHT, WIDTH = 64, 96
@@ -279,16 +281,13 @@ def read(
 
 
 def save_reader(reader: Reader, path: Path, notes: dict | None = None) -> None:
-    """Write the weights as fp16 safetensors (temporary name, then rename); `notes` go into the header as
-    JSON."""
+    """Write the weights as fp16 safetensors; `notes` go into the header as JSON."""
     from safetensors.torch import save_file
 
     state = {name: value.half().contiguous() for name, value in reader.state_dict().items()}
     classes = {name: list(values) for name, values in NAMES.items()}
     header = json.dumps({"classes": classes, **(notes or {})})
-    temporary = path.with_name(path.name + ".part")
-    save_file(state, str(temporary), metadata={"grounded_reader": header})
-    temporary.replace(path)
+    write_atomic(path, lambda part: save_file(state, part, metadata={"grounded_reader": header}))
 
 
 def load_reader(path: Path | str | None = None) -> Reader:
@@ -296,16 +295,13 @@ def load_reader(path: Path | str | None = None) -> Reader:
 
     Raises CheckpointError when the file is missing, is no reader, or was trained for another vocabulary.
     """
-    from safetensors import safe_open
-
     path = Path(path or BUILTIN_WEIGHTS)
     if not path.is_file():
         raise CheckpointError(
             f"the reader's weights are not there: {path}", "train them: python -m gf_core.training.reader"
         )
-    with safe_open(str(path), framework="pt") as handle:
-        header = (handle.metadata() or {}).get("grounded_reader")
-        state = {name: handle.get_tensor(name).float() for name in handle.keys()}  # noqa: SIM118
+    file = open_file(path)
+    header = file.metadata.get("grounded_reader")
     if header is None:
         raise CheckpointError(
             f"{path} is not a reader file", "give the file that python -m gf_core.training.reader wrote"
@@ -316,5 +312,5 @@ def load_reader(path: Path | str | None = None) -> Reader:
             f"{path} was trained for another vocabulary", "train the reader again for this world"
         )
     reader = Reader()
-    reader.load_state_dict(state)
+    reader.load_state_dict({name: tensor.load() for name, tensor in file.tensors.items()})
     return reader.eval()

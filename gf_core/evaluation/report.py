@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+from ..files.atomic import write_text
 from .metrics import HIDDEN, PROMPTED
 from .reader import NAMES
 
@@ -78,6 +79,4 @@ def write_json(result: dict, path: Path) -> None:
             return round(value, 5) if math.isfinite(value) else None
         return value
 
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(clean(result), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(clean(result), indent=1) + "\n")

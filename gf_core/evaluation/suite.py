@@ -261,7 +261,7 @@ def in_memory(bundle: ModelBundle, memory: MemorySpec) -> Render:
 
 def main() -> int:
     """Command line: one block of lines per memory."""
-    from ..checkpoints.bundle import load_bundle
+    from ..checkpoints.bundle import load_model
 
     parser = argparse.ArgumentParser(description="judge a built-in model on unseen storyboards")
     parser.add_argument("--model", default="builtin", help="'builtin' or a model's file or folder")
@@ -280,7 +280,7 @@ def main() -> int:
     )
     results = {}
     try:
-        bundle = load_bundle(options.model)
+        bundle = load_model(options.model)
         for name, memory in memories(bundle.memory, options.memory.split(",")).items():
             results[name] = evaluate_suite(in_memory(bundle, memory), note=note, **counts)
             print(f"memory: {name}", *suite_lines(results[name]), "", sep="\n", flush=True)

@@ -28,6 +28,10 @@ class Own(nn.Module):
     """A module of our own tree. It is called as a module, so that what torch hangs on modules (sharding, compiled
     calls, hooks) acts; of a host's tree only the parts are called, by the functions below."""
 
+    text_kv: Callable[..., Any]
+    keys: Callable[..., tuple[Tensor, Tensor]]
+    time: Callable[..., Time]
+
 
 @dataclass(frozen=True)
 class Text:

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, PromptError
+from ..files.tensors import open_file
 from ..foreign import read_json
 
 END, UNKNOWN_LIMIT = 0, 6
@@ -126,14 +126,14 @@ def save_small_encoder(encoder: SmallTextEncoder, path: Path, dtype: torch.dtype
 def load_small_encoder(path: Path, fingerprint: str = "") -> SmallTextEncoder:
     """Read what `save_small_encoder` wrote; raises CheckpointError when it is something else."""
     fix = "Use the file beside the built-in model."
+    file = open_file(path)
+    if "words" not in file.metadata:
+        raise CheckpointError(f"{path} is not a small text encoder", fix)
     try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            if "words" not in metadata:
-                raise CheckpointError(f"{path} is not a small text encoder", fix)
-            encoder = SmallTextEncoder(read_json(metadata["words"]), **read_json(metadata["settings"]))
-            encoder.load_state_dict({n: file.get_tensor(n).float() for n in file.keys()})  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        words, settings = (read_json(file.metadata[name]) for name in ("words", "settings"))
+        encoder = SmallTextEncoder(words, **settings)
+        encoder.load_state_dict({name: tensor.load().float() for name, tensor in file.tensors.items()})
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"the text encoder {path} is damaged: {error}", fix) from error
     encoder.fingerprint = fingerprint or str(path)
     return encoder.eval()

@@ -1,8 +1,8 @@
 """Prompt rows on disk, so that a prompt is encoded once and the large encoder often need not be loaded at
 all.
 
-One safetensors file per prompt, named by the hash of encoder and cleaned prompt, written under a temporary
-name and renamed. The folder is bounded: what was not used for longest goes first.
+One safetensors file per prompt, named by the hash of encoder and cleaned prompt. The folder is bounded: what was
+not used for longest goes first.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..userdirs import cache_dir
+from ..files.atomic import write_atomic
+from ..files.cache import cache_dir
 from .base import TextEncoder
 from .clean import clean_prompt
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 MAX_BYTES = 256_000_000
 """Default bound of the folder: about 250 prompts of 60 tokens."""
 
@@ -51,7 +52,7 @@ class EmbeddingStore:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError) as error:
-            _LOG.warning("stored prompt %.12s dropped: %s", key, error)
+            log.warning("stored prompt %.12s dropped: %s", key, error)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
@@ -62,16 +63,13 @@ class EmbeddingStore:
         from safetensors.torch import save
 
         path = self._path(key)
-        draft = path.with_suffix(f".{os.getpid()}.tmp")
+        content = save({"rows": rows.detach().cpu().contiguous()})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(save({"rows": rows.detach().cpu().contiguous()}))
-            draft.replace(path)
+            write_atomic(path, lambda part: part.write_bytes(content))
             self._trim()
         except OSError as error:
-            _LOG.warning("prompt not stored: %s", error)
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
+            log.warning("prompt not stored: %s", error)
 
     def _trim(self) -> None:
         """Deletes the entries unused for longest until the folder is within its bound."""

@@ -26,7 +26,7 @@ MAX_ROWS = 512
 TOKENIZER_KEY = "spiece_model"
 """Tensor of ComfyUI's files that holds the SentencePiece model."""
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 _MODULES = {
     "norm1": "layer.0.layer_norm",
     "attn.q": "layer.0.SelfAttention.q",
@@ -134,7 +134,7 @@ class UMT5Encoder:
         """Ids of a cleaned prompt with the end mark, at most `max_rows`; a longer prompt is cut with a log line."""
         ids = self._tokenizer.ids(clean_prompt(prompt))
         if len(ids) >= self._max_rows:
-            _LOG.warning("prompt of %d tokens cut to %d: %.40s...", len(ids), self._max_rows - 1, prompt)
+            log.warning("prompt of %d tokens cut to %d: %.40s...", len(ids), self._max_rows - 1, prompt)
             ids = ids[: self._max_rows - 1]
         return [*ids, self._tokenizer.eos]
 

@@ -252,6 +252,7 @@ def run_streams(
     hidden = x
     for number, block in enumerate(model.blocks):
         text = layers.cross_kv(block, text_rows)
+        assert text.v is not None  # our own block, whose forward nobody replaces
         x = layers.run_block(
             block, x, e0, attention, layers.Text(text.k[which], text.v[which], text_bias[which])
         )

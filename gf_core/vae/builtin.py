@@ -20,6 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, GroundedError
+from ..files.tensors import open_file
 from ..foreign import read_json, with_values
 from .base import check_latents
 
@@ -33,15 +34,15 @@ class CodecConfig:
     """Sizes of the autoencoder."""
 
     channels: int = 16
-    "channels of a latent"
+    """Channels of a latent."""
     encoder_widths: tuple[int, int, int] = (48, 96, 160)
-    "encoder features at 1/2, 1/4 and 1/8 of the picture size"
+    """Encoder features at 1/2, 1/4 and 1/8 of the picture size."""
     decoder_widths: tuple[int, int, int] = (48, 96, 192)
-    "decoder features at 1/2, 1/4 and 1/8 of the picture size"
+    """Decoder features at 1/2, 1/4 and 1/8 of the picture size."""
     encoder_blocks: tuple[int, int, int] = (1, 1, 1)
-    "residual blocks of the encoder at the three sizes"
+    """Residual blocks of the encoder at the three sizes."""
     decoder_blocks: tuple[int, int, int] = (2, 2, 1)
-    "residual blocks of the decoder at the three sizes"
+    """Residual blocks of the decoder at the three sizes."""
 
 
 class ChannelNorm(nn.Module):
@@ -300,20 +301,14 @@ def save_codec(codec: BuiltinCodec, path: Path, notes: dict[str, str] | None = N
 
 def load_codec(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> BuiltinCodec:
     """Read a file that `save_codec` wrote. Raises CheckpointError when it cannot be used."""
-    from safetensors import SafetensorError, safe_open
-
     fix = "give the built-in model's codec file, or train one with `grounded train builtin`"
-    try:
-        with safe_open(str(path), "pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read the codec {path}: {error}", fix) from error
+    file = open_file(path)
+    header = file.metadata
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a built-in codec (format {header.get('format')!r})", fix)
     try:
         codec = BuiltinCodec(with_values(CodecConfig(), read_json(header.get("config", "null"))))
-        codec.load_state_dict(tensors)
+        codec.load_state_dict({name: tensor.load() for name, tensor in file.tensors.items()})
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"the tensors of {path} do not fit its own header: {error}", fix) from error
     codec.fingerprint = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..foreign import read_json
+from ..files.fingerprint import hash_state
+from ..files.tensors import open_file
+from ..files.unwrap import unwrap
 from .base import LatentCodec
 from .taehv import TAEHV
 from .wan import WAN_MEAN, WAN_STD, WanVAE
@@ -20,8 +20,8 @@ from .wan_names import canonical, is_original, read_sizes
 
 VaeKind = Literal["wan", "taehv", "builtin"]
 FIX = "choose a Wan2.1 VAE (wan_2.1_vae.safetensors), its tiny version (taew2_1.safetensors) or the built-in codec"
-PREFIXES = ("first_stage_model.", "vae.", "model.", "module.")
-WRAPPINGS = ("state_dict", "model_state", "model")
+NEIGHBOURS = ("first_stage_model.", "vae.")
+"""What the VAE's names begin with in a file that holds a transformer too."""
 
 
 def detect_vae(names: Iterable[str]) -> VaeKind | None:
@@ -36,16 +36,6 @@ def detect_vae(names: Iterable[str]) -> VaeKind | None:
     return None
 
 
-def fingerprint_of(state: Mapping[str, Tensor]) -> str:
-    """Hash of names, dtypes, shapes and bytes; the order and the wrapping of a file do not matter."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
-
-
 def build_vae(
     state: Mapping[str, Tensor], *, fingerprint: str = "", latents_mean: tuple[float, ...] = WAN_MEAN,
     latents_std: tuple[float, ...] = WAN_STD,
@@ -56,7 +46,7 @@ def build_vae(
         CheckpointError: neither of the two, or tensors missing.
     """
     kind = detect_vae(state)
-    fingerprint = fingerprint or fingerprint_of(state)
+    fingerprint = fingerprint or hash_state(state)
     if kind == "taehv":
         return TAEHV.from_state(state, fingerprint)
     if kind != "wan":
@@ -89,38 +79,27 @@ def load_vae(
         CheckpointError: missing, damaged, unsafe, or no VAE.
     """
     path = Path(path)
-    config = _folder_config(path) if path.is_dir() else {}
-    file = _folder_weights(path) if path.is_dir() else path
-    if not file.is_file():
-        raise CheckpointError(f"there is no VAE file at {path}", FIX)
-    state = _unwrap(_read(file))
-    kind = detect_vae(state)
+    file = open_file(path)
+    if len(file.parts) != 1:
+        raise CheckpointError(f"{path} holds {len(file.parts)} weight files, a VAE has one", FIX)
+    beside = {name: tensor for name, tensor in file.tree.items() if name.startswith(NEIGHBOURS)}
+    tensors = unwrap(beside or file.tree).tensors
+    kind = detect_vae(tensors)
     if kind is None:
-        raise CheckpointError(f"{file.name} is not a VAE that can be driven", FIX)
+        raise CheckpointError(f"{path.name} is not a VAE that can be driven", FIX)
     if dtype is None and torch.device(device).type == "cpu":
         dtype = torch.float32
     if kind == "builtin":
         from .builtin import load_codec
 
-        return load_codec(file, str(device), dtype or torch.float32)
+        return load_codec(file.parts[0], str(device), dtype or torch.float32)
+    # Copies, because mapped weights are unaligned and lock the file on Windows.
     codec: Any = build_vae(
-        state,
-        latents_mean=_numbers(config.get("latents_mean", WAN_MEAN), path),
-        latents_std=_numbers(config.get("latents_std", WAN_STD), path),
+        {name: tensor.load().clone() for name, tensor in tensors.items()},
+        latents_mean=_numbers(file.config.get("latents_mean", WAN_MEAN), path),
+        latents_std=_numbers(file.config.get("latents_std", WAN_STD), path),
     )
     return codec.to(device, dtype)
-
-
-def _folder_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = read_json((folder / "config.json").read_bytes())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise CheckpointError(
-            f"{folder.name}/config.json is damaged: {error}", "download it again"
-        ) from error
-    return config if isinstance(config, dict) else {}
 
 
 def _numbers(values: Any, folder: Path) -> tuple[float, ...]:
@@ -131,44 +110,3 @@ def _numbers(values: Any, folder: Path) -> tuple[float, ...]:
             f"{folder.name}/config.json has latent means or deviations that are no numbers",
             "download it again",
         ) from error
-
-
-def _folder_weights(folder: Path) -> Path:
-    files = sorted(folder.glob("*.safetensors"))
-    if len(files) != 1:
-        raise CheckpointError(f"{folder} holds {len(files)} weight files, a VAE has one", FIX)
-    return files[0]
-
-
-def _read(file: Path) -> Mapping[str, Any]:
-    """Tensors of a file; a pickle is read as tensors only, code in it is never run."""
-    from safetensors.torch import load_file
-
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(str(file))
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{file.name} wants to run code or is damaged; it was not opened",
-            "use the .safetensors version of the file",
-        ) from error
-    except Exception as error:  # a damaged file makes its reader raise almost anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{file.name} is damaged: {reason}", "download it again") from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{file.name} holds no named tensors", FIX)
-    return content
-
-
-def _unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors without the outer key and the common prefix that training code leaves around them."""
-    for key in WRAPPINGS:
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-    state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    for prefix in PREFIXES:
-        inner = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-        if detect_vae(inner):
-            return inner
-    return state

@@ -19,6 +19,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from ..errors import ResourceError, TakeError
+from ..files.atomic import beside, put
 from .audio import Audio, fitted, read_audio
 from .chapters import Chapter
 from .codecs import CODECS, SUFFIXES, available_codecs, suffix_for
@@ -164,10 +165,8 @@ def _place_stills(
 def _through_temporary(out: Path, write: Callable[[Path], None], overwrite: bool) -> Path:
     """Let `write` fill a temporary file beside `out`, then give it its name."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{out.stem}-", suffix=out.suffix, dir=out.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
+    with beside(out, out.suffix) as part:
+        part.touch()  # a folder that takes no files is not the fault of the film's suffix
         try:
             write(part)
         except (FFmpegError, ValueError) as error:
@@ -178,11 +177,8 @@ def _through_temporary(out: Path, write: Callable[[Path], None], overwrite: bool
             raise TakeError(
                 f"{out.name} cannot be saved: {error}", "use .mp4 for H.264, HEVC and AV1, .mov for ProRes"
             ) from error
-        os.chmod(part, 0o644)
         place = out if overwrite else reserve_name(out)
-        os.replace(part, place)
-    finally:
-        part.unlink(missing_ok=True)
+        put(part, place)
     return place
 
 

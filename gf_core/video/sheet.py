@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import ResourceError
+from ..words import clock
 
 BACKGROUND = (17, 18, 21)
 PANEL = (30, 32, 37)
@@ -52,15 +53,6 @@ def face(size: int) -> ImageFont.FreeTypeFont:
             "this Pillow has no FreeType to draw text with", "install Pillow from its own wheel"
         )
     return font
-
-
-def clock(seconds: float) -> str:
-    """Seconds as `0:07.5` (tenths only where they matter), `1:02:03` from an hour on."""
-    tenths = round(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{rest // 10:02d}" + (f".{rest % 10}" if rest % 10 else "")
-    return f"{hours}:{minutes:02d}:{text}" if hours else f"{minutes}:{text}"
 
 
 def _pieces(word: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
@@ -166,7 +158,7 @@ class _Page:
                 picture = Image.fromarray(np.ascontiguousarray(row.frames[column]))
                 image.paste(picture.resize(self.thumb, Image.Resampling.LANCZOS), place, self.mask)
                 if column < len(row.times):
-                    self._stamp(image, place, clock(row.times[column]))
+                    self._stamp(image, place, clock(row.times[column], tenths=True))
             else:
                 image.paste(PANEL, (*place, place[0] + self.thumb[0], place[1] + self.thumb[1]), self.mask)
         text_top = top + self.thumb[1] + TEXT_GAP

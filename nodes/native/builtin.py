@@ -20,8 +20,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...gf_core.checkpoints.bundle import BUILTIN_FILES, BUILTIN_FOLDER
-from ...gf_core.checkpoints.fingerprint import remembered
-from ...gf_core.checkpoints.reader import LazyTensor, open_file
+from ...gf_core.files.fingerprint import remembered
+from ...gf_core.files.tensors import open_file
 from ...gf_core.text.small import SmallTextEncoder, load_small_encoder
 from ...gf_core.vae.builtin import BuiltinCodec, load_codec
 from ...gf_core.vae.wan import WAN_MEAN, WAN_STD
@@ -33,8 +33,7 @@ TEXT_FILE, CODEC_FILE = (BUILTIN_FOLDER / name for name in BUILTIN_FILES[1:])
 
 
 def _open_text() -> SmallTextEncoder:
-    tensors = {k: v for k, v in open_file(TEXT_FILE).tree.items() if isinstance(v, LazyTensor)}
-    return load_small_encoder(TEXT_FILE, remembered([TEXT_FILE], "whole", tensors))
+    return load_small_encoder(TEXT_FILE, remembered([TEXT_FILE], "whole", open_file(TEXT_FILE).tensors))
 
 
 class BuiltinTokenizer:

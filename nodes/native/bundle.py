@@ -18,7 +18,7 @@ from .shape import compute_dtype, network_of, read_shape
 from .text import NativeText
 from .unheard import unheard
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 
 
 def native_bundle(
@@ -42,7 +42,7 @@ def native_bundle(
     wanted = settings_of(model, spec, assume, model_file)
     text, codec = _companions(wanted, clip, vae, model, spec.text_dim, spec.text_len)
     weights = HostWeights(model, vae)
-    _LOG.info("driving %s (%s) with ComfyUI's weights", wanted.name, wanted.evidence)
+    log.info("driving %s (%s) with ComfyUI's weights", wanted.name, wanted.evidence)
     return ModelBundle(
         name=wanted.name,
         model=network_of(model),

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 SAMPLE, BLOCK = 1 << 18, 1 << 12
 """Bytes read of a large tensor, in blocks of so many."""
 _known: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -47,7 +47,7 @@ def _hash_model(patcher: Any) -> str:
     tensors = [*model.named_parameters(), *model.named_buffers()]
     absent = [name for name, tensor in tensors if tensor.is_meta and name not in originals]
     if absent:
-        _LOG.warning("%d weights are not in memory: the model is told by their shapes alone", len(absent))
+        log.warning("%d weights are not in memory: the model is told by their shapes alone", len(absent))
     return _combine(_digest(name, originals.get(name, tensor)) for name, tensor in sorted(tensors, key=_name))
 
 
@@ -61,7 +61,7 @@ def _digest(name: str, tensor: Tensor) -> str:
     try:
         digest.update(_sample(tensor))
     except (RuntimeError, NotImplementedError, TypeError) as error:  # a pack's own kind of tensor
-        _LOG.warning("%s of type %s is told by its shape alone: %s", name, type(tensor).__name__, error)
+        log.warning("%s of type %s is told by its shape alone: %s", name, type(tensor).__name__, error)
     return digest.hexdigest()
 
 

@@ -19,6 +19,7 @@ from ...gf_core.checkpoints.detect import READABLE
 from ...gf_core.checkpoints.identify import Identified, identify, require_drivable
 from ...gf_core.checkpoints.lora import open_lora, parse_lora
 from ...gf_core.errors import CheckpointError
+from ...gf_core.words import amount
 from . import files
 from .builtin import NAME, TOKENS, make_clip, make_vae
 from .lora import put_on
@@ -28,7 +29,7 @@ from .text import FIX as TEXT_FIX
 from .text import TOKENS as WAN_TOKENS
 from .umt5 import published_text
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 PRECISIONS: dict[str, torch.dtype | None] = {
     "auto": None,
     "bf16": torch.bfloat16,
@@ -192,8 +193,7 @@ def _load_vae(choice: str) -> tuple[Any, str]:
 def describe(model: Any, wanted: Wanted, item: Identified, text: str, vae: str, request: Request) -> str:
     """What was detected, for the node: one fact per line."""
     spec, sample, memory, video = read_shape(model), wanted.sample, wanted.memory, wanted.video
-    count = item.what.parameters
-    size = f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+    size = amount(item.what.parameters)
     stored = str(item.what.dtype).removeprefix("torch.")
     computed = str(compute_dtype(model)).removeprefix("torch.")
     lines = [

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...gf_core.checkpoints.lora import Lora
 from ...gf_core.errors import CheckpointError
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 PREFIX = "diffusion_model."
 PARTS = {
     "down": ".lora_A.weight",
@@ -54,7 +54,7 @@ def put_on(model: Any, lora: Lora, modules: Iterable[str]) -> Any:
             "this LoRA was made for another model; choose one for Wan 2.1 text-to-video.",
         )
     if strange:
-        _LOG.warning("%s: %d of %d updates do not fit the model", lora.name, len(strange), len(lora.updates))
+        log.warning("%s: %d of %d updates do not fit the model", lora.name, len(strange), len(lora.updates))
     known = Lora(lora.name, {m: u for m, u in lora.updates.items() if m in there}, lora.strength, lora.alpha)
     patched, _ = comfy.sd.load_lora_for_models(model, None, host_names(known), lora.strength, 0.0)
     if _updates(patched) == _updates(model):
@@ -62,7 +62,7 @@ def put_on(model: Any, lora: Lora, modules: Iterable[str]) -> Any:
             f"{lora.name}: ComfyUI matched none of its {fits} updates",
             "the LoRA has shapes of another model; choose one for Wan 2.1 text-to-video.",
         )
-    _LOG.info("LoRA %s: %d updates at strength %g", lora.name, fits, lora.strength)
+    log.info("LoRA %s: %d updates at strength %g", lora.name, fits, lora.strength)
     return patched
 
 

@@ -18,9 +18,10 @@ from ...gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from ...gf_core.engine.budget import count_parameters
 from ...gf_core.errors import CheckpointError
 from ...gf_core.memory.presets import PRESETS
+from ...gf_core.words import amount
 from .shape import network_of
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 KEY = "grounded"
 """Name of our attachment on a MODEL."""
 DETECT = "detect"
@@ -123,7 +124,7 @@ def _from_file(model_file: str | None, spec: ModelSpec) -> Wanted | None:
         try:
             item = identify(path)
         except CheckpointError as error:  # the host could open it, so it is only strange to us
-            _LOG.info("%s is told by its name only: %s", path.name, error.message)
+            log.info("%s is told by its name only: %s", path.name, error.message)
         else:
             known = item.known
             if item.evidence and (known is None or not known.refusal):
@@ -139,7 +140,7 @@ def _from_file(model_file: str | None, spec: ModelSpec) -> Wanted | None:
 
 def _remind(known: KnownCheckpoint | None) -> None:
     if known is not None and known.lora:
-        _LOG.warning(
+        log.warning(
             "%s needs %s: Load Model (Grounded Forcing) merges it, other loaders need a LoRA node",
             known.title,
             known.lora,
@@ -159,10 +160,9 @@ def _refuse(model_file: str | None, spec: ModelSpec) -> Wanted:
 
 def not_causal(name: str, parameters: int) -> CheckpointError:
     """The refusal of a plain Wan transformer called `name`."""
-    size = f"{parameters / 1e9:.3g} B" if parameters >= 1e9 else f"{parameters / 1e6:.3g} M"
     return CheckpointError(
-        f"{name} is a Wan text-to-video transformer of {size} parameters, but nothing says that it is causal: "
-        "plain Wan makes whole clips at once and cannot continue a film",
+        f"{name} is a Wan text-to-video transformer of {amount(parameters)} parameters, but nothing says that it is "
+        "causal: plain Wan makes whole clips at once and cannot continue a film",
         f"{NEEDED} If you know that it was distilled to be causal and was only renamed, choose what it is like "
         "under `assume`.",
     )

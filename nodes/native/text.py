@@ -12,7 +12,7 @@ from ...gf_core.errors import CheckpointError
 from ...gf_core.model.forward import trimmed
 from .fingerprint import fingerprint
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 TOKENS = "umt5xxl"
 """Name of Wan's tokens in every host."""
 FIX = (
@@ -54,5 +54,5 @@ class NativeText:
             )
         rows = trimmed(cond[:1])
         if rows.shape[1] > self._rows:
-            _LOG.warning("a prompt of %d tokens was cut to %d: %.60s...", rows.shape[1], self._rows, prompt)
+            log.warning("a prompt of %d tokens was cut to %d: %.60s...", rows.shape[1], self._rows, prompt)
         return rows[0, : self._rows].float().cpu().clone()

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ...gf_core.checkpoints.companions import tokenizer_folders
 from ...gf_core.checkpoints.detect import detect
-from ...gf_core.checkpoints.reader import open_file
-from ...gf_core.checkpoints.unwrap import unwrap
+from ...gf_core.files.tensors import open_file
+from ...gf_core.files.unwrap import unwrap
 from ...gf_core.text.tokens import find_tokenizer_file
 from ...gf_core.text.umt5 import TOKENIZER_KEY, to_hf_name
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 SCHEDULE = "model_sampling"
 """What ModelSamplingSD3 and its like put in place."""
 OPTIONS = {
@@ -46,7 +46,7 @@ def unheard(patcher: Any) -> tuple[str, ...]:
         named = ", ".join(found[:SHOWN])
         lines.append(f"not used, the film is made as without: {named}{more}")
     for line in lines:
-        _LOG.warning("%s", line)
+        log.warning("%s", line)
     return tuple(lines)
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from gf_core.checkpoints import bundle as bundle_module
-from gf_core.checkpoints.bundle import load_bundle
+from gf_core.checkpoints.bundle import load_model
 from gf_core.checkpoints.inspect import inspect_file
 from gf_core.config import MemorySpec, SampleSpec, VideoSpec
 from gf_core.errors import CheckpointError
@@ -65,7 +65,7 @@ def own_folder(tmp_path, state):
 
 
 def test_own_folder_opens_with_its_settings(own_folder, state):
-    bundle = load_bundle(own_folder)
+    bundle = load_model(own_folder)
     assert bundle.name == "tiny" and bundle.spec.text_len == 16
     assert bundle.sample == SampleSpec(steps=(1000, 500), shift=3.0)
     assert (bundle.memory.anchors, bundle.memory.recent, bundle.memory.switch) == (2, 3, "apr")
@@ -77,17 +77,17 @@ def test_own_folder_opens_with_its_settings(own_folder, state):
 
 def test_builtin_is_that_folder_and_says_when_it_is_incomplete(own_folder, monkeypatch):
     monkeypatch.setattr(bundle_module, "BUILTIN_FOLDER", own_folder)
-    assert load_bundle("builtin").name == "tiny"
+    assert load_model("builtin").name == "tiny"
     (own_folder / "text.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"text\.safetensors missing"):
-        load_bundle()
+        load_model()
 
 
 def test_settings_of_a_newer_version_are_refused(tmp_path, state):
     header = {"grounded": json.dumps({**OWN, "sample": {"steps": [1000], "guidance": 3}})}
     save_file({n: v.clone() for n, v in state.items()}, tmp_path / "m.safetensors", header)
     with pytest.raises(CheckpointError, match="guidance"):
-        load_bundle(tmp_path / "m.safetensors", **PARTS)
+        load_model(tmp_path / "m.safetensors", **PARTS)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_settings_that_cannot_be_run_are_refused_in_words(tmp_path, state, chang
         {"grounded": json.dumps({**OWN, **change})},
     )
     with pytest.raises(CheckpointError, match="settings in its header"):
-        load_bundle(tmp_path / "m.safetensors", **PARTS)
+        load_model(tmp_path / "m.safetensors", **PARTS)
 
 
 @pytest.mark.parametrize("config", ["{", "[]", '{"x": 1}', '{"channels": "a"}', "[" * 100_000, None])
@@ -137,7 +137,7 @@ def test_damaged_companions_are_refused_in_words(own_folder, config):
 
 def test_published_file_takes_the_catalogues_settings(tmp_path, wrap):
     torch.save(wrap("fsdp"), tmp_path / "ema_model.pt")
-    bundle = load_bundle(tmp_path / "ema_model.pt", **PARTS, dtype=torch.bfloat16)
+    bundle = load_model(tmp_path / "ema_model.pt", **PARTS, dtype=torch.bfloat16)
     assert bundle.name == "ema_model.pt" and (bundle.memory.anchors, bundle.memory.recent) == (1, 2)
     assert bundle.sample == SampleSpec() and bundle.video == VideoSpec()
     assert next(bundle.model.parameters()).dtype == torch.bfloat16
@@ -146,14 +146,14 @@ def test_published_file_takes_the_catalogues_settings(tmp_path, wrap):
 def test_framewise_weights_get_chunks_of_one(tmp_path, wrap):
     (tmp_path / "framewise").mkdir()
     torch.save(wrap("generator_ema"), tmp_path / "framewise" / "causal_forcing.pt")
-    assert load_bundle(tmp_path / "framewise" / "causal_forcing.pt", **PARTS).memory == MemorySpec(chunk=1)
+    assert load_model(tmp_path / "framewise" / "causal_forcing.pt", **PARTS).memory == MemorySpec(chunk=1)
 
 
 def test_plain_wan_is_refused_before_anything_is_loaded(tmp_path, state):
     save_file({n: v.clone() for n, v in state.items()}, tmp_path / "wan2.1_t2v_1.3B.safetensors")
     with pytest.raises(CheckpointError, match="causal"):
-        load_bundle(tmp_path / "wan2.1_t2v_1.3B.safetensors")
-    bundle = load_bundle(tmp_path / "wan2.1_t2v_1.3B.safetensors", **PARTS, assume="self_forcing")
+        load_model(tmp_path / "wan2.1_t2v_1.3B.safetensors")
+    bundle = load_model(tmp_path / "wan2.1_t2v_1.3B.safetensors", **PARTS, assume="self_forcing")
     assert bundle.sample == SampleSpec()
 
 
@@ -161,12 +161,12 @@ def test_longlive_needs_its_lora(tmp_path, wrap, state):
     path = tmp_path / "longlive_base.pt"
     torch.save({"generator": wrap("model_prefix")}, path)
     with pytest.raises(CheckpointError, match="first half") as error:
-        load_bundle(path, **PARTS)
+        load_model(path, **PARTS)
     assert "lora.pt" in error.value.fix
     down, up = torch.ones(2, 256), torch.ones(256, 2)
     names = "base_model.model.blocks.0.self_attn.q.lora_{}.weight"
     torch.save({"generator_lora": {names.format("A"): down, names.format("B"): up}}, tmp_path / "lora.pt")
-    bundle = load_bundle(path, **PARTS)
+    bundle = load_model(path, **PARTS)
     name = "blocks.0.self_attn.q.weight"
     torch.testing.assert_close(bundle.model.state_dict()[name], state[name] + 2)
 
@@ -181,7 +181,7 @@ def test_fingerprint_follows_weights_and_loras_not_names(tmp_path, state):
     torch.save({"generator_ema": state}, tmp_path / "renamed.pt")
 
     def mark(name, **options):
-        return load_bundle(tmp_path / name, **PARTS, **options).fingerprint
+        return load_model(tmp_path / name, **PARTS, **options).fingerprint
 
     first = mark("self_forcing_dmd.safetensors")
     assert mark("renamed.pt") == first
@@ -192,10 +192,10 @@ def test_fingerprint_follows_weights_and_loras_not_names(tmp_path, state):
 def test_missing_companions_are_named_with_source_and_place(tmp_path, wrap):
     torch.save(wrap("generator_ema"), tmp_path / "self_forcing_dmd.pt")
     with pytest.raises(CheckpointError, match="text encoder") as error:
-        load_bundle(tmp_path / "self_forcing_dmd.pt", vae=Codec())
+        load_model(tmp_path / "self_forcing_dmd.pt", vae=Codec())
     assert "models_t5_umt5-xxl-enc-bf16.pth" in error.value.fix and str(tmp_path) in error.value.fix
     with pytest.raises(CheckpointError, match="no VAE") as error:
-        load_bundle(tmp_path / "self_forcing_dmd.pt", text=Text())
+        load_model(tmp_path / "self_forcing_dmd.pt", text=Text())
     assert "Wan2.1_VAE.pth" in error.value.fix
 
 
@@ -203,7 +203,7 @@ def test_wrong_companion_is_named(tmp_path, wrap):
     torch.save(wrap("generator_ema"), tmp_path / "self_forcing_dmd.pt")
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "umt5_xxl_fp16.safetensors")
     with pytest.raises(CheckpointError, match="not the UMT5"):
-        load_bundle(tmp_path / "self_forcing_dmd.pt", vae=Codec())
+        load_model(tmp_path / "self_forcing_dmd.pt", vae=Codec())
 
 
 def test_report_of_a_usable_file(tmp_path, wrap):
@@ -273,7 +273,7 @@ def test_diffusers_folder_brings_its_text_encoder(tmp_path, wrap, pieces):
     save_file(tensors, folder / "transformer" / "diffusion_pytorch_model.safetensors")
     save_file(small_umt5(), folder / "text_encoder" / "model.safetensors")
     (folder / "tokenizer" / "spiece.model").write_bytes(pieces)
-    bundle = load_bundle(folder, vae=Codec())
+    bundle = load_model(folder, vae=Codec())
     rows = bundle.text.encode(["a red fox", "a red fox"])
     assert rows[0].shape[1] == 24 and torch.equal(rows[0], rows[1])
 
@@ -285,8 +285,8 @@ def test_comfyui_text_file_carries_its_tokenizer(tmp_path, wrap, pieces):
     save_file({name: value.clone() for name, value in wrap("comfyui").items()}, model)
     inside = {**small_umt5(), "spiece_model": torch.frombuffer(bytearray(pieces), dtype=torch.uint8)}
     save_file(inside, tmp_path / "text_encoders" / "umt5_xxl_fp16.safetensors")
-    assert load_bundle(model, vae=Codec()).text.encode(["the owl"])[0].shape[1] == 24
+    assert load_model(model, vae=Codec()).text.encode(["the owl"])[0].shape[1] == 24
     lacking = tmp_path / "text_encoders" / "umt5_xxl_fp16.safetensors"
     save_file(small_umt5(), lacking)
     with pytest.raises(CheckpointError, match="tokenizer is missing"):
-        load_bundle(model, vae=Codec())
+        load_model(model, vae=Codec())

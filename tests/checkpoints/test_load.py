@@ -5,13 +5,13 @@ import torch
 from safetensors.torch import save_file
 
 from gf_core.checkpoints import load as load_module
-from gf_core.checkpoints.fingerprint import hash_tensors, remembered
 from gf_core.checkpoints.fp8 import unscaled
 from gf_core.checkpoints.keymaps import original_to_diffusers
-from gf_core.checkpoints.load import load_model
+from gf_core.checkpoints.load import build_network
 from gf_core.checkpoints.lora import open_lora, parse_lora
-from gf_core.checkpoints.reader import LazyTensor, open_file
 from gf_core.errors import CheckpointError, ResourceError
+from gf_core.files.fingerprint import hash_tensors, remembered
+from gf_core.files.tensors import LazyTensor, open_file
 
 
 def lazy(tensor):
@@ -29,14 +29,14 @@ def modules(state):
 
 
 def test_model_holds_the_tensors_in_its_own_memory(spec, state, tensors):
-    model = load_model(spec, tensors)
+    model = build_network(spec, tensors)
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[name]) and value.data_ptr() != state[name].data_ptr()
     assert not model.training and not any(p.requires_grad or p.is_meta for p in model.parameters())
 
 
 def test_dtype(spec, tensors):
-    model = load_model(spec, tensors, dtype=torch.bfloat16)
+    model = build_network(spec, tensors, dtype=torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
 
@@ -44,7 +44,7 @@ def test_missing_unexpected_and_misshapen_tensors_are_listed(spec, tensors):
     tensors["blocks.9.extra"] = tensors.pop("blocks.1.ffn.0.bias")
     tensors["head.modulation"] = lazy(torch.zeros(1, 3, spec.dim))
     with pytest.raises(CheckpointError) as error:
-        load_model(spec, tensors)
+        build_network(spec, tensors)
     for word in ("1 missing (blocks.1.ffn.0.bias)", "1 unexpected (blocks.9.extra)", "1 of another shape"):
         assert word in error.value.message
 
@@ -52,7 +52,7 @@ def test_missing_unexpected_and_misshapen_tensors_are_listed(spec, tensors):
 def test_too_little_memory_is_said_before_reading(spec, tensors, monkeypatch):
     monkeypatch.setattr(load_module.psutil, "virtual_memory", lambda: type("M", (), {"available": 1000}))
     with pytest.raises(ResourceError, match="1 kB free"):
-        load_model(spec, tensors)
+        build_network(spec, tensors)
 
 
 FORMS = {
@@ -89,7 +89,7 @@ def test_lora_merge_is_exact(tmp_path, spec, state, tensors, modules, form):
             content[alpha_name.format(name)] = torch.tensor(2.0)
         expected[f"{module}.weight"] = state[f"{module}.weight"] + 0.5 * scale * (up @ down)
     save_file(content, tmp_path / "l.safetensors")
-    model = load_model(spec, tensors, loras=[open_lora(tmp_path / "l.safetensors", 0.5, modules)])
+    model = build_network(spec, tensors, loras=[open_lora(tmp_path / "l.safetensors", 0.5, modules)])
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, expected.get(name, state[name]), atol=1e-6, rtol=1e-6)
 
@@ -98,7 +98,7 @@ def test_lora_with_differences_of_weight_and_bias(spec, state, tensors, modules)
     name = "blocks.0.ffn.0"
     content = {f"{name}.diff": torch.ones(96, 256), f"{name}.diff_b": torch.ones(96)}
     lora = parse_lora({n: lazy(t) for n, t in content.items()}, "d", 0.5, modules)
-    model = load_model(spec, tensors, loras=[lora])
+    model = build_network(spec, tensors, loras=[lora])
     torch.testing.assert_close(model.state_dict()[f"{name}.weight"], state[f"{name}.weight"] + 0.5)
     torch.testing.assert_close(model.state_dict()[f"{name}.bias"], state[f"{name}.bias"] + 0.5)
 
@@ -112,9 +112,9 @@ def test_lora_that_does_not_fit_is_refused(spec, tensors, modules):
         return parse_lora({n: lazy(t) for n, t in parts.items()}, "other.safetensors", 1.0, modules)
 
     with pytest.raises(CheckpointError, match=r"1 of 1 updates fit no weight .* blocks\.7\.self_attn\.q"):
-        load_model(spec, tensors, loras=[lora("blocks.7.self_attn.q")])
+        build_network(spec, tensors, loras=[lora("blocks.7.self_attn.q")])
     with pytest.raises(CheckpointError, match="as 256 x 128"):
-        load_model(spec, tensors, loras=[lora("blocks.0.self_attn.q", inner=128)])
+        build_network(spec, tensors, loras=[lora("blocks.0.self_attn.q", inner=128)])
     with pytest.raises(CheckpointError, match="lacks one half"):
         parse_lora({"blocks.0.ffn.0.lora_A.weight": lazy(torch.zeros(2, 2))}, "l", 1.0, modules)
     with pytest.raises(CheckpointError, match="no LoRA parts"):
@@ -131,7 +131,7 @@ def test_scaled_fp8_becomes_plain_weights(spec, state, tensors):
         "blocks.0.self_attn.q.scale_input": lazy(torch.tensor(3.0)),
         "scaled_fp8": lazy(torch.zeros(0, dtype=torch.float8_e4m3fn)),
     }
-    model = load_model(spec, unscaled(quantised))
+    model = build_network(spec, unscaled(quantised))
     assert torch.equal(model.state_dict()[name], small.float() * 0.25)
     assert torch.equal(model.state_dict()["head.modulation"], state["head.modulation"])
 
@@ -172,7 +172,7 @@ def test_fingerprint_is_remembered_until_the_file_changes(tmp_path, tensors):
 def test_lora_parts_that_do_not_go_together_are_refused_in_words(spec, tensors, modules, parts):
     content = {f"blocks.0.self_attn.q.{name}": lazy(torch.zeros(shape)) for name, shape in parts.items()}
     with pytest.raises(CheckpointError, match=r"changes blocks\.0\.self_attn\.q as"):
-        load_model(spec, tensors, loras=[parse_lora(content, "l", 1.0, modules)])
+        build_network(spec, tensors, loras=[parse_lora(content, "l", 1.0, modules)])
 
 
 @pytest.mark.parametrize("scales", [0, 7])

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from gf_core.checkpoints.detect import detect, family_of
-from gf_core.checkpoints.reader import LazyTensor, open_file
-from gf_core.checkpoints.unwrap import unwrap
 from gf_core.config import ModelSpec
 from gf_core.errors import CheckpointError
+from gf_core.files.tensors import LazyTensor, open_file
+from gf_core.files.unwrap import unwrap
 from gf_core.model.wan import build_meta
 
 WRAPPINGS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gf_core.checkpoints.bundle import load_bundle
+from gf_core.checkpoints.bundle import load_model
 from gf_core.engine.decoders import REACH, chunks_within_reach, kind_of
 from gf_core.engine.snapshots import digest
 from gf_core.vae.taehv import TAEHV
@@ -26,7 +26,7 @@ def taehv():
     return codec
 
 
-KINDS = {"wan": wan, "taehv": taehv, "builtin": lambda: load_bundle("builtin").codec}
+KINDS = {"wan": wan, "taehv": taehv, "builtin": lambda: load_model("builtin").codec}
 
 
 @pytest.mark.parametrize("kind", [pytest.param("wan", marks=pytest.mark.slow), "taehv", "builtin"])

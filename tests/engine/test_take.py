@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from gf_core.engine import disk
 from gf_core.engine.take import Take
 from gf_core.errors import ResourceError, TakeError
+from gf_core.files import atomic
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
@@ -87,23 +87,23 @@ def test_one_process_cannot_open_a_take_twice(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
     path = tmp_path / "f"
-    disk.write_text(path, "old")
+    atomic.write_text(path, "old")
 
     def fail(part: Path) -> None:
         part.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError):
-        disk.write_atomic(path, fail)
+        atomic.write_atomic(path, fail)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["f"]
 
 
 def test_disk_errors_are_said_in_words(tmp_path):
-    full = disk.disk_error(OSError(errno.ENOSPC, "x"), tmp_path, "saving")
+    full = atomic.disk_error(OSError(errno.ENOSPC, "x"), tmp_path, "saving")
     assert isinstance(full, ResourceError) and "disk is full" in str(full) and "fix:" in str(full)
-    assert "permission" in str(disk.disk_error(PermissionError(errno.EACCES, "x"), tmp_path, "saving"))
+    assert "permission" in str(atomic.disk_error(PermissionError(errno.EACCES, "x"), tmp_path, "saving"))
     with pytest.raises(TakeError, match="is a file"):
-        disk.write_text(tmp_path / "plain", "")
+        atomic.write_text(tmp_path / "plain", "")
         Take.open(tmp_path / "plain")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gf_core.checkpoints.bundle import load_bundle
+from gf_core.checkpoints.bundle import load_model
 from gf_core.errors import GroundedError
 from gf_core.training.pipeline import export, main, run
 from gf_core.training.video import VideoNet
@@ -35,7 +35,7 @@ def test_what_is_exported_loads(tmp_path):
     export(tmp_path, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.tmp"))
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in (tmp_path / "out").iterdir())
-    bundle = load_bundle(tmp_path / "out")
+    bundle = load_model(tmp_path / "out")
     for name, value in net.model.state_dict().items():
         torch.testing.assert_close(bundle.model.state_dict()[name], value.half().float())
     assert bundle.sample.shift == 3 and bundle.video.width == 96

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from gf_core.video import SheetRow, contact_sheet
-from gf_core.video.sheet import BAR, GAP, MARGIN, TEXT_GAP, VERB_COLOURS, clock, wrap
+from gf_core.video.sheet import BAR, GAP, MARGIN, TEXT_GAP, VERB_COLOURS, wrap
 
 
 def solid(colour, count=3, height=48, width=72):
@@ -45,17 +45,6 @@ def test_wrap_keeps_every_letter():
     assert all(font.getlength(line) <= 150 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert wrap("", font, 150) == [""]
-
-
-def test_clock():
-    assert [clock(s) for s in (0, 7.5, 7.96, 59.99, 61, 3661)] == [
-        "0:00",
-        "0:07.5",
-        "0:08",
-        "1:00",
-        "1:01",
-        "1:01:01",
-    ]
 
 
 def test_nothing_to_show_is_an_error(tmp_path):

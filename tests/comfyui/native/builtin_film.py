@@ -7,7 +7,7 @@ sys.path.append(str(Path(__file__).parent))
 
 import tiny
 import torch
-from grounded_forcing.gf_core.checkpoints.bundle import load_bundle
+from grounded_forcing.gf_core.checkpoints.bundle import load_model
 from grounded_forcing.gf_core.engine.events import ChunkDone, Finished
 from grounded_forcing.gf_core.engine.making import plan_film
 from grounded_forcing.gf_core.engine.session import Session
@@ -49,7 +49,7 @@ class OwnText:
 @torch.inference_mode()
 def main():
     loaded = load(Request())
-    native, alone = native_bundle(loaded.model, loaded.clip, loaded.vae), load_bundle("builtin")
+    native, alone = native_bundle(loaded.model, loaded.clip, loaded.vae), load_model("builtin")
     facts = {"info": loaded.info, "latents": tiny.gap(latents(native), latents(alone))}
 
     prompt = "a red fox jumps"

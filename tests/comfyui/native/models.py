@@ -9,9 +9,9 @@ import comfy.sd
 import tiny
 import torch
 from grounded_forcing.gf_core.checkpoints.keymaps import rename
-from grounded_forcing.gf_core.checkpoints.load import load_model
-from grounded_forcing.gf_core.checkpoints.reader import open_file
+from grounded_forcing.gf_core.checkpoints.load import build_network
 from grounded_forcing.gf_core.errors import GroundedError
+from grounded_forcing.gf_core.files.tensors import open_file
 from grounded_forcing.nodes.native import builtin, files, native_bundle
 from safetensors.torch import save_file
 
@@ -93,7 +93,7 @@ def main():
         facts.setdefault("info", loaded.info)
     own = open_file(DIFFUSION / "self_forcing_dmd.safetensors").tree
     alone = bundle(tiny.load("self_forcing_dmd.safetensors").model)
-    alone.model = load_model(alone.spec, own)
+    alone.model = build_network(alone.spec, own)
     alone.ready = alone.done = None
     facts["standalone"] = tiny.gap(tiny.film(alone), want)
 

@@ -14,13 +14,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..userdirs import cache_dir
-from .reader import LazyTensor
+from .atomic import write_json
+from .cache import cache_dir
+from .tensors import LazyTensor
 
-_LOG = logging.getLogger("grounded")
+log = logging.getLogger("grounded")
 _WORKERS = min(4, os.cpu_count() or 1)
 
 
@@ -37,11 +40,23 @@ def combine(parts: Iterable[str]) -> str:
 
 
 def _hash_one(item: tuple[str, LazyTensor]) -> str:
-    name, tensor = item
-    digest = hashlib.sha256(f"{name} {tensor.dtype} {tensor.shape}".encode())
-    flat = tensor.load().contiguous().reshape(-1)
-    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    digest = hashlib.sha256()
+    _add(digest, item[0], item[1].load())
     return digest.hexdigest()
+
+
+def _add(digest: Any, name: str, tensor: Tensor) -> None:
+    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+    flat = tensor.contiguous().reshape(-1)
+    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+
+
+def hash_state(state: Mapping[str, Tensor]) -> str:
+    """16 digits of a sha256 over tensors in memory, all in one; Takes hold it as the name of a VAE."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        _add(digest, name, value.detach().cpu())
+    return digest.hexdigest()[:16]
 
 
 def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTensor]) -> str:
@@ -56,15 +71,13 @@ def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTe
     except FileNotFoundError:
         pass  # not hashed yet
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _LOG.warning("fingerprint note %s is unreadable (%s): hashing again", note.name, error)
+        log.warning("fingerprint note %s is unreadable (%s): hashing again", note.name, error)
     if sum(tensor.nbytes for tensor in tensors.values()) > 1e9:
-        _LOG.info("hashing %s, once per file", ", ".join(file.name for file in files))
+        log.info("hashing %s, once per file", ", ".join(file.name for file in files))
     value = hash_tensors(tensors)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        draft = note.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps({"sha256": value, "files": stamps}), "utf-8")
-        draft.replace(note)
+        write_json(note, {"sha256": value, "files": stamps})
     except OSError as error:
-        _LOG.warning("fingerprint not remembered: %s", error)
+        log.warning("fingerprint not remembered: %s", error)
     return value

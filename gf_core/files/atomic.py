@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +35,27 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def beside(path: Path, suffix: str = ".part") -> Iterator[Path]:
+    """A hidden name beside `path` that nobody else writes to; nothing is left under it after the block."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: `path` is never seen half-written."""
-    part = path.with_name(path.name + ".part")
-    try:
+    with beside(path) as part:
         write(part)
-        sync_file(part)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        put(part, path)
+
+
+def put(part: Path, path: Path) -> None:
+    """Give the finished file `part` the name `path`, pushed down to the disk before and after."""
+    sync_file(part)
+    os.replace(part, path)
     sync_folder(path.parent)
 
 

@@ -12,7 +12,7 @@ import math
 import os
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..foreign import read_json
+from ..words import exact_size
 from .pickles import load_pickle
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
@@ -72,6 +73,11 @@ class TensorFile:
     """`config.json` of a folder."""
     parts: tuple[Path, ...] = ()
     """The files that hold the tensors."""
+
+    @property
+    def tensors(self) -> dict[str, LazyTensor]:
+        """Those that lie under no outer key."""
+        return {name: tensor for name, tensor in self.tree.items() if isinstance(tensor, LazyTensor)}
 
 
 def open_file(path: str | Path) -> TensorFile:
@@ -137,14 +143,6 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
         )
 
 
-def human_size(nbytes: float) -> str:
-    """Bytes in words: '2.84 GB', '11 bytes'."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if nbytes >= scale:
-            return f"{nbytes / scale:.3g} {unit}"
-    return f"{int(nbytes)} bytes"
-
-
 def _safetensors_header(path: Path) -> dict[str, Any]:
     """The parsed header of a safetensors file whose size agrees with it."""
     actual = path.stat().st_size
@@ -173,8 +171,8 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
     if actual != expected:
         state = "cut off" if actual < expected else "damaged"
         raise CheckpointError(
-            f"{path.name} is {state}: {actual} bytes ({human_size(actual)}) where its header needs "
-            f"{expected} ({human_size(expected)})",
+            f"{path.name} is {state}: {actual} bytes ({exact_size(actual)}) where its header needs "
+            f"{expected} ({exact_size(expected)})",
             again,
         )
     return header
@@ -277,7 +275,7 @@ def _open_folder(path: Path) -> TensorFile:
     if not shards:
         files = sorted(p for p in root.iterdir() if p.suffix.lower() in MODEL_SUFFIXES)
         if len(files) == 1:
-            return open_file(files[0])
+            return replace(open_file(files[0]), config=_read_config(root))
         listing = ", ".join(p.name for p in files[:8]) or "no model file"
         raise CheckpointError(
             f"the folder {root.name} is not a model in diffusers layout; it holds {listing}",

@@ -1,7 +1,7 @@
 """Takes the one network out of a training checkpoint: outer keys, wrapper fragments and prefixes.
 
 Training code saves {"generator": ..., "generator_ema": ..., "critic": ...}; sharding and compilation leave
-their own marks inside the names. What remains after this module is one flat mapping in a scheme of `keymaps`.
+their own marks inside the names. What remains after this module is one flat mapping.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import CheckpointError
-from .keymaps import PREFIXES, WRAPPER_FRAGMENTS
-from .reader import LazyTensor
+from .tensors import LazyTensor
 
-OUTER_KEYS = ("generator_ema", "generator", "model", "state_dict")
+OUTER_KEYS = ("generator_ema", "generator", "model", "state_dict", "model_state")
 """Groups that hold the network, the preferred first."""
+PREFIXES = (
+    "model.diffusion_model.", "diffusion_model.", "model.model.", "model.", "net.", "transformer.",
+    "first_stage_model.", "vae.", "module.",
+)  # fmt: skip
+"""What may stand before an inner name, longest reading first; at most one is taken off."""
+WRAPPER_FRAGMENTS = ("_fsdp_wrapped_module.", "_orig_mod.", "_checkpoint_wrapped_module.")
+"""What sharding and compilation leave inside names; all occurrences are taken out."""
 LORA_KEY = "generator_lora"
 _OTHER_GROUPS = ("first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "vae.", "clip.")
 """Neighbours of the network in an all-in-one file."""

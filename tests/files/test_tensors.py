@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gf_core.checkpoints.reader import human_size, open_file
 from gf_core.errors import CheckpointError
+from gf_core.files.tensors import open_file
 
 
 @pytest.fixture
@@ -182,10 +182,6 @@ def test_folder_with_one_or_several_files(tmp_path, tensors):
     save_file(tensors, tmp_path / "two.safetensors")
     with pytest.raises(CheckpointError, match=r"one\.safetensors, two\.safetensors"):
         open_file(tmp_path)
-
-
-def test_sizes_in_words():
-    assert [human_size(n) for n in (11, 2.838e9, 5_000_000)] == ["11 bytes", "2.84 GB", "5 MB"]
 
 
 def header_file(path, header: bytes, body: bytes = b"") -> None:
