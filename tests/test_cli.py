@@ -65,10 +65,13 @@ class Codec:
         return torch.zeros(1, 16, frames.shape[1] // 8, frames.shape[2] // 8)
 
 
+CALLED = {"name": "builtin", "fingerprint": "model"}
+
+
 def bundle() -> ModelBundle:
     torch.manual_seed(0)
     return ModelBundle(
-        name="builtin",
+        **CALLED,
         model=WanModel(SPEC).eval().requires_grad_(False),
         spec=SPEC,
         text=Text(),
@@ -76,7 +79,6 @@ def bundle() -> ModelBundle:
         sample=SampleSpec(steps=(1000, 500)),
         memory=MemorySpec(anchors=1, recent=3),
         video=VideoSpec(32, 32),
-        fingerprint="model",
     )
 
 
@@ -218,10 +220,10 @@ def stored(path):
 
 def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, monkeypatch):
     assert main(["render", "film.txt", "--no-sheet", "--upscale", "1"]) == 0
-    monkeypatch.setattr(Bundle, "fingerprint", "retrained")
+    monkeypatch.setitem(CALLED, "fingerprint", "retrained")
     assert main(["render", "films/film.mp4", "--out", "b.mp4", "--no-sheet"]) == 0
     assert "another film will come out" in caplog.text
-    monkeypatch.setattr(Bundle, "name", "built-in")  # its name inside ComfyUI
+    monkeypatch.setitem(CALLED, "name", "built-in")  # its name inside ComfyUI
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
@@ -229,7 +231,7 @@ def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, mo
     finally:
         torch.set_num_threads(threads)
     assert f"threads {threads}, here {threads + 1}" in caplog.text
-    monkeypatch.setattr(Bundle, "name", "longlive_base.pt")
+    monkeypatch.setitem(CALLED, "name", "longlive_base.pt")
     assert main(["render", "film.txt", "--out", "c.mp4", "--no-sheet", "--upscale", "1"]) == 0
     capsys.readouterr()
     assert main(["render", "c.mp4"]) == 2
@@ -388,7 +390,7 @@ def test_bench_measures_random_weights(capsys, monkeypatch):
 def test_bench_of_a_bundle_times_decode_and_encode():
     from gf_core.evaluation.bench import bundle_subject, measure
 
-    numbers = measure(bundle_subject(Bundle(), None, None), 4)
+    numbers = measure(bundle_subject(bundle(), None, None), 4)
     assert set(numbers["seconds per chunk"]) == {"steps", "clean", "decode", "encode"}
     assert numbers["fps"] < numbers["sampling fps"]
 
@@ -431,7 +433,7 @@ def test_ctrl_c_in_a_real_process(place):
         f"import signal, sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
         "import gf_core.cli.opening as r, test_cli\n"
-        "r.load_model = lambda *a, **k: test_cli.Bundle()\n"
+        "r.load_model = lambda *a, **k: test_cli.bundle()\n"
         "from gf_core.cli import main\n"
         "sys.exit(main(['render', 'slow.txt']))\n"
     )
