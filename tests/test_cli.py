@@ -19,11 +19,11 @@ import pytest
 import torch
 from PIL import Image
 
+from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.cli import main
 from gf_core.cli.files import read_board
 from gf_core.cli.parser import build_parser
 from gf_core.cli.screen import ProgressLine, progress_line
-from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
