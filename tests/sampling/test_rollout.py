@@ -301,6 +301,43 @@ def test_cut_keeps_the_cast_and_scene_forgets(film, prompts):
     assert run.rollout.frame == 15  # the film goes on
 
 
+@pytest.mark.parametrize("verb", ["cut", "scene"])
+def test_a_new_shot_lets_no_switch_wait(film, prompts, verb):
+    """A `then:` that made no chunk: its recache would rebuild the new shot's memory, under the new shot's prompt."""
+    run, other = film(), film()
+    for one in (run, other):
+        one.rollout.start(prompts[0])
+        for _ in range(4):
+            one.chunk()
+    run.rollout.switch(prompts[1])
+    assert run.rollout.switching and not other.rollout.switching
+    for one in (run, other):
+        getattr(one.rollout, verb)(prompts[2])
+    assert not run.rollout.switching and not run.rollout.snapshot()["waiting_switch"].numel()
+    assert torch.equal(run.chunk(), other.chunk())
+
+
+@pytest.mark.parametrize("verb", ["start", "scene"])
+def test_the_first_prompt_of_a_scene_counts_as_answered(film, prompts, verb):
+    """Anchors are replaced by frames of a prompt that was switched to, so not before the scene has seen a switch."""
+    run = film()
+    run.rollout.start(prompts[0])
+    if verb == "scene":
+        run.chunk()
+        run.rollout.switch(prompts[1])
+        run.chunk()
+        run.rollout.scene(prompts[2])
+    memory = run.rollout.memory
+    assert memory.answered == [memory.prompt] == [2 if verb == "scene" else 0]
+    for _ in range(6):
+        run.chunk()
+    assert not run.rollout.log, "a frame was offered as an anchor"
+    run.rollout.switch(prompts[0])
+    for _ in range(4):
+        run.chunk()
+    assert run.rollout.log, "these anchors are never judged"
+
+
 def test_a_scene_is_a_fresh_film(film, prompts):
     """Nothing of the old scene reaches the new one."""
     run, fresh = film(), film()
