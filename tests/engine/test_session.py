@@ -459,12 +459,20 @@ def test_a_session_runs_once(bundle, planned, take):
 
 
 def test_memory_does_not_grow_with_the_film(bundle, planned, take):
-    process, seen = psutil.Process(), {}
-    tensors = {}
+    """The least of ten moments early in the film against the least of ten late in it.
+
+    One moment says little: what is queued and what the decoder has just in hand come and go, 32 to 49 tensors measured
+    over a film, on a busy machine and a quiet one alike. The least of ten varied by 4. One tensor kept of every ten
+    chunks would be 14 more, and one chunk's latents, pictures or notes kept of each at least 140.
+    """
+    process, early, late = psutil.Process(), range(30, 50, 2), range(170, 190, 2)
+    held, tensors = {}, {}
     for event in Session(bundle, planned(bundle, "a fox | 150s"), take).run():
-        if isinstance(event, ChunkDone) and event.index in (40, 199):
-            gc.collect()
-            seen[event.index] = process.memory_info().rss
+        if isinstance(event, ChunkDone) and (event.index in early or event.index in late):
+            if event.index in (early[0], late[0]):
+                gc.collect()
+            held[event.index] = process.memory_info().rss
             tensors[event.index] = sum(type(thing) is torch.Tensor for thing in gc.get_objects())
-    assert seen[199] - seen[40] < 24 * 2**20
-    assert abs(tensors[199] - tensors[40]) <= 12  # a chunk more or less in the queue
+    assert len(tensors) == len(early) + len(late)
+    for counts, most in ((tensors, 12), (held, 24 * 2**20)):
+        assert min(counts[index] for index in late) - min(counts[index] for index in early) <= most
