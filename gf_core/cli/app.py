@@ -85,7 +85,7 @@ def _bench(args: Namespace) -> int:
 
 
 def _train(args: Namespace) -> int:
-    from ..training.pipeline import main as train
+    from ..train.recipes.builtin import main as train
 
     return train(args.rest)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .metrics import IDENTITY, PROMPTED
+from ..world.vocabulary import IDENTITY, PROMPTED
 from .report import name_of, percent
 
 WIDTH = 1400
