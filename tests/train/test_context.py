@@ -4,14 +4,14 @@ import random
 
 import pytest
 import torch
-from gf_core.training.batch import ClipBatch, forgotten, tabulate
-from gf_core.training.layout import plan_layout
-from gf_core.training.streams import run_streams
 
 from gf_core.config import MemorySpec, ModelSpec, SampleSpec
 from gf_core.model.wan import WanModel
 from gf_core.sampling.rollout import Rollout
 from gf_core.text.small import SmallTextEncoder
+from gf_core.train.batch import ClipBatch, forgotten, tabulate
+from gf_core.train.context import run_streams
+from gf_core.train.schedule import plan_schedule
 
 MEMORY = MemorySpec(anchor_update="never")
 SPEC = ModelSpec(
@@ -72,7 +72,7 @@ def test_streams_equal_the_rollout(parts, verbs):
     starts = [0, *sorted(verbs)]
     prompt = torch.tensor([[sum(c >= s for s in starts[1:]) for c in range(chunks)]])
     ids, lengths = encoder.batch(PROMPTS)
-    layout = plan_layout(chunks, verbs, MEMORY, NeverReplace())
+    layout = plan_schedule(chunks, verbs, MEMORY, NeverReplace())
     batch = ClipBatch(
         latents,
         torch.zeros(1, 3 * chunks, 4, 4),
@@ -104,7 +104,7 @@ def test_a_forgotten_chunk_does_not_see_the_memory(parts):
     latents, other, noisy = torch.randn(3, 1, 9, 4, 4, 4)
     ids, lengths = encoder.batch(PROMPTS)
     prompt = torch.zeros(1, 3, dtype=torch.long)
-    layout = tabulate([plan_layout(3, {}, MEMORY, NeverReplace())], prompt)
+    layout = tabulate([plan_schedule(3, {}, MEMORY, NeverReplace())], prompt)
     alone = torch.tensor([[False, False, True]])
     flows = []
     for table in (layout, forgotten(layout, alone)):

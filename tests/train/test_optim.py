@@ -1,8 +1,9 @@
 """Muon's direction is orthogonal, its split takes block matrices only, and the average follows the weights."""
 
 import torch
-from gf_core.training.optim import Average, Muon, orthogonalise, split_parameters
 from torch import nn
+
+from gf_core.train.optim import Average, Muon, orthogonalise, split_parameters
 
 
 def test_orthogonalise_flattens_the_spectrum():

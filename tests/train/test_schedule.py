@@ -1,13 +1,13 @@
-"""The training layouts are the engine's: the trace of the dual memory, cuts, scenes and recaches."""
+"""The training schedules are the engine's: the trace of the dual memory, cuts, scenes and recaches."""
 
 import random
 
 import pytest
 import torch
-from gf_core.training.batch import tabulate
-from gf_core.training.layout import EMPTY, Layout, plan_layout, proximity_weights
 
 from gf_core.config import MemorySpec
+from gf_core.train.batch import tabulate
+from gf_core.train.schedule import EMPTY, Schedule, plan_schedule, proximity_weights
 
 PAPER = MemorySpec()
 
@@ -25,8 +25,8 @@ def frames(slots: tuple[int, ...]) -> list[int]:
     return [slot for slot in slots if slot != EMPTY]
 
 
-def plan(chunks: int, verbs: dict[int, str]) -> Layout:
-    return plan_layout(chunks, verbs, PAPER, steady())
+def plan(chunks: int, verbs: dict[int, str]) -> Schedule:
+    return plan_schedule(chunks, verbs, PAPER, steady())
 
 
 def test_window_trace_of_one_prompt():
@@ -50,12 +50,12 @@ def test_positions_of_the_steady_window():
 
 @pytest.mark.parametrize(("chunk", "anchors"), [(1, [0, 1, 2]), (3, [0, 1, 2])])
 def test_a_cut_empties_recent_memory_and_keeps_the_cast(chunk: int, anchors: list[int]):
-    layout = plan(chunk + 2, {chunk: "cut"})
-    view = layout.views[chunk]
+    schedule = plan(chunk + 2, {chunk: "cut"})
+    view = schedule.views[chunk]
     assert (frames(view.anchors), frames(view.recent)) == (anchors, [])
-    after = layout.views[chunk + 1]
+    after = schedule.views[chunk + 1]
     assert frames(after.recent) == [3 * chunk, 3 * chunk + 1, 3 * chunk + 2]
-    table = tabulate([layout], torch.zeros(1, chunk + 2, dtype=torch.long))
+    table = tabulate([schedule], torch.zeros(1, chunk + 2, dtype=torch.long))
     assert table.own[0, chunk].item() == 3 and table.own[0, chunk + 1].item() == 6
 
 
@@ -65,13 +65,13 @@ def test_a_scene_forgets_everything():
 
 
 def test_a_switch_blends_after_the_eviction():
-    layout = plan(6, {4: "then"})
-    event = layout.recaches[0]
+    schedule = plan(6, {4: "then"})
+    event = schedule.recaches[0]
     assert frames(event.anchors) == [0, 1, 2] and frames(event.frames) == [6, 7, 8, 9, 10, 11]
     assert event.alphas == pytest.approx([0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 0.8])
     bank = list(range(18, 24))
-    assert frames(layout.views[4].recent) == bank
-    assert frames(layout.views[5].recent) == [*bank[3:], 12, 13, 14]
+    assert frames(schedule.views[4].recent) == bank
+    assert frames(schedule.views[5].recent) == [*bank[3:], 12, 13, 14]
 
 
 def test_an_early_switch_uses_the_newest_weights():
