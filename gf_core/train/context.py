@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from ..model import layers
 from ..model.wan import WanModel
 from ..rope import rotation
-from ..text.small import SmallTextEncoder
 from .batch import ClipBatch, RecacheTable, ScheduleTable
 from .schedule import EMPTY
 
@@ -41,7 +40,7 @@ class StreamOutput:
 class ContextNet(nn.Module):
     """A transformer and its text encoder, trained together."""
 
-    def __init__(self, model: WanModel, text: SmallTextEncoder) -> None:
+    def __init__(self, model: WanModel, text: nn.Module) -> None:
         super().__init__()
         self.model, self.text = model, text
 

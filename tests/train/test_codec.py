@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 import torch
-from gf_core.training.codec import (
-    CodecTraining,
+
+from gf_core.train.loop import Pace
+from gf_core.train.objectives import CPU, Precision
+from gf_core.train.ranks import Ranks
+from gf_core.train.recipes.clips import fresh_pictures
+from gf_core.train.recipes.codec import (
+    CONFIG,
+    CodecPlan,
+    Meaning,
     evaluate,
     fold_statistics,
     pixel_loss,
+    split_kernels,
     start_from_principal_components,
     train_codec,
 )
-from gf_core.training.codec_data import BACKGROUND, IGNORED, Batch, Pool, cell_targets, render_clip
-from gf_core.training.codec_optim import split_kernels
-
+from gf_core.train.recipes.codec_data import BACKGROUND, HEADS, IGNORED, Batch, Pictures, cell_targets
 from gf_core.vae.builtin import BuiltinCodec, load_codec
 
 
+def filled(held: int = 2) -> Pictures:
+    pictures = Pictures(6, held, CPU)
+    fresh = fresh_pictures(3)
+    while not pictures.full:
+        pictures.add(next(fresh))
+    return pictures
+
+
 @pytest.fixture(scope="module")
-def pool() -> Pool:
-    return Pool(3, 4)
+def pool() -> Pictures:
+    return filled()
 
 
 def test_clips_name_what_every_frame_shows() -> None:
-    clip = render_clip(np.random.default_rng(1), 3)
-    assert len(clip.frames) == len(clip.mask) == len(clip.boxes) == len(clip.labels) == 33
-    assert clip.labels.shape == (33, 7) and (clip.labels >= 0).all()
+    shard = next(fresh_pictures(1, size=2))
+    assert all(shard[name].shape[:2] == (2, 33) for name in ("frames", "mask", "boxes", "seen"))
+    assert shard["seen"].shape == (2, 33, 7) and shard["share"].shape == (2, 9, 8, 12)
+
+
+def test_what_is_held_out_stays() -> None:
+    pictures = filled()
+    kept, others = pictures.tensors["frames"][:2].clone(), pictures.tensors["frames"][2:].clone()
+    shard = next(fresh_pictures(9, size=5))
+    pictures.add(shard)
+    assert torch.equal(pictures.tensors["frames"][:2], kept) and pictures.count == 6
+    assert not torch.equal(pictures.tensors["frames"][2:], others)
+    assert [len(batch.frames) for batch in pictures.held_out(33)] == [2]
+    assert torch.equal(pictures.held_out(33)[0].frames, kept.float() / 255)
 
 
 def test_cells_are_labelled_by_their_cover() -> None:
@@ -45,7 +71,7 @@ def test_cells_are_labelled_by_their_cover() -> None:
     assert (targets["time"] == 7).all()
 
 
-def test_crops_hold_the_subject(pool: Pool) -> None:
+def test_crops_hold_the_subject(pool: Pictures) -> None:
     batch = pool.crops(8, 9, 48)
     assert batch.frames.shape == (8, 9, 48, 48, 3) and batch.mask.shape == (8, 9, 48, 48)
     assert batch.frames.min() >= 0 and batch.frames.max() <= 1
@@ -63,24 +89,24 @@ def test_errors_on_the_subject_cost_more() -> None:
     assert pixel_loss(batch.frames, batch, 4) == 0
 
 
-def test_start_is_already_a_picture(pool: Pool) -> None:
+def test_start_is_already_a_picture(pool: Pictures) -> None:
     torch.manual_seed(0)
     codec = BuiltinCodec()
-    before = evaluate(codec, pool, rounds=1)
+    before = evaluate(codec, pool)
     start_from_principal_components(codec, pool)
-    assert evaluate(codec, pool, rounds=1).everything > before.everything + 5
+    assert evaluate(codec, pool).everything > before.everything + 5
 
 
-def test_statistics_are_folded_in(pool: Pool) -> None:
+def test_statistics_are_folded_in(pool: Pictures) -> None:
     torch.manual_seed(0)
     codec = BuiltinCodec()
     start_from_principal_components(codec, pool)
-    frames = pool.full(2, 9).frames
+    frames = pool.whole(2, 9).frames
     with torch.no_grad():
         before = codec.decode_batch(codec.encode_batch(frames))
         for _ in range(2):
             fold_statistics(codec, pool, rounds=2)
-        latents = codec.encode_batch(torch.cat([pool.full(4, 33).frames for _ in range(3)]))
+        latents = codec.encode_batch(torch.cat([pool.whole(4, 33).frames for _ in range(3)]))
         after = codec.decode_batch(codec.encode_batch(frames))
     assert latents.mean((0, 1, 3, 4)).abs().max() < 0.5
     assert (latents.std((0, 1, 3, 4)) - 1).abs().max() < 0.4
@@ -97,16 +123,34 @@ def test_kernels_and_the_rest_are_all_parameters() -> None:
     )
 
 
-@pytest.mark.slow
+def test_heads_without_a_target_count_for_nothing() -> None:
+    torch.manual_seed(0)
+    meaning, latents = Meaning(16), torch.randn(1, 2, 16, 2, 2)
+    targets = {name: torch.zeros(1, 2, 2, 2, dtype=torch.long) for name in HEADS}
+    some = meaning(latents, targets | {"hat": torch.full((1, 2, 2, 2), IGNORED)})
+    logits = meaning.read(latents.flatten(0, 1)).split(list(HEADS.values()), 1)
+    each = [torch.nn.functional.cross_entropy(x, torch.zeros(2, 2, 2, dtype=torch.long)) for x in logits]
+    without = [loss for name, loss in zip(HEADS, each) if name != "hat"]
+    torch.testing.assert_close(some, torch.stack(without).mean())
+
+
 def test_training_runs_resumes_and_spares_the_encoder(tmp_path) -> None:
-    first = CodecTraining(minutes=0.05, ranks=1, pool=4, crops=3, save_seconds=0, statistics=8, held_out=4)
-    path = train_codec(tmp_path / "all", first)
-    codec = load_codec(path)
-    seconds = torch.load(tmp_path / "all" / "state.pt", weights_only=True)["seconds"]
-    assert seconds >= 3
-    train_codec(tmp_path / "all", first)
-    assert torch.load(tmp_path / "all" / "state.pt", weights_only=True)["seconds"] == seconds
-    tuned = load_codec(train_codec(tmp_path / "decoder", first, decoder_of=path))
+    small = replace(CONFIG, encoder_widths=(8, 8, 16), decoder_widths=(8, 8, 16))
+    pace = Pace(steps=9, decay_from=0.3)
+    first = CodecPlan(pace=pace, crops=3, statistics=8, config=small)
+
+    def train(folder: str, plan: CodecPlan, after=lambda: None):
+        return train_codec(tmp_path / folder, plan, filled(), after, Precision(), Ranks())
+
+    path = train("all", first)
+    codec, before = load_codec(path), path.read_bytes()
+    train("all", first)
+    assert path.read_bytes() == before
+    longer = replace(first, pace=replace(pace, steps=10))
+    train("all", longer)
+    assert path.read_bytes() != before and torch.load(tmp_path / "all" / "codec.pt")["step"] == 10
+    tuned = load_codec(train("decoder", replace(first, decoder_of=path)))
     frames = torch.rand(5, 16, 16, 3)
-    assert torch.equal(tuned.encode(frames), codec.encode(frames))
     assert not torch.equal(tuned.net_decoder.head.weight, codec.net_decoder.head.weight)
+    changed = load_codec(path)
+    assert torch.equal(tuned.encode(frames), changed.encode(frames))

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -98,7 +99,7 @@ class VideoNet(nn.Module):
 
     def _initialise(self) -> None:
         """Small gates and a zero head: every block starts near the identity."""
-        model, text = self.net.model, self.net.text
+        model = self.net.model
         for name, linear in model.named_modules():
             if not isinstance(linear, nn.Linear):
                 continue
@@ -109,11 +110,16 @@ class VideoNet(nn.Module):
                 nn.init.xavier_uniform_(linear.weight)
             else:
                 nn.init.normal_(linear.weight, std=0.02)
-        width, rows = text.settings["dim"], model.get_parameter("text_embedding.0.weight")
+        width, rows = encoder_of(self.net).settings["dim"], model.get_parameter("text_embedding.0.weight")
         nn.init.normal_(rows[:, :width], std=width**-0.5)
         nn.init.zeros_(rows[:, width:])
         nn.init.zeros_(model.head.head.weight)
         nn.init.zeros_(model.head.head.bias)
+
+
+def encoder_of(net: ContextNet) -> SmallTextEncoder:
+    """The net's text encoder by its type."""
+    return cast(SmallTextEncoder, net.text)
 
 
 def objective_of(
@@ -211,4 +217,4 @@ def save_video(net: ContextNet, folder: Path) -> None:
     with replacing(folder / "model.safetensors") as part:
         save_file(tensors, part, {"grounded": json.dumps(settings)})
     with replacing(folder / "text.safetensors") as part:
-        save_small_encoder(net.text, part)
+        save_small_encoder(encoder_of(net), part)
