@@ -48,21 +48,21 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
-            stacks: dict[tuple[int, ...], list[Tensor]] = {}
+            stacks: dict[tuple[int, ...], dict[Tensor, Tensor]] = {}
             for p in group["params"]:
                 if p.grad is not None:
-                    stacks.setdefault(tuple(p.shape), []).append(p)
-            for params in stacks.values():
-                self._update(params, group)
+                    stacks.setdefault(tuple(p.shape), {})[p] = p.grad
+            for grads in stacks.values():
+                self._update(grads, group)
 
-    def _update(self, params: list[Tensor], group: dict) -> None:
-        """Parameters of one shape."""
-        lr, momentum = group["lr"], group["momentum"]
-        looks = []
-        for p in params:
-            velocity = self.state[p].setdefault("velocity", torch.zeros_like(p))
-            velocity.lerp_(p.grad, 1 - momentum)
-            looks.append(_whole(torch.lerp(p.grad, velocity, momentum)).flatten(1))
+    def _update(self, grads: dict[Tensor, Tensor], group: dict) -> None:
+        """Parameters of one shape, with their gradients."""
+        lr, momentum, params, looks = group["lr"], group["momentum"], list(grads), []
+        for p, grad in grads.items():
+            if "velocity" not in self.state[p]:
+                self.state[p]["velocity"] = torch.zeros_like(p)
+            velocity = self.state[p]["velocity"].lerp_(grad, 1 - momentum)
+            looks.append(_whole(torch.lerp(grad, velocity, momentum)).flatten(1))
         updates = orthogonalise(torch.stack(looks)).view(len(params), *params[0].shape)
         rows, columns = looks[0].shape
         # 0.2 sqrt(longer side): the root mean square of an orthogonal update becomes that of Adam's.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,6 @@ def net(salt: str = "") -> VideoNet:
 @pytest.mark.parametrize("name", DTYPES)
 @pytest.mark.parametrize("case", ["teacher", "student"])
 def test_video(case, name):
-    from dataclasses import replace
-
     student = case == "student"
     plan = replace(STUDENT, guess=1.0) if student else replace(TEACHER, draws=2)
     video, teacher = net(), net("teacher ").requires_grad_(False) if student else None
@@ -113,3 +112,34 @@ def test_reader(name):
     loss = Reading(reader, torch.Generator().manual_seed(3), precision(name))(Windows(**fixed.windows()))
     params = list(reader.parameters())
     compare("reader", name, loss, {"all": params}, [adamw(params, 2.5e-3, decay=0.02)])
+
+
+def to(device: str, value):
+    """Tensors and tables of them on a device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, (ScheduleTable, RecacheTable)):
+        return type(value)(**{name: to(device, part) for name, part in vars(value).items()})
+    return value
+
+
+@pytest.mark.parametrize("case", ["teacher", "student", "codec"])
+def test_a_step_stays_on_its_device_and_never_waits(case, monkeypatch):
+    """On the meta device a tensor from elsewhere is refused, and so is everything that asks for a value."""
+    place = Precision(torch.device("meta"), torch.float32)
+    if case == "codec":
+        codec, meaning = BuiltinCodec().to("meta"), Meaning(16).to("meta")
+        objective, params = Reconstruction(codec, meaning, CodecPlan(), place), list(codec.parameters())
+        batch = Batch(**{name: to("meta", value) for name, value in fixed.pictures().items()}, half=True)
+    else:
+        video, teacher = VideoNet().to("meta"), VideoNet().to("meta") if case == "student" else None
+        objective, params = objective_of(video, replace(STUDENT, guess=1.0), place, teacher), []
+        params = list(video.parameters())
+        inputs = {**fixed.clips(), "schedule": table()}
+        batch = ClipBatch(**{name: to("meta", value) for name, value in inputs.items()})
+    loss = objective(batch)
+    loss.total.backward()
+    grads = [p for p in params if p.grad is not None]
+    nn.utils.clip_grad_norm_(grads, 1.0)
+    Muon([p for p in grads if p.ndim in (2, 4)], 0.02, conv=case == "codec").step()
+    assert all(value.device.type == "meta" for value in [loss.total, *loss.parts.values()])

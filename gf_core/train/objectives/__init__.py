@@ -37,4 +37,6 @@ class Precision:
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """Products in `dtype`; statistics and losses belong outside."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
