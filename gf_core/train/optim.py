@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, _foreach_add_, _foreach_lerp_, _foreach_mul_, nn  # pyright: ignore[reportPrivateImportUsage]
+from torch import Tensor, _foreach_add_, _foreach_lerp, _foreach_lerp_, _foreach_mul_, nn  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -57,12 +57,13 @@ class Muon(torch.optim.Optimizer):
 
     def _update(self, grads: dict[Tensor, Tensor], group: dict) -> None:
         """Parameters of one shape, with their gradients."""
-        lr, momentum, params, looks = group["lr"], group["momentum"], list(grads), []
-        for p, grad in grads.items():
+        lr, momentum, params = group["lr"], group["momentum"], list(grads)
+        for p in params:
             if "velocity" not in self.state[p]:
                 self.state[p]["velocity"] = torch.zeros_like(p)
-            velocity = self.state[p]["velocity"].lerp_(grad, 1 - momentum)
-            looks.append(_whole(torch.lerp(grad, velocity, momentum)).flatten(1))
+        velocities = [self.state[p]["velocity"] for p in params]
+        _foreach_lerp_(velocities, list(grads.values()), 1 - momentum)
+        looks = [_whole(x).flatten(1) for x in _foreach_lerp(list(grads.values()), velocities, momentum)]
         updates = orthogonalise(torch.stack(looks)).view(len(params), *params[0].shape)
         rows, columns = looks[0].shape
         # 0.2 sqrt(longer side): the root mean square of an orthogonal update becomes that of Adam's.

@@ -198,7 +198,7 @@ def train_codec(
         final = copy.deepcopy(codec).eval().requires_grad_(False)
         final.load_state_dict(run.average.values)
         if not plan.decoder_of:
-            fold_statistics(final, pictures, rounds=max(1, plan.statistics // 8))
+            fold_statistics(final, pictures, rounds=max(1, min(plan.statistics, 4 * pictures.count) // 8))
         score = evaluate(final, pictures)
         log.info("codec after %d steps: %s", run.step, score)
         with replacing(path) as part:
