@@ -117,6 +117,8 @@ class Run:
                 self._report((self.seconds - begun[1]) / (self.step - begun[0]))
             if self.seconds - self._saved > self.pace.save_seconds:
                 self.save()
+        if self._window:
+            self._report((self.seconds - begun[1]) / (self.step - begun[0]))
         self.save()
         return True
 

@@ -49,14 +49,20 @@ def test_a_teacher_is_a_checkpoint_a_folder_or_a_file(tmp_path):
     video, other = VideoNet(), VideoNet()
     save_video(video.net, tmp_path)
     torch.save({"average": video.state_dict()}, tmp_path / "teacher.pt")
-    for path in (tmp_path, tmp_path / "model.safetensors", tmp_path / "teacher.pt"):
+    for path in (tmp_path / "teacher.pt", tmp_path / "model.safetensors", tmp_path):
         load_weights(other, path)
-        weight = other.net.model.get_parameter("blocks.0.ffn.0.weight")
+        weight = other.net.model.get_parameter("blocks.0.ffn.0.weight").clone()
         torch.testing.assert_close(
             weight, video.net.model.get_parameter("blocks.0.ffn.0.weight"), atol=1e-3, rtol=0
         )
     assert Options(teacher=tmp_path / "teacher.pt").codec == tmp_path / "codec.safetensors"
     assert Options(teacher=tmp_path).stages == ("clips", "student", "reader", "export")
+    save_video(VideoNet().net, tmp_path / "student")
+    for end in ("model", "text"):  # a folder may hold a student beside its teacher
+        (tmp_path / f"{end}.safetensors").rename(tmp_path / f"teacher_{end}.safetensors")
+        (tmp_path / "student" / f"{end}.safetensors").rename(tmp_path / f"{end}.safetensors")
+    load_weights(other, tmp_path)
+    torch.testing.assert_close(other.net.model.get_parameter("blocks.0.ffn.0.weight"), weight, atol=0, rtol=0)
     with pytest.raises(GroundedError, match="no model with its text encoder"):
         load_weights(other, tmp_path / "text.safetensors")
 

@@ -192,7 +192,7 @@ def load_weights(video: VideoNet, path: Path) -> None:
     if path.suffix == ".pt":
         video.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])
         return
-    names = ("model.safetensors", "teacher_model.safetensors") if path.is_dir() else ("",)
+    names = ("teacher_model.safetensors", "model.safetensors") if path.is_dir() else ("",)
     model = next((path / name for name in names if (path / name).is_file()), None)
     text = model.with_name(model.name.replace("model", "text")) if model else path
     if model is None or not text.is_file() or text == model:
