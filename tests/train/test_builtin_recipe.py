@@ -1,5 +1,7 @@
 """The stages hang together: what a stage needs is named, what is exported loads and is the trained net."""
 
+import logging
+
 import pytest
 import torch
 
@@ -12,6 +14,16 @@ from gf_core.train.recipes.video import VideoNet, load_weights, save_video
 from gf_core.vae.builtin import BuiltinCodec, save_codec
 
 SMALL = CodecPlan(config=CONFIG.__class__(encoder_widths=(8, 8, 16), decoder_widths=(8, 8, 16)), statistics=8)
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """The command line sends its log to the terminal and a file; the tests' own handlers come back."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
 
 
 @pytest.mark.parametrize(

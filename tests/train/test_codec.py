@@ -45,6 +45,15 @@ def test_clips_name_what_every_frame_shows() -> None:
     assert shard["seen"].shape == (2, 33, 7) and shard["share"].shape == (2, 9, 8, 12)
 
 
+def test_a_shard_may_end_where_the_store_does() -> None:
+    pictures, fresh = Pictures(4, 1, CPU), fresh_pictures(1, chunks=2, size=3)
+    old, new = next(fresh)["frames"], next(fresh)
+    for shard in ({**new, "frames": old}, new):
+        pictures.add(shard)
+    expected = (old[0], new["frames"][1], new["frames"][2], new["frames"][0])
+    assert torch.equal(pictures.tensors["frames"], torch.stack(expected)), "the held one stays"
+
+
 def test_what_is_held_out_stays() -> None:
     pictures = filled()
     kept, others = pictures.tensors["frames"][:2].clone(), pictures.tensors["frames"][2:].clone()

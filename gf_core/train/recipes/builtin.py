@@ -137,15 +137,12 @@ class Source:
 
     def encode_all(self, codec: BuiltinCodec) -> None:
         """The codec is ready: turn the pictures into latents and let them go."""
-        self.codec = codec
-        frames = (
-            self.pictures.tensors["frames"].split([len(s["prompt"]) for _, s in self._waiting])
-            if self.pictures
-            else ()
-        )
-        for (kind, shard), shown in zip(self._waiting, frames):
-            self.clips.add(kind, encoded({**shard, "frames": shown}, codec))
-        self._waiting, self.pictures = [], None
+        if self.pictures:
+            frames = self.pictures.tensors["frames"]
+            for kind, shard in self._waiting:
+                self.clips.add(kind, encoded({**shard, "frames": frames[: len(shard["prompt"])]}, codec))
+                frames = frames[len(shard["prompt"]) :]
+        self.codec, self._waiting, self.pictures = codec, [], None
 
 
 # -- stage by stage, on processors ---------------------------------------------------------------------------------
@@ -176,6 +173,7 @@ def _rank(ranks: Ranks, stage: str, options: Options) -> None:
     folder, precision = options.folder, Precision()
     if stage == "codec":
         plan = CodecPlan(decoder_of=options.decoder_of)
+        log.info("rendering %d clips to begin with", POOL)
         pictures = Pictures(POOL, HELD_OUT, precision.device)
         fresh = fresh_pictures(seed=time.time_ns() + ranks.rank)
         while not pictures.full:
@@ -203,7 +201,6 @@ def _rank(ranks: Ranks, stage: str, options: Options) -> None:
 def run_live(options: Options) -> None:
     """Codec, teacher and student (or the one stage that was asked for), then the export, on `options.device`."""
     device = torch.device(options.device or "cpu")
-    set_up_log(options.folder)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
@@ -229,8 +226,10 @@ def _live(options: Options, source: Source, workers: int) -> None:
         return replace(pace.lasting(minutes * (LIVE[stage] if len(stages) > 1 else 1.0)), report=report)
 
     if "codec" in stages:
-        source.pictures = Pictures(options.most, options.shard, precision.device)
-        while source.pictures.count < min(options.most, options.shard * (4 if workers < 4 else 24)):
+        # Whole shards, or the last would push a part of the first out.
+        room = options.most // options.shard * options.shard
+        source.pictures = Pictures(room, options.shard, precision.device)
+        while source.pictures.count < min(room, options.shard * (4 if workers < 4 else 24)):
             source.refresh(wait=True)
         log.info("%d clips to begin with", source.pictures.count)
         plan = CodecPlan(crops=options.crops, decoder_of=options.decoder_of)
@@ -265,7 +264,7 @@ def main(argv: list[str] | None = None) -> int:
     live = parser.add_argument_group("live, on one device").add_argument
     live("--device", help="cuda or cpu: render and train at the same time")
     live("--workers", type=int, help="processes that render (default: all cores but two)")
-    live("--most", type=int, help="clips held as pictures while the codec learns (default: 16384)")
+    live("--most", type=int, help="clips held as pictures while the codec learns, 2 MB each (default: 16384)")
     live("--shard", type=int, help="clips that a worker renders at a time (default: 32)")
     live("--batch", type=int, help="clips in a step of the video model (default: 48)")
     live("--crops", type=int, help="crops in a step of the codec (default: 192)")

@@ -50,19 +50,17 @@ class Pictures:
 
     def add(self, shard: Shard) -> None:
         """Take clips in."""
-        clips = len(shard["frames"])
-        rows = [self._row() for _ in range(clips)]
-        for name in PICTURES:
-            value = shard[name].to(self.device)
-            if name not in self.tensors:
-                self.tensors[name] = value.new_empty(self.size, *value.shape[1:])
-            self.tensors[name][rows] = value
-
-    def _row(self) -> int:
-        row = self._next
-        self.count = max(self.count, row + 1)
-        self._next = row + 1 if row + 1 < self.size else self.held
-        return row
+        for name in PICTURES if not self.tensors else ():
+            value = shard[name]
+            self.tensors[name] = value.new_empty(self.size, *value.shape[1:], device=self.device)
+        clips, done = len(shard["frames"]), 0
+        while done < clips:
+            first = self._next
+            more = min(clips - done, self.size - first)
+            for name, store in self.tensors.items():
+                store[first : first + more] = shard[name][done : done + more]
+            done, self.count = done + more, max(self.count, first + more)
+            self._next = first + more if first + more < self.size else self.held
 
     def crops(self, count: int, frames: int, size: int) -> Batch:
         """Square crops, most around the subject, at any pixel offset: the codec must not know a grid."""
