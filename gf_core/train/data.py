@@ -111,7 +111,18 @@ class Feed:
         self._queue: queue.Queue[tuple[str, Shard]] = queue.Queue(3)
         self._seen: set[str] = set()
         self.there = len(self._mine())
-        threading.Thread(target=self._load, daemon=True).start()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._load, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        while self._thread.is_alive():
+            self.poll()  # room for what the thread holds
+            self._thread.join(0.05)
 
     def poll(self, wait: bool = False) -> tuple[str, Shard] | None:
         """The next shard if there is one; with `wait` it is waited for, and ResourceError raised if none comes."""
@@ -136,11 +147,13 @@ class Feed:
         return sorted(found, key=lambda path: path.stat().st_mtime)
 
     def _load(self) -> None:
-        while True:
+        while not self._ended.is_set():
             paths = self._mine()
             if not paths:
                 time.sleep(0.1)
             for path in paths:
+                if self._ended.is_set():
+                    return
                 kind, shard = read_shard(path)
                 if self.device.type == "cuda":
                     shard = {name: value.pin_memory() for name, value in shard.items()}

@@ -99,23 +99,26 @@ def test_shards_are_kept_and_made_alike(folder, codec, monkeypatch):
 def test_ranks_share_the_shards_out(folder):
     seen = []
     for rank in range(2):
-        feed = Feed(folder, CPU, consume=False, ranks=Ranks(rank, 2))
-        assert feed.there == 1
-        seen.append(feed.poll(wait=True)[1]["latents"])
-        assert feed.poll() is None
+        with Feed(folder, CPU, consume=False, ranks=Ranks(rank, 2)) as feed:
+            assert feed.there == 1
+            seen.append(feed.poll(wait=True)[1]["latents"])
+            assert feed.poll() is None
     assert not torch.equal(*(s[:1, :1] for s in seen))
 
 
 def test_a_feed_that_stays_empty_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "PATIENCE", 0.2)
-    with pytest.raises(ResourceError, match="no clips came") as error:
-        Feed(tmp_path, CPU, consume=True).poll(wait=True)
+    with (
+        pytest.raises(ResourceError, match="no clips came") as error,
+        Feed(tmp_path, CPU, consume=True) as feed,
+    ):
+        feed.poll(wait=True)
     assert "--stage clips" in error.value.fix
 
 
 def test_workers_fill_a_folder_that_is_read_empty(tmp_path):
-    with Workers(partial(world_shard, size=1, chunks=3), 1, tmp_path, backlog=2):
-        feed = Feed(tmp_path, CPU, consume=True)
+    make = partial(world_shard, size=1, chunks=3)
+    with Workers(make, 1, tmp_path, backlog=2), Feed(tmp_path, CPU, consume=True) as feed:
         found = [feed.poll(wait=True) for _ in range(3)]
     assert all(kind in MIXTURE and shard["frames"].shape == (1, 33, 64, 96, 3) for kind, shard in found)
     assert len({shard["frames"].sum().item() for _, shard in found}) == 3

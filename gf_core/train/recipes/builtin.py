@@ -114,11 +114,10 @@ def export(options: Options) -> None:
 class Source:
     """Shards as they come: pictures while there is no codec, clips as soon as there is one."""
 
-    def __init__(
-        self, feed: Feed, pictures: Pictures | None = None, codec: BuiltinCodec | None = None
-    ) -> None:
-        self.feed, self.pictures, self.codec = feed, pictures, codec
-        self.clips = Clips(MIXTURE, feed.device)
+    def __init__(self, feed: Feed) -> None:
+        self.feed, self.clips = feed, Clips(MIXTURE, feed.device)
+        self.pictures: Pictures | None = None
+        self.codec: BuiltinCodec | None = None
         self._waiting: list[tuple[str, Shard]] = []
 
     def refresh(self, wait: bool = False) -> None:
@@ -188,11 +187,12 @@ def _rank(ranks: Ranks, stage: str, options: Options) -> None:
     else:
         plan = STUDENT if stage == "student" else TEACHER
         plan = replace(plan, pace=plan.pace.lasting(options.minutes))
-        source = Source(Feed(folder / "clips", precision.device, consume=False, ranks=ranks))
-        for _ in range(max(1, source.feed.there)):
-            source.refresh(wait=True)
         start = options.start if stage == "student" else None
-        train_video(folder, plan, source.clips, source.refresh, precision, ranks, start)
+        with Feed(folder / "clips", precision.device, consume=False, ranks=ranks) as feed:
+            source = Source(feed)
+            for _ in range(max(1, feed.there)):
+                source.refresh(wait=True)
+            train_video(folder, plan, source.clips, source.refresh, precision, ranks, start)
 
 
 # -- live, on one device -------------------------------------------------------------------------------------------
@@ -211,8 +211,9 @@ def run_live(options: Options) -> None:
     with (
         tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as shards,
         Workers(make, count, Path(shards)),
+        Feed(Path(shards), device, consume=True) as feed,
     ):
-        _live(options, Source(Feed(Path(shards), device, consume=True)), count)
+        _live(options, Source(feed), count)
     if "student" in options.stages:
         export(options)
 

@@ -56,7 +56,7 @@ class CodecPlan:
     "extra weight of the subject's pixels"
     meaning: float = 0.04
     "weight of the classification of latent cells"
-    statistics: int = 400
+    statistics: int = 256
     "clips whose latents set the final normalisation"
     decoder_of: Path | None = None
     "a codec of which only the decoder is trained further, so that its latents stay what they are"
