@@ -368,10 +368,10 @@ def test_inspect_refuses_what_is_no_model(capsys):
 
 
 def test_train_passes_its_options_on(monkeypatch):
-    import gf_core.training.pipeline
+    import gf_core.train.recipes.builtin
 
     got = []
-    monkeypatch.setattr(gf_core.training.pipeline, "main", lambda argv: got.append(argv) or 0)
+    monkeypatch.setattr(gf_core.train.recipes.builtin, "main", lambda argv: got.append(argv) or 0)
     assert main(["train", "builtin", "--stage", "codec", "--minutes", "3"]) == 0
     assert got == [["--stage", "codec", "--minutes", "3"]]
 
