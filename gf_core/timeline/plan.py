@@ -172,7 +172,7 @@ def _place(
     recache = segment.recache if verb == "then" else None
     blend = _blend_chunks(segment, timing, end - first) if verb == "then" else 0
     facts = {"verb": verb, "prompt": prompt, "seed": seed, "recache": recache, "blend": blend}
-    # Segments could once name LoRAs: the empty list keeps the keys, so that films made since then go on.
+    # Segments could once name LoRAs. The list, now always empty, stays in the hash: films made before go on.
     stem = _hash(previous_key, {**facts, "loras": []})
     start, stop = timing.pictures(first), timing.pictures(end)
     return PlannedSegment(
