@@ -39,9 +39,7 @@ def boards(draw):
         verb = draw(st.sampled_from(["then", "cut", "scene"])) if number else "start"
         smooth = {"recache": draw(share), "blend": draw(st.none() | seconds)} if verb == "then" else {}
         seed = draw(st.none() | st.integers(0, 2**53 - 1))
-        parts.append(
-            Segment(verb, draw(words), draw(seconds), seed, mute=draw(st.booleans()), **smooth)
-        )
+        parts.append(Segment(verb, draw(words), draw(seconds), seed, mute=draw(st.booleans()), **smooth))
     cast = draw(st.dictionaries(words, words, max_size=3))
     return Storyboard(
         draw(st.integers(1, 120)), draw(st.integers(0, 2**53 - 1)), draw(words), cast, tuple(parts)
@@ -162,9 +160,9 @@ def test_the_command_line_exports_and_opens(tmp_path, monkeypatch, capsys):
     assert "4 clips" in capsys.readouterr().out
     assert main(["open", "out/cut.otio"]) == 0
     assert parse(capsys.readouterr().out) == parse(TEXT)
-    main(["plan", "out/cut.otio"])
+    assert main(["plan", "out/cut.otio", "--size", "100x64"]) == 2  # refused as by render, after the table
     said = capsys.readouterr()
-    assert "harbour" in said.out
+    assert "harbour" in said.out and "does not fit the model's grid" in said.err
 
 
 @pytest.mark.parametrize(
