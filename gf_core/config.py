@@ -5,7 +5,7 @@ Methods of the Grounded Forcing family differ in these numbers only (`memory.pre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 AnchorIndex = Literal["zero", "slot"]
@@ -141,3 +141,24 @@ class VideoSpec:
     """Pixels; a multiple of 16."""
     fps: int = 16
     """Frames per second of film."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a film is encoded; it changes nothing in the latents."""
+
+    codec: str = "h264"
+    """A name in `video.codecs`."""
+    quality: int = 18
+    """H.264 scale: 0 is lossless, 18 looks so, 51 is the worst."""
+    upscale: int = 1
+    """Whole-number enlargement."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a film is made with, beside a model and a storyboard: what a checkpoint wants, or an artist instead."""
+
+    memory: MemorySpec = field(default_factory=MemorySpec)
+    sample: SampleSpec = field(default_factory=SampleSpec)
+    video: VideoSpec = field(default_factory=VideoSpec)

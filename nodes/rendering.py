@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 import comfy.utils
 import torch
 
-from ..gf_core.config import MemorySpec, VideoSpec
-from ..gf_core.engine.budget import Budget, bundle_cost, check_budget
-from ..gf_core.engine.making import Making, make, plan_film, preflight
+from ..gf_core.config import Encoding, MemorySpec, Recipe, VideoSpec
+from ..gf_core.engine.film import Film
+from ..gf_core.engine.looking import Found, look
+from ..gf_core.engine.making import make, preflight
 from ..gf_core.engine.report import report_lines
-from ..gf_core.engine.settings import FilmSpec, bundle_device, free_memory
-from ..gf_core.engine.take import Take
+from ..gf_core.engine.session import Session
 from ..gf_core.errors import GroundedError
+from ..gf_core.estimate.budget import Budget, check_budget
+from ..gf_core.estimate.room import bundle_cost
+from ..gf_core.take.folder import Take
 from . import host
 from .live import open_channel
 from .telling import Teller
@@ -58,33 +61,33 @@ def render(
     Raises:
         GroundedError children: it cannot be rendered, in words.
     """
-    job = settle(bundle, timeline.with_seed(wishes.seed), wishes)
-    budget = _check(job, folder, wishes.until)
-    said = "\n".join([*budget.lines(), *(f"note    {note}" for note in bundle.notes)])
-    log.info("rendering into %s\n%s", folder, said)
-    host.show_text(said, node)
+    film = settle(bundle, timeline.with_seed(wishes.seed), wishes)
     try:
         with Take.open(folder) as take:
-            return _play(node, job, take, budget, wishes.until)
+            found = look(film, folder, wishes.until)
+            budget = _check(found, folder)
+            said = "\n".join([*budget.lines(), *(f"note    {note}" for note in bundle.notes)])
+            log.info("rendering into %s\n%s", folder, said)
+            host.show_text(said, node)
+            return _play(node, Session(take, found), budget)
     finally:
         host.release_memory()
 
 
-def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Making:
+def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Film:
     """The model's wishes with the artist's in their place."""
-    board = timeline.board
-    memory = replace(wishes.memory or bundle.memory, chunk=bundle.memory.chunk)
-    sample = bundle.sample
+    own = bundle.recipe
+    memory = replace(wishes.memory or own.memory, chunk=own.memory.chunk)
+    sample = own.sample
     if wishes.steps.strip():
         sample = replace(sample, steps=read_steps(wishes.steps))
     if wishes.shift:
         sample = replace(sample, shift=wishes.shift)
-    video = picture_size(replace(bundle.video, fps=board.fps), wishes.width, wishes.height)
+    video = picture_size(replace(own.video, fps=timeline.board.fps), wishes.width, wishes.height)
     start = None if wishes.start_image is None else _fit(wishes.start_image, video)
-    plan = plan_film(bundle, board, memory=memory, sample=sample, video=video, start_frames=start)
     longest = max(video.width, video.height)
-    film = FilmSpec(upscale=SHOWN_SIDE // longest if longest <= TINY_SIDE else 1)
-    return Making(bundle, timeline.text, plan, memory, sample, video, film, start)
+    encoding = Encoding(upscale=SHOWN_SIDE // longest if longest <= TINY_SIDE else 1)
+    return Film(bundle, timeline.text, Recipe(memory, sample, video), encoding, start)
 
 
 def read_steps(text: str) -> tuple[float, ...]:
@@ -120,32 +123,32 @@ def _fit(image: torch.Tensor, video: VideoSpec) -> torch.Tensor:
     return fitted.movedim(1, -1).clamp(0, 1).cpu()
 
 
-def _check(job: Making, folder: Path, until: int) -> Budget:
+def _check(found: Found, folder: Path) -> Budget:
     """The estimate, once it is known to fit.
 
     On a card the host moves weights out of the way by itself, its other models' and this one's, so only what it
     cannot move has to fit: memory, work and decoding.
     """
-    cost = bundle_cost(job.bundle)
-    free, device = free_memory(job.bundle), bundle_device(job.bundle)
-    budget = preflight(job, folder, until)
+    film, bundle = found.film, found.film.bundle
+    cost, free, device = bundle_cost(bundle), bundle.free_memory(), bundle.computes_on
+    budget = preflight(found)
     movable = device.type == "cuda"
     needed_cost = replace(cost, weights=0, loaded=False) if movable else cost
     needed = replace(budget, weights=0, loaded=False) if movable else budget
     if movable:
         free += host.evictable_bytes(device)
-    check_budget(needed, needed_cost, job.memory, job.video, free_memory=free, folder=folder)
+    check_budget(needed, needed_cost, film.recipe, free_memory=free, folder=folder)
     return budget
 
 
-def _play(node: str, job: Making, take: Take, budget: Budget, until: int) -> tuple[str, bool]:
+def _play(node: str, session: Session, budget: Budget) -> tuple[str, bool]:
     """Run the session in this thread; returns the run's name and whether the film came to its end."""
-    session = job.session(take, until)
-    channel = open_channel(node, job.plan.timing.fps, session.cancel)
-    size = (job.video.width, job.video.height)
-    teller = Teller(node, job.plan, size, channel, host.stop_if_interrupted)
+    film = session.film
+    channel = open_channel(node, film.timing.fps, session.cancel)
+    size = (film.recipe.video.width, film.recipe.video.height)
+    teller = Teller(node, film.plan, size, channel, host.stop_if_interrupted)
     try:
-        end = make(job, session, budget, teller)
+        end = make(session, budget, teller)
         log.info("%s\n%s", end.path.parent, "\n".join(report_lines(end.report)))
         host.show_text("\n".join(report_lines(end.report)), node)
         return end.path.parent.name, not end.cancelled

@@ -18,7 +18,7 @@ from .types import Take, TakeHandle
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..gf_core.engine.take import Run
+    from ..gf_core.take.folder import Run
     from ..gf_core.video.audio import Audio
 
 QUIRK = "video-preview"
@@ -139,7 +139,7 @@ def _decoded(run: Run, vae: Any) -> Iterator[np.ndarray]:
     """The film's pictures uint8 [t H W 3], a chunk at a time, decoded again from its latents."""
     import torch
 
-    from ..gf_core.engine.frames import to_uint8
+    from ..gf_core.vae.base import to_uint8
     from .native.builtin import builtin_codec
     from .native.codec import native_codec
 

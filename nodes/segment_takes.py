@@ -21,7 +21,7 @@ from .types import Timeline, TimelineText
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..gf_core.engine.alternatives import Alternative
+    from ..gf_core.take.variants import Alternative
 
 
 class SegmentTakes(io.ComfyNode):
@@ -106,8 +106,8 @@ def _render(
     Raises:
         TakeError: stopped before the first one was whole.
     """
-    from ..gf_core.engine.alternatives import version
     from ..gf_core.engine.segment_takes import open_shelf, render_each
+    from ..gf_core.take.variants import version
     from .rendering import remember, render, settle
 
     folder = host.take_folder(take)

@@ -18,7 +18,7 @@ from .pictures import image_tensor
 from .types import Take, TakeHandle
 
 if TYPE_CHECKING:
-    from ..gf_core.engine.take import Run
+    from ..gf_core.take.folder import Run
 
 
 class TakeSheet(io.ComfyNode):
@@ -42,9 +42,9 @@ class TakeSheet(io.ComfyNode):
     @classmethod
     @said_plainly
     def execute(cls, take: TakeHandle, columns: int) -> io.NodeOutput:
-        from ..gf_core.engine.frames import preview
         from ..gf_core.engine.imprint import film_chapters
         from ..gf_core.video import SheetRow, contact_sheet, pick_frames, probe
+        from ..gf_core.video.pixels import preview
 
         run = take.open()
         info, rows, segments = probe(run.film), [], _segments(run)

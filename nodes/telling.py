@@ -150,8 +150,8 @@ class Teller:
 
     def _find_picture(self, number: int, film: Path, frame: int) -> None:
         """The picture of a segment out of the film; in the helper thread."""
-        from ..gf_core.engine.frames import preview
         from ..gf_core.video import pick_frames
+        from ..gf_core.video.pixels import preview
 
         for picture in pick_frames(film, [frame]).values():
             self._show_segment(number, preview(picture[None])[0])

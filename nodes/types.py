@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..gf_core.errors import TakeError
 
 if TYPE_CHECKING:
-    from ..gf_core.engine.take import Run
+    from ..gf_core.take.folder import Run
     from ..gf_core.timeline import Storyboard
 
 Timeline = io.Custom("GF_TIMELINE")
@@ -51,7 +51,7 @@ class TakeHandle:
         Raises:
             TakeError: the folder was deleted or moved.
         """
-        from ..gf_core.engine.take import Run
+        from ..gf_core.take.folder import Run
 
         folder = Path(self.folder) / self.run
         if not folder.is_dir():

@@ -47,7 +47,7 @@ def test_it_knows_the_world_and_says_so():
 
 def test_a_film_shows_its_storyboard():
     """Places, times and colours, which even the first trained version gets right; actions move between verbs."""
-    frames = in_memory(bundle := load_model("builtin"), bundle.memory)(STORY)
+    frames = in_memory(bundle := load_model("builtin"), bundle.recipe.memory)(STORY)
     spans, fps = spans_of(STORY)
     result, _ = judge(frames, spans, fps, load_reader())
     for segment in result["segments"]:

@@ -24,7 +24,7 @@ from gf_core.cli import main
 from gf_core.cli.files import read_board
 from gf_core.cli.parser import build_parser
 from gf_core.cli.screen import ProgressLine, progress_line
-from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
+from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
 from gf_core.video import FilmWriter, probe, read_chapters
@@ -76,9 +76,7 @@ def bundle() -> ModelBundle:
         spec=SPEC,
         text=Text(),
         codec=Codec(),
-        sample=SampleSpec(steps=(1000, 500)),
-        memory=MemorySpec(anchors=1, recent=3),
-        video=VideoSpec(32, 32),
+        recipe=Recipe(MemorySpec(anchors=1, recent=3), SampleSpec(steps=(1000, 500)), VideoSpec(32, 32)),
     )
 
 

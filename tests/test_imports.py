@@ -18,10 +18,21 @@ import gf_core
 CORE = Path(__file__).parent.parent / "gf_core"
 FILES = sorted(CORE.rglob("*.py"))
 
-FOUNDATION = {"config", "errors", "files", "foreign", "words"}
-LEAVES = {"sampling", "timeline", "vae", "text", "video", "checkpoints"}
+FOUNDATION = {"config", "devices", "errors", "files", "foreign", "words"}
+CORE_FLOORS = FOUNDATION | {
+    "attention",
+    "builtin",
+    "memory",
+    "model",
+    "rope",
+    "sampling",
+    "text",
+    "timeline",
+    "vae",
+}
 BELOW: dict[str, set[str]] = {
     "config": {"errors"},
+    "devices": set(),
     "errors": set(),
     "words": set(),
     "foreign": set(),
@@ -37,11 +48,13 @@ BELOW: dict[str, set[str]] = {
     "vae": FOUNDATION,
     "text": FOUNDATION,
     "builtin": FOUNDATION,
-    "checkpoints": FOUNDATION | {"attention", "model", "memory", "sampling", "vae", "text", "builtin"},
-    "engine": FOUNDATION | LEAVES | {"rope", "attention", "memory", "model", "builtin"},
+    "checkpoints": CORE_FLOORS,
+    "take": CORE_FLOORS | {"checkpoints", "video"},
+    "estimate": CORE_FLOORS | {"checkpoints", "take", "video"},
+    "engine": CORE_FLOORS | {"checkpoints", "estimate", "take", "video"},
     "world": FOUNDATION,
     "train": FOUNDATION | {"rope", "attention", "memory", "model", "sampling", "text", "vae", "world"},
-    "evaluation": FOUNDATION | LEAVES | {"attention", "memory", "model", "builtin", "engine", "world"},
+    "evaluation": CORE_FLOORS | {"checkpoints", "engine", "estimate", "take", "video", "world"},
 }
 """What each layer may import. Those not listed stand on top and may use all."""
 

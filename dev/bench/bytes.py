@@ -14,6 +14,7 @@ import hashlib
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,9 @@ def film_bytes(
     bundle: ModelBundle, text: str, folder: Path, memory: MemorySpec | None = None
 ) -> dict[str, str]:
     """Render `text` from nothing in `folder`; digests of all latents in order, and of the growing film."""
+    recipe = replace(bundle.recipe, memory=memory or bundle.recipe.memory)
     result = render_film(
-        bundle, text, folder / "film.mp4", take_folder=folder / "take", memory=memory, sheet=False
+        bundle, text, folder / "film.mp4", take_folder=folder / "take", recipe=recipe, sheet=False
     )
     latents = sorted(result.run.glob("latents/*.safetensors"))
     return {

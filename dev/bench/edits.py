@@ -20,19 +20,20 @@ from typing import Any
 import torch
 
 from gf_core.checkpoints.bundle import ModelBundle, load_model
+from gf_core.config import Encoding
 from gf_core.engine.events import Event, Finished, Reused, Started, StepDone
-from gf_core.engine.making import plan_film
+from gf_core.engine.film import settle
+from gf_core.engine.looking import look
 from gf_core.engine.session import Session
-from gf_core.engine.settings import FilmSpec
-from gf_core.engine.take import Run, Take
-from gf_core.timeline import parse
+from gf_core.take.folder import Run, Take
+from gf_core.timeline import format_storyboard, parse
 from gf_core.timeline.storyboard import Segment, Storyboard
 
 STORYBOARD = Path(__file__).resolve().parents[2] / "workflows" / "storyboards" / "nine_segments.txt"
-FILM = FilmSpec(upscale=8)
+FILM = Encoding(upscale=8)
 
 
-def edits(board: Storyboard) -> dict[str, tuple[Storyboard, FilmSpec, bool]]:
+def edits(board: Storyboard) -> dict[str, tuple[Storyboard, Encoding, bool]]:
     """Name -> storyboard, encoding, and whether to delete the kept states first."""
     parts = list(board.segments)
 
@@ -68,10 +69,9 @@ class Made:
     report: dict[str, Any]
 
 
-def render(bundle: ModelBundle, board: Storyboard, folder: Path, film: FilmSpec) -> Made:
+def render(bundle: ModelBundle, board: Storyboard, folder: Path, encoding: Encoding) -> Made:
     """Render into the Take at `folder`; seconds count from opening it to the last event."""
-    video = replace(bundle.video, fps=board.fps)
-    plan = plan_film(bundle, board, video=video)
+    film = settle(bundle, format_storyboard(board), encoding=encoding)
     steps, reused = 0, 0
     events: list[Event] = []
 
@@ -85,11 +85,11 @@ def render(bundle: ModelBundle, board: Storyboard, folder: Path, film: FilmSpec)
 
     begun = time.perf_counter()
     with Take.open(folder) as take:
-        Session(bundle, plan, take, video=video, film=film).play(listen)
+        Session(take, look(film, folder)).play(listen)
     end = events[-1]
     assert isinstance(end, Finished)
     seconds = time.perf_counter() - begun
-    return Made(Run(end.path.parent), seconds, steps // len(bundle.sample.steps), reused, end.report)
+    return Made(Run(end.path.parent), seconds, steps // len(bundle.recipe.sample.steps), reused, end.report)
 
 
 def same_bytes(made: Made, fresh: Made) -> dict[str, bool]:

@@ -36,11 +36,13 @@ TRIAL = """
 import sys, time
 from pathlib import Path
 from gf_core.checkpoints.bundle import load_model
-from gf_core.engine.making import preflight, settle
-from gf_core.engine.settings import FilmSpec
-making = settle(load_model("builtin"), Path(sys.argv[1]).read_text(), film=FilmSpec(upscale=8))
+from gf_core.config import Encoding
+from gf_core.engine.film import settle
+from gf_core.engine.looking import look
+from gf_core.engine.making import preflight
+film = settle(load_model("builtin"), Path(sys.argv[1]).read_text(), encoding=Encoding(upscale=8))
 began = time.perf_counter()
-preflight(making, Path("none"))
+preflight(look(film, Path("none")))
 print(time.perf_counter() - began)
 """
 

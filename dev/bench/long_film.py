@@ -19,9 +19,9 @@ import numpy as np
 import psutil
 
 from gf_core.checkpoints.bundle import load_model
+from gf_core.config import Encoding
 from gf_core.engine.events import ChunkDone, Event
 from gf_core.engine.render import render_film
-from gf_core.engine.settings import FilmSpec
 from gf_core.evaluation.film import judge, shrink, spans_of
 from gf_core.evaluation.suite import SEED
 from gf_core.video.reader import read_frames
@@ -95,7 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     text, gauge = long_storyboard(args.minutes), Gauge()
     result = render_film(
-        load_model("builtin"), text, args.out, film=FilmSpec(upscale=8), sheet=False, listener=gauge
+        load_model("builtin"), text, args.out, encoding=Encoding(upscale=8), sheet=False, listener=gauge
     )
     minutes = gauge.minutes()
     later = np.array([row["rss_mb"] for row in minutes[1:] or minutes])

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.config import MemorySpec, ModelSpec, VideoSpec
-from gf_core.engine.snapshots import StateStore, digest, state_bytes
 from gf_core.memory import regions
 from gf_core.sampling.film import film_chunks, replay
+from gf_core.take.states import StateStore, digest, state_bytes
 from gf_core.timeline import Segment, Storyboard, Timing, make_plan
 
 PROMPT = "a red fox walks right in a meadow at noon"
@@ -76,8 +76,8 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def measure(bundle: ModelBundle, chunks: int) -> dict[str, Any]:
     """Seconds of everything, per chunk or per state, and whether the replay gave the same bits."""
     embeds = [bundle.text.encode([PROMPT])[0][None]]
-    sampled, replayed = (bundle.sampler(bundle.memory, bundle.sample, bundle.video) for _ in range(2))
-    timing = Timing(bundle.video.fps, bundle.memory.chunk, bundle.codec.time_stride)
+    sampled, replayed = (bundle.sampler(bundle.recipe) for _ in range(2))
+    timing = Timing(bundle.recipe.video.fps, bundle.recipe.memory.chunk, bundle.codec.time_stride)
     board = Storyboard(segments=(Segment("start", PROMPT, timing.pictures(chunks) / timing.fps, seed=7),))
     plan = make_plan(board, timing)
     decoder, again = bundle.codec.decoder(), bundle.codec.decoder()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from ..attention import Kernel
-from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
+from ..config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
+from ..devices import free_bytes, name_of
 from ..errors import CheckpointError, GroundedError
 from ..files.fingerprint import combine, hash_tensors, remembered
 from ..files.tensors import open_file
@@ -53,12 +54,8 @@ class ModelBundle:
     """Prompts to rows."""
     codec: LatentCodec
     """Pictures to latents and back."""
-    sample: SampleSpec
-    """Sampler that the weights were distilled for."""
-    memory: MemorySpec
-    """Memory that makes long films with them."""
-    video: VideoSpec
-    """Size and speed that they were trained at."""
+    recipe: Recipe
+    """What the weights want: the sampler they were distilled for, a memory for long films, their size."""
     fingerprint: str
     """Hash of the weights in use, LoRAs included."""
     device: torch.device | None = None
@@ -84,17 +81,24 @@ class ModelBundle:
         """What the network computes in."""
         return self.dtype or next(self.model.parameters()).dtype
 
-    def sampler(self, memory: MemorySpec, sample: SampleSpec, video: VideoSpec, *, batch: int = 1) -> Sampler:
+    @property
+    def device_name(self) -> str:
+        """The card's own name, or `cpu`."""
+        return name_of(self.computes_on)
+
+    def free_memory(self) -> int:
+        """Bytes free where the network computes: on its card, or in the computer."""
+        return free_bytes(self.computes_on)
+
+    def sampler(self, recipe: Recipe) -> Sampler:
         """A fresh sampler of films of this size under these settings."""
         stride = self.codec.spatial_stride
         return make_sampler(
             self.model,
             self.spec,
-            memory,
-            sample,
-            latent_height=video.height // stride,
-            latent_width=video.width // stride,
-            batch=batch,
+            recipe,
+            latent_height=recipe.video.height // stride,
+            latent_width=recipe.video.width // stride,
             device=self.computes_on,
             dtype=self.computes_in,
             kernel=self.kernel,
@@ -131,16 +135,13 @@ def load_model(
     codec = _codec(vae, path, item.own, device)
     encoder = _encoder(text, path, item.own, device)
     model = build_network(spec, unscaled(item.what.tensors), loras=merges, dtype=dtype, device=device)
-    sample, memory, video = wanted_settings(item)
     return ModelBundle(
         name=str(item.own.get("name") or path.name),
         model=model,
         spec=spec,
         text=encoder,
         codec=codec,
-        sample=sample,
-        memory=memory,
-        video=video,
+        recipe=wanted_recipe(item),
         fingerprint=_fingerprint(item, spec, merges),
     )
 
@@ -161,20 +162,20 @@ def _inner_model(path: Path) -> Path:
     return path / BUILTIN_FILES[0] if whole else path
 
 
-def wanted_settings(item: Identified) -> tuple[SampleSpec, MemorySpec, VideoSpec]:
-    """Sampler, memory and size that a checkpoint wants: from its header, the catalogue, or Self Forcing's."""
+def wanted_recipe(item: Identified) -> Recipe:
+    """What a checkpoint wants: from its header, the catalogue, or Self Forcing's."""
     if item.own:
         name = item.file.path.name
-        return (
-            _settings(SampleSpec(), item.own.get("sample", {}), name),
+        return Recipe(
             _settings(PRESETS["grounded"], item.own.get("memory", {}), name),
+            _settings(SampleSpec(), item.own.get("sample", {}), name),
             _settings(VideoSpec(), item.own.get("video", {}), name),
         )
     known = item.known
     if known is None or not known.causal:
         log.info("%s is not in the catalogue: Self Forcing's steps are used", item.file.path.name)
-        return SampleSpec(), PRESETS["grounded"], VideoSpec()
-    return known.sample, replace(PRESETS[known.memory], chunk=known.chunk), VideoSpec()
+        return Recipe()
+    return known.recipe
 
 
 def _settings(base: S, values: Any, name: str) -> S:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ..config import SampleSpec
+from ..config import Recipe, SampleSpec
+from ..memory.presets import PRESETS
 
 FOUR_STEPS = SampleSpec()
 SMALL = "5.7 GB in fp32, 2.8 GB in bf16"
@@ -54,6 +55,11 @@ class KnownCheckpoint:
     """Why the engine does not drive it; empty when it does."""
     note: str = ""
     """What a user should know."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """What it wants: its steps, and the memory that makes long films with it."""
+        return Recipe(replace(PRESETS[self.memory], chunk=self.chunk), self.sample)
 
 
 _CAUSAL_FORCING = KnownCheckpoint(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import MemorySpec, SampleSpec, VideoSpec
+from ..config import Recipe
 from ..errors import CheckpointError
 from ..words import amount, exact_size
-from .bundle import wanted_settings
+from .bundle import wanted_recipe
 from .companions import find_text, find_vae
 from .identify import Identified, identify, require_drivable
 
@@ -62,8 +62,8 @@ def inspect_file(path: str | Path, *, assume: str | None = None, weights: str | 
     except CheckpointError as error:
         rows += [("usable", f"no: {error.message}"), ("do", error.fix)]
         return Report(tuple(rows), usable=False)
-    sample, memory, video = wanted_settings(item)
-    rows += _settings_rows(item, sample, memory, video)
+    recipe = wanted_recipe(item)
+    rows += _settings_rows(item, recipe)
     rows += [("usable", "yes"), *_companion_rows(item)]
     return Report(tuple(rows), usable=True)
 
@@ -98,9 +98,8 @@ def _stored(item: Identified) -> str:
     return text
 
 
-def _settings_rows(
-    item: Identified, sample: SampleSpec, memory: MemorySpec, video: VideoSpec
-) -> list[tuple[str, str]]:
+def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
+    sample, memory, video = recipe.sample, recipe.memory, recipe.video
     meant = "warped" if sample.warp else "taken as they are"
     seconds = memory.chunk * _TIME_STRIDE / video.fps
     preset = item.known.memory if item.known is not None else "its own" if item.own else "grounded"

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from dataclasses import dataclass
 
 import torch
 
 from ..checkpoints.bundle import ModelBundle, load_model
+from ..config import Encoding
+from ..devices import name_of
+from ..engine.film import Film, settle
 from ..engine.recorded import Recorded
-from ..engine.settings import FilmSpec, device_name, kernels
 from ..errors import GroundedError, ResourceError
+from ..take.facts import kernels
 from .files import read_board, read_making
-from .settings import Settings, choose, made_with, model_of, upscale_for
+from .settings import choose, model_of, upscale_for
 
 log = logging.getLogger("grounded")
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A film before it is planned."""
-
-    bundle: ModelBundle
-    text: str
-    """The storyboard's."""
-    settings: Settings
-    film: FilmSpec
-
-
-def open_making(args: Namespace) -> Opened:
-    """What the arguments name; for a film, the settings that it was made with.
+def open_film(args: Namespace) -> Film:
+    """What the arguments name; for a finished film, with the settings that it was made with.
 
     Raises:
         GroundedError children: a storyboard or model that cannot be used.
@@ -51,9 +42,9 @@ def open_making(args: Namespace) -> Opened:
     )
     if recorded is not None:
         compare(recorded, bundle)
-    own = Settings(bundle.memory, bundle.sample, bundle.video)
-    settings = choose(own if recorded is None else made_with(recorded), args, board.fps)
-    return Opened(bundle, text, settings, film_spec(recorded, upscale_for(args, settings.video, recorded)))
+    recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
+    encoding = encoding_of(recorded, upscale_for(args, recipe.video, recorded))
+    return settle(bundle, text, recipe=recipe, encoding=encoding, start_image=args.start_image)
 
 
 def check_inputs(recorded: Recorded, args: Namespace) -> None:
@@ -70,7 +61,7 @@ def check_inputs(recorded: Recorded, args: Namespace) -> None:
 
 def dtype_of(recorded: Recorded | None, device: torch.device) -> str | None:
     """The number type of the film, on the kind of device that it was made on; else None, the device's own."""
-    if recorded is None or recorded.device != device_name(device):
+    if recorded is None or recorded.device != name_of(device):
         return None
     return recorded.dtype
 
@@ -95,11 +86,11 @@ def compare(recorded: Recorded, bundle: ModelBundle) -> None:
         log.warning("made with %s: it will look alike, but the last bits differ", "; ".join(other))
 
 
-def film_spec(recorded: Recorded | None, upscale: int) -> FilmSpec:
+def encoding_of(recorded: Recorded | None, upscale: int) -> Encoding:
     """How to encode: like the film, enlarged `upscale` times."""
     if recorded is None:
-        return FilmSpec(upscale=upscale)
-    return FilmSpec(recorded.film["codec"], recorded.film["quality"], upscale)
+        return Encoding(upscale=upscale)
+    return Encoding(recorded.film["codec"], recorded.film["quality"], upscale)
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -118,12 +109,3 @@ def pick_device(name: str | None) -> torch.device:
 def pick_dtype(name: str | None) -> torch.dtype | None:
     """The torch type called `name`; None stays None."""
     return None if name is None else getattr(torch, name)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory that is free on `device`."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    return psutil.virtual_memory().available

@@ -8,15 +8,14 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config import Encoding, Recipe
 from ..errors import GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from .files import film_name, read_board, read_making
 from .settings import (
-    Settings,
-    builtin_settings,
+    builtin_recipe,
     choose,
     is_small,
-    made_with,
     model_file,
     model_of,
     upscale_for,
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     import torch
 
     from ..checkpoints.bundle import ModelBundle
-    from ..engine.budget import ModelCost
     from ..engine.recorded import Recorded
+    from ..estimate.room import ModelCost
 
 TIME_STRIDE = 4
 """Pictures per latent frame of every codec that belongs to a Wan 2.1 model."""
@@ -38,11 +37,11 @@ def plan(args: Namespace) -> int:
     text, board = read_board(args)
     recorded = read_making(args)
     args.model = model_of(args, recorded)
-    settings = choose(_wanted(args, recorded), args, board.fps)
-    timing = Timing(board.fps, settings.memory.chunk, TIME_STRIDE, settings.sample.first_chunk_frames)
+    recipe = choose(_wanted(args, recorded), args, board.fps)
+    timing = Timing(board.fps, recipe.memory.chunk, TIME_STRIDE, recipe.sample.first_chunk_frames)
     planned = make_plan(board, timing)
     print(*table(board, planned, _width()), sep="\n", flush=True)
-    _print_cost(args, text, settings, planned, upscale_for(args, settings.video, recorded))
+    _print_cost(args, text, recipe, planned, upscale_for(args, recipe.video, recorded))
     return 0
 
 
@@ -82,32 +81,33 @@ def _width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
 
 
-def _wanted(args: Namespace, recorded: Recorded | None) -> Settings:
+def _wanted(args: Namespace, recorded: Recorded | None) -> Recipe:
     if recorded is not None:
-        return made_with(recorded)
-    return builtin_settings() if args.model == "builtin" else _model_settings(args)
+        return recorded.recipe
+    return builtin_recipe() if args.model == "builtin" else _model_recipe(args)
 
 
-def _model_settings(args: Namespace) -> Settings:
-    from ..checkpoints.bundle import wanted_settings
+def _model_recipe(args: Namespace) -> Recipe:
+    from ..checkpoints.bundle import wanted_recipe
     from ..checkpoints.identify import identify, require_drivable
 
     item = identify(model_file(args.model), assume=args.assume)
     require_drivable(item, assumed=args.assume is not None)
-    sample, memory, video = wanted_settings(item)
-    return Settings(memory, sample, video)
+    return wanted_recipe(item)
 
 
-def _print_cost(args: Namespace, text: str, settings: Settings, planned: Plan, upscale: int) -> None:
+def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, upscale: int) -> None:
     """The estimate, for this machine; what stands in the way of one is said in its place."""
     try:
-        from .opening import free_bytes, pick_device
+        from ..devices import free_bytes
+        from .opening import pick_device
     except ModuleNotFoundError as error:
         print(f"cost    not known: {error.name} is not installed")
         return
-    from ..engine.budget import check_budget, estimate
-    from ..engine.making import preflight, settle
-    from ..engine.settings import FilmSpec
+    from ..engine.film import settle
+    from ..engine.looking import look
+    from ..engine.making import preflight
+    from ..estimate.budget import check_budget, estimate
 
     device = pick_device(args.device)
     try:
@@ -115,32 +115,30 @@ def _print_cost(args: Namespace, text: str, settings: Settings, planned: Plan, u
     except GroundedError as error:
         print(f"cost    not known: {error.message}")
         return
-    film, memory, video = FilmSpec(upscale=upscale), settings.memory, settings.video
+    encoding = Encoding(upscale=upscale)
     if bundle is None:
-        budget = estimate(planned, cost, memory, settings.sample, video, film, sheet=True)
+        budget = estimate(planned, cost, recipe, encoding, sheet=True)
     else:
-        making = settle(bundle, text, memory=memory, sample=settings.sample, video=video, film=film)
-        budget = preflight(making, Path("takes") / film_name(args), sheet=True)
+        film = settle(bundle, text, recipe=recipe, encoding=encoding)
+        budget = preflight(look(film, Path("takes") / film_name(args)), sheet=True)
     print(*budget.lines()[1:], sep="\n")
-    check_budget(budget, cost, memory, video, free_memory=free_bytes(device), folder=Path.cwd())
+    check_budget(budget, cost, recipe, free_memory=free_bytes(device), folder=Path.cwd())
 
 
 def _cost(args: Namespace, device: torch.device) -> tuple[ModelCost, ModelBundle | None]:
     """What the model costs, and the model itself where opening it takes a moment only."""
-    from ..engine.budget import ModelCost, bundle_cost
+    from ..estimate.room import ModelCost, bundle_cost
 
     if args.model == "builtin" or is_small(args.model):
         from ..checkpoints.bundle import load_model
 
         bundle = load_model(args.model, device=device)
         return bundle_cost(bundle), bundle
-    import torch
-
     from ..checkpoints.identify import identify
     from ..checkpoints.load import default_dtype
+    from ..devices import name_of
 
     spec = identify(args.model, assume=args.assume).what.spec
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     if spec is None:
         raise GroundedError(f"{args.model} is not a text-to-video transformer", "choose another file")
-    return ModelCost(spec, value_bytes=default_dtype(device).itemsize, device=name), None
+    return ModelCost(spec, value_bytes=default_dtype(device).itemsize, device=name_of(device)), None

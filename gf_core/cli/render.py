@@ -6,34 +6,28 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from ..engine.render import FilmResult, render_film
+from ..engine.render import FilmResult, render_settled
 from ..engine.report import report_lines
 from ..errors import GroundedError
 from .files import film_name
-from .opening import open_making
+from .opening import open_film
 from .screen import Screen
 from .settings import INTERRUPTED
 
 
 def render(args: Namespace) -> int:
     """Render, print where everything is; 130 after Ctrl-C, with the film so far left playable."""
-    opened = open_making(args)
+    film = open_film(args)
     out = Path("films") / f"{film_name(args)}.mp4" if args.out is None else args.out
     if not out.name:
         raise GroundedError("--out names no file", "give one such as films/fox.mp4, or leave --out away")
     screen = Screen()
     try:
         with screen.shown():
-            result = render_film(
-                opened.bundle,
-                opened.text,
+            result = render_settled(
+                film,
                 out,
                 take_folder=args.take or Path("takes") / out.stem,
-                memory=opened.settings.memory,
-                sample=opened.settings.sample,
-                video=opened.settings.video,
-                film=opened.film,
-                start_image=args.start_image,
                 until=args.until,
                 sheet=not args.no_sheet,
                 listener=screen.tell,

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from ..engine.budget import Budget
 from ..engine.events import ChunkDone, Event, Reused, Started
+from ..estimate.budget import Budget
 from ..words import clock
 
 PAUSE = 5.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import MemorySpec, SampleSpec, VideoSpec
+from ..config import MemorySpec, Recipe, SampleSpec, VideoSpec
 from ..errors import GroundedError
 from ..foreign import with_values
 from ..memory.presets import PRESETS
@@ -23,33 +23,24 @@ TINY_SIDE, SHOWN_SIDE = 192, 768
 """Films with no longer side than the first are enlarged to about the second, or they would be stamps on a screen."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Memory, sampler and picture of one film."""
-
-    memory: MemorySpec
-    sample: SampleSpec
-    video: VideoSpec
-
-
-def choose(wanted: Settings, args: Namespace, fps: int) -> Settings:
+def choose(wanted: Recipe, args: Namespace, fps: int) -> Recipe:
     """What the model wants, with --memory, --size and the film's speed in its place."""
     memory, video = wanted.memory, replace(wanted.video, fps=fps)
     if args.memory:
         memory = replace(PRESETS[args.memory], chunk=memory.chunk)
     if args.size:
         video = replace(video, width=args.size[0], height=args.size[1])
-    return Settings(memory, wanted.sample, video)
+    return Recipe(memory, wanted.sample, video)
 
 
-def builtin_settings() -> Settings:
+def builtin_recipe() -> Recipe:
     """The built-in model's own, from its file's header; the defaults where there is no such file."""
     own: dict[str, Any] = {"video": {"width": 96, "height": 64}}
     if BUILTIN.is_file():
         with BUILTIN.open("rb") as file:  # a safetensors file begins with the length of its JSON header
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         own = json.loads(header["__metadata__"]["grounded"])
-    return Settings(
+    return Recipe(
         with_values(MemorySpec(), own.get("memory", {})),
         with_values(SampleSpec(), own.get("sample", {})),
         with_values(VideoSpec(), own["video"]),
@@ -62,11 +53,6 @@ def model_file(model: str) -> Path:
         return BUILTIN
     inside = Path(model).expanduser() / BUILTIN.name
     return inside if is_small(model) else Path(model).expanduser()
-
-
-def made_with(recorded: Recorded) -> Settings:
-    """The settings that a film was made with."""
-    return Settings(recorded.memory, recorded.sample, recorded.video)
 
 
 def model_of(args: Namespace, recorded: Recorded | None) -> str:

@@ -64,8 +64,8 @@ def open_film(args: Namespace) -> int:
 
 def tidy(args: Namespace) -> int:
     """The films of a Take's old runs make room: remove them and say how much it was."""
-    from ..engine.take import Take, runs_in
-    from ..engine.tidy import tidy as tidy_take
+    from ..take.folder import Take, runs_in
+    from ..take.tidy import tidy as tidy_take
     from ..words import size
 
     if not runs_in(args.folder):

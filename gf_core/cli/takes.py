@@ -10,16 +10,15 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..engine.alternatives import Alternative
-from ..engine.budget import Budget
 from ..engine.events import Event, Finished
-from ..engine.making import settle
 from ..engine.segment_takes import SegmentTakes, render_takes
-from ..engine.shelf import find_pick
+from ..estimate.budget import Budget
 from ..files.atomic import disk_error, write_atomic
+from ..take.shelf import find_pick
+from ..take.variants import Alternative
 from ..timeline.reseed import reseed, segment_at
 from .files import EDITS, film_name, is_film, read_board
-from .opening import open_making
+from .opening import open_film
 from .screen import Screen
 from .settings import INTERRUPTED
 
@@ -28,16 +27,7 @@ DEFAULT_TAKES = 5
 
 def takes(args: Namespace) -> int:
     """Render the takes, list names and places; 130 after Ctrl-C: those that are whole are kept."""
-    opened = open_making(args)
-    making = settle(
-        opened.bundle,
-        opened.text,
-        memory=opened.settings.memory,
-        sample=opened.settings.sample,
-        video=opened.settings.video,
-        film=opened.film,
-        start_image=args.start_image,
-    )
+    film = open_film(args)
     count = args.seeds or len(args.names) or DEFAULT_TAKES
     screen, folder = Screen(), _take_folder(args)
 
@@ -54,7 +44,7 @@ def takes(args: Namespace) -> int:
     try:
         with screen.shown():
             made = render_takes(
-                making, folder, args.segment, count, names=args.names, listener=tell, on_budget=show
+                film, folder, args.segment, count, names=args.names, listener=tell, on_budget=show
             )
     except KeyboardInterrupt:
         print(f"stopped: what is made of the takes is kept in {folder}; run again to go on", file=sys.stderr)

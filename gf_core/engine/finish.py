@@ -16,12 +16,12 @@ from torch import Tensor
 
 from ..errors import GroundedError
 from ..files.atomic import disk_error
+from ..take.folder import RunWriter
+from ..take.states import State, StateStore, decoder_name, memory_name, pays, state_bytes
+from ..vae.base import to_uint8
+from ..video.pixels import preview
 from ..video.writer import FilmWriter
-from .failures import in_words
-from .frames import preview, to_uint8
-from .relief import Relief
-from .snapshots import State, StateStore, decoder_name, memory_name, pays, state_bytes
-from .take import RunWriter
+from .relief import Relief, in_words
 
 if TYPE_CHECKING:
     from ..vae.base import StreamDecoder

@@ -11,8 +11,8 @@ from importlib import metadata as packages
 from typing import Any
 
 from ..errors import TakeError
+from ..take.folder import Run
 from ..video.chapters import Chapter
-from .take import Run
 
 log = logging.getLogger("grounded")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config import MemorySpec, SampleSpec, VideoSpec
+from ..config import MemorySpec, Recipe, SampleSpec, VideoSpec
 from ..errors import TakeError
 from ..foreign import with_values
 from ..video.metadata import read_metadata
@@ -32,9 +32,8 @@ class Recorded:
     """Number type it was computed in, such as float32."""
     device: str
     """`cpu`, or the card's name."""
-    memory: MemorySpec
-    sample: SampleSpec
-    video: VideoSpec
+    recipe: Recipe
+    """Memory, sampler, size and speed."""
     film: dict[str, Any]
     """Codec, quality and upscale."""
     start_image: bool
@@ -69,9 +68,11 @@ def read_recorded(path: str | Path) -> Recorded:
             fingerprint=settings["model"]["fingerprint"],
             dtype=settings["machine"]["dtype"],
             device=settings["machine"]["device"],
-            memory=_spec(MemorySpec(), settings["memory"], name),
-            sample=_spec(SampleSpec(), settings["sample"], name),
-            video=_spec(VideoSpec(), settings["video"], name),
+            recipe=Recipe(
+                _spec(MemorySpec(), settings["memory"], name),
+                _spec(SampleSpec(), settings["sample"], name),
+                _spec(VideoSpec(), settings["video"], name),
+            ),
             film=dict(settings["film"]),
             start_image=bool(everything["start_image"]),
             everything=everything,

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ..sampling.film import replay
 from ..sampling.sampler import Sampler
-from .decoders import chunks_within_reach
-from .reuse import Reuse
-from .settings import RunSpec, bundle_device, make_ready
-from .snapshots import StateStore, decoder_name, digest, memory_name
+from ..take.reuse import Reuse
+from ..take.states import StateStore, decoder_name, digest, memory_name
+from ..vae.decoders import chunks_within_reach
+from .film import Film
 
 if TYPE_CHECKING:
     from ..vae.base import StreamDecoder
@@ -43,23 +43,23 @@ class Rejoined:
     """Whether every digest met on the way agreed; None when none was met."""
 
 
-def state_names(spec: RunSpec) -> set[str]:
+def state_names(film: Film) -> set[str]:
     """Names of every state that the film has at its segments' ends."""
-    codec = spec.bundle.codec.fingerprint
-    last = [segment.chunk_key(segment.chunks - 1) for segment in spec.plan.segments]
+    codec = film.bundle.codec.fingerprint
+    last = [segment.chunk_key(segment.chunks - 1) for segment in film.plan.segments]
     return {name for key in last for name in (memory_name(key), decoder_name(key, codec))}
 
 
 @torch.no_grad()
 def rejoin_sampler(
-    sampler: Sampler, spec: RunSpec, embeds: Sequence[Tensor], reuse: Reuse, store: StateStore, tick: Tick
+    sampler: Sampler, film: Film, embeds: Sequence[Tensor], reuse: Reuse, store: StateStore, tick: Tick
 ) -> Rejoined:
     """Bring a fresh sampler to where it was after the chunks of `reuse`.
 
     embeds: one [1 rows c] per segment. Raises TakeError when stored latents cannot be read.
     """
     done = len(reuse.chunks)
-    begun = _start_sampler(sampler, spec, done, store)
+    begun = _start_sampler(sampler, film, done, store)
     checks = []
 
     def stored(index: int) -> Tensor:
@@ -67,11 +67,11 @@ def rejoin_sampler(
         return kept.run.load_latents(kept.record["index"])[None]
 
     def ready(index: int) -> None:
-        make_ready(spec)
+        film.make_ready()
 
     director = sampler.director
-    for index in replay(director, spec.plan, embeds, stored, begun, done, spec.lead, before=ready):
-        wanted = reuse.digests.get(memory_name(spec.plan.chunk_keys[index]))
+    for index in replay(director, film.plan, embeds, stored, begun, done, film.lead, before=ready):
+        wanted = reuse.digests.get(memory_name(film.plan.chunk_keys[index]))
         if wanted is not None:
             checks.append(digest(sampler.snapshot()) == wanted)
         tick(index, done)
@@ -79,23 +79,23 @@ def rejoin_sampler(
     return _told("memory", Rejoined(begun, done - begun, all(checks) if checks else None))
 
 
-def _start_sampler(sampler: Sampler, spec: RunSpec, done: int, store: StateStore) -> int:
+def _start_sampler(sampler: Sampler, film: Film, done: int, store: StateStore) -> int:
     """Put `sampler` at the last place, no later than after `done` chunks, that needs no replay; returns where.
 
     A kept state is one; so is the end in front of a scene, which forgets everything but the count of frames and
     prompts. (A running mean is not emptied by it, so its digest would differ: it is replayed.)
     """
-    plan, names = spec.plan, store.names()
+    plan, names = film.plan, store.names()
     for end in range(done, 0, -1):
         number, chunk = plan.places[end - 1]
         after = plan.segments[number + 1].verb if number + 1 < len(plan.segments) else ""
         if (
             after == "scene"
             and chunk == plan.segments[number].chunks - 1
-            and spec.memory.anchor_policy != "ema"
+            and film.recipe.memory.anchor_policy != "ema"
         ):
             frames = sum(plan.timing.latent_frames(index) for index in range(end))
-            sampler.director.memory.ledger.skip(spec.lead + frames, number)
+            sampler.director.memory.ledger.skip(film.lead + frames, number)
             return end
         name = memory_name(plan.chunk_keys[end - 1])
         state = store.load(name) if name in names else None
@@ -107,15 +107,15 @@ def _start_sampler(sampler: Sampler, spec: RunSpec, done: int, store: StateStore
 
 @torch.no_grad()
 def rejoin_decoder(
-    decoder: StreamDecoder, spec: RunSpec, reuse: Reuse, store: StateStore, tick: Tick
+    decoder: StreamDecoder, film: Film, reuse: Reuse, store: StateStore, tick: Tick
 ) -> Rejoined:
     """Bring a fresh decoder to where it was after the pictures that `reuse` takes over.
 
     It looks back a fixed number of frames, so at most those are decoded again, whatever the length of the film.
     """
-    keys, codec, done = spec.plan.chunk_keys, spec.bundle.codec.fingerprint, reuse.pictures
-    device, names = bundle_device(spec.bundle), store.names()
-    reach = chunks_within_reach(spec.bundle.codec, spec.memory.chunk)
+    keys, codec, done = film.plan.chunk_keys, film.bundle.codec.fingerprint, reuse.decoded
+    device, names = film.bundle.computes_on, store.names()
+    reach = chunks_within_reach(film.bundle.codec, film.recipe.memory.chunk)
     begun = int(max(0, done - reach))
     settled = begun + reach if begun else 0  # the first chunk after which the state is that of the whole film
     for end in range(done, begun, -1):

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import MemorySpec, SampleSpec, VideoSpec
+from ..config import Encoding, Recipe
 from ..errors import TakeError
+from ..estimate.budget import Budget
+from ..estimate.measured import remember_bits, sheet_key
 from ..files.atomic import check_writable, disk_error, write_json
+from ..take.folder import Run, Take
 from ..video import SheetRow, contact_sheet, pick_frames, place_film
-from .budget import Budget
+from ..video.pixels import preview
 from .events import Event, Finished
-from .frames import preview
+from .film import Film, settle
 from .imprint import film_chapters, film_metadata
-from .making import Making, check, make, preflight, settle
-from .measured import remember_bits, sheet_key
-from .settings import FilmSpec
-from .take import Run, Take
+from .looking import look
+from .making import check, make, preflight
+from .session import Session
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
@@ -52,23 +54,34 @@ def render_film(
     storyboard_text: str,
     out_path: str | Path,
     *,
-    take_folder: str | Path | None = None,
-    memory: MemorySpec | None = None,
-    sample: SampleSpec | None = None,
-    video: VideoSpec | None = None,
-    film: FilmSpec | None = None,
+    recipe: Recipe | None = None,
+    encoding: Encoding | None = None,
     start_image: str | Path | None = None,
+    **options: Any,
+) -> FilmResult:
+    """A storyboard's text to a film at `out_path`: `settle` and `render_settled` in one call, which say the rest.
+
+    recipe: None takes what the checkpoint wants, at the storyboard's `@fps`.
+    """
+    film = settle(bundle, storyboard_text, recipe=recipe, encoding=encoding, start_image=start_image)
+    return render_settled(film, out_path, **options)
+
+
+def render_settled(
+    film: Film,
+    out_path: str | Path,
+    *,
+    take_folder: str | Path | None = None,
     until: int | None = None,
     sheet: bool = True,
     listener: Callable[[Event], None] | None = None,
     on_budget: Callable[[Budget], None] | None = None,
 ) -> FilmResult:
-    """Parse, plan, check, render, and place film, contact sheet and report at `out_path`; nothing is overwritten.
+    """Check, render, and place film, contact sheet and report at `out_path`; nothing is overwritten.
 
     Args:
         out_path: the film. Where it is taken, `name-2`, ... is used; sheet and report wear the same name.
         take_folder: None keeps the Take beside the film, as `name.take`.
-        memory, sample, video: None takes what the checkpoint wants, at the storyboard's `@fps`.
         until: stop after this segment of the storyboard, counted from 1; the next render into the Take goes on.
         sheet: draw the contact sheet.
         listener: gets every event; what it raises stops the render, and the film so far stays in the Take.
@@ -78,35 +91,27 @@ def render_film(
         GroundedError children: the storyboard, the settings, the machine's limits, or a failure on the way, in words.
     """
     out_path = Path(out_path)
-    making = settle(
-        bundle,
-        storyboard_text,
-        memory=memory,
-        sample=sample,
-        video=video,
-        film=film,
-        start_image=start_image,
-    )
     check_writable(out_path.parent)
     folder = Path(take_folder) if take_folder is not None else out_path.with_suffix(".take")
-    budget = preflight(making, folder, until, sheet=sheet)
-    if on_budget is not None:
-        on_budget(budget)
-    check(making, budget, folder)
     with Take.open(folder) as take:
-        end = make(making, making.session(take, until), budget, listener)
-        return _place(out_path, making, end, sheet)
+        found = look(film, folder, until)
+        budget = preflight(found, sheet=sheet)
+        if on_budget is not None:
+            on_budget(budget)
+        check(film, budget, folder)
+        end = make(Session(take, found), budget, listener)
+        return _place(out_path, film, end, sheet)
 
 
-def _place(out_path: Path, making: Making, end: Finished, sheet: bool) -> FilmResult:
+def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult:
     """The finished film with its metadata, the sheet and the report, under one name."""
     run = Run(end.path.parent)
     try:
         title = film_metadata(run, out_path.stem)
         path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run))
-        sheet_path = _draw_sheet(path, making, end) if sheet else None
+        sheet_path = _draw_sheet(path, film, end) if sheet else None
         if sheet_path is not None:
-            _count_sheet(sheet_path, making, end)
+            _count_sheet(sheet_path, film, end)
         report_path = path.with_name(f"{path.stem}_report.json")
         write_json(report_path, end.report)
     except OSError as error:
@@ -114,22 +119,19 @@ def _place(out_path: Path, making: Making, end: Finished, sheet: bool) -> FilmRe
     return FilmResult(path, sheet_path, report_path, end.report, end.path.parent)
 
 
-def _count_sheet(path: Path, making: Making, end: Finished) -> None:
+def _count_sheet(path: Path, film: Film, end: Finished) -> None:
     """Add the sheet to what the film took, and remember its size for the next one."""
     taken, rows = path.stat().st_size, len(film_chapters(Run(end.path.parent)))
     disk = end.report["estimate"]["disk"]
     if disk["measured"]:
         disk["measured"] += taken
-    remember_bits(sheet_key(making.bundle.fingerprint, making.video), taken * 8 / rows, end.frames)
+    remember_bits(sheet_key(film.bundle.fingerprint, film.recipe.video), taken * 8 / rows, end.frames)
 
 
-def _draw_sheet(path: Path, making: Making, end: Finished) -> Path:
+def _draw_sheet(path: Path, film: Film, end: Finished) -> Path:
     """The contact sheet of the film at `path`: a row per segment, frames read and shrunk one row at a time."""
-    plan, rows = making.plan, []
-    fps = plan.timing.fps
-    lead = (
-        0 if making.start is None else plan.timing.time_stride
-    )  # a start image comes before the plan's first
+    plan, rows, fps = film.plan, [], film.timing.fps
+    lead = film.lead * film.timing.time_stride  # the start comes before the plan's first picture
     for segment in plan.segments:
         first = segment.start_frame + (lead if segment.first_chunk else 0)
         last = min(segment.start_frame + segment.frames + lead, end.frames) - 1

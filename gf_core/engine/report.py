@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
+from ..estimate.budget import Budget
+from ..take.folder import Run
+from ..take.states import state_name
 from ..timeline.plan import Plan
 from ..words import size
-from .budget import Budget
 from .events import Reused
 from .meter import Meter
 from .rejoin import Rejoined
-from .snapshots import state_name
-from .take import Run
 
 STAGES = (
     "looking",

@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..timeline import parse
-from .alternatives import Alternative, identity, propose, version
-from .budget import Budget
+from ..estimate.budget import Budget
+from ..take.folder import Take
+from ..take.shelf import Shelf
+from ..take.variants import Alternative, identity, propose, version
 from .events import Event
-from .making import Making, check, make, preflight
-from .settings import film_key
-from .shelf import Shelf
-from .take import Take
+from .film import Film
+from .looking import look
+from .making import check, make, preflight
+from .session import Session
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,19 @@ def render_each(
 
 
 def open_shelf(
-    making: Making, folder: Path, number: int, count: int, names: Sequence[str] = ()
+    film: Film, folder: Path, number: int, count: int, names: Sequence[str] = ()
 ) -> tuple[Shelf, list[Alternative]]:
     """Where the takes of segment `number` (from 1) of this film belong, and which `count` of them to render.
 
     Raises:
         GroundedError children: no such segment, too many takes, names that cannot be used.
     """
-    board = parse(making.text)
-    film = film_key(making.bundle, making.memory, making.sample, making.video, making.start)
-    shelf = Shelf(folder, number, identity(board, number), film)
-    return shelf, propose(board, number, count, names, shelf.known)
+    shelf = Shelf(folder, number, identity(film.board, number), film.key)
+    return shelf, propose(film.board, number, count, names, shelf.known)
 
 
 def render_takes(
-    making: Making,
+    film: Film,
     folder: str | Path,
     number: int,
     count: int,
@@ -81,17 +80,18 @@ def render_takes(
         GroundedError children: as in `render_film`; no such segment, too many takes, names that cannot be used.
     """
     folder = Path(folder)
-    shelf, proposed = open_shelf(making, folder, number, count, names)
-    budget = preflight(making, folder, number)
-    if on_budget is not None:
-        on_budget(budget, proposed)
-    check(making, budget, folder)
+    shelf, proposed = open_shelf(film, folder, number, count, names)
     with Take.open(folder) as take:
+        budget = preflight(look(film, folder, number))
+        if on_budget is not None:
+            on_budget(budget, proposed)
+        check(film, budget, folder)
 
         def render(one: Alternative) -> str:
             tell = None if listener is None else _bound(listener, one)
-            told = making.retold(version(making.text, number, one))
-            return make(told, told.session(take, number), budget, tell).path.parent.name
+            told = film.retold(version(film.text, number, one))
+            session = Session(take, look(told, folder, number))
+            return make(session, budget, tell).path.parent.name
 
         done = render_each(shelf, proposed, folder.name, render)
     return SegmentTakes(done, [shelf.clip(one.name) for one in done], shelf.sheet)

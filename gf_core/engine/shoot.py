@@ -20,20 +20,19 @@ from torch import Tensor
 from ..files.atomic import disk_error, sync_folder
 from ..sampling.film import film_chunks
 from ..sampling.sampler import Chunk, Clean, Sampler
+from ..take.folder import RunWriter
+from ..take.reuse import Reuse
+from ..take.states import State, StateStore, pays
+from ..vae.decoders import chunks_within_reach
 from ..video.writer import FilmWriter
-from .decoders import chunks_within_reach
 from .events import ChunkDone, Event, Preview, Pulse, Replayed, StepDone
-from .failures import in_words
+from .film import Film
 from .finish import CommittedChunk, Finisher, SampledChunk
 from .meter import Meter
-from .pipeline import Worker
 from .rejoin import Rejoined, rejoin_decoder, rejoin_sampler
-from .relief import Relief
-from .reuse import Reuse
-from .settings import RunSpec, bundle_device, make_ready
-from .snapshots import State, StateStore, pays
-from .take import RunWriter
+from .relief import Relief, in_words
 from .telling import reused, segment_done, shot_of, started, whole_segments
+from .worker import Worker
 
 log = logging.getLogger("grounded")
 
@@ -44,7 +43,7 @@ Emit = Callable[[Event], None]
 class Job:
     """What a shoot is to make."""
 
-    spec: RunSpec
+    film: Film
     stop: int
     """Chunks that the film is to have in the end."""
     reuse: Reuse
@@ -67,7 +66,7 @@ class Shoot:
     """Makes a film chunk by chunk and tells what has happened. `close` must be called in the end.
 
     Args:
-        run: where everything is written; it holds what `job.reuse` found.
+        writer: where everything is written; it holds what `job.reuse` found.
         sampler: fresh, of the bundle's model; None when nothing is to be sampled.
         emit: gets the events, in the thread that calls `render`.
         cancel: once set, no call of the network begins any more; the pictures of what is sampled are still made.
@@ -79,39 +78,39 @@ class Shoot:
     def __init__(
         self,
         job: Job,
-        run: RunWriter,
+        writer: RunWriter,
         sampler: Sampler | None,
         meter: Meter,
         emit: Emit,
         cancel: threading.Event,
     ) -> None:
-        self._job, self._spec, self._plan, self._run = job, job.spec, job.spec.plan, run
+        self._job, self._wanted, self._plan, self._writer = job, job.film, job.film.plan, writer
         self._sampler, self._meter, self._listener, self._cancel = sampler, meter, emit, cancel
         self._sampled = self._since_state = 0
         self.frames = job.reuse.frames
         """Pictures on disk, as far as told."""
         self.rejoined: list[Rejoined] = []
         """How sampler and decoder were brought to where the film goes on."""
-        self._begin = started(job.spec, run.run, job.stop)
-        self._decoder = job.spec.bundle.codec.decoder()
+        self._begin = started(job.film, writer.run, job.stop)
+        self._decoder = job.film.bundle.codec.decoder()
         self._film = self._open_film()
-        codec = job.spec.bundle.codec.fingerprint
-        reach = chunks_within_reach(job.spec.bundle.codec, job.spec.memory.chunk)
-        self._finisher = Finisher(run, self._decoder, self._film, job.store, codec, job.relief, reach)
+        codec = job.film.bundle.codec.fingerprint
+        reach = chunks_within_reach(job.film.bundle.codec, job.film.recipe.memory.chunk)
+        self._finisher = Finisher(writer, self._decoder, self._film, job.store, codec, job.relief, reach)
         self._worker = Worker(self._finisher, "grounded-finishing")
         self._in_hand: list[SampledChunk] = []
 
     def _open_film(self) -> FilmWriter:
-        video, film, path = self._spec.video, self._spec.film, self._run.run.film
+        video, encoding, path = self._wanted.recipe.video, self._wanted.encoding, self._writer.run.film
         try:
             writer = FilmWriter(
                 path,
                 video.width,
                 video.height,
                 video.fps,
-                film.codec,
-                film.quality,
-                film.upscale,
+                encoding.codec,
+                encoding.quality,
+                encoding.upscale,
                 keep=self._job.reuse.frames,
             )
             sync_folder(path.parent)
@@ -127,7 +126,7 @@ class Shoot:
         try:
             self._emit(self._begin)
             if reuse.chunks or reuse.changed:
-                self._emit(reused(job.spec, reuse))
+                self._emit(reused(job.film, reuse))
             with contextlib.suppress(_Cancelled):
                 self._make_chunks()
             with self._meter.stage("waiting"):
@@ -141,11 +140,11 @@ class Shoot:
     def _make_chunks(self) -> None:
         """Tell what is there, then hand every other chunk to the worker."""
         job, reuse = self._job, self._job.reuse
-        for number in range(whole_segments(job.spec, reuse.pictures)):
-            self._emit(segment_done(job.spec, number, self._run.run.film))
+        for number in range(whole_segments(job.film, reuse.decoded)):
+            self._emit(segment_done(job.film, number, self._writer.run.film))
         self._rejoin()
         self._meter.start_sampling(reuse.frames)
-        for index in range(reuse.pictures, len(reuse.chunks)):
+        for index in range(reuse.decoded, len(reuse.chunks)):
             self._hand_over(self._stored(index))
         if len(reuse.chunks) < job.stop:
             for chunk in self._sampled_chunks(len(reuse.chunks)):
@@ -167,13 +166,13 @@ class Shoot:
             self._ask()
 
         with self._meter.stage("rejoining"), in_words("rebuilding the memory"):
-            if 0 < reuse.pictures < job.stop:
-                self.rejoined.append(rejoin_decoder(self._decoder, job.spec, reuse, job.store, tick))
+            if 0 < reuse.decoded < job.stop:
+                self.rejoined.append(rejoin_decoder(self._decoder, job.film, reuse, job.store, tick))
             if self._sampler is not None and reuse.chunks:
-                rejoined = rejoin_sampler(self._sampler, job.spec, job.embeds, reuse, job.store, tick)
+                rejoined = rejoin_sampler(self._sampler, job.film, job.embeds, reuse, job.store, tick)
                 self.rejoined.append(rejoined)
                 self._since_state = rejoined.replayed
-            device = bundle_device(job.spec.bundle)
+            device = job.film.bundle.computes_on
             if device.type == "cuda":  # the worker goes on with the decoder on a stream of its own
                 torch.cuda.synchronize(device)
 
@@ -182,7 +181,7 @@ class Shoot:
         self._ask()
         kept, (number, chunk) = self._job.reuse.chunks[index], self._plan.places[index]
         segment = self._plan.segments[number]
-        latents = self._run.run.load_latents(index).to(bundle_device(self._spec.bundle))
+        latents = self._writer.run.load_latents(index).to(self._wanted.bundle.computes_on)
         return SampledChunk(
             index,
             number,
@@ -201,7 +200,7 @@ class Shoot:
 
         def ready(index: int) -> None:
             self._ask()
-            make_ready(self._spec)
+            self._wanted.make_ready()
 
         made = film_chunks(
             sampler, self._plan, job.embeds, start=start, stop=job.stop, lead=job.start,
@@ -315,7 +314,7 @@ class Shoot:
                 index=done.index,
                 total=self._job.stop,
                 segment=done.segment,
-                shot=shot_of(self._spec, done.segment),
+                shot=shot_of(self._wanted, done.segment),
                 frames=done.frames,
                 total_frames=begin.frames,
                 film_seconds=done.frames / fps,
@@ -327,4 +326,4 @@ class Shoot:
         self._emit(Preview(done.index, done.segment, done.pictures))
         segment = self._plan.segments[done.segment]
         if done.index == segment.first_chunk + segment.chunks - 1:
-            self._emit(segment_done(self._spec, done.segment, self._run.run.film))
+            self._emit(segment_done(self._wanted, done.segment, self._writer.run.film))

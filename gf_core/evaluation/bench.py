@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,15 @@ import psutil
 import torch
 from torch import Tensor
 
-from ..config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
-from ..engine.frames import to_uint8
+from ..config import MemorySpec, ModelSpec, Recipe, VideoSpec
+from ..devices import name_of
 from ..errors import ResourceError
 from ..memory.regions import Sizes
 from ..model.wan import WanModel, build_meta
 from ..sampling.chunkwise import make_sampler
 from ..sampling.film import film_chunks
 from ..timeline import Plan, Segment, Storyboard, Timing, make_plan
+from ..vae.base import to_uint8
 from ..video.writer import FilmWriter
 
 if TYPE_CHECKING:
@@ -47,9 +48,7 @@ class Subject:
     name: str
     model: torch.nn.Module
     spec: ModelSpec
-    memory: MemorySpec
-    sample: SampleSpec
-    video: VideoSpec
+    recipe: Recipe
     codec: LatentCodec | None
     """None times sampling alone."""
     spatial_stride: int = 8
@@ -76,9 +75,15 @@ def bundle_subject(bundle: ModelBundle, memory: MemorySpec | None, size: tuple[i
     """A loaded model as it would be rendered; `size` is (width, height)."""
     codec = bundle.codec
     strides = (codec.spatial_stride, codec.time_stride)
-    video = _resized(bundle.video, size)
+    recipe = bundle.recipe
+    video = _resized(recipe.video, size)
     return Subject(
-        bundle.name, bundle.model, bundle.spec, memory or bundle.memory, bundle.sample, video, codec, *strides
+        bundle.name,
+        bundle.model,
+        bundle.spec,
+        replace(recipe, memory=memory or recipe.memory, video=video),
+        codec,
+        *strides,
     )
 
 
@@ -95,7 +100,7 @@ def random_subject(
     default = (96, 64) if shape == "tiny" else None
     video = _resized(VideoSpec(), size or default)
     model = _random_model(spec, device, dtype)
-    return Subject(f"{shape}, random weights", model, spec, memory or MemorySpec(), SampleSpec(), video, None)
+    return Subject(f"{shape}, random weights", model, spec, Recipe(memory or MemorySpec(), video=video), None)
 
 
 def measure(subject: Subject, chunks: int) -> dict[str, Any]:
@@ -134,13 +139,17 @@ def bench_lines(result: dict[str, Any]) -> list[str]:
 def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> tuple[Times, int]:
     stride = subject.spatial_stride
     sampler = make_sampler(
-        subject.model, subject.spec, subject.memory, subject.sample,
-        latent_height=subject.video.height // stride, latent_width=subject.video.width // stride,
+        subject.model, subject.spec, subject.recipe,
+        latent_height=subject.recipe.video.height // stride, latent_width=subject.recipe.video.width // stride,
     )  # fmt: skip
     rows = min(PROMPT_ROWS, subject.spec.text_len)
     prompts = [torch.randn(1, rows, subject.spec.text_dim) * 0.1 for _ in range(2)]
     decoder = subject.codec.decoder() if subject.codec else None
-    film = FilmWriter(path, subject.video.width, subject.video.height, subject.video.fps) if decoder else None
+    film = (
+        FilmWriter(path, subject.recipe.video.width, subject.recipe.video.height, subject.recipe.video.fps)
+        if decoder
+        else None
+    )
     times, peak, process = Times(), 0, psutil.Process()
     marks = {"begun": 0.0, "stepped": 0.0}
 
@@ -171,8 +180,8 @@ def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> tup
 
 def _plan(subject: Subject, chunks: int) -> Plan:
     """A film of `chunks` chunks, the last of which begins with a new prompt."""
-    stride, first = subject.time_stride, subject.sample.first_chunk_frames
-    timing = Timing(subject.video.fps, subject.memory.chunk, stride, first)
+    stride, first = subject.time_stride, subject.recipe.sample.first_chunk_frames
+    timing = Timing(subject.recipe.video.fps, subject.recipe.memory.chunk, stride, first)
     before, last = (count / timing.fps for count in (timing.pictures(chunks - 1), timing.chunk_pictures))
     return make_plan(Storyboard(segments=(Segment("start", "a", before), Segment("then", "b", last))), timing)
 
@@ -198,33 +207,33 @@ def _now(device: torch.device) -> float:
 
 def _steady(subject: Subject, seconds: list[float]) -> float:
     """Median over chunks with a full memory."""
-    full = -(-subject.memory.slots // subject.memory.chunk)
+    full = -(-subject.recipe.memory.slots // subject.recipe.memory.chunk)
     return statistics.median(seconds[min(full, len(seconds) // 2) :] or [0.0])
 
 
 def _summary(
     subject: Subject, chunks: int, times: Times, rss: int, device: torch.device, elapsed: float
 ) -> dict[str, Any]:
-    spec, memory = subject.spec, subject.memory
+    spec, memory = subject.spec, subject.recipe.memory
     stages = {
         name: _steady(subject, getattr(times, name)[:-1]) for name in ("steps", "clean", "decode", "encode")
     }
     stages = {name: seconds for name, seconds in stages.items() if seconds}
     pictures = memory.chunk * subject.time_stride
     dtype = next(subject.model.parameters()).dtype
-    height, width = (side // subject.spatial_stride for side in (subject.video.height, subject.video.width))
-    kv = Sizes(memory, spec, height, width, dtype.itemsize).buffers
+    video, stride = subject.recipe.video, subject.spatial_stride
+    kv = Sizes(memory, spec, video.height // stride, video.width // stride, dtype.itemsize).buffers
     card = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return {
         "model": subject.name,
         "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
         "dtype": str(dtype).removeprefix("torch."),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": name_of(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "film": {**asdict(subject.video), "pictures per chunk": pictures},
+        "film": {**asdict(subject.recipe.video), "pictures per chunk": pictures},
         "memory settings": asdict(memory),
-        "steps": len(subject.sample.steps),
+        "steps": len(subject.recipe.sample.steps),
         "chunks": chunks,
         "seconds": elapsed,
         "first chunk seconds": times.steps[0] + times.clean[0],

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.frames import preview
 from ..engine.imprint import film_chapters
 from ..engine.recorded import BUILTIN, read_recorded
-from ..engine.take import Run
 from ..errors import TakeError
+from ..take.folder import Run
 from ..video import Chapter, film_length, read_chapters, read_frames
+from ..video.pixels import preview
 from .drift import histogram, histogram_distance, seconds_of, shots
 from .metrics import IDENTITY
 

@@ -242,16 +242,16 @@ def memories(spec: MemorySpec, names: Iterable[str]) -> dict[str, MemorySpec]:
 
 def in_memory(bundle: ModelBundle, memory: MemorySpec) -> Render:
     """A renderer that keeps the film in memory: fine at 96x64, and without a Take there is nothing to clean up."""
-    from ..engine.frames import to_uint8
     from ..sampling.film import film_chunks
+    from ..vae.base import to_uint8
 
     @torch.no_grad()
     def render(text: str) -> np.ndarray:
-        board = parse(text)
-        timing = Timing(board.fps, memory.chunk, bundle.codec.time_stride, bundle.sample.first_chunk_frames)
+        board, recipe = parse(text), replace(bundle.recipe, memory=memory)
+        timing = Timing(board.fps, memory.chunk, bundle.codec.time_stride, recipe.sample.first_chunk_frames)
         plan = make_plan(board, timing)
         embeds = [rows[None] for rows in bundle.text.encode([s.prompt for s in plan.segments])]
-        sampler = bundle.sampler(memory, bundle.sample, replace(bundle.video, fps=board.fps))
+        sampler = bundle.sampler(recipe)
         decoder = bundle.codec.decoder()
         chunks = film_chunks(sampler, plan, embeds)
         return np.concatenate([to_uint8(decoder.decode(clean.latents[0])) for clean in chunks])
@@ -281,7 +281,7 @@ def main() -> int:
     results = {}
     try:
         bundle = load_model(options.model)
-        for name, memory in memories(bundle.memory, options.memory.split(",")).items():
+        for name, memory in memories(bundle.recipe.memory, options.memory.split(",")).items():
             results[name] = evaluate_suite(in_memory(bundle, memory), note=note, **counts)
             print(f"memory: {name}", *suite_lines(results[name]), "", sep="\n", flush=True)
     except GroundedError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config import MemorySpec, ModelSpec, SampleSpec
+from ..config import ModelSpec, Recipe, SampleSpec
 from ..model.layers import Tree
 from .director import Director, Trace
 from .sampler import Chunk, Clean, OnStep, Sampler
@@ -70,8 +70,6 @@ class Chunkwise:
         self.director.restore(state)
 
 
-def make_sampler(
-    model: Tree, spec: ModelSpec, memory: MemorySpec, sample: SampleSpec, **placed: Any
-) -> Sampler:
+def make_sampler(model: Tree, spec: ModelSpec, recipe: Recipe, **placed: Any) -> Sampler:
     """A sampler of one film with a director of its own; `placed` goes to `Director`."""
-    return Chunkwise(Director(model, spec, memory, sample, **placed), sample)
+    return Chunkwise(Director(model, spec, recipe.memory, recipe.sample, **placed), recipe.sample)

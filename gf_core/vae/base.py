@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import GroundedError
@@ -82,3 +84,8 @@ def check_state(state: dict[str, Tensor], names: set[str]) -> None:
             f"a decoder state with {len(state)} tensors does not belong to this decoder ({len(names)} expected)",
             "restore a snapshot that the same kind of decoder made",
         )
+
+
+def to_uint8(frames: Tensor) -> np.ndarray:
+    """Frames [t H W 3] in 0..1 (clamped here) -> uint8 array of the same shape, rounded to nearest."""
+    return frames.float().mul(255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()

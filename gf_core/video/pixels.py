@@ -14,6 +14,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from PIL import Image
 
 UpscaleFilter = Literal["lanczos", "nearest"]
+PREVIEW_SIDE = 256
+"""Longest side of a preview picture in pixels."""
 BT709 = 1
 """Code of BT.709 for primaries and transfer in every codec (ISO/IEC 23091-2)."""
 
@@ -97,3 +99,14 @@ class ToRgb:
             node.link_to(following)
         graph.configure()
         return graph
+
+
+def preview(frames: np.ndarray, side: int = PREVIEW_SIDE) -> np.ndarray:
+    """uint8 [t H W 3] -> uint8 [t h w 3] with the longer side at most `side`: means of square blocks."""
+    t, height, width, _ = frames.shape
+    step = -(-max(height, width) // side)
+    if step == 1:
+        return frames.copy()
+    h, w = height // step, width // step
+    blocks = frames[:, : h * step, : w * step].reshape(t, h, step, w, step, 3)
+    return blocks.mean(axis=(2, 4), dtype=np.float32).round().astype(np.uint8)

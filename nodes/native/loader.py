@@ -192,7 +192,8 @@ def _load_vae(choice: str) -> tuple[Any, str]:
 
 def describe(model: Any, wanted: Wanted, item: Identified, text: str, vae: str, request: Request) -> str:
     """What was detected, for the node: one fact per line."""
-    spec, sample, memory, video = read_shape(model), wanted.sample, wanted.memory, wanted.video
+    spec, recipe = read_shape(model), wanted.recipe
+    memory, sample, video = recipe.memory, recipe.sample, recipe.video
     size = amount(item.what.parameters)
     stored = str(item.what.dtype).removeprefix("torch.")
     computed = str(compute_dtype(model)).removeprefix("torch.")

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...gf_core.checkpoints.bundle import wanted_settings
+from ...gf_core.checkpoints.bundle import wanted_recipe
 from ...gf_core.checkpoints.catalog import CATALOG, KnownCheckpoint, by_id, match
 from ...gf_core.checkpoints.identify import NEEDED, Identified, identify
-from ...gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
-from ...gf_core.engine.budget import count_parameters
+from ...gf_core.config import ModelSpec, Recipe
 from ...gf_core.errors import CheckpointError
-from ...gf_core.memory.presets import PRESETS
+from ...gf_core.estimate.room import count_parameters
 from ...gf_core.words import amount
 from .shape import network_of
 
@@ -35,12 +34,8 @@ class Wanted:
 
     name: str
     """For people."""
-    sample: SampleSpec
-    """Steps, shift, first chunk."""
-    memory: MemorySpec
-    """Memory that makes long films with it."""
-    video: VideoSpec
-    """Size and speed that it was trained at."""
+    recipe: Recipe
+    """Steps and shift, memory that makes long films with it, size and speed that it was trained at."""
     evidence: str
     """Why it counts as causal."""
     fingerprint: str = ""
@@ -94,15 +89,12 @@ def _assumed(assume: str) -> KnownCheckpoint:
 
 def from_catalog(name: str, known: KnownCheckpoint, evidence: str) -> Wanted:
     """The settings of a catalogue row."""
-    memory = replace(PRESETS[known.memory], chunk=known.chunk)
-    return Wanted(name, known.sample, memory, VideoSpec(), evidence)
+    return Wanted(name, known.recipe, evidence)
 
 
 def from_identified(item: Identified) -> Wanted:
     """The settings of an opened file that may be driven."""
-    sample, memory, video = wanted_settings(item)
-    name = item.own.get("name") or item.file.path.name
-    return Wanted(name, sample, memory, video, item.evidence)
+    return Wanted(item.own.get("name") or item.file.path.name, wanted_recipe(item), item.evidence)
 
 
 def locate(name: str, folders: tuple[str, ...] = FOLDERS) -> Path | None:
@@ -151,7 +143,7 @@ def _from_class(patcher: Any) -> Wanted | None:
     """Settings of a MODEL that the host itself has opened as causal."""
     if type(network_of(patcher)).__name__ != "CausalWanModel":
         return None
-    return Wanted("causal Wan", SampleSpec(), PRESETS["grounded"], VideoSpec(), "ComfyUI loaded it as causal")
+    return Wanted("causal Wan", Recipe(), "ComfyUI loaded it as causal")
 
 
 def _refuse(model_file: str | None, spec: ModelSpec) -> Wanted:

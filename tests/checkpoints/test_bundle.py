@@ -67,9 +67,13 @@ def own_folder(tmp_path, state):
 def test_own_folder_opens_with_its_settings(own_folder, state):
     bundle = load_model(own_folder)
     assert bundle.name == "tiny" and bundle.spec.text_len == 16
-    assert bundle.sample == SampleSpec(steps=(1000, 500), shift=3.0)
-    assert (bundle.memory.anchors, bundle.memory.recent, bundle.memory.switch) == (2, 3, "apr")
-    assert bundle.video == VideoSpec(width=96, height=64, fps=16)
+    assert bundle.recipe.sample == SampleSpec(steps=(1000, 500), shift=3.0)
+    assert (bundle.recipe.memory.anchors, bundle.recipe.memory.recent, bundle.recipe.memory.switch) == (
+        2,
+        3,
+        "apr",
+    )
+    assert bundle.recipe.video == VideoSpec(width=96, height=64, fps=16)
     assert torch.equal(bundle.model.state_dict()["head.modulation"], state["head.modulation"])
     assert bundle.text.encode(["owl fox"])[0].shape == (3, 24)
     assert bundle.codec.channels == 16
@@ -138,15 +142,20 @@ def test_damaged_companions_are_refused_in_words(own_folder, config):
 def test_published_file_takes_the_catalogues_settings(tmp_path, wrap):
     torch.save(wrap("fsdp"), tmp_path / "ema_model.pt")
     bundle = load_model(tmp_path / "ema_model.pt", **PARTS, dtype=torch.bfloat16)
-    assert bundle.name == "ema_model.pt" and (bundle.memory.anchors, bundle.memory.recent) == (1, 2)
-    assert bundle.sample == SampleSpec() and bundle.video == VideoSpec()
+    assert bundle.name == "ema_model.pt" and (bundle.recipe.memory.anchors, bundle.recipe.memory.recent) == (
+        1,
+        2,
+    )
+    assert bundle.recipe.sample == SampleSpec() and bundle.recipe.video == VideoSpec()
     assert next(bundle.model.parameters()).dtype == torch.bfloat16
 
 
 def test_framewise_weights_get_chunks_of_one(tmp_path, wrap):
     (tmp_path / "framewise").mkdir()
     torch.save(wrap("generator_ema"), tmp_path / "framewise" / "causal_forcing.pt")
-    assert load_model(tmp_path / "framewise" / "causal_forcing.pt", **PARTS).memory == MemorySpec(chunk=1)
+    assert load_model(tmp_path / "framewise" / "causal_forcing.pt", **PARTS).recipe.memory == MemorySpec(
+        chunk=1
+    )
 
 
 def test_plain_wan_is_refused_before_anything_is_loaded(tmp_path, state):
@@ -154,7 +163,7 @@ def test_plain_wan_is_refused_before_anything_is_loaded(tmp_path, state):
     with pytest.raises(CheckpointError, match="causal"):
         load_model(tmp_path / "wan2.1_t2v_1.3B.safetensors")
     bundle = load_model(tmp_path / "wan2.1_t2v_1.3B.safetensors", **PARTS, assume="self_forcing")
-    assert bundle.sample == SampleSpec()
+    assert bundle.recipe.sample == SampleSpec()
 
 
 def test_longlive_needs_its_lora(tmp_path, wrap, state):

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from gf_core.checkpoints.bundle import ModelBundle
-from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
+from gf_core.config import Encoding, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
+from gf_core.engine.events import Event
+from gf_core.engine.film import Film
+from gf_core.engine.looking import look
+from gf_core.engine.session import Session
 from gf_core.model.wan import WanModel
-from gf_core.timeline import Plan, Timing, make_plan, parse
+from gf_core.take.folder import Take
+from gf_core.timeline import Plan, make_plan, parse
 
 SPEC = ModelSpec(dim=32, ffn_dim=48, num_heads=2, num_layers=2, text_len=8, text_dim=12, freq_dim=16)
 STRIDE = 8
@@ -89,17 +96,10 @@ def tiny_bundle() -> ModelBundle:
         spec=SPEC,
         text=TinyText(),
         codec=TinyCodec(),
-        sample=SampleSpec(steps=(1000, 500)),
-        memory=MemorySpec(anchors=2, recent=3, chunk=3),
-        video=VideoSpec(width=32, height=32, fps=16),
+        recipe=Recipe(
+            MemorySpec(anchors=2, recent=3, chunk=3), SampleSpec(steps=(1000, 500)), VideoSpec(32, 32, 16)
+        ),
         fingerprint="tiny-model",
-    )
-
-
-def plan_for(bundle: ModelBundle, text: str, base_key: str = "") -> Plan:
-    board = parse(text)
-    return make_plan(
-        board, Timing(bundle.video.fps, bundle.memory.chunk, 4, bundle.sample.first_chunk_frames), base_key
     )
 
 
@@ -114,7 +114,37 @@ def make_bundle():
     return tiny_bundle
 
 
+class Films:
+    """Storyboards turned into plans, sessions and events with one call each."""
+
+    def plan(self, bundle: ModelBundle, text: str) -> Plan:
+        """The plan of a storyboard in the bundle's timing, with keys that no model is part of."""
+        return make_plan(parse(text), Film(bundle, text, bundle.recipe).timing)
+
+    def session(
+        self,
+        bundle: ModelBundle,
+        text: str,
+        take: Take,
+        *,
+        until: int | None = None,
+        encoding: Encoding | None = None,
+        start: Tensor | None = None,
+        memory: MemorySpec | None = None,
+        **options: Any,
+    ) -> Session:
+        """A session that makes `text` in an open Take, which has been looked at."""
+        recipe = replace(bundle.recipe, memory=memory or bundle.recipe.memory)
+        film = Film(bundle, text, recipe, encoding or Encoding(), start)
+        return Session(take, look(film, take.folder, until), **options)
+
+    def events(self, *args: Any, **options: Any) -> list[Event]:
+        """What such a session tells from beginning to end."""
+        events: list[Event] = []
+        self.session(*args, **options).play(events.append)
+        return events
+
+
 @pytest.fixture(scope="session")
-def planned():
-    """`planned(bundle, text)`: the plan of a storyboard for that bundle."""
-    return plan_for
+def films() -> Films:
+    return Films()

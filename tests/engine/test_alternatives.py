@@ -7,13 +7,13 @@ import json
 import pytest
 from PIL import Image
 
-from gf_core.engine.alternatives import Alternative, other_seeds, own_seed, propose, version
 from gf_core.engine.events import Reused, StepDone
-from gf_core.engine.making import settle
+from gf_core.engine.film import settle
 from gf_core.engine.render import render_film
 from gf_core.engine.segment_takes import render_takes
-from gf_core.engine.shelf import find_pick
 from gf_core.errors import GroundedError, StoryboardError, TakeError
+from gf_core.take.shelf import find_pick
+from gf_core.take.variants import Alternative, other_seeds, own_seed, propose, version
 from gf_core.timeline import parse
 from gf_core.video import probe, read_frames
 
@@ -41,7 +41,7 @@ def test_each_take_samples_one_segment_and_the_picked_one_goes_on(bundle, tmp_pa
         3,
         listener=lambda take, event: told.setdefault(take.name, []).append(event),
     )
-    steps = len(bundle.sample.steps)
+    steps = len(bundle.recipe.sample.steps)
     assert [sampled(events) for events in told.values()] == [3 * steps, steps, steps]
     assert [take.name for take in made.takes] == ["a", "b", "c"]
     assert made.takes[0].seed == own_seed(parse(text_of()), 2)
@@ -77,7 +77,7 @@ def test_more_takes_keep_the_names_and_seeds_of_the_first(bundle, tmp_path):
     )
     assert [take.name for take in again.takes] == ["sun", "b", "c"]
     assert [take.seed for take in again.takes[:2]] == [take.seed for take in first.takes]
-    assert sampled(told) == len(bundle.sample.steps)
+    assert sampled(told) == len(bundle.recipe.sample.steps)
     assert (tmp_path / "segment-002" / "sun.mp4").is_file()
     with pytest.raises(TakeError, match="no take called 'a'"):
         find_pick(tmp_path, parse(picked), 2, "a")
@@ -108,7 +108,7 @@ def test_what_was_made_before_a_stop_is_listed_and_not_made_again(bundle, tmp_pa
     made = render_takes(
         settle(bundle, text_of()), tmp_path, 2, 2, listener=lambda _, event: told.append(event)
     )
-    assert len(made.clips) == 2 and sampled(told) == len(bundle.sample.steps)
+    assert len(made.clips) == 2 and sampled(told) == len(bundle.recipe.sample.steps)
 
 
 def test_a_damaged_list_is_left_alone(bundle, tmp_path, caplog):

@@ -10,21 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
-from gf_core.engine.budget import (
-    SHRINK,
-    ModelCost,
-    bundle_cost,
-    check_budget,
-    count_parameters,
-    estimate,
-    memory_bytes,
-)
-from gf_core.engine.calibrate import try_out
-from gf_core.engine.decoders import STATE_VALUES
-from gf_core.engine.disk_cost import DiskCost, _slots
-from gf_core.engine.making import preflight, settle
-from gf_core.engine.measured import (
+from gf_core.config import Encoding, MemorySpec, ModelSpec, Recipe, VideoSpec
+from gf_core.engine.film import settle
+from gf_core.engine.looking import look
+from gf_core.engine.making import preflight
+from gf_core.engine.render import render_film
+from gf_core.errors import ResourceError
+from gf_core.estimate.budget import SHRINK, check_budget, estimate
+from gf_core.estimate.disk import DiskCost, _slots
+from gf_core.estimate.measured import (
     Pace,
     recall_bits,
     recall_pace,
@@ -33,12 +27,12 @@ from gf_core.engine.measured import (
     size_key,
     speed_key,
 )
-from gf_core.engine.render import render_film
-from gf_core.engine.settings import FilmSpec
-from gf_core.errors import ResourceError
+from gf_core.estimate.room import ModelCost, bundle_cost, count_parameters
+from gf_core.estimate.trial import try_out
 from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import build_meta
 from gf_core.sampling.film import replay
+from gf_core.vae.decoders import STATE_VALUES
 
 ROOT = Path(__file__).resolve().parents[2]
 WAN = ModelCost(ModelSpec())
@@ -49,9 +43,13 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
 
 
+def of_size(bundle, video):
+    return replace(bundle, recipe=replace(bundle.recipe, video=video))
+
+
 @pytest.fixture
-def film(bundle, planned):
-    return planned(replace(bundle, video=VideoSpec()), "a fox | 60s")
+def film(bundle, films):
+    return films.plan(of_size(bundle, VideoSpec()), "a fox | 60s")
 
 
 def test_parameters_are_counted_exactly(bundle):
@@ -61,16 +59,16 @@ def test_parameters_are_counted_exactly(bundle):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_memory_estimate_is_what_the_memory_takes(bundle, name):
-    memory = PRESETS[name]
-    held_by = bundle.sampler(memory, bundle.sample, VideoSpec(width=48, height=32)).director.memory
+    recipe = Recipe(PRESETS[name], video=VideoSpec(width=48, height=32))
+    held_by = bundle.sampler(recipe).director.memory
     own = vars(held_by).values()
     held = [*(thing for thing in own if hasattr(thing, "nbytes")), *held_by._means]
     cost = bundle_cost(bundle)
-    assert memory_bytes(cost, memory, VideoSpec(width=48, height=32)) == sum(tensor.nbytes for tensor in held)
+    assert cost.sizes(recipe).buffers == sum(tensor.nbytes for tensor in held)
 
 
 def test_the_paper_film_comes_to_known_figures(film):
-    budget = estimate(film, WAN, MemorySpec(), SampleSpec(), VideoSpec())
+    budget = estimate(film, WAN, Recipe())
     assert budget.weights == pytest.approx(2.84e9, rel=0.01)
     # 287.5 MB per latent frame for keys and values, half as much again for the rotated keys; 12 frames.
     assert budget.memory == pytest.approx(12 * 287.5e6 * 1.5, rel=0.01)
@@ -81,28 +79,25 @@ def test_the_paper_film_comes_to_known_figures(film):
     assert any("60" in line and "chunks" in line for line in budget.lines())
 
 
-def test_length_costs_disk_and_no_memory(bundle, planned):
-    short, long = (
-        estimate(planned(bundle, f"a fox | {s}s"), WAN, MemorySpec(), SampleSpec(), VideoSpec())
-        for s in (30, 600)
-    )
+def test_length_costs_disk_and_no_memory(bundle, films):
+    short, long = (estimate(films.plan(bundle, f"a fox | {s}s"), WAN, Recipe()) for s in (30, 600))
     assert short.peak == long.peak and long.disk.needed > 15 * short.disk.needed
 
 
-def test_states_are_told_apart_from_what_the_film_needs(bundle, planned):
-    plan = planned(bundle, "a fox | 6s\nthen: it runs | 6s\nscene: an owl | 3s")
-    budget = estimate(plan, WAN, MemorySpec(), SampleSpec(), VideoSpec())
+def test_states_are_told_apart_from_what_the_film_needs(bundle, films):
+    plan = films.plan(bundle, "a fox | 6s\nthen: it runs | 6s\nscene: an owl | 3s")
+    budget = estimate(plan, WAN, Recipe())
     # 12 latent frames of 287.5 MB each behind every segment (3 anchors, 6 recent, the chunk just made).
     frame, decoder = 287.5e6, 2365 * 832 * 480 * 2
     assert budget.disk.states == pytest.approx(3 * (12 * frame + decoder), rel=0.02)
     assert "states" in budget.lines()[2]
-    quick = estimate(plan, replace(WAN, device="quick"), MemorySpec(), SampleSpec(), VideoSpec())
+    quick = estimate(plan, replace(WAN, device="quick"), Recipe())
     assert quick.disk.states == budget.disk.states
-    remember_pace(speed_key("quick", "", MemorySpec(), SampleSpec(), VideoSpec()), Pace(100.0))
-    quick = estimate(plan, replace(WAN, device="quick"), MemorySpec(), SampleSpec(), VideoSpec())
+    remember_pace(speed_key("quick", "", Recipe()), Pace(100.0))
+    quick = estimate(plan, replace(WAN, device="quick"), Recipe())
     assert quick.disk.states == 0  # replaying is quicker than reading
-    long = planned(bundle, "a fox | 6s\n" + "then: it runs | 6s\n" * 40)
-    assert estimate(long, WAN, MemorySpec(), SampleSpec(), VideoSpec()).disk.states == 20 * 10**9
+    long = films.plan(bundle, "a fox | 6s\n" + "then: it runs | 6s\n" * 40)
+    assert estimate(long, WAN, Recipe()).disk.states == 20 * 10**9
 
 
 def test_disk_is_told_from_the_films_before(bundle, tmp_path, monkeypatch):
@@ -123,24 +118,24 @@ def test_what_lies_in_the_take_is_not_counted_again(bundle, tmp_path):
     text = "a fox runs | 3s\nthen: it jumps | 3s\ncut: a hen | 3s"
     render_film(bundle, text, tmp_path / "one.mp4", sheet=False)
     for changed, kept in ((text, 12), (text.replace("a hen", "an owl"), 8)):
-        budget = preflight(settle(bundle, changed), tmp_path / "one.take")
+        budget = preflight(look(settle(bundle, changed), tmp_path / "one.take"))
         assert (budget.chunks, budget.kept) == (12, kept)
         assert budget.disk.latents == (12 - kept) * (3 * 16 * 4 * 4 * 4 + 80)
     assert "8 of 12 chunks are there already; segment 3: prompt" in "\n".join(budget.lines())
-    assert preflight(settle(bundle, text), tmp_path / "one.take").minutes == 0.0
-    assert preflight(settle(bundle, text), tmp_path / "none", until=1).chunks == 4
+    assert preflight(look(settle(bundle, text), tmp_path / "one.take")).minutes == 0.0
+    assert preflight(look(settle(bundle, text), tmp_path / "none", 1)).chunks == 4
 
 
 def test_a_film_that_cannot_fit_is_refused_with_the_size_that_would(film, tmp_path):
     memory, video = MemorySpec(), VideoSpec(width=1280, height=720)
-    budget = estimate(film, WAN, memory, SampleSpec(), video)
+    budget = estimate(film, WAN, Recipe(memory, video=video))
     with pytest.raises(ResourceError, match=r"needs .* GB of memory, 12.0 GB are free") as told:
-        check_budget(budget, WAN, memory, video, free_memory=12_000_000_000, folder=tmp_path)
+        check_budget(budget, WAN, Recipe(memory, video=video), free_memory=12_000_000_000, folder=tmp_path)
     width, height = map(int, told.value.fix.split(" fits")[0].split("x"))
     smaller = VideoSpec(width=width, height=height)
     assert width % 16 == height % 16 == 0
-    fitting = estimate(film, WAN, memory, SampleSpec(), smaller)
-    check_budget(fitting, WAN, memory, smaller, free_memory=12_000_000_000, folder=tmp_path)
+    fitting = estimate(film, WAN, Recipe(memory, video=smaller))
+    check_budget(fitting, WAN, Recipe(memory, video=smaller), free_memory=12_000_000_000, folder=tmp_path)
 
 
 @pytest.mark.parametrize("free", [1, 2, 3, 4, 5, 6, 8])
@@ -150,11 +145,11 @@ def test_the_size_that_is_advised_is_the_largest_that_fits(film, tmp_path, loade
     cost = replace(WAN, loaded=loaded)
     memory, video = MemorySpec(), VideoSpec(width=1280, height=720)
     sizes = [[max(16, int(side * share) // 16 * 16) for side in (1280, 720)] for share in SHRINK]
-    needs = [estimate(film, cost, memory, SampleSpec(), VideoSpec(*size)).to_come for size in sizes]
+    needs = [estimate(film, cost, Recipe(memory, video=VideoSpec(*size))).to_come for size in sizes]
     fitting = [size for size, need in zip(sizes, needs) if need <= free * 10**9]
-    budget = estimate(film, cost, memory, SampleSpec(), video)
+    budget = estimate(film, cost, Recipe(memory, video=video))
     with pytest.raises(ResourceError) as told:
-        check_budget(budget, cost, memory, video, free_memory=free * 10**9, folder=tmp_path)
+        check_budget(budget, cost, Recipe(memory, video=video), free_memory=free * 10**9, folder=tmp_path)
     assert told.value.fix.startswith("{}x{} fits".format(*fitting[0]) if fitting else "use a smaller model")
 
 
@@ -170,11 +165,11 @@ STORIES = {
 @pytest.mark.parametrize(
     "name", ["grounded", "longlive", "self_forcing", "reward_forcing", "one anchor", "none"]
 )
-def test_the_frames_in_a_state_are_those_of_a_real_memory(bundle, planned, name, text):
+def test_the_frames_in_a_state_are_those_of_a_real_memory(bundle, films, name, text):
     own = {"one anchor": MemorySpec(anchors=1, recent=2), "none": MemorySpec(anchors=3, anchor_policy="none")}
     memory = replace(own.get(name) or PRESETS[name], switch="cross_only", recache_before_evict=False, chunk=3)
-    plan = planned(bundle, text)
-    director = bundle.sampler(memory, bundle.sample, VideoSpec(16, 16)).director
+    plan = films.plan(bundle, text)
+    director = bundle.sampler(Recipe(memory, video=VideoSpec(16, 16))).director
     embeds = [torch.zeros(1, 1, bundle.spec.text_dim)] * len(plan.segments)
     latents = torch.zeros(director.shape(3))
     done = replay(director, plan, embeds, lambda index: latents, 0, plan.chunks)
@@ -183,56 +178,52 @@ def test_the_frames_in_a_state_are_those_of_a_real_memory(bundle, planned, name,
     assert list(_slots(plan, memory)) == real
 
 
-def test_the_frames_in_a_state_by_hand(bundle, planned):
+def test_the_frames_in_a_state_by_hand(bundle, films):
     """3 anchors, 6 recent, and the chunk just made: what leaves at a cut fills up the anchors."""
-    plan = planned(bundle, "a | 0.5s\ncut: b | 0.75s\ncut: c | 3s\nscene: d | 0.75s")
+    plan = films.plan(bundle, "a | 0.5s\ncut: b | 0.75s\ncut: c | 3s\nscene: d | 0.75s")
     assert [segment.chunks for segment in plan.segments] == [1, 1, 4, 1]
     assert list(_slots(plan, MemorySpec())) == [3, 6, 12, 3]
 
 
 def test_no_size_fits_is_said_too(film, tmp_path):
-    budget = estimate(film, WAN, MemorySpec(), SampleSpec(), VideoSpec())
+    budget = estimate(film, WAN, Recipe())
     with pytest.raises(ResourceError, match="no picture size fits"):
-        check_budget(budget, WAN, MemorySpec(), VideoSpec(), free_memory=10**9, folder=tmp_path)
+        check_budget(budget, WAN, Recipe(), free_memory=10**9, folder=tmp_path)
 
 
 def test_a_small_disk_is_noticed_before_the_folder_exists(film, tmp_path):
-    budget = replace(
-        estimate(film, WAN, MemorySpec(), SampleSpec(), VideoSpec()), disk=DiskCost(latents=10**18)
-    )
+    budget = replace(estimate(film, WAN, Recipe()), disk=DiskCost(latents=10**18))
     with pytest.raises(ResourceError, match="on the disk"):
-        check_budget(
-            budget, WAN, MemorySpec(), VideoSpec(), free_memory=10**15, folder=tmp_path / "not" / "yet"
-        )
+        check_budget(budget, WAN, Recipe(), free_memory=10**15, folder=tmp_path / "not" / "yet")
 
 
 def test_minutes_come_from_the_last_film_with_the_same_settings(film):
     def ask(video=None):
-        return estimate(film, WAN, MemorySpec(), SampleSpec(), video or VideoSpec())
+        return estimate(film, WAN, Recipe(video=video or VideoSpec()))
 
     assert ask().minutes is None and "not measured" in ask().lines()[-1]
-    key = speed_key(WAN.device, WAN.fingerprint, MemorySpec(), SampleSpec(), VideoSpec())
+    key = speed_key(WAN.device, WAN.fingerprint, Recipe())
     remember_pace(key, Pace(8.0, 6.0))
     assert ask().minutes == pytest.approx(film.frames / 8 / 60 + 0.1)
     assert ask(VideoSpec(width=416)).minutes is None
 
 
 def test_a_film_never_made_is_tried_once_and_remembered(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("gf_core.engine.calibrate.PATIENCE", 60.0)
+    monkeypatch.setattr("gf_core.estimate.trial.PATIENCE", 60.0)
     making = settle(bundle, "a fox runs | 9s")
-    budget = preflight(making, tmp_path)
+    budget = preflight(look(making, tmp_path))
     assert budget.pace is not None and budget.pace.fps > 0 and budget.disk.known
     monkeypatch.setattr("gf_core.engine.making.try_out", None)
-    again = preflight(making, tmp_path)
+    again = preflight(look(making, tmp_path))
     assert (again.pace, again.disk) == (budget.pace, budget.disk)
-    short = settle(replace(bundle, video=VideoSpec(48, 32)), "a fox runs | 2s")
-    assert preflight(short, tmp_path).pace is None
+    short = settle(of_size(bundle, VideoSpec(48, 32)), "a fox runs | 2s")
+    assert preflight(look(short, tmp_path)).pace is None
 
 
 def test_slow_models_and_hosts_are_not_tried(bundle, monkeypatch):
-    from gf_core.engine import calibrate
+    from gf_core.estimate import trial as calibrate
 
-    settings = ["a fox", bundle.memory, bundle.sample, bundle.video, FilmSpec()]
+    settings = ["a fox", bundle.recipe, Encoding()]
     monkeypatch.setattr(calibrate, "PATIENCE", -1.0)
     assert try_out(bundle, *settings) is None
     monkeypatch.setattr(calibrate, "PATIENCE", 60.0)
@@ -244,10 +235,7 @@ def test_slow_models_and_hosts_are_not_tried(bundle, monkeypatch):
 def test_on_the_processor_the_whole_program_counts(film):
     held = 400 * 2**20
     cost = replace(WAN, loaded=True, resident=held)
-    small, large = (
-        estimate(film, cost, MemorySpec(), SampleSpec(), VideoSpec(), FilmSpec(upscale=upscale))
-        for upscale in (1, 2)
-    )
+    small, large = (estimate(film, cost, Recipe(), Encoding(upscale=upscale)) for upscale in (1, 2))
     assert small.peak == held + small.to_come and small.to_come > small.memory + small.work + small.decode
     assert large.peak - small.peak == 3 * small.encode > 0
     assert "program" in small.lines()[1] and "encoder" in small.lines()[1]
@@ -265,8 +253,8 @@ def test_damaged_measurements_are_dropped_with_a_log_line(tmp_path, caplog):
 
 
 def test_the_newest_films_weigh_in_the_size():
-    key = size_key("model", VideoSpec(), "h264", 18, 1)
-    assert recall_bits(key) is None and key != size_key("model", VideoSpec(), "h264", 23, 1)
+    key = size_key("model", VideoSpec(), Encoding())
+    assert recall_bits(key) is None and key != size_key("model", VideoSpec(), Encoding(quality=23))
     remember_bits(key, 1.0, 12)
     remember_bits(key, 0.2, 468)
     assert recall_bits(key) == pytest.approx(0.22)
@@ -276,5 +264,5 @@ def test_the_newest_films_weigh_in_the_size():
 
 
 def test_planning_needs_no_torch():
-    code = "import sys, gf_core.engine.budget, gf_core.engine.events\nassert 'torch' not in sys.modules"
+    code = "import sys, gf_core.estimate.budget, gf_core.engine.events\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

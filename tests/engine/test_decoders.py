@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gf_core.checkpoints.bundle import load_model
-from gf_core.engine.decoders import REACH, chunks_within_reach, kind_of
-from gf_core.engine.snapshots import digest
+from gf_core.take.states import digest
+from gf_core.vae.decoders import REACH, chunks_within_reach, kind_of
 from gf_core.vae.taehv import TAEHV
 from gf_core.vae.wan import WanVAE
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gf_core.engine.frames import preview, to_uint8
+from gf_core.vae.base import to_uint8
+from gf_core.video.pixels import preview
 
 
 def test_bytes_are_rounded_and_clamped():

@@ -5,30 +5,29 @@ import torch
 
 from gf_core.attention import Where, attend, sdpa
 from gf_core.attention.backends import BACKENDS, Backend, pick
-from gf_core.engine.session import Session
-from gf_core.engine.settings import kernels
-from gf_core.engine.take import Take
 from gf_core.errors import GroundedError
+from gf_core.take.facts import kernels
+from gf_core.take.folder import Take
 
 TEXT = "a fox runs | 1.5s\nthen: it rests | 0.75s"
 
 
-def play(bundle, plan, folder, emit=lambda event: None):
+def play(bundle, films, folder, emit=lambda event: None):
     with Take.open(folder) as take:
-        Session(bundle, plan, take).play(emit)
+        films.session(bundle, TEXT, take).play(emit)
 
 
-def test_ready_comes_before_the_memory_and_before_every_chunk(bundle, planned, tmp_path):
+def test_ready_comes_before_the_memory_and_before_every_chunk(bundle, films, tmp_path):
     asked, over = [], []
     bundle.ready, bundle.done = asked.append, lambda: over.append(len(asked))
-    plan = planned(bundle, TEXT)
-    play(bundle, plan, tmp_path)
+    plan = films.plan(bundle, TEXT)
+    play(bundle, films, tmp_path)
     assert len(asked) == 1 + plan.chunks
     assert asked[0] > asked[1] > 0  # the first leaves room for the memory, which is there afterwards
     assert over == [len(asked)]
 
 
-def test_done_comes_after_a_failure_too(bundle, planned, tmp_path):
+def test_done_comes_after_a_failure_too(bundle, films, tmp_path):
     over = []
 
     def fail(need):
@@ -36,7 +35,7 @@ def test_done_comes_after_a_failure_too(bundle, planned, tmp_path):
 
     bundle.ready, bundle.done = fail, lambda: over.append(True)
     with pytest.raises(ZeroDivisionError):
-        play(bundle, planned(bundle, TEXT), tmp_path)
+        play(bundle, films, tmp_path)
     assert over == [True]
 
 
@@ -67,7 +66,7 @@ def test_the_first_row_that_can_is_picked():
         pick(cpu, torch.float32, 128, rows=rows[:1])
 
 
-def test_the_session_lends_the_bundles_kernel(bundle, planned, tmp_path):
+def test_the_session_lends_the_bundles_kernel(bundle, films, tmp_path):
     calls = []
 
     def kernel(q, k, v, *, where=None):
@@ -77,6 +76,6 @@ def test_the_session_lends_the_bundles_kernel(bundle, planned, tmp_path):
     assert "attention" not in kernels(bundle)
     bundle.kernel = kernel
     assert kernels(bundle)["attention"] == "kernel"  # other arithmetic, so other chunks
-    play(bundle, planned(bundle, TEXT), tmp_path)
+    play(bundle, films, tmp_path)
     first = (("anchors", 0), ("recent", 0), ("current", 3))
     assert calls[0][1] == Where(0, first, (2, 2))  # prompts have a bias here and are not its business

@@ -9,8 +9,8 @@ from PIL import Image
 
 from gf_core.engine.imprint import film_chapters, film_metadata
 from gf_core.engine.render import render_film
-from gf_core.engine.take import Run
 from gf_core.errors import TakeError
+from gf_core.take.folder import Run
 from gf_core.video import read_chapters, read_metadata
 
 TEXT = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s | seed 3\n"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gf_core.engine.journal import Journal, decode_record, encode_record, read_journal, scan_journal
 from gf_core.errors import GroundedError, TakeError
+from gf_core.take.journal import Journal, decode_record, encode_record, read_journal, scan_journal
 
 LINES = [
     {"kind": "chunk", "index": i, "key": f"k{i}", "prompt": 'a "sum":" in \n a prompt é'} for i in range(4)

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from gf_core.config import Encoding
 from gf_core.engine.events import ChunkDone
-from gf_core.engine.journal import decode_record
-from gf_core.engine.session import Session
-from gf_core.engine.settings import FilmSpec
-from gf_core.engine.take import Run, Take
+from gf_core.take.folder import Run, Take
+from gf_core.take.journal import decode_record
 from gf_core.video import read_frames
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,13 +26,11 @@ spec = importlib.util.spec_from_file_location("tiny", sys.argv[1])
 tiny = importlib.util.module_from_spec(spec)
 sys.modules["tiny"] = tiny
 spec.loader.exec_module(tiny)
-from gf_core.engine.session import Session
-from gf_core.engine.take import Take
+from gf_core.take.folder import Take
 bundle = tiny.tiny_bundle()
-plan = tiny.plan_for(bundle, sys.argv[3])
 print("begun", flush=True)
 with Take.open(sys.argv[2]) as take:
-    Session(bundle, plan, take, timeline=sys.argv[3]).play(lambda event: None)
+    tiny.Films().session(bundle, sys.argv[3], take).play(lambda event: None)
 print("done", flush=True)
 """
 FILM = "a fox | 6s\nthen: it runs | 6s | blend 2s\ncut: a hen | 6s\nthen: it sits | 6s\nscene: a boat | 6s"
@@ -78,22 +75,22 @@ def check_playable(run: Run) -> None:
     assert promised <= playing <= promised + 12
 
 
-def finish(bundle, planned, folder: Path, text: str) -> tuple[list, bytes]:
+def finish(bundle, films, folder: Path, text: str) -> tuple[list, bytes]:
     """Render to the end in this process; latents' hashes and the film's bytes."""
     with Take.open(folder) as take:
-        *_, end = Session(bundle, planned(bundle, text), take, timeline=text).run()
+        *_, end = films.events(bundle, text, take)
     run = Run(end.path.parent)
     return [record["latents"] for record in run.committed()], run.film.read_bytes()
 
 
 @pytest.fixture(scope="module")
-def whole(make_bundle, planned, tmp_path_factory):
+def whole(make_bundle, films, tmp_path_factory):
     """Latents' hashes and bytes of FILM and of EDITED, each made from nothing in one go."""
     folder = tmp_path_factory.mktemp("whole")
-    return {text: finish(make_bundle(), planned, folder / str(hash(text)), text) for text in (FILM, EDITED)}
+    return {text: finish(make_bundle(), films, folder / str(hash(text)), text) for text in (FILM, EDITED)}
 
 
-def go_through(bundle, planned, folder: Path, whole, moment: random.Random, kills: int) -> None:
+def go_through(bundle, films, folder: Path, whole, moment: random.Random, kills: int) -> None:
     """Kill a render of FILM, then of EDITED, `kills` times each, and finish each of them."""
     for text in (FILM, EDITED):
         for _ in range(kills):
@@ -101,20 +98,20 @@ def go_through(bundle, planned, folder: Path, whole, moment: random.Random, kill
             runs = sorted(path for path in folder.glob("run-*"))
             if runs and (runs[-1] / "journal.jsonl").exists() and (runs[-1] / "film.mp4").exists():
                 check_playable(Run(runs[-1]))
-        assert finish(bundle, planned, folder, text) == whole[text]
+        assert finish(bundle, films, folder, text) == whole[text]
 
 
-def test_killed_renders_end_as_if_nothing_had_happened(bundle, planned, tmp_path, whole):
-    go_through(bundle, planned, tmp_path, whole, random.Random(1), kills=1)
+def test_killed_renders_end_as_if_nothing_had_happened(bundle, films, tmp_path, whole):
+    go_through(bundle, films, tmp_path, whole, random.Random(1), kills=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_killed_at_many_moments(bundle, planned, tmp_path, whole):
+def test_killed_at_many_moments(bundle, films, tmp_path, whole):
     """GROUNDED_KILLS says how many moments, 50 if it is not set; two per kind of render and Take."""
     moment = random.Random(int(os.environ.get("GROUNDED_KILLS_SEED", "0")))
     for number in range(-(-int(os.environ.get("GROUNDED_KILLS", "50")) // 4)):
-        go_through(bundle, planned, tmp_path / str(number), whole, moment, kills=2)
+        go_through(bundle, films, tmp_path / str(number), whole, moment, kills=2)
 
 
 class Disk:
@@ -187,7 +184,7 @@ def _no_links(*_: object) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks the system for the name behind a handle")
 @pytest.mark.parametrize("links", [True, False], ids=["hard links", "copies"])
-def test_a_power_cut_takes_nothing_that_was_promised(bundle, planned, tmp_path, monkeypatch, links):
+def test_a_power_cut_takes_nothing_that_was_promised(bundle, films, tmp_path, monkeypatch, links):
     """A film that is stopped and gone on with, an edit of it that takes chunks over, and another encoding."""
     folder, text = (
         tmp_path / "take",
@@ -209,7 +206,7 @@ def test_a_power_cut_takes_nothing_that_was_promised(bundle, planned, tmp_path, 
                     raise KeyboardInterrupt
 
         with Take.open(folder) as take:
-            Session(bundle, planned(bundle, text), take, timeline=text, **options).play(listen)
+            films.session(bundle, text, take, **options).play(listen)
         whole = Run(folder / run)
         assert disk.left(run, "journal.jsonl") == whole.journal.read_bytes()
         assert disk.left(run, "film.mp4") == whole.film.read_bytes()
@@ -219,7 +216,7 @@ def test_a_power_cut_takes_nothing_that_was_promised(bundle, planned, tmp_path, 
         render(text, "run-0001", stop=True)
     render(text, "run-0001")
     render(text.replace("a hen", "an owl"), "run-0002")
-    render(text, "run-0003", film=FilmSpec(quality=30))
+    render(text, "run-0003", encoding=Encoding(quality=30))
     assert disk.checked > 20 and len(Run(folder / "run-0002").committed()) == 5
     assert [record["from"] for record in Run(folder / "run-0002").committed() if "from" in record] == [
         "run-0001"

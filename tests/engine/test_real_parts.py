@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from gf_core.checkpoints.bundle import ModelBundle
-from gf_core.config import VideoSpec
+from gf_core.config import Recipe, VideoSpec
 from gf_core.engine import shoot as shoot_module
-from gf_core.engine.frames import to_uint8
-from gf_core.engine.session import Session
-from gf_core.engine.take import Take
 from gf_core.errors import PromptError
 from gf_core.model.wan import WanModel
+from gf_core.take.folder import Take
 from gf_core.text.small import SmallTextEncoder
+from gf_core.vae.base import to_uint8
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig
 from gf_core.vae.taehv import TAEHV
 from gf_core.video import FilmWriter, probe
@@ -36,9 +35,7 @@ def real_bundle(tiny, device="cpu"):
         spec=tiny.spec,
         text=text.eval(),
         codec=codec.eval().to(device),
-        sample=tiny.sample,
-        memory=tiny.memory,
-        video=VideoSpec(width=48, height=32, fps=16),
+        recipe=Recipe(tiny.recipe.memory, tiny.recipe.sample, VideoSpec(width=48, height=32, fps=16)),
         fingerprint="random",
     )
 
@@ -57,36 +54,35 @@ def given(monkeypatch):
     return arrays
 
 
-def render(bundle, planned, folder):
+def render(bundle, films, folder):
     with Take.open(folder) as take:
-        events = list(Session(bundle, planned(bundle, TEXT), take).run())
+        events = films.events(bundle, TEXT, take)
         return take.runs()[-1], events[-1]
 
 
-def test_a_film_from_the_built_in_parts(bundle, planned, tmp_path, given):
+def test_a_film_from_the_built_in_parts(bundle, films, tmp_path, given):
     real = real_bundle(bundle)
-    run, end = render(real, planned, tmp_path)
+    run, end = render(real, films, tmp_path)
     whole = torch.cat([run.load_latents(record["index"]) for record in run.committed()])
     assert np.array_equal(np.concatenate(given), to_uint8(real.codec.decoder().decode(whole)))
     assert probe(run.film).frames == end.frames == len(np.concatenate(given))
 
 
-def test_an_unknown_word_stops_before_a_run_is_begun(bundle, planned, tmp_path):
+def test_an_unknown_word_stops_before_a_run_is_begun(bundle, films, tmp_path):
     real = real_bundle(bundle)
-    plan = planned(real, "a purple unicorn | 2s")
     with Take.open(tmp_path) as take:
         with pytest.raises(PromptError, match="unicorn"):
-            next(Session(real, plan, take).run())
+            films.events(real, "a purple unicorn | 2s", take)
         assert take.runs() == []
 
 
 @pytest.mark.gpu
-def test_on_a_card_the_overlapped_film_is_the_one_decoded_alone(bundle, planned, tmp_path, given):
+def test_on_a_card_the_overlapped_film_is_the_one_decoded_alone(bundle, films, tmp_path, given):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA card here")
     real = real_bundle(replace(bundle), "cuda")
-    first, _ = render(real, planned, tmp_path / "a")
-    second, end = render(real, planned, tmp_path / "b")
+    first, _ = render(real, films, tmp_path / "a")
+    second, end = render(real, films, tmp_path / "b")
     assert [r["latents"] for r in first.committed()] == [r["latents"] for r in second.committed()]
     whole = torch.cat([second.load_latents(record["index"]) for record in second.committed()])
     alone = to_uint8(real.codec.decoder().decode(whole.cuda())).astype(int)
@@ -114,7 +110,7 @@ def builtin_codec():
 
 @pytest.mark.parametrize("make", [wan_codec, taehv_codec, builtin_codec])
 @pytest.mark.parametrize("states", ["kept", "replayed"])
-def test_every_decoder_goes_on_to_the_same_bytes(bundle, planned, tmp_path, make, states):
+def test_every_decoder_goes_on_to_the_same_bytes(bundle, films, tmp_path, make, states):
     torch.manual_seed(3)
     bundle.codec = make()
     edited = TEXT.replace("it runs", "a fox")
@@ -122,7 +118,7 @@ def test_every_decoder_goes_on_to_the_same_bytes(bundle, planned, tmp_path, make
 
     def film(folder, text):
         with Take.open(tmp_path / folder) as take:
-            *_, end = Session(bundle, planned(bundle, text), take, **budget).run()
+            *_, end = films.events(bundle, text, take, **budget)
         return end
 
     film("take", TEXT)

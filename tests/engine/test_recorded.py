@@ -28,7 +28,7 @@ def test_settings_of_a_newer_version_are_named(monkeypatch, change, said):
     whole = json.dumps({"settings": settings, "start_image": False})
     monkeypatch.setattr(recorded, "read_metadata", lambda path: {"grounded": whole, "timeline": "a fox | 1s"})
     if said is None:
-        assert recorded.read_recorded("a.mp4").sample == SampleSpec(steps=(1000, 500))
+        assert recorded.read_recorded("a.mp4").recipe.sample == SampleSpec(steps=(1000, 500))
         return
     with pytest.raises(TakeError, match=said):
         recorded.read_recorded("a.mp4")

@@ -11,10 +11,9 @@ import torch
 from gf_core.engine.events import Finished
 from gf_core.engine.relief import Relief
 from gf_core.engine.report import report_lines
-from gf_core.engine.session import Session
-from gf_core.engine.take import Take
 from gf_core.errors import ResourceError
 from gf_core.sampling.director import Director
+from gf_core.take.folder import Take
 from gf_core.video import FilmWriter
 
 FILM = "a fox runs | 3s\nthen: it jumps | 1.5s"
@@ -72,11 +71,10 @@ def encoding(bundle, patch):
     patch.setattr(FilmWriter, "_encode", failing(FilmWriter._encode, 2, MemoryError()))
 
 
-def play(bundle, planned, folder):
-    start = torch.full((1, bundle.video.height, bundle.video.width, 3), 0.5)
+def play(bundle, films, folder):
+    start = torch.full((1, bundle.recipe.video.height, bundle.recipe.video.width, 3), 0.5)
     with Take.open(folder) as take:
-        session = Session(bundle, planned(bundle, FILM), take, timeline=FILM, start_frames=start)
-        end = list(session.run())[-1]
+        end = films.events(bundle, FILM, take, start=start)[-1]
     assert isinstance(end, Finished)
     return end
 
@@ -97,15 +95,13 @@ def play(bundle, planned, folder):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_it_steps_down_once_to_the_same_bytes(
-    make_bundle, planned, tmp_path, monkeypatch, caplog, fail, kind
-):
-    whole = play(make_bundle(), planned, tmp_path / "whole")
+def test_it_steps_down_once_to_the_same_bytes(make_bundle, films, tmp_path, monkeypatch, caplog, fail, kind):
+    whole = play(make_bundle(), films, tmp_path / "whole")
     bundle = make_bundle()
     bundle = replace(bundle, text=type(bundle.text)(), codec=type(bundle.codec)())
     with monkeypatch.context() as patch:
         fail(bundle, patch)
-        end = play(bundle, planned, tmp_path / "take")
+        end = play(bundle, films, tmp_path / "take")
     assert end.path.read_bytes() == whole.path.read_bytes()
     assert len(end.report["relief"]) == 1 and kind in end.report["relief"][0]
     assert caplog.text.count("memory ran out while") == 1 and kind in caplog.text
@@ -113,14 +109,14 @@ def test_it_steps_down_once_to_the_same_bytes(
     assert whole.report["relief"] == []
 
 
-def test_a_second_time_in_the_same_work_it_stands(bundle, planned, tmp_path):
+def test_a_second_time_in_the_same_work_it_stands(bundle, films, tmp_path):
     class Full(type(bundle.codec.decoder())):
         def decode(self, latents):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     bundle.codec.decoder = Full
     with pytest.raises(ResourceError, match="graphics card ran out of memory while finishing chunk 0"):
-        play(bundle, planned, tmp_path)
+        play(bundle, films, tmp_path)
 
 
 def test_other_errors_pass():

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gf_core.config import VideoSpec
+from gf_core.config import Encoding, VideoSpec
 from gf_core.engine.events import StepDone
 from gf_core.engine.render import render_film
 from gf_core.engine.report import report_lines
-from gf_core.engine.settings import FilmSpec
-from gf_core.engine.take import Run
 from gf_core.errors import GroundedError, ResourceError, StoryboardError, TakeError
+from gf_core.take.folder import Run
 from gf_core.timeline import parse
 from gf_core.video import probe, read_frames, read_metadata
 
@@ -58,7 +57,7 @@ def test_the_report_in_the_take_tells_of_the_making(bundle, tmp_path):
 def test_both_sizes_are_said_where_a_film_is_enlarged(bundle, tmp_path):
     told = []
     render_film(
-        bundle, TEXT, tmp_path / "fox.mp4", sheet=False, film=FilmSpec(upscale=2), on_budget=told.append
+        bundle, TEXT, tmp_path / "fox.mp4", sheet=False, encoding=Encoding(upscale=2), on_budget=told.append
     )
     assert "made at 32x32, shown at 64x64" in told[0].lines()[0]
 
@@ -100,8 +99,8 @@ def test_size_fps_upscale_and_start_image(bundle, tmp_path):
         bundle,
         TEXT,
         tmp_path / "fox.mp4",
-        video=VideoSpec(width=48, height=32, fps=8),
-        film=FilmSpec(upscale=2),
+        recipe=replace(bundle.recipe, video=VideoSpec(width=48, height=32, fps=8)),
+        encoding=Encoding(upscale=2),
         start_image=tmp_path / "start.png",
     )
     info = probe(result.path)
@@ -115,7 +114,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(bundle, tmp_path, monk
         render_film(bundle, "then: it jumps | 2s", out)
     with pytest.raises(GroundedError, match="start image"):
         render_film(bundle, TEXT, out, start_image=tmp_path / "none.png")
-    monkeypatch.setattr("gf_core.engine.making.free_memory", lambda bundle: 1000)
+    monkeypatch.setattr("gf_core.checkpoints.bundle.free_bytes", lambda device: 1000)
     with pytest.raises(ResourceError, match="of memory"):
         render_film(bundle, TEXT, out)
     assert not list(tmp_path.glob("fox*"))
@@ -154,5 +153,5 @@ def test_stopping_keeps_the_film_in_the_take(bundle, tmp_path):
 
 
 def test_the_storyboard_sets_the_speed(bundle, tmp_path):
-    slow = replace(bundle, video=replace(bundle.video, fps=16))
+    slow = replace(bundle, recipe=replace(bundle.recipe, video=replace(bundle.recipe.video, fps=16)))
     assert probe(render_film(slow, "@fps 24\n" + TEXT, tmp_path / "fox.mp4", sheet=False).path).fps == 24

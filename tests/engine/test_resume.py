@@ -13,13 +13,12 @@ import pytest
 import torch
 
 from gf_core.engine import shoot as shoot_module
-from gf_core.engine.decoders import REACH
 from gf_core.engine.events import ChunkDone, Replayed, Reused, StepDone
-from gf_core.engine.session import Session
-from gf_core.engine.snapshots import StateStore
-from gf_core.engine.take import Run, Take
 from gf_core.errors import ResourceError, TakeError
 from gf_core.sampling.director import Director
+from gf_core.take.folder import Run, Take
+from gf_core.take.states import StateStore
+from gf_core.vae.decoders import REACH
 from gf_core.video import FilmWriter, read_frames
 from gf_core.video.boxes import read_layout
 
@@ -27,9 +26,9 @@ TEXT = "a fox runs | 1.5s\nthen: it jumps | 2.25s\ncut: a hen | 1.5s"
 CHUNKS = 7
 
 
-def render(bundle, planned, folder, text=TEXT, **options):
+def render(bundle, films, folder, text=TEXT, **options):
     with Take.open(folder) as take:
-        events = list(Session(bundle, planned(bundle, text), take, timeline=text, **options).run())
+        events = films.events(bundle, text, take, **options)
     return events, Run(events[-1].path.parent)
 
 
@@ -43,15 +42,15 @@ def bytes_of(run):
 
 
 @pytest.fixture(scope="module")
-def whole(make_bundle, planned, tmp_path_factory):
+def whole(make_bundle, films, tmp_path_factory):
     """A Take with the whole film."""
     folder = tmp_path_factory.mktemp("whole") / "take"
-    render(make_bundle(), planned, folder)
+    render(make_bundle(), films, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def half(make_bundle, planned, tmp_path_factory):
+def half(make_bundle, films, tmp_path_factory):
     """A Take that was stopped in the middle of the second segment: chunks 0 to 3 are committed."""
     folder = tmp_path_factory.mktemp("half") / "take"
 
@@ -63,7 +62,7 @@ def half(make_bundle, planned, tmp_path_factory):
 
     bundle, run = make_bundle(), Run(folder / "run-0001")
     with Take.open(folder) as take, pytest.raises(KeyboardInterrupt):
-        Session(bundle, planned(bundle, TEXT), take, timeline=TEXT).play(stop)
+        films.session(bundle, TEXT, take).play(stop)
     assert len(run.committed()) == 4
     return folder
 
@@ -136,39 +135,39 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_stopped_film_goes_on_from_what_is_whole(bundle, planned, stopped, whole, name):
+def test_a_stopped_film_goes_on_from_what_is_whole(bundle, films, stopped, whole, name):
     damage, latents, pictures, number = DAMAGE[name]
     damage(Run(stopped / "run-0001"))
-    events, run = render(bundle, planned, stopped)
+    events, run = render(bundle, films, stopped)
     assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
     assert run.folder.name == f"run-000{number}"
     told = of(events, Reused)
     assert (told[0].chunks if told else 0) == latents
-    assert len(of(events, StepDone)) == (CHUNKS - latents) * len(bundle.sample.steps)
+    assert len(of(events, StepDone)) == (CHUNKS - latents) * len(bundle.recipe.sample.steps)
     assert [event.index for event in of(events, ChunkDone)] == list(range(pictures, CHUNKS))
 
 
 @pytest.mark.parametrize("kind", ["memory", "decoder"])
-def test_a_damaged_state_is_replaced_by_a_replay(bundle, planned, stopped, whole, kind, caplog, monkeypatch):
+def test_a_damaged_state_is_replaced_by_a_replay(bundle, films, stopped, whole, kind, caplog, monkeypatch):
     monkeypatch.setitem(REACH, "builtin", 99)  # else the decoder would not look for a state so far back
     for path in (stopped / "states").glob(f"*.{kind}.safetensors"):
         flip(path, -1)
-    events, run = render(bundle, planned, stopped)
+    events, run = render(bundle, films, stopped)
     assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
     assert "its bytes have changed" in caplog.text
     assert events[-1].report["reuse"]["exact"] is True
 
 
-def test_a_replay_that_differs_is_said(bundle, planned, stopped, monkeypatch, caplog):
+def test_a_replay_that_differs_is_said(bundle, films, stopped, monkeypatch, caplog):
     """As on a machine whose sums come out otherwise."""
     shutil.rmtree(stopped / "states")
     real = Director.prefill
     monkeypatch.setattr(Director, "prefill", lambda self, latents: real(self, latents * 1.001))
-    events, _ = render(bundle, planned, stopped)
+    events, _ = render(bundle, films, stopped)
     assert events[-1].report["reuse"]["exact"] is False and "differs from the recorded" in caplog.text
 
 
-def test_after_a_full_disk_the_film_goes_on(bundle, planned, tmp_path, whole, monkeypatch):
+def test_after_a_full_disk_the_film_goes_on(bundle, films, tmp_path, whole, monkeypatch):
     class Full(FilmWriter):
         def _append(self, data):
             if self._fragments == 3:
@@ -178,24 +177,24 @@ def test_after_a_full_disk_the_film_goes_on(bundle, planned, tmp_path, whole, mo
     with monkeypatch.context() as patch:
         patch.setattr(shoot_module, "FilmWriter", Full)
         with pytest.raises(ResourceError, match="disk is full"):
-            render(bundle, planned, tmp_path)
-    events, run = render(bundle, planned, tmp_path)
+            render(bundle, films, tmp_path)
+    events, run = render(bundle, films, tmp_path)
     assert of(events, Reused)[0].chunks > 3, "the latents of the chunk that did not fit are kept"
     assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
 
 
 def test_a_state_that_cannot_be_written_does_not_stop_the_film(
-    bundle, planned, tmp_path, whole, monkeypatch, caplog
+    bundle, films, tmp_path, whole, monkeypatch, caplog
 ):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("gf_core.engine.snapshots.write_atomic", full)
-    _, run = render(bundle, planned, tmp_path)
+    monkeypatch.setattr("gf_core.take.states.write_atomic", full)
+    _, run = render(bundle, films, tmp_path)
     assert bytes_of(run) == bytes_of(Run(whole / "run-0001")) and "not kept" in caplog.text
 
 
-def test_the_card_running_out_once_is_tried_again(bundle, planned, tmp_path, whole, monkeypatch, caplog):
+def test_the_card_running_out_once_is_tried_again(bundle, films, tmp_path, whole, monkeypatch, caplog):
     real, failed = Director._clean, []
 
     def fail_once(self, latents, view, kind, *rest):
@@ -205,13 +204,13 @@ def test_the_card_running_out_once_is_tried_again(bundle, planned, tmp_path, who
         real(self, latents, view, kind, *rest)
 
     monkeypatch.setattr(Director, "_clean", fail_once)
-    _, run = render(bundle, planned, tmp_path)
+    _, run = render(bundle, films, tmp_path)
     assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
     assert failed and caplog.text.count("samples and decodes in turn") == 1
 
 
 @pytest.mark.parametrize("frame", [3, 6])
-def test_a_card_that_stays_full_stops_the_film_in_words(bundle, planned, tmp_path, whole, monkeypatch, frame):
+def test_a_card_that_stays_full_stops_the_film_in_words(bundle, films, tmp_path, whole, monkeypatch, frame):
     """At frame 6 a switch is under way, which may have changed half of the memory: no second try."""
     real, tries = Director._clean, []
 
@@ -224,26 +223,26 @@ def test_a_card_that_stays_full_stops_the_film_in_words(bundle, planned, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(Director, "_clean", fail)
         with pytest.raises(ResourceError, match="graphics card ran out of memory"):
-            render(bundle, planned, tmp_path)
+            render(bundle, films, tmp_path)
     assert tries == (["clean", "clean"] if frame == 3 else ["recache"])
-    _, run = render(bundle, planned, tmp_path)
+    _, run = render(bundle, films, tmp_path)
     assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
 
 
-def test_a_take_that_is_deleted_meanwhile_is_said_in_words(bundle, planned, tmp_path):
+def test_a_take_that_is_deleted_meanwhile_is_said_in_words(bundle, films, tmp_path):
     def delete(event):
         if isinstance(event, ChunkDone) and event.index == 1:
             (tmp_path / "take").rename(tmp_path / "bin")  # at once, while the worker goes on writing
 
     with Take.open(tmp_path / "take") as take, pytest.raises(TakeError, match="folder is gone"):
-        Session(bundle, planned(bundle, "a fox | 60s"), take).play(delete)
+        films.session(bundle, "a fox | 60s", take).play(delete)
 
 
 def test_a_folder_that_may_not_be_written_is_said_in_words(tmp_path, monkeypatch):
     def refuse(path, *_):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr("gf_core.engine.lock.os.open", refuse)
+    monkeypatch.setattr("gf_core.take.lock.os.open", refuse)
     with pytest.raises(TakeError, match="no permission to write"):
         Take.open(tmp_path / "take")
 
@@ -277,17 +276,17 @@ def test_of_other_films_states_the_longest_unused_goes_first(tmp_path):
 
 
 @pytest.mark.parametrize("replayed", [True, False], ids=["after a replay", "from a state"])
-def test_chunks_that_were_replayed_count_for_the_next_state(bundle, planned, tmp_path, monkeypatch, replayed):
+def test_chunks_that_were_replayed_count_for_the_next_state(bundle, films, tmp_path, monkeypatch, replayed):
     """A state spares the replay of all since the last one, of those replayed now as well as of those made now."""
     monkeypatch.setattr(shoot_module, "pays", lambda size, chunks, seconds: chunks >= 5)
     text = "a fox runs | 4.5s\nthen: it jumps | 0.75s\nthen: it sits | 0.75s"
-    plan = planned(bundle, text)
+    plan = films.plan(bundle, text)
     assert [segment.chunks for segment in plan.segments] == [6, 1, 1]
-    render(bundle, planned, tmp_path, text)
+    render(bundle, films, tmp_path, text)
     assert kept_memories(tmp_path) == [6]
     if replayed:
         shutil.rmtree(tmp_path / "states")
-    events, _ = render(bundle, planned, tmp_path, text.replace("it jumps", "it hops"))
+    events, _ = render(bundle, films, tmp_path, text.replace("it jumps", "it hops"))
     again = [event.index for event in of(events, Replayed)]
     assert again.count(3) == int(replayed)  # the memory is rebuilt, or read; the decoder looks back a chunk
     assert kept_memories(tmp_path) == ([7] if replayed else [6])
@@ -319,21 +318,22 @@ def test_states_leave_the_film_its_disk(tmp_path):
 
 @pytest.mark.parametrize("positions", ["relative", "absolute"])
 @pytest.mark.parametrize("first", [None, 1])
-def test_behind_a_scene_frames_are_counted_on(bundle, planned, tmp_path, first, positions):
+def test_behind_a_scene_frames_are_counted_on(bundle, films, tmp_path, first, positions):
     """A scene forgets all but the count, which the short first chunk of an image-first model is a part of."""
     absolute = {"positions": "absolute", "max_position": None, "anchor_update": "never"}
     memory = replace(
-        bundle.memory, **(absolute if positions == "absolute" else {"anchor_update": "every_chunk"})
+        bundle.recipe.memory, **(absolute if positions == "absolute" else {"anchor_update": "every_chunk"})
     )
-    bundle = replace(bundle, sample=replace(bundle.sample, first_chunk_frames=first), memory=memory)
+    sample = replace(bundle.recipe.sample, first_chunk_frames=first)
+    bundle = replace(bundle, recipe=replace(bundle.recipe, sample=sample, memory=memory))
     text = "a fox | 1.5s\ncut: a cow | 0.75s\nscene: a boat | 3s\nthen: it sinks | 3s"
-    _, want = render(bundle, planned, tmp_path / "whole", text)
-    render(bundle, planned, tmp_path / "take", text, until=2)
+    _, want = render(bundle, films, tmp_path / "whole", text)
+    render(bundle, films, tmp_path / "take", text, until=2)
     shutil.rmtree(tmp_path / "take" / "states")
-    events, run = render(bundle, planned, tmp_path / "take", text)
-    plan = planned(bundle, text)
+    events, run = render(bundle, films, tmp_path / "take", text)
+    plan = films.plan(bundle, text)
     assert len(of(events, StepDone)) == (plan.chunks - plan.segments[2].first_chunk) * len(
-        bundle.sample.steps
+        bundle.recipe.sample.steps
     )
     assert bytes_of(run) == bytes_of(want)
     noted = [[record["anchor"] for record in each.committed()] for each in (run, want)]
@@ -365,23 +365,23 @@ class Forgetful:
 
 @pytest.mark.parametrize("reach", [6, 99])
 def test_a_state_that_is_not_settled_yet_is_not_held_against_the_recorded_one(
-    bundle, planned, tmp_path, monkeypatch, caplog, reach
+    bundle, films, tmp_path, monkeypatch, caplog, reach
 ):
     """Within the decoder's reach the replay has not seen all that the film's decoder had; pictures are the same."""
     monkeypatch.setitem(REACH, "builtin", reach)
     make = bundle.codec.decoder
     monkeypatch.setattr(bundle.codec, "decoder", lambda: Forgetful(make()))
     text = "".join(f"{'cut: ' if n else ''}picture {n} | 0.75s\n" for n in range(6))
-    render(bundle, planned, tmp_path / "take", text)
+    render(bundle, films, tmp_path / "take", text)
     shutil.rmtree(tmp_path / "take" / "states")
     edit = text.replace("picture 5", "another")
-    events, run = render(bundle, planned, tmp_path / "take", edit)
+    events, run = render(bundle, films, tmp_path / "take", edit)
     assert events[-1].report["reuse"]["exact"] is True and "differs from the recorded" not in caplog.text
-    assert bytes_of(run) == bytes_of(render(bundle, planned, tmp_path / "fresh", edit)[1])
+    assert bytes_of(run) == bytes_of(render(bundle, films, tmp_path / "fresh", edit)[1])
 
 
-def test_a_resumed_film_counts_only_what_it_made(bundle, planned, stopped):
-    events, _ = render(bundle, planned, stopped)
+def test_a_resumed_film_counts_only_what_it_made(bundle, films, stopped):
+    events, _ = render(bundle, films, stopped)
     report = events[-1].report
     made = [event for event in of(events, ChunkDone)]
     assert made[0].frames == 9 + 4 * 12 and report["reuse"]["chunks"] == 4

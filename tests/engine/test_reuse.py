@@ -9,13 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gf_core.config import Encoding
 from gf_core.engine.events import Finished, Replayed, Reused, SegmentDone, Started, StepDone
-from gf_core.engine.journal import encode_record
 from gf_core.engine.report import report_lines
-from gf_core.engine.session import Session
-from gf_core.engine.settings import FilmSpec
-from gf_core.engine.take import Run, RunWriter, Take
 from gf_core.errors import GroundedError
+from gf_core.take.folder import Run, RunWriter, Take
+from gf_core.take.journal import encode_record
 
 FILM = """@seed 7
 a fox runs | 1.5s
@@ -66,10 +65,10 @@ EDITS = {
 """Text, whole segments reused, chunks of the next one, and why the rest is not."""
 
 
-def render(bundle, planned, folder, text, **options):
+def render(bundle, films, folder, text, **options):
     """Events and the run of one render into the Take at `folder`."""
     with Take.open(folder) as take:
-        events = list(Session(bundle, planned(bundle, text), take, timeline=text, **options).run())
+        events = films.events(bundle, text, take, **options)
         run = next(run for run in take.runs() if run.film == events[-1].path)
     return events, run
 
@@ -85,10 +84,10 @@ def bytes_of(run):
 
 
 @pytest.fixture(scope="module")
-def first(make_bundle, planned, tmp_path_factory):
+def first(make_bundle, films, tmp_path_factory):
     """A Take with FILM in it, to be copied."""
     folder = tmp_path_factory.mktemp("first") / "take"
-    render(make_bundle(), planned, folder, FILM)
+    render(make_bundle(), films, folder, FILM)
     return folder
 
 
@@ -99,59 +98,59 @@ def folder(first, tmp_path):
 
 
 @pytest.fixture
-def fresh(bundle, planned, tmp_path):
+def fresh(bundle, films, tmp_path):
     """`fresh(text)`: the bytes of that film made from nothing."""
     made = iter(range(100))
     return lambda text, **options: bytes_of(
-        render(bundle, planned, tmp_path / f"fresh{next(made)}", text, **options)[1]
+        render(bundle, films, tmp_path / f"fresh{next(made)}", text, **options)[1]
     )
 
 
-def check_edit(bundle, planned, folder, fresh, name, **options):
+def check_edit(bundle, films, folder, fresh, name, **options):
     text, segments, more, why = EDITS[name]
     old = Run(folder / "run-0001")
     before = bytes_of(old)
-    events, run = render(bundle, planned, folder, text, **options)
-    plan, told = planned(bundle, text), of(events, Reused)[0]
+    events, run = render(bundle, films, folder, text, **options)
+    plan, told = films.plan(bundle, text), of(events, Reused)[0]
     assert bytes_of(run) == fresh(text)
     assert bytes_of(old) == before and run.folder.name == "run-0002"
     assert why in told.changed
     there = plan.segments[segments].first_chunk if segments < len(plan.segments) else plan.chunks
     assert (told.segments, told.chunks) == (segments, there + more)
-    assert len(of(events, StepDone)) == (plan.chunks - told.chunks) * len(bundle.sample.steps)
+    assert len(of(events, StepDone)) == (plan.chunks - told.chunks) * len(bundle.recipe.sample.steps)
     assert [event.segment for event in of(events, SegmentDone)] == list(range(len(plan.segments)))
     return events
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_an_edit_gives_the_bytes_of_a_fresh_render(bundle, planned, folder, fresh, name):
-    events = check_edit(bundle, planned, folder, fresh, name)
+def test_an_edit_gives_the_bytes_of_a_fresh_render(bundle, films, folder, fresh, name):
+    events = check_edit(bundle, films, folder, fresh, name)
     # A kept state lies at every segment's end, so only the start of a shortened one is replayed, in both parts.
     assert len(of(events, Replayed)) == (2 if name == "shorter" else 0)
 
 
 @pytest.mark.parametrize("name", ["the last", "one less", "longer"])
-def test_without_kept_states_the_replay_gives_the_same_bytes(bundle, planned, folder, fresh, name):
+def test_without_kept_states_the_replay_gives_the_same_bytes(bundle, films, folder, fresh, name):
     shutil.rmtree(folder / "states")
-    events = check_edit(bundle, planned, folder, fresh, name, state_budget=0)
+    events = check_edit(bundle, films, folder, fresh, name, state_budget=0)
     assert of(events, Replayed) and events[-1].report["reuse"]["exact"] is True
     assert not (folder / "states").exists()
 
 
-def test_a_scene_needs_no_replay_of_what_it_forgets(bundle, planned, folder):
+def test_a_scene_needs_no_replay_of_what_it_forgets(bundle, films, folder):
     shutil.rmtree(folder / "states")
-    events, _ = render(bundle, planned, folder, EDITS["the last"][0])
-    sampler = planned(bundle, FILM).segments[5]
+    events, _ = render(bundle, films, folder, EDITS["the last"][0])
+    sampler = films.plan(bundle, FILM).segments[5]
     again = [event.index for event in of(events, Replayed)]
     # The decoder first, which looks back one chunk; then the sampler.
     assert again == [sampler.first_chunk, sampler.first_chunk]
 
 
-def test_a_finished_film_is_returned_as_it_is(bundle, planned, folder):
+def test_a_finished_film_is_returned_as_it_is(bundle, films, folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "lock"}
     bundle.text.encode = bundle.model.forward = None  # neither is asked
-    events, run = render(bundle, planned, folder, "# a remark\n" + FILM)
-    plan = planned(bundle, FILM)
+    events, run = render(bundle, films, folder, "# a remark\n" + FILM)
+    plan = films.plan(bundle, FILM)
     assert [type(event) for event in events] == [Started, Reused] + [SegmentDone] * 7 + [Finished]
     assert events[1].chunks == plan.chunks and events[1].changed == ""
     assert run.folder.name == "run-0001" and events[-1].frames == plan.frames
@@ -159,20 +158,24 @@ def test_a_finished_film_is_returned_as_it_is(bundle, planned, folder):
     assert any(line.startswith("reuse") for line in report_lines(events[-1].report))
 
 
-def test_another_encoding_samples_nothing(bundle, planned, folder, fresh):
-    film = FilmSpec(quality=30)
+def test_another_encoding_samples_nothing(bundle, films, folder, fresh):
+    film = Encoding(quality=30)
     bundle.text.encode = None
-    events, run = render(bundle, planned, folder, FILM, film=film)
+    events, run = render(bundle, films, folder, FILM, encoding=film)
     assert not of(events, StepDone) and of(events, Reused)[0].changed == "film: quality 18 -> 30"
     del bundle.text.encode
-    assert bytes_of(run) == fresh(FILM, film=film)
+    assert bytes_of(run) == fresh(FILM, encoding=film)
 
 
-def test_another_decoder_keeps_the_latents_only(bundle, planned, folder):
+def test_another_decoder_keeps_the_latents_only(bundle, films, folder):
     bundle.codec.fingerprint = "another"
-    events, run = render(bundle, planned, folder, FILM)
+    events, run = render(bundle, films, folder, FILM)
     assert not of(events, StepDone) and of(events, Reused)[0].changed == "the decoder"
     assert [record["from"] for record in run.committed() if "from" in record] == []
+
+
+def cooked(bundle, **changes):
+    return replace(bundle, recipe=replace(bundle.recipe, **changes))
 
 
 @pytest.mark.parametrize(
@@ -180,64 +183,74 @@ def test_another_decoder_keeps_the_latents_only(bundle, planned, folder):
     [
         (lambda bundle: replace(bundle, fingerprint="x"), "the model"),
         (
-            lambda bundle: replace(bundle, memory=replace(bundle.memory, alpha_max=0.5)),
+            lambda bundle: cooked(bundle, memory=replace(bundle.recipe.memory, alpha_max=0.5)),
             "memory: alpha_max 0.8 -> 0.5",
         ),
-        (lambda bundle: replace(bundle, video=replace(bundle.video, width=48)), "the size 32x32 -> 48x32"),
-        (lambda bundle: replace(bundle, sample=replace(bundle.sample, steps=(1000, 250))), "sample: steps"),
+        (
+            lambda bundle: cooked(bundle, video=replace(bundle.recipe.video, width=48)),
+            "the size 32x32 -> 48x32",
+        ),
+        (
+            lambda bundle: cooked(bundle, sample=replace(bundle.recipe.sample, steps=(1000, 250))),
+            "sample: steps",
+        ),
     ],
 )
-def test_what_changes_every_pixel_is_named_and_nothing_is_reused(bundle, planned, folder, change, words):
-    events, _ = render(change(bundle), planned, folder, FILM, until=1)
+def test_what_changes_every_pixel_is_named_and_nothing_is_reused(bundle, films, folder, change, words):
+    events, _ = render(change(bundle), films, folder, FILM, until=1)
     told = of(events, Reused)[0]
     assert words in told.changed and told.chunks == 0 and of(events, StepDone)
 
 
-def test_an_edit_and_back_again_samples_nothing(bundle, planned, folder):
-    render(bundle, planned, folder, EDITS["the middle"][0])
-    events, run = render(bundle, planned, folder, FILM)
+def test_an_edit_and_back_again_samples_nothing(bundle, films, folder):
+    render(bundle, films, folder, EDITS["the middle"][0])
+    events, run = render(bundle, films, folder, FILM)
     assert not of(events, StepDone) and run.folder.name == "run-0001"
 
 
-def test_stopping_after_a_segment_and_going_on_gives_the_whole_film(bundle, planned, tmp_path, first):
-    events, run = render(bundle, planned, tmp_path / "t", FILM, until=2)
-    plan = planned(bundle, FILM)
+def test_stopping_after_a_segment_and_going_on_gives_the_whole_film(bundle, films, tmp_path, first):
+    events, run = render(bundle, films, tmp_path / "t", FILM, until=2)
+    plan = films.plan(bundle, FILM)
     half = plan.segments[2].start_frame
     assert events[0].frames == events[-1].frames == half and not events[-1].cancelled
     assert events[0].segments == 2
-    events, again = render(bundle, planned, tmp_path / "t", FILM, until=4)
+    events, again = render(bundle, films, tmp_path / "t", FILM, until=4)
     assert of(events, Reused)[0] == Reused(2, plan.segments[2].first_chunk, half, "the film was not finished")
-    events, whole = render(bundle, planned, tmp_path / "t", FILM)
+    events, whole = render(bundle, films, tmp_path / "t", FILM)
     assert run.folder == again.folder == whole.folder and bytes_of(whole) == bytes_of(Run(first / "run-0001"))
-    events, short = render(bundle, planned, tmp_path / "t", FILM, until=2)
+    events, short = render(bundle, films, tmp_path / "t", FILM, until=2)
     assert short.folder != whole.folder and not of(events, StepDone) and events[-1].frames == half
     assert whole.film.read_bytes().startswith(short.film.read_bytes())
 
 
-def test_nothing_before_the_gate_is_said_in_words(bundle, planned, tmp_path):
+def test_nothing_before_the_gate_is_said_in_words(bundle, films, tmp_path):
     text = "a fox | 1s | mute\ncut: a hen | 1s"
     with Take.open(tmp_path) as take, pytest.raises(GroundedError, match="after segment 2"):
-        Session(bundle, planned(bundle, text), take, until=1)
+        films.session(bundle, text, take, until=1)
 
 
-def test_a_cancelled_film_goes_on_in_its_own_run(bundle, planned, tmp_path, first):
+def test_a_cancelled_film_goes_on_in_its_own_run(bundle, films, tmp_path, first):
     with Take.open(tmp_path / "t") as take:
-        session = Session(bundle, planned(bundle, FILM), take, timeline=FILM)
-        for event in session.run():
+        session = films.session(bundle, FILM, take)
+        told = []
+
+        def listen(event):
+            told.append(event)
             if isinstance(event, StepDone) and event.index == 4:
                 session.cancel()
-        end = event
-    assert end.cancelled
-    events, run = render(bundle, planned, tmp_path / "t", FILM)
+
+        session.play(listen)
+    assert told[-1].cancelled
+    events, run = render(bundle, films, tmp_path / "t", FILM)
     assert run.folder.name == "run-0001" and of(events, Reused)[0].chunks >= 3
     assert bytes_of(run) == bytes_of(Run(first / "run-0001"))
 
 
-def test_a_stopped_film_with_latents_of_another_run_is_not_gone_on_with(bundle, planned, tmp_path):
+def test_a_stopped_film_with_latents_of_another_run_is_not_gone_on_with(bundle, films, tmp_path):
     """Chunk 1 is damaged, and another run has one of the same key: the first run's journal speaks of other bytes."""
     folder = tmp_path / "take"
-    _, stopped = render(bundle, planned, folder, FILM, until=3)
-    _, twin = render(bundle, planned, folder, FILM, until=3, film=FilmSpec(quality=30))
+    _, stopped = render(bundle, films, folder, FILM, until=3)
+    _, twin = render(bundle, films, folder, FILM, until=3, encoding=Encoding(quality=30))
     twin.latents(1).unlink()
     writer = RunWriter.resume(twin)  # made by another machine, say: as good, and not the same to the bit
     digest = writer.save_latents(1, stopped.load_latents(1) * 1.001)
@@ -251,41 +264,41 @@ def test_a_stopped_film_with_latents_of_another_run_is_not_gone_on_with(bundle, 
     stopped.latents(1).unlink()
     stopped.latents(1).write_bytes(b"damaged")
     before = stopped.journal.read_bytes(), stopped.film.read_bytes()
-    events, run = render(bundle, planned, folder, FILM)
+    events, run = render(bundle, films, folder, FILM)
     assert run.folder.name == "run-0003" and of(events, Reused)[0].chunks > 3
     assert (stopped.journal.read_bytes(), stopped.film.read_bytes()) == before
     for record in run.committed():
         assert hashlib.sha256(run.latents(record["index"]).read_bytes()).hexdigest() == record["latents"]
-    events, again = render(bundle, planned, folder, FILM)
+    events, again = render(bundle, films, folder, FILM)
     assert again.folder == run.folder and not of(events, StepDone), "its own latents count as changed"
 
 
-def test_a_start_image_is_part_of_what_is_reused(bundle, planned, tmp_path, fresh):
+def test_a_start_image_is_part_of_what_is_reused(bundle, films, tmp_path, fresh):
     image = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(3))
     text = EDITS["the middle"][0]
-    render(bundle, planned, tmp_path / "t", FILM, start_frames=image)
+    render(bundle, films, tmp_path / "t", FILM, start=image)
     for states in (tmp_path / "t" / "states", None):
-        events, run = render(bundle, planned, tmp_path / "t", text, start_frames=image)
-        assert bytes_of(run) == fresh(text, start_frames=image)
+        events, run = render(bundle, films, tmp_path / "t", text, start=image)
+        assert bytes_of(run) == fresh(text, start=image)
         if states is not None:
             shutil.rmtree(states)
             shutil.rmtree(run.folder)
-    events, _ = render(bundle, planned, tmp_path / "t", text, start_frames=image.flip(1), until=1)
+    events, _ = render(bundle, films, tmp_path / "t", text, start=image.flip(1), until=1)
     assert of(events, Reused)[0].changed == "the start image"
 
 
-def test_latents_are_linked_not_copied(bundle, planned, folder):
-    _, run = render(bundle, planned, folder, EDITS["the last"][0])
+def test_latents_are_linked_not_copied(bundle, films, folder):
+    _, run = render(bundle, films, folder, EDITS["the last"][0])
     assert run.latents(0).samefile(folder / "run-0001" / "latents" / "000000.safetensors")
 
 
-def test_a_disk_without_hard_links_gets_copies_and_a_line(bundle, planned, folder, monkeypatch, caplog):
+def test_a_disk_without_hard_links_gets_copies_and_a_line(bundle, films, folder, monkeypatch, caplog):
     def refuse(*_):
         raise OSError("no links here")
 
-    monkeypatch.setattr("gf_core.engine.adopt.os.link", refuse)
+    monkeypatch.setattr("gf_core.take.adopt.os.link", refuse)
     with caplog.at_level("INFO", "grounded"):
-        _, run = render(bundle, planned, folder, EDITS["the last"][0])
+        _, run = render(bundle, films, folder, EDITS["the last"][0])
     assert not run.latents(0).samefile(folder / "run-0001" / "latents" / "000000.safetensors")
     assert caplog.text.count("latents are copied") == 1
 
@@ -293,28 +306,28 @@ def test_a_disk_without_hard_links_gets_copies_and_a_line(bundle, planned, folde
 @pytest.mark.parametrize(
     "settings", ["[]", '"text"', "{}", '{"segments": [{"prompt": "a fox"}]}', '{"segments": 3}', "null"]
 )
-def test_a_run_of_another_version_is_left_alone(bundle, planned, folder, settings, caplog):
+def test_a_run_of_another_version_is_left_alone(bundle, films, folder, settings, caplog):
     caplog.set_level("INFO")
     (folder / "run-0001" / "settings.json").write_text(settings)
-    events, run = render(bundle, planned, folder, FILM)
+    events, run = render(bundle, films, folder, FILM)
     assert run.folder.name == "run-0002" and of(events, StepDone)
     assert "run-0001 holds nothing to reuse" in caplog.text
 
 
-def test_a_journal_of_another_version_is_left_alone(bundle, planned, folder):
+def test_a_journal_of_another_version_is_left_alone(bundle, films, folder):
     journal = folder / "run-0001" / "journal.jsonl"
     journal.write_bytes(encode_record({"kind": "chunk", "index": 0}) + journal.read_bytes())
-    events, run = render(bundle, planned, folder, FILM)
+    events, run = render(bundle, films, folder, FILM)
     assert run.folder.name == "run-0002" and of(events, StepDone)
 
 
-def test_two_machines_takes_copied_over_each_other(bundle, planned, folder, tmp_path):
+def test_two_machines_takes_copied_over_each_other(bundle, films, folder, tmp_path):
     """Runs of the same number, the files of one film among those of another: only what belongs together is used."""
     other, whole = tmp_path / "other", tmp_path / "whole"
-    render(bundle, planned, other, FILM.replace("@seed 7", "@seed 8"))
-    _, fresh = render(bundle, planned, whole, FILM)
+    render(bundle, films, other, FILM.replace("@seed 7", "@seed 8"))
+    _, fresh = render(bundle, films, whole, FILM)
     for path in sorted((other / "run-0001" / "latents").iterdir())[:2]:
         shutil.copy(path, folder / "run-0001" / "latents")
     shutil.copy(other / "run-0001" / "film.mp4", folder / "run-0001")
-    _, run = render(bundle, planned, folder, FILM)
+    _, run = render(bundle, films, folder, FILM)
     assert run.film.read_bytes() == fresh.film.read_bytes()

@@ -19,15 +19,15 @@ import torch
 
 from gf_core.engine import shoot as shoot_module
 from gf_core.engine.events import ChunkDone, Finished, Preview, Pulse, SegmentDone, Started, StepDone
+from gf_core.engine.film import Film
 from gf_core.engine.finish import Finisher
-from gf_core.engine.frames import to_uint8
 from gf_core.engine.report import report_lines
-from gf_core.engine.session import Session
-from gf_core.engine.take import RunWriter, Take
 from gf_core.errors import GroundedError, ResourceError
 from gf_core.sampling import director as director_module
 from gf_core.sampling.noise import chunk_noise
 from gf_core.sampling.sampler import Chunk
+from gf_core.take.folder import RunWriter, Take
+from gf_core.vae.base import to_uint8
 from gf_core.video import FilmWriter, probe, read_frames
 
 TEXT = "a fox runs | 2.25s | seed 3\nthen: it jumps high | 2.25s\ncut: a hen sits | 1.5s | seed 5\nscene: a boat | 1.5s"
@@ -47,9 +47,9 @@ def threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("grounded")]
 
 
-def test_a_film_with_every_verb_is_whole_and_told_in_order(bundle, planned, take):
-    plan = planned(bundle, TEXT)
-    events = list(Session(bundle, plan, take, timeline=TEXT).run())
+def test_a_film_with_every_verb_is_whole_and_told_in_order(bundle, films, take):
+    plan = films.plan(bundle, TEXT)
+    events = films.events(bundle, TEXT, take)
     assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
     chunks, end = of(events, ChunkDone), events[-1]
     assert [chunk.index for chunk in chunks] == list(range(plan.chunks))
@@ -59,16 +59,16 @@ def test_a_film_with_every_verb_is_whole_and_told_in_order(bundle, planned, take
     ]
     assert (events[0].segments, events[0].shots) == (4, 3), "a then: goes on in its shot"
     assert [chunk.shot for chunk in chunks] == [max(0, chunk.segment - 1) for chunk in chunks]
-    assert len(of(events, StepDone)) == plan.chunks * len(bundle.sample.steps)
+    assert len(of(events, StepDone)) == plan.chunks * len(bundle.recipe.sample.steps)
     assert len(of(events, Preview)) == plan.chunks and of(events, Preview)[0].frames.shape == (9, 32, 32, 3)
     assert chunks[-1].frames == chunks[-1].total_frames == end.frames == plan.frames == probe(end.path).frames
     assert chunks[-1].seconds_left == 0 and not end.cancelled
     assert not threads()
 
 
-def test_the_run_holds_what_made_the_film(bundle, planned, take):
-    plan = planned(bundle, TEXT)
-    end = list(Session(bundle, plan, take, timeline=TEXT).run())[-1]
+def test_the_run_holds_what_made_the_film(bundle, films, take):
+    plan = Film(bundle, TEXT, bundle.recipe).plan
+    end = films.events(bundle, TEXT, take)[-1]
     run = take.runs()[0]
     records = run.committed()
     assert [record["key"] for record in records] == [
@@ -86,11 +86,10 @@ def test_the_run_holds_what_made_the_film(bundle, planned, take):
     assert any(line.startswith("speed") for line in report_lines(end.report))
 
 
-def test_the_same_plan_gives_the_same_bytes_in_another_take(bundle, planned, take, tmp_path):
-    plan = planned(bundle, TEXT)
-    list(Session(bundle, plan, take).run())
+def test_the_same_plan_gives_the_same_bytes_in_another_take(bundle, films, take, tmp_path):
+    films.events(bundle, TEXT, take)
     with Take.open(tmp_path / "other") as other:
-        list(Session(bundle, plan, other).run())
+        films.events(bundle, TEXT, other)
         first, second = take.runs()[0], other.runs()[0]
     assert [record["latents"] for record in first.committed()] == [
         record["latents"] for record in second.committed()
@@ -98,24 +97,27 @@ def test_the_same_plan_gives_the_same_bytes_in_another_take(bundle, planned, tak
     assert first.film.read_bytes() == second.film.read_bytes()
 
 
-def test_a_chunk_depends_on_what_came_before_it_and_on_nothing_later(bundle, planned, take):
-    list(Session(bundle, planned(bundle, TEXT), take).run())
-    list(Session(bundle, planned(bundle, TEXT.replace("it jumps high", "it sits")), take).run())
+def test_a_chunk_depends_on_what_came_before_it_and_on_nothing_later(bundle, films, take):
+    films.events(bundle, TEXT, take)
+    films.events(bundle, TEXT.replace("it jumps high", "it sits"), take)
     pairs = list(zip(*(run.committed() for run in take.runs())))
     assert [a["key"] == b["key"] for a, b in pairs] == [True] * 3 + [False] * (len(pairs) - 3)
     assert all(a["latents"] == b["latents"] for a, b in pairs[:3])
     assert not any(a["latents"] == b["latents"] for a, b in pairs[3:6])
 
 
-def test_cancel_acts_within_one_step_and_keeps_a_playable_film(bundle, planned, take):
-    session = Session(bundle, planned(bundle, "a fox | 60s"), take)
+def test_cancel_acts_within_one_step_and_keeps_a_playable_film(bundle, films, take):
+    session = films.session(bundle, "a fox | 60s", take)
     after = []
-    for event in session.run():
+
+    def listen(event):
         if after:
             after.append(event)
         elif isinstance(event, StepDone) and event.index == 4:
             session.cancel()
             after.append(event)
+
+    session.play(listen)
     end = after[-1]
     assert len(of(after, StepDone)) == 1 and end.cancelled
     assert (
@@ -139,27 +141,18 @@ def check_left_in_order(run, sampled):
     assert not frames or probe(run.film).frames == frames
 
 
-def test_closing_the_generator_keeps_what_was_sampled(bundle, planned, take):
-    events = Session(bundle, planned(bundle, "a fox | 60s"), take).run()
-    for event in events:
-        if isinstance(event, StepDone) and event.index == 3:
-            break
-    events.close()
-    check_left_in_order(take.runs()[0], 3)
-
-
-def test_an_exception_of_the_listener_stops_the_render(bundle, planned, take):
+def test_an_exception_of_the_listener_stops_the_render(bundle, films, take):
     def listen(event):
         if isinstance(event, StepDone) and event.index == 2:
             raise InterruptedError("the host said stop")
 
     with pytest.raises(InterruptedError):
-        Session(bundle, planned(bundle, "a fox | 60s"), take).play(listen)
+        films.session(bundle, "a fox | 60s", take).play(listen)
     check_left_in_order(take.runs()[0], 2)
 
 
 @pytest.mark.parametrize("call", range(9, 22))
-def test_no_network_call_begins_after_a_cancel(bundle, planned, take, monkeypatch, call):
+def test_no_network_call_begins_after_a_cancel(bundle, films, take, monkeypatch, call):
     """Pressed at any moment: in a step, a clean pass, the recache of a `then:`, the first step after it."""
     pressed, calls = threading.Event(), []
     real = director_module.call
@@ -177,7 +170,7 @@ def test_no_network_call_begins_after_a_cancel(bundle, planned, take, monkeypatc
 
     monkeypatch.setattr(director_module, "call", counted)
     with pytest.raises(InterruptedError):
-        Session(bundle, planned(bundle, TEXT), take).play(listen)
+        films.session(bundle, TEXT, take).play(listen)
     assert len(calls) == call and not any(calls)
 
 
@@ -227,25 +220,23 @@ class Holding:
 
 @pytest.mark.parametrize(("seconds", "sampled"), [(6, 6), (3.75, 5)], ids=["queue full", "all sampled"])
 @pytest.mark.parametrize("moment", ["decoding", "encoding", "draining"])
-def test_a_cancel_waits_for_no_pictures(
-    bundle, planned, take, tmp_path, monkeypatch, moment, seconds, sampled
-):
+def test_a_cancel_waits_for_no_pictures(bundle, films, take, tmp_path, monkeypatch, moment, seconds, sampled):
     """The chunk in work is left at its next safe point, those behind it are not begun; none is sampled again."""
-    plan = planned(bundle, f"a fox | {seconds}s")
+    plan = films.plan(bundle, f"a fox | {seconds}s")
     with Take.open(tmp_path / "whole") as other:
-        list(Session(bundle, plan, other).run())
+        films.events(bundle, f"a fox | {seconds}s", other)
         whole = other.runs()[0].film.read_bytes()
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        Session(bundle, plan, take).play(Holding(patch, bundle, moment).listen)
+        films.session(bundle, f"a fox | {seconds}s", take).play(Holding(patch, bundle, moment).listen)
     run = take.runs()[0]
     assert len(run.committed()) == 2
     check_left_in_order(run, sampled)
-    again = list(Session(bundle, plan, take).run())
+    again = films.events(bundle, f"a fox | {seconds}s", take)
     assert {event.index for event in of(again, StepDone)} == set(range(sampled, plan.chunks))
     assert [run.folder.name for run in take.runs()] == ["run-0001"] and run.film.read_bytes() == whole
 
 
-def test_a_worker_that_fails_stops_the_sampler_at_the_next_step(bundle, planned, take):
+def test_a_worker_that_fails_stops_the_sampler_at_the_next_step(bundle, films, take):
     """A host raises its Cancel wherever it looks first, which may be in the decoder."""
     failed, after = threading.Event(), []
 
@@ -261,12 +252,12 @@ def test_a_worker_that_fails_stops_the_sampler_at_the_next_step(bundle, planned,
 
     bundle.codec.decoder = Interrupted
     with pytest.raises(InterruptedError):
-        Session(bundle, planned(bundle, "a fox | 60s"), take).play(listen)
+        films.session(bundle, "a fox | 60s", take).play(listen)
     assert len([event for event in after if event.index == 1]) <= 1
     assert kept_chunks(take.runs()[0])[:1] == [0] and not threads()
 
 
-def test_a_full_disk_surfaces_in_words_and_loses_no_finished_chunk(bundle, planned, take, monkeypatch):
+def test_a_full_disk_surfaces_in_words_and_loses_no_finished_chunk(bundle, films, take, monkeypatch):
     class FullAfterFour(FilmWriter):
         def _append(self, data):
             if self._fragments == 4:
@@ -276,8 +267,7 @@ def test_a_full_disk_surfaces_in_words_and_loses_no_finished_chunk(bundle, plann
     monkeypatch.setattr(shoot_module, "FilmWriter", FullAfterFour)
     events = []
     with pytest.raises(ResourceError, match="disk is full"):
-        for event in Session(bundle, planned(bundle, "a fox | 60s"), take).run():
-            events.append(event)
+        films.session(bundle, "a fox | 60s", take).play(events.append)
     run = take.runs()[0]
     assert [record["index"] for record in run.committed()] == [0, 1, 2, 3]
     assert probe(run.film).frames == 9 + 3 * 12
@@ -286,13 +276,13 @@ def test_a_full_disk_surfaces_in_words_and_loses_no_finished_chunk(bundle, plann
 
 @pytest.mark.parametrize("where", ["decoding", "encoding", "the journal"])
 def test_a_chunk_that_fails_leaves_no_gap_for_those_that_wait(
-    bundle, planned, take, tmp_path, monkeypatch, where
+    bundle, films, take, tmp_path, monkeypatch, where
 ):
     """Chunk 1 fails while chunk 2 is queued: its pictures may not follow on chunk 0's, though they could be made."""
-    plan, seen = planned(bundle, "a fox | 4.5s"), []
+    seen = []
     ready, second, commit = threading.Event(), threading.Event(), RunWriter.commit
     with Take.open(tmp_path / "whole") as other:
-        list(Session(bundle, plan, other).run())
+        films.events(bundle, "a fox | 4.5s", other)
         whole = other.runs()[0].film.read_bytes()
 
     def failing(real, counts=lambda given: True):
@@ -325,38 +315,38 @@ def test_a_chunk_that_fails_leaves_no_gap_for_those_that_wait(
         else:
             is_chunk = lambda given: given[1]["kind"] == "chunk"  # noqa: E731
             patch.setattr(RunWriter, "commit", failing(watched, is_chunk))
-        Session(bundle, plan, take).play(listen)
+        films.session(bundle, "a fox | 4.5s", take).play(listen)
     run = take.runs()[0]
     assert [record["index"] for record in run.committed()] == [0]
     assert kept_chunks(run)[:3] == [0, 1, 2] and not threads()
     assert probe(run.film).frames == (21 if where == "the journal" else 9)
-    again = list(Session(bundle, plan, take).run())
+    again = films.events(bundle, "a fox | 4.5s", take)
     assert min(event.index for event in of(again, StepDone)) > 2
     assert take.runs()[-1].film.read_bytes() == whole
 
 
-def test_a_decoder_that_fails_surfaces_as_it_is(bundle, planned, take):
+def test_a_decoder_that_fails_surfaces_as_it_is(bundle, films, take):
     class Broken:
         def decode(self, latents):
             raise ArithmeticError("decoder broke")
 
     bundle.codec.decoder = Broken
     with pytest.raises(ArithmeticError):
-        list(Session(bundle, planned(bundle, "a fox | 9s"), take).run())
+        films.events(bundle, "a fox | 9s", take)
     assert not threads()
 
 
-def test_running_out_of_memory_is_said_in_words(bundle, planned, take):
+def test_running_out_of_memory_is_said_in_words(bundle, films, take):
     class Greedy(type(bundle.codec.decoder())):
         def decode(self, latents):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     bundle.codec.decoder = Greedy
     with pytest.raises(ResourceError, match="graphics card ran out of memory while finishing chunk 0"):
-        list(Session(bundle, planned(bundle, "a fox | 9s"), take).run())
+        films.events(bundle, "a fox | 9s", take)
 
 
-def test_the_memory_of_a_failed_run_is_free_at_once(bundle, planned, take):
+def test_the_memory_of_a_failed_run_is_free_at_once(bundle, films, take):
     """Not at the next garbage collection: a card would still be full when the next film is tried."""
     seen = []
 
@@ -365,7 +355,7 @@ def test_the_memory_of_a_failed_run_is_free_at_once(bundle, planned, take):
             raise ArithmeticError("decoder broke")
 
     def render():
-        session = Session(bundle, planned(bundle, "a fox | 9s"), take)
+        session = films.session(bundle, "a fox | 9s", take)
         make = session._make_sampler
 
         def remember():
@@ -374,26 +364,24 @@ def test_the_memory_of_a_failed_run_is_free_at_once(bundle, planned, take):
             return sampler
 
         session._make_sampler = remember
-        for step in (session.run, lambda: session.play(lambda event: None)):
-            with contextlib.suppress(ArithmeticError):
-                list(step() or ())
-            session._begun = False
+        with contextlib.suppress(ArithmeticError):
+            session.play(lambda event: None)
 
     bundle.codec.decoder = Broken
     gc.collect()
     gc.disable()
     try:
         render()
-        assert [reference() for reference in seen] == [None, None]
+        assert [reference() for reference in seen] == [None]
     finally:
         gc.enable()
 
 
-def test_the_film_is_what_the_sampler_makes_when_driven_by_hand(bundle, planned, take):
-    plan = planned(bundle, TEXT)
-    list(Session(bundle, plan, take).run())
+def test_the_film_is_what_the_sampler_makes_when_driven_by_hand(bundle, films, take):
+    plan = films.plan(bundle, TEXT)
+    films.events(bundle, TEXT, take)
     embeds = [bundle.text.encode([segment.prompt])[0][None] for segment in plan.segments]
-    sampler = bundle.sampler(bundle.memory, bundle.sample, bundle.video)
+    sampler = bundle.sampler(bundle.recipe)
     director = sampler.director
     verbs = [director.start, director.switch, director.cut, director.scene]
     for segment, embed, verb in zip(plan.segments, embeds, verbs):
@@ -404,13 +392,13 @@ def test_the_film_is_what_the_sampler_makes_when_driven_by_hand(bundle, planned,
             assert torch.equal(clean.latents[0], take.runs()[0].load_latents(clean.index))
 
 
-def test_a_start_image_becomes_the_first_picture(bundle, planned, take):
-    plan = planned(bundle, "a fox | 3s")
+def test_a_start_image_becomes_the_first_picture(bundle, films, take):
+    plan = films.plan(bundle, "a fox | 3s")
     image = (
         torch.rand(1, 4, 4, 1).expand(-1, -1, -1, 3).repeat_interleave(8, 1).repeat_interleave(8, 2) * 0.8
         + 0.1
     )
-    events = list(Session(bundle, plan, take, start_frames=image).run())
+    events = films.events(bundle, "a fox | 3s", take, start=image)
     end = events[-1]
     assert end.frames == events[0].frames == plan.frames + 4 == probe(end.path).frames
     first = next(iter(read_frames(end.path)))
@@ -418,41 +406,32 @@ def test_a_start_image_becomes_the_first_picture(bundle, planned, take):
     assert take.runs()[0].load_latents(0).shape[0] == 4
     assert [(event.start_frame, event.frames) for event in of(events, SegmentDone)] == [(0, end.frames)]
     with pytest.raises(GroundedError, match="start image"):
-        Session(bundle, plan, take, start_frames=image[:, :16])
+        films.session(bundle, "a fox | 3s", take, start=image[:, :16])
 
 
-def test_prompts_are_encoded_once_each_and_before_the_first_step(bundle, planned, take):
+def test_prompts_are_encoded_once_each_and_before_the_first_step(bundle, films, take):
     asked = []
     encode = bundle.text.encode
     bundle.text.encode = lambda prompts: (asked.append(list(prompts)), encode(prompts))[1]
-    list(Session(bundle, planned(bundle, "a fox | 1s\nthen: a hen | 1s\nthen: a fox | 1s"), take).run())
+    films.events(bundle, "a fox | 1s\nthen: a hen | 1s\nthen: a fox | 1s", take)
     assert asked == [["a fox", "a hen"]]
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"video": {"width": 40}}, "use 48x32|use 32x32"),
-        ({"video": {"fps": 24}}, "frames per second"),
-        ({"memory": {"chunk": 1}}, "latent frames in a chunk"),
-    ],
-)
-def test_settings_that_do_not_fit_are_refused_before_anything_is_made(bundle, planned, take, change, words):
-    plan = planned(bundle, "a fox | 2s")
-    settings = {name: replace(getattr(bundle, name), **values) for name, values in change.items()}
-    with pytest.raises(GroundedError, match=words):
-        Session(bundle, plan, take, **settings)
+def test_a_size_that_does_not_fit_is_refused_before_anything_is_made(bundle, films, take):
+    bundle.recipe = replace(bundle.recipe, video=replace(bundle.recipe.video, width=40))
+    with pytest.raises(ResourceError, match=r"use 48x32|use 32x32"):
+        films.session(bundle, "a fox | 2s", take)
     assert take.runs() == []
 
 
-def test_a_session_runs_once(bundle, planned, take):
-    session = Session(bundle, planned(bundle, "a fox | 1s"), take)
-    list(session.run())
+def test_a_session_runs_once(bundle, films, take):
+    session = films.session(bundle, "a fox | 1s", take)
+    session.play(lambda event: None)
     with pytest.raises(GroundedError, match="once"):
-        next(session.run())
+        session.play(lambda event: None)
 
 
-def test_memory_does_not_grow_with_the_film(bundle, planned, take):
+def test_memory_does_not_grow_with_the_film(bundle, films, take):
     """The least of ten moments early in the film against the least of ten late in it.
 
     One moment says little: what is queued and what the decoder has just in hand come and go, 32 to 49 tensors measured
@@ -461,12 +440,15 @@ def test_memory_does_not_grow_with_the_film(bundle, planned, take):
     """
     process, early, late = psutil.Process(), range(30, 50, 2), range(170, 190, 2)
     held, tensors = {}, {}
-    for event in Session(bundle, planned(bundle, "a fox | 150s"), take).run():
+
+    def listen(event):
         if isinstance(event, ChunkDone) and (event.index in early or event.index in late):
             if event.index in (early[0], late[0]):
                 gc.collect()
             held[event.index] = process.memory_info().rss
             tensors[event.index] = sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+
+    films.session(bundle, "a fox | 150s", take).play(listen)
     assert len(tensors) == len(early) + len(late)
     for counts, most in ((tensors, 12), (held, 24 * 2**20)):
         assert min(counts[index] for index in late) - min(counts[index] for index in early) <= most

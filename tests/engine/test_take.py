@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gf_core.engine.take import Take
 from gf_core.errors import ResourceError, TakeError
 from gf_core.files import atomic
+from gf_core.take.folder import Take
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys
-from gf_core.engine.take import Take
+from gf_core.take.folder import Take
 Take.open(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()

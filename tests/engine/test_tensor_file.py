@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from gf_core.engine import tensor_file
-from gf_core.engine.snapshots import StateStore, digest
-from gf_core.engine.tensor_file import NAMES, write_tensors
+from gf_core.take import tensor_file
+from gf_core.take.states import StateStore, digest
+from gf_core.take.tensor_file import NAMES, write_tensors
 
 STATE = {
     **{str(dtype): torch.arange(24).reshape(2, 3, 4).to(dtype) for dtype in NAMES},

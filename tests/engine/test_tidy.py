@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from gf_core.engine.events import StepDone
-from gf_core.engine.making import settle
+from gf_core.engine.film import settle
 from gf_core.engine.render import render_film
 from gf_core.engine.segment_takes import render_takes
-from gf_core.engine.take import Take
-from gf_core.engine.tidy import tidy
+from gf_core.take.folder import Take
+from gf_core.take.tidy import tidy
 
 TEXT = "a fox runs | 1.5s\nthen: it {} | 0.75s"
 DEEDS = ("jumps", "sits", "sleeps", "dances")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gf_core.checkpoints.bundle import ModelBundle
-from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
+from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from gf_core.errors import GroundedError
 from gf_core.evaluation import suite
 from gf_core.evaluation.film import spans_of
@@ -73,9 +73,7 @@ def bundle() -> ModelBundle:
         spec=spec,
         text=SmallTextEncoder(words(), dim=32, text_dim=64).eval(),
         codec=BuiltinCodec().eval(),
-        sample=SampleSpec(steps=(1000, 500)),
-        memory=MemorySpec(),
-        video=VideoSpec(width=96, height=64),
+        recipe=Recipe(MemorySpec(), SampleSpec(steps=(1000, 500)), VideoSpec(width=96, height=64)),
         fingerprint="",
     )
 
@@ -87,11 +85,11 @@ def test_a_film_in_memory_has_the_length_and_the_repeatability_of_its_storyboard
         "cut: it waits by the sea | 0.75s",
     )
     text = "\n".join(lines)
-    make = suite.in_memory(bundle, bundle.memory)
+    make = suite.in_memory(bundle, bundle.recipe.memory)
     frames = make(text)
     assert frames.shape == (45, 64, 96, 3) and frames.dtype == np.uint8
     assert np.array_equal(frames, make(text))
-    other = suite.in_memory(bundle, suite.memories(bundle.memory, ["no_anchors"])["no_anchors"])(text)
+    other = suite.in_memory(bundle, suite.memories(bundle.recipe.memory, ["no_anchors"])["no_anchors"])(text)
     assert np.array_equal(frames[:33], other[:33])  # nothing has left the recent memory before the cut
     assert not np.array_equal(frames[33:], other[33:])
 

@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 import torch
 
-from gf_core.config import MemorySpec, ModelSpec, SampleSpec
+from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec
 from gf_core.model.wan import WanModel
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.noise import chunk_noise
@@ -38,8 +38,7 @@ class Film:
         self.sampler = make_sampler(
             model,
             SPEC,
-            memory or MemorySpec(),
-            sample or SampleSpec(steps=(1000, 500)),
+            Recipe(memory or MemorySpec(), sample or SampleSpec(steps=(1000, 500))),
             latent_height=HEIGHT,
             latent_width=WIDTH,
             batch=batch,

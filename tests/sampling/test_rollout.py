@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gf_core.attention import attend
-from gf_core.config import MemorySpec, ModelSpec, SampleSpec
+from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.memory.regions import Layout
@@ -412,11 +412,7 @@ def test_no_device_synchronisation_inside_a_chunk(prompts, model):
         pytest.skip("no CUDA device")
     import copy
 
-    from gf_core.config import SampleSpec
-
-    sampler = make_sampler(
-        copy.deepcopy(model).cuda(), SPEC, MemorySpec(), SampleSpec(), latent_height=2, latent_width=4
-    )
+    sampler = make_sampler(copy.deepcopy(model).cuda(), SPEC, Recipe(), latent_height=2, latent_width=4)
     sampler.director.start(prompts[0])
     noise = torch.randn(1, 3, 4, 2, 4, device="cuda")
     for index in range(6):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gf_core.attention import attend
-from gf_core.config import MemorySpec, ModelSpec, SampleSpec
+from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec
 from gf_core.model import layers
 from gf_core.model.forward import call, text_kv
 from gf_core.rope import rotate, turns
@@ -139,7 +139,9 @@ def ours(model, setup, prompts, given):
         recache_keeps_anchors=setup.global_sink,
         max_position=None,
     )
-    sampler = make_sampler(model, SPEC, memory, SAMPLE, latent_height=2, latent_width=4, batch=setup.batch)
+    sampler = make_sampler(
+        model, SPEC, Recipe(memory, SAMPLE), latent_height=2, latent_width=4, batch=setup.batch
+    )
     director = sampler.director
     director.start(prompts[0])
     film, used = [], 0

@@ -168,8 +168,6 @@ def test_everything_that_a_segment_says_is_in_the_keys_of_its_chunks():
     """No two of these may share a chunk, of this segment or of the next; what comes before they all share."""
     said = ["then: b", "then: c", "cut: b", "scene: b", "then: b | seed 3", "cut: b | seed 3"]
     said += [f"then: b | recache {share}" for share in (0, 0.5)] + [f"then: b | blend {s}s" for s in (1, 3)]
-    said += [f"then: b | lora {loras}" for loras in ("x:0.5", "x:0.6", "y:0.5")]
-    said += ["then: b | lora x:0.5 | lora y:0.5", "then: b | lora y:0.5 | lora x:0.5"]
     plans = [make_plan(parse(f"a\n{line} | 5s\ncut: d")) for line in said]
     for number, distinct in enumerate((1, len(said), len(said))):
         assert len({plan.segments[number].chunk_key(0) for plan in plans}) == distinct

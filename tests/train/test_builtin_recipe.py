@@ -53,7 +53,7 @@ def test_what_is_exported_loads(tmp_path):
     bundle = load_model(tmp_path / "out")
     for name, value in video.net.model.state_dict().items():
         torch.testing.assert_close(bundle.model.state_dict()[name], value.half().float())
-    assert bundle.sample.shift == 3 and bundle.video.width == 96
+    assert bundle.recipe.sample.shift == 3 and bundle.recipe.video.width == 96
 
 
 def test_a_teacher_is_a_checkpoint_a_folder_or_a_file(tmp_path):

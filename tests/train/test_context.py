@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from gf_core.config import MemorySpec, ModelSpec, SampleSpec
+from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec
 from gf_core.model.wan import WanModel
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.sampler import Chunk
@@ -42,7 +42,11 @@ def parts() -> tuple[WanModel, SmallTextEncoder]:
 def step_by_step(model, encoder, latents, noisy, verbs) -> list[torch.Tensor]:
     """Flow of every noisy chunk from the engine, its memory filled with true latents."""
     sampler = make_sampler(
-        model, SPEC, MEMORY, SampleSpec(steps=(TIMESTEP,), warp=False), latent_height=4, latent_width=4
+        model,
+        SPEC,
+        Recipe(MEMORY, SampleSpec(steps=(TIMESTEP,), warp=False)),
+        latent_height=4,
+        latent_width=4,
     )
     director = sampler.director
     flows: list[torch.Tensor] = []

@@ -9,11 +9,11 @@ import tiny
 import torch
 from grounded_forcing.gf_core.checkpoints.bundle import load_model
 from grounded_forcing.gf_core.engine.events import ChunkDone, Finished
-from grounded_forcing.gf_core.engine.making import plan_film
+from grounded_forcing.gf_core.engine.film import settle
+from grounded_forcing.gf_core.engine.looking import look
 from grounded_forcing.gf_core.engine.session import Session
-from grounded_forcing.gf_core.engine.take import Take
 from grounded_forcing.gf_core.errors import GroundedError
-from grounded_forcing.gf_core.timeline import parse
+from grounded_forcing.gf_core.take.folder import Take
 from grounded_forcing.nodes.native import native_bundle
 from grounded_forcing.nodes.native.loader import Request, load
 
@@ -22,16 +22,16 @@ TEXT = "a red fox walks right in a meadow at noon | 1.5s | seed 7\nthen: it jump
 
 def play(bundle, folder):
     """Events of a short film."""
-    events, board = [], parse(TEXT)
+    events = []
     with Take.open(folder) as take:
-        Session(bundle, plan_film(bundle, board), take, timeline=TEXT).play(events.append)
+        Session(take, look(settle(bundle, TEXT), take.folder)).play(events.append)
     return events
 
 
 def latents(bundle):
     bundle.text, kept = OwnText(bundle.text), bundle.text
     try:
-        return tiny.film(bundle, bundle.memory)
+        return tiny.film(bundle, bundle.recipe.memory)
     finally:
         bundle.text = kept
 

@@ -1,6 +1,7 @@
 """Against ComfyUI's own autoregressive sampler: same weights, same noise, memory of the whole clip, two chunks."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,7 +63,7 @@ def main():
     bundle = native_bundle(model, tiny.StubClip(), tiny.VAE)
     management.load_models_gpu([model])
     sampler = make_sampler(
-        bundle.model, bundle.spec, PRESETS["self_forcing"], bundle.sample,
+        bundle.model, bundle.spec, replace(bundle.recipe, memory=PRESETS["self_forcing"]),
         latent_height=tiny.ROWS, latent_width=tiny.COLUMNS, device=bundle.device, dtype=bundle.dtype,
     )  # fmt: skip
     sigmas = torch.tensor([level.sigma for level in sampler.levels] + [0.0])

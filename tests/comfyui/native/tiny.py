@@ -1,6 +1,7 @@
 """Tiny random parts for the scripts that run inside ComfyUI: a Wan transformer, VAEs, a CLIP, and a short film."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import comfy.model_management
@@ -90,6 +91,7 @@ def load(request_model, **options):
         loader._load_text, loader._load_vae = kept
 
 
+@torch.no_grad()
 def film(bundle, memory: MemorySpec | None = None, chunks=4, seed=3):
     """Latents [1 f c h w] of a short film with a prompt switch in the middle."""
     if bundle.ready is not None:
@@ -97,8 +99,7 @@ def film(bundle, memory: MemorySpec | None = None, chunks=4, seed=3):
     sampler = make_sampler(
         bundle.model,
         bundle.spec,
-        memory or PRESETS["grounded"],
-        bundle.sample,
+        replace(bundle.recipe, memory=memory or PRESETS["grounded"]),
         latent_height=ROWS,
         latent_width=COLUMNS,
         device=bundle.device,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ..files.atomic import beside, disk_error, sync_file, sync_folder
 from ..video.boxes import read_layout
+from .folder import RunWriter
 from .journal import Record
 from .reuse import Reuse
-from .take import RunWriter
 
 log = logging.getLogger("grounded")
 BLOCK = 1 << 20
@@ -30,9 +30,9 @@ def take_over(writer: RunWriter, reuse: Reuse) -> None:
     try:
         _link_all([(k.run.latents(k.record["index"]), run.latents(i)) for i, k in enumerate(reuse.chunks)])
         sync_folder(run.latents(0).parent)
-        if reuse.film is not None and reuse.pictures and not reuse.goes_on:
-            ends = [fragment.end for fragment in read_layout(reuse.film.film).fragments[: reuse.pictures]]
-            _copy_start(reuse.film.film, run.film, ends[-1])
+        if reuse.source is not None and reuse.decoded and not reuse.goes_on:
+            ends = [fragment.end for fragment in read_layout(reuse.source.film).fragments[: reuse.decoded]]
+            _copy_start(reuse.source.film, run.film, ends[-1])
             sync_folder(run.folder)
             writer.commit(*_records(reuse, ends))
     except OSError as error:

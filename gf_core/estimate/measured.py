@@ -6,11 +6,11 @@ import hashlib
 import json
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import MemorySpec, SampleSpec, VideoSpec
+from ..config import Encoding, Recipe, VideoSpec
 from ..files.atomic import write_json
 from ..files.cache import cache_dir
 
@@ -31,15 +31,16 @@ class Pace:
     """Seconds besides, whatever the film's length: looking, prompts, the first chunk, the end."""
 
 
-def speed_key(device: str, fingerprint: str, memory: MemorySpec, sample: SampleSpec, video: VideoSpec) -> str:
+def speed_key(device: str, fingerprint: str, recipe: Recipe) -> str:
     """Name of a pace: everything that the time of a chunk depends on."""
+    memory, sample, video = recipe.memory, recipe.sample, recipe.video
     window = [memory.anchors, memory.recent, memory.chunk]
     return _hash([device, fingerprint, window, len(sample.steps), video.width, video.height])
 
 
-def size_key(fingerprint: str, video: VideoSpec, codec: str, quality: int, upscale: int) -> str:
+def size_key(fingerprint: str, video: VideoSpec, encoding: Encoding) -> str:
     """Name of a size: everything that the bits of a film depend on, but what it shows."""
-    return _hash(["bits", fingerprint, video.width, video.height, codec, quality, upscale])
+    return _hash(["bits", fingerprint, video.width, video.height, *astuple(encoding)])
 
 
 def sheet_key(fingerprint: str, video: VideoSpec) -> str:

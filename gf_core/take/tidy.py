@@ -11,14 +11,11 @@ from dataclasses import dataclass
 
 from ..files.atomic import disk_error
 from ..words import size
+from .folder import Run, Take
 from .journal import scan_journal
 from .shelf import named_runs
-from .take import Run, Take
 
 log = logging.getLogger("grounded")
-
-FILMS = 20 * 10**9
-"""Bytes of films that a Take may hold before the oldest go by themselves."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import Any
 
 from ..video.boxes import read_layout
 from .changes import what_changed
+from .folder import Run, runs_in
 from .journal import Record, scan_journal
-from .take import Run, runs_in
 
 log = logging.getLogger("grounded")
 
@@ -45,23 +45,28 @@ class Reuse:
 
     chunks: tuple[Kept, ...] = ()
     """Chunks with latents, from the film's first on."""
-    pictures: int = 0
-    """How many of them have their pictures in the film of `film`."""
-    film: Run | None = None
+    decoded: int = 0
+    """How many of them have their pictures in the film of `source`."""
+    source: Run | None = None
     """The run whose film begins with these pictures."""
     goes_on: bool = False
-    """`film` itself is the run to continue: it was stopped, and nothing else has changed."""
+    """`source` itself is the run to continue: it was stopped, and nothing else has changed."""
     finished: bool = False
-    """`film` is the whole film that is asked for."""
+    """The film of `source` is the whole one that is asked for."""
     changed: str = ""
     """Why the rest has to be made, in words."""
     digests: dict[str, str] = field(default_factory=dict)
     """Name of a state -> its digest, as the earlier runs recorded it."""
 
     @property
+    def anchors(self) -> list[Any]:
+        """The memory's evaluations in these chunks."""
+        return [kept.record["anchor"] for kept in self.chunks if kept.record["anchor"]]
+
+    @property
     def frames(self) -> int:
         """Pictures in the film prefix that is taken over."""
-        return sum(kept.record["frames"] for kept in self.chunks[: self.pictures])
+        return sum(kept.record["frames"] for kept in self.chunks[: self.decoded])
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class _Earlier:
 def find_reuse(take: Path, settings: dict[str, Any], keys: Sequence[str]) -> Reuse:
     """Search every run of the Take in folder `take` for the chunks with `keys`, those of the film to be made, in order.
 
-    settings: `RunSpec.describe()` of that film.
+    settings: the `settings.json` of that film.
     """
     runs = [earlier for run in reversed(runs_in(take)) if (earlier := _open(run)) is not None]
     if not runs:
@@ -111,8 +116,8 @@ def find_reuse(take: Path, settings: dict[str, Any], keys: Sequence[str]) -> Reu
     nearest = next((e for e in alike if chunks and e.run is chunks[-1].run), (alike or runs)[0])
     return Reuse(
         chunks=chunks,
-        pictures=pictures,
-        film=film.run if film else None,
+        decoded=pictures,
+        source=film.run if film else None,
         goes_on=goes_on,
         finished=goes_on and film is not None and film.ended and pictures == len(keys),
         changed=what_changed(nearest.settings, settings, len(chunks), pictures, len(keys)),

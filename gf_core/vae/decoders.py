@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from ..vae.base import LatentCodec
+    from .base import LatentCodec
 
 Decoder = Literal["wan", "taehv", "builtin"]
 

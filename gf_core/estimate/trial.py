@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..config import MemorySpec, SampleSpec, VideoSpec
+from ..config import Encoding, Recipe
 from ..sampling.film import film_chunks
 from ..sampling.sampler import Clean
 from ..timeline import Segment, Storyboard, Timing, make_plan
+from ..vae.base import to_uint8
 from ..video.writer import FilmWriter
-from .frames import to_uint8
 from .measured import Pace
-from .settings import FilmSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,9 +48,7 @@ class Trial:
 
 
 @torch.no_grad()
-def try_out(
-    bundle: ModelBundle, prompt: str | None, memory: MemorySpec, sample: SampleSpec, video: VideoSpec, film: FilmSpec,
-) -> Trial | None:  # fmt: skip
+def try_out(bundle: ModelBundle, prompt: str | None, recipe: Recipe, encoding: Encoding) -> Trial | None:
     """Make a few chunks of `prompt` with a full memory, decoding and encoding beside the sampling as in a film.
 
     prompt: None where reading the text encoder would take longer than all the rest.
@@ -60,8 +57,8 @@ def try_out(
     """
     if bundle.ready is not None:
         return None
-    sampler, device = bundle.sampler(memory, sample, video), bundle.computes_on
-    director = sampler.director
+    sampler, device = bundle.sampler(recipe), bundle.computes_on
+    director, memory, video = sampler.director, recipe.memory, recipe.video
     rng = torch.Generator().manual_seed(0)
     rows = torch.randn(1, min(32, bundle.spec.text_len), bundle.spec.text_dim, generator=rng).mul(0.1)
     director.start(rows)  # any text will do to see whether the model is quick
@@ -83,9 +80,9 @@ def try_out(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         with FilmWriter(
-            path, video.width, video.height, video.fps, film.codec, film.quality, film.upscale
+            path, video.width, video.height, video.fps, encoding.codec, encoding.quality, encoding.upscale
         ) as writer:
-            pixels = video.width * video.height * film.upscale**2
+            pixels = video.width * video.height * encoding.upscale**2
             trial = _time_chunks(bundle, first[0], chunks, writer, pixels)
             return trial if prompt is not None else replace(trial, bits=None)
 

@@ -215,7 +215,10 @@ class Take:
         return RunWriter.begin(Run(folder), timeline, settings)
 
     def close(self) -> None:
-        """Let other processes use the folder; may be called twice."""
+        """Let other processes use the folder; may be called twice. One in which nothing was made goes again."""
+        if self._lock.held and {path.name for path in self.folder.glob("*")} == {self._lock.path.name}:
+            self._lock.path.unlink()
+            self.folder.rmdir()
         self._lock.release()
 
     def __enter__(self) -> Take:

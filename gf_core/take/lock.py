@@ -66,6 +66,11 @@ class Lock:
             raise disk_error(error, path, "locking the Take") from error
         self._handle = handle
 
+    @property
+    def held(self) -> bool:
+        """Not released yet."""
+        return self._handle is not None
+
     def release(self) -> None:
         """Give the folder back; may be called twice. The file stays: removing it races with a new owner."""
         if self._handle is not None:

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..config import MemorySpec, VideoSpec
+from ..config import MemorySpec, Recipe
 from ..memory.ledger import Ledger, Move
+from ..take.limits import READ_SPEED, STATES
 from ..timeline.plan import Plan
+from ..vae.decoders import REACH, STATE_VALUES
 from ..words import size
-from .decoders import REACH, STATE_VALUES
 
 if TYPE_CHECKING:
-    from .budget import ModelCost
     from .measured import Pace
+    from .room import ModelCost
 
 FILM_BITS = 1.0
 """Bits per pixel of film where none was made yet: the most at quality 18. Small films with hard edges come near it."""
@@ -28,10 +29,6 @@ SEGMENT_NOTE = 650
 """Bytes that each segment adds to these."""
 SHEET_PIXELS, SHEET_BYTES = 6 * 288 * 288, 1.1
 """Pixels of a segment's row on the contact sheet, were its pictures square, and bytes per pixel."""
-STATES = 20 * 10**9
-"""Bytes of kept states that a Take may hold."""
-READ_SPEED = 1e9
-"""Bytes per second at which a state is read and checked, on the slow side for a solid-state disk."""
 STATE_HEAD = 1500
 """Bytes of a state's file beside its numbers."""
 
@@ -67,13 +64,11 @@ class DiskCost:
 def disk_cost(
     plan: Plan,
     cost: ModelCost,
-    memory: MemorySpec,
-    video: VideoSpec,
+    recipe: Recipe,
     *,
     upscale: int = 1,
     bits: float | None = None,
     pace: Pace | None = None,
-    calls: int = 5,
     stop: int | None = None,
     kept: int = 0,
     in_place: int = 0,
@@ -84,12 +79,12 @@ def disk_cost(
     Args:
         bits: per pixel of such films; None counts the most.
         pace: decides which states are kept; None counts all of them.
-        calls: of the network per chunk.
         stop: chunks that the film is to have; None is all.
         kept: chunks whose latents are there.
         in_place: pictures that are in the film already, where it goes on in its run.
         page: bits of a contact sheet per segment; None where one is drawn and its size is not known.
     """
+    memory, video = recipe.memory, recipe.video
     chunks = plan.chunks if stop is None else stop
     frames = plan.timing.pictures(chunks)
     cells = (video.width // cost.spatial_stride) * (video.height // cost.spatial_stride)
@@ -98,7 +93,7 @@ def disk_cost(
     segments = sum(segment.first_chunk < chunks for segment in plan.segments)
     row = SHEET_PIXELS * SHEET_BYTES * video.height / video.width if page is None else page / 8
     notes = chunks * CHUNK_NOTE + 2 * (NOTES + segments * SEGMENT_NOTE) + int(segments * row)
-    states = sum(_states(plan, cost, memory, video, chunks, kept, pace, calls))
+    states = sum(_states(plan, cost, recipe, chunks, kept, pace))
     return DiskCost(
         latents=(chunks - kept) * latents,
         films=int((2 * frames - in_place) * picture),
@@ -109,10 +104,10 @@ def disk_cost(
 
 
 def _states(
-    plan: Plan, cost: ModelCost, memory: MemorySpec, video: VideoSpec, stop: int, kept: int,
-    pace: Pace | None, calls: int,
-) -> Iterator[int]:  # fmt: skip
+    plan: Plan, cost: ModelCost, recipe: Recipe, stop: int, kept: int, pace: Pace | None
+) -> Iterator[int]:
     """Bytes of the states kept at the ends of segments after chunk `kept`, as `shoot` and `finish` decide."""
+    memory, video, calls = recipe.memory, recipe.video, len(recipe.sample.steps) + 1
     seconds = float("inf") if pace is None else plan.timing.chunk_pictures / pace.fps
     decoder = STATE_VALUES[cost.decoder] * video.width * video.height * cost.value_bytes + STATE_HEAD
     most = {"memory": plan.chunks, "decoder": -(-REACH[cost.decoder] // memory.chunk)}
@@ -122,7 +117,7 @@ def _states(
         if end <= kept or end > stop:
             continue
         prompt = min(cost.spec.text_len, len(segment.prompt.split()) + 2) * cost.spec.text_dim
-        own = cost.sizes(memory, video).state(slots) + prompt * cost.value_bytes + STATE_HEAD
+        own = cost.sizes(recipe).state(slots) + prompt * cost.value_bytes + STATE_HEAD
         for name, state, work in (("memory", own, seconds / calls), ("decoder", decoder, seconds / 2)):
             since[name] = min(most[name], since[name] + min(segment.chunks, end - kept))
             if state / READ_SPEED < since[name] * work:

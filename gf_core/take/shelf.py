@@ -26,9 +26,9 @@ from ..files.atomic import disk_error, write_json
 from ..timeline import Storyboard
 from ..video import SheetRow, contact_sheet, pick_frames
 from ..video.cut import cut_out
-from .alternatives import Alternative, identity
-from .frames import preview
-from .take import Run
+from ..video.pixels import preview
+from .folder import Run
+from .variants import Alternative, identity
 
 log = logging.getLogger("grounded")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..files.atomic import write_atomic
-from .disk_cost import READ_SPEED, STATES
+from .limits import READ_SPEED, STATES
 from .tensor_file import pieces, write_tensors
 
 log = logging.getLogger("grounded")

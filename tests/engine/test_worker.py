@@ -1,4 +1,4 @@
-"""The worker beside the sampler, and the pushing function that is stepped like a generator."""
+"""The worker beside the sampler, one chunk behind it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from gf_core.engine.pipeline import DEPTH, Worker
-from gf_core.engine.stepping import Closed, iterate
+from gf_core.engine.worker import DEPTH, Worker
 
 
 def test_results_come_in_order_and_none_is_lost():
@@ -97,49 +96,3 @@ def test_what_comes_after_an_error_is_still_given_to_the_worker():
     with pytest.raises(ValueError, match="item 1"):
         list(worker.results())
     assert list(worker.results()) == []
-
-
-def test_iterate_yields_in_order_and_moves_only_while_asked():
-    reached = []
-
-    def push(emit):
-        for value in range(5):
-            reached.append(value)
-            emit(value)
-
-    values = iterate(push, "test-steps")
-    assert next(values) == 0
-    time.sleep(0.05)
-    assert reached == [0]
-    assert list(values) == [1, 2, 3, 4]
-
-
-def test_iterate_raises_what_the_function_raised_after_its_values():
-    def push(emit):
-        emit(1)
-        raise KeyError("gone")
-
-    values = iterate(push, "test-steps")
-    assert next(values) == 1
-    with pytest.raises(KeyError):
-        next(values)
-
-
-def test_closing_ends_the_function_and_lets_it_clean_up():
-    ended = []
-
-    def push(emit):
-        try:
-            for value in range(100):
-                emit(value)
-        except Closed:
-            ended.append("closed")
-            raise
-        finally:
-            ended.append("cleaned")
-
-    values = iterate(push, "test-steps")
-    next(values), next(values)
-    values.close()
-    assert ended == ["closed", "cleaned"]
-    assert not [thread for thread in threading.enumerate() if thread.name == "test-steps"]

@@ -1,0 +1,192 @@
+"""A film before its first step: model, storyboard and recipe as one value, from which everything else follows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..config import Encoding, Recipe
+from ..errors import GroundedError, ResourceError
+from ..estimate.room import bundle_cost, decode_bytes, work_bytes
+from ..take.facts import hash_facts, latent_facts, picture_facts
+from ..timeline import Plan, Storyboard, Timing, make_plan, parse
+from .start_image import open_start_image
+
+if TYPE_CHECKING:
+    from ..checkpoints.bundle import ModelBundle
+
+log = logging.getLogger("grounded")
+
+
+@dataclass(frozen=True)
+class Film:
+    """Everything that a film is made from. `settle` fills in what the model wants."""
+
+    bundle: ModelBundle
+    """Model, text encoder, codec."""
+    text: str
+    """The storyboard."""
+    recipe: Recipe
+    """Memory, sampler, size and speed."""
+    encoding: Encoding = field(default_factory=Encoding)
+    """How it is encoded."""
+    start: Tensor | None = None
+    """Pictures [t H W 3] in 0..1, t = 1 + 4 n, of the film's size, that it starts from. They become its first pictures,
+    so that it is 4 pictures longer per latent frame of theirs."""
+
+    # -- what follows from it -----------------------------------------------------------------------------------
+
+    @cached_property
+    def board(self) -> Storyboard:
+        """The storyboard, read. Raises StoryboardError where it cannot be."""
+        return parse(self.text)
+
+    @property
+    def timing(self) -> Timing:
+        """How time is cut into chunks."""
+        memory, sample, video = self.recipe.memory, self.recipe.sample, self.recipe.video
+        return Timing(video.fps, memory.chunk, self.bundle.codec.time_stride, sample.first_chunk_frames)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Everything outside the storyboard that decides the latents."""
+        return latent_facts(self.bundle, self.recipe, self.start)
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of `facts`: what every chunk's key begins with."""
+        return hash_facts(self.facts)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The storyboard in chunks."""
+        return make_plan(self.board, self.timing, self.key)
+
+    @property
+    def lead(self) -> int:
+        """Latent frames of the start; each is `time_stride` pictures more in the film."""
+        stride = self.bundle.codec.time_stride
+        return 0 if self.start is None else 1 + (self.start.shape[0] - 1) // stride
+
+    def frames(self, chunks: int) -> int:
+        """Pictures of the film's first `chunks` chunks, those of the start included."""
+        return self.timing.pictures(chunks) + (self.lead * self.timing.time_stride if chunks else 0)
+
+    def chunks_until(self, segment: int | None) -> int:
+        """Chunks up to the end of `segment` of the storyboard (from 1, muted ones counted); all for 0 or None.
+
+        Raises:
+            GroundedError: there is nothing up to that segment.
+        """
+        plan = self.plan
+        if not segment:
+            return plan.chunks
+        inside = [planned for planned in plan.segments if planned.index < segment]
+        if segment > plan.segments[-1].index + 1:
+            log.info(
+                "stop after segment %d: the film ends with segment %d", segment, plan.segments[-1].index + 1
+            )
+        if not inside:
+            raise GroundedError(
+                f"the film cannot stop after segment {segment}: nothing comes up to there",
+                f"stop after segment {plan.segments[0].index + 1} or a later one",
+            )
+        return inside[-1].first_chunk + inside[-1].chunks
+
+    def retold(self, text: str) -> Film:
+        """The same with another storyboard. Raises StoryboardError where it cannot be read."""
+        film = replace(self, text=text)
+        _ = film.board
+        return film
+
+    # -- before the first step ----------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Refuse, in words, what cannot be rendered.
+
+        Raises:
+            ResourceError: the size does not fit the model's grid. GroundedError: nor the start image the size.
+        """
+        video, grid = self.recipe.video, self.bundle.codec.spatial_stride * self.bundle.spec.patch_size[1]
+        if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
+            width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
+            raise ResourceError(
+                f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
+                f"use {width}x{height}",
+            )
+        size = (video.height, video.width, 3)
+        if self.start is not None and self.start.shape[1:] != size:
+            raise GroundedError(
+                f"the start image is {list(self.start.shape)}, the film's pictures are {list(size)}",
+                "resize the image to the film's size",
+            )
+
+    def make_ready(self, *, with_memory: bool = False) -> None:
+        """Have a host bring the weights to the device; it keeps free what a chunk needs, at first the memory too."""
+        if self.bundle.ready is None:
+            return
+        cost, recipe = bundle_cost(self.bundle), self.recipe
+        need = work_bytes(cost, recipe) + decode_bytes(cost, recipe.video)
+        self.bundle.ready(need + (cost.sizes(recipe).buffers if with_memory else 0))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The run's `settings.json`.
+
+        `film_key` names what made the latents beside the storyboard, `pictures_key` what makes a film of them.
+        """
+        bundle, recipe = self.bundle, self.recipe
+        pictures = picture_facts(bundle.codec.fingerprint, self.encoding, recipe.video.fps)
+        return {
+            "film_key": self.key,
+            "pictures_key": hash_facts(pictures),
+            "facts": self.facts,
+            "pictures": pictures,
+            "model": {"name": bundle.name, "fingerprint": bundle.fingerprint, "spec": asdict(bundle.spec)},
+            "text": bundle.text.fingerprint,
+            "codec": bundle.codec.fingerprint,
+            **asdict(recipe),
+            "film": asdict(self.encoding),
+            "machine": self.facts["kernels"],
+            "segments": [
+                {
+                    "number": segment.index + 1,
+                    "verb": segment.verb,
+                    "prompt": segment.prompt,
+                    "seed": segment.seed,
+                    "first_chunk": segment.first_chunk,
+                    "chunks": segment.chunks,
+                    "seconds": segment.seconds,
+                    "blend": segment.blend_chunks,
+                    "recache": segment.recache,
+                    "key": segment.key,
+                }
+                for segment in self.plan.segments
+            ],
+        }
+
+
+def settle(
+    bundle: ModelBundle,
+    text: str,
+    *,
+    recipe: Recipe | None = None,
+    encoding: Encoding | None = None,
+    start_image: str | Path | None = None,
+) -> Film:
+    """A film of the storyboard `text`, with what the checkpoint wants where nothing else is asked for.
+
+    recipe: None is the bundle's, at the storyboard's `@fps`; another one's `video.fps` goes before that.
+
+    Raises:
+        GroundedError children: the storyboard or the start image cannot be used.
+    """
+    if recipe is None:
+        recipe = replace(bundle.recipe, video=replace(bundle.recipe.video, fps=parse(text).fps))
+    start = None if start_image is None else open_start_image(start_image, recipe.video)
+    return Film(bundle, text, recipe, encoding or Encoding(), start).retold(text)

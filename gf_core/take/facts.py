@@ -1,0 +1,77 @@
+"""What decides the pixels of a film, as plain JSON values, and the hashes of it that keys are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import av
+import torch
+
+from ..attention.backends import pick
+from ..config import Encoding, Recipe
+from ..video.codecs import find_codec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..checkpoints.bundle import ModelBundle
+
+ENGINE = 2
+"""Raised whenever the same settings would give other pixels than before."""
+
+
+def latent_facts(bundle: ModelBundle, recipe: Recipe, start: Tensor | None = None) -> dict[str, Any]:
+    """Everything outside the storyboard that decides the latents.
+
+    The codec's fingerprint counts when it encoded the `start` pictures [t H W 3]; decoding is not part of the latents.
+    """
+    facts: dict[str, Any] = {
+        "engine": ENGINE,
+        "model": bundle.fingerprint,
+        "text": bundle.text.fingerprint,
+        "memory": asdict(recipe.memory),
+        "sample": asdict(recipe.sample),
+        "size": [recipe.video.width, recipe.video.height],
+        "kernels": kernels(bundle),
+    }
+    if start is not None:
+        pixels = start.detach().cpu().contiguous().numpy().tobytes()
+        facts["start"] = [bundle.codec.fingerprint, hashlib.sha256(pixels).hexdigest()]
+    return json.loads(json.dumps(facts))
+
+
+def picture_facts(codec: str, encoding: Encoding, fps: int) -> dict[str, Any]:
+    """What turns given latents into the bytes of a film: decoder (its fingerprint `codec`), speed, encoding."""
+    encoder, choice = find_codec(encoding.codec)
+    return {
+        "codec": codec,
+        "film": asdict(encoding),
+        "fps": fps,
+        "encoder": av.__version__,
+        "options": {"encoder": encoder, **choice.options(encoder, encoding.quality)},
+    }
+
+
+def hash_facts(facts: Any) -> str:
+    """Hex SHA-256 of plain JSON values."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def kernels(bundle: ModelBundle) -> dict[str, Any]:
+    """What decides the last bit of a sum: device, number type, library, and on the CPU how the work is divided.
+
+    Measured with the built-in model: one thread and two give different latents from the first chunk on.
+    """
+    device, dtype = bundle.computes_on, bundle.computes_in
+    facts: dict[str, Any] = {
+        "device": bundle.device_name,
+        "dtype": str(dtype).removeprefix("torch."),
+        "torch": str(torch.__version__),
+    }
+    if device.type == "cpu":
+        facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    attention = pick(device, dtype, bundle.spec.head_dim, host=bundle.kernel).name
+    return facts if attention == "sdpa" else {**facts, "attention": attention}
