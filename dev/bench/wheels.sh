@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# What a machine with torch alone lacks for card.sh: PyAV and diffusers, packed small, in FOLDER/site.tar.xz.
+#
+#   dev/bench/wheels.sh [FOLDER]        (default: build/card, which git ignores; card.sh looks there)
+#
+# For CPython 3.11 and newer on x86-64 Linux: one wheel of PyAV serves them all. Versions are those of
+# constraints-dev.txt. diffusers goes without its pipelines, which the Wan VAE does not import.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/../.." && pwd)
+folder=${1:-$here/build/card}
+python=${PYTHON:-python3}
+mkdir -p "$folder"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mapfile -t wanted < <(sed -nE 's/^((av|diffusers)==[^;]+).*/\1/p' "$here/constraints-dev.txt")
+"$python" -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: \
+    --python-version 3.11 --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
+    --dest "$work" "${wanted[@]}"
+"$python" - "$work" "$folder/site.tar.xz" <<'PY'
+import sys, tarfile, zipfile
+from pathlib import Path
+
+work, out = map(Path, sys.argv[1:])
+for wheel in work.glob("*.whl"):
+    zipfile.ZipFile(wheel).extractall(work / "site")
+left_out = ("diffusers/pipelines", "diffusers/modular_pipelines", "av/include")
+with tarfile.open(out, "w:xz", preset=9) as packed:
+    for path in sorted((work / "site").rglob("*")):
+        name = path.relative_to(work / "site").as_posix()
+        if path.is_file() and not name.startswith(left_out):
+            packed.add(path, name)
+print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB")
+PY
