@@ -11,10 +11,10 @@ from gf_core.checkpoints.bundle import load_model
 from gf_core.config import ModelSpec
 from gf_core.errors import PromptError
 from gf_core.evaluation.film import judge, spans_of
-from gf_core.evaluation.reader import load_reader
 from gf_core.evaluation.suite import in_memory
 from gf_core.model.wan import build_meta
-from gf_core.training.world import words
+from gf_core.world import words
+from gf_core.world.reader import load_reader
 
 FOLDER = Path(gf_core.builtin.__file__).parent
 STORY = """

@@ -19,11 +19,11 @@ import pytest
 import torch
 from PIL import Image
 
+from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.cli import main
 from gf_core.cli.files import read_board
 from gf_core.cli.parser import build_parser
 from gf_core.cli.screen import ProgressLine, progress_line
-from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
@@ -65,10 +65,13 @@ class Codec:
         return torch.zeros(1, 16, frames.shape[1] // 8, frames.shape[2] // 8)
 
 
+CALLED = {"name": "builtin", "fingerprint": "model"}
+
+
 def bundle() -> ModelBundle:
     torch.manual_seed(0)
     return ModelBundle(
-        name="builtin",
+        **CALLED,
         model=WanModel(SPEC).eval().requires_grad_(False),
         spec=SPEC,
         text=Text(),
@@ -76,7 +79,6 @@ def bundle() -> ModelBundle:
         sample=SampleSpec(steps=(1000, 500)),
         memory=MemorySpec(anchors=1, recent=3),
         video=VideoSpec(32, 32),
-        fingerprint="model",
     )
 
 
@@ -218,10 +220,10 @@ def stored(path):
 
 def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, monkeypatch):
     assert main(["render", "film.txt", "--no-sheet", "--upscale", "1"]) == 0
-    monkeypatch.setattr(Bundle, "fingerprint", "retrained")
+    monkeypatch.setitem(CALLED, "fingerprint", "retrained")
     assert main(["render", "films/film.mp4", "--out", "b.mp4", "--no-sheet"]) == 0
     assert "another film will come out" in caplog.text
-    monkeypatch.setattr(Bundle, "name", "built-in")  # its name inside ComfyUI
+    monkeypatch.setitem(CALLED, "name", "built-in")  # its name inside ComfyUI
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
@@ -229,7 +231,7 @@ def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, mo
     finally:
         torch.set_num_threads(threads)
     assert f"threads {threads}, here {threads + 1}" in caplog.text
-    monkeypatch.setattr(Bundle, "name", "longlive_base.pt")
+    monkeypatch.setitem(CALLED, "name", "longlive_base.pt")
     assert main(["render", "film.txt", "--out", "c.mp4", "--no-sheet", "--upscale", "1"]) == 0
     capsys.readouterr()
     assert main(["render", "c.mp4"]) == 2
@@ -366,10 +368,10 @@ def test_inspect_refuses_what_is_no_model(capsys):
 
 
 def test_train_passes_its_options_on(monkeypatch):
-    import gf_core.training.pipeline
+    import gf_core.train.recipes.builtin
 
     got = []
-    monkeypatch.setattr(gf_core.training.pipeline, "main", lambda argv: got.append(argv) or 0)
+    monkeypatch.setattr(gf_core.train.recipes.builtin, "main", lambda argv: got.append(argv) or 0)
     assert main(["train", "builtin", "--stage", "codec", "--minutes", "3"]) == 0
     assert got == [["--stage", "codec", "--minutes", "3"]]
 
@@ -391,7 +393,7 @@ def test_bench_measures_random_weights(capsys, monkeypatch):
 def test_bench_of_a_bundle_times_decode_and_encode():
     from gf_core.evaluation.bench import bundle_subject, measure
 
-    numbers = measure(bundle_subject(Bundle(), None, None), 4)
+    numbers = measure(bundle_subject(bundle(), None, None), 4)
     assert set(numbers["seconds per chunk"]) == {"steps", "clean", "decode", "encode"}
     assert numbers["fps"] < numbers["sampling fps"]
 
@@ -434,7 +436,7 @@ def test_ctrl_c_in_a_real_process(place):
         f"import signal, sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
         "import gf_core.cli.opening as r, test_cli\n"
-        "r.load_model = lambda *a, **k: test_cli.Bundle()\n"
+        "r.load_model = lambda *a, **k: test_cli.bundle()\n"
         "from gf_core.cli import main\n"
         "sys.exit(main(['render', 'slow.txt']))\n"
     )

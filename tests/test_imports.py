@@ -39,10 +39,13 @@ BELOW: dict[str, set[str]] = {
     "builtin": FOUNDATION,
     "checkpoints": FOUNDATION | {"attention", "model", "memory", "sampling", "vae", "text", "builtin"},
     "engine": FOUNDATION | LEAVES | {"rope", "attention", "memory", "model", "builtin"},
+    "world": FOUNDATION,
+    "train": FOUNDATION | {"rope", "attention", "memory", "model", "sampling", "text", "vae", "world"},
+    "evaluation": FOUNDATION | LEAVES | {"attention", "memory", "model", "builtin", "engine", "world"},
 }
 """What each layer may import. Those not listed stand on top and may use all."""
 
-TOP = {"cli", "__main__", "training", "evaluation"}
+TOP = {"cli", "__main__"}
 WITHOUT_TORCH = ("timeline", "video", "editorial", "config", "errors", "foreign", "words")
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server"}
 
@@ -99,6 +102,19 @@ def test_layers_point_downwards():
         here = layer(path)
         allowed = BELOW.get(here, set(BELOW) | TOP) | {here}
         return [(f"{here} imports {there}", line) for there, line in internal(path) if there not in allowed]
+
+    assert violations(check) == []
+
+
+def test_only_recipes_know_the_small_world():
+    """The trainer serves any network: sizes, captions and attributes of the built-in one stay in its recipe."""
+
+    def check(path):
+        if layer(path) != "train" or "recipes" in path.parts:
+            return []
+        small = {"world", "text", "vae"}
+        known = [(there, line) for there, line in internal(path) if there in small]
+        return known + [(m, line) for level, m, line in imports(path) if level and m.startswith("recipes")]
 
     assert violations(check) == []
 

@@ -23,10 +23,10 @@ from gf_core.engine.events import ChunkDone, Event
 from gf_core.engine.render import render_film
 from gf_core.engine.settings import FilmSpec
 from gf_core.evaluation.film import judge, shrink, spans_of
-from gf_core.evaluation.reader import load_reader
 from gf_core.evaluation.suite import SEED
-from gf_core.training.world import sample_script, storyboard
 from gf_core.video.reader import read_frames
+from gf_core.world import sample_script, storyboard
+from gf_core.world.reader import load_reader
 
 SEGMENT_CHUNKS = 8
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from gf_core.training.world import ACTIONS, COLOURS, PLACES, SUBJECTS, TIMES, render
-from gf_core.training.world.script import Character, Place, Script, Segment
+from gf_core.world import ACTIONS, COLOURS, PLACES, SUBJECTS, TIMES, render
+from gf_core.world.script import Character, Place, Script, Segment
 from tests.comfyui.hosts import ROOT
 
 SIZE = (768, 512)

@@ -101,6 +101,6 @@ def bench(args: Namespace) -> int:
 
 def train(args: Namespace) -> int:
     """Make the built-in model again."""
-    from ..training.pipeline import main
+    from ..train.recipes.builtin import main
 
     return main(args.rest)

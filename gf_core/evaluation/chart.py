@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..files.atomic import write_atomic
 from ..words import clock
-from .metrics import IDENTITY, PROMPTED
+from ..world.vocabulary import IDENTITY, PROMPTED
 from .report import name_of, percent
 
 WIDTH = 1400

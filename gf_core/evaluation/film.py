@@ -9,10 +9,10 @@ import numpy as np
 
 from ..errors import GroundedError
 from ..timeline import Timing, make_plan, parse
-from ..training.world.vocabulary import Labels, describe
+from ..world.reader import HEIGHT, WIDTH, Reader, Reading, load_reader, read
+from ..world.vocabulary import HIDDEN, IDENTITY, Labels, describe
 from . import drift, metrics
-from .metrics import HIDDEN, IDENTITY, Span
-from .reader import HEIGHT, WIDTH, Reader, Reading, load_reader, read
+from .metrics import Span
 from .report import write_json
 
 

@@ -13,15 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..training.world.vocabulary import Labels
+from ..world.reader import READABLE, WINDOW, Reading
+from ..world.vocabulary import HIDDEN, IDENTITY, PROMPTED, Labels
 from .drift import seconds_of
-from .reader import READABLE, WINDOW, Reading
 
-PROMPTED = ("subject", "colour", "place", "time", "action")
-"""What a prompt can say."""
-HIDDEN = ("scarf", "hat", "patch")
-"""What only memory can carry."""
-IDENTITY = (*HIDDEN, "subject", "colour")
 SETTLE_SECONDS = 0.75
 """Start of a segment that is not judged for its action: the film needs a chunk to turn to the new prompt."""
 

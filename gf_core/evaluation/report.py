@@ -7,13 +7,12 @@ import math
 from pathlib import Path
 
 from ..files.atomic import write_text
-from .metrics import HIDDEN, PROMPTED
-from .reader import NAMES
+from ..world.vocabulary import ATTRIBUTES, HIDDEN, PROMPTED
 
 
 def name_of(attribute: str, value: int | None) -> str:
     """The word for a class id; an em dash where there is none."""
-    return "—" if value is None else NAMES[attribute][value]
+    return "—" if value is None else ATTRIBUTES[attribute][value]
 
 
 def percent(value: float | None) -> str:

@@ -188,10 +188,10 @@ def _with_identity(
 
 def _kept(path: str | Path, parts: Sequence[Part], tick: Callable[[], None]) -> list[dict]:
     """`metrics.identity` of the film."""
-    from ..training.world.vocabulary import describe
+    from ..world.reader import load_reader, read
+    from ..world.vocabulary import describe
     from .film import small_frames
     from .metrics import Span, identity
-    from .reader import load_reader, read
 
     spans, asked = [], None
     for part in parts:

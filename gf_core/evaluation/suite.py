@@ -24,10 +24,10 @@ import torch
 from ..config import MemorySpec
 from ..errors import GroundedError
 from ..timeline import Timing, make_plan, parse
-from ..training.world.script import Script, sample_script, storyboard
+from ..world.reader import Reader, load_reader
+from ..world.script import Script, sample_script, storyboard
+from ..world.vocabulary import HIDDEN, IDENTITY, PROMPTED
 from .film import judge, spans_of
-from .metrics import HIDDEN, IDENTITY, PROMPTED
-from .reader import Reader, load_reader
 from .report import percent, write_json
 
 if TYPE_CHECKING:

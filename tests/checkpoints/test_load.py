@@ -1,5 +1,7 @@
 """Filling a model: strict names, exact LoRA merges, dtype, fp8 scales, fingerprints."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -92,6 +94,59 @@ def test_lora_merge_is_exact(tmp_path, spec, state, tensors, modules, form):
     model = build_network(spec, tensors, loras=[open_lora(tmp_path / "l.safetensors", 0.5, modules)])
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, expected.get(name, state[name]), atol=1e-6, rtol=1e-6)
+
+
+def peft_folder(folder, config, name="adapter_model"):
+    """A PEFT LoRA of rank 4 on one module; returns its B @ A."""
+    torch.manual_seed(2)
+    down, up = torch.randn(4, 256), torch.randn(256, 4)
+    parts = {"lora_A": down, "lora_B": up}
+    module = "base_model.model.blocks.0.self_attn.q"
+    save_file({f"{module}.{p}.weight": value for p, value in parts.items()}, folder / f"{name}.safetensors")
+    if config is not None:
+        (folder / "adapter_config.json").write_text(config)
+    return up @ down
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+@pytest.mark.parametrize(
+    ("alpha", "scale"), [(8, 2.0), (4, 1.0), (1, 0.25), (6.0, 1.5), (None, 1.0)], ids=lambda value: f"{value}"
+)
+def test_peft_alpha_stands_in_the_file_beside(tmp_path, spec, state, tensors, modules, alpha, scale, form):
+    """PEFT writes alpha nowhere else; left out, a LoRA works at another strength without a word."""
+    config = None if alpha is None else json.dumps({"r": 4, "lora_alpha": alpha, "peft_type": "LORA"})
+    change = peft_folder(tmp_path, config)
+    path = tmp_path if form == "folder" else tmp_path / "adapter_model.safetensors"
+    model = build_network(spec, tensors, loras=[open_lora(path, 0.5, modules)])
+    name = "blocks.0.self_attn.q.weight"
+    torch.testing.assert_close(model.state_dict()[name], state[name] + 0.5 * scale * change)
+
+
+def test_alpha_in_the_file_itself_wins_over_the_file_beside(spec, state, tensors, modules):
+    name = "blocks.0.self_attn.q"
+    content = {f"{name}.lora_A.weight": torch.ones(2, 256), f"{name}.lora_B.weight": torch.ones(256, 2)}
+    content[f"{name}.alpha"] = torch.tensor(4.0)
+    lora = parse_lora({n: lazy(t) for n, t in content.items()}, "l", 1.0, modules, alpha=1.0)
+    model = build_network(spec, tensors, loras=[lora])
+    torch.testing.assert_close(model.state_dict()[f"{name}.weight"], state[f"{name}.weight"] + 4)
+
+
+def test_another_file_in_a_folder_with_an_adapter_has_no_part_in_it(tmp_path, spec, state, tensors, modules):
+    change = peft_folder(tmp_path, '{"lora_alpha": 8}', name="style")
+    model = build_network(spec, tensors, loras=[open_lora(tmp_path / "style.safetensors", 1.0, modules)])
+    name = "blocks.0.self_attn.q.weight"
+    torch.testing.assert_close(model.state_dict()[name], state[name] + change)
+
+
+@pytest.mark.parametrize(
+    "config", ["{", "{}", "[]", '{"lora_alpha": "x"}', '{"lora_alpha": null}', "[" * 100_000]
+)
+def test_a_damaged_adapter_config_is_refused_in_words(tmp_path, modules, config):
+    peft_folder(tmp_path, config)
+    with pytest.raises(
+        CheckpointError, match=r"adapter_config\.json beside adapter_model\.safetensors is damaged"
+    ):
+        open_lora(tmp_path, 1.0, modules)
 
 
 def test_lora_with_differences_of_weight_and_bias(spec, state, tensors, modules):

@@ -62,6 +62,37 @@ def test_lora_beside_the_network_is_kept_aside(wrap):
     assert list(found.tensors) == ["head.modulation"] and list(found.lora) == ["x.lora_A.weight"]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.weight", "_fsdp_wrapped_module.a.weight"),
+        ("a._orig_mod.weight", "a.weight"),
+        ("model.a._orig_mod.weight", "model.a._fsdp_wrapped_module.weight", "model.b"),
+        ("model.a", "model.b", "model.c", "a"),
+    ],
+)
+@pytest.mark.parametrize("outer", [None, "generator", "model"])
+def test_two_tensors_of_one_inner_name_are_refused(names, outer):
+    """Which of them is the network's would be chance."""
+    flat = {name: lazy(1) for name in names}
+    with pytest.raises(CheckpointError, match="same inner name"):
+        unwrap(flat if outer is None else {outer: flat})
+
+
+@pytest.mark.parametrize(("with_prefix", "removed"), [(1, ""), (2, ""), (3, "model."), (4, "model.")])
+def test_a_prefix_is_that_of_most_tensors(with_prefix, removed):
+    """Of 4. What only some have is part of their names."""
+    names = [f"model.part.{n}" for n in range(with_prefix)] + [f"other.{n}" for n in range(4 - with_prefix)]
+    found = unwrap({name: lazy(1) for name in names})
+    assert found.prefix == removed
+    assert list(found.tensors) == [name.removeprefix(removed) for name in names]
+
+
+def test_one_tensor_with_a_prefix_among_five_keeps_it():
+    names = ["model.a", "b", "c", "d", "e"]
+    assert list(unwrap({name: lazy(1) for name in names}).tensors) == names
+
+
 def test_unknown_groups_are_listed():
     with pytest.raises(CheckpointError, match="student"):
         unwrap({"student": {"a": lazy(1)}})
@@ -134,6 +165,10 @@ def test_head_count_comes_from_header_or_config(state):
     spec = detect(unwrap(shapes), header).spec
     assert (spec.num_heads, spec.text_len) == (8, 16)
     assert detect(unwrap(shapes), {}, {"num_attention_heads": 4}).spec.num_heads == 4
+    both = detect(unwrap(shapes), header, {"num_attention_heads": 4, "eps": 1e-5}).spec
+    assert (both.num_heads, both.text_len, both.eps) == (8, 16, 1e-5), "the header is this very file's"
+    eps = {"grounded": json.dumps({"model": {"eps": 1e-4}})}
+    assert detect(unwrap(shapes), eps, {"num_attention_heads": 4, "eps": 1e-5}).spec.eps == 1e-4
     with pytest.raises(CheckpointError, match="attention heads"):
         detect(unwrap(shapes), {}, {"num_attention_heads": 7})
     with pytest.raises(CheckpointError, match="header are damaged"):

@@ -119,9 +119,32 @@ def test_a_damaged_list_is_left_alone(bundle, tmp_path, caplog):
     assert json.loads((made.sheet.parent / "takes.json").read_text())["takes"][0]["name"] == "a"
 
 
+def test_names_that_differ_in_their_case_only_are_one_name():
+    """`A.mp4` and `a.mp4` are one file on Windows and macOS; so are the two ways to write an s doubled."""
+    board = parse(text_of())
+    seeds = other_seeds(board, 2, 2)
+    known = [Alternative("B", seeds[0]), Alternative("c", seeds[1])]
+    for names, kept, want in (
+        (["A"], (), ["A", "b"]),
+        (["B"], (), ["B", "a", "c"]),
+        (["C", "a"], (), ["C", "a", "b", "d"]),
+        ([], known, ["B", "c", "a", "d"]),
+        (["A"], known[:1], ["A", "c", "d"]),
+        (["STRASSE"], (), ["STRASSE", "a"]),
+    ):
+        called = [take.name for take in propose(board, 2, len(want), names, kept)]
+        assert called == want and len({name.casefold() for name in called}) == len(called)
+    for names in (["x", "X"], ["Straße", "STRASSE"], ["é", "É"]):
+        with pytest.raises(GroundedError, match="twice"):
+            propose(board, 2, 2, names)
+
+
 def test_seeds_are_the_same_every_time_and_nonsense_is_refused():
     board = parse(text_of())
     assert propose(board, 2, 3) == propose(board, 2, 3)
+    assert other_seeds(board, 2, 3) == [154568, 968898, 967117], (
+        "the takes of yesterday are found by their seeds"
+    )
     taken = Alternative("b", other_seeds(board, 2, 1)[0])
     assert [take.name for take in propose(board, 2, 4, known=[taken])] == ["b", "a", "c", "d"]
     with pytest.raises(StoryboardError, match="no segment 4"):

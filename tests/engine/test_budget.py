@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from gf_core.config import MemorySpec, ModelSpec, SampleSpec, VideoSpec
 from gf_core.engine.budget import (
+    SHRINK,
     ModelCost,
     bundle_cost,
     check_budget,
@@ -20,7 +22,7 @@ from gf_core.engine.budget import (
 )
 from gf_core.engine.calibrate import try_out
 from gf_core.engine.decoders import STATE_VALUES
-from gf_core.engine.disk_cost import DiskCost
+from gf_core.engine.disk_cost import DiskCost, _slots
 from gf_core.engine.making import preflight, settle
 from gf_core.engine.measured import (
     Pace,
@@ -36,6 +38,7 @@ from gf_core.engine.settings import FilmSpec
 from gf_core.errors import ResourceError
 from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import build_meta
+from gf_core.sampling.film import replay
 
 ROOT = Path(__file__).resolve().parents[2]
 WAN = ModelCost(ModelSpec())
@@ -138,6 +141,53 @@ def test_a_film_that_cannot_fit_is_refused_with_the_size_that_would(film, tmp_pa
     assert width % 16 == height % 16 == 0
     fitting = estimate(film, WAN, memory, SampleSpec(), smaller)
     check_budget(fitting, WAN, memory, smaller, free_memory=12_000_000_000, folder=tmp_path)
+
+
+@pytest.mark.parametrize("free", [1, 2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_the_size_that_is_advised_is_the_largest_that_fits(film, tmp_path, loaded, free):
+    """What is in memory already need not fit again."""
+    cost = replace(WAN, loaded=loaded)
+    memory, video = MemorySpec(), VideoSpec(width=1280, height=720)
+    sizes = [[max(16, int(side * share) // 16 * 16) for side in (1280, 720)] for share in SHRINK]
+    needs = [estimate(film, cost, memory, SampleSpec(), VideoSpec(*size)).to_come for size in sizes]
+    fitting = [size for size, need in zip(sizes, needs) if need <= free * 10**9]
+    budget = estimate(film, cost, memory, SampleSpec(), video)
+    with pytest.raises(ResourceError) as told:
+        check_budget(budget, cost, memory, video, free_memory=free * 10**9, folder=tmp_path)
+    assert told.value.fix.startswith("{}x{} fits".format(*fitting[0]) if fitting else "use a smaller model")
+
+
+STORIES = {
+    "cut early": "a | 0.5s\ncut: b | 0.75s\ncut: c | 0.75s\nscene: d | 0.75s\ncut: e | 0.75s\nthen: f | 5s",
+    "cuts in a row": "a | 3s\ncut: b | 0.75s\ncut: c | 0.75s\ncut: d | 3s",
+    "scenes": "a | 3s\nscene: b | 0.75s\nthen: c | 0.75s\nscene: d | 5s\ncut: e | 0.75s",
+    "long": "a | 5s\nthen: b | 5s\ncut: c | 5s",
+}
+
+
+@pytest.mark.parametrize("text", STORIES.values(), ids=STORIES)
+@pytest.mark.parametrize(
+    "name", ["grounded", "longlive", "self_forcing", "reward_forcing", "one anchor", "none"]
+)
+def test_the_frames_in_a_state_are_those_of_a_real_memory(bundle, planned, name, text):
+    own = {"one anchor": MemorySpec(anchors=1, recent=2), "none": MemorySpec(anchors=3, anchor_policy="none")}
+    memory = replace(own.get(name) or PRESETS[name], switch="cross_only", recache_before_evict=False, chunk=3)
+    plan = planned(bundle, text)
+    director = bundle.sampler(memory, bundle.sample, VideoSpec(16, 16)).director
+    embeds = [torch.zeros(1, 1, bundle.spec.text_dim)] * len(plan.segments)
+    latents = torch.zeros(director.shape(3))
+    done = replay(director, plan, embeds, lambda index: latents, 0, plan.chunks)
+    ends = {segment.first_chunk + segment.chunks - 1 for segment in plan.segments}
+    real = [director.memory.layout.past for index in done if index in ends]
+    assert list(_slots(plan, memory)) == real
+
+
+def test_the_frames_in_a_state_by_hand(bundle, planned):
+    """3 anchors, 6 recent, and the chunk just made: what leaves at a cut fills up the anchors."""
+    plan = planned(bundle, "a | 0.5s\ncut: b | 0.75s\ncut: c | 3s\nscene: d | 0.75s")
+    assert [segment.chunks for segment in plan.segments] == [1, 1, 4, 1]
+    assert list(_slots(plan, MemorySpec())) == [3, 6, 12, 3]
 
 
 def test_no_size_fits_is_said_too(film, tmp_path):

@@ -1,10 +1,11 @@
-"""kill -9 at any moment: the film plays, and the same storyboard goes on to the bytes of an uninterrupted one."""
+"""kill -9 and power cuts at any moment: the film plays, and the same storyboard goes on to the bytes of a whole one."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import random
+import stat
 import subprocess
 import sys
 import time
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from gf_core.engine.events import ChunkDone
+from gf_core.engine.journal import decode_record
 from gf_core.engine.session import Session
+from gf_core.engine.settings import FilmSpec
 from gf_core.engine.take import Run, Take
 from gf_core.video import read_frames
 
@@ -111,3 +115,112 @@ def test_killed_at_many_moments(bundle, planned, tmp_path, whole):
     moment = random.Random(int(os.environ.get("GROUNDED_KILLS_SEED", "0")))
     for number in range(-(-int(os.environ.get("GROUNDED_KILLS", "50")) // 4)):
         go_through(bundle, planned, tmp_path / str(number), whole, moment, kills=2)
+
+
+class Disk:
+    """What a power cut would leave of a folder: of a file its bytes as of its last fsync, of a folder its names so.
+
+    Whenever a journal reaches the disk, all that it promises must be there already.
+    """
+
+    def __init__(self, folder: Path, monkeypatch) -> None:
+        self.folder, self.checked = folder, 0
+        self._bytes: dict[int, bytes] = {}
+        self._names: dict[int, dict[str, int]] = {}
+        self._real = os.fsync
+        monkeypatch.setattr(os, "fsync", self._fsync)
+
+    def _fsync(self, handle: int) -> None:
+        self._real(handle)
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        found = os.fstat(handle)
+        if stat.S_ISDIR(found.st_mode):
+            self._names[found.st_ino] = {entry.name: entry.inode() for entry in os.scandir(path)}
+        else:
+            self._bytes[found.st_ino] = path.read_bytes()
+        if path.name == "journal.jsonl":
+            self.check()
+
+    def left(self, *names: str) -> bytes | None:
+        """Bytes of a file after a power cut now; None where its name, or that of a folder above, would be gone."""
+        number = self.folder.stat().st_ino
+        for name in names:
+            number = self._names.get(number, {}).get(name)
+        return None if number is None else self._bytes.get(number, b"")
+
+    def records(self, run: str) -> list[dict]:
+        """What the journal of a run would surely say."""
+        return _decoded(self.left(run, "journal.jsonl") or b"")
+
+    def check(self) -> None:
+        """Every promise is kept of every journal, though a name that was not pushed down may be there as well."""
+        for run in [path.name for path in self.folder.glob("run-*")]:
+            film = self.left(run, "film.mp4")
+            journal = self.folder / run / "journal.jsonl"
+            said = self._bytes.get(journal.stat().st_ino, b"") if journal.exists() else b""
+            for record in _decoded(said):
+                if record["kind"] not in ("chunk", "latents"):
+                    continue
+                latents = self.left(run, "latents", f"{record['index']:06d}.safetensors")
+                assert latents is not None, (
+                    f"{run}: the name of the latents of chunk {record['index']} is lost"
+                )
+                assert hashlib.sha256(latents).hexdigest() == record["latents"], "latents are lost"
+                if record["kind"] == "chunk":
+                    assert film is not None, f"{run}: the film's name is lost"
+                    assert len(film) >= record["film_bytes"], (
+                        f"{run}: pictures of chunk {record['index']} are lost"
+                    )
+                    self.checked += 1
+            if film is not None:
+                for name in ("settings.json", "timeline.txt"):
+                    assert self.left(run, name) == (self.folder / run / name).read_bytes(), f"{run}: {name}"
+
+
+def _decoded(lines: bytes) -> list[dict]:
+    return [record for line in lines.splitlines(True) if (record := decode_record(line)) is not None]
+
+
+def _no_links(*_: object) -> None:
+    raise OSError("this disk makes no hard links")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks the system for the name behind a handle")
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "copies"])
+def test_a_power_cut_takes_nothing_that_was_promised(bundle, planned, tmp_path, monkeypatch, links):
+    """A film that is stopped and gone on with, an edit of it that takes chunks over, and another encoding."""
+    folder, text = (
+        tmp_path / "take",
+        "a fox | 1.5s\nthen: it runs | 0.75s\ncut: a hen | 0.75s\ncut: a cow | 0.75s",
+    )
+    folder.mkdir()
+    disk = Disk(folder, monkeypatch)
+    if not links:
+        monkeypatch.setattr(os, "link", _no_links)
+
+    def render(text: str, run: str, stop: bool = False, **options) -> None:
+        def listen(event) -> None:
+            if isinstance(event, ChunkDone):
+                promised = [r["index"] for r in disk.records(run) if r["kind"] == "chunk"]
+                assert event.index in promised, (
+                    f"chunk {event.index} was told of, and its line is not on the disk"
+                )
+                if stop and event.index == 1:
+                    raise KeyboardInterrupt
+
+        with Take.open(folder) as take:
+            Session(bundle, planned(bundle, text), take, timeline=text, **options).play(listen)
+        whole = Run(folder / run)
+        assert disk.left(run, "journal.jsonl") == whole.journal.read_bytes()
+        assert disk.left(run, "film.mp4") == whole.film.read_bytes()
+        assert disk.left(run, "report.json") == whole.report.read_bytes()
+
+    with pytest.raises(KeyboardInterrupt):
+        render(text, "run-0001", stop=True)
+    render(text, "run-0001")
+    render(text.replace("a hen", "an owl"), "run-0002")
+    render(text, "run-0003", film=FilmSpec(quality=30))
+    assert disk.checked > 20 and len(Run(folder / "run-0002").committed()) == 5
+    assert [record["from"] for record in Run(folder / "run-0002").committed() if "from" in record] == [
+        "run-0001"
+    ] * 3

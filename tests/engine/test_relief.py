@@ -48,10 +48,24 @@ def sampling(bundle, patch):
     patch.setattr(Director, "_clean", failing(Director._clean, 3))
 
 
-def decoding(bundle, patch):
-    real = type(bundle.codec.decoder())
-    decode = failing(real.decode, 3, COMPUTER)
-    bundle.codec.decoder = type("Failing", (real,), {"decode": decode})
+def decoding(at, part=None):
+    """Memory runs out in the `at`-th call, when all of its latents went through the decoder, or the first `part`."""
+
+    def fail(bundle, patch):
+        real = type(bundle.codec.decoder())
+        broken = failing(real.decode, at, COMPUTER)
+
+        class Failing(real):
+            calls = 0
+
+            def decode(self, latents):
+                type(self).calls += 1
+                return broken(self, latents[:part] if self.calls == at else latents)
+
+        bundle.codec.decoder = Failing
+
+    fail.__name__ = f"decoding {at}, {part}"
+    return fail
 
 
 def encoding(bundle, patch):
@@ -73,7 +87,12 @@ def play(bundle, planned, folder):
         (text, "encoding the prompts"),
         (start_image, "encoding the start image"),
         (sampling, "sampling chunk"),
-        (decoding, "decoding chunk 2"),
+        # What the failed call left in the decoder must be gone, at the film's start as well, where nothing is replayed.
+        (decoding(1), "decoding chunk 0"),
+        (decoding(1, 2), "decoding chunk 0"),
+        (decoding(2), "decoding chunk 1"),
+        (decoding(2, 1), "decoding chunk 1"),
+        (decoding(3), "decoding chunk 2"),
         (encoding, "encoding chunk 1"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -6,7 +6,9 @@ import errno
 import os
 import shutil
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +20,7 @@ from gf_core.engine.snapshots import StateStore
 from gf_core.engine.take import Run, Take
 from gf_core.errors import ResourceError, TakeError
 from gf_core.sampling.director import Director
-from gf_core.video import FilmWriter
+from gf_core.video import FilmWriter, read_frames
 from gf_core.video.boxes import read_layout
 
 TEXT = "a fox runs | 1.5s\nthen: it jumps | 2.25s\ncut: a hen | 1.5s"
@@ -98,6 +100,23 @@ def tear_the_film(run):
         file.write(b"\0\0\x10\0moof" + b"x" * 100)
 
 
+def shift_the_film(run):
+    """An empty box behind the second chunk: the same pictures, and from there on not where the journal says."""
+    data, place = run.film.read_bytes(), read_layout(run.film).fragments[1].end
+    run.film.write_bytes(data[:place] + b"\0\0\0\x08free" + data[place:])
+
+
+def of_other_quality(run):
+    """A film of as many pictures in each chunk, from another encoder: only its bytes tell it from the one noted."""
+    counts = [fragment.frames for fragment in read_layout(run.film).fragments]
+    pictures, path = iter(read_frames(run.film)), run.folder / "other.mp4"
+    with FilmWriter(path, 32, 32, 16, quality=40) as film:
+        for count in counts:
+            film.write(np.stack([next(pictures) for _ in range(count)]))
+    assert [fragment.frames for fragment in read_layout(path).fragments] == counts
+    return path
+
+
 # What is done to the stopped run, chunks whose latents are left, chunks whose pictures are, and the run gone on with.
 DAMAGE = {
     "nothing": (lambda run: None, 4, 4, 1),
@@ -108,6 +127,8 @@ DAMAGE = {
     "missing latents": (lambda run: run.latents(0).unlink(), 0, 0, 2),
     "torn latents": (lambda run: cut(run.latents(3), 100), 3, 3, 2),
     "a shorter film": (lambda run: cut(run.film, read_layout(run.film).fragments[2].end - 9), 4, 2, 2),
+    "a film whose pictures lie elsewhere": (shift_the_film, 4, 2, 2),
+    "another film under its name": (lambda run: shutil.copy(of_other_quality(run), run.film), 4, 0, 2),
     "no film": (lambda run: run.film.unlink(), 4, 0, 2),
     "no settings": (lambda run: run.settings.unlink(), 0, 0, 2),
     "an empty journal": (lambda run: cut(run.journal, 0), 0, 0, 2),
@@ -234,6 +255,49 @@ def test_a_read_only_take_is_said_in_words(tmp_path):
         Take.open(tmp_path / "take")
 
 
+def test_of_other_films_states_the_longest_unused_goes_first(tmp_path):
+    """Undoing an edit then finds the states of a moment ago; what was read counts as used."""
+    foreign = [f"{number:024x}.memory" for number in range(4)]
+    own, tensor = "f" * 24 + ".memory", {"x": torch.zeros(25_000)}
+    store = StateStore(tmp_path / "states", [own], budget=520_000)
+    for age, name in zip((30, 40, 20, 10), foreign):
+        assert store.save(name, 6, tensor)
+        (path,) = tmp_path.glob(f"states/*{name}*")
+        os.utime(path, (time.time() - age,) * 2)
+    assert store.save(own, 6, tensor) and store.names() == {*foreign, own}
+    left = [*foreign, own]
+    for gone, new in ((1, "a"), (0, "b")):
+        name = new * 24 + ".memory"
+        assert store.save(name, 6, tensor)
+        left = [*(known for known in left if known != foreign[gone]), name]
+        assert store.names() == set(left)
+    assert store.load(foreign[2]) is not None
+    assert store.save("c" * 24 + ".memory", 6, tensor)
+    assert store.names() == {foreign[2], own, *(new * 24 + ".memory" for new in "abc")}
+
+
+@pytest.mark.parametrize("replayed", [True, False], ids=["after a replay", "from a state"])
+def test_chunks_that_were_replayed_count_for_the_next_state(bundle, planned, tmp_path, monkeypatch, replayed):
+    """A state spares the replay of all since the last one, of those replayed now as well as of those made now."""
+    monkeypatch.setattr(shoot_module, "pays", lambda size, chunks, seconds: chunks >= 5)
+    text = "a fox runs | 4.5s\nthen: it jumps | 0.75s\nthen: it sits | 0.75s"
+    plan = planned(bundle, text)
+    assert [segment.chunks for segment in plan.segments] == [6, 1, 1]
+    render(bundle, planned, tmp_path, text)
+    assert kept_memories(tmp_path) == [6]
+    if replayed:
+        shutil.rmtree(tmp_path / "states")
+    events, _ = render(bundle, planned, tmp_path, text.replace("it jumps", "it hops"))
+    again = [event.index for event in of(events, Replayed)]
+    assert again.count(3) == int(replayed)  # the memory is rebuilt, or read; the decoder looks back a chunk
+    assert kept_memories(tmp_path) == ([7] if replayed else [6])
+
+
+def kept_memories(take):
+    """After how many chunks a sampler's state lies in a Take."""
+    return sorted(int(path.name[:6]) for path in take.glob("states/*.memory.safetensors"))
+
+
 def test_the_budget_lets_the_least_useful_states_go_first(tmp_path):
     tensor = {"x": torch.zeros(25_000)}
     names = [f"{number:024x}.memory" for number in range(5)]
@@ -251,6 +315,69 @@ def test_the_budget_lets_the_least_useful_states_go_first(tmp_path):
 def test_states_leave_the_film_its_disk(tmp_path):
     store = StateStore(tmp_path / "states", [], reserve=shutil.disk_usage(tmp_path).total)
     assert store.save("a" * 24 + ".memory", 6, {"x": torch.zeros(10)}) is None
+
+
+@pytest.mark.parametrize("positions", ["relative", "absolute"])
+@pytest.mark.parametrize("first", [None, 1])
+def test_behind_a_scene_frames_are_counted_on(bundle, planned, tmp_path, first, positions):
+    """A scene forgets all but the count, which the short first chunk of an image-first model is a part of."""
+    absolute = {"positions": "absolute", "max_position": None, "anchor_update": "never"}
+    memory = replace(
+        bundle.memory, **(absolute if positions == "absolute" else {"anchor_update": "every_chunk"})
+    )
+    bundle = replace(bundle, sample=replace(bundle.sample, first_chunk_frames=first), memory=memory)
+    text = "a fox | 1.5s\ncut: a cow | 0.75s\nscene: a boat | 3s\nthen: it sinks | 3s"
+    _, want = render(bundle, planned, tmp_path / "whole", text)
+    render(bundle, planned, tmp_path / "take", text, until=2)
+    shutil.rmtree(tmp_path / "take" / "states")
+    events, run = render(bundle, planned, tmp_path / "take", text)
+    plan = planned(bundle, text)
+    assert len(of(events, StepDone)) == (plan.chunks - plan.segments[2].first_chunk) * len(
+        bundle.sample.steps
+    )
+    assert bytes_of(run) == bytes_of(want)
+    noted = [[record["anchor"] for record in each.committed()] for each in (run, want)]
+    assert noted[0] == noted[1] and any(noted[0][-3:]) == (positions == "relative")
+    states = [
+        {r["name"]: r["digest"] for r in each.records() if r["kind"] == "state"} for each in (run, want)
+    ]
+    both = states[0].keys() & states[1].keys()
+    assert both and all(states[0][name] == states[1][name] for name in both)
+
+
+class Forgetful:
+    """A decoder that is settled after four latent frames: its pictures lean on all of them."""
+
+    def __init__(self, inner):
+        self.inner, self.past = inner, []
+
+    def decode(self, latents):
+        self.past = [*self.past, *latents.float().clone()][-4:]
+        return self.inner.decode(latents)
+
+    def snapshot(self):
+        return {**self.inner.snapshot(), "past": torch.stack(self.past)} if self.past else {}
+
+    def restore(self, state):
+        self.inner.restore(state)
+        self.past = list(state["past"]) if state else []
+
+
+@pytest.mark.parametrize("reach", [6, 99])
+def test_a_state_that_is_not_settled_yet_is_not_held_against_the_recorded_one(
+    bundle, planned, tmp_path, monkeypatch, caplog, reach
+):
+    """Within the decoder's reach the replay has not seen all that the film's decoder had; pictures are the same."""
+    monkeypatch.setitem(REACH, "builtin", reach)
+    make = bundle.codec.decoder
+    monkeypatch.setattr(bundle.codec, "decoder", lambda: Forgetful(make()))
+    text = "".join(f"{'cut: ' if n else ''}picture {n} | 0.75s\n" for n in range(6))
+    render(bundle, planned, tmp_path / "take", text)
+    shutil.rmtree(tmp_path / "take" / "states")
+    edit = text.replace("picture 5", "another")
+    events, run = render(bundle, planned, tmp_path / "take", edit)
+    assert events[-1].report["reuse"]["exact"] is True and "differs from the recorded" not in caplog.text
+    assert bytes_of(run) == bytes_of(render(bundle, planned, tmp_path / "fresh", edit)[1])
 
 
 def test_a_resumed_film_counts_only_what_it_made(bundle, planned, stopped):

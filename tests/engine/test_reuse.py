@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from gf_core.engine.journal import encode_record
 from gf_core.engine.report import report_lines
 from gf_core.engine.session import Session
 from gf_core.engine.settings import FilmSpec
-from gf_core.engine.take import Run, Take
+from gf_core.engine.take import Run, RunWriter, Take
 from gf_core.errors import GroundedError
 
 FILM = """@seed 7
@@ -230,6 +231,33 @@ def test_a_cancelled_film_goes_on_in_its_own_run(bundle, planned, tmp_path, firs
     events, run = render(bundle, planned, tmp_path / "t", FILM)
     assert run.folder.name == "run-0001" and of(events, Reused)[0].chunks >= 3
     assert bytes_of(run) == bytes_of(Run(first / "run-0001"))
+
+
+def test_a_stopped_film_with_latents_of_another_run_is_not_gone_on_with(bundle, planned, tmp_path):
+    """Chunk 1 is damaged, and another run has one of the same key: the first run's journal speaks of other bytes."""
+    folder = tmp_path / "take"
+    _, stopped = render(bundle, planned, folder, FILM, until=3)
+    _, twin = render(bundle, planned, folder, FILM, until=3, film=FilmSpec(quality=30))
+    twin.latents(1).unlink()
+    writer = RunWriter.resume(twin)  # made by another machine, say: as good, and not the same to the bit
+    digest = writer.save_latents(1, stopped.load_latents(1) * 1.001)
+    writer.close()
+    lines = [dict(record) for record in twin.records()]
+    for line in lines:
+        line.pop("sum", None)
+        if line["kind"] == "chunk" and line["index"] == 1:
+            line["latents"] = digest
+    twin.journal.write_bytes(b"".join(map(encode_record, lines)))
+    stopped.latents(1).unlink()
+    stopped.latents(1).write_bytes(b"damaged")
+    before = stopped.journal.read_bytes(), stopped.film.read_bytes()
+    events, run = render(bundle, planned, folder, FILM)
+    assert run.folder.name == "run-0003" and of(events, Reused)[0].chunks > 3
+    assert (stopped.journal.read_bytes(), stopped.film.read_bytes()) == before
+    for record in run.committed():
+        assert hashlib.sha256(run.latents(record["index"]).read_bytes()).hexdigest() == record["latents"]
+    events, again = render(bundle, planned, folder, FILM)
+    assert again.folder == run.folder and not of(events, StepDone), "its own latents count as changed"
 
 
 def test_a_start_image_is_part_of_what_is_reused(bundle, planned, tmp_path, fresh):

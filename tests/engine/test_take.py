@@ -72,6 +72,26 @@ def test_a_second_process_is_told_who_holds_the_take(tmp_path):
     Take.open(tmp_path).close()
 
 
+def test_what_another_process_is_writing_is_left_alone(tmp_path):
+    """Its half-written files are swept away by whoever holds the Take next, not by one that is refused."""
+    with Take.open(tmp_path) as take:
+        take.begin("", {}).close()
+    parts = [tmp_path / "states" / "x.part", tmp_path / "run-0001" / "report.json.part"]
+    parts.append(tmp_path / "run-0001" / "latents" / "000004.safetensors.part")
+    parts[0].parent.mkdir()
+    process = hold(tmp_path)
+    try:
+        for part in parts:
+            part.write_bytes(b"half")
+        with pytest.raises(TakeError, match="in use by"):
+            Take.open(tmp_path)
+        assert all(part.read_bytes() == b"half" for part in parts)
+    finally:
+        process.communicate("")
+    Take.open(tmp_path).close()
+    assert not any(part.exists() for part in parts)
+
+
 def test_a_killed_process_leaves_no_lock_behind(tmp_path):
     process = hold(tmp_path)
     process.kill()

@@ -12,10 +12,10 @@ import pytest
 from gf_core.errors import GroundedError
 from gf_core.evaluation.__main__ import main
 from gf_core.evaluation.film import evaluate_film, judge, shrink, spans_of
-from gf_core.evaluation.reader import load_reader
 from gf_core.evaluation.report import text_report
-from gf_core.training.world import render, sample_script, storyboard
 from gf_core.video.writer import FilmWriter
+from gf_core.world import render, sample_script, storyboard
+from gf_core.world.reader import load_reader
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 
 from gf_core.evaluation import metrics
 from gf_core.evaluation.metrics import Span
-from gf_core.evaluation.reader import ATTRIBUTES, Reading
-from gf_core.training.world.vocabulary import Labels
+from gf_core.world.reader import ATTRIBUTES, Reading
+from gf_core.world.vocabulary import Labels
 
 FPS = 16.0
 

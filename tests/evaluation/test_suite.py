@@ -15,8 +15,8 @@ from gf_core.evaluation import suite
 from gf_core.evaluation.film import spans_of
 from gf_core.model.wan import WanModel
 from gf_core.text.small import SmallTextEncoder
-from gf_core.training.world import render, sample_script, storyboard, words
 from gf_core.vae.builtin import BuiltinCodec
+from gf_core.world import render, sample_script, storyboard, words
 
 
 def test_storyboards_are_fixed_and_of_one_shape() -> None:

@@ -236,6 +236,15 @@ def test_mappings_that_hold_themselves_are_refused(tmp_path):
             open_file(path)
 
 
+def test_a_small_file_that_unfolds_to_millions_of_entries_is_refused(tmp_path):
+    """One mapping of 1000 entries, named 1001 times: a few kilobytes, no depth, and a loader that never ends."""
+    inner = {str(n): n for n in range(1000)}
+    torch.save({str(n): inner for n in range(1001)}, tmp_path / "m.pt")
+    assert (tmp_path / "m.pt").stat().st_size < 100_000
+    with pytest.raises(CheckpointError, match="nested in a way that no model is"):
+        open_file(tmp_path / "m.pt")
+
+
 @pytest.mark.parametrize("kind", ["sparse", "empty", "complex"])
 def test_tensors_without_plain_numbers_are_named(tmp_path, kind):
     plain = torch.ones(2, 2)

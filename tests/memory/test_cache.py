@@ -202,9 +202,35 @@ def test_snapshot_and_restore(film):
     assert after.keys() == twin.keys() and all(torch.equal(after[n], twin[n]) for n in after)
 
 
-def test_foreign_snapshot_is_refused(film):
-    state = film(FROZEN, batch=2).memory.snapshot()
-    state["raw_k"] = state["raw_k"][:1]
+FOREIGN = {
+    "fewer layers": ("raw_k", lambda x: x[:1]),
+    "more layers": ("raw_k", lambda x: torch.cat([x, x])),
+    "fewer heads": ("raw_k", lambda x: x[:, :, :, :1]),
+    "more heads": ("raw_k", lambda x: torch.cat([x, x], dim=3)),
+    "narrower heads": ("raw_k", lambda x: x[..., :4]),
+    "wider heads": ("raw_k", lambda x: torch.cat([x, x], dim=4)),
+    "more samples": ("history", lambda x: torch.cat([x, x])),
+    "another height": ("history", lambda x: torch.cat([x, x], dim=3)),
+    "another width": ("history", lambda x: x[..., :2]),
+}
+"""What is foreign about a snapshot: the tensor in it, and what becomes of that."""
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_snapshot_is_refused(film, name):
+    run, other = film(FROZEN), film(FROZEN)
+    run.chunk()
+    state = run.memory.snapshot()
+    other.memory.restore(state)
+    tensor, change = FOREIGN[name]
+    with pytest.raises(GroundedError, match="does not fit"):
+        other.memory.restore({**state, tensor: change(state[tensor])})
+
+
+@pytest.mark.parametrize("tensor", ["raw_k", "history"])
+def test_a_snapshot_that_lacks_a_part_is_refused(film, tensor):
+    state = film(FROZEN).memory.snapshot()
+    del state[tensor]
     with pytest.raises(GroundedError, match="does not fit"):
         film(FROZEN).memory.restore(state)
 
@@ -214,8 +240,15 @@ def test_impossible_settings_are_refused(film):
         film(replace(FROZEN, recent=16))
     with pytest.raises(GroundedError, match="impossible"):
         film(replace(FROZEN, chunk=0))
-    with pytest.raises(GroundedError, match="shares"):
-        film(replace(FROZEN, alpha_max=1.5))
+    for share in (-0.001, 1.001):
+        for name in ("alpha_max", "ema_keep"):
+            with pytest.raises(GroundedError, match="shares"):
+                film(replace(FROZEN, **{name: share}))
+    for share in (0.0, 1.0):
+        film(replace(FROZEN, alpha_max=share, ema_keep=share))
+    for name in ("anchors", "recent"):
+        with pytest.raises(GroundedError, match="impossible"):
+            film(replace(FROZEN, **{name: -1}))
     with pytest.raises(GroundedError, match="several samples"):
         film(replace(MemorySpec(), positions="absolute", max_position=None), batch=2)
     with pytest.raises(GroundedError, match="does not fit"):

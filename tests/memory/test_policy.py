@@ -68,6 +68,18 @@ def test_scale_does_not_matter():
     assert a == pytest.approx(b, abs=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_types_are_measured_in_float32(dtype):
+    """On a card latents are bfloat16. Cosines of 3 digits would be full of ties, and chance would choose anchors."""
+    torch.manual_seed(3)
+    place = torch.randn(4, 2, 6, 8)
+    near = (place[:1] + 0.02 * place).to(dtype)
+    exact = measure(near[:3].float(), near[3].float())
+    assert measure(near[:3], near[3]) == exact
+    coarse = [torch.tensor(value).to(dtype).item() for value in exact[:2]]
+    assert coarse != list(exact[:2]), "these numbers would show no difference"
+
+
 SPEC = MemorySpec()
 SAME = torch.ones(1, 3, 2, 2, 4)
 
@@ -123,6 +135,15 @@ def test_every_chunk_evaluates_all_and_recomputes_after_each(film):
     by_chunk = [[e.replaced for e in run.memory.log[i : i + 3]] for i in range(0, len(run.memory.log), 3)]
     assert by_chunk[0] == [False, False, False]  # frames 3 to 5 equal the anchors
     assert by_chunk[1] == [True, False, False]
+
+
+@pytest.mark.parametrize("rule", ["paper", "diversity"])
+def test_one_anchor_is_never_judged(film, rule):
+    """It has no other one to be redundant with, so Eq. 8 would let every frame replace it."""
+    run = film(replace(SPEC, anchors=1, anchor_policy=rule, anchor_update="every_chunk"))
+    for chunk in range(6):
+        run.chunk(latents=different(chunk))
+    assert run.memory.log == [] and run.anchors() == [[0]] and run.stored()[0] == 0
 
 
 def test_paper_rule_is_used_when_asked(film):

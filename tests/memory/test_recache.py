@@ -1,5 +1,7 @@
 """Shares of the proximity recache and what the blend leaves in memory."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -57,6 +59,18 @@ def test_blend_per_frame(film):
         assert store[1, 0, :6:2, 0, 0].tolist() == [1, 2, 3]  # anchors keep the old prompt
 
 
+def test_early_in_a_film_the_frames_there_are_take_the_newest_shares(film):
+    """3 frames of a memory of 6: they are as near as the newest 3 of a full one, and as much of them is rebuilt."""
+    run = filled(film, chunks=1)
+    run.memory.evict(6)
+    assert run.memory.layout.recent == 3
+    recache(run.memory, Fresh(100.0), 0.8)
+    share = torch.tensor([1 / 2, 2 / 3, 0.8])
+    want = (1 - share) * torch.tensor([1.0, 2.0, 3.0]) + share * 100
+    for store in (run.memory.raw_k, run.memory.v):
+        torch.testing.assert_close(store[0, 0, :6:2, 0, 0], want)
+
+
 def test_share_zero_leaves_every_bit(film):
     run = filled(film)
     run.memory.evict(6)
@@ -103,11 +117,22 @@ class TestLongLive:
             assert run.memory.ledger.numbers()[:3] == [0, 1, 2]
 
     def test_without_a_global_sink_recent_frames_become_the_sink(self, film):
-        from dataclasses import replace
-
         spec = replace(self.SPEC, recache_keeps_anchors=False)
         run, network = filled(film, spec, chunks=7), Fresh(100.0)
         recache_all(run.memory, network)
         assert network.frames == [list(range(9, 21))]
         run.chunk()
         assert run.memory.ledger.numbers() == [9, 10, 11, *range(15, 24)]
+
+    def test_recached_frames_are_of_the_new_prompt(self, film):
+        """So they may be offered as anchors, as a replacement waits for frames of the prompt that was switched to."""
+        spec = replace(
+            self.SPEC, anchor_policy="diversity", anchor_update="on_switch", recache_keeps_anchors=False
+        )
+        run = filled(film, spec, chunks=7)
+        run.memory.ledger.prompt = 1
+        recache_all(run.memory, Fresh(100.0))
+        frames, prompts = run.memory.snapshot()["recent"].tolist()
+        assert frames == list(range(9, 21)) and prompts == [1] * 12
+        run.chunk()
+        assert [evaluation.frame for evaluation in run.memory.log] == [12, 13, 14]

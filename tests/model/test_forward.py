@@ -6,8 +6,8 @@ import torch
 from gf_core.checkpoints.keymaps import rename
 from gf_core.config import ModelSpec
 from gf_core.model import layers
-from gf_core.model.forward import Bidirectional, bidirectional_flow, call, text_kv
-from gf_core.model.wan import WanModel, build_meta
+from gf_core.model.forward import Bidirectional, bidirectional_flow, call, text_kv, trimmed
+from gf_core.model.wan import RMSNorm, WanModel, build_meta
 from gf_core.rope import Turn, axis_widths, inverse_frequencies, rotate, rotation, turns
 
 SPEC = ModelSpec(
@@ -123,6 +123,57 @@ def test_text_padding_is_attended(model):
         time = layers.time_conditioning(model, torch.tensor([[500.0]]), torch.float32)
         other = call(model, latents, time, unpadded, Bidirectional(turn))
     assert (other - short).abs().max() > 1e-3
+
+
+def test_padding_is_taken_off_where_no_sample_has_a_word():
+    """A batch is as long as its longest prompt; zero rows between words stay."""
+    rows = torch.randn(2, 6, SPEC.text_dim)
+    rows[0, 2:] = 0
+    rows[1, 4:] = 0
+    for prompts, kept in ((rows, 4), (rows.flip(0), 4), (rows[:1], 2), (rows * 0, 1)):
+        assert torch.equal(trimmed(prompts), prompts[:, :kept])
+    rows[:, 1] = 0
+    assert torch.equal(trimmed(rows), rows[:, :4])
+
+
+def test_prompts_of_different_length_do_not_meet_in_a_batch(model):
+    prompts = torch.randn(2, 5, SPEC.text_dim)
+    prompts[0, 2:] = 0
+    latents, time = torch.randn(2, 1, 4, 4, 4), torch.tensor([[500.0]])
+    both = bidirectional_flow(model, SPEC, latents, time, trimmed(prompts))
+    for sample in range(2):
+        one = slice(sample, sample + 1)
+        alone = bidirectional_flow(model, SPEC, latents[one], time, trimmed(prompts[one]))
+        torch.testing.assert_close(both[one], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_norm_statistics_are_float32_and_the_weight_comes_after_the_cast(dtype):
+    """The order that the weights were trained with: elsewhere the last bit of half types differs."""
+    torch.manual_seed(0)
+    norm = RMSNorm(48, 1e-6).to(dtype).requires_grad_(False)
+    norm.weight.copy_(torch.randn(48) * 0.4 + 1)
+    x = (torch.randn(3, 20, 48) * 5).to(dtype)
+    plain = x.float() * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-6)
+    assert torch.equal(norm(x), plain.to(dtype) * norm.weight) and norm(x).dtype == dtype
+    other_order = (plain * norm.weight.float()).to(dtype)
+    assert torch.equal(norm(x), other_order) == (dtype == torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_patches_are_handed_over_in_float32(dtype):
+    """Hosts keep this layer in float32 whatever the rest is, and it would refuse anything narrower."""
+    seen = []
+
+    class Strict(torch.nn.Conv3d):
+        def forward(self, input):
+            seen.append(input.dtype)
+            return super().forward(input.to(self.weight.dtype))
+
+    tree = type("Tree", (), {"patch_embedding": Strict(4, 48, (1, 2, 2), (1, 2, 2))})
+    tokens = layers.embed_patches(tree, torch.randn(1, 4, 3, 4, 6).to(dtype))
+    assert tokens.shape == (1, 3 * 2 * 3, 48) and tokens.dtype == dtype
+    assert seen == [torch.float64 if dtype == torch.float64 else torch.float32]
 
 
 def test_a_replaced_cross_attention_is_called_as_a_whole(model):

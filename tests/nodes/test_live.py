@@ -105,8 +105,14 @@ def test_a_new_render_takes_the_place_of_the_old(live):
 
 @pytest.mark.parametrize("node", ["", "../1", "1/2", "a", "1:", "1" * 40, "1\n", "１"])
 def test_what_is_no_node_id_is_refused(live, node):
-    live.open_channel("1", 16.0, lambda: None)
+    """It comes from a browser's address. That no channel has such a name must not be what refuses it."""
+    live.open_channel(node, 16.0, lambda: None)
     assert live.find_channel(node) is None
+
+
+@pytest.mark.parametrize("node", ["1", "5:2", "12:3:456", "0"])
+def test_what_is_a_node_id_is_found(live, node):
+    assert live.open_channel(node, 16.0, lambda: None) is live.find_channel(node)
 
 
 def test_channels_and_thumbs_are_bounded(live):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from gf_core.sampling.noise import FilmNoise, chunk_noise
@@ -14,6 +15,18 @@ def test_every_part_of_the_key_matters():
     draws = [chunk_noise(*key, SHAPE) for key in keys]
     for i, a in enumerate(draws):
         assert all((a - b).abs().max() > 0.1 for b in draws[:i])
+
+
+@pytest.mark.parametrize(
+    ("key", "want"),
+    [
+        ((0, 0, 0), [-1.8388162, 0.2256754, 0.2899573, 0.2887502]),
+        ((7, 2, 1), [0.2656533, 0.8940056, 0.4434229, 0.0001919]),
+    ],
+)
+def test_noise_stays_what_it_is(key, want):
+    """A Take of an older version is gone on with: its film's second half must not come from other noise."""
+    assert chunk_noise(*key, (4,)).tolist() == pytest.approx(want, abs=1e-6)
 
 
 def test_other_random_draws_do_not_interfere():

@@ -302,6 +302,43 @@ def test_cut_keeps_the_cast_and_scene_forgets(film, prompts):
     assert run.director.frame == 15  # the film goes on
 
 
+@pytest.mark.parametrize("verb", ["cut", "scene"])
+def test_a_new_shot_lets_no_switch_wait(film, prompts, verb):
+    """A `then:` that made no chunk: its recache would rebuild the new shot's memory, under the new shot's prompt."""
+    run, other = film(), film()
+    for one in (run, other):
+        one.director.start(prompts[0])
+        for _ in range(4):
+            one.chunk()
+    run.director.switch(prompts[1])
+    assert run.director.switching and not other.director.switching
+    for one in (run, other):
+        getattr(one.director, verb)(prompts[2])
+    assert not run.director.switching and not run.director.snapshot()["waiting_switch"].numel()
+    assert torch.equal(run.chunk(), other.chunk())
+
+
+@pytest.mark.parametrize("verb", ["start", "scene"])
+def test_the_first_prompt_of_a_scene_counts_as_answered(film, prompts, verb):
+    """Anchors are replaced by frames of a prompt that was switched to, so not before the scene has seen a switch."""
+    run = film()
+    run.director.start(prompts[0])
+    if verb == "scene":
+        run.chunk()
+        run.director.switch(prompts[1])
+        run.chunk()
+        run.director.scene(prompts[2])
+    memory = run.director.memory
+    assert memory.ledger.answered == [memory.ledger.prompt] == [2 if verb == "scene" else 0]
+    for _ in range(6):
+        run.chunk()
+    assert not run.director.log, "a frame was offered as an anchor"
+    run.director.switch(prompts[0])
+    for _ in range(4):
+        run.chunk()
+    assert run.director.log, "these anchors are never judged"
+
+
 def test_a_scene_is_a_fresh_film(film, prompts):
     """Nothing of the old scene reaches the new one."""
     run, fresh = film(), film()

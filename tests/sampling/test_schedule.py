@@ -54,8 +54,20 @@ def test_number_and_tensor_sigma_agree_bit_for_bit():
     assert torch.equal(add_noise(x0, noise, sigma.item()), add_noise(x0, noise, sigma))
 
 
-def test_warp_needs_table_positions():
+def test_the_ends_of_the_table_are_positions_too():
+    """0 is the entry behind the last: clean, and a timestep of exactly 0; 1000 is nothing but noise."""
+    assert Schedule(5.0).warp(0) == 0.0 and Schedule(5.0).warp(1000) == 1000.0
+    levels = timesteps(SampleSpec(steps=(1000, 1, 0)))
+    assert [level.timestep for level in levels] == pytest.approx([1000, 4.98008, 0], abs=1e-4)
+    assert levels[2].sigma == levels[1].sigma  # the nearest entry
+
+
+@pytest.mark.parametrize("step", [937.5, 0.5, 999.999, -1, 1001])
+def test_warp_needs_table_positions(step):
     with pytest.raises(GroundedError, match="table position"):
-        timesteps(SampleSpec(steps=(937.5,)))
+        timesteps(SampleSpec(steps=(step,)))
+
+
+def test_a_step_list_needs_steps():
     with pytest.raises(GroundedError, match="empty"):
         timesteps(SampleSpec(steps=()))

@@ -15,6 +15,10 @@ from gf_core.text.store import EmbeddingStore, StoredEncoder
     [
         ("  a   red\tfox\n walks ", "a red fox walks"),
         ("fox &amp;amp; owl", "fox & owl"),
+        # Beside a `<`, which may begin markup, the repair leaves entities alone: undone twice by us, as Wan does.
+        ("a fox < an owl &amp; a hen", "a fox < an owl & a hen"),
+        ("a fox < an owl &amp;amp; a hen", "a fox < an owl & a hen"),
+        ("1 &amp;lt; 2 <", "1 < 2 <"),
         ("\u201ccurly\u201d and it\u2019s", '"curly" and it\'s'),
         ("schÃ¶n", "schön"),
         ("\u3000wide\u00a0space\u3000", "wide space"),
@@ -24,6 +28,12 @@ from gf_core.text.store import EmbeddingStore, StoredEncoder
 def test_cleaning(raw, clean):
     assert clean_prompt(raw) == clean
     assert clean_prompt(clean) == clean
+
+
+def test_entities_are_undone_twice_where_nothing_repairs(monkeypatch):
+    monkeypatch.setattr("gf_core.text.clean._repair", lambda: str)  # a host without ftfy
+    assert clean_prompt(" fox &amp;amp;\n owl &quot;up&quot; ") == 'fox & owl "up"'
+    assert clean_prompt("&amp;amp;amp;") == "&amp;", "twice, and no more"
 
 
 class Counting:

@@ -89,6 +89,19 @@ def test_long_prompts_are_cut_keeping_the_end_mark(original, tokenizer, caplog):
     assert model.encode(["a red fox walks in the snow at night"])[0].shape == (6, 16)
 
 
+@pytest.mark.parametrize(("words", "rows"), [(4, 5), (5, 6), (6, 6), (7, 6)])
+def test_a_prompt_of_just_the_limit_is_whole_and_one_more_is_cut(original, tokenizer, caplog, words, rows):
+    """The end mark counts: of 6 rows 5 are the prompt's. One row too many and the video model refuses the film."""
+    whole = encoder(original, tokenizer).token_ids("a red fox walks in the snow at night")[:words]
+    fixed = type("Fixed", (), {"eos": tokenizer.eos, "ids": lambda self, text: list(whole)})()
+    model = encoder(original, fixed, max_rows=6)
+    with caplog.at_level(logging.WARNING, "grounded"):
+        ids = model.token_ids("a prompt")
+    assert len(whole) == words and ids == [*whole[: rows - 1], tokenizer.eos] and len(ids) == rows
+    assert ("cut to 5" in caplog.text) == (words > 5)
+    assert model.encode(["a prompt"])[0].shape == (rows, 16)
+
+
 @pytest.mark.parametrize("keep, reads_after_two_calls", [(False, 2), (True, 1)])
 def test_weights_are_read_late_and_let_go(original, tokenizer, keep, reads_after_two_calls):
     reads = []

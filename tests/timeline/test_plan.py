@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from gf_core.errors import StoryboardError
 from gf_core.timeline import Segment, Storyboard, Timing, make_plan, parse
+from gf_core.timeline.plan import derive_seed
 
 
 def board_of(*lengths: float) -> Storyboard:
@@ -33,6 +35,13 @@ def test_image_first_and_other_geometry():
     assert [s.frames for s in plan.segments] == [1, 12]
     frame_wise = make_plan(board_of(1), Timing(fps=24, chunk_frames=1))
     assert frame_wise.frames == 25 and frame_wise.chunks == 7
+
+
+@pytest.mark.parametrize(("seconds", "chunks"), [(0.9375, 2), (1.6875, 3), (2.4375, 4)])
+def test_half_way_between_two_chunks_takes_the_longer(seconds, chunks):
+    """9 pictures and then 12 each: 15, 27 and 39 lie in the middle. Rounding down gives one less, to even 1, 3, 3."""
+    assert make_plan(board_of(seconds)).chunks == chunks
+    assert make_plan(board_of(0.5, seconds - 0.5)).chunks == chunks  # it is the running total that is rounded
 
 
 def test_segment_at():
@@ -89,6 +98,20 @@ def test_seeds_of_other_segments_survive(change):
     assert after["d"] == before["d"] and after["a"] == before["a"] and after["c"] == 11
 
 
+@pytest.mark.parametrize(
+    ("film_seed", "want"),
+    [
+        (0, [909576649039000, 2863977813339669, 8766402615398175]),
+        (7, [3855906326277549, 6559729239082420, 3245301374455756]),
+    ],
+)
+def test_derived_seeds_stay_what_they_are(film_seed, want):
+    """Every film without `seed N` is made from them: other numbers would be other films."""
+    plan = make_plan(parse(f"@seed {film_seed}\na red fox\ncut: a blue owl\ncut: a red fox"))
+    assert [segment.seed for segment in plan.segments] == want
+    assert [derive_seed(film_seed, s.prompt, use) for s, use in zip(plan.segments, (0, 0, 1))] == want
+
+
 def test_seeds_differ_where_they_should():
     plan = make_plan(parse("@seed 7\nsame\nthen: same\ncut: other\ncut: same"))
     assert len({s.seed for s in plan.segments}) == 4
@@ -137,6 +160,29 @@ def test_keys_start_from_what_is_not_in_the_text():
     assert keys(FILM) == keys(FILM)
 
 
+def test_every_part_of_the_geometry_is_in_the_keys():
+    """In the key of the film's first chunk, which no length can have changed."""
+    timings = [Timing(), Timing(first_chunk_frames=1), Timing(first_chunk_frames=4)]
+    timings += [Timing(chunk_frames=frames) for frames in (1, 4)]
+    timings += [Timing(time_stride=stride) for stride in (1, 8)]
+    first = [make_plan(parse("a"), timing).segments[0].chunk_key(0) for timing in timings]
+    assert len(set(first)) == len(timings)
+    assert make_plan(parse("a"), Timing(fps=24)).segments[0].chunk_key(0) == first[0], (
+        "the same, shown faster"
+    )
+
+
+def test_everything_that_a_segment_says_is_in_the_keys_of_its_chunks():
+    """No two of these may share a chunk, of this segment or of the next; what comes before they all share."""
+    said = ["then: b", "then: c", "cut: b", "scene: b", "then: b | seed 3", "cut: b | seed 3"]
+    said += [f"then: b | recache {share}" for share in (0, 0.5)] + [f"then: b | blend {s}s" for s in (1, 3)]
+    said += [f"then: b | lora {loras}" for loras in ("x:0.5", "x:0.6", "y:0.5")]
+    said += ["then: b | lora x:0.5 | lora y:0.5", "then: b | lora y:0.5 | lora x:0.5"]
+    plans = [make_plan(parse(f"a\n{line} | 5s\ncut: d")) for line in said]
+    for number, distinct in enumerate((1, len(said), len(said))):
+        assert len({plan.segments[number].chunk_key(0) for plan in plans}) == distinct
+
+
 def test_chunk_keys_survive_a_longer_segment():
     short, long = (make_plan(parse(text)).segments[0] for text in ("a | 3s", "a | 6s"))
     assert [short.chunk_key(i) for i in range(3)] == [long.chunk_key(i) for i in range(3)]
@@ -156,6 +202,15 @@ def test_muted_segments_take_no_time_and_hand_on_their_cut():
     assert verbs("a\nscene: b | mute\ncut: c\nthen: d") == [(0, "start"), (2, "scene"), (3, "then")]
     assert verbs("a\nthen: b | mute\nthen: c") == [(0, "start"), (2, "then")]
     assert verbs("a | mute\nthen: b | recache 0.5") == [(1, "start")]
+    two = "a\n{}: b | mute\n{}: c | mute\nthen: d\nthen: e"  # the strongest of several is handed on, once
+    for first, second, want in (
+        ("cut", "then", "cut"),
+        ("scene", "then", "scene"),
+        ("scene", "cut", "scene"),
+        ("cut", "scene", "scene"),
+        ("then", "cut", "cut"),
+    ):
+        assert verbs(two.format(first, second)) == [(0, "start"), (3, want), (4, "then")]
     assert make_plan(parse("a | mute\nthen: b | recache 0.5")).segments[0].recache is None
     with pytest.raises(StoryboardError):
         make_plan(parse("a | mute"))
@@ -165,6 +220,25 @@ def test_muted_segments_take_no_time_and_hand_on_their_cut():
 def test_blend_in_chunks(blend, chunks):
     assert make_plan(parse(f"a | 5s\nthen: b | 5s | blend {blend}")).segments[1].blend_chunks == chunks
     assert make_plan(parse("a\nthen: b")).segments[1].blend_chunks == 0
+
+
+@pytest.mark.parametrize(("blend", "chunks"), [("1.125s", 2), ("1.875s", 3)])
+def test_a_blend_half_way_between_two_counts_takes_the_longer(blend, chunks):
+    assert make_plan(parse(f"a | 5s\nthen: b | 5s | blend {blend}")).segments[1].blend_chunks == chunks
+
+
+def test_a_blend_ends_with_its_segment():
+    """Else its last step, where the memory takes the new prompt, never comes. 1.25 s are 20 pictures: two chunks by
+    themselves, one behind 0.25 s."""
+    assert make_plan(parse("a | 0.25s\nthen: b | 1.25s | blend 1.25s")).segments[1].blend_chunks == 1
+    capped = 0
+    for before, own, blend in itertools.product(range(1, 14), range(1, 14), range(1, 14)):
+        if blend <= own:
+            text = f"a | {before / 4}s\nthen: b | {own / 4}s | blend {blend / 4}s"
+            segment = make_plan(parse(text)).segments[1]
+            assert 1 <= segment.blend_chunks <= segment.chunks, text
+            capped += segment.blend_chunks < round(blend * 4 / 12)
+    assert capped, "none of these films needs the cap"
 
 
 def test_a_plan_is_frozen():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gf_core.timeline import format_storyboard, make_plan, parse
-from gf_core.training.world import vocabulary
+from gf_core.world import vocabulary
 
 FOLDER = Path(__file__).parents[2] / "workflows" / "storyboards"
 BUILTIN = ("first_film", "three_actions", "two_scenes", "nine_segments")

@@ -100,6 +100,30 @@ def test_state_is_one_frame_per_block(tiny):
     assert all(value.untyped_storage().nbytes() == value.nbytes for value in decoder.snapshot().values())
 
 
+def test_snapshot_is_not_written_to_later(tiny):
+    """The engine copies it at once; a host that keeps it for a while must find what it was given."""
+    for latents_before in (0, 2):
+        decoder = tiny.decoder()
+        decoder.decode(torch.randn(latents_before, 16, 2, 3))
+        state = decoder.snapshot()
+        before = {name: value.clone() for name, value in state.items()}
+        decoder.decode(torch.randn(2, 16, 2, 3))
+        other = tiny.decoder()
+        other.restore(state)
+        other.decode(torch.randn(1, 16, 2, 3))
+        assert state.keys() == before.keys() and all(
+            torch.equal(state[name], before[name]) for name in before
+        )
+
+
+def test_files_of_half_types_are_computed_in_float32_on_the_processor(tmp_path, tiny):
+    save_file({name: value.half() for name, value in file_state(tiny).items()}, tmp_path / "t.safetensors")
+    codec = load_vae(tmp_path / "t.safetensors")
+    assert {parameter.dtype for parameter in codec.parameters()} == {torch.float32}
+    asked = load_vae(tmp_path / "t.safetensors", dtype=torch.float16)
+    assert {parameter.dtype for parameter in asked.parameters()} == {torch.float16}
+
+
 def test_files_load_and_extra_growth_is_trimmed(tmp_path, tiny):
     state = file_state(tiny)
     state["decoder.7.conv.weight"] = torch.cat([torch.randn(12, 12, 1, 1), state["decoder.7.conv.weight"]])

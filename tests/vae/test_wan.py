@@ -1,6 +1,7 @@
 """The streaming Wan VAE against one-shot decoding, recorded reference numbers, and every way weights are named."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from gf_core.errors import CheckpointError, GroundedError
 from gf_core.files.fingerprint import hash_state
 from gf_core.vae.base import LatentCodec, StreamDecoder
 from gf_core.vae.load import build_vae, detect_vae, load_vae
-from gf_core.vae.wan import WanVAE
+from gf_core.vae.wan import WAN_MEAN, WAN_STD, WanVAE
 from gf_core.vae.wan_names import canonical, read_sizes
 
 pytest.importorskip("diffusers")
@@ -59,6 +60,47 @@ def tiny():
         if parameter.ndim > 1 and parameter.shape[1:].numel() > 1:
             torch.nn.init.normal_(parameter, std=1.3 / parameter.shape[1:].numel() ** 0.5)
     return WanVAE(network.eval().requires_grad_(False), fingerprint="tiny")
+
+
+def original_names():
+    """Tensor names of a Wan2.1 VAE with two residual blocks in every stage, as its authors published it."""
+
+    def block(place, inner, leaves=("weight", "bias")):
+        return [f"{place}.{inner}.{leaf}" for leaf in leaves]
+
+    def residual(place, shortcut=False):
+        names = [*block(place, "residual.0", ["gamma"]), *block(place, "residual.2")]
+        names += [*block(place, "residual.3", ["gamma"]), *block(place, "residual.6")]
+        return names + (block(place, "shortcut") if shortcut else [])
+
+    names = ["conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"]
+    for side in ("encoder", "decoder"):
+        names += [*block(side, "conv1"), *block(side, "head.0", ["gamma"]), *block(side, "head.2")]
+        names += [*residual(f"{side}.middle.0"), *residual(f"{side}.middle.2")]
+        names += [*block(f"{side}.middle.1", "norm", ["gamma"]), *block(f"{side}.middle.1", "to_qkv")]
+        names += block(f"{side}.middle.1", "proj")
+    for n in (0, 1, 3, 4, 6, 7, 9, 10):
+        names += residual(f"encoder.downsamples.{n}", shortcut=n in (3, 6))
+    for n in (0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14):
+        names += residual(f"decoder.upsamples.{n}", shortcut=n == 4)
+    for place, in_time in (("encoder.downsamples", (5, 8)), ("decoder.upsamples", (3, 7))):
+        for n in (*in_time, 2 if place.startswith("encoder") else 11):
+            names += block(f"{place}.{n}", "resample.1")
+            names += block(f"{place}.{n}", "time_conv") if n in in_time else []
+    return names
+
+
+@pytest.fixture(scope="module")
+def original():
+    """Small random weights under the original names, renamed by diffusers' own converter."""
+    from diffusers import AutoencoderKLWan
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+
+    torch.manual_seed(1)
+    state = AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2).state_dict()
+    renamed = convert_wan_vae_to_diffusers({name: name for name in original_names()})
+    assert set(renamed) == set(state)
+    return {old: state[new].contiguous() for new, old in renamed.items()}
 
 
 def film(latent):
@@ -130,12 +172,94 @@ def test_renaming_is_the_recorded_table(golden):
     }  # fmt: skip
 
 
+def test_renaming_is_diffusers_own(original):
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+
+    renamed = canonical(original)
+    wanted = convert_wan_vae_to_diffusers(dict(original))
+    assert len(renamed) == 194 and set(renamed) == set(wanted)
+    assert all(renamed[name] is wanted[name] for name in wanted)
+    assert canonical(renamed) == renamed
+    assert read_sizes(renamed) == {
+        "base_dim": 4, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2,
+        "temperal_downsample": [False, True, True],
+    }  # fmt: skip
+
+
+def test_the_constants_are_the_published_ones():
+    from diffusers import AutoencoderKLWan
+
+    with torch.device("meta"):
+        published = AutoencoderKLWan(base_dim=4, dim_mult=[1, 2, 2, 2], num_res_blocks=1).config
+    assert list(WAN_MEAN) == list(published.latents_mean) and list(WAN_STD) == list(published.latents_std)
+    # Written down once more: a diffusers of another day may say something else.
+    assert sum(WAN_MEAN) == pytest.approx(-0.7332) and sum(WAN_STD) == pytest.approx(34.2747)
+    weighed = [sum(n * value for n, value in enumerate(values)) for values in (WAN_MEAN, WAN_STD)]
+    assert weighed == pytest.approx([0.5206, 251.8508])
+
+
+def test_numbers_are_named_and_clamped_as_they_should_be(tiny):
+    latents = 3 * torch.randn(2, 16, 2, 3)
+    raw, pictures = tiny.decoder().decode_raw(latents), tiny.decoder().decode(latents)
+    assert raw.shape == (5, 3, 16, 24) and pictures.shape == (5, 16, 24, 3) and raw.abs().max() > 1
+    assert torch.equal(pictures, ((raw.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1))
+    close(tiny.decoder().decode_raw(latents[:1]), raw[:1])
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 6, 8, 9, 13])
+def test_encoding_equals_one_shot_encoding(tiny, count):
+    """One latent frame for the first picture and one for every whole group of 4 behind it; the rest is left out."""
+    frames = torch.rand(13, 16, 24, 3, generator=torch.Generator().manual_seed(2))[:count]
+    latents = tiny.encode(frames)
+    whole = 1 + (count - 1) // 4
+    assert latents.shape == (whole, 16, 2, 3) and latents.dtype == torch.float32
+    pixels = (frames[: 4 * whole - 3] * 2 - 1).permute(3, 0, 1, 2)[None]
+    natural = tiny.network.encode(pixels).latent_dist.mode()[0].movedim(0, 1)
+    close(tiny.encode_natural(frames), natural)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (WAN_MEAN, WAN_STD))
+    close(latents, (natural - mean) / std)
+    assert latents.std() > 0.05 and (whole == 1 or (latents[-1] - latents[0]).abs().max() > 1e-3)
+
+
+def test_decoding_an_encoded_film_keeps_its_length(tiny):
+    frames = torch.rand(9, 16, 24, 3)
+    assert tiny.decoder().decode(tiny.encode(frames)).shape == frames.shape
+
+
+def test_state_layout(tiny):
+    """One slot per causal convolution: one frame after the first latent, two from then on; layers that double time
+    see nothing of the first. Two slots belong to shortcuts, which keep no past."""
+    decoder = tiny.decoder()
+    decoder.decode_raw(torch.randn(1, 16, 2, 3))
+    wide, half, full, big = (1, 8, 1, 2, 3), (1, 8, 1, 4, 6), (1, 8, 1, 8, 12), (1, 4, 1, 16, 24)
+    first = [
+        (1, 16, 1, 2, 3),
+        *[wide] * 8,
+        (1,),
+        (1, 4, 1, 4, 6),
+        *[half] * 3,
+        (1,),
+        (1, 4, 1, 8, 12),
+        *[full] * 3,
+    ]
+    first += [big] * 5
+    names = [f"{n:02d}.repeat" if shape == (1,) else f"{n:02d}" for n, shape in enumerate(first)]
+    assert {name: tuple(value.shape) for name, value in decoder.snapshot().items()} == dict(zip(names, first))
+    for _ in range(2):
+        decoder.decode_raw(torch.randn(1, 16, 2, 3))
+        shapes = {name: tuple(value.shape) for name, value in decoder.snapshot().items()}
+        grown = [{9: wide, 14: half}.get(n, shape) for n, shape in enumerate(first)]
+        assert shapes == {f"{n:02d}": (1, s[1], 2, *s[3:]) for n, s in enumerate(grown)}
+
+
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 2), (3, 1), (1, 3)])
 def test_any_split_is_bit_equal_to_one_call(tiny, sizes):
     latents = torch.randn(4, 16, 2, 3)
     whole = tiny.decoder().decode_raw(latents)
     decoder = tiny.decoder()
-    assert torch.equal(torch.cat([decoder.decode_raw(part) for part in latents.split(sizes)]), whole)
+    parts = [decoder.decode_raw(part) for part in latents.split(sizes)]
+    assert [len(part) for part in parts] == [4 * sizes[0] - 3, *(4 * size for size in sizes[1:])]
+    assert torch.equal(torch.cat(parts), whole)
     one_shot = tiny.network.decode(tiny.natural(latents).movedim(0, 1)[None]).sample[0].movedim(0, 1)
     # Not to the bit: diffusers runs the first 1x1x1 convolution over the whole clip.
     close(whole.clamp(-1, 1), one_shot, 1e-5)
@@ -165,7 +289,21 @@ def test_snapshot_is_not_written_to_later(tiny):
     state = decoder.snapshot()
     before = {name: value.clone() for name, value in state.items()}
     decoder.decode(torch.randn(2, 16, 2, 3))
-    assert all(torch.equal(state[name], before[name]) for name in before)
+    assert state.keys() == before.keys() and all(torch.equal(state[name], before[name]) for name in before)
+    empty = (fresh := tiny.decoder()).snapshot()
+    fresh.decode(torch.randn(1, 16, 2, 3))
+    assert empty == {}
+
+
+def test_restoring_leaves_the_snapshot_alone(tiny):
+    decoder = tiny.decoder()
+    decoder.decode(torch.randn(2, 16, 2, 3))
+    state = decoder.snapshot()
+    before = {name: value.clone() for name, value in state.items()}
+    fresh = tiny.decoder()
+    fresh.restore(state)
+    fresh.decode(torch.randn(1, 16, 2, 3))
+    assert state.keys() == before.keys() and all(torch.equal(state[name], before[name]) for name in before)
 
 
 def test_state_stops_growing(tiny):
@@ -186,16 +324,32 @@ def test_normalisation_is_undone(tiny):
     )
 
 
-def test_half_weights_keep_the_constants(tiny, golden):
+def test_half_weights_keep_the_constants(tiny):
     half = build_vae({name: value.bfloat16() for name, value in tiny.network.state_dict().items()})
     assert half.decoder().decode(torch.randn(2, 16, 2, 2)).dtype == torch.float32
     assert torch.equal(half.natural(torch.ones(1, 16, 1, 1)), tiny.natural(torch.ones(1, 16, 1, 1)))
 
 
-def test_files_under_every_name(tmp_path, golden):
-    tensors, _ = golden
-    state = weights(tensors)
-    latents = film(tensors["in.z"])[:2]
+@pytest.mark.parametrize(
+    ("stored", "form"), list(product([torch.float16, torch.bfloat16], ["file", "folder"]))
+)
+def test_a_file_of_half_types_is_computed_in_float32_on_the_processor(tmp_path, tiny, stored, form):
+    """It computes nothing else well; whoever wants another type says so."""
+    state = {name: value.to(stored) for name, value in tiny.network.state_dict().items()}
+    path = tmp_path / "vae.safetensors"
+    save_file(state, path)
+    codec = load_vae(path if form == "file" else tmp_path)
+    assert {p.dtype for p in codec.network.parameters()} == {torch.float32}
+    latents = torch.randn(2, 16, 2, 2)
+    same = build_vae({name: value.float() for name, value in state.items()})
+    assert torch.equal(codec.decoder().decode(latents), same.decoder().decode(latents))
+    asked = load_vae(path, dtype=stored)
+    assert {p.dtype for p in asked.network.parameters()} == {stored}
+
+
+def test_files_under_every_name(tmp_path, original):
+    state = original
+    latents = torch.randn(2, 16, 2, 3)
     expected = build_vae(state).decoder().decode_raw(latents)
     save_file(state, tmp_path / "original.safetensors")
     save_file({f"first_stage_model.{n}": t for n, t in state.items()}, tmp_path / "prefixed.safetensors")
@@ -271,8 +425,11 @@ def test_wrong_shapes_are_refused_in_words(tiny):
         tiny.decoder().decode(torch.zeros(1, 4, 2, 2))
     with pytest.raises(GroundedError, match="20x16"):
         tiny.encode(torch.zeros(1, 16, 20, 3))
-    with pytest.raises(GroundedError, match="does not belong"):
-        tiny.decoder().restore({"99": torch.zeros(1)})
+    slots = sum(type(module).__name__ == "WanCausalConv3d" for module in tiny.network.decoder.modules())
+    tiny.decoder().restore({f"{slots - 1:02d}": torch.zeros(1)})
+    for name in (f"{slots:02d}", "99", f"{slots}.repeat", "-1", "", "x", "03.other"):
+        with pytest.raises(GroundedError, match="does not belong"):
+            tiny.decoder().restore({name: torch.zeros(1)})
 
 
 def test_detect_and_fingerprint():

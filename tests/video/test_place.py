@@ -1,14 +1,18 @@
 """Placed films: same pictures, indexed; sound, chapters and metadata that survive; nothing overwritten."""
 
+import errno
 import json
 import os
+import stat
+import sys
 
 import av
 import numpy as np
 import pytest
+from av.error import FFmpegError
 from PIL import Image
 
-from gf_core.errors import TakeError
+from gf_core.errors import ResourceError, TakeError
 from gf_core.video import (
     Audio,
     Chapter,
@@ -102,6 +106,54 @@ def test_finished_films_are_never_overwritten_unasked(tmp_path):
         "final-3.mp4",
         "final.mp4",
     ]
+
+
+@pytest.mark.parametrize("kind", [None, "png"])
+def test_the_third_and_fourth_of_one_name_get_numbers(tmp_path, kind):
+    src = write_film(tmp_path / "film.mp4", upto=1)
+    name = tmp_path / ("x" if kind else "x.mp4")
+    placed = [place_film(src, name, codec=kind) for _ in range(4)]
+    assert [path.stem for path in placed] == ["x", "x-2", "x-3", "x-4"]
+    assert len({path.stat().st_ino for path in placed}) == 4
+    if kind:
+        assert all(len(list(path.glob("*.png"))) == 9 for path in placed)
+        assert place_film(src, name.with_name("x-2"), codec=kind).name == "x-2-2"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such modes")
+@pytest.mark.parametrize("kind", [None, "png", "hevc"])
+def test_what_is_placed_can_be_read_by_others(tmp_path, kind):
+    """A temporary file is its maker's alone; a film on a share or behind a server is not."""
+    if kind not in (None, *available_formats()):
+        pytest.skip(f"this PyAV has no encoder for {kind}")
+    src = write_film(tmp_path / "film.mp4", upto=1)
+    place = place_film(src, tmp_path / "out" / ("x" if kind == "png" else "x.mp4"), codec=kind)
+    assert stat.S_IMODE(place.stat().st_mode) == (0o755 if kind == "png" else 0o644)
+    again = place_film(src, place, codec=kind, overwrite=True)
+    assert stat.S_IMODE(again.stat().st_mode) & 0o044 == 0o044
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_full_disk_is_not_taken_for_a_wrong_name(tmp_path, monkeypatch, overwrite):
+    src, out = write_film(tmp_path / "film.mp4", upto=1), tmp_path / "x.mp4"
+    out.write_text("precious")
+    for error, kind, words in (
+        (FFmpegError(errno.ENOSPC, "No space left on device"), ResourceError, "no space left on the disk"),
+        (FFmpegError(errno.EINVAL, "Invalid argument"), TakeError, "x.mp4 cannot be saved"),
+        (ValueError("no such stream"), TakeError, "x.mp4 cannot be saved"),
+    ):
+
+        def fail(source, part, *given, error=error):
+            part.write_bytes(b"half a film")
+            raise error
+
+        monkeypatch.setattr("gf_core.video.place.write_film", fail)
+        with pytest.raises(kind, match=words) as told:
+            place_film(src, out, overwrite=overwrite)
+        assert ("free some space" in told.value.fix) == (kind is ResourceError)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "x.mp4"]
+    assert out.read_text() == "precious"
 
 
 def test_torn_tail_is_left_out(tmp_path):

@@ -86,6 +86,12 @@ test("moving puts segments into each other's lines and mends the first verb", ()
     ["start a harbour", "cut {fox} on a lake", "then it looks up", "cut a | bar"]);
   assert.deepEqual(prompts(edits.move(film, 0, 4, 2)),
     ["start a | bar", "scene a harbour", "cut {fox} on a lake", "then it looks up"]);
+  const five = "1\ncut: 2\ncut: 3\ncut: 4\ncut: 5";
+  const order = (...move) => edits.move(five, ...move).match(/\d/g).join("");
+  assert.equal(order(0, 4, 2), "34125");
+  assert.equal(order(0, 4, 3), "41235");
+  assert.equal(order(1, 4, 2), "14235");
+  assert.equal(order(3, 1, 2), "14523");
   assert.equal(edits.move(film, 1, 2), film);
   assert.equal(edits.move(film, 1, 9), film);
   assert.ok(edits.move(film, 0, 4).startsWith("# my film\n@fps 16\n"));
@@ -147,4 +153,34 @@ test("undo and redo go step by step, typing goes in one", () => {
   assert.deepEqual([history.go(1), history.go(1)], ["b", "bcd"]);
   history.push("x");
   assert.deepEqual([history.can(1), history.can(-1), history.go(1)], [false, true, "x"]);
+});
+
+
+test("every move of every stretch puts it before what was there, and only that", () => {
+  const names = ["0", "1", "2", "3", "4", "5"];
+  const six = names.map((name, place) => (place ? `cut: ${name}` : name)).join("\n");
+  for (let from = 0; from < 6; from++)
+    for (let count = 1; from + count <= 6; count++)
+      for (let to = 0; to <= 6; to++) {
+        const moved = names.slice(from, from + count);
+        const inside = to >= from && to <= from + count;
+        const rest = (part) => part.filter((name) => !moved.includes(name));
+        const want = inside ? names : [...rest(names.slice(0, to)), ...moved, ...rest(names.slice(to))];
+        const got = read(edits.move(six, from, to, count)).segments.map((segment) => segment.prompt);
+        assert.deepEqual(got, want, `move(${from}, ${to}, ${count})`);
+      }
+});
+
+test("as many texts are kept as can be gone back to, and no more", () => {
+  const history = new edits.History("start");
+  for (let step = 1; step <= 250; step++) history.push(`text ${step}`);
+  assert.equal(history.texts.length, 200);
+  let undone = 0;
+  while (history.can(-1)) {
+    history.go(-1);
+    undone += 1;
+  }
+  assert.deepEqual([undone, history.present], [199, "text 51"]);
+  history.push("typed", { typing: true, now: 0 });
+  assert.deepEqual([history.can(1), history.go(-1)], [false, "text 51"]);
 });

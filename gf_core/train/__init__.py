@@ -1,0 +1,14 @@
+"""Training of causal video models under the memory that the engine will give them.
+
+Where to look first:
+
+    loop.py         Run: the one loop, by clock or steps, with its log, average and checkpoint
+    objectives/     what is learned: objective(batch) -> Loss; flow matching, distillation
+    context.py      the forward: all chunks of a clip at once, each with its own memory
+    schedule.py     which frames that memory holds; batch.py the same as index tables
+    data.py         shards that worker processes make, clips on the device
+    optim.py state.py ranks.py      Muon and the average; checkpoints; several processes or cards
+    recipes/        one model each: sizes, data, stages, command line. The built-in model is recipes/builtin.py
+
+Everything outside recipes/ works at any scale and on any device, and knows nothing of the small world.
+"""

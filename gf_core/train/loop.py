@@ -1,0 +1,179 @@
+"""The loop of every training: by the clock or by steps, resumable, on any device and any number of ranks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import state
+from .objectives import Loss, Objective, Precision
+from .optim import Average, prime
+from .ranks import Ranks
+
+log = logging.getLogger("grounded")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a run lasts and how its learning rate goes; the run ends with whichever limit comes first."""
+
+    minutes: float = math.inf
+    """Wall time over all resumes."""
+    steps: float = math.inf
+    """Optimiser steps over all resumes."""
+    rate: float = 1.0
+    """Scale of all learning rates."""
+    warm: int = 50
+    """Steps until the full rate."""
+    decay_from: float = 0.4
+    """Share of the run after which the rate falls linearly to zero."""
+    clip: float = 1.0
+    """Largest norm of all gradients together."""
+    average: float = 0.998
+    """Decay of the running average of weights."""
+    report: int = 20
+    """Steps between two lines of the log."""
+    save_seconds: float = 120.0
+    """Between two checkpoints."""
+
+    def lasting(self, minutes: float | None) -> Pace:
+        """The same for other minutes; unchanged without."""
+        return self if minutes is None else replace(self, minutes=minutes)
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the run that is done; 1 or more at its end."""
+        return max(step / self.steps, seconds / (60 * self.minutes) if self.minutes > 0 else 1.0)
+
+    def factor(self, step: int, seconds: float) -> float:
+        """Scale of the learning rates at this point."""
+        left = (1 - self.progress(step, seconds)) / (1 - self.decay_from)
+        return self.rate * min(1.0, (step + 1) / self.warm) * max(0.0, min(1.0, left))
+
+
+class Run:
+    """Optimisers, clock, log, average and checkpoint of one training.
+
+    name: what the log calls it. modules: everything with weights; the average is of the first. precision: where it
+    runs. path: the checkpoint, read if it is there; None keeps nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        modules: Mapping[str, nn.Module],
+        optimisers: Sequence[torch.optim.Optimizer],
+        pace: Pace,
+        precision: Precision,
+        path: Path | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.name, self.modules, self.optimisers, self.pace = name, dict(modules), optimisers, pace
+        self.device, self.path, self.ranks = precision.device, path, ranks or Ranks()
+        self.main = next(iter(self.modules.values()))
+        self.average = Average(self.main, pace.average)
+        self.params = [p for o in optimisers for group in o.param_groups for p in group["params"]]
+        self.step, self.seconds = 0, 0.0
+        for group in (group for o in optimisers for group in o.param_groups):
+            group.setdefault("initial_lr", group["lr"])
+        found = state.find(path) if path else None
+        if found:
+            self._load(found)
+        for module in self.modules.values():
+            self.ranks.share(module)
+        self._window: list[dict[str, torch.Tensor]] = []
+        self._saved = self.seconds
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done."""
+        return self.pace.progress(self.step, self.seconds)
+
+    def run(
+        self, objective: Objective, draw: Callable[[], Any], after: Callable[[], None] | None = None
+    ) -> bool:
+        """Train until the end of the pace, then save; False if that was reached before.
+
+        draw: the next batch. after: called at the end of every step.
+        """
+        if self.progress >= 1:
+            return False
+        tick, begun = time.monotonic(), (self.step, self.seconds)
+        while self.progress < 1:
+            self.advance(objective(draw()))
+            if after:
+                after()
+            now = time.monotonic()
+            self.seconds += self.ranks.agree(now - tick, self.device)
+            tick = now
+            if self.step % self.pace.report == 0:
+                self._report((self.seconds - begun[1]) / (self.step - begun[0]))
+            if self.seconds - self._saved > self.pace.save_seconds:
+                self.save()
+        if self._window:
+            self._report((self.seconds - begun[1]) / (self.step - begun[0]))
+        self.save()
+        return True
+
+    def advance(self, loss: Loss) -> None:
+        """One optimiser step along the gradient of `loss`."""
+        loss.total.backward()
+        self.ranks.average(self.params)
+        nn.utils.clip_grad_norm_(self.params, self.pace.clip)
+        factor = self.pace.factor(self.step, self.seconds)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.average.update(self.main)
+        self.step += 1
+        self._window.append(loss.parts)
+
+    def _report(self, seconds: float) -> None:
+        """The means since the last line; the only place that waits for the device."""
+        names = dict.fromkeys(name for parts in self._window for name in parts)
+        means = {n: torch.stack([p[n] for p in self._window if n in p]).mean().item() for n in names}
+        self._window.clear()
+        if self.ranks.first:
+            text = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+            done = 100 * min(1.0, self.progress)
+            log.info("%s step %d  %s  %.3f s/step  %.0f %%", self.name, self.step, text, seconds, done)
+
+    def _state(self) -> state.State:
+        return {
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "average": self.average.values,
+            "average_steps": self.average.steps,
+            "optimisers": {str(i): o.state_dict() for i, o in enumerate(self.optimisers)},
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        self._saved = self.seconds
+        if self.path:
+            state.save(self.path, self._state())
+
+    def _load(self, path: Path) -> None:
+        if path.is_dir():
+            for optimiser in self.optimisers:
+                prime(optimiser)
+        saved = state.load(path, self._state())
+        for name, module in self.modules.items():
+            module.load_state_dict(saved["modules"][name])
+        for name, value in self.average.values.items():
+            value.copy_(saved["average"][name])
+        self.average.steps = saved["average_steps"]
+        for i, optimiser in enumerate(self.optimisers):
+            optimiser.load_state_dict(saved["optimisers"][str(i)])
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        log.info("%s resumes at step %d, %.1f min", self.name, self.step, self.seconds / 60)

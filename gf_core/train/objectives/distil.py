@@ -1,0 +1,110 @@
+"""A student of few steps: at the sampler's noise levels it learns where the teacher's guided ODE ends.
+
+So the guidance is in the weights and a film costs one forward a step. Part of the batches is learned under a memory of
+the student's own chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..batch import ClipBatch
+from ..context import StreamOutput
+from ..schedule import EMPTY
+from . import Loss, Precision
+from .flow import Heads, Net, corrupt, judge, per_frame
+
+
+class Distil:
+    """Losses of a student.
+
+    levels: the sampler's noise levels 0..1, highest first. draws: noisy draws per clean chunk. guidance: of the teacher
+    when it makes targets. solver_steps: Euler steps from a level to the clean end. guess: share of batches whose memory
+    holds the net's own chunks, at most `generations` away from the truth.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        teacher: Net,
+        precision: Precision,
+        levels: Sequence[float],
+        *,
+        draws: int = 2,
+        guidance: float = 2.5,
+        solver_steps: int = 2,
+        guess: float = 0.6,
+        generations: int = 3,
+        heads: Heads | None = None,
+    ) -> None:
+        self.net, self.teacher, self.precision, self.draws = net, teacher, precision, draws
+        self.guidance, self.solver_steps = guidance, solver_steps
+        self.guess, self.generations, self.heads = guess, generations, heads or {}
+        self.levels = torch.tensor(levels, device=precision.device)
+
+    def __call__(self, batch: ClipBatch) -> Loss:
+        """The loss of one batch; draws noise from torch's generator of the batch's device."""
+        latents, device = batch.latents, batch.latents.device
+        shape = (len(latents), self.draws, batch.prompt.shape[1])
+        size = latents.shape[1] // shape[2]
+        context = corrupt(latents)
+        # Drawn on the processor, so that nothing waits for the card.
+        if self.guess and torch.rand(()).item() < self.guess:
+            context = self._guesses(batch, context)
+        sigma = self.levels[torch.randint(len(self.levels), shape, device=device)]
+        noise = torch.randn(len(latents), self.draws, *latents.shape[1:], device=device)
+        noisy = torch.lerp(latents[:, None], noise, per_frame(sigma, size))
+        # The teacher sees the true memory: the student learns to come back to it.
+        end = self._solve(batch, noisy, sigma, size)
+        keep = torch.zeros(shape, dtype=torch.bool, device=device)
+        out = self._run(self.net, batch, context, noisy, sigma, keep)
+        return judge(out, (noisy - end) / per_frame(sigma, size), batch, self.heads)
+
+    def _run(
+        self, net: Net, batch: ClipBatch, context: Tensor, noisy: Tensor, sigma: Tensor, drop: Tensor
+    ) -> StreamOutput:
+        with self.precision.autocast():
+            return net(batch, context, noisy, sigma, drop)
+
+    @torch.no_grad()
+    def _guided(self, batch: ClipBatch, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """The teacher's guided flow: both prompts run as draws of one forward."""
+        drop = torch.cat([torch.zeros_like(sigma), torch.ones_like(sigma)], 1).bool()
+        twice = noisy.repeat(1, 2, 1, 1, 1, 1)
+        out = self._run(self.teacher, batch, batch.latents, twice, sigma.repeat(1, 2, 1), drop)
+        told, free = out.flow.float().chunk(2, 1)
+        return free + self.guidance * (told - free)
+
+    def _solve(self, batch: ClipBatch, noisy: Tensor, sigma: Tensor, size: int) -> Tensor:
+        """Euler steps of the teacher from `noisy` down to clean latents."""
+        x, here = noisy, sigma
+        for step in range(self.solver_steps):
+            there = sigma * (1 - (step + 1) / self.solver_steps)
+            x = x + self._guided(batch, x, here) * per_frame(there - here, size)
+            here = there
+        return x
+
+    @torch.no_grad()
+    def _guesses(self, batch: ClipBatch, context: Tensor) -> Tensor:
+        """Latents [b f c h w] as a long film's memory holds them: several generations of the net's own chunks.
+
+        Each generation denoises a noised truth in two steps while looking at the one before, so what only memory can
+        tell (a scarf, a hat) is handed on by the net and gets lost as in a film, and the truth under the noise keeps
+        place and motion comparable with the target. A chunk without memory has nobody to tell it and stays close.
+        """
+        shape = (len(context), 1, batch.prompt.shape[1])
+        size, last = context.shape[1] // shape[2], self.levels[-1]
+        alone = (batch.schedule.slots == EMPTY).all(-1)[:, None]
+        sigmas = (torch.where(alone, last, self.levels[1]), last.expand(shape))
+        keep = torch.zeros(shape, dtype=torch.bool, device=context.device)
+        for _ in range(int(torch.randint(1, self.generations + 1, ()))):
+            clean = batch.latents[:, None]
+            for sigma in sigmas:
+                level = per_frame(sigma, size)
+                noisy = torch.lerp(clean, torch.randn_like(clean), level)
+                clean = noisy - level * self._run(self.net, batch, context, noisy, sigma, keep).flow.float()
+            context = clean[:, 0]
+        return context

@@ -1,0 +1,103 @@
+"""One process or several: the only place that knows torch.distributed's process groups and its sharding.
+
+A rank is a processor core (gloo) or a card (nccl). Ranks hold the whole module and average their gradients, or each
+a part of it (`fsdp`).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.multiprocessing.spawn import ProcessException, start_processes
+
+from ..errors import ResourceError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together; alone by default."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank writes files and logs."""
+        return self.rank == 0
+
+    def average(self, params: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the ranks, in one reduction; sharded ones are that already."""
+        grads = [p.grad for p in params if p.grad is not None and not isinstance(p.grad, DTensor)]
+        if self.count == 1 or not grads:
+            return
+        flat = torch.cat([g.flatten() for g in grads])
+        dist.all_reduce(flat)
+        flat /= self.count
+        for g, mean in zip(grads, flat.split([g.numel() for g in grads])):
+            g.copy_(mean.view_as(g))
+
+    def share(self, module: nn.Module) -> None:
+        """Give every rank the first rank's weights."""
+        if self.count > 1:
+            for tensor in module.state_dict().values():
+                if not isinstance(tensor, DTensor):
+                    dist.broadcast(tensor, 0)
+
+    def agree(self, seconds: float, device: torch.device) -> float:
+        """The longest of the ranks' clocks: or one would stop while the other waits."""
+        if self.count == 1:
+            return seconds
+        clock = torch.tensor([seconds], device=device)
+        dist.all_reduce(clock, op=dist.ReduceOp.MAX)
+        return clock.item()
+
+
+def fsdp(module: nn.Module, blocks: Iterable[nn.Module], dtype: torch.dtype | None = None) -> nn.Module:
+    """Shard the parameters of `module` over all ranks, gathered block by block; computes in `dtype` if given."""
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    for block in blocks:
+        fully_shard(block, mp_policy=policy)
+    fully_shard(module, mp_policy=policy)
+    return module
+
+
+def launch(work: Callable[..., None], count: int, device: str, *arguments: object) -> None:
+    """Run work(ranks, *arguments) in `count` processes that form a group, or here if it is one; returns when all ended.
+
+    Raises ResourceError when a process dies.
+    """
+    if count == 1:
+        work(Ranks(), *arguments)
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    try:
+        start_processes(_entry, (count, port, device, work, arguments), nprocs=count, start_method="spawn")
+    except ProcessException as error:
+        raise ResourceError(
+            f"a training process stopped early: {error}",
+            "See the log above; the same command goes on from the last checkpoint.",
+        ) from error
+
+
+def _entry(
+    rank: int, count: int, port: int, device: str, work: Callable[..., None], arguments: tuple
+) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    cards = torch.device(device).type == "cuda"
+    if cards:
+        torch.cuda.set_device(rank)
+    dist.init_process_group("nccl" if cards else "gloo", rank=rank, world_size=count)
+    try:
+        work(Ranks(rank, count), *arguments)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,280 @@
+"""`grounded train builtin`: the built-in model from nothing to shipped files.
+
+Two ways. On processors every stage runs by itself, in ranks of one thread, with clips on disk: codec -> clips ->
+teacher -> student -> reader -> export. With --device the whole is one live run: worker processes render the world
+while this one keeps their shards on the device and trains codec, teacher and student one after the other. Stages are
+resumable either way: one that has finished is skipped, one that was stopped goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from ...errors import GroundedError
+from ...vae.builtin import BuiltinCodec, load_codec
+from ..data import Clips, Feed, Shard, Workers
+from ..loop import Pace
+from ..objectives import Precision
+from ..ranks import Ranks, launch
+from ..state import replacing
+from .clips import MIXTURE, PICTURES, encoded, fresh_pictures, world_shard, write_clips
+from .codec import CodecPlan, train_codec
+from .codec_data import Pictures
+from .reader import PACE as READER_PACE
+from .reader import train_reader
+from .video import STUDENT, TEACHER, train_video
+
+log = logging.getLogger("grounded")
+
+STAGES = ("codec", "clips", "teacher", "student", "reader", "export")
+LIVE = {"codec": 0.28, "teacher": 0.51, "student": 0.18}
+"""Shares of a live run's minutes; the rest goes by in starting, encoding and exporting."""
+POOL, HELD_OUT = 700, 48
+"""Clips of three chunks that each rank of the codec stage holds, and those of them kept for its scores."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    folder: Path = Path("runs/builtin")
+    out: Path | None = None
+    stage: str | None = None
+    minutes: float | None = None
+    ranks: int = 2
+    clips: int = 8192
+    teacher: Path | None = None
+    decoder_of: Path | None = None
+    device: str | None = None
+    workers: int | None = None
+    most: int = 16384
+    shard: int = 32
+    batch: int = 48
+    crops: int = 192
+
+    @property
+    def codec(self) -> Path:
+        """The codec's file: this run's, or the one beside a given teacher, which knows no other latents."""
+        place = self.teacher or self.folder
+        return (place if place.is_dir() or place == self.folder else place.parent) / "codec.safetensors"
+
+    @property
+    def start(self) -> Path:
+        """Weights that a student begins from."""
+        return self.teacher or self.folder / "teacher.pt"
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What is to run, in order."""
+        given = ("codec", "teacher") if self.teacher else ()
+        return (self.stage,) if self.stage else tuple(stage for stage in STAGES if stage not in given)
+
+
+def needs(path: Path, stage: str) -> Path:
+    """`path`, which an earlier stage makes; GroundedError where it is missing."""
+    if not path.exists():
+        raise GroundedError(f"{path} is not there yet", f"Run the stage before it first: --stage {stage}.")
+    return path
+
+
+def set_up_log(folder: Path, first: bool = True) -> None:
+    """Lines on the terminal and in FOLDER/train.log."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(folder / "train.log"))
+    level = logging.INFO if first else logging.WARNING
+    logging.basicConfig(
+        level=level, handlers=handlers, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+    )
+
+
+def export(options: Options) -> None:
+    """Write the shipped files from a run folder: model, text encoder and codec, float16."""
+    out = options.out or options.folder / "builtin"
+    student = needs(options.folder / "student", "student")
+    files = [student / "model.safetensors", student / "text.safetensors", needs(options.codec, "codec")]
+    reader = options.folder / "reader.safetensors"
+    for path in [*files, reader] if reader.exists() else files:
+        with replacing(out / path.name) as part:
+            shutil.copy(path, part)
+    log.info("exported to %s", out)
+
+
+class Source:
+    """Shards as they come: pictures while there is no codec, clips as soon as there is one."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed, self.clips = feed, Clips(MIXTURE, feed.device)
+        self.pictures: Pictures | None = None
+        self.codec: BuiltinCodec | None = None
+        self._waiting: list[tuple[str, Shard]] = []
+
+    def refresh(self, wait: bool = False) -> None:
+        """Take one shard in if there is one, or wait for it."""
+        pictures = self.pictures
+        if pictures and pictures.full:
+            return
+        if (found := self.feed.poll(wait)) is None:
+            return
+        kind, shard = found
+        if pictures:
+            pictures.add(shard)
+            self._waiting.append((kind, {name: v for name, v in shard.items() if name not in PICTURES}))
+        else:
+            self.clips.add(kind, encoded(shard, self.codec) if self.codec else shard)
+
+    def encode_all(self, codec: BuiltinCodec) -> None:
+        """The codec is ready: turn the pictures into latents and let them go."""
+        if self.pictures:
+            frames = self.pictures.tensors["frames"]
+            for kind, shard in self._waiting:
+                self.clips.add(kind, encoded({**shard, "frames": frames[: len(shard["prompt"])]}, codec))
+                frames = frames[len(shard["prompt"]) :]
+        self.codec, self._waiting, self.pictures = codec, [], None
+
+
+# -- stage by stage, on processors ---------------------------------------------------------------------------------
+
+
+def run_stage(stage: str, options: Options) -> None:
+    """Run one stage; raises GroundedError when an earlier stage has not been run."""
+    if stage == "export":
+        export(options)
+        return
+    if stage in ("clips", "reader"):
+        needs(options.codec, "codec")
+    if stage == "student":
+        needs(options.start, "teacher")
+    if stage in ("teacher", "student"):
+        needs(options.folder / "clips", "clips")
+    # Otherwise the C library returns large activations to the system and pays page faults at every step.
+    os.environ.update(
+        MALLOC_MMAP_THRESHOLD_="4000000000", MALLOC_TRIM_THRESHOLD_="8000000000", OMP_NUM_THREADS="1"
+    )
+    launch(_rank, 1 if stage == "reader" else options.ranks, "cpu", stage, options)
+
+
+def _rank(ranks: Ranks, stage: str, options: Options) -> None:
+    """One rank of a stage."""
+    torch.set_num_threads(1)
+    set_up_log(options.folder, ranks.first)
+    folder, precision = options.folder, Precision()
+    if stage == "codec":
+        plan = CodecPlan(decoder_of=options.decoder_of)
+        log.info("rendering %d clips to begin with", POOL)
+        pictures = Pictures(POOL, HELD_OUT, precision.device)
+        fresh = fresh_pictures(seed=time.time_ns() + ranks.rank)
+        while not pictures.full:
+            pictures.add(next(fresh))
+        plan = replace(plan, pace=plan.pace.lasting(options.minutes))
+        train_codec(folder, plan, pictures, lambda: pictures.add(next(fresh)), precision, ranks)
+    elif stage == "clips":
+        write_clips(load_codec(options.codec), folder / "clips", options.clips // ranks.count, 1 + ranks.rank)
+    elif stage == "reader":
+        place = Precision(torch.device(options.device or "cpu"))
+        train_reader(folder, READER_PACE.lasting(options.minutes), options.codec, precision=place)
+    else:
+        plan = STUDENT if stage == "student" else TEACHER
+        plan = replace(plan, pace=plan.pace.lasting(options.minutes))
+        start = options.start if stage == "student" else None
+        with Feed(folder / "clips", precision.device, consume=False, ranks=ranks) as feed:
+            source = Source(feed)
+            for _ in range(max(1, feed.there)):
+                source.refresh(wait=True)
+            train_video(folder, plan, source.clips, source.refresh, precision, ranks, start)
+
+
+# -- live, on one device -------------------------------------------------------------------------------------------
+
+
+def run_live(options: Options) -> None:
+    """Codec, teacher and student (or the one stage that was asked for), then the export, on `options.device`."""
+    device = torch.device(options.device or "cpu")
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+    os.environ["OMP_NUM_THREADS"] = "1"
+    count = max(1, (os.cpu_count() or 1) - 2) if options.workers is None else options.workers
+    memory = Path("/dev/shm")
+    make = partial(world_shard, size=options.shard)
+    with (
+        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as shards,
+        Workers(make, count, Path(shards)),
+        Feed(Path(shards), device, consume=True) as feed,
+    ):
+        _live(options, Source(feed), count)
+    if "student" in options.stages:
+        export(options)
+
+
+def _live(options: Options, source: Source, workers: int) -> None:
+    folder, precision, ranks = options.folder, Precision(source.feed.device), Ranks()
+    stages = [stage for stage in LIVE if stage in options.stages]
+    minutes, report = options.minutes or 7.5, 100 if precision.device.type == "cuda" else 5
+
+    def paced(pace: Pace, stage: str) -> Pace:
+        return replace(pace.lasting(minutes * (LIVE[stage] if len(stages) > 1 else 1.0)), report=report)
+
+    if "codec" in stages:
+        # Whole shards, or the last would push a part of the first out.
+        room = options.most // options.shard * options.shard
+        source.pictures = Pictures(room, options.shard, precision.device)
+        while source.pictures.count < min(room, options.shard * (4 if workers < 4 else 24)):
+            source.refresh(wait=True)
+        log.info("%d clips to begin with", source.pictures.count)
+        plan = CodecPlan(crops=options.crops, decoder_of=options.decoder_of)
+        plan = replace(plan, pace=paced(plan.pace, "codec"))
+        train_codec(folder, plan, source.pictures, source.refresh, precision, ranks)
+        if stages == ["codec"]:
+            return
+    source.encode_all(load_codec(needs(options.codec, "codec"), str(precision.device)))
+    while source.clips.count < 4 * options.shard:
+        source.refresh(wait=True)
+    log.info("%d clips encoded", source.clips.count)
+    for plan in (TEACHER, replace(STUDENT, solver_steps=4)):
+        if plan.stage in stages:
+            start = needs(options.start, "teacher") if plan.stage == "student" else None
+            plan = replace(plan, pace=paced(plan.pace, plan.stage), clips=options.batch)
+            train_video(folder, plan, source.clips, source.refresh, precision, ranks, start)
+            log.info("%s ended with %d clips", plan.stage, source.clips.count)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line of `grounded train builtin`."""
+    parser = argparse.ArgumentParser(prog="grounded train builtin", description=__doc__)
+    add = parser.add_argument
+    add("--stage", choices=STAGES, help="one stage only (default: all in order)")
+    add("--folder", type=Path, help="run folder (default: runs/builtin)")
+    add("--out", type=Path, help="where to export (default: FOLDER/builtin)")
+    add("--minutes", type=float, help="wall time of the stage, or of a whole live run (default there: 7.5)")
+    add("--teacher", type=Path, metavar="PATH", help="a finished teacher with its codec: folder, file or .pt")
+    add("--decoder-of", type=Path, metavar="CODEC", help="codec stage: train only the decoder of this codec")
+    add("--ranks", type=int, help="processes of one thread each; the number of cores (default: 2)")
+    add("--clips", type=int, help="training clips to render and encode (default: 8192)")
+    live = parser.add_argument_group("live, on one device").add_argument
+    live("--device", help="cuda or cpu: render and train at the same time")
+    live("--workers", type=int, help="processes that render (default: all cores but two)")
+    live("--most", type=int, help="clips held as pictures while the codec learns, 2 MB each (default: 16384)")
+    live("--shard", type=int, help="clips that a worker renders at a time (default: 32)")
+    live("--batch", type=int, help="clips in a step of the video model (default: 48)")
+    live("--crops", type=int, help="crops in a step of the codec (default: 192)")
+    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    options = Options(**given)
+    set_up_log(options.folder)
+    if options.device and options.stage in (None, *LIVE):
+        run_live(options)
+        return 0
+    for stage in options.stages:
+        run_stage(stage, options)
+    return 0

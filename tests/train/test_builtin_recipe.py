@@ -1,0 +1,116 @@
+"""The stages hang together: what a stage needs is named, what is exported loads and is the trained net."""
+
+import logging
+
+import pytest
+import torch
+
+from gf_core.checkpoints.bundle import load_model
+from gf_core.errors import GroundedError
+from gf_core.train.recipes import builtin, clips
+from gf_core.train.recipes.builtin import Options, export, main, run_stage
+from gf_core.train.recipes.codec import CONFIG, CodecPlan
+from gf_core.train.recipes.video import VideoNet, load_weights, save_video
+from gf_core.vae.builtin import BuiltinCodec, save_codec
+
+SMALL = CodecPlan(config=CONFIG.__class__(encoder_widths=(8, 8, 16), decoder_widths=(8, 8, 16)), statistics=8)
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """The command line sends its log to the terminal and a file; the tests' own handlers come back."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("stage", "before"),
+    [
+        ("clips", "codec"),
+        ("teacher", "clips"),
+        ("student", "teacher"),
+        ("reader", "codec"),
+        ("export", "student"),
+    ],
+)
+def test_a_missing_stage_is_named(tmp_path, stage, before):
+    with pytest.raises(GroundedError, match="is not there yet") as error:
+        run_stage(stage, Options(folder=tmp_path, ranks=1))
+    assert f"--stage {before}" in error.value.fix
+
+
+def test_what_is_exported_loads(tmp_path):
+    torch.manual_seed(0)
+    video = VideoNet()
+    save_video(video.net, tmp_path / "student")
+    save_codec(BuiltinCodec(), tmp_path / "codec.safetensors")
+    export(Options(folder=tmp_path, out=tmp_path / "out"))
+    assert not list((tmp_path / "out").glob("*.part"))
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in (tmp_path / "out").iterdir())
+    bundle = load_model(tmp_path / "out")
+    for name, value in video.net.model.state_dict().items():
+        torch.testing.assert_close(bundle.model.state_dict()[name], value.half().float())
+    assert bundle.sample.shift == 3 and bundle.video.width == 96
+
+
+def test_a_teacher_is_a_checkpoint_a_folder_or_a_file(tmp_path):
+    torch.manual_seed(0)
+    video, other = VideoNet(), VideoNet()
+    save_video(video.net, tmp_path)
+    torch.save({"average": video.state_dict()}, tmp_path / "teacher.pt")
+    for path in (tmp_path / "teacher.pt", tmp_path / "model.safetensors", tmp_path):
+        load_weights(other, path)
+        weight = other.net.model.get_parameter("blocks.0.ffn.0.weight").clone()
+        torch.testing.assert_close(
+            weight, video.net.model.get_parameter("blocks.0.ffn.0.weight"), atol=1e-3, rtol=0
+        )
+    assert Options(teacher=tmp_path / "teacher.pt").codec == tmp_path / "codec.safetensors"
+    assert Options(teacher=tmp_path).stages == ("clips", "student", "reader", "export")
+    save_video(VideoNet().net, tmp_path / "student")
+    for end in ("model", "text"):  # a folder may hold a student beside its teacher
+        (tmp_path / f"{end}.safetensors").rename(tmp_path / f"teacher_{end}.safetensors")
+        (tmp_path / "student" / f"{end}.safetensors").rename(tmp_path / f"{end}.safetensors")
+    load_weights(other, tmp_path)
+    torch.testing.assert_close(other.net.model.get_parameter("blocks.0.ffn.0.weight"), weight, atol=0, rtol=0)
+    with pytest.raises(GroundedError, match="no model with its text encoder"):
+        load_weights(other, tmp_path / "text.safetensors")
+
+
+def test_an_unknown_stage_is_refused_by_the_command_line(capsys):
+    with pytest.raises(SystemExit):
+        main(["--stage", "dessert"])
+    assert "invalid choice" in capsys.readouterr().err
+
+
+def arguments(text: str, folder) -> list[str]:
+    return [*text.split(), "--folder", str(folder)]
+
+
+def test_a_live_run_makes_a_model(tmp_path, monkeypatch):
+    """Worker, codec, teacher, student, export: seconds of each, then a student alone from the finished teacher."""
+    monkeypatch.setattr(builtin, "CodecPlan", lambda **given: SMALL.__class__(**{**vars(SMALL), **given}))
+    sizes = "--device cpu --workers 1 --most 8 --shard 2 --batch 1 --crops 3"
+    main(arguments(f"{sizes} --minutes 0.02", tmp_path / "run"))
+    bundle = load_model(tmp_path / "run" / "builtin")
+    assert bundle.codec.config.decoder_widths == (8, 8, 16)
+    assert {"codec.pt", "teacher.pt", "student.pt", "train.log"} <= {
+        p.name for p in (tmp_path / "run").iterdir()
+    }
+    start = tmp_path / "run" / "teacher.pt"
+    main(arguments(f"{sizes} --minutes 0.02 --teacher {start}", tmp_path / "again"))
+    assert (tmp_path / "again" / "builtin" / "codec.safetensors").is_file()
+    assert not (tmp_path / "again" / "teacher.pt").exists()
+
+
+def test_the_stages_on_processors_make_a_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(builtin, "CodecPlan", lambda **given: SMALL.__class__(**{**vars(SMALL), **given}))
+    monkeypatch.setattr(builtin, "POOL", 6)
+    monkeypatch.setattr(builtin, "HELD_OUT", 2)
+    monkeypatch.setattr(clips, "SHARD", 3)
+    for stage in ("codec", "clips", "teacher", "student", "export"):
+        main(arguments(f"--stage {stage} --minutes 0.01 --ranks 1 --clips 6", tmp_path))
+    assert len(list((tmp_path / "clips").iterdir())) == 2
+    assert load_model(tmp_path / "builtin").video.fps == 16
