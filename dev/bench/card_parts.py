@@ -309,7 +309,7 @@ def kernels(place: Place) -> None:
     for kind in (*KINDS, "other"):
         note = f"{launches[kind]} launches, {spent[kind] / max(whole, 1e-9):.0%}"
         place.tell(kind, ms(spent[kind]), note)
-    gap = f"the chunk before took {ms(alone)}, so {ms(alone - whole)} without a kernel"
+    gap = f"the chunk before took {ms(alone)}" + (f", {ms(alone - whole)} without a kernel" if cuda else "")
     place.tell("all", ms(whole), f"{sum(launches.values())} launches; {gap}")
 
 
@@ -339,19 +339,12 @@ def train(place: Place) -> None:
     place.tell(
         "command", f"{time.perf_counter() - began:.0f} s", " ".join(["grounded train builtin", *options])
     )
-    last: dict[str, str] = {}
-    for line in text.splitlines():
-        if found := re.search(r"(\w+) step (\d+) .*", line):
-            last[found[1]] = line[found.start() :]
-        elif found := re.search(r"\d+ clips|exported", line):
-            last[line.split()[-1]] = line
-    for line in last.values():
-        name, _, rest = line.partition(" step ")
-        speed = re.search(r"([\d.]+) s/step", rest)
-        steps = rest.split()[0] if rest else ""
-        place.tell(
-            name[:60], f"{steps} steps" if rest else "", f"{speed[1]} s a step; {rest}" if speed else rest
-        )
+    said = [line.partition(" ")[2] for line in text.splitlines()]  # without the time of day
+    steps = {line.partition(" step ")[0]: line for line in said if re.match(r"\w+ step \d", line)}
+    for line in [line for line in said if re.search(r"\d clips|exported", line)] + list(steps.values()):
+        what, _, rest = line.partition(" step ")
+        speed = re.search(r"[\d.]+ s/step", rest)
+        place.tell(what, speed[0] if speed else "", rest and f"step {rest}")
     if code is None:
         raise RuntimeError("it did not end within its time")
     if code:
