@@ -41,7 +41,9 @@ BELOW: dict[str, set[str]] = {
     "engine": FOUNDATION | LEAVES | {"rope", "attention", "memory", "model", "builtin"},
     "world": FOUNDATION,
     "train": FOUNDATION | {"rope", "attention", "memory", "model", "sampling", "text", "vae", "world"},
-    "evaluation": FOUNDATION | LEAVES | {"attention", "memory", "model", "builtin", "engine", "world"},
+    "evaluation": FOUNDATION
+    | LEAVES
+    | {"rope", "attention", "memory", "model", "builtin", "engine", "world"},
 }
 """What each layer may import. Those not listed stand on top and may use all."""
 

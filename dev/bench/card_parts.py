@@ -277,7 +277,8 @@ def _film(place: Place, codec: str) -> None:
         if part["expected"] and part["measured"]:
             expected, measured = part["expected"] / scale, part["measured"] / scale
             note = f"it took {measured:.2f} {unit}: {expected / measured - 1:+.0%}"
-            place.tell(f"{name} as estimated", f"{expected:.2f} {unit}", note)
+            most = "" if part.get("known", True) else "at most "
+            place.tell(f"{name} as estimated", f"{most}{expected:.2f} {unit}", note)
 
 
 def kernels(place: Place) -> None:
@@ -306,6 +307,8 @@ def kernels(place: Place) -> None:
         named.append((seconds, row.count, kind, row.key[:160]))
     place.keep("kernels", sorted(named, reverse=True)[:60])
     whole = sum(spent.values())
+    if not whole:
+        raise RuntimeError("the profiler saw no kernel")
     for kind in (*KINDS, "other"):
         note = f"{launches[kind]} launches, {spent[kind] / max(whole, 1e-9):.0%}"
         place.tell(kind, ms(spent[kind]), note)

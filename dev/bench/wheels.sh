@@ -17,17 +17,19 @@ mapfile -t wanted < <(sed -nE 's/^((av|diffusers)==[^;]+).*/\1/p' "$here/constra
     --python-version 3.11 --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
     --dest "$work" "${wanted[@]}"
 "$python" - "$work" "$folder/site.tar.xz" <<'PY'
-import sys, tarfile, zipfile
+import lzma, sys, tarfile, zipfile
 from pathlib import Path
 
 work, out = map(Path, sys.argv[1:])
 for wheel in work.glob("*.whl"):
     zipfile.ZipFile(wheel).extractall(work / "site")
 left_out = ("diffusers/pipelines", "diffusers/modular_pipelines", "av/include")
-with tarfile.open(out, "w:xz", preset=9) as packed:
+sources = (".pxd", ".pyx", ".pyi", ".h")
+machine_code = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 9}]
+with lzma.open(out, "wb", filters=machine_code) as thin, tarfile.open(fileobj=thin, mode="w") as packed:
     for path in sorted((work / "site").rglob("*")):
         name = path.relative_to(work / "site").as_posix()
-        if path.is_file() and not name.startswith(left_out):
+        if path.is_file() and not name.startswith(left_out) and path.suffix not in sources:
             packed.add(path, name)
 print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB")
 PY
