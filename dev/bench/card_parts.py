@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -331,11 +332,12 @@ def train(place: Place) -> None:
         log, began = Path(folder) / "log", time.perf_counter()
         command = [sys.executable, "-m", "gf_core", "train", "builtin", *options, "--folder", f"{folder}/run"]
         with log.open("w") as file:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
             try:
-                code: int | None = subprocess.run(
-                    command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, timeout=max(5, place.limit - 8)
-                ).returncode
+                code: int | None = process.wait(max(5, place.limit - 10))
             except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)  # so that it removes its shards and workers
+                process.wait(8)
                 code = None
         text = log.read_text()
     print(text)
@@ -353,26 +355,3 @@ def train(place: Place) -> None:
     if code:
         lines = text.strip().splitlines() or ["it said nothing"]
         raise RuntimeError(f"status {code}: {lines[-1]}")
-
-
-@dataclass(frozen=True)
-class Part:
-    """A row of the plan."""
-
-    measure: Callable[[Place], None]
-    seconds: int
-    """Its own limit."""
-
-
-PARTS = {
-    "machine": Part(machine, 60),
-    "gpu tests": Part(tests, 75),
-    "memory grounded": Part(bench_grounded, 75),
-    "memory self_forcing": Part(bench_self_forcing, 75),
-    "decoders": Part(decoders, 60),
-    "kernels": Part(kernels, 50),
-    "film, TAEHV": Part(film_taehv, 80),
-    "film, Wan VAE": Part(film_wan, 100),
-    "training": Part(train, 110),
-}
-"""In this order; what is left of the whole time bounds each as well."""

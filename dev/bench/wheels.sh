@@ -16,19 +16,21 @@ mapfile -t wanted < <(sed -nE 's/^((av|diffusers)==[^;]+).*/\1/p' "$here/constra
 "$python" -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: \
     --python-version 3.11 --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
     --dest "$work" "${wanted[@]}"
-"$python" - "$work" "$folder/site.tar.xz" <<'PY'
-import lzma, sys, tarfile, zipfile
+for wheel in "$work"/*.whl; do "$python" -m zipfile -e "$wheel" "$work/site"; done
+if command -v strip > /dev/null; then  # a fifth of the archive is names that nobody looks up
+    find "$work/site" -name '*.so*' -exec strip --strip-unneeded {} +
+fi
+"$python" - "$work/site" "$folder/site.tar.xz" <<'PY'
+import lzma, sys, tarfile
 from pathlib import Path
 
-work, out = map(Path, sys.argv[1:])
-for wheel in work.glob("*.whl"):
-    zipfile.ZipFile(wheel).extractall(work / "site")
+site, out = map(Path, sys.argv[1:])
 left_out = ("diffusers/pipelines", "diffusers/modular_pipelines", "av/include")
 sources = (".pxd", ".pyx", ".pyi", ".h")
 machine_code = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 9}]
 with lzma.open(out, "wb", filters=machine_code) as thin, tarfile.open(fileobj=thin, mode="w") as packed:
-    for path in sorted((work / "site").rglob("*")):
-        name = path.relative_to(work / "site").as_posix()
+    for path in sorted(site.rglob("*")):
+        name = path.relative_to(site).as_posix()
         if path.is_file() and not name.startswith(left_out) and path.suffix not in sources:
             packed.add(path, name)
 print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB")
