@@ -66,7 +66,7 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The same in three operations: on processors, and under a mask, the backward of SDPA costs several times as much."""
+    """The same in three operations: on processors, or under a mask, the backward of SDPA costs far more."""
     logits = torch.einsum("bshd,bthd->bhst", q, k) * q.shape[-1] ** -0.5
     weights = (logits if bias is None else logits + bias).softmax(-1)
     return torch.einsum("bhst,bthd->bshd", weights.to(v.dtype), v)

@@ -70,7 +70,6 @@ def _row(written: Segment, segment: PlannedSegment, seeds: int) -> str:
     minutes, seconds = divmod(segment.start_seconds, 60)
     notes = [f"blend over {segment.blend_chunks} chunks"] if segment.blend_chunks else []
     notes += [f"recache {segment.recache:g}"] if segment.recache is not None else []
-    notes += [f"lora {lora.name}:{lora.strength:g}" for lora in segment.loras]
     return (
         f"{segment.index + 1:>3}  {segment.verb:<5}  {int(minutes):>3}:{seconds:04.1f}  "
         f"{segment.asked_seconds:>6.2f} s  {segment.seconds:>6.2f} s  {segment.seed:<{seeds}}  "

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import GroundedError, StoryboardError
 from ..foreign import read_json
-from ..timeline import Lora, Segment, Storyboard
+from ..timeline import Segment, Storyboard
 from ..timeline.storyboard import DEFAULT_FPS, MAX_SECONDS
 
 log = logging.getLogger("grounded")
@@ -161,7 +161,6 @@ def _facts(segment: Segment) -> dict[str, Any]:
     return {
         "verb": segment.verb, "prompt": segment.prompt, "seconds": repr(segment.seconds), "seed": segment.seed,
         "recache": _text(segment.recache), "blend": _text(segment.blend), "mute": segment.mute,
-        "loras": [[lora.name, repr(lora.strength)] for lora in segment.loras],
     }  # fmt: skip
 
 
@@ -210,9 +209,10 @@ def _storyboard(timeline: Any, name: str) -> Storyboard:
 
 def _from_facts(facts: Any) -> Segment:
     recache, blend = (None if facts[name] is None else float(facts[name]) for name in ("recache", "blend"))
-    loras = tuple(Lora(name, float(strength)) for name, strength in facts["loras"])
+    if facts.get("loras"):  # edits written when segments could name LoRAs
+        log.warning("%s: its LoRAs are left out, they belong to the whole film", facts["prompt"])
     seconds, seed = float(facts["seconds"]), facts["seed"]
-    return Segment(facts["verb"], facts["prompt"], seconds, seed, recache, blend, loras, facts["mute"])
+    return Segment(facts["verb"], facts["prompt"], seconds, seed, recache, blend, facts["mute"])
 
 
 def _from_clip(clip: Any, facts: Any) -> Segment:

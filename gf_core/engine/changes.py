@@ -92,8 +92,6 @@ def _difference(was: Segment, now: Segment) -> str:
     for name in _TOLD:
         if was.get(name) != now.get(name):
             return f"{name} {_value(was.get(name))} -> {_value(now.get(name))}"
-    if was.get("loras") != now.get("loras"):
-        return "LoRAs"
     if was["chunks"] != now["chunks"]:
         return f"{was['seconds']:g} s -> {now['seconds']:g} s"
     return "what comes before it"

@@ -158,16 +158,10 @@ class RunSpec:
 
         Raises:
             ResourceError: the size does not fit the model's grid.
-            GroundedError: plan, memory, sampler and codec disagree about time, or a segment asks for a LoRA.
+            GroundedError: plan, memory, sampler and codec disagree about time.
         """
         self._check_size()
         self._check_time()
-        for segment in self.plan.segments:
-            if segment.loras:
-                raise GroundedError(
-                    f"line {segment.line}: LoRAs per segment are not supported yet",
-                    "remove `lora` from the line, or merge the LoRA into the model",
-                )
 
     def _check_size(self) -> None:
         video, grid = self.video, self.bundle.codec.spatial_stride * self.bundle.spec.patch_size[1]
@@ -224,7 +218,6 @@ class RunSpec:
                     "seconds": segment.seconds,
                     "blend": segment.blend_chunks,
                     "recache": segment.recache,
-                    "loras": [list(lora) for lora in segment.loras],
                     "key": segment.key,
                 }
                 for segment in self.plan.segments

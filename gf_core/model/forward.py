@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -60,11 +61,13 @@ def embed_prompt(model: Tree, prompt_embeds: Tensor, text_len: int, kernel: Kern
         context = layers.embed_text(model, prompt_embeds, rows + 1)
         bias = torch.zeros(1, 1, 1, rows + 1, device=context.device)
         bias[..., -1] = math.log(padding)
-    return [
-        block.text_kv(context, bias, kernel) if isinstance(block, Own)
-        else layers.cross_kv(block, context, bias, kernel)
-        for block in model.blocks
-    ]  # fmt: skip
+    return [block_text(block, context, bias, kernel) for block in model.blocks]
+
+
+def block_text(block: Tree, context: Tensor, bias: Tensor | None = None, kernel: Kernel = sdpa) -> Text:
+    """`layers.cross_kv`, through the block where it is ours."""
+    make = block.text_kv if isinstance(block, Own) else partial(layers.cross_kv, block)
+    return make(context, bias, kernel)
 
 
 def trimmed(prompt_embeds: Tensor) -> Tensor:

@@ -2,12 +2,11 @@
 
 from .grammar import parse
 from .plan import Plan, PlannedSegment, Timing, make_plan
-from .storyboard import MAX_SEED, Lora, Segment, Storyboard, Verb
+from .storyboard import MAX_SEED, Segment, Storyboard, Verb
 from .writer import format_storyboard
 
 __all__ = [
     "MAX_SEED",
-    "Lora",
     "Plan",
     "PlannedSegment",
     "Segment",

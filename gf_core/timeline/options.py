@@ -7,8 +7,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from .lines import Field, Line, escape, nearest
-from .storyboard import BLANKS, DEFAULT_SECONDS, MAX_LORA, MAX_SECONDS, MAX_SEED, Lora, Segment
+from .lines import Field, Line, nearest
+from .storyboard import BLANKS, DEFAULT_SECONDS, MAX_SECONDS, MAX_SEED, Segment
 
 _BLANK = f"[{BLANKS}]*"
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
@@ -21,21 +21,17 @@ _WORD = re.compile(r"[A-Za-z]*")
 
 
 def read_options(line: Line, fields: list[Field]) -> dict[str, Any]:
-    """Segment attributes from the option fields of a line; the order is free, only `lora` may repeat."""
+    """Segment attributes from the option fields of a line; the order is free, none may repeat."""
     values: dict[str, Any] = {}
-    loras: dict[str, Lora] = {}
     for field in fields:
         if not field.text:
             raise line.error(field.column, "an option is empty", "remove the extra '|'")
         name, value = _read_option(line, field)
-        if name in values or (name == "loras" and value.name in loras):
-            label = f"lora {value.name}" if name == "loras" else {"seconds": "the duration"}.get(name, name)
+        if name in values:
+            label = {"seconds": "the duration"}.get(name, name)
             raise line.error(field.column, f"{label} is given twice", "keep one of the two")
-        if name == "loras":
-            loras[value.name] = value
-        else:
-            values[name] = value
-    return {**values, "loras": tuple(loras.values())} if loras else values
+        values[name] = value
+    return values
 
 
 def write_options(segment: Segment) -> list[str]:
@@ -47,7 +43,6 @@ def write_options(segment: Segment) -> list[str]:
         parts.append(f"recache {write_number(segment.recache)}")
     if segment.blend is not None:
         parts.append(f"blend {write_number(segment.blend)}s")
-    parts += [f"lora {escape(lora.name)}:{write_number(lora.strength)}" for lora in segment.loras]
     return parts + ["mute"] * segment.mute
 
 
@@ -75,6 +70,9 @@ def _read_option(line: Line, field: Field) -> tuple[str, Any]:
     word = _WORD.match(field.text)[0]  # type: ignore[index]  # an empty match is still a match
     reader = _READERS.get(word.lower())
     if reader is None or field.text[len(word) : len(word) + 1] not in ("", *BLANKS):
+        if word.lower() == "lora":
+            fix = "remove it; load the LoRA with --lora, or with a LoRA node in front of the sampler"
+            raise line.error(field.column, "LoRAs belong to the whole film, not to a segment", fix)
         shown = re.split(f"[{BLANKS}]", field.text)[0]
         guess = nearest(word or shown, _READERS)
         known = f"options are a duration such as 5s, {', '.join(_READERS)}; a bar in a prompt is written \\|"
@@ -98,23 +96,6 @@ def _blend(line: Line, value: Field) -> tuple[str, float]:
     return "blend", _duration(line, value, "blend", "blend 1.5s")
 
 
-def _lora(line: Line, value: Field) -> tuple[str, Lora]:
-    name, colon, strength = value.text.rpartition(":")
-    if not colon:
-        name, strength = value.text, "1"
-    name, strength = name.strip(BLANKS), strength.strip(BLANKS)
-    example = "write for example lora ink_wash:0.8"
-    if not name:
-        raise line.error(value.column, "lora needs a name", example)
-    at = value.columns[len(value.text) - len(strength)] if colon else value.column
-    if not _NUMBER.fullmatch(strength.removeprefix("-")):
-        raise line.error(at, f"the strength of lora {name} is not a number: '{strength}'", example)
-    if abs(float(strength)) > MAX_LORA:
-        fix = f"choose a strength from -{MAX_LORA:g} to {MAX_LORA:g}"
-        raise line.error(at, f"the strength of lora {name} is out of range: {strength}", fix)
-    return "loras", Lora(name, float(strength))
-
-
 def _mute(line: Line, value: Field) -> tuple[str, bool]:
     if value.text:
         raise line.error(value.column, "mute takes no value", "write mute alone")
@@ -125,7 +106,6 @@ _READERS: dict[str, Callable[[Line, Field], tuple[str, Any]]] = {
     "seed": _seed,
     "recache": _recache,
     "blend": _blend,
-    "lora": _lora,
     "mute": _mute,
 }
 

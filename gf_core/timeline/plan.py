@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from ..errors import StoryboardError
-from .storyboard import DEFAULT_FPS, MAX_SEED, Lora, Segment, Storyboard, Verb
+from .storyboard import DEFAULT_FPS, MAX_SEED, Segment, Storyboard, Verb
 
 _FORCE: dict[Verb, int] = {"then": 0, "cut": 1, "scene": 2, "start": 3}
 
@@ -79,8 +79,6 @@ class PlannedSegment:
     blend_chunks: int
     """Chunks over which the text moves from the prompt before; 0 is at once."""
     recache: float | None
-    loras: tuple[Lora, ...]
-    line: int
 
     def chunk_key(self, chunk: int) -> str:
         """Key of the segment's `chunk`-th chunk (from 0); lengthening the segment leaves it as it is."""
@@ -117,13 +115,6 @@ class Plan:
     def chunk_keys(self) -> tuple[str, ...]:
         """Key of every chunk of the film."""
         return tuple(self.segments[number].chunk_key(chunk) for number, chunk in self.places)
-
-    def segment_at(self, chunk: int) -> PlannedSegment:
-        """The segment that chunk number `chunk` of the film belongs to; IndexError outside the film."""
-        for segment in self.segments:
-            if segment.first_chunk <= chunk < segment.first_chunk + segment.chunks:
-                return segment
-        raise IndexError(f"chunk {chunk} of a film of {self.chunks}")
 
 
 def make_plan(board: Storyboard, timing: Timing | None = None, base_key: str = "") -> Plan:
@@ -180,8 +171,9 @@ def _place(
     verb, prompt, seed = segment.verb, segment.prompt, segment.seed or 0
     recache = segment.recache if verb == "then" else None
     blend = _blend_chunks(segment, timing, end - first) if verb == "then" else 0
-    changes = {"verb": verb, "prompt": prompt, "seed": seed, "recache": recache, "blend": blend}
-    stem = _hash(previous_key, {**changes, "loras": segment.loras})
+    facts = {"verb": verb, "prompt": prompt, "seed": seed, "recache": recache, "blend": blend}
+    # Segments could once name LoRAs. The list, now always empty, stays in the hash: films made before go on.
+    stem = _hash(previous_key, {**facts, "loras": []})
     start, stop = timing.pictures(first), timing.pictures(end)
     return PlannedSegment(
         index=index,
@@ -199,8 +191,6 @@ def _place(
         stem=stem,
         blend_chunks=blend,
         recache=recache,
-        loras=segment.loras,
-        line=segment.line,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from ..errors import StoryboardError
 
@@ -15,7 +15,6 @@ DEFAULT_SECONDS = 5.0
 MAX_FPS = 120
 MAX_SECONDS = 3600.0
 MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
-MAX_LORA = 10.0
 
 MAX_PROMPT = 20_000
 """Characters of a prompt with cast and style in it: far more than any text encoder reads. Cast entries that use each
@@ -28,13 +27,6 @@ NAME = r"[^\W\d][\w-]*"
 """A cast name: a letter or underscore, then letters, digits, underscores and hyphens."""
 
 REFERENCE = re.compile(r"\{(" + NAME + r")\}")
-
-
-class Lora(NamedTuple):
-    """One LoRA of a segment."""
-
-    name: str
-    strength: float
 
 
 @dataclass(frozen=True)
@@ -53,8 +45,6 @@ class Segment:
     """Largest share of memory rebuilt under the new prompt (alpha_max, 0..1); None: as the memory is set."""
     blend: float | None = None
     """Seconds over which the text moves from the old prompt to this one."""
-    loras: tuple[Lora, ...] = ()
-    """LoRAs of this segment, in the order written."""
     mute: bool = False
     """Left out of the film, kept in the text."""
     line: int = field(default=0, compare=False)

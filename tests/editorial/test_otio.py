@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gf_core.cli import main
 from gf_core.editorial import Span, read_edit, write_edit
 from gf_core.errors import GroundedError
-from gf_core.timeline import Lora, Segment, Storyboard, make_plan, parse
+from gf_core.timeline import Segment, Storyboard, make_plan, parse
 
 otio = pytest.importorskip("opentimelineio", reason="OpenTimelineIO is not installed")
 
@@ -22,7 +22,7 @@ TEXT = """\
 {fox} runs | 1.5s
 then: it jumps | 1.5s | blend 1.5s | recache 0.25
 cut: a hen | 2s | mute
-cut: {fox} sleeps | 3s | seed 9007199254740991 | lora ink:0.5
+cut: {fox} sleeps | 3s | seed 9007199254740991
 scene: a harbour | 2s
 """
 
@@ -38,11 +38,8 @@ def boards(draw):
     for number in range(draw(st.integers(1, 6))):
         verb = draw(st.sampled_from(["then", "cut", "scene"])) if number else "start"
         smooth = {"recache": draw(share), "blend": draw(st.none() | seconds)} if verb == "then" else {}
-        loras = tuple(Lora(name, 0.1 + 0.2) for name in draw(st.lists(words, max_size=2, unique=True)))
         seed = draw(st.none() | st.integers(0, 2**53 - 1))
-        parts.append(
-            Segment(verb, draw(words), draw(seconds), seed, loras=loras, mute=draw(st.booleans()), **smooth)
-        )
+        parts.append(Segment(verb, draw(words), draw(seconds), seed, mute=draw(st.booleans()), **smooth))
     cast = draw(st.dictionaries(words, words, max_size=3))
     return Storyboard(
         draw(st.integers(1, 120)), draw(st.integers(0, 2**53 - 1)), draw(words), cast, tuple(parts)
@@ -114,6 +111,16 @@ def test_an_editors_changes_are_taken_over(tmp_path):
     assert found.seed == 7 and found.style == "soft light"
 
 
+@pytest.mark.parametrize(("loras", "warnings"), [([], 0), ([["ink", "0.5"]], 1)])
+def test_edits_from_when_segments_had_loras_still_open(tmp_path, caplog, loras, warnings):
+    board, _, path = written(tmp_path)
+    timeline = otio.adapters.read_from_file(str(path))
+    timeline.tracks[0][0].metadata["grounded"]["loras"] = loras
+    otio.adapters.write_to_file(timeline, str(path))
+    assert read_edit(path) == board
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * warnings
+
+
 @pytest.mark.parametrize("name", ["cut.edl", "cut.fcpxml"])
 def test_editing_programs_formats_keep_names_order_and_lengths(tmp_path, name):
     if {"cut.edl": "cmx_3600", "cut.fcpxml": "fcpx_xml"}[name] not in otio.adapters.available_adapter_names():
@@ -153,9 +160,9 @@ def test_the_command_line_exports_and_opens(tmp_path, monkeypatch, capsys):
     assert "4 clips" in capsys.readouterr().out
     assert main(["open", "out/cut.otio"]) == 0
     assert parse(capsys.readouterr().out) == parse(TEXT)
-    assert main(["plan", "out/cut.otio"]) == 2  # refused as by render, after the table
+    assert main(["plan", "out/cut.otio", "--size", "100x64"]) == 2  # refused as by render, after the table
     said = capsys.readouterr()
-    assert "harbour" in said.out and "LoRAs per segment are not supported yet" in said.err
+    assert "harbour" in said.out and "does not fit the model's grid" in said.err
 
 
 @pytest.mark.parametrize(

@@ -445,11 +445,6 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_made(bundle, pl
     assert take.runs() == []
 
 
-def test_a_lora_on_a_segment_is_refused_with_its_line(bundle, planned, take):
-    with pytest.raises(GroundedError, match="line 2"):
-        Session(bundle, planned(bundle, "a fox | 1s\nthen: it runs | 1s | lora ink:0.8"), take)
-
-
 def test_a_session_runs_once(bundle, planned, take):
     session = Session(bundle, planned(bundle, "a fox | 1s"), take)
     list(session.run())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gf_core.errors import StoryboardError
-from gf_core.timeline import Lora, Segment, Storyboard, format_storyboard, make_plan, parse
+from gf_core.timeline import Segment, Storyboard, format_storyboard, make_plan, parse
 from gf_core.timeline.storyboard import BLANKS, REFERENCE
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "timeline"
@@ -29,7 +29,6 @@ def test_fixture_films_read_as_recorded(case):
         assert board.expanded(index) == wanted["expanded"]
         for key in ("verb", "prompt", "seconds", "seed", "recache", "blend", "mute", "line"):
             assert getattr(segment, key) == wanted[key], key
-        assert [list(lora) for lora in segment.loras] == wanted["loras"]
 
 
 @pytest.mark.parametrize("case", FILMS, ids=lambda case: case["name"])
@@ -64,6 +63,7 @@ def test_fixture_errors_point_at_line_and_column(case):
         ("@sede 5\na", "did you mean '@seed'?"),
         ("a | 1:30", "write 90s"),
         ("a | 2 min", "write 120s"),
+        ("a | lora x", "remove it; load the LoRA with --lora, or with a LoRA node in front of the sampler"),
     ],
 )
 def test_errors_suggest_what_was_meant(text, fix):
@@ -90,7 +90,6 @@ tricky = st.lists(
 )
 names = st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_-]{0,6}\Z")
 descriptions = one_line.filter(_plain)
-lora_names = st.from_regex(r"\A[a-z|\\][a-z :|\\]{0,8}[a-z|\\]\Z")
 seconds = st.floats(1e-6, 3600)
 seeds = st.integers(0, 2**53 - 1)
 
@@ -111,10 +110,6 @@ def boards(draw) -> Storyboard:
                 seed=draw(st.none() | seeds),
                 recache=draw(st.none() | st.floats(0, 1)) if verb == "then" else None,
                 blend=draw(st.none() | st.floats(length / 2, length)) if verb == "then" else None,
-                loras=tuple(
-                    Lora(name, draw(st.floats(-10, 10)))
-                    for name in draw(st.lists(lora_names, max_size=2, unique=True))
-                ),
                 mute=draw(st.booleans()),
             )
         )
@@ -204,7 +199,7 @@ NINES = "9" * 5000
 
 @pytest.mark.parametrize(
     "text",
-    [f"a | {NINES}:30", f"a | {NINES}s", f"a | {NINES} min", f"a | seed {NINES}", f"a | lora x:{NINES}"],
+    [f"a | {NINES}:30", f"a | {NINES}s", f"a | {NINES} min", f"a | seed {NINES}"],
 )
 def test_numbers_of_any_length_are_refused_briefly(text):
     with pytest.raises(StoryboardError) as caught:
@@ -244,5 +239,4 @@ def test_ten_thousand_segments_take_a_few_seconds_at_most():
     began = time.process_time()
     board = parse("\n".join([*head, *body]))
     assert make_plan(board).chunks > 10_000 and format_storyboard(board)
-    parse("a" + "".join(f" | lora x{n}" for n in range(20_000)))
     assert time.process_time() - began < 20

@@ -44,13 +44,6 @@ def test_half_way_between_two_chunks_takes_the_longer(seconds, chunks):
     assert make_plan(board_of(0.5, seconds - 0.5)).chunks == chunks  # it is the running total that is rounded
 
 
-def test_segment_at():
-    plan = make_plan(board_of(2, 2))
-    assert [plan.segment_at(chunk).index for chunk in range(plan.chunks)] == [0, 0, 0, 1, 1, 1]
-    with pytest.raises(IndexError):
-        plan.segment_at(plan.chunks)
-
-
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.floats(0.01, 60), min_size=1, max_size=12),
@@ -142,7 +135,6 @@ def keys(text: str, base: str = "", **timing) -> list[str]:
         (("then: b | 5s", "then: b | 8s"), 1),
         (("then: b | 5s", "then: b | 5s | recache 0.5"), 1),
         (("then: b | 5s", "then: b | 5s | blend 2s"), 1),
-        (("then: b | 5s", "then: b | 5s | lora x:0.5"), 1),
         (("a | 5s", "a | 5s | seed 3"), 0),
         (("@seed 7", "@seed 7\n@style ink"), 0),
         (("@seed 7", "@fps 16\n# a comment\n@seed 7"), 4),

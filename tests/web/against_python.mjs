@@ -11,10 +11,11 @@ const answers = JSON.parse(readFileSync(0, "utf8")).map((text) => {
   const board = read(text);
   const [error] = board.errors;
   if (error) return { error: [error.line, error.column, error.message, error.fix] };
-  const placed = makePlan(board).segments.filter((segment) => !segment.muted);
+  const { segments, shots } = makePlan(board);
+  const verb = (at) => shots.find(({ index }) => index === at)?.verb ?? "then";
   return {
     segments: board.segments.map((segment, index) => [segment.verb, expanded(board, index), writeOptions(segment)]),
-    plan: placed.map(({ index, verb, start, seconds, chunks }) => [index, verb, start, seconds, chunks]),
+    plan: segments.flatMap(({ muted, start, seconds }, at) => (muted ? [] : [[at, verb(at), start, seconds]])),
   };
 });
 process.stdout.write(JSON.stringify(answers));

@@ -66,7 +66,7 @@ def _said_by_python(text: str) -> dict:
         [segment.verb, board.expanded(index), write_options(segment)]
         for index, segment in enumerate(board.segments)
     ]
-    plan = [[seg.index, seg.verb, seg.start_seconds, seg.seconds, seg.chunks] for seg in placed]
+    plan = [[seg.index, seg.verb, seg.start_seconds, seg.seconds] for seg in placed]
     return {"segments": segments, "plan": plan}
 
 

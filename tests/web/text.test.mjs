@@ -8,8 +8,8 @@ import { read, writeLine } from "../../web/timeline/text.js";
 import { expanded } from "./expanded.mjs";
 
 const fixture = (name) => JSON.parse(readFileSync(new URL(`../fixtures/timeline/${name}.json`, import.meta.url), "utf8"));
-const facts = ({ verb, prompt, seconds, seed, recache, blend, loras, mute }) =>
-  ({ verb, prompt, seconds, seed, recache, blend, loras, mute });
+const facts = ({ verb, prompt, seconds, seed, recache, blend, mute }) =>
+  ({ verb, prompt, seconds, seed, recache, blend, mute });
 
 for (const film of fixture("films")) {
   test(`film ${film.name} reads as recorded`, () => {

@@ -20,10 +20,10 @@ export class TimelineError extends Error {
 }
 
 /** `text` without the blanks at its edges. */
-export const trim = (text) => text.replace(EDGES, "");
+const trim = (text) => text.replace(EDGES, "");
 
 /** A trimmed part of a line: as written (`raw`), from place `start` to `end`, and as it is meant (`text`). */
-export class Field {
+class Field {
   constructor(line, raw, start, escapes = ESCAPED) {
     this.line = line;
     this.raw = trim(raw);

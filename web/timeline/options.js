@@ -3,12 +3,11 @@
  * Mirrors gf_core/timeline/options.py.
  */
 
-import { BLANK, escape, nearest, trim } from "./lines.js";
+import { BLANK, nearest } from "./lines.js";
 
 export const MAX_SECONDS = 3600;
 export const MAX_SEED = Number.MAX_SAFE_INTEGER;
-const MAX_LORA = 10;
-export const PLAIN = { seconds: 5, seed: null, recache: null, blend: null, loras: [], mute: false }; // a line without options
+export const PLAIN = { seconds: 5, seed: null, recache: null, blend: null, mute: false }; // a line without options
 
 const NUMBER = /^(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)$/;
 const NUMBER_LIKE = new RegExp(`^[+-]?(?:[0-9.]|(?:nan|inf|infinity)${BLANK}*s?$)`, "i");
@@ -21,7 +20,6 @@ const READERS = {
   seed: (value) => readWhole(value, "seed", 7, 0, MAX_SEED),
   recache: readShare,
   blend: (value) => readDuration(value, "blend", "blend 1.5s"),
-  lora: readLora,
   mute: readFlag,
 };
 
@@ -40,11 +38,9 @@ export function readOptions(fields) {
   for (const field of fields) {
     field.require(field.text, "an option is empty", "remove the extra '|'");
     const [name, value] = readOption(field);
-    const label = { lora: `lora ${value[0]}`, seconds: "the duration" }[name] ?? name;
-    field.require(!(label in places), `${label} is given twice`, "keep one of the two");
-    if (name === "lora") values.loras = [...(values.loras ?? []), value];
-    else values[name] = value;
-    places[label] = places[name] = field;
+    field.require(!(name in places), `${name === "seconds" ? "the duration" : name} is given twice`, "keep one of the two");
+    values[name] = value;
+    places[name] = field;
   }
   return { values, places };
 }
@@ -53,21 +49,17 @@ export function readOptions(fields) {
 export const writeOption = (name, value) => (value === null || value === false ? null : WRITERS[name](value));
 
 /** The option fields of a segment as text; the duration always comes first. */
-export function writeOptions(segment) {
-  const loras = segment.loras.map(([name, strength]) => `lora ${escape(name)}:${writeNumber(strength)}`);
-  const [seconds, seed, recache, blend, mute] = Object.keys(WRITERS).map((name) => writeOption(name, segment[name]));
-  return [seconds, seed, recache, blend, ...loras, mute].filter((part) => part !== null);
-}
+export const writeOptions = (segment) =>
+  Object.keys(WRITERS).map((name) => writeOption(name, segment[name])).filter((part) => part !== null);
 
-/** The shortest plain decimal that reads back as exactly `value`. */
+/** The shortest plain decimal that reads back as exactly `value`, which is 0 or more. */
 export function writeNumber(value) {
-  const [digits, exponent] = String(Math.abs(value)).split("e");
-  const sign = value < 0 || Object.is(value, -0) ? "-" : "";
-  if (!exponent) return sign + digits;
+  const [digits, exponent] = String(value).split("e");
+  if (!exponent) return digits;
   const [whole, fraction = ""] = digits.split(".");
   const point = whole.length + Number(exponent);
   const all = whole + fraction;
-  return sign + (point <= 0 ? `0.${"0".repeat(-point)}${all}` : all.padEnd(point, "0"));
+  return point <= 0 ? `0.${"0".repeat(-point)}${all}` : all.padEnd(point, "0");
 }
 
 /** A whole number in smallest..largest. */
@@ -85,23 +77,13 @@ function readOption(field) {
   if (NUMBER_LIKE.test(field.text)) return ["seconds", readDuration(field, "a duration", `${PLAIN.seconds}s`)];
   const name = field.word.toLowerCase();
   if (Object.hasOwn(READERS, name)) return [name, READERS[name](field.after(name.length))];
+  const word = /^[A-Za-z]*/.exec(field.word)[0];
+  const elsewhere = "remove it; load the LoRA with --lora, or with a LoRA node in front of the sampler";
+  field.require(word.toLowerCase() !== "lora", "LoRAs belong to the whole film, not to a segment", elsewhere);
   const known = Object.keys(READERS);
-  const guess = nearest(/^[A-Za-z]+/.exec(field.word)?.[0] ?? field.word, known);
+  const guess = nearest(word || field.word, known);
   const all = `options are a duration such as 5s, ${known.join(", ")}; a bar in a prompt is written \\|`;
   throw field.error(`unknown option '${field.word}'`, guess ? `did you mean '${guess}'?` : all);
-}
-
-function readLora(value) {
-  const [, before, after] = /^(.*):([^:]*)$/s.exec(value.text) ?? ["", value.text, "1"];
-  const [name, strength] = [trim(before), trim(after)];
-  const example = "write for example lora ink_wash:0.8";
-  value.require(name, "lora needs a name", example);
-  const at = value.text.length - strength.length;
-  const isNumber = NUMBER.test(strength.replace(/^-/, ""));
-  value.require(isNumber, `the strength of lora ${name} is not a number: '${strength}'`, example, at);
-  const fix = `choose a strength from -${MAX_LORA} to ${MAX_LORA}`;
-  value.require(Math.abs(strength) <= MAX_LORA, `the strength of lora ${name} is out of range: ${strength}`, fix, at);
-  return [name, Number(strength)];
 }
 
 function readShare(value) {

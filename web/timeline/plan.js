@@ -13,8 +13,8 @@ const pictures = (chunks) => (chunks ? FIRST_CHUNK + (chunks - 1) * CHUNK : 0);
 
 /**
  * Plan `board` (from `read`): `{seconds, segments, shots}`, one of `segments` for each of the text:
- * `{index, verb, muted, start, seconds, asked, chunks}`, and `shots` as `{index, verb, start, seconds}`. A muted
- * segment has no length; if it was a cut or a scene, the next one cuts in its place.
+ * `{muted, start, seconds, asked}`, and `shots` as `{index, verb, start, seconds}`. A muted segment has no length;
+ * if it was a cut or a scene, the next one cuts in its place.
  */
 export function makePlan({ fps, segments }) {
   const shots = [];
@@ -32,8 +32,8 @@ export function makePlan({ fps, segments }) {
       end = Math.max(end, Math.floor((asked * fps - FIRST_CHUNK) / CHUNK + 0.5 + TIE)) + 1;
       shots.at(-1).seconds = pictures(end) / fps - shots.at(-1).start;
     }
-    const length = { seconds: (pictures(end) - pictures(first)) / fps, chunks: end - first };
-    return { index, verb, muted: segment.mute, start, asked: segment.seconds, ...length };
+    const seconds = (pictures(end) - pictures(first)) / fps;
+    return { muted: segment.mute, start, asked: segment.seconds, seconds };
   });
   return { seconds: pictures(end) / fps, segments: placed, shots };
 }

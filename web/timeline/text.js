@@ -19,7 +19,7 @@ const EXAMPLES = { fps: "@fps 16", seed: "@seed 7", style: "@style 35mm film, so
 /**
  * Read `text`: `{fps, seed, style, cast: Map, segments, errors, lines}`; `errors[0]` is the one Python raises.
  *
- * A segment is `{verb, prompt, seconds, seed, recache, blend, loras: [[name, strength]], mute, line, error}`
+ * A segment is `{verb, prompt, seconds, seed, recache, blend, mute, line, error}`
  * plus its places in the text: `source` (the line), `verbWritten`, `promptPlace` and `places` (of options).
  */
 export function read(text) {
