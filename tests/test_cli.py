@@ -383,6 +383,9 @@ def test_bench_measures_random_weights(capsys, monkeypatch):
     out, numbers = capsys.readouterr().out, json.loads(Path("out/bench.json").read_text())
     assert "frames/s" in out and numbers["fps"] > 0 and numbers["chunks"] == 4
     assert set(numbers["seconds per chunk"]) == {"steps", "clean"}
+    held, turn = numbers["memory"]["held"], numbers["turning the past"]
+    assert held["raw keys"] == held["turned keys"] == held["values"] > 0
+    assert turn["seconds more per chunk"] == pytest.approx(4 * turn["seconds per call"])
 
 
 def test_bench_of_a_bundle_times_decode_and_encode():

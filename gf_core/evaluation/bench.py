@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from torch import Tensor
 from ..config import MemorySpec, ModelSpec, Recipe, VideoSpec
 from ..devices import name_of
 from ..errors import ResourceError
-from ..memory.regions import Sizes
+from ..memory.store import DualMemory
 from ..model.wan import WanModel, build_meta
+from ..rope import rotate, turns
 from ..sampling.chunkwise import make_sampler
 from ..sampling.film import film_chunks
+from ..sampling.sampler import Sampler
 from ..timeline import Plan, Segment, Storyboard, Timing, make_plan
 from ..vae.base import to_uint8
 from ..video.writer import FilmWriter
@@ -39,6 +42,8 @@ SHAPES = {
 """Wan shapes that can be measured with random weights; `tiny` is about the built-in model."""
 
 PROMPT_ROWS = 64
+TURNED = 4
+"""Times that the past is turned for its figure; the first one warms up."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,14 @@ class Times:
     encode: list[float] = field(default_factory=list)
     switch: float = 0.0
     """What one prompt switch added."""
+    turn: float = 0.0
+    """Turning the keys of the past once."""
+    calls: int = 0
+    """Network calls of a chunk."""
+    held: dict[str, int] = field(default_factory=dict)
+    """Bytes of the film memory by what they hold."""
+    peak: int = 0
+    """Most bytes in use: of the card, or of the process."""
 
 
 def bundle_subject(bundle: ModelBundle, memory: MemorySpec | None, size: tuple[int, int] | None) -> Subject:
@@ -113,69 +126,103 @@ def measure(subject: Subject, chunks: int) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats(device)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        times, peak = _run(subject, chunks, Path(folder) / "bench.mp4", device)
-    return _summary(subject, chunks, times, peak, device, time.perf_counter() - began)
+        times = _run(subject, chunks, Path(folder) / "bench.mp4", device)
+    return _summary(subject, chunks, times, device, time.perf_counter() - began)
+
+
+def open_film(subject: Subject, chunks: int) -> tuple[Sampler, Plan, list[Tensor]]:
+    """A fresh sampler, a film of `chunks` chunks whose last begins with a new prompt, and the two random prompts."""
+    stride = subject.spatial_stride
+    sampler = make_sampler(
+        subject.model, subject.spec, subject.recipe,
+        latent_height=subject.recipe.video.height // stride,
+        latent_width=subject.recipe.video.width // stride,
+    )  # fmt: skip
+    rows = min(PROMPT_ROWS, subject.spec.text_len)
+    return sampler, _plan(subject, chunks), [torch.randn(1, rows, subject.spec.text_dim) * 0.1 for _ in "ab"]
+
+
+@torch.no_grad()
+def turn_seconds(memory: DualMemory, turner: Callable[..., Tensor] = rotate) -> float:
+    """Seconds to turn the keys of a full past in all layers, one after the other into the same buffer.
+
+    What every network call would do if no turned copy of the past were kept. turner: `rotate`, or it compiled.
+    """
+    frames = memory.spec.slots - memory.spec.chunk
+    tokens, device = frames * memory.tokens_per_frame, memory.raw_k.device
+    turn = turns(torch.arange(frames, device=device), *memory.grid, memory.raw_k.shape[-1])
+    room, seconds = torch.empty_like(memory.k[0, :, :tokens]), []
+    for _ in range(TURNED):
+        began = now(device)
+        for raw_k in memory.raw_k:
+            turner(raw_k[:, :tokens], turn, out=room)
+        seconds.append(now(device) - began)
+    return statistics.median(seconds[1:])
 
 
 def bench_lines(result: dict[str, Any]) -> list[str]:
     """The result as text."""
-    stages, memory, film = result["seconds per chunk"], result["memory"], result["film"]
+    stages, memory, film, turn = (
+        result[part] for part in ("seconds per chunk", "memory", "film", "turning the past")
+    )
+    held = ", ".join(f"{name} {size / 2**20:.0f}" for name, size in memory["held"].items())
     rows = [
         ("model", f"{result['model']}, {result['parameters'] / 1e6:.0f} M parameters, {result['dtype']}"),
         ("device", f"{result['device']}, {result['threads']} CPU threads, torch {result['torch']}"),
         ("film", f"{film['width']}x{film['height']}, {film['pictures per chunk']} pictures per chunk"),
+        ("first", f"{result['first chunk seconds'] * 1000:.1f} ms for the first chunk"),
         *((name, f"{seconds * 1000:.1f} ms per chunk") for name, seconds in stages.items()),
         ("switch", f"{result['prompt switch'] * 1000:.1f} ms more for the chunk after a prompt switch"),
         ("speed", f"{result['fps']:.1f} frames/s, {result['sampling fps']:.1f} sampling alone"),
         (
             "memory",
-            f"{memory['peak'] / 2**20:.0f} MB at the peak, {memory['kv'] / 2**20:.0f} MB of it film memory",
+            f"{memory['peak'] / 2**20:.0f} MB at the peak, {memory['kv'] / 2**20:.0f} MB of it film memory ({held})",
+        ),
+        (
+            "turning",
+            f"{turn['seconds per call'] * 1000:.1f} ms for the keys of the past, done once per chunk; "
+            f"{turn['seconds more per chunk'] * 1000:.1f} ms more if every call did it",
         ),
     ]
     return [f"{label:<8}{text}" for label, text in rows]
 
 
 @torch.no_grad()
-def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> tuple[Times, int]:
-    stride = subject.spatial_stride
-    sampler = make_sampler(
-        subject.model, subject.spec, subject.recipe,
-        latent_height=subject.recipe.video.height // stride, latent_width=subject.recipe.video.width // stride,
-    )  # fmt: skip
-    rows = min(PROMPT_ROWS, subject.spec.text_len)
-    prompts = [torch.randn(1, rows, subject.spec.text_dim) * 0.1 for _ in range(2)]
+def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Times:
+    sampler, plan, prompts = open_film(subject, chunks)
     decoder = subject.codec.decoder() if subject.codec else None
-    film = (
-        FilmWriter(path, subject.recipe.video.width, subject.recipe.video.height, subject.recipe.video.fps)
-        if decoder
-        else None
-    )
-    times, peak, process = Times(), 0, psutil.Process()
-    marks = {"begun": 0.0, "stepped": 0.0}
+    video = subject.recipe.video
+    film = FilmWriter(path, video.width, video.height, video.fps) if decoder else None
+    memory, process = sampler.director.memory, psutil.Process()
+    times, marks = Times(calls=sampler.calls), {"begun": 0.0, "stepped": 0.0}
 
     def begin(index: int) -> None:
-        marks["begun"] = _now(device)
+        marks["begun"] = now(device)
 
     def stepped(step: int, steps: int) -> None:
         if step == steps - 1:
-            marks["stepped"] = _now(device)
+            marks["stepped"] = now(device)
 
-    plan = _plan(subject, chunks)
     made = film_chunks(sampler, plan, prompts, before=begin, on_step=lambda index: stepped)
     try:
         for clean in made:
-            ended = _now(device)
+            ended = now(device)
             times.steps.append(marks["stepped"] - marks["begun"])
             times.clean.append(ended - marks["stepped"])
             if decoder is not None and film is not None:
                 _finish(decoder, film, clean.latents[0], times, device)
-            peak = max(peak, process.memory_info().rss)
+            times.peak = max(times.peak, process.memory_info().rss)
     finally:
         if film is not None:
             film.close()
+    if device.type == "cuda":
+        times.peak = torch.cuda.max_memory_allocated(device)
     usual = _steady(subject, times.steps[:-1]) + _steady(subject, times.clean[:-1])
     times.switch = max(0.0, times.steps[-1] + times.clean[-1] - usual)
-    return times, peak
+    times.held = {"raw keys": memory.raw_k.nbytes, "turned keys": memory.k.nbytes, "values": memory.v.nbytes}
+    times.held["the rest"] = memory.sizes.buffers - sum(times.held.values())
+    times.turn = turn_seconds(memory)
+    return times
 
 
 def _plan(subject: Subject, chunks: int) -> Plan:
@@ -189,7 +236,7 @@ def _plan(subject: Subject, chunks: int) -> Plan:
 def _finish(
     decoder: StreamDecoder, film: FilmWriter, latents: Tensor, times: Times, device: torch.device
 ) -> None:
-    start = _now(device)
+    start = now(device)
     pictures = to_uint8(decoder.decode(latents))
     decoded = time.perf_counter()
     film.write(pictures)
@@ -197,7 +244,8 @@ def _finish(
     times.encode.append(time.perf_counter() - decoded)
 
 
-def _now(device: torch.device) -> float:
+def now(device: torch.device) -> float:
+    """Seconds on the clock once all that the device was given is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -212,18 +260,15 @@ def _steady(subject: Subject, seconds: list[float]) -> float:
 
 
 def _summary(
-    subject: Subject, chunks: int, times: Times, rss: int, device: torch.device, elapsed: float
+    subject: Subject, chunks: int, times: Times, device: torch.device, elapsed: float
 ) -> dict[str, Any]:
-    spec, memory = subject.spec, subject.recipe.memory
+    memory = subject.recipe.memory
     stages = {
         name: _steady(subject, getattr(times, name)[:-1]) for name in ("steps", "clean", "decode", "encode")
     }
     stages = {name: seconds for name, seconds in stages.items() if seconds}
     pictures = memory.chunk * subject.time_stride
     dtype = next(subject.model.parameters()).dtype
-    video, stride = subject.recipe.video, subject.spatial_stride
-    kv = Sizes(memory, spec, video.height // stride, video.width // stride, dtype.itemsize).buffers
-    card = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return {
         "model": subject.name,
         "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
@@ -241,7 +286,11 @@ def _summary(
         "prompt switch": times.switch,
         "fps": pictures / sum(stages.values()),
         "sampling fps": pictures / (stages["steps"] + stages["clean"]),
-        "memory": {"peak": card if card is not None else rss, "kv": kv},
+        "memory": {"peak": times.peak, "kv": sum(times.held.values()), "held": times.held},
+        "turning the past": {
+            "seconds per call": times.turn,
+            "seconds more per chunk": times.turn * (times.calls - 1),
+        },
     }
 
 

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Measure a card in at most eight minutes: OUT/card.json and OUT/card.md. See card.py; wheels.sh packs what may be missing.
+#
+#   dev/bench/card.sh OUT [--dry] [--only PART,PART] [--minutes 8]
+set -euo pipefail
+out=$(mkdir -p "${1:?usage: dev/bench/card.sh OUT [--dry]}" && cd "$1" && pwd)
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-python3}
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+packed=build/card/site.tar.xz
+if [ -f "$packed" ]; then
+    site=$(mktemp -d)
+    trap 'rm -rf "$site"' EXIT
+    "$python" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$packed" "$site"
+    export PYTHONPATH="$PYTHONPATH:$site"
+fi
+PYTHONUNBUFFERED=1 "$python" dev/bench/card.py "$out" "${@:2}"

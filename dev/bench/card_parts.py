@@ -1,0 +1,355 @@
+"""What `card.py` measures, a function per part; each runs in its own process and tells its figures as it has them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from gf_core.evaluation.bench import Subject, measure, now, open_film, random_subject, turn_seconds
+from gf_core.memory.presets import PRESETS
+from gf_core.rope import rotate
+from gf_core.sampling.film import film_chunks
+
+if TYPE_CHECKING:
+    from gf_core.vae.base import LatentCodec
+
+ROOT = Path(__file__).resolve().parents[2]
+GIGA = 1e9
+STEADY = 3
+"""Chunks after the memory is full before one is looked at closely."""
+DECODED = 6
+"""Chunks that a decoder is timed over; the first is told apart."""
+BOARD = """\
+a red fox walks right in a meadow at noon | {third}s
+then: it jumps | {third}s
+cut: the same red fox sleeps in the snow at night | {third}s
+"""
+KINDS = {
+    "attention": r"sdpa|flash|fmha|attention|efficient",
+    "matrix products": r"gemm|nvjet|cutlass|xmma|conv|addmm|bmm|aten::mm|gemv|splitk",
+    "copies": r"copy|memcpy|memset|cat(array|batched)|aten::cat|flip|gather|index",
+    "norms": r"norm(?!al)|reduce|welford|aten::(mean|var|rsqrt)",
+    "elementwise": r"elementwise|pointwise|triton|aten::(add|sub|mul|div|lerp|gelu|silu|tanh|cos|sin|pow|clamp|fill)",
+}
+"""Kinds of kernel by their names; the first that fits counts. Without a card the names are torch's operators'."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how large: a card, or the rehearsal on the processor."""
+
+    device: torch.device
+    dry: bool
+    tell: Callable[[str, str, str], None]
+    """Takes a row of the table: what, figure, note."""
+    keep: Callable[[str, Any], None]
+    """Takes numbers for the JSON alone."""
+    limit: float
+    """Seconds that the part has."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32 if self.device.type == "cpu" else torch.bfloat16
+
+    @property
+    def shape(self) -> str:
+        return "tiny" if self.dry else "1.3b"
+
+    def subject(self, memory: str) -> Subject:
+        return random_subject(self.shape, PRESETS[memory], None, self.device, self.dtype)
+
+    def peak(self) -> str:
+        """Most that was in use on the card since the last call; nothing without one."""
+        if self.device.type != "cuda":
+            return ""
+        most = torch.cuda.max_memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return f"peak {most / GIGA:.2f} GB"
+
+
+def ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def machine(place: Place) -> None:
+    """What the machine is, and its two ceilings: a large product and a large copy."""
+    cuda, device = place.device.type == "cuda", place.device
+    place.tell(
+        "device", torch.cuda.get_device_name(device) if cuda else "processor", f"torch {torch.__version__}"
+    )
+    place.tell("python", sys.version.split()[0], f"{os.cpu_count()} processor cores")
+    side, values = (8192, 2**31) if cuda else (256, 2**20)
+    a, b = (torch.randn(side, side, device=device, dtype=place.dtype) for _ in "ab")
+    seconds = _timed(lambda: a @ b, device)
+    place.tell("matrix product", f"{2 * side**3 / seconds / 1e12:.2f} TFLOP/s", f"{side} cubed, {a.dtype}")
+    source = torch.randint(0, 255, (values,), device=device, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    seconds = _timed(lambda: target.copy_(source), device)
+    place.tell("copy", f"{2 * values / seconds / 1e12:.3f} TB/s", f"{values / GIGA:.1f} GB, read and written")
+
+
+def _timed(what: Callable[[], object], device: torch.device, times: int = 10) -> float:
+    """Median seconds of a call, after three that warm up."""
+    seconds = []
+    for _ in range(times + 3):
+        began = now(device)
+        what()
+        seconds.append(now(device) - began)
+    return statistics.median(seconds[3:])
+
+
+def tests(place: Place) -> None:
+    """The tests that want a card."""
+    marked = [
+        path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "pytest.mark.gpu" in path.read_text()
+    ]
+    names = [str(path.relative_to(ROOT)) for path in marked]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rs", "-p", "no:cacheprovider", *names]
+    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    print(done.stdout)
+    said = [line.strip("= ") for line in done.stdout.splitlines() if line.strip()]
+    place.tell("gpu tests", said[-1] if said else "silent", ", ".join(names))
+    if done.returncode:
+        raise RuntimeError(f"pytest ended with status {done.returncode}")
+
+
+def bench_grounded(place: Place) -> None:
+    """Sampling with the paper's memory."""
+    _bench(place, "grounded")
+
+
+def bench_self_forcing(place: Place) -> None:
+    """Sampling with 21 frames in view."""
+    _bench(place, "self_forcing")
+
+
+def _bench(place: Place, memory: str) -> None:
+    subject, chunks = place.subject(memory), 8 if place.dry else 16
+    cold, warm = measure(subject, chunks), measure(subject, chunks)
+    place.keep("cold", cold)
+    place.keep("warm", warm)
+    stages, turn, took = warm["seconds per chunk"], warm["turning the past"], warm["memory"]
+    place.tell("first chunk, cold", ms(cold["first chunk seconds"]), "kernels are chosen and loaded")
+    place.tell("first chunk, second run", ms(warm["first chunk seconds"]), "")
+    place.tell("denoising steps", ms(stages["steps"]), f"{warm['steps']} of them, per chunk")
+    place.tell("clean pass", ms(stages["clean"]), "per chunk")
+    chunk = stages["steps"] + stages["clean"]
+    place.tell("chunk", ms(chunk), f"{warm['sampling fps']:.1f} pictures a second, sampling alone")
+    switch = warm["prompt switch"]
+    place.tell("prompt switch", f"{ms(switch)} more", f"{switch / chunk:.2f} of a chunk")
+    weights = sum(parameter.nbytes for parameter in subject.model.parameters())
+    place.tell("peak memory", f"{took['peak'] / GIGA:.2f} GB", f"weights {weights / GIGA:.2f} GB")
+    held = ", ".join(f"{name} {size / GIGA:.3f}" for name, size in took["held"].items())
+    place.tell("film memory", f"{took['kv'] / GIGA:.2f} GB", held)
+    more = turn["seconds more per chunk"]
+    note = f"{ms(more)} more per chunk if every call did it ({more / chunk:.1%})"
+    place.tell("turning the past's keys", ms(turn["seconds per call"]), note)
+    if place.device.type == "cuda":
+        sampler, *_ = open_film(subject, 2)
+        seconds = turn_seconds(sampler.director.memory, torch.compile(rotate, dynamic=False))
+        more = seconds * (sampler.calls - 1)
+        note = f"{ms(more)} more per chunk if every call did it ({more / chunk:.1%})"
+        place.tell("the same, compiled", ms(seconds), note)
+
+
+def codecs(place: Place) -> dict[str, Callable[[], LatentCodec]]:
+    """The two decoders with random weights."""
+
+    def tiny_codec() -> LatentCodec:
+        from gf_core.vae.taehv import TAEHV
+
+        codec = TAEHV(16, (12, 10, 8, 8), encoder_width=8) if place.dry else TAEHV()
+        codec.fingerprint = "random"
+        return codec.to(place.device, place.dtype).eval().requires_grad_(False)
+
+    def wan_codec() -> LatentCodec:
+        from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+        from gf_core.vae.wan import WanVAE
+
+        sizes: dict[str, Any] = (
+            {"base_dim": 4, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1} if place.dry else {}
+        )
+        network = AutoencoderKLWan(**sizes).to(place.device, place.dtype)
+        return WanVAE(network.eval().requires_grad_(False), fingerprint="random")
+
+    return {"TAEHV": tiny_codec, "Wan VAE": wan_codec}
+
+
+def decoders(place: Place) -> None:
+    """Twelve pictures at a time."""
+    cells, torch_rng = (8, 12) if place.dry else (60, 104), torch.Generator().manual_seed(0)
+    latents = torch.randn(3, 16, *cells, generator=torch_rng).to(place.device, place.dtype)
+    for name, make in codecs(place).items():
+        decoder, seconds = make().decoder(), []
+        place.peak()
+        for _ in range(DECODED):
+            began = now(place.device)
+            pictures = decoder.decode(latents)
+            seconds.append(now(place.device) - began)
+        height, width = pictures.shape[1:3]
+        size = f"{len(pictures)} pictures of {width}x{height}; first call {ms(seconds[0])}"
+        place.tell(name, ms(statistics.median(seconds[1:])), ", ".join(filter(None, [size, place.peak()])))
+
+
+class FixedText:
+    """Every prompt is 64 random rows of its own."""
+
+    fingerprint = "random rows"
+
+    def __init__(self, text_dim: int) -> None:
+        self._dim = text_dim
+
+    def encode(self, prompts: list[str]) -> list[Tensor]:
+        made = []
+        for prompt in prompts:
+            rng = torch.Generator().manual_seed(sum(prompt.encode()))
+            made.append(torch.randn(64, self._dim, generator=rng) * 0.1)
+        return made
+
+
+def film_taehv(place: Place) -> None:
+    """A whole film with the tiny decoder."""
+    _film(place, "TAEHV")
+
+
+def film_wan(place: Place) -> None:
+    """A whole film with the full decoder."""
+    _film(place, "Wan VAE")
+
+
+def _film(place: Place, codec: str) -> None:
+    from gf_core.checkpoints.bundle import ModelBundle
+    from gf_core.engine.render import render_film
+    from gf_core.engine.report import report_lines
+
+    subject = place.subject("grounded")
+    bundle = ModelBundle(
+        name=subject.name,
+        model=subject.model,
+        spec=subject.spec,
+        text=FixedText(subject.spec.text_dim),
+        codec=codecs(place)[codec](),
+        recipe=subject.recipe,
+        fingerprint=f"random, decoded by {codec}",
+    )
+    place.peak()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "film.mp4"
+        result = render_film(bundle, BOARD.format(third=2 if place.dry else 6.67), out, sheet=False)
+        size = result.path.stat().st_size
+    report = result.report
+    place.keep("report", report)
+    print(*report_lines(report), sep="\n")
+    film, seconds, speed = report["film"], report["seconds"], report["speed"]
+    frames, pixels = film["frames"], film["width"] * film["height"]
+    place.tell("film", f"{film['seconds']:.2f} s", f"{frames} pictures of {film['width']}x{film['height']}")
+    place.tell(
+        "speed", f"{speed['fps']:.1f} pictures a second", f"{speed['sampling fps']:.1f} sampling alone"
+    )
+    place.tell("first chunk", f"{seconds['first chunk']:.2f} s", "from the start of sampling to the disk")
+    stages = ", ".join(
+        f"{name} {spent:.2f}" for name, spent in seconds.items() if name not in ("total", "first chunk")
+    )
+    place.tell("in all", f"{seconds['total']:.2f} s", stages)
+    card, resident = report["memory"]["peak card bytes"], report["memory"]["peak resident bytes"]
+    place.tell("peak memory", f"{(card or resident) / GIGA:.2f} GB", f"resident {resident / GIGA:.2f} GB")
+    place.tell("size", f"{size / 1e6:.1f} MB", f"{size * 8 / frames / pixels:.2f} bits a pixel")
+    for name, unit, scale in (("memory", "GB", GIGA), ("minutes", "min", 1), ("disk", "MB", 1e6)):
+        part = report["estimate"][name]
+        if part["expected"] and part["measured"]:
+            expected, measured = part["expected"] / scale, part["measured"] / scale
+            note = f"it took {measured:.2f} {unit}: {expected / measured - 1:+.0%}"
+            most = "" if part.get("known", True) else "at most "
+            place.tell(f"{name} as estimated", f"{most}{expected:.2f} {unit}", note)
+
+
+def kernels(place: Place) -> None:
+    """Where one steady chunk goes, by kind of kernel."""
+    subject = place.subject("grounded")
+    full = -(-subject.recipe.memory.slots // subject.recipe.memory.chunk)
+    cuda = place.device.type == "cuda"
+    sampler, plan, prompts = open_film(subject, full + STEADY + 2)
+    chunks = film_chunks(sampler, plan, prompts)
+    with torch.no_grad():
+        for _ in range(full + STEADY - 1):
+            next(chunks)
+        began = now(place.device)
+        next(chunks)
+        alone = now(place.device) - began
+        with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
+            next(chunks)
+            now(place.device)
+    rows = [row for row in seen.key_averages() if (row.device_type == DeviceType.CUDA) == cuda]
+    spent, launches, named = Counter(), Counter(), []
+    for row in rows:
+        seconds = (row.self_device_time_total if cuda else row.self_cpu_time_total) / 1e6
+        kind = kind_of(row.key)
+        spent[kind] += seconds
+        launches[kind] += row.count
+        named.append((seconds, row.count, kind, row.key[:160]))
+    place.keep("kernels", sorted(named, reverse=True)[:60])
+    whole = sum(spent.values())
+    if not whole:
+        raise RuntimeError("the profiler saw no kernel")
+    for kind in (*KINDS, "other"):
+        note = f"{launches[kind]} launches, {spent[kind] / max(whole, 1e-9):.0%}"
+        place.tell(kind, ms(spent[kind]), note)
+    gap = f"the chunk before took {ms(alone)}" + (f", {ms(alone - whole)} without a kernel" if cuda else "")
+    place.tell("all", ms(whole), f"{sum(launches.values())} launches; {gap}")
+
+
+def kind_of(kernel: str) -> str:
+    """The kind of a kernel or an operator by its name."""
+    return next((kind for kind, words in KINDS.items() if re.search(words, kernel, re.IGNORECASE)), "other")
+
+
+def train(place: Place) -> None:
+    """The built-in model's training for a minute."""
+    workers = 1 if place.dry else max(1, (os.cpu_count() or 1) - 2)
+    small = ["--most", "32", "--shard", "4", "--batch", "2", "--crops", "3"] if place.dry else []
+    minutes = "0.1" if place.dry else "1"
+    options = ["--device", place.device.type, "--minutes", minutes, "--workers", str(workers), *small]
+    with tempfile.TemporaryDirectory() as folder:
+        log, began = Path(folder) / "log", time.perf_counter()
+        command = [sys.executable, "-m", "gf_core", "train", "builtin", *options, "--folder", f"{folder}/run"]
+        with log.open("w") as file:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+            try:
+                code: int | None = process.wait(max(5, place.limit - 10))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)  # so that it removes its shards and workers
+                process.wait(8)
+                code = None
+        text = log.read_text()
+    print(text)
+    place.tell(
+        "command", f"{time.perf_counter() - began:.0f} s", " ".join(["grounded train builtin", *options])
+    )
+    said = [line.partition(" ")[2] for line in text.splitlines()]  # without the time of day
+    steps = {line.partition(" step ")[0]: line for line in said if re.match(r"\w+ step \d", line)}
+    for line in [line for line in said if re.search(r"\d clips|exported", line)] + list(steps.values()):
+        what, _, rest = line.partition(" step ")
+        speed = re.search(r"[\d.]+ s/step", rest)
+        place.tell(what, speed[0] if speed else "", rest and f"step {rest}")
+    if code is None:
+        raise RuntimeError("it did not end within its time")
+    if code:
+        lines = text.strip().splitlines() or ["it said nothing"]
+        raise RuntimeError(f"status {code}: {lines[-1]}")
