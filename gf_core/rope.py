@@ -76,7 +76,6 @@ def rotate(x: Tensor, turn: Turn, out: Tensor | None = None) -> Tensor:
     (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin), in real numbers: compilers make no code for complex ones.
     """
     cos, sin = turn
-    wide = x.float() if x.dtype != torch.float64 else x
-    swapped = wide.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # (x1, x0)
-    turned = wide * cos + swapped * sin
+    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # (x1, x0)
+    turned = (x * cos).add_(swapped * sin)  # narrower floats widen as they meet the float32 tables
     return turned.to(x.dtype) if out is None else out.copy_(turned)
