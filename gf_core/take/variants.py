@@ -81,9 +81,10 @@ def propose(
         raise GroundedError(f"{count} takes of a segment are out of range", f"ask for 1 to {MOST}")
     _check_names(names, count)
     seeds = list(dict.fromkeys([*(take.seed for take in known), own, *other_seeds(board, number, count)]))
-    called = {take.seed: take.name for take in known}
     chosen = dict(zip(seeds, names))
-    taken = {name.casefold() for name in [*names, *called.values()]}
+    given = {name.casefold() for name in names}  # a known take gives its name up to the seed that gets it now
+    called = {take.seed: take.name for take in known if take.name.casefold() not in given}
+    taken = given | {name.casefold() for name in called.values()}
     letters = iter(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in taken)
     return [
         Alternative(chosen.get(seed) or called.get(seed) or next(letters), seed) for seed in seeds[:count]

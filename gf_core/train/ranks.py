@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
@@ -63,9 +63,10 @@ class Ranks:
 def fsdp(module: nn.Module, blocks: Iterable[nn.Module], dtype: torch.dtype | None = None) -> nn.Module:
     """Shard the parameters of `module` over all ranks, gathered block by block; computes in `dtype` if given."""
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    for block in blocks:
-        fully_shard(block, mp_policy=policy)
-    fully_shard(module, mp_policy=policy)
+    for part in (*blocks, module):
+        fully_shard(part, mp_policy=policy)
+        for name in getattr(part, "BESIDES_FORWARD", ()):  # they need the parameters whole as well
+            register_fsdp_forward_method(part, name)
     return module
 
 

@@ -156,3 +156,12 @@ def test_seeds_are_the_same_every_time_and_nonsense_is_refused():
     for names in (["../up"], ["x", "X"], ["a", "b", "c"], [""]):
         with pytest.raises(GroundedError, match="name"):
             propose(board, 2, 2, names)
+
+
+def test_a_name_that_a_known_take_has_names_one_take_only():
+    board = parse("a fox | 1s\nthen: it waits | 1s")
+    known = propose(board, 2, 3, names=["a", "b", "c"])
+    for names in (["c"], ["b", "a"], ["C"]):
+        found = propose(board, 2, 4, names=names, known=known[1:])
+        assert len({take.name.casefold() for take in found}) == 4
+        assert [take.name for take in found[: len(names)]] == names

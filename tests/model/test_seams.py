@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from gf_core.attention import attend
 from gf_core.config import MemorySpec, ModelSpec
 from gf_core.memory.store import DualMemory
 from gf_core.model.forward import call, text_kv, time_conditioning
 from gf_core.model.wan import WanModel
+from gf_core.rope import rotate, turns
 
 SPEC = ModelSpec(
     dim=48, ffn_dim=64, num_heads=2, num_layers=3, in_dim=4, out_dim=4, text_len=6, text_dim=8, freq_dim=16
@@ -68,3 +74,129 @@ def test_one_network_call_compiles_whole(model, want_flow):
         torch.testing.assert_close(compiled, plain, atol=1e-6, rtol=0)
     for now, was in zip((memory.k, memory.v), written):
         torch.testing.assert_close(now, was, atol=1e-6, rtol=0)
+
+
+class Masked:
+    """Self-attention of one call over chunks of a whole film, each seeing itself and all before it."""
+
+    def __init__(self, frames: int, chunk: int, tokens: int) -> None:
+        block = torch.arange(frames * tokens) // (chunk * tokens)
+        self.bias = torch.zeros(len(block), len(block)).masked_fill(block[:, None] < block, float("-inf"))
+        self.turn = turns(torch.arange(frames), 2, 2, SPEC.head_dim)
+
+    def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
+        return attend(rotate(q, self.turn), rotate(raw_k, self.turn), v, bias=self.bias)
+
+    def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
+        """Nothing is kept."""
+
+
+def test_gradients_cross_chunks(model):
+    """Three chunks through the memory have the loss and the gradients of one masked forward over all nine frames."""
+    model.requires_grad_(True)
+    latents, weight = torch.randn(1, 9, *LATENT), torch.randn(1, 9, *LATENT)
+    prompt = torch.randn(1, 4, SPEC.text_dim)
+
+    def gradients(flow: Tensor) -> dict[str, Tensor]:
+        model.zero_grad()
+        (flow * weight).sum().backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    def given() -> tuple:
+        time = time_conditioning(model, torch.tensor([[0.0]]), torch.float32)
+        return time, text_kv(model, prompt, SPEC.text_len)
+
+    whole = call(model, latents, *given(), Masked(9, 3, 4))
+    assert whole is not None
+    wanted = gradients(whole)
+    memory = DualMemory(
+        SPEC, MemorySpec(anchors=0, recent=6, anchor_policy="none"), LATENT,
+        batch=1, device=torch.device("cpu"), dtype=torch.float32,
+    )  # fmt: skip
+    time, text = given()
+    flows = []
+    for chunk in latents.split(3, 1):
+        memory.evict(6)
+        _, clean = memory.open(3, grad=True)
+        flows.append(call(model, chunk, time, text, clean))
+        memory.commit(chunk)
+    flow = torch.cat(flows, 1)
+    torch.testing.assert_close(flow, whole, atol=1e-5, rtol=1e-5)
+    got = gradients(flow)
+    assert got.keys() == wanted.keys()
+    for name, grad in wanted.items():
+        torch.testing.assert_close(got[name], grad, atol=1e-4, rtol=1e-4, msg=name)
+    assert memory.graph
+    memory.detach()
+    memory.evict(6)
+    _, clean = memory.open(3, grad=True)
+    alone = call(model, latents[:, :3], time, text, clean)
+    assert alone is not None and alone.requires_grad and set(memory.frames_with_graph()) == {None}
+
+
+RANK = """
+import sys
+import torch
+import torch.distributed as dist
+from gf_core.config import MemorySpec, ModelSpec
+from gf_core.memory.store import DualMemory
+from gf_core.model.forward import call, text_kv, time_conditioning
+from gf_core.model.wan import WanModel
+from gf_core.train.ranks import fsdp
+
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+spec = ModelSpec(
+    dim=48, ffn_dim=64, num_heads=2, num_layers=3, in_dim=4, out_dim=4, text_len=6, text_dim=8, freq_dim=16
+)
+
+def losses(model):
+    torch.manual_seed(5)
+    memory = DualMemory(
+        spec, MemorySpec(anchors=1, recent=3), (4, 4, 4), batch=1, device=torch.device("cpu"), dtype=torch.float32
+    )
+    time = time_conditioning(model, torch.tensor([[300.0]]), torch.float32)
+    text = text_kv(model, torch.randn(1, 4, 8), 6)
+    total = 0
+    for _ in range(3):
+        latents = torch.randn(1, 3, 4, 4, 4)
+        memory.evict(3)
+        step, clean = memory.open(3, grad=True)
+        total = total + call(model, latents, time, text, step).square().mean()
+        call(model, latents, time, text, clean, want_flow=False)
+        memory.commit(latents)
+    return total
+
+torch.manual_seed(1)
+plain = WanModel(spec)
+sharded = WanModel(spec)
+sharded.load_state_dict(plain.state_dict())
+fsdp(sharded, sharded.blocks)
+one, other = losses(plain), losses(sharded)
+one.backward()
+other.backward()
+assert abs(one.item() - other.item()) < 1e-5, (one, other)
+worst = 0.0
+for (name, mine), theirs in zip(plain.named_parameters(), sharded.parameters()):
+    assert (mine.grad is None) == (theirs.grad is None), name
+    if mine.grad is not None:
+        worst = max(worst, (mine.grad - theirs.grad.full_tensor()).abs().max().item())
+assert worst < 1e-5, worst
+print("worst", worst)
+dist.destroy_process_group()
+"""
+
+
+def test_fsdp_on_two_ranks_equals_plain(tmp_path):
+    """Every rank computes the same batch, so the mean of the ranks' gradients is the gradient of one."""
+    root = Path(__file__).parents[2]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(rank), str(tmp_path / "meet")],
+            cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [rank.communicate(timeout=200)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
+    assert all("worst" in text for text in said)
