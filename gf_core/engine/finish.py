@@ -138,10 +138,11 @@ class Finisher:
             "decoding", doing, lambda: self._decode(chunk.latents), lambda: self._decode_anew(chunk)
         )
         decoded = time.perf_counter()
-        self._check_hurry()  # the last way out: what is in the film must come into the journal
+        self._check_hurry()
         film_bytes = self._write(chunk.index, pictures)
         encoded = time.perf_counter()
-        # Last, because the line promises the other two. `film_bytes` is where the next run may cut the film.
+        # No way out any more: what is in the film comes into the journal. Last, for the line promises the other two;
+        # `film_bytes` is where the next run may cut the film.
         record = {"kind": "chunk", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
         placed = {"first_frame": self.frames, "frames": len(pictures), "latents": digest}
         self._run.commit({**record, **placed, "film_bytes": film_bytes, "anchor": chunk.anchor})
@@ -196,7 +197,7 @@ class Finisher:
         if self._hurried.is_set():
             return
         kept: dict[str, State] = {}
-        if chunk.memory is not None:  # copied by the sampler's thread, which is chunks ahead by now
+        if chunk.memory is not None:  # a copy: the sampler itself may be chunks ahead by now
             kept[memory_name(chunk.key)] = chunk.memory
         if chunk.ends_segment:
             state = self._decoder_state()

@@ -132,7 +132,8 @@ def rejoin_decoder(
     checks = []
     for index in range(begun, done):
         kept = reuse.chunks[index]
-        decoder.decode(kept.run.load_latents(kept.record["index"]).to(device))  # f c h w; the pictures are there
+        # Latents f c h w; what it gives is in the film already.
+        decoder.decode(kept.run.load_latents(kept.record["index"]).to(device))
         wanted = reuse.digests.get(decoder_name(keys[index], codec))
         if wanted is not None and index + 1 >= settled:
             checks.append(digest(decoder.snapshot()) == wanted)

@@ -208,7 +208,8 @@ class DualMemory:
                 self._average(move.count)
             elif move.kind == "replace":
                 source, target = (have + move.source) * size, move.target * size
-                for store in (self.raw_k, self.v):  # l b s h d; slots never overlap: anchors lie before recent frames
+                # l b s h d; the slots never overlap, as anchors lie before recent frames.
+                for store in (self.raw_k, self.v):
                     store[:, move.sample, target : target + size] = store[
                         :, move.sample, source : source + size
                     ]

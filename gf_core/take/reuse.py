@@ -108,7 +108,7 @@ def find_reuse(take: Path, settings: dict[str, Any], keys: Sequence[str]) -> Reu
     # The longest first, so that latents and pictures of one run are preferred; sorting keeps newer runs in front.
     alike.sort(key=lambda earlier: -earlier.matching(keys))
     films = [earlier for earlier in alike if earlier.settings.get("pictures_key") == settings["pictures_key"]]
-    # A stopped run of this very film goes first, whatever others hold: only it can be gone on with in place.
+    # A run of this very film goes first, stopped or finished: only it can be gone on with in place.
     same = [earlier for earlier in films if _is_same_film(earlier, settings, keys)]
     alike = same + [earlier for earlier in alike if earlier not in same]
     # Latents may come from several runs, pictures from one film only; both are read and checked here.
