@@ -100,7 +100,7 @@ class ChunkDone:
     seconds_left: float
     """Wall seconds to the end at this speed."""
     anchor: dict[str, Any] | None = None
-    """Last evaluation of the long-term memory made for this chunk (see `Rollout.log`), if there was one."""
+    """Last evaluation of the long-term memory made for this chunk (see `Director.log`), if there was one."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Preview:
     segment: int
     """Number of its segment in the plan, from 0."""
     frames: np.ndarray = field(repr=False)
-    """uint8 [t h w 3]; every frame of the chunk, at most `frames.PREVIEW_SIDE` pixels on the longer side."""
+    """uint8 [t h w 3]; every frame of the chunk, at most `video.pixels.PREVIEW_SIDE` pixels on the longer side."""
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,8 @@ class Finisher:
         self._check_hurry()
         film_bytes = self._write(chunk.index, pictures)
         encoded = time.perf_counter()
+        # No way out any more: what is in the film comes into the journal. Last, for the line promises the other two;
+        # `film_bytes` is where the next run may cut the film.
         record = {"kind": "chunk", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
         placed = {"first_frame": self.frames, "frames": len(pictures), "latents": digest}
         self._run.commit({**record, **placed, "film_bytes": film_bytes, "anchor": chunk.anchor})
@@ -195,14 +197,16 @@ class Finisher:
         if self._hurried.is_set():
             return
         kept: dict[str, State] = {}
-        if chunk.memory is not None:
+        if chunk.memory is not None:  # a copy: the sampler itself may be chunks ahead by now
             kept[memory_name(chunk.key)] = chunk.memory
         if chunk.ends_segment:
             state = self._decoder_state()
+            # A decoder forgets, so what its state saves is never more than its reach.
             replayed = int(min(self._since_state, self._reach))
             if state and pays(state_bytes(state), replayed, self.seconds["decode"] / self._decoded):
                 kept[decoder_name(chunk.key, self._codec)] = state
                 self._since_state = 0
+        # The file first, then the line with its digest; a replay to the same place is held against it.
         for name, state in kept.items():
             digest = self._store.save(name, chunk.index + 1, state, self._check_hurry)
             if digest is not None:

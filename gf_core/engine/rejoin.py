@@ -71,6 +71,7 @@ def rejoin_sampler(
 
     director = sampler.director
     for index in replay(director, film.plan, embeds, stored, begun, done, film.lead, before=ready):
+        # Snapshots cost a copy of the memory, so only where a digest is known.
         wanted = reuse.digests.get(memory_name(film.plan.chunk_keys[index]))
         if wanted is not None:
             checks.append(digest(sampler.snapshot()) == wanted)
@@ -86,6 +87,7 @@ def _start_sampler(sampler: Sampler, film: Film, done: int, store: StateStore) -
     prompts. (A running mean is not emptied by it, so its digest would differ: it is replayed.)
     """
     plan, names = film.plan, store.names()
+    # Backwards from where the film goes on: the first place found leaves the least to replay.
     for end in range(done, 0, -1):
         number, chunk = plan.places[end - 1]
         after = plan.segments[number + 1].verb if number + 1 < len(plan.segments) else ""
@@ -94,6 +96,7 @@ def _start_sampler(sampler: Sampler, film: Film, done: int, store: StateStore) -
             and chunk == plan.segments[number].chunks - 1
             and film.recipe.memory.anchor_policy != "ema"
         ):
+            # The memory is empty there, but frames and prompts are numbered through the film.
             frames = sum(plan.timing.latent_frames(index) for index in range(end))
             sampler.director.memory.ledger.skip(film.lead + frames, number)
             return end
@@ -118,6 +121,7 @@ def rejoin_decoder(
     reach = chunks_within_reach(film.bundle.codec, film.recipe.memory.chunk)
     begun = int(max(0, done - reach))
     settled = begun + reach if begun else 0  # the first chunk after which the state is that of the whole film
+    # A kept state nearer than that saves the rest, and is exact at once.
     for end in range(done, begun, -1):
         name = decoder_name(keys[end - 1], codec)
         state = store.load(name) if name in names else None
@@ -128,6 +132,7 @@ def rejoin_decoder(
     checks = []
     for index in range(begun, done):
         kept = reuse.chunks[index]
+        # Latents f c h w; what it gives is in the film already.
         decoder.decode(kept.run.load_latents(kept.record["index"]).to(device))
         wanted = reuse.digests.get(decoder_name(keys[index], codec))
         if wanted is not None and index + 1 >= settled:

@@ -1,4 +1,4 @@
-"""The moving parts of one render: rollout, worker and film, and the events between them.
+"""The moving parts of one render: sampler, worker and film, and the events between them.
 
 What the Take holds is told and passed over; the rest is decoded from stored latents, or sampled. While chunk n is being
 denoised, chunk n-1 is decoded and encoded in one worker thread. At most four chunks exist at a time, so memory does not

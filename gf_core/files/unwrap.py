@@ -53,12 +53,14 @@ def unwrap(tree: Mapping[str, Any], choice: str | None = None) -> Unwrapped:
     tree = _regroup(tree)
     groups = {name: value for name, value in tree.items() if isinstance(value, Mapping)}
     lora = _flat(groups.pop(LORA_KEY, {}))
+    # A LoRA beside the network is an update of it and never a choice of its own, hence popped first.
     available = tuple(name for name in OUTER_KEYS if groups.get(name))
     if choice is not None and choice not in groups:
         raise CheckpointError(
             f"the file has no weights called {choice}",
             f"choose one of {', '.join(groups)}." if groups else "the file is flat: leave the choice empty.",
         )
+    # Nested: one group is the network. Flat: the tensors at the top are, and every group is a neighbour.
     outer = choice or (available[0] if available else None)
     if outer is not None:
         left_out = tuple(name for name in groups if name != outer)
@@ -73,6 +75,7 @@ def unwrap(tree: Mapping[str, Any], choice: str | None = None) -> Unwrapped:
             )
     names, prefix, others = _strip(list(chosen))
     tensors = {names[name]: value for name, value in chosen.items() if name in names}
+    # Without marks and prefix two names may fall together; silently one of them would win.
     if len(tensors) != len(names):
         raise CheckpointError("two tensors of the file have the same inner name", "choose one outer key.")
     return Unwrapped(tensors, outer, available, prefix, lora, left_out + others)
@@ -110,10 +113,12 @@ def _strip(names: list[str]) -> tuple[dict[str, str], str, tuple[str, ...]]:
         for fragment in WRAPPER_FRAGMENTS:
             inner = inner.replace(fragment, "")
         clean[name] = inner
+    # Neighbours are left out beside a ComfyUI network only: alone, a file of `vae.` names is a VAE.
     mine = {name: inner for name, inner in clean.items() if not inner.startswith(_OTHER_GROUPS)}
     others = tuple(sorted({inner.partition(".")[0] for name, inner in clean.items() if name not in mine}))
     if not any(inner.startswith("model.diffusion_model.") for inner in mine.values()):
         mine, others = clean, ()
+    # The prefix that most names wear; of equals the longest reading, which stands first. Half is no majority.
     counts = {prefix: sum(inner.startswith(prefix) for inner in mine.values()) for prefix in PREFIXES}
     prefix = max(PREFIXES, key=lambda p: counts[p])
     if 2 * counts[prefix] <= len(mine):

@@ -198,25 +198,28 @@ class DualMemory:
     def _carry_out(self, moves: Iterator[Move]) -> None:
         """Do with keys, values and latents what the ledger says, move by move."""
         have, size = self.layout.anchors, self.tokens_per_frame
+        # The ledger tells a move before it makes it: `layout` is still the old one while a move is carried out, and
+        # what comes next may depend on it (`_choose` measures the anchors as they are by then).
         for move in moves:
-            if move.kind == "promote":
+            if move.kind == "promote":  # nothing is copied: the border between the regions moves
                 self._promote(move.count)
                 have += move.count
             elif move.kind == "average":
                 self._average(move.count)
             elif move.kind == "replace":
                 source, target = (have + move.source) * size, move.target * size
-                for store in (self.raw_k, self.v):  # slots never overlap: anchors lie before recent frames
+                # l b s h d; the slots never overlap, as anchors lie before recent frames.
+                for store in (self.raw_k, self.v):
                     store[:, move.sample, target : target + size] = store[
                         :, move.sample, source : source + size
                     ]
                 z = self.recent_latents(self.layout.recent)[move.sample, move.source]
                 self.anchor_latents[move.sample, move.target].copy_(z)
-            else:
+            else:  # drop: the recent frames that stay close up, behind the anchors
                 start, stop = have * size, self.layout.past * size
                 for store in (self.raw_k, self.v):
                     _shift(store, 2, start, stop, move.count * size)
-        if self.graph:
+        if self.graph:  # gradients go to frames in memory only
             ledger = self.ledger
             held = {frame.number for frames in (*ledger.anchors, ledger.recent) for frame in frames}
             self.graph = {number: made for number, made in self.graph.items() if number in held}

@@ -9,7 +9,7 @@
         film.mp4               fragmented; grows by one fragment per chunk and plays at any moment
         journal.jsonl          one line per committed chunk, with its key
         report.json            written at the end
-      states/                  what sampler and decoder go on from, for all runs (snapshots.py)
+      states/                  what sampler and decoder go on from, for all runs (states.py)
 
 The order of a chunk's commit is latents, film, journal line: a line promises that the other two are there. The key in
 each line names everything that made the chunk, so a chunk of an earlier run with the same key holds the same latents.

@@ -103,16 +103,21 @@ def find_reuse(take: Path, settings: dict[str, Any], keys: Sequence[str]) -> Reu
     runs = [earlier for run in reversed(runs_in(take)) if (earlier := _open(run)) is not None]
     if not runs:
         return Reuse()
+    # Same film key: same latents wherever the chunk keys agree. Same pictures key too: same bytes of film.
     alike = [earlier for earlier in runs if earlier.settings.get("film_key") == settings["film_key"]]
     # The longest first, so that latents and pictures of one run are preferred; sorting keeps newer runs in front.
     alike.sort(key=lambda earlier: -earlier.matching(keys))
     films = [earlier for earlier in alike if earlier.settings.get("pictures_key") == settings["pictures_key"]]
+    # A run of this very film goes first, stopped or finished: only it can be gone on with in place.
     same = [earlier for earlier in films if _is_same_film(earlier, settings, keys)]
     alike = same + [earlier for earlier in alike if earlier not in same]
+    # Latents may come from several runs, pictures from one film only; both are read and checked here.
     chunks = _collect(alike, keys)
     film, pictures = _longest_film(same + films, keys, len(chunks))
+    # It goes on in place if all that its journal speaks of is whole and its own; else a new run takes over.
     goes_on = film is not None and film in same and pictures == len(film.records)
     goes_on = goes_on and all(kept.run is film.run for kept in chunks[:pictures])  # type: ignore[union-attr]
+    # Against which run the change is told: the one that the last chunk came from.
     nearest = next((e for e in alike if chunks and e.run is chunks[-1].run), (alike or runs)[0])
     return Reuse(
         chunks=chunks,

@@ -127,19 +127,22 @@ class _Attention:
     def _chunks(self, q: tuple, k: tuple, v: tuple, bank_k: Tensor, bank_v: Tensor) -> tuple[Tensor, Tensor]:
         """Clean and noisy units: both attend to the chunk's context and to themselves."""
         table, draws = self.table, self.draws
+        # Positions of a chunk's own frames follow its context; both come from the engine's layout.
         own = table.own[..., None] + torch.arange(self.size, device=table.own.device)  # b chunks f
+        # The past as this chunk will find it: slots of the bank, turned to its window (b chunks k s h d).
         context = (self._rotate(_gather(bank_k, table.slots), table.positions), _gather(bank_v, table.slots))
         context_k, context_v = (rearrange(x, "b c k s h d -> (b c) h (k s) d") for x in context)
         bias = _mask(table.slots, bank_k.shape[2]).flatten(0, 1)[:, None, None]
 
+        # A chunk's clean unit and its noisy draws share the context, so they are one group and see each their own.
         def grouped(clean: Tensor, noisy: Tensor) -> Tensor:
             noisy = rearrange(noisy, "(b r c) f s h d -> (b c) r f s h d", b=self.batch, r=draws)
             return torch.cat([clean[:, None], noisy], 1)  # (b c) 1+r f s h d
 
-        at = own.flatten(0, 1)[:, None]
+        at = own.flatten(0, 1)[:, None]  # (b c) 1 f
         units = (self._rotate(grouped(*q[:2]), at), self._rotate(grouped(*k[:2]), at), grouped(*v[:2]))
         queries, keys, values = (rearrange(x, "g r f s h d -> g h r (f s) d") for x in units)
-        out = attend_grouped(queries, (context_k, context_v, bias), (keys, values))
+        out = attend_grouped(queries, (context_k, context_v, bias), (keys, values))  # g 1+r h n d
         noisy = rearrange(out[:, :, 1:], "(b c) h r n d -> (b r c) n h d", b=self.batch)
         return out[:, :, 0].transpose(1, 2), noisy
 
@@ -154,9 +157,11 @@ class _Attention:
         q, k, v = (rearrange(x, "(b e c) f s h d -> b e (c f) s h d", b=self.batch, e=events) for x in fresh)
         tokens, heads, own = q.shape[3], "b f s h d -> b h (f s) d", "b f s h d -> b h 1 (f s) d"
         outs = []
+        # In the order of the film: a later switch may blend what an earlier one has left.
         for event in range(events):
             slots, at = table.anchors[:, event], table.positions[:, event]
-            anchors_k = self._rotate(_gather(bank_k, slots), torch.zeros_like(slots))
+            # Old recent keys are not in the context: the frames see the anchors and each other, as in `recache`.
+            anchors_k = self._rotate(_gather(bank_k, slots), torch.zeros_like(slots))  # b k s h d
             context = rearrange(anchors_k, heads), rearrange(_gather(bank_v, slots), heads)
             units = (self._rotate(q[:, event], at), self._rotate(k[:, event], at), v[:, event])
             queries, keys, values = (rearrange(x, own) for x in units)
@@ -167,6 +172,7 @@ class _Attention:
                 _mask(_at_least_one(table.frames[:, event]), tokens)[:, None, None, None],
             )
             outs.append(rearrange(out, "b h 1 (c n) d -> b c n h d", n=self.size * tokens))
+            # Blended raw, and appended: chunks before the switch go on reading the old slots.
             alpha = table.alphas[:, event, :, None, None, None]
             source = table.source[:, event]
             bank_k = torch.cat(

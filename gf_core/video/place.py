@@ -78,6 +78,7 @@ def place_film(
         codec = quality = None
     if codec in STILLS:
         return _place_stills(source, out, codec, metadata or {}, audio, frames, upscale_filter)
+    # No encode is a copy of the coded pictures: quick, and not a bit is lost.
     own = probe_codec(source)
     out = _suffixed(out, codec or own)
     encode = None
@@ -127,6 +128,7 @@ def _pictures(source: Path, frames: Iterable[np.ndarray] | None, how: UpscaleFil
     info = probe(source)
     for block in frames:
         for frame in block:
+            # Decoded latents have the model's size; the film may be a whole number of times that, and even.
             factor = max(1, info.width // frame.shape[1])
             picture = upscaled(frame, factor, how)
             height, width = (side + side % 2 for side in picture.shape[:2])
@@ -145,6 +147,7 @@ def _place_stills(
     """A new folder of pictures."""
     if audio is not None:
         log.warning("sound left out: a folder of pictures has none")
+    # Filled under a hidden name and renamed when whole: a folder that is seen has all of its pictures.
     texts = {**read_metadata(source), **as_text(metadata)}
     folder = out if out.suffix.lower() not in SUFFIXES["mp4"] else out.with_suffix("")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -177,6 +180,7 @@ def _through_temporary(out: Path, write: Callable[[Path], None], overwrite: bool
             raise TakeError(
                 f"{out.name} cannot be saved: {error}", "use .mp4 for H.264, HEVC and AV1, .mov for ProRes"
             ) from error
+        # The name is taken when the file is whole, so that a failure leaves no empty one; it is ours from then on.
         place = out if overwrite else reserve_name(out)
         put(part, place)
     return place
@@ -187,6 +191,7 @@ def reserve_name(path: Path) -> Path:
     candidate, number = path, 1
     while True:
         try:
+            # O_EXCL: of two renders that end together, each gets a name of its own.
             os.close(os.open(candidate, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
             return candidate
         except FileExistsError:

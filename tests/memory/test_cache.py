@@ -89,6 +89,12 @@ def test_no_anchors_at_all(film):
     assert run.stored() == [9, 10, 11, 12, 13, 14]
 
 
+@pytest.mark.parametrize(("newest", "first"), [(11, 3), (20, 12), (21, 12), (9999, 12)])
+def test_top_aligned_positions_are_frame_numbers_up_to_the_top_of_the_range(newest, first):
+    numbers = [0, 1, 2, *range(newest - 8, newest + 1)]
+    assert positions(PRESETS["sgf"], Layout(3, 6, 3), numbers) == (0, 1, 2, *range(first, first + 9))
+
+
 def test_absolute_positions_are_frame_numbers():
     spec = rolling(9, 3)
     assert positions(spec, Layout(3, 3, 3), [0, 1, 2, 30, 31, 32, 33, 34, 35])[3:] == (30, 31, 32, 33, 34, 35)
