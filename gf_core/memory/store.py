@@ -22,7 +22,7 @@ from ..rope import Turn, rotate, turns
 from .ledger import Frame, Ledger, Move
 from .policies import Evaluation, measure
 from .regions import Layout, Sizes, check, positions
-from .views import GradView, View
+from .views import GradView, Made, View
 
 TURNS_KEPT = 8
 
@@ -87,7 +87,7 @@ class DualMemory:
         self._turns: OrderedDict[tuple[int, ...], Turn] = OrderedDict()
         self.kept = 0
         """Frames of `history` in use."""
-        self.graph: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self.graph: dict[int, Made] = {}
         """Frame number -> raw keys and values [b s h d] per layer that gradients go to; empty but in training."""
         self.log: list[Evaluation] = []
         """Every decision about an anchor, for the report: the one thing that grows, by some 200 bytes each."""
@@ -272,7 +272,7 @@ class DualMemory:
             for number, made in enumerate(sides, self.ledger.frame):
                 self.graph.setdefault(number, []).append(made)
 
-    def frames_with_graph(self) -> list[list[tuple[Tensor, Tensor]] | None]:
+    def frames_with_graph(self) -> list[Made | None]:
         """Per frame in memory what gradients go to, None for constants; empty where all are.
 
         Constants are the anchors of samples that have chosen differently, and frames that were mixed or recomputed.

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..attention import attend
+from ..attention import Kernel, Where, attend
 from ..rope import Turn, rotate
 
-if TYPE_CHECKING:
-    from .store import DualMemory
+Made = list[tuple[Tensor, Tensor]]
+"""Raw keys and values [b s h d] per layer of a frame, as the call computed them that made it."""
+
+
+class Slots(Protocol):
+    """What a view asks of the memory (`store.DualMemory`); buffers are [l b s h d]."""
+
+    raw_k: Tensor
+    k: Tensor
+    v: Tensor
+    kernel: Kernel
+    tokens_per_frame: int
+
+    def where(self, stop: int) -> list[Where]: ...
+
+    def keep(self, layer: int, start: int, raw_k: Tensor, v: Tensor) -> None: ...
+
+    def frames_with_graph(self) -> list[Made | None]: ...
 
 
 class View:
     """Self-attention of one network call: reads the past, writes its own frames, attends over one slice."""
 
     def __init__(
-        self, memory: DualMemory, turn: Turn, start: int, stop: int, *, keep: bool, skip: int = 0
+        self, memory: Slots, turn: Turn, start: int, stop: int, *, keep: bool, skip: int = 0
     ) -> None:
         """start, stop: tokens written, the last seen; skip: leading query tokens whose k and v are not written."""
         self._memory, self._skip, self._keep = memory, skip, keep
@@ -47,11 +63,11 @@ class GradView:
     """The same for a call through which gradients flow: what it sees is put together anew, nothing is overwritten.
 
     Past frames have the values that lie in memory. Their gradient goes to the keys and values that the call which made
-    them computed, where the memory holds these (`DualMemory.graph`); elsewhere the past is a constant.
+    them computed, where the memory holds these (`frames_with_graph`); elsewhere the past is a constant.
     """
 
     def __init__(
-        self, memory: DualMemory, turn: Turn, past_turn: Turn, start: int, stop: int, *, keep: bool
+        self, memory: Slots, turn: Turn, past_turn: Turn, start: int, stop: int, *, keep: bool
     ) -> None:
         self._memory, self._turn, self._past_turn, self._keep = memory, turn, past_turn, keep
         self.start, self.stop = start, stop
@@ -65,8 +81,7 @@ class GradView:
         keys = torch.cat([rotate(past_k, self._past_turn), rotate(raw_k, self._turn)], 1)
         values = torch.cat([past_v, v], 1)
         self.write(layer, raw_k, v)
-        out = attend(rotate(q, self._turn), keys, values, kernel=memory.kernel, where=self._where[layer])
-        return out
+        return attend(rotate(q, self._turn), keys, values, kernel=memory.kernel, where=self._where[layer])
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
         """Keep what the clean pass computed: its values in the slots, itself for gradients."""
