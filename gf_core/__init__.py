@@ -9,6 +9,7 @@ PUBLIC = {
     "render_film": ".engine.render",
     "Session": ".engine.session",
     "MemorySpec": ".config",
+    "Recipe": ".config",
 }
 """Names to import from here and the modules that hold them, which are loaded when first asked for."""
 
