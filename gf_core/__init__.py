@@ -10,6 +10,7 @@ PUBLIC = {
     "Session": ".engine.session",
     "MemorySpec": ".config",
     "Recipe": ".config",
+    "Encoding": ".config",
 }
 """Names to import from here and the modules that hold them, which are loaded when first asked for."""
 

@@ -110,8 +110,15 @@ class Film:
         """Refuse, in words, what cannot be rendered.
 
         Raises:
-            ResourceError: the size does not fit the model's grid. GroundedError: nor the start image the size.
+            ResourceError: the size does not fit the model's grid. GroundedError: nor the start image the size, or the
+            encoding asks for what there is not.
         """
+        encoding = self.encoding
+        if not 0 <= encoding.quality <= 51 or encoding.upscale < 1:
+            raise GroundedError(
+                f"quality {encoding.quality} and enlargement {encoding.upscale} cannot be encoded",
+                "give a quality from 0 (lossless) to 51 (worst), and an enlargement of at least 1",
+            )
         video, grid = self.recipe.video, self.bundle.codec.spatial_stride * self.bundle.spec.patch_size[1]
         if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
             width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
@@ -186,6 +193,12 @@ def settle(
     Raises:
         GroundedError children: the storyboard or the start image cannot be used.
     """
+    for name, value, kind in (("recipe", recipe, Recipe), ("encoding", encoding, Encoding)):
+        if value is not None and not isinstance(value, kind):
+            raise GroundedError(
+                f"{name} is a {type(value).__name__}, not a {kind.__name__}",
+                f"give a gf_core.{kind.__name__}, or leave it away",
+            )
     if recipe is None:
         recipe = replace(bundle.recipe, video=replace(bundle.recipe.video, fps=parse(text).fps))
     start = None if start_image is None else open_start_image(start_image, recipe.video)

@@ -37,7 +37,10 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
         )
 
     budget = told()
-    if budget.pace is None and found.stop - budget.kept >= WORTH_TRYING_CHUNKS:
+    worth = found.stop - budget.kept >= WORTH_TRYING_CHUNKS
+    if (
+        budget.pace is None and worth and budget.to_come <= film.bundle.free_memory()
+    ):  # else `check` refuses it
         prompt = film.plan.segments[0].prompt if cost.decoder == "builtin" else None  # of one small family
         trial = try_out(film.bundle, prompt, film.recipe, film.encoding)
         if trial is not None:

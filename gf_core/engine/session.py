@@ -82,9 +82,9 @@ class Session:
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
             if film.bundle.done is not None:
                 stack.callback(film.bundle.done)
+            sampler = self._make_sampler() if embeds else None
             writer = self._open_run()
             stack.callback(writer.close)
-            sampler = self._make_sampler() if embeds else None
             shoot = Shoot(job, writer, sampler, meter, emit, self._cancel)
             stack.callback(shoot.close)
             shoot.render()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gf_core.config import Encoding, VideoSpec
+from gf_core.config import Encoding, MemorySpec, Recipe, SampleSpec, VideoSpec
 from gf_core.engine.events import StepDone
 from gf_core.engine.render import render_film
 from gf_core.engine.report import report_lines
@@ -106,6 +106,34 @@ def test_size_fps_upscale_and_start_image(bundle, tmp_path):
     info = probe(result.path)
     assert (info.width, info.height, info.fps) == (96, 64, 8)
     assert np.abs(next(iter(read_frames(result.path))).astype(int) - 128).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"recipe": MemorySpec()}, "recipe is a MemorySpec, not a Recipe"),
+        ({"encoding": "h264"}, "encoding is a str, not a Encoding"),
+        ({"encoding": Encoding(quality=-5)}, "quality -5"),
+        ({"encoding": Encoding(upscale=0)}, "enlargement 0"),
+        (
+            {"recipe": Recipe(MemorySpec(positions="sideways"), video=VideoSpec(32, 32))},
+            "no positions called",
+        ),
+        ({"recipe": Recipe(sample=SampleSpec(steps=()), video=VideoSpec(32, 32))}, "step list is empty"),
+    ],
+)
+def test_settings_that_cannot_be_leave_no_take_behind(bundle, tmp_path, options, words):
+    with pytest.raises(GroundedError, match=words):
+        render_film(bundle, TEXT, tmp_path / "fox.mp4", **options)
+    assert not (tmp_path / "fox.take").exists()
+
+
+def test_a_film_that_cannot_fit_is_not_tried_first(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("gf_core.checkpoints.bundle.free_bytes", lambda device: 1000)
+    monkeypatch.setattr("gf_core.engine.making.try_out", None)  # would be called for a film of this length
+    with pytest.raises(ResourceError, match="needs"):
+        render_film(bundle, "a fox | 20s", tmp_path / "fox.mp4")
+    assert not (tmp_path / "fox.take").exists()
 
 
 def test_what_is_wrong_is_said_before_anything_is_written(bundle, tmp_path, monkeypatch):
