@@ -113,4 +113,4 @@ def test_the_stages_on_processors_make_a_model(tmp_path, monkeypatch):
     for stage in ("codec", "clips", "teacher", "student", "export"):
         main(arguments(f"--stage {stage} --minutes 0.01 --ranks 1 --clips 6", tmp_path))
     assert len(list((tmp_path / "clips").iterdir())) == 2
-    assert load_model(tmp_path / "builtin").video.fps == 16
+    assert load_model(tmp_path / "builtin").recipe.video.fps == 16
