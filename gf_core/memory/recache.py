@@ -84,7 +84,7 @@ def recache_all(memory: DualMemory, recompute: Recompute) -> None:
     layout = memory.layout
     whole = bool(layout.past) and memory.ledger.numbers()[0] == memory.ledger.frame - layout.past
     if whole or not memory.spec.recache_keeps_anchors:
-        memory.forget_anchors()
+        memory.ledger.forget_anchors()
         layout = memory.layout
     context = min(layout.anchors, memory.kept - layout.recent)
     if layout.recent:

@@ -255,10 +255,6 @@ class DualMemory:
             mean[:, :, :count].mul_(keep).add_(new, alpha=1 - keep)
             store[:, :, :count].copy_(mean[:, :, :count])
 
-    def forget_anchors(self) -> None:
-        """Relabel every anchor as recent, so that a recache rebuilds all of memory from the newest frames."""
-        self.ledger.forget_anchors()
-
     # -- gradients ----------------------------------------------------------------------------------------------
 
     def keep(self, layer: int, start: int, raw_k: Tensor, v: Tensor) -> None:

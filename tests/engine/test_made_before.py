@@ -12,7 +12,6 @@ import pytest
 from gf_core.engine import film as film_module
 from gf_core.engine.events import Finished, Reused, StepDone
 from gf_core.engine.recorded import read_recorded, read_timeline
-from gf_core.sampling.director import Director
 from gf_core.take import facts
 from gf_core.take.folder import Run, Take
 from gf_core.take.states import StateStore, digest
@@ -55,16 +54,16 @@ def test_the_rest_of_it_is_made_from_there(bundle, films, old):
     assert probe(run.film).frames == 9 + 5 * 12
 
 
-def test_its_states_are_those_of_today(bundle, old, monkeypatch):
+def test_its_states_are_those_of_today(bundle, old):
     """The sampler's state reads, and what it says of itself is the same again."""
     names = [r["name"] for r in Run(old / "run-0001").records() if r["kind"] == "state"]
+    assert any(name.endswith(".memory") for name in names)
     store = StateStore(old / "states", names)
     for name in (name for name in names if name.endswith(".memory")):
         state = store.load(name)
         sampler = bundle.sampler(bundle.recipe)
         assert state is not None
         sampler.restore(state)
-        assert isinstance(sampler.director, Director)
         assert digest(sampler.snapshot()) == digest(state)
 
 
