@@ -18,7 +18,7 @@ from torch import Tensor
 from ..attention import Kernel, Where, sdpa
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
-from ..rope import Turn, rotate, turns
+from ..rope import rotate, turns
 from .ledger import Frame, Ledger, Move
 from .policies import Evaluation, measure
 from .regions import Layout, Sizes, check, positions
@@ -84,7 +84,7 @@ class DualMemory:
         # A step of 0.001 vanishes in bfloat16, so the running mean lives in float32 and is cast into its slots.
         means = spec.capacity * self.tokens_per_frame if self.ledger.policy.averages else 0
         self._means = [zeros(model.num_layers, batch, means, *heads, dtype=torch.float32) for _ in range(2)]
-        self._turns: OrderedDict[tuple[int, ...], Turn] = OrderedDict()
+        self._turns: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
         self.kept = 0
         """Frames of `history` in use."""
         self.graph: dict[int, Made] = {}
@@ -114,7 +114,7 @@ class DualMemory:
         regions = self.layout.regions(stop // self.tokens_per_frame)
         return [Where(layer, regions, self.grid) for layer in range(len(self.k))]
 
-    def _turn(self, at: Sequence[int]) -> Turn:
+    def _turn(self, at: Sequence[int]) -> Tensor:
         """Rotation of frames at the given time positions; the last few are kept, as steady state repeats them."""
         key = tuple(at)
         found = self._turns.get(key)

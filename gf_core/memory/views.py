@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..attention import Kernel, Where, attend
-from ..rope import Turn, rotate
+from ..rope import rotate
 
 Made = list[tuple[Tensor, Tensor]]
 """Raw keys and values [b s h d] per layer of a frame, as the call computed them that made it."""
@@ -34,11 +34,11 @@ class View:
     """Self-attention of one network call: reads the past, writes its own frames, attends over one slice."""
 
     def __init__(
-        self, memory: Slots, turn: Turn, start: int, stop: int, *, keep: bool, skip: int = 0
+        self, memory: Slots, turn: Tensor, start: int, stop: int, *, keep: bool, skip: int = 0
     ) -> None:
         """start, stop: tokens written, the last seen; skip: leading query tokens whose k and v are not written."""
         self._memory, self._skip, self._keep = memory, skip, keep
-        self._q_turn, self._k_turn = turn, turn.since(skip)
+        self._q_turn, self._k_turn = turn, turn[skip:]
         self.start, self.stop = start, stop
         self._where = memory.where(stop)
 
@@ -67,7 +67,7 @@ class GradView:
     """
 
     def __init__(
-        self, memory: Slots, turn: Turn, past_turn: Turn, start: int, stop: int, *, keep: bool
+        self, memory: Slots, turn: Tensor, past_turn: Tensor, start: int, stop: int, *, keep: bool
     ) -> None:
         self._memory, self._turn, self._past_turn, self._keep = memory, turn, past_turn, keep
         self.start, self.stop = start, stop

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..attention import Kernel, attend, sdpa
 from ..config import ModelSpec
-from ..rope import Turn, rotate, turns
+from ..rope import rotate, turns
 from . import layers
 from .layers import Own, Text, Time, Tree
 
@@ -125,7 +125,7 @@ def walk(
 class Bidirectional:
     """Self-attention of a call with no memory: every frame sees every frame, time positions 0, 1, 2, ..."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Tensor) -> None:
         self._turn = turn
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:

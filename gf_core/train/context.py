@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..attention.grouped import attend_grouped
 from ..model import forward, layers
 from ..model.wan import WanModel
-from ..rope import Turn, rotate, turns
+from ..rope import rotate, turns
 from .batch import ClipBatch, RecacheTable, ScheduleTable
 from .schedule import EMPTY
 
@@ -74,10 +74,10 @@ def embed_prompts(
 
 
 @lru_cache(maxsize=8)
-def _turns(positions: int, rows: int, columns: int, head_dim: int, device: torch.device) -> Turn:
-    """Rotations [positions s 1 d] of whole frames for every time position a window can have."""
+def _turns(positions: int, rows: int, columns: int, head_dim: int, device: torch.device) -> Tensor:
+    """Rotations [positions s 1 d/2 2] of whole frames for every time position a window can have."""
     turn = turns(torch.arange(positions, device=device), rows, columns, head_dim)
-    return Turn(*(part.unflatten(0, (positions, -1)) for part in turn))
+    return turn.unflatten(0, (positions, -1))
 
 
 def _gather(bank: Tensor, slots: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def _at_least_one(frames: Tensor) -> Tensor:
 class _Attention:
     """Self-attention of all units of a batch in one layer; handed to `layers.run_block`."""
 
-    def __init__(self, table: ScheduleTable, turns: Turn, chunks: int, draws: int, size: int) -> None:
+    def __init__(self, table: ScheduleTable, turns: Tensor, chunks: int, draws: int, size: int) -> None:
         self.table, self.turns = table, turns
         self.chunks, self.draws, self.size = chunks, draws, size
         self.batch = len(table.slots)
@@ -122,7 +122,7 @@ class _Attention:
 
     def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
         """Rotate frames x [... f s h d] to time positions [... f]."""
-        return rotate(x, Turn(*(part[positions] for part in self.turns)))
+        return rotate(x, self.turns[positions])
 
     def _chunks(self, q: tuple, k: tuple, v: tuple, bank_k: Tensor, bank_v: Tensor) -> tuple[Tensor, Tensor]:
         """Clean and noisy units: both attend to the chunk's context and to themselves."""

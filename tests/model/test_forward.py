@@ -8,7 +8,7 @@ from gf_core.config import ModelSpec
 from gf_core.model import layers
 from gf_core.model.forward import Bidirectional, bidirectional_flow, call, text_kv, trimmed
 from gf_core.model.wan import RMSNorm, WanModel, build_meta
-from gf_core.rope import Turn, axis_widths, inverse_frequencies, rotate, rotation, turns
+from gf_core.rope import axis_widths, inverse_frequencies, rotate, rotation, turns
 
 SPEC = ModelSpec(
     dim=48, ffn_dim=64, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=12, freq_dim=32
@@ -93,12 +93,23 @@ def test_rotation_is_complex_multiplication_of_neighbours():
     assert torch.equal(out[:, 1:9], got.bfloat16()) and not out[:, [0, 9]].any()
 
 
+def test_rotation_in_real_numbers_is_the_same(monkeypatch):
+    """What compilers see is written without complex numbers."""
+    x, turn = torch.randn(1, 8, 2, 24), turns(torch.tensor([3, 5]), 2, 2, 24)
+    want = [rotate(x.to(dtype), turn) for dtype in (torch.float32, torch.bfloat16)]
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(torch, "view_as_complex", None)
+    got = [rotate(x.to(dtype), turn) for dtype in (torch.float32, torch.bfloat16)]
+    for one, other, rounding in zip(got, want, (1e-6, 2e-2)):
+        torch.testing.assert_close(one, other, atol=rounding, rtol=0)
+
+
 def test_a_common_time_offset_changes_nothing():
     """Only differences of positions reach attention."""
     q, k, v = torch.randn(3, 1, 12, 2, 24, dtype=torch.float64).unbind(0)
     outs = []
     for offset in (0, 137):
-        turn = Turn.of(*rotation(torch.arange(3) + offset, 2, 2, 24))
+        turn = torch.stack(rotation(torch.arange(3) + offset, 2, 2, 24), -1).unsqueeze(1)
         outs.append(Bidirectional(turn).attend(0, q, k, v))
     torch.testing.assert_close(outs[0], outs[1], atol=1e-10, rtol=0)
 

@@ -81,7 +81,7 @@ class Reference:
         keys = buffer.k[:, :local_end]
         if setup.relative:
             slots = turns(torch.arange(local_end // SIZE), *GRID, SPEC.head_dim)
-            keys, own = rotate(keys, slots), slots.since(local_start)
+            keys, own = rotate(keys, slots), slots[local_start:]
         return attend(rotate(q, own), keys, buffer.v[:, :local_end])
 
     def write(self, layer, raw_k, v):
