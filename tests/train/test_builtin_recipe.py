@@ -79,6 +79,14 @@ def test_a_teacher_is_a_checkpoint_a_folder_or_a_file(tmp_path):
         load_weights(other, tmp_path / "text.safetensors")
 
 
+@pytest.mark.parametrize("held", [b"", b"no checkpoint", {}, {"average": {"a": torch.zeros(1)}}, [1]])
+def test_a_teacher_of_another_kind_is_refused_in_words(tmp_path, held):
+    path = tmp_path / "teacher.pt"
+    path.write_bytes(held) if isinstance(held, bytes) else torch.save(held, path)
+    with pytest.raises(GroundedError, match="does not hold this network"):
+        load_weights(VideoNet(), path)
+
+
 def test_an_unknown_stage_is_refused_by_the_command_line(capsys):
     with pytest.raises(SystemExit):
         main(["--stage", "dessert"])

@@ -10,10 +10,12 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import cast
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -187,8 +189,18 @@ def load_weights(video: VideoNet, path: Path) -> None:
 
     path: the checkpoint, the model's file, or the folder of both; the text encoder's is called as the
     model's, with text for model. Shipped files hold no heads: those begin anew. Raises GroundedError when something is
-    missing.
+    missing, or of another network.
     """
+    try:
+        _fill(video, path)
+    except (RuntimeError, KeyError, TypeError, OSError, EOFError, UnpicklingError, SafetensorError) as error:
+        raise GroundedError(
+            f"{path} does not hold this network: {(str(error).strip() or 'it is cut off').splitlines()[0]}",
+            "Give a teacher.pt or student.pt of a run, or a folder of shipped files.",
+        ) from error
+
+
+def _fill(video: VideoNet, path: Path) -> None:
     if path.suffix == ".pt":
         video.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])
         return
