@@ -108,12 +108,13 @@ def _place(
 ) -> Path:
     """The film of `run` as a new file or folder."""
     from ..gf_core.engine.imprint import film_chapters, film_metadata
-    from ..gf_core.video import place_film, probe
-    from ..gf_core.video.codecs import suffix_for
-    from ..gf_core.video.place import probe_codec
+    from ..gf_core.video import place_film, probe, suffix_for
+    from ..gf_core.video.pictures import STILLS
+    from ..gf_core.video.place import codec_of
 
     info, again = probe(run.film), codec != AS_RENDERED
-    out = host.free_name(prefix, info.width, info.height, _suffix(run, codec, probe_codec, suffix_for))
+    suffix = "" if codec in STILLS else suffix_for(codec if again else codec_of(info))
+    out = host.free_name(prefix, info.width, info.height, suffix)
     return place_film(
         run.film,
         out,
@@ -124,15 +125,6 @@ def _place(
         chapters=film_chapters(run),
         frames=_decoded(run, vae) if again and vae is not None else None,
     )
-
-
-def _suffix(run: Run, codec: str, probe_codec: Any, suffix_for: Any) -> str:
-    """`.mp4`, `.mov`, or nothing for a folder of pictures."""
-    from ..gf_core.video.pictures import STILLS
-
-    if codec in STILLS:
-        return ""
-    return suffix_for(probe_codec(run.film) if codec == AS_RENDERED else codec)
 
 
 def _decoded(run: Run, vae: Any) -> Iterator[np.ndarray]:

@@ -42,12 +42,12 @@ class TakeDrift(io.ComfyNode):
     def execute(cls, take: TakeHandle) -> io.NodeOutput:
         from ..gf_core.evaluation.drift_chart import drift_chart, shot_lines
         from ..gf_core.evaluation.steadiness import run_parts
-        from ..gf_core.video import film_length
+        from ..gf_core.video import probe
 
         run = take.open()
         parts, builtin = run_parts(run)
         title = Path(take.folder).name
         image, rows = drift_chart(run.film, parts, builtin=builtin, title=title, tick=stop_if_interrupted)
-        text = "\n".join(shot_lines(parts, rows, float(film_length(run.film)[1])))
+        text = "\n".join(shot_lines(parts, rows, float(probe(run.film).fps)))
         show_text(text, str(cls.hidden.unique_id))
         return io.NodeOutput(image_tensor(image), text, ui=ui.PreviewText(text))

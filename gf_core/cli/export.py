@@ -31,9 +31,9 @@ def _planned_spans(board: Storyboard) -> list[Span]:
 
 def _film_spans(board: Storyboard, film: Path) -> list[Span]:
     """Where the segments are, by the film's chapters; a stopped film has fewer of them than its storyboard."""
-    from ..video import film_length, read_chapters
+    from ..video import probe, read_chapters
 
-    fps = film_length(film)[1]
+    fps = probe(film).fps
     planned, chapters = _planned_spans(board), read_chapters(film)
     if not chapters:
         return planned

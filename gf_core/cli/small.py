@@ -37,11 +37,11 @@ def drift(args: Namespace) -> int:
     """Does every shot stay what its first second was? Prints a line per shot and draws the chart."""
     from ..evaluation.drift_chart import drift_chart, shot_lines
     from ..evaluation.steadiness import film_parts
-    from ..video import film_length
+    from ..video import probe
 
     parts = film_parts(args.film)
     image, rows = drift_chart(args.film, parts)
-    print(*shot_lines(parts, rows, float(film_length(args.film)[1])), sep="\n")
+    print(*shot_lines(parts, rows, float(probe(args.film).fps)), sep="\n")
     out = args.out or args.film.with_name(f"{args.film.stem}_drift.png")
     out.parent.mkdir(parents=True, exist_ok=True)
     image.save(out)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import TakeError
 from ..take.folder import Run
-from ..video.chapters import Chapter
+from ..video import Chapter
 
 log = logging.getLogger("grounded")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..video import film_length, pick_frames
+from ..video import pick_frames, probe
 from .chart import FAINT, LEFT, LINE, PANEL, RIGHT, WIDTH, Page, axis, film_strip
 from .steadiness import MEASURES, Part, Second, film_parts, measure_film, says_builtin
 
@@ -51,8 +51,8 @@ def drift_chart(
     parts = film_parts(film) if parts is None else parts
     rows = measure_film(film, parts, says_builtin(film) if builtin is None else builtin, tick)
     pictures = _pictures(film, parts, tick)
-    frames, fps = film_length(film)
-    return _draw(title or film.name, pictures, parts, rows, frames, float(fps)), rows
+    info = probe(film)
+    return _draw(title or film.name, pictures, parts, rows, info.frames, float(info.fps)), rows
 
 
 def shot_lines(parts: Sequence[Part], rows: Sequence[Second], fps: float) -> list[str]:

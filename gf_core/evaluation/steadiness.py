@@ -14,7 +14,7 @@ from ..engine.imprint import film_chapters
 from ..engine.recorded import BUILTIN, read_recorded
 from ..errors import TakeError
 from ..take.folder import Run
-from ..video import Chapter, film_length, read_chapters, read_frames
+from ..video import Chapter, FilmInfo, probe, read_chapters, read_frames
 from ..video.pixels import preview
 from .drift import histogram, histogram_distance, seconds_of, shots
 from .metrics import IDENTITY
@@ -59,12 +59,12 @@ class Second:
 
 def film_parts(path: str | Path) -> list[Part]:
     """The segments of a film as it carries them; a film that carries none is one segment."""
-    frames, fps = film_length(path)
+    info = probe(path)
     try:
         segments = read_recorded(path).everything["settings"]["segments"]
     except TakeError:
-        return [Part(0, frames, "start", "")]
-    return _placed(segments, read_chapters(path), frames, float(fps))
+        return [Part(0, info.frames, "start", "")]
+    return _placed(segments, read_chapters(path), info)
 
 
 def run_parts(run: Run) -> tuple[list[Part], bool]:
@@ -75,17 +75,14 @@ def run_parts(run: Run) -> tuple[list[Part], bool]:
     """
     chapters = film_chapters(run)  # raises for settings that cannot be read
     settings = json.loads(run.settings.read_text(encoding="utf-8"))
-    frames, fps = film_length(run.film)
-    return _placed(settings["segments"], chapters, frames, float(fps)), settings["model"]["name"] in BUILTIN
+    return _placed(settings["segments"], chapters, probe(run.film)), settings["model"]["name"] in BUILTIN
 
 
-def _placed(
-    segments: Sequence[dict[str, Any]], chapters: Sequence[Chapter], frames: int, fps: float
-) -> list[Part]:
-    edges = [round(chapter.start_seconds * fps) for chapter in chapters] or [0]
-    stops = [*edges[1:], frames]
+def _placed(segments: Sequence[dict[str, Any]], chapters: Sequence[Chapter], info: FilmInfo) -> list[Part]:
+    edges = [round(chapter.start_seconds * info.fps) for chapter in chapters] or [0]
+    stops = [*edges[1:], info.frames]
     return [
-        Part(start, min(stop, frames), segment["verb"], segment["prompt"])
+        Part(start, min(stop, info.frames), segment["verb"], segment["prompt"])
         for segment, start, stop in zip(segments, edges, stops)
     ]
 
@@ -105,7 +102,7 @@ def measure_film(
 
     tick: called for every frame; may raise to stop.
     """
-    fps = float(film_length(path)[1])
+    fps = float(probe(path).fps)
     total = parts[-1].stop
     cuts = shots([part.verb for part in parts], [part.start for part in parts], total)
     spans = [(*span, number) for number, shot in enumerate(cuts) for span in seconds_of(*shot, fps)]
@@ -177,7 +174,7 @@ def _with_identity(
     except TakeError:
         return rows
     shares = {row["second"]: float(np.mean([row[name] for name in IDENTITY])) for row in kept}
-    fps = float(film_length(path)[1])
+    fps = float(probe(path).fps)
     known = []
     for row in rows:
         near = min(shares, key=lambda second: abs(second - row.start / fps), default=None)
@@ -198,4 +195,4 @@ def _kept(path: str | Path, parts: Sequence[Part], tick: Callable[[], None]) -> 
         asked = describe(part.prompt, None if part.verb == "scene" else asked)
         spans.append(Span(part.start, part.stop, part.verb, part.prompt, asked))
     reading = read(load_reader(), small_frames(Path(path), tick=tick), tick=tick)
-    return identity(reading, spans, float(film_length(path)[1]))
+    return identity(reading, spans, float(probe(path).fps))

@@ -24,8 +24,7 @@ import numpy as np
 from ..errors import TakeError
 from ..files.atomic import disk_error, write_json
 from ..timeline import Storyboard
-from ..video import SheetRow, contact_sheet, pick_frames
-from ..video.cut import cut_out
+from ..video import SheetRow, contact_sheet, cut_out, pick_frames
 from ..video.pixels import preview
 from .folder import Run
 from .variants import Alternative, identity

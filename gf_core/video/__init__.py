@@ -1,13 +1,12 @@
 """Films on disk: writing as they grow, reading back, placing, contact sheets. Knows nothing of torch."""
 
 from .audio import Audio, read_audio
-from .chapters import Chapter, read_chapters
 from .codecs import available_codecs, suffix_for
-from .metadata import read_metadata
+from .metadata import Chapter, read_chapters, read_metadata
 from .place import available_formats, place_film
-from .reader import FilmInfo, film_length, pick_frames, probe, read_frames
+from .reader import FilmInfo, pick_frames, probe, read_frames
 from .sheet import SheetRow, contact_sheet
-from .writer import FilmWriter
+from .writer import FilmWriter, cut_out
 
 __all__ = [
     "Audio",
@@ -18,7 +17,7 @@ __all__ = [
     "available_codecs",
     "available_formats",
     "contact_sheet",
-    "film_length",
+    "cut_out",
     "pick_frames",
     "place_film",
     "probe",

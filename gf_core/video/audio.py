@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
+import av.codec.codec
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
@@ -21,7 +23,8 @@ log = logging.getLogger("grounded")
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
 """Channel layout by number of channels; others are not guessed."""
-AAC_RATES = (48000, 44100, 96000, 88200, 64000, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+RATE = 48000
+"""Samples per second where a codec does not know the sound's own."""
 AAC_BITS = 96_000
 """Bits per second and channel."""
 BLOCK = 1024
@@ -96,62 +99,43 @@ def fitted(audio: Audio, seconds: float) -> Audio:
     return Audio(np.pad(samples, ((0, 0), (0, wanted - samples.shape[1]))), audio.rate)
 
 
-class SoundEncoder:
-    """A new sound stream of a film: AAC, or 16-bit samples in a mov."""
+def encode_sound(target: OutputContainer, audio: Audio, suffix: str) -> Iterator[Packet]:
+    """The packets of a new sound stream: AAC, or 16-bit samples in a mov.
 
-    def __init__(self, target: OutputContainer, audio: Audio, *, suffix: str) -> None:
-        """`audio` is as long as the film; make this before anything is muxed."""
-        self._audio = audio
-        codec = "pcm_s16le" if suffix == ".mov" else "aac"
-        rate = audio.rate if codec != "aac" or audio.rate in AAC_RATES else AAC_RATES[0]
-        stream = target.add_stream(codec, rate=rate)
-        if not isinstance(stream, AudioStream):
-            raise TypeError(f"{codec} made no sound stream")
-        self._layout = LAYOUTS[audio.samples.shape[0]]
-        stream.codec_context.layout = self._layout
-        if codec == "aac":
-            stream.codec_context.bit_rate = AAC_BITS * audio.samples.shape[0]
-        self._stream = stream
-        sample_format = "fltp" if codec == "aac" else "s16"
-        self._resampler = av.AudioResampler(
-            sample_format, self._layout, rate, BLOCK if codec == "aac" else None
-        )
-        self._sent = 0
+    `audio` is as long as the film; call this before anything is muxed.
+    """
+    codec = "pcm_s16le" if suffix == ".mov" else "aac"
+    rates = av.codec.codec.Codec(codec, "w").audio_rates
+    stream = cast(
+        AudioStream, target.add_stream(codec, rate=audio.rate if not rates or audio.rate in rates else RATE)
+    )
+    layout = LAYOUTS[audio.samples.shape[0]]
+    stream.codec_context.layout = layout
+    if codec == "aac":
+        stream.codec_context.bit_rate = AAC_BITS * audio.samples.shape[0]
 
-    def upto(self, seconds: float | None) -> Iterator[Packet]:
-        """Packets of what sounds before `seconds`; None gives all the rest and ends the stream."""
-        samples, rate = self._audio.samples, self._audio.rate
-        end = samples.shape[1] if seconds is None else min(int(seconds * rate), samples.shape[1])
-        while self._sent < end:
-            part = np.ascontiguousarray(samples[:, self._sent : self._sent + BLOCK], np.float32)
-            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=self._layout)
-            frame.sample_rate, frame.pts, frame.time_base = rate, self._sent, Fraction(1, rate)
-            self._sent += part.shape[1]
-            yield from self._encode(self._resampler.resample(frame))
-        if seconds is None:
-            yield from self._encode(self._resampler.resample(None))
-            yield from self._stream.encode(None)
+    def packets() -> Iterator[Packet]:
+        for start in range(0, audio.samples.shape[1], BLOCK):
+            part = np.ascontiguousarray(audio.samples[:, start : start + BLOCK], np.float32)
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = audio.rate, start, Fraction(1, audio.rate)
+            yield from stream.encode(frame)
+        yield from stream.encode(None)
 
-    def _encode(self, frames: list[av.AudioFrame]) -> Iterator[Packet]:
-        for frame in frames:
-            yield from self._stream.encode(frame)
+    return packets()
 
 
-class SoundCopy:
-    """The sound that a film has already, packet by packet."""
+def copy_sound(target: OutputContainer, source: InputContainer) -> Iterator[Packet]:
+    """The packets of the sound that a film has already.
 
-    def __init__(self, target: OutputContainer, source: InputContainer) -> None:
-        """`source` is a container of its own, so that reading sound does not move the pictures."""
-        self._stream = target.add_stream_from_template(source.streams.audio[0], opaque=True)
-        self._packets = (packet for packet in source.demux(source.streams.audio[0]) if packet.size)
-        self._next: Packet | None = next(self._packets, None)
+    `source` is a container of its own, so that reading sound does not move the pictures.
+    """
+    stream = target.add_stream_from_template(source.streams.audio[0], opaque=True)
 
-    def upto(self, seconds: float | None) -> Iterator[Packet]:
-        """Packets that begin before `seconds`; None gives all the rest."""
-        while (packet := self._next) is not None:
-            start = float((packet.dts or 0) * packet.time_base) if packet.time_base else 0.0
-            if seconds is not None and start >= seconds:
-                return
-            self._next = next(self._packets, None)
-            packet.stream = self._stream
-            yield packet
+    def packets() -> Iterator[Packet]:
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.size:
+                packet.stream = stream
+                yield packet
+
+    return packets()

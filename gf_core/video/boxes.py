@@ -6,13 +6,15 @@ the last whole fragment is a torn tail: a process died while it wrote.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-CONTAINERS = (b"moof", b"traf", b"moov", b"trak", b"mdia", b"mvex")
+CONTAINERS = (b"moof", b"traf")
+"""Boxes of boxes that are looked into."""
 
 
 @dataclass(frozen=True)
@@ -49,76 +51,66 @@ class FilmLayout:
         return sum(fragment.frames for fragment in self.fragments)
 
 
-def _box_at(file: BinaryIO, offset: int, size: int) -> tuple[bytes, int] | None:
-    """(kind, end) of the box at `offset`, or None where there is no whole box header."""
-    file.seek(offset)
-    head = file.read(16)
-    if len(head) < 8:
-        return None
-    length, kind = struct.unpack(">I4s", head[:8])
-    if length == 1 and len(head) == 16:
-        length = struct.unpack(">Q", head[8:])[0]
-    elif length == 0:
-        length = size - offset
-    return (kind, offset + length) if length >= 8 else None
+def _walk(file: BinaryIO, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """(kind, start, payload, end) of the boxes up to byte `stop`, parents first, until one is not whole."""
+    start = 0
+    while start + 8 <= stop:
+        file.seek(start)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        (length, kind), payload = struct.unpack_from(">I4s", head), start + 8
+        if length == 1 and len(head) == 16:
+            length, payload = struct.unpack_from(">Q", head, 8)[0], start + 16
+        elif length == 0:
+            length = stop - start
+        end = start + length
+        if not payload <= end <= stop:
+            return
+        yield kind, start, payload, end
+        start = payload if kind in CONTAINERS else end
+
+
+def _samples(file: BinaryIO, trun: int) -> int:
+    """Samples that the `trun` with its payload at byte `trun` announces."""
+    file.seek(trun + 4)
+    return int.from_bytes(file.read(4), "big")
 
 
 def read_layout(path: str | Path) -> FilmLayout:
-    """Walk the top-level boxes of `path`; stops at the first box that is not whole. Reads headers only."""
+    """Walk the boxes of `path`; stops at the first box that is not whole. Reads headers only."""
     with open(path, "rb") as file:
         size = file.seek(0, 2)
-        offset, header_end, pending = 0, 0, None
+        header_end, begun, samples = 0, -1, 0
         fragments: list[Fragment] = []
-        while (box := _box_at(file, offset, size)) is not None:
-            kind, end = box
-            if end > size:
-                break
+        for kind, start, payload, end in _walk(file, size):
             if kind == b"moov":
                 header_end = end
             elif kind == b"moof":
-                file.seek(offset)
-                pending = (offset, count_samples(file.read(end - offset)))
-            elif kind == b"mdat" and pending is not None:
-                fragments.append(Fragment(pending[0], end, pending[1]))
-                pending = None
-            offset = end
+                begun, samples = start, 0
+            elif kind == b"trun":
+                samples += _samples(file, payload)
+            elif kind == b"mdat" and begun >= 0:
+                fragments.append(Fragment(begun, end, samples))
+                begun = -1
     return FilmLayout(header_end, tuple(fragments), size)
 
 
-def walk(data: bytes | bytearray, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, payload offset, end) of every box in `data`, going into containers, parents first."""
-    offset, stop = start, len(data) if end is None else end
-    while offset + 8 <= stop:
-        length, kind = struct.unpack_from(">I4s", data, offset)
-        payload = offset + 8
-        if length == 1:
-            length, payload = struct.unpack_from(">Q", data, offset + 8)[0], offset + 16
-        if length < 8:
-            return
-        box_end = min(offset + length, stop)
-        yield kind, payload, box_end
-        if kind in CONTAINERS:
-            yield from walk(data, payload, box_end)
-        offset += length
-
-
-def count_samples(moof: bytes) -> int:
-    """Samples that a `moof` announces."""
-    return sum(struct.unpack_from(">I", moof, at + 4)[0] for kind, at, _ in walk(moof) if kind == b"trun")
-
-
-def split_header(data: bytes) -> tuple[bytes, bytes]:
-    """Split a small fragmented mp4 into its `ftyp moov` header and its fragments."""
-    for kind, payload, _ in walk(data):
+def split_header(data: bytes) -> tuple[bytes, bytes, int]:
+    """A small fragmented mp4 as its `ftyp moov` header, its fragments, and the samples in these."""
+    file, split, samples = io.BytesIO(data), len(data), 0
+    for kind, start, payload, _ in _walk(file, len(data)):
         if kind == b"moof":
-            return data[: payload - 8], data[payload - 8 :]
-    return data, b""
+            split = min(split, start)
+        elif kind == b"trun":
+            samples += _samples(file, payload)
+    return data[:split], data[split:], samples
 
 
 def place_fragment(data: bytes, sequence: int, decode_time: int) -> bytes:
     """The fragment `data` with its number (`mfhd`) and its start in media ticks (`tfdt`) set."""
     out = bytearray(data)
-    for kind, at, _ in walk(data):
+    for kind, _, at, _ in _walk(io.BytesIO(data), len(data)):
         if kind == b"mfhd":
             struct.pack_into(">I", out, at + 4, sequence)
         elif kind == b"tfdt":

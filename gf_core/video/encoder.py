@@ -1,14 +1,18 @@
-"""A picture stream of an open container, set up alike for the growing film and for a film that is encoded again."""
+"""Pictures into an open container, alike for the growing film and for a film that is encoded again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from typing import cast
 
+import numpy as np
 from av.container import OutputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from .codecs import CodecChoice
-from .pixels import BT709
+from .pixels import BT709, to_video_frame
 
 MIN_TIMESCALE = 10_000
 
@@ -22,13 +26,12 @@ def timescale_of(fps: Fraction) -> tuple[int, int]:
 
 
 def add_pictures(
-    container: OutputContainer, encoder: str, choice: CodecChoice, options: dict[str, str], *,
+    container: OutputContainer, encoder: str, choice: CodecChoice, quality: int, *,
     size: tuple[int, int], fps: Fraction,
 ) -> VideoStream:  # fmt: skip
     """A new stream of `size` (width, height, both even) in BT.709 limited range."""
-    stream = container.add_stream(encoder, rate=fps, options=options)
-    if not isinstance(stream, VideoStream):
-        raise TypeError(f"{encoder} made no picture stream")
+    options = choice.options(encoder, quality)
+    stream = cast(VideoStream, container.add_stream(encoder, rate=fps, options=options))
     context = stream.codec_context
     stream.width, stream.height = size
     stream.pix_fmt = choice.pix_fmt
@@ -39,3 +42,15 @@ def add_pictures(
     if choice.tag:
         context.codec_tag = choice.tag
     return stream
+
+
+def encoded(stream: VideoStream, pictures: Iterable[np.ndarray], fps: Fraction) -> Iterator[Packet]:
+    """Packets of `pictures`, uint8 [H W 3] of the stream's size, to the encoder's end."""
+    for index, picture in enumerate(pictures):
+        frame = to_video_frame(picture, stream.pix_fmt or "")
+        frame.pts, frame.time_base = index, 1 / fps
+        yield from stream.encode(frame)
+    # One packet at a time: draining is most of the work, as the encoder has looked ahead until now.
+    for packet in stream.codec_context.encode_lazy(None):
+        packet.stream = stream
+        yield packet

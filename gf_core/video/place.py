@@ -6,28 +6,35 @@ time, from frames that the caller decodes or from the film's own pictures.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import heapq
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
+from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 
 from ..errors import ResourceError, TakeError
 from ..files.atomic import beside, put
-from .audio import Audio, fitted, read_audio
-from .chapters import Chapter
-from .codecs import CODECS, SUFFIXES, available_codecs, suffix_for
-from .metadata import as_text, read_metadata
-from .mux import Encode, Extras, write_film
+from .audio import Audio, copy_sound, encode_sound, fitted, read_audio
+from .codecs import CODECS, SUFFIXES, available_codecs, find_codec, suffix_for
+from .encoder import add_pictures, encoded, timescale_of
+from .metadata import Chapter, as_text, chapters_of, read_metadata, write_chapters
 from .pictures import STILLS, Still, can_write, write_pictures
-from .pixels import UpscaleFilter, upscaled
-from .reader import film_length, probe, read_frames
+from .pixels import UpscaleFilter, even_size, upscaled
+from .reader import FilmInfo, open_film, packets, probe, rate_of, read_frames
 
 log = logging.getLogger("grounded")
 
@@ -72,28 +79,106 @@ def place_film(
         ResourceError: a codec that cannot be encoded here, or a full disk.
     """
     source, out = Path(run_film), Path(out)
-    if film_length(source)[0] == 0:
+    info = probe(source)
+    if info.frames == 0:
         raise TakeError(f"{source.name} holds no whole frame", "render at least one chunk first")
     if codec == AS_RENDERED:
         codec = quality = None
+    texts, pictures = as_text(metadata or {}), _pictures(source, info, frames, upscale_filter)
     if codec in STILLS:
-        return _place_stills(source, out, codec, metadata or {}, audio, frames, upscale_filter)
-    # No encode is a copy of the coded pictures: quick, and not a bit is lost.
-    own = probe_codec(source)
+        if audio is not None:
+            log.warning("sound left out: a folder of pictures has none")
+        return _place_stills(out, codec, {**read_metadata(source), **texts}, pictures, info.fps)
+    own = codec_of(info)
     out = _suffixed(out, codec or own)
+    if isinstance(audio, str | Path):
+        audio = read_audio(audio, info.seconds + 1)
+    sound = None if audio is None else fitted(audio, info.seconds)
+    # No encode is a copy of the coded pictures: quick, and not a bit is lost.
     encode = None
     if codec not in (None, own) or quality is not None:
-        name = codec or own
-        level = DEFAULT_QUALITY if quality is None else quality
-        encode = Encode(name, level, _pictures(source, frames, upscale_filter))
-    sound = _sound(source, audio)
-    extras = Extras(sound, tuple(chapters), as_text(metadata or {}))
-    return _through_temporary(out, lambda part: write_film(source, part, encode, extras), overwrite)
+        encode = Encode(codec or own, DEFAULT_QUALITY if quality is None else quality, pictures)
+    return _through_temporary(
+        out, lambda part: write_film(source, part, encode, sound, chapters, texts), overwrite
+    )
 
 
-def probe_codec(path: str | Path) -> str:
+@dataclass(frozen=True)
+class Encode:
+    """How pictures are encoded again."""
+
+    codec: str
+    """A name in `codecs.CODECS`."""
+    quality: int
+    """H.264 scale."""
+    pictures: Iterator[np.ndarray]
+    """uint8 [H W 3], all of one size, in film order."""
+
+
+def write_film(
+    src: Path, dst: Path, encode: Encode | None, audio: Audio | None, chapters: Sequence[Chapter],
+    texts: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Write the film `src` to `dst` in one pass, its pictures copied where `encode` is None.
+
+    Args:
+        audio: as long as the film; None keeps the film's own sound.
+        chapters: empty keeps the film's own.
+        texts: put over the film's own.
+
+    Raises:
+        av.error.FFmpegError, ValueError: the container cannot hold this, or the disk failed.
+    """
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_film(src))
+        base, fps = source.streams.video[0].time_base, rate_of(source)
+        ticks = timescale_of(fps)[0]
+        if encode is None:
+            ticks = base.denominator if base and base.numerator == 1 else 0  # 0: the muxer chooses
+        options = {}
+        if dst.suffix.lower() in (
+            ".mp4",
+            ".mov",
+        ):  # index in front, any metadata key, every frame on a whole tick
+            options = {"movflags": "faststart+use_metadata_tags", "video_track_timescale": str(ticks)}
+        target = stack.enter_context(av.open(str(dst), "w", options=options))
+        target.metadata.update({**source.metadata, **texts})
+        write_chapters(target, chapters or chapters_of(source))
+        parts = [_copied(source, target) if encode is None else _encoded(target, encode, fps)]
+        if audio is not None:
+            parts.append(encode_sound(target, audio, dst.suffix.lower()))
+        elif source.streams.audio:
+            parts.append(copy_sound(target, stack.enter_context(open_film(src))))
+        for packet in heapq.merge(*parts, key=_seconds):
+            target.mux(packet)
+
+
+def _seconds(packet: Packet) -> float:
+    return float((packet.dts or 0) * (packet.time_base or 0))
+
+
+def _copied(source: InputContainer, target: OutputContainer) -> Iterator[Packet]:
+    # Opaque: copied as it is; the decoder of AV1 has no encoder of the same name to ask.
+    stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+
+    def read() -> Iterator[Packet]:
+        for packet in packets(source):
+            packet.stream = stream
+            yield packet
+
+    return read()
+
+
+def _encoded(target: OutputContainer, encode: Encode, fps: Fraction) -> Iterator[Packet]:
+    encoder, choice = find_codec(encode.codec)
+    first = next(encode.pictures)
+    size = even_size(first.shape[1], first.shape[0])
+    stream = add_pictures(target, encoder, choice, encode.quality, size=size, fps=fps)
+    return encoded(stream, chain([first], encode.pictures), fps)
+
+
+def codec_of(info: FilmInfo) -> str:
     """The name in `CODECS` of what a film is in, or what its stream calls itself."""
-    info = probe(path)
     bits = " 10-bit" if "10" in info.pix_fmt and f"{info.codec} 10-bit" in CODECS else ""
     return info.codec + bits
 
@@ -110,55 +195,36 @@ def _suffixed(out: Path, codec: str) -> Path:
     return out
 
 
-def _sound(source: Path, audio: Audio | str | Path | None) -> Audio | None:
-    """`audio` as long as the film."""
-    if audio is None:
-        return None
-    frames, fps = film_length(source)
-    seconds = float(frames / fps)
-    return fitted(audio if isinstance(audio, Audio) else read_audio(audio, seconds + 1), seconds)
-
-
-def _pictures(source: Path, frames: Iterable[np.ndarray] | None, how: UpscaleFilter) -> Iterator[np.ndarray]:
+def _pictures(
+    source: Path, info: FilmInfo, frames: Iterable[np.ndarray] | None, how: UpscaleFilter
+) -> Iterator[np.ndarray]:
     """Single pictures uint8 [H W 3] of the film's size."""
     if frames is None:
         log.info("%s: its own pictures are encoded again, there are no latents to decode", source.name)
         yield from read_frames(source)
         return
-    info = probe(source)
-    for block in frames:
-        for frame in block:
-            # Decoded latents have the model's size; the film may be a whole number of times that, and even.
-            factor = max(1, info.width // frame.shape[1])
-            picture = upscaled(frame, factor, how)
-            height, width = (side + side % 2 for side in picture.shape[:2])
-            if (width, height) != (info.width, info.height):
-                raise TakeError(
-                    f"pictures of {frame.shape[1]}x{frame.shape[0]} for a film of {info.width}x{info.height}",
-                    "decode the latents of the same film",
-                )
-            yield picture
+    for frame in chain.from_iterable(frames):
+        # Decoded latents have the model's size; the film may be a whole number of times that, and even.
+        picture = upscaled(frame, max(1, info.width // frame.shape[1]), how)
+        if even_size(picture.shape[1], picture.shape[0]) != (info.width, info.height):
+            raise TakeError(
+                f"pictures of {frame.shape[1]}x{frame.shape[0]} for a film of {info.width}x{info.height}",
+                "decode the latents of the same film",
+            )
+        yield picture
 
 
 def _place_stills(
-    source: Path, out: Path, kind: Still, metadata: Mapping[str, Any], audio: Audio | str | Path | None,
-    frames: Iterable[np.ndarray] | None, how: UpscaleFilter,
-) -> Path:  # fmt: skip
-    """A new folder of pictures."""
-    if audio is not None:
-        log.warning("sound left out: a folder of pictures has none")
-    # Filled under a hidden name and renamed when whole: a folder that is seen has all of its pictures.
-    texts = {**read_metadata(source), **as_text(metadata)}
+    out: Path, kind: Still, texts: Mapping[str, str], pictures: Iterable[np.ndarray], fps: Fraction
+) -> Path:
+    """A new folder of pictures; filled under a hidden name, as a folder that is seen has all of its pictures."""
     folder = out if out.suffix.lower() not in SUFFIXES["mp4"] else out.with_suffix("")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        write_pictures(_pictures(source, frames, how), part, kind, texts, film_length(source)[1])
+        write_pictures(pictures, part, kind, texts, fps)
         os.chmod(part, 0o755)
-        place, number = folder, 1
-        while place.exists():
-            number += 1
-            place = folder.with_name(f"{folder.name}-{number}")
+        place = next(name for name in _names(folder, "") if not name.exists())
         os.rename(part, place)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -181,19 +247,22 @@ def _through_temporary(out: Path, write: Callable[[Path], None], overwrite: bool
                 f"{out.name} cannot be saved: {error}", "use .mp4 for H.264, HEVC and AV1, .mov for ProRes"
             ) from error
         # The name is taken when the file is whole, so that a failure leaves no empty one; it is ours from then on.
-        place = out if overwrite else reserve_name(out)
+        place = out if overwrite else next(filter(_made, _names(out, out.suffix)))
         put(part, place)
     return place
 
 
-def reserve_name(path: Path) -> Path:
-    """Create an empty file at `path`, or at `name-2`, `name-3`, ... where that is taken, and return which."""
-    candidate, number = path, 1
-    while True:
-        try:
-            # O_EXCL: of two renders that end together, each gets a name of its own.
-            os.close(os.open(candidate, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-            return candidate
-        except FileExistsError:
-            number += 1
-            candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+def _names(path: Path, suffix: str) -> Iterator[Path]:
+    """`path`, then with -2, -3, ... before its `suffix`."""
+    stem = path.name.removesuffix(suffix)
+    return chain([path], (path.with_name(f"{stem}-{number}{suffix}") for number in count(2)))
+
+
+def _made(name: Path) -> bool:
+    """Whether an empty file could be created at `name`, where none was."""
+    try:
+        # O_EXCL: of two renders that end together, each gets a name of its own.
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        return False
+    return True

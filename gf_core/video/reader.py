@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
-import io
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -25,34 +24,6 @@ from .pixels import ToRgb
 log = logging.getLogger("grounded")
 
 
-class Prefix(io.RawIOBase):
-    """The first `end` bytes of a file as a file of its own."""
-
-    def __init__(self, path: str | Path, end: int) -> None:
-        self._file = open(path, "rb")  # noqa: SIM115 - closed in close()
-        self._end = end
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(self._end - self._file.tell(), 0)
-        return self._file.read(left if size < 0 else min(size, left))
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset + self._end, 0) if whence == 2 else self._file.seek(offset, whence)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
 @dataclass(frozen=True)
 class FilmInfo:
     """What `probe` found."""
@@ -65,16 +36,15 @@ class FilmInfo:
     """Pixels."""
     height: int
     """Pixels."""
-    seconds: float
-    """Length: frames / fps."""
     codec: str
     """Codec name of the picture stream."""
     pix_fmt: str
     """Pixel format, such as yuv420p."""
-    playable: bool
-    """The first and the last frame decode."""
-    complete: bool
-    """False when bytes of a half-written chunk follow the last frame."""
+
+    @property
+    def seconds(self) -> float:
+        """Length."""
+        return float(self.frames / self.fps)
 
 
 @contextmanager
@@ -88,23 +58,24 @@ def open_film(path: str | Path) -> Iterator[InputContainer]:
     if not path.is_file():
         raise TakeError(f"no film at {path}", "check the name, or render it")
     layout = read_layout(path)
-    torn = bool(layout.fragments) and layout.end < layout.size
-    source = Prefix(path, layout.end) if torn else None
+    torn = layout.fragments and layout.end < layout.size
     try:
-        try:
-            container = av.open(source or str(path), "r")
-        except (FFmpegError, OSError) as error:
-            raise TakeError(
-                f"{path.name} is not a film that can be read: {error}",
-                "render it again, or choose another file",
-            ) from error
-        with container:
-            if not container.streams.video:
-                raise TakeError(f"{path.name} has no picture stream", "choose a video file")
-            yield container
-    finally:
-        if source is not None:
-            source.close()
+        container = av.open(f"subfile,,start,0,end,{layout.end},,:{path}" if torn else str(path), "r")
+    except (FFmpegError, OSError) as error:
+        raise TakeError(
+            f"{path.name} is not a film that can be read: {error}",
+            "render it again, or choose another file",
+        ) from error
+    with container:
+        if not container.streams.video:
+            raise TakeError(f"{path.name} has no picture stream", "choose a video file")
+        yield container
+
+
+def rate_of(container: InputContainer) -> Fraction:
+    """Frames per second of the film."""
+    stream = container.streams.video[0]
+    return Fraction(stream.average_rate or stream.guessed_rate or 1)
 
 
 def packets(container: InputContainer) -> Iterator[Packet]:
@@ -189,17 +160,15 @@ def read_frames(path: str | Path, start: int = 0, stop: int | None = None) -> It
         if start >= len(times):
             return
         first = times[start]
-    left = None if stop is None else stop - start
-    to_rgb = ToRgb()
+    to_rgb, count = ToRgb(), None if stop is None else stop - start
     with open_film(path) as container:
-        for frame in _decoded(container, first):
-            if first is not None and frame.pts is not None and frame.pts < first:
-                continue
+        frames = (
+            frame
+            for frame in _decoded(container, first)
+            if first is None or frame.pts is None or frame.pts >= first
+        )
+        for frame in islice(frames, count):
             yield to_rgb(frame)
-            if left is not None:
-                left -= 1
-                if left == 0:
-                    return
 
 
 def pick_frames(
@@ -209,56 +178,30 @@ def pick_frames(
 
     tick: called for every frame that is decoded; may raise to stop.
     """
-    wanted = sorted(set(indices))
+    times = _times(path)
+    wanted = {times[index]: index for index in indices if 0 <= index < len(times)}
     picked: dict[int, np.ndarray] = {}
     if not wanted:
         return picked
-    times = _times(path)
-    reachable = [times[index] for index in wanted if 0 <= index < len(times)]
-    if not reachable:
-        return picked
-    to_rgb = ToRgb()
+    to_rgb, last = ToRgb(), max(wanted)
     with open_film(path) as container:
-        targets = set(reachable)
-        for frame in _decoded(container, reachable[0]):
+        for frame in _decoded(container, min(wanted)):
             tick()
-            if frame.pts in targets:
-                picked[bisect.bisect_left(times, frame.pts)] = to_rgb(frame)
-            if frame.pts is not None and frame.pts >= reachable[-1]:
+            if frame.pts in wanted:
+                picked[wanted[frame.pts]] = to_rgb(frame)
+            if frame.pts is not None and frame.pts >= last:
                 break
     return picked
 
 
-def film_length(path: str | Path) -> tuple[int, Fraction]:
-    """(frames, frames per second) of the film at `path`, counted in its packets without decoding one."""
-    with open_film(path) as container:
-        stream = container.streams.video[0]
-        rate = Fraction(stream.average_rate or stream.guessed_rate or 1)
-    return len(_times(path)), rate
-
-
 def probe(path: str | Path) -> FilmInfo:
-    """Count, measure and try a film.
+    """Count and measure a film, without decoding a frame.
 
     Raises:
         TakeError: it cannot be opened as a film.
     """
     with open_film(path) as container:
         stream = container.streams.video[0]
-        fps = Fraction(stream.average_rate or stream.guessed_rate or 1)
-        context = stream.codec_context
-        width, height, codec, pix_fmt = (
-            context.width,
-            context.height,
-            stream.codec.canonical_name,
-            context.pix_fmt or "",
-        )
-        frames = sum(1 for _ in packets(container))
-    layout = read_layout(path)
-    playable = (
-        frames > 0 and bool(list(read_frames(path, 0, 1))) and bool(list(read_frames(path, frames - 1)))
-    )
-    return FilmInfo(
-        frames, fps, width, height, float(frames / fps), codec, pix_fmt, playable,
-        complete=not layout.fragments or layout.end == layout.size,
-    )  # fmt: skip
+        context, codec = stream.codec_context, stream.codec.canonical_name
+        fps, size, pix_fmt = rate_of(container), (context.width, context.height), context.pix_fmt or ""
+    return FilmInfo(len(_times(path)), fps, *size, codec, pix_fmt)

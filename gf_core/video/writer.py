@@ -11,25 +11,26 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import av
 import numpy as np
 from av.error import FFmpegError
 
 from ..errors import ResourceError, TakeError
-from .boxes import count_samples, place_fragment, read_layout, split_header
+from .boxes import place_fragment, read_layout, split_header
 from .codecs import find_codec
-from .encoder import add_pictures, timescale_of
-from .pixels import UpscaleFilter, even_size, to_video_frame, upscaled
+from .encoder import add_pictures, encoded, timescale_of
+from .pixels import UpscaleFilter, even_size, upscaled
+from .reader import probe
 
 FRAGMENTED = "frag_custom+empty_moov+default_base_moof+skip_trailer"
 
 
-class FilmWriter:
+class FilmWriter(AbstractContextManager["FilmWriter"]):
     """Writes uint8 RGB frames to a fragmented film.
 
     Args:
@@ -62,7 +63,7 @@ class FilmWriter:
         self._shape = (height, width, 3)
         self._size = even_size(width * upscale, height * upscale)
         self._encoder, self._choice = find_codec(codec)
-        self._options = self._choice.options(self._encoder, quality)
+        self._quality = quality
         self._timescale, self._ticks = timescale_of(self.fps)
         if self.path.suffix != f".{self._choice.container}":
             raise ResourceError(
@@ -82,16 +83,12 @@ class FilmWriter:
             raise TakeError(
                 f"{self.path.name} is missing, {keep} frames of it were to stay", "render it again"
             )
-        layout = read_layout(self.path)
-        end = layout.header_end
+        layout, end = read_layout(self.path), 0
         for fragment in layout.fragments:
             if keep is not None and self.frames + fragment.frames > keep:
                 break
-            self.frames, self._fragments, end = (
-                self.frames + fragment.frames,
-                self._fragments + 1,
-                fragment.end,
-            )
+            self.frames, self._fragments = self.frames + fragment.frames, self._fragments + 1
+            end = fragment.end
         if keep is not None and self.frames != keep:
             raise TakeError(
                 f"{self.path.name} cannot be cut after frame {keep}: "
@@ -101,7 +98,7 @@ class FilmWriter:
         file = io.FileIO(self.path, "r+")
         if self.frames:
             self._header = file.read(layout.header_end)
-        file.truncate(end if self.frames else 0)
+        file.truncate(end)
         file.seek(0, 2)
         return file
 
@@ -121,13 +118,12 @@ class FilmWriter:
         if not len(frames):
             return
         try:
-            header, fragment = split_header(self._encode(frames, check))
+            header, fragment, written = split_header(self._encode(frames, check))
         except FFmpegError as error:
             raise ResourceError(
                 f"{self._encoder} cannot encode {self._size[0]}x{self._size[1]} at {float(self.fps):g} fps: {error}",
                 "choose another codec or size",
             ) from error
-        written = count_samples(fragment)
         if written != len(frames):
             raise ResourceError(
                 f"{self._encoder} made {written} frames of {len(frames)}", "choose another codec"
@@ -145,22 +141,19 @@ class FilmWriter:
 
     def _encode(self, frames: np.ndarray, check: Callable[[], None]) -> bytes:
         """The frames as a film of their own, header and one fragment, from an encoder drained to its end."""
+
+        def enlarged() -> Iterator[np.ndarray]:
+            for frame in frames:
+                yield upscaled(frame, self.upscale, self.upscale_filter)
+                check()
+
         memory = io.BytesIO()
         options = {"movflags": FRAGMENTED, "video_track_timescale": str(self._timescale)}
         with av.open(memory, "w", format=self._choice.container, options=options) as container:
             stream = add_pictures(
-                container, self._encoder, self._choice, self._options, size=self._size, fps=self.fps
+                container, self._encoder, self._choice, self._quality, size=self._size, fps=self.fps
             )
-            for index, frame in enumerate(frames):
-                picture = to_video_frame(
-                    upscaled(frame, self.upscale, self.upscale_filter), self._choice.pix_fmt
-                )
-                picture.pts, picture.time_base = index, 1 / self.fps
-                container.mux(stream.encode(picture))
-                check()
-            # One packet at a time: draining is most of the work, as the encoder has looked ahead until now.
-            for packet in stream.codec_context.encode_lazy(None):
-                packet.stream = stream
+            for packet in encoded(stream, enlarged(), self.fps):
                 container.mux(packet)
                 check()
         return memory.getvalue()
@@ -187,10 +180,30 @@ class FilmWriter:
         """Close the file; the film needs no end mark to play. Safe to call twice."""
         self._file.close()
 
-    def __enter__(self) -> FilmWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def cut_out(source: str | Path, out: str | Path, first: int, count: int) -> Path:
+    """Write fragments `first`, ..., `first + count - 1` of the growing film `source` to `out` and return it.
+
+    A fragment is what one `FilmWriter.write` left; it decodes alone, so nothing is encoded. An old `out` is replaced.
+
+    Raises:
+        TakeError: there is no such film, or it has not that many fragments.
+    """
+    source, out = Path(source), Path(out)
+    ticks = timescale_of(probe(source).fps)[1]
+    layout = read_layout(source)
+    wanted = layout.fragments[first : first + count]
+    if first < 0 or count < 1 or len(wanted) < count:
+        raise TakeError(f"{source.name} is too short to cut this part out of it", "render it again")
+    frames = 0
+    with open(source, "rb") as film, open(out, "wb") as clip:
+        clip.write(film.read(layout.header_end))
+        for number, fragment in enumerate(wanted):
+            film.seek(fragment.offset)
+            data = film.read(fragment.end - fragment.offset)
+            clip.write(place_fragment(data, number + 1, frames * ticks))
+            frames += fragment.frames
+    return out

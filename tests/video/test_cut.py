@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from gf_core.errors import TakeError
-from gf_core.video import FilmWriter, read_frames
-from gf_core.video.cut import cut_out
+from gf_core.video import FilmWriter, cut_out, read_frames
 
 
 def test_a_part_has_the_films_own_pictures(tmp_path):

@@ -69,7 +69,7 @@ def test_other_codecs_are_wrapped_too(tmp_path, codec):
     suffix = ".mov" if codec == "prores" else ".mp4"
     src = write_film(tmp_path / f"film{suffix}", codec)
     dst = place_film(src, tmp_path / f"final{suffix}")
-    assert probe(dst).frames == 33 and probe(dst).playable
+    assert probe(dst).frames == len(list(read_frames(dst))) == 33
 
 
 def test_metadata_survives(tmp_path):
@@ -159,8 +159,8 @@ def test_a_full_disk_is_not_taken_for_a_wrong_name(tmp_path, monkeypatch, overwr
 def test_torn_tail_is_left_out(tmp_path):
     src = write_film(tmp_path / "film.mp4")
     os.truncate(src, src.stat().st_size - 30)
-    info = probe(place_film(src, tmp_path / "final.mp4"))
-    assert info.frames == 21 and info.playable
+    dst = place_film(src, tmp_path / "final.mp4")
+    assert probe(dst).frames == len(list(read_frames(dst))) == 21
 
 
 def test_failures_leave_nothing_behind(tmp_path):
