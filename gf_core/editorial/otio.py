@@ -53,15 +53,12 @@ def write_edit(
     """
     otio, path = _library(), Path(path)
     adapter = _adapter(otio, path)
-    timeline = _timeline(otio, board, spans, path.stem, film)
-    if adapter != "otio_json" and board.fps not in PLAIN_RATES:
-        log.info(
-            "%s has no %d frames a second: times are rounded to frames of %d",
-            path.suffix,
-            board.fps,
-            PLAIN_RATE,
-        )
-        _conform(otio, timeline)
+    rate = board.fps
+    if adapter != "otio_json" and rate not in PLAIN_RATES:
+        told = "%s has no %d frames a second: times are rounded to frames of %d"
+        log.info(told, path.suffix, rate, PLAIN_RATE)
+        rate = PLAIN_RATE
+    timeline = _timeline(otio, board, spans, path.stem, film, rate)
     path.parent.mkdir(parents=True, exist_ok=True)
     otio.adapters.write_to_file(timeline, str(path), adapter_name=adapter)
 
@@ -79,9 +76,8 @@ def read_edit(path: str | Path) -> Storyboard:
     adapter = _adapter(otio, path)
     try:
         if adapter == FORMATS[".otio"]:
-            read_json(
-                path.read_bytes()
-            )  # OpenTimelineIO ends the whole program over text that is nested too deeply
+            # OpenTimelineIO ends the whole program over text that is nested too deeply.
+            read_json(path.read_bytes())
         found = otio.adapters.read_from_file(str(path), adapter_name=adapter)
     except Exception as error:  # plugins raise what they like
         raise GroundedError(
@@ -115,13 +111,15 @@ def _adapter(otio: ModuleType, path: Path) -> str:
 
 
 def _timeline(
-    otio: ModuleType, board: Storyboard, spans: Sequence[Span], name: str, film: str | Path | None
+    otio: ModuleType, board: Storyboard, spans: Sequence[Span], name: str, film: str | Path | None, rate: int
 ) -> Any:
+    """The edit with times in frames of 1/`rate` s; ends are rounded, so that clips still meet."""
+
     def time(frames: int) -> Any:
-        return otio.opentime.RationalTime(frames, board.fps)
+        return otio.opentime.RationalTime(round(frames * rate / board.fps), rate)
 
     def span(start: int, frames: int) -> Any:
-        return otio.opentime.TimeRange(time(start), time(frames))
+        return otio.opentime.TimeRange(time(start), time(start + frames) - time(start))
 
     timeline = otio.schema.Timeline(name, global_start_time=time(0))
     track = otio.schema.Track("film", kind=otio.schema.TrackKind.Video)
@@ -166,23 +164,6 @@ def _facts(segment: Segment) -> dict[str, Any]:
 
 def _text(value: float | None) -> str | None:
     return None if value is None else repr(value)
-
-
-def _conform(otio: ModuleType, timeline: Any) -> None:
-    """Tell every time in frames of `PLAIN_RATE`; ends are rounded, so that clips still meet."""
-
-    def frame(moment: Any) -> int:
-        return round(moment.value * PLAIN_RATE / moment.rate)
-
-    def conformed(old: Any) -> Any:
-        start, end = frame(old.start_time), frame(old.end_time_exclusive())
-        rational = otio.opentime.RationalTime
-        return otio.opentime.TimeRange(rational(start, PLAIN_RATE), rational(end - start, PLAIN_RATE))
-
-    timeline.global_start_time = otio.opentime.RationalTime(0, PLAIN_RATE)
-    for clip in timeline.tracks[0]:
-        clip.source_range = conformed(clip.source_range)
-        clip.media_reference.available_range = conformed(clip.media_reference.available_range)
 
 
 def _storyboard(timeline: Any, name: str) -> Storyboard:
@@ -231,7 +212,4 @@ def _from_clip(clip: Any, facts: Any) -> Segment:
 def _ordered(segments: list[Segment]) -> list[Segment]:
     """Verbs that fit the order: the first segment starts, one that was first becomes a scene."""
     first = replace(segments[0], verb="start", recache=None, blend=None)
-    rest = [
-        replace(segment, verb="scene") if segment.verb == "start" else segment for segment in segments[1:]
-    ]
-    return [first, *rest]
+    return [first, *(replace(one, verb="scene") if one.verb == "start" else one for one in segments[1:])]

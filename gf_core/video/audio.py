@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import cast
 
 import av
-import av.codec.codec
 import numpy as np
 from av.audio.stream import AudioStream
+from av.codec.codec import Codec
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -105,7 +105,7 @@ def encode_sound(target: OutputContainer, audio: Audio, suffix: str) -> Iterator
     `audio` is as long as the film; call this before anything is muxed.
     """
     codec = "pcm_s16le" if suffix == ".mov" else "aac"
-    rates = av.codec.codec.Codec(codec, "w").audio_rates
+    rates = Codec(codec, "w").audio_rates
     stream = cast(
         AudioStream, target.add_stream(codec, rate=audio.rate if not rates or audio.rate in rates else RATE)
     )

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-import av
-import av.codec.codec
 import numpy as np
+from av.codec.codec import Codec, UnknownCodecError
 
 from ..errors import ResourceError
 
@@ -91,17 +90,19 @@ def suffix_for(name: str) -> str:
     return SUFFIXES[choice.container][0] if choice else ".mp4"
 
 
-def _encodes(encoder: str) -> bool:
+def find_encoder(name: str) -> Codec | None:
+    """The encoder called `name`, where this PyAV was built with it."""
     try:
-        av.codec.codec.Codec(encoder, "w")
-    except av.codec.codec.UnknownCodecError:
-        return False
-    return True
+        return Codec(name, "w")
+    except UnknownCodecError:
+        return None
 
 
 def available_codecs() -> list[str]:
     """Names in `CODECS` that this PyAV build can encode."""
-    return [name for name, choice in CODECS.items() if any(_encodes(encoder) for encoder in choice.encoders)]
+    return [
+        name for name, choice in CODECS.items() if any(find_encoder(encoder) for encoder in choice.encoders)
+    ]
 
 
 def find_codec(name: str) -> tuple[str, CodecChoice]:
@@ -111,7 +112,7 @@ def find_codec(name: str) -> tuple[str, CodecChoice]:
         ResourceError: unknown name, or this PyAV was built without an encoder for it.
     """
     choice = CODECS.get(name)
-    usable = [encoder for encoder in choice.encoders if _encodes(encoder)] if choice else []
+    usable = [encoder for encoder in choice.encoders if find_encoder(encoder)] if choice else []
     if choice is None or not usable:
         why = "is not a known video codec" if choice is None else "cannot be encoded by this PyAV build"
         raise ResourceError(f"codec {name!r} {why}", f"choose one of: {', '.join(available_codecs())}")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import av
-import av.codec.codec
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ..errors import ResourceError
+from .codecs import find_encoder
 
 Still = Literal["png", "exr"]
 STILLS: tuple[Still, ...] = ("png", "exr")
@@ -21,12 +22,9 @@ STILLS: tuple[Still, ...] = ("png", "exr")
 
 def can_write(kind: str) -> bool:
     """Whether pictures of this kind can be written here: PNG always, EXR where PyAV has its encoder."""
-    if kind != "exr":
-        return kind == "png"
-    try:
-        return "gbrpf32le" in [form.name for form in av.codec.codec.Codec("exr", "w").video_formats or ()]
-    except av.codec.codec.UnknownCodecError:
-        return False
+    encoder = find_encoder("exr")
+    formats = encoder.video_formats if encoder else None
+    return kind == "png" or (kind == "exr" and "gbrpf32le" in [form.name for form in formats or ()])
 
 
 def write_pictures(
@@ -43,10 +41,15 @@ def write_pictures(
     if not can_write(kind):
         raise ResourceError("EXR pictures cannot be encoded by this PyAV build", "choose png, or prores")
     folder.mkdir(parents=True, exist_ok=True)
-    encode = _Exr() if kind == "exr" else _Png(metadata)
-    count = 0
-    for frame in frames:
-        encode.write(np.ascontiguousarray(frame), folder / f"{count:06d}.{kind}")
+    info, count = PngImagePlugin.PngInfo(), 0
+    for key, value in metadata.items():
+        info.add_text(key, value)
+    for frame in map(np.ascontiguousarray, frames):
+        path = folder / f"{count:06d}.{kind}"
+        if kind == "exr":
+            path.write_bytes(_exr(frame))
+        else:
+            Image.fromarray(frame).save(path, pnginfo=None if count else info, compress_level=4)
         count += 1
     facts = {"fps": str(fps), "frames": count, **metadata}
     text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
@@ -54,32 +57,19 @@ def write_pictures(
     return count
 
 
-class _Png:
-    def __init__(self, metadata: Mapping[str, str]) -> None:
-        self._info: PngImagePlugin.PngInfo | None = PngImagePlugin.PngInfo()
-        for key, value in metadata.items():
-            self._info.add_text(key, value)
-
-    def write(self, frame: np.ndarray, path: Path) -> None:
-        Image.fromarray(frame).save(path, pnginfo=self._info, compress_level=4)
-        self._info = None
+@cache
+def _linear() -> np.ndarray:
+    """Linear light float32 [256] of every 8-bit sRGB value."""
+    value = np.arange(256) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-class _Exr:
-    def __init__(self) -> None:
-        value = np.arange(256) / 255
-        self._linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(
-            np.float32
-        )
-
-    def write(self, frame: np.ndarray, path: Path) -> None:
-        context = av.CodecContext.create("exr", "w")
-        if not isinstance(context, av.VideoCodecContext):
-            raise TypeError("exr is not a picture codec")
-        context.height, context.width = frame.shape[:2]
-        context.pix_fmt, context.time_base = "gbrpf32le", Fraction(1, 25)
-        context.options = {"compression": "zip1"}
-        picture = av.VideoFrame.from_ndarray(self._linear[frame], format="gbrpf32le")
-        picture.pts = 0
-        data = b"".join(bytes(packet) for part in (picture, None) for packet in context.encode(part))
-        path.write_bytes(data)
+def _exr(frame: np.ndarray) -> bytes:
+    """The file of one picture, uint8 [H W 3]."""
+    context = cast(av.VideoCodecContext, av.CodecContext.create("exr", "w"))
+    context.height, context.width = frame.shape[:2]
+    context.pix_fmt, context.time_base = "gbrpf32le", Fraction(1, 25)
+    context.options = {"compression": "zip1"}
+    picture = av.VideoFrame.from_ndarray(_linear()[frame], format="gbrpf32le")
+    picture.pts = 0
+    return b"".join(bytes(packet) for part in (picture, None) for packet in context.encode(part))

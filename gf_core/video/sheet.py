@@ -31,7 +31,7 @@ RADIUS = 6
 
 
 class SheetRow(NamedTuple):
-    """One segment; a plain `(caption, frames)` tuple does as well."""
+    """One segment."""
 
     caption: str
     """The prompt; wrapped to the width of the row."""
@@ -87,11 +87,10 @@ def _rounded(size: tuple[int, int]) -> Image.Image:
 
 
 class _Page:
-    """Fonts and measures of one sheet."""
+    """Fonts and measures of one sheet, drawn strip by strip."""
 
-    def __init__(self, rows: Sequence[SheetRow], thumb_width: int, title: str, subtitle: str) -> None:
+    def __init__(self, rows: Sequence[SheetRow], thumb_width: int) -> None:
         height, width = rows[0].frames[0].shape[:2]
-        self.rows, self.title, self.subtitle = rows, title, subtitle
         self.thumb = (thumb_width, max(1, round(thumb_width * height / width)))
         self.columns = max(len(row.frames) for row in rows)
         self.text_size = max(13, round(thumb_width / 17))
@@ -102,81 +101,53 @@ class _Page:
         self.inner = self.columns * self.thumb[0] + (self.columns - 1) * GAP
         self.left = MARGIN + BAR + TEXT_GAP
         self.mask = _rounded(self.thumb)
-        self.captions = [wrap(row.caption, self.body, self._caption_width(row)) for row in rows]
 
-    @property
-    def width(self) -> int:
-        return self.left + self.inner + MARGIN
+    def strip(self, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+        """An empty part of the page, as wide as the page, and a pen for it."""
+        image = Image.new("RGB", (self.left + self.inner + MARGIN, height), BACKGROUND)
+        return image, ImageDraw.Draw(image)
 
-    @property
-    def head(self) -> int:
-        """Pixels above the first row."""
-        lines = (self.line * 1.5 if self.title else 0) + (self.line if self.subtitle else 0)
-        return MARGIN + (round(lines) + TEXT_GAP if lines else 0)
-
-    @property
-    def height(self) -> int:
-        return (
-            self.head
-            + sum(map(self.row_height, range(len(self.rows))))
-            + ROW_GAP * (len(self.rows) - 1)
-            + MARGIN
-        )
-
-    def row_height(self, index: int) -> int:
-        return self.thumb[1] + TEXT_GAP + self.line * len(self.captions[index])
-
-    def verb_width(self, row: SheetRow) -> int:
-        return round(self.body.getlength(row.verb)) + TEXT_GAP if row.verb else 0
-
-    def _caption_width(self, row: SheetRow) -> float:
-        span = self.small.getlength(row.span) + 2 * TEXT_GAP if row.span else 0
-        return self.inner - self.verb_width(row) - span
-
-    def draw(self) -> Image.Image:
-        image = Image.new("RGB", (self.width, self.height), BACKGROUND)
-        pen = ImageDraw.Draw(image)
-        if self.title:
-            pen.text((MARGIN, MARGIN), self.title, INK, self.large)
-        if self.subtitle:
-            y = MARGIN + (self.line * 1.5 if self.title else 0)
-            pen.text((MARGIN, y), self.subtitle, FAINT, self.body)
-        top = self.head
-        for index in range(len(self.rows)):
-            self._draw_row(image, pen, index, top)
-            top += self.row_height(index) + ROW_GAP
+    def heading(self, title: str, subtitle: str) -> Image.Image:
+        """What stands above the first row."""
+        under = self.line * 1.5 if title else 0
+        lines = under + (self.line if subtitle else 0)
+        image, pen = self.strip(MARGIN + (round(lines) + TEXT_GAP if lines else 0))
+        pen.text((MARGIN, MARGIN), title, INK, self.large)
+        pen.text((MARGIN, MARGIN + under), subtitle, FAINT, self.body)
         return image
 
-    def _draw_row(self, image: Image.Image, pen: ImageDraw.ImageDraw, index: int, top: int) -> None:
-        row = self.rows[index]
+    def row(self, row: SheetRow) -> Image.Image:
+        """The row's frames, below them verb, caption and span, then the gap to the next row."""
+        indent = round(self.body.getlength(row.verb)) + TEXT_GAP if row.verb else 0
+        span = self.small.getlength(row.span) + 2 * TEXT_GAP if row.span else 0
+        lines = wrap(row.caption, self.body, self.inner - indent - span)
+        text_top = self.thumb[1] + TEXT_GAP
+        height = text_top + self.line * len(lines)
+        image, pen = self.strip(height + ROW_GAP)
         colour = VERB_COLOURS.get(row.verb, FAINT)
-        bottom = top + self.row_height(index)
-        pen.rounded_rectangle((MARGIN, top, MARGIN + BAR - 1, bottom - 1), BAR / 2, fill=colour)
+        pen.rounded_rectangle((MARGIN, 0, MARGIN + BAR - 1, height - 1), BAR / 2, fill=colour)
         for column in range(self.columns):
-            place = (self.left + column * (self.thumb[0] + GAP), top)
+            place = (self.left + column * (self.thumb[0] + GAP), 0)
             if column < len(row.frames):
                 picture = Image.fromarray(np.ascontiguousarray(row.frames[column]))
                 image.paste(picture.resize(self.thumb, Image.Resampling.LANCZOS), place, self.mask)
                 if column < len(row.times):
-                    self._stamp(image, place, clock(row.times[column], tenths=True))
+                    self._stamp(image, place[0], clock(row.times[column], tenths=True))
             else:
-                image.paste(PANEL, (*place, place[0] + self.thumb[0], place[1] + self.thumb[1]), self.mask)
-        text_top = top + self.thumb[1] + TEXT_GAP
-        if row.verb:
-            pen.text((self.left, text_top), row.verb, colour, self.body)
-        for number, line in enumerate(self.captions[index]):
-            pen.text((self.left + self.verb_width(row), text_top + number * self.line), line, INK, self.body)
-        if row.span:
-            pen.text(
-                (self.left + self.inner, text_top + self.text_size), row.span, FAINT, self.small, anchor="rs"
-            )
+                image.paste(PANEL, (*place, place[0] + self.thumb[0], self.thumb[1]), self.mask)
+        pen.text((self.left, text_top), row.verb, colour, self.body)
+        for number, line in enumerate(lines):
+            pen.text((self.left + indent, text_top + number * self.line), line, INK, self.body)
+        place = (self.left + self.inner, text_top + self.text_size)
+        pen.text(place, row.span, FAINT, self.small, anchor="rs")
+        return image
 
-    def _stamp(self, image: Image.Image, place: tuple[int, int], text: str) -> None:
+    def _stamp(self, image: Image.Image, left: int, text: str) -> None:
         """Time in the lower left corner of a frame, on a dark veil so that it reads on snow as well."""
         inset, pad = 7, 5
         width = round(self.small.getlength(text)) + 2 * pad
         height = round(self.small.size) + 2 * pad - 2
-        box = (place[0] + inset, place[1] + self.thumb[1] - inset - height)
+        box = (left + inset, self.thumb[1] - inset - height)
         corner = (box[0] + width, box[1] + height)
         veil = Image.new("RGB", (width, height), BACKGROUND)
         image.paste(Image.blend(image.crop((*box, *corner)), veil, 0.62), box)
@@ -184,9 +155,8 @@ class _Page:
 
 
 def contact_sheet(
-    rows: Sequence[SheetRow | tuple[str, Sequence[np.ndarray]]], path: str | Path, *,
-    title: str = "", subtitle: str = "", thumb_width: int = 288,
-) -> Path:  # fmt: skip
+    rows: Sequence[SheetRow], path: str | Path, *, title: str = "", subtitle: str = "", thumb_width: int = 288
+) -> Path:
     """Draw `rows` to the image file `path` (PNG by its suffix) and return it.
 
     The page is as wide as the longest row, `columns * thumb_width` plus margins; captions set its height.
@@ -194,14 +164,17 @@ def contact_sheet(
     Raises:
         ValueError: no row, or a row without frames.
     """
-    whole = [row if isinstance(row, SheetRow) else SheetRow(*row) for row in rows]
-    whole = [
-        row._replace(caption=row.caption.translate(TYPEWRITER), span=row.span.translate(TYPEWRITER))
-        for row in whole
-    ]
-    if not whole or any(not len(row.frames) for row in whole):
+    if not rows or any(not len(row.frames) for row in rows):
         raise ValueError("a contact sheet needs at least one row, and every row a frame")
-    path = Path(path)
+    path, page = Path(path), _Page(rows, thumb_width)
+    strips = [page.heading(title.translate(TYPEWRITER), subtitle.translate(TYPEWRITER))]
+    for row in rows:
+        shown = row._replace(caption=row.caption.translate(TYPEWRITER), span=row.span.translate(TYPEWRITER))
+        strips.append(page.row(shown))
+    whole, top = page.strip(sum(strip.height for strip in strips) - ROW_GAP + MARGIN)[0], 0
+    for strip in strips:
+        whole.paste(strip, (0, top))
+        top += strip.height
     path.parent.mkdir(parents=True, exist_ok=True)
-    _Page(whole, thumb_width, title.translate(TYPEWRITER), subtitle.translate(TYPEWRITER)).draw().save(path)
+    whole.save(path)
     return path

@@ -14,7 +14,9 @@ def solid(colour, count=3, height=48, width=72):
 
 def test_size_follows_the_grid(tmp_path):
     path = contact_sheet(
-        [("a fox", solid((200, 0, 0))), ("snow", solid((0, 0, 200), 2))], tmp_path / "s.png", thumb_width=180
+        [SheetRow("a fox", solid((200, 0, 0))), SheetRow("snow", solid((0, 0, 200), 2))],
+        tmp_path / "s.png",
+        thumb_width=180,
     )
     with Image.open(path) as image:
         assert image.width == MARGIN + BAR + TEXT_GAP + 3 * 180 + 2 * GAP + MARGIN
@@ -23,7 +25,9 @@ def test_size_follows_the_grid(tmp_path):
         assert image.getpixel((left + 90, top + 60)) == (200, 0, 0)
         assert image.getpixel((left + 2 * (180 + GAP) + 90, top + 60)) == (200, 0, 0)
         one = image.height
-    with Image.open(contact_sheet([("a fox", solid(9))], tmp_path / "t.png", thumb_width=180)) as image:
+    with Image.open(
+        contact_sheet([SheetRow("a fox", solid(9))], tmp_path / "t.png", thumb_width=180)
+    ) as image:
         assert one > image.height + 120
 
 
@@ -51,4 +55,4 @@ def test_nothing_to_show_is_an_error(tmp_path):
     with pytest.raises(ValueError):
         contact_sheet([], tmp_path / "s.png")
     with pytest.raises(ValueError):
-        contact_sheet([("a", [])], tmp_path / "s.png")
+        contact_sheet([SheetRow("a", [])], tmp_path / "s.png")
