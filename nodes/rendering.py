@@ -13,8 +13,7 @@ import comfy.utils
 import torch
 
 from ..gf_core.config import Encoding, MemorySpec, Recipe, VideoSpec
-from ..gf_core.engine.film import Film
-from ..gf_core.engine.looking import Found, look
+from ..gf_core.engine.film import Film, Found, look
 from ..gf_core.engine.making import make, preflight
 from ..gf_core.engine.report import report_lines
 from ..gf_core.engine.session import Session

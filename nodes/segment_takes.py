@@ -21,7 +21,7 @@ from .types import Timeline, TimelineText
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..gf_core.take.variants import Alternative
+    from ..gf_core.take.shelf import Alternative
 
 
 class SegmentTakes(io.ComfyNode):
@@ -107,7 +107,7 @@ def _render(
         TakeError: stopped before the first one was whole.
     """
     from ..gf_core.engine.segment_takes import open_shelf, render_each
-    from ..gf_core.take.variants import version
+    from ..gf_core.take.shelf import version
     from .rendering import remember, render, settle
 
     folder = host.take_folder(take)

@@ -22,8 +22,7 @@ import torch
 from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.config import Encoding
 from gf_core.engine.events import Event, Finished, Reused, Started, StepDone
-from gf_core.engine.film import settle
-from gf_core.engine.looking import look
+from gf_core.engine.film import look, settle
 from gf_core.engine.session import Session
 from gf_core.take.folder import Run, Take
 from gf_core.timeline import format_storyboard, parse

@@ -38,7 +38,7 @@ from pathlib import Path
 from gf_core.checkpoints.bundle import load_model
 from gf_core.config import Encoding
 from gf_core.engine.film import settle
-from gf_core.engine.looking import look
+from gf_core.engine.film import look
 from gf_core.engine.making import preflight
 film = settle(load_model("builtin"), Path(sys.argv[1]).read_text(), encoding=Encoding(upscale=8))
 began = time.perf_counter()

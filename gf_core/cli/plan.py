@@ -104,8 +104,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, upsca
     except ModuleNotFoundError as error:
         print(f"cost    not known: {error.name} is not installed")
         return
-    from ..engine.film import settle
-    from ..engine.looking import look
+    from ..engine.film import look, settle
     from ..engine.making import preflight
     from ..estimate.budget import check_budget, estimate
 

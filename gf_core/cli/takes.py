@@ -14,8 +14,7 @@ from ..engine.events import Event, Finished
 from ..engine.segment_takes import SegmentTakes, render_takes
 from ..estimate.budget import Budget
 from ..files.atomic import disk_error, write_atomic
-from ..take.shelf import find_pick
-from ..take.variants import Alternative
+from ..take.shelf import Alternative, find_pick
 from ..timeline.reseed import reseed, segment_at
 from .files import EDITS, film_name, is_film, read_board
 from .opening import open_film

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ..take.folder import Run
+    from ..take.reuse import Reuse
+    from .film import Film
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,13 @@ class Started:
     shots: int
     """Shots of them: segments that `then:` joins count as one."""
 
+    @classmethod
+    def of(cls, film: Film, run: Run, stop: int) -> Started:
+        """The first event of a film of `stop` chunks that is made in `run`."""
+        frames, segments = film.frames(stop), film.whole_segments(stop)
+        seconds, shots = frames / film.timing.fps, film.shot_of(segments - 1) + 1
+        return cls(run.folder, run.film, stop, frames, seconds, segments, shots)
+
 
 @dataclass(frozen=True)
 class Reused:
@@ -41,6 +53,12 @@ class Reused:
     """Pixel frames of these chunks."""
     changed: str
     """Why the rest has to be made, in words; empty when all is there."""
+
+    @classmethod
+    def of(cls, film: Film, reuse: Reuse) -> Reused:
+        """What the Take holds of the film."""
+        chunks = len(reuse.chunks)
+        return cls(film.whole_segments(chunks), chunks, film.frames(chunks), reuse.changed)
 
 
 @dataclass(frozen=True)
@@ -121,6 +139,14 @@ class SegmentDone:
     """Pixel frames of the segment."""
     path: Path
     """The growing film."""
+
+    @classmethod
+    def of(cls, film: Film, number: int, path: Path) -> SegmentDone:
+        """The event of segment `number` of the plan, whose pictures are all in the film at `path`."""
+        segment, total = film.plan.segments[number], len(film.plan.segments)
+        start = film.frames(segment.first_chunk)
+        frames = film.frames(segment.first_chunk + segment.chunks) - start
+        return cls(number, total, segment.verb, segment.prompt, start, frames, path)
 
 
 @dataclass(frozen=True)

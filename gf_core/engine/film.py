@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..config import Encoding, Recipe
 from ..errors import GroundedError, ResourceError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
 from ..take.facts import hash_facts, latent_facts, picture_facts
+from ..take.reuse import Reuse, find_reuse
 from ..timeline import Plan, Storyboard, Timing, make_plan, parse
 from .start_image import open_start_image
 
@@ -97,6 +99,14 @@ class Film:
                 f"stop after segment {plan.segments[0].index + 1} or a later one",
             )
         return inside[-1].first_chunk + inside[-1].chunks
+
+    def whole_segments(self, chunks: int) -> int:
+        """Segments that lie wholly in the film's first `chunks` chunks."""
+        return sum(segment.first_chunk + segment.chunks <= chunks for segment in self.plan.segments)
+
+    def shot_of(self, number: int) -> int:
+        """Number of the shot, from 0, that segment `number` of the plan is in; -1 for no segment."""
+        return sum(segment.verb != "then" for segment in self.plan.segments[: number + 1]) - 1
 
     def retold(self, text: str) -> Film:
         """The same with another storyboard. Raises StoryboardError where it cannot be read."""
@@ -203,3 +213,32 @@ def settle(
         recipe = replace(bundle.recipe, video=replace(bundle.recipe.video, fps=parse(text).fps))
     start = None if start_image is None else open_start_image(start_image, recipe.video)
     return Film(bundle, text, recipe, encoding or Encoding(), start).retold(text)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A film that can be made, and what is there of it."""
+
+    film: Film
+    stop: int
+    """Chunks that it is to have."""
+    reuse: Reuse
+    """What of them need not be made again."""
+    seconds: float
+    """That the looking took."""
+
+
+def look(film: Film, folder: Path, until: int | None = None) -> Found:
+    """Check the film and search the Take in `folder` for it, up to segment `until` of the storyboard (None: all of it).
+
+    Every file that is believed is read: hold the Take open until what was found is used. `grounded plan`, which uses
+    nothing, does not.
+
+    Raises:
+        GroundedError children: the film cannot be rendered, or there is nothing up to that segment.
+    """
+    began = time.perf_counter()
+    film.check()
+    stop = film.chunks_until(until)
+    reuse = find_reuse(folder, film.settings, film.plan.chunk_keys[:stop])
+    return Found(film, stop, reuse, time.perf_counter() - began)

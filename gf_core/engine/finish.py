@@ -6,27 +6,44 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import GroundedError
-from ..files.atomic import disk_error
+from ..files.atomic import disk_error, sync_folder
 from ..take.folder import RunWriter
+from ..take.reuse import Reuse
 from ..take.states import State, StateStore, decoder_name, memory_name, pays, state_bytes
 from ..vae.base import to_uint8
+from ..vae.decoders import chunks_within_reach
 from ..video.pixels import preview
 from ..video.writer import FilmWriter
+from .film import Film
 from .relief import Relief, in_words
 
-if TYPE_CHECKING:
-    from ..vae.base import StreamDecoder
-
 log = logging.getLogger("grounded")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a shoot is to make."""
+
+    film: Film
+    stop: int
+    """Chunks that the film is to have in the end."""
+    reuse: Reuse
+    """What of them lies in the Take."""
+    store: StateStore
+    """Where states are kept."""
+    embeds: list[Tensor]
+    """Prompt embeddings [1 rows c], one per segment; empty when nothing is sampled."""
+    start: Tensor | None = None
+    """Latents [1 f c h w] that the film starts from, when its first chunk is sampled."""
+    relief: Relief = field(default_factory=Relief)
+    """What is done when memory runs out."""
 
 
 @dataclass(frozen=True)
@@ -71,31 +88,33 @@ class _PutOff(Exception):
 class Finisher:
     """Commits chunks in film order: latents, then film, then journal line; and keeps states at the ends of segments.
 
-    `decoder` and `film` stand where the film goes on, after `film.frames` pictures. `codec` is the decoder's
-    fingerprint, `reach` the number of chunks that settle its state (`decoders.py`). `seconds` counts the time spent in
+    Decoder and film stand where the film goes on, after what the Take holds of it. `seconds` counts the time spent in
     each stage; it may be read while the worker runs.
 
     After `hurry`, or an error, the film is left as it is: of the chunk in work and of those that follow only the
     latents are kept, and the next run makes their pictures.
     """
 
-    def __init__(
-        self,
-        run: RunWriter,
-        decoder: StreamDecoder,
-        film: FilmWriter,
-        store: StateStore,
-        codec: str,
-        relief: Relief,
-        reach: float,
-    ) -> None:
-        self._run, self._decoder, self._film = run, decoder, film
-        self._store, self._codec, self._relief, self._reach = store, codec, relief, reach
+    def __init__(self, job: Job, run: RunWriter) -> None:
+        bundle, recipe, encoding = job.film.bundle, job.film.recipe, job.film.encoding
+        self._run, self._store, self._relief = run, job.store, job.relief
+        self._codec = bundle.codec.fingerprint
+        self._reach = chunks_within_reach(
+            bundle.codec, recipe.memory.chunk
+        )  # what settles the decoder's state
+        self.decoder = bundle.codec.decoder()
+        path, video = run.run.film, recipe.video
+        look = (encoding.codec, encoding.quality, encoding.upscale)
+        try:
+            self.film = FilmWriter(path, video.width, video.height, video.fps, *look, keep=job.reuse.frames)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise disk_error(error, path, "starting the film") from error
         self._in_pieces = False
         self._stream: torch.cuda.Stream | None = None
         self._decoded = self._since_state = 0
         self._hurried = threading.Event()
-        self.frames = film.frames
+        self.frames = self.film.frames
         self.seconds = {"decode": 0.0, "encode": 0.0, "save": 0.0}
 
     def hurry(self) -> None:
@@ -120,8 +139,10 @@ class Finisher:
                 return None
             except BaseException:
                 self.hurry()  # the film cannot go on behind a gap
-                with _told_only(f"the latents of chunk {chunk.index} are not kept"):
+                try:
                     self._put_off(chunk, digest)
+                except GroundedError as error:  # told only: another one is on its way
+                    log.warning("the latents of chunk %d are not kept: %s", chunk.index, error.message)
                 raise
             start = time.perf_counter()
             with contextlib.suppress(_PutOff):  # a state is a convenience, and may be gigabytes
@@ -156,12 +177,12 @@ class Finisher:
         """Pictures uint8 [t H W 3]; how they are split into calls does not change them."""
         with self._relief.decoding():
             pieces = latents.split(1) if self._in_pieces else [latents]
-            return np.concatenate([to_uint8(self._decoder.decode(piece)) for piece in pieces])
+            return np.concatenate([to_uint8(self.decoder.decode(piece)) for piece in pieces])
 
     def _decode_anew(self, chunk: SampledChunk) -> np.ndarray:
         """The same after a call that failed, which may have left any state: brought back from the stored latents."""
         self._in_pieces = True
-        self._decoder.restore({})
+        self.decoder.restore({})
         for index in range(int(max(0, chunk.index - self._reach)), chunk.index):
             self._check_hurry()
             self._decode(self._run.run.load_latents(index).to(chunk.latents.device))
@@ -182,7 +203,7 @@ class Finisher:
         film = self._run.run.film
 
         def write() -> None:
-            self._film.write(pictures, self._check_hurry)
+            self.film.write(pictures, self._check_hurry)
 
         try:
             self._relief.retried("encoding", f"encoding chunk {index}", write, write)
@@ -218,7 +239,7 @@ class Finisher:
         Copies, because a decoder's tensors may be parts of one another, which a file cannot hold.
         """
         try:
-            state = self._decoder.snapshot()
+            state = self.decoder.snapshot()
             return {name: value.to("cpu", copy=True).contiguous() for name, value in state.items()}
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             log.warning("the decoder's state is not kept: %s", error)
@@ -235,12 +256,3 @@ class Finisher:
         if self._stream is None:
             self._stream = torch.cuda.Stream(latents.device)
         return torch.cuda.stream(self._stream)
-
-
-@contextlib.contextmanager
-def _told_only(what: str) -> Iterator[None]:
-    """Log an error of the engine instead of raising it: another one is on its way."""
-    try:
-        yield
-    except GroundedError as error:
-        log.warning("%s: %s", what, error.message)

@@ -5,16 +5,12 @@ Everything is read from the run's folder, so a film can be placed long after it 
 
 from __future__ import annotations
 
-import json
-import logging
 from importlib import metadata as packages
 from typing import Any
 
 from ..errors import TakeError
 from ..take.folder import Run
 from ..video import Chapter
-
-log = logging.getLogger("grounded")
 
 VERSIONED = ("torch", "av", "numpy", "safetensors", "einops", "diffusers", "transformers")
 """Packages whose versions can matter to a picture."""
@@ -31,7 +27,7 @@ def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
     Raises:
         TakeError: the run's folder is damaged.
     """
-    settings = _settings(run)
+    settings = run.read_settings()
     facts = {
         "settings": settings,
         "versions": installed_versions(),
@@ -47,7 +43,7 @@ def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
 
 def film_chapters(run: Run) -> list[Chapter]:
     """A chapter per segment that has at least one chunk in the film, exact to the frame."""
-    settings = _settings(run)
+    settings = run.read_settings()
     fps, segments = settings["video"]["fps"], settings["segments"]
     spans: dict[int, tuple[int, int]] = {}
     for record in run.committed():
@@ -76,13 +72,6 @@ def installed_versions() -> dict[str, str]:
 def _title(number: int, segment: dict[str, Any]) -> str:
     verb = "" if segment["verb"] == "start" else f"{segment['verb']}: "
     return f"{number + 1}. {verb}{segment['prompt']}"
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    try:
-        return json.loads(run.settings.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TakeError(f"the settings of {run.folder} cannot be read: {error}", "render again") from error
 
 
 def _lead_frames(run: Run, settings: dict[str, Any]) -> int:

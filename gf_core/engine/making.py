@@ -9,12 +9,10 @@ from ..estimate.budget import Budget, check_budget, estimate
 from ..estimate.measured import Pace, recall_pace, remember_bits, remember_pace, size_key, speed_key
 from ..estimate.room import bundle_cost
 from ..estimate.trial import try_out
-from ..take.folder import Run, save_report
-from ..take.limits import FILMS, KEPT_FILMS
-from ..take.tidy import tidy
+from ..take.folder import Run
+from ..take.tidy import FILMS, KEPT_FILMS, tidy
 from .events import Event, Finished
-from .film import Film
-from .looking import Found
+from .film import Film, Found
 from .report import compared
 from .session import Session
 
@@ -91,7 +89,7 @@ def make(session: Session, budget: Budget, listener: Callable[[Event], None] | N
     end.report["estimate"] = compared(budget, end.report, run)
     end.report["notes"] = list(session.film.bundle.notes)
     if end.report["seconds"]["first chunk"]:  # else nothing was made, and what lies there tells of the making
-        save_report(run, end.report)
+        run.save_report(end.report)
     learn(session.film, end)
     tidy(session.take, keep=KEPT_FILMS, limit=FILMS, using=run.folder.name)
     return end

@@ -60,16 +60,14 @@ def rejoin_sampler(
     """
     done = len(reuse.chunks)
     begun = _start_sampler(sampler, film, done, store)
-    checks = []
+    checks, director = [], sampler.director
 
     def stored(index: int) -> Tensor:
-        kept = reuse.chunks[index]
-        return kept.run.load_latents(kept.record["index"])[None]
+        return reuse.chunks[index].load()[None]
 
     def ready(index: int) -> None:
         film.make_ready()
 
-    director = sampler.director
     for index in replay(director, film.plan, embeds, stored, begun, done, film.lead, before=ready):
         # Snapshots cost a copy of the memory, so only where a digest is known.
         wanted = reuse.digests.get(memory_name(film.plan.chunk_keys[index]))
@@ -86,7 +84,7 @@ def _start_sampler(sampler: Sampler, film: Film, done: int, store: StateStore) -
     A kept state is one; so is the end in front of a scene, which forgets everything but the count of frames and
     prompts. (A running mean is not emptied by it, so its digest would differ: it is replayed.)
     """
-    plan, names = film.plan, store.names()
+    plan = film.plan
     # Backwards from where the film goes on: the first place found leaves the least to replay.
     for end in range(done, 0, -1):
         number, chunk = plan.places[end - 1]
@@ -100,8 +98,7 @@ def _start_sampler(sampler: Sampler, film: Film, done: int, store: StateStore) -
             frames = sum(plan.timing.latent_frames(index) for index in range(end))
             sampler.director.memory.ledger.skip(film.lead + frames, number)
             return end
-        name = memory_name(plan.chunk_keys[end - 1])
-        state = store.load(name) if name in names else None
+        state = store.load(memory_name(plan.chunk_keys[end - 1]))
         if state is not None:
             sampler.restore(state)
             return end
@@ -117,23 +114,20 @@ def rejoin_decoder(
     It looks back a fixed number of frames, so at most those are decoded again, whatever the length of the film.
     """
     keys, codec, done = film.plan.chunk_keys, film.bundle.codec.fingerprint, reuse.decoded
-    device, names = film.bundle.computes_on, store.names()
     reach = chunks_within_reach(film.bundle.codec, film.recipe.memory.chunk)
     begun = int(max(0, done - reach))
     settled = begun + reach if begun else 0  # the first chunk after which the state is that of the whole film
     # A kept state nearer than that saves the rest, and is exact at once.
     for end in range(done, begun, -1):
-        name = decoder_name(keys[end - 1], codec)
-        state = store.load(name) if name in names else None
+        state = store.load(decoder_name(keys[end - 1], codec))
         if state is not None:
             decoder.restore(state)
             begun = settled = end
             break
     checks = []
     for index in range(begun, done):
-        kept = reuse.chunks[index]
-        # Latents f c h w; what it gives is in the film already.
-        decoder.decode(kept.run.load_latents(kept.record["index"]).to(device))
+        # What it gives is in the film already.
+        decoder.decode(reuse.chunks[index].load().to(film.bundle.computes_on))
         wanted = reuse.digests.get(decoder_name(keys[index], codec))
         if wanted is not None and index + 1 >= settled:
             checks.append(digest(decoder.snapshot()) == wanted)

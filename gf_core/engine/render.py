@@ -7,30 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..config import Encoding, Recipe
-from ..errors import TakeError
 from ..estimate.budget import Budget
 from ..estimate.measured import remember_bits, sheet_key
 from ..files.atomic import check_writable, disk_error, write_json
 from ..take.folder import Run, Take
-from ..video import SheetRow, contact_sheet, pick_frames, place_film
-from ..video.pixels import preview
+from ..video import contact_sheet, film_row, place_film
 from .events import Event, Finished
-from .film import Film, settle
+from .film import Film, look, settle
 from .imprint import film_chapters, film_metadata
-from .looking import look
 from .making import check, make, preflight
 from .session import Session
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
-
-SHEET_FRAMES = 6
-"""Pictures per segment on the contact sheet."""
-SHEET_SIDE = 640
-"""Longest side of a picture kept for the sheet, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -130,26 +120,13 @@ def _count_sheet(path: Path, film: Film, end: Finished) -> None:
 
 def _draw_sheet(path: Path, film: Film, end: Finished) -> Path:
     """The contact sheet of the film at `path`: a row per segment, frames read and shrunk one row at a time."""
-    plan, rows, fps = film.plan, [], film.timing.fps
-    lead = film.lead * film.timing.time_stride  # the start comes before the plan's first picture
-    for segment in plan.segments:
-        first = segment.start_frame + (lead if segment.first_chunk else 0)
-        last = min(segment.start_frame + segment.frames + lead, end.frames) - 1
-        if first > last:
+    rows, fps = [], film.timing.fps
+    for segment in film.plan.segments:
+        first, last = film.frames(segment.first_chunk), film.frames(segment.first_chunk + segment.chunks)
+        last = min(last, end.frames)
+        if first >= last:
             break
-        indices = sorted({round(at) for at in np.linspace(first, last, SHEET_FRAMES)})
-        pictures = pick_frames(path, indices)
-        found = [index for index in indices if index in pictures]
-        if not found:
-            raise TakeError(f"{path.name} cannot be read back for its contact sheet", "render the film again")
-        rows.append(
-            SheetRow(
-                segment.prompt,
-                [preview(pictures[index][None], SHEET_SIDE)[0] for index in found],
-                segment.verb,
-                [index / fps for index in found],
-                f"{first / fps:.1f} - {(last + 1) / fps:.1f} s",
-            )
-        )
+        span = f"{first / fps:.1f} - {last / fps:.1f} s"
+        rows.append(film_row(path, first, last, fps, segment.prompt, segment.verb, span))
     title, subtitle = path.stem, f"{end.seconds:.1f} s, {len(rows)} segments"
     return contact_sheet(rows, path.with_name(f"{path.stem}_sheet.png"), title=title, subtitle=subtitle)

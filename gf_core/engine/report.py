@@ -10,71 +10,63 @@ import torch
 
 from ..estimate.budget import Budget
 from ..take.folder import Run
+from ..take.reuse import Reuse
 from ..take.states import state_name
-from ..timeline.plan import Plan
 from ..words import size
 from .events import Reused
+from .film import Film
 from .meter import Meter
 from .rejoin import Rejoined
 
 STAGES = (
-    "looking",
-    "text",
-    "start image",
-    "rejoining",
-    "sampling",
-    "keeping",
-    "decode",
-    "encode",
-    "save",
-    "waiting",
+    "looking", "text", "start image", "rejoining", "sampling", "keeping", "decode", "encode", "save", "waiting",
     "listener",
-)
+)  # fmt: skip
 """In the order of the work: looking searches the Take for what is there, rejoining rebuilds a state. Decode, encode
 and save run beside sampling; waiting is sampling held up by them, listener the time of whoever receives the events."""
 
 
 def make_report(
-    settings: dict[str, Any],
-    plan: Plan,
-    meter: Meter,
-    frames: int,
-    cancelled: bool,
-    anchors: list[Any],
-    reuse: dict[str, Any],
-) -> dict[str, Any]:
+    film: Film, reuse: Reuse, meter: Meter, frames: int, cancelled: bool = False,
+    rejoined: Sequence[Rejoined] = (), anchors: Sequence[Any] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Everything measured in a run that put `frames` pictures on disk.
 
-    anchors: the memory's log. reuse: `reuse_report` of it.
+    reuse: what needed no sampling. rejoined: how its states were reached; `exact` says whether replayed ones had the
+    recorded bits. anchors: the memory's log of what was sampled.
     """
-    video = settings["video"]
+    settings, fps, video = film.settings, film.timing.fps, film.recipe.video
     card = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     busy = meter.seconds.get("sampling", 0.0)
+    told = Reused.of(film, reuse)
+    checked = [how.exact for how in rejoined if how.exact is not None]
     return {
         "film": {
             "frames": frames,
-            "seconds": frames / plan.timing.fps,
-            "width": video["width"] * settings["film"]["upscale"],
-            "height": video["height"] * settings["film"]["upscale"],
-            "fps": plan.timing.fps,
-            "segments": len(plan.segments),
+            "seconds": frames / fps,
+            "width": video.width * film.encoding.upscale,
+            "height": video.height * film.encoding.upscale,
+            "fps": fps,
+            "segments": len(film.plan.segments),
             "cancelled": cancelled,
         },
         "model": {"name": settings["model"]["name"], "fingerprint": settings["model"]["fingerprint"]},
         "machine": {**settings["machine"], "threads": torch.get_num_threads()},
-        "reuse": reuse,
+        "reuse": {
+            **asdict(told),
+            "replayed": sum(how.replayed for how in rejoined),
+            "exact": all(checked) if checked else None,
+        },
         "seconds": {"total": meter.elapsed, "first chunk": meter.first_chunk_seconds, **meter.seconds},
-        "speed": {"fps": meter.fps, "sampling fps": (frames - reuse["frames"]) / busy if busy else 0.0},
+        "speed": {"fps": meter.fps, "sampling fps": (frames - told.frames) / busy if busy else 0.0},
         "memory": {"peak resident bytes": meter.peak_rss, "peak card bytes": card},
-        "anchors": anchors,
+        "anchors": [*reuse.anchors, *anchors],
     }
 
 
 def compared(budget: Budget, report: dict[str, Any], run: Run) -> dict[str, Any]:
     """What was expected beside what happened: bytes of memory; minutes and bytes of disk where all was made anew."""
-    memory = (
-        report["memory"]["peak resident bytes"] if budget.resident else report["memory"]["peak card bytes"]
-    )
+    memory = report["memory"]["peak resident bytes" if budget.resident else "peak card bytes"]
     whole = not report["reuse"]["chunks"] and not report["film"]["cancelled"]
     return {
         "memory": {"expected": budget.peak, "measured": memory},
@@ -115,16 +107,6 @@ def _estimate_line(estimate: dict[str, Any]) -> list[str]:
     return [f"estimate {', '.join(parts)}"] if parts else []
 
 
-def reuse_report(reused: Reused, rejoined: Sequence[Rejoined]) -> dict[str, Any]:
-    """What needed no sampling and why the rest did; `exact` says whether replayed states had the recorded bits."""
-    checked = [how.exact for how in rejoined if how.exact is not None]
-    return {
-        **asdict(reused),
-        "replayed": sum(how.replayed for how in rejoined),
-        "exact": all(checked) if checked else None,
-    }
-
-
 def report_lines(report: dict[str, Any]) -> list[str]:
     """The report as text lines."""
     film, machine, seconds, speed = (report[part] for part in ("film", "machine", "seconds", "speed"))
@@ -148,21 +130,14 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"time     {seconds['total']:.1f} s: nothing had to be made")
     lines += [f"relief   {step}" for step in report.get("relief", [])]
     lines += _estimate_line(report["estimate"]) if "estimate" in report else []
-    lines += _reuse_lines(report["reuse"])
+    reuse = report["reuse"]
+    if reuse["chunks"]:
+        changed = f"; {reuse['changed']}" if reuse["changed"] else ""
+        exact = "; the rebuilt memory differs from the recorded one" if reuse["exact"] is False else ""
+        whole = f"{reuse['segments']} whole segments, {reuse['chunks']} chunks"
+        lines.append(f"reuse    {whole} as they were{changed}{exact}")
     lines += [f"note     {note}" for note in report.get("notes", [])]
     replaced = [entry for entry in report["anchors"] if entry.get("replaced")]
     if report["anchors"]:
         lines.append(f"anchors  {len(replaced)} replaced in {len(report['anchors'])} evaluations")
     return lines
-
-
-def _reuse_lines(reuse: dict[str, Any]) -> list[str]:
-    """One line when anything was there already."""
-    if not reuse["chunks"]:
-        return []
-    line = f"reuse    {reuse['segments']} whole segments, {reuse['chunks']} chunks as they were"
-    if reuse["changed"]:
-        line += f"; {reuse['changed']}"
-    if reuse["exact"] is False:
-        line += "; the rebuilt memory differs from the recorded one"
-    return [line]

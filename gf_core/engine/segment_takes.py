@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ..estimate.budget import Budget
 from ..take.folder import Take
-from ..take.shelf import Shelf
-from ..take.variants import Alternative, identity, propose, version
+from ..take.shelf import Alternative, Shelf, identity, propose, version
 from .events import Event
-from .film import Film
-from .looking import look
+from .film import Film, look
 from .making import check, make, preflight
 from .session import Session
 
@@ -88,14 +87,10 @@ def render_takes(
         check(film, budget, folder)
 
         def render(one: Alternative) -> str:
-            tell = None if listener is None else _bound(listener, one)
+            tell = None if listener is None else partial(listener, one)
             told = film.retold(version(film.text, number, one))
             session = Session(take, look(told, folder, number))
             return make(session, budget, tell).path.parent.name
 
         done = render_each(shelf, proposed, folder.name, render)
     return SegmentTakes(done, [shelf.clip(one.name) for one in done], shelf.sheet)
-
-
-def _bound(listener: Callable[[Alternative, Event], None], one: Alternative) -> Callable[[Event], None]:
-    return lambda event: listener(one, event)

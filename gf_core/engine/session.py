@@ -2,7 +2,7 @@
 
     text -> [ cue -> noise -> denoise ] per chunk -> queue -> worker: save, decode, encode, journal
 
-What the Take holds has been looked at before (`looking`). Everything that can fail for want of settings or words is
+What the Take holds has been looked at before (`film.look`). Everything that can fail for want of settings or words is
 tried before the run's folder is made.
 """
 
@@ -20,18 +20,15 @@ from ..errors import GroundedError
 from ..estimate.disk import disk_cost
 from ..estimate.room import bundle_cost
 from ..sampling.sampler import Sampler
-from ..take.adopt import take_over
 from ..take.folder import RunWriter, Take
-from ..take.limits import STATES
-from ..take.states import StateStore
-from .events import Finished
-from .looking import Found
+from ..take.states import STATES, StateStore
+from .events import Finished, Reused, SegmentDone, Started
+from .film import Found
 from .meter import Meter
 from .rejoin import state_names
 from .relief import Relief, in_words
-from .report import make_report, reuse_report
+from .report import make_report
 from .shoot import Emit, Job, Shoot
-from .telling import reused, segment_done, started, whole_segments
 
 log = logging.getLogger("grounded")
 
@@ -74,9 +71,8 @@ class Session:
             return
         relief = Relief()
         embeds, start = self._prepare(meter, relief)
-        needed = disk_cost(
-            film.plan, bundle_cost(film.bundle), film.recipe, upscale=film.encoding.upscale
-        ).needed
+        cost, upscale = bundle_cost(film.bundle), film.encoding.upscale
+        needed = disk_cost(film.plan, cost, film.recipe, upscale=upscale).needed
         store = StateStore(self.take.states, state_names(film), self._state_budget, needed)
         job = Job(film, self._found.stop, reuse, store, embeds, start, relief)
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
@@ -90,13 +86,10 @@ class Session:
             shoot.render()
             cancelled = self._cancel.is_set()
             anchors = [asdict(entry) for entry in sampler.director.log] if sampler is not None else []
-            told = reuse_report(reused(film, reuse), shoot.rejoined)
-            report = make_report(
-                film.settings, film.plan, meter, shoot.frames, cancelled, [*reuse.anchors, *anchors], told
-            )
+            report = make_report(film, reuse, meter, shoot.frames, cancelled, shoot.rejoined, anchors)
             report["relief"] = relief.told
             writer.commit({"kind": "end", "frames": shoot.frames, "cancelled": cancelled})
-            writer.save_report(report)
+            writer.run.save_report(report)
         emit(Finished(writer.run.film, shoot.frames, shoot.frames / film.timing.fps, cancelled, report))
 
     def _open_run(self) -> RunWriter:
@@ -107,7 +100,7 @@ class Session:
         else:
             writer = self.take.begin(self.film.text, self.film.settings)
         try:
-            take_over(writer, reuse)
+            writer.take_over(reuse)
         except BaseException:
             writer.close()
             raise
@@ -118,12 +111,12 @@ class Session:
         film, reuse, stop = self.film, self._found.reuse, self._found.stop
         run = reuse.source
         assert run is not None  # reuse.finished says so
-        emit(started(film, run, stop))
-        emit(reused(film, reuse))
-        for number in range(whole_segments(film, stop)):
-            emit(segment_done(film, number, run.film))
-        frames, told = film.frames(stop), reuse_report(reused(film, reuse), [])
-        report = make_report(film.settings, film.plan, meter, frames, False, list(reuse.anchors), told)
+        emit(Started.of(film, run, stop))
+        emit(Reused.of(film, reuse))
+        for number in range(film.whole_segments(stop)):
+            emit(SegmentDone.of(film, number, run.film))
+        frames = film.frames(stop)
+        report = make_report(film, reuse, meter, frames)
         emit(Finished(run.film, frames, frames / film.timing.fps, False, report))
 
     @torch.no_grad()

@@ -11,51 +11,26 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 
 import psutil
 import torch
 from torch import Tensor
 
-from ..files.atomic import disk_error, sync_folder
 from ..sampling.film import film_chunks
 from ..sampling.sampler import Chunk, Clean, Sampler
 from ..take.folder import RunWriter
-from ..take.reuse import Reuse
-from ..take.states import State, StateStore, pays
-from ..vae.decoders import chunks_within_reach
-from ..video.writer import FilmWriter
-from .events import ChunkDone, Event, Preview, Pulse, Replayed, StepDone
-from .film import Film
-from .finish import CommittedChunk, Finisher, SampledChunk
+from ..take.states import State, pays
+from .events import ChunkDone, Event, Preview, Pulse, Replayed, Reused, SegmentDone, Started, StepDone
+from .finish import CommittedChunk, Finisher, Job, SampledChunk
 from .meter import Meter
 from .rejoin import Rejoined, rejoin_decoder, rejoin_sampler
-from .relief import Relief, in_words
-from .telling import reused, segment_done, shot_of, started, whole_segments
+from .relief import in_words
 from .worker import Worker
 
 log = logging.getLogger("grounded")
 
 Emit = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a shoot is to make."""
-
-    film: Film
-    stop: int
-    """Chunks that the film is to have in the end."""
-    reuse: Reuse
-    """What of them lies in the Take."""
-    store: StateStore
-    """Where states are kept."""
-    embeds: list[Tensor]
-    """Prompt embeddings [1 rows c], one per segment; empty when nothing is sampled."""
-    start: Tensor | None = None
-    """Latents [1 f c h w] that the film starts from, when its first chunk is sampled."""
-    relief: Relief = field(default_factory=Relief)
-    """What is done when memory runs out."""
 
 
 class _Cancelled(Exception):
@@ -91,32 +66,10 @@ class Shoot:
         """Pictures on disk, as far as told."""
         self.rejoined: list[Rejoined] = []
         """How sampler and decoder were brought to where the film goes on."""
-        self._begin = started(job.film, writer.run, job.stop)
-        self._decoder = job.film.bundle.codec.decoder()
-        self._film = self._open_film()
-        codec = job.film.bundle.codec.fingerprint
-        reach = chunks_within_reach(job.film.bundle.codec, job.film.recipe.memory.chunk)
-        self._finisher = Finisher(writer, self._decoder, self._film, job.store, codec, job.relief, reach)
+        self._begin = Started.of(job.film, writer.run, job.stop)
+        self._finisher = Finisher(job, writer)
         self._worker = Worker(self._finisher, "grounded-finishing")
         self._in_hand: list[SampledChunk] = []
-
-    def _open_film(self) -> FilmWriter:
-        video, encoding, path = self._wanted.recipe.video, self._wanted.encoding, self._writer.run.film
-        try:
-            writer = FilmWriter(
-                path,
-                video.width,
-                video.height,
-                video.fps,
-                encoding.codec,
-                encoding.quality,
-                encoding.upscale,
-                keep=self._job.reuse.frames,
-            )
-            sync_folder(path.parent)
-        except OSError as error:
-            raise disk_error(error, path, "starting the film") from error
-        return writer
 
     def render(self) -> None:
         """Make every chunk that is missing and see it committed; returns early when cancelled."""
@@ -126,7 +79,7 @@ class Shoot:
         try:
             self._emit(self._begin)
             if reuse.chunks or reuse.changed:
-                self._emit(reused(job.film, reuse))
+                self._emit(Reused.of(job.film, reuse))
             with contextlib.suppress(_Cancelled):
                 self._make_chunks()
             with self._meter.stage("waiting"):
@@ -140,8 +93,8 @@ class Shoot:
     def _make_chunks(self) -> None:
         """Tell what is there, then hand every other chunk to the worker."""
         job, reuse = self._job, self._job.reuse
-        for number in range(whole_segments(job.film, reuse.decoded)):
-            self._emit(segment_done(job.film, number, self._writer.run.film))
+        for number in range(job.film.whole_segments(reuse.decoded)):
+            self._emit(SegmentDone.of(job.film, number, self._writer.run.film))
         self._rejoin()
         self._meter.start_sampling(reuse.frames)
         for index in range(reuse.decoded, len(reuse.chunks)):
@@ -153,7 +106,7 @@ class Shoot:
     def close(self) -> None:
         """End the worker, which keeps all that is sampled, and close the film."""
         self._worker.close(self._in_hand)
-        self._film.close()
+        self._finisher.film.close()
         if self._sampler is not None:
             self._sampler.director.before_call = None  # or the two keep each other, and the memory, alive
 
@@ -167,7 +120,7 @@ class Shoot:
 
         with self._meter.stage("rejoining"), in_words("rebuilding the memory"):
             if 0 < reuse.decoded < job.stop:
-                self.rejoined.append(rejoin_decoder(self._decoder, job.film, reuse, job.store, tick))
+                self.rejoined.append(rejoin_decoder(self._finisher.decoder, job.film, reuse, job.store, tick))
             if self._sampler is not None and reuse.chunks:
                 rejoined = rejoin_sampler(self._sampler, job.film, job.embeds, reuse, job.store, tick)
                 self.rejoined.append(rejoined)
@@ -179,18 +132,18 @@ class Shoot:
     def _stored(self, index: int) -> SampledChunk:
         """Chunk `index` from its latents in the Take, to be decoded and encoded only."""
         self._ask()
-        kept, (number, chunk) = self._job.reuse.chunks[index], self._plan.places[index]
-        segment = self._plan.segments[number]
+        kept = self._job.reuse.chunks[index].record
         latents = self._writer.run.load_latents(index).to(self._wanted.bundle.computes_on)
-        return SampledChunk(
-            index,
-            number,
-            segment.chunk_key(chunk),
-            latents,
-            kept.record["anchor"],
-            stored=kept.record["latents"],
-            ends_segment=chunk == segment.chunks - 1,
-        )
+        return self._chunk(index, latents, kept["anchor"], kept["latents"])
+
+    def _chunk(
+        self, index: int, latents: Tensor, anchor: dict | None, stored: str | None = None
+    ) -> SampledChunk:
+        """Chunk `index` as the worker wants it."""
+        number, chunk = self._plan.places[index]
+        segment = self._plan.segments[number]
+        last = chunk == segment.chunks - 1
+        return SampledChunk(index, number, segment.chunk_key(chunk), latents, anchor, stored, last)
 
     def _sampled_chunks(self, start: int) -> Iterator[SampledChunk]:
         """Make the film's chunks from `start` on."""
@@ -244,20 +197,12 @@ class Shoot:
 
     def _as_sampled(self, clean: Clean, anchor: dict | None) -> SampledChunk:
         """A chunk that the sampler has given, as the worker wants it."""
-        number, chunk = self._plan.places[clean.index]
-        segment, lead = self._plan.segments[number], self._job.start if clean.index == 0 else None
+        lead = self._job.start if clean.index == 0 else None
         self._sampled += 1
         self._since_state += 1
-        last = chunk == segment.chunks - 1
-        return SampledChunk(
-            clean.index,
-            number,
-            segment.chunk_key(chunk),
-            clean.latents[0] if lead is None else torch.cat([lead[0], clean.latents[0]]),
-            anchor,
-            ends_segment=last,
-            memory=self._state() if last else None,
-        )
+        latents = clean.latents[0] if lead is None else torch.cat([lead[0], clean.latents[0]])
+        chunk = self._chunk(clean.index, latents, anchor)
+        return replace(chunk, memory=self._state()) if chunk.ends_segment else chunk
 
     def _state(self) -> State | None:
         """The sampler's state, where reading it again is quicker than replaying the chunks since the last one."""
@@ -314,7 +259,7 @@ class Shoot:
                 index=done.index,
                 total=self._job.stop,
                 segment=done.segment,
-                shot=shot_of(self._wanted, done.segment),
+                shot=self._wanted.shot_of(done.segment),
                 frames=done.frames,
                 total_frames=begin.frames,
                 film_seconds=done.frames / fps,
@@ -326,4 +271,4 @@ class Shoot:
         self._emit(Preview(done.index, done.segment, done.pictures))
         segment = self._plan.segments[done.segment]
         if done.index == segment.first_chunk + segment.chunks - 1:
-            self._emit(segment_done(self._wanted, done.segment, self._writer.run.film))
+            self._emit(SegmentDone.of(self._wanted, done.segment, self._writer.run.film))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -22,92 +23,60 @@ PAUSE = 0.1
 class Worker(Generic[Item, Result]):
     """Runs `process` on items in order, in its own thread; a result of None is not passed on.
 
-    The first error of `process` is raised by the next `offer`, `results` or `finish`; items behind it are processed all
-    the same, so it is for `process` to know what it still can do. `close` must be called in the end, in a `finally`.
+    The first error of `process` is raised by `results` or `finish`, after what was finished before it; items behind it
+    are processed all the same, so it is for `process` to know what it still can do. `close` must be called in the end,
+    in a `finally`.
     """
 
     def __init__(self, process: Callable[[Item], Result | None], name: str, depth: int = DEPTH) -> None:
         self._process = process
-        self._inbox: queue.Queue[Item | None] = queue.Queue(depth)
-        self._outbox: queue.SimpleQueue[Result] = queue.SimpleQueue()
-        self._error: BaseException | None = None
+        self._pool = ThreadPoolExecutor(1, name)
+        self._room = threading.Semaphore(depth + 1)  # and the one in work
+        self._pending: deque[Future[Result | None]] = deque()
         self._failed = False
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        while (item := self._inbox.get()) is not None:
-            try:
-                result = self._process(item)
-                if result is not None:
-                    self._outbox.put(result)
-            except BaseException as error:
-                if self._failed:  # the first one says what happened
-                    log.debug("after a failure: %s: %s", type(error).__name__, error)
-                else:
-                    self._failed, self._error = True, error
-            result = item = None  # or the last chunk would stay alive until the next one comes
 
     def offer(self, item: Item, timeout: float = PAUSE) -> bool:
-        """Queue an item; False when there was no room within `timeout` seconds. Raises the worker's error."""
-        self._raise()
-        if not self._thread.is_alive():
-            raise RuntimeError("offer after close")
-        try:
-            self._inbox.put(item, timeout=timeout)
-        except queue.Full:
+        """Queue an item; False when there was no room within `timeout` seconds."""
+        if not self._room.acquire(timeout=timeout):
             return False
+        future = self._pool.submit(self._process, item)
+        future.add_done_callback(lambda _: self._room.release())
+        self._pending.append(future)
         return True
 
     def results(self) -> Iterator[Result]:
         """What was finished since the last call; never waits. Raises the worker's error after the last of it."""
-        while True:
-            failed = (
-                self._error is not None
-            )  # asked first: what was finished before the error is there by then
+        while self._pending and self._pending[0].done():
+            future = self._pending.popleft()
             try:
-                yield self._outbox.get_nowait()
-            except queue.Empty:
-                if failed:
-                    self._raise()
-                return
+                result = future.result()
+            except BaseException as error:
+                if not self._failed:
+                    self._failed = True
+                    raise
+                log.debug(
+                    "after a failure: %s: %s", type(error).__name__, error
+                )  # the first says what happened
+                continue
+            finally:
+                del (
+                    future
+                )  # else it, its error and this frame keep each other, and the chunk's tensors, alive
+            if result is not None:
+                yield result
 
     def finish(self, tick: Callable[[], None] = lambda: None) -> Iterator[Result]:
-        """Take no more items; yield the rest of the results as they come, and call `tick` every `PAUSE` meanwhile.
+        """Yield the rest of the results as they come, and call `tick` every `PAUSE` meanwhile.
 
         Raises the worker's error, and what `tick` raises.
         """
-        while not self._put(None):
+        while self._pending:
+            wait([self._pending[0]], PAUSE)
             yield from self.results()
-            tick()
-        while self._thread.is_alive():
-            self._thread.join(PAUSE)
-            yield from self.results()
-            if self._thread.is_alive():
+            if self._pending:
                 tick()
-        yield from self.results()
-        self._raise()
 
     def close(self, rest: Sequence[Item] = ()) -> None:
         """End the thread, after the queued items and `rest`. May be called twice. Raises nothing."""
-        for item in (*rest, None):
-            while not self._put(item):
-                continue
-        self._thread.join()
-
-    def _put(self, item: Item | None) -> bool:
-        """Queue an item, or None for the end; False when there was no room for `PAUSE`. A dead thread takes nothing."""
-        if self._thread.is_alive():
-            try:
-                self._inbox.put(item, timeout=PAUSE)
-            except queue.Full:
-                return False
-        return True
-
-    def _raise(self) -> None:
-        if self._error is not None:
-            error, self._error = self._error, None
-            try:
-                raise error
-            finally:
-                del error  # else its traceback and this frame keep each other, and the chunk's tensors, alive
+        self._pending.extend(self._pool.submit(self._process, item) for item in rest)
+        self._pool.shutdown()

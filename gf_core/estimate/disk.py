@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..config import MemorySpec, Recipe
 from ..memory.ledger import Ledger, Move
-from ..take.limits import READ_SPEED, STATES
+from ..take.states import READ_SPEED, STATES
 from ..timeline.plan import Plan
 from ..vae.decoders import REACH, STATE_VALUES
 from ..words import size

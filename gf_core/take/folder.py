@@ -21,17 +21,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TakeError
-from ..files.atomic import disk_error, sync_folder, write_atomic, write_json, write_text
+from ..files.atomic import beside, disk_error, sync_file, sync_folder, write_atomic, write_json, write_text
+from ..foreign import read_json
+from ..video.boxes import read_layout
 from .journal import Journal, Record, read_journal, scan_journal
 from .lock import Lock
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from .reuse import Kept, Reuse
 
 log = logging.getLogger("grounded")
 _RUN = re.compile(r"run-(\d{4,})")
@@ -51,6 +58,33 @@ class Run:
     def latents(self, index: int) -> Path:
         """File of the clean latents of chunk `index`."""
         return self.folder / "latents" / f"{index:06d}.safetensors"
+
+    def read_settings(self) -> dict[str, Any]:
+        """What `settings.json` holds.
+
+        Raises:
+            TakeError: the file is missing or damaged.
+        """
+        try:
+            found = read_json(self.settings.read_bytes())
+            if not isinstance(found, dict):
+                raise ValueError("it holds no settings")
+        except (OSError, ValueError) as error:
+            raise TakeError(
+                f"the settings of {self.folder} cannot be read: {error}", "render again"
+            ) from error
+        return found
+
+    def save_report(self, report: dict[str, Any]) -> None:
+        """Write `report.json`; the Take is held.
+
+        Raises:
+            TakeError, ResourceError: it cannot be written.
+        """
+        try:
+            write_json(self.report, report)
+        except OSError as error:
+            raise disk_error(error, self.report, "writing the report") from error
 
     def records(self) -> list[Record]:
         """The journal's records, a torn last line dropped."""
@@ -146,25 +180,66 @@ class RunWriter:
         """Append lines to the journal; on return they are on disk."""
         self._journal.append(*records)
 
-    def save_report(self, report: dict[str, Any]) -> None:
-        """Write `report.json`."""
-        save_report(self.run, report)
+    def take_over(self, reuse: Reuse) -> None:
+        """Bring in what `reuse` found, in the order of a commit, so that a kill in between does no harm.
+
+        The run is new, or the one that `reuse` goes on with: then only latents of other runs are added.
+
+        Raises:
+            TakeError, ResourceError: the run cannot be written.
+        """
+        run, source = self.run, reuse.source
+        try:
+            _link_all(
+                [(k.run.latents(k.record["index"]), run.latents(i)) for i, k in enumerate(reuse.chunks)]
+            )
+            sync_folder(run.latents(0).parent)
+            if source is not None and reuse.decoded and not reuse.goes_on:
+                ends = [fragment.end for fragment in read_layout(source.film).fragments[: reuse.decoded]]
+                shutil.copyfile(source.film, run.film)
+                if run.film.stat().st_size < ends[-1]:
+                    raise OSError(f"{source.film} became shorter while it was read")
+                os.truncate(run.film, ends[-1])
+                sync_file(run.film)
+                sync_folder(run.folder)
+                self.commit(*_taken_over(reuse.chunks, ends))
+        except OSError as error:
+            raise disk_error(error, run.folder, "taking over what was made before") from error
 
     def close(self) -> None:
         """Close the journal; may be called twice."""
         self._journal.close()
 
 
-def save_report(run: Run, report: dict[str, Any]) -> None:
-    """Write `report.json` into a run of a Take that is held.
+def _taken_over(chunks: Sequence[Kept], ends: list[int]) -> list[Record]:
+    """Journal lines of the chunks whose pictures are in the copied film; `ends` are their last bytes there."""
+    lines: list[Record] = []
+    first_frame = 0
+    for index, (kept, end) in enumerate(zip(chunks, ends)):
+        names = ("kind", "index", "segment", "key", "frames", "latents", "anchor")
+        place = {"index": index, "first_frame": first_frame, "film_bytes": end, "from": kept.run.folder.name}
+        lines.append({**{name: kept.record[name] for name in names}, **place})
+        first_frame += kept.record["frames"]
+    return lines
 
-    Raises:
-        TakeError, ResourceError: it cannot be written.
-    """
-    try:
-        write_json(run.report, report)
-    except OSError as error:
-        raise disk_error(error, run.report, "writing the report") from error
+
+def _link_all(pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Give each first file the second name as well; a file of an unfinished commit there is replaced."""
+    copying = False
+    for source, target in pairs:
+        if source == target:
+            continue
+        with beside(target) as part:
+            try:
+                if not copying:
+                    os.link(source, part)
+            except OSError as error:
+                log.info("latents are copied, this disk makes no hard links: %s", error)
+                copying = True
+            if copying:
+                shutil.copyfile(source, part)
+                sync_file(part)
+            os.replace(part, target)  # does nothing where both are names of one file
 
 
 class Take:

@@ -1,4 +1,7 @@
-"""The takes of one segment side by side: a clip of each, one contact sheet, and a list of their names and seeds.
+"""Several takes of one segment: the same storyboard, with another seed on that segment and a name for each.
+
+A name stands for a seed. The storyboard's text is the truth: picking a take writes `seed N` into it, and since the run
+of that take has the same keys, the next render goes on from it. They lie side by side in a folder:
 
     <take>/segment-004/
       a.mp4 b.mp4 ...          the segment alone, cut out of the runs' films
@@ -11,30 +14,116 @@ Takes of a storyboard that was changed up to the segment, or of another model or
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..errors import TakeError
+from ..errors import GroundedError, TakeError
 from ..files.atomic import disk_error, write_json
-from ..timeline import Storyboard
-from ..video import SheetRow, contact_sheet, cut_out, pick_frames
-from ..video.pixels import preview
+from ..foreign import read_json
+from ..timeline import Storyboard, Timing, make_plan, parse
+from ..timeline.reseed import reseed, segment_at
+from ..video import SheetRow, contact_sheet, cut_out, film_row
 from .folder import Run
-from .variants import Alternative, identity
 
 log = logging.getLogger("grounded")
 
-SHEET_FRAMES = 6
-"""Pictures per take on the contact sheet."""
-SHEET_SIDE = 640
 _FOLDER = re.compile(r"segment-(\d{3,})(?:-(\d+))?")
+MOST = 26
+"""Takes of one segment, as many as letters."""
+SHORT_SEEDS = 10**6
+_NAME = re.compile(r"\w(?:[\w -]{0,38}\w)?")
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One take of a segment."""
+
+    name: str
+    """What it is called, and its clip without `.mp4`."""
+    seed: int
+    """The segment's seed."""
+    run: str = ""
+    """The run that holds it; empty before it is rendered."""
+
+
+def own_seed(board: Storyboard, number: int) -> int:
+    """The seed that segment `number` (from 1) has in `board`, written there or derived.
+
+    Raises:
+        StoryboardError: there is no such segment, or it is muted.
+    """
+    index = segment_at(board, number)
+    return next(segment.seed for segment in make_plan(board).segments if segment.index == index)
+
+
+def other_seeds(board: Storyboard, number: int, count: int) -> list[int]:
+    """`count` different seeds for segment `number`, the same for the same film seed and prompt every time.
+
+    Of six digits at most, because they are to be read and written in the storyboard.
+    """
+    facts, seeds, tried = [board.seed or 0, board.expanded(number - 1)], dict[int, None](), 0
+    while len(seeds) < count:
+        digest = hashlib.sha256(json.dumps([*facts, tried]).encode()).digest()
+        seeds[int.from_bytes(digest[:8], "big") % SHORT_SEEDS] = None
+        tried += 1
+    return list(seeds)
+
+
+def identity(board: Storyboard, number: int) -> str:
+    """Names everything in the storyboard up to segment `number` that decides its pictures, but its seed."""
+    index = segment_at(board, number)
+    segments = list(board.segments)
+    segments[index] = replace(segments[index], seed=0)
+    plan = make_plan(replace(board, segments=tuple(segments)), Timing(board.fps))
+    return next(segment.key for segment in plan.segments if segment.index == index)
+
+
+def propose(
+    board: Storyboard, number: int, count: int, names: Sequence[str] = (), known: Sequence[Alternative] = ()
+) -> list[Alternative]:
+    """`count` takes of segment `number`: those `known` first, then the storyboard's own seed, then new ones.
+
+    names: in that order; where there are not enough, letters.
+
+    Raises:
+        StoryboardError: no such segment. GroundedError: too many, or names that cannot be used.
+    """
+    own = own_seed(board, number)
+    if not 1 <= count <= MOST:
+        raise GroundedError(f"{count} takes of a segment are out of range", f"ask for 1 to {MOST}")
+    _check_names(names, count)
+    seeds = list(dict.fromkeys([*(take.seed for take in known), own, *other_seeds(board, number, count)]))
+    chosen = dict(zip(seeds, names))
+    given = {name.casefold() for name in names}  # a known take gives its name up to the seed that gets it now
+    called = {take.seed: take.name for take in known if take.name.casefold() not in given}
+    taken = given | {name.casefold() for name in called.values()}
+    letters = iter(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in taken)
+    return [
+        Alternative(chosen.get(seed) or called.get(seed) or next(letters), seed) for seed in seeds[:count]
+    ]
+
+
+def _check_names(names: Sequence[str], count: int) -> None:
+    bad = [name for name in names if not _NAME.fullmatch(name)]
+    if bad:
+        raise GroundedError(
+            f"'{bad[0]}' cannot be the name of a take", "use letters, digits, - and _, at most 40 of them"
+        )
+    if len({name.casefold() for name in names}) < len(names) or len(names) > count:
+        raise GroundedError(
+            f"{len(names)} names for {count} takes, or one of them twice", "give each take one name"
+        )
+
+
+def version(text: str, number: int, take: Alternative) -> str:
+    """The storyboard `text` with that take of segment `number`: as it is, where it has that seed already."""
+    return text if own_seed(parse(text), number) == take.seed else reseed(text, number, take.seed)
 
 
 class Shelf:
@@ -94,17 +183,8 @@ class Shelf:
         if len(chunks) < settings["segments"][place]["chunks"]:
             raise TakeError(f"take {take.name} was not finished", "run again: it goes on where it was")
         clip = cut_out(run.film, self.clip(take.name), chunks[0]["index"], len(chunks))
-        frames = sum(record["frames"] for record in chunks)
-        indices = sorted({round(at) for at in np.linspace(0, frames - 1, SHEET_FRAMES)})
-        pictures = pick_frames(clip, indices)
-        fps = settings["video"]["fps"]
-        return SheetRow(
-            f"seed {take.seed}",
-            [preview(pictures[index][None], SHEET_SIDE)[0] for index in indices],
-            verb=take.name,
-            times=[index / fps for index in indices],
-            span=f"{frames / fps:.1f} s",
-        )
+        frames, fps = sum(record["frames"] for record in chunks), settings["video"]["fps"]
+        return film_row(clip, 0, frames, fps, f"seed {take.seed}", take.name, f"{frames / fps:.1f} s")
 
     def _prompt(self, take: Alternative) -> str:
         settings, place = read_segment(Run(self.take / take.run), self.number)
@@ -117,10 +197,10 @@ def read_segment(run: Run, number: int) -> tuple[dict[str, Any], int]:
     Raises:
         TakeError: it cannot be read, or has no such segment.
     """
+    settings = run.read_settings()
     try:
-        settings = json.loads(run.settings.read_text(encoding="utf-8"))
         place = [segment["number"] for segment in settings["segments"]].index(number)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise TakeError(f"{run.folder.name} has no segment {number}: {error}", "render again") from error
     return settings, place
 
@@ -169,7 +249,7 @@ def _next_name(number: int, found: Sequence[Path]) -> str:
 def _note(folder: Path) -> dict[str, Any]:
     """What `takes.json` says; empty where there is none that can be read."""
     try:
-        found = json.loads((folder / "takes.json").read_text(encoding="utf-8"))
+        found = read_json((folder / "takes.json").read_bytes())
         return found if isinstance(found, dict) else {}
     except (OSError, ValueError) as error:
         log.warning("the takes in %s cannot be read: %s", folder, error)

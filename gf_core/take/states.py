@@ -6,27 +6,43 @@
 The name holds the key of the last chunk, and that key names everything that decides the state, so every run of the
 Take finds the same file. A state is a convenience: without it the sampler replays the stored latents, one clean pass
 per chunk, and the decoder decodes them again, to the same bits (docs/benchmarks, dev/bench/snapshots.py).
+
+The files are safetensors, written piece by piece, so that gigabytes need not be waited for when nobody wants them any
+more. Nothing here imports torch: the estimate asks this module what a state costs.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ..files.atomic import write_atomic
-from .limits import READ_SPEED, STATES
-from .tensor_file import pieces, write_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger("grounded")
 
-State = dict[str, Tensor]
+State = dict[str, "Tensor"]
+
+STATES = 20 * 10**9
+"""Bytes of kept states that may lie in a Take."""
+READ_SPEED = 1e9
+"""Bytes per second at which a state is read and checked, on the slow side for a solid-state disk."""
+PIECE = 64 << 20
+"""Bytes written and pushed to the disk at a time: a blink, on a slow disk too."""
+NAMES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
+    "int64": "I64", "int32": "I32", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
+"""Torch's name of a number type -> that of safetensors."""
 
 
 def state_bytes(state: Mapping[str, Tensor]) -> int:
@@ -170,3 +186,41 @@ class StateStore:
 def state_name(path: Path) -> str:
     """`<what made it>.memory` of `000048-<what made it>.memory.safetensors`."""
     return path.name.partition("-")[2].removesuffix(".safetensors")
+
+
+def pieces(tensor: Tensor) -> Iterator[memoryview]:
+    """The bytes of a tensor in row order, at most `PIECE` at a time; no copy where it lies so in memory."""
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    whole = flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+    return (whole[at : at + PIECE] for at in range(0, len(whole), PIECE))
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str], check: Callable[[], None]
+) -> None:
+    """Write `tensors`, and `notes` into the header; `check` is called between pieces and may raise to stop.
+
+    Layout (safetensors): bytes of the header as a little-endian 64-bit number, the header as JSON, the tensors.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    header: dict[str, object] = {"__metadata__": dict(notes)}
+    end = 0
+    for name, tensor in tensors.items():
+        dtype, place = NAMES[str(tensor.dtype).removeprefix("torch.")], [end, end + tensor.nbytes]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": place}
+        end += tensor.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a whole word
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            for piece in pieces(tensor):
+                check()
+                file.write(piece)
+                if len(piece) == PIECE:  # all at once in the end would be one long wait
+                    file.flush()
+                    os.fsync(file.fileno())

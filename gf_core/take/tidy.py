@@ -17,6 +17,11 @@ from .shelf import named_runs
 
 log = logging.getLogger("grounded")
 
+FILMS = 20 * 10**9
+"""Bytes of films of old runs before the oldest go by themselves."""
+KEPT_FILMS = 3
+"""Newest runs whose films are never removed by themselves."""
+
 
 @dataclass(frozen=True)
 class Tidied:

@@ -5,7 +5,7 @@ from .codecs import available_codecs, suffix_for
 from .metadata import Chapter, read_chapters, read_metadata
 from .place import available_formats, place_film
 from .reader import FilmInfo, pick_frames, probe, read_frames
-from .sheet import SheetRow, contact_sheet
+from .sheet import SheetRow, contact_sheet, film_row
 from .writer import FilmWriter, cut_out
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "available_formats",
     "contact_sheet",
     "cut_out",
+    "film_row",
     "pick_frames",
     "place_film",
     "probe",

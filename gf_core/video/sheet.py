@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import ResourceError
+from ..errors import ResourceError, TakeError
 from ..words import clock
+from .pixels import preview
+from .reader import pick_frames
 
 BACKGROUND = (17, 18, 21)
 PANEL = (30, 32, 37)
@@ -178,3 +181,28 @@ def contact_sheet(
     path.parent.mkdir(parents=True, exist_ok=True)
     whole.save(path)
     return path
+
+
+def film_row(
+    film: str | Path,
+    first: int,
+    end: int,
+    fps: float | Fraction,
+    caption: str,
+    verb: str,
+    span: str,
+    count: int = 6,
+) -> SheetRow:
+    """A row of `count` pictures (at most 640 pixels) spread evenly over pictures `first` to `end - 1` of `film`.
+
+    Raises:
+        TakeError: none of them can be read.
+    """
+    indices = sorted({round(at) for at in np.linspace(first, end - 1, count)})
+    found = pick_frames(film, indices)
+    if not found:
+        raise TakeError(
+            f"{Path(film).name} cannot be read back for its contact sheet", "render the film again"
+        )
+    pictures = [preview(found[at][None], 640)[0] for at in sorted(found)]
+    return SheetRow(caption, pictures, verb, [float(at / fps) for at in sorted(found)], span)

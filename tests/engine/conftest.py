@@ -13,8 +13,7 @@ from torch import Tensor
 from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.config import Encoding, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from gf_core.engine.events import Event
-from gf_core.engine.film import Film
-from gf_core.engine.looking import look
+from gf_core.engine.film import Film, look
 from gf_core.engine.session import Session
 from gf_core.model.wan import WanModel
 from gf_core.take.folder import Take

@@ -12,8 +12,7 @@ from gf_core.engine.film import settle
 from gf_core.engine.render import render_film
 from gf_core.engine.segment_takes import render_takes
 from gf_core.errors import GroundedError, StoryboardError, TakeError
-from gf_core.take.shelf import find_pick
-from gf_core.take.variants import Alternative, other_seeds, own_seed, propose, version
+from gf_core.take.shelf import Alternative, find_pick, other_seeds, own_seed, propose, version
 from gf_core.timeline import parse
 from gf_core.video import probe, read_frames
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from gf_core.config import Encoding, MemorySpec, ModelSpec, Recipe, VideoSpec
-from gf_core.engine.film import settle
-from gf_core.engine.looking import look
+from gf_core.engine.film import look, settle
 from gf_core.engine.making import preflight
 from gf_core.engine.render import render_film
 from gf_core.errors import ResourceError

@@ -10,7 +10,7 @@ import torch
 
 from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.config import Recipe, VideoSpec
-from gf_core.engine import shoot as shoot_module
+from gf_core.engine import finish as finish_module
 from gf_core.errors import PromptError
 from gf_core.model.wan import WanModel
 from gf_core.take.folder import Take
@@ -50,7 +50,7 @@ def given(monkeypatch):
             arrays.append(frames)
             super().write(frames, check)
 
-    monkeypatch.setattr(shoot_module, "FilmWriter", Listening)
+    monkeypatch.setattr(finish_module, "FilmWriter", Listening)
     return arrays
 
 

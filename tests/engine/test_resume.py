@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from gf_core.engine import finish as finish_module
 from gf_core.engine import shoot as shoot_module
 from gf_core.engine.events import ChunkDone, Replayed, Reused, StepDone
 from gf_core.errors import ResourceError, TakeError
@@ -175,7 +176,7 @@ def test_after_a_full_disk_the_film_goes_on(bundle, films, tmp_path, whole, monk
             super()._append(data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shoot_module, "FilmWriter", Full)
+        patch.setattr(finish_module, "FilmWriter", Full)
         with pytest.raises(ResourceError, match="disk is full"):
             render(bundle, films, tmp_path)
     events, run = render(bundle, films, tmp_path)

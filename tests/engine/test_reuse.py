@@ -296,7 +296,7 @@ def test_a_disk_without_hard_links_gets_copies_and_a_line(bundle, films, folder,
     def refuse(*_):
         raise OSError("no links here")
 
-    monkeypatch.setattr("gf_core.take.adopt.os.link", refuse)
+    monkeypatch.setattr("gf_core.take.folder.os.link", refuse)
     with caplog.at_level("INFO", "grounded"):
         _, run = render(bundle, films, folder, EDITS["the last"][0])
     assert not run.latents(0).samefile(folder / "run-0001" / "latents" / "000000.safetensors")

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import torch
 
-from gf_core.engine import shoot as shoot_module
+from gf_core.engine import finish as finish_module
 from gf_core.engine.events import ChunkDone, Finished, Preview, Pulse, SegmentDone, Started, StepDone
 from gf_core.engine.film import Film
 from gf_core.engine.finish import Finisher
@@ -264,7 +264,7 @@ def test_a_full_disk_surfaces_in_words_and_loses_no_finished_chunk(bundle, films
                 raise OSError(errno.ENOSPC, "No space left on device")
             super()._append(data)
 
-    monkeypatch.setattr(shoot_module, "FilmWriter", FullAfterFour)
+    monkeypatch.setattr(finish_module, "FilmWriter", FullAfterFour)
     events = []
     with pytest.raises(ResourceError, match="disk is full"):
         films.session(bundle, "a fox | 60s", take).play(events.append)

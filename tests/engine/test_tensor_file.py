@@ -6,12 +6,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from gf_core.take import tensor_file
-from gf_core.take.states import StateStore, digest
-from gf_core.take.tensor_file import NAMES, write_tensors
+from gf_core.take import states
+from gf_core.take.states import NAMES, StateStore, digest, write_tensors
 
 STATE = {
-    **{str(dtype): torch.arange(24).reshape(2, 3, 4).to(dtype) for dtype in NAMES},
+    **{name: torch.arange(24).reshape(2, 3, 4).to(getattr(torch, name)) for name in NAMES},
     "turned": torch.arange(6.0).reshape(2, 3).T,
     "one": torch.tensor(3.5),
     "none": torch.zeros(0, 4),
@@ -20,7 +19,7 @@ STATE = {
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(tensor_file, "PIECE", 16)
+    monkeypatch.setattr(states, "PIECE", 16)
 
 
 def test_what_is_written_is_read_by_safetensors(tmp_path):

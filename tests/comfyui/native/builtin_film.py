@@ -9,8 +9,7 @@ import tiny
 import torch
 from grounded_forcing.gf_core.checkpoints.bundle import load_model
 from grounded_forcing.gf_core.engine.events import ChunkDone, Finished
-from grounded_forcing.gf_core.engine.film import settle
-from grounded_forcing.gf_core.engine.looking import look
+from grounded_forcing.gf_core.engine.film import look, settle
 from grounded_forcing.gf_core.engine.session import Session
 from grounded_forcing.gf_core.errors import GroundedError
 from grounded_forcing.gf_core.take.folder import Take
