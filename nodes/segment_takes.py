@@ -11,7 +11,7 @@ from PIL import Image
 from ..gf_core.config import MemorySpec
 from ..gf_core.errors import GroundedError, TakeError
 from ..gf_core.timeline import parse
-from ..gf_core.timeline.reseed import reseed
+from ..gf_core.timeline.edits import reseed
 from . import host
 from .compat import nothing_yet, schema, widget
 from .pictures import image_tensor

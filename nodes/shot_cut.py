@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..gf_core.timeline import MAX_SEED, format_storyboard
-from ..gf_core.timeline.insert import insert_shot
+from ..gf_core.timeline.edits import insert_shot
 from .compat import schema, widget
 from .host import said_plainly
 from .types import Timeline, TimelineText

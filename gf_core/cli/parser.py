@@ -1,23 +1,15 @@
-"""Arguments of `grounded` and the help that explains them."""
+"""The commands of `grounded`: what each is called, takes and says in its help, and how values are read. No torch."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..memory.presets import PRESETS
 from ..timeline.storyboard import MAX_FPS, MAX_SEED
-from .arguments import (
-    add_assume,
-    add_device_arguments,
-    add_film_arguments,
-    add_making_arguments,
-    add_take,
-    names,
-    size,
-    whole,
-)
 
 DESCRIPTION = "Long multi-shot video from a storyboard, on causal Wan-family models."
 
@@ -70,6 +62,7 @@ examples:
 PICK = """\
 Write the seed of a take into the storyboard's line: the text is the truth, and nothing else in it changes. The next
 render goes on from that take and does not compute it again. For a film, an edit or '-' the new storyboard is printed.
+Give the --seed and --fps that 'grounded takes' was given, if it was.
 """
 
 TIDY = """\
@@ -102,24 +95,233 @@ examples:
 TRAIN = "Make the built-in model again, from nothing: grounded train builtin --help lists its stages."
 
 
+def size(text: str) -> tuple[int, int]:
+    """`832x480` as (width, height)."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal() and 16 <= int(width) <= 8192):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 832x480")
+    if not 16 <= int(height) <= 8192:
+        raise argparse.ArgumentTypeError(f"'{text}' is not between 16 and 8192 pixels high")
+    return int(width), int(height)
+
+
+def number(smallest: int, largest: int, **words: Any) -> dict[str, Any]:
+    """A whole number in that range, as argparse wants it, with `words` for the rest."""
+
+    def read(text: str) -> int:
+        if not (text.isdecimal() and smallest <= int(text) <= largest):
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {smallest} to {largest}")
+        return int(text)
+
+    return {"type": read, "metavar": "N", **words}
+
+
+def lora(text: str) -> tuple[Path, float]:
+    """`file:0.8` or `file`; a colon that no number follows belongs to the path (a Windows drive)."""
+    path, colon, strength = text.rpartition(":")
+    if colon:
+        try:
+            value = float(strength)
+        except ValueError:
+            return Path(text), 1.0
+        if math.isfinite(value):
+            return Path(path), value
+    return Path(text), 1.0
+
+
+def names(text: str) -> list[str]:
+    """`sun, rain` as a list."""
+    return [part.strip() for part in text.split(",")]
+
+
+MANY = 100_000
+FILE = {"type": Path, "metavar": "FILE"}
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "storyboard": {"help": "a text file, a film, an .otio, or - for standard input", "metavar": "STORYBOARD"},
+    "--model": {"help": "'builtin', a checkpoint file, or a folder (default: builtin)"},
+    "--size": {"type": size, "metavar": "WxH", "help": "film size in pixels (default: the model's)"},
+    "--memory": {
+        "choices": sorted(PRESETS),
+        "metavar": "PRESET",
+        "help": f"how the film remembers: {', '.join(PRESETS)} (default: the model's)",
+    },
+    "--seed": number(0, MAX_SEED, help="seed of the film, in place of @seed"),
+    "--fps": number(1, MAX_FPS, help="frames per second, in place of @fps"),
+    "--upscale": number(1, 16, help="enlarge N times (default: 8 for tiny films, else 1)"),
+    "--assume": {
+        "metavar": "KIND",
+        "help": "take a file of unknown name for this kind of checkpoint, for example self_forcing",
+    },
+    "--take": {"type": Path, "metavar": "DIR", "help": "run folder (default: takes/<the film's name>)"},
+    "--start-image": {**FILE, "help": "begin the film from this picture"},
+    "--vae": {**FILE, "help": "VAE or TAEHV (default: beside the model)"},
+    "--text-encoder": {**FILE, "help": "UMT5 (default: beside the model)"},
+    "--lora": {
+        "type": lora,
+        "action": "append",
+        "default": [],
+        "metavar": "FILE[:STRENGTH]",
+        "help": "merge a LoRA into the model; may be repeated",
+    },
+    "--device": {"help": "cpu, cuda, cuda:1, mps (default: cuda where there is a card, else cpu)"},
+    "--dtype": {
+        "choices": ("float32", "bfloat16", "float16"),
+        "help": "number type of the weights (default: float32 on the CPU, bfloat16 elsewhere)",
+    },
+    "--out": {**FILE, "help": "default: films/<storyboard's name>.mp4"},
+    "--until": number(1, MANY, help="stop after segment N of the storyboard; the next render goes on"),
+    "--no-sheet": {"action": "store_true", "help": "no contact sheet"},
+    "--segment": number(1, MANY, required=True, help="the segment, counted from 1"),
+    "--seeds": number(1, 26, help="how many takes (default: as many as names, else 5)"),
+    "--names": {
+        "type": names,
+        "default": [],
+        "metavar": "A,B,...",
+        "help": "what they are called (default: a, b, c ...)",
+    },
+    "--keep": number(1, MANY, default=1, help="newest runs whose films stay (default: 1)"),
+    "--settings": {
+        "action": "store_true",
+        "help": "print model, memory, sampler, size, seeds and versions too, as JSON",
+    },
+    "--shape": {"choices": ("tiny", "1.3b", "14b"), "help": "random weights of this shape instead"},
+    "--chunks": number(2, MANY, default=12, help="chunks to make (default: 12)"),
+    "--json": {**FILE, "help": "write every number as JSON too"},
+    "--chart": {**FILE, "help": "where to draw the numbers (PNG)"},
+}
+"""Every option that more than one command has or whose name says it all, as argparse wants it."""
+
+FILM = ("storyboard", "--model", "--size", "--memory", "--seed", "--fps", "--upscale", "--assume")
+DEVICE = ("--device", "--dtype")
+MAKING = ("--take", "--start-image", "--vae", "--text-encoder", "--lora", *DEVICE)
+
+
+class Command(NamedTuple):
+    """One command: the function that does it, its line in the list of commands, its arguments, its help."""
+
+    run: str
+    """`module:function`, imported when it is called: most need torch, which takes seconds to load."""
+    help: str
+    arguments: tuple[Any, ...]
+    """Names in `OPTIONS`, (name, argparse's words for it), or a list of names of which one may be given."""
+    description: str = ""
+    """By default the help as a sentence."""
+    examples: str = ""
+
+
+def _file(name: str, help: str, **words: Any) -> tuple[str, dict[str, Any]]:
+    return name, {"type": Path, "metavar": name.upper(), "help": help, **words}
+
+
+COMMANDS = {
+    "render": Command(
+        "render:render",
+        "render a storyboard to a video file",
+        (*FILM, "--out", "--until", *MAKING, "--no-sheet"),
+        RENDER,
+        RENDER_EXAMPLES,
+    ),
+    "plan": Command("plan:plan", "show what a storyboard will become and cost", (*FILM, "--device"), PLAN),
+    "takes": Command(
+        "render:takes",
+        "render several takes of one segment",
+        (*FILM, "--segment", "--seeds", "--names", *MAKING),
+        TAKES,
+        TAKES_EXAMPLES,
+    ),
+    "pick": Command(
+        "render:pick",
+        "write a take's seed into the storyboard",
+        (
+            ("storyboard", {"metavar": "STORYBOARD", "help": "the one that the takes were made from"}),
+            ("segment", number(1, MANY, metavar="SEGMENT", help="counted from 1")),
+            ("name", {"metavar": "NAME", "help": "the take's name"}),
+            *("--take", "--seed", "--fps"),
+        ),
+        PICK,
+    ),
+    "tidy": Command(
+        "small:tidy",
+        "remove the films of a Take's old runs",
+        (
+            ("folder", {"type": Path, "metavar": "TAKE", "help": "the Take's folder, such as takes/film"}),
+            "--keep",
+        ),
+        TIDY,
+    ),
+    "open": Command(
+        "small:open_film",
+        "print the storyboard that a film carries",
+        (_file("film", "a film made by this program, or an edit (.otio, .edl)", type=str), "--settings"),
+        OPEN,
+    ),
+    "export": Command(
+        "small:export",
+        "write a film's cut for an editing program",
+        (
+            _file("source", "a film made by this program, or a storyboard", type=str),
+            _file("out", "the edit: .otio, .edl or .fcpxml"),
+        ),
+        EXPORT,
+    ),
+    "inspect": Command(
+        "small:inspect",
+        "say what a checkpoint file is and what it wants",
+        (_file("file", "a checkpoint file, a diffusers folder, or 'builtin'", type=str), "--assume"),
+    ),
+    "bench": Command(
+        "small:bench",
+        "measure a model on this machine",
+        (["--model", "--shape"], "--size", "--memory", "--chunks", "--json", *DEVICE),
+        BENCH,
+        BENCH_EXAMPLES,
+    ),
+    "train": Command(
+        "small:train",
+        "make the built-in model again",
+        (
+            ("what", {"choices": ("builtin",), "help": "the model to train"}),
+            ("rest", {"nargs": argparse.REMAINDER, "help": "options of the training: --help lists them"}),
+        ),
+        TRAIN,
+    ),
+    "evaluate": Command(
+        "small:evaluate",
+        "judge a film of the built-in model against its storyboard",
+        (
+            _file("film", "the video file"),
+            (
+                "--storyboard",
+                {"metavar": "FILE", "required": True, "help": "the storyboard it was made from"},
+            ),
+            "--json",
+            "--chart",
+        ),
+    ),
+    "drift": Command(
+        "small:drift",
+        "chart how far every shot drifts from its first second",
+        (_file("film", "a film, of any model"), _file("out", "PNG (default: beside the film)", nargs="?")),
+    ),
+}
+
+
 def build_parser() -> ArgumentParser:
     """The whole command line; `args.command` names the command, or is None."""
     parser = _Parser(prog="grounded", description=DESCRIPTION, epilog=EXAMPLES)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    _add_render(commands)
-    _add_plan(commands)
-    _add_takes(commands)
-    _add_pick(commands)
-    _add_tidy(commands)
-    _add_open(commands)
-    _add_export(commands)
-    inspect = _command(commands, "inspect", "say what a checkpoint file is and what it wants")
-    inspect.add_argument("file", metavar="FILE", help="a checkpoint file, a diffusers folder, or 'builtin'")
-    add_assume(inspect)
-    _add_bench(commands)
-    _add_train(commands)
-    _add_evaluate(commands)
-    _add_drift(commands)
+    for name, command in COMMANDS.items():
+        description = command.description or f"{command.help[0].upper()}{command.help[1:]}."
+        child = commands.add_parser(name, help=command.help, description=description, epilog=command.examples)
+        for argument in command.arguments:
+            if isinstance(argument, list):
+                group = child.add_mutually_exclusive_group()
+                for option in argument:
+                    group.add_argument(option, **OPTIONS[option])
+            else:
+                option, words = (argument, OPTIONS[argument]) if isinstance(argument, str) else argument
+                child.add_argument(option, **words)
     return parser
 
 
@@ -131,128 +333,3 @@ class _Parser(ArgumentParser):
 class _Help(RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=110)
-
-
-def _command(commands, name: str, help: str, description: str = "", examples: str = "") -> ArgumentParser:
-    return commands.add_parser(name, help=help, description=description or _sentence(help), epilog=examples)
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + "."
-
-
-def _add_render(commands) -> None:
-    parser = _command(commands, "render", "render a storyboard to a video file", RENDER, RENDER_EXAMPLES)
-    add_film_arguments(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: films/<storyboard's name>.mp4")
-    parser.add_argument(
-        "--until",
-        type=whole(1, 100_000),
-        metavar="N",
-        help="stop after segment N of the storyboard; the next render goes on",
-    )
-    add_making_arguments(parser)
-    parser.add_argument("--no-sheet", action="store_true", help="no contact sheet")
-
-
-def _add_plan(commands) -> None:
-    parser = _command(commands, "plan", "show what a storyboard will become and cost", PLAN)
-    add_film_arguments(parser)
-    parser.add_argument(
-        "--device", help="device to estimate for (default: cuda where there is a card, else cpu)"
-    )
-
-
-def _add_takes(commands) -> None:
-    parser = _command(commands, "takes", "render several takes of one segment", TAKES, TAKES_EXAMPLES)
-    add_film_arguments(parser)
-    parser.add_argument(
-        "--segment", type=whole(1, 100_000), required=True, metavar="N", help="the segment, counted from 1"
-    )
-    parser.add_argument(
-        "--seeds", type=whole(1, 26), metavar="N", help="how many takes (default: as many as names, else 5)"
-    )
-    parser.add_argument(
-        "--names",
-        type=names,
-        default=[],
-        metavar="A,B,...",
-        help="what they are called (default: a, b, c ...)",
-    )
-    add_making_arguments(parser)
-
-
-def _add_pick(commands) -> None:
-    parser = _command(commands, "pick", "write a take's seed into the storyboard", PICK)
-    parser.add_argument("storyboard", metavar="STORYBOARD", help="the one that the takes were made from")
-    parser.add_argument("segment", type=whole(1, 100_000), metavar="SEGMENT", help="counted from 1")
-    parser.add_argument("name", metavar="NAME", help="the take's name")
-    add_take(parser)
-    parser.add_argument(
-        "--seed", type=whole(0, MAX_SEED), metavar="N", help="as given to takes, if it was: the film's seed"
-    )
-    parser.add_argument("--fps", type=whole(1, MAX_FPS), metavar="N", help="as given to takes, if it was")
-
-
-def _add_tidy(commands) -> None:
-    parser = _command(commands, "tidy", "remove the films of a Take's old runs", TIDY)
-    parser.add_argument("folder", metavar="TAKE", type=Path, help="the Take's folder, such as takes/film")
-    parser.add_argument(
-        "--keep",
-        type=whole(1, 100_000),
-        default=1,
-        metavar="N",
-        help="newest runs whose films stay (default: 1)",
-    )
-
-
-def _add_open(commands) -> None:
-    parser = _command(commands, "open", "print the storyboard that a film carries", OPEN)
-    parser.add_argument("film", metavar="FILM", help="a film made by this program, or an edit (.otio, .edl)")
-    parser.add_argument(
-        "--settings",
-        action="store_true",
-        help="print model, memory, sampler, size, seeds and versions too, as JSON",
-    )
-
-
-def _add_export(commands) -> None:
-    parser = _command(commands, "export", "write a film's cut for an editing program", EXPORT)
-    parser.add_argument("source", metavar="SOURCE", help="a film made by this program, or a storyboard")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the edit: .otio, .edl or .fcpxml")
-
-
-def _add_bench(commands) -> None:
-    parser = _command(commands, "bench", "measure a model on this machine", BENCH, BENCH_EXAMPLES)
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--model", default="builtin", help="'builtin', or a checkpoint (default: builtin)")
-    what.add_argument("--shape", choices=("tiny", "1.3b", "14b"), help="random weights of this shape instead")
-    parser.add_argument("--size", type=size, metavar="WxH", help="film size in pixels")
-    parser.add_argument("--memory", choices=sorted(PRESETS), metavar="PRESET", help="memory preset")
-    parser.add_argument(
-        "--chunks", type=whole(2, 100_000), default=12, metavar="N", help="chunks to make (default: 12)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers as JSON too")
-    add_device_arguments(parser)
-
-
-def _add_train(commands) -> None:
-    parser = _command(commands, "train", "make the built-in model again", TRAIN)
-    parser.add_argument("what", choices=("builtin",), help="the model to train")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help="options of the training: --help lists them")
-
-
-def _add_evaluate(commands) -> None:
-    help = "judge a film of the built-in model against its storyboard"
-    parser = _command(commands, "evaluate", help)
-    parser.add_argument("film", metavar="FILM", type=Path, help="the video file")
-    parser.add_argument("--storyboard", metavar="FILE", required=True, help="the storyboard it was made from")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write every number")
-    parser.add_argument("--chart", type=Path, metavar="FILE", help="where to draw them (PNG)")
-
-
-def _add_drift(commands) -> None:
-    help = "chart how far every shot drifts from its first second"
-    parser = _command(commands, "drift", help)
-    parser.add_argument("film", metavar="FILM", type=Path, help="a film, of any model")
-    parser.add_argument("out", metavar="OUT", type=Path, nargs="?", help="PNG (default: beside the film)")

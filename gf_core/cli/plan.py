@@ -12,14 +12,7 @@ from ..config import Encoding, Recipe
 from ..errors import GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from .files import film_name, read_board, read_making
-from .settings import (
-    builtin_recipe,
-    choose,
-    is_small,
-    model_file,
-    model_of,
-    upscale_for,
-)
+from .settings import builtin_recipe, choose, is_small, model_file, model_of, upscale_for
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +33,8 @@ def plan(args: Namespace) -> int:
     recipe = choose(_wanted(args, recorded), args, board.fps)
     timing = Timing(board.fps, recipe.memory.chunk, TIME_STRIDE, recipe.sample.first_chunk_frames)
     planned = make_plan(board, timing)
-    print(*table(board, planned, _width()), sep="\n", flush=True)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
+    print(*table(board, planned, width), sep="\n", flush=True)
     _print_cost(args, text, recipe, planned, upscale_for(args, recipe.video, recorded))
     return 0
 
@@ -55,13 +49,10 @@ def table(board: Storyboard, planned: Plan, width: int) -> list[str]:
     places = {segment.index: segment for segment in planned.segments}
     seeds = max(len(str(segment.seed)) for segment in planned.segments)
     rows = [f"{'#':>3}  {'verb':<5}  {'at':>8}  {'asked':>8}  {'film':>8}  {'seed':<{seeds}}  prompt"]
+    muted = f"{'mute':<5}  {'':>8}  {'':>8}  {'':>8}  {'':<{seeds}}"
     for index, segment in enumerate(board.segments):
-        if index in places:
-            rows.append(_row(segment, places[index], seeds))
-        else:
-            rows.append(
-                f"{index + 1:>3}  {'mute':<5}  {'':>8}  {'':>8}  {'':>8}  {'':<{seeds}}  {segment.prompt}"
-            )
+        told = _row(segment, places[index], seeds) if index in places else f"{muted}  {segment.prompt}"
+        rows.append(f"{index + 1:>3}  {told}")
     return [head, *(row if len(row) <= width else row[: width - 3] + "..." for row in rows)]
 
 
@@ -70,24 +61,18 @@ def _row(written: Segment, segment: PlannedSegment, seeds: int) -> str:
     notes = [f"blend over {segment.blend_chunks} chunks"] if segment.blend_chunks else []
     notes += [f"recache {segment.recache:g}"] if segment.recache is not None else []
     return (
-        f"{segment.index + 1:>3}  {segment.verb:<5}  {int(minutes):>3}:{seconds:04.1f}  "
+        f"{segment.verb:<5}  {int(minutes):>3}:{seconds:04.1f}  "
         f"{segment.asked_seconds:>6.2f} s  {segment.seconds:>6.2f} s  {segment.seed:<{seeds}}  "
         + (f"({', '.join(notes)}) " if notes else "")
         + written.prompt
     )
 
 
-def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
-
-
 def _wanted(args: Namespace, recorded: Recorded | None) -> Recipe:
     if recorded is not None:
         return recorded.recipe
-    return builtin_recipe() if args.model == "builtin" else _model_recipe(args)
-
-
-def _model_recipe(args: Namespace) -> Recipe:
+    if args.model == "builtin":
+        return builtin_recipe()
     from ..checkpoints.bundle import wanted_recipe
     from ..checkpoints.identify import identify, require_drivable
 

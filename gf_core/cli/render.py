@@ -1,18 +1,31 @@
-"""`grounded render`: a storyboard becomes a film, with one line of progress."""
+"""`grounded render`: a storyboard becomes a film, with one line of progress. `grounded takes`: several takes of one
+segment, to pick one of; `grounded pick` writes it into the storyboard."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..engine.render import FilmResult, render_settled
+from ..engine.events import Event, Finished
+from ..engine.render import render_settled
 from ..engine.report import report_lines
+from ..engine.segment_takes import SegmentTakes, render_takes
 from ..errors import GroundedError
-from .files import film_name
+from ..estimate.budget import Budget
+from ..files.atomic import disk_error, write_atomic
+from ..take.shelf import Alternative, find_pick
+from ..timeline.edits import reseed, segment_at
+from .files import EDITS, FILMS, film_name, read_board
 from .opening import open_film
 from .screen import Screen
 from .settings import INTERRUPTED
+
+DEFAULT_TAKES = 5
 
 
 def render(args: Namespace) -> int:
@@ -36,10 +49,76 @@ def render(args: Namespace) -> int:
     except KeyboardInterrupt:
         print(screen.what_is_kept(), file=sys.stderr)
         return INTERRUPTED
-    print(*_summary(result), sep="\n")
+    places = [("film", result.path), ("sheet", result.sheet), ("report", result.report_path)]
+    print(*report_lines(result.report), *(f"{label:<9}{path}" for label, path in places if path), sep="\n")
     return 0
 
 
-def _summary(result: FilmResult) -> list[str]:
-    places = [("film", result.path), ("sheet", result.sheet), ("report", result.report_path)]
-    return report_lines(result.report) + [f"{label:<9}{path}" for label, path in places if path]
+def takes(args: Namespace) -> int:
+    """Render the takes, list names and places; 130 after Ctrl-C: those that are whole are kept."""
+    film = open_film(args)
+    count = args.seeds or len(args.names) or DEFAULT_TAKES
+    screen, folder = Screen(), _take_folder(args)
+
+    def show(budget: Budget, proposed: Sequence[Alternative]) -> None:
+        screen.show_budget(budget)
+        print(f"takes   {', '.join(take.name for take in proposed)} of segment {args.segment}", flush=True)
+
+    def tell(take: Alternative, event: Event) -> None:
+        screen.tell(event)
+        if isinstance(event, Finished):
+            screen.line.end()
+            print(f"take {take.name}, seed {take.seed}", file=sys.stderr)
+
+    try:
+        with screen.shown():
+            made = render_takes(
+                film, folder, args.segment, count, names=args.names, listener=tell, on_budget=show
+            )
+    except KeyboardInterrupt:
+        print(f"stopped: what is made of the takes is kept in {folder}; run again to go on", file=sys.stderr)
+        return INTERRUPTED
+    print(*_summary(args, made), sep="\n")
+    return 0
+
+
+def _summary(args: Namespace, made: SegmentTakes) -> list[str]:
+    width = max(len(take.name) for take in made.takes)
+    rows = [
+        f"{take.name:<{width}}  seed {take.seed:<16}  {clip}" for take, clip in zip(made.takes, made.clips)
+    ]
+    take = ["--take", str(args.take)] if args.take else []
+    words = ["grounded", "pick", args.storyboard, str(args.segment), made.takes[-1].name, *take]
+    return [*rows, f"sheet    {made.sheet}", f"to keep  {shlex.join(words)}"]
+
+
+def pick(args: Namespace) -> int:
+    """Write the take's seed into the storyboard's file; where it has none of its own, print the new text."""
+    text, board = read_board(args)
+    segment_at(board, args.segment)
+    take = find_pick(_take_folder(args), board, args.segment, args.name)
+    path = Path(args.storyboard)
+    if args.storyboard == "-" or path.suffix.lower() in FILMS + EDITS:
+        print(reseed(text, args.segment, take.seed), end="")
+        return 0
+    path = path.resolve()  # symbolic links are followed, or the link would become a file beside the true one
+    try:
+        changed = reseed(path.read_bytes().decode("utf-8"), args.segment, take.seed)
+        write_atomic(path, lambda part: _fill(part, changed, path))
+    except OSError as error:
+        raise disk_error(error, path, "writing the seed into the storyboard") from error
+    line = board.segments[args.segment - 1].line
+    print(
+        f"segment {args.segment}: take {take.name}; seed {take.seed} is in line {line} of {args.storyboard}"
+    )
+    return 0
+
+
+def _fill(part: Path, text: str, old: Path) -> None:
+    part.write_bytes(text.encode("utf-8"))
+    if os.name != "nt":
+        shutil.copymode(old, part)
+
+
+def _take_folder(args: Namespace) -> Path:
+    return args.take or Path("takes") / film_name(args)

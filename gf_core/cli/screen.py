@@ -46,7 +46,8 @@ class Screen:
         if isinstance(event, Started):
             self._started = event
         elif isinstance(event, Reused) and self._started is not None:
-            print(reuse_line(event, self._started.segments), file=sys.stderr)
+            kept = f"{event.segments} of {self._started.segments} segments are as they were"
+            print(f"{kept}; {event.changed}" if event.changed else kept, file=sys.stderr)
         elif isinstance(event, ChunkDone) and self._started is not None:
             self._last = event
             shot, shots, total = event.shot + 1, self._started.shots, self._started.seconds
@@ -68,12 +69,6 @@ class Screen:
 def progress_line(shot: int, shots: int, done: float, total: float, fps: float, left: float) -> str:
     """`shot 3/9  0:21 of 1:10  18.2 fps  2:40 left`; `shot` counts from 1, times are in seconds."""
     return f"shot {shot}/{shots}  {clock(done)} of {clock(total)}  {fps:.1f} fps  {clock(left)} left"
-
-
-def reuse_line(reused: Reused, segments: int) -> str:
-    """`3 of 9 segments are as they were; segment 4: prompt`."""
-    line = f"{reused.segments} of {segments} segments are as they were"
-    return f"{line}; {reused.changed}" if reused.changed else line
 
 
 class ProgressLine:

@@ -1,4 +1,4 @@
-"""The commands that hand straight on to the library: inspect, evaluate, drift, open, tidy, bench, train.
+"""The commands that hand straight on to the library: inspect, evaluate, drift, open, export, tidy, bench, train.
 
 What they need is imported when they are called: most of it loads torch, which takes seconds.
 """
@@ -6,9 +6,13 @@ What they need is imported when they are called: most of it loads torch, which t
 from __future__ import annotations
 
 import json
+import os
 from argparse import Namespace
+from pathlib import Path
 
-from ..errors import GroundedError, TakeError
+from ..editorial import Span, write_edit
+from ..errors import GroundedError, StoryboardError, TakeError
+from ..timeline import Storyboard, make_plan, parse
 from .files import is_film, read_text
 from .settings import model_file
 
@@ -62,6 +66,45 @@ def open_film(args: Namespace) -> int:
     return 0
 
 
+def export(args: Namespace) -> int:
+    """Write the edit and say where it is."""
+    board = parse(read_text(args.source))
+    film = Path(args.source) if is_film(args.source) else None
+    spans = _film_spans(board, film) if film is not None else _planned_spans(board)
+    write_edit(board, spans, args.out, _beside(film, args.out))
+    print(f"{len(spans)} clips in {args.out}")
+    return 0
+
+
+def _planned_spans(board: Storyboard) -> list[Span]:
+    """Where the segments will be."""
+    if all(segment.mute for segment in board.segments):
+        raise StoryboardError("every segment is muted", "remove 'mute' from at least one segment")
+    return [Span(part.index, part.start_frame, part.frames) for part in make_plan(board).segments]
+
+
+def _film_spans(board: Storyboard, film: Path) -> list[Span]:
+    """Where the segments are, by the film's chapters; a stopped film has fewer of them than its storyboard."""
+    from ..video import probe, read_chapters
+
+    fps = probe(film).fps
+    planned, chapters = _planned_spans(board), read_chapters(film)
+    if not chapters:
+        return planned
+    edges = [(round(chapter.start_seconds * fps), round(chapter.end_seconds * fps)) for chapter in chapters]
+    return [Span(part.index, start, end - start) for part, (start, end) in zip(planned, edges)]
+
+
+def _beside(film: Path | None, out: Path) -> str | None:
+    """The film's place as seen from the edit, so that both can be moved together."""
+    if film is None:
+        return None
+    try:
+        return Path(os.path.relpath(film, out.parent)).as_posix()
+    except ValueError:  # another drive
+        return film.resolve().as_posix()
+
+
 def tidy(args: Namespace) -> int:
     """The films of a Take's old runs make room: remove them and say how much it was."""
     from ..take.folder import Take, runs_in
@@ -79,18 +122,22 @@ def tidy(args: Namespace) -> int:
 
 def bench(args: Namespace) -> int:
     """Measure a model, or random weights of its shape, on this machine; JSON where asked."""
+    import torch
+
     from ..checkpoints.bundle import load_model
     from ..evaluation.bench import bench_lines, bundle_subject, measure, random_subject
     from ..files.atomic import write_json
     from ..memory.presets import PRESETS
-    from .opening import pick_device, pick_dtype
+    from .opening import pick_device
 
-    device, dtype = pick_device(args.device), pick_dtype(args.dtype)
+    device, dtype = pick_device(args.device), getattr(torch, args.dtype) if args.dtype else None
     memory = PRESETS[args.memory] if args.memory else None
     if args.shape:
         subject = random_subject(args.shape, memory, args.size, device, dtype)
     else:
-        subject = bundle_subject(load_model(args.model, dtype=dtype, device=device), memory, args.size)
+        subject = bundle_subject(
+            load_model(args.model or "builtin", dtype=dtype, device=device), memory, args.size
+        )
     result = measure(subject, args.chunks)
     print(*bench_lines(result), sep="\n")
     if args.json:

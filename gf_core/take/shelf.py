@@ -27,7 +27,7 @@ from ..errors import GroundedError, TakeError
 from ..files.atomic import disk_error, write_json
 from ..foreign import read_json
 from ..timeline import Storyboard, Timing, make_plan, parse
-from ..timeline.reseed import reseed, segment_at
+from ..timeline.edits import reseed, segment_at
 from ..video import SheetRow, contact_sheet, cut_out, film_row
 from .folder import Run
 

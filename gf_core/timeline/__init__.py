@@ -1,9 +1,8 @@
 """The storyboard: text that says what happens and for how long, and its plan in chunks. No torch."""
 
-from .grammar import parse
+from .grammar import format_storyboard, parse
 from .plan import Plan, PlannedSegment, Timing, make_plan
 from .storyboard import MAX_SEED, Segment, Storyboard, Verb
-from .writer import format_storyboard
 
 __all__ = [
     "MAX_SEED",

@@ -1,4 +1,5 @@
-"""Storyboard text to `Storyboard`: directives, verbs, prompts, and errors with line, column and fix.
+"""Storyboard text to `Storyboard`: directives, verbs, prompts, and errors with line, column and fix; and back to text,
+which always reads back as the same storyboard.
 
 The whole grammar is in docs/storyboard.md; tests/fixtures/timeline holds cases that every reader of the
 text shares.
@@ -11,15 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import StoryboardError
-from .lines import Field, Line, nearest, split_lines
-from .options import read_options, read_whole
-from .storyboard import BLANKS, MAX_FPS, MAX_SEED, NAME, REFERENCE, Segment, Storyboard, Verb
+from .lines import Field, Line, escape, split_lines, suggest
+from .options import read_options, read_whole, write_options
+from .storyboard import BLANKS, DEFAULT_FPS, MAX_FPS, MAX_SEED, NAME, REFERENCE, Segment, Storyboard, Verb
 
 VERBS: tuple[Verb, ...] = ("then", "cut", "scene")
 VERB = re.compile(rf"([A-Za-z]+)[{BLANKS}]*:")
 """A word and a colon at the start of a line; a verb if the word is one."""
 
-_DIRECTIVES = ("fps", "seed", "style", "cast")
 _CAST = re.compile(rf"({NAME})[{BLANKS}]*=")
 
 
@@ -30,7 +30,7 @@ class _Reading:
     settings: dict[str, Any] = field(default_factory=dict)
     cast: dict[str, str] = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
-    references: list[tuple[Line, Field]] = field(default_factory=list)
+    references: list[Field] = field(default_factory=list)
     """Fields whose `{name}`s are checked at the end, because the cast may follow them."""
 
 
@@ -43,11 +43,11 @@ def parse(text: str) -> Storyboard:
         if not whole.text or whole.text.startswith("#"):
             continue
         if whole.text.startswith("@"):
-            _read_directive(line, whole, reading)
+            _read_directive(whole, reading)
         else:
             reading.segments.append(_read_segment(line, reading))
-    for line, place in reading.references:
-        _check_references(line, place, reading.cast)
+    for place in reading.references:
+        _check_references(place, reading.cast)
     if not reading.segments:
         raise StoryboardError(
             "the storyboard has no segment",
@@ -58,99 +58,126 @@ def parse(text: str) -> Storyboard:
     return Storyboard(cast=reading.cast, segments=tuple(reading.segments), **reading.settings)
 
 
+def format_storyboard(board: Storyboard) -> str:
+    """Write `board` as text; raises StoryboardError if no text can say it (say, a line break in a prompt)."""
+    head = []
+    if board.fps != DEFAULT_FPS:
+        head.append(f"@fps {board.fps}")
+    if board.seed is not None:
+        head.append(f"@seed {board.seed}")
+    if board.style:
+        head.append(f"@style {board.style}")
+    head += [f"@cast {name} = {description}" for name, description in board.cast.items()]
+    says = [_say(segment) for segment in board.segments]
+    width = max((len(say) for say in says if len(say) <= 60), default=0)
+    body = [
+        " | ".join([say.ljust(width), *write_options(segment)]) for say, segment in zip(says, board.segments)
+    ]
+    text = "\n".join([*head, *([""] if head else []), *body]) + "\n"
+    if parse(text) != board:
+        raise StoryboardError(
+            "this storyboard cannot be written as text",
+            "prompts, style and cast are single lines without blanks at the ends; the first verb is 'start'",
+        )
+    return text
+
+
+def _say(segment: Segment) -> str:
+    prompt = escape(segment.prompt)
+    if segment.verb != "start":
+        return f"{segment.verb}: {prompt}"
+    # A first prompt that looks like a comment, a directive or a verb hides behind the verb it may have.
+    return f"scene: {prompt}" if prompt[:1] in ("#", "@") or VERB.match(prompt) else prompt
+
+
 def _read_segment(line: Line, reading: _Reading) -> Segment:
     prompt, *options = line.fields()
-    verb, prompt = _read_verb(line, prompt, first=not reading.segments)
+    verb, prompt = _read_verb(prompt, first=not reading.segments)
     if not prompt.text:
-        fix = "write what is seen before the first '|'"
-        raise line.error(prompt.column, "the segment has no prompt", fix)
-    reading.references.append((line, prompt))
-    values = read_options(line, options)
+        raise prompt.error("the segment has no prompt", "write what is seen before the first '|'")
+    reading.references.append(prompt)
+    values, places = read_options(options)
     segment = Segment(verb=verb, prompt=prompt.text, line=line.number, **values)
-    _check_switch_options(line, segment, options)
+    _check_switch_options(segment, places)
     return segment
 
 
-def _read_verb(line: Line, prompt: Field, first: bool) -> tuple[Verb, Field]:
+def _read_verb(prompt: Field, first: bool) -> tuple[Verb, Field]:
     match = VERB.match(prompt.text)
     word = match[1].lower() if match else ""
     if first:
         if word in ("then", "cut", "start"):
             fix = f"remove '{word}:' (or write 'scene:')"
-            raise line.error(prompt.column, f"the first segment cannot be '{word}:'", fix)
+            raise prompt.error(f"the first segment cannot be '{word}:'", fix)
         return "start", prompt.after(match.end()) if match and word == "scene" else prompt
     if match and word in VERBS:
         return word, prompt.after(match.end())
-    choices = "then: (same shot goes on), cut: (new shot, same cast) or scene: (forget all)"
+    begin = "begin the line with then: (same shot goes on), cut: (new shot, same cast) or scene: (forget all)"
     if match:
-        guess = nearest(word, VERBS)
-        fix = f"did you mean '{guess}:'?" if guess else f"begin the line with {choices}"
-        raise line.error(prompt.column, f"unknown verb '{match[1]}:'", fix)
-    leading = re.split(rf"[{BLANKS}]", prompt.text)[0].lower()
-    fix = f"put a colon after it: '{leading}:'" if leading in VERBS else f"begin the line with {choices}"
-    raise line.error(prompt.column, "a segment after the first needs a verb", fix)
+        raise prompt.error(f"unknown verb '{match[1]}:'", suggest(word, VERBS, begin, "'{}:'"))
+    leading = prompt.word.lower()
+    fix = f"put a colon after it: '{leading}:'" if leading in VERBS else begin
+    raise prompt.error("a segment after the first needs a verb", fix)
 
 
-def _check_switch_options(line: Line, segment: Segment, options: list[Field]) -> None:
+def _check_switch_options(segment: Segment, places: dict[str, Field]) -> None:
     """`recache` and `blend` shape a `then`, and a blend fits inside its segment."""
     for name in ("recache", "blend"):
-        if getattr(segment, name) is not None and segment.verb != "then":
-            place = next(option for option in options if option.text.lower().startswith(name))
+        if name in places and segment.verb != "then":
             fix = f"remove {name}, or begin the line with then:"
-            raise line.error(place.column, f"{name} belongs to 'then:' only", fix)
+            raise places[name].error(f"{name} belongs to 'then:' only", fix)
     if segment.blend is not None and segment.blend > segment.seconds:
-        place = next(option for option in options if option.text.lower().startswith("blend"))
         message = f"the blend of {segment.blend:g} s is longer than its segment of {segment.seconds:g} s"
-        raise line.error(place.column, message, "shorten the blend or lengthen the segment")
+        raise places["blend"].error(message, "shorten the blend or lengthen the segment")
 
 
-def _read_directive(line: Line, whole: Field, reading: _Reading) -> None:
-    word = re.match(r"@([A-Za-z]*)", whole.text)[1]  # type: ignore[index]  # the line begins with @
-    value = whole.after(1 + len(word))
-    name = word.lower()
-    if name not in _DIRECTIVES or whole.text[1 + len(word) :][:1] not in ("", *BLANKS):
-        shown = re.split(f"[{BLANKS}]", whole.text)[0]
-        guess = nearest(shown[1:], _DIRECTIVES)
-        known = ", ".join("@" + known for known in _DIRECTIVES)
-        fix = f"did you mean '@{guess}'?" if guess else f"directives are {known}"
-        raise line.error(whole.column, f"unknown directive '{shown}'", fix)
+def _read_directive(whole: Field, reading: _Reading) -> None:
+    name, value = whole.word[1:].lower(), whole.after(len(whole.word))
+    if name not in _EXAMPLES:
+        known = f"directives are {', '.join('@' + known for known in _EXAMPLES)}"
+        raise whole.error(f"unknown directive '{whole.word}'", suggest(name, _EXAMPLES, known, "'@{}'"))
     if name == "cast":
-        _read_cast(line, value, reading)
+        _read_cast(value, reading)
         return
     if name in reading.settings:
-        raise line.error(whole.column, f"@{name} is given twice", "keep one of the two")
+        raise whole.error(f"@{name} is given twice", "keep one of the two")
     if not value.text:
-        raise line.error(value.column, f"@{name} needs a value", f"write for example {_EXAMPLES[name]}")
+        raise value.error(f"@{name} needs a value", f"write for example {_EXAMPLES[name]}")
     if name == "fps":
-        reading.settings[name] = read_whole(line, value, "@fps", 16, 1, MAX_FPS)
+        reading.settings[name] = read_whole(value, "@fps", 16, 1, MAX_FPS)
     elif name == "seed":
-        reading.settings[name] = read_whole(line, value, "@seed", 7, 0, MAX_SEED)
+        reading.settings[name] = read_whole(value, "@seed", 7, 0, MAX_SEED)
     else:
         reading.settings[name] = value.text
-        reading.references.append((line, value))
+        reading.references.append(value)
 
 
-_EXAMPLES = {"fps": "@fps 16", "seed": "@seed 7", "style": "@style 35mm film, soft morning light"}
+_EXAMPLES = {
+    "fps": "@fps 16",
+    "seed": "@seed 7",
+    "style": "@style 35mm film, soft morning light",
+    "cast": "@cast fox = a small red fox with a torn left ear",
+}
+"""Every directive, and how it is written."""
 
 
-def _read_cast(line: Line, value: Field, reading: _Reading) -> None:
+def _read_cast(value: Field, reading: _Reading) -> None:
     match = _CAST.match(value.text)
-    example = "write for example: @cast fox = a small red fox with a torn left ear"
+    example = f"write for example: {_EXAMPLES['cast']}"
     if match is None:
-        raise line.error(value.column, "@cast needs a name, '=' and a description", example)
+        raise value.error("@cast needs a name, '=' and a description", example)
     name, description = match[1], value.after(match.end())
     if name in reading.cast:
-        raise line.error(value.column, f"{name} is in the cast twice", "give one of the two another name")
+        raise value.error(f"{name} is in the cast twice", "give one of the two another name")
     if not description.text:
-        raise line.error(description.column, f"{name} has no description", example)
-    _check_references(line, description, reading.cast)  # only names above: no circles
+        raise description.error(f"{name} has no description", example)
+    _check_references(description, reading.cast)  # only names above: no circles
     reading.cast[name] = description.text
 
 
-def _check_references(line: Line, place: Field, cast: dict[str, str]) -> None:
+def _check_references(place: Field, cast: dict[str, str]) -> None:
     for match in REFERENCE.finditer(place.text):
         if match[1] not in cast:
-            guess = nearest(match[1], cast)
             add = f"add a line above: @cast {match[1]} = what it looks like"
-            fix = f"did you mean {{{guess}}}?" if guess else add
-            raise line.error(place.columns[match.start()], f"{{{match[1]}}} is not in the cast", fix)
+            fix = suggest(match[1], cast, add, "{{{}}}")
+            raise place.error(f"{{{match[1]}}} is not in the cast", fix, match.start())

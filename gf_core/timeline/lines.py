@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..errors import StoryboardError
 from .storyboard import BLANKS
@@ -14,23 +15,8 @@ LONGEST_MESSAGE = 400
 """Characters of an error's message; a longer one loses its middle."""
 
 
-@dataclass(frozen=True)
-class Field:
-    """A trimmed, unescaped part of a line."""
-
-    text: str
-    """The text itself."""
-    columns: tuple[int, ...]
-    """1-based column of every character, then of the place just after the last one."""
-
-    @property
-    def column(self) -> int:
-        """Column of the first character."""
-        return self.columns[0]
-
-    def after(self, count: int) -> Field:
-        """What follows the first `count` characters, trimmed."""
-        return _trim(self.text[count:], self.columns[count:])
+_BAR = re.compile(r"\\.|\|")
+_ESCAPED = re.compile(r"\\([\\|])")
 
 
 @dataclass(frozen=True)
@@ -44,34 +30,61 @@ class Line:
 
     def whole(self) -> Field:
         """The trimmed line as one field, nothing unescaped."""
-        return _trim(self.source, tuple(range(1, len(self.source) + 2)))
+        return Field.trimmed(self, self.source, 0, escapes=False)
 
     def fields(self) -> list[Field]:
         r"""The parts between `|`; `\|` is a bar and `\\` a backslash inside a part."""
-        fields: list[Field] = []
-        text: list[str] = []
-        columns: list[int] = []
-        at, source = 0, self.source
-        while at < len(source):
-            if source[at] == "|":
-                fields.append(_trim("".join(text), (*columns, at + 1)))
-                text, columns = [], []
-                at += 1
-                continue
-            columns.append(at + 1)
-            if source[at] == "\\" and source[at + 1 : at + 2] in ("|", "\\"):
-                at += 1
-            text.append(source[at])
-            at += 1
-        fields.append(_trim("".join(text), (*columns, len(source) + 1)))
-        return fields
+        bars = [match.start() for match in _BAR.finditer(self.source) if match[0] == "|"]
+        edges = zip([0, *(bar + 1 for bar in bars)], [*bars, len(self.source)])
+        return [Field.trimmed(self, self.source[start:end], start) for start, end in edges]
 
-    def error(self, column: int, message: str, fix: str) -> StoryboardError:
-        """An error that points at `column` of this line."""
-        shown = re.sub(r"\s", " ", self.source)  # a tab would move the pointer away from its character
+
+@dataclass(frozen=True)
+class Field:
+    """A trimmed part of a line."""
+
+    line: Line
+    raw: str
+    """As written."""
+    start: int
+    """Place of its first character in the line, from 0."""
+    escapes: bool = True
+    r"""Whether `\|` and `\\` stand for a bar and a backslash."""
+
+    @classmethod
+    def trimmed(cls, line: Line, raw: str, start: int, escapes: bool = True) -> Field:
+        """The field without the blanks at its edges."""
+        text = raw.lstrip(BLANKS)
+        return cls(line, text.rstrip(BLANKS), start + len(raw) - len(text), escapes)
+
+    @cached_property
+    def text(self) -> str:
+        """As it is meant."""
+        return _ESCAPED.sub(r"\1", self.raw) if self.escapes else self.raw
+
+    @property
+    def word(self) -> str:
+        """All up to the first blank."""
+        return re.split(f"[{BLANKS}]", self.text, maxsplit=1)[0]
+
+    def place(self, at: int) -> int:
+        """Place in the line of the text's character `at`."""
+        for match in _ESCAPED.finditer(self.raw) if self.escapes else ():
+            at += match.start() < at
+        return self.start + at
+
+    def after(self, count: int) -> Field:
+        """What follows the first `count` characters."""
+        start = self.place(count)
+        return Field.trimmed(self.line, self.raw[start - self.start :], start, self.escapes)
+
+    def error(self, message: str, fix: str, at: int = 0) -> StoryboardError:
+        """An error that points at the text's character `at`."""
+        shown = re.sub(r"\s", " ", self.line.source)  # a tab would move the pointer away from its character
         if len(message) > LONGEST_MESSAGE:  # it quotes what was written
             message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 4 :]}"
-        return StoryboardError(message, fix, line=self.number, column=column, text=shown)
+        column = self.place(at) + 1
+        return StoryboardError(message, fix, line=self.line.number, column=column, text=shown)
 
 
 def split_lines(text: str) -> list[Line]:
@@ -79,10 +92,8 @@ def split_lines(text: str) -> list[Line]:
     lines = [Line(number, source) for number, source in enumerate(re.split(r"\r\n|\n|\r", text), 1)]
     if _HALF.search(text):
         line, half = next((line, half) for line in lines if (half := _HALF.search(line.source)))
-        shown = Line(line.number, _HALF.sub("\ufffd", line.source))
-        raise shown.error(
-            half.start() + 1, "half of a character, which no file can hold", "delete or retype it"
-        )
+        shown = Field(Line(line.number, _HALF.sub("\ufffd", line.source)), "", half.start())
+        raise shown.error("half of a character, which no file can hold", "delete or retype it")
     return lines
 
 
@@ -95,14 +106,8 @@ def escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` most likely stands for, or None."""
+def suggest(word: str, known: Iterable[str], otherwise: str, form: str = "'{}'") -> str:
+    """`did you mean 'x'?` about the known word that `word` most likely stands for; `otherwise` if there is none."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[close[0]] if close else None
-
-
-def _trim(text: str, columns: tuple[int, ...]) -> Field:
-    start = len(text) - len(text.lstrip(BLANKS))
-    stop = max(start, len(text.rstrip(BLANKS)))
-    return Field(text[start:stop], columns[start : stop + 1])
+    return f"did you mean {form.format(by_lower[close[0]])}?" if close else otherwise

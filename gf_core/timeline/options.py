@@ -7,7 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from .lines import Field, Line, nearest
+from .lines import Field, suggest
 from .storyboard import BLANKS, DEFAULT_SECONDS, MAX_SECONDS, MAX_SEED, Segment
 
 _BLANK = f"[{BLANKS}]*"
@@ -20,18 +20,19 @@ _CLOCK = re.compile(r"([0-9]{1,6}):([0-9]{2})")
 _WORD = re.compile(r"[A-Za-z]*")
 
 
-def read_options(line: Line, fields: list[Field]) -> dict[str, Any]:
-    """Segment attributes from the option fields of a line; the order is free, none may repeat."""
+def read_options(fields: list[Field]) -> tuple[dict[str, Any], dict[str, Field]]:
+    """Segment attributes from the option fields of a line, and where each stands; in any order, none given twice."""
     values: dict[str, Any] = {}
+    places: dict[str, Field] = {}
     for field in fields:
         if not field.text:
-            raise line.error(field.column, "an option is empty", "remove the extra '|'")
-        name, value = _read_option(line, field)
+            raise field.error("an option is empty", "remove the extra '|'")
+        name, value = _read_option(field)
         if name in values:
-            label = {"seconds": "the duration"}.get(name, name)
-            raise line.error(field.column, f"{label} is given twice", "keep one of the two")
-        values[name] = value
-    return values
+            label = "the duration" if name == "seconds" else name
+            raise field.error(f"{label} is given twice", "keep one of the two")
+        values[name], places[name] = value, field
+    return values, places
 
 
 def write_options(segment: Segment) -> list[str]:
@@ -52,74 +53,63 @@ def write_number(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def read_whole(line: Line, field: Field, what: str, example: int, smallest: int, largest: int) -> int:
+def read_whole(field: Field, what: str, example: int, smallest: int, largest: int) -> int:
     """A whole number in smallest..largest; `what` and `example` are for the error."""
     if not re.fullmatch(r"[0-9]+", field.text):
-        message = f"{what} needs a whole number, not '{field.text}'"
-        raise line.error(field.column, message, f"write for example {what} {example}")
+        raise field.error(
+            f"{what} needs a whole number, not '{field.text}'", f"write for example {what} {example}"
+        )
     digits = field.text.lstrip("0") or "0"
     if len(digits) > 18 or not smallest <= int(digits) <= largest:
         fix = f"choose a number from {smallest} to {largest}"
-        raise line.error(field.column, f"{what} {field.text} is out of range", fix)
+        raise field.error(f"{what} {field.text} is out of range", fix)
     return int(digits)
 
 
-def _read_option(line: Line, field: Field) -> tuple[str, Any]:
+def _read_option(field: Field) -> tuple[str, Any]:
     if _NUMBER_LIKE.match(field.text):
-        return "seconds", _duration(line, field, "a duration", f"{write_number(DEFAULT_SECONDS)}s")
-    word = _WORD.match(field.text)[0]  # type: ignore[index]  # an empty match is still a match
-    reader = _READERS.get(word.lower())
-    if reader is None or field.text[len(word) : len(word) + 1] not in ("", *BLANKS):
-        if word.lower() == "lora":
-            fix = "remove it; load the LoRA with --lora, or with a LoRA node in front of the sampler"
-            raise line.error(field.column, "LoRAs belong to the whole film, not to a segment", fix)
-        shown = re.split(f"[{BLANKS}]", field.text)[0]
-        guess = nearest(word or shown, _READERS)
-        known = f"options are a duration such as 5s, {', '.join(_READERS)}; a bar in a prompt is written \\|"
-        fix = f"did you mean '{guess}'?" if guess else known
-        raise line.error(field.column, f"unknown option '{shown}'", fix)
-    return reader(line, field.after(len(word)))
+        return "seconds", _duration(field, "a duration", f"{write_number(DEFAULT_SECONDS)}s")
+    name = field.word.lower()
+    if name in _READERS:
+        return name, _READERS[name](field.after(len(name)))
+    word = _WORD.match(field.word)[0]  # type: ignore[index]  # an empty match is still a match
+    if word.lower() == "lora":
+        fix = "remove it; load the LoRA with --lora, or with a LoRA node in front of the sampler"
+        raise field.error("LoRAs belong to the whole film, not to a segment", fix)
+    known = f"options are a duration such as 5s, {', '.join(_READERS)}; a bar in a prompt is written \\|"
+    raise field.error(f"unknown option '{field.word}'", suggest(word or field.word, _READERS, known))
 
 
-def _seed(line: Line, value: Field) -> tuple[str, int]:
-    return "seed", read_whole(line, value, "seed", 7, 0, MAX_SEED)
-
-
-def _recache(line: Line, value: Field) -> tuple[str, float]:
+def _recache(value: Field) -> float:
     if not _NUMBER.fullmatch(value.text) or float(value.text) > 1:
         message = f"recache needs a number from 0 to 1, not '{value.text}'"
-        raise line.error(value.column, message, "write for example recache 0.8")
-    return "recache", float(value.text)
+        raise value.error(message, "write for example recache 0.8")
+    return float(value.text)
 
 
-def _blend(line: Line, value: Field) -> tuple[str, float]:
-    return "blend", _duration(line, value, "blend", "blend 1.5s")
-
-
-def _mute(line: Line, value: Field) -> tuple[str, bool]:
+def _mute(value: Field) -> bool:
     if value.text:
-        raise line.error(value.column, "mute takes no value", "write mute alone")
-    return "mute", True
+        raise value.error("mute takes no value", "write mute alone")
+    return True
 
 
-_READERS: dict[str, Callable[[Line, Field], tuple[str, Any]]] = {
-    "seed": _seed,
+_READERS: dict[str, Callable[[Field], Any]] = {
+    "seed": lambda value: read_whole(value, "seed", 7, 0, MAX_SEED),
     "recache": _recache,
-    "blend": _blend,
+    "blend": lambda value: _duration(value, "blend", "blend 1.5s"),
     "mute": _mute,
 }
 
 
-def _duration(line: Line, field: Field, what: str, example: str) -> float:
+def _duration(field: Field, what: str, example: str) -> float:
     match = _DURATION.fullmatch(field.text)
     if match is None or not _NUMBER.fullmatch(match[1]):
-        fix = f"write {_in_seconds(field.text) or example}"
         message = f"{what} is a number of seconds with an s, not '{field.text}'"
-        raise line.error(field.column, message, fix)
+        raise field.error(message, f"write {_in_seconds(field.text) or example}")
     seconds = float(match[1])
     if not 0 < seconds <= MAX_SECONDS:
         fix = f"choose more than 0 and at most {MAX_SECONDS:g} seconds; split longer ones with then:"
-        raise line.error(field.column, f"{what} of {match[1]} seconds is out of range", fix)
+        raise field.error(f"{what} of {match[1]} seconds is out of range", fix)
     return seconds
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gf_core.errors import StoryboardError
 from gf_core.timeline import format_storyboard, make_plan, parse
-from gf_core.timeline.insert import insert_shot
+from gf_core.timeline.edits import insert_shot
 
 FILM = """
 @seed 7

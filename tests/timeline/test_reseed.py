@@ -6,7 +6,7 @@ import pytest
 
 from gf_core.errors import StoryboardError
 from gf_core.timeline import parse
-from gf_core.timeline.reseed import reseed
+from gf_core.timeline.edits import reseed
 
 TEXT = (
     "\ufeff# mine\r\n@seed 4\r\na fox \\| runs | 1.5s\r\n\r\n"

@@ -1,6 +1,6 @@
 /**
  * Storyboard text to segments, verbs, cast and errors; and segments back to lines.
- * Mirrors gf_core/timeline/grammar.py and writer.py. Unlike Python's `parse`, `read` goes on after an error,
+ * Mirrors gf_core/timeline/grammar.py. Unlike Python's `parse`, `read` goes on after an error,
  * so that the picture of a film stays while one of its lines is being typed.
  */
 

@@ -1,6 +1,7 @@
-"""Put one more shot into a storyboard: before a segment, at a moment of the film, or at its end.
+"""Edits of a storyboard: one more shot before a segment, at a moment of the film or at its end; a seed written into the
+text of a segment.
 
-What was interrupted cannot go on as if nothing had happened, so the segment after the new shot begins with a cut
+What was interrupted cannot go on as if nothing had happened, so the segment after a new shot begins with a cut
 (after a `cut`) or a scene (after a `scene`); a moment inside a segment splits it, and its rest follows the new shot.
 """
 
@@ -11,7 +12,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from ..errors import StoryboardError
-from .lines import nearest
+from .grammar import parse
+from .lines import Line, suggest
 from .storyboard import BLANKS, MAX_SECONDS, MAX_SEED, REFERENCE, Segment, Storyboard, Verb
 
 EXAMPLES = "write a moment such as 12.5s or 1:05, a segment's number such as 3, or end"
@@ -41,7 +43,12 @@ def insert_shot(
         StoryboardError: `at` cannot be read or lies outside the film, or prompt, length or seed are impossible.
     """
     verb: Verb = "cut" if keep_cast else "scene"
-    shot = Segment(verb, _read_prompt(board, prompt), _read_seconds(seconds), _read_seed(seed))
+    shot = Segment(verb, _read_prompt(board, prompt), float(seconds), seed)
+    if not 0 < seconds <= MAX_SECONDS:
+        fix = f"choose more than 0 and at most {MAX_SECONDS:g} seconds"
+        raise StoryboardError(f"a shot of {seconds:g} seconds is out of range", fix)
+    if seed is not None:
+        _check_seed(seed)
     segments, place = _open_up(board.segments, at.strip(BLANKS).lower(), verb)
     after = segments[place:]
     if after and after[0].verb in ("start", "then"):
@@ -105,20 +112,58 @@ def _read_prompt(board: Storyboard, prompt: str) -> str:
         raise StoryboardError("the new shot has no prompt", "write what is seen in it")
     for match in REFERENCE.finditer(text):
         if match[1] not in board.cast:
-            guess = nearest(match[1], board.cast)
-            fix = f"did you mean {{{guess}}}?" if guess else f"add to the timeline: @cast {match[1]} = ..."
+            fix = suggest(match[1], board.cast, f"add to the timeline: @cast {match[1]} = ...", "{{{}}}")
             raise StoryboardError(f"{{{match[1]}}} is not in the cast", fix)
     return text
 
 
-def _read_seconds(seconds: float) -> float:
-    if not 0 < seconds <= MAX_SECONDS:
-        fix = f"choose more than 0 and at most {MAX_SECONDS:g} seconds"
-        raise StoryboardError(f"a shot of {seconds:g} seconds is out of range", fix)
-    return float(seconds)
+def segment_at(board: Storyboard, number: int) -> int:
+    """Place in `board.segments` of segment `number`, counted from 1.
+
+    Raises:
+        StoryboardError: there is no such segment, or it is muted.
+    """
+    if not 1 <= number <= len(board.segments):
+        raise StoryboardError(
+            f"the storyboard has no segment {number}", f"give one from 1 to {len(board.segments)}"
+        )
+    segment = board.segments[number - 1]
+    if segment.mute:
+        raise StoryboardError(f"segment {number} is muted", "remove 'mute' from it", line=segment.line)
+    return number - 1
 
 
-def _read_seed(seed: int | None) -> int | None:
-    if seed is not None and not 0 <= seed <= MAX_SEED:
+def reseed(text: str, number: int, seed: int) -> str:
+    """`text` with `seed` as segment `number`'s own; remarks, blanks and line ends stay as they were.
+
+    Raises:
+        StoryboardError: the text cannot be read, there is no such segment, or it is muted.
+    """
+    _check_seed(seed)
+    board = parse(text)
+    index = segment_at(board, number)
+    parts = re.split(r"(\r\n|\n|\r)", text)
+    at = 2 * (board.segments[index].line - 1)
+    parts[at] = _with_seed(parts[at], seed)
+    changed = "".join(parts)
+    segments = list(board.segments)
+    segments[index] = replace(segments[index], seed=seed)
+    if parse(changed) != replace(board, segments=tuple(segments)):
+        raise StoryboardError(
+            f"the seed cannot be written into segment {number}", f"write | seed {seed} at the end of its line"
+        )
+    return changed
+
+
+def _with_seed(source: str, seed: int) -> str:
+    """A segment's line with that seed, in the place of an old one or at its end."""
+    for option in Line(1, source).fields()[1:]:
+        if option.word.lower() == "seed":
+            return f"{source[: option.start]}seed {seed}{source[option.start + len(option.raw) :]}"
+    line = source.rstrip(BLANKS)
+    return f"{line} | seed {seed}{source[len(line) :]}"
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed <= MAX_SEED:
         raise StoryboardError(f"seed {seed} is out of range", f"choose a number from 0 to {MAX_SEED}")
-    return seed
