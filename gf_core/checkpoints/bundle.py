@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..attention import Kernel
+from ..builtin import BUILTIN_FILES, BUILTIN_FOLDER, model_file
 from ..config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from ..devices import free_bytes, name_of
 from ..errors import CheckpointError, GroundedError
@@ -35,8 +36,6 @@ from .load import build_network
 from .lora import Lora, open_lora, parse_lora
 
 log = logging.getLogger("grounded")
-BUILTIN_FOLDER = Path(__file__).resolve().parent.parent / "builtin"
-BUILTIN_FILES = ("model.safetensors", "text.safetensors", "codec.safetensors")
 S = TypeVar("S", MemorySpec, SampleSpec, VideoSpec)
 
 
@@ -125,7 +124,7 @@ def load_model(
     Raises CheckpointError, saying what the file is and what is needed, or ResourceError for too little
     memory.
     """
-    path = _builtin_path() if str(source) == "builtin" else _inner_model(Path(source).expanduser())
+    path = _builtin_path() if str(source) == "builtin" else model_file(source)
     item = identify(path, assume=assume, weights=weights)
     require_drivable(item, assumed=assume is not None)
     spec = item.what.spec
@@ -154,12 +153,6 @@ def _builtin_path() -> Path:
             "reinstall the package, or make the files with `grounded train builtin`.",
         )
     return BUILTIN_FOLDER / BUILTIN_FILES[0]
-
-
-def _inner_model(path: Path) -> Path:
-    """A folder written like the built-in one means the model in it."""
-    whole = path.is_dir() and all((path / name).is_file() for name in BUILTIN_FILES)
-    return path / BUILTIN_FILES[0] if whole else path
 
 
 def wanted_recipe(item: Identified) -> Recipe:

@@ -8,11 +8,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..builtin import is_small, model_file
 from ..config import Encoding, Recipe
 from ..errors import GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from .files import film_name, read_board, read_making
-from .settings import builtin_recipe, choose, is_small, model_file, model_of, upscale_for
+from .settings import builtin_recipe, choose, model_of, upscale_for
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +114,7 @@ def _cost(args: Namespace, device: torch.device) -> tuple[ModelCost, ModelBundle
     """What the model costs, and the model itself where opening it takes a moment only."""
     from ..estimate.room import ModelCost, bundle_cost
 
-    if args.model == "builtin" or is_small(args.model):
+    if is_small(args.model):
         from ..checkpoints.bundle import load_model
 
         bundle = load_model(args.model, device=device)

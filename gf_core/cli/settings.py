@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..builtin import model_file
 from ..config import MemorySpec, Recipe, SampleSpec, VideoSpec
 from ..errors import GroundedError
 from ..foreign import with_values
@@ -16,7 +16,6 @@ from ..memory.presets import PRESETS
 if TYPE_CHECKING:
     from ..engine.recorded import Recorded
 
-BUILTIN = Path(__file__).parent.parent / "builtin" / "model.safetensors"
 REFUSED, INTERRUPTED = 2, 130
 """Exit statuses: an error said in words, and Ctrl-C."""
 TINY_SIDE, SHOWN_SIDE = 192, 768
@@ -36,23 +35,16 @@ def choose(wanted: Recipe, args: Namespace, fps: int) -> Recipe:
 def builtin_recipe() -> Recipe:
     """The built-in model's own, from its file's header; the defaults where there is no such file."""
     own: dict[str, Any] = {"video": {"width": 96, "height": 64}}
-    if BUILTIN.is_file():
-        with BUILTIN.open("rb") as file:  # a safetensors file begins with the length of its JSON header
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    file = model_file("builtin")
+    if file.is_file():
+        with file.open("rb") as opened:  # a safetensors file begins with the length of its JSON header
+            header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
         own = json.loads(header["__metadata__"]["grounded"])
     return Recipe(
         with_values(MemorySpec(), own.get("memory", {})),
         with_values(SampleSpec(), own.get("sample", {})),
         with_values(VideoSpec(), own["video"]),
     )
-
-
-def model_file(model: str) -> Path:
-    """The transformer's file: of the built-in model, of a folder made like it, or `model` itself."""
-    if model == "builtin":
-        return BUILTIN
-    inside = Path(model).expanduser() / BUILTIN.name
-    return inside if is_small(model) else Path(model).expanduser()
 
 
 def model_of(args: Namespace, recorded: Recorded | None) -> str:
@@ -67,14 +59,6 @@ def model_of(args: Namespace, recorded: Recorded | None) -> str:
             "say where that file is: --model FILE",
         )
     return args.model or "builtin"
-
-
-def is_small(model: str) -> bool:
-    """Whether `model` is the built-in one or a folder made like it, which opens in a moment."""
-    folder = BUILTIN.parent if model == "builtin" else Path(model).expanduser()
-    return all(
-        (folder / name).is_file() for name in ("model.safetensors", "text.safetensors", "codec.safetensors")
-    )
 
 
 def upscale_for(args: Namespace, video: VideoSpec, recorded: Recorded | None = None) -> int:

@@ -10,11 +10,11 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
+from ..builtin import model_file
 from ..editorial import Span, write_edit
 from ..errors import GroundedError, StoryboardError, TakeError
 from ..timeline import Storyboard, make_plan, parse
 from .files import is_film, read_text
-from .settings import model_file
 
 
 def inspect(args: Namespace) -> int:

@@ -56,13 +56,7 @@ class SmallTextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.words = tuple(words)
-        self.settings = {
-            "dim": dim,
-            "layers": layers,
-            "heads": heads,
-            "max_words": max_words,
-            "text_dim": text_dim,
-        }
+        self.settings = dict(dim=dim, layers=layers, heads=heads, max_words=max_words, text_dim=text_dim)
         self.index = {word: i + 1 for i, word in enumerate(self.words)}
         self.text_dim, self.max_words = text_dim, max_words
         self.embedding = nn.Embedding(len(self.words) + 1, dim)
