@@ -80,6 +80,19 @@ def embed_text(model: Tree, prompt_embeds: Tensor, text_len: int) -> Tensor:
     return model.text_embedding(padded)
 
 
+def padding_bias(lengths: Tensor, rows: int, text_len: int) -> Tensor:
+    """What to add to the logits [n 1 1 rows+1] of prompts with `lengths` [n] rows each, where one zero row stands last.
+
+    That row stands for all zero rows up to text_len: they are alike, so its logit raised by the log of their number
+    gives the same softmax. Exact in float32; narrower floats would round the logarithm. Rows past a length are masked.
+    """
+    bias = torch.zeros(len(lengths), rows + 1, device=lengths.device)
+    past = torch.arange(rows, device=lengths.device) >= lengths[:, None]
+    bias[:, :-1].masked_fill_(past, float("-inf"))
+    bias[:, -1] = (text_len - lengths).double().log()  # rounded once
+    return bias[:, None, None]
+
+
 def replaced(module: Tree) -> bool:
     """Whether someone has put a forward of their own on this very module, as packs do in a host."""
     own = vars(module).get("forward")

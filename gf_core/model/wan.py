@@ -1,7 +1,8 @@
 """The Wan2.1 text-to-video transformer as a tree of modules under its original names.
 
-Parameters live here (825 tensors for the 1.3B), and methods that hand them to `model.layers` and `model.forward`, whose
-same calls drive any other tree with these names, such as the one a host has loaded. Names and shapes: Wan-Video/Wan2.1.
+Parameters live here (825 tensors for the 1.3B). What computes with them are the functions of `model.layers` and
+`model.forward`, taken as methods: the same calls drive any other tree with these names, such as the one a host has
+loaded. Names and shapes: Wan-Video/Wan2.1.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..attention import Kernel, sdpa
 from ..config import ModelSpec
-from . import forward, layers
+from . import layers
+from .forward import embed_prompt, walk
 
 
 class RMSNorm(nn.Module):
@@ -54,17 +55,7 @@ class Block(layers.Own):
         )
         self.modulation = nn.Parameter(torch.randn(1, 6, spec.dim) / spec.dim**0.5)
 
-    def forward(self, x: Tensor, e0: Tensor, self_attend: layers.SelfAttend, text: layers.Text) -> Tensor:
-        """`layers.run_block`."""
-        return layers.run_block(self, x, e0, self_attend, text)
-
-    def keys(self, x: Tensor, e0: Tensor) -> tuple[Tensor, Tensor]:
-        """`layers.block_keys`."""
-        return layers.block_keys(self, x, e0)
-
-    def text_kv(self, context: Tensor, bias: Tensor | None = None, kernel: Kernel = sdpa) -> layers.Text:
-        """`layers.cross_kv`."""
-        return layers.cross_kv(self, context, bias, kernel)
+    forward, keys, text_kv = layers.run_block, layers.block_keys, layers.cross_kv
 
 
 class Head(nn.Module):
@@ -104,24 +95,7 @@ class WanModel(layers.Own):
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.num_layers))
         self.head = Head(spec)
 
-    def forward(
-        self,
-        latents: Tensor,
-        time: layers.Time,
-        text: forward.TextKV,
-        memory: forward.SelfAttention,
-        want_flow: bool = True,
-    ) -> Tensor | None:
-        """`forward.walk`."""
-        return forward.walk(self, latents, time, text, memory, want_flow)
-
-    def text_kv(self, prompt_embeds: Tensor, text_len: int, kernel: Kernel = sdpa) -> list[layers.Text]:
-        """`forward.embed_prompt`."""
-        return forward.embed_prompt(self, prompt_embeds, text_len, kernel)
-
-    def time(self, timesteps: Tensor, dtype: torch.dtype) -> layers.Time:
-        """`layers.time_conditioning`."""
-        return layers.time_conditioning(self, timesteps, dtype)
+    forward, text_kv, time = walk, embed_prompt, layers.time_conditioning
 
 
 def build_meta(spec: ModelSpec) -> WanModel:

@@ -17,11 +17,11 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..attention.grouped import attend_grouped
 from ..model import forward, layers
 from ..model.wan import WanModel
 from ..rope import rotate, turns
 from .batch import ClipBatch, RecacheTable, ScheduleTable
+from .grouped import attend_grouped
 from .schedule import EMPTY
 
 TextEncoder = Callable[[Tensor, Tensor], Tensor]
@@ -55,22 +55,16 @@ class ContextNet(nn.Module):
 def embed_prompts(
     model: WanModel, encoder: TextEncoder, ids: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Prompts [n words] to context rows [n words+1 c] and logit bias [n 1 1 words+1].
+    """Prompts [n words] to context rows [n words+1 c] and logit bias [n 1 1 words+1]; the last row stands for padding.
 
-    The zero rows that pad a prompt to text_len are all alike, so one stands for them with log(count) added to its
-    logits: the same softmax at a twentieth of the size.
+    As `layers.embed_text`, but the zeros that follow in rows narrower than the model's are not multiplied.
     """
-    rows = encoder(ids, lengths)
+    rows = nn.functional.pad(encoder(ids, lengths), (0, 0, 0, 1))
     weight = model.get_parameter("text_embedding.0.weight")
     bias = model.get_parameter("text_embedding.0.bias")
-    rows = torch.cat([rows, rows.new_zeros(len(rows), 1, rows.shape[-1])], 1)
     hidden = nn.functional.linear(rows, weight[:, : rows.shape[-1]], bias)
     context = model.text_embedding[2](model.text_embedding[1](hidden))
-    past = torch.arange(ids.shape[1], device=ids.device) >= lengths[:, None]
-    padding = torch.zeros(rows.shape[:2], device=ids.device)
-    padding[:, :-1].masked_fill_(past, float("-inf"))
-    padding[:, -1] = (model.spec.text_len - lengths).log()
-    return context, padding[:, None, None]
+    return context, layers.padding_bias(lengths, ids.shape[1], model.spec.text_len)
 
 
 @lru_cache(maxsize=8)

@@ -1,14 +1,21 @@
 """The forward against diffusers' own Wan transformer, and its parts against written-out numbers."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from gf_core.checkpoints.keymaps import rename
 from gf_core.config import ModelSpec
 from gf_core.model import layers
-from gf_core.model.forward import Bidirectional, bidirectional_flow, call, text_kv, trimmed
+from gf_core.model.forward import call, text_kv, trimmed
 from gf_core.model.wan import RMSNorm, WanModel, build_meta
 from gf_core.rope import axis_widths, inverse_frequencies, rotate, rotation, turns
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dev.parity.plain import Bidirectional, bidirectional_flow
 
 SPEC = ModelSpec(
     dim=48, ffn_dim=64, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=12, freq_dim=32
