@@ -19,7 +19,6 @@ from ..gf_core.engine.report import report_lines
 from ..gf_core.engine.session import Session
 from ..gf_core.errors import GroundedError
 from ..gf_core.estimate.budget import Budget, check_budget
-from ..gf_core.estimate.room import bundle_cost
 from ..gf_core.take.folder import Take
 from . import host
 from .live import open_channel
@@ -128,15 +127,13 @@ def _check(found: Found, folder: Path) -> Budget:
     On a card the host moves weights out of the way by itself, its other models' and this one's, so only what it
     cannot move has to fit: memory, work and decoding.
     """
-    film, bundle = found.film, found.film.bundle
-    cost, free, device = bundle_cost(bundle), bundle.free_memory(), bundle.computes_on
-    budget = preflight(found)
-    movable = device.type == "cuda"
-    needed_cost = replace(cost, weights=0, loaded=False) if movable else cost
-    needed = replace(budget, weights=0, loaded=False) if movable else budget
-    if movable:
+    bundle = found.film.bundle
+    free, device = bundle.free_memory(), bundle.computes_on
+    needed = budget = preflight(found)
+    if device.type == "cuda":
+        needed = replace(budget, cost=replace(budget.cost, weights=0, loaded=False))
         free += host.evictable_bytes(device)
-    check_budget(needed, needed_cost, film.recipe, free_memory=free, folder=folder)
+    check_budget(needed, free_memory=free, folder=folder)
     return budget
 
 

@@ -107,7 +107,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, upsca
         film = settle(bundle, text, recipe=recipe, encoding=encoding)
         budget = preflight(look(film, Path("takes") / film_name(args)), sheet=True)
     print(*budget.lines()[1:], sep="\n")
-    check_budget(budget, cost, recipe, free_memory=free_bytes(device), folder=Path.cwd())
+    check_budget(budget, free_memory=free_bytes(device), folder=Path.cwd())
 
 
 def _cost(args: Namespace, device: torch.device) -> tuple[ModelCost, ModelBundle | None]:

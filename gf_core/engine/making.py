@@ -65,8 +65,7 @@ def check(film: Film, budget: Budget, folder: Path) -> None:
     Raises:
         ResourceError: with the change that would.
     """
-    free, cost = film.bundle.free_memory(), bundle_cost(film.bundle)
-    check_budget(budget, cost, film.recipe, free_memory=free, folder=folder)
+    check_budget(budget, free_memory=film.bundle.free_memory(), folder=folder)
 
 
 def make(session: Session, budget: Budget, listener: Callable[[Event], None] | None = None) -> Finished:

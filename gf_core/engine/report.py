@@ -66,7 +66,7 @@ def make_report(
 
 def compared(budget: Budget, report: dict[str, Any], run: Run) -> dict[str, Any]:
     """What was expected beside what happened: bytes of memory; minutes and bytes of disk where all was made anew."""
-    memory = report["memory"]["peak resident bytes" if budget.resident else "peak card bytes"]
+    memory = report["memory"]["peak resident bytes" if budget.cost.resident else "peak card bytes"]
     whole = not report["reuse"]["chunks"] and not report["film"]["cancelled"]
     return {
         "memory": {"expected": budget.peak, "measured": memory},

@@ -31,89 +31,88 @@ SHRINK = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 
 @dataclass(frozen=True)
 class Budget:
-    """The estimate. Bytes unless said."""
+    """The estimate of one film."""
 
-    segments: int
+    plan: Plan
+    """All of the film."""
+    cost: ModelCost
+    """Of the model."""
+    recipe: Recipe
+    """Memory, sampler, size and speed."""
+    upscale: int
+    """How many times larger the film is shown than it is made."""
     chunks: int
-    frames: int
-    """Pictures."""
-    seconds: float
-    """Of film, after snapping to chunks."""
-    asked_seconds: float
-    """Of film, as written."""
-    width: int
-    height: int
-    weights: int
-    """Transformer."""
-    memory: int
-    """Anchors, recent frames and current chunk."""
-    work: int
-    """Activations of one network call."""
-    decode: int
-    """Decoder, its state included."""
+    """That the film is to have, of the plan's."""
     disk: DiskCost
     """Latents, films, notes and kept states."""
     pace: Pace | None
     """Of the last film on this machine with these settings; None when never measured."""
-    loaded: bool = False
-    """The weights are in memory already."""
-    resident: int = 0
-    """What the program holds already, weights included, where that counts; else 0."""
-    encode: int = 0
-    """The film's encoder, where it shares the memory."""
-    upscale: int = 1
-    """How many times larger the film is shown than it is made."""
     kept: int = 0
     """Chunks that are in the Take already, of `chunks`."""
-    kept_frames: int = 0
-    """Pictures of these."""
     changed: str = ""
     """Why the others have to be made, where something was there before."""
 
     @property
+    def frames(self) -> int:
+        """Pictures."""
+        return self.plan.timing.pictures(self.chunks)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes of memory by what they are for."""
+        cost, recipe = self.cost, self.recipe
+        parts = {
+            "weights": cost.weight_bytes,
+            "memory": cost.sizes(recipe).buffers,
+            "work": work_bytes(cost, recipe),
+            "decoder": decode_bytes(cost, recipe.video),
+        }
+        if cost.resident:
+            program = cost.resident - cost.weight_bytes + FIRST_USE
+            parts = {"program": program, **parts, "encoder": encode_bytes(recipe.video, self.upscale)}
+        return parts
+
+    @property
     def peak(self) -> int:
         """Bytes of device memory at the busiest moment; of the whole program where it computes on the processor."""
-        if self.resident:
-            return self.resident + self.memory + self.work + self.decode + self.encode + FIRST_USE
-        return int((self.weights + self.memory + self.work + self.decode) * MARGIN)
+        needed = sum(self.parts.values())
+        return needed if self.cost.resident else int(needed * MARGIN)
 
     @property
     def to_come(self) -> int:
         """Bytes of `peak` that are not taken yet."""
-        return self.peak - (self.resident or (self.weights if self.loaded else 0))
+        cost = self.cost
+        return self.peak - (cost.resident or (cost.weight_bytes if cost.loaded else 0))
 
     @property
     def minutes(self) -> float | None:
         """Wall minutes, None when the speed is not known."""
         if self.pace is None:
             return None
-        fresh = self.frames - self.kept_frames
+        fresh = self.frames - self.plan.timing.pictures(self.kept)
         return (self.pace.extra + fresh / self.pace.fps) / 60 if fresh else 0.0
 
     def lines(self) -> list[str]:
         """The estimate as text lines."""
-        parts = {"weights": self.weights, "memory": self.memory, "work": self.work, "decoder": self.decode}
-        if self.resident:
-            parts = {"program": self.resident - self.weights + FIRST_USE, **parts, "encoder": self.encode}
-        snapped = (
-            "" if abs(self.seconds - self.asked_seconds) < 0.005 else f" (asked {self.asked_seconds:.2f} s)"
-        )
+        seconds = self.frames / self.plan.timing.fps
+        segments = [segment for segment in self.plan.segments if segment.first_chunk < self.chunks]
+        asked = sum(segment.asked_seconds for segment in segments)
+        snapped = "" if abs(seconds - asked) < 0.005 else f" (asked {asked:.2f} s)"
+        width, height = self.recipe.video.width, self.recipe.video.height
+        pictures = f"{width}x{height}"
+        if self.upscale > 1:
+            pictures = f"made at {pictures}, shown at {width * self.upscale}x{height * self.upscale}"
         time = "not measured on this machine yet; the first film with these settings does that"
         if self.pace is not None and self.minutes is not None:
             time = f"{self.minutes:.1f} min at {self.pace.fps:.1f} frames/s"
-        pictures = f"{self.width}x{self.height}"
-        if self.upscale > 1:
-            shown = f"{self.width * self.upscale}x{self.height * self.upscale}"
-            pictures = f"made at {pictures}, shown at {shown}"
         kept = []
         if self.kept:
             why = f"; {self.changed}" if self.changed else ""
             kept = [f"kept    {self.kept} of {self.chunks} chunks are there already{why}"]
         return [
-            f"film    {self.seconds:.2f} s{snapped}, {self.frames} frames, {pictures}, "
-            f"{self.segments} segments, {self.chunks} chunks",
-            f"memory  {size(self.peak)}: "
-            + ", ".join(f"{name} {size(value)}" for name, value in parts.items()),
+            f"film    {seconds:.2f} s{snapped}, {self.frames} frames, {pictures}, "
+            f"{len(segments)} segments, {self.chunks} chunks",
+            f"memory  {size(self.peak)}: " + ", ".join(f"{k} {size(v)}" for k, v in self.parts.items()),
             f"disk    {self.disk.line()}",
             *kept,
             f"time    {time}",
@@ -139,47 +138,26 @@ def estimate(
         sheet: a contact sheet is drawn.
     """
     encoding, video = encoding or Encoding(), recipe.video
-    upscale = encoding.upscale
     pace = recall_pace(speed_key(cost.device, cost.fingerprint, recipe))
     chunks = plan.chunks if stop is None else stop
     kept = 0 if reuse is None else len(reuse.chunks)
-    inside = [segment for segment in plan.segments if segment.first_chunk < chunks]
-    return Budget(
-        segments=len(inside),
-        chunks=chunks,
-        frames=plan.timing.pictures(chunks),
-        seconds=plan.timing.pictures(chunks) / plan.timing.fps,
-        asked_seconds=sum(segment.asked_seconds for segment in inside),
-        width=video.width,
-        height=video.height,
-        weights=cost.weight_bytes,
-        memory=cost.sizes(recipe).buffers,
-        work=work_bytes(cost, recipe),
-        decode=decode_bytes(cost, video),
-        disk=disk_cost(
-            plan,
-            cost,
-            recipe,
-            upscale=upscale,
-            bits=recall_bits(size_key(cost.fingerprint, video, encoding)),
-            pace=pace,
-            stop=chunks,
-            kept=kept,
-            in_place=reuse.frames if reuse is not None and reuse.goes_on else 0,
-            page=recall_bits(sheet_key(cost.fingerprint, video)) if sheet else 0.0,
-        ),
+    disk = disk_cost(
+        plan,
+        cost,
+        recipe,
+        upscale=encoding.upscale,
+        bits=recall_bits(size_key(cost.fingerprint, video, encoding)),
         pace=pace,
-        loaded=cost.loaded,
-        resident=cost.resident,
-        upscale=upscale,
-        encode=encode_bytes(cost, video, upscale),
+        stop=chunks,
         kept=kept,
-        kept_frames=plan.timing.pictures(kept),
-        changed="" if reuse is None else reuse.changed,
+        in_place=reuse.frames if reuse is not None and reuse.goes_on else 0,
+        page=recall_bits(sheet_key(cost.fingerprint, video)) if sheet else 0.0,
     )
+    changed = "" if reuse is None else reuse.changed
+    return Budget(plan, cost, recipe, encoding.upscale, chunks, disk, pace, kept, changed)
 
 
-def check_budget(budget: Budget, cost: ModelCost, recipe: Recipe, *, free_memory: int, folder: Path) -> None:
+def check_budget(budget: Budget, *, free_memory: int, folder: Path) -> None:
     """Refuse a film that cannot fit, with the change that would.
 
     Args:
@@ -192,9 +170,10 @@ def check_budget(budget: Budget, cost: ModelCost, recipe: Recipe, *, free_memory
     if budget.to_come > free_memory:
         raise ResourceError(
             f"this film needs {size(budget.to_come)} of memory, {size(free_memory)} are free",
-            _what_fits(budget, cost, recipe, free_memory),
+            _what_fits(budget, free_memory),
         )
-    free_disk = shutil.disk_usage(_existing(folder)).free
+    there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    free_disk = shutil.disk_usage(there).free
     if budget.disk.needed > free_disk:
         may = "needs" if budget.disk.known else "may need up to"
         raise ResourceError(
@@ -203,27 +182,13 @@ def check_budget(budget: Budget, cost: ModelCost, recipe: Recipe, *, free_memory
         )
 
 
-def _what_fits(budget: Budget, cost: ModelCost, recipe: Recipe, free: int) -> str:
+def _what_fits(budget: Budget, free: int) -> str:
     """The largest smaller picture that fits, in words."""
-    grid, video = cost.spatial_stride * cost.spec.patch_size[1], recipe.video
+    cost, video = budget.cost, budget.recipe.video
+    grid = cost.spatial_stride * cost.spec.patch_size[1]
     for share in SHRINK:
         width, height = (max(grid, int(side * share) // grid * grid) for side in (video.width, video.height))
-        smaller = replace(recipe, video=replace(video, width=width, height=height))
-        tried = replace(
-            budget,
-            memory=cost.sizes(smaller).buffers,
-            work=work_bytes(cost, smaller),
-            decode=decode_bytes(cost, smaller.video),
-            encode=encode_bytes(cost, smaller.video, budget.upscale),
-        )
-        if tried.to_come <= free:
+        smaller = replace(budget.recipe, video=replace(video, width=width, height=height))
+        if replace(budget, recipe=smaller).to_come <= free:
             return f"{width}x{height} fits; or keep fewer frames in memory, or close other programs"
     return "use a smaller model or a device with more memory: no picture size fits"
-
-
-def _existing(folder: Path) -> Path:
-    """The nearest folder above that exists."""
-    folder = folder.resolve()
-    while not folder.exists():
-        folder = folder.parent
-    return folder

@@ -50,7 +50,7 @@ def sheet_key(fingerprint: str, video: VideoSpec) -> str:
 
 def recall_pace(key: str) -> Pace | None:
     """The pace of the last film with this key, or None."""
-    found = _read(_file()).get(key)
+    found = _read().get(key)
     return None if found is None else Pace(*found)
 
 
@@ -62,7 +62,7 @@ def remember_pace(key: str, pace: Pace) -> None:
 
 def recall_bits(key: str) -> float | None:
     """What `remember_bits` was told under this key, weighted by the films' lengths; None where there was nothing."""
-    found = _read(_file()).get(key)
+    found = _read().get(key)
     return None if found is None else found[0]
 
 
@@ -70,17 +70,17 @@ def remember_bits(key: str, bits: float, frames: int) -> None:
     """Count in a film of `frames` pictures: bits per pixel, or per segment of its sheet."""
     if not (math.isfinite(bits) and bits > 0 and frames > 0):
         return
-    was, weight = _read(_file()).get(key, [bits, 0])
+    was, weight = _read().get(key, [bits, 0])
     weight = min(weight, MEMORABLE)
     _keep(key, [(was * weight + bits * frames) / (weight + frames), weight + frames])
 
 
 def _keep(key: str, value: list[float]) -> None:
-    path = _file()
-    known = _read(path)
+    known = _read()
     known.pop(key, None)
     known[key] = value
     try:
+        path = _file()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, dict(list(known.items())[-KEPT:]))
     except OSError as error:
@@ -91,20 +91,15 @@ def _file() -> Path:
     return cache_dir("measured") / "measured.json"
 
 
-def _read(path: Path) -> dict[str, list[float]]:
+def _read() -> dict[str, list[float]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): _pair(value) for key, value in found.items()}
+        found = json.loads(_file().read_text(encoding="utf-8"))
+        return {str(key): [float(first), float(second)] for key, (first, second) in found.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         log.warning("what films took before is dropped: %s", error)
         return {}
-
-
-def _pair(value: Any) -> list[float]:
-    first, second = value
-    return [float(first), float(second)]
 
 
 def _hash(facts: list[Any]) -> str:

@@ -93,9 +93,9 @@ def work_bytes(cost: ModelCost, recipe: Recipe) -> int:
     return activations + 2 * spec.num_layers * spec.text_len * spec.dim * cost.value_bytes
 
 
-def encode_bytes(cost: ModelCost, video: VideoSpec, upscale: int) -> int:
-    """Bytes of the film's encoder and its pictures, where it shares the memory; else 0."""
-    return ENCODE_BYTES * video.width * video.height * upscale**2 if cost.resident else 0
+def encode_bytes(video: VideoSpec, upscale: int) -> int:
+    """Bytes of the film's encoder and its pictures, in the computer's memory."""
+    return ENCODE_BYTES * video.width * video.height * upscale**2
 
 
 def decode_bytes(cost: ModelCost, video: VideoSpec) -> int:
