@@ -172,8 +172,10 @@ def _feed_given(case: Case, director: Director) -> Tensor | None:
             break
         start = call["current_start_frame"]
         director.prefill(given[:, start : start + call["frames"]], timestep=call["timestep"][0])
-    if director.frame != given.shape[1]:
-        raise Refusal(f"the calls feed {director.frame} of {given.shape[1]} given latent frames")
+    if director.memory.ledger.frame != given.shape[1]:
+        raise Refusal(
+            f"the calls feed {director.memory.ledger.frame} of {given.shape[1]} given latent frames"
+        )
     return given
 
 
@@ -221,8 +223,10 @@ def _run(case: Case, sampler: Chunkwise, recorder: Recorder, prompts: list[Tenso
     recorder.in_block = True
     for call in calls:
         recorder.block, start = call["block"], call["current_start_frame"]
-        if start != director.frame:
-            raise Refusal(f"block {call['block']} starts at frame {start}, not at {director.frame}")
+        if start != director.memory.ledger.frame:
+            raise Refusal(
+                f"block {call['block']} starts at frame {start}, not at {director.memory.ledger.frame}"
+            )
         if used < len(switches) and start >= switches[used]:  # one switch a block at most
             used += 1
             director.switch(prompts[used])

@@ -74,7 +74,7 @@ def rejoin_sampler(
         if wanted is not None:
             checks.append(digest(sampler.snapshot()) == wanted)
         tick(index, done)
-    director.log.clear()  # the evaluations of the replayed chunks are in the journal
+    director.memory.log.clear()  # the evaluations of the replayed chunks are in the journal
     return _told("memory", Rejoined(begun, done - begun, all(checks) if checks else None))
 
 

@@ -85,7 +85,7 @@ class Session:
             stack.callback(shoot.close)
             shoot.render()
             cancelled = self._cancel.is_set()
-            anchors = [asdict(entry) for entry in sampler.director.log] if sampler is not None else []
+            anchors = [asdict(entry) for entry in sampler.director.memory.log] if sampler is not None else []
             report = make_report(film, reuse, meter, shoot.frames, cancelled, shoot.rejoined, anchors)
             report["relief"] = relief.told
             writer.commit({"kind": "end", "frames": shoot.frames, "cancelled": cancelled})

@@ -161,7 +161,7 @@ class Shoot:
         )  # fmt: skip
         index = start
         while True:
-            seen = len(director.log)
+            seen = len(director.memory.log)
             with self._meter.stage("sampling"), in_words(f"sampling chunk {index}"), torch.no_grad():
                 clean = next(made, None)
                 if clean is None:
@@ -170,7 +170,9 @@ class Shoot:
                 latents = clean.latents
                 if latents.is_cuda:  # the worker reads them on a stream of its own
                     torch.cuda.current_stream(latents.device).synchronize()
-            yield self._as_sampled(clean, asdict(director.log[-1]) if len(director.log) > seen else None)
+            yield self._as_sampled(
+                clean, asdict(director.memory.log[-1]) if len(director.memory.log) > seen else None
+            )
 
     def _feed(self, chunk: Chunk) -> Iterator[Clean]:
         """`Sampler.feed`, once more where memory ran out.

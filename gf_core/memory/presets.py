@@ -5,55 +5,36 @@ Sizes are latent frames; sources per row. A method is a row here and never code 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..config import MemorySpec
+
+_SINK = MemorySpec(anchor_policy="frozen", anchor_update="never", switch="cross_only")
+"""The first frames for ever, and a window; a prompt switch swaps the text."""
 
 PRESETS: dict[str, MemorySpec] = {
     # Paper 4.1 to 4.3; geometry of LongLive, whose weights it fits.
     "grounded": MemorySpec(),
     # Self Forcing, whole film of 21 latent frames in memory; absolute and relative positions agree there.
-    "self_forcing": MemorySpec(
-        anchors=0, recent=18, anchor_policy="none", anchor_update="never", switch="cross_only"
-    ),
+    "self_forcing": replace(_SINK, anchors=0, recent=18, anchor_policy="none"),
     # Self Forcing with a local window; keys keep the position of their frame for ever.
-    "self_forcing_rolling": MemorySpec(
-        anchors=0,
-        recent=18,
-        positions="absolute",
-        anchor_policy="frozen",
-        anchor_update="never",
-        switch="cross_only",
-        max_position=None,
-    ),
+    "self_forcing_rolling": replace(_SINK, anchors=0, recent=18, positions="absolute", max_position=None),
     # LongLive 1.0 (interactive, global sink): absolute positions, all 12 frames recomputed before the oldest leave.
-    "longlive": MemorySpec(
+    "longlive": replace(
+        _SINK,
         anchor_index="slot",
         positions="absolute",
-        anchor_policy="frozen",
-        anchor_update="never",
         switch="recache",
         alpha_max=1.0,
         recache_before_evict=True,
         max_position=None,
     ),
-    # Infinity-RoPE: frame 0 and the two newest; a prompt switch swaps the text.
-    "infinity_rope": MemorySpec(
-        anchors=1, recent=2, anchor_policy="frozen", anchor_update="never", switch="cross_only"
-    ),
+    # Infinity-RoPE: frame 0 and the two newest.
+    "infinity_rope": replace(_SINK, anchors=1, recent=2),
     # Reward Forcing: evicted frames flow into a running mean of the first three.
-    "reward_forcing": MemorySpec(
-        anchors=3,
-        recent=3,
-        anchor_index="slot",
-        anchor_policy="ema",
-        anchor_update="every_chunk",
-        switch="cross_only",
+    "reward_forcing": replace(
+        _SINK, anchors=3, recent=3, anchor_index="slot", anchor_policy="ema", anchor_update="every_chunk"
     ),
     # SGF: sink and window at the two ends of the trained range, which lasts from 0 to 20.
-    "sgf": MemorySpec(
-        anchor_index="slot",
-        positions="top_aligned",
-        anchor_policy="frozen",
-        anchor_update="never",
-        switch="cross_only",
-    ),
+    "sgf": replace(_SINK, anchor_index="slot", positions="top_aligned"),
 }

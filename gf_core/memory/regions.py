@@ -7,7 +7,7 @@ the layout at the moment of reading; nothing about time is stored in a key. A sc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
@@ -153,7 +153,3 @@ class Sizes:
         """A snapshot with `frames` latent frames in memory: raw keys, values and latents. None is a full memory."""
         frames = self.spec.slots if frames is None else frames
         return 2 * frames * self.keys + (frames + min(self.spec.capacity, frames)) * self.latents
-
-    def at(self, latent_height: int, latent_width: int) -> Sizes:
-        """The same for pictures of another size."""
-        return replace(self, latent_height=latent_height, latent_width=latent_width)

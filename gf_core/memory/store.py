@@ -202,7 +202,12 @@ class DualMemory:
         # what comes next may depend on it (`_choose` measures the anchors as they are by then).
         for move in moves:
             if move.kind == "promote":  # nothing is copied: the border between the regions moves
-                self._promote(move.count)
+                z = self.recent_latents(self.layout.recent)[:, : move.count]
+                self.anchor_latents[:, have : have + move.count].copy_(z)
+                if self.ledger.policy.averages:
+                    here = slice(have * size, (have + move.count) * size)
+                    for mean, store in zip(self._means, (self.raw_k, self.v)):
+                        mean[:, :, here].copy_(store[:, :, here])
                 have += move.count
             elif move.kind == "average":
                 self._average(move.count)
@@ -223,15 +228,6 @@ class DualMemory:
             ledger = self.ledger
             held = {frame.number for frames in (*ledger.anchors, ledger.recent) for frame in frames}
             self.graph = {number: made for number, made in self.graph.items() if number in held}
-
-    def _promote(self, count: int) -> None:
-        """The oldest recent frames become anchors where they lie: only their latents, and their mean, are noted."""
-        have, size = self.layout.anchors, self.tokens_per_frame
-        self.anchor_latents[:, have : have + count].copy_(self.recent_latents(self.layout.recent)[:, :count])
-        if self.ledger.policy.averages:
-            here = slice(have * size, (have + count) * size)
-            for mean, store in zip(self._means, (self.raw_k, self.v)):
-                mean[:, :, here].copy_(store[:, :, here])
 
     def _choose(self, sample: int, source: int) -> int | None:
         """Measure one leaving frame against one sample's anchors; the slot that it takes, if it is accepted."""
@@ -309,11 +305,8 @@ class DualMemory:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Return to a `snapshot` of a memory of the same settings; buffers stay where they are."""
         for name, mine in (("raw_k", self.raw_k), ("history", self.history)):
-            if (
-                name not in state
-                or state[name].shape[0] != mine.shape[0]
-                or state[name].shape[3:] != mine.shape[3:]
-            ):
+            theirs = state.get(name)
+            if theirs is None or theirs.shape[0] != mine.shape[0] or theirs.shape[3:] != mine.shape[3:]:
                 raise GroundedError(
                     f"the snapshot's {name} does not fit this memory",
                     fix="restore with the model, size and memory settings that the snapshot was made with",

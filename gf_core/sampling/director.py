@@ -19,7 +19,6 @@ from ..attention import Kernel
 from ..attention.backends import choose
 from ..config import FLUSH_KEEP, MemorySpec, ModelSpec, SampleSpec
 from ..errors import GroundedError
-from ..memory.policies import Evaluation
 from ..memory.recache import recache, recache_all
 from ..memory.store import DualMemory
 from ..model.forward import SelfAttention, TextKV, call, text_kv, time_conditioning, trimmed
@@ -40,16 +39,6 @@ class Trace:
     """Output of the call [b f c h w]."""
     denoised: Tensor | None
     """Clean latents predicted by a denoising step [b f c h w]."""
-
-
-def _placed(
-    model: Tree, device: torch.device | None, dtype: torch.dtype | None
-) -> tuple[torch.device, torch.dtype]:
-    """What to compute in; a weight is looked at only where it is not said."""
-    if device is not None and dtype is not None:
-        return device, dtype
-    weight = model.blocks[0].self_attn.q.weight
-    return device or weight.device, dtype or weight.dtype
 
 
 class Director:
@@ -82,7 +71,9 @@ class Director:
                 f"latents of {latent_height} x {latent_width} cells cannot be cut into patches of {ph} x {pw}",
                 fix="choose a width and height that are multiples of 16 pixels",
             )
-        self.device, self.dtype = _placed(model, device, dtype)
+        # A weight is looked at only where it is not said: a host may keep it elsewhere, or packed.
+        self.device = model.blocks[0].self_attn.q.weight.device if device is None else device
+        self.dtype = model.blocks[0].self_attn.q.weight.dtype if dtype is None else dtype
         self.model, self.spec, self.grad = model, spec, grad
         self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel)
         self._latent = (spec.in_dim, latent_height, latent_width)
@@ -107,16 +98,6 @@ class Director:
     def shape(self, frames: int) -> tuple[int, ...]:
         """Shape [b f c h w] of `frames` latent frames."""
         return (self.memory.batch, frames, *self._latent)
-
-    @property
-    def frame(self) -> int:
-        """Latent frames committed so far."""
-        return self.memory.ledger.frame
-
-    @property
-    def log(self) -> list[Evaluation]:
-        """Every measured anchor candidate, oldest first."""
-        return self.memory.log
 
     @property
     def switching(self) -> bool:

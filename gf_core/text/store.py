@@ -98,14 +98,10 @@ class StoredEncoder:
     def encode(self, prompts: list[str]) -> list[Tensor]:
         """Each prompt to rows [rows, text_dim]."""
         cleaned = [clean_prompt(prompt) for prompt in prompts]
-        rows: dict[str, Tensor] = {}
-        for text in dict.fromkeys(cleaned):
-            found = self.store.get(self.store.key(self.fingerprint, text))
-            if found is not None:
-                rows[text] = found
-        new = [text for text in dict.fromkeys(cleaned) if text not in rows]
-        if new:
-            for text, value in zip(new, self.encoder.encode(new), strict=True):
-                rows[text] = value
-                self.store.put(self.store.key(self.fingerprint, text), value)
+        keys = {text: self.store.key(self.fingerprint, text) for text in cleaned}
+        rows = {text: kept for text, key in keys.items() if (kept := self.store.get(key)) is not None}
+        new = [text for text in keys if text not in rows]
+        for text, value in zip(new, self.encoder.encode(new) if new else [], strict=True):
+            rows[text] = value
+            self.store.put(keys[text], value)
         return [rows[text] for text in cleaned]

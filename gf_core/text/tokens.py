@@ -65,7 +65,8 @@ TOKENIZER_FILES = ("spiece.model", "tokenizer.json")
 
 def find_tokenizer(folders: list[Path]) -> Tokenizer:
     """The first tokenizer in `folders`. Raises CheckpointError saying what to fetch and where to put it."""
-    return open_tokenizer(find_tokenizer_file(folders))
+    path = find_tokenizer_file(folders)
+    return JsonTokenizer(path) if path.suffix == ".json" else SentencePieceTokenizer(path.read_bytes())
 
 
 def find_tokenizer_file(folders: list[Path], names: Sequence[str] = TOKENIZER_FILES) -> Path:
@@ -78,8 +79,3 @@ def find_tokenizer_file(folders: list[Path], names: Sequence[str] = TOKENIZER_FI
         "the text encoder's tokenizer is missing",
         f"put spiece.model (4.5 MB, from google/umt5-xxl) into {folders[0]}.",
     )
-
-
-def open_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in a file."""
-    return JsonTokenizer(path) if path.suffix == ".json" else SentencePieceTokenizer(path.read_bytes())

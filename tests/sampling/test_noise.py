@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gf_core.sampling.noise import FilmNoise, chunk_noise
+from gf_core.sampling.noise import chunk_noise
 
 SHAPE = (1, 3, 4, 6, 6)
 
@@ -42,12 +42,3 @@ def test_noise_is_standard_normal():
     noise = chunk_noise(3, 0, 0, (1, 4, 16, 32, 32))
     assert noise.dtype == torch.float32 and noise.device.type == "cpu"
     assert abs(noise.mean().item()) < 0.02 and abs(noise.std().item() - 1) < 0.02
-
-
-def test_film_noise_follows_the_reference_order():
-    film = FilmNoise(5, (2, 6, 4, 2, 2))
-    torch.manual_seed(5)
-    whole = torch.randn(2, 6, 4, 2, 2)
-    first = torch.randn(2 * 3, 4, 2, 2)
-    assert torch.equal(film.initial(3, 3), whole[:, 3:6])
-    assert torch.equal(film.renoise(3), first.unflatten(0, (2, 3)))

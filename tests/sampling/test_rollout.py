@@ -138,7 +138,7 @@ def test_a_chunk_without_memory_may_take_other_steps(film, prompts):
     four, one = film(sample=SampleSpec(steps=(1000, 750, 500))), film(sample=SampleSpec(steps=(1000,)))
     for other in (run, four, one):
         other.director.start(prompts[0])
-    assert torch.equal(run.chunk(), four.chunk()) and run.director.frame == 3
+    assert torch.equal(run.chunk(), four.chunk()) and run.director.memory.ledger.frame == 3
     taken = []
 
     def chunk() -> int:
@@ -195,10 +195,10 @@ def test_cancelled_chunk_can_be_repeated(film, prompts, at):
         for _ in range(3):
             run.chunk()
         run.director.switch(prompts[1])
-    frame = runs[0].director.frame
+    frame = runs[0].director.memory.ledger.frame
     with pytest.raises(Stop):
         runs[0].chunk(on_step=cancel)
-    assert runs[0].director.frame == frame
+    assert runs[0].director.memory.ledger.frame == frame
     for _ in range(3):
         assert torch.equal(runs[0].chunk(), runs[1].chunk())
 
@@ -232,7 +232,7 @@ def test_snapshot_continues_bit_for_bit(film, prompts, verb, name):
             getattr(one.director, verb)(prompts[1])
     for _ in range(4):
         assert torch.equal(run.chunk(), other.chunk())
-    assert other.director.frame == run.director.frame == 27
+    assert other.director.memory.ledger.frame == run.director.memory.ledger.frame == 27
 
 
 def states_after_switch(film, prompts, memory, **options):
@@ -299,7 +299,7 @@ def test_cut_keeps_the_cast_and_scene_forgets(film, prompts):
     run.chunk()
     run.director.scene(prompts[2])
     assert run.director.memory.layout == Layout(0, 0)
-    assert run.director.frame == 15  # the film goes on
+    assert run.director.memory.ledger.frame == 15  # the film goes on
 
 
 @pytest.mark.parametrize("verb", ["cut", "scene"])
@@ -332,11 +332,11 @@ def test_the_first_prompt_of_a_scene_counts_as_answered(film, prompts, verb):
     assert memory.ledger.answered == [memory.ledger.prompt] == [2 if verb == "scene" else 0]
     for _ in range(6):
         run.chunk()
-    assert not run.director.log, "a frame was offered as an anchor"
+    assert not run.director.memory.log, "a frame was offered as an anchor"
     run.director.switch(prompts[0])
     for _ in range(4):
         run.chunk()
-    assert run.director.log, "these anchors are never judged"
+    assert run.director.memory.log, "these anchors are never judged"
 
 
 def test_a_scene_is_a_fresh_film(film, prompts):

@@ -105,11 +105,13 @@ def test_fifty_chunks_hold_what_five_hold(film, prompts, name):
         go_on(5)
         few = held(run)
         for _ in range(3):  # caches fill up once, a leak grows every time
-            decided = len(run.director.log)
+            decided = len(run.director.memory.log)
             go_on(45)
             many = held(run)
             assert many[1] == few[1]
-            growth.append(many[0] - few[0] - 250 * (len(run.director.log) - decided))  # the report's record
+            growth.append(
+                many[0] - few[0] - 250 * (len(run.director.memory.log) - decided)
+            )  # the report's record
             few = many
     finally:
         tracemalloc.stop()

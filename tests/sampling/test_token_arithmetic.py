@@ -146,7 +146,7 @@ def ours(model, setup, prompts, given):
     director.start(prompts[0])
     film, used = [], 0
     for number, count in enumerate(setup.blocks):
-        frame = director.frame
+        frame = director.memory.ledger.frame
         if frame < setup.given:
             film.append(given[:, frame : frame + count])
             director.prefill(film[-1])
