@@ -5,6 +5,7 @@ Latents are those of the video model, normalised. The first latent frame of a fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -51,6 +52,17 @@ class LatentCodec(Protocol):
     def encode(self, frames: Tensor) -> Tensor:
         """Frames `t H W 3`, float 0..1 -> latents `f c h w`, f = 1 + (t - 1) // 4."""
         ...
+
+
+def frame_by_frame(latents: Tensor, codec: LatentCodec, pictures: Callable[[Tensor], Tensor]) -> Tensor:
+    """The pictures `t H W 3` of latents `f c h w`, by `pictures` of one latent frame `1 c h w` at a time.
+
+    Whatever a call holds: equal shapes give equal bits for every split, and a decoder learns where its film begins.
+    """
+    check_latents(latents, codec.channels)
+    height, width = (size * codec.spatial_stride for size in latents.shape[2:])
+    none = latents.new_zeros(0, height, width, 3, dtype=torch.float32)
+    return torch.cat([pictures(latent) for latent in latents.split(1)]) if len(latents) else none
 
 
 def check_latents(latents: Tensor, channels: int) -> None:

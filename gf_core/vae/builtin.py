@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, GroundedError
 from ..files.tensors import open_file
 from ..foreign import read_json, with_values
-from .base import check_latents
+from .base import check_state, frame_by_frame
 
 STRIDE = 8
 FRAMES_PER_LATENT = 4
@@ -156,6 +156,7 @@ class Decoder(nn.Module):
 class BuiltinCodec(nn.Module):
     """The autoencoder. Its latents have zero mean and unit deviation per channel over the built-in world."""
 
+    kind = "builtin"
     spatial_stride = STRIDE
     time_stride = FRAMES_PER_LATENT
     latent_mean: Tensor
@@ -172,9 +173,15 @@ class BuiltinCodec(nn.Module):
         self.register_buffer("latent_std", torch.ones(self.config.channels))
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
+    @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
         """One clip `t h w 3` in 0..1, t = 1 + 4 (f - 1) -> latents `f c h/8 w/8`, one frame at a time."""
-        return self.encoder().encode(frames)
+        past: list[Tensor | None] = [None, None]
+        latents = []
+        for piece in stack_frames(frames.to(self.latent_mean)[None] * 2 - 1, first=True).split(1, dim=1):
+            raw, past = self.net_encoder(piece, past)
+            latents.append(self._normalise(raw[0]))
+        return torch.cat(latents)
 
     def encode_batch(self, frames: Tensor) -> Tensor:
         """Clips `b t h w 3` in 0..1 -> latents `b f c h/8 w/8`, all at once."""
@@ -185,10 +192,6 @@ class BuiltinCodec(nn.Module):
         """Latents `b f c h w` of whole clips -> frames `b t H W 3`, about 0..1 but not clamped."""
         stacked, _ = self.net_decoder(self._natural(latents), [None, None])
         return (unstack_frames(stacked, first=True) + 1) / 2
-
-    def encoder(self) -> EncodeStream:
-        """A stream that encodes one clip piece by piece."""
-        return EncodeStream(self)
 
     def decoder(self) -> DecodeStream:
         """A stream that decodes one clip piece by piece."""
@@ -201,17 +204,22 @@ class BuiltinCodec(nn.Module):
         return latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
 
 
-class _Stream:
-    """One network, its codec and the pasts of its mixing layers: none before the first latent frame."""
+class DecodeStream:
+    """Decodes a clip in any number of calls; its state is what the mixing layers saw last, at first nothing."""
 
     def __init__(self, codec: BuiltinCodec) -> None:
         self._codec = codec
         self._past: list[Tensor | None] = [None, None]
 
-    @property
-    def started(self) -> bool:
-        """Whether the first latent frame, which holds a single picture, has gone through."""
-        return self._past[0] is not None
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """`f c h w` -> frames `t H W 3` in 0..1: one for the clip's first latent frame, 4 for every other."""
+        return frame_by_frame(latents.to(self._codec.latent_mean), self._codec, self._pictures).clamp(0, 1)
+
+    def _pictures(self, latent: Tensor) -> Tensor:
+        first = self._past[0] is None
+        stacked, self._past = self._codec.net_decoder(self._codec._natural(latent)[None], self._past)
+        return (unstack_frames(stacked, first)[0] + 1) / 2
 
     def snapshot(self) -> dict[str, Tensor]:
         """The state as named tensors, copied; empty before the first latent frame."""
@@ -219,49 +227,10 @@ class _Stream:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `snapshot`; an empty one starts a new clip. Raises GroundedError on others."""
-        names = {f"past_{i}" for i in range(len(self._past))}
-        if state and set(state) != names:
-            raise GroundedError(
-                f"codec stream state has {sorted(state)}, expected {sorted(names)}",
-                "restore a snapshot that the same codec made",
-            )
+        names = ("past_0", "past_1")
+        check_state(state, set(names))
         like = self._codec.latent_mean
-        self._past = [state[name].to(like, copy=True) for name in sorted(names)] if state else [None, None]
-
-
-class DecodeStream(_Stream):
-    """Decodes a clip in any number of calls; the result does not depend on how the clip was split."""
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """`f c h w` -> frames `t H W 3` in 0..1: one for the clip's first latent frame, 4 for every other."""
-        codec = self._codec
-        check_latents(latents, codec.channels)
-        if not len(latents):
-            return latents.new_zeros(0, latents.shape[2] * STRIDE, latents.shape[3] * STRIDE, 3)
-        frames = []
-        # One latent frame at a time, whatever the call holds: equal shapes give equal bits for every split.
-        for latent in codec._natural(latents.to(codec.latent_mean)).split(1):
-            first = not self.started
-            stacked, self._past = codec.net_decoder(latent[None], self._past)
-            frames.append(unstack_frames(stacked, first)[0])
-        return ((torch.cat(frames) + 1) / 2).clamp(0, 1)
-
-
-class EncodeStream(_Stream):
-    """Encodes a clip in any number of calls; the result does not depend on how the clip was split."""
-
-    @torch.no_grad()
-    def encode(self, frames: Tensor) -> Tensor:
-        """`t h w 3` in 0..1 -> latents `f c h/8 w/8`; t = 1 + 4 (f - 1) in the first call, 4 f later."""
-        codec = self._codec
-        frames = frames.to(codec.latent_mean) * 2 - 1
-        stacked = stack_frames(frames[None], first=not self.started)
-        latents = []
-        for piece in stacked.split(1, dim=1):
-            raw, self._past = codec.net_encoder(piece, self._past)
-            latents.append(codec._normalise(raw[0]))
-        return torch.cat(latents)
+        self._past = [state[name].to(like, copy=True) for name in names] if state else [None, None]
 
 
 def stack_frames(frames: Tensor, first: bool) -> Tensor:

@@ -20,12 +20,10 @@ Each causal layer looks a fixed number of frames back, so the sum of them bounds
 tests/engine/test_decoders.py.
 """
 
-_CLASSES: dict[str, Decoder] = {"WanVAE": "wan", "TAEHV": "taehv", "BuiltinCodec": "builtin"}
-
 
 def kind_of(codec: LatentCodec) -> Decoder | None:
-    """What `codec` says that it is, or is by its class; None for one that is not known."""
-    return getattr(codec, "kind", None) or _CLASSES.get(type(codec).__name__)
+    """What `codec` says that it is; None for one that does not say."""
+    return getattr(codec, "kind", None)
 
 
 def chunks_within_reach(codec: LatentCodec, chunk: int) -> float:

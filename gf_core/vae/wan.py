@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import GroundedError
-from .base import check_frames, check_latents
+from .base import check_frames, frame_by_frame
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -79,6 +79,8 @@ class WanVAE(nn.Module):
         fingerprint: tells two sets of weights apart.
     """
 
+    kind = "wan"
+
     def __init__(
         self, network: AutoencoderKLWan, latents_mean: Sequence[float] = WAN_MEAN,
         latents_std: Sequence[float] = WAN_STD, fingerprint: str = "",
@@ -142,31 +144,23 @@ class WanDecoder:
 
     def __init__(self, vae: WanVAE) -> None:
         self._vae = vae
-        self._cache: FeatureCache = self._empty()
-
-    def _empty(self) -> FeatureCache:
-        return [None] * _slots(self._vae.network.decoder)
+        self._cache: FeatureCache = [None] * _slots(vae.network.decoder)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents `f c h w` -> frames `t H W 3` in 0..1: one for the film's first, 4 for every other."""
-        raw = self.decode_raw(latents)
-        return rearrange((raw.clamp(-1, 1) + 1) / 2, "t c h w -> t h w c")
+        return (self.decode_raw(latents).movedim(1, -1).clamp(-1, 1) + 1) / 2
 
     @torch.no_grad()
     def decode_raw(self, latents: Tensor) -> Tensor:
         """Normalised latents `f c h w` -> what the network says, `t 3 H W`, about -1..1, float32, not clamped."""
+        return frame_by_frame(latents, self._vae, self._pictures).movedim(-1, 1)
+
+    def _pictures(self, latent: Tensor) -> Tensor:
         vae = self._vae
-        check_latents(latents, vae.channels)
-        stride = vae.spatial_stride
-        frames = [
-            latents.new_zeros(0, 3, latents.shape[2] * stride, latents.shape[3] * stride, dtype=torch.float32)
-        ]
-        # The first call of the network must hold one latent frame alone: it decides what is the film's start.
-        for latent in vae.natural(latents).unsqueeze(1):
-            features = vae.network.post_quant_conv(latent.to(vae._like()).movedim(0, 1)[None])
-            picture = vae.network.decoder(features, feat_cache=self._cache, feat_idx=[0])
-            frames.append(picture[0].movedim(0, 1).float())
-        return torch.cat([frame.to(frames[-1].device) for frame in frames])
+        natural = vae.natural(latent).to(vae._like()).movedim(0, 1)[None]
+        features = vae.network.post_quant_conv(natural)
+        pixels = vae.network.decoder(features, feat_cache=self._cache, feat_idx=[0])
+        return rearrange(pixels[0].float(), "c t h w -> t h w c")
 
     def snapshot(self) -> dict[str, Tensor]:
         """The state as named tensors, shared and never written again: `07` a history, `11.repeat` a mark."""
@@ -178,4 +172,4 @@ class WanDecoder:
         Raises:
             GroundedError: the state is of another decoder.
         """
-        self._cache = restored_cache(state, len(self._empty()), self._vae._like())
+        self._cache = restored_cache(state, len(self._cache), self._vae._like())
