@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,21 +13,23 @@ from ..errors import CheckpointError
 from ..files.fingerprint import hash_state
 from ..files.tensors import open_file
 from ..files.unwrap import unwrap
+from ..foreign import numbered
 from .base import LatentCodec
+from .decoders import Decoder
 from .taehv import TAEHV
 from .wan import WAN_MEAN, WAN_STD, WanVAE
-from .wan_names import canonical, is_original, read_sizes
 
-VaeKind = Literal["wan", "taehv", "builtin"]
 FIX = "choose a Wan2.1 VAE (wan_2.1_vae.safetensors), its tiny version (taew2_1.safetensors) or the built-in codec"
+ORIGINAL = "decoder.middle.0.residual.0.gamma"
+"""A tensor of Wan VAEs under the original (and ComfyUI's) names."""
 NEIGHBOURS = ("first_stage_model.", "vae.")
 """What the VAE's names begin with in a file that holds a transformer too."""
 
 
-def detect_vae(names: Iterable[str]) -> VaeKind | None:
+def detect_vae(names: Iterable[str]) -> Decoder | None:
     """Which autoencoder has tensors of these names; None for anything else."""
     names = set(names)
-    if is_original(names) or "decoder.mid_block.resnets.0.norm1.gamma" in names:
+    if ORIGINAL in names or "decoder.mid_block.resnets.0.norm1.gamma" in names:
         return "wan"
     if {"decoder.1.weight", "decoder.3.conv.0.weight", "encoder.0.weight"} <= names:
         return "taehv"
@@ -110,3 +112,47 @@ def _numbers(values: Any, folder: Path) -> tuple[float, ...]:
             f"{folder.name}/config.json has latent means or deviations that are no numbers",
             "download it again",
         ) from error
+
+
+def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A Wan VAE's `state` under diffusers' names."""
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+
+    return convert_wan_vae_to_diffusers(dict(state)) if ORIGINAL in state else dict(state)
+
+
+def read_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments of `AutoencoderKLWan` for a state under diffusers' names.
+
+    Raises:
+        CheckpointError: another kind of VAE, such as that of Wan2.2 5B.
+    """
+    try:
+        base = state["encoder.conv_in.weight"].shape[0]
+        widths, blocks, in_time = [], [], []
+        count = 0
+        for n in range(numbered(state, "encoder.down_blocks.")):
+            prefix = f"encoder.down_blocks.{n}"
+            if f"{prefix}.resample.1.weight" in state:
+                blocks.append(count)
+                in_time.append(f"{prefix}.time_conv.weight" in state)
+                count = 0
+            else:
+                width = state[f"{prefix}.conv1.weight"].shape[0]
+                widths += [] if count else [width]
+                count += 1
+        blocks.append(count)
+        decoder_base = state["decoder.norm_out.gamma"].shape[0]
+        pixels = state["decoder.conv_out.weight"].shape[0]
+        sizes = {
+            "base_dim": base,
+            "z_dim": state["post_quant_conv.weight"].shape[0],
+            "dim_mult": [width // base for width in widths],
+            "num_res_blocks": blocks[0],
+            "temperal_downsample": in_time,
+        }
+    except (IndexError, KeyError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(f"not the VAE of Wan2.1: {error} is not as expected", FIX) from error
+    if decoder_base != base or pixels != 3 or len(set(blocks)) != 1 or len(widths) != len(blocks):
+        raise CheckpointError(f"a VAE of another family than Wan2.1 ({sizes['z_dim']} latent channels)", FIX)
+    return sizes

@@ -11,9 +11,8 @@ from safetensors.torch import load_file, save_file
 from gf_core.errors import CheckpointError, GroundedError
 from gf_core.files.fingerprint import hash_state
 from gf_core.vae.base import LatentCodec, StreamDecoder
-from gf_core.vae.load import build_vae, detect_vae, load_vae
+from gf_core.vae.load import build_vae, canonical, detect_vae, load_vae, read_sizes
 from gf_core.vae.wan import WAN_MEAN, WAN_STD, WanVAE
-from gf_core.vae.wan_names import canonical, read_sizes
 
 pytest.importorskip("diffusers")
 
