@@ -26,13 +26,11 @@ from ..sampling.sampler import Sampler
 from ..text.base import TextEncoder
 from ..text.small import load_small_encoder
 from ..vae.base import LatentCodec
-from ..vae.builtin import load_codec
 from ..vae.load import load_vae
 from .catalog import KnownCheckpoint
-from .companions import find_text, find_vae, open_text
-from .fp8 import unscaled
+from .companions import find, open_text
 from .identify import Identified, identify, require_drivable
-from .load import build_network
+from .load import build_network, unscaled
 from .lora import Lora, open_lora, parse_lora
 
 log = logging.getLogger("grounded")
@@ -131,8 +129,8 @@ def load_model(
     if spec is None:
         raise CheckpointError(f"{path.name} is not a text-to-video transformer", "choose another file.")
     merges = _all_loras(item, path, loras)
-    codec = _codec(vae, path, item.own, device)
-    encoder = _encoder(text, path, item.own, device)
+    codec = _codec(vae, item, device)
+    encoder = _encoder(text, item, device)
     model = build_network(spec, unscaled(item.what.tensors), loras=merges, dtype=dtype, device=device)
     return ModelBundle(
         name=str(item.own.get("name") or path.name),
@@ -216,26 +214,27 @@ def required_lora(path: Path, known: KnownCheckpoint) -> Path:
     )
 
 
+def own_part(item: Identified, name: str) -> Path | None:
+    """The file `name` beside a model of this project's own, where it is."""
+    home = item.file.path if item.file.path.is_dir() else item.file.path.parent
+    return home / name if item.own and (home / name).is_file() else None
+
+
 def _encoder(
-    text: TextEncoder | str | Path | None, path: Path, own: dict, device: str | torch.device
+    text: TextEncoder | str | Path | None, item: Identified, device: str | torch.device
 ) -> TextEncoder:
     if text is not None and not isinstance(text, str | Path):
         return text
-    beside = path.parent / "text.safetensors"
-    if text is None and own and beside.is_file():
-        return load_small_encoder(beside, remembered([beside], "whole", open_file(beside).tensors))
-    return open_text(Path(text) if text is not None else find_text(path), device=device)
+    own = own_part(item, "text.safetensors")
+    if text is None and own is not None:
+        return load_small_encoder(own, remembered([own], "whole", open_file(own).tensors))
+    return open_text(Path(text) if text is not None else find("text", item.file.path), device=device)
 
 
-def _codec(
-    vae: LatentCodec | str | Path | None, path: Path, own: dict, device: str | torch.device
-) -> LatentCodec:
+def _codec(vae: LatentCodec | str | Path | None, item: Identified, device: str | torch.device) -> LatentCodec:
     if vae is not None and not isinstance(vae, str | Path):
         return vae
-    beside = path.parent / "codec.safetensors"
-    if vae is None and own and beside.is_file():
-        return load_codec(beside, str(device))
-    return load_vae(Path(vae) if vae is not None else find_vae(path), device=device)
+    return load_vae(vae or own_part(item, "codec.safetensors") or find("vae", item.file.path), device=device)
 
 
 def checkpoint_fingerprint(item: Identified) -> str:

@@ -15,8 +15,6 @@ from ..config import Recipe, SampleSpec
 from ..memory.presets import PRESETS
 
 FOUR_STEPS = SampleSpec()
-SMALL = "5.7 GB in fp32, 2.8 GB in bf16"
-LARGE = "57 GB in fp32, 28.6 GB in bf16"
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,6 @@ class KnownCheckpoint:
     """File in that repository."""
     patterns: tuple[str, ...]
     """What the end of its path looks like, written as `normal` does; folders where the pattern has them."""
-    size: str = SMALL
-    """Expected size of one copy of the network."""
     sample: SampleSpec = FOUR_STEPS
     """Steps, shift and first chunk that it was distilled for."""
     memory: str = "grounded"
@@ -55,6 +51,11 @@ class KnownCheckpoint:
     """Why the engine does not drive it; empty when it does."""
     note: str = ""
     """What a user should know."""
+
+    @property
+    def size(self) -> str:
+        """Expected size of one copy of the network."""
+        return "57 GB in fp32, 28.6 GB in bf16" if self.dim == 5120 else "5.7 GB in fp32, 2.8 GB in bf16"
 
     @property
     def recipe(self) -> Recipe:
@@ -198,7 +199,6 @@ CATALOG: tuple[KnownCheckpoint, ...] = (
         "krea/krea-realtime-video",
         "krea-realtime-video-14b.safetensors",
         ("*krea_realtime*",),
-        size=LARGE,
         dim=5120,
         sample=SampleSpec(steps=(1000, 937, 833, 625), warp=False),
         refusal="it recomputes its whole memory before every chunk, which the engine does not do yet",
@@ -219,7 +219,6 @@ CATALOG: tuple[KnownCheckpoint, ...] = (
         "lightx2v/Wan2.1-T2V-14B-CausVid",
         "diffusion_pytorch_model.safetensors",
         ("*14b_causvid*", "*causvid*14b*"),
-        size=LARGE,
         dim=5120,
         sample=SampleSpec(steps=(999, 934, 862, 756, 603, 410, 250, 140, 74), warp=False, shift=8.0),
     ),

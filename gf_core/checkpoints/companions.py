@@ -23,20 +23,42 @@ from ..text.store import StoredEncoder
 from ..text.tokens import SentencePieceTokenizer, Tokenizer, find_tokenizer
 from ..text.umt5 import TOKENIZER_KEY, UMT5Encoder
 from .detect import READABLE, detect
-from .fp8 import unscaled
+from .load import unscaled
 
 log = logging.getLogger("grounded")
-TEXT_NAMES = ("models_t5_umt5-xxl-enc-bf16*", "umt5*xxl*", "umt5*")
-VAE_NAMES = ("Wan2.1_VAE*", "wan_2.1_vae*", "wan2.1_vae*", "wan*2_1*vae*", "taew2_1*")
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
-def neighbours(model: Path, *names: str) -> list[Path]:
-    """Folders to search for companions called `names` (folder names) of a model file or folder, nearest first."""
+_COMPANIONS = {
+    "text": (
+        "text encoder (UMT5-XXL)",
+        ("text_encoder", "text_encoders", "clip"),
+        ("models_t5_umt5-xxl-enc-bf16*", "umt5*xxl*", "umt5*"),
+        "models_t5_umt5-xxl-enc-bf16.pth (11.4 GB, from Wan-AI/Wan2.1-T2V-1.3B) and spiece.model "
+        "(from google/umt5-xxl)",
+    ),
+    "vae": (
+        "VAE",
+        ("vae", "vae_approx"),
+        ("Wan2.1_VAE*", "wan_2.1_vae*", "wan2.1_vae*", "wan*2_1*vae*", "taew2_1*"),
+        "Wan2.1_VAE.pth (0.5 GB, from Wan-AI/Wan2.1-T2V-1.3B) or taew2_1.safetensors (23 MB, from "
+        "madebyollin/taehv, faster and softer)",
+    ),
+}
+"""What each is called, its usual folders, patterns of its file's name (the preferred first), and what to fetch."""
+
+
+def find(kind: str, model: Path) -> Path:
+    """A model's "text" or "vae", near its file or folder. Raises CheckpointError saying what to fetch, and where to."""
+    what, names, patterns, source = _COMPANIONS[kind]
     home = model if model.is_dir() else model.parent
-    folders = [home, *(home / name for name in names), *(home.parent / name for name in names)]
-    folders += [home.parent.parent / name for name in names]
-    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+    folders = [home, *(parent / n for parent in (home, home.parent, home.parent.parent) for n in names)]
+    found = _first((folder for folder in dict.fromkeys(folders) if folder.is_dir()), patterns)
+    if found is None:
+        raise CheckpointError(
+            f"no {what} was found near {model.name}", f"put {source} into {home}, or name the file."
+        )
+    return found
 
 
 def _first(folders: Iterable[Path], patterns: Iterable[str]) -> Path | None:
@@ -48,32 +70,6 @@ def _first(folders: Iterable[Path], patterns: Iterable[str]) -> Path | None:
         if folder.name in ("text_encoder", "vae") and (folder / "config.json").exists():
             return folder
     return None
-
-
-def find_text(model: Path) -> Path:
-    """The text encoder's file for `model`. Raises CheckpointError saying what to fetch."""
-    folders = neighbours(model, "text_encoder", "text_encoders", "clip")
-    found = _first(folders, TEXT_NAMES)
-    if found is None:
-        raise CheckpointError(
-            f"no text encoder (UMT5-XXL) was found near {model.name}",
-            f"put models_t5_umt5-xxl-enc-bf16.pth (11.4 GB, from Wan-AI/Wan2.1-T2V-1.3B) and spiece.model "
-            f"(from google/umt5-xxl) into {folders[0]}, or name the file.",
-        )
-    return found
-
-
-def find_vae(model: Path) -> Path:
-    """The VAE's file for `model`. Raises CheckpointError saying what to fetch."""
-    folders = neighbours(model, "vae", "vae_approx")
-    found = _first(folders, VAE_NAMES)
-    if found is None:
-        raise CheckpointError(
-            f"no VAE was found near {model.name}",
-            f"put Wan2.1_VAE.pth (0.5 GB, from Wan-AI/Wan2.1-T2V-1.3B) or taew2_1.safetensors (23 MB, from "
-            f"madebyollin/taehv, faster and softer) into {folders[0]}, or name the file.",
-        )
-    return found
 
 
 def open_text(

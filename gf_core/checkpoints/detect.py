@@ -18,6 +18,8 @@ from ..errors import CheckpointError
 from ..files.tensors import LazyTensor
 from ..files.unwrap import Unwrapped
 from ..foreign import numbered, read_json, with_values
+from ..vae.decoders import Decoder
+from ..vae.load import detect_vae
 from .keymaps import Scheme, rename, scheme_of
 
 Family = Literal[
@@ -31,7 +33,7 @@ METADATA_KEY = "grounded"
 """Header key of this project's own files: JSON with sample, memory, video and model settings."""
 
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
-_VAE_NAMES = ("decoder.middle.0.residual", "decoder.mid_block.resnets.0.norm1.gamma")
+_VAES: dict[Decoder, Family] = {"wan": "wan_vae", "taehv": "tiny_vae", "builtin": "own_codec"}
 _OWN_BIAS = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
 """Only UMT5 has a relative bias of its own in the second layer; T5 shares the first one's."""
 _FOLDED = (".scale_weight", ".scale_input")
@@ -94,14 +96,9 @@ def family_of(tensors: Mapping[str, LazyTensor], lora: Mapping[str, LazyTensor] 
         return "lora"
     if "head.modulation" in names and "patch_embedding.weight" in names:
         return _wan_family(tensors)
-    if "encoder.conv1.weight" in names and ("conv1.weight" in names or "quant_conv.weight" in names):
-        return "wan_vae"
-    if any(name.startswith(_VAE_NAMES) for name in names):
-        return "wan_vae"
-    if "encoder.0.weight" in names and "decoder.1.weight" in names:
-        return "tiny_vae"
-    if "latent_mean" in names and any(name.startswith("net_decoder.") for name in names):
-        return "own_codec"
+    vae = detect_vae(names)
+    if vae is not None:
+        return _VAES[vae]
     if {"embedding.weight", "position", "layers.0.qkv.weight"} <= names:
         return "own_text"
     if "blocks.0.pos_embedding.embedding.weight" in names or _OWN_BIAS in names:

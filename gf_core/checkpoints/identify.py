@@ -64,25 +64,21 @@ def identify(path: str | Path, *, assume: str | None = None, weights: str | None
     what = detect(found, file.metadata, file.config)
     if what.spec is not None:
         known = assumed or match(file.path, what.spec.dim, found.outer)
-    evidence = _evidence(file, found, known, own, assumed)
+    evidence = _evidence(file.metadata, found.outer, known, assumed is not None)
     return Identified(file, found, what, None if own else known, own, evidence)
 
 
 def _evidence(
-    file: TensorFile,
-    found: Unwrapped,
-    known: KnownCheckpoint | None,
-    own: dict,
-    assumed: KnownCheckpoint | None,
+    metadata: Mapping[str, str], outer: str | None, known: KnownCheckpoint | None, assumed: bool
 ) -> str:
-    if own or marked_causal(file.metadata):
+    if own_settings(metadata) or marked_causal(metadata):
         return "its header says so"
-    if assumed is not None:
-        return f"assumed to be like {assumed.title}"
+    if known is not None and assumed:
+        return f"assumed to be like {known.title}"
     if known is not None and known.causal:
         return f"its name is that of {known.title}"
-    if found.outer in GENERATOR_KEYS:
-        return f"it holds the weights under the key {found.outer}, as trainings of causal generators write it"
+    if outer in GENERATOR_KEYS:
+        return f"it holds the weights under the key {outer}, as trainings of causal generators write it"
     return ""
 
 
@@ -123,10 +119,14 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
         )
 
 
+def kind_in_words(family: Family, channels: int) -> str:
+    """What a file of this family is: `a Wan VAE (16 channels), which turns latents into pictures`."""
+    return _WORDS[family][0].format(channels=channels)
+
+
 def foreign(name: str, family: Family, channels: int) -> CheckpointError:
     """The refusal of `name`, which is of a family that the engine does not drive."""
-    what, need = _WORDS[family]
-    return CheckpointError(f"{name} is {what.format(channels=channels)}", need)
+    return CheckpointError(f"{name} is {kind_in_words(family, channels)}", _WORDS[family][1])
 
 
 def size_name(what: Detected) -> str:
@@ -136,7 +136,8 @@ def size_name(what: Detected) -> str:
 
 
 _TRANSFORMER = f"Choose the transformer instead: {NEEDED}"
-_WORDS: dict[str, tuple[str, str]] = {
+_WORDS: dict[Family, tuple[str, str]] = {
+    "wan_t2v": ("a Wan text-to-video transformer", ""),
     "wan_i2v": (
         "an image-to-video Wan ({channels} input channels and an image head)",
         f"{NEEDED} To start a film from a picture, give the picture to a text-to-video model as start image.",
@@ -145,7 +146,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "wan_vace": ("a Wan VACE model, which edits whole clips with control inputs", NEEDED),
     "wan_other": ("a Wan transformer with {channels} input channels, not plain text-to-video", NEEDED),
     "lora": (
-        "a LoRA (a small change to a model), not a model",
+        "a LoRA, a small change to a model",
         "Choose the model that it changes, and give this file as a LoRA of it.",
     ),
     "wan_vae": ("a Wan VAE ({channels} channels), which turns latents into pictures", _TRANSFORMER),

@@ -8,20 +8,13 @@ from pathlib import Path
 from ..config import Recipe
 from ..errors import CheckpointError
 from ..words import amount, exact_size
-from .bundle import wanted_recipe
-from .companions import find_text, find_vae
-from .identify import Identified, identify, require_drivable
+from .bundle import own_part, wanted_recipe
+from .companions import find
+from .identify import Identified, identify, kind_in_words, require_drivable
 
 _TIME_STRIDE = 4
 """Pictures per latent frame of every Wan 2.1 VAE and of the built-in codec."""
 _KINDS = {"safetensors": "safetensors", "pickle": "PyTorch pickle", "folder": "folder"}
-_FAMILIES = {
-    "wan_t2v": "Wan text-to-video transformer", "wan_i2v": "Wan image-to-video transformer",
-    "wan_5b": "Wan 2.2 5B transformer", "wan_vace": "Wan VACE transformer", "wan_other": "Wan transformer",
-    "lora": "LoRA", "wan_vae": "Wan VAE", "tiny_vae": "tiny VAE (TAEHV)", "umt5": "UMT5 text encoder",
-    "own_codec": "codec of the built-in model", "own_text": "text encoder of the built-in model",
-    "other_text": "text encoder of another family", "unknown": "unknown tensors",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,12 +68,10 @@ def _file(item: Identified) -> str:
 
 
 def _what(item: Identified) -> str:
-    words, count = amount(item.what.parameters), len(item.what.tensors)
-    text = f"{_FAMILIES[item.what.family]}, {words} parameters in {count} tensors"
-    spec = item.what.spec
-    if spec is None:
-        return text
-    return f"{text}: width {spec.dim}, {spec.num_layers} blocks, {spec.num_heads} heads"
+    what, spec = item.what, item.what.spec
+    size = f"{amount(what.parameters)} parameters in {len(what.tensors)} tensors"
+    shape = f"; width {spec.dim}, {spec.num_layers} blocks, {spec.num_heads} heads" if spec else ""
+    return f"{kind_in_words(what.family, what.channels)}; {size}{shape}"
 
 
 def _stored(item: Identified) -> str:
@@ -120,13 +111,13 @@ def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
 
 def _companion_rows(item: Identified) -> list[tuple[str, str]]:
     """Where the text encoder and the VAE would come from."""
-    home = item.file.path if item.file.path.is_dir() else item.file.path.parent
-    if item.own and (home / "text.safetensors").is_file() and (home / "codec.safetensors").is_file():
-        return [("text encoder", "text.safetensors"), ("VAE", "codec.safetensors")]
     rows = []
-    for label, find in (("text encoder", find_text), ("VAE", find_vae)):
+    for label, kind, name in (
+        ("text encoder", "text", "text.safetensors"),
+        ("VAE", "vae", "codec.safetensors"),
+    ):
         try:
-            rows.append((label, find(item.file.path).name))
+            rows.append((label, (own_part(item, name) or find(kind, item.file.path)).name))
         except CheckpointError as error:
             rows.append((label, f"missing: {error.fix}"))
     return rows

@@ -49,28 +49,20 @@ for _ours, _theirs in (("self_attn", "attn1"), ("cross_attn", "attn2")):
     for _part in ("norm_q", "norm_k"):
         _BLOCK_MODULES[f"{_ours}.{_part}"] = f"{_theirs}.{_part}"
 
-_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 _GLOBAL_BACK = {theirs: ours for ours, theirs in _GLOBAL_MODULES.items()}
 _BLOCK_BACK = {theirs: ours for ours, theirs in _BLOCK_MODULES.items()}
 
 
-def _through(table: Mapping[str, str], name: str) -> str | None:
-    """`name` with its longest leading module replaced by the table, or None."""
-    module, leaf = name, ""
-    while module:
-        if module in table:
-            return table[module] + leaf
-        module, _, last = module.rpartition(".")
-        leaf = f".{last}{leaf}"
-    return None
-
-
 def _translate(name: str, whole: Mapping[str, str], per_block: Mapping[str, str]) -> str | None:
-    block = _BLOCK.fullmatch(name)
-    if block is None:
-        return _through(whole, name)
-    inner = _through(per_block, block[2])
-    return None if inner is None else f"blocks.{block[1]}.{inner}"
+    """`name` with its longest leading module (behind `blocks.N.`) replaced by the table, or None."""
+    block = re.match(r"blocks\.\d+\.", name)
+    head, table = (block[0], per_block) if block else ("", whole)
+    parts = name.removeprefix(head).split(".")
+    for length in range(len(parts), 0, -1):
+        module = ".".join(parts[:length])
+        if module in table:
+            return head + ".".join([table[module], *parts[length:]])
+    return None
 
 
 def original_to_diffusers(name: str) -> str | None:

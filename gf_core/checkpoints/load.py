@@ -1,14 +1,15 @@
-"""Fills a Wan transformer with a checkpoint's tensors: strict names and shapes, LoRAs merged on the way."""
+"""Fills a Wan transformer with a checkpoint's tensors: strict names and shapes, scales and LoRAs folded in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
-import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import ModelSpec
+from ..devices import free_bytes
 from ..errors import CheckpointError, ResourceError
 from ..files.tensors import LazyTensor
 from ..model.wan import WanModel, build_meta
@@ -37,35 +38,21 @@ def build_network(
     """
     dtype = dtype or default_dtype(device)
     model = build_meta(spec)
-    fill(model, tensors, "the transformer", loras=loras, dtype=dtype, device=device)
-    return model
-
-
-def fill(
-    model: nn.Module,
-    tensors: Mapping[str, LazyTensor],
-    what: str,
-    *,
-    loras: Sequence[Lora] = (),
-    dtype: torch.dtype,
-    device: str | torch.device = "cpu",
-) -> None:
-    """Puts `tensors` into a module tree on the meta device; errors as `build_network`."""
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    check_names(wanted, tensors, what)
+    _check_names(wanted, tensors)
     for lora in loras:
         check_fit(lora, wanted)
-    _check_memory(wanted, dtype, device, what)
+    _check_memory(sum(torch.Size(shape).numel() for shape in wanted.values()), dtype, torch.device(device))
     state: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         value = merged(name, tensor.load(), loras)
         # A copy frees the file: mapped weights are unaligned (slower, other rounding) and lock it on Windows.
         state[name] = value.to(device=device, dtype=dtype, copy=True)
     model.load_state_dict(state, strict=True, assign=True)
-    model.requires_grad_(False).eval()
+    return model.requires_grad_(False).eval()
 
 
-def check_names(wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, LazyTensor], what: str) -> None:
+def _check_names(wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, LazyTensor]) -> None:
     """Raises CheckpointError with a few examples unless names and shapes are exactly those of `wanted`."""
     missing = [name for name in wanted if name not in tensors]
     unexpected = [name for name in tensors if name not in wanted]
@@ -77,26 +64,50 @@ def check_names(wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Laz
     ]
     if problems:
         raise CheckpointError(
-            f"the file does not fit {what}: of {len(wanted)} tensors {', '.join(problems)}",
+            f"the file does not fit the transformer: of {len(wanted)} tensors {', '.join(problems)}",
             "use the file as its authors published it, or a version saved whole.",
         )
 
 
-def _check_memory(
-    wanted: Mapping[str, tuple[int, ...]], dtype: torch.dtype, device: str | torch.device, what: str
-) -> None:
-    need = sum(torch.Size(shape).numel() for shape in wanted.values()) * dtype.itemsize
-    kind = torch.device(device).type
-    if kind == "cuda":
-        free = torch.cuda.mem_get_info(torch.device(device))[0]
-    elif kind == "cpu":
-        free = psutil.virtual_memory().available
-    else:
+def _check_memory(parameters: int, dtype: torch.dtype, device: torch.device) -> None:
+    if device.type not in ("cuda", "cpu"):
         return  # other accelerators do not tell how much is free
+    need, free = parameters * dtype.itemsize, free_bytes(device)
     if need > free:
-        place = "computer" if kind == "cpu" else "graphics card"
+        place = "computer" if device.type == "cpu" else "graphics card"
         raise ResourceError(
-            f"{what} needs {exact_size(need)} as {str(dtype).removeprefix('torch.')}; "
+            f"the transformer needs {exact_size(need)} as {str(dtype).removeprefix('torch.')}; "
             f"the {place} has {exact_size(free)} free",
             "close other programs, choose bfloat16, or use a smaller model.",
         )
+
+
+def unscaled(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """`tensors` of scaled fp8 (ComfyUI's): each `X.weight` times its `X.scale_weight`, the markers taken out.
+
+    Nothing is computed in fp8 here: it becomes float32, then whatever the loader wants. Input scales serve fp8
+    multiplication only and are dropped.
+    """
+    out: dict[str, LazyTensor] = {}
+    for name, tensor in tensors.items():
+        if name == "scaled_fp8" or name.endswith((".scale_weight", ".scale_input")):
+            continue
+        scale = (
+            tensors.get(f"{name.removesuffix('.weight')}.scale_weight") if name.endswith(".weight") else None
+        )
+        if scale is not None:
+            tensor = LazyTensor(torch.float32, tensor.shape, partial(_product, tensor, scale))
+        out[name] = tensor
+    return out
+
+
+def _product(weight: LazyTensor, scale: LazyTensor) -> Tensor:
+    factor = scale.load().float()
+    if factor.numel() not in (1, *weight.shape[:1]):
+        raise CheckpointError(
+            f"a weight of {list(weight.shape)} comes with {factor.numel()} scales",
+            "the file is damaged or of a format that cannot be read yet; use the bf16 version of this model.",
+        )
+    # One factor for all, or one per output row.
+    shape = (-1, *[1] * (len(weight.shape) - 1)) if factor.numel() > 1 else ()
+    return weight.load().float() * factor.reshape(shape)

@@ -9,6 +9,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def _imports(content: bytes) -> list[str]:
     strings: list[str] = []
     memo: dict[int, str] = {}
     stream = io.BytesIO(content)
-    try:
+    with suppress(ValueError, EOFError, IndexError):
         while stream.tell() < len(content):
             for op, arg, _ in pickletools.genops(stream):
                 if op.name == "GLOBAL":
@@ -116,6 +117,4 @@ def _imports(content: bytes) -> list[str]:
                     strings.append(memo.get(int(arg or 0), ""))
                 elif isinstance(arg, str):
                     strings.append(arg)
-    except (ValueError, EOFError, IndexError):
-        return list(dict.fromkeys(found))
     return list(dict.fromkeys(found))

@@ -5,14 +5,14 @@ Latents are those of the video model, normalised. The first latent frame of a fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import GroundedError
+from ..errors import CheckpointError, GroundedError
 
 
 @runtime_checkable
@@ -52,6 +52,17 @@ class LatentCodec(Protocol):
     def encode(self, frames: Tensor) -> Tensor:
         """Frames `t H W 3`, float 0..1 -> latents `f c h w`, f = 1 + (t - 1) // 4."""
         ...
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str, fix: str) -> None:
+    """Put a file's tensors into a network as they are, for use only. Raises CheckpointError unless it is `what`."""
+    try:
+        network.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the tensors do not make {what}: {str(error).splitlines()[-1].strip()}", fix
+        ) from error
+    network.eval().requires_grad_(False)
 
 
 def frame_by_frame(latents: Tensor, codec: LatentCodec, pictures: Callable[[Tensor], Tensor]) -> Tensor:

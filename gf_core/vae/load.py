@@ -14,7 +14,7 @@ from ..files.fingerprint import hash_state
 from ..files.tensors import open_file
 from ..files.unwrap import unwrap
 from ..foreign import numbered
-from .base import LatentCodec
+from .base import LatentCodec, fill
 from .decoders import Decoder
 from .taehv import TAEHV
 from .wan import WAN_MEAN, WAN_STD, WanVAE
@@ -31,7 +31,7 @@ def detect_vae(names: Iterable[str]) -> Decoder | None:
     names = set(names)
     if ORIGINAL in names or "decoder.mid_block.resnets.0.norm1.gamma" in names:
         return "wan"
-    if {"decoder.1.weight", "decoder.3.conv.0.weight", "encoder.0.weight"} <= names:
+    if {"decoder.1.weight", "encoder.0.weight"} <= names:
         return "taehv"
     if "latent_mean" in names and any(name.startswith("net_decoder.") for name in names):
         return "builtin"
@@ -58,13 +58,7 @@ def build_vae(
     tensors = canonical(state)
     with torch.device("meta"):
         network = AutoencoderKLWan(**read_sizes(tensors))
-    try:
-        network.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the tensors do not make a Wan VAE: {str(error).splitlines()[-1].strip()}", FIX
-        ) from error
-    network.eval().requires_grad_(False)
+    fill(network, tensors, "a Wan VAE", FIX)
     return WanVAE(network, latents_mean, latents_std, fingerprint)
 
 

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from .base import check_frames, check_state, frame_by_frame
+from .base import check_frames, check_state, fill, frame_by_frame
 
 GROWTH = (1, 2, 2)
 """Frames out per frame in at the decoder's three stages."""
@@ -147,15 +147,8 @@ class TAEHV(nn.Module):
             # Files of models that grow time more often hold more rows; the last ones are the frame that is kept.
             name = f"decoder_net.{at}.conv.weight"
             own[name] = own[name][-GROWTH[stage] * widths[stage] :] if name in own else torch.empty(0)
-        try:
-            codec.load_state_dict(own, assign=True)
-        except RuntimeError as error:
-            lines = str(error).splitlines()
-            raise CheckpointError(
-                f"the tensors do not make a TAEHV: {lines[-1].strip()}",
-                "use taew2_1.safetensors or taew2_1.pth",
-            ) from error
-        return codec.eval().requires_grad_(False)
+        fill(codec, own, "a TAEHV", "use taew2_1.safetensors or taew2_1.pth")
+        return codec
 
     def decoder(self) -> TinyDecoder:
         """A stream for one film."""

@@ -129,7 +129,7 @@ WAN = {"head.modulation": lazy(1, 2, 8), "head.head.weight": lazy(64, 8)}
         ({**WAN, "patch_embedding.weight": lazy(8, 48, 1, 2, 2)}, "wan_5b"),
         ({**WAN, "patch_embedding.weight": lazy(8, 32, 1, 2, 2)}, "wan_other"),
         ({**WAN, "patch_embedding.weight": lazy(8, 16, 1, 2, 2), "vace_blocks.0.x": lazy(1)}, "wan_vace"),
-        ({"encoder.conv1.weight": lazy(96, 3, 3, 3, 3), "conv1.weight": lazy(32, 32, 1, 1, 1)}, "wan_vae"),
+        ({"decoder.middle.0.residual.0.gamma": lazy(384, 1, 1, 1)}, "wan_vae"),
         ({"decoder.mid_block.resnets.0.norm1.gamma": lazy(384)}, "wan_vae"),
         ({"encoder.0.weight": lazy(64, 3, 3, 3), "decoder.1.weight": lazy(256, 16, 3, 3)}, "tiny_vae"),
         ({"blocks.0.pos_embedding.embedding.weight": lazy(32, 64)}, "umt5"),
