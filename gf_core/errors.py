@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from .words import plain
+
 
 class GroundedError(Exception):
     """Base of every error raised on purpose: `message` is what and where, `fix` is what to do."""
 
     def __init__(self, message: str, fix: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.fix = fix
+        # What was quoted from a file must not steer a terminal; the lines of a message are its own.
+        self.message, self.fix = ("\n".join(map(plain, text.split("\n"))) for text in (message, fix))
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  fix: {self.fix}" if self.fix else self.message

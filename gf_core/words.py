@@ -1,6 +1,21 @@
-"""Numbers in words: bytes, parameters, times."""
+"""Numbers in words (bytes, parameters, times), and other people's words made fit to be shown."""
 
 from __future__ import annotations
+
+import re
+
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line ends, those that turn the direction of writing, and half characters."""
+
+
+def plain(text: object, most: int = 0) -> str:
+    """`text` without what steers a terminal: such characters as `\\x1b`; cut after `most` characters, if given.
+
+    >>> plain("a\\x1b[2J")
+    'a\\\\x1b[2J'
+    """
+    shown = _UNFIT.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+    return f"{shown[:most]}..." if 0 < most < len(shown) else shown
 
 
 def size(count: float) -> str:

@@ -33,7 +33,7 @@ CORE_FLOORS = FOUNDATION | {
 BELOW: dict[str, set[str]] = {
     "config": {"errors"},
     "devices": set(),
-    "errors": set(),
+    "errors": {"words"},
     "words": set(),
     "foreign": set(),
     "files": {"errors", "foreign", "words"},

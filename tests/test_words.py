@@ -1,8 +1,11 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and foreign words as a terminal can show them."""
 
 from __future__ import annotations
 
-from gf_core.words import amount, clock, exact_size, size
+import pytest
+
+from gf_core.errors import GroundedError
+from gf_core.words import amount, clock, exact_size, plain, size
 
 
 def test_sizes():
@@ -15,3 +18,18 @@ def test_clock():
     assert [clock(s) for s in (0, 59.6, 3599, 3723)] == ["0:00", "1:00", "59:59", "1:02:03"]
     times = [clock(s, tenths=True) for s in (0, 7.5, 7.96, 59.99, 61, 3661)]
     assert times == ["0:00", "0:07.5", "0:08", "1:00", "1:01", "1:01:01"]
+
+
+@pytest.mark.parametrize(
+    "bad", ["\x1b", "\x07", "\x00", "\n", "\r", "\x9b", "\u202e", "\u2066", "\u200f", "\u2028", "\ud800"]
+)
+def test_nothing_that_steers_a_terminal_is_shown(bad):
+    shown = plain(f"a{bad}b")
+    assert bad not in shown and shown.startswith("a\\") and shown.endswith("b") and shown.isprintable()
+    error = GroundedError(f"{bad} is there", f"no {bad}")
+    assert bad == "\n" or (bad not in str(error) and bad not in error.message and bad not in error.fix)
+
+
+def test_what_is_only_foreign_stays():
+    assert plain("狐狸 fähre 👩‍🚀 می‌خواهم") == "狐狸 fähre 👩‍🚀 می‌خواهم"
+    assert plain("x" * 500, 20) == "x" * 20 + "..."
