@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -81,14 +82,19 @@ def write_chapters(container: OutputContainer, chapters: Sequence[Chapter]) -> N
         [
             {
                 "id": number,
-                "start": round(chapter.start_seconds * TICKS),
-                "end": round(chapter.end_seconds * TICKS),
+                "start": _tick(chapter.start_seconds),
+                "end": _tick(chapter.end_seconds),
                 "time_base": Fraction(1, TICKS),
                 "metadata": {"title": _short(chapter.title)},
             }
             for number, chapter in enumerate(chapters)
         ]
     )
+
+
+def _tick(seconds: float) -> int:
+    """The first tick at or after `seconds`: a player that goes to the one before shows the picture before."""
+    return math.ceil(round(seconds * TICKS, 3))
 
 
 def _short(title: str) -> str:

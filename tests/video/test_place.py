@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import sys
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -197,7 +198,7 @@ def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_pat
     )
     assert copied(src) == copied(dst)
     found = read_chapters(dst)
-    assert [chapter.start_seconds for chapter in found] == [0, round(9 / 16, 3)]
+    assert [chapter.start_seconds for chapter in found] == [0, 0.563]
     assert found[0].title == "1. a fox ü" and found[1].title.startswith("2. cut: a hen by ü")
     assert found[1].title.endswith("...") and found[1].end_seconds == pytest.approx(33 / 16, abs=1e-3)
     assert json.loads(read_metadata(dst)["prompt"]) == graph
@@ -212,6 +213,27 @@ def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_pat
     assert copied(again) == copied(src) and read_chapters(again) == found
     assert read_audio(again).seconds == pytest.approx(33 / 16, abs=0.05)
     assert json.loads(read_metadata(again)["prompt"]) == graph
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("fps", [16, 12.5, Fraction(24000, 1001), 24, 30, Fraction(30000, 1001), 7, 60, 120])
+def test_a_chapter_begins_with_the_first_picture_of_its_shot(tmp_path, fps, suffix):
+    """Every picture but the first begins a shot; what a player shows at a time is the last picture at or before it."""
+    with FilmWriter(tmp_path / "film.mp4", 16, 16, fps) as film:
+        film.write(np.zeros((25, 16, 16, 3), np.uint8))
+    shots = [Chapter(at / float(fps), (at + 1) / float(fps), str(at)) for at in range(25)]
+    dst = place_film(tmp_path / "film.mp4", tmp_path / f"a{suffix}", chapters=shots)
+    for path in (dst, place_film(dst, tmp_path / f"b{suffix}"), place_film(dst, tmp_path / "c.mkv")):
+        starts = [chapter.start_seconds for chapter in read_chapters(path)]
+        assert [round(start * float(fps)) for start in starts] == list(range(25))
+        with av.open(str(path)) as container:
+            times = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+        for start in (
+            *starts,
+            *(int(start * 1000 + 1e-6) / 1000 for start in starts),
+        ):  # some cut to whole ms
+            shown = max(n for n, time in enumerate(times) if time <= start + 1e-9)
+            assert shown == round(start * float(fps))
 
 
 def test_sound_in_step_with_the_pictures(tmp_path):
