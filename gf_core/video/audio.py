@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from ..errors import TakeError
+from .reader import open_media
 
 log = logging.getLogger("grounded")
 
@@ -27,6 +29,10 @@ RATE = 48000
 """Samples per second where a codec does not know the sound's own."""
 AAC_BITS = 96_000
 """Bits per second and channel."""
+JITTER = 0.02
+"""Seconds that a part may lie beside its time: files round, and what is shifted less is not heard."""
+LONGEST = 24 * 3600
+"""Seconds of sound that are read at the most."""
 BLOCK = 1024
 """Samples handed to the encoder at a time."""
 
@@ -56,36 +62,62 @@ class Audio:
 def read_audio(path: str | Path, seconds: float | None = None) -> Audio:
     """The first sound of an audio or video file; no more than `seconds` of it are read.
 
+    Every part lies at its own time, counted from the file's first picture where it has pictures: what starts late has
+    silence in front, gaps are silent, and what comes before the first picture is left out.
+
     Raises:
         TakeError: not there, not readable, or without sound.
     """
     path = Path(path)
-    blocks: list[np.ndarray] = []
+    if not path.is_file():
+        raise TakeError(f"the sound {path} cannot be read: no such file", "check the name")
     try:
-        with av.open(str(path), "r") as container:
+        with open_media(path) as container:
             if not container.streams.audio:
                 raise TakeError(f"{path.name} has no sound", "choose an audio file, or leave the sound away")
-            stream = container.streams.audio[0]
-            rate = stream.codec_context.sample_rate
-            channels = stream.codec_context.layout.nb_channels
-            layout = LAYOUTS.get(channels, "stereo")
-            wanted = None if seconds is None else round(seconds * rate)
-            resampler = av.AudioResampler("fltp", layout, rate)
-            have = 0
-            for frame in container.decode(stream):
-                blocks += [part.to_ndarray() for part in resampler.resample(frame)]
-                have += frame.samples
-                if wanted is not None and have >= wanted:
-                    break
-            blocks += [part.to_ndarray() for part in resampler.resample(None)]
-    except (FFmpegError, OSError) as error:
+            blocks, rate = _blocks(container, LONGEST if seconds is None else seconds)
+    except (FFmpegError, OSError, ValueError) as error:
         raise TakeError(
             f"the sound of {path} cannot be read: {error}", "give WAV, FLAC, MP3 or MP4"
         ) from error
     if not blocks:
         raise TakeError(f"{path.name} holds no sound", "choose another file")
     samples = np.concatenate(blocks, axis=1, dtype=np.float32)
-    return Audio(samples[:, :wanted], rate)
+    return Audio(samples[:, : None if seconds is None else round(seconds * rate)], rate)
+
+
+def _blocks(container: InputContainer, seconds: float) -> tuple[list[np.ndarray], int]:
+    """Parts float32 [channels n] that follow each other, and samples a second."""
+    stream = container.streams.audio[0]
+    rate, channels = stream.codec_context.sample_rate, stream.codec_context.layout.nb_channels
+    resampler = av.AudioResampler("fltp", LAYOUTS.get(channels, "stereo"), rate)
+    zero, end, most = _zero(container), 0, round(seconds * rate)
+    blocks: list[np.ndarray] = []
+    frames = chain(container.decode(stream), [None])
+    for part in chain.from_iterable(resampler.resample(frame) for frame in frames):
+        samples = part.to_ndarray()
+        if part.pts is not None and part.time_base is not None:
+            late = round((part.pts * part.time_base - zero) * rate) - end
+            if late > JITTER * rate:
+                samples = np.pad(samples, ((0, 0), (min(late, most - end), 0)))
+            elif late < -JITTER * rate:
+                samples = samples[:, -late:]
+        if samples.shape[1]:
+            blocks.append(samples)
+        end += samples.shape[1]
+        if end >= most:
+            break
+    return blocks, rate
+
+
+def _zero(container: InputContainer) -> Fraction:
+    """The moment of the file at which its film, or sound without pictures, begins; in seconds."""
+    for stream in container.streams.video:
+        if stream.average_rate:  # the cover of an album has none
+            return Fraction((stream.start_time or 0) * (stream.time_base or 0))
+    if container.format.name.startswith(("mov", "matroska")):  # they say when sound starts; others only count
+        return Fraction(0)
+    return Fraction(container.start_time or 0, av.time_base)
 
 
 def fitted(audio: Audio, seconds: float) -> Audio:

@@ -15,6 +15,8 @@ from typing import BinaryIO
 
 CONTAINERS = (b"moof", b"traf")
 """Boxes of boxes that are looked into."""
+LEAST = {b"mfhd": 8, b"tfdt": 8, b"trun": 8}
+"""Bytes that a box holds at least, where it is looked into or written to."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def _walk(file: BinaryIO, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
         elif length == 0:
             length = stop - start
         end = start + length
-        if not payload <= end <= stop:
+        if not payload + LEAST.get(kind, 0) <= end <= stop:
             return
         yield kind, start, payload, end
         start = payload if kind in CONTAINERS else end

@@ -141,7 +141,7 @@ def write_film(
             ".mov",
         ):  # index in front, any metadata key, every frame on a whole tick
             options = {"movflags": "faststart+use_metadata_tags", "video_track_timescale": str(ticks)}
-        target = stack.enter_context(av.open(str(dst), "w", options=options))
+        target = stack.enter_context(av.open(str(dst.absolute()), "w", options=options))
         target.metadata.update({**source.metadata, **texts})
         write_chapters(target, chapters or chapters_of(source))
         parts = [_copied(source, target) if encode is None else _encoded(target, encode, fps)]

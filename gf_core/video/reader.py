@@ -23,6 +23,12 @@ from .pixels import ToRgb
 
 log = logging.getLogger("grounded")
 
+FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,rm,gif,apng,dv,yuv4mpegpipe,"
+    "wav,w64,aiff,au,caf,flac,mp3,aac,ac3,eac3,dts,wv,ape,tta,amr"
+)
+"""Files that hold pictures or sound themselves; playlists and lists of parts are not among them."""
+
 
 @dataclass(frozen=True)
 class FilmInfo:
@@ -47,6 +53,21 @@ class FilmInfo:
         return float(self.frames / self.fps)
 
 
+def open_media(path: Path, end: int | None = None) -> InputContainer:
+    """Open a film or a sound for reading, up to byte `end`; text in it that is not UTF-8 is read as far as it goes.
+
+    It is a file whatever its name says (`http:a.mp4`), and names no other file or address to be read in its place.
+
+    Raises:
+        FFmpegError, OSError, ValueError: it cannot be read.
+    """
+    place = str(path.absolute())
+    if end is not None:
+        place = f"subfile,,start,0,end,{end},,:{place}"
+    safe = {"format_whitelist": FORMATS, "protocol_whitelist": "file,subfile"}
+    return av.open(place, "r", options=safe, metadata_errors="replace")
+
+
 @contextmanager
 def open_film(path: str | Path) -> Iterator[InputContainer]:
     """Open `path` for reading; of a film with a torn tail only the whole fragments are seen.
@@ -60,8 +81,8 @@ def open_film(path: str | Path) -> Iterator[InputContainer]:
     layout = read_layout(path)
     torn = layout.fragments and layout.end < layout.size
     try:
-        container = av.open(f"subfile,,start,0,end,{layout.end},,:{path}" if torn else str(path), "r")
-    except (FFmpegError, OSError) as error:
+        container = open_media(path, layout.end if torn else None)
+    except (FFmpegError, OSError, ValueError) as error:
         raise TakeError(
             f"{path.name} is not a film that can be read: {error}",
             "render it again, or choose another file",
