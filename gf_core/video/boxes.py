@@ -17,6 +17,8 @@ CONTAINERS = (b"moof", b"traf")
 """Boxes of boxes that are looked into."""
 LEAST = {b"mfhd": 8, b"tfdt": 8, b"trun": 8}
 """Bytes that a box holds at least, where it is looked into or written to."""
+MOST_EMPTY = 1000
+"""Fragments without a sample that a film may have; a file of millions of them would be walked for minutes."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,10 @@ def _samples(file: BinaryIO, trun: int) -> int:
 
 
 def read_layout(path: str | Path) -> FilmLayout:
-    """Walk the boxes of `path`; stops at the first box that is not whole. Reads headers only."""
+    """Walk the boxes of `path`, headers only; what follows the first one that is not whole is no part of the film."""
     with open(path, "rb") as file:
         size = file.seek(0, 2)
-        header_end, begun, samples = 0, -1, 0
+        header_end, begun, samples, empty = 0, -1, 0, 0
         fragments: list[Fragment] = []
         for kind, start, payload, end in _walk(file, size):
             if kind == b"moov":
@@ -94,7 +96,9 @@ def read_layout(path: str | Path) -> FilmLayout:
                 samples += _samples(file, payload)
             elif kind == b"mdat" and begun >= 0:
                 fragments.append(Fragment(begun, end, samples))
-                begun = -1
+                begun, empty = -1, empty + (samples == 0)
+                if empty > MOST_EMPTY:
+                    break
     return FilmLayout(header_end, tuple(fragments), size)
 
 

@@ -1,11 +1,24 @@
 """Reading back: ranges, single frames, colours, bounded memory, files that are no films."""
 
+import os
+import time
+
 import av
 import numpy as np
 import pytest
 
 from gf_core.errors import TakeError
-from gf_core.video import FilmWriter, pick_frames, place_film, probe, read_frames, reader
+from gf_core.video import (
+    FilmWriter,
+    pick_frames,
+    place_film,
+    probe,
+    read_audio,
+    read_frames,
+    read_metadata,
+    reader,
+)
+from gf_core.video.boxes import read_layout
 
 
 def grey(first, count, height=32, width=32):
@@ -134,3 +147,121 @@ def test_indexed_films_are_not_read_from_the_start(film, reordered, tmp_path, mo
         assert numbers(read_frames(path, 40, 41)) == [40]
         assert 0 < len(seen) <= most
         monkeypatch.undo()
+
+
+def other_program(path, title=b"Caf\xe9", key="title"):
+    """A film of another program, whose text is in Latin-1."""
+    with av.open(str(path), "w") as container:
+        container.metadata[key] = "C" * len(title)
+        stream = container.add_stream("libx264", rate=16)
+        stream.width = stream.height = 32
+        for frame in grey(0, 4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
+        container.mux(stream.encode(None))
+    data = path.read_bytes()
+    assert data.count(b"C" * len(title)) == 1
+    path.write_bytes(data.replace(b"C" * len(title), title))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi"])
+@pytest.mark.parametrize("title", [b"Caf\xe9 au lait", b"\xff\xfe\x00\xd8 half", b"\x93quoted\x94"])
+def test_text_in_another_encoding_does_not_matter(tmp_path, suffix, title):
+    path = other_program(tmp_path / f"a{suffix}", title)
+    assert len(list(read_frames(path))) == 4
+    if suffix in (".mp4", ".mkv"):
+        assert probe(path).frames == 4 and place_film(path, tmp_path / "b.mp4").exists()
+        assert "\ufffd" in read_metadata(path)["title"] or "\ufffd" in str(read_metadata(path))
+
+
+@pytest.mark.parametrize(
+    "name", ["act1:dawn.mp4", "http:a.mp4", "file:a.mp4", "cache:a.mp4", "async:a.mp4", "pipe:1.mp4",
+             "concat:a.mp4|a.mp4", "data:a.mp4", "subfile,,start,0,end,9,,:a.mp4", "a%03d.mp4", "crypto:a.mp4"],
+)  # fmt: skip
+def test_a_name_is_only_a_name(film, tmp_path, monkeypatch, name):
+    if os.name == "nt":
+        pytest.skip("no such names there")
+    monkeypatch.chdir(tmp_path)
+    film.rename("a.mp4")
+    with pytest.raises(TakeError, match="no film at"):
+        probe(name)
+    placed = place_film("a.mp4", name, metadata={"title": "this one"})
+    assert placed.name == name and sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "a.mp4"])
+    assert read_metadata(name)["title"] == "this one" and numbers(read_frames(name)) == list(range(45))
+    torn = tmp_path / f"torn {name}"
+    with FilmWriter(torn, 32, 32, 16) as writer:
+        writer.write(grey(0, 9)), writer.write(grey(9, 9))
+    os.truncate(torn, torn.stat().st_size - 9)
+    assert numbers(read_frames(torn.name)) == list(range(9))
+    assert numbers(pick_frames(torn.name, [3]).values()) == [3]
+
+
+LISTS = {
+    "ffconcat": "ffconcat version 1.0\nfile film.mp4\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfilm.mp4\n#EXT-X-ENDLIST\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static">'
+    "<Period><AdaptationSet><Representation><BaseURL>film.mp4</BaseURL></Representation></AdaptationSet>"
+    "</Period></MPD>",
+    "asx": '<asx version="3.0"><entry><ref href="film.mp4"/></entry></asx>',
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".m3u8", ".mpd", ".ffconcat"])
+def test_a_list_of_other_files_is_no_film(film, kind, suffix):
+    listing = film.with_name(f"list{suffix}")
+    listing.write_text(LISTS[kind])
+    for read in (probe, read_metadata, lambda path: next(read_frames(path))):
+        with pytest.raises(TakeError, match="not a film"):
+            read(listing)
+    with pytest.raises(TakeError, match="cannot be read"):
+        read_audio(listing)
+
+
+def box(kind, payload=b""):
+    return (8 + len(payload)).to_bytes(4, "big") + kind + payload
+
+
+def nested(depth):
+    data = b""
+    for _ in range(depth):
+        data = box(b"traf", data)
+    return box(b"moof", data)
+
+
+BROKEN = {
+    "a moof of 1,100 traf": lambda head: head + nested(1100) + box(b"mdat"),
+    "a short trun": lambda head: head + box(b"moof", box(b"traf", box(b"trun", b"\0\0"))) + box(b"mdat"),
+    "a short tfdt": lambda head: head + box(b"moof", box(b"traf", box(b"tfdt", b"\1"))) + box(b"mdat"),
+    "a trun at the end": lambda head: head + box(b"moof", box(b"traf", box(b"trun"))),
+    "a length of 1 at the end": lambda head: head + b"\0\0\0\1moof",
+    "a length of 2^63": lambda head: head + b"\0\0\0\1moof" + b"\x7f" + b"\xff" * 7,
+    "a length of 0": lambda head: head + b"\0\0\0\0moof" + bytes(20),
+    "a length of 7": lambda head: head + b"\0\0\0\7moof" + bytes(20),
+    "lengths of 8": lambda head: head + box(b"moof") * 2000,
+    "only a head": lambda head: head,
+    "nothing": lambda head: b"",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_damaged_boxes_end_in_words_or_in_a_shorter_film(film, kind):
+    data = film.read_bytes()
+    layout = read_layout(film)
+    for before in (layout.header_end, layout.fragments[1].end):
+        film.write_bytes(BROKEN[kind](data[:before]))
+        try:
+            assert len(list(read_frames(film))) in (0, 21)
+            assert probe(film).frames in (0, 21)
+        except TakeError as error:
+            assert error.fix
+        found = read_layout(film)
+        assert found.header_end <= found.end <= found.size
+
+
+def test_a_million_empty_fragments_take_no_time(film):
+    film.write_bytes(film.read_bytes() + (box(b"moof") + box(b"mdat")) * 1_000_000)
+    begun = time.process_time()
+    assert numbers(read_frames(film)) == list(range(45))
+    assert time.process_time() - begun < 2
