@@ -7,16 +7,18 @@ clips that were added. Without such changes the storyboard comes back equal.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 from ..errors import GroundedError, StoryboardError
-from ..foreign import read_json
+from ..foreign import read_json, with_values
 from ..timeline import Segment, Storyboard
-from ..timeline.storyboard import DEFAULT_FPS, MAX_SECONDS
+from ..timeline.storyboard import MAX_SECONDS
 
 log = logging.getLogger("grounded")
 
@@ -27,6 +29,8 @@ FORMATS = {".otio": "otio_json", ".edl": "cmx_3600", ".fcpxml": "fcpx_xml"}
 PLAIN_RATE = 24
 """EDL and Final Cut XML know the rates of cinema and television only; other films are told in frames of this one."""
 PLAIN_RATES = (24, 25, 30, 48, 50, 60)
+QUOTE = "\ue000"
+"""Stands for a single quote where there may be none; a character that no text has."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def write_edit(
 
     Args:
         spans: the segments that are in the film, in film order; muted ones are not among them.
-        film: the film that the clips point into; None leaves them without media.
+        film: the film that the clips point into, as seen from the edit's folder; None leaves them without media.
 
     Raises:
         GroundedError: OpenTimelineIO, or its plugin for this format, is not installed; or the format is unknown.
@@ -58,9 +62,18 @@ def write_edit(
         told = "%s has no %d frames a second: times are rounded to frames of %d"
         log.info(told, path.suffix, rate, PLAIN_RATE)
         rate = PLAIN_RATE
+    if film is not None and adapter == FORMATS[".fcpxml"]:  # Final Cut looks for addresses, not for paths
+        film = Path(os.path.abspath(path.parent / film)).as_uri()
     timeline = _timeline(otio, board, spans, path.stem, film, rate)
+    try:
+        if adapter == FORMATS[".fcpxml"]:
+            text = _final_cut(otio, timeline)
+        else:
+            text = otio.adapters.write_to_string(timeline, adapter)
+    except Exception as error:  # plugins raise what they like
+        raise GroundedError(f"no {path.suffix} can be made of this: {error}", "export it as .otio") from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    otio.adapters.write_to_file(timeline, str(path), adapter_name=adapter)
+    path.write_text(text, encoding="utf-8")
 
 
 def read_edit(path: str | Path) -> Storyboard:
@@ -76,18 +89,36 @@ def read_edit(path: str | Path) -> Storyboard:
     adapter = _adapter(otio, path)
     try:
         if adapter == FORMATS[".otio"]:
-            # OpenTimelineIO ends the whole program over text that is nested too deeply.
-            read_json(path.read_bytes())
+            _check_tracks(read_json(path.read_bytes()))
         found = otio.adapters.read_from_file(str(path), adapter_name=adapter)
-    except Exception as error:  # plugins raise what they like
+        if isinstance(found, otio.schema.SerializableCollection):
+            found = next((item for item in found if isinstance(item, otio.schema.Timeline)), None)
+        if not isinstance(found, otio.schema.Timeline):
+            raise GroundedError(f"{path.name} holds no timeline", "export the whole timeline")
+        return _storyboard(otio, found, path.name)
+    except GroundedError:
+        raise
+    except (
+        Exception
+    ) as error:  # plugins raise what they like, and so do values that are not what they should be
         raise GroundedError(
             f"{path.name} cannot be read as an edit: {error}", "export it as .otio"
         ) from error
-    if isinstance(found, otio.schema.SerializableCollection):
-        found = next((item for item in found if isinstance(item, otio.schema.Timeline)), None)
-    if not isinstance(found, otio.schema.Timeline):
-        raise GroundedError(f"{path.name} holds no timeline", "export the whole timeline")
-    return _storyboard(found, path.name)
+
+
+def _check_tracks(edit: Any) -> None:
+    """OpenTimelineIO ends the whole program over a timeline without tracks; raises ValueError instead."""
+    waiting = [edit]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            tracks = value.get("tracks")
+            stack = isinstance(tracks, dict) and str(tracks.get("OTIO_SCHEMA")).startswith("Stack.")
+            if str(value.get("OTIO_SCHEMA")).startswith("Timeline.") and not stack:
+                raise ValueError("a timeline in it has no tracks")
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
 
 
 def _library() -> ModuleType:
@@ -166,7 +197,23 @@ def _text(value: float | None) -> str | None:
     return None if value is None else repr(value)
 
 
-def _storyboard(timeline: Any, name: str) -> Storyboard:
+def _final_cut(otio: ModuleType, timeline: Any) -> str:
+    """`timeline` as Final Cut XML, its project in an event of a library."""
+    for clip in timeline.tracks[0]:  # its plugin looks names up between single quotes, so none may be in them
+        clip.name = clip.name.replace("'", QUOTE)
+    text = otio.adapters.write_to_string(timeline, FORMATS[".fcpxml"]).replace(QUOTE, "'")
+    head, _, body = text.partition("<fcpxml")
+    root = ElementTree.fromstring("<fcpxml" + body)
+    event = ElementTree.Element("event", name=timeline.name)
+    for child in [child for child in root if child.tag != "resources"]:
+        root.remove(child)
+        event.append(child)
+    ElementTree.SubElement(root, "library").append(event)
+    ElementTree.indent(root)
+    return head + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _storyboard(otio: ModuleType, timeline: Any, name: str) -> Storyboard:
     facts = timeline.metadata.get(KEY, {})
     segments = [_from_facts(muted) for muted in facts.get("muted", [])]
     clips = [clip for track in timeline.video_tracks()[:1] for clip in track.find_clips()]
@@ -174,36 +221,39 @@ def _storyboard(timeline: Any, name: str) -> Storyboard:
         log.warning("%s: only its first video track is read", name)
     for clip in clips:
         own = clip.metadata.get(KEY)
-        segments.append(_from_clip(clip, own))
+        segments.append(_from_clip(otio, clip, own))
         segments += [_from_facts(muted) for muted in (own or {}).get("muted", [])]
     if not segments:
         raise StoryboardError(f"{name} holds no clip", "put at least one clip on the first video track")
-    seed = facts.get("seed")
-    return Storyboard(
-        fps=int(facts.get("fps", DEFAULT_FPS)),
-        seed=None if seed is None else int(seed),
-        style=facts.get("style", ""),
-        cast={key: value for key, value in facts.get("cast", [])},
-        segments=tuple(_ordered(segments)),
-    )
+    said = {key: facts[key] for key in ("fps", "seed", "style") if key in facts}
+    cast = {key: value for key, value in facts.get("cast", [])}
+    if not all(isinstance(word, str) for pair in cast.items() for word in pair):
+        raise ValueError("its cast is not made of words")
+    return replace(with_values(Storyboard(), said), cast=cast, segments=tuple(_ordered(segments)))
 
 
 def _from_facts(facts: Any) -> Segment:
-    recache, blend = (None if facts[name] is None else float(facts[name]) for name in ("recache", "blend"))
     if facts.get("loras"):  # edits written when segments could name LoRAs
         log.warning("%s: its LoRAs are left out, they belong to the whole film", facts["prompt"])
-    seconds, seed = float(facts["seconds"]), facts["seed"]
-    return Segment(facts["verb"], facts["prompt"], seconds, seed, recache, blend, facts["mute"])
+    said = {key: facts[key] for key in _facts(Segment("start", "")) if key in facts}
+    for key in ("seconds", "recache", "blend"):
+        if said.get(key) is not None:
+            said[key] = float(said[key])
+    return with_values(Segment("cut", facts["prompt"]), said)
 
 
-def _from_clip(clip: Any, facts: Any) -> Segment:
+def _from_clip(otio: ModuleType, clip: Any, facts: Any) -> Segment:
     """The segment of a clip; one that an editor added is a cut to what its name says."""
-    length = clip.trimmed_range().duration
-    seconds = min(round(length.value / length.rate, 3), MAX_SECONDS)
-    if facts is None:
-        return Segment("cut", " ".join(clip.name.split()) or "untitled", seconds, mute=not clip.enabled)
-    segment = _from_facts(facts)
-    if length.value != facts["frames"]:
+    segment = Segment("cut", " ".join(clip.name.split()) or "untitled")
+    if facts is not None:
+        segment = _from_facts(facts)
+    try:
+        length = clip.trimmed_range().duration
+    except otio.exceptions.CannotComputeAvailableRangeError:
+        log.warning("%s: its clip has no length, %g s are taken", segment.prompt, segment.seconds)
+        return segment if clip.enabled else replace(segment, mute=True)
+    if facts is None or length.value != facts["frames"]:
+        seconds = min(round(length.value / length.rate, 3), MAX_SECONDS)
         blend = None if segment.blend is None else min(segment.blend, seconds)
         segment = replace(segment, seconds=seconds, blend=blend)
     return segment if clip.enabled else replace(segment, mute=True)

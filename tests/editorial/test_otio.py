@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +18,8 @@ from gf_core.cli import main
 from gf_core.editorial import Span, read_edit, write_edit
 from gf_core.errors import GroundedError
 from gf_core.timeline import Segment, Storyboard, make_plan, parse
+
+ROOT = Path(__file__).parents[2]
 
 otio = pytest.importorskip("opentimelineio", reason="OpenTimelineIO is not installed")
 
@@ -129,7 +137,7 @@ def test_editing_programs_formats_keep_names_order_and_lengths(tmp_path, name):
     if name == "cut.fcpxml":  # names keep their letters, clips point into the film one after the other
         clips = list(otio.adapters.read_from_file(str(path)).find_clips())
         assert [clip.name for clip in clips] == [board.segments[span.index].prompt for span in spans]
-        assert {clip.media_reference.target_url for clip in clips} == {"film.mp4"}
+        assert {clip.media_reference.target_url for clip in clips} == {(tmp_path / "film.mp4").as_uri()}
         starts = [clip.source_range.start_time.to_seconds() for clip in clips]
         assert starts == pytest.approx([span.start / 16 for span in spans], abs=1 / 24)
     found = read_edit(path)
@@ -173,3 +181,102 @@ def test_damaged_edits_are_refused_in_words(tmp_path, text):
     path.write_text(text)
     with pytest.raises(GroundedError):
         read_edit(path)
+
+
+@pytest.mark.parametrize("film", ["a b.mp4", "50%#1.mp4", "狐狸's.mp4", "../elsewhere/a&b.mp4", 'a"b.mp4'])
+def test_final_cut_gets_addresses_in_an_event_of_a_library(tmp_path, film):
+    if "fcpx_xml" not in otio.adapters.available_adapter_names():
+        pytest.skip("the plugin of OpenTimelineIO for this format is not installed")
+    board = parse("@fps 24\nthe fox's den & <home> | 1s\ncut: it's \"late\" | 1s")
+    path = tmp_path / "out" / "cut.fcpxml"
+    write_edit(board, spans_of(board), path, film)
+    root = ElementTree.parse(path).getroot()
+    assert [child.tag for child in root] == ["resources", "library"]
+    clips = root.findall("./library/event/project/sequence/spine/clip")
+    assert [clip.get("name") for clip in clips] == [segment.prompt for segment in board.segments]
+    address = urlsplit(root.find("./resources/asset").get("src"))
+    assert address.scheme == "file" and not address.fragment and address.path.isascii()
+    assert unquote(address.path) == os.path.abspath(path.parent / film)
+    assert [segment.prompt for segment in read_edit(path).segments] == [clip.get("name") for clip in clips]
+
+
+NO_TRACKS = [
+    '{"OTIO_SCHEMA":"Timeline.1","tracks":null}',
+    '{"OTIO_SCHEMA":"Timeline.1","tracks":{"OTIO_SCHEMA":"Gap.1"}}',
+    '{"OTIO_SCHEMA":"SerializableCollection.1","children":[{"OTIO_SCHEMA":"Timeline.1","tracks":null}]}',
+    '{"OTIO_SCHEMA":"Timeline.1","tracks":{"OTIO_SCHEMA":"Stack.1","children":[{"OTIO_SCHEMA":"Timeline.1"}]}}',
+]
+
+
+def test_a_timeline_without_tracks_ends_in_words_and_not_the_program(tmp_path):
+    """In a process of its own: what goes wrong here is a segmentation fault."""
+    for number, text in enumerate(NO_TRACKS):
+        (tmp_path / f"{number}.otio").write_text(text)
+    program = f"""
+from gf_core.editorial import read_edit
+from gf_core.errors import GroundedError
+for number in range({len(NO_TRACKS)}):
+    try:
+        read_edit({str(tmp_path)!r} + f"/{{number}}.otio")
+    except GroundedError as error:
+        print("words")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and done.stdout.split() == ["words"] * len(NO_TRACKS), done
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_clips_without_a_length_are_taken(tmp_path, caplog, own):
+    board, spans, path = written(tmp_path)
+    timeline = otio.adapters.read_from_file(str(path))
+    for clip in list(timeline.tracks[0]):
+        clip.source_range, clip.media_reference = None, otio.schema.MissingReference()
+        if not own:
+            del clip.metadata["grounded"]
+    otio.adapters.write_to_file(timeline, str(path))
+    found = [segment for segment in read_edit(path).segments if not segment.mute]
+    kept = [board.segments[span.index] for span in spans]
+    assert [segment.prompt for segment in found] == [segment.prompt for segment in kept]
+    assert [segment.seconds for segment in found] == [segment.seconds if own else 5 for segment in kept]
+    assert sum("has no length" in line for line in caplog.messages) == len(found)
+
+
+STRANGE = [
+    None,
+    0,
+    -1,
+    1e308,
+    "",
+    "x",
+    [],
+    [None],
+    {},
+    True,
+    {"OTIO_SCHEMA": "Clip.1"},
+    {"OTIO_SCHEMA": "No.9"},
+]
+
+
+def places(value, at=()):
+    """The way to every value in nested lists and dicts."""
+    yield at
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*at, key))
+
+
+def test_any_wrong_value_ends_in_words_or_in_a_storyboard(tmp_path):
+    text = written(tmp_path)[2].read_text()
+    path = tmp_path / "wrong.otio"
+    for number, at in enumerate(place for place in places(json.loads(text)) if place):
+        whole = json.loads(text)
+        inner = whole
+        for key in at[:-1]:
+            inner = inner[key]
+        inner[at[-1]] = STRANGE[number % len(STRANGE)]
+        if at == ("tracks",):
+            continue  # ends the program where it is not looked for first: tried above
+        path.write_text(json.dumps(whole))
+        try:
+            assert isinstance(read_edit(path), Storyboard), at
+        except GroundedError as error:
+            assert error.fix, at
