@@ -1,8 +1,10 @@
-"""Numbers in words (bytes, parameters, times), and other people's words made fit to be shown."""
+"""Numbers in words (bytes, parameters, times, frame rates), and other people's words made fit to be shown."""
 
 from __future__ import annotations
 
+import math
 import re
+from fractions import Fraction
 
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line ends, those that turn the direction of writing, and half characters."""
@@ -43,3 +45,34 @@ def clock(seconds: float, tenths: bool = False) -> str:
     hours, minutes = divmod(minutes, 60)
     text = f"{whole:02d}" + (f".{rest}" if rest else "")
     return f"{hours}:{minutes:02d}:{text}" if hours else f"{minutes}:{text}"
+
+
+def read_rate(text: str) -> int | Fraction:
+    """Frames per second, exactly: `24`, `24.0`, `12.5`, `24000/1001`; `23.976` and `29.97` are what broadcasters mean.
+
+    Raises:
+        ValueError: no such number, or one that is no fraction with 1001 parts at most.
+    """
+    if found := re.fullmatch(r"([0-9]{1,6})/([0-9]{1,4})", text):
+        parts = int(found[2])
+        fps = Fraction(int(found[1]), parts) if parts else Fraction(0)
+    elif found := re.fullmatch(r"([0-9]{1,3})(?:\.([0-9]{0,9}))?", text):
+        fps, decimals = Fraction(text), found[2] or ""
+        above = math.ceil(fps)
+        slowed = Fraction(1000 * above, 1001)
+        if (
+            len(decimals) >= 2
+            and (above % 24 == 0 or above % 30 == 0)
+            and round(slowed, len(decimals)) == fps
+        ):
+            fps = slowed
+    else:
+        fps = Fraction(0)
+    if fps.denominator > 1001 or not fps:
+        raise ValueError(f"{text[:40]} is no frame rate")
+    return int(fps) if fps.denominator == 1 else fps
+
+
+def rate(fps: int | Fraction) -> str:
+    """What `read_rate` reads back as exactly that: `24`, `12.5`, `24000/1001`."""
+    return f"{float(fps):.3f}".rstrip("0").rstrip(".") if 1000 % fps.denominator == 0 else str(fps)

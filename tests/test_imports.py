@@ -42,7 +42,7 @@ BELOW: dict[str, set[str]] = {
     "model": FOUNDATION | {"rope", "attention"},
     "memory": FOUNDATION | {"rope", "attention", "model"},
     "sampling": FOUNDATION | {"rope", "attention", "model", "memory", "timeline"},
-    "timeline": {"errors"},
+    "timeline": {"errors", "words"},
     "video": FOUNDATION,
     "editorial": {"errors", "foreign", "timeline"},
     "vae": FOUNDATION,

@@ -14,6 +14,7 @@ from fractions import Fraction
 from ..errors import StoryboardError
 from .grammar import parse
 from .lines import Line, suggest
+from .options import is_option
 from .storyboard import BLANKS, MAX_SECONDS, MAX_SEED, REFERENCE, Segment, Storyboard, Verb
 
 EXAMPLES = "write a moment such as 12.5s or 1:05, a segment's number such as 3, or end"
@@ -157,8 +158,8 @@ def reseed(text: str, number: int, seed: int) -> str:
 
 def _with_seed(source: str, seed: int) -> str:
     """A segment's line with that seed, in the place of an old one or at its end."""
-    for option in Line(1, source).fields()[1:]:
-        if option.word.lower() == "seed":
+    for option in Line(1, source).fields(is_option)[1]:
+        if option.plain.partition(" ")[0].lower() == "seed":
             return f"{source[: option.start]}seed {seed}{source[option.start + len(option.raw) :]}"
     line = source.rstrip(BLANKS)
     return f"{line} | seed {seed}{source[len(line) :]}"

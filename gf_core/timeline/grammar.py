@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from ..errors import StoryboardError
-from .lines import Field, Line, escape, split_lines, suggest
-from .options import read_options, read_whole, write_options
-from .storyboard import BLANKS, DEFAULT_FPS, MAX_FPS, MAX_SEED, NAME, REFERENCE, Segment, Storyboard, Verb
+from ..words import rate, read_rate
+from .lines import EDGES, UNSEEN, Field, Line, escape, plain, split_lines, suggest
+from .options import is_option, read_options, read_whole, write_options
+from .storyboard import DEFAULT_FPS, MAX_FPS, MAX_SEED, NAME, REFERENCE, Segment, Storyboard, Verb
 
 VERBS: tuple[Verb, ...] = ("then", "cut", "scene")
-VERB = re.compile(rf"([A-Za-z]+)[{BLANKS}]*:")
-"""A word and a colon at the start of a line; a verb if the word is one."""
+VERB = re.compile(r" *([A-Za-z]+) *:")
+"""A word and a colon at the start of a plain line; a verb if the word is one."""
 
-_CAST = re.compile(rf"({NAME})[{BLANKS}]*=")
+_CAST = re.compile(rf"[{EDGES}]*({NAME})[{EDGES}]*[=＝]")
+_BRACED = re.compile(r"[{｛]([^{}｛｝]{1,80})[}｝]")
+_SCHEDULE = re.compile(r""" *(?:"[0-9]+" *:|0 *:(?! *[0-9])|[{[]+ *(?:(?:"|[0-9]+ *:).*)?$)""")
+"""How other programs begin a schedule of prompts: `"0": "a fox",`, `0: a fox`, `{"0": ...`."""
+_LIST = re.compile(r""" *(?:[-*+•·–] |[0-9]+[.)] |"?[0-9]+"? *:|[]}],?$)""")
+"""Lines of a list, and of a schedule."""
 
 
 @dataclass
@@ -32,18 +39,22 @@ class _Reading:
     segments: list[Segment] = field(default_factory=list)
     references: list[Field] = field(default_factory=list)
     """Fields whose `{name}`s are checked at the end, because the cast may follow them."""
+    fps: int | Fraction = DEFAULT_FPS
+    """For lengths in frames."""
 
 
 def parse(text: str) -> Storyboard:
     """Read a storyboard; raises StoryboardError at the first thing that cannot be read."""
     reading = _Reading()
     lines = split_lines(text)
+    reading.fps = _foreseen_fps(lines)
     for line in lines:
         whole = line.whole()
-        if not whole.text or whole.text.startswith("#"):
+        said = whole.plain.lstrip(" ")
+        if not said or said.startswith("#"):
             continue
-        if whole.text.startswith("@"):
-            _read_directive(whole, reading)
+        if said.startswith("@"):
+            _read_directive(whole.after(len(whole.plain) - len(said)), reading)
         else:
             reading.segments.append(_read_segment(line, reading))
     for place in reading.references:
@@ -62,7 +73,7 @@ def format_storyboard(board: Storyboard) -> str:
     """Write `board` as text; raises StoryboardError if no text can say it (say, a line break in a prompt)."""
     head = []
     if board.fps != DEFAULT_FPS:
-        head.append(f"@fps {board.fps}")
+        head.append(f"@fps {rate(board.fps)}")
     if board.seed is not None:
         head.append(f"@seed {board.seed}")
     if board.style:
@@ -86,38 +97,60 @@ def _say(segment: Segment) -> str:
     prompt = escape(segment.prompt)
     if segment.verb != "start":
         return f"{segment.verb}: {prompt}"
-    # A first prompt that looks like a comment, a directive or a verb hides behind the verb it may have.
-    return f"scene: {prompt}" if prompt[:1] in ("#", "@") or VERB.match(prompt) else prompt
+    # A first prompt that looks like a remark, a directive, a verb or a schedule hides behind the verb it may have.
+    said = plain(segment.prompt).lstrip(" ")
+    hides = said[:1] in ("#", "@") or VERB.match(said) or _SCHEDULE.match(said)
+    return f"scene: {prompt}" if hides else prompt
+
+
+def _foreseen_fps(lines: list[Line]) -> int | Fraction:
+    """What the line with `@fps` will say, which may stand below lengths in frames."""
+    for line in lines:
+        if found := re.match(r" *@fps +(.+)", plain(line.source), re.IGNORECASE):
+            try:
+                return read_rate(found[1].strip(" "))
+            except ValueError:
+                break
+    return DEFAULT_FPS
 
 
 def _read_segment(line: Line, reading: _Reading) -> Segment:
-    prompt, *options = line.fields()
+    prompt, options = line.fields(is_option)
     verb, prompt = _read_verb(prompt, first=not reading.segments)
-    if not prompt.text:
+    if not prompt.plain.strip(" "):
         raise prompt.error("the segment has no prompt", "write what is seen before the first '|'")
     reading.references.append(prompt)
-    values, places = read_options(options)
+    values, places = read_options(options, reading.fps)
     segment = Segment(verb=verb, prompt=prompt.text, line=line.number, **values)
     _check_switch_options(segment, places)
     return segment
 
 
 def _read_verb(prompt: Field, first: bool) -> tuple[Verb, Field]:
-    match = VERB.match(prompt.text)
+    match = VERB.match(prompt.plain)
     word = match[1].lower() if match else ""
     if first:
         if word in ("then", "cut", "start"):
             fix = f"remove '{word}:' (or write 'scene:')"
             raise prompt.error(f"the first segment cannot be '{word}:'", fix)
-        return "start", prompt.after(match.end()) if match and word == "scene" else prompt
+        if match and word == "scene":
+            return "start", prompt.after(match.end())
+        if _SCHEDULE.match(prompt.plain):
+            raise prompt.error("this is a schedule of another program", _HERE)
+        return "start", prompt
     if match and word in VERBS:
         return word, prompt.after(match.end())
     begin = "begin the line with then: (same shot goes on), cut: (new shot, same cast) or scene: (forget all)"
     if match:
         raise prompt.error(f"unknown verb '{match[1]}:'", suggest(word, VERBS, begin, "'{}:'"))
-    leading = prompt.word.lower()
+    leading = prompt.plain.partition(" ")[0].lower()
     fix = f"put a colon after it: '{leading}:'" if leading in VERBS else begin
+    if _LIST.match(prompt.plain):
+        fix = _HERE
     raise prompt.error("a segment after the first needs a verb", fix)
+
+
+_HERE = "write a line per segment, without numbers, quotes or dashes: what is seen | 5s, then: what comes next | 5s"
 
 
 def _check_switch_options(segment: Segment, places: dict[str, Field]) -> None:
@@ -132,7 +165,8 @@ def _check_switch_options(segment: Segment, places: dict[str, Field]) -> None:
 
 
 def _read_directive(whole: Field, reading: _Reading) -> None:
-    name, value = whole.word[1:].lower(), whole.after(len(whole.word))
+    word = whole.plain.partition(" ")[0]
+    name, value = word[1:].lower(), whole.after(len(word))
     if name not in _EXAMPLES:
         known = f"directives are {', '.join('@' + known for known in _EXAMPLES)}"
         raise whole.error(f"unknown directive '{whole.word}'", suggest(name, _EXAMPLES, known, "'@{}'"))
@@ -144,12 +178,27 @@ def _read_directive(whole: Field, reading: _Reading) -> None:
     if not value.text:
         raise value.error(f"@{name} needs a value", f"write for example {_EXAMPLES[name]}")
     if name == "fps":
-        reading.settings[name] = read_whole(value, "@fps", 16, 1, MAX_FPS)
+        reading.settings[name] = _read_fps(value)
     elif name == "seed":
-        reading.settings[name] = read_whole(value, "@seed", 7, 0, MAX_SEED)
+        reading.settings[name] = read_whole(value, "@seed", 0, MAX_SEED)
     else:
         reading.settings[name] = value.text
         reading.references.append(value)
+
+
+def _read_fps(value: Field) -> int | Fraction:
+    said = value.plain.strip(" ")
+    try:
+        fps = read_rate(said)
+    except ValueError:
+        fix = f"write a number such as 24 or 23.976, or a fraction such as 24000/1001, from 1 to {MAX_FPS}"
+        number = re.fullmatch(r"([0-9]{1,3})[.,]([0-9]{1,3}) *(?:fps)?|([0-9]{1,3}) *(?:fps)?", said.lower())
+        if number:
+            fix = f"write @fps {number[3] or f'{number[1]}.{number[2]}'}"
+        raise value.error(f"@fps needs a number, not '{value.text}'", fix) from None
+    if not 1 <= fps <= MAX_FPS:
+        raise value.error(f"@fps {value.text} is out of range", f"choose a number from 1 to {MAX_FPS}")
+    return fps
 
 
 _EXAMPLES = {
@@ -176,6 +225,13 @@ def _read_cast(value: Field, reading: _Reading) -> None:
 
 
 def _check_references(place: Field, cast: dict[str, str]) -> None:
+    for match in _BRACED.finditer(place.text):
+        name = plain(match[1]).replace(" ", "")
+        if name in cast and any(sign in UNSEEN + "｛｝" for sign in match[0]):
+            message = (
+                f"'{match[0]}' has a full-width or an invisible sign and would not be read as {{{name}}}"
+            )
+            raise place.error(message, f"write {{{name}}}", match.start())
     for match in REFERENCE.finditer(place.text):
         if match[1] not in cast:
             add = f"add a line above: @cast {match[1]} = what it looks like"

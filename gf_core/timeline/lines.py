@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 from ..errors import StoryboardError
 from .storyboard import BLANKS
 
 LONGEST_MESSAGE = 400
 """Characters of an error's message; a longer one loses its middle."""
+LONGEST_WORD = 40
 
 
-_BAR = re.compile(r"\\.|\|")
-_ESCAPED = re.compile(r"\\([\\|])")
+UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060"
+"""Characters without a width. In a prompt they are kept; elsewhere they count as blanks."""
+EDGES = BLANKS + UNSEEN + "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f"
+_DIGITS = (0x660, 0x6F0, 0x966, 0x9E6, 0xE50)
+"""Zeros of Arabic, Persian, Devanagari, Bengali and Thai digits."""
+_PLAIN = {
+    **{ord(blank): " " for blank in EDGES},
+    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
+    **{zero + digit: str(digit) for zero in _DIGITS for digit in range(10)},
+    **{0x66B: ".", 0x2212: "-", 0xFE55: ":"},
+}
+
+_BAR = re.compile(r"\\.|[|｜]")
+_ESCAPED = re.compile(r"\\([\\|｜])")
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, at which other programs end a text, and halves of characters, as badly cut JSON has them."""
+
+
+def plain(text: str) -> str:
+    """`text` as a keyboard of letters without width would write it: half-width letters, signs and digits, blanks.
+
+    It has the same length, so that a place in it is one in `text`.
+    """
+    return text.translate(_PLAIN)
 
 
 @dataclass(frozen=True)
@@ -30,18 +54,28 @@ class Line:
 
     def whole(self) -> Field:
         """The trimmed line as one field, nothing unescaped."""
-        return Field.trimmed(self, self.source, 0, escapes=False)
+        return Field(self, self.source, 0, escapes=False).trimmed()
 
-    def fields(self) -> list[Field]:
-        r"""The parts between `|`; `\|` is a bar and `\\` a backslash inside a part."""
-        bars = [match.start() for match in _BAR.finditer(self.source) if match[0] == "|"]
-        edges = zip([0, *(bar + 1 for bar in bars)], [*bars, len(self.source)])
-        return [Field.trimmed(self, self.source[start:end], start) for start, end in edges]
+    def fields(self, is_option: Callable[[Field], bool]) -> tuple[Field, Iterator[Field]]:
+        r"""What stands before the first bar, and the parts between the others; `\|` is no bar, `\\` a backslash.
+
+        A full-width bar `｜` in front of the first half-width one is a bar if `is_option` holds for what follows it.
+        """
+        bars = [match.start() for match in _BAR.finditer(self.source) if match[0] in "|｜"]
+        ends = [*bars[1:], len(self.source)]
+        parts = (
+            Field(self, self.source[bar + 1 : end], bar + 1).trimmed(EDGES) for bar, end in zip(bars, ends)
+        )
+        for bar in bars:
+            option = next(parts)
+            if self.source[bar] == "|" or is_option(option):
+                return Field(self, self.source[:bar], 0).trimmed(), chain([option], parts)
+        return Field(self, self.source, 0).trimmed(), iter(())
 
 
 @dataclass(frozen=True)
 class Field:
-    """A trimmed part of a line."""
+    """A part of a line."""
 
     line: Line
     raw: str
@@ -51,21 +85,25 @@ class Field:
     escapes: bool = True
     r"""Whether `\|` and `\\` stand for a bar and a backslash."""
 
-    @classmethod
-    def trimmed(cls, line: Line, raw: str, start: int, escapes: bool = True) -> Field:
-        """The field without the blanks at its edges."""
-        text = raw.lstrip(BLANKS)
-        return cls(line, text.rstrip(BLANKS), start + len(raw) - len(text), escapes)
+    def trimmed(self, blanks: str = BLANKS) -> Field:
+        """The same without blanks at its edges."""
+        raw = self.raw.lstrip(blanks)
+        return replace(self, raw=raw.rstrip(blanks), start=self.start + len(self.raw) - len(raw))
 
     @cached_property
     def text(self) -> str:
         """As it is meant."""
         return _ESCAPED.sub(r"\1", self.raw) if self.escapes else self.raw
 
+    @cached_property
+    def plain(self) -> str:
+        """The text in `plain` characters: what verbs, directives and options are read from."""
+        return plain(self.text)
+
     @property
     def word(self) -> str:
         """All up to the first blank."""
-        return re.split(f"[{BLANKS}]", self.text, maxsplit=1)[0]
+        return self.text[: len(self.plain.partition(" ")[0])]
 
     def place(self, at: int) -> int:
         """Place in the line of the text's character `at`."""
@@ -74,13 +112,14 @@ class Field:
         return self.start + at
 
     def after(self, count: int) -> Field:
-        """What follows the first `count` characters."""
+        """What follows the first `count` characters, trimmed."""
         start = self.place(count)
-        return Field.trimmed(self.line, self.raw[start - self.start :], start, self.escapes)
+        return replace(self, raw=self.raw[start - self.start :], start=start).trimmed()
 
     def error(self, message: str, fix: str, at: int = 0) -> StoryboardError:
         """An error that points at the text's character `at`."""
-        shown = re.sub(r"\s", " ", self.line.source)  # a tab would move the pointer away from its character
+        # A tab would move the pointer away from its character, and a terminal obeys control characters.
+        shown = _FORBIDDEN.sub("\ufffd", re.sub(r"[\t\x85\u2028\u2029]", " ", self.line.source))
         if len(message) > LONGEST_MESSAGE:  # it quotes what was written
             message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 4 :]}"
         column = self.place(at) + 1
@@ -88,26 +127,27 @@ class Field:
 
 
 def split_lines(text: str) -> list[Line]:
-    """Lines of `text`, whichever line break it uses; raises StoryboardError for half a character."""
+    """Lines of `text`, whichever line break it uses; raises StoryboardError for what no text should hold."""
     lines = [Line(number, source) for number, source in enumerate(re.split(r"\r\n|\n|\r", text), 1)]
-    if _HALF.search(text):
-        line, half = next((line, half) for line in lines if (half := _HALF.search(line.source)))
-        shown = Field(Line(line.number, _HALF.sub("\ufffd", line.source)), "", half.start())
-        raise shown.error("half of a character, which no file can hold", "delete or retype it")
+    if _FORBIDDEN.search(text):
+        line, found = next((line, found) for line in lines if (found := _FORBIDDEN.search(line.source)))
+        code = ord(found[0])
+        what = f"a control character (U+{code:04X})" if code < 0xD800 else "half of a character"
+        message = f"{what}, which no film can carry in its storyboard"
+        raise Field(line, "", found.start()).error(message, "delete or retype it")
     return lines
-
-
-_HALF = re.compile("[\ud800-\udfff]")
-"""Surrogates that came without the other one, as badly cut JSON has them."""
 
 
 def escape(text: str) -> str:
     """Write `text` so that `Line.fields` reads it back."""
-    return text.replace("\\", "\\\\").replace("|", "\\|")
+    return re.sub(r"[\\|｜]", r"\\\g<0>", text)
 
 
 def suggest(word: str, known: Iterable[str], otherwise: str, form: str = "'{}'") -> str:
-    """`did you mean 'x'?` about the known word that `word` most likely stands for; `otherwise` if there is none."""
-    by_lower = {name.lower(): name for name in known}
+    """`did you mean 'x'?` about the known word that `word` most likely stands for; `otherwise` if there is none.
+
+    Words of more than `LONGEST_WORD` characters are not compared, which would take seconds.
+    """
+    by_lower = {name.lower(): name for name in known if len(name) <= LONGEST_WORD >= len(word)}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return f"did you mean {form.format(by_lower[close[0]])}?" if close else otherwise

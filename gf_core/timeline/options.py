@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from decimal import Decimal
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any
 
+from ..errors import StoryboardError
+from .lengths import meant, read_length, write_number
 from .lines import Field, suggest
-from .storyboard import BLANKS, DEFAULT_SECONDS, MAX_SECONDS, MAX_SEED, Segment
+from .storyboard import MAX_SECONDS, MAX_SEED, Segment
 
-_BLANK = f"[{BLANKS}]*"
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
-_NUMBER_LIKE = re.compile(rf"[+-]?(?:[0-9.]|(?:nan|inf|infinity){_BLANK}s?$)", re.IGNORECASE)
-_DURATION = re.compile(rf"([0-9.]+){_BLANK}[sS]")
-_SECONDS_WORD = re.compile(rf"([0-9.]+){_BLANK}(?:secs?|seconds?)?", re.IGNORECASE)
-_MINUTES = re.compile(rf"([0-9.]+){_BLANK}(?:m|mins?|minutes?)", re.IGNORECASE)
-_CLOCK = re.compile(r"([0-9]{1,6}):([0-9]{2})")
+Rate = int | Fraction
+
+_SHARE = re.compile(r"([0-9]+(?:[.,][0-9]*)?|[.,][0-9]+) *(%?)")
+_NUMBER_LIKE = re.compile(r"[+-]?(?:[0-9.,]|(?:nan|inf|infinity) *s?$)", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]*")
 
 
-def read_options(fields: list[Field]) -> tuple[dict[str, Any], dict[str, Field]]:
-    """Segment attributes from the option fields of a line, and where each stands; in any order, none given twice."""
+def read_options(fields: Iterable[Field], fps: Rate) -> tuple[dict[str, Any], dict[str, Field]]:
+    """Segment attributes from the option fields of a line, and where each stands; in any order, none given twice.
+
+    fps: pictures per second, for lengths in frames.
+    """
     values: dict[str, Any] = {}
     places: dict[str, Field] = {}
     for field in fields:
         if not field.text:
             raise field.error("an option is empty", "remove the extra '|'")
-        name, value = _read_option(field)
+        name, value = _read_option(field, fps)
         if name in values:
             label = "the duration" if name == "seconds" else name
             raise field.error(f"{label} is given twice", "keep one of the two")
         values[name], places[name] = value, field
     return values, places
+
+
+def is_option(field: Field) -> bool:
+    """Whether it reads as an option."""
+    try:
+        return bool(field.text and _read_option(field, 1))
+    except StoryboardError:
+        return False
 
 
 def write_options(segment: Segment) -> list[str]:
@@ -47,44 +57,42 @@ def write_options(segment: Segment) -> list[str]:
     return parts + ["mute"] * segment.mute
 
 
-def write_number(value: float) -> str:
-    """The shortest plain decimal that reads back as exactly `value`."""
-    text = format(Decimal(repr(float(value))), "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def read_whole(field: Field, what: str, example: int, smallest: int, largest: int) -> int:
-    """A whole number in smallest..largest; `what` and `example` are for the error."""
-    if not re.fullmatch(r"[0-9]+", field.text):
-        raise field.error(
-            f"{what} needs a whole number, not '{field.text}'", f"write for example {what} {example}"
-        )
-    digits = field.text.lstrip("0") or "0"
+def read_whole(field: Field, what: str, smallest: int, largest: int) -> int:
+    """A whole number in smallest..largest; `what` is for the error."""
+    text = field.plain.strip(" ")
+    if not re.fullmatch(r"[0-9]+", text):
+        number = re.fullmatch(r"([0-9]{1,18})[.,]0*", text)
+        fix = f"write {what} {number[1]}" if number else f"write a whole number from {smallest} to {largest}"
+        raise field.error(f"{what} needs a whole number, not '{field.text}'", fix)
+    digits = text.lstrip("0") or "0"
     if len(digits) > 18 or not smallest <= int(digits) <= largest:
         fix = f"choose a number from {smallest} to {largest}"
         raise field.error(f"{what} {field.text} is out of range", fix)
     return int(digits)
 
 
-def _read_option(field: Field) -> tuple[str, Any]:
-    if _NUMBER_LIKE.match(field.text):
-        return "seconds", _duration(field, "a duration", f"{write_number(DEFAULT_SECONDS)}s")
-    name = field.word.lower()
+def _read_option(field: Field, fps: Rate) -> tuple[str, Any]:
+    if _NUMBER_LIKE.match(field.plain):
+        return "seconds", _duration(field, fps, "a duration")
+    word = field.plain.partition(" ")[0]
+    name = word.lower()
     if name in _READERS:
-        return name, _READERS[name](field.after(len(name)))
-    word = _WORD.match(field.word)[0]  # type: ignore[index]  # an empty match is still a match
-    if word.lower() == "lora":
+        return name, _READERS[name](field.after(len(name)), fps)
+    letters = _WORD.match(word)[0]  # type: ignore[index]  # an empty match is still a match
+    if letters.lower() == "lora":
         fix = "remove it; load the LoRA with --lora, or with a LoRA node in front of the sampler"
         raise field.error("LoRAs belong to the whole film, not to a segment", fix)
     known = f"options are a duration such as 5s, {', '.join(_READERS)}; a bar in a prompt is written \\|"
-    raise field.error(f"unknown option '{field.word}'", suggest(word or field.word, _READERS, known))
+    raise field.error(f"unknown option '{field.word}'", suggest(letters or field.word, _READERS, known))
 
 
 def _recache(value: Field) -> float:
-    if not _NUMBER.fullmatch(value.text) or float(value.text) > 1:
-        message = f"recache needs a number from 0 to 1, not '{value.text}'"
-        raise value.error(message, "write for example recache 0.8")
-    return float(value.text)
+    number = _SHARE.fullmatch(value.plain.strip(" "))
+    share = float(number[1].replace(",", ".")) / (100 if number[2] else 1) if number else 2.0
+    if not number or number[2] or "," in number[1] or share > 1:
+        fix = f"write recache {write_number(share)}" if share <= 1 else "choose a number from 0 to 1"
+        raise value.error(f"recache needs a number from 0 to 1, not '{value.text}'", fix)
+    return share
 
 
 def _mute(value: Field) -> bool:
@@ -93,31 +101,22 @@ def _mute(value: Field) -> bool:
     return True
 
 
-_READERS: dict[str, Callable[[Field], Any]] = {
-    "seed": lambda value: read_whole(value, "seed", 7, 0, MAX_SEED),
-    "recache": _recache,
-    "blend": lambda value: _duration(value, "blend", "blend 1.5s"),
-    "mute": _mute,
+_READERS: dict[str, Callable[[Field, Rate], Any]] = {
+    "seed": lambda value, _: read_whole(value, "seed", 0, MAX_SEED),
+    "recache": lambda value, _: _recache(value),
+    "blend": lambda value, fps: _duration(value, fps, "blend"),
+    "mute": lambda value, _: _mute(value),
 }
 
 
-def _duration(field: Field, what: str, example: str) -> float:
-    match = _DURATION.fullmatch(field.text)
-    if match is None or not _NUMBER.fullmatch(match[1]):
+def _duration(field: Field, fps: Rate, what: str) -> float:
+    text = field.plain.strip(" ").lower()
+    seconds = read_length(text, fps)
+    if seconds is None:
+        option = "blend " if what == "blend" else ""
         message = f"{what} is a number of seconds with an s, not '{field.text}'"
-        raise field.error(message, f"write {_in_seconds(field.text) or example}")
-    seconds = float(match[1])
+        raise field.error(message, f"write {option}{meant(text, fps)}")
     if not 0 < seconds <= MAX_SECONDS:
         fix = f"choose more than 0 and at most {MAX_SECONDS:g} seconds; split longer ones with then:"
-        raise field.error(f"{what} of {match[1]} seconds is out of range", fix)
+        raise field.error(f"{what} of '{field.text}' is out of range", fix)
     return seconds
-
-
-def _in_seconds(text: str) -> str | None:
-    """What was probably meant by another way to write a time."""
-    for pattern, scale in ((_SECONDS_WORD, 1), (_MINUTES, 60)):
-        match = pattern.fullmatch(text)
-        if match and _NUMBER.fullmatch(match[1]):
-            return f"{write_number(float(match[1]) * scale)}s"
-    clock = _CLOCK.fullmatch(text)
-    return f"{int(clock[1]) * 60 + int(clock[2])}s" if clock else None

@@ -24,7 +24,7 @@ _FORCE: dict[Verb, int] = {"then": 0, "cut": 1, "scene": 2, "start": 3}
 class Timing:
     """How time is cut into chunks."""
 
-    fps: int = DEFAULT_FPS
+    fps: int | Fraction = DEFAULT_FPS
     """Pictures per second."""
     chunk_frames: int = 3
     """Latent frames in a chunk."""
@@ -104,7 +104,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        return self.frames / self.timing.fps
+        return float(self.frames / self.timing.fps)
 
     @cached_property
     def places(self) -> tuple[tuple[int, int], ...]:
@@ -184,8 +184,8 @@ def _place(
         chunks=end - first,
         start_frame=start,
         frames=stop - start,
-        start_seconds=start / timing.fps,
-        seconds=(stop - start) / timing.fps,
+        start_seconds=float(start / timing.fps),
+        seconds=float((stop - start) / timing.fps),
         asked_seconds=segment.seconds,
         key=_hash(stem, {"chunks": end - first}),
         stem=stem,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
 from typing import Literal
 
 from ..errors import StoryboardError
@@ -55,8 +57,8 @@ class Segment:
 class Storyboard:
     """A whole film as text says it."""
 
-    fps: int = DEFAULT_FPS
-    """Frames per second of film."""
+    fps: int | Fraction = DEFAULT_FPS
+    """Frames per second of film: a whole number, or a fraction such as 24000/1001."""
     seed: int | None = None
     """Seed of the film; segments without their own derive theirs from it. None: not said, which plans like 0."""
     style: str = ""
@@ -76,7 +78,7 @@ class Storyboard:
         prompt = segment.prompt
         if self.style:
             prompt += (" " if prompt[-1:] in ".,;:!?" else ", ") + self.style
-        full = _expand(prompt, self._resolved_cast())
+        full = _expand(prompt, self._resolved_cast)
         if len(full) > MAX_PROMPT:
             raise StoryboardError(
                 f"with cast and style the prompt has more than {MAX_PROMPT} characters",
@@ -86,6 +88,7 @@ class Storyboard:
             )
         return full
 
+    @cached_property
     def _resolved_cast(self) -> dict[str, str]:
         resolved: dict[str, str] = {}
         for name, description in self.cast.items():

@@ -83,7 +83,7 @@ def _texts() -> list[str]:
 
 
 def _random_film(rng: random.Random) -> str:
-    lines = [f"@fps {rng.choice([1, 12, 16, 24, 25, 30, 120])}"]
+    lines = [f"@fps {rng.choice([1, 12, 16, 24, 25, 30, 120, 23.976, '30000/1001', 12.5])}"]
     for index in range(rng.randint(1, 12)):
         verb = rng.choice(["then: ", "cut: ", "scene: "]) if index else ""
         seconds = rng.choice([0.1, 0.375, 0.7, 1, 2.5, 5, 12.34, round(rng.uniform(0.01, 30), 3)])
@@ -94,5 +94,18 @@ def _random_film(rng: random.Random) -> str:
 
 def _spoil(text: str, rng: random.Random) -> str:
     at = rng.randrange(len(text) + 1)
-    with_what = rng.choice(["", "|", ":", "\\", " ", "s", "{", "@", "9", ".", "-", "\n", "é", "🦊"])
+    with_what = rng.choice(
+        [
+            *'|:\\ s{@9.-,"0fm\n',
+            "",
+            "é",
+            "🦊",
+            *"｜：，＠＃５｛０",
+            "\u200b",
+            "\u200f",
+            "\ufeff",
+            "\0",
+            "\ud83e",
+        ]
+    )
     return text[:at] + with_what + text[at + rng.randint(0, 1) :]

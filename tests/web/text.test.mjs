@@ -15,7 +15,8 @@ for (const film of fixture("films")) {
   test(`film ${film.name} reads as recorded`, () => {
     const board = read(film.text);
     assert.deepEqual(board.errors, []);
-    assert.deepEqual([board.fps, board.seed, board.style], [film.fps, film.seed, film.style]);
+    const [above, below = 1] = String(film.fps).split("/").map(Number);
+    assert.deepEqual([board.rate.value, board.seed, board.style], [above / below, film.seed, film.style]);
     assert.deepEqual(Object.fromEntries(board.cast), film.cast);
     const segments = board.segments.map((segment, index) => ({
       ...facts(segment),
@@ -40,6 +41,7 @@ for (const wrong of fixture("errors")) {
     const [error] = read(wrong.text).errors;
     assert.deepEqual([error.line, error.column], [wrong.line, wrong.column]);
     assert.ok(error.message && error.fix);
+    assert.equal(error.fix, wrong.fix ?? error.fix);
   });
 }
 

@@ -4,12 +4,29 @@
  */
 
 /** White space at the edges of a field, the same set as in Python. */
-export const BLANK = "[ \\t\\u00a0\\u3000\\ufeff]";
-const FIRST_BLANK = new RegExp(BLANK);
-const LEADING = new RegExp(`^${BLANK}*`);
-const EDGES = new RegExp(`^${BLANK}+|${BLANK}+$`, "g");
-const ESCAPED = /\\([\\|])/g;
-const BAR = /(?<!(?<!\\)(?:\\\\)*\\)\|/; // with an even number of backslashes before it
+export const BLANKS = " \t\u00a0\u3000\ufeff";
+/** Characters without a width. In a prompt they are kept; elsewhere they count as blanks. */
+export const UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060";
+export const EDGES = `${BLANKS}${UNSEEN}\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f`;
+const DIGITS = [0x660, 0x6f0, 0x966, 0x9e6, 0xe50]; // zeros of Arabic, Persian, Devanagari, Bengali and Thai
+const OTHERS = { "\u066b": ".", "\u2212": "-", "\ufe55": ":" };
+const WIDE = new RegExp(`[${EDGES}\\uff01-\\uff5e\\u066b\\u2212\\ufe55${DIGITS.map((zero) => String.fromCharCode(zero, 45, zero + 9)).join("")}]`, "g");
+const ESCAPED = /\\([\\|｜])/g;
+const BAR = /\\[^]|[|｜]/g;
+const FORBIDDEN = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\p{Surrogate}/u;
+const LONGEST_WORD = 40; // of words that are compared
+
+/**
+ * `text` as a keyboard of letters without width would write it: half-width letters, signs and digits, blanks. It has
+ * the same length, so that a place in it is one in `text`.
+ */
+export const plain = (text) =>
+  text.replace(WIDE, (sign) => {
+    const code = sign.charCodeAt(0);
+    if (EDGES.includes(sign)) return " ";
+    if (code >= 0xff01) return String.fromCharCode(code - 0xfee0);
+    return OTHERS[sign] ?? String(code - DIGITS.find((zero) => code >= zero && code < zero + 10));
+  });
 
 /** What is wrong with the text, where (1-based line and column in code points), and what to do. */
 export class TimelineError extends Error {
@@ -19,23 +36,29 @@ export class TimelineError extends Error {
   }
 }
 
-/** `text` without the blanks at its edges. */
-const trim = (text) => text.replace(EDGES, "");
+/** `text` without `blanks` at its edges. (A regular expression for the end takes hours over a long line of blanks.) */
+export function strip(text, blanks = " ") {
+  let [first, end] = [0, text.length];
+  while (first < end && blanks.includes(text[first])) first++;
+  while (end > first && blanks.includes(text[end - 1])) end--;
+  return text.slice(first, end);
+}
 
-/** A trimmed part of a line: as written (`raw`), from place `start` to `end`, and as it is meant (`text`). */
+/** A part of a line: as written (`raw`), from place `start` to `end`, trimmed, and as it is meant (`text`). */
 class Field {
-  constructor(line, raw, start, escapes = ESCAPED) {
+  constructor(line, raw, start, escapes = ESCAPED, blanks = BLANKS) {
     this.line = line;
-    this.raw = trim(raw);
-    this.start = start + LEADING.exec(raw)[0].length;
+    this.raw = strip(raw, blanks);
+    this.start = start + (this.raw ? raw.indexOf(this.raw) : raw.length);
     this.end = this.start + this.raw.length;
     this.escapes = escapes;
     this.text = escapes ? this.raw.replace(escapes, "$1") : this.raw;
+    this.plain = plain(this.text); // what verbs, directives and options are read from
   }
 
   /** All up to the first blank. */
   get word() {
-    return this.text.split(FIRST_BLANK, 1)[0];
+    return this.text.slice(0, this.plain.split(" ", 1)[0].length);
   }
 
   /** Place in the line of the text's character `at`. */
@@ -53,8 +76,7 @@ class Field {
 
   /** An error that points at the text's character `at`. */
   error(message, fix, at = 0) {
-    const column = Array.from(this.line.source.slice(0, this.place(at))).length + 1;
-    return new TimelineError(this.line.number, column, message, fix);
+    return this.line.error(message, fix, this.place(at));
   }
 
   /** Throw the error unless `holds`. */
@@ -74,14 +96,24 @@ export class Line {
     return new Field(this, this.source, 0, null);
   }
 
-  /** The parts between `|`; `\|` is a bar and `\\` a backslash inside a part. */
-  fields() {
-    let end = -1;
-    return this.source.split(BAR).map((raw) => {
-      const start = end + 1;
-      end = start + raw.length;
-      return new Field(this, raw, start);
-    });
+  /**
+   * `[say, ...options]`: what stands before the first bar, and the parts between the others; `\|` is no bar, `\\` a
+   * backslash. A full-width bar in front of the first half-width one is a bar if `isOption` holds for what follows it.
+   */
+  fields(isOption) {
+    const { source } = this;
+    const bars = [...source.matchAll(BAR)].filter(([sign]) => sign === "|" || sign === "｜").map(({ index }) => index);
+    const part = (at) => new Field(this, source.slice(bars[at] + 1, bars[at + 1]), bars[at] + 1, ESCAPED, EDGES);
+    const first = bars.findIndex((bar, at) => source[bar] === "|" || isOption(part(at)));
+    if (first < 0) return [new Field(this, source, 0)];
+    return [new Field(this, source.slice(0, bars[first]), 0), ...bars.slice(first).map((_, at) => part(first + at))];
+  }
+
+  /** An error that points at the character `place` of the line. */
+  error(message, fix, place) {
+    const signs = Array.from(message);
+    const short = signs.length > 400 ? `${signs.slice(0, 200).join("")} ... ${signs.slice(-100).join("")}` : message;
+    return new TimelineError(this.number, Array.from(this.source.slice(0, place)).length + 1, short, fix);
   }
 }
 
@@ -97,27 +129,48 @@ export function splitLines(text) {
   return lines;
 }
 
-/** Write `text` so that `Line.fields` reads it back. */
-export const escape = (text) => text.replaceAll("\\", "\\\\").replaceAll("|", "\\|");
-
-/** The known word that `word` most likely stands for, or null: Python's difflib.get_close_matches. */
-export function nearest(word, known) {
-  let best = [0.6, "", null]; // likeness of a word that may have been meant
-  for (const name of known) {
-    const lower = name.toLowerCase();
-    const score = (2 * matching(lower, word.toLowerCase())) / (lower.length + word.length);
-    if (score > best[0] || (score === best[0] && lower > best[1])) best = [score, lower, name];
+/** The error about the first character that no text should hold, or null: control characters, halves of characters. */
+export function findForbidden(lines) {
+  for (const line of lines) {
+    const found = FORBIDDEN.exec(line.source);
+    if (!found) continue;
+    const code = found[0].charCodeAt(0);
+    const what = code < 0xd800 ? `a control character (U+${code.toString(16).toUpperCase().padStart(4, "0")})` : "half of a character";
+    return line.error(`${what}, which no film can carry in its storyboard`, "delete or retype it", found.index);
   }
-  return best[2];
+  return null;
+}
+
+/** Write `text` so that `Line.fields` reads it back. */
+export const escape = (text) => text.replace(/[\\|｜]/g, "\\$&");
+
+/** `did you mean 'x'?` about the known word that `word` most likely stands for: Python's difflib.get_close_matches. */
+export function suggest(word, known, otherwise, form = (name) => `'${name}'`) {
+  let best = [0.6, "", null]; // likeness of a word that may have been meant
+  const meant = Array.from(word.toLowerCase());
+  for (const name of known) {
+    if (Math.max(Array.from(name).length, Array.from(word).length) > LONGEST_WORD) continue;
+    const lower = name.toLowerCase();
+    const signs = Array.from(lower);
+    const score = (2 * matching(signs, meant)) / (signs.length + meant.length);
+    if (score > best[0] || (score === best[0] && lower >= best[1])) best = [score, lower, name];
+  }
+  return best[2] === null ? otherwise : `did you mean ${form(best[2])}?`;
 }
 
 /** Characters that match (Ratcliff-Obershelp): the longest part of both, then left and right of it. */
 function matching(a, b) {
-  for (let size = Math.min(a.length, b.length); size; size--) {
-    for (let i = 0; i + size <= a.length; i++) {
-      const j = b.indexOf(a.slice(i, i + size));
-      if (j >= 0) return size + matching(a.slice(0, i), b.slice(0, j)) + matching(a.slice(i + size), b.slice(j + size));
+  let [size, from, to] = [0, 0, 0];
+  let row = []; // length of the part of both that ends at a[i] and b[j], by j
+  for (let i = 0; i < a.length; i++) {
+    const next = [];
+    for (let j = 0; j < b.length; j++) {
+      if (a[i] !== b[j]) continue;
+      next[j] = (row[j - 1] ?? 0) + 1;
+      if (next[j] > size) [size, from, to] = [next[j], i + 1 - next[j], j + 1 - next[j]];
     }
+    row = next;
   }
-  return 0;
+  if (!size) return 0;
+  return size + matching(a.slice(0, from), b.slice(0, to)) + matching(a.slice(from + size), b.slice(to + size));
 }

@@ -4,8 +4,9 @@
  * `index` is a segment's place in the text. An edit that cannot be done gives the text back unchanged.
  */
 
+import { MAX_SECONDS } from "./lengths.js";
 import { escape } from "./lines.js";
-import { MAX_SECONDS, PLAIN, writeOption } from "./options.js";
+import { PLAIN, writeOption } from "./options.js";
 import { read, writeLine, writeSay } from "./text.js";
 
 const PAUSE = 800; // milliseconds

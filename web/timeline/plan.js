@@ -16,12 +16,13 @@ const pictures = (chunks) => (chunks ? FIRST_CHUNK + (chunks - 1) * CHUNK : 0);
  * `{muted, start, seconds, asked}`, and `shots` as `{index, verb, start, seconds}`. A muted segment has no length;
  * if it was a cut or a scene, the next one cuts in its place.
  */
-export function makePlan({ fps, segments }) {
+export function makePlan({ rate: { above, below }, segments }) {
   const shots = [];
+  const seconds = (frames) => (frames * below) / above;
   let [asked, end, mutedVerb] = [0, 0, "then"];
   const placed = segments.map((segment, index) => {
     let verb = FORCE[mutedVerb] > FORCE[segment.verb] ? mutedVerb : segment.verb;
-    const [first, start] = [end, pictures(end) / fps];
+    const [first, start] = [end, seconds(pictures(end))];
     if (segment.mute) mutedVerb = verb;
     else {
       if (!shots.length) verb = "start";
@@ -29,11 +30,10 @@ export function makePlan({ fps, segments }) {
       mutedVerb = "then";
       asked += segment.seconds;
       // As many chunks from the start of the film as come closest; a tie takes the longer.
-      end = Math.max(end, Math.floor((asked * fps - FIRST_CHUNK) / CHUNK + 0.5 + TIE)) + 1;
-      shots.at(-1).seconds = pictures(end) / fps - shots.at(-1).start;
+      end = Math.max(end, Math.floor(((asked * above) / below - FIRST_CHUNK) / CHUNK + 0.5 + TIE)) + 1;
+      shots.at(-1).seconds = seconds(pictures(end)) - shots.at(-1).start;
     }
-    const seconds = (pictures(end) - pictures(first)) / fps;
-    return { muted: segment.mute, start, asked: segment.seconds, seconds };
+    return { muted: segment.mute, start, asked: segment.seconds, seconds: seconds(pictures(end) - pictures(first)) };
   });
-  return { seconds: pictures(end) / fps, segments: placed, shots };
+  return { seconds: seconds(pictures(end)), segments: placed, shots };
 }

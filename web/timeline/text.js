@@ -4,32 +4,44 @@
  * so that the picture of a film stays while one of its lines is being typed.
  */
 
-import { BLANK, TimelineError, escape, nearest, splitLines } from "./lines.js";
-import { MAX_SEED, PLAIN, readOptions, readWhole, writeOptions } from "./options.js";
+import { EDGES, TimelineError, UNSEEN, escape, findForbidden, plain, splitLines, strip, suggest } from "./lines.js";
+import { MAX_SEED, PLAIN, bare, isOption, readOptions, readWhole, writeOptions } from "./options.js";
 
 export const VERBS = ["then", "cut", "scene"];
-const DEFAULT_FPS = 16;
+const DEFAULT_FPS = { value: 16, above: 16, below: 1 };
 const MAX_FPS = 120;
 const NAME = "[\\p{L}\\p{Nl}\\p{No}_][\\p{L}\\p{N}_-]*";
-const VERB = new RegExp(`^([A-Za-z]+)${BLANK}*:`);
-const CAST = new RegExp(`^(${NAME})${BLANK}*=`, "u");
+const VERB = /^ *([A-Za-z]+) *:/;
+const CAST = new RegExp(`^[${EDGES}]*(${NAME})[${EDGES}]*[=＝]`, "u");
 export const REFERENCE = new RegExp(`\\{(${NAME})\\}`, "gu");
-const EXAMPLES = { fps: "@fps 16", seed: "@seed 7", style: "@style 35mm film, soft morning light", cast: "@cast ..." };
+const BRACED = /[{｛]([^{}｛｝]{1,80})[}｝]/gu;
+const SCHEDULE = /^ *(?:"[0-9]+" *:|0 *:(?! *[0-9])|[{[]+ *(?:(?:"|[0-9]+ *:)[^]*)?$)/;
+const LIST = /^ *(?:[-*+•·–] |[0-9]+[.)] |"?[0-9]+"? *:|[\]}],?$)/;
+const HERE = "write a line per segment, without numbers, quotes or dashes: what is seen | 5s, then: what comes next | 5s";
+const EXAMPLES = {
+  fps: "@fps 16",
+  seed: "@seed 7",
+  style: "@style 35mm film, soft morning light",
+  cast: "@cast fox = a small red fox with a torn left ear",
+};
 
 /**
- * Read `text`: `{fps, seed, style, cast: Map, segments, errors, lines}`; `errors[0]` is the one Python raises.
+ * Read `text`: `{rate, seed, style, cast: Map, segments, errors, lines}`; `errors[0]` is the one Python raises, and
+ * `rate` is pictures per second as `{value, above, below}`, a fraction.
  *
  * A segment is `{verb, prompt, seconds, seed, recache, blend, mute, line, error}`
  * plus its places in the text: `source` (the line), `verbWritten`, `promptPlace` and `places` (of options).
  */
 export function read(text) {
   const lines = splitLines(text);
-  const board = { fps: DEFAULT_FPS, seed: null, style: "", cast: new Map(), segments: [], errors: [], lines };
-  Object.assign(board, { given: new Set(), references: [] }); // directives seen, fields that may name the cast
+  const forbidden = findForbidden(lines);
+  const board = { seed: null, style: "", cast: new Map(), segments: [], errors: forbidden ? [forbidden] : [], lines };
+  Object.assign(board, { given: new Set(), references: [], rate: foreseenFps(lines) });
   for (const line of lines) {
     const whole = line.whole();
-    if (!whole.text || whole.text.startsWith("#")) continue;
-    if (whole.text.startsWith("@")) attempt(board, () => readDirective(whole, board));
+    const said = whole.plain.replace(/^ +/, "");
+    if (!said || said.startsWith("#")) continue;
+    if (said.startsWith("@")) attempt(board, () => readDirective(whole.after(whole.plain.length - said.length), board));
     else board.segments.push(readSegment(line, board));
   }
   for (const { field, segment } of board.references) {
@@ -47,8 +59,9 @@ export function read(text) {
 export function writeSay(segment) {
   const prompt = escape(segment.prompt);
   if (segment.verb !== "start") return `${segment.verb}: ${prompt}`;
-  // A first prompt that looks like a comment, a directive or a verb hides behind the verb it may have.
-  return /^[#@]/.test(prompt) || VERB.test(prompt) ? `scene: ${prompt}` : prompt;
+  // A first prompt that looks like a remark, a directive, a verb or a schedule hides behind the verb it may have.
+  const said = plain(segment.prompt).replace(/^ +/, "");
+  return /^[#@]/.test(said) || VERB.test(said) || SCHEDULE.test(said) ? `scene: ${prompt}` : prompt;
 }
 
 /** A segment as one line; `width` aligns the first bar. */
@@ -66,24 +79,25 @@ function attempt({ errors }, step) {
 }
 
 function readSegment(line, board) {
-  const [say, ...options] = line.fields();
+  const [say, ...options] = line.fields(isOption);
   const first = !board.segments.length;
   const segment = { ...PLAIN, verb: first ? "start" : "then", prompt: say.text, line: line.number };
   Object.assign(segment, { source: line.source, verbWritten: false, promptPlace: say, places: {} });
   segment.error = attempt(board, () => {
     readVerb(say, segment, first);
     const { promptPlace } = segment;
-    promptPlace.require(segment.prompt, "the segment has no prompt", "write what is seen before the first '|'");
+    promptPlace.require(bare(promptPlace), "the segment has no prompt", "write what is seen before the first '|'");
     board.references.push({ field: promptPlace, segment });
-    const { values, places } = readOptions(options);
+    const { values, places, error } = readOptions(options, board.rate);
     Object.assign(segment, values, { places });
+    if (error) throw error;
     checkSwitchOptions(segment);
   });
   return segment;
 }
 
 function readVerb(say, segment, first) {
-  const match = VERB.exec(say.text);
+  const match = VERB.exec(say.plain);
   const word = match ? match[1].toLowerCase() : "";
   const opens = !first || !["then", "cut", "start"].includes(word);
   say.require(opens, `the first segment cannot be '${word}:'`, `remove '${word}:' (or write 'scene:')`);
@@ -91,15 +105,12 @@ function readVerb(say, segment, first) {
     const promptPlace = say.after(match[0].length);
     return Object.assign(segment, { promptPlace, prompt: promptPlace.text, verbWritten: true, verb: first ? "start" : word });
   }
-  if (first) return;
+  if (first) return say.require(!SCHEDULE.test(say.plain), "this is a schedule of another program", HERE);
   const begin = "begin the line with then: (same shot goes on), cut: (new shot, same cast) or scene: (forget all)";
-  if (match) {
-    const guess = nearest(word, VERBS);
-    throw say.error(`unknown verb '${match[1]}:'`, guess ? `did you mean '${guess}:'?` : begin);
-  }
-  const leading = say.word.toLowerCase();
+  if (match) throw say.error(`unknown verb '${match[1]}:'`, suggest(word, VERBS, begin, (name) => `'${name}:'`));
+  const leading = say.plain.split(" ", 1)[0].toLowerCase();
   const fix = VERBS.includes(leading) ? `put a colon after it: '${leading}:'` : begin;
-  throw say.error("a segment after the first needs a verb", fix);
+  throw say.error("a segment after the first needs a verb", LIST.test(say.plain) ? HERE : fix);
 }
 
 /** `recache` and `blend` shape a `then`, and a blend fits inside its segment. */
@@ -114,20 +125,19 @@ function checkSwitchOptions({ verb, seconds, blend, places }) {
 
 function readDirective(whole, board) {
   const { given, references } = board;
-  const shown = whole.word;
-  const name = shown.slice(1).toLowerCase();
-  const value = whole.after(shown.length);
+  const [said] = whole.plain.split(" ", 1);
+  const name = said.slice(1).toLowerCase();
+  const value = whole.after(said.length);
   const known = Object.keys(EXAMPLES);
   if (!known.includes(name)) {
-    const guess = nearest(shown.slice(1), known);
     const all = `directives are ${known.map((directive) => `@${directive}`).join(", ")}`;
-    throw whole.error(`unknown directive '${shown}'`, guess ? `did you mean '@${guess}'?` : all);
+    throw whole.error(`unknown directive '${whole.word}'`, suggest(name, known, all, (guess) => `'@${guess}'`));
   }
   if (name === "cast") return readCast(value, board.cast);
   whole.require(!given.has(name), `@${name} is given twice`, "keep one of the two");
   value.require(value.text, `@${name} needs a value`, `write for example ${EXAMPLES[name]}`);
-  if (name === "fps") board.fps = readWhole(value, "@fps", 16, 1, MAX_FPS);
-  if (name === "seed") board.seed = readWhole(value, "@seed", 7, 0, MAX_SEED);
+  if (name === "fps") board.rate = readFps(value);
+  if (name === "seed") board.seed = readWhole(value, "@seed", 0, MAX_SEED);
   if (name === "style") {
     board.style = value.text;
     references.push({ field: value, segment: null });
@@ -135,9 +145,55 @@ function readDirective(whole, board) {
   given.add(name);
 }
 
+/** What the line with `@fps` will say, which may stand below lengths in frames. */
+function foreseenFps(lines) {
+  for (const { source } of lines) {
+    const [, value] = /^ *@fps +([^]*)$/i.exec(plain(source)) ?? [];
+    if (value) return readRate(strip(value)) ?? DEFAULT_FPS;
+  }
+  return DEFAULT_FPS;
+}
+
+/**
+ * Frames per second as `{value, above, below}` (a fraction): `24`, `24.0`, `12.5`, `24000/1001`; `23.976` and `29.97`
+ * are what broadcasters mean. null: no such number, or none with 1001 parts at most.
+ */
+function readRate(text) {
+  const [, ...parts] = /^([0-9]{1,6})\/([0-9]{1,4})$/.exec(text) ?? [];
+  let [above, below] = parts.map(Number);
+  const number = /^[0-9]{1,3}(?:\.([0-9]{0,9}))?$/.exec(text);
+  if (number) {
+    const decimals = number[1] ?? "";
+    const next = Math.ceil(Number(text));
+    const isSlowed = next % 24 === 0 || next % 30 === 0;
+    const slowed = ((next * 1000) / 1001).toFixed(decimals.length);
+    if (decimals.length >= 2 && isSlowed && slowed === text.replace(/^0+(?=[0-9])/, "")) [above, below] = [next * 1000, 1001];
+    else [above, below] = [Number(text.replace(".", "")), 10 ** decimals.length];
+  }
+  if (!above || !below) return null;
+  const shared = divisor(above, below);
+  [above, below] = [above / shared, below / shared];
+  return below > 1001 ? null : { value: above / below, above, below };
+}
+
+const divisor = (a, b) => (b ? divisor(b, a % b) : a);
+
+function readFps(value) {
+  const said = bare(value);
+  const rate = readRate(said);
+  const number = /^([0-9]{1,3})[.,]([0-9]{1,3}) *(?:fps)?$|^([0-9]{1,3}) *(?:fps)?$/.exec(said.toLowerCase());
+  const fix = number
+    ? `write @fps ${number[3] ?? `${number[1]}.${number[2]}`}`
+    : `write a number such as 24 or 23.976, or a fraction such as 24000/1001, from 1 to ${MAX_FPS}`;
+  value.require(rate, `@fps needs a number, not '${value.text}'`, fix);
+  const inRange = rate.value >= 1 && rate.value <= MAX_FPS;
+  value.require(inRange, `@fps ${value.text} is out of range`, `choose a number from 1 to ${MAX_FPS}`);
+  return rate;
+}
+
 function readCast(value, cast) {
   const match = CAST.exec(value.text);
-  const example = "write for example: @cast fox = a small red fox with a torn left ear";
+  const example = `write for example: ${EXAMPLES.cast}`;
   value.require(match, "@cast needs a name, '=' and a description", example);
   const name = match[1];
   const description = value.after(match[0].length);
@@ -148,10 +204,14 @@ function readCast(value, cast) {
 }
 
 function checkReferences(field, cast) {
+  for (const { 0: braced, 1: inside, index } of field.text.matchAll(BRACED)) {
+    const name = plain(inside).replaceAll(" ", "");
+    if (!cast.has(name) || !Array.from(braced).some((sign) => `${UNSEEN}｛｝`.includes(sign))) continue;
+    throw field.error(`'${braced}' has a full-width or an invisible sign and would not be read as {${name}}`, `write {${name}}`, index);
+  }
   for (const { 1: name, index } of field.text.matchAll(REFERENCE)) {
     if (cast.has(name)) continue;
-    const guess = nearest(name, cast.keys());
-    const fix = guess ? `did you mean {${guess}}?` : `add a line above: @cast ${name} = what it looks like`;
-    throw field.error(`{${name}} is not in the cast`, fix, index);
+    const add = `add a line above: @cast ${name} = what it looks like`;
+    throw field.error(`{${name}} is not in the cast`, suggest(name, cast.keys(), add, (guess) => `{${guess}}`), index);
   }
 }

@@ -1,7 +1,7 @@
 /** Draws a storyboard: ruler, shots, segments, playhead, the selected segment's fields, and errors. */
 
 import { button, keep, make, put } from "./dom.js";
-import { writeNumber } from "./options.js";
+import { writeNumber } from "./lengths.js";
 import { VERBS } from "./text.js";
 
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800];

@@ -1,0 +1,105 @@
+"""Lengths as people write them: `5s`, `3,5 sec.`, `1m30s`, `0:01:30`, `500 ms`, `81 frames`.
+
+What can be read in two ways is no length; what was probably meant is then said. web/timeline/lengths.js does the same.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+
+from .storyboard import MAX_SECONDS
+
+_NAMES = {
+    3600: "h hr hrs hour hours",
+    60: "m min mins minute minutes 分",
+    1: "s sec secs second seconds 秒",
+    0.001: "ms msec msecs millisecond milliseconds",
+}
+_UNITS = {name: scale for scale, names in _NAMES.items() for name in names.split()}
+_FRAMES = ("f", "frame", "frames")
+_LONGEST = 400
+"""Characters of a length; the smallest number that there is has 330."""
+
+_AMOUNT = r"[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+"
+_BARE = re.compile(_AMOUNT)
+_PART = re.compile(rf"({_AMOUNT}) *([a-z秒分]+)\.? *")
+_CLOCK = re.compile(r"(?:([0-9]{1,3}):)?([0-9]{1,3}):([0-9]{2}(?:[.,][0-9]+)?) *s?")
+_FRAME_CLOCK = re.compile(r"([0-9]{1,3}):([0-9]{2}):([0-9]{2})[:;]([0-9]{2,3})")
+_POWER = re.compile(r"([0-9]+(?:\.[0-9]*)?e[+-]?[0-9]{1,3}) *s?")
+_THOUSANDS = re.compile(r"([1-9][0-9]*),([0-9]{3})")
+
+
+def read_length(text: str, fps: int | Fraction) -> float | None:
+    """Seconds that `text` (half-width, lower case) says, below 0 after a minus; None if it says no length.
+
+    fps: pictures per second, for lengths in frames.
+    """
+    if len(text) > _LONGEST:
+        return None
+    if text[:1] in ("-", "+"):
+        rest = text[1:].lstrip(" ")
+        if text[0] == "+" or rest[:1] in ("-", "+"):
+            return None
+        length = _number(rest) if _BARE.fullmatch(rest) else read_length(rest, fps)
+        return None if length is None else -length
+    if clock := _CLOCK.fullmatch(text):
+        hours, minutes, seconds = clock[1], int(clock[2]), _number(clock[3])
+        if seconds is None or seconds >= 60 or (hours and minutes >= 60):
+            return None
+        return _micro(int(hours or 0) * 3600 + minutes * 60 + seconds)
+    parts = _PART.findall(text)
+    if not parts or _PART.sub("", text):
+        return None
+    if len(parts) == 1 and parts[0][1] in _FRAMES:
+        amount = parts[0][0]
+        return (
+            int(amount) * fps.denominator / fps.numerator if amount.isdecimal() and len(amount) < 10 else None
+        )
+    amounts, scales = [_number(amount) for amount, _ in parts], [_UNITS.get(unit, 0) for _, unit in parts]
+    if None in amounts or 0 in scales or any(one <= other for one, other in pairwise(scales)):
+        return None
+    total = sum(amount * scale for amount, scale in zip(amounts, scales) if amount is not None)
+    return total if scales == [1] else _micro(total)
+
+
+def meant(text: str, fps: int | Fraction) -> str:
+    """What was probably meant by a `text` that is no length: lengths that could be written in its place."""
+    value: float | None = None
+    if grouped := _THOUSANDS.match(text):
+        return f"{grouped[1]}.{grouped[2].rstrip('0') or '0'}s or {grouped[1]}{grouped[2]}s"
+    if text[:1] == "+":
+        text = text[1:].lstrip(" ")
+        value = read_length(text, fps)
+    if len(text) > _LONGEST:
+        pass
+    elif _BARE.fullmatch(text):
+        value = _number(text)
+    elif power := _POWER.fullmatch(text):
+        value = float(power[1])
+    elif clock := _FRAME_CLOCK.fullmatch(text):
+        hours, minutes, seconds, frames = map(int, clock.groups())
+        if max(minutes, seconds) < 60 and frames < fps:
+            value = _micro(hours * 3600 + minutes * 60 + seconds + frames * fps.denominator / fps.numerator)
+    if value is not None and 0 < value <= MAX_SECONDS:
+        return f"{write_number(value)}s"
+    return "a length such as 5s, 1m30s, 1:30 or 81f"
+
+
+def write_number(value: float) -> str:
+    """The shortest plain decimal that reads back as exactly `value`."""
+    text = format(Decimal(repr(float(value))), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _number(text: str) -> float | None:
+    """A decimal with a point or a comma; None for `1,500`, which can be 1.5 and 1500."""
+    return None if _THOUSANDS.fullmatch(text) else float(text.replace(",", "."))
+
+
+def _micro(seconds: float) -> float:
+    """Whole microseconds, as sums of minutes and milliseconds would leave dust behind."""
+    return math.floor(seconds * 1e6 + 0.5) / 1e6 if seconds < 1e9 else seconds
