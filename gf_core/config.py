@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .errors import GroundedError
+
 AnchorIndex = Literal["zero", "slot"]
 Positions = Literal["relative", "absolute", "top_aligned"]
 AnchorPolicy = Literal["diversity", "paper", "frozen", "ema", "none"]
@@ -139,8 +141,21 @@ class VideoSpec:
     """Pixels; a multiple of 16."""
     height: int = 480
     """Pixels; a multiple of 16."""
-    fps: int = 16
-    """Frames per second of film."""
+    fps: int | float = 16
+    """Frames per second of film; not whole, it stands for the fraction next to it (`words.exact_rate`)."""
+
+    def __post_init__(self) -> None:
+        """Raises GroundedError for what is no size and no speed."""
+        for name in ("width", "height"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise GroundedError(
+                    f"a film with {name} {value!r}", f"give {name} as a whole number of pixels"
+                )
+        if type(self.fps) not in (int, float) or not 0 < self.fps < float("inf"):
+            raise GroundedError(
+                f"a film of {self.fps!r} pictures a second", "give fps as a number such as 16 or 23.976"
+            )
 
 
 @dataclass(frozen=True)

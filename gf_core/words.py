@@ -6,6 +6,8 @@ import math
 import re
 from fractions import Fraction
 
+MOST_PARTS = 1001
+"""Largest denominator of a frame rate; that of broadcasters."""
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line ends, those that turn the direction of writing, and half characters."""
 
@@ -47,8 +49,8 @@ def clock(seconds: float, tenths: bool = False) -> str:
     return f"{hours}:{minutes:02d}:{text}" if hours else f"{minutes}:{text}"
 
 
-def read_rate(text: str) -> int | Fraction:
-    """Frames per second, exactly: `24`, `24.0`, `12.5`, `24000/1001`; `23.976` and `29.97` are what broadcasters mean.
+def read_rate(text: str) -> int | float:
+    """Frames per second: `24`, `24.0`, `12.5`, `24000/1001`; `23.976` and `29.97` are what broadcasters mean by them.
 
     Raises:
         ValueError: no such number, or one that is no fraction with 1001 parts at most.
@@ -68,11 +70,17 @@ def read_rate(text: str) -> int | Fraction:
             fps = slowed
     else:
         fps = Fraction(0)
-    if fps.denominator > 1001 or not fps:
+    if fps.denominator > MOST_PARTS or not fps:
         raise ValueError(f"{text[:40]} is no frame rate")
-    return int(fps) if fps.denominator == 1 else fps
+    return int(fps) if fps.denominator == 1 else float(fps)
 
 
-def rate(fps: int | Fraction) -> str:
+def exact_rate(fps: float) -> Fraction:
+    """The fraction that a rate stands for: 24000/1001 for 23.976023976023978."""
+    return Fraction(fps).limit_denominator(MOST_PARTS)
+
+
+def rate(fps: float) -> str:
     """What `read_rate` reads back as exactly that: `24`, `12.5`, `24000/1001`."""
-    return f"{float(fps):.3f}".rstrip("0").rstrip(".") if 1000 % fps.denominator == 0 else str(fps)
+    exact = exact_rate(fps)
+    return f"{float(fps):.3f}".rstrip("0").rstrip(".") if 1000 % exact.denominator == 0 else str(exact)

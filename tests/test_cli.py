@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -28,6 +29,7 @@ from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
 from gf_core.video import FilmWriter, probe, read_chapters
+from gf_core.words import exact_rate
 
 ROOT = Path(__file__).parent.parent
 FILM = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"
@@ -452,3 +454,37 @@ def test_ctrl_c_in_a_real_process(place):
     assert child.returncode == 130, said
     assert "kept in" in said and "Traceback" not in said
     assert probe(kept.with_name("film.mp4")).frames > 30
+
+
+@pytest.mark.parametrize(
+    ("said", "rate"),
+    [
+        ("23.976", "24000/1001"),
+        ("29.97", "30000/1001"),
+        ("12.5", "25/2"),
+        ("24.0", "24"),
+        ("60000/1001", "60000/1001"),
+    ],
+)
+def test_rates_that_are_not_whole(said, rate, place, model, capsys):
+    (place / "film.txt").write_text(f"@fps {said}\n{FILM}", encoding="utf-8")
+    assert main(["render", "film.txt", "--no-sheet", "--upscale", "1"]) == 0
+    exact, film = Fraction(rate), place / "films" / "film.mp4"
+    info, ends = probe(film), [chapter.end_seconds for chapter in read_chapters(film)]
+    assert info.fps == exact
+    assert ends[-1] == pytest.approx(float(info.frames / exact), abs=1e-3)
+    settings = json.loads((place / "takes" / "film" / "run-0001" / "settings.json").read_text())
+    assert exact_rate(settings["video"]["fps"]) == exact and settings["pictures"]["fps"] == float(exact)
+    assert f"at {float(exact):.5g} fps" in capsys.readouterr().out
+    assert main(["render", "films/film.mp4", "--out", "again.mp4", "--no-sheet"]) == 0
+    assert stored(film) == stored(place / "again.mp4")
+    (place / "whole.txt").write_text("a red fox walks right in a meadow at noon | 1s", encoding="utf-8")
+    assert main(["plan", "whole.txt", "--fps", said]) == 0
+    assert f"{float(exact):.5g} fps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["0", "121", "0.5", "-3", "23.97654", "24/0", "fast", "nan"])
+def test_rates_that_are_none(wrong, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", "film.txt", f"--fps={wrong}"])
+    assert stop.value.code == 2 and "--fps" in capsys.readouterr().err

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
 from gf_core.errors import GroundedError
-from gf_core.words import amount, clock, exact_size, plain, size
+from gf_core.words import amount, clock, exact_rate, exact_size, plain, rate, read_rate, size
 
 
 def test_sizes():
@@ -33,3 +35,23 @@ def test_nothing_that_steers_a_terminal_is_shown(bad):
 def test_what_is_only_foreign_stays():
     assert plain("狐狸 fähre 👩‍🚀 می‌خواهم") == "狐狸 fähre 👩‍🚀 می‌خواهم"
     assert plain("x" * 500, 20) == "x" * 20 + "..."
+
+
+def test_rates_are_read_exactly_and_written_so_that_they_read_back():
+    broadcast = {"23.976": 24, "23.98": 24, "29.970": 30, "59.94": 60, "119.88": 120, "24000/1001": 24}
+    plain = {
+        "24.0": 24,
+        "12.5": Fraction(25, 2),
+        "193/16": Fraction(193, 16),
+        "9.99": Fraction(999, 100),
+        "48/2": 24,
+    }
+    read = {text: Fraction(fps * 1000, 1001) for text, fps in broadcast.items()} | plain
+    for text, exact in read.items():
+        fps = read_rate(text)
+        assert exact_rate(fps) == exact and read_rate(rate(fps)) == fps, text
+        assert isinstance(fps, int) == (exact.denominator == 1), text
+    assert [rate(fps) for fps in (24, 12.5, 24000 / 1001)] == ["24", "12.5", "24000/1001"]
+    for text in ("", "0", "24/0", "1/1002", "23.97654", "-3", "nan", "1e2", "２４", "24 fps", "9" * 50):
+        with pytest.raises(ValueError):
+            read_rate(text)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..memory.presets import PRESETS
 from ..timeline.storyboard import MAX_FPS, MAX_SEED
+from ..words import read_rate
 
 DESCRIPTION = "Long multi-shot video from a storyboard, on causal Wan-family models."
 
@@ -116,6 +117,18 @@ def number(smallest: int, largest: int, **words: Any) -> dict[str, Any]:
     return {"type": read, "metavar": "N", **words}
 
 
+def fps(text: str) -> int | float:
+    """`24`, `23.976`, `24000/1001`."""
+    try:
+        if 1 <= (found := read_rate(text)) <= MAX_FPS:
+            return found
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"'{text}' is not a number from 1 to {MAX_FPS} such as 24, 23.976 or 24000/1001"
+    )
+
+
 def lora(text: str) -> tuple[Path, float]:
     """`file:0.8` or `file`; a colon that no number follows belongs to the path (a Windows drive)."""
     path, colon, strength = text.rpartition(":")
@@ -147,7 +160,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": f"how the film remembers: {', '.join(PRESETS)} (default: the model's)",
     },
     "--seed": number(0, MAX_SEED, help="seed of the film, in place of @seed"),
-    "--fps": number(1, MAX_FPS, help="frames per second, in place of @fps"),
+    "--fps": {
+        "type": fps,
+        "metavar": "N",
+        "help": "frames per second such as 24 or 23.976, in place of @fps",
+    },
     "--upscale": number(1, 16, help="enlarge N times (default: 8 for tiny films, else 1)"),
     "--assume": {
         "metavar": "KIND",

@@ -45,7 +45,7 @@ def table(board: Storyboard, planned: Plan, width: int) -> list[str]:
     asked = sum(segment.asked_seconds for segment in planned.segments)
     head = (
         f"film    {planned.seconds:.2f} s (asked {asked:g} s), {len(planned.segments)} segments, "
-        f"{planned.chunks} chunks, {planned.frames} pictures at {planned.timing.fps} fps"
+        f"{planned.chunks} chunks, {planned.frames} pictures at {planned.timing.fps:.5g} fps"
     )
     places = {segment.index: segment for segment in planned.segments}
     seeds = max(len(str(segment.seed)) for segment in planned.segments)

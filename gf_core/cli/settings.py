@@ -22,7 +22,7 @@ TINY_SIDE, SHOWN_SIDE = 192, 768
 """Films with no longer side than the first are enlarged to about the second, or they would be stamps on a screen."""
 
 
-def choose(wanted: Recipe, args: Namespace, fps: int) -> Recipe:
+def choose(wanted: Recipe, args: Namespace, fps: float) -> Recipe:
     """What the model wants, with --memory, --size and the film's speed in its place."""
     memory, video = wanted.memory, replace(wanted.video, fps=fps)
     if args.memory:

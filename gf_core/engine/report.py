@@ -114,7 +114,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     card = report["memory"]["peak card bytes"]
     lines = [
         f"film     {film['seconds']:.2f} s, {film['frames']} frames, {film['width']}x{film['height']} at "
-        f"{film['fps']} fps, {film['segments']} segments" + (" (cancelled)" if film["cancelled"] else ""),
+        f"{film['fps']:.5g} fps, {film['segments']} segments" + (" (cancelled)" if film["cancelled"] else ""),
         f"model    {report['model']['name']} ({report['model']['fingerprint'][:12]}), {machine['dtype']} on "
         f"{machine['device']}",
     ]

@@ -43,7 +43,7 @@ def latent_facts(bundle: ModelBundle, recipe: Recipe, start: Tensor | None = Non
     return json.loads(json.dumps(facts))
 
 
-def picture_facts(codec: str, encoding: Encoding, fps: int) -> dict[str, Any]:
+def picture_facts(codec: str, encoding: Encoding, fps: float) -> dict[str, Any]:
     """What turns given latents into the bytes of a film: decoder (its fingerprint `codec`), speed, encoding."""
     encoder, choice = find_codec(encoding.codec)
     return {

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..errors import StoryboardError
-from ..words import rate, read_rate
+from ..words import exact_rate, rate, read_rate
 from .lines import EDGES, UNSEEN, Field, Line, escape, plain, split_lines, suggest
 from .options import is_option, read_options, read_whole, write_options
 from .storyboard import DEFAULT_FPS, MAX_FPS, MAX_SEED, NAME, REFERENCE, Segment, Storyboard, Verb
@@ -39,7 +39,7 @@ class _Reading:
     segments: list[Segment] = field(default_factory=list)
     references: list[Field] = field(default_factory=list)
     """Fields whose `{name}`s are checked at the end, because the cast may follow them."""
-    fps: int | Fraction = DEFAULT_FPS
+    fps: Fraction = Fraction(DEFAULT_FPS)
     """For lengths in frames."""
 
 
@@ -103,15 +103,15 @@ def _say(segment: Segment) -> str:
     return f"scene: {prompt}" if hides else prompt
 
 
-def _foreseen_fps(lines: list[Line]) -> int | Fraction:
+def _foreseen_fps(lines: list[Line]) -> Fraction:
     """What the line with `@fps` will say, which may stand below lengths in frames."""
     for line in lines:
         if found := re.match(r" *@fps +(.+)", plain(line.source), re.IGNORECASE):
             try:
-                return read_rate(found[1].strip(" "))
+                return exact_rate(read_rate(found[1].strip(" ")))
             except ValueError:
                 break
-    return DEFAULT_FPS
+    return Fraction(DEFAULT_FPS)
 
 
 def _read_segment(line: Line, reading: _Reading) -> Segment:
@@ -186,7 +186,7 @@ def _read_directive(whole: Field, reading: _Reading) -> None:
         reading.references.append(value)
 
 
-def _read_fps(value: Field) -> int | Fraction:
+def _read_fps(value: Field) -> int | float:
     said = value.plain.strip(" ")
     try:
         fps = read_rate(said)

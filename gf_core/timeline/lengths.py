@@ -33,7 +33,7 @@ _POWER = re.compile(r"([0-9]+(?:\.[0-9]*)?e[+-]?[0-9]{1,3}) *s?")
 _THOUSANDS = re.compile(r"([1-9][0-9]*),([0-9]{3})")
 
 
-def read_length(text: str, fps: int | Fraction) -> float | None:
+def read_length(text: str, fps: Fraction) -> float | None:
     """Seconds that `text` (half-width, lower case) says, below 0 after a minus; None if it says no length.
 
     fps: pictures per second, for lengths in frames.
@@ -66,7 +66,7 @@ def read_length(text: str, fps: int | Fraction) -> float | None:
     return total if scales == [1] else _micro(total)
 
 
-def meant(text: str, fps: int | Fraction) -> str:
+def meant(text: str, fps: Fraction) -> str:
     """What was probably meant by a `text` that is no length: lengths that could be written in its place."""
     value: float | None = None
     if grouped := _THOUSANDS.match(text):

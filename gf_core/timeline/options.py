@@ -12,14 +12,12 @@ from .lengths import meant, read_length, write_number
 from .lines import Field, suggest
 from .storyboard import MAX_SECONDS, MAX_SEED, Segment
 
-Rate = int | Fraction
-
 _SHARE = re.compile(r"([0-9]+(?:[.,][0-9]*)?|[.,][0-9]+) *(%?)")
 _NUMBER_LIKE = re.compile(r"[+-]?(?:[0-9.,]|(?:nan|inf|infinity) *s?$)", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]*")
 
 
-def read_options(fields: Iterable[Field], fps: Rate) -> tuple[dict[str, Any], dict[str, Field]]:
+def read_options(fields: Iterable[Field], fps: Fraction) -> tuple[dict[str, Any], dict[str, Field]]:
     """Segment attributes from the option fields of a line, and where each stands; in any order, none given twice.
 
     fps: pictures per second, for lengths in frames.
@@ -40,7 +38,7 @@ def read_options(fields: Iterable[Field], fps: Rate) -> tuple[dict[str, Any], di
 def is_option(field: Field) -> bool:
     """Whether it reads as an option."""
     try:
-        return bool(field.text and _read_option(field, 1))
+        return bool(field.text and _read_option(field, Fraction(1)))
     except StoryboardError:
         return False
 
@@ -71,7 +69,7 @@ def read_whole(field: Field, what: str, smallest: int, largest: int) -> int:
     return int(digits)
 
 
-def _read_option(field: Field, fps: Rate) -> tuple[str, Any]:
+def _read_option(field: Field, fps: Fraction) -> tuple[str, Any]:
     if _NUMBER_LIKE.match(field.plain):
         return "seconds", _duration(field, fps, "a duration")
     word = field.plain.partition(" ")[0]
@@ -101,7 +99,7 @@ def _mute(value: Field) -> bool:
     return True
 
 
-_READERS: dict[str, Callable[[Field, Rate], Any]] = {
+_READERS: dict[str, Callable[[Field, Fraction], Any]] = {
     "seed": lambda value, _: read_whole(value, "seed", 0, MAX_SEED),
     "recache": lambda value, _: _recache(value),
     "blend": lambda value, fps: _duration(value, fps, "blend"),
@@ -109,7 +107,7 @@ _READERS: dict[str, Callable[[Field, Rate], Any]] = {
 }
 
 
-def _duration(field: Field, fps: Rate, what: str) -> float:
+def _duration(field: Field, fps: Fraction, what: str) -> float:
     text = field.plain.strip(" ").lower()
     seconds = read_length(text, fps)
     if seconds is None:

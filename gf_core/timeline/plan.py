@@ -15,6 +15,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from ..errors import StoryboardError
+from ..words import exact_rate
 from .storyboard import DEFAULT_FPS, MAX_SEED, Segment, Storyboard, Verb
 
 _FORCE: dict[Verb, int] = {"then": 0, "cut": 1, "scene": 2, "start": 3}
@@ -24,7 +25,7 @@ _FORCE: dict[Verb, int] = {"then": 0, "cut": 1, "scene": 2, "start": 3}
 class Timing:
     """How time is cut into chunks."""
 
-    fps: int | Fraction = DEFAULT_FPS
+    fps: int | float = DEFAULT_FPS
     """Pictures per second."""
     chunk_frames: int = 3
     """Latent frames in a chunk."""
@@ -49,9 +50,18 @@ class Timing:
         first = self.first_chunk_frames or self.chunk_frames
         return 1 + (first - 1) * self.time_stride + (chunks - 1) * self.chunk_pictures
 
+    @cached_property
+    def exact_fps(self) -> Fraction:
+        """Pictures per second, as the fraction that a film is stamped with."""
+        return exact_rate(self.fps)
+
+    def seconds(self, frames: int) -> float:
+        """How long so many pictures are."""
+        return float(frames / self.exact_fps)
+
     def nearest_chunks(self, seconds: Fraction) -> int:
         """How many chunks from the start of the film come closest to `seconds` (a tie takes the longer)."""
-        return _round_half_up((seconds * self.fps - self.pictures(1)) / self.chunk_pictures) + 1
+        return _round_half_up((seconds * self.exact_fps - self.pictures(1)) / self.chunk_pictures) + 1
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        return float(self.frames / self.timing.fps)
+        return self.timing.seconds(self.frames)
 
     @cached_property
     def places(self) -> tuple[tuple[int, int], ...]:
@@ -184,8 +194,8 @@ def _place(
         chunks=end - first,
         start_frame=start,
         frames=stop - start,
-        start_seconds=float(start / timing.fps),
-        seconds=float((stop - start) / timing.fps),
+        start_seconds=timing.seconds(start),
+        seconds=timing.seconds(stop - start),
         asked_seconds=segment.seconds,
         key=_hash(stem, {"chunks": end - first}),
         stem=stem,
@@ -197,7 +207,7 @@ def _place(
 def _blend_chunks(segment: Segment, timing: Timing, chunks: int) -> int:
     if segment.blend is None:
         return 0
-    wanted = _round_half_up(_exact(segment.blend) * timing.fps / timing.chunk_pictures)
+    wanted = _round_half_up(_exact(segment.blend) * timing.exact_fps / timing.chunk_pictures)
     return min(max(1, wanted), chunks)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
@@ -57,8 +56,8 @@ class Segment:
 class Storyboard:
     """A whole film as text says it."""
 
-    fps: int | Fraction = DEFAULT_FPS
-    """Frames per second of film: a whole number, or a fraction such as 24000/1001."""
+    fps: int | float = DEFAULT_FPS
+    """Frames per second of film; not whole, it stands for the fraction next to it (`words.exact_rate`)."""
     seed: int | None = None
     """Seed of the film; segments without their own derive theirs from it. None: not said, which plans like 0."""
     style: str = ""

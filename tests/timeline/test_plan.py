@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from gf_core.errors import StoryboardError
 from gf_core.timeline import Segment, Storyboard, Timing, make_plan, parse
 from gf_core.timeline.plan import derive_seed
+from gf_core.words import exact_rate
 
 
 def board_of(*lengths: float) -> Storyboard:
@@ -234,3 +236,15 @@ def test_a_blend_ends_with_its_segment():
 def test_a_plan_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_plan(board_of(1)).segments[0].seed = 1
+
+
+@pytest.mark.parametrize("said", ["23.976", "29.97", "59.94", "12.5", "24000/1001", "16", "25"])
+def test_no_rate_drifts_over_ten_minutes(said):
+    """Every segment begins where the film's stamps, whole multiples of the exact fraction, put its first picture."""
+    board = parse(f"@fps {said}\na | 7.3s\n" + "then: b | 7.3s\n" * 90)
+    plan = make_plan(board)
+    exact = exact_rate(board.fps)
+    for segment in plan.segments:
+        assert segment.start_seconds == float(segment.start_frame / exact)
+    asked = Fraction(73, 10) * 91
+    assert abs(plan.frames / exact - asked) <= Fraction(1, 2) * plan.timing.chunk_pictures / exact
