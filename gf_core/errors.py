@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from .words import plain
 
 
@@ -51,3 +54,18 @@ class ResourceError(GroundedError):
 
 class TakeError(GroundedError):
     """The run folder cannot be used: in use by another process, damaged, read-only or deleted."""
+
+
+@contextmanager
+def headless(what: str) -> Iterator[None]:
+    """Around imports of packages that only the command line needs: one that is missing is said in words.
+
+    Raises:
+        GroundedError: the package that `what` needs is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        fix = "pip install 'diffusers<0.40' transformers sentencepiece ftfy"
+        raise GroundedError(f"{what} needs the package {package}, which is not installed", fix) from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, headless
 
 
 class Tokenizer(Protocol):
@@ -24,7 +24,8 @@ class SentencePieceTokenizer:
     """The SentencePiece model of UMT5, from its serialised bytes (`spiece.model`)."""
 
     def __init__(self, model: bytes) -> None:
-        from sentencepiece import SentencePieceProcessor
+        with headless("the tokenizer of UMT5"):
+            from sentencepiece import SentencePieceProcessor
 
         try:
             self._pieces = SentencePieceProcessor(model_proto=model)
@@ -42,7 +43,8 @@ class JsonTokenizer:
     """A tokenizer.json as Hugging Face writes it."""
 
     def __init__(self, path: Path) -> None:
-        from tokenizers import Tokenizer as Fast
+        with headless("the tokenizer of UMT5"):
+            from tokenizers import Tokenizer as Fast
 
         try:
             self._fast = Fast.from_file(str(path))

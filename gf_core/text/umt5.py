@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, headless
 from ..foreign import numbered
 from .clean import clean_prompt
 from .tokens import Tokenizer
@@ -80,7 +80,8 @@ def build(
 
     Raises CheckpointError for missing or unexpected tensors.
     """
-    from transformers import UMT5Config, UMT5EncoderModel
+    with headless("the text encoder UMT5"):
+        from transformers import UMT5Config, UMT5EncoderModel
 
     named = {to_hf_name(name): value for name, value in tensors.items() if name != TOKENIZER_KEY}
     named.pop("encoder.embed_tokens.weight", None)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, headless
 from ..files.fingerprint import hash_state
 from ..files.tensors import open_file
 from ..files.unwrap import unwrap
@@ -53,7 +53,8 @@ def build_vae(
         return TAEHV.from_state(state, fingerprint)
     if kind != "wan":
         raise CheckpointError("these tensors are not those of a VAE that can be driven", FIX)
-    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+    with headless("the Wan VAE"):
+        from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
     tensors = canonical(state)
     with torch.device("meta"):
