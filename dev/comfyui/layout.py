@@ -6,20 +6,20 @@ import math
 import uuid
 from typing import Any
 
-from .graphs import Workflow
+from .graphs import Node, Workflow
 
-GAP_X, GAP_Y = 70, 24
+GAP_X, GAP_Y = 40, 24
 TITLE = 34
 """height of a node's title bar, which lies above its position"""
 TALLER = 52
 """pixels by which Nodes 2.0 may draw a node taller than the size saved for it, if the front end chose that size"""
-NOTE_WIDTH, NOTE_CHARACTERS, NOTE_LINE = 380, 62, 17
-FRAME_PAD, FRAME_TITLE = 22, 40
+NOTE_WIDTH, NOTE_CHARACTERS, NOTE_LINE = 340, 54, 17
+FRAME_PAD, FRAME_TITLE = 16, 40
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
 FRAME_COLOURS = ("#3f789e", "#8A8", "#88A", "#b58b2a", "#A88")
 REGISTRY_NAME = "grounded-forcing"
-VIEW = (1500, 860)
-"""pixels that the opened graph should fit into"""
+VIEW = (1200, 700)
+"""pixels that the opened graph should fit into: what front ends leave of a window of 1600 x 950"""
 
 
 def arrange(graph: dict[str, Any], workflow: Workflow) -> dict[str, Any]:
@@ -32,10 +32,12 @@ def arrange(graph: dict[str, Any], workflow: Workflow) -> dict[str, Any]:
     for index, wished in enumerate(workflow.nodes, 1):
         node = nodes[_same_id(nodes, index)]
         width, height = node["size"]
-        node["size"] = [wished.width or math.ceil(width), max(wished.height, math.ceil(height))]
-        node["properties"] = {**node.get("properties", {}), "cnr_id": _registry_name(wished.kind)}
+        node["size"] = [wished.width or math.ceil(width), wished.height or math.ceil(height)]
+        node["flags"] = {"collapsed": True} if wished.collapsed else {}
+        models = {"models": [file.entry for file in wished.models]} if wished.models else {}
+        node["properties"] = {**node.get("properties", {}), "cnr_id": _registry_name(wished.kind), **models}
     notes = _notes(workflow, max(map(int, nodes)) + 1)
-    frames = _columns(nodes, workflow)
+    frames = _columns(nodes, workflow, below=notes[-1]["pos"][1] + notes[-1]["size"][1] + GAP_Y + FRAME_TITLE)
     placed = [*nodes.values(), *notes]
     return {
         **graph,
@@ -48,6 +50,13 @@ def arrange(graph: dict[str, Any], workflow: Workflow) -> dict[str, Any]:
     }
 
 
+def _room(node: dict[str, Any], wished: Node) -> float:
+    """Pixels under its title that a node may need in any front end."""
+    if wished.collapsed:
+        return 0
+    return node["size"][1] + (0 if wished.height else TALLER)
+
+
 def _same_id(nodes: dict[Any, Any], index: int) -> Any:
     return index if index in nodes else str(index)
 
@@ -56,36 +65,23 @@ def _registry_name(kind: str) -> str:
     return REGISTRY_NAME if kind.startswith("GF_") else "comfy-core"
 
 
-def _columns(nodes: dict[Any, Any], workflow: Workflow) -> list[dict[str, Any]]:
-    """Set every node's position; the frames around the columns. Rows begin at the same height in every column."""
-    members = {(n.column, n.row): [] for n in workflow.nodes}
-    for index, wished in enumerate(workflow.nodes, 1):
-        node = nodes[_same_id(nodes, index)]
-        room = node["size"][1] + (0 if wished.height else TALLER)
-        members[wished.column, wished.row].append((node, room))
-    heights = {cell: sum(room + TITLE + GAP_Y for _, room in stack) for cell, stack in members.items()}
-    rows = sorted({row for _, row in members})
-    tops, top = {}, TITLE
-    for row in rows:
-        tops[row] = top
-        top += max(height for (_, r), height in heights.items() if r == row)
-    frames, x = [], NOTE_WIDTH + GAP_X
+def _columns(nodes: dict[Any, Any], workflow: Workflow, below: float) -> list[dict[str, Any]]:
+    """Set every node's position; the frames around the columns. The first column begins at `below`, under the notes."""
+    frames, x = [], 0
     for number, title in enumerate(workflow.columns):
-        stacks = [(row, members[number, row]) for row in rows if (number, row) in members]
-        width = max(node["size"][0] for _, stack in stacks for node, _ in stack)
-        y = TITLE
-        for row, stack in stacks:
-            y = tops[row]
-            for node, room in stack:
-                node["pos"] = [x, y]
-                y += room + TITLE + GAP_Y
+        members = [
+            (nodes[_same_id(nodes, index)], wished)
+            for index, wished in enumerate(workflow.nodes, 1)
+            if wished.column == number
+        ]
+        width = max(node["size"][0] for node, _ in members)
+        begin = y = TITLE if number else below + TITLE
+        for node, wished in members:
+            node["pos"] = [x, y]
+            y += _room(node, wished) + TITLE + GAP_Y
         if title:
-            bounds = [
-                x - FRAME_PAD,
-                -FRAME_TITLE,
-                width + 2 * FRAME_PAD,
-                y - TITLE - GAP_Y + FRAME_TITLE + FRAME_PAD,
-            ]
+            top = begin - TITLE - FRAME_TITLE
+            bounds = [x - FRAME_PAD, top, width + 2 * FRAME_PAD, y - TITLE - GAP_Y + FRAME_PAD - top]
             frame = {"id": number + 1, "title": title, "bounding": bounds, "font_size": 24, "flags": {}}
             frames.append({**frame, "color": FRAME_COLOURS[number % len(FRAME_COLOURS)]})
         x += width + GAP_X
@@ -93,8 +89,10 @@ def _columns(nodes: dict[Any, Any], workflow: Workflow) -> list[dict[str, Any]]:
 
 
 def _notes(workflow: Workflow, first_id: int) -> list[dict[str, Any]]:
-    placed, y = [], TITLE
-    for offset, text in enumerate(workflow.notes):
+    number = int(workflow.name.partition("_")[0])
+    first, *others = workflow.notes
+    placed, y = [], -FRAME_TITLE + TITLE
+    for offset, text in enumerate((f"## {number}. {workflow.title}\n{workflow.about}\n\n{first}", *others)):
         lines = sum(max(1, math.ceil(len(line) / NOTE_CHARACTERS)) for line in text.split("\n"))
         height = 46 + lines * NOTE_LINE
         placed.append(

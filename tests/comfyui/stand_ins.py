@@ -9,8 +9,8 @@ from PIL import Image
 from .hosts import ROOT
 
 FILES = {
-    "diffusion_models": ("longlive_base.safetensors",),
-    "loras": ("longlive_lora.safetensors",),
+    "diffusion_models": ("longlive_base.pt",),
+    "loras": ("lora.pt",),
     "text_encoders": ("umt5_xxl_fp8_e4m3fn_scaled.safetensors",),
     "vae": ("wan_2.1_vae.safetensors",),
 }

@@ -23,7 +23,8 @@ DRAWN = """() => {
     const box = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect();
     const [x, y] = box ? [(box.left - page.left) / scale - offset[0], (box.top - page.top) / scale - offset[1]]
                        : [node.pos[0], node.pos[1] - title];
-    const [width, height] = box ? [box.width / scale, box.height / scale] : [node.size[0], node.size[1] + title];
+    const [wide, tall] = node.flags?.collapsed ? [node._collapsed_width, 0] : node.size;
+    const [width, height] = box ? [box.width / scale, box.height / scale] : [wide, tall + title];
     return [`${node.id} ${node.type}`, [x, y, x + width, y + height]];
   });
 }"""

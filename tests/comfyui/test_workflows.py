@@ -12,7 +12,7 @@ from PIL import Image
 
 from .schema_check import problems
 from .server import Result, Server
-from .stand_ins import fill_models
+from .stand_ins import FILES, fill_models
 from .workflow_files import FOLDER, NAMES, api_prompt, of_kind, shortened, thumbnail, ui_graph
 
 EXPECTED = (
@@ -70,11 +70,63 @@ def test_it_uses_only_this_pack_and_core(name: str) -> None:
     assert {n["type"] for n in nodes} >= {"MarkdownNote", "GF_StreamSampler", "GF_PromptTimeline"}
 
 
+def tall(node: dict[str, Any]) -> float:
+    """Pixels below a node's title."""
+    return 0 if node["flags"].get("collapsed") else node["size"][1]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_it_opens_where_its_words_can_be_read(name: str) -> None:
+    """Front ends open a template as a whole in three quarters of the window, and draw no text below a zoom of 0.57."""
+    nodes = ui_graph(name)["nodes"]
+    wide = max(n["pos"][0] + n["size"][0] for n in nodes) - min(n["pos"][0] for n in nodes)
+    high = max(n["pos"][1] + tall(n) for n in nodes) - min(n["pos"][1] - 30 for n in nodes)
+    assert min(0.75 * 1600 / wide, 0.75 * 950 / high) > 0.6
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_its_note_says_what_it_is_for(name: str) -> None:
+    notes = [n["widgets_values"][0] for n in ui_graph(name)["nodes"] if n["type"] == "MarkdownNote"]
+    title, about, empty, *_ = notes[0].split("\n")
+    assert title.startswith(f"## {int(name[:2])}. ") and about.endswith(".") and len(about) < 72 and not empty
+    assert not [note for note in notes if "`" in note], "Nodes 2.0 writes code in blue on brown"
+
+
+def test_every_file_that_a_template_names_can_be_fetched() -> None:
+    """As core templates say it: the node holds name, folder and address of what it has chosen."""
+    (loader,) = [n for n in ui_graph("03_your_wan_model")["nodes"] if n["type"] == "GF_LoadModel"]
+    named = {
+        v for v in loader["widgets_values"] if isinstance(v, str) and v.endswith((".pt", ".safetensors"))
+    }
+    models = loader["properties"]["models"]
+    assert (
+        {entry["name"] for entry in models} == named == {name for group in FILES.values() for name in group}
+    )
+    for entry in models:
+        assert entry["name"] in FILES[entry["directory"]]
+        assert entry["url"].startswith("https://huggingface.co/") and entry["url"].endswith(
+            f"/{entry['name']}"
+        )
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_seed_stands_in_one_place(name: str) -> None:
+    """On the sampler, or in the text where several samplers share it: then a note says so."""
+    graph = ui_graph(name)
+    written = any(
+        "@seed" in str(n["widgets_values"]) for n in graph["nodes"] if n["type"] == "GF_PromptTimeline"
+    )
+    samplers = [n for n in graph["nodes"] if n["type"] == "GF_StreamSampler"]
+    assert written == (len(samplers) > 1)
+    noted = any("@seed" in str(n["widgets_values"]) for n in graph["nodes"] if n["type"] == "MarkdownNote")
+    assert noted == written
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_nothing_overlaps(name: str) -> None:
     title = 30
     boxes = [
-        (n["type"], n["pos"][0], n["pos"][1] - title, n["pos"][0] + n["size"][0], n["pos"][1] + n["size"][1])
+        (n["type"], n["pos"][0], n["pos"][1] - title, n["pos"][0] + n["size"][0], n["pos"][1] + tall(n))
         for n in ui_graph(name)["nodes"]
     ]
     for (a, *one), (b, *two) in combinations(boxes, 2):
