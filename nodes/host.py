@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,12 +19,17 @@ from comfy.cli_args import args
 from server import PromptServer
 
 from ..gf_core.errors import GroundedError, StoryboardError, TakeError
+from ..gf_core.files.names import fault_along
 
 log = logging.getLogger("grounded")
 Result = TypeVar("Result")
 TAKES = "grounded/takes"
 """Where the Takes are, in ComfyUI's output folder."""
-_NAME = re.compile(r"[^\x00-\x1f<>:\"|?*\\]+")
+PREFIX_FIX = "use a prefix inside the output folder, such as grounded/film"
+NUMBERED = 40
+"""Bytes that come behind a prefix: its number, an ending, the mark of a file that is being written."""
+_DATE = re.compile(r"%date(?::([^%]*))?%")
+_DATE_PARTS = re.compile(r"yyyy|yy|MM?|dd?|hh?|mm?|ss?")
 
 
 class NotPossible(Exception):
@@ -56,6 +62,16 @@ def said_plainly(function: Callable[..., Result]) -> Callable[..., Result]:
     return guarded
 
 
+def allowed(check: Callable[[str], Any], value: Any) -> bool | str:
+    """For `validate_inputs`: True, or what `check` raises in words; a value from another node is only known later."""
+    try:
+        if isinstance(value, str):
+            check(value)
+    except GroundedError as error:
+        return in_words(error)
+    return True
+
+
 def output_folder() -> Path:
     """ComfyUI's output folder."""
     return Path(folder_paths.get_output_directory())
@@ -68,29 +84,70 @@ def take_folder(name: str) -> Path:
         TakeError: no folder can have that name, or it points elsewhere.
     """
     parts = [part.strip() for part in name.replace("\\", "/").split("/")]
-    for part in parts:
-        if not _NAME.fullmatch(part) or part.strip(".") == "" or part.endswith("."):
-            raise TakeError(f"'{name}' cannot be the name of a Take", "write a plain name such as film")
-        if part.startswith("run-"):
-            raise TakeError(f"'{name}' is the name of a render", "give a Take a name without run-")
+    fault = fault_along(parts)
+    if fault:
+        fix = "write a plain name such as film"
+        raise TakeError(f"{_quoted(name)} cannot be the name of a Take: {fault}", fix)
+    if any(part.casefold().startswith("run-") for part in parts):
+        raise TakeError(f"{_quoted(name)} is the name of a render", "give a Take a name without run-")
     return output_folder() / TAKES / Path(*parts)
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that some system could not save a film under.
+
+    Raises:
+        TakeError: why, and what to write.
+    """
+    path = dated(prefix).replace("\\", "/")
+    fault = fault_along([part for part in path.split("/") if part not in ("", ".", "..")] or [""], NUMBERED)
+    if not fault:
+        try:
+            (output_folder() / path).parent.stat()
+        except FileNotFoundError:
+            return
+        except OSError as error:  # a file or a ring of links where a folder should be
+            fault = str(error.strerror)
+    if fault:
+        raise TakeError(f"the film cannot be saved as {_quoted(prefix)}: {fault}", PREFIX_FIX)
+
+
+def dated(prefix: str) -> str:
+    """`prefix` with today in place of %date%, or now as %date:yyyy-MM-dd hh.mm.ss% wishes; the host knows the rest.
+
+    Parts: yyyy, yy, M, MM, d, dd, h, hh, m, mm, s, ss, as in the host's own nodes.
+    """
+    now = time.localtime()
+    values = {"M": now.tm_mon, "d": now.tm_mday, "h": now.tm_hour, "m": now.tm_min, "s": now.tm_sec}
+
+    def part(found: re.Match[str]) -> str:
+        if found[0][0] == "y":
+            return str(now.tm_year)[-len(found[0]) :]
+        return str(values[found[0][0]]).zfill(len(found[0]))
+
+    return _DATE.sub(lambda found: _DATE_PARTS.sub(part, found[1] or "yyyy-MM-dd"), prefix)
+
+
+def _quoted(name: str) -> str:
+    """A name of any length and kind as it can be shown."""
+    safe = name.encode("utf-8", "replace").decode("utf-8")
+    return repr(safe if len(safe) <= 80 else f"{safe[:80]}...")
 
 
 def free_name(prefix: str, width: int, height: int, suffix: str) -> Path:
     """Where the next file of `prefix` goes, numbered like ComfyUI's own: film_00001_.mp4.
 
     Raises:
-        TakeError: the prefix leads out of the output folder.
+        TakeError: no system could save it, or the prefix leads out of the output folder.
     """
+    check_prefix(prefix)
     try:
         folder, name, number, _, _ = folder_paths.get_save_image_path(
-            prefix, str(output_folder()), width, height
+            dated(prefix), str(output_folder()), width, height
         )
     except Exception as error:  # the host raises a bare Exception here
-        if isinstance(error, OSError):
-            raise
-        fix = "use a prefix inside the output folder, such as grounded/film"
-        raise TakeError(f"the film cannot be saved as '{prefix}'", fix) from error
+        why = f": {error.strerror}" if isinstance(error, OSError) else ""
+        raise TakeError(f"the film cannot be saved as {_quoted(prefix)}{why}", PREFIX_FIX) from error
     path = Path(folder) / f"{name}_{number:05}_{suffix}"
     while os.path.lexists(path):
         number += 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 
 from aiohttp import web
 from server import PromptServer
 
-from .live import find_channel, paced
+from ..gf_core.foreign import read_json
+from .live import NODE, find_channel, paced
 
 LIVE = "/grounded/live/{node}"
 BOUNDARY = "grounded-frame"
@@ -63,11 +63,18 @@ async def thumb(request: web.Request) -> web.Response:
 
 
 async def stop(request: web.Request) -> web.Response:
-    """End a node's render early and keep what is there: {"node": "12"} -> {"stopped": true}."""
+    """End a node's render early and keep what is there: {"node": "12"} -> {"stopped": true}.
+
+    Asks for JSON by its name, which a page of another site cannot send without asking this server first.
+    """
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="send JSON, as application/json")
     try:
-        asked = await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        asked = None
+        asked = read_json(await request.read())
+    except (ValueError, web.RequestPayloadError) as error:  # no JSON, or not packed as it says
+        raise web.HTTPBadRequest(text="the body is no JSON") from error
     node = asked.get("node") if isinstance(asked, dict) else None
-    channel = find_channel(str(node)) if isinstance(node, str | int) else None
+    if not isinstance(node, str | int) or not NODE.fullmatch(str(node)):
+        raise web.HTTPBadRequest(text="name a node, such as 12")
+    channel = find_channel(str(node))
     return web.json_response({"stopped": channel is not None and channel.stop()})

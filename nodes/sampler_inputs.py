@@ -6,7 +6,6 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..gf_core.errors import TakeError
 from ..gf_core.timeline import MAX_SEED
 from . import host
 from .compat import widget
@@ -117,9 +116,4 @@ def take_state(take: Any) -> str:
 
 def take_name(take: Any) -> bool | str:
     """True, or why the Take cannot be called that; a name from another node is only known later."""
-    try:
-        if isinstance(take, str):
-            host.take_folder(take)
-    except TakeError as error:
-        return host.in_words(error)
-    return True
+    return host.allowed(host.take_folder, take)

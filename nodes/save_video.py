@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..gf_core.take.folder import Run
     from ..gf_core.video.audio import Audio
 
+DEFAULT = "grounded/film"
+"""The prefix that follows the name of the Take."""
 QUIRK = "video-preview"
 """Some front ends add an input of this name to a node that shows a clip, so that it runs once more by itself."""
 
@@ -43,8 +45,9 @@ class SaveVideo(io.ComfyNode):
                 widget(
                     io.String,
                     "filename_prefix",
-                    default="grounded/film",
-                    tooltip="Name in the output folder; may have subfolders and %date% parts. Files are numbered.",
+                    default=DEFAULT,
+                    tooltip="Name in the output folder; may have subfolders, %date% or %date:yyyy-MM-dd hh.mm%, and "
+                    "%width%. Files are numbered. Left as grounded/film, it follows the name of the Take.",
                 ),
                 widget(
                     io.Combo,
@@ -77,6 +80,11 @@ class SaveVideo(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        """Refuse a prefix that cannot be before anything is sampled; one from another node is only known later."""
+        return host.allowed(host.check_prefix, filename_prefix)
+
+    @classmethod
     @host.said_plainly
     def execute(
         cls,
@@ -94,13 +102,20 @@ class SaveVideo(io.ComfyNode):
         )
         path = _saved.get(wanted) if audio is None else None
         if path is None or not path.exists():
-            path = _place(run, filename_prefix, codec, quality, _sound(audio), vae, graph)
+            path = _place(run, _following(filename_prefix, take), codec, quality, _sound(audio), vae, graph)
             _remember(wanted, path)
         host.log.info("film saved as %s", path)
         host.show_text(f"saved as {_inside(path)}", str(cls.hidden.unique_id))
         return io.NodeOutput(
             InputImpl.VideoFromFile(str(run.film if path.is_dir() else path)), str(path), ui=_shown(path)
         )
+
+
+def _following(prefix: str, take: TakeHandle) -> str:
+    """`prefix`, or where it is left at its default one with the name of the Take."""
+    if prefix != DEFAULT:
+        return prefix
+    return f"grounded/{Path(take.folder).relative_to(host.output_folder() / host.TAKES).as_posix()}"
 
 
 def _place(

@@ -1,0 +1,91 @@
+"""What the pack's routes answer to bodies and addresses of any kind: words and a 4xx, never an error of the server."""
+
+from __future__ import annotations
+
+import http.client
+import zlib
+from typing import Any
+
+import pytest
+
+from .server import Server
+
+JSON = {"Content-Type": "application/json"}
+BODIES = {
+    "nothing": b"",
+    "words": b"stop it",
+    "half": b'{"node": "1',
+    "latin-1": b'{"node": "\xfc"}',
+    "a list": b"[1, 2]",
+    "null": b"null",
+    "no node": b"{}",
+    "twice": b'{"node": "1", "node": "2"}',
+    "an object": b'{"node": {"a": 1}}',
+    "a fraction": b'{"node": 1.5}',
+    "yes": b'{"node": true}',
+    "a path": b'{"node": "../../etc"}',
+    "a NUL": b'{"node": "1\\u0000"}',
+    "half a character": b'{"node": "\\ud83d"}',
+    "a long name": b'{"node": "' + b"1" * 100_000 + b'"}',
+    "a huge number": b'{"node": ' + b"9" * 5000 + b"}",
+    "infinity": b'{"node": Infinity}',
+    "deep lists": b"[" * 100_000,
+    "deep objects": b'{"a":' * 100_000,
+}
+ADDRESSES = [
+    "/grounded/live/x",
+    "/grounded/live/%00",
+    "/grounded/live/" + "9" * 6000,
+    "/grounded/live/..%2f..%2fetc",
+    "/grounded/thumb/1/x",
+    "/grounded/thumb/1/-1",
+    "/grounded/thumb/%ff/1",
+    "/grounded/thumb/1/" + "9" * 6000,
+]
+
+
+def ask(server: Server, method: str, path: str, body: bytes = b"", headers: Any = JSON) -> int:
+    """The status of the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        connection.request(method, path, body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+def test_stop_refuses_a_body_that_names_no_node(server: Server, body: bytes) -> None:
+    assert ask(server, "POST", "/grounded/stop", body) == 400
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
+)
+def test_stop_asks_for_json_by_name(server: Server, kind: str) -> None:
+    assert ask(server, "POST", "/grounded/stop", b'{"node": "1"}', {"Content-Type": kind}) == 415
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Encoding": "gzip"},
+        {"Content-Encoding": "deflate"},
+        {"Content-Type": "application/json; charset=\u2603"},
+    ],
+)
+def test_stop_refuses_a_body_that_is_not_packed_as_it_says(server: Server, headers: dict[str, str]) -> None:
+    plain = {name: value.encode("utf-8") for name, value in {**JSON, **headers}.items()}
+    assert 400 <= ask(server, "POST", "/grounded/stop", b"stop it", plain) < 500
+
+
+def test_stop_reads_what_is_packed_and_answers_for_a_node_that_does_not_run(server: Server) -> None:
+    packed = zlib.compress(b'{"node": "12"}')
+    assert ask(server, "POST", "/grounded/stop", packed, {**JSON, "Content-Encoding": "deflate"}) == 200
+    assert server.post("/grounded/stop", {"node": "5:2"}) == {"stopped": False}
+    assert server.post("/grounded/stop", {"node": 12}) == {"stopped": False}
+
+
+@pytest.mark.parametrize("path", ADDRESSES, ids=lambda path: path[:24])
+def test_an_address_of_nothing_is_not_found(server: Server, path: str) -> None:
+    assert 400 <= ask(server, "GET", path) < 500

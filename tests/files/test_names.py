@@ -1,0 +1,49 @@
+"""A name that one system refuses is refused on all."""
+
+from __future__ import annotations
+
+import pytest
+
+from gf_core.files.names import DEEPEST, LONGEST, fault_along, fault_of
+
+DEVICES = ["CON", "nul", "Aux", "prn.txt", "COM1", "com9.tar.gz", "LPT¹", "CONIN$", "nul .txt"]
+SIGNS = [f"a{sign}b" for sign in '\x00\n\x1f\x7f<>:"|?*\\/']
+OTHERS = ["", " ", "..", "fox.", "fox ", "fo\ud83dx", "\udc80", "x" * (LONGEST + 1), "ü" * 128]
+
+
+@pytest.mark.parametrize("name", DEVICES + SIGNS + OTHERS)
+def test_it_is_refused_in_words(name: str) -> None:
+    assert fault_of(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "film",
+        "a fox",
+        "狐の旅",
+        "v1.2",
+        ".hidden",
+        "console",
+        "com",
+        "com10",
+        "null",
+        "x" * LONGEST,
+        "ü" * 127,
+    ],
+)
+def test_it_is_taken(name: str) -> None:
+    assert fault_of(name) == ""
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("name", [*DEVICES[:2], *SIGNS[:2], *OTHERS])
+def test_a_path_is_refused_for_any_of_its_parts(name: str, at: int) -> None:
+    parts = ["monday", "fox", "film"]
+    parts[at] = name
+    assert fault_along(parts)
+
+
+def test_a_path_is_refused_for_its_length_and_for_what_comes_behind() -> None:
+    assert fault_along(["x" * 50] * (DEEPEST // 50))
+    assert not fault_along(["x" * 215], behind=40) and fault_along(["x" * 216], behind=40)
