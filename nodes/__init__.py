@@ -29,8 +29,10 @@ class GroundedForcing(ComfyExtension):
 
     async def get_node_list(self) -> list[Any]:
         """Every node class. It also adds the routes: ComfyUI 0.8 and older never call `on_load`."""
+        from .host import leave_out_tracebacks
         from .routes import add_routes
 
         add_routes()
+        leave_out_tracebacks()
         modules = {name: importlib.import_module(f".{name}", __name__) for name in NODES}
         return [getattr(modules[module], name) for module, classes in NODES.items() for name in classes]

@@ -38,6 +38,24 @@ class NotPossible(Exception):
     __module__ = "grounded_forcing"  # the browser shows it, and the true one is a path on this computer
 
 
+class _NoTraceback(logging.Filter):
+    """Lets every record pass but the host's traceback of a `NotPossible`, whose message it logs by itself before."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said = str(record.msg)
+        last = said.rstrip().rpartition("\n")[2]
+        return not (
+            said.startswith("Traceback") and f"{NotPossible.__module__}.{NotPossible.__name__}" in last
+        )
+
+
+def leave_out_tracebacks() -> None:
+    """An artist's mistake is told in one line of the log; called once, when the pack is loaded."""
+    root = logging.getLogger()
+    if not any(isinstance(one, _NoTraceback) for one in root.filters):
+        root.addFilter(_NoTraceback())
+
+
 def in_words(error: GroundedError) -> str:
     """An error of the engine as one paragraph: where, what, fix."""
     place = ""

@@ -8,6 +8,7 @@ from ..gf_core.errors import StoryboardError
 from ..gf_core.timeline import parse
 from .compat import schema, widget
 from .host import in_words, said_plainly
+from .shown import shown
 from .types import Timeline, TimelineText
 
 FIRST_FILM = """\
@@ -51,6 +52,7 @@ class PromptTimeline(io.ComfyNode):
                     display_name="seconds", tooltip="Length of the film as written, without muted segments."
                 ),
             ],
+            has_intermediate_output=True,  # so that a text from another node is seen although nothing ran
         )
 
     @classmethod
@@ -69,4 +71,4 @@ class PromptTimeline(io.ComfyNode):
     def execute(cls, timeline: str) -> io.NodeOutput:
         board = parse(timeline)
         seconds = sum(segment.seconds for segment in board.segments if not segment.mute)
-        return io.NodeOutput(TimelineText(board, timeline), seconds)
+        return io.NodeOutput(TimelineText(board, timeline), seconds, ui=shown({"text": timeline}))

@@ -22,6 +22,7 @@ from ..gf_core.estimate.budget import Budget, check_budget
 from ..gf_core.take.folder import Take
 from . import host
 from .live import open_channel
+from .shown import end_text, take_name
 from .telling import Teller
 
 if TYPE_CHECKING:
@@ -51,10 +52,20 @@ class Wishes:
     until: int
 
 
-def render(
-    node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishes, folder: Path
-) -> tuple[str, bool]:
-    """Render into the Take at `folder`; returns the run's name and whether the film came to its end.
+@dataclass(frozen=True)
+class Rendered:
+    """How a render ended."""
+
+    run: str
+    """Name of the run's folder in the Take."""
+    whole: bool
+    """The film came to its end."""
+    text: str
+    """What there is to say about it: a line that says it all, then the report."""
+
+
+def render(node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishes, folder: Path) -> Rendered:
+    """Render into the Take at `folder`.
 
     Raises:
         GroundedError children: it cannot be rendered, in words.
@@ -66,8 +77,8 @@ def render(
             budget = _check(found, folder)
             said = "\n".join([*budget.lines(), *(f"note    {note}" for note in bundle.notes)])
             log.info("rendering into %s\n%s", folder, said)
-            host.show_text(said, node)
-            return _play(node, Session(take, found), budget)
+            host.send("noted", {"node": node, "take": take_name(folder), "text": said})
+            return _play(node, take_name(folder), Session(take, found), budget)
     finally:
         host.release_memory()
 
@@ -137,17 +148,18 @@ def _check(found: Found, folder: Path) -> Budget:
     return budget
 
 
-def _play(node: str, session: Session, budget: Budget) -> tuple[str, bool]:
-    """Run the session in this thread; returns the run's name and whether the film came to its end."""
+def _play(node: str, name: str, session: Session, budget: Budget) -> Rendered:
+    """Run the session in this thread."""
     film = session.film
     channel = open_channel(node, film.timing.fps, session.cancel)
-    size = (film.recipe.video.width, film.recipe.video.height)
-    teller = Teller(node, film.plan, size, channel, host.stop_if_interrupted)
+    video, scale = film.recipe.video, film.encoding.upscale
+    teller = Teller(
+        node, name, film.plan, (video.width * scale, video.height * scale), channel, host.stop_if_interrupted
+    )
     try:
         end = make(session, budget, teller)
         log.info("%s\n%s", end.path.parent, "\n".join(report_lines(end.report)))
-        host.show_text("\n".join(report_lines(end.report)), node)
-        return end.path.parent.name, not end.cancelled
+        return Rendered(end.path.parent.name, not end.cancelled, end_text(end.report))
     finally:
         teller.ended()
         channel.close()

@@ -1,14 +1,17 @@
-"""Our routes on ComfyUI's server: the live view, the picture of a segment, and Stop. They take ids, never paths."""
+"""Our routes on ComfyUI's server: the live view, what a Take shows, and Stop. They take ids and names, never paths."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 
 from aiohttp import web
 from server import PromptServer
 
+from ..gf_core.errors import TakeError
 from ..gf_core.foreign import read_json
+from . import host, shown
 from .live import NODE, find_channel, paced
 
 LIVE = "/grounded/live/{node}"
@@ -25,6 +28,8 @@ def add_routes() -> None:
     server.routes.get(LIVE)(live)
     server.routes.get("/grounded/thumb/{node}/{index}")(thumb)
     server.routes.post("/grounded/stop")(stop)
+    server.routes.get("/grounded/take")(take)
+    server.routes.get("/grounded/picture")(picture)
 
 
 async def live(request: web.Request) -> web.StreamResponse:
@@ -60,6 +65,30 @@ async def thumb(request: web.Request) -> web.Response:
     if picture is None:
         raise web.HTTPNotFound(text="no picture of this segment")
     return web.Response(body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+
+async def take(request: web.Request) -> web.Response:
+    """What nodes show of the newest render in a Take, by kind of node: ?take=film."""
+    try:
+        facts = await asyncio.to_thread(shown.facts_of, request.query.get("take", ""))
+    except TakeError as error:
+        host.log.info("nothing can be shown of a Take: %s", error)
+        facts = {}
+    return web.json_response(facts, headers={"Cache-Control": "no-store"})
+
+
+async def picture(request: web.Request) -> web.Response:
+    """One picture of a film: ?take=film&run=run-0001&frame=12."""
+    asked, frame = request.query, request.query.get("frame", "")
+    data = None
+    if INDEX.fullmatch(frame):
+        with contextlib.suppress(TakeError):  # no Take has such a name
+            data = await asyncio.to_thread(
+                shown.picture_of, asked.get("take", ""), asked.get("run", ""), int(frame)
+            )
+    if data is None:
+        raise web.HTTPNotFound(text="no such picture")
+    return web.Response(body=data, content_type="image/jpeg", headers={"Cache-Control": "max-age=86400"})
 
 
 async def stop(request: web.Request) -> web.Response:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comfy_api.latest import InputImpl, io, ui
+from comfy_api.latest import InputImpl, io
 
 from ..gf_core.errors import GroundedError
 from ..gf_core.video.place import AS_RENDERED, DEFAULT_QUALITY, available_formats
 from . import host
 from .compat import schema, widget
+from .shown import keep, shown, view
 from .types import Take, TakeHandle
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class SaveVideo(io.ComfyNode):
                 io.Video.Output(display_name="video", tooltip="The file, for ComfyUI's own video nodes."),
                 io.String.Output(display_name="path", tooltip="Where the file is."),
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -105,10 +106,8 @@ class SaveVideo(io.ComfyNode):
             path = _place(run, _following(filename_prefix, take), codec, quality, _sound(audio), vae, graph)
             _remember(wanted, path)
         host.log.info("film saved as %s", path)
-        host.show_text(f"saved as {_inside(path)}", str(cls.hidden.unique_id))
-        return io.NodeOutput(
-            InputImpl.VideoFromFile(str(run.film if path.is_dir() else path)), str(path), ui=_shown(path)
-        )
+        film = InputImpl.VideoFromFile(str(run.film if path.is_dir() else path))
+        return io.NodeOutput(film, str(path), ui=_shown(run, path, filename_prefix, codec))
 
 
 def _following(prefix: str, take: TakeHandle) -> str:
@@ -193,12 +192,20 @@ def _plain(prompt: Any) -> list[Any]:
     ]
 
 
-def _shown(path: Path) -> Any:
-    """The clip on the node; what browsers cannot play is named in words."""
-    if path.suffix != ".mp4":
-        return ui.PreviewText(f"saved as {_inside(path)}")
-    subfolder = _inside(path).rpartition("/")[0]
-    return ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])
+def _shown(run: Run, path: Path, prefix: str, codec: str) -> dict[str, Any]:
+    """The file in words, its film, and the Take's own, which is played where a browser cannot play the file."""
+    said = f"saved as {_inside(path)}"
+    facts = {
+        "text": said,
+        "film": None if path.is_dir() else view(path),
+        "stand_in": view(run.film),
+        "codec": codec,
+        "path": str(path),
+    }
+    facts = keep(run, "GF_SaveVideo", facts, filename_prefix=prefix, codec=codec)
+    # Not under `images`, where ComfyUI's own nodes put their films: the page would then draw the film once more.
+    saved = {"filename": path.name, "subfolder": _inside(path).rpartition("/")[0], "type": "output"}
+    return shown(facts, text=[said], video=[] if path.is_dir() else [saved])
 
 
 def _inside(path: Path) -> str:

@@ -115,9 +115,9 @@ def _render(
 
     def one(alternative: Alternative) -> str | None:
         text = version(film.text, wishes.until, alternative)
-        run, whole = render(node, bundle, TimelineText(parse(text), text), wishes, folder)
-        remember(take, folder / run, whole)
-        return run if whole else None
+        done = render(node, bundle, TimelineText(parse(text), text), wishes, folder)
+        remember(take, folder / done.run, done.whole)
+        return done.run if done.whole else None
 
     made = render_each(shelf, proposed, folder.name, one)
     if not made:

@@ -43,6 +43,7 @@ class StreamSampler(io.ComfyNode):
                 )
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            has_intermediate_output=True,  # so that the host tells the page what it shows although nothing ran
         )
 
     @classmethod
@@ -76,12 +77,14 @@ class StreamSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         from .native import native_bundle, trace_model_file
         from .rendering import Wishes, remember, render
+        from .shown import sampler_facts, shown
 
         node = str(cls.hidden.unique_id)
         file = trace_model_file(cls.hidden.prompt, node)
         bundle = native_bundle(model, clip, vae, assume=assume, model_file=file)
         wishes = Wishes(width, height, seed, memory, start_image, steps, shift, until)
         folder = host.take_folder(take)
-        run, whole = render(node, bundle, timeline, wishes, folder)
-        remember(take, folder / run, whole)
-        return io.NodeOutput(TakeHandle(str(folder), run))
+        done = render(node, bundle, timeline, wishes, folder)
+        remember(take, folder / done.run, done.whole)
+        handle = TakeHandle(str(folder), done.run)
+        return io.NodeOutput(handle, ui=shown(sampler_facts(handle.open(), done.text)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from .compat import schema
-from .host import said_plainly, show_text, stop_if_interrupted
+from .host import said_plainly, stop_if_interrupted
 from .pictures import image_tensor
+from .shown import keep, shown
 from .types import Take, TakeHandle
 
 
@@ -34,7 +35,6 @@ class TakeDrift(io.ComfyNode):
                     display_name="text", tooltip="A line per shot: its last second against its first."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -49,5 +49,5 @@ class TakeDrift(io.ComfyNode):
         title = Path(take.folder).name
         image, rows = drift_chart(run.film, parts, builtin=builtin, title=title, tick=stop_if_interrupted)
         text = "\n".join(shot_lines(parts, rows, float(probe(run.film).fps)))
-        show_text(text, str(cls.hidden.unique_id))
-        return io.NodeOutput(image_tensor(image), text, ui=ui.PreviewText(text))
+        facts = keep(run, "GF_TakeDrift", {"text": text}, image)
+        return io.NodeOutput(image_tensor(image), text, ui=shown(facts, text=[text]))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..gf_core.errors import TakeError
 from .compat import schema
-from .host import said_plainly, show_text
+from .host import said_plainly
+from .shown import report_facts, shown
 from .types import Take, TakeHandle
 
 
@@ -26,14 +27,11 @@ class TakeReport(io.ComfyNode):
             is_output_node=True,
             inputs=[Take.Input("take", tooltip="The render, from Stream Sampler.")],
             outputs=[io.String.Output(display_name="text", tooltip="The report, one fact per line.")],
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     @said_plainly
     def execute(cls, take: TakeHandle) -> io.NodeOutput:
-        from ..gf_core.engine.report import report_lines
-
         run = take.open()
         try:
             report = json.loads(run.report.read_text(encoding="utf-8"))
@@ -45,6 +43,5 @@ class TakeReport(io.ComfyNode):
             raise TakeError(
                 f"the report of {run.folder.name} cannot be read: {error}", "render the film again"
             ) from error
-        text = "\n".join(report_lines(report))
-        show_text(text, str(cls.hidden.unique_id))
-        return io.NodeOutput(text, ui=ui.PreviewText(text))
+        facts = report_facts(run, report)
+        return io.NodeOutput(facts["text"], ui=shown(facts, text=[facts["text"]]))

@@ -12,6 +12,7 @@ from ..gf_core.errors import TakeError
 from .compat import schema, widget
 from .host import said_plainly
 from .pictures import image_tensor
+from .shown import keep, shown
 from .types import Take, TakeHandle
 
 
@@ -31,6 +32,7 @@ class TakeSheet(io.ComfyNode):
                 widget(io.Int, "columns", default=6, min=1, max=24, tooltip="Pictures per segment."),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The page.")],
+            has_intermediate_output=True,  # so that the page is seen although nothing ran
         )
 
     @classmethod
@@ -55,4 +57,5 @@ class TakeSheet(io.ComfyNode):
                 rows, Path(folder) / "sheet.png", title=Path(take.folder).name, subtitle=subtitle
             )
             with Image.open(page) as image:
-                return io.NodeOutput(image_tensor(image))
+                facts = keep(run, "GF_TakeSheet", {"text": subtitle}, image, columns=columns)
+                return io.NodeOutput(image_tensor(image), ui=shown(facts))

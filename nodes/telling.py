@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..gf_core.take.folder import Run
 from ..gf_core.words import clock
 from . import host
 from .live import Channel
+from .shown import SO_FAR, end_text, rendered_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +32,9 @@ class Teller:
 
     Args:
         node: execution id.
+        take: what the artist calls the Take.
         plan: of the film.
-        size: (width, height) that the model makes.
+        size: (width, height) of the film.
         channel: the node's live view.
         check: raises when the artist has cancelled; asked at every event, so at least before every network call, and
             ten times a second while the sampler waits.
@@ -40,16 +43,18 @@ class Teller:
     def __init__(
         self,
         node: str,
+        take: str,
         plan: Plan,
         size: tuple[int, int],
         channel: Channel,
         check: Callable[[], None],
     ) -> None:
-        self.node, self._plan, self._size = node, plan, size
+        self.node, self._take, self._plan, self._size = node, take, plan, size
         self._lead = 0  # pictures of a start image, which come before the plan's first
         self._channel, self._check = channel, check
         self._set_bar: Callable[[int], None] | None = None
         self._shown: set[int] = set()
+        self._holds_film = False  # the Take does, of this render
         self.started: Started | None = None
         self.finished: Any = None
 
@@ -64,6 +69,7 @@ class Teller:
         self._lead = event.frames - self._plan.timing.pictures(event.chunks)
         self._send(
             "started",
+            timeline=rendered_text(Run(event.folder)),
             seconds=event.seconds,
             fps=self._plan.timing.fps,
             frames=event.frames,
@@ -78,7 +84,9 @@ class Teller:
         kept = f"{seconds}{whole} kept from an earlier render"
         said = f"{kept}; {event.changed}" if event.changed else kept
         host.log.info(said)
-        host.show_text(said, self.node)
+        self._holds_film = self._holds_film or event.frames > 0
+        share = event.frames / self.started.frames if self.started and self.started.frames else 0.0
+        self._send("noted", text=said, share=share)
 
     def _on_segmentdone(self, event: Any) -> None:
         if event.segment not in self._shown:  # kept from an earlier render, so that no preview came
@@ -91,6 +99,7 @@ class Teller:
         self._set_bar(event.index * event.steps + event.step)
 
     def _on_chunkdone(self, event: ChunkDone) -> None:
+        self._holds_film = True
         if self.started is None:
             return
         self._send(
@@ -112,18 +121,14 @@ class Teller:
         self.finished = event
 
     def ended(self) -> None:
-        """Say that the node is done: finished, stopped or failed. The first line says it all, the report follows."""
-        from ..gf_core.engine.report import report_lines
-
+        """Say that the node is done: finished, stopped or failed. What failed is told by the host's own message."""
         end = self.finished
-        if end is None:
-            self._send("finished", cancelled=True, text="stopped; the film so far is kept in the Take")
-            return
-        took, speed = clock(end.report["seconds"]["total"]), end.report["speed"]["fps"]
-        how = f"in {took}, {speed:.1f} fps" if speed else "as it was: nothing had to be made"
-        first = f"{clock(end.seconds)} of film {how}"
-        lines = [f"stopped: {first}" if end.cancelled else first, *report_lines(end.report)]
-        self._send("finished", cancelled=end.cancelled, text="\n".join(lines))
+        if end is not None:
+            self._send("finished", cancelled=end.cancelled, text=end_text(end.report))
+        elif self._holds_film:
+            self._send("finished", cancelled=True, text=SO_FAR)
+        else:
+            self._send("finished", cancelled=True, text="stopped before anything was made", share=0)
 
     def _segment(self, segment: PlannedSegment) -> dict[str, Any]:
         first = self._first_frame(segment)
@@ -157,4 +162,4 @@ class Teller:
             self._show_segment(number, preview(picture[None])[0])
 
     def _send(self, event: str, **data: Any) -> None:
-        host.send(event, {"node": self.node, **data})
+        host.send(event, {"node": self.node, "take": self._take, **data})

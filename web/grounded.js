@@ -1,22 +1,43 @@
 /**
- * The pack's part of the browser: a storyboard on Prompt Timeline, a live view on nodes that render. Both are extras:
- * whatever fails here is written to the console, and the nodes go on with their plain widgets.
+ * The pack's part of the browser: a storyboard on Prompt Timeline, a live view on nodes that render, and on the others
+ * what they have to say. All are extras: whatever fails here is written to the console, and the nodes go on with their
+ * plain widgets.
  */
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { findNode, timelineOf } from "./links.js";
+import { handOver } from "./canvas.js";
+import { findNode, sketch, takeOf, timelineOf } from "./links.js";
 import { LiveView } from "./live.js";
-import { put } from "./timeline/dom.js";
+import { Recall } from "./recall.js";
+import { Shown } from "./shown.js";
 import { Editor } from "./timeline/editor.js";
 import { splitLines } from "./timeline/lines.js";
+import { Toasts, failure } from "./toasts.js";
 
-const HEIGHT = { storyboard: 330, live: 210 };
-const ADD = { GF_PromptTimeline: addEditor, GF_StreamSampler: addLiveView, GF_SegmentTakes: addLiveView };
-const views = new WeakMap(); // node -> its Editor or LiveView
-const sources = new Map(); // sampler's execution id -> promise of the timeline that it renders
-const OWN_ERROR = "grounded_forcing.NotPossible"; // one that is meant for people
-let refused = null; // what the host said of the last graph that it did not take: each reason once per input
+const HEIGHT = { storyboard: 330, live: 210, report: 90, chart: 220, sheet: 150, film: 180 }; // least, in pixels
+const ADD = {
+  GF_PromptTimeline: addEditor,
+  GF_StreamSampler: addLiveView,
+  GF_SegmentTakes: addLiveView,
+  GF_TakeReport: (node) => addShown(node, "report", 240),
+  GF_TakeDrift: (node) => addShown(node, "chart", 460),
+  GF_TakeSheet: (node) => addShown(node, "sheet", 300),
+  GF_SaveVideo: (node) => addShown(node, "film", 440),
+};
+const VIEWS = ".gf-board, .gf-live, .gf-shown";
+const views = new WeakMap(); // node -> its Editor, LiveView or Shown
+const sources = new Map(); // sampler's execution id -> promise of the id of the timeline that it renders
+const url = (path) => api.apiURL(path);
+
+const recall = new Recall(async (take) => {
+  const answer = await api.fetchApi(`/grounded/take?take=${encodeURIComponent(take)}`);
+  return answer.ok ? answer.json() : {};
+});
+const toasts = new Toasts(
+  () => app.extensionManager.toast,
+  (text) => [...document.querySelectorAll(".p-dialog")].some(({ innerText }) => innerText.includes(text)),
+);
 
 app.registerExtension({
   name: "grounded.forcing",
@@ -24,6 +45,7 @@ app.registerExtension({
     if (node.comfyClass?.startsWith("GF_")) guarded(() => fixSeed(node));
     guarded(() => ADD[node.comfyClass]?.(node));
   },
+  getNodeMenuItems: (node) => views.get(node)?.menu?.() ?? [],
 });
 
 /** The front end puts "randomize" under every new seed; a film whose seed changes with each Run keeps no shot. */
@@ -42,7 +64,7 @@ function addEditor(node) {
       node.graph?.setDirtyCanvas?.(true, false);
     },
     showPlace: (line, column) => showPlace(textBox(node), line, column),
-    url: (path) => api.apiURL(path),
+    url,
   });
   addElement(node, "storyboard", editor, [460, 600], HEIGHT.storyboard + 30);
 }
@@ -50,7 +72,7 @@ function addEditor(node) {
 function addLiveView(node) {
   const post = { method: "POST", headers: { "Content-Type": "application/json" } };
   const view = new LiveView({
-    url: (path) => api.apiURL(path),
+    url,
     stop: async (id) => {
       const answer = await api.fetchApi("/grounded/stop", { ...post, body: JSON.stringify({ node: id }) });
       return answer.ok && (await answer.json()).stopped;
@@ -59,10 +81,15 @@ function addLiveView(node) {
   addElement(node, "live", view, [340, 0]);
 }
 
+function addShown(node, name, tall) {
+  addElement(node, name, new Shown({ url }), [400, tall]);
+}
+
 /** A widget that shows `view` and stores nothing. What a taller node has to spare above `most` goes to other widgets. */
 function addElement(node, name, view, [width, tall], most = Infinity) {
   views.set(node, view);
   view.element.graphNode = node;
+  handOver(view.element);
   if (!document.getElementById("gf-style")) {
     const href = new URL("./style.css", import.meta.url).href;
     document.head.append(Object.assign(document.createElement("link"), { id: "gf-style", rel: "stylesheet", href }));
@@ -78,7 +105,8 @@ const textWidget = (node) => node.widgets.find(({ name }) => name === "timeline"
 
 /** The text box of a timeline, in either front end. */
 function textBox(node) {
-  const { inputEl, element = inputEl } = textWidget(node) ?? {};
+  const widget = textWidget(node) ?? {};
+  const element = "element" in widget ? widget.element : widget.inputEl; // the older name, of which newer ones warn
   const shown = element?.tagName === "TEXTAREA" && element.isConnected;
   return shown ? element : document.querySelector(`[data-node-id="${node.id}"] textarea:not(.gf-words)`);
 }
@@ -91,56 +119,93 @@ function showPlace(box, line, column) {
   box.setSelectionRange(at.offset + before, at.offset + at.source.length);
 }
 
+const rootGraph = () => app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
+
 /** Nodes whose view is on the page. */
-const shownNodes = () => [...document.querySelectorAll(".gf-board, .gf-live")].map(({ graphNode }) => graphNode);
+const shownNodes = () => [...document.querySelectorAll(VIEWS)].map(({ graphNode }) => graphNode);
 
-/** The text may be edited in its box, loaded, or undone by the host: compare now and then, which costs nothing. */
-setInterval(() => [sayRefused, ...shownNodes().map((node) => () => follow(node))].forEach((step) => guarded(step)), 200);
+/** Text, links and Takes may be changed anywhere: compare now and then, which costs little. */
+setInterval(() => guarded(look), 200);
 
-function follow(node) {
+function look() {
+  toasts.verdict(app.lastNodeErrors);
+  const nodes = shownNodes();
+  if (!nodes.length) return;
+  const prompt = sketch(rootGraph());
+  const ids = new Map(Object.entries(prompt).map(([id, { node }]) => [node, id]));
+  for (const node of nodes) guarded(() => follow(node, prompt, ids.get(node)));
+}
+
+function follow(node, prompt, id) {
   const view = views.get(node);
   // Nodes 2.0 goes on to show the elements of a removed node where another has taken its id, as in a new subgraph.
   const heir = node.graph ? null : app.canvas?.graph?.getNodeById?.(node.id);
   if (views.has(heir)) view.element.replaceWith(views.get(heir).element);
-  if (node.comfyClass !== "GF_PromptTimeline") return;
-  const slot = (node.inputs ?? []).findIndex(({ name }) => name === "timeline");
-  const linked = slot >= 0 && Boolean(node.isInputConnected?.(slot)); // then there is nothing to edit here
-  put(view.element, { inert: linked, title: linked ? "The text comes from another node" : "" });
-  view.refresh();
+  if (id === undefined) return undefined;
+  if (node.comfyClass === "GF_PromptTimeline") {
+    const slot = (node.inputs ?? []).findIndex(({ name }) => name === "timeline");
+    view.setLinked(slot >= 0 && Boolean(node.isInputConnected?.(slot)));
+    view.refresh();
+  }
+  return recall.follow(prompt, id, view);
 }
 
 document.addEventListener("selectionchange", () => {
   const box = document.activeElement;
-  const node = box?.tagName === "TEXTAREA" && shownNodes().find((one) => textBox(one) === box);
+  const node = box?.tagName === "TEXTAREA" && shownNodes().find((one) => one.comfyClass === "GF_PromptTimeline" && textBox(one) === box);
   if (node) views.get(node).selectLine(splitLines(box.value.slice(0, box.selectionStart)).length);
 });
 
-for (const event of ["started", "progress", "segment", "finished"]) {
+for (const event of ["started", "noted", "progress", "segment", "finished"]) {
   api.addEventListener(`grounded.${event}`, ({ detail }) => guarded(() => tell(event, detail)));
 }
 
-api.addEventListener("execution_error", ({ detail }) => detail.exception_type === OWN_ERROR && sayWhy(detail.exception_message));
+api.addEventListener("executed", ({ detail }) => guarded(() => showAgain(detail)));
+api.addEventListener("execution_start", () => guarded(begin));
+api.addEventListener("execution_error", ({ detail }) => guarded(() => sayWhy(detail)));
 
-function sayRefused() {
-  if (app.lastNodeErrors === refused) return;
-  refused = app.lastNodeErrors;
-  const own = Object.values(refused ?? {}).filter(({ class_type: type }) => type.startsWith("GF_"));
-  new Set(own.flatMap(({ errors }) => errors.map(({ details }) => details.replace(/^\w+ - /, "")))).forEach(sayWhy);
+function begin() {
+  toasts.clear();
+  for (const node of shownNodes()) views.get(node).awaited?.();
 }
 
-/** Newer front ends mark a node that failed and say why two clicks away; older ones say it in a dialog. */
 function sayWhy(detail) {
-  const told = () => [...document.querySelectorAll(".p-dialog")].some(({ innerText }) => innerText.includes(detail.trim()));
-  setTimeout(() => told() || app.extensionManager.toast.add({ severity: "error", summary: "Grounded Forcing", detail }), 300);
+  views.get(findNode(rootGraph(), detail.node_id))?.failed?.(detail.exception_message);
+  const said = failure(detail);
+  if (said) toasts.say(said);
+}
+
+/** What a node has shown, now or in the Run that its result was kept from. */
+async function showAgain({ node: id, output }) {
+  const [facts] = output?.grounded ?? [];
+  const node = findNode(rootGraph(), id);
+  const view = views.get(node);
+  const prompt = facts && view ? sketch(rootGraph()) : {};
+  if (!view || !facts || !about(prompt, id, facts)) return;
+  if (node.comfyClass === "GF_PromptTimeline") {
+    view.came(facts.text);
+    return;
+  }
+  view.shown(facts);
+  await sources.get(id); // after the events of the render that has just ended
+  if (facts.timeline) views.get(prompt[timelineOf(prompt, id)]?.node)?.shown(facts);
+}
+
+/** Whether something that is said of a Take is meant for this node: one of another workflow may have the same number. */
+function about(prompt, id, { take }) {
+  const own = takeOf(prompt, id);
+  return !take || !own || take === own;
 }
 
 /** Hand an event to the sampler's live view and to the editor of the timeline that it renders. */
 async function tell(event, detail) {
-  const root = app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
-  views.get(findNode(root, detail.node))?.[event]?.(detail);
+  const root = rootGraph();
+  const prompt = sketch(root);
   if (event === "started" || !sources.has(detail.node)) sources.set(detail.node, findSource(detail.node));
+  if (!about(prompt, detail.node, detail)) return;
+  views.get(prompt[detail.node]?.node)?.[event]?.(detail);
   const source = await sources.get(detail.node); // events of one sampler wait in their order
-  views.get(source && findNode(root, source.id))?.[event](detail, source);
+  views.get(source && findNode(root, source))?.[event]?.(detail);
 }
 
 /** What the host itself says that it runs: the open graph may have been changed since, or be another one. */

@@ -1,29 +1,37 @@
-/** The live view on Stream Sampler: the film as it is made, where it is, and a Stop that keeps what is there. */
+/** The live view on nodes that render: the film as it is made, where it is, a Stop that keeps what is there, and a report. */
 
-import { make, shield } from "./timeline/dom.js";
+import { make, put, shield } from "./timeline/dom.js";
+import { firstSentence } from "./toasts.js";
+
+const EMPTY = "The film shows here while it is made";
 
 export class LiveView {
   /** `url(path)` makes a path of the server's; `stop(nodeId)` asks it to end the render. */
   constructor({ url, stop }) {
-    this.url = url;
+    Object.assign(this, { url, node: null, stopping: false, began: false });
     this.image = make("img", "", { alt: "", draggable: "false" });
     this.image.addEventListener("error", () => this.image.removeAttribute("src"));
-    this.words = make("span", "", {}, "The film shows here while it is made");
+    this.words = make("span", "", {}, EMPTY);
     this.fill = make("div", "");
     this.said = make("span", "gf-said");
+    this.report = make("pre", "gf-report");
     this.stop = make("button", "gf-button", { type: "button", title: "Stop here and keep the film so far", disabled: "" }, "Stop");
     this.stop.addEventListener("click", async () => {
       this.stop.disabled = true;
       this.say("stopping after this part…");
-      if (!(await stop(this.node))) this.say("nothing was running");
+      this.stopping = true;
+      if (await stop(this.node)) return;
+      this.stopping = false;
+      this.say("nothing was running");
     });
     shield(this.stop);
+    shield(this.report);
     this.element = make("div", "gf-live", {}, make("div", "gf-screen", {}, this.words, this.image),
-      make("div", "gf-gauge", {}, this.fill), make("div", "gf-row", {}, this.said, this.stop));
+      make("div", "gf-gauge", {}, this.fill), make("div", "gf-row", {}, this.said, this.stop), this.report);
   }
 
   started({ node, seconds, width, height, fps }) {
-    this.node = node;
+    Object.assign(this, { node, stopping: false, began: true });
     this.image.src = this.url(`/grounded/live/${node}?t=${Date.now()}`);
     this.words.textContent = "Making the first pictures…";
     this.stop.disabled = false;
@@ -35,17 +43,61 @@ export class LiveView {
     this.say(detail.text, detail.film_seconds / detail.seconds);
   }
 
-  finished({ cancelled, text }) {
-    this.node = null;
-    this.stop.disabled = true;
-    this.words.textContent = "";
-    this.say(text || (cancelled ? "stopped" : "done"), cancelled ? null : 1);
+  /** What is known before and while it renders: what it will take, what was kept. */
+  noted({ text, share = null }) {
+    put(this.report, { textContent: text });
+    this.measure(share);
   }
 
-  /** Words, of which the first line is seen, and how much of the film is there (null: as before). */
-  say(text, share = null) {
-    this.said.textContent = String(text).split("\n", 1)[0];
+  finished({ cancelled, text, share = cancelled ? null : 1 }) {
+    Object.assign(this, { node: null, stopping: false });
+    this.stop.disabled = true;
+    this.words.textContent = "";
+    this.tell(text, share);
+  }
+
+  /** The host begins a Run, in which this node may or may not render. */
+  awaited() {
+    this.began = false;
+  }
+
+  /** The render ended in an error, or never began. */
+  failed(text) {
+    if (!this.began) this.image.removeAttribute("src");
+    Object.assign(this, { node: null, stopping: false });
+    this.stop.disabled = true;
+    this.words.textContent = "";
+    this.say(firstSentence(text), 0);
     this.said.title = text;
+    put(this.report, { textContent: "" });
+  }
+
+  /** What lies in the Take (null: nothing). A render that runs says more. */
+  shown(facts) {
+    if (this.node !== null) return;
+    this.words.textContent = facts ? "" : EMPTY;
+    if (facts) this.image.src = this.url(facts.picture);
+    else this.image.removeAttribute("src");
+    this.tell(facts?.text ?? "", facts?.share ?? 0);
+  }
+
+  /** A line that says it all, and what follows as report. */
+  tell(text, share) {
+    const [first, ...rest] = text.split("\n");
+    this.say(first, share);
+    put(this.report, { textContent: rest.join("\n") });
+  }
+
+  /** One line, and how much of the film is there (null: as before). A Stop keeps its words until it has stopped. */
+  say(line, share = null) {
+    if (!this.stopping) {
+      this.said.textContent = line;
+      this.said.title = line;
+    }
+    this.measure(share);
+  }
+
+  measure(share) {
     if (share !== null) this.fill.style.width = `${(100 * Math.max(0, Math.min(1, share || 0))).toFixed(1)}%`;
   }
 }

@@ -77,7 +77,7 @@ def done(server: Server) -> Iterator[dict[str, Any]]:
         result = server.queue(graph, workflow={"nodes": [], "note": "kept"})
         heard.wait_for("grounded.finished")
     assert result.status == "success", result.error
-    shown = result.outputs["4"]["images"][0]
+    shown = result.outputs["4"]["video"][0]
     path = server.base / "output" / shown["subfolder"] / shown["filename"]
     yield {"graph": graph, "result": result, "heard": heard, "path": path}
 
@@ -90,7 +90,7 @@ def test_the_film_is_in_the_output_folder(done, server):
     info = probe(done["path"])
     assert (info.frames, info.fps, len(pick_frames(done["path"], [0, 44]))) == (45, 16, 2)
     assert done["path"].name == "film_00001_.mp4"
-    assert done["result"].outputs["4"]["animated"] == [True]
+    assert done["result"].outputs["4"]["text"] == ["saved as shared/film_00001_.mp4"]
     report = done["result"].outputs["5"]["text"][0]
     assert "45 frames" in report and "\nestimate memory" in report and "note " not in report
     assert "made at 96x64, shown at 768x512" in server.log
@@ -154,7 +154,7 @@ def test_sound_goes_into_the_film(done, server):
     }
     result = server.queue(graph)
     assert result.status == "success", result.error
-    with av.open(str(done["path"].with_name(result.outputs["4"]["images"][0]["filename"]))) as file:
+    with av.open(str(done["path"].with_name(result.outputs["4"]["video"][0]["filename"]))) as file:
         assert file.streams.audio[0].rate == 44100
         assert float(file.duration / 1_000_000) == pytest.approx(45 / 16, abs=0.1)
 
@@ -175,7 +175,7 @@ def test_what_a_front_end_adds_does_not_save_the_film_twice(done, server):
     }
     before = sorted(done["path"].parent.iterdir())
     result = server.queue(graph)
-    assert "4" not in result.cached and result.outputs["4"]["images"][0]["filename"] == done["path"].name
+    assert "4" not in result.cached and result.outputs["4"]["video"][0]["filename"] == done["path"].name
     assert sorted(done["path"].parent.iterdir()) == before
 
 

@@ -11,7 +11,9 @@ const MAX_SCALE = 240; // pixels per second
 export class Editor {
   /** `getText()` and `setText(text)` reach the text widget, `showPlace(line, column)` the place in it, `url(path)` the server. */
   constructor(host) {
-    Object.assign(this, { host, selected: 0, time: null, marker: null, rendered: null });
+    Object.assign(this, { host, selected: 0, time: null, marker: null });
+    this.rendered = null; // while a film is made: names of its segments, [] where they are not known yet
+    Object.assign(this, { linked: false, incoming: null }); // whether another node gives the text, and what it last gave
     Object.assign(this, { zoom: 0, heldScale: null }); // pixels per second; 0 shows the whole film
     this.thumbs = new Map(); // name of a segment -> address of its picture
     this.view = new View();
@@ -42,6 +44,7 @@ export class Editor {
 
   /** The text may have been changed in its own box: follow it. Cheap when it was not. */
   refresh() {
+    if (this.linked) return;
     const text = this.host.getText();
     if (text === this.history.present) return;
     // A text that came in with a workflow replaces a new node's first one: nobody should undo to that.
@@ -49,6 +52,25 @@ export class Editor {
     if (!typed && !this.history.can(-1)) this.history = new edits.History(text);
     else this.history.push(text, { typing: true });
     this.show(text);
+  }
+
+  /** Whether the text comes from another node: then there is nothing to edit, and what came in last is shown. */
+  setLinked(linked) {
+    if (linked === this.linked) return;
+    Object.assign(this, { linked, incoming: null });
+    this.showIncoming();
+  }
+
+  /** What came in from another node. */
+  came(text) {
+    if (!this.linked) return;
+    this.incoming = text;
+    this.showIncoming();
+  }
+
+  showIncoming() {
+    this.view.setLinked(this.linked, this.incoming !== null);
+    this.show(this.linked ? (this.incoming ?? "") : this.history.present);
   }
 
   /** Edit the selected segment by a function of model.js; `typing` joins the change to typing just before. */
@@ -108,17 +130,17 @@ export class Editor {
     scroll.scrollLeft = middle * this.scale - offset;
   }
 
-  /** A render began: of `text` (null: of what stands here); `exact` says that its segments are counted as here. */
-  started(_, { text, exact }) {
-    this.rendered = exact ? names(text === null ? this.board : read(text)) : []; // names of what is being made
+  /** A render of the storyboard `timeline` began; a Shot Cut may have put more into it than stands here. */
+  started({ timeline }) {
+    this.rendered = names(read(timeline));
     this.thumbs.clear();
     this.time = 0;
     this.draw();
   }
 
-  progress({ node, index, film_seconds: done }, source) {
+  progress({ node, index, film_seconds: done }) {
     if (!this.rendered) {
-      this.started(null, source); // the page was opened while the film is being made
+      this.rendered = this.inTake ?? []; // the page was opened while the film is being made
       for (let made = 0; made <= index; made++) this.segment({ index: made, thumb: `/grounded/thumb/${node}/${made}` });
     }
     this.time = Math.min(done, this.plan.seconds);
@@ -134,6 +156,17 @@ export class Editor {
   finished() {
     Object.assign(this, { rendered: null, time: null });
     this.view.drawTimes();
+  }
+
+  /** The pictures that lie in the Take (null: none). While a film is made, only what it is called is news. */
+  shown(facts) {
+    this.inTake = facts && names(read(facts.timeline));
+    if (this.rendered?.length) return;
+    if (this.rendered) this.rendered = this.inTake ?? [];
+    this.thumbs.clear();
+    for (const [index, path] of Object.entries(facts?.pictures ?? {})) this.thumbs.set(this.inTake[index], this.host.url(path));
+    if (facts && this.linked && this.incoming === null) this.came(facts.timeline);
+    this.draw();
   }
 }
 

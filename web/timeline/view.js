@@ -13,6 +13,7 @@ const VERB_WORDS = {
   cut: "cut: a new shot, the cast stays",
   scene: "scene: everything is new",
 };
+const UNKNOWN = "The text comes from another node. It is shown here after a Run.";
 const SEED_HELP = "Noise of this segment; empty: derived from the film's seed and the prompt";
 
 export class View {
@@ -35,8 +36,17 @@ export class View {
     this.scroll = make("div", "gf-scroll", {}, this.lanes);
     this.fields = makeFields();
     this.errors = make("div", "gf-errors", { role: "status" });
-    this.element = make("div", "gf-board", {}, this.bar, this.scroll, this.fields.element, this.errors);
+    this.aside = make("div", "gf-aside", { hidden: "" });
+    this.element = make("div", "gf-board", {}, this.aside, this.bar, this.scroll, this.fields.element, this.errors);
     this.scroll.addEventListener("scroll", () => this.drawRuler());
+  }
+
+  /** The text comes from another node, and is known (`came`) or not yet. */
+  setLinked(linked, came) {
+    put(this.element, { inert: linked });
+    put(this.aside, { hidden: !linked, textContent: came ? "The text comes from another node. This is what came in last." : UNKNOWN });
+    for (const part of [this.bar, this.scroll]) put(part, { hidden: linked && !came });
+    for (const part of [this.fields.element, this.errors]) put(part, { hidden: linked });
   }
 
   /** Pixels per second that show the whole film. */

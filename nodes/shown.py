@@ -1,0 +1,238 @@
+"""What nodes show, in a form that comes back: the host replays it with a cached node, and it lies in the Take.
+
+    <run>/shown/<kind>.json     what nodes of one kind have shown of this run, the newest last, with their pictures
+
+What one node shows ("facts") is a small JSON object: `text`, `picture` and `film` (addresses on this server), and `of`,
+the widget values that it holds for. A page that has just opened asks for the facts of a Take (`facts_of`); what a
+sampler and a Take Report show follows from the run itself, so films made anywhere are shown.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from ..gf_core.errors import TakeError
+from ..gf_core.files.atomic import write_json
+from ..gf_core.take.folder import Run, runs_in
+from ..gf_core.words import clock
+from . import host
+from .live import jpeg
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SAMPLER, REPORT = "GF_StreamSampler", "GF_TakeReport"
+KEPT = 20
+"""Facts of one kind that a run keeps; the oldest go first."""
+MINUTE = 60
+SO_FAR = "stopped; the film so far is kept in the Take"
+
+
+def shown(facts: dict[str, Any], **known: Any) -> dict[str, Any]:
+    """A node's `ui`: `facts` for this pack's page, and what other pages and scripts know, such as `text`."""
+    return {"grounded": [facts], **known}
+
+
+def keep(
+    run: Run, kind: str, facts: dict[str, Any], picture: Image.Image | None = None, **of: Any
+) -> dict[str, Any]:
+    """`facts` for `shown`, with the address of `picture`, once they lie in the Take for the next page.
+
+    of: the widget values that these facts hold for; the same values replace what was kept for them. A Take that
+    cannot be written to keeps nothing, which costs a log line.
+    """
+    folder = run.folder / "shown"
+    facts = {**facts, "take": take_name(run.folder.parent), "of": of}
+    try:
+        folder.mkdir(exist_ok=True)
+        if picture is not None:
+            page = folder / f"{'-'.join([kind, *map(str, of.values())])}.png"
+            picture.save(page)
+            facts["picture"] = view(page)
+        others = [one for one in _kept(run, kind) if one["of"] != of]
+        write_json(folder / f"{kind}.json", {"film": _age(run.film), "facts": [*others, facts][-KEPT:]})
+    except OSError as error:
+        host.log.info("what %s shows is not kept for the next page: %s", kind, error)
+    return facts
+
+
+def facts_of(take: str) -> dict[str, list[dict[str, Any]]]:
+    """Facts by kind of node for the newest render in the Take called `take`; nothing where there is none.
+
+    Raises:
+        TakeError: no Take can have that name.
+    """
+    run = next((run for run in reversed(runs_in(host.take_folder(take))) if run.committed()), None)
+    if run is None:
+        return {}
+    kinds = [path.stem for path in sorted((run.folder / "shown").glob("GF_*.json"))]
+    found = {kind: [one for one in _kept(run, kind) if _is_there(one)] for kind in kinds}
+    report = _report(run)
+    return {
+        **found,
+        SAMPLER: [sampler_facts(run)],
+        REPORT: [] if report is None else [report_facts(run, report)],
+    }
+
+
+def sampler_facts(run: Run, text: str | None = None) -> dict[str, Any]:
+    """What a sampler and its timeline show of `run`.
+
+    text: words of the render that has just ended; without them those of its report.
+
+    Returns:
+        `take` (its name), `text`, `share` (0 to 1, of the film as planned), `timeline` (the storyboard as rendered),
+        `pictures` (place in the storyboard -> address), `picture` (the film's last one), `film`, `fps`, `seconds`.
+
+    Raises:
+        TakeError: the run's folder is damaged.
+    """
+    settings, timeline, records, report = (
+        run.read_settings(),
+        rendered_text(run),
+        run.committed(),
+        _report(run),
+    )
+    fps, segments = settings["video"]["fps"], settings["segments"]
+    first: dict[int, int] = {}
+    for record in records:
+        first.setdefault(record["segment"], record["first_frame"])
+    frames = records[-1]["first_frame"] + records[-1]["frames"]
+    planned = sum(segment["seconds"] for segment in segments)
+    return {
+        "take": take_name(run.folder.parent),
+        "text": text or (SO_FAR if report is None else end_text(report)),
+        "share": min(1.0, frames / fps / planned),
+        "timeline": timeline,
+        "pictures": {segments[at]["number"] - 1: picture_address(run, frame) for at, frame in first.items()},
+        "picture": picture_address(run, frames - 1),
+        "film": view(run.film),
+        "fps": fps,
+        "seconds": frames / fps,
+        "of": {},
+    }
+
+
+def report_facts(run: Run, report: dict[str, Any]) -> dict[str, Any]:
+    """What a Take Report shows of `run`."""
+    from ..gf_core.engine.report import report_lines
+
+    return {"text": "\n".join(report_lines(report)), "take": take_name(run.folder.parent), "of": {}}
+
+
+def end_text(report: dict[str, Any]) -> str:
+    """A finished or stopped render: one line that says it all, what was kept from before, and the report."""
+    from ..gf_core.engine.report import report_lines
+
+    seconds, speed = report["film"]["seconds"], report["speed"]["fps"]
+    length = f"{seconds:.2f} s" if seconds < MINUTE else clock(seconds)
+    how = (
+        f"in {clock(report['seconds']['total'])}, {speed:.1f} fps"
+        if speed
+        else "as it was: nothing had to be made"
+    )
+    lines = report_lines(report)
+    reuse = [line for line in lines if line.startswith("reuse")]
+    first = f"{length} of film {how}"
+    said = f"stopped: {first}" if report["film"]["cancelled"] else first
+    return "\n".join([said, *reuse, *(line for line in lines if line not in reuse)])
+
+
+def rendered_text(run: Run) -> str:
+    """The storyboard that `run` was rendered from.
+
+    Raises:
+        TakeError: the run's folder is damaged.
+    """
+    try:
+        return run.timeline.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TakeError(
+            f"the storyboard of {run.folder} cannot be read: {error}", "render it again"
+        ) from error
+
+
+def take_name(folder: Path) -> str:
+    """What the artist calls the Take at `folder`."""
+    return folder.relative_to(host.output_folder() / host.TAKES).as_posix()
+
+
+def view(path: Path) -> str:
+    """Where the host serves a file of the output folder; another one when the file is another."""
+    inside = path.relative_to(host.output_folder())
+    asked = {
+        "filename": inside.name,
+        "subfolder": inside.parent.as_posix(),
+        "type": "output",
+        "t": _stamp(path),
+    }
+    return f"/view?{urlencode(asked)}"
+
+
+def picture_address(run: Run, frame: int) -> str:
+    """Where the routes serve one picture of the film."""
+    asked = {
+        "take": take_name(run.folder.parent),
+        "run": run.folder.name,
+        "frame": frame,
+        "t": _stamp(run.settings),
+    }
+    return f"/grounded/picture?{urlencode(asked)}"
+
+
+def picture_of(take: str, run: str, frame: int) -> bytes | None:
+    """A small JPEG of one picture of a film; None where there is none.
+
+    Raises:
+        TakeError: no Take can have that name.
+    """
+    known = {one.folder.name: one for one in runs_in(host.take_folder(take))}
+    if run not in known or not known[run].film.is_file():
+        return None
+    return _small(known[run].film, frame, known[run].film.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=512)
+def _small(film: Path, frame: int, _: int) -> bytes | None:
+    from ..gf_core.video import pick_frames
+    from ..gf_core.video.pixels import preview
+
+    picture = pick_frames(film, [frame]).get(frame)
+    return None if picture is None else jpeg(preview(picture[None])[0])
+
+
+def _report(run: Run) -> dict[str, Any] | None:
+    """The report of a run; None for one that was cancelled or killed, or is of another version."""
+    try:
+        report = json.loads(run.report.read_text(encoding="utf-8"))
+        end_text(report)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return report
+
+
+def _kept(run: Run, kind: str) -> list[dict[str, Any]]:
+    """What was kept of this very film: a render that went on makes another."""
+    try:
+        told = json.loads((run.folder / "shown" / f"{kind}.json").read_text(encoding="utf-8"))
+        return told["facts"] if told["film"] == _age(run.film) else []
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version
+        return []
+
+
+def _is_there(facts: dict[str, Any]) -> bool:
+    """Whether the file that these facts are about still is."""
+    return "path" not in facts or Path(facts["path"]).exists()
+
+
+def _age(film: Path) -> list[int]:
+    state = film.stat()
+    return [state.st_size, state.st_mtime_ns]
+
+
+def _stamp(path: Path) -> str:
+    return f"{path.stat().st_mtime_ns:x}" if path.exists() else ""
