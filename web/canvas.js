@@ -13,12 +13,10 @@ let pressed = -Infinity; // when the middle button was used over a view
 
 /** Give `element`'s wheel and middle button to the canvas. Listen to its own wheel before: `defaultPrevented` keeps it. */
 export function handOver(element) {
-  // Nodes 2.0 lets events rise to its canvas; in the older design elements do not lie inside of it.
-  const older = () => !window.LiteGraph?.vueNodesMode;
   const on = (type, step) => element.addEventListener(type, step, { passive: false });
   on("wheel", (event) => {
     if (event.defaultPrevented || scrolls(event)) return event.stopPropagation();
-    if (!older()) return undefined;
+    if (window.LiteGraph?.vueNodesMode) return undefined; // rises to the canvas; in the older design it is no ancestor
     event.preventDefault();
     return app.canvas.processMouseWheel(event);
   });
@@ -28,8 +26,8 @@ export function handOver(element) {
       const middle = type === "pointermove" ? event.buttons & MIDDLE_HELD : event.button === MIDDLE;
       if (!middle) return;
       pressed = event.timeStamp;
-      if (!older()) return;
       event.preventDefault();
+      event.stopPropagation();
       app.canvas[step](event);
     });
   }

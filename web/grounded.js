@@ -11,6 +11,7 @@ import { findNode, sketch, takeOf, timelineOf } from "./links.js";
 import { LiveView } from "./live.js";
 import { Recall } from "./recall.js";
 import { Shown } from "./shown.js";
+import { ACTIONS, deedOfKey } from "./timeline/actions.js";
 import { Editor } from "./timeline/editor.js";
 import { splitLines } from "./timeline/lines.js";
 import { Toasts, failure } from "./toasts.js";
@@ -28,6 +29,8 @@ const ADD = {
 const VIEWS = ".gf-board, .gf-live, .gf-shown";
 const views = new WeakMap(); // node -> its Editor, LiveView or Shown
 const sources = new Map(); // sampler's execution id -> promise of the id of the timeline that it renders
+const HISTORIES = 50;
+const histories = new Map(); // graph and execution id of a timeline -> its undo
 const url = (path) => api.apiURL(path);
 
 const recall = new Recall(async (take) => {
@@ -59,8 +62,11 @@ function addEditor(node) {
   const editor = new Editor({
     getText: () => String(widget.value ?? ""),
     setText: (text) => {
+      const box = textBox(node);
+      const place = box === document.activeElement ? changedUntil(box.value, text) : null;
       widget.value = text;
       widget.callback?.(text);
+      if (place !== null) setTimeout(() => box.setSelectionRange(place, place)); // where one would go on typing
       node.graph?.setDirtyCanvas?.(true, false);
     },
     showPlace: (line, column) => showPlace(textBox(node), line, column),
@@ -111,6 +117,27 @@ function textBox(node) {
   return shown ? element : document.querySelector(`[data-node-id="${node.id}"] textarea:not(.gf-words)`);
 }
 
+/** Where in `after` the part ends that differs from `before`. */
+function changedUntil(before, after) {
+  let same = 0;
+  while (same < Math.min(before.length, after.length) && before.at(-1 - same) === after.at(-1 - same)) same++;
+  return after.length - same;
+}
+
+/** The text box has an undo of the browser's, which an edit of the strip ends: both go through one history. */
+document.addEventListener(
+  "keydown",
+  (event) => {
+    const deed = deedOfKey(event);
+    const node = deed === ACTIONS.undo[1] || deed === ACTIONS.redo[1] ? timelineOfBox(event.target) : null;
+    if (!node) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    guarded(() => deed(views.get(node)));
+  },
+  { capture: true },
+);
+
 function showPlace(box, line, column) {
   const at = box && splitLines(box.value)[line - 1];
   if (!at) return;
@@ -120,6 +147,15 @@ function showPlace(box, line, column) {
 }
 
 const rootGraph = () => app.rootGraph ?? app.graph?.rootGraph ?? app.graph;
+
+/** Undo outlives a node that the host makes anew, as it does for its own undo and for another tab. */
+function keepHistory(key, view) {
+  const before = histories.get(key);
+  if (before && before !== view.history) view.takeOver(before);
+  histories.delete(key);
+  histories.set(key, view.history);
+  while (histories.size > HISTORIES) histories.delete(histories.keys().next().value);
+}
 
 /** Nodes whose view is on the page. */
 const shownNodes = () => [...document.querySelectorAll(VIEWS)].map(({ graphNode }) => graphNode);
@@ -146,13 +182,18 @@ function follow(node, prompt, id) {
     const slot = (node.inputs ?? []).findIndex(({ name }) => name === "timeline");
     view.setLinked(slot >= 0 && Boolean(node.isInputConnected?.(slot)));
     view.refresh();
+    keepHistory(`${rootGraph().id} ${id}`, view);
   }
   return recall.follow(prompt, id, view);
 }
 
+/** The timeline whose text box that is, if it is one. */
+const timelineOfBox = (box) =>
+  box?.tagName === "TEXTAREA" ? shownNodes().find((one) => one.comfyClass === "GF_PromptTimeline" && textBox(one) === box) : undefined;
+
 document.addEventListener("selectionchange", () => {
   const box = document.activeElement;
-  const node = box?.tagName === "TEXTAREA" && shownNodes().find((one) => one.comfyClass === "GF_PromptTimeline" && textBox(one) === box);
+  const node = timelineOfBox(box);
   if (node) views.get(node).selectLine(splitLines(box.value.slice(0, box.selectionStart)).length);
 });
 

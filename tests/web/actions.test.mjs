@@ -18,10 +18,9 @@ function asked(deed) {
   deed({
     selected: 1,
     chosen: { seconds: 3, mute: false },
-    history: { go: (steps) => `text ${steps}` },
     splitSeconds: () => 1.5,
     view: { fields: { prompt: { focus: tell("focus") } } },
-    ...Object.fromEntries(["zoomBy", "write", "edit", "select", "reorder"].map((name) => [name, tell(name)])),
+    ...Object.fromEntries(["zoomBy", "undo", "edit", "select", "reorder"].map((name) => [name, tell(name)])),
   });
   return said;
 }
@@ -32,9 +31,9 @@ const WANTED = {
   "0": ["zoomBy", 0],
   "+": ["zoomBy", 1.5],
   "=": ["zoomBy", 1.5],
-  "ctrl z": ["write", "text -1"],
-  "ctrl y": ["write", "text 1"],
-  "ctrl shift z": ["write", "text 1"],
+  "ctrl z": ["undo", -1],
+  "ctrl y": ["undo", 1],
+  "ctrl shift z": ["undo", 1],
   "s": ["edit", "split", 1.5],
   "d": ["edit", "duplicate"],
   "n": ["edit", "insert"],

@@ -184,3 +184,24 @@ test("as many texts are kept as can be gone back to, and no more", () => {
   history.push("typed", { typing: true, now: 0 });
   assert.deepEqual([history.can(1), history.go(-1)], [false, "text 51"]);
 });
+
+for (const [name, text, want] of [
+  ["nothing", "", "FIRST"],
+  ["blanks", "  ", "FIRST"],
+  ["remarks only", "# later", "# later\nFIRST"],
+  ["directives and a last line break", "@seed 7\r\n", "@seed 7\r\nFIRST"],
+]) {
+  test(`a storyboard of ${name} gets its first segment`, () => {
+    const got = edits.insert(text, 0);
+    const { segments, errors } = read(got);
+    assert.deepEqual([segments.length, errors, segments[0].verb], [1, [], "start"]);
+    assert.equal(got.replace(segments[0].source, "FIRST"), want);
+  });
+}
+
+test("a text that has been there is found again, with what came before and after it", () => {
+  const history = new edits.History("a");
+  for (const text of ["b", "c"]) history.push(text);
+  assert.deepEqual([history.find("b"), history.present, history.can(-1), history.can(1)], [true, "b", true, true]);
+  assert.deepEqual([history.find("x"), history.present], [false, "b"]);
+});

@@ -73,6 +73,19 @@ export class Editor {
     this.show(this.linked ? (this.incoming ?? "") : this.history.present);
   }
 
+  /** Go back (-1) or forward (1) in what was typed and done here, after what has just been typed in the text's own box. */
+  undo(steps) {
+    this.refresh();
+    if (!this.linked && this.history.can(steps)) this.write(this.history.go(steps));
+  }
+
+  /** Go on with the undo of the editor that this node had before, if it has had the text that stands here. */
+  takeOver(history) {
+    if (this.history.can(-1) || this.history.can(1) || !history.find(this.history.present)) return;
+    this.history = history;
+    this.draw();
+  }
+
   /** Edit the selected segment by a function of model.js; `typing` joins the change to typing just before. */
   edit(name, value, typing = false) {
     const { length } = this.board.segments;
@@ -98,7 +111,7 @@ export class Editor {
   select(index) {
     this.selected = clamp(index, this.board.segments.length - 1);
     this.draw();
-    this.view.scrollTo(this.plan.segments[this.selected]);
+    if (this.chosen) this.view.scrollTo(this.plan.segments[this.selected]);
   }
 
   /** Select the segment written on `line`, if one is. */
@@ -114,6 +127,7 @@ export class Editor {
 
   /** Where Split cuts the selected segment: at the marker if it is inside, else in the middle. */
   splitSeconds() {
+    if (!this.chosen) return 0;
     const { start, seconds, asked } = this.plan.segments[this.selected];
     const inside = this.marker === null ? 0 : (this.marker - start) / seconds;
     const share = inside > 0 && inside < 1 ? inside : 0.5;

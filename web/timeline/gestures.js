@@ -51,8 +51,7 @@ function onWheel(editor, event) {
   const inLanes = scroll.contains(event.target);
   const zooms = inLanes && (event.ctrlKey || event.metaKey);
   const scrolls = inLanes && scroll.scrollWidth > scroll.clientWidth + 1;
-  if (event.target.closest("textarea") || zooms || scrolls) event.stopPropagation(); // else the canvas zooms, as elsewhere
-  if (!zooms && !scrolls) return;
+  if (!zooms && !scrolls) return; // the canvas zooms, as elsewhere
   event.preventDefault();
   if (zooms) editor.zoomBy(Math.exp(-event.deltaY / 400), timeAt(editor, event));
   else scroll.scrollLeft += event.deltaX || event.deltaY;

@@ -52,9 +52,21 @@ export function split(text, index, seconds) {
 export const duplicate = (text, index) =>
   addLine(text, index, (segment) => (index ? segment.source : reverb(segment, "cut")));
 
-/** A new segment after `index`. */
-export const insert = (text, index) =>
-  addLine(text, index, () => writeLine({ ...PLAIN, verb: "then", prompt: "what happens next" }));
+/** A new segment after `index`, or the first one of a storyboard that has none. */
+export function insert(text, index) {
+  if (read(text).segments.length) {
+    return addLine(text, index, () => writeLine({ ...PLAIN, verb: "then", prompt: "what happens next" }));
+  }
+  const first = writeLine({ ...PLAIN, verb: "start", prompt: "a red fox walks left in a meadow" });
+  return rewrite(text, ({ lines }) => {
+    const last = lines.at(-1);
+    if (!last.source.trim()) last.source = first;
+    else {
+      last.ending = lines[0].ending || "\n";
+      lines.push({ source: first, ending: "" });
+    }
+  });
+}
 
 /** Take a segment out; the next one opens the film if it was the first. The last one cannot go. */
 export function remove(text, index) {
@@ -114,6 +126,13 @@ export class History {
   /** Whether there is a text so many steps from the present: -1 to undo, 1 to redo. */
   can(steps) {
     return this.at + steps in this.texts;
+  }
+
+  /** Make `text`, which has been there, the present; whether it has been. */
+  find(text) {
+    const at = this.texts.lastIndexOf(text);
+    if (at >= 0) Object.assign(this, { at, typedAt: -Infinity });
+    return at >= 0;
   }
 
   /** Go there, if it can be done; the present. */

@@ -101,12 +101,13 @@ export class View {
       put(block, {
         className: classes.map((name) => `gf-${name}`).join(" "),
         ariaSelected: String(index === selected),
-        title: error ? sayError(error) : `${sayClock(placed.start)}  ${sayLength(placed)}`,
+        title: error ? sayError(error) : `${index + 1}  ${sayClock(placed.start)}  ${sayLength(placed)}${placed.muted ? `: ${prompt}` : ""}`,
       });
-      stretch(block, placed.start * scale - (placed.muted ? PIN * (pins - 0.5) : 0), width);
+      const left = placed.start * scale - (placed.muted ? PIN * (pins - 0.5) : 0);
+      stretch(block, Math.max(0, Math.min(left, plan.seconds * scale - width)), width); // a pin at an end stays inside
       const [image, first, words, length] = block.children;
       put(image.style, { backgroundImage: url ? `url("${url}")` : "" });
-      put(first, { textContent: verb === "start" ? "1" : verb });
+      put(first, { textContent: verb === "start" ? "1" : `${index + 1} ${verb}` }); // as nodes and messages count
       put(words, { textContent: prompt.slice(0, EXCERPT) });
       put(length, { textContent: sayLength(placed) });
     });
@@ -171,7 +172,7 @@ function makeFields() {
 
 /** What is being typed stays as it is typed. */
 function drawFields({ element, verbs, seconds, real, seed, prompt, mute }, { chosen, selected, plan }) {
-  put(element.style, { visibility: chosen ? "visible" : "hidden" });
+  element.classList.toggle("gf-empty", !chosen); // then there is but one thing to do: add
   if (!chosen) return;
   for (const choice of verbs) {
     put(choice, { disabled: selected === 0 });

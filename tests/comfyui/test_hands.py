@@ -1,0 +1,244 @@
+"""Hands on the storyboard: mouse, one undo for text and strip, a linked text, errors, toasts and Stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from .browser import Browser, missing_browser, open_browser
+from .server import Server
+from .test_widget import FILM, SHORT, TEXT_BOX, drag, show, text_of
+
+pytestmark = pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "a browser is there")
+
+SEEDS = count(1000)
+VIEW = "() => { const {scale, offset} = window.app.canvas.ds; return [scale, ...offset]; }"
+TIMELINE = "window.app.graph._nodes.find((n) => n.type === 'GF_PromptTimeline')"
+TOASTS = "() => [...document.querySelectorAll('.p-toast-message')].map((one) => one.innerText)"
+OURS = ("Grounded Forcing",)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["litegraph", "nodes-2.0"])
+def browser(server: Server, request: pytest.FixtureRequest) -> Iterator[Browser]:
+    with open_browser(server, settings={"Comfy.VueNodes.Enabled": request.param}) as opened:
+        yield opened
+
+
+def middle(browser: Browser, selector: str) -> Any:
+    box: Any = browser.page.locator(selector).first.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+PLACES = [".gf-block[data-index='3']", ".gf-words", ".gf-bar .gf-total", ".gf-screen", ".gf-gauge"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_wheel_and_middle_button_move_the_canvas(browser: Browser, place: str) -> None:
+    show(browser, FILM)
+    page = browser.page
+    before = page.evaluate(VIEW)
+    page.mouse.move(*middle(browser, place))
+    page.mouse.wheel(0, -120)
+    page.wait_for_timeout(400)
+    zoomed = page.evaluate(VIEW)
+    assert zoomed[0] > before[0]
+    x, y = middle(browser, place)
+    page.mouse.move(x, y)
+    page.mouse.down(button="middle")
+    page.mouse.move(x + 30, y + 20, steps=4)
+    page.mouse.move(x + 60, y + 40, steps=4)
+    page.mouse.up(button="middle")
+    page.wait_for_timeout(300)
+    scale, *moved = page.evaluate(VIEW)
+    assert scale == zoomed[0]
+    assert moved == pytest.approx([zoomed[1] + 60 / scale, zoomed[2] + 40 / scale], abs=3)
+    page.mouse.move(x + 200, y + 100)
+    page.wait_for_timeout(200)
+    assert page.evaluate(VIEW)[1:] == moved, "the canvas was let go"
+    assert text_of(browser) == FILM and browser.errors == []
+
+
+@pytest.mark.parametrize("place", [".gf-words", ".gf-block[data-index='3']"])
+def test_a_paste_of_the_middle_button_pastes_nothing(browser: Browser, place: str) -> None:
+    """On Linux the system sends one after it, to whatever has the focus."""
+    show(browser, FILM)
+    page = browser.page
+    page.locator(place).first.click()
+    nodes = page.evaluate("() => window.app.graph._nodes.length")
+    seen = """() => { window.__pasted = 0; document.activeElement.addEventListener('paste', () => window.__pasted++);
+      document.addEventListener('paste', () => window.__pasted++); }"""
+    page.evaluate(seen)
+    page.mouse.move(*middle(browser, place))
+    page.mouse.down(button="middle")
+    page.mouse.up(button="middle")
+    send = "() => document.activeElement.dispatchEvent(new ClipboardEvent('paste', {bubbles: true, cancelable: true}))"
+    assert page.evaluate(send) is False, "prevented"
+    assert page.evaluate("() => window.__pasted") == 0
+    page.wait_for_timeout(600)
+    page.evaluate(send)
+    assert page.evaluate("() => window.__pasted") > 0, "later ones are somebody's own"
+    assert page.evaluate("() => window.app.graph._nodes.length") == nodes
+
+
+def test_text_and_strip_have_one_undo(browser: Browser) -> None:
+    show(browser, SHORT)
+    page = browser.page
+    page.locator(TEXT_BOX).first.click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("then: it wakes | 1s")
+    browser.wait_until("() => document.querySelectorAll('.gf-block').length === 3")
+    typed = text_of(browser)
+    page.wait_for_timeout(1000)
+    page.locator(".gf-block[data-index='0']").click(position={"x": 12, "y": 30})
+    page.keyboard.press("m")
+    assert "noon | 1s | mute" in text_of(browser)
+    page.locator(TEXT_BOX).first.click()
+    page.keyboard.press("Control+z")
+    page.wait_for_timeout(400)
+    assert text_of(browser) == typed == page.locator(TEXT_BOX).first.input_value()
+    page.keyboard.press("Control+z")
+    page.wait_for_timeout(400)
+    assert text_of(browser) == SHORT
+    page.keyboard.press("Control+y")
+    page.keyboard.press("Control+Shift+z")
+    page.wait_for_timeout(400)
+    assert "noon | 1s | mute" in text_of(browser)
+    assert page.evaluate("() => window.app.graph._nodes.length") == 4 and browser.errors == []
+
+
+def test_undo_outlives_the_node_that_the_host_makes_anew(browser: Browser) -> None:
+    show(browser, FILM)
+    page = browser.page
+    drag(browser, ".gf-block[data-index='3'] .gf-edge", 30)
+    longer = text_of(browser)
+    assert longer != FILM
+    browser.load(browser.serialize())  # what its own undo does
+    browser.wait_until("() => document.querySelectorAll('.gf-block').length > 1")
+    page.wait_for_timeout(600)
+    page.locator(".gf-block[data-index='3']").click(position={"x": 12, "y": 30})
+    page.keyboard.press("Control+z")
+    page.wait_for_timeout(400)
+    assert text_of(browser) == FILM
+
+
+def test_an_empty_storyboard_can_be_begun(browser: Browser) -> None:
+    show(browser, SHORT)
+    page = browser.page
+    page.locator(TEXT_BOX).first.fill("")
+    browser.wait_until("() => document.querySelectorAll('.gf-block').length === 0")
+    for key in ("s", "ArrowRight", "]", "Delete"):
+        page.locator(".gf-keys").press(key)
+    page.locator(".gf-fields [data-action=insert]").click()
+    assert text_of(browser) == "a red fox walks left in a meadow | 5s"
+    assert page.locator(".gf-block").count() == 1 and browser.errors == []
+
+
+def test_blocks_are_numbered_as_messages_count_them(browser: Browser) -> None:
+    show(browser, FILM)
+    words = browser.page.locator(".gf-verb").all_text_contents()
+    assert words == [
+        "1",
+        "2 then",
+        "3 then",
+        "4 cut",
+        "5 cut",
+        "6 then",
+        "7 then",
+        "8 scene",
+        "9 then",
+        "10 cut",
+    ]
+
+
+LINK = """(text) => { const graph = window.app.graph, node = %s;
+  const source = LiteGraph.createNode('PrimitiveStringMultiline'); graph.add(source);
+  source.pos = [-400, 80]; source.widgets[0].value = text;
+  source.connect(0, node, node.inputs.findIndex((input) => input.name === 'timeline')); }"""
+
+
+def test_a_linked_text_shows_what_came_in(browser: Browser) -> None:
+    show(browser, SHORT + f"@seed {next(SEEDS)}\n")
+    assert browser.queue() == "success"
+    browser.wait_until("() => document.querySelectorAll('.gf-pictured').length === 2")
+    linked = f"a yellow robot walks left on a city street at noon | 0.75s\n@seed {next(SEEDS)}\n"
+    browser.page.evaluate(LINK % TIMELINE, linked)
+    browser.wait_until("() => document.querySelector('.gf-board').inert")
+    aside = browser.page.locator(".gf-aside")
+    assert aside.inner_text().endswith("It is shown here after a Run.")
+    assert not browser.page.locator(".gf-block").first.is_visible()
+    assert browser.queue() == "success"
+    browser.wait_until("() => document.querySelectorAll('.gf-pictured').length === 1")
+    assert browser.page.locator(".gf-block .gf-prompt").all_text_contents() == [linked.split(" | ")[0]]
+    assert aside.inner_text().endswith("This is what came in last.")
+    assert browser.queue() == "success"  # all cached
+    assert browser.page.locator(".gf-block .gf-prompt").all_text_contents() == [linked.split(" | ")[0]]
+    graph = browser.serialize()
+    browser.load(graph)
+    browser.wait_until("() => document.querySelectorAll('.gf-pictured').length === 1")
+    assert browser.errors == []
+
+
+def test_an_error_is_told_where_the_film_would_be(browser: Browser) -> None:
+    show(browser, SHORT + f"@seed {next(SEEDS)}\n")
+    assert browser.queue() == "success"
+    page = browser.page
+    page.locator(TEXT_BOX).first.fill("a red helicopter flies | 1s\n")
+    page.wait_for_timeout(500)
+    assert browser.queue() == "error"
+    said = page.locator(".gf-said").inner_text()
+    assert "helicopter" in said and "kept in the Take" not in said and said.count(". ") == 0
+    assert page.evaluate("() => document.querySelector('.gf-gauge > div').style.width") == "0%"
+    assert page.locator(".gf-report").inner_text() == "" and page.locator(".gf-screen img[src]").count() == 0
+    [toast] = [text for text in page.evaluate(TOASTS) if text.startswith(OURS)]
+    assert "helicopter" in toast
+    page.locator(TEXT_BOX).first.fill(SHORT + f"@seed {next(SEEDS)}\n")
+    page.wait_for_timeout(500)
+    browser.start_queue()
+    browser.wait_until(f"() => !({TOASTS})().some((text) => text.startsWith('{OURS[0]}'))", 60)
+    assert browser.wait_for_end() == "success"
+
+
+def test_nothing_is_said_over_the_hosts_own_messages(browser: Browser) -> None:
+    show(browser, SHORT)
+    page = browser.page
+    page.evaluate(
+        """() => { const {graph} = window.app;
+             graph.remove(graph._nodes.find((n) => n.type === 'GF_LoadModel')); }"""
+    )
+    page.evaluate("async () => await window.app.queuePrompt(0, 1).catch(() => {})")
+    browser.wait_until("() => Object.keys(window.app.lastNodeErrors || {}).length")
+    page.wait_for_timeout(1500)
+    assert [text for text in page.evaluate(TOASTS) if text.startswith(OURS)] == []
+
+
+def test_a_refusal_goes_with_the_next_run(browser: Browser) -> None:
+    show(browser, SHORT + f"@seed {next(SEEDS)}\n")
+    page = browser.page
+    right = text_of(browser)
+    page.locator(TEXT_BOX).first.fill("a red fox | 5s\nthan: it jumps | 1s")
+    page.wait_for_timeout(500)
+    page.evaluate("async () => await window.app.queuePrompt(0, 1).catch(() => {})")
+    browser.wait_until(f"() => ({TOASTS})().some((text) => text.includes('than:'))")
+    page.locator(TEXT_BOX).first.fill(right)
+    page.wait_for_timeout(500)
+    browser.start_queue()
+    browser.wait_until(f"() => !({TOASTS})().some((text) => text.includes('than:'))", 10)
+    assert browser.wait_for_end() == "success"
+
+
+def test_stop_keeps_its_words_until_it_has_stopped(browser: Browser) -> None:
+    show(browser, SHORT.replace("| 1s\n", "| 12s\n") + f"@seed {next(SEEDS)}\n")
+    browser.page.evaluate(
+        """() => { window.__words = []; const press = (after) => {
+             const [stop, said] = ['.gf-live .gf-button', '.gf-said'].map((one) => document.querySelector(one));
+             if (!after) { stop.click(); new MutationObserver(() => window.__words.push(said.innerText))
+               .observe(said, {childList: true, characterData: true, subtree: true}); } };
+           window.app.api.addEventListener('grounded.progress', () => press(window.__words.length), {once: true}); }"""
+    )
+    assert browser.queue() == "success"
+    said = browser.page.evaluate("() => window.__words")
+    assert [words for words in said if words.startswith("shot ")] == [], said
+    assert browser.page.locator(".gf-said").inner_text().startswith("stopped")
