@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..errors import GroundedError, StoryboardError
 from ..foreign import read_json, with_values
 from ..timeline import Segment, Storyboard
 from ..timeline.storyboard import MAX_SECONDS
+from ..words import exact_rate
 
 log = logging.getLogger("grounded")
 
@@ -28,7 +30,7 @@ FORMATS = {".otio": "otio_json", ".edl": "cmx_3600", ".fcpxml": "fcpx_xml"}
 """Adapter by suffix; all but the first are plugins of OpenTimelineIO."""
 PLAIN_RATE = 24
 """EDL and Final Cut XML know the rates of cinema and television only; other films are told in frames of this one."""
-PLAIN_RATES = (24, 25, 30, 48, 50, 60)
+PLAIN_RATES = (24, 25, 30, 48, 50, 60, 24000 / 1001, 30000 / 1001)
 QUOTE = "\ue000"
 """Stands for a single quote where there may be none; a character that no text has."""
 
@@ -59,7 +61,7 @@ def write_edit(
     adapter = _adapter(otio, path)
     rate = board.fps
     if adapter != "otio_json" and rate not in PLAIN_RATES:
-        told = "%s has no %d frames a second: times are rounded to frames of %d"
+        told = "%s has no %g frames a second: times are rounded to frames of %d"
         log.info(told, path.suffix, rate, PLAIN_RATE)
         rate = PLAIN_RATE
     if film is not None and adapter == FORMATS[".fcpxml"]:  # Final Cut looks for addresses, not for paths
@@ -67,8 +69,12 @@ def write_edit(
     timeline = _timeline(otio, board, spans, path.stem, film, rate)
     try:
         if adapter == FORMATS[".fcpxml"]:
-            text = _final_cut(otio, timeline)
+            text = _final_cut(otio, timeline, rate)
         else:
+            if adapter == FORMATS[".edl"]:  # its columns end at blanks, so a reel's name has none
+                reel = re.sub("[^0-9A-Za-z]", "", Path(film or "").stem)[:8] or "AX"
+                for clip in timeline.tracks[0]:
+                    clip.metadata[adapter] = {"reel": reel}
             text = otio.adapters.write_to_string(timeline, adapter)
     except Exception as error:  # plugins raise what they like
         raise GroundedError(f"no {path.suffix} can be made of this: {error}", "export it as .otio") from error
@@ -90,7 +96,10 @@ def read_edit(path: str | Path) -> Storyboard:
     try:
         if adapter == FORMATS[".otio"]:
             _check_tracks(read_json(path.read_bytes()))
-        found = otio.adapters.read_from_file(str(path), adapter_name=adapter)
+        options = {}
+        if adapter == FORMATS[".edl"]:
+            options = {"rate": _edl_rate(path.read_text("utf-8", "replace"))}
+        found = otio.adapters.read_from_file(str(path), adapter_name=adapter, **options)
         if isinstance(found, otio.schema.SerializableCollection):
             found = next((item for item in found if isinstance(item, otio.schema.Timeline)), None)
         if not isinstance(found, otio.schema.Timeline):
@@ -104,6 +113,13 @@ def read_edit(path: str | Path) -> Storyboard:
         raise GroundedError(
             f"{path.name} cannot be read as an edit: {error}", "export it as .otio"
         ) from error
+
+
+def _edl_rate(text: str) -> float:
+    """Frames a second of an EDL, which does not say them: the lowest usual rate that has all its frame numbers."""
+    drops = ";" in text  # so is written the rate whose minutes leave frame numbers out
+    most = max(map(int, re.findall(r"\d\d:\d\d:\d\d[:;](\d\d)", text)), default=0)
+    return 30000 / 1001 if drops else next((rate for rate in PLAIN_RATES if most < rate), 60)
 
 
 def _check_tracks(edit: Any) -> None:
@@ -142,7 +158,12 @@ def _adapter(otio: ModuleType, path: Path) -> str:
 
 
 def _timeline(
-    otio: ModuleType, board: Storyboard, spans: Sequence[Span], name: str, film: str | Path | None, rate: int
+    otio: ModuleType,
+    board: Storyboard,
+    spans: Sequence[Span],
+    name: str,
+    film: str | Path | None,
+    rate: float,
 ) -> Any:
     """The edit with times in frames of 1/`rate` s; ends are rounded, so that clips still meet."""
 
@@ -197,13 +218,16 @@ def _text(value: float | None) -> str | None:
     return None if value is None else repr(value)
 
 
-def _final_cut(otio: ModuleType, timeline: Any) -> str:
+def _final_cut(otio: ModuleType, timeline: Any, rate: float) -> str:
     """`timeline` as Final Cut XML, its project in an event of a library."""
+    frame = 1 / exact_rate(rate)
     for clip in timeline.tracks[0]:  # its plugin looks names up between single quotes, so none may be in them
         clip.name = clip.name.replace("'", QUOTE)
     text = otio.adapters.write_to_string(timeline, FORMATS[".fcpxml"]).replace(QUOTE, "'")
     head, _, body = text.partition("<fcpxml")
     root = ElementTree.fromstring("<fcpxml" + body)
+    for shape in root.iter("format"):  # the plugin leaves it out at rates such as 24000/1001
+        shape.set("frameDuration", shape.get("frameDuration") or f"{frame.numerator}/{frame.denominator}s")
     event = ElementTree.Element("event", name=timeline.name)
     for child in [child for child in root if child.tag != "resources"]:
         root.remove(child)

@@ -18,6 +18,7 @@ from gf_core.cli import main
 from gf_core.editorial import Span, read_edit, write_edit
 from gf_core.errors import GroundedError
 from gf_core.timeline import Segment, Storyboard, make_plan, parse
+from gf_core.words import exact_rate
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,6 +147,20 @@ def test_editing_programs_formats_keep_names_order_and_lengths(tmp_path, name):
     ]
     for segment, span in zip(found.segments, spans):
         assert abs(segment.seconds - span.frames / 16) <= 1 / 24
+
+
+@pytest.mark.parametrize("film", [None, "my first film.mp4", "狐狸 film.mp4"])
+@pytest.mark.parametrize("fps", ["16", "23.976", "29.97", "59.94"])
+@pytest.mark.parametrize("name", ["cut.edl", "cut.fcpxml"])
+def test_every_rate_and_name_of_a_film_can_be_read_back(tmp_path, name, fps, film):
+    if {"cut.edl": "cmx_3600", "cut.fcpxml": "fcpx_xml"}[name] not in otio.adapters.available_adapter_names():
+        pytest.skip("the plugin of OpenTimelineIO for this format is not installed")
+    board = parse(f"@fps {fps}\na red fox jumps | 1s\ncut: a blue owl sleeps | 2s")
+    write_edit(board, [Span(0, 0, 21), Span(1, 21, 45)], tmp_path / name, film)
+    found = read_edit(tmp_path / name)
+    assert [segment.prompt for segment in found.segments] == ["a red fox jumps", "a blue owl sleeps"]
+    lengths = [float(count / exact_rate(board.fps)) for count in (21, 45)]
+    assert [segment.seconds for segment in found.segments] == pytest.approx(lengths, abs=1 / 20)
 
 
 def test_what_cannot_be_read_is_said(tmp_path, monkeypatch):
