@@ -48,9 +48,8 @@ def open_film(args: Namespace) -> Film:
     if recorded is not None:
         _compare(recorded, bundle)
     recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
-    encoding = Encoding(upscale=upscale_for(args, recipe.video, recorded))
-    if recorded is not None:
-        encoding = replace(encoding, codec=recorded.film["codec"], quality=recorded.film["quality"])
+    encoding = Encoding() if recorded is None else recorded.encoding
+    encoding = replace(encoding, upscale=upscale_for(args, recipe.video, recorded))
     return settle(bundle, text, recipe=recipe, encoding=encoding, start_image=args.start_image)
 
 

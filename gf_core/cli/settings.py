@@ -66,6 +66,6 @@ def upscale_for(args: Namespace, video: VideoSpec, recorded: Recorded | None = N
     if args.upscale:
         return args.upscale
     if recorded is not None:
-        return int(recorded.film["upscale"])
+        return recorded.encoding.upscale
     side = max(video.width, video.height)
     return SHOWN_SIDE // side if side <= TINY_SIDE else 1

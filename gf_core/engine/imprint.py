@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import TakeError
 from ..take.folder import Run
 from ..video import Chapter
+from .recorded import comment
 
 VERSIONED = ("torch", "av", "numpy", "safetensors", "einops", "diffusers", "transformers")
 """Packages whose versions can matter to a picture."""
@@ -37,7 +38,7 @@ def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
         timeline = run.timeline.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TakeError(f"the storyboard of {run.folder} cannot be read: {error}", "render again") from error
-    own = {"comment": "made by Grounded Forcing", "timeline": timeline, "grounded": facts}
+    own = {"comment": comment(timeline), "timeline": timeline, "grounded": facts}
     return {"title": title, **own} if title else own
 
 

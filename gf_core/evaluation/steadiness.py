@@ -61,10 +61,10 @@ def film_parts(path: str | Path) -> list[Part]:
     """The segments of a film as it carries them; a film that carries none is one segment."""
     info = probe(path)
     try:
-        segments = read_recorded(path).everything["settings"]["segments"]
+        parts = _placed(read_recorded(path).segments, read_chapters(path), info)
     except TakeError:
-        return [Part(0, info.frames, "start", "")]
-    return _placed(segments, read_chapters(path), info)
+        parts = []
+    return parts or [Part(0, info.frames, "start", "")]
 
 
 def run_parts(run: Run) -> tuple[list[Part], bool]:
@@ -79,11 +79,13 @@ def run_parts(run: Run) -> tuple[list[Part], bool]:
 
 
 def _placed(segments: Sequence[dict[str, Any]], chapters: Sequence[Chapter], info: FilmInfo) -> list[Part]:
-    edges = [round(chapter.start_seconds * info.fps) for chapter in chapters] or [0]
+    """The segments that are in the film; another program may have cut it, and left the chapters as they were."""
+    edges = [min(round(chapter.start_seconds * info.fps), info.frames) for chapter in chapters] or [0]
     stops = [*edges[1:], info.frames]
     return [
-        Part(start, min(stop, info.frames), segment["verb"], segment["prompt"])
+        Part(start, stop, segment["verb"], segment["prompt"])
         for segment, start, stop in zip(segments, edges, stops)
+        if 0 <= start < stop
     ]
 
 
