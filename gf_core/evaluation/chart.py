@@ -94,7 +94,7 @@ def film_strip(page: Page, frames: Mapping[int, np.ndarray] | None) -> None:
         for i in range(count):
             at = int((start + seconds * (i + 0.5) / count) * page.result["fps"])
             picture = Image.fromarray(frames[min(frames, key=lambda number: abs(number - at))])
-            height = round(THUMB * picture.height / picture.width)
+            height = max(1, round(THUMB * picture.height / picture.width))
             picture = picture.resize((THUMB, height), Image.Resampling.LANCZOS)
             if room < THUMB:  # too short for a whole picture: its middle
                 picture = picture.crop(((THUMB - int(room)) // 2, 0, (THUMB + int(room)) // 2, height))

@@ -157,13 +157,13 @@ def _values(frames: np.ndarray) -> dict[str, Any]:
     detail = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
     height, width = grey.shape[1:]
     edge = np.ones((height, width), bool)
-    edge[:, round(width * RING) : round(width * (1 - RING))] = False
+    edge[:, max(1, round(width * RING)) : round(width * (1 - RING))] = False
     steps = np.abs(np.diff(grey, axis=0)) if len(grey) > 1 else np.zeros((1, 1, 1))
     return {
         "edge": (frames.mean(0, dtype=np.float32) / 255)[edge],
         "colours": histogram(frames),
         "flicker": float(steps.mean()),
-        "sharpness": float(detail.var()),
+        "sharpness": float(detail.var()) if detail.size else 0.0,
     }
 
 

@@ -107,6 +107,7 @@ def preview(frames: np.ndarray, side: int = PREVIEW_SIDE) -> np.ndarray:
     step = -(-max(height, width) // side)
     if step == 1:
         return frames.copy()
-    h, w = height // step, width // step
-    blocks = frames[:, : h * step, : w * step].reshape(t, h, step, w, step, 3)
+    down, across = min(step, height), min(step, width)  # a film may be lower than one block
+    h, w = height // down, width // across
+    blocks = frames[:, : h * down, : w * across].reshape(t, h, down, w, across, 3)
     return blocks.mean(axis=(2, 4), dtype=np.float32).round().astype(np.uint8)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from gf_core.cli import main
+from gf_core.evaluation import steadiness
 from gf_core.evaluation.drift_chart import drift_chart
 from gf_core.evaluation.steadiness import Part, compare, film_parts
-from gf_core.video import FilmWriter
+from gf_core.video import Chapter, FilmWriter
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(60, 190, (48, 64, 3), dtype=np.uint8)
@@ -87,3 +90,29 @@ def test_a_film_without_storyboard_is_charted_too(tmp_path, capsys):
     assert [(row.start, row.stop, row.shot) for row in rows] == [(0, 16, 0), (16, 32, 1), (32, 40, 1)]
     assert main(["drift", str(path)]) == 0
     assert "shot 1" in capsys.readouterr().out and (tmp_path / "film_drift.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "count"), [(4096, 16, 20), (16, 4096, 3), (2, 2, 20), (4096, 2, 1)]
+)
+def test_a_film_of_any_shape_is_measured(tmp_path, width, height, count):
+    path = tmp_path / "strip.mp4"
+    with FilmWriter(path, width, height, 16) as film:
+        film.write(np.full((count, height, width, 3), 90, np.uint8))
+    page, rows = drift_chart(path)
+    assert page.width > 0 and len(rows) == 1
+    assert all(row.background == row.colour == row.flicker == row.sharpness == 0 for row in rows)
+
+
+@pytest.mark.parametrize("starts", [[0, 99], [3, 2, 1, 0], [0, 0, 0.5], [-5, 1], [50], []])
+def test_chapters_that_another_program_left_as_they_were(tmp_path, monkeypatch, starts):
+    path = tmp_path / "cut.mp4"
+    with FilmWriter(path, 16, 16, 16) as film:
+        film.write(np.full((20, 16, 16, 3), 90, np.uint8))
+    chapters = [Chapter(start, start + 1, str(number)) for number, start in enumerate(starts)]
+    segments = [{"verb": "cut", "prompt": "a fox"}] * max(1, len(starts))
+    monkeypatch.setattr(steadiness, "read_recorded", lambda path: SimpleNamespace(segments=segments))
+    monkeypatch.setattr(steadiness, "read_chapters", lambda path: chapters)
+    parts = film_parts(path)
+    assert parts and all(0 <= part.start < part.stop <= 20 for part in parts)
+    assert drift_chart(path, parts, builtin=False)[1]
