@@ -8,7 +8,7 @@ from fractions import Fraction
 
 MOST_PARTS = 1001
 """Largest denominator of a frame rate; that of broadcasters."""
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line ends, those that turn the direction of writing, and half characters."""
 
 
@@ -18,7 +18,7 @@ def plain(text: object, most: int = 0) -> str:
     >>> plain("a\\x1b[2J")
     'a\\\\x1b[2J'
     """
-    shown = _UNFIT.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+    shown = UNFIT.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
     return f"{shown[:most]}..." if 0 < most < len(shown) else shown
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import StoryboardError
 from ..words import exact_rate, rate, read_rate
-from .lines import EDGES, UNSEEN, Field, Line, escape, plain, split_lines, suggest
+from .lines import EDGES, UNSEEN, Field, Line, escape, half_width, split_lines, suggest
 from .options import is_option, read_options, read_whole, write_options
 from .storyboard import DEFAULT_FPS, MAX_FPS, MAX_SEED, NAME, REFERENCE, Segment, Storyboard, Verb
 
@@ -98,7 +98,7 @@ def _say(segment: Segment) -> str:
     if segment.verb != "start":
         return f"{segment.verb}: {prompt}"
     # A first prompt that looks like a remark, a directive, a verb or a schedule hides behind the verb it may have.
-    said = plain(segment.prompt).lstrip(" ")
+    said = half_width(segment.prompt).lstrip(" ")
     hides = said[:1] in ("#", "@") or VERB.match(said) or _SCHEDULE.match(said)
     return f"scene: {prompt}" if hides else prompt
 
@@ -106,7 +106,7 @@ def _say(segment: Segment) -> str:
 def _foreseen_fps(lines: list[Line]) -> Fraction:
     """What the line with `@fps` will say, which may stand below lengths in frames."""
     for line in lines:
-        if found := re.match(r" *@fps +(.+)", plain(line.source), re.IGNORECASE):
+        if found := re.match(r" *@fps +(.+)", half_width(line.source), re.IGNORECASE):
             try:
                 return exact_rate(read_rate(found[1].strip(" ")))
             except ValueError:
@@ -226,7 +226,7 @@ def _read_cast(value: Field, reading: _Reading) -> None:
 
 def _check_references(place: Field, cast: dict[str, str]) -> None:
     for match in _BRACED.finditer(place.text):
-        name = plain(match[1]).replace(" ", "")
+        name = half_width(match[1]).replace(" ", "")
         if name in cast and any(sign in UNSEEN + "｛｝" for sign in match[0]):
             message = (
                 f"'{match[0]}' has a full-width or an invisible sign and would not be read as {{{name}}}"

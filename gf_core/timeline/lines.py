@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import chain
 
 from ..errors import StoryboardError
+from ..words import UNFIT
 from .storyboard import BLANKS
 
 LONGEST_MESSAGE = 400
@@ -22,7 +23,7 @@ UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060"
 EDGES = BLANKS + UNSEEN + "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f"
 _DIGITS = (0x660, 0x6F0, 0x966, 0x9E6, 0xE50)
 """Zeros of Arabic, Persian, Devanagari, Bengali and Thai digits."""
-_PLAIN = {
+_HALF_WIDTH = {
     **{ord(blank): " " for blank in EDGES},
     **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
     **{zero + digit: str(digit) for zero in _DIGITS for digit in range(10)},
@@ -35,12 +36,12 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, at which other programs end a text, and halves of characters, as badly cut JSON has them."""
 
 
-def plain(text: str) -> str:
+def half_width(text: str) -> str:
     """`text` as a keyboard of letters without width would write it: half-width letters, signs and digits, blanks.
 
     It has the same length, so that a place in it is one in `text`.
     """
-    return text.translate(_PLAIN)
+    return text.translate(_HALF_WIDTH)
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ class Field:
 
     @cached_property
     def plain(self) -> str:
-        """The text in `plain` characters: what verbs, directives and options are read from."""
-        return plain(self.text)
+        """The text in half-width characters: what verbs, directives and options are read from."""
+        return half_width(self.text)
 
     @property
     def word(self) -> str:
@@ -119,7 +120,7 @@ class Field:
     def error(self, message: str, fix: str, at: int = 0) -> StoryboardError:
         """An error that points at the text's character `at`."""
         # A tab would move the pointer away from its character, and a terminal obeys control characters.
-        shown = _FORBIDDEN.sub("\ufffd", re.sub(r"[\t\x85\u2028\u2029]", " ", self.line.source))
+        shown = UNFIT.sub("\ufffd", self.line.source.replace("\t", " "))
         if len(message) > LONGEST_MESSAGE:  # it quotes what was written
             message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 4 :]}"
         column = self.place(at) + 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gf_core.errors import StoryboardError
 from gf_core.timeline import Segment, Storyboard, format_storyboard, make_plan, parse
-from gf_core.timeline.lines import plain
+from gf_core.timeline.lines import half_width
 from gf_core.timeline.storyboard import BLANKS, REFERENCE
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "timeline"
@@ -83,7 +83,7 @@ def test_error_text_shows_the_line_with_a_pointer_under_the_character():
 
 
 def _plain(text: str) -> bool:
-    seen = plain(text).strip(" ")
+    seen = half_width(text).strip(" ")
     return bool(seen) and text == text.strip(BLANKS) and not REFERENCE.search(text)
 
 
@@ -122,7 +122,7 @@ seeds = st.integers(0, 2**53 - 1)
 def boards(draw) -> Storyboard:
     cast = draw(st.dictionaries(names, descriptions, max_size=3)) | {"fox": "a red fox"}
     prompts = one_line.filter(_plain) | tricky.map("".join).map(str.strip).filter(
-        lambda text: plain(text).strip(" ")
+        lambda text: half_width(text).strip(" ")
     )
     segments = []
     for index in range(draw(st.integers(1, 5))):
