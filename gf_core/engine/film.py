@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import logging
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -79,6 +80,10 @@ class Film:
         """Pictures of the film's first `chunks` chunks, those of the start included."""
         return self.timing.pictures(chunks) + (self.lead * self.timing.time_stride if chunks else 0)
 
+    def chunks_of(self, frames: int) -> int:
+        """Chunks whose pictures are all in the film's first `frames` pictures."""
+        return bisect.bisect_right(range(self.plan.chunks + 1), frames, key=self.frames) - 1
+
     def chunks_until(self, segment: int | None) -> int:
         """Chunks up to the end of `segment` of the storyboard (from 1, muted ones counted); all for 0 or None.
 
@@ -86,6 +91,8 @@ class Film:
             GroundedError: there is nothing up to that segment.
         """
         plan = self.plan
+        if segment is not None and (not isinstance(segment, int) or segment < 0):
+            raise GroundedError(f"the film cannot stop after segment {segment!r}", "give a whole number")
         if not segment:
             return plan.chunks
         inside = [planned for planned in plan.segments if planned.index < segment]
@@ -188,6 +195,15 @@ class Film:
         }
 
 
+def as_path(value: Any, name: str) -> Path:
+    """`value` as a path; raises GroundedError, which calls it `name`, where it is none."""
+    try:
+        return Path(value)
+    except TypeError as error:
+        kind = type(value).__name__
+        raise GroundedError(f"{name} is a {kind}, not the name of a file", "give a path as text") from error
+
+
 def settle(
     bundle: ModelBundle,
     text: str,
@@ -209,6 +225,10 @@ def settle(
                 f"{name} is a {type(value).__name__}, not a {kind.__name__}",
                 f"give a gf_core.{kind.__name__}, or leave it away",
             )
+    if not isinstance(text, str):
+        raise GroundedError(f"the storyboard is a {type(text).__name__}, not text", "give what it says")
+    if start_image is not None:
+        start_image = as_path(start_image, "start_image")
     if recipe is None:
         recipe = replace(bundle.recipe, video=replace(bundle.recipe.video, fps=parse(text).fps))
     start = None if start_image is None else open_start_image(start_image, recipe.video)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..config import Encoding, VideoSpec
 from ..errors import GroundedError
 from ..files.atomic import disk_error, sync_folder
 from ..take.folder import RunWriter
+from ..take.own import checksum
 from ..take.reuse import Reuse
 from ..take.states import State, StateStore, decoder_name, memory_name, pays, state_bytes
 from ..vae.base import to_uint8
 from ..vae.decoders import chunks_within_reach
+from ..video.boxes import read_layout
 from ..video.pixels import preview
 from ..video.writer import FilmWriter
 from .film import Film
@@ -99,9 +105,8 @@ class Finisher:
         bundle, recipe, encoding = job.film.bundle, job.film.recipe, job.film.encoding
         self._run, self._store, self._relief = run, job.store, job.relief
         self._codec = bundle.codec.fingerprint
-        self._reach = chunks_within_reach(
-            bundle.codec, recipe.memory.chunk
-        )  # what settles the decoder's state
+        # What settles the decoder's state.
+        self._reach = chunks_within_reach(bundle.codec, recipe.memory.chunk)
         self.decoder = bundle.codec.decoder()
         path, video = run.run.film, recipe.video
         look = (encoding.codec, encoding.quality, encoding.upscale)
@@ -115,6 +120,7 @@ class Finisher:
         self._decoded = self._since_state = 0
         self._hurried = threading.Event()
         self.frames = self.film.frames
+        self._film_bytes = job.reuse.film[-1]["film_bytes"] if job.reuse.film else 0
         self.seconds = {"decode": 0.0, "encode": 0.0, "save": 0.0}
 
     def hurry(self) -> None:
@@ -160,13 +166,13 @@ class Finisher:
         )
         decoded = time.perf_counter()
         self._check_hurry()
-        film_bytes = self._write(chunk.index, pictures)
+        place = self._write(chunk.index, pictures)
         encoded = time.perf_counter()
         # No way out any more: what is in the film comes into the journal. Last, for the line promises the other two;
-        # `film_bytes` is where the next run may cut the film.
+        # `film_bytes` is where the next run may cut the film, `film_sum` is of all since the line before.
         record = {"kind": "chunk", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
-        placed = {"first_frame": self.frames, "frames": len(pictures), "latents": digest}
-        self._run.commit({**record, **placed, "film_bytes": film_bytes, "anchor": chunk.anchor})
+        placed = {"first_frame": self.frames, "frames": len(pictures), "latents": digest, **place}
+        self._run.commit({**record, **placed, "anchor": chunk.anchor})
         self.frames += len(pictures)
         self.seconds["decode"] += decoded - start
         self.seconds["encode"] += encoded - decoded
@@ -198,16 +204,17 @@ class Finisher:
         if self._hurried.is_set():
             raise _PutOff
 
-    def _write(self, index: int, pictures: np.ndarray) -> int:
-        """Put pictures into the film; returns its size in bytes."""
-        film = self._run.run.film
+    def _write(self, index: int, pictures: np.ndarray) -> dict[str, Any]:
+        """Put pictures into the film; returns its size, and the sum of what has come to it."""
+        film, begin = self._run.run.film, self._film_bytes
 
         def write() -> None:
             self.film.write(pictures, self._check_hurry)
 
         try:
             self._relief.retried("encoding", f"encoding chunk {index}", write, write)
-            return film.stat().st_size
+            self._film_bytes = film.stat().st_size
+            return {"film_bytes": self._film_bytes, "film_sum": checksum(film, begin, self._film_bytes)}
         except OSError as error:
             raise disk_error(error, film, f"writing chunk {index} to the film") from error
 
@@ -256,3 +263,19 @@ class Finisher:
         if self._stream is None:
             self._stream = torch.cuda.Stream(latents.device)
         return torch.cuda.stream(self._stream)
+
+
+def film_header(video: VideoSpec, encoding: Encoding) -> bytes:
+    """What a film of this size, speed and encoding begins with, on this computer, in front of its first fragment.
+
+    Raises:
+        ResourceError: it cannot be encoded.
+    """
+    black = np.zeros((4, video.height, video.width, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        look = (encoding.codec, encoding.quality, encoding.upscale)
+        with FilmWriter(path, video.width, video.height, video.fps, *look) as film:
+            film.write(black)
+        with open(path, "rb") as file:
+            return file.read(read_layout(path).header_end)

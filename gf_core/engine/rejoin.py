@@ -2,7 +2,8 @@
 
 A replay runs the clean pass over each stored chunk under the cues of the storyboard, which is all that a chunk leaves
 in the memory: the result has the same bits as sampling had. Wherever a run has recorded the digest of a state, the
-replayed one is held against it.
+replayed one is held against it. A chunk whose latents are damaged or gone is sampled again on the way: its key is what
+it was, so are its bytes, and all that comes behind it stays.
 """
 
 from __future__ import annotations
@@ -52,28 +53,36 @@ def state_names(film: Film) -> set[str]:
 
 @torch.no_grad()
 def rejoin_sampler(
-    sampler: Sampler, film: Film, embeds: Sequence[Tensor], reuse: Reuse, store: StateStore, tick: Tick
-) -> Rejoined:
+    sampler: Sampler, film: Film, embeds: Sequence[Tensor], reuse: Reuse, stop: int, store: StateStore,
+    stored: Callable[[int], Tensor], mend: Callable[[int], None], tick: Tick,
+) -> Rejoined:  # fmt: skip
     """Bring a fresh sampler to where it was after the chunks of `reuse`.
 
-    embeds: one [1 rows c] per segment. Raises TakeError when stored latents cannot be read.
+    embeds: one [1 rows c] per segment. stored: index of a chunk -> its latents [f c h w]. mend: samples a chunk without
+    latents. Raises TakeError when stored latents cannot be read.
     """
-    done = len(reuse.chunks)
-    begun = _start_sampler(sampler, film, done, store)
+    holes, done = reuse.holes, len(reuse.chunks)
+    if done == stop:  # it does not go on: only the holes are filled
+        done = holes[-1] + 1 if holes else 0
+    at = begun = _start_sampler(sampler, film, min([done, *holes]), store)
     checks, director = [], sampler.director
 
-    def stored(index: int) -> Tensor:
-        return reuse.chunks[index].load()[None]
+    def latents(index: int) -> Tensor:
+        return stored(index)[None]
 
     def ready(index: int) -> None:
         film.make_ready()
 
-    for index in replay(director, film.plan, embeds, stored, begun, done, film.lead, before=ready):
-        # Snapshots cost a copy of the memory, so only where a digest is known.
-        wanted = reuse.digests.get(memory_name(film.plan.chunk_keys[index]))
-        if wanted is not None:
-            checks.append(digest(sampler.snapshot()) == wanted)
-        tick(index, done)
+    for hole in [*holes, done]:
+        for index in replay(director, film.plan, embeds, latents, at, hole, film.lead, before=ready):
+            # Snapshots cost a copy of the memory, so only where a digest is known.
+            wanted = reuse.digests.get(memory_name(film.plan.chunk_keys[index]))
+            if wanted is not None:
+                checks.append(digest(sampler.snapshot()) == wanted)
+            tick(index, done)
+        if hole < done:
+            mend(hole)
+        at = hole + 1
     director.memory.log.clear()  # the evaluations of the replayed chunks are in the journal
     return _told("memory", Rejoined(begun, done - begun, all(checks) if checks else None))
 
@@ -107,7 +116,12 @@ def _start_sampler(sampler: Sampler, film: Film, done: int, store: StateStore) -
 
 @torch.no_grad()
 def rejoin_decoder(
-    decoder: StreamDecoder, film: Film, reuse: Reuse, store: StateStore, tick: Tick
+    decoder: StreamDecoder,
+    film: Film,
+    reuse: Reuse,
+    store: StateStore,
+    stored: Callable[[int], Tensor],
+    tick: Tick,
 ) -> Rejoined:
     """Bring a fresh decoder to where it was after the pictures that `reuse` takes over.
 
@@ -127,7 +141,7 @@ def rejoin_decoder(
     checks = []
     for index in range(begun, done):
         # What it gives is in the film already.
-        decoder.decode(reuse.chunks[index].load().to(film.bundle.computes_on))
+        decoder.decode(stored(index).to(film.bundle.computes_on))
         wanted = reuse.digests.get(decoder_name(keys[index], codec))
         if wanted is not None and index + 1 >= settled:
             checks.append(digest(decoder.snapshot()) == wanted)

@@ -10,11 +10,10 @@ import torch
 
 from ..estimate.budget import Budget
 from ..take.folder import Run
-from ..take.reuse import Reuse
 from ..take.states import state_name
 from ..words import size
 from .events import Reused
-from .film import Film
+from .film import Found
 from .meter import Meter
 from .rejoin import Rejoined
 
@@ -27,14 +26,15 @@ and save run beside sampling; waiting is sampling held up by them, listener the 
 
 
 def make_report(
-    film: Film, reuse: Reuse, meter: Meter, frames: int, cancelled: bool = False,
+    found: Found, meter: Meter, frames: int, cancelled: bool = False,
     rejoined: Sequence[Rejoined] = (), anchors: Sequence[Any] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Everything measured in a run that put `frames` pictures on disk.
 
-    reuse: what needed no sampling. rejoined: how its states were reached; `exact` says whether replayed ones had the
-    recorded bits. anchors: the memory's log of what was sampled.
+    found: the film, and what of it needed no sampling. rejoined: how its states were reached; `exact` says whether
+    replayed ones had the recorded bits. anchors: the memory's log of what was sampled.
     """
+    film, reuse = found.film, found.reuse
     settings, fps, video = film.settings, film.timing.fps, film.recipe.video
     card = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     busy = meter.seconds.get("sampling", 0.0)
@@ -47,7 +47,8 @@ def make_report(
             "width": video.width * film.encoding.upscale,
             "height": video.height * film.encoding.upscale,
             "fps": fps,
-            "segments": len(film.plan.segments),
+            "segments": film.whole_segments(found.stop),
+            "whole segments": film.whole_segments(film.chunks_of(frames)),
             "cancelled": cancelled,
         },
         "model": {"name": settings["model"]["name"], "fingerprint": settings["model"]["fingerprint"]},
@@ -107,6 +108,14 @@ def _estimate_line(estimate: dict[str, Any]) -> list[str]:
     return [f"estimate {', '.join(parts)}"] if parts else []
 
 
+def _how_far(film: dict[str, Any]) -> str:
+    """`6 segments`, or `stopped after segment 4 of 6`."""
+    if not film["cancelled"]:
+        return f"{film['segments']} segments"
+    whole = film["whole segments"]
+    return f"stopped {f'after segment {whole}' if whole else 'in segment 1'} of {film['segments']}"
+
+
 def report_lines(report: dict[str, Any]) -> list[str]:
     """The report as text lines."""
     film, machine, seconds, speed = (report[part] for part in ("film", "machine", "seconds", "speed"))
@@ -114,7 +123,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     card = report["memory"]["peak card bytes"]
     lines = [
         f"film     {film['seconds']:.2f} s, {film['frames']} frames, {film['width']}x{film['height']} at "
-        f"{film['fps']:.5g} fps, {film['segments']} segments" + (" (cancelled)" if film["cancelled"] else ""),
+        f"{film['fps']:.5g} fps, {_how_far(film)}",
         f"model    {report['model']['name']} ({report['model']['fingerprint'][:12]}), {machine['dtype']} on "
         f"{machine['device']}",
     ]
@@ -135,7 +144,9 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         changed = f"; {reuse['changed']}" if reuse["changed"] else ""
         exact = "; the rebuilt memory differs from the recorded one" if reuse["exact"] is False else ""
         whole = f"{reuse['segments']} whole segments, {reuse['chunks']} chunks"
-        lines.append(f"reuse    {whole} as they were{changed}{exact}")
+        mended = reuse.get("mended")
+        again = f"; {mended} of them damaged and made again" if mended else ""
+        lines.append(f"reuse    {whole} as they were{again}{changed}{exact}")
     lines += [f"note     {note}" for note in report.get("notes", [])]
     replaced = [entry for entry in report["anchors"] if entry.get("replaced")]
     if report["anchors"]:

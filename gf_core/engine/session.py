@@ -21,9 +21,11 @@ from ..estimate.disk import disk_cost
 from ..estimate.room import bundle_cost
 from ..sampling.sampler import Sampler
 from ..take.folder import RunWriter, Take
+from ..take.reuse import Reuse
 from ..take.states import STATES, StateStore
 from .events import Finished, Reused, SegmentDone, Started
 from .film import Found
+from .finish import film_header
 from .meter import Meter
 from .rejoin import state_names
 from .relief import Relief, in_words
@@ -64,13 +66,14 @@ class Session:
         if self._begun:
             raise GroundedError("a session runs once", "make a new Session for another render")
         self._begun = True
-        meter, film, reuse = Meter(), self.film, self._found.reuse
+        meter, film = Meter(), self.film
         meter.seconds["looking"] = self._found.seconds
-        if reuse.finished:
+        if self._found.reuse.finished:
             self._tell_finished(meter, emit)
             return
+        reuse = self._usable(self._found.reuse)
         relief = Relief()
-        embeds, start = self._prepare(meter, relief)
+        embeds, start = self._prepare(reuse, meter, relief)
         cost, upscale = bundle_cost(film.bundle), film.encoding.upscale
         needed = disk_cost(film.plan, cost, film.recipe, upscale=upscale).needed
         store = StateStore(self.take.states, state_names(film), self._state_budget, needed)
@@ -79,24 +82,39 @@ class Session:
             if film.bundle.done is not None:
                 stack.callback(film.bundle.done)
             sampler = self._make_sampler() if embeds else None
-            writer = self._open_run()
+            writer = self._open_run(reuse)
             stack.callback(writer.close)
             shoot = Shoot(job, writer, sampler, meter, emit, self._cancel)
             stack.callback(shoot.close)
             shoot.render()
             cancelled = self._cancel.is_set()
             anchors = [asdict(entry) for entry in sampler.director.memory.log] if sampler is not None else []
-            report = make_report(film, reuse, meter, shoot.frames, cancelled, shoot.rejoined, anchors)
+            report = make_report(self._found, meter, shoot.frames, cancelled, shoot.rejoined, anchors)
+            report["reuse"]["mended"] = len(shoot.mended)
             report["relief"] = relief.told
             writer.commit({"kind": "end", "frames": shoot.frames, "cancelled": cancelled})
             writer.run.save_report(report)
         emit(Finished(writer.run.film, shoot.frames, shoot.frames / film.timing.fps, cancelled, report))
 
-    def _open_run(self) -> RunWriter:
+    def _usable(self, reuse: Reuse) -> Reuse:
+        """`reuse` without the film, with a line in the log, where today's encoder would not go on with it.
+
+        Whether it does shows in the header, which says how all the fragments are to be read. Found out now, it costs
+        the pictures; after the first chunk it would stop this render, and the next one.
+        """
+        if reuse.source is None or reuse.decoded == self._found.stop:
+            return reuse
+        header = film_header(self.film.recipe.video, self.film.encoding)
+        with open(reuse.source.film, "rb") as file:
+            if file.read(len(header)) == header:
+                return reuse
+        log.warning("%s was encoded otherwise: its pictures are made again", reuse.source.film)
+        return reuse.without_film()
+
+    def _open_run(self, reuse: Reuse) -> RunWriter:
         """The run to write to, with everything in it that is taken over."""
-        reuse = self._found.reuse
         if reuse.goes_on and reuse.source is not None:
-            writer = RunWriter.resume(reuse.source)
+            writer = RunWriter.resume(reuse.source, self.film.text, self.film.settings)
         else:
             writer = self.take.begin(self.film.text, self.film.settings)
         try:
@@ -107,26 +125,27 @@ class Session:
         return writer
 
     def _tell_finished(self, meter: Meter, emit: Emit) -> None:
-        """The events of a film that lies finished in the Take; nothing is written."""
+        """The events of a film that lies finished in the Take; only what it is said to be made of may be written."""
         film, reuse, stop = self.film, self._found.reuse, self._found.stop
         run = reuse.source
         assert run is not None  # reuse.finished says so
+        run.note(film.text, film.settings)
         emit(Started.of(film, run, stop))
         emit(Reused.of(film, reuse))
         for number in range(film.whole_segments(stop)):
             emit(SegmentDone.of(film, number, run.film))
         frames = film.frames(stop)
-        report = make_report(film, reuse, meter, frames)
+        report = make_report(self._found, meter, frames)
         emit(Finished(run.film, frames, frames / film.timing.fps, False, report))
 
     @torch.no_grad()
-    def _prepare(self, meter: Meter, relief: Relief) -> tuple[list[Tensor], Tensor | None]:
+    def _prepare(self, reuse: Reuse, meter: Meter, relief: Relief) -> tuple[list[Tensor], Tensor | None]:
         """Prompt embeddings [1 rows c] per segment and the start latents [1 f c h w], where the model is.
 
         No embeddings when nothing is to be sampled, no latents when the first chunk is there.
         """
-        reuse, pictures = self._found.reuse, self.film.start
-        if len(reuse.chunks) == self._found.stop:
+        pictures, stop = self.film.start, self._found.stop
+        if len(reuse.chunks) == stop and not reuse.holes:
             return [], None
         bundle, segments = self.film.bundle, self.film.plan.segments
         device, dtype = bundle.computes_on, bundle.computes_in
@@ -139,7 +158,7 @@ class Session:
             rows = relief.retried("text", "encoding the prompts", encode, encode)
             embeds = {prompt: row[None].to(device, dtype) for prompt, row in rows.items()}
         start = None
-        if pictures is not None and not reuse.chunks:
+        if pictures is not None and (not reuse.chunks or reuse.chunks[0] is None):
             with meter.stage("start image"), in_words("encoding the start image"):
 
                 def lead() -> Tensor:

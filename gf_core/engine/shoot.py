@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from typing import Any
 
 import psutil
 import torch
@@ -66,6 +67,8 @@ class Shoot:
         """Pictures on disk, as far as told."""
         self.rejoined: list[Rejoined] = []
         """How sampler and decoder were brought to where the film goes on."""
+        self.mended: dict[int, dict[str, Any]] = {}
+        """Chunks that were sampled again because their latents were damaged, and their journal lines."""
         self._begin = Started.of(job.film, writer.run, job.stop)
         self._finisher = Finisher(job, writer)
         self._worker = Worker(self._finisher, "grounded-finishing")
@@ -100,8 +103,8 @@ class Shoot:
         for index in range(reuse.decoded, len(reuse.chunks)):
             self._hand_over(self._stored(index))
         if len(reuse.chunks) < job.stop:
-            for chunk in self._sampled_chunks(len(reuse.chunks)):
-                self._hand_over(chunk)
+            for chunk in self._sampled_chunks(len(reuse.chunks), job.stop):
+                self._hand_over(replace(chunk, memory=self._state()) if chunk.ends_segment else chunk)
 
     def close(self) -> None:
         """End the worker, which keeps all that is sampled, and close the film."""
@@ -119,22 +122,39 @@ class Shoot:
             self._ask()
 
         with self._meter.stage("rejoining"), in_words("rebuilding the memory"):
-            if 0 < reuse.decoded < job.stop:
-                self.rejoined.append(rejoin_decoder(self._finisher.decoder, job.film, reuse, job.store, tick))
             if self._sampler is not None and reuse.chunks:
-                rejoined = rejoin_sampler(self._sampler, job.film, job.embeds, reuse, job.store, tick)
+                rejoined = rejoin_sampler(
+                    self._sampler, job.film, job.embeds, reuse, job.stop, job.store,
+                    self._writer.run.load_latents, self._mend, tick,
+                )  # fmt: skip
                 self.rejoined.append(rejoined)
                 self._since_state = rejoined.replayed
+            if 0 < reuse.decoded < job.stop:
+                decoder, stored = self._finisher.decoder, self._writer.run.load_latents
+                self.rejoined.append(rejoin_decoder(decoder, job.film, reuse, job.store, stored, tick))
             device = job.film.bundle.computes_on
             if device.type == "cuda":  # the worker goes on with the decoder on a stream of its own
                 torch.cuda.synchronize(device)
 
+    def _mend(self, index: int) -> None:
+        """Sample chunk `index` again, whose latents are damaged or gone, and keep them where they were."""
+        for chunk in self._sampled_chunks(index, index + 1):
+            digest = self._writer.save_latents(index, chunk.latents)
+            record = {"kind": "latents", "index": index, "segment": chunk.segment, "key": chunk.key}
+            self.mended[index] = {**record, "latents": digest, "anchor": chunk.anchor}
+            self._writer.commit(self.mended[index])
+            if index < self._job.reuse.decoded and self._job.reuse.film[index]["latents"] != digest:
+                log.warning(
+                    "chunk %d came out otherwise than before: what follows may differ by a hair", index
+                )
+
     def _stored(self, index: int) -> SampledChunk:
         """Chunk `index` from its latents in the Take, to be decoded and encoded only."""
         self._ask()
-        kept = self._job.reuse.chunks[index].record
+        kept = self._job.reuse.chunks[index]
+        record = self.mended[index] if kept is None else kept.record
         latents = self._writer.run.load_latents(index).to(self._wanted.bundle.computes_on)
-        return self._chunk(index, latents, kept["anchor"], kept["latents"])
+        return self._chunk(index, latents, record["anchor"], record["latents"])
 
     def _chunk(
         self, index: int, latents: Tensor, anchor: dict | None, stored: str | None = None
@@ -145,8 +165,8 @@ class Shoot:
         last = chunk == segment.chunks - 1
         return SampledChunk(index, number, segment.chunk_key(chunk), latents, anchor, stored, last)
 
-    def _sampled_chunks(self, start: int) -> Iterator[SampledChunk]:
-        """Make the film's chunks from `start` on."""
+    def _sampled_chunks(self, start: int, stop: int) -> Iterator[SampledChunk]:
+        """Make the film's chunks `start` to `stop`."""
         job, sampler = self._job, self._sampler
         assert sampler is not None  # made whenever chunks are missing
         director, seen = sampler.director, 0
@@ -156,7 +176,7 @@ class Shoot:
             self._wanted.make_ready()
 
         made = film_chunks(
-            sampler, self._plan, job.embeds, start=start, stop=job.stop, lead=job.start,
+            sampler, self._plan, job.embeds, start=start, stop=stop, lead=job.start,
             before=ready, feed=self._feed,
         )  # fmt: skip
         index = start
@@ -203,8 +223,7 @@ class Shoot:
         self._sampled += 1
         self._since_state += 1
         latents = clean.latents[0] if lead is None else torch.cat([lead[0], clean.latents[0]])
-        chunk = self._chunk(clean.index, latents, anchor)
-        return replace(chunk, memory=self._state()) if chunk.ends_segment else chunk
+        return self._chunk(clean.index, latents, anchor)
 
     def _state(self) -> State | None:
         """The sampler's state, where reading it again is quicker than replaying the chunks since the last one."""

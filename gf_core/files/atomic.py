@@ -35,10 +35,20 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+LONGEST = 255
+"""Bytes that a file's name may have, on every usual disk."""
+
+
+def shortened(name: str, room: int = LONGEST) -> str:
+    """As much of `name` as takes at most `room` bytes, cut at a whole character."""
+    return os.fsencode(name)[:room].decode("utf-8", "ignore")
+
+
 @contextmanager
 def beside(path: Path, suffix: str = ".part") -> Iterator[Path]:
     """A hidden name beside `path` that nobody else writes to; nothing is left under it after the block."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
+    rest = f".{secrets.token_hex(4)}{suffix}"
+    part = path.with_name(f".{shortened(path.name, LONGEST - 1 - len(rest))}{rest}")
     try:
         yield part
     finally:
@@ -82,6 +92,8 @@ def check_writable(folder: Path) -> None:
     except FileExistsError as error:
         raise TakeError(f"{folder} is a file, not a folder", "choose another place for the film") from error
     except OSError as error:
+        if error.errno == errno.ENOENT and folder.is_dir():  # it is no disk that the system shows there
+            raise TakeError(f"no file can be made in {folder}", "choose another folder") from error
         raise disk_error(error, folder, "trying the film's folder") from error
 
 

@@ -20,25 +20,26 @@ front of the change (reuse.py).
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TakeError
-from ..files.atomic import beside, disk_error, sync_file, sync_folder, write_atomic, write_json, write_text
+from ..files.atomic import beside, disk_error, sync_file, sync_folder, write_atomic, write_json
 from ..foreign import read_json
-from ..video.boxes import read_layout
+from . import own
 from .journal import Journal, Record, read_journal, scan_journal
 from .lock import Lock
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .reuse import Kept, Reuse
+    from .reuse import Reuse
 
 log = logging.getLogger("grounded")
 _RUN = re.compile(r"run-(\d{4,})")
@@ -59,6 +60,16 @@ class Run:
         """File of the clean latents of chunk `index`."""
         return self.folder / "latents" / f"{index:06d}.safetensors"
 
+    def writable(self) -> bool:
+        """Whether nothing stands where its parts are written: a file may be replaced, a folder may not."""
+        files = [self.film, self.journal, self.timeline, self.settings, self.report]
+        latents = self.latents(0).parent
+        if own.is_folder(latents):
+            files += latents.iterdir()
+        elif os.path.lexists(latents):
+            return False
+        return not any(own.is_folder(path) for path in files)
+
     def read_settings(self) -> dict[str, Any]:
         """What `settings.json` holds.
 
@@ -66,7 +77,7 @@ class Run:
             TakeError: the file is missing or damaged.
         """
         try:
-            found = read_json(self.settings.read_bytes())
+            found = read_json(own.read_file(self.settings))
             if not isinstance(found, dict):
                 raise ValueError("it holds no settings")
         except (OSError, ValueError) as error:
@@ -74,6 +85,21 @@ class Run:
                 f"the settings of {self.folder} cannot be read: {error}", "render again"
             ) from error
         return found
+
+    def note(self, timeline: str, settings: dict[str, Any]) -> None:
+        """Write storyboard and settings as they were asked for; what lies there already is not believed.
+
+        Raises:
+            TakeError, ResourceError: they cannot be written.
+        """
+        told = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+        for path, text in ((self.timeline, timeline), (self.settings, told)):
+            data = text.encode("utf-8")
+            try:
+                if not own.is_file(path) or path.read_bytes() != data:
+                    write_atomic(path, lambda part, data=data: part.write_bytes(data))
+            except OSError as error:
+                raise disk_error(error, path, "noting what the film is made of") from error
 
     def save_report(self, report: dict[str, Any]) -> None:
         """Write `report.json`; the Take is held.
@@ -101,10 +127,10 @@ class Run:
             TakeError: the file is missing or damaged.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
         try:
-            return load_file(self.latents(index))["latents"]
+            return load(own.read_file(self.latents(index)))["latents"]
         except (OSError, SafetensorError, KeyError) as error:
             raise TakeError(
                 f"the latents of chunk {index} in {self.folder} cannot be read: {error}",
@@ -114,20 +140,13 @@ class Run:
 
 def runs_in(take: Path) -> list[Run]:
     """Every run in a Take's folder, oldest first; none where there is no such folder."""
-    if not take.is_dir():
-        return []
-    numbered = [(int(m[1]), path) for path in take.iterdir() if (m := _RUN.fullmatch(path.name))]
-    return [Run(path) for _, path in sorted(numbered)]
+    return [Run(path) for _, path in sorted(_numbered(take)) if own.is_folder(path)]
 
 
-def _sweep(take: Path) -> None:
-    """Remove what a killed render left half-written; a state can be gigabytes. Call it with the lock held."""
-    for pattern in ("states/*.part", "run-*/*.part", "run-*/latents/*.part"):
-        for path in take.glob(pattern):
-            try:
-                path.unlink()
-            except OSError as error:
-                log.info("%s is left over and cannot be removed: %s", path, error)
+def _numbered(take: Path) -> list[tuple[int, Path]]:
+    """Number and place of all that is called like a run, whatever it is."""
+    found = take.iterdir() if take.is_dir() else ()
+    return [(int(match[1]), path) for path in found if (match := _RUN.fullmatch(path.name))]
 
 
 class RunWriter:
@@ -145,20 +164,21 @@ class RunWriter:
         """
         try:
             run.latents(0).parent.mkdir()
-            write_text(run.timeline, timeline)
-            write_json(run.settings, settings)
         except OSError as error:
             raise disk_error(error, run.folder, "starting the run") from error
+        run.note(timeline, settings)
         return cls(run, Journal(run.journal))
 
     @classmethod
-    def resume(cls, run: Run) -> RunWriter:
+    def resume(cls, run: Run, timeline: str, settings: dict[str, Any]) -> RunWriter:
         """Go on with a run that was stopped; a line of its journal that a kill tore is cut off.
 
         Raises:
             TakeError, ResourceError: the run cannot be read or written.
         """
+        run.note(timeline, settings)
         try:
+            run.latents(0).parent.mkdir(exist_ok=True)
             return cls(run, Journal(run.journal, keep=scan_journal(run.journal).size))
         except OSError as error:
             raise disk_error(error, run.folder, "going on with the run") from error
@@ -190,19 +210,18 @@ class RunWriter:
         """
         run, source = self.run, reuse.source
         try:
-            _link_all(
-                [(k.run.latents(k.record["index"]), run.latents(i)) for i, k in enumerate(reuse.chunks)]
-            )
+            kept = [(index, kept) for index, kept in enumerate(reuse.chunks) if kept is not None]
+            _link_all([(k.run.latents(k.record["index"]), run.latents(index)) for index, k in kept])
             sync_folder(run.latents(0).parent)
-            if source is not None and reuse.decoded and not reuse.goes_on:
-                ends = [fragment.end for fragment in read_layout(source.film).fragments[: reuse.decoded]]
+            if source is not None and not reuse.goes_on:
+                end = reuse.film[-1]["film_bytes"]
                 shutil.copyfile(source.film, run.film)
-                if run.film.stat().st_size < ends[-1]:
+                if run.film.stat().st_size < end:
                     raise OSError(f"{source.film} became shorter while it was read")
-                os.truncate(run.film, ends[-1])
+                os.truncate(run.film, end)
                 sync_file(run.film)
                 sync_folder(run.folder)
-                self.commit(*_taken_over(reuse.chunks, ends))
+                self.commit(*_taken_over(reuse, source.folder.name))
         except OSError as error:
             raise disk_error(error, run.folder, "taking over what was made before") from error
 
@@ -211,15 +230,12 @@ class RunWriter:
         self._journal.close()
 
 
-def _taken_over(chunks: Sequence[Kept], ends: list[int]) -> list[Record]:
-    """Journal lines of the chunks whose pictures are in the copied film; `ends` are their last bytes there."""
+def _taken_over(reuse: Reuse, source: str) -> list[Record]:
+    """Journal lines of the chunks whose pictures are in the copied film: those of `source`, but for the latents."""
     lines: list[Record] = []
-    first_frame = 0
-    for index, (kept, end) in enumerate(zip(chunks, ends)):
-        names = ("kind", "index", "segment", "key", "frames", "latents", "anchor")
-        place = {"index": index, "first_frame": first_frame, "film_bytes": end, "from": kept.run.folder.name}
-        lines.append({**{name: kept.record[name] for name in names}, **place})
-        first_frame += kept.record["frames"]
+    for record, kept in zip(reuse.film, reuse.chunks):
+        latents = record["latents"] if kept is None else kept.record["latents"]
+        lines.append({**record, "latents": latents, "from": source})
     return lines
 
 
@@ -267,7 +283,8 @@ class Take:
         except OSError as error:
             raise disk_error(error, folder, "making the Take's folder") from error
         take = cls(folder, Lock(folder / "lock"))
-        _sweep(folder)
+        runs = [run.folder for run in take.runs()]
+        own.sweep([take.states, *runs, *(run / "latents" for run in runs)])
         return take
 
     def runs(self) -> list[Run]:
@@ -281,7 +298,7 @@ class Take:
             TakeError, ResourceError: the folder cannot be written.
         """
         try:
-            last = max((int(_RUN.fullmatch(run.folder.name)[1]) for run in self.runs()), default=0)  # type: ignore[index]
+            last = max((number for number, _ in _numbered(self.folder)), default=0)
             folder = self.folder / f"run-{last + 1:04d}"
             folder.mkdir()
             sync_folder(self.folder)

@@ -17,6 +17,8 @@ from typing import Any
 
 from ..errors import TakeError
 from ..files.atomic import disk_error
+from ..foreign import read_json
+from .own import read_file
 
 log = logging.getLogger("grounded")
 
@@ -48,7 +50,10 @@ def decode_record(line: bytes) -> Record | None:
     body += b"}"
     if f"{zlib.crc32(body):08x}".encode("ascii") != tail[:8]:
         return None
-    return json.loads(body)
+    try:
+        return read_json(body)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class Scan:
     """Number, from 1, of the first line that is torn or changed."""
     torn: bool
     """That line is the last: a kill cut it short."""
+    later: list[Record]
+    """Whole lines behind that one: what they say is true, but something is missing between."""
 
 
 def scan_journal(path: Path) -> Scan:
@@ -70,16 +77,14 @@ def scan_journal(path: Path) -> Scan:
     Raises:
         OSError: the file cannot be read.
     """
-    lines = path.read_bytes().splitlines(keepends=True)
-    records: list[Record] = []
-    size = 0
-    for number, line in enumerate(lines, start=1):
-        record = decode_record(line)
-        if record is None:
-            return Scan(records, size, number, number == len(lines))
-        records.append(record)
-        size += len(line)
-    return Scan(records, size, None, False)
+    lines = read_file(path).splitlines(keepends=True)
+    records = [decode_record(line) for line in lines]
+    bad = records.index(None) if None in records else None
+    before = [record for record in records[:bad] if record is not None]
+    later = [] if bad is None else [record for record in records[bad:] if record is not None]
+    size = sum(map(len, lines[:bad]))
+    number = None if bad is None else bad + 1
+    return Scan(before, size, number, number == len(lines), later)
 
 
 def read_journal(path: Path) -> list[Record]:

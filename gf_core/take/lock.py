@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from pathlib import Path
 
 from ..errors import TakeError
 from ..files.atomic import disk_error
+
+log = logging.getLogger("grounded")
 
 if os.name == "nt":
     import msvcrt
@@ -27,12 +30,16 @@ else:
 
 
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+# A link would have its target emptied, and a pipe would wait for its other end.
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Lock:
     """Exclusive use of a folder, from construction to `release()` or to the process's end, by kill -9 too.
 
-    The file keeps the owner's process id so that a second process can name it; the id alone decides nothing.
+    The file keeps the owner's process id so that a second process can name it; the id alone decides nothing. A drive
+    that has no locks, as some in networks, is used without one, with a line in the log.
 
     Raises:
         TakeError: another process (or this one) holds the lock, or the file cannot be written.
@@ -41,30 +48,40 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handle: int | None = None
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise TakeError(f"{path} is not the lock of a Take, but something else", "remove it")
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(path, _FLAGS, 0o644)
         except OSError as error:
             raise disk_error(error, path, "locking the Take") from error
         try:
-            _lock(handle)
-        except OSError as error:
-            owner = path.read_text(encoding="ascii", errors="replace").strip()
-            os.close(handle)
-            if error.errno in _TAKEN:
-                whose = "this process" if owner == str(os.getpid()) else f"process {owner or 'unknown'}"
-                raise TakeError(
-                    f"the Take {path.parent} is in use by {whose}",
-                    "wait for it to end, stop it, or give this film another Take folder",
-                ) from error
-            raise disk_error(error, path, "locking the Take") from error
-        try:
+            self._take(handle)
             os.lseek(handle, 0, os.SEEK_SET)
             os.ftruncate(handle, 0)
             os.write(handle, f"{os.getpid()}\n".encode("ascii"))
         except OSError as error:
             os.close(handle)
             raise disk_error(error, path, "locking the Take") from error
+        except TakeError:
+            os.close(handle)
+            raise
         self._handle = handle
+
+    def _take(self, handle: int) -> None:
+        try:
+            _lock(handle)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                log.warning("%s: this drive has no locks, let nobody else render into it", self.path.parent)
+                return
+            if error.errno not in _TAKEN:
+                raise
+            owner = os.read(handle, 12).decode("ascii", "replace").strip()
+            known = f"process {owner}" if owner.isdigit() else "another process"
+            raise TakeError(
+                f"the Take {self.path.parent} is in use by {'this process' if owner == str(os.getpid()) else known}",
+                "wait for it to end, stop it, or give this film another Take folder",
+            ) from error
 
     @property
     def held(self) -> bool:

@@ -1,37 +1,47 @@
 """What of a film lies in its Take already: found by the keys of its chunks, and checked before it is believed.
 
-Two prefixes are found, because latents and pictures depend on different things. Latents are there for the first n
-chunks whose keys some run has; pictures for the first m <= n of them, in a film that was decoded and encoded with the
-settings now asked for. Chunks m..n-1 are only decoded and encoded, those from n on are sampled.
+Two things are found, because latents and pictures depend on different ones. Latents are those of chunks whose keys some
+run has, checked by their SHA-256; pictures are those of the first m chunks, in a film that was decoded and encoded with
+the settings now asked for, each fragment checked by its sum in the journal. The film goes on behind the last chunk of
+either. In front of that, chunks without whole latents may lie: only these are sampled again. Where a finished film has
+no latents any more at all, they were removed to make room: it is believed as it is.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..video.boxes import read_layout
+from ..errors import TakeError
+from . import own
 from .folder import Run, runs_in
 from .journal import Record, scan_journal
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 log = logging.getLogger("grounded")
 
 Settings = dict[str, Any]
 """What a run's `settings.json` holds."""
-
-_FIELDS = {
-    "chunk": frozenset(("index", "segment", "key", "frames", "latents", "anchor")),
-    "latents": frozenset(("index", "segment", "key", "latents", "anchor")),
-    "state": frozenset(("name", "digest")),
-    "end": frozenset(("cancelled",)),
+_SEGMENT = {
+    "number": int,
+    "verb": str,
+    "prompt": str,
+    "seed": int,
+    "chunks": int,
+    "seconds": float,
+    "key": str,
+}
+"""What must be known of a segment in there, to tell what has changed."""
+_LATENTS = {"index": int, "segment": int, "key": str, "latents": str, "anchor": dict | None}
+_FIELDS: dict[str, dict[str, Any]] = {
+    "latents": _LATENTS,
+    "chunk": {**_LATENTS, "frames": int, "first_frame": int, "film_bytes": int},
+    "state": {"name": str, "digest": str},
+    "end": {"cancelled": bool},
 }
 """Kind of a journal's record -> what it must hold."""
 
@@ -43,19 +53,16 @@ class Kept:
     run: Run
     record: Record
 
-    def load(self) -> Tensor:
-        """Its latents [f c h w], on the CPU. Raises TakeError when they cannot be read."""
-        return self.run.load_latents(self.record["index"])
-
 
 @dataclass(frozen=True)
 class Reuse:
     """What need not be made again."""
 
-    chunks: tuple[Kept, ...] = ()
-    """Chunks with latents, from the film's first on."""
-    decoded: int = 0
-    """How many of them have their pictures in the film of `source`."""
+    chunks: tuple[Kept | None, ...] = ()
+    """Chunks with latents, from the film's first to the one behind which it goes on; None where they are damaged or
+    gone, though what comes behind is there."""
+    film: tuple[Record, ...] = ()
+    """Journal lines of the first chunks, whose pictures are in the film of `source`."""
     source: Run | None = None
     """The run whose film begins with these pictures."""
     goes_on: bool = False
@@ -68,14 +75,29 @@ class Reuse:
     """Name of a state -> its digest, as the earlier runs recorded it."""
 
     @property
+    def decoded(self) -> int:
+        """How many chunks have their pictures in the film of `source`."""
+        return len(self.film)
+
+    @property
+    def holes(self) -> list[int]:
+        """Chunks in front of where the film goes on whose latents are not there."""
+        return [index for index, kept in enumerate(self.chunks) if kept is None]
+
+    @property
     def anchors(self) -> list[Any]:
         """The memory's evaluations in these chunks."""
-        return [kept.record["anchor"] for kept in self.chunks if kept.record["anchor"]]
+        known = [kept.record for kept in self.chunks[len(self.film) :] if kept is not None]
+        return [record["anchor"] for record in (*self.film, *known) if record["anchor"]]
 
     @property
     def frames(self) -> int:
         """Pictures in the film prefix that is taken over."""
-        return sum(kept.record["frames"] for kept in self.chunks[: self.decoded])
+        return sum(record["frames"] for record in self.film)
+
+    def without_film(self) -> Reuse:
+        """The same, where the film cannot be gone on with: its pictures are made of latents again."""
+        return replace(self, film=(), source=None, goes_on=False, finished=False)
 
 
 @dataclass(frozen=True)
@@ -84,13 +106,14 @@ class _Earlier:
 
     run: Run
     settings: Settings
+    """Empty where they cannot be trusted: then latents are known by their chunks' keys, and pictures are not."""
     records: list[Record]
     """Chunks from the film's first on."""
     sampled: list[Record]
-    """Chunks behind these that have latents and no pictures: the render was stopped before it came to them."""
+    """Other chunks that have latents: the render was stopped before it came to them, or a line in front is damaged."""
     states: list[Record]
     whole: bool
-    """Nothing in the journal is damaged but a line torn by a kill."""
+    """Nothing of it is damaged but a journal's line torn by a kill: it may be gone on with."""
     ended: bool
     """It got to the end that was asked for."""
 
@@ -113,128 +136,155 @@ def find_reuse(take: Path, settings: Settings, keys: Sequence[str]) -> Reuse:
     if not runs:
         return Reuse()
     # Same film key: same latents wherever the chunk keys agree. Same pictures key too: same bytes of film.
-    alike = [earlier for earlier in runs if earlier.settings.get("film_key") == settings["film_key"]]
+    alike = [e for e in runs if not e.settings or e.settings["film_key"] == settings["film_key"]]
     # The longest first, so that latents and pictures of one run are preferred; sorting keeps newer runs in front.
     alike.sort(key=lambda earlier: -earlier.matching(keys))
-    films = [earlier for earlier in alike if earlier.settings.get("pictures_key") == settings["pictures_key"]]
+    films = [e for e in alike if e.settings and e.settings["pictures_key"] == settings["pictures_key"]]
     # A run of this very film goes first, stopped or finished: only it can be gone on with in place.
     same = [earlier for earlier in films if _is_same_film(earlier, settings, keys)]
     alike = same + [earlier for earlier in alike if earlier not in same]
     # Latents may come from several runs, pictures from one film only; both are read and checked here.
-    chunks = _collect(alike, keys)
-    film, pictures = _longest_film(same + films, keys, len(chunks))
+    film, pictures = _longest_film([earlier for earlier in alike if earlier in films], keys)
+    chunks = _collect(alike, keys, pictures)
     # It goes on in place if all that its journal speaks of is whole and its own; else a new run takes over.
     goes_on = film is not None and film in same and pictures == len(film.records)
-    goes_on = goes_on and all(kept.run is film.run for kept in chunks[:pictures])  # type: ignore[union-attr]
+    goes_on = goes_on and all(kept is None or kept.run is film.run for kept in chunks[:pictures])  # type: ignore[union-attr]
+    finished = goes_on and film is not None and film.ended and pictures == len(keys)
+    finished = finished and (None not in chunks or not any(chunks))
+    finished = finished and film.run.film.stat().st_size == film.records[-1]["film_bytes"]  # type: ignore[union-attr]
     # Against which run the change is told: the one that the last chunk came from.
-    nearest = next((e for e in alike if chunks and e.run is chunks[-1].run), (alike or runs)[0])
+    last = chunks[-1] if chunks else None
+    nearest = next((e for e in alike if last is not None and e.run is last.run), film or (alike or runs)[0])
     return Reuse(
         chunks=chunks,
-        decoded=pictures,
+        film=tuple(film.records[:pictures]) if film else (),
         source=film.run if film else None,
         goes_on=goes_on,
-        finished=goes_on and film is not None and film.ended and pictures == len(keys),
-        changed=what_changed(nearest.settings, settings, len(chunks), pictures, len(keys)),
+        finished=finished,
+        changed=what_changed(nearest, settings, len(chunks), pictures, len(keys)),
         digests={record["name"]: record["digest"] for earlier in alike for record in earlier.states},
     )
 
 
 def _open(run: Run) -> _Earlier | None:
     """What can be trusted of a run; None, with a line in the log, when it cannot be read, or is of another version."""
+    name = run.folder.name
     try:
-        settings = json.loads(run.settings.read_text(encoding="utf-8"))
         scan = scan_journal(run.journal)
-        _check_form(settings, scan.records)
-    except (OSError, ValueError) as error:
-        log.info("%s holds nothing to reuse: %s", run.folder.name, error)
+        if not all(_has(record, _FIELDS.get(record["kind"], {})) for record in (*scan.records, *scan.later)):
+            raise ValueError("it was made by another version")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.info("%s holds nothing to reuse: %s", name, error)
         return None
+    try:
+        settings = run.read_settings()
+        fits = isinstance(settings.get("segments"), list) and {"film_key", "pictures_key"} <= settings.keys()
+        if not fits or not all(_has(segment, _SEGMENT) for segment in settings["segments"]):
+            raise TakeError("it was made by another version")
+    except TakeError as error:
+        log.info("%s: its film is not reused, and its latents by their keys alone: %s", name, error.message)
+        settings = {}
     if scan.bad_line is not None:
-        log.warning("journal of %s: line %d is damaged and dropped", run.folder.name, scan.bad_line)
+        log.warning("journal of %s: line %d is damaged and dropped", name, scan.bad_line)
     chunks = [record for record in scan.records if record["kind"] == "chunk"]
     in_order = [record for index, record in enumerate(chunks) if record["index"] == index]
+    others = [
+        r for r in (*scan.records, *scan.later) if r["kind"] in ("chunk", "latents") and r not in in_order
+    ]
     return _Earlier(
         run=run,
         settings=settings,
         records=in_order,
-        sampled=[record for record in scan.records if record["kind"] == "latents"],
-        states=[record for record in scan.records if record["kind"] == "state"],
-        whole=(scan.bad_line is None or scan.torn) and len(in_order) == len(chunks),
+        sampled=others,
+        states=[record for record in (*scan.records, *scan.later) if record["kind"] == "state"],
+        whole=(scan.bad_line is None or scan.torn) and len(in_order) == len(chunks) and run.writable(),
         ended=bool(scan.records) and scan.records[-1]["kind"] == "end" and not scan.records[-1]["cancelled"],
     )
 
 
-def _check_form(settings: Any, records: Sequence[Record]) -> None:
-    """Raises ValueError unless settings and journal have the form that this version writes."""
-    try:
-        known = all(isinstance(segment["key"], str) for segment in settings["segments"])
-        wanted = {record["kind"]: _FIELDS.get(record["kind"], frozenset()) for record in records}
-        known &= all(wanted[record["kind"]] <= record.keys() for record in records)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError("it was made by another version") from error
-    if not known:
-        raise ValueError("it was made by another version")
+def _has(values: Any, fields: Mapping[str, Any]) -> bool:
+    """Whether `values` holds these fields, each of its type."""
+    if not isinstance(values, dict) or not fields.keys() <= values.keys():
+        return False
+    return all(
+        isinstance(values[name], (int, kind) if kind is float else kind) for name, kind in fields.items()
+    )
 
 
 def _is_same_film(earlier: _Earlier, settings: Settings, keys: Sequence[str]) -> bool:
     """Whether a run was begun for the very film that is asked for, and holds no more than is wanted of it."""
-    segments = [[segment["key"] for segment in s.get("segments", [])] for s in (earlier.settings, settings)]
+    segments = [[segment["key"] for segment in s["segments"]] for s in (earlier.settings, settings)]
     fits = earlier.matching(keys) == len(earlier.records) <= len(keys)
     return earlier.whole and segments[0] == segments[1] and fits
 
 
-def _collect(runs: Sequence[_Earlier], keys: Sequence[str]) -> tuple[Kept, ...]:
-    """The first chunks whose latents are whole in some run; earlier ones of `runs` are preferred."""
+def _collect(runs: Sequence[_Earlier], keys: Sequence[str], pictures: int) -> tuple[Kept | None, ...]:
+    """Chunks up to the last one that has whole latents or (of the first `pictures`) pictures; earlier ones of `runs`
+    are preferred."""
     by_key: dict[str, list[Kept]] = {}
     for earlier in runs:
         for record in (*earlier.records, *earlier.sampled):
             by_key.setdefault(record["key"], []).append(Kept(earlier.run, record))
-    chunks: list[Kept] = []
+    chunks: list[Kept | None] = []
+    dropped: list[str] = []
     for key in keys:
-        found = next((kept for kept in by_key.get(key, ()) if _is_whole(kept)), None)
-        if found is None:
-            break
+        found = None
+        for kept in by_key.get(key, ()):
+            why = _why_not(kept)
+            if not why:
+                found = kept
+                break
+            dropped.append(f"chunk {kept.record['index']} in {kept.run.folder.name}: {why}")
         chunks.append(found)
-    return tuple(chunks)
+    if dropped:
+        more = f" (and {len(dropped) - 1} more)" if len(dropped) > 1 else ""
+        log.warning("latents dropped: %s%s", dropped[0], more)
+    end = max((index + 1 for index, kept in enumerate(chunks) if kept is not None), default=0)
+    return tuple(chunks[: max(end, pictures)])
 
 
-def _is_whole(kept: Kept) -> bool:
-    path = kept.run.latents(kept.record["index"])
+def _why_not(kept: Kept) -> str:
+    """Why its latents cannot be believed; empty where they can."""
     try:
-        whole = hashlib.sha256(path.read_bytes()).hexdigest() == kept.record["latents"]
-        why = "its bytes have changed"
+        data = own.read_file(kept.run.latents(kept.record["index"]))
     except OSError as error:
-        whole, why = False, str(error)
-    if not whole:
-        log.warning("latents of chunk %d in %s dropped: %s", kept.record["index"], kept.run.folder.name, why)
-    return whole
+        return str(error)
+    return "" if hashlib.sha256(data).hexdigest() == kept.record["latents"] else "its bytes have changed"
 
 
-def _longest_film(runs: Sequence[_Earlier], keys: Sequence[str], most: int) -> tuple[_Earlier | None, int]:
-    """The run whose film holds the most of the first `most` chunks, and how many; the first of equals."""
+def _longest_film(runs: Sequence[_Earlier], keys: Sequence[str]) -> tuple[_Earlier | None, int]:
+    """The run whose film holds the most of the first chunks, and how many; the first of equals."""
     best: tuple[_Earlier | None, int] = (None, 0)
     for earlier in runs:
-        wanted = min(earlier.matching(keys), most)
+        wanted = earlier.matching(keys)
         if wanted > best[1]:
-            count = _film_chunks(earlier.run.film, earlier.records[:wanted])
+            count = _film_chunks(earlier.run, earlier.records[:wanted])
             if count > best[1]:
                 best = earlier, count
     return best
 
 
-def _film_chunks(film: Path, records: Sequence[Record]) -> int:
-    """How many of these chunks lie in the film as the journal says: one fragment each, at its place."""
-    if not film.exists():  # an old one that made room
+def _film_chunks(run: Run, records: Sequence[Record]) -> int:
+    """How many of these chunks lie in the film to the byte, the header in front of the first one included."""
+    if not os.path.lexists(run.film):  # an old one that made room
         return 0
-    try:
-        fragments = read_layout(film).fragments
-    except OSError as error:
-        log.warning("film %s cannot be reused: %s", film, error)
+    if records and "film_sum" not in records[0]:
+        log.info(
+            "%s was made before films had sums: its film is made again of its latents, once", run.folder.name
+        )
         return 0
+    begin = 0
     for count, record in enumerate(records):
-        fits = count < len(fragments) and fragments[count].frames == record["frames"]
-        if not fits or fragments[count].end != record.get("film_bytes"):
-            log.warning("film %s is damaged after chunk %d: the rest is encoded again", film, count)
+        end = record["film_bytes"]
+        try:
+            whole = own.checksum(run.film, begin, end) == record.get("film_sum", "")
+        except OSError as error:
+            log.warning("film %s cannot be read: %s", run.film, error)
+            whole = False
+        if not whole:
+            log.warning("film %s is damaged after chunk %d: the rest is encoded again", run.film, count)
             return count
+        begin = end
     return len(records)
 
 
@@ -256,16 +306,20 @@ _TOLD = ("verb", "seed", "recache", "blend")
 """Differences of a segment that are told with both values."""
 
 
-def what_changed(old: Settings, new: Settings, chunks: int, pictures: int, wanted: int) -> str:
-    """The reason why only `chunks` of `wanted` chunks (and pictures of `pictures`) could be taken from a run.
+def what_changed(run: _Earlier, new: Settings, chunks: int, pictures: int, wanted: int) -> str:
+    """The reason why only `chunks` of `wanted` chunks (and pictures of `pictures`) could be taken from `run`.
 
-    old, new: `settings.json` of that run and of the film to be made. Empty when all is there.
+    new: the `settings.json` of the film to be made. Empty when all is there.
     """
-    if chunks < wanted:
-        return _facts(old.get("facts", {}), new["facts"]) or _segments(old, new)
-    if pictures < wanted:
-        return _facts(old.get("pictures", {}), new["pictures"]) or "the film was not finished"
-    return ""
+    old, lost = run.settings, "what an earlier run kept is damaged or gone"
+    if min(chunks, pictures) == wanted:
+        return ""
+    if not old:
+        return lost
+    kind = "facts" if chunks < wanted else "pictures"
+    said = _facts(old.get(kind, {}), new[kind]) or (_segments(old, new) if chunks < wanted else "")
+    damaged = not run.whole or (run.ended and len(run.records) >= wanted)
+    return said or (lost if damaged else "the film was not finished")
 
 
 def _facts(old: Any, new: Any, path: tuple[str, ...] = ()) -> str:
@@ -292,13 +346,13 @@ def _value(value: Any) -> str:
 
 
 def _segments(old: Settings, new: Settings) -> str:
-    """What the first segment with another key differs in."""
+    """What the first segment with another key differs in; empty where there is none."""
     before: list[dict[str, Any]] = old.get("segments", [])
     after: list[dict[str, Any]] = new["segments"]
     known_keys = [segment["key"] for segment in before]
     place = next((i for i, s in enumerate(after) if s["key"] not in known_keys[i : i + 1]), None)
     if place is None:
-        return "the film was not finished"
+        return ""
     segment = after[place]
     name = f"segment {segment['number']}"
     if place >= len(before):

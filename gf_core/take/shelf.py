@@ -15,8 +15,10 @@ Takes of a storyboard that was changed up to the segment, or of another model or
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,11 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GroundedError, TakeError
-from ..files.atomic import disk_error, write_json
+from ..files.atomic import beside, disk_error, put, write_atomic, write_json
 from ..foreign import read_json
 from ..timeline import Storyboard, Timing, make_plan, parse
 from ..timeline.edits import reseed, segment_at
 from ..video import SheetRow, contact_sheet, cut_out, film_row
+from . import own
 from .folder import Run
 
 log = logging.getLogger("grounded")
@@ -141,7 +144,7 @@ class Shelf:
         self._whose = {"storyboard": storyboard, "film": film}
         found = _folders(take, number)
         mine = [folder for folder in found if _whose(folder) == self._whose]
-        self.folder = mine[-1] if mine else take / _next_name(number, found)
+        self.folder = mine[-1] if mine else _next_folder(take, number)
         self.known = _takes(self.folder) if mine else []
         """Its takes so far, in order."""
 
@@ -170,7 +173,9 @@ class Shelf:
             subtitle = f"{self._prompt(takes[0])}   (pick {', '.join(take.name for take in takes)})"
             lines = {"segment": self.number, **self._whose, "takes": [asdict(take) for take in whole]}
             write_json(self.folder / "takes.json", lines)
-            contact_sheet(rows, self.sheet, title=f"{title}, segment {self.number}", subtitle=subtitle)
+            with beside(self.sheet, ".png") as part:
+                contact_sheet(rows, part, title=f"{title}, segment {self.number}", subtitle=subtitle)
+                put(part, self.sheet)
         except OSError as error:
             raise disk_error(error, self.folder, "saving the takes of a segment") from error
         self.known = whole
@@ -182,7 +187,8 @@ class Shelf:
         chunks = [record for record in run.committed() if record["segment"] == place]
         if len(chunks) < settings["segments"][place]["chunks"]:
             raise TakeError(f"take {take.name} was not finished", "run again: it goes on where it was")
-        clip = cut_out(run.film, self.clip(take.name), chunks[0]["index"], len(chunks))
+        clip, first = self.clip(take.name), chunks[0]["index"]
+        write_atomic(clip, lambda part: cut_out(run.film, part, first, len(chunks)))
         frames, fps = sum(record["frames"] for record in chunks), settings["video"]["fps"]
         return film_row(clip, 0, frames, fps, f"seed {take.seed}", take.name, f"{frames / fps:.1f} s")
 
@@ -230,26 +236,31 @@ def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternat
 
 def named_runs(take: Path) -> set[str]:
     """Names of the runs in the Take `take` that some segment's take is made of."""
-    return {entry.run for folder in take.glob("segment-*") if folder.is_dir() for entry in _takes(folder)}
+    return {
+        entry.run for folder in take.glob("segment-*") if own.is_folder(folder) for entry in _takes(folder)
+    }
 
 
 def _folders(take: Path, number: int) -> list[Path]:
     """Folders of takes of segment `number`, in the order of their making."""
     if not take.is_dir():
         return []
-    named = [(match, path) for path in take.iterdir() if (match := _FOLDER.fullmatch(path.name))]
+    named = [
+        (m, path) for path in take.iterdir() if (m := _FOLDER.fullmatch(path.name)) and own.is_folder(path)
+    ]
     return [path for _, path in sorted((int(m[2] or 1), path) for m, path in named if int(m[1]) == number)]
 
 
-def _next_name(number: int, found: Sequence[Path]) -> str:
-    match = _FOLDER.fullmatch(found[-1].name) if found else None
-    return f"segment-{number:03d}" + (f"-{int(match[2] or 1) + 1}" if match else "")
+def _next_folder(take: Path, number: int) -> Path:
+    """Where nothing lies yet, not even a link."""
+    names = (f"segment-{number:03d}" + (f"-{count}" if count > 1 else "") for count in itertools.count(1))
+    return next(path for name in names if not os.path.lexists(path := take / name))
 
 
 def _note(folder: Path) -> dict[str, Any]:
     """What `takes.json` says; empty where there is none that can be read."""
     try:
-        found = read_json((folder / "takes.json").read_bytes())
+        found = read_json(own.read_file(folder / "takes.json"))
         return found if isinstance(found, dict) else {}
     except (OSError, ValueError) as error:
         log.warning("the takes in %s cannot be read: %s", folder, error)
@@ -263,10 +274,11 @@ def _whose(folder: Path) -> dict[str, str]:
 
 def _takes(folder: Path) -> list[Alternative]:
     try:
-        return [
+        found = [
             Alternative(str(entry["name"]), int(entry["seed"]), str(entry["run"]))
             for entry in _note(folder).get("takes", [])
         ]
     except (KeyError, TypeError, ValueError) as error:
         log.warning("the takes in %s cannot be read: %s", folder, error)
         return []
+    return [take for take in found if _NAME.fullmatch(take.name)]  # a name becomes a file's

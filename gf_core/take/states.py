@@ -13,10 +13,12 @@ more. Nothing here imports torch: the estimate asks this module what a state cos
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files.atomic import write_atomic
+from . import own
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +35,7 @@ log = logging.getLogger("grounded")
 
 State = dict[str, "Tensor"]
 
+_FILE = re.compile(r"\d{6}-[0-9a-f]{24}\.(memory|decoder)\.safetensors")
 STATES = 20 * 10**9
 """Bytes of kept states that may lie in a Take."""
 READ_SPEED = 1e9
@@ -109,6 +113,8 @@ class StateStore:
                     "state after chunk %d not kept: %d MB are more than may lie here", chunks, size >> 20
                 )
                 return None
+            if self.folder.is_symlink():
+                raise OSError(f"{self.folder} is a link")
             self.folder.mkdir(exist_ok=True)
             told = digest(state, check)
             notes = {"digest": told}
@@ -138,7 +144,8 @@ class StateStore:
             os.utime(path)
         except (OSError, SafetensorError, ValueError) as error:
             log.warning("state %s dropped, its part of the film is replayed: %s", path.name, error)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
             return None
         return state
 
@@ -149,7 +156,9 @@ class StateStore:
         return next((path for path in self._files() if state_name(path) == name), None)
 
     def _files(self) -> list[Path]:
-        return list(self.folder.glob("*-*.safetensors")) if self.folder.is_dir() else []
+        """States, and nothing else that may lie there: these may be removed."""
+        found = self.folder.iterdir() if own.is_folder(self.folder) else ()
+        return [path for path in found if _FILE.fullmatch(path.name) and own.is_file(path)]
 
     def _make_room(self, size: int) -> bool:
         """Remove what is least useful until `size` more bytes fit; half of what the film leaves free is the most."""

@@ -13,6 +13,7 @@ from ..files.atomic import disk_error
 from ..words import size
 from .folder import Run, Take
 from .journal import scan_journal
+from .own import is_file
 from .shelf import named_runs
 
 log = logging.getLogger("grounded")
@@ -43,7 +44,7 @@ def tidy(take: Take, keep: int = 1, limit: int = 0, using: str = "") -> Tidied:
     Raises:
         TakeError: a film may not be removed.
     """
-    runs = [run for run in take.runs() if run.film.is_file()]
+    runs = [run for run in take.runs() if is_file(run.film)]
     sizes = {run.folder.name: run.film.stat().st_size for run in runs}
     whole, freed, named = sum(sizes.values()), 0, named_runs(take.folder)
     removed: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import time
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from gf_core.config import Encoding
 from gf_core.engine import finish as finish_module
 from gf_core.engine import shoot as shoot_module
 from gf_core.engine.events import ChunkDone, Replayed, Reused, StepDone
+from gf_core.engine.finish import film_header
 from gf_core.errors import ResourceError, TakeError
 from gf_core.sampling.director import Director
 from gf_core.take.folder import Run, Take
@@ -117,35 +120,140 @@ def of_other_quality(run):
     return path
 
 
-# What is done to the stopped run, chunks whose latents are left, chunks whose pictures are, and the run gone on with.
+def flip_in_fragment(number):
+    def damage(run):
+        fragment = read_layout(run.film).fragments[number]
+        flip(run.film, (fragment.offset + fragment.end) // 2)
+
+    return damage
+
+
+def make_folder(name):
+    def damage(run):
+        (run.folder / name).unlink()
+        (run.folder / name).mkdir()
+
+    return damage
+
+
+# What is done to the stopped run; the chunk that sampling goes on with; how many in front of it are sampled again;
+# the chunk that decoding goes on with; and the run gone on with.
 DAMAGE = {
-    "nothing": (lambda run: None, 4, 4, 1),
-    "a torn journal line": (tear_the_line, 4, 4, 1),
-    "a torn end of the film": (tear_the_film, 4, 4, 1),
-    "a damaged journal": (damage_the_journal, 2, 2, 2),
-    "changed latents": (lambda run: flip(run.latents(2), -3), 2, 2, 2),
-    "missing latents": (lambda run: run.latents(0).unlink(), 0, 0, 2),
-    "torn latents": (lambda run: cut(run.latents(3), 100), 3, 3, 2),
-    "a shorter film": (lambda run: cut(run.film, read_layout(run.film).fragments[2].end - 9), 4, 2, 2),
-    "a film whose pictures lie elsewhere": (shift_the_film, 4, 2, 2),
-    "another film under its name": (lambda run: shutil.copy(of_other_quality(run), run.film), 4, 0, 2),
-    "no film": (lambda run: run.film.unlink(), 4, 0, 2),
-    "no settings": (lambda run: run.settings.unlink(), 0, 0, 2),
-    "an empty journal": (lambda run: cut(run.journal, 0), 0, 0, 2),
+    "nothing": (lambda run: None, 4, 0, 4, 1),
+    "a torn journal line": (tear_the_line, 4, 0, 4, 1),
+    "a torn end of the film": (tear_the_film, 4, 0, 4, 1),
+    "a damaged journal": (damage_the_journal, 4, 1, 2, 2),
+    "changed latents": (lambda run: flip(run.latents(2), -3), 4, 1, 4, 1),
+    "missing latents": (lambda run: run.latents(0).unlink(), 4, 1, 4, 1),
+    "torn latents": (lambda run: cut(run.latents(3), 100), 4, 1, 4, 1),
+    "two of the latents": (lambda run: (flip(run.latents(1), 0), run.latents(3).unlink()), 4, 2, 4, 1),
+    "no latents": (lambda run: shutil.rmtree(run.folder / "latents"), 4, 4, 4, 1),
+    "a shorter film": (lambda run: cut(run.film, read_layout(run.film).fragments[2].end - 9), 4, 0, 2, 2),
+    "a film whose pictures lie elsewhere": (shift_the_film, 4, 0, 2, 2),
+    "another film under its name": (lambda run: shutil.copy(of_other_quality(run), run.film), 4, 0, 0, 2),
+    "a bit in a picture": (flip_in_fragment(2), 4, 0, 2, 2),
+    "a bit in the film's header": (lambda run: flip(run.film, 300), 4, 0, 0, 2),
+    "no film": (lambda run: run.film.unlink(), 4, 0, 0, 2),
+    "a folder for a film": (make_folder("film.mp4"), 4, 0, 0, 2),
+    "no settings": (lambda run: run.settings.unlink(), 4, 0, 0, 2),
+    "settings that are none": (lambda run: run.settings.write_text("[" * 100_000), 4, 0, 0, 2),
+    "a folder for settings": (make_folder("settings.json"), 4, 0, 0, 2),
+    "no storyboard": (lambda run: run.timeline.unlink(), 4, 0, 4, 1),
+    "an empty storyboard": (lambda run: cut(run.timeline, 0), 4, 0, 4, 1),
+    "a folder for a storyboard": (make_folder("timeline.txt"), 4, 0, 4, 2),
+    "an empty journal": (lambda run: cut(run.journal, 0), 0, 0, 0, 2),
+    "a folder for a journal": (make_folder("journal.jsonl"), 0, 0, 0, 2),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_stopped_film_goes_on_from_what_is_whole(bundle, films, stopped, whole, name):
-    damage, latents, pictures, number = DAMAGE[name]
+    damage, latents, again, pictures, number = DAMAGE[name]
     damage(Run(stopped / "run-0001"))
     events, run = render(bundle, films, stopped)
     assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+    assert run.timeline.read_text() == TEXT
+    assert json.loads(run.settings.read_text()) == json.loads(Run(whole / "run-0001").settings.read_text())
     assert run.folder.name == f"run-000{number}"
     told = of(events, Reused)
     assert (told[0].chunks if told else 0) == latents
-    assert len(of(events, StepDone)) == (CHUNKS - latents) * len(bundle.recipe.sample.steps)
+    assert events[-1].report["reuse"]["mended"] == again
+    assert len(of(events, StepDone)) == (CHUNKS - latents + again) * len(bundle.recipe.sample.steps)
     assert [event.index for event in of(events, ChunkDone)] == list(range(pictures, CHUNKS))
+    events, same = render(bundle, films, stopped)
+    assert same.folder == run.folder and not of(events, StepDone) + of(events, ChunkDone)
+
+
+# The same of a finished one: how many chunks are sampled, the chunk that decoding goes on with, and the run.
+FINISHED_DAMAGE = {
+    "nothing": (lambda run: None, 0, 7, 1),
+    "changed latents": (lambda run: flip(run.latents(0), -3), 1, 7, 1),
+    "the last latents": (lambda run: run.latents(6).unlink(), 1, 7, 1),
+    "no latents": (lambda run: shutil.rmtree(run.folder / "latents"), 0, 7, 1),
+    "no states and no latents in the middle": (
+        lambda run: (shutil.rmtree(run.folder.parent / "states"), run.latents(4).unlink()), 1, 7, 1,
+    ),
+    "a bit in the first picture": (flip_in_fragment(0), 0, 0, 2),
+    "a bit in the last picture": (flip_in_fragment(6), 0, 6, 2),
+    "a bit in the film's header": (lambda run: flip(run.film, 40), 0, 0, 2),
+    "a film twice over": (lambda run: run.film.write_bytes(run.film.read_bytes() * 2), 0, 7, 1),
+    "another storyboard": (lambda run: run.timeline.write_text("a cow"), 0, 7, 1),
+    "a number in the settings": (
+        lambda run: run.settings.write_text(run.settings.read_text().replace('"width": 32', '"width": 48')), 0, 7, 1,
+    ),
+    "the last journal line": (lambda run: cut(run.journal, run.journal.stat().st_size - 9), 0, 7, 1),
+    "a journal line in the middle": (damage_the_journal, 1, 2, 2),
+    "no report": (lambda run: run.report.unlink(), 0, 7, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FINISHED_DAMAGE)
+def test_a_finished_film_is_had_again_whatever_has_happened_to_it(bundle, films, whole, tmp_path, name):
+    damage, again, pictures, number = FINISHED_DAMAGE[name]
+    shutil.copytree(whole, tmp_path / "take")
+    damage(Run(tmp_path / "take" / "run-0001"))
+    events, run = render(bundle, films, tmp_path / "take")
+    want = Run(whole / "run-0001")
+    assert run.folder.name == f"run-000{number}"
+    assert len(of(events, StepDone)) == again * len(bundle.recipe.sample.steps)
+    assert [event.index for event in of(events, ChunkDone)] == list(range(pictures, CHUNKS))
+    assert run.film.read_bytes() == want.film.read_bytes() and run.timeline.read_text() == TEXT
+    assert run.settings.read_bytes() == want.settings.read_bytes()
+    if name != "no latents":  # which are not made as long as nobody wants them
+        assert bytes_of(run) == bytes_of(want)
+    edited = TEXT.replace("a hen", "an owl")
+    _, run = render(bundle, films, tmp_path / "take", edited)
+    _, fresh = render(bundle, films, tmp_path / "fresh", edited)
+    assert bytes_of(run) == bytes_of(fresh)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_is_only_a_remark_comes_into_the_run(bundle, films, stopped, whole, tmp_path, finished):
+    folder = shutil.copytree(whole, tmp_path / "whole") if finished else stopped
+    events, run = render(bundle, films, folder, f"# a new remark\n{TEXT}")
+    assert run.folder.name == "run-0001" and bool(of(events, StepDone)) != finished
+    assert run.timeline.read_text().startswith("# a new remark\n")
+    assert run.film.read_bytes() == Run(whole / "run-0001").film.read_bytes()
+
+
+def test_a_film_that_another_encoder_began_is_made_again_of_its_latents(
+    bundle, films, stopped, whole, monkeypatch, caplog
+):
+    """The header says how all fragments are to be read, so this one cannot be gone on with."""
+    with monkeypatch.context() as patch:
+        patch.setattr("gf_core.engine.session.film_header", lambda *_: b"of another encoder")
+        events, run = render(bundle, films, stopped)
+    assert "encoded otherwise" in caplog.text and run.folder.name == "run-0002"
+    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+    assert [event.index for event in of(events, ChunkDone)] == list(range(CHUNKS))
+    assert not of(render(bundle, films, stopped)[0], StepDone)
+
+
+def test_the_header_is_the_same_whatever_is_in_the_film(bundle, stopped):
+    video, film = bundle.recipe.video, Run(stopped / "run-0001").film
+    assert film.read_bytes().startswith(film_header(video, Encoding()))
+    for other in (Encoding(upscale=2), Encoding(quality=30)):
+        assert film_header(video, other) != film_header(video, Encoding())
 
 
 @pytest.mark.parametrize("kind", ["memory", "decoder"])
@@ -387,5 +495,5 @@ def test_a_resumed_film_counts_only_what_it_made(bundle, films, stopped):
     made = [event for event in of(events, ChunkDone)]
     assert made[0].frames == 9 + 4 * 12 and report["reuse"]["chunks"] == 4
     assert report["speed"]["sampling fps"] == pytest.approx(36 / report["seconds"]["sampling"])
-    # The decoder looks back one chunk; the memory goes on from the state at the segment's end.
-    assert [event.index for event in of(events, Replayed)] == [3, 2, 3]
+    # The memory goes on from the state at the segment's end; the decoder looks back one chunk.
+    assert [event.index for event in of(events, Replayed)] == [2, 3, 3]

@@ -142,14 +142,14 @@ def test_a_scene_needs_no_replay_of_what_it_forgets(bundle, films, folder):
     events, _ = render(bundle, films, folder, EDITS["the last"][0])
     sampler = films.plan(bundle, FILM).segments[5]
     again = [event.index for event in of(events, Replayed)]
-    # The decoder first, which looks back one chunk; then the sampler.
+    # The sampler, and the decoder, which looks back one chunk.
     assert again == [sampler.first_chunk, sampler.first_chunk]
 
 
 def test_a_finished_film_is_returned_as_it_is(bundle, films, folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "lock"}
     bundle.text.encode = bundle.model.forward = None  # neither is asked
-    events, run = render(bundle, films, folder, "# a remark\n" + FILM)
+    events, run = render(bundle, films, folder, FILM)
     plan = films.plan(bundle, FILM)
     assert [type(event) for event in events] == [Started, Reused] + [SegmentDone] * 7 + [Finished]
     assert events[1].chunks == plan.chunks and events[1].changed == ""
@@ -252,7 +252,9 @@ def test_a_stopped_film_with_latents_of_another_run_is_not_gone_on_with(bundle, 
     _, stopped = render(bundle, films, folder, FILM, until=3)
     _, twin = render(bundle, films, folder, FILM, until=3, encoding=Encoding(quality=30))
     twin.latents(1).unlink()
-    writer = RunWriter.resume(twin)  # made by another machine, say: as good, and not the same to the bit
+    writer = RunWriter.resume(
+        twin, FILM, twin.read_settings()
+    )  # made by another machine, say: as good, and not the same to the bit
     digest = writer.save_latents(1, stopped.load_latents(1) * 1.001)
     writer.close()
     lines = [dict(record) for record in twin.records()]
@@ -306,17 +308,32 @@ def test_a_disk_without_hard_links_gets_copies_and_a_line(bundle, films, folder,
 @pytest.mark.parametrize(
     "settings", ["[]", '"text"', "{}", '{"segments": [{"prompt": "a fox"}]}', '{"segments": 3}', "null"]
 )
-def test_a_run_of_another_version_is_left_alone(bundle, films, folder, settings, caplog):
+def test_of_a_run_without_settings_the_latents_are_known_by_their_keys(
+    bundle, films, folder, first, settings, caplog
+):
     caplog.set_level("INFO")
     (folder / "run-0001" / "settings.json").write_text(settings)
     events, run = render(bundle, films, folder, FILM)
-    assert run.folder.name == "run-0002" and of(events, StepDone)
-    assert "run-0001 holds nothing to reuse" in caplog.text
+    assert run.folder.name == "run-0002" and not of(events, StepDone)
+    assert bytes_of(run) == bytes_of(Run(first / "run-0001"))
+    assert of(events, Reused)[0].changed == "what an earlier run kept is damaged or gone"
+    assert "run-0001: its film is not reused" in caplog.text
 
 
-def test_a_journal_of_another_version_is_left_alone(bundle, films, folder):
+FOREIGN_LINES = [
+    {"kind": "chunk", "index": 0},
+    {"kind": "latents", "index": "0", "segment": 0, "key": "", "latents": "", "anchor": None},
+    {"kind": "latents", "index": 0, "segment": 0, "key": ["x"], "latents": "", "anchor": None},
+    {"kind": "latents", "index": 0, "segment": 0, "key": "", "latents": "", "anchor": "deep"},
+    {"kind": ["chunk"]},
+    {"no": "kind"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", FOREIGN_LINES, ids=str)
+def test_a_journal_of_another_version_is_left_alone(bundle, films, folder, line):
     journal = folder / "run-0001" / "journal.jsonl"
-    journal.write_bytes(encode_record({"kind": "chunk", "index": 0}) + journal.read_bytes())
+    journal.write_bytes(encode_record(line) + journal.read_bytes())
     events, run = render(bundle, films, folder, FILM)
     assert run.folder.name == "run-0002" and of(events, StepDone)
 

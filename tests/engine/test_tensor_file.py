@@ -48,10 +48,11 @@ def test_a_state_that_is_stopped_leaves_nothing(tmp_path, at):
 
     asked, stop = [], 0
     store = StateStore(tmp_path / "states", ())
-    assert store.save("whole", 1, STATE, check) == digest(STATE)
+    whole, half = ("a" * 24 + ".memory", "b" * 24 + ".memory")
+    assert store.save(whole, 1, STATE, check) == digest(STATE)
     stop = at % len(asked)
     asked.clear()
     with pytest.raises(Stopped):
-        store.save("half", 2, STATE, check)
-    assert store.names() == {"whole"} and len(list((tmp_path / "states").iterdir())) == 1
-    assert digest(store.load("whole") or {}) == digest(STATE)
+        store.save(half, 2, STATE, check)
+    assert store.names() == {whole} and len(list((tmp_path / "states").iterdir())) == 1
+    assert digest(store.load(whole) or {}) == digest(STATE)

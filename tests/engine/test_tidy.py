@@ -92,8 +92,9 @@ def test_a_take_that_grows_too_large_tidies_itself(bundle, folder, tmp_path, mon
 
 def test_what_a_kill_left_half_written_goes(folder):
     left = [
-        folder / "states" / "000002-x.memory.safetensors.part",
-        folder / "run-0001" / "latents" / "1.part",
+        folder / "states" / f".000002-{'b' * 24}.memory.safetensors.0123abcd.part",
+        folder / "run-0001" / "latents" / ".000001.safetensors.0123abcd.part",
+        folder / "run-0001" / ".report.json.0123abcd.part",
     ]
     for path in left:
         path.write_bytes(b"half")
