@@ -186,7 +186,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ("float32", "bfloat16", "float16"),
         "help": "number type of the weights (default: float32 on the CPU, bfloat16 elsewhere)",
     },
-    "--out": {**FILE, "help": "default: films/<storyboard's name>.mp4"},
+    "--out": {"metavar": "FILE", "help": "default: films/<storyboard's name>.mp4"},
     "--until": number(1, MANY, help="stop after segment N of the storyboard; the next render goes on"),
     "--no-sheet": {"action": "store_true", "help": "no contact sheet"},
     "--segment": number(1, MANY, required=True, help="the segment, counted from 1"),

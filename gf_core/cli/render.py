@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..engine.events import Event, Finished
-from ..engine.render import render_settled
+from ..engine.render import output_path, render_settled
 from ..engine.report import report_lines
 from ..engine.segment_takes import SegmentTakes, render_takes
 from ..errors import GroundedError
@@ -31,9 +31,9 @@ DEFAULT_TAKES = 5
 def render(args: Namespace) -> int:
     """Render, print where everything is; 130 after Ctrl-C, with the film so far left playable."""
     film = open_film(args)
-    out = Path("films") / f"{film_name(args)}.mp4" if args.out is None else args.out
-    if not out.name:
+    if args.out == "":
         raise GroundedError("--out names no file", "give one such as films/fox.mp4, or leave --out away")
+    out = output_path("films/" if args.out is None else args.out, film_name(args))
     screen = Screen()
     try:
         with screen.shown():

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Encoding, Recipe
+from ..errors import TakeError
 from ..estimate.budget import Budget
 from ..estimate.measured import remember_bits, sheet_key
-from ..files.atomic import check_writable, disk_error, write_json
+from ..files.atomic import LONGEST, check_writable, disk_error, shortened, write_json
 from ..take.folder import Run, Take
 from ..video import contact_sheet, film_row, place_film
+from ..video.codecs import SUFFIXES
+from ..video.place import numbered
 from .events import Event, Finished
-from .film import Film, look, settle
+from .film import Film, as_path, look, settle
 from .imprint import film_chapters, film_metadata
 from .making import check, make, preflight
 from .session import Session
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
+
+
+OTHERS = (
+    ".webm", ".gif", ".avi", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".ts", ".mts", ".m2ts", ".3gp", ".mxf",
+    ".qt", ".png", ".jpg", ".jpeg", ".webp", ".exr", ".tif", ".tiff",
+)  # fmt: skip
+"""Suffixes of films and pictures that a film is not saved as; any other suffix is part of a name."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +91,49 @@ def render_settled(
     Raises:
         GroundedError children: the storyboard, the settings, the machine's limits, or a failure on the way, in words.
     """
-    out_path = Path(out_path)
-    check_writable(out_path.parent)
-    folder = Path(take_folder) if take_folder is not None else out_path.with_suffix(".take")
+    out_path = output_path(out_path)
+    beside = out_path.with_name(shortened(out_path.stem, LONGEST - len(".take")) + ".take")
+    folder = beside if take_folder is None else as_path(take_folder, "take_folder")
     with Take.open(folder) as take:
         found = look(film, folder, until)
         budget = preflight(found, sheet=sheet)
         if on_budget is not None:
             on_budget(budget)
         check(film, budget, folder)
+        check_writable(out_path.parent)
         end = make(Session(take, found), budget, listener)
         return _place(out_path, film, end, sheet)
+
+
+def output_path(out: str | Path, name: str = "film") -> Path:
+    """Where a film that is asked for at `out` goes: with a suffix, and into a folder that exists as `name`.mp4.
+
+    Raises:
+        GroundedError: it cannot be saved there, whatever it will look like.
+    """
+    path = as_path(out, "out_path")
+    if path.is_dir() or str(out).endswith(("/", os.sep)):
+        path = path / f"{name}.mp4"
+    suffix = path.suffix.lower()
+    if suffix in OTHERS:
+        raise TakeError(
+            f"{path.name} cannot be saved: a film does not go into a file called {suffix}",
+            f"use {', '.join(SUFFIXES['mp4'])}; another format is made of it afterwards",
+        )
+    if suffix not in SUFFIXES["mp4"]:
+        path = path.with_name(f"{path.name}.mp4")
+    size = len(os.fsencode(path.name))
+    if size > LONGEST:
+        raise TakeError(f"the film's name has {size} bytes, a disk takes {LONGEST}", "choose a shorter name")
+    return path
+
+
+def _companion(film: Path, end: str) -> Path:
+    """The file beside `film` that wears its name and `end`; a name that must be cut may be another film's, too."""
+    path = film.with_name(shortened(film.stem, LONGEST - len(end)) + end)
+    if path.name == film.stem + end:
+        return path
+    return next(name for name in numbered(path, path.suffix) if not name.exists())
 
 
 def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult:
@@ -102,7 +145,7 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
         sheet_path = _draw_sheet(path, film, end) if sheet else None
         if sheet_path is not None:
             _count_sheet(sheet_path, film, end)
-        report_path = path.with_name(f"{path.stem}_report.json")
+        report_path = _companion(path, "_report.json")
         write_json(report_path, end.report)
     except OSError as error:
         raise disk_error(error, out_path, "saving the finished film") from error
@@ -129,4 +172,4 @@ def _draw_sheet(path: Path, film: Film, end: Finished) -> Path:
         span = f"{first / fps:.1f} - {last / fps:.1f} s"
         rows.append(film_row(path, first, last, fps, segment.prompt, segment.verb, span))
     title, subtitle = path.stem, f"{end.seconds:.1f} s, {len(rows)} segments"
-    return contact_sheet(rows, path.with_name(f"{path.stem}_sheet.png"), title=title, subtitle=subtitle)
+    return contact_sheet(rows, _companion(path, "_sheet.png"), title=title, subtitle=subtitle)

@@ -27,7 +27,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from ..errors import ResourceError, TakeError
-from ..files.atomic import beside, put
+from ..files.atomic import LONGEST, beside, put, shortened
 from .audio import Audio, copy_sound, encode_sound, fitted, read_audio
 from .codecs import CODECS, SUFFIXES, available_codecs, find_codec, suffix_for
 from .encoder import add_pictures, encoded, timescale_of
@@ -224,7 +224,7 @@ def _place_stills(
     try:
         write_pictures(pictures, part, kind, texts, fps)
         os.chmod(part, 0o755)
-        place = next(name for name in _names(folder, "") if not name.exists())
+        place = next(name for name in numbered(folder, "") if not name.exists())
         os.rename(part, place)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -247,15 +247,16 @@ def _through_temporary(out: Path, write: Callable[[Path], None], overwrite: bool
                 f"{out.name} cannot be saved: {error}", "use .mp4 for H.264, HEVC and AV1, .mov for ProRes"
             ) from error
         # The name is taken when the file is whole, so that a failure leaves no empty one; it is ours from then on.
-        place = out if overwrite else next(filter(_made, _names(out, out.suffix)))
+        place = out if overwrite else next(filter(_made, numbered(out, out.suffix)))
         put(part, place)
     return place
 
 
-def _names(path: Path, suffix: str) -> Iterator[Path]:
+def numbered(path: Path, suffix: str) -> Iterator[Path]:
     """`path`, then with -2, -3, ... before its `suffix`."""
-    stem = path.name.removesuffix(suffix)
-    return chain([path], (path.with_name(f"{stem}-{number}{suffix}") for number in count(2)))
+    stem, ends = path.name.removesuffix(suffix), (f"-{number}{suffix}" for number in count(2))
+    others = (path.with_name(shortened(stem, LONGEST - len(os.fsencode(end))) + end) for end in ends)
+    return chain([path], others)
 
 
 def _made(name: Path) -> bool:
