@@ -86,7 +86,8 @@ def sampler_facts(run: Run, text: str | None = None) -> dict[str, Any]:
 
     Returns:
         `take` (its name), `text`, `share` (0 to 1, of the film as planned), `timeline` (the storyboard as rendered),
-        `pictures` (place in the storyboard -> address), `picture` (the film's last one), `film`, `fps`, `seconds`.
+        `pictures` (place in the storyboard -> address), `picture` (the film's last one), `film`; and to look through
+        it: `starts` (place -> first frame), `frames`, `fps`, and `any`, an address that wants a frame's number.
 
     Raises:
         TakeError: the run's folder is damaged.
@@ -111,8 +112,10 @@ def sampler_facts(run: Run, text: str | None = None) -> dict[str, Any]:
         "pictures": {segments[at]["number"] - 1: picture_address(run, frame) for at, frame in first.items()},
         "picture": picture_address(run, frames - 1),
         "film": view(run.film),
+        "starts": {segments[at]["number"] - 1: frame for at, frame in first.items()},
+        "frames": frames,
         "fps": fps,
-        "seconds": frames / fps,
+        "any": picture_address(run, ""),
         "of": {},
     }
 

@@ -26,6 +26,7 @@ const ADD = {
   GF_TakeSheet: (node) => addShown(node, "sheet", 300),
   GF_SaveVideo: (node) => addShown(node, "film", 440),
 };
+const COLOURS = { GF_TIMELINE: "#5fb0a2", GF_TAKE: "#e0b05c", GF_MEMORY: "#a98be0" }; // as in style.css, for Nodes 2.0
 const VIEWS = ".gf-board, .gf-live, .gf-shown";
 const views = new WeakMap(); // node -> its Editor, LiveView or Shown
 const sources = new Map(); // sampler's execution id -> promise of the id of the timeline that it renders
@@ -44,6 +45,7 @@ const toasts = new Toasts(
 
 app.registerExtension({
   name: "grounded.forcing",
+  setup: () => guarded(colourSockets),
   nodeCreated(node) {
     if (node.comfyClass?.startsWith("GF_")) guarded(() => fixSeed(node));
     guarded(() => ADD[node.comfyClass]?.(node));
@@ -55,6 +57,11 @@ app.registerExtension({
 function fixSeed(node) {
   const control = node.widgets?.find(({ name }) => name === "control_after_generate");
   if (control) control.value = "fixed";
+}
+
+function colourSockets() {
+  Object.assign(app.canvas.default_connection_color_byType, COLOURS);
+  Object.assign(app.canvas.constructor.link_type_colors, COLOURS);
 }
 
 function addEditor(node) {

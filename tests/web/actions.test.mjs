@@ -17,10 +17,11 @@ function asked(deed) {
   const tell = (name) => (...given) => said.push([name, ...given]);
   deed({
     selected: 1,
+    range: { first: 1, count: 1 },
     chosen: { seconds: 3, mute: false },
     splitSeconds: () => 1.5,
     view: { fields: { prompt: { focus: tell("focus") } } },
-    ...Object.fromEntries(["zoomBy", "undo", "edit", "select", "reorder"].map((name) => [name, tell(name)])),
+    ...Object.fromEntries(["zoomBy", "undo", "edit", "editAll", "duplicate", "remove", "select", "reorder", "toggleFilm"].map((name) => [name, tell(name)])),
   });
   return said;
 }
@@ -34,20 +35,23 @@ const WANTED = {
   "ctrl z": ["undo", -1],
   "ctrl y": ["undo", 1],
   "ctrl shift z": ["undo", 1],
+  "f": ["toggleFilm"],
   "s": ["edit", "split", 1.5],
-  "d": ["edit", "duplicate"],
+  "d": ["duplicate"],
   "n": ["edit", "insert"],
-  "delete": ["edit", "remove"],
-  "backspace": ["edit", "remove"],
-  "m": ["edit", "setMute", true],
+  "delete": ["remove"],
+  "backspace": ["remove"],
+  "m": ["editAll", "setMute", true],
   "[": ["edit", "setSeconds", 2.75],
   "]": ["edit", "setSeconds", 3.25],
   "arrowleft": ["select", 0],
   "arrowright": ["select", 2],
   "home": ["select", 0],
   "end": ["select", Infinity],
-  "alt arrowleft": ["reorder", 1, 0],
-  "alt arrowright": ["reorder", 1, 3],
+  "shift arrowleft": ["select", 0, true],
+  "shift arrowright": ["select", 2, true],
+  "alt arrowleft": ["reorder", 1, 0, 1],
+  "alt arrowright": ["reorder", 1, 3, 1],
   "enter": ["focus"],
 };
 

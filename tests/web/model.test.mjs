@@ -205,3 +205,29 @@ test("a text that has been there is found again, with what came before and after
   assert.deepEqual([history.find("b"), history.present, history.can(-1), history.can(1)], [true, "b", true, true]);
   assert.deepEqual([history.find("x"), history.present], [false, "b"]);
 });
+
+test("blend and recache of a then:, and of nothing else", () => {
+  const film = "a | 2s\nthen: b | 2s | recache 0.5\ncut: c | 2s";
+  const line = (text) => text.split("\n")[1];
+  assert.equal(line(edits.setBlend(film, 1, 1.5)), "then: b | 2s | recache 0.5 | blend 1.5s");
+  assert.equal(line(edits.setBlend(film, 1, 9)), "then: b | 2s | recache 0.5 | blend 2s");
+  assert.equal(edits.setBlend(edits.setBlend(film, 1, 1), 1, null), film);
+  assert.equal(edits.setBlend(edits.setBlend(film, 1, 1), 1, 0), film);
+  assert.equal(line(edits.setRecache(film, 1, 0)), "then: b | 2s | recache 0");
+  assert.equal(line(edits.setRecache(film, 1, null)), "then: b | 2s");
+  for (const index of [0, 2, 7]) assert.equal(edits.setBlend(edits.setRecache(film, index, 0.3), index, 1), film);
+  for (const wrong of [-1, 2, NaN]) assert.equal(edits.setRecache(film, 1, wrong), film);
+  for (const wrong of [-1, NaN]) assert.equal(line(edits.setBlend(film, 1, wrong)), "then: b | 2s | recache 0.5");
+});
+
+test("segments are copied and pasted as the text that they are", () => {
+  const film = "# mine\na | 2s\nthen: b | 1s | seed 3\ncut: c | 2s\n";
+  assert.equal(edits.copy(film, 0, 2), "cut: a | 2s\nthen: b | 1s | seed 3");
+  assert.equal(edits.paste(film, 1, edits.copy(film, 0, 2)), "# mine\na | 2s\nthen: b | 1s | seed 3\ncut: a | 2s\nthen: b | 1s | seed 3\ncut: c | 2s\n");
+  assert.equal(edits.duplicate(film, 1, 2), "# mine\na | 2s\nthen: b | 1s | seed 3\ncut: c | 2s\nthen: b | 1s | seed 3\ncut: c | 2s\n");
+  assert.equal(edits.duplicate("a | 2s", 0), "a | 2s\ncut: a | 2s");
+  for (const wrong of ["", "no verb | 1s", "than: x | 1s", "then: x | 1s | seed", "then: {nobody} | 1s"]) {
+    assert.equal(edits.paste(film, 1, wrong), film, wrong);
+  }
+  assert.equal(edits.paste(film, 9, "then: x | 1s"), film);
+});

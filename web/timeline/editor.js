@@ -1,8 +1,10 @@
 /** One storyboard being edited: its text, what it reads as, what is selected, undo, and the film being made. */
 
+import { setDirectives } from "./directives.js";
 import { listen } from "./gestures.js";
 import * as edits from "./model.js";
 import { makePlan } from "./plan.js";
+import { Scrub, frameAt } from "./scrub.js";
 import { read } from "./text.js";
 import { View } from "./view.js";
 
@@ -11,7 +13,7 @@ const MAX_SCALE = 240; // pixels per second
 export class Editor {
   /** `getText()` and `setText(text)` reach the text widget, `showPlace(line, column)` the place in it, `url(path)` the server. */
   constructor(host) {
-    Object.assign(this, { host, selected: 0, time: null, marker: null });
+    Object.assign(this, { host, selected: 0, anchor: 0, time: null, marker: null }); // chosen is what lies between both
     this.rendered = null; // while a film is made: names of its segments, [] where they are not known yet
     Object.assign(this, { linked: false, incoming: null }); // whether another node gives the text, and what it last gave
     Object.assign(this, { zoom: 0, heldScale: null }); // pixels per second; 0 shows the whole film
@@ -20,6 +22,7 @@ export class Editor {
     this.element = this.view.element;
     this.history = new edits.History(host.getText());
     this.show(this.history.present);
+    this.scrub = new Scrub(this.view.lanes, (time) => this.pictureAt(time));
     listen(this);
     new ResizeObserver(() => this.draw()).observe(this.view.scroll);
   }
@@ -29,11 +32,18 @@ export class Editor {
     this.board = read(text);
     this.plan = makePlan(this.board);
     this.selected = clamp(this.selected, this.board.segments.length - 1);
+    this.anchor = clamp(this.anchor, this.board.segments.length - 1);
     this.draw();
   }
 
   get chosen() {
     return this.board.segments[this.selected];
+  }
+
+  /** Place and number of the segments that are selected together. */
+  get range() {
+    const first = Math.min(this.selected, this.anchor);
+    return { first, count: Math.abs(this.selected - this.anchor) + 1 };
   }
 
   draw() {
@@ -93,9 +103,62 @@ export class Editor {
     if (this.board.segments.length > length) this.select(this.selected + 1); // the new one
   }
 
+  /** Do to every selected segment what `edit` does to one, the last one first so that their places stay. */
+  editAll(name, value) {
+    const { first, count } = this.range;
+    const places = Array.from({ length: count }, (_, at) => first + count - 1 - at);
+    this.change(places.reduce((text, place) => edits[name](text, place, value), this.history.present));
+  }
+
+  remove() {
+    const { first } = this.range;
+    this.editAll("remove");
+    this.select(first);
+  }
+
+  duplicate() {
+    const { first, count } = this.range;
+    this.put(edits.duplicate(this.history.present, first, count), first + count, count);
+  }
+
+  /** The selected segments as text. */
+  copy() {
+    return edits.copy(this.history.present, this.range.first, this.range.count);
+  }
+
+  /** Put segments that were copied here or elsewhere after the selected ones. */
+  paste(copied) {
+    const { first, count } = this.range;
+    const { length } = this.board.segments;
+    const text = edits.paste(this.history.present, first + count - 1, copied);
+    this.put(text, first + count, read(text).segments.length - length);
+  }
+
+  /** A text with `count` new segments at `first`, which are selected. */
+  put(text, first, count) {
+    if (text === this.history.present) return;
+    this.change(text);
+    this.select(first);
+    this.select(first + count - 1, true);
+  }
+
+  /** Fields of the film in place of the segment's, or back. */
+  toggleFilm() {
+    this.view.showFields(this.view.filmFields.element.hidden ? "film" : "segment");
+    this.draw();
+  }
+
+  /** What stands after `@name`, one a line for the cast. */
+  setFilm(name, value) {
+    this.change(setDirectives(this.history.present, name, name === "cast" ? value.split("\n") : [value]), true);
+  }
+
   reorder(first, to, count = 1) {
     const moved = edits.move(this.history.present, first, to, count);
-    if (moved !== this.history.present) this.selected = to > first ? to - count : to;
+    if (moved !== this.history.present) {
+      const begin = to > first ? to - count : to;
+      Object.assign(this, { anchor: begin + this.anchor - first, selected: begin + this.selected - first });
+    }
     this.change(moved);
   }
 
@@ -108,8 +171,10 @@ export class Editor {
     this.show(text);
   }
 
-  select(index) {
+  /** Select a segment; `more` keeps what lies between it and the one that was selected before. */
+  select(index, more = false) {
     this.selected = clamp(index, this.board.segments.length - 1);
+    if (!more) this.anchor = this.selected;
     this.draw();
     if (this.chosen) this.view.scrollTo(this.plan.segments[this.selected]);
   }
@@ -167,6 +232,13 @@ export class Editor {
     this.draw();
   }
 
+  /** Address of the film's picture at a time of the storyboard, null where nothing is rendered. */
+  pictureAt(time) {
+    if (!this.facts) return null;
+    const frame = frameAt(time, this.plan, names(this.board), this.facts, this.inTake);
+    return frame === null ? null : this.host.url(`${this.facts.any}${frame}`);
+  }
+
   finished() {
     Object.assign(this, { rendered: null, time: null });
     this.view.drawTimes();
@@ -174,6 +246,7 @@ export class Editor {
 
   /** The pictures that lie in the Take (null: none). While a film is made, only what it is called is news. */
   shown(facts) {
+    this.facts = facts;
     this.inTake = facts && names(read(facts.timeline));
     if (this.rendered?.length) return;
     if (this.rendered) this.rendered = this.inTake ?? [];

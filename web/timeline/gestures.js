@@ -10,11 +10,16 @@ const SLACK = 5; // pixels before a press becomes a drag
 
 /** Listen on the editor's view. */
 export function listen(editor) {
-  const { element, lanes, keys, fields } = editor.view;
+  const { element, lanes, keys, fields, filmFields } = editor.view;
   shield(element);
   element.addEventListener("wheel", (event) => onWheel(editor, event), { passive: false });
   element.addEventListener("click", (event) => onClick(editor, event));
   lanes.addEventListener("pointerdown", (event) => onPointerDown(editor, event));
+  lanes.addEventListener("pointermove", (event) => {
+    if (event.buttons || !event.target.closest(".gf-ruler")) return editor.scrub.hide();
+    return editor.scrub.show(timeAt(editor, event), timeAt(editor, event) * editor.scale);
+  });
+  lanes.addEventListener("pointerleave", () => editor.scrub.hide());
   lanes.addEventListener("dblclick", () => fields.prompt.focus());
   keys.addEventListener("keydown", (event) => {
     const deed = deedOfKey(event);
@@ -22,7 +27,10 @@ export function listen(editor) {
     event.preventDefault();
     deed(editor);
   });
+  for (const type of ["copy", "cut", "paste"]) keys.addEventListener(type, (event) => onClipboard(editor, event));
   fields.element.addEventListener("input", (event) => onField(editor, event.target));
+  filmFields.element.addEventListener("input", ({ target }) => editor.setFilm(target.dataset.film, target.value));
+  filmFields.element.addEventListener("focusout", () => queueMicrotask(() => editor.draw()));
   fields.element.addEventListener("focusout", () => queueMicrotask(() => editor.draw()));
   fields.element.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.ctrlKey || event.metaKey || event.target.closest("button")) return;
@@ -40,9 +48,19 @@ function onClick(editor, event) {
   else editor.edit("setVerb", verb);
 }
 
+/** Segments go to other places and films as the text that they are. */
+function onClipboard(editor, event) {
+  event.preventDefault();
+  if (event.type === "paste") return editor.paste(event.clipboardData.getData("text/plain"));
+  event.clipboardData.setData("text/plain", editor.copy());
+  return event.type === "cut" && editor.remove();
+}
+
 function onField(editor, { dataset, value }) {
   if (dataset.field === "prompt") editor.edit("setPrompt", value, true);
   if (dataset.field === "seconds") editor.edit("setSeconds", Number(value), true);
+  if (dataset.field === "blend") editor.edit("setBlend", value.trim() ? Number(value) : null, true);
+  if (dataset.field === "recache") editor.edit("setRecache", value.trim() ? Number(value) : null, true);
   if (dataset.field === "seed" && /^\s*[0-9]{0,16}\s*$/.test(value)) editor.edit("setSeed", value.trim() ? Number(value) : null, true);
 }
 
@@ -72,10 +90,15 @@ function onPointerDown(editor, event) {
   const block = event.target.closest(".gf-block");
   const at = timeAt(editor, event);
   if (!shot && !block) return editor.setMarker(at);
-  const first = Number(shot?.dataset.first ?? block.dataset.index);
-  editor.select(first);
-  if (event.target.matches(".gf-edge")) dragEdge(editor, event, at);
-  else dragOrder(editor, event, first, shot ? lengthOfShot(editor, first) : 1, at);
+  const place = Number(shot?.dataset.first ?? block.dataset.index);
+  if (event.shiftKey) return editor.select(shot ? place + lengthOfShot(editor, place) - 1 : place, true);
+  const { first, count } = editor.range;
+  const together = !shot && count > 1 && place >= first && place < first + count;
+  if (event.target.matches(".gf-edge") || !together) editor.select(place);
+  if (event.target.matches(".gf-edge")) return dragEdge(editor, event, at);
+  if (together) return dragOrder(editor, event, first, count, at, place);
+  if (shot) editor.select(place + lengthOfShot(editor, place) - 1, true);
+  return dragOrder(editor, event, place, editor.range.count, at, place);
 }
 
 /** Follow the pointer until it is let go (`done(true)`); Escape gives up (`done(false)`). */
@@ -116,8 +139,8 @@ function lengthOfShot({ board: { segments } }, first) {
   return (next < 0 ? segments.length : next) - first;
 }
 
-/** Drag `count` segments from `first` to another place; a press without a move puts the marker there. */
-function dragOrder(editor, event, first, count, at) {
+/** Drag `count` segments from `first` to another place; a press without a move selects `place` and puts the marker there. */
+function dragOrder(editor, event, first, count, at, place) {
   const { drop, segments: { children: blocks } } = editor.view;
   const { segments, seconds: end } = editor.plan;
   let target = null;
@@ -134,6 +157,9 @@ function dragOrder(editor, event, first, count, at) {
     drop.style.display = "none";
     for (const block of blocks) block.classList.remove("gf-dragged");
     if (kept && target !== null) editor.reorder(first, target, count);
-    else if (kept) editor.setMarker(at);
+    else if (kept) {
+      if (!event.target.closest(".gf-shot")) editor.select(place);
+      editor.setMarker(at);
+    }
   });
 }

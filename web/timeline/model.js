@@ -24,6 +24,18 @@ export function setSeconds(text, index, seconds) {
 /** `seed` null takes the line's own seed away: it is derived again. */
 export const setSeed = (text, index, seed) => edit(text, index, (segment) => withOptions(segment, { seed }));
 
+/** Seconds in which a `then:` blends, at most its length; null or 0: none. */
+export const setBlend = (text, index, blend) =>
+  edit(text, index, (segment) =>
+    segment.verb === "then" && !(blend < 0) ? withOptions(segment, { blend: blend ? Math.min(blend, segment.seconds) : null }) : segment.source,
+  );
+
+/** How far a `then:` moves the memory to its prompt, 0 to 1; null: as the memory says. */
+export const setRecache = (text, index, recache) =>
+  edit(text, index, (segment) =>
+    segment.verb === "then" && (recache === null || (recache >= 0 && recache <= 1)) ? withOptions(segment, { recache }) : segment.source,
+  );
+
 export const setMute = (text, index, mute) => edit(text, index, (segment) => withOptions(segment, { mute }));
 
 /** Line breaks become spaces; an empty prompt is no segment, so the text stays. */
@@ -48,9 +60,18 @@ export function split(text, index, seconds) {
   return addLine(setSeconds(text, index, seconds), index, () => writeLine(tail));
 }
 
-/** The same line once more, right after; a copy of the first segment begins with `cut:`. */
-export const duplicate = (text, index) =>
-  addLine(text, index, (segment) => (index ? segment.source : reverb(segment, "cut")));
+/** The same `count` lines once more, right after; a copy of the first segment begins with `cut:`. */
+export const duplicate = (text, index, count = 1) => addLines(text, index + count - 1, stretch(text, index, count));
+
+/** `count` segments as text that `paste` takes, here or in another storyboard. */
+export const copy = (text, index, count = 1) => stretch(text, index, count).join("\n");
+
+/** The segments of the text `copied` after segment `index`; a text with mistakes, or without segments, is not taken. */
+export function paste(text, index, copied) {
+  const [, ...segments] = read(`opens the film | 1s\n${copied}`).segments;
+  const pasted = addLines(text, index, segments.map(({ source }) => source));
+  return read(pasted).errors.length > read(text).errors.length ? text : pasted;
+}
 
 /** A new segment after `index`, or the first one of a storyboard that has none. */
 export function insert(text, index) {
@@ -170,6 +191,13 @@ function addLine(text, index, write) {
     lines.splice(segment.line, 0, { source: write(segment), ending });
   });
 }
+
+/** `text` with lines after one segment's. */
+const addLines = (text, index, sources) => sources.reduceRight((into, source) => addLine(into, index, () => source), text);
+
+/** The lines of `count` segments as they may stand inside a film. */
+const stretch = (text, index, count) =>
+  read(text).segments.slice(index, index + count).map((segment) => (segment.verb === "start" ? reverb(segment, "cut") : segment.source));
 
 /** The line with options set, taken away (null or false) or left (absent). */
 function withOptions({ source, promptPlace, places }, wanted) {

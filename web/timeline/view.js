@@ -1,6 +1,7 @@
 /** Draws a storyboard: ruler, shots, segments, playhead, the selected segment's fields, and errors. */
 
 import { button, keep, make, put } from "./dom.js";
+import { FilmFields } from "./film_fields.js";
 import { writeNumber } from "./lengths.js";
 import { VERBS } from "./text.js";
 
@@ -13,6 +14,8 @@ const VERB_WORDS = {
   cut: "cut: a new shot, the cast stays",
   scene: "scene: everything is new",
 };
+const BLEND_HELP = "Seconds in which the text moves to this prompt; empty: at once";
+const RECACHE_HELP = "How far the memory follows this prompt, 0 to 1; empty: as the memory says";
 const UNKNOWN = "The text comes from another node. It is shown here after a Run.";
 const SEED_HELP = "Noise of this segment; empty: derived from the film's seed and the prompt";
 
@@ -22,8 +25,8 @@ export class View {
     this.undo = button("undo");
     this.redo = button("redo");
     this.bar = make("div", "gf-bar", {},
-      ...["zoomOut", "fit", "zoomIn"].map(button), this.undo, this.redo, this.total, button("tidy"));
-    this.ruler = make("div", "gf-ruler", { title: "Click to place the marker where Split cuts" });
+      ...["zoomOut", "fit", "zoomIn"].map(button), this.undo, this.redo, this.total, button("film"), button("tidy"));
+    this.ruler = make("div", "gf-ruler", { title: "Look through what is rendered; click to place the marker where Split cuts" });
     this.shots = make("div", "gf-shots");
     this.segments = make("div", "gf-segments", { role: "listbox", "aria-label": "Segments of the film" });
     this.playhead = make("div", "gf-playhead");
@@ -35,9 +38,10 @@ export class View {
       this.ruler, this.shots, this.segments, this.marker, this.drop, this.playhead, this.keys);
     this.scroll = make("div", "gf-scroll", {}, this.lanes);
     this.fields = makeFields();
+    this.filmFields = new FilmFields();
     this.errors = make("div", "gf-errors", { role: "status" });
     this.aside = make("div", "gf-aside", { hidden: "" });
-    this.element = make("div", "gf-board", {}, this.aside, this.bar, this.scroll, this.fields.element, this.errors);
+    this.element = make("div", "gf-board", {}, this.aside, this.bar, this.scroll, this.fields.element, this.filmFields.element, this.errors);
     this.scroll.addEventListener("scroll", () => this.drawRuler());
   }
 
@@ -46,7 +50,15 @@ export class View {
     put(this.element, { inert: linked });
     put(this.aside, { hidden: !linked, textContent: came ? "The text comes from another node. This is what came in last." : UNKNOWN });
     for (const part of [this.bar, this.scroll]) put(part, { hidden: linked && !came });
-    for (const part of [this.fields.element, this.errors]) put(part, { hidden: linked });
+    put(this.errors, { hidden: linked });
+    this.showFields(linked ? null : "segment");
+  }
+
+  /** Fields of the selected "segment", of the "film", or none. */
+  showFields(which) {
+    put(this.fields.element, { hidden: which !== "segment" });
+    put(this.filmFields.element, { hidden: which !== "film" });
+    this.bar.querySelector("[data-action=film]").classList.toggle("gf-on", which === "film");
   }
 
   /** Pixels per second that show the whole film. */
@@ -78,6 +90,7 @@ export class View {
     this.drawTimes();
     this.drawErrors(board.errors);
     drawFields(this.fields, film);
+    this.filmFields.draw(history.present);
   }
 
   /** Only what moves while a film is made. */
@@ -87,7 +100,8 @@ export class View {
     stand(this.marker, marker === null ? null : Math.min(marker, plan.seconds), scale);
   }
 
-  drawSegments({ board, plan, scale, selected, pictures }) {
+  drawSegments({ board, plan, scale, range, pictures }) {
+    const chosen = (index) => index >= range.first && index < range.first + range.count;
     let pins = 0;
     keep(this.segments, board.segments.length, makeBlock).forEach((block, index) => {
       const { verb, prompt, error } = board.segments[index];
@@ -96,11 +110,11 @@ export class View {
       const width = placed.muted ? PIN : placed.seconds * scale - 1;
       const url = pictures[index];
       const size = placed.muted || width < 26 ? "tiny" : width < 84 ? "small" : "full";
-      const marks = { muted: placed.muted, selected: index === selected, wrong: error, pictured: url };
+      const marks = { muted: placed.muted, selected: chosen(index), wrong: error, pictured: url };
       const classes = ["block", verb, size, ...Object.keys(marks).filter((mark) => marks[mark])];
       put(block, {
         className: classes.map((name) => `gf-${name}`).join(" "),
-        ariaSelected: String(index === selected),
+        ariaSelected: String(chosen(index)),
         title: error ? sayError(error) : `${index + 1}  ${sayClock(placed.start)}  ${sayLength(placed)}${placed.muted ? `: ${prompt}` : ""}`,
       });
       const left = placed.start * scale - (placed.muted ? PIN * (pins - 0.5) : 0);
@@ -162,23 +176,29 @@ function makeFields() {
   const seconds = field("input", "gf-number", "seconds", { type: "number", min: 0.1, step: 0.25, title: "Length in seconds" });
   const real = make("span", "gf-real", { title: "Lengths snap to whole chunks" });
   const seed = field("input", "gf-number gf-seed", "seed", { inputmode: "numeric", placeholder: "seed", title: SEED_HELP });
+  const share = { type: "number", min: 0, step: 0.1, placeholder: "recache", title: RECACHE_HELP };
+  const blend = field("input", "gf-number gf-then-only", "blend", { type: "number", min: 0, step: 0.25, placeholder: "blend", title: BLEND_HELP });
+  const recache = field("input", "gf-number gf-then-only", "recache", { ...share, max: 1 });
   const prompt = field("textarea", "gf-words", "prompt", { rows: 3, spellcheck: "false", "aria-label": "Prompt of the segment" });
   const mute = button("mute");
   const element = make("div", "gf-fields", {},
-    make("div", "gf-row", {}, make("span", "gf-verbs", {}, ...verbs), seconds, real, seed), prompt,
+    make("div", "gf-row", {}, make("span", "gf-verbs", {}, ...verbs), seconds, real, blend, recache, seed), prompt,
     make("div", "gf-row", {}, ...["split", "duplicate", "insert", "remove"].map(button), mute));
-  return { element, verbs, seconds, real, seed, prompt, mute };
+  return { element, verbs, seconds, real, blend, recache, seed, prompt, mute };
 }
 
 /** What is being typed stays as it is typed. */
-function drawFields({ element, verbs, seconds, real, seed, prompt, mute }, { chosen, selected, plan }) {
+function drawFields({ element, verbs, seconds, real, blend, recache, seed, prompt, mute }, { chosen, selected, plan }) {
   element.classList.toggle("gf-empty", !chosen); // then there is but one thing to do: add
   if (!chosen) return;
   for (const choice of verbs) {
     put(choice, { disabled: selected === 0 });
     choice.classList.toggle("gf-on", choice.dataset.verb === chosen.verb);
   }
+  for (const input of [blend, recache]) put(input, { hidden: chosen.verb !== "then" });
+  const said = (value) => (value === null ? "" : writeNumber(value));
   const values = [[seconds, writeNumber(chosen.seconds)], [seed, String(chosen.seed ?? "")], [prompt, chosen.prompt]];
+  values.push([blend, said(chosen.blend)], [recache, said(chosen.recache)]);
   for (const [input, value] of values) if (input !== document.activeElement) put(input, { value });
   put(prompt, { readOnly: Boolean(chosen.error && !chosen.prompt) });
   put(real, { textContent: chosen.mute ? "muted" : `s → ${sayTime(plan.segments[selected].seconds)}` });

@@ -1,0 +1,33 @@
+/** Fields for what holds for the whole film; they take the place of the selected segment's while they are open. */
+
+import { directives } from "./directives.js";
+import { make, put } from "./dom.js";
+
+const HELP = {
+  fps: "Frames per second of the film; empty: 16",
+  seed: "Seed of the film (@seed): it goes before the one of the sampler; empty: the sampler's",
+  style: "What every prompt begins with: the look of the film",
+  cast: "The cast, one a line: name = description. {name} in a prompt stands for the description",
+};
+
+export class FilmFields {
+  constructor() {
+    const field = (tag, className, name, more = {}) =>
+      make(tag, className, { "data-film": name, title: HELP[name], placeholder: name, spellcheck: "false", ...more });
+    this.fps = field("input", "gf-number", "fps", { type: "number", min: 1, max: 120, step: 1 });
+    this.seed = field("input", "gf-number gf-film-seed", "seed", { inputmode: "numeric" });
+    this.style = field("input", "gf-number gf-film-style", "style");
+    this.cast = field("textarea", "gf-words", "cast", { rows: 3, placeholder: "fox = a small red fox with a torn left ear" });
+    const label = (text) => make("span", "gf-real", {}, text);
+    this.element = make("div", "gf-fields gf-film-fields", { hidden: "" },
+      make("div", "gf-row", {}, label("fps"), this.fps, label("seed"), this.seed, label("style"), this.style), this.cast);
+  }
+
+  /** What is being typed stays as it is typed. */
+  draw(text) {
+    if (this.element.hidden) return;
+    for (const name of ["fps", "seed", "style", "cast"]) {
+      if (this[name] !== document.activeElement) put(this[name], { value: directives(text, name).join("\n") });
+    }
+  }
+}
