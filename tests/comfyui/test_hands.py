@@ -242,3 +242,63 @@ def test_stop_keeps_its_words_until_it_has_stopped(browser: Browser) -> None:
     said = browser.page.evaluate("() => window.__words")
     assert [words for words in said if words.startswith("shot ")] == [], said
     assert browser.page.locator(".gf-said").inner_text().startswith("stopped")
+
+
+def test_several_segments_at_once(browser: Browser) -> None:
+    show(browser, FILM)
+    page = browser.page
+    page.locator(".gf-block[data-index='7']").click(position={"x": 12, "y": 30})
+    page.locator(".gf-block[data-index='8']").click(position={"x": 12, "y": 30}, modifiers=["Shift"])
+    assert page.locator(".gf-selected").count() == 2
+    page.keyboard.press("m")
+    assert text_of(browser).count("| mute") == 3
+    page.keyboard.press("m")
+    assert text_of(browser) == FILM
+    page.keyboard.press("Control+c")
+    page.locator(".gf-block[data-index='0']").click(position={"x": 12, "y": 30})
+    page.keyboard.press("Control+v")
+    browser.wait_until("() => document.querySelectorAll('.gf-block').length === 12")
+    lines = text_of(browser).splitlines()
+    at = lines.index("{fox} walks right in a meadow at noon | 2s")
+    assert lines[at + 1 : at + 3] == ["scene: an empty harbour at noon | 6s", "then: boats come in | 4s"]
+    page.keyboard.press("Delete")
+    assert text_of(browser) == FILM
+    assert page.evaluate("() => window.app.graph._nodes.length") == 4 and browser.errors == []
+
+
+def test_what_holds_for_the_film_and_for_a_then(browser: Browser) -> None:
+    show(browser, FILM)
+    page = browser.page
+    page.locator(".gf-block[data-index='1']").click(position={"x": 12, "y": 30})
+    page.locator("[data-field=blend]").fill("1.5")
+    page.locator("[data-field=recache]").fill("0.8")
+    assert "then: it jumps over a log | 4.5s | blend 1.5s | recache 0.8" in text_of(browser)
+    page.locator(".gf-block[data-index='3']").click(position={"x": 12, "y": 30})
+    assert not page.locator("[data-field=blend]").is_visible()
+    page.locator("[data-action=film]").click()
+    page.locator("[data-film=style]").fill("film noir")
+    page.locator("[data-film=fps]").fill("24")
+    page.locator("[data-film=cast]").fill("fox = a red fox\nowl = a blue owl")
+    text = text_of(browser)
+    assert "@style film noir\n" in text and "@fps 24\n" in text and "@cast owl = a blue owl\n" in text
+    assert page.locator(".gf-error").count() == 0
+    page.locator("[data-action=film]").click()
+    assert page.locator(".gf-words").first.is_visible() and browser.errors == []
+
+
+def test_the_ruler_shows_what_is_rendered_there(browser: Browser) -> None:
+    show(browser, SHORT + f"@seed {next(SEEDS)}\n")
+    assert browser.queue() == "success"
+    browser.wait_until("() => document.querySelectorAll('.gf-pictured').length === 2")
+    page = browser.page
+    box: Any = page.locator(".gf-ruler").bounding_box()
+    seen = set()
+    for share in (0.2, 0.8):
+        page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
+        browser.wait_until("() => document.querySelector('.gf-scrub').naturalWidth > 0")
+        page.wait_for_timeout(300)
+        seen.add(page.locator(".gf-scrub").get_attribute("src"))
+    assert len(seen) == 2
+    page.mouse.move(box["x"] + 40, box["y"] + 300)
+    browser.wait_until("() => document.querySelector('.gf-scrub').hidden")
+    assert browser.errors == []
