@@ -33,8 +33,11 @@ SO_FAR = "stopped; the film so far is kept in the Take"
 
 
 def shown(facts: dict[str, Any], **known: Any) -> dict[str, Any]:
-    """A node's `ui`: `facts` for this pack's page, and what other pages and scripts know, such as `text`."""
-    return {"grounded": [facts], **known}
+    """A node's `ui`: `facts` for this pack's page, and what other pages and scripts know, such as `text`.
+
+    The facts go as text, because the host counts objects as files that a Run has made.
+    """
+    return {"grounded": [json.dumps(facts)], **known}
 
 
 def keep(

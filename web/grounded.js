@@ -225,7 +225,7 @@ function sayWhy(detail) {
 
 /** What a node has shown, now or in the Run that its result was kept from. */
 async function showAgain({ node: id, output }) {
-  const [facts] = output?.grounded ?? [];
+  const facts = output?.grounded && JSON.parse(output.grounded[0]);
   const node = findNode(rootGraph(), id);
   const view = views.get(node);
   const prompt = facts && view ? sketch(rootGraph()) : {};

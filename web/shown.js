@@ -1,6 +1,6 @@
 /** What a node says after a Run: lines of text, a picture, a film. */
 
-import { make, put } from "./timeline/dom.js";
+import { make, put, shield } from "./timeline/dom.js";
 
 export class Shown {
   /** `url(path)` makes a path of the server's. */
@@ -14,6 +14,7 @@ export class Shown {
     this.film.autoplay = true;
     this.film.addEventListener("error", () => this.cannotPlay());
     this.film.addEventListener("loadedmetadata", () => this.film.videoWidth || this.cannotPlay()); // only its sound
+    for (const part of [this.text, this.film]) shield(part); // text is selected and copied, a film is played
     this.element = make("div", "gf-shown", {}, this.text, this.note, this.image, this.film);
   }
 
