@@ -21,7 +21,7 @@ class TakeDrift(io.ComfyNode):
         return schema(
             node_id="GF_TakeDrift",
             display_name="Take Drift",
-            category="Grounded Forcing/take",
+            category="Grounded Forcing/Take",
             description="Compares every second of a shot with its first one: background, colour, flicker, sharpness, "
             "and with the built-in model the traits of the character.",
             search_aliases=["stability", "consistency", "quality chart", "compare memories"],

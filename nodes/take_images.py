@@ -26,7 +26,7 @@ class TakeToImages(io.ComfyNode):
         return schema(
             node_id="GF_TakeToImages",
             display_name="Take to Images",
-            category="Grounded Forcing/take",
+            category="Grounded Forcing/Take",
             description="Pictures of a part of the film, for ComfyUI's image nodes. At most 2 GB at once.",
             search_aliases=["extract frames", "last frame", "video to images"],
             inputs=[

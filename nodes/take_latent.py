@@ -25,7 +25,7 @@ class TakeToLatent(io.ComfyNode):
         return schema(
             node_id="GF_TakeToLatent",
             display_name="Take to Latent",
-            category="Grounded Forcing/take",
+            category="Grounded Forcing/Take",
             description="The clean latents of a segment or of the whole film, for VAE Decode and other latent nodes.",
             search_aliases=["extract latents", "video latent"],
             inputs=[

@@ -21,7 +21,7 @@ class TakeReport(io.ComfyNode):
         return schema(
             node_id="GF_TakeReport",
             display_name="Take Report",
-            category="Grounded Forcing/take",
+            category="Grounded Forcing/Take",
             description="What the render took: time of every stage, speed, memory, what was kept from before.",
             search_aliases=["render statistics", "fps", "timing"],
             is_output_node=True,

@@ -24,9 +24,9 @@ class TakeSheet(io.ComfyNode):
         return schema(
             node_id="GF_TakeSheet",
             display_name="Take Sheet",
-            category="Grounded Forcing/take",
+            category="Grounded Forcing/Take",
             description="A contact sheet: a row of pictures per segment, with its prompt.",
-            search_aliases=["contact sheet", "overview", "storyboard picture"],
+            search_aliases=["contact sheet", "overview"],
             inputs=[
                 Take.Input("take", tooltip="The render, from Stream Sampler."),
                 widget(io.Int, "columns", default=6, min=1, max=24, tooltip="Pictures per segment."),

@@ -23,7 +23,7 @@ from tests.comfyui.stand_ins import fill_models
 
 from .graphs import WORKFLOWS, Workflow, api_prompt
 from .layout import arrange
-from .thumbnail import make_label, make_thumbnail
+from .thumbnail import make_thumbnail
 
 FOLDER = ROOT / "workflows"
 log = logging.getLogger("grounded")
@@ -72,13 +72,13 @@ def main() -> None:
         for workflow, prompt in made:
             log.info("%s: %d nodes", workflow.name, len(prompt))
             card = FOLDER / f"{workflow.name}.jpg"
-            if chosen.pictures and workflow.needs_files:
-                make_label("your\nWan model", FOLDER / f"{WORKFLOWS[0].name}.jpg", card)
-            elif chosen.pictures:
+            if not chosen.pictures:
+                continue
+            if not workflow.needs_files:
                 result = server.queue(prompt, timeout=1800)
                 if result.status != "success":
                     raise SystemExit(f"{workflow.name} did not run: {result.error}")
-                make_thumbnail(workflow, Path(folder) / "output", card)
+            make_thumbnail(workflow, Path(folder) / "output", card)
 
 
 if __name__ == "__main__":

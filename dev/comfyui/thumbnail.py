@@ -1,4 +1,7 @@
-"""A square picture for a workflow's card, from frames of the films it has rendered."""
+"""A square picture for a workflow's card: frames of the films it has rendered over its number, title and purpose.
+
+The card itself can only be called as the file, so the picture says the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import av
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageStat
 
 from .graphs import Node, Workflow
 
-SIDE, GAP = 400, 4
-DARK = (17, 18, 21)
+SIDE, GAP, BAND = 400, 4, 84
+"""pixels: of the card, between pictures, of the words below them"""
+NEAR = 8
+"""pictures around a place of which the sharpest is taken: what jumps or dances is soft"""
+DARK, WHITE, GREY = (17, 18, 21), (240, 241, 244), (170, 174, 184)
 
 
 def frames_at(film: Path, places: Sequence[float]) -> list[Image.Image]:
-    """The pictures of a film at parts of its length (0 to 1), in order."""
+    """The sharpest pictures of a film near parts of its length (0 to 1), in order."""
     with av.open(str(film)) as opened:
         shown = [frame.to_image() for frame in opened.decode(video=0)]
-    return [shown[min(int(place * len(shown)), len(shown) - 1)] for place in places]
+    middles = [min(int(place * len(shown)), len(shown) - 1) for place in places]
+    return [max(shown[max(0, at - NEAR) : at + NEAR + 1], key=_sharpness) for at in middles]
+
+
+def _sharpness(picture: Image.Image) -> float:
+    return ImageStat.Stat(picture.convert("L").filter(ImageFilter.FIND_EDGES)).var[0]
 
 
 def crop(picture: Image.Image, width: int, height: int) -> Image.Image:
@@ -31,29 +42,44 @@ def crop(picture: Image.Image, width: int, height: int) -> Image.Image:
     return wide.crop((left, top, left + width, top + height))
 
 
-def stack(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    """One square of rows of pictures with thin gaps."""
+def card(workflow: Workflow, rows: Sequence[Sequence[Image.Image]], target: Path) -> None:
+    """Write rows of pictures with thin gaps, and the words below them."""
     page = Image.new("RGB", (SIDE, SIDE), DARK)
-    height = (SIDE - GAP * (len(rows) - 1)) // len(rows)
+    height = (SIDE - BAND - GAP * (len(rows) - 1)) // max(1, len(rows))
     for number, row in enumerate(rows):
         width = (SIDE - GAP * (len(row) - 1)) // len(row)
         for place, picture in enumerate(row):
             page.paste(crop(picture, width, height), (place * (width + GAP), number * (height + GAP)))
-    return page
+    draw = ImageDraw.Draw(page)
+    if not rows:
+        text = next(node.inputs["timeline"] for node in workflow.nodes if node.kind == "GF_PromptTimeline")
+        words = "\n".join(line.partition("|")[0].strip() for line in text.splitlines())
+        draw.multiline_text((14, 26), words, (118, 146, 178), ImageFont.load_default(size=15), spacing=13)
+    title = f"{int(workflow.name.partition('_')[0])}  {workflow.title}"
+    draw.text((14, SIDE - BAND + 10), title, WHITE, ImageFont.load_default(size=27))
+    small, lines, line = ImageFont.load_default(size=14), [], ""
+    for word in workflow.about.split():
+        longer = f"{line} {word}".strip()
+        if draw.textlength(longer, small) > SIDE - 28:
+            lines, longer = [*lines, line], word
+        line = longer
+    draw.text((14, SIDE - BAND + 45), "\n".join([*lines, line]), GREY, small, spacing=3)
+    page.save(target, quality=88, optimize=True)
 
 
 def make_thumbnail(workflow: Workflow, output: Path, target: Path) -> None:
     """Write the card of `workflow` from the films below `output`: one film in two rows, several as a row each.
 
-    Takes of a segment show one picture each.
+    Takes of a segment show one picture each; one that cannot run without files shows its storyboard's words.
     """
+    if workflow.needs_files:
+        return card(workflow, [], target)
     clips = sorted(
         clip for node in workflow.nodes if node.kind == "GF_SegmentTakes" for clip in _clips(node, output)
     )
     if clips:
         pictures = [frames_at(clip, (0.8,))[0] for clip in clips]
-        stack([pictures[:2], pictures[2:4]]).save(target, quality=88, optimize=True)
-        return
+        return card(workflow, [pictures[:2], pictures[2:4]], target)
     takes = [node.inputs["take"] for node in workflow.nodes if node.kind == "GF_StreamSampler"]
     films = [
         sorted(runs)[-1]
@@ -66,20 +92,9 @@ def make_thumbnail(workflow: Workflow, output: Path, target: Path) -> None:
         rows = [pictures[:2], pictures[2:]]
     else:
         rows = [frames_at(film, (0.3, 0.85)) for film in films]
-    stack(rows).save(target, quality=88, optimize=True)
+    return card(workflow, rows, target)
 
 
 def _clips(node: Node, output: Path) -> list[Path]:
     folder = f"segment-{node.inputs['segment']:03d}"
     return [*(output / "grounded" / "takes" / node.inputs["take"] / folder).glob("?.mp4")]
-
-
-def make_label(text: str, behind: Path, target: Path) -> None:
-    """Write the card of a workflow that cannot be rendered without files: words over a darkened other card."""
-    with Image.open(behind) as picture:
-        card = ImageEnhance.Brightness(picture.convert("RGB")).enhance(0.35)
-    font = ImageFont.load_default(size=44)
-    ImageDraw.Draw(card).multiline_text(
-        (SIDE / 2, SIDE / 2), text, (232, 233, 236), font, anchor="mm", align="center", spacing=14
-    )
-    card.save(target, quality=88, optimize=True)
