@@ -1,9 +1,12 @@
-"""Where torch computes: a device's name and what is free on it."""
+"""Where torch computes: a device's name, what is free on it, and what this process holds of the computer's memory."""
 
 from __future__ import annotations
 
 import psutil
 import torch
+
+from .errors import ResourceError
+from .words import exact_size
 
 
 def name_of(device: torch.device) -> str:
@@ -14,3 +17,29 @@ def name_of(device: torch.device) -> str:
 def free_bytes(device: torch.device) -> int:
     """Bytes free on the device: on a card, else in the computer."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def held_bytes() -> int:
+    """Bytes of memory that this process holds and the system cannot take back.
+
+    Resident pages without those of mapped files (weights that were read, libraries), which the system drops when it
+    wants them. Linux tells them apart at no cost; elsewhere it is the memory that no other process shares.
+    """
+    process = psutil.Process()
+    info = process.memory_info()
+    mapped = getattr(info, "shared", None)
+    return process.memory_full_info().uss if mapped is None else info.rss - mapped
+
+
+def require_memory(need: int, device: torch.device, what: str, fix: str) -> None:
+    """Refuse before it is read what cannot fit.
+
+    Raises:
+        ResourceError: `what` needs more bytes than are free on the device; `fix` says what to do.
+    """
+    if device.type not in ("cuda", "cpu"):
+        return  # other accelerators do not tell how much is free
+    free = free_bytes(device)
+    if need > free:
+        place = "computer" if device.type == "cpu" else "graphics card"
+        raise ResourceError(f"{what} needs {exact_size(need)}; the {place} has {exact_size(free)} free", fix)

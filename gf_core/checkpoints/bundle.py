@@ -25,6 +25,7 @@ from ..sampling.chunkwise import make_sampler
 from ..sampling.sampler import Sampler
 from ..text.base import TextEncoder
 from ..text.small import load_small_encoder
+from ..text.store import StoredEncoder
 from ..vae.base import LatentCodec
 from ..vae.load import load_vae
 from .catalog import KnownCheckpoint
@@ -112,12 +113,14 @@ def load_model(
     assume: str | None = None,
     weights: str | None = None,
     loras: Sequence[tuple[str | Path, float]] = (),
+    prompts: Sequence[str] = (),
 ) -> ModelBundle:
     """Opens `source`: "builtin", a checkpoint file, or a folder.
 
     text, vae: a ready encoder or codec, or the path of one; None looks beside the model. dtype: float32 on
     the CPU, bfloat16 elsewhere. assume: catalogue id to take a renamed causal file for. weights: outer key
-    to take. loras: (path, strength) pairs merged into the weights.
+    to take. loras: (path, strength) pairs merged into the weights. prompts: of the film to come; a large text encoder
+    reads them before the transformer is loaded, so that the two are never in memory together.
 
     Raises CheckpointError, saying what the file is and what is needed, or ResourceError for too little
     memory.
@@ -131,6 +134,8 @@ def load_model(
     merges = _all_loras(item, path, loras)
     codec = _codec(vae, item, device)
     encoder = _encoder(text, item, device)
+    if prompts and isinstance(encoder, StoredEncoder):
+        encoder.encode(list(prompts))
     model = build_network(spec, unscaled(item.what.tensors), loras=merges, dtype=dtype, device=device)
     return ModelBundle(
         name=str(item.own.get("name") or path.name),

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files.fingerprint import remembered
@@ -77,8 +76,20 @@ def open_text(
 ) -> TextEncoder:
     """The UMT5 encoder in `path` behind the store of prompts; weights are read when a new prompt comes.
 
-    Raises CheckpointError when it is another model, quantised in a way that is not read, or lacks its
-    tokenizer.
+    Raises CheckpointError as `describe_text`, and when it lacks its tokenizer.
+    """
+    file, tensors = describe_text(path)
+    fingerprint = remembered(file.parts, "text", tensors)
+    tokenizer = _tokenizer(file, tensors)
+    return StoredEncoder(
+        UMT5Encoder(unscaled(tensors), tokenizer, fingerprint, dtype=dtype or torch.bfloat16, device=device)
+    )
+
+
+def describe_text(path: Path) -> tuple[TensorFile, Mapping[str, LazyTensor]]:
+    """The UMT5 encoder's file and the tensors in it, none of them read.
+
+    Raises CheckpointError when it is another model, or quantised in a way that is not read.
     """
     file = open_file(path)
     what = detect(unwrap(file.tree))
@@ -93,17 +104,7 @@ def open_text(
             f"{path.name} is UMT5 {what.quantised}, which is not loadable standalone yet",
             "use the bf16, fp16 or fp8 file, or load it inside ComfyUI.",
         )
-    tensors = unscaled(what.tensors)
-
-    def load() -> Mapping[str, Tensor]:
-        log.info("reading the text encoder %s", path.name)
-        return {name: tensor.load() for name, tensor in tensors.items()}
-
-    fingerprint = remembered(file.parts, "text", what.tensors)
-    tokenizer = _tokenizer(file, what.tensors)
-    return StoredEncoder(
-        UMT5Encoder(load, tokenizer, fingerprint, dtype=dtype or torch.bfloat16, device=device)
-    )
+    return file, what.tensors
 
 
 def _tokenizer(file: TensorFile, tensors: Mapping[str, LazyTensor]) -> Tokenizer:

@@ -44,6 +44,7 @@ def open_film(args: Namespace) -> Film:
         device=device,
         assume=args.assume,
         loras=args.lora,
+        prompts=[board.expanded(n) for n, segment in enumerate(board.segments) if not segment.mute],
     )
     if recorded is not None:
         _compare(recorded, bundle)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from ..files.atomic import write_atomic
 from ..files.cache import cache_dir
-from .base import TextEncoder
 from .clean import clean_prompt
+from .umt5 import UMT5Encoder
 
 log = logging.getLogger("grounded")
 MAX_BYTES = 256_000_000
@@ -89,19 +90,32 @@ class EmbeddingStore:
 
 
 class StoredEncoder:
-    """A text encoder in front of a store: only prompts never seen before reach the encoder, together."""
+    """A text encoder in front of a store: only prompts never seen before reach the encoder, together.
 
-    def __init__(self, encoder: TextEncoder, store: EmbeddingStore | None = None) -> None:
+    Rows of this process stay in memory too (some MB), so that a disk which refuses them costs no second reading of the
+    encoder beside a video model that is loaded by then.
+    """
+
+    def __init__(self, encoder: UMT5Encoder, store: EmbeddingStore | None = None) -> None:
         self.encoder, self.store = encoder, store or EmbeddingStore()
         self.fingerprint = encoder.fingerprint
+        self._rows: dict[str, Tensor] = {}
+
+    def bytes_to_read(self, prompts: Iterable[str]) -> int:
+        """What the encoder's weights take in memory for these prompts; 0 where their rows are all kept."""
+        return self.encoder.weight_bytes if self._recall(prompts) else 0
 
     def encode(self, prompts: list[str]) -> list[Tensor]:
         """Each prompt to rows [rows, text_dim]."""
-        cleaned = [clean_prompt(prompt) for prompt in prompts]
-        keys = {text: self.store.key(self.fingerprint, text) for text in cleaned}
-        rows = {text: kept for text, key in keys.items() if (kept := self.store.get(key)) is not None}
-        new = [text for text in keys if text not in rows]
-        for text, value in zip(new, self.encoder.encode(new) if new else [], strict=True):
-            rows[text] = value
-            self.store.put(keys[text], value)
-        return [rows[text] for text in cleaned]
+        new = self._recall(prompts)
+        for text, rows in zip(new, self.encoder.encode(new) if new else [], strict=True):
+            self._rows[text] = rows
+            self.store.put(self.store.key(self.fingerprint, text), rows)
+        return [self._rows[clean_prompt(prompt)] for prompt in prompts]
+
+    def _recall(self, prompts: Iterable[str]) -> list[str]:
+        """Bring what is stored to memory; the cleaned prompts that are not."""
+        new = [text for text in dict.fromkeys(map(clean_prompt, prompts)) if text not in self._rows]
+        found = {text: self.store.get(self.store.key(self.fingerprint, text)) for text in new}
+        self._rows |= {text: rows for text, rows in found.items() if rows is not None}
+        return [text for text in new if text not in self._rows]

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..devices import require_memory
 from ..errors import CheckpointError, headless
+from ..files.tensors import LazyTensor
 from ..foreign import numbered
+from ..words import exact_size
 from .clean import clean_prompt
 from .tokens import Tokenizer
 
@@ -25,6 +28,8 @@ MAX_ROWS = 512
 """Tokens of a prompt with its end mark; what is longer is cut."""
 TOKENIZER_KEY = "spiece_model"
 """Tensor of ComfyUI's files that holds the SentencePiece model."""
+_TIED = "encoder.embed_tokens.weight"
+"""The embedding's second name, which is `shared.weight` too."""
 
 log = logging.getLogger("grounded")
 _MODULES = {
@@ -73,37 +78,50 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def weights_of(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """The encoder's own of a file's tensors, under Hugging Face's names; the embedding, which some list twice, once."""
+    named = {to_hf_name(name): tensor for name, tensor in tensors.items() if name != TOKENIZER_KEY}
+    named.pop(_TIED, None)
+    return named
+
+
 def build(
-    tensors: Mapping[str, Tensor], dtype: torch.dtype, device: str | torch.device = "cpu"
+    tensors: Mapping[str, LazyTensor], dtype: torch.dtype, device: str | torch.device = "cpu"
 ) -> torch.nn.Module:
     """transformers' encoder holding `tensors` (any naming) as `dtype` on `device`.
 
-    Raises CheckpointError for missing or unexpected tensors.
+    Names and shapes are compared before anything is read. Then one tensor at a time is read and placed, so that the
+    peak is the finished encoder and one tensor.
+
+    Raises:
+        CheckpointError: missing, unexpected or misshapen tensors. ResourceError: too little memory.
     """
     with headless("the text encoder UMT5"):
         from transformers import UMT5Config, UMT5EncoderModel
 
-    named = {to_hf_name(name): value for name, value in tensors.items() if name != TOKENIZER_KEY}
-    named.pop("encoder.embed_tokens.weight", None)
-    config = UMT5Config(**sizes_of({name: tuple(value.shape) for name, value in named.items()}))
+    named = weights_of(tensors)
+    config = UMT5Config(**sizes_of({name: tensor.shape for name, tensor in named.items()}))
     with torch.device("meta"):
         model = UMT5EncoderModel(config)
-    wanted = {name for name in model.state_dict() if name != "encoder.embed_tokens.weight"}
-    missing, foreign = sorted(wanted - named.keys()), sorted(named.keys() - wanted)
-    if missing or foreign:
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items() if name != _TIED}
+    missing, foreign = sorted(wanted.keys() - named.keys()), sorted(named.keys() - wanted.keys())
+    odd = [name for name in named if wanted.get(name, named[name].shape) != named[name].shape]
+    if missing or foreign or odd:
         raise CheckpointError(
             f"the file does not fit UMT5: {len(missing)} tensors missing {missing[:2]}, "
-            f"{len(foreign)} unexpected {foreign[:2]}",
+            f"{len(foreign)} unexpected {foreign[:2]}, {len(odd)} of another shape {odd[:2]}",
             "use the encoder as Wan-AI or Comfy-Org published it, in bf16 or fp16.",
         )
-    state = {name: value.to(device=device, dtype=dtype, copy=True) for name, value in named.items()}
-    state["encoder.embed_tokens.weight"] = state["shared.weight"]
-    try:
-        model.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the file does not fit UMT5: {str(error).splitlines()[-1].strip()}", "download the file again."
-        ) from error
+    require_memory(
+        sum(tensor.numel for tensor in named.values()) * dtype.itemsize,
+        torch.device(device),
+        "the text encoder",
+        "close other programs, or encode these prompts on a larger machine.",
+    )
+    # Copies: mapped weights are unaligned (slower, other rounding) and lock the file on Windows.
+    state = {name: tensor.load().to(device=device, dtype=dtype, copy=True) for name, tensor in named.items()}
+    state[_TIED] = state["shared.weight"]
+    model.load_state_dict(state, assign=True)
     model.encoder.embed_tokens.weight = model.shared.weight
     return model.requires_grad_(False).eval()
 
@@ -117,7 +135,7 @@ class UMT5Encoder:
 
     def __init__(
         self,
-        load: Callable[[], Mapping[str, Tensor]],
+        tensors: Mapping[str, LazyTensor],
         tokenizer: Tokenizer,
         fingerprint: str,
         *,
@@ -127,7 +145,9 @@ class UMT5Encoder:
         keep: bool = False,
     ) -> None:
         self.fingerprint = fingerprint
-        self._load, self._tokenizer = load, tokenizer
+        self.weight_bytes = sum(tensor.numel for tensor in weights_of(tensors).values()) * dtype.itemsize
+        """What the weights take in memory while prompts are encoded."""
+        self._tensors, self._tokenizer = tensors, tokenizer
         self._dtype, self._device, self._max_rows = dtype, device, max_rows
         self._keep, self._model = keep, None
 
@@ -142,7 +162,10 @@ class UMT5Encoder:
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> list[Tensor]:
         """Each prompt to float32 rows [tokens, text_dim] on the CPU."""
-        model: Any = self._model or build(self._load(), self._dtype, self._device)
+        model: Any = self._model
+        if model is None:
+            log.info("reading the text encoder, %s", exact_size(self.weight_bytes))
+            model = build(self._tensors, self._dtype, self._device)
         if self._keep:
             self._model = model
         rows = []

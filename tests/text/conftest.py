@@ -6,12 +6,28 @@ import re
 import pytest
 import torch
 
+from gf_core.files.tensors import LazyTensor
+
 SIZES = {"vocab": 64, "width": 16, "heads": 2, "head": 8, "hidden": 24, "layers": 2, "buckets": 32}
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+
+
+def lazy(weights: dict[str, torch.Tensor], reads: list[str] | None = None) -> dict[str, LazyTensor]:
+    """`weights` as a file gives them; `reads` gets the name of each that is read."""
+
+    def reading(name: str, value: torch.Tensor) -> LazyTensor:
+        def load() -> torch.Tensor:
+            if reads is not None:
+                reads.append(name)
+            return value
+
+        return LazyTensor(value.dtype, tuple(value.shape), load)
+
+    return {name: reading(name, value) for name, value in weights.items()}
 
 
 @pytest.fixture(scope="session")

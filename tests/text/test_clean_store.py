@@ -39,6 +39,8 @@ def test_entities_are_undone_twice_where_nothing_repairs(monkeypatch):
 class Counting:
     """An encoder that counts what it is asked."""
 
+    weight_bytes = 12
+
     def __init__(self, fingerprint="one"):
         self.fingerprint, self.asked = fingerprint, []
 
@@ -59,6 +61,24 @@ def test_only_new_prompts_reach_the_encoder(tmp_path):
     other = Counting("two")
     StoredEncoder(other, store).encode(["fox"])
     assert other.asked == [["fox"]]
+
+
+def test_what_has_to_be_read_is_told(tmp_path):
+    inner, store = Counting(), EmbeddingStore(tmp_path)
+    encoder = StoredEncoder(inner, store)
+    assert encoder.bytes_to_read(["fox"]) == Counting.weight_bytes and encoder.bytes_to_read([]) == 0
+    encoder.encode(["fox"])
+    for again in (encoder, StoredEncoder(inner, store)):
+        assert again.bytes_to_read([" fox"]) == 0
+        assert again.bytes_to_read(["fox", "owl"]) == Counting.weight_bytes
+
+
+def test_a_disk_that_refuses_costs_no_second_reading(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    inner = Counting()
+    encoder = StoredEncoder(inner, EmbeddingStore(tmp_path / "file"))
+    first, second = encoder.encode(["fox"]), encoder.encode(["fox"])
+    assert inner.asked == [["fox"]] and torch.equal(first[0], second[0])
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish that is no safetensors file"])

@@ -2,13 +2,17 @@
 
 import logging
 import math
+import weakref
 
 import pytest
 import torch
 
-from gf_core.errors import CheckpointError
+from gf_core.errors import CheckpointError, ResourceError
+from gf_core.files.tensors import LazyTensor
 from gf_core.text.tokens import SentencePieceTokenizer
 from gf_core.text.umt5 import UMT5Encoder, build, sizes_of, to_hf_name
+
+from .conftest import lazy
 
 PROMPTS = ["a red fox walks in the snow", "", "the owl"]
 
@@ -19,7 +23,7 @@ def tokenizer(pieces):
 
 
 def encoder(weights, tokenizer, **options):
-    return UMT5Encoder(lambda: weights, tokenizer, "tiny", dtype=torch.float32, **options)
+    return UMT5Encoder(lazy(weights), tokenizer, "tiny", dtype=torch.float32, **options)
 
 
 def test_original_hf_and_comfyui_names_give_equal_rows(original, hugging_face, tokenizer):
@@ -102,30 +106,58 @@ def test_a_prompt_of_just_the_limit_is_whole_and_one_more_is_cut(original, token
     assert model.encode(["a prompt"])[0].shape == (rows, 16)
 
 
-@pytest.mark.parametrize("keep, reads_after_two_calls", [(False, 2), (True, 1)])
-def test_weights_are_read_late_and_let_go(original, tokenizer, keep, reads_after_two_calls):
+@pytest.mark.parametrize("keep, readings", [(False, 2), (True, 1)])
+def test_weights_are_read_late_and_let_go(original, tokenizer, keep, readings):
     reads = []
-
-    def load():
-        reads.append(1)
-        return original
-
-    model = UMT5Encoder(load, tokenizer, "tiny", dtype=torch.float32, keep=keep)
+    model = UMT5Encoder(lazy(original, reads), tokenizer, "tiny", dtype=torch.float32, keep=keep)
     assert not reads
     model.encode(["a", "b"])
-    assert len(reads) == 1
+    assert sorted(reads) == sorted(original)
     model.encode(["a"])
-    assert len(reads) == reads_after_two_calls
+    assert len(reads) == readings * len(original)
 
 
-def test_incomplete_and_foreign_weights_are_refused(original):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_no_tensor_waits_as_it_was_read(original, dtype):
+    """One at a time is read and placed: what a file unpacks to never lies in memory beside the encoder."""
+    waiting, most = [], []
+
+    def reading(value):
+        def load():
+            read = value.double()  # wider than what is kept
+            waiting.append(weakref.ref(read))
+            most.append(sum(ref() is not None for ref in waiting))
+            return read
+
+        return LazyTensor(value.dtype, tuple(value.shape), load)
+
+    build({name: reading(value) for name, value in original.items()}, dtype)
+    assert len(most) == len(original) and max(most) <= 2
+
+
+def test_incomplete_and_foreign_weights_are_refused_unread(original):
+    reads = []
     lacking = {name: value for name, value in original.items() if name != "blocks.1.attn.v.weight"}
-    with pytest.raises(CheckpointError, match=r"1 tensors missing .*block\.1\.layer\.0\.SelfAttention\.v"):
-        build(lacking, torch.float32)
-    with pytest.raises(CheckpointError, match="1 unexpected"):
-        build({**original, "lm_head.weight": torch.zeros(1)}, torch.float32)
-    with pytest.raises(CheckpointError, match="no tensor"):
-        build({"shared.weight": torch.zeros(2, 2)}, torch.float32)
+    odd = {**original, "blocks.1.attn.v.weight": torch.zeros(3, 3)}
+    for weights, told in (
+        (lacking, r"1 tensors missing .*block\.1\.layer\.0\.SelfAttention\.v"),
+        ({**original, "lm_head.weight": torch.zeros(1)}, "1 unexpected"),
+        ({"shared.weight": torch.zeros(2, 2)}, "no tensor"),
+        (odd, r"1 of another shape .*block\.1\.layer\.0\.SelfAttention\.v"),
+    ):
+        with pytest.raises(CheckpointError, match=told):
+            build(lazy(weights, reads), torch.float32)
+    assert not reads
+
+
+def test_an_encoder_that_does_not_fit_is_refused_unread(original, tokenizer, monkeypatch):
+    reads = []
+    model = UMT5Encoder(lazy(original, reads), tokenizer, "tiny", dtype=torch.float32)
+    assert model.weight_bytes == sum(value.numel() * 4 for value in original.values())
+    monkeypatch.setattr("gf_core.devices.free_bytes", lambda device: model.weight_bytes - 1)
+    with pytest.raises(ResourceError, match=r"the text encoder needs .* free"):
+        model.encode(["a"])
+    assert not reads
 
 
 def test_published_size_is_read_from_shapes():

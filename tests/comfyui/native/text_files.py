@@ -10,6 +10,7 @@ import comfy.sd
 import tiny
 import torch
 from grounded_forcing.gf_core.errors import GroundedError
+from grounded_forcing.gf_core.files.tensors import LazyTensor
 from grounded_forcing.gf_core.text.tokens import SentencePieceTokenizer
 from grounded_forcing.gf_core.text.umt5 import UMT5Encoder
 from grounded_forcing.nodes.native import loader
@@ -81,7 +82,8 @@ def main():
     comfy.sd.load_text_encoder_state_dicts = small
     clip, facts["file"] = loader._load_text("auto")
     rows = clip.encode_from_tokens_scheduled(clip.tokenize(PROMPT))[0][0][0]
-    own = UMT5Encoder(lambda: weights, SentencePieceTokenizer(vocabulary), "tiny", dtype=torch.float32)
+    lazy = {name: LazyTensor(value.dtype, tuple(value.shape), value.clone) for name, value in weights.items()}
+    own = UMT5Encoder(lazy, SentencePieceTokenizer(vocabulary), "tiny", dtype=torch.float32)
     [wanted] = own.encode([PROMPT])
     facts["rows"] = len(wanted)
     facts["gap"] = tiny.gap(rows[: len(wanted)].float().cpu(), wanted)
