@@ -268,8 +268,8 @@ def _film(place: Place, codec: str) -> None:
         f"{name} {spent:.2f}" for name, spent in seconds.items() if name not in ("total", "first chunk")
     )
     place.tell("in all", f"{seconds['total']:.2f} s", stages)
-    card, resident = report["memory"]["peak card bytes"], report["memory"]["peak resident bytes"]
-    place.tell("peak memory", f"{(card or resident) / GIGA:.2f} GB", f"resident {resident / GIGA:.2f} GB")
+    card, held = report["memory"]["peak card bytes"], report["memory"]["peak held bytes"]
+    place.tell("peak memory", f"{(card or held) / GIGA:.2f} GB", f"held {held / GIGA:.2f} GB")
     place.tell("size", f"{size / 1e6:.1f} MB", f"{size * 8 / frames / pixels:.2f} bits a pixel")
     for name, unit, scale in (("memory", "GB", GIGA), ("minutes", "min", 1), ("disk", "MB", 1e6)):
         part = report["estimate"][name]

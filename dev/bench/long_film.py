@@ -2,7 +2,7 @@
 
     python dev/bench/long_film.py --minutes 10 --out films/long.mp4
 
-Prints resident memory per minute (and its slope from minute 1 on), pictures per second per minute, and what
+Prints the memory held per minute (and its slope from minute 1 on), pictures per second per minute, and what
 the reader says of the first and the last minute. Writes the same as JSON beside the film.
 """
 
@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from gf_core.checkpoints.bundle import load_model
 from gf_core.config import Encoding
+from gf_core.devices import held_bytes
 from gf_core.engine.events import ChunkDone, Event
 from gf_core.engine.render import render_film
 from gf_core.evaluation.film import judge, shrink, spans_of
@@ -49,27 +49,27 @@ def long_storyboard(minutes: float) -> str:
 
 
 class Gauge:
-    """Resident bytes and wall time at every finished chunk."""
+    """Bytes held and wall time at every finished chunk."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[float, float, int]] = []
-        """(seconds of film, wall seconds, resident bytes)."""
-        self._process, self._began = psutil.Process(), time.perf_counter()
+        """(seconds of film, wall seconds, bytes held)."""
+        self._began = time.perf_counter()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, ChunkDone):
             wall = time.perf_counter() - self._began
-            self.rows.append((event.film_seconds, wall, self._process.memory_info().rss))
+            self.rows.append((event.film_seconds, wall, held_bytes()))
 
     def minutes(self) -> list[dict[str, float]]:
-        """Per minute of film: largest resident MB and pictures per second."""
-        film, wall, rss = (np.array(column) for column in zip(*self.rows))
+        """Per minute of film: most MB held and pictures per second."""
+        film, wall, held = (np.array(column) for column in zip(*self.rows))
         out = []
         for minute in range(int(film[-1] // 60) or 1):
             inside = (film >= 60 * minute) & (film < 60 * (minute + 1))
             seconds = wall[inside][-1] - wall[inside][0]
             pictures = 16 * (film[inside][-1] - film[inside][0])
-            out.append({"rss_mb": float(rss[inside].max() / 1e6), "fps": float(pictures / seconds)})
+            out.append({"held_mb": float(held[inside].max() / 1e6), "fps": float(pictures / seconds)})
         return out
 
 
@@ -98,14 +98,14 @@ def main() -> None:
         load_model("builtin"), text, args.out, encoding=Encoding(upscale=8), sheet=False, listener=gauge
     )
     minutes = gauge.minutes()
-    later = np.array([row["rss_mb"] for row in minutes[1:] or minutes])
+    later = np.array([row["held_mb"] for row in minutes[1:] or minutes])
     frames = int(args.minutes * 60 * 16)
     report = {
         "film_seconds": gauge.rows[-1][0],
         "wall_seconds": gauge.rows[-1][1],
         "minutes": minutes,
-        "rss_growth_mb_minute_1_to_end": float(later[-1] - later[0]),
-        "rss_slope_mb_per_minute": float(np.polyfit(range(len(later)), later, 1)[0])
+        "held_growth_mb_minute_1_to_end": float(later[-1] - later[0]),
+        "held_slope_mb_per_minute": float(np.polyfit(range(len(later)), later, 1)[0])
         if len(later) > 1
         else 0.0,
         "last_over_first_fps": minutes[-1]["fps"] / minutes[0]["fps"],

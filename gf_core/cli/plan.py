@@ -112,18 +112,11 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, upsca
 
 def _cost(args: Namespace, device: torch.device) -> tuple[ModelCost, ModelBundle | None]:
     """What the model costs, and the model itself where opening it takes a moment only."""
-    from ..estimate.room import ModelCost, bundle_cost
+    from ..estimate.room import bundle_cost, file_cost
 
     if is_small(args.model):
         from ..checkpoints.bundle import load_model
 
         bundle = load_model(args.model, device=device)
         return bundle_cost(bundle), bundle
-    from ..checkpoints.identify import identify
-    from ..checkpoints.load import default_dtype
-    from ..devices import name_of
-
-    spec = identify(args.model, assume=args.assume).what.spec
-    if spec is None:
-        raise GroundedError(f"{args.model} is not a text-to-video transformer", "choose another file")
-    return ModelCost(spec, value_bytes=default_dtype(device).itemsize, device=name_of(device)), None
+    return file_cost(args.model, device=device, assume=args.assume), None

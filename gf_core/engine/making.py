@@ -27,7 +27,9 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
 
     Speed and size that no film has told yet are tried, where the film is long enough for that.
     """
-    film, cost = found.film, bundle_cost(found.film.bundle)
+    film, whole = found.film, len(found.reuse.chunks) == found.stop
+    prompts = [] if whole else [segment.prompt for segment in film.plan.segments]
+    cost = bundle_cost(film.bundle, prompts)
 
     def told() -> Budget:
         return estimate(

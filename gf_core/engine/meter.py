@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-import psutil
+from ..devices import held_bytes
 
 
 class Meter:
@@ -15,10 +15,9 @@ class Meter:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         """Seconds spent in each stage of the sampling thread."""
-        self.peak_rss = 0
-        """Largest resident size of the process in bytes, as seen at denoising steps and commits."""
+        self.peak = 0
+        """Most bytes that the process has held (`devices.held_bytes`), as seen at denoising steps and commits."""
         self._inner = 0.0
-        self._process = psutil.Process()
         self._began = time.perf_counter()
         self._sampling_began = self._began
         self._before = 0
@@ -43,7 +42,7 @@ class Meter:
 
     def look(self) -> None:
         """Note the memory in use now."""
-        self.peak_rss = max(self.peak_rss, self._process.memory_info().rss)
+        self.peak = max(self.peak, held_bytes())
 
     def committed(self, frames: int) -> None:
         """Note that the film on disk now has `frames` pictures."""

@@ -60,14 +60,14 @@ def make_report(
         },
         "seconds": {"total": meter.elapsed, "first chunk": meter.first_chunk_seconds, **meter.seconds},
         "speed": {"fps": meter.fps, "sampling fps": (frames - told.frames) / busy if busy else 0.0},
-        "memory": {"peak resident bytes": meter.peak_rss, "peak card bytes": card},
+        "memory": {"peak held bytes": meter.peak, "peak card bytes": card},
         "anchors": [*reuse.anchors, *anchors],
     }
 
 
 def compared(budget: Budget, report: dict[str, Any], run: Run) -> dict[str, Any]:
     """What was expected beside what happened: bytes of memory; minutes and bytes of disk where all was made anew."""
-    memory = report["memory"]["peak resident bytes" if budget.cost.resident else "peak card bytes"]
+    memory = report["memory"]["peak held bytes" if budget.cost.resident else "peak card bytes"]
     whole = not report["reuse"]["chunks"] and not report["film"]["cancelled"]
     return {
         "memory": {"expected": budget.peak, "measured": memory},
@@ -132,7 +132,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
             f"time     {seconds['total']:.1f} s in all, first chunk after {seconds['first chunk']:.1f} s",
             f"stages   {stages}",
             f"speed    {speed['fps']:.1f} frames/s with decode and encode, {speed['sampling fps']:.1f} sampling alone",
-            f"memory   {size(report['memory']['peak resident bytes'])} resident at the peak"
+            f"memory   {size(report['memory']['peak held bytes'])} held at the peak"
             + (f", {size(card)} on the card" if card else ""),
         ]
     else:

@@ -73,16 +73,22 @@ class Budget:
         return parts
 
     @property
+    def text(self) -> int:
+        """Bytes of device memory while the text encoder reads the prompts, before the film; 0 where it need not."""
+        cost = self.cost
+        needed = (cost.held + cost.text) if cost.text else 0
+        return needed if cost.resident else int(needed * MARGIN)
+
+    @property
     def peak(self) -> int:
         """Bytes of device memory at the busiest moment; of the whole program where it computes on the processor."""
         needed = sum(self.parts.values())
-        return needed if self.cost.resident else int(needed * MARGIN)
+        return max(self.text, needed if self.cost.resident else int(needed * MARGIN))
 
     @property
     def to_come(self) -> int:
         """Bytes of `peak` that are not taken yet."""
-        cost = self.cost
-        return self.peak - (cost.resident or (cost.weight_bytes if cost.loaded else 0))
+        return self.peak - self.cost.held
 
     @property
     def minutes(self) -> float | None:
@@ -105,6 +111,7 @@ class Budget:
         time = "not measured on this machine yet; the first film with these settings does that"
         if self.pace is not None and self.minutes is not None:
             time = f"{self.minutes:.1f} min at {self.pace.fps:.1f} frames/s"
+        before = f"; {size(self.text)} before that, while prompts are encoded" if self.text else ""
         kept = []
         if self.kept:
             why = f"; {self.changed}" if self.changed else ""
@@ -112,7 +119,7 @@ class Budget:
         return [
             f"film    {seconds:.2f} s{snapped}, {self.frames} frames, {pictures}, "
             f"{len(segments)} segments, {self.chunks} chunks",
-            f"memory  {size(self.peak)}: " + ", ".join(f"{k} {size(v)}" for k, v in self.parts.items()),
+            f"memory  {size(self.peak)}: {', '.join(f'{k} {size(v)}' for k, v in self.parts.items())}{before}",
             f"disk    {self.disk.line()}",
             *kept,
             f"time    {time}",
@@ -183,12 +190,22 @@ def check_budget(budget: Budget, *, free_memory: int, folder: Path) -> None:
 
 
 def _what_fits(budget: Budget, free: int) -> str:
-    """The largest smaller picture that fits, in words."""
-    cost, video = budget.cost, budget.recipe.video
+    """What would fit, in words: half the width of numbers, or the largest smaller picture."""
+    cost, video, advice = budget.cost, budget.recipe.video, []
+    if budget.text - cost.held > free:
+        return (
+            "close other programs: the text encoder alone does not fit; its rows are kept once they are made"
+        )
+    # What is held now is given back when the model is opened anew.
+    if cost.value_bytes == 4 and replace(budget, cost=cost.halved()).peak <= free + cost.held:
+        advice.append("bfloat16 fits, at half the memory (--dtype bfloat16)")
     grid = cost.spatial_stride * cost.spec.patch_size[1]
     for share in SHRINK:
         width, height = (max(grid, int(side * share) // grid * grid) for side in (video.width, video.height))
         smaller = replace(budget.recipe, video=replace(video, width=width, height=height))
         if replace(budget, recipe=smaller).to_come <= free:
-            return f"{width}x{height} fits; or keep fewer frames in memory, or close other programs"
+            advice.append(f"{width}x{height} fits")
+            break
+    if advice:
+        return "; ".join([*advice, "or keep fewer frames in memory, or close other programs"])
     return "use a smaller model or a device with more memory: no picture size fits"

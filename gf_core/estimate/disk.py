@@ -109,7 +109,8 @@ def _states(
     """Bytes of the states kept at the ends of segments after chunk `kept`, as `shoot` and `finish` decide."""
     memory, video, calls = recipe.memory, recipe.video, len(recipe.sample.steps) + 1
     seconds = float("inf") if pace is None else plan.timing.chunk_pictures / pace.fps
-    decoder = STATE_VALUES[cost.decoder] * video.width * video.height * cost.value_bytes + STATE_HEAD
+    decoder = STATE_VALUES[cost.decoder] * video.width * video.height
+    decoder = decoder * (cost.decoder_bytes or cost.value_bytes) + STATE_HEAD
     most = {"memory": plan.chunks, "decoder": -(-REACH[cost.decoder] // memory.chunk)}
     since = {"memory": 0, "decoder": 0}
     for segment, slots in zip(plan.segments, _slots(plan, memory)):

@@ -5,7 +5,10 @@ Decoder figures are published peaks at 832x480, per picture pixel. Arithmetic on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import ModelSpec, Recipe, VideoSpec
@@ -13,9 +16,13 @@ from ..memory.regions import Sizes
 from ..vae.decoders import DECODE_VALUES, Decoder, kind_of
 
 if TYPE_CHECKING:
+    import torch
+
     from ..checkpoints.bundle import ModelBundle
 
-
+log = logging.getLogger("grounded")
+TEXT_BYTES = 2
+"""Bytes per number of the text encoder, which is read as bfloat16 whatever the file holds."""
 ENCODE_BYTES = 100
 """Bytes that the film's encoder and its pictures take per pixel of the film; measured at 768x512."""
 
@@ -42,11 +49,26 @@ class ModelCost:
     """The weights are in memory already and count no more against what is free."""
     resident: int = 0
     """Bytes that the whole program holds, weights included, where it computes in the computer's memory; 0 on a card."""
+    text: int = 0
+    """Bytes of the text encoder, where it is read for prompts whose rows are not kept; it leaves before the film."""
+    decoder_bytes: int | None = None
+    """Bytes per number of the decoder; None as of the weights."""
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weights."""
         return count_parameters(self.spec) * self.value_bytes if self.weights is None else self.weights
+
+    @property
+    def held(self) -> int:
+        """Bytes that are taken already: the program where it computes on the processor, on a card the weights."""
+        return self.resident or (self.weight_bytes if self.loaded else 0)
+
+    def halved(self) -> ModelCost:
+        """The same in a number type of half the width."""
+        weights = self.weight_bytes // 2
+        program = self.resident - weights if self.resident else 0
+        return replace(self, value_bytes=self.value_bytes // 2, weights=weights, resident=program)
 
     def sizes(self, recipe: Recipe) -> Sizes:
         """What the memory of such films takes."""
@@ -66,10 +88,14 @@ def count_parameters(spec: ModelSpec) -> int:
     return spec.num_layers * block + text + time + ends
 
 
-def bundle_cost(bundle: ModelBundle) -> ModelCost:
-    """What the estimate has to know about a loaded model."""
-    import psutil
+def bundle_cost(bundle: ModelBundle, prompts: Sequence[str] = ()) -> ModelCost:
+    """What the estimate has to know about a loaded model; `prompts` are those that it will encode."""
+    from torch import nn
 
+    from ..devices import held_bytes
+    from ..text.store import StoredEncoder
+
+    codec = next(bundle.codec.parameters(), None) if isinstance(bundle.codec, nn.Module) else None
     return ModelCost(
         spec=bundle.spec,
         value_bytes=bundle.computes_in.itemsize,
@@ -79,7 +105,73 @@ def bundle_cost(bundle: ModelBundle) -> ModelCost:
         fingerprint=bundle.fingerprint,
         device=bundle.device_name,
         loaded=True,
-        resident=psutil.Process().memory_info().rss if bundle.computes_on.type == "cpu" else 0,
+        resident=held_bytes() if bundle.computes_on.type == "cpu" else 0,
+        text=bundle.text.bytes_to_read(prompts) if isinstance(bundle.text, StoredEncoder) else 0,
+        decoder_bytes=None if codec is None else codec.dtype.itemsize,
+    )
+
+
+def file_cost(
+    model: str | Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    text: str | Path | None = None,
+    vae: str | Path | None = None,
+    assume: str | None = None,
+) -> ModelCost:
+    """What the estimate has to know about a model that is not opened; headers are read, weights are not.
+
+    dtype: None is what `load_model` takes on this device. text, vae: None looks beside the model; where nothing is
+    found the encoder of Wan is left out, and its VAE counted, the largest there is. assume: as in `load_model`.
+
+    Raises:
+        CheckpointError: a file that is no such model, encoder or VAE.
+    """
+    from ..checkpoints.companions import describe_text, find_text, find_vae
+    from ..checkpoints.fp8 import unscaled
+    from ..checkpoints.identify import identify
+    from ..checkpoints.load import default_dtype
+    from ..devices import name_of
+    from ..errors import CheckpointError
+    from ..files.tensors import open_file
+    from ..files.unwrap import unwrap
+    from ..text.umt5 import weights_of
+    from ..vae.load import detect_vae
+
+    def part(given: str | Path | None, find: Callable[[Path], Path]) -> Path | None:
+        try:
+            return find(Path(model)) if given is None else Path(given)
+        except CheckpointError as error:
+            log.info("not counted: %s", error.message)
+            return None
+
+    spec = identify(Path(model), assume=assume).what.spec
+    if spec is None:
+        raise CheckpointError(f"{model} is not a text-to-video transformer", "choose another file")
+    beside, decoder = part(text, find_text), part(vae, find_vae)
+    encoder = {} if beside is None else weights_of(unscaled(describe_text(beside)[1]))
+    codec = {} if decoder is None else unwrap(open_file(decoder).tree).tensors
+    kind = "wan" if decoder is None else detect_vae(codec)
+    if kind is None:
+        raise CheckpointError(
+            f"{decoder} is not a VAE that can be driven", "choose a Wan2.1 VAE or its tiny version"
+        )
+    width = (dtype or default_dtype(device)).itemsize
+    # As `load_vae` keeps them: on the processor always float32.
+    wide = (
+        4
+        if device.type == "cpu"
+        else max((tensor.dtype.itemsize for tensor in codec.values()), default=width)
+    )
+    return ModelCost(
+        spec,
+        value_bytes=width,
+        weights=count_parameters(spec) * width + sum(tensor.numel for tensor in codec.values()) * wide,
+        decoder=kind,
+        device=name_of(device),
+        text=sum(tensor.numel for tensor in encoder.values()) * TEXT_BYTES,
+        decoder_bytes=wide,
     )
 
 
@@ -100,4 +192,4 @@ def encode_bytes(video: VideoSpec, upscale: int) -> int:
 
 def decode_bytes(cost: ModelCost, video: VideoSpec) -> int:
     """Bytes of decoding one chunk, the state between chunks included."""
-    return DECODE_VALUES[cost.decoder] * video.width * video.height * cost.value_bytes
+    return DECODE_VALUES[cost.decoder] * video.width * video.height * (cost.decoder_bytes or cost.value_bytes)

@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 from torch import Tensor
 
 from ..config import MemorySpec, ModelSpec, Recipe, VideoSpec
-from ..devices import name_of
+from ..devices import free_bytes, held_bytes, name_of
 from ..errors import ResourceError
 from ..memory.store import DualMemory
 from ..model.wan import WanModel, build_meta
@@ -193,7 +192,7 @@ def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Tim
     decoder = subject.codec.decoder() if subject.codec else None
     video = subject.recipe.video
     film = FilmWriter(path, video.width, video.height, video.fps) if decoder else None
-    memory, process = sampler.director.memory, psutil.Process()
+    memory = sampler.director.memory
     times, marks = Times(calls=sampler.calls), {"begun": 0.0, "stepped": 0.0}
 
     def begin(index: int) -> None:
@@ -211,7 +210,7 @@ def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Tim
             times.clean.append(ended - marks["stepped"])
             if decoder is not None and film is not None:
                 _finish(decoder, film, clean.latents[0], times, device)
-            times.peak = max(times.peak, process.memory_info().rss)
+            times.peak = max(times.peak, held_bytes())
     finally:
         if film is not None:
             film.close()
@@ -301,7 +300,7 @@ def _resized(video: VideoSpec, size: tuple[int, int] | None) -> VideoSpec:
 def _random_model(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> WanModel:
     model = build_meta(spec).to(dtype)
     need = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = free_bytes(device)
     if need > 0.9 * free:
         message = f"the weights take {need / 2**30:.1f} GB, {device} has {free / 2**30:.1f} GB free"
         raise ResourceError(message, "choose a smaller --shape, another --device, or --dtype bfloat16")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gf_core.config import Encoding, MemorySpec, ModelSpec, Recipe, VideoSpec
+from gf_core.devices import held_bytes
 from gf_core.engine.film import look, settle
 from gf_core.engine.making import preflight
 from gf_core.engine.render import render_film
@@ -241,6 +242,47 @@ def test_on_the_processor_the_whole_program_counts(film):
     )
     assert large.peak - small.peak == 3 * small.parts["encoder"] > 0
     assert "program" in small.lines()[1] and "encoder" in small.lines()[1]
+
+
+@pytest.mark.parametrize("held", [0, 9 * 10**9])
+def test_the_text_encoder_counts_where_it_is_read(film, tmp_path, held):
+    """Alone where the model is not loaded yet, beside it where it is; the larger of the two moments is the peak."""
+    cost = replace(WAN, loaded=held > 0, resident=held)
+    kept, read = (estimate(film, replace(cost, text=text), Recipe()) for text in (0, 11 * 10**9))
+    large = estimate(film, replace(cost, text=30 * 10**9), Recipe())
+    assert read.text >= held + 11e9 and kept.text == 0
+    assert read.peak == max(kept.peak, read.text) and large.peak == large.text > kept.peak
+    assert "while prompts are encoded" in read.lines()[1] and "while" not in kept.lines()[1]
+    with pytest.raises(ResourceError) as told:
+        check_budget(large, free_memory=20 * 10**9, folder=tmp_path)
+    assert "the text encoder alone" in told.value.fix
+
+
+@pytest.mark.parametrize("resident", [0, 6 * 10**9])
+@pytest.mark.parametrize("value_bytes", [2, 4])
+def test_the_narrower_numbers_that_would_fit_are_named(film, tmp_path, value_bytes, resident):
+    """By what a film in them would need, opened anew; half widths are not halved again."""
+    cost = replace(WAN, value_bytes=value_bytes, decoder_bytes=4, loaded=resident > 0, resident=resident)
+    wide = estimate(film, cost, Recipe())
+    narrow = estimate(film, cost.halved(), Recipe())
+    assert narrow.parts["weights"] == wide.parts["weights"] // 2
+    assert narrow.parts["decoder"] == wide.parts["decoder"], "the decoder's numbers are its own"
+    for free, fits in ((wide.to_come - 1, True), (narrow.peak - wide.cost.held - 1, False)):
+        with pytest.raises(ResourceError) as told:
+            check_budget(wide, free_memory=free, folder=tmp_path)
+        assert ("bfloat16 fits" in told.value.fix) == (fits and value_bytes == 4)
+
+
+def test_what_is_held_is_memory_that_cannot_be_taken_back(tmp_path):
+    """Pages of a mapped file that was read are not; what is written to is."""
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(64 * 2**20))
+    before = held_bytes()
+    mapped = torch.from_file(str(path), shared=False, size=2**26, dtype=torch.uint8)
+    assert int(mapped.sum()) == 0
+    assert held_bytes() - before < 16 * 2**20
+    own = torch.ones(2**26, dtype=torch.uint8)
+    assert 56 * 2**20 < held_bytes() - before < 96 * 2**20 and len(own)
 
 
 def test_damaged_measurements_are_dropped_with_a_log_line(tmp_path, caplog):
