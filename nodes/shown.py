@@ -118,7 +118,7 @@ def sampler_facts(run: Run, text: str | None = None) -> dict[str, Any]:
         "starts": {segments[at]["number"] - 1: frame for at, frame in first.items()},
         "frames": frames,
         "fps": fps,
-        "any": picture_address(run, ""),
+        "any": picture_address(run),
         "of": {},
     }
 
@@ -179,12 +179,12 @@ def view(path: Path) -> str:
     return f"/view?{urlencode(asked)}"
 
 
-def picture_address(run: Run, frame: int) -> str:
-    """Where the routes serve one picture of the film."""
+def picture_address(run: Run, frame: int | None = None) -> str:
+    """Where the routes serve one picture of the film; the page puts a frame's number behind one without."""
     asked = {
         "take": take_name(run.folder.parent),
         "run": run.folder.name,
-        "frame": frame,
+        "frame": "" if frame is None else frame,
         "t": _stamp(run.settings),
     }
     return f"/grounded/picture?{urlencode(asked)}"

@@ -32,7 +32,7 @@ CORE_FLOORS = FOUNDATION | {
 }
 BELOW: dict[str, set[str]] = {
     "config": {"errors"},
-    "devices": set(),
+    "devices": {"errors", "words"},
     "errors": {"words"},
     "words": set(),
     "foreign": set(),

@@ -6,7 +6,7 @@ Decoder figures are published peaks at 832x480, per picture pixel. Arithmetic on
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,10 +128,9 @@ def file_cost(
     Raises:
         CheckpointError: a file that is no such model, encoder or VAE.
     """
-    from ..checkpoints.companions import describe_text, find_text, find_vae
-    from ..checkpoints.fp8 import unscaled
+    from ..checkpoints.companions import describe_text, find
     from ..checkpoints.identify import identify
-    from ..checkpoints.load import default_dtype
+    from ..checkpoints.load import default_dtype, unscaled
     from ..devices import name_of
     from ..errors import CheckpointError
     from ..files.tensors import open_file
@@ -139,9 +138,9 @@ def file_cost(
     from ..text.umt5 import weights_of
     from ..vae.load import detect_vae
 
-    def part(given: str | Path | None, find: Callable[[Path], Path]) -> Path | None:
+    def part(given: str | Path | None, kind: str) -> Path | None:
         try:
-            return find(Path(model)) if given is None else Path(given)
+            return find(kind, Path(model)) if given is None else Path(given)
         except CheckpointError as error:
             log.info("not counted: %s", error.message)
             return None
@@ -149,7 +148,7 @@ def file_cost(
     spec = identify(Path(model), assume=assume).what.spec
     if spec is None:
         raise CheckpointError(f"{model} is not a text-to-video transformer", "choose another file")
-    beside, decoder = part(text, find_text), part(vae, find_vae)
+    beside, decoder = part(text, "text"), part(vae, "vae")
     encoder = {} if beside is None else weights_of(unscaled(describe_text(beside)[1]))
     codec = {} if decoder is None else unwrap(open_file(decoder).tree).tensors
     kind = "wan" if decoder is None else detect_vae(codec)
