@@ -184,8 +184,8 @@ def picture_address(run: Run, frame: int | None = None) -> str:
     asked = {
         "take": take_name(run.folder.parent),
         "run": run.folder.name,
-        "frame": "" if frame is None else frame,
         "t": _stamp(run.settings),
+        "frame": "" if frame is None else frame,  # last, where the page puts it
     }
     return f"/grounded/picture?{urlencode(asked)}"
 

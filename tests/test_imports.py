@@ -44,7 +44,7 @@ BELOW: dict[str, set[str]] = {
     "sampling": FOUNDATION | {"rope", "attention", "model", "memory", "timeline"},
     "timeline": {"errors", "words"},
     "video": FOUNDATION,
-    "editorial": {"errors", "foreign", "timeline"},
+    "editorial": {"errors", "foreign", "timeline", "words"},
     "vae": FOUNDATION,
     "text": FOUNDATION,
     "builtin": FOUNDATION,
