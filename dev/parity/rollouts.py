@@ -1,101 +1,24 @@
-"""Replay of causal rollouts: Self Forcing, LongLive, Infinity-RoPE without its cut, Reward Forcing."""
+"""Replay of causal rollouts, chunk after chunk; `methods` says which."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from dev.parity.case import Case, Refusal, float_scalars
-from gf_core.config import MemorySpec, SampleSpec
+from dev.parity.methods import INFINITY, ROWS, memory_spec, repo
+from gf_core.config import SampleSpec
 from gf_core.model.forward import text_kv
 from gf_core.sampling.chunkwise import Chunkwise
 from gf_core.sampling.director import Director, Trace
 from gf_core.sampling.sampler import Chunk
 
-SELF_FORCING = ("guandeh17/Self-Forcing", "thu-ml/Causal-Forcing")
-LONGLIVE = ("NVlabs/LongLive",)
-INFINITY = ("yesiltepe-hidir/infinity-rope",)
-REWARD = ("JaydenLyh/Reward-Forcing",)
-
 
 def serves(case: Case) -> bool:
-    """Whether this is a rollout recorded from a repository that we know."""
-    upstream = case.doc.get("upstream")
-    known = SELF_FORCING + LONGLIVE + INFINITY + REWARD
-    return isinstance(upstream, dict) and "rollout" in case.doc and upstream.get("repo") in known
-
-
-def _relative(case: Case) -> bool:
-    """Whether a LongLive case was recorded with cache-relative positions."""
-    options = {**case.doc["model"], **case.doc["rollout"]}
-    named = any(("infinite" in k or "relative" in k) and v and v != "absolute" for k, v in options.items())
-    said = any("relative" in v.lower() for v in options.values() if isinstance(v, str))
-    said = said or "infinity" in case.doc["upstream"].get("entry", "")
-    return named or said or "without rope" in " ".join(map(str, case.doc.get("layout", {}).values())).lower()
-
-
-def memory_spec(case: Case) -> MemorySpec:
-    """The recorded method as settings of our memory."""
-    rollout: dict[str, Any] = case.doc["rollout"]
-    repo = case.doc["upstream"]["repo"]
-    sink, window = rollout["sink_frames"], rollout["kv_cache_frames"]
-    chunk = max(call["frames"] for call in case.doc["calls"] if call["kind"] != "recache")
-    if rollout.get("denoising_step_list_first_block") and rollout.get("initial_latent_frames"):
-        raise Refusal("a step list of its own for the first block after given latents is not supported")
-    film = max(call["current_start_frame"] + call["frames"] for call in case.doc["calls"])
-    if 0 < rollout.get("max_attention_frames", window) < min(window, film):
-        raise Refusal(
-            f"attention over {rollout['max_attention_frames']} of {window} cached frames is not supported"
-        )
-    if window - sink - chunk < 0:
-        raise Refusal(f"a window of {window} frames cannot hold {sink} sink and {chunk} current frames")
-    _refuse_oddities(case, repo, sink, window)
-    base = {
-        "anchors": sink,
-        "recent": window - sink - chunk,
-        "chunk": chunk,
-        "anchor_policy": "frozen",
-        "anchor_update": "never",
-        "anchor_index": "slot",
-        "positions": "absolute",
-        "switch": "cross_only",
-        "max_position": None,
-    }
-    if repo in LONGLIVE:
-        base["positions"] = "relative" if _relative(case) else "absolute"
-        if any(call["kind"] == "recache" for call in case.doc["calls"]):
-            base |= {"switch": "recache", "recache_before_evict": True}
-            base["recache_keeps_anchors"] = bool(rollout.get("global_sink", True))
-    elif repo in INFINITY:
-        for boundary in rollout.get("scene_boundaries", []):
-            if boundary.get("rope_cut"):
-                raise Refusal("the positions of a RoPE cut are not supported")
-            if boundary.get("flush") and window - sink != chunk + 2:
-                raise Refusal("a flush that is not also the next eviction is not supported")
-        base["positions"] = "relative"
-    elif repo in REWARD:
-        alpha = rollout.get("sink_ema_alpha")
-        base["positions"] = "relative"
-        if alpha is not None:
-            base |= {"anchor_policy": "ema", "ema_keep": alpha, "anchor_update": "every_chunk"}
-    return MemorySpec(**base)
-
-
-def _refuse_oddities(case: Case, repo: str, sink: int, window: int) -> None:
-    """Raise Refusal where the recorded code computes something that its method does not ask for (docs/method.md)."""
-    spans = [(call["current_start_frame"], call["frames"]) for call in case.doc["calls"]]
-    if repo in LONGLIVE + REWARD and sink > spans[0][1]:
-        raise Refusal(
-            f"the recorded code attends to {sink} sink frames when its first call has filled {spans[0][1]}"
-        )
-    if repo in INFINITY and any(start < window < start + frames for start, frames in spans):
-        raise Refusal(
-            f"in the call that first passes frame {window} the recorded code places queries and keys differently"
-        )
-    if repo in INFINITY and not sink and any(start + frames > window for start, frames in spans):
-        raise Refusal("without a sink frame the recorded code leaves its oldest key unrotated")
+    """Whether this is a rollout of a method that we know."""
+    return "rollout" in case.doc and repo(case) in ROWS
 
 
 class Recorder:
@@ -124,12 +47,12 @@ class Recorder:
 
     def give_memory(self, name: str, frames: int) -> None:
         """Give keys and values of every layer, in the form that the recorded code base stores."""
-        memory, repo = self.director.memory, self.case.doc["upstream"]["repo"]
+        memory = self.director.memory
         size = memory.tokens_per_frame
         stored = memory.k if memory.spec.positions == "absolute" else memory.raw_k
         for layer in range(len(stored)):
             k, v = stored[layer, :, : frames * size], memory.v[layer, :, : frames * size]
-            if repo in INFINITY:  # its first slot alone is stored rotated, at position 0
+            if repo(self.case) == INFINITY:  # its first slot alone is stored rotated, at position 0
                 k = torch.cat([memory.k[layer, :, :size], k[:, size:]], dim=1)
             for letter, value in (("k", k), ("v", v)):
                 full = f"{name}.kv.layer{layer}.{letter}"
@@ -171,7 +94,9 @@ def _feed_given(case: Case, director: Director) -> Tensor | None:
         if call["kind"] == "denoise":
             break
         start = call["current_start_frame"]
-        director.prefill(given[:, start : start + call["frames"]], timestep=call["timestep"][0])
+        # One time per frame, or one for all of them, in one list or two.
+        time = float(torch.tensor(call["timestep"]).flatten()[0])
+        director.prefill(given[:, start : start + call["frames"]], timestep=time)
     if director.memory.ledger.frame != given.shape[1]:
         raise Refusal(
             f"the calls feed {director.memory.ledger.frame} of {given.shape[1]} given latent frames"
@@ -196,6 +121,7 @@ def replay(case: Case) -> None:
         model, spec, memory_spec(case), sample, latent_height=height, latent_width=width, batch=batch
     )
     sampler = Chunkwise(director, sample)
+    first = Chunkwise(director, replace(sample, steps=sample.first_steps or sample.steps))
     director.watch = recorder = Recorder(case, director)
     for name, levels in (("timesteps", sampler.levels), ("timesteps_first_block", sampler.first_levels)):
         case.give(name, float_scalars([level.timestep for level in levels]))
@@ -205,19 +131,24 @@ def replay(case: Case) -> None:
         case.give(f"cross_kv.layer{layer}.k", text.k)
         case.give(f"cross_kv.layer{layer}.v", text.v)
     given = _feed_given(case, director)
-    film = _run(case, sampler, recorder, prompts)
+    film = _run(case, first, sampler, recorder, prompts)
     latents = film if given is None else torch.cat([given, film], dim=1)
     shape = case.shape("latents")
     case.give("latents", latents if shape is None else latents[:, -shape[1] :])
+    case.give("final", latents)
 
 
-def _run(case: Case, sampler: Chunkwise, recorder: Recorder, prompts: list[Tensor]) -> Tensor:
-    """Denoise every recorded block with the recorded noise; returns the generated latents [b f c h w]."""
+def _run(
+    case: Case, first: Chunkwise, sampler: Chunkwise, recorder: Recorder, prompts: list[Tensor]
+) -> Tensor:
+    """Denoise every recorded block with the recorded noise; returns the generated latents [b f c h w].
+
+    first: makes the first block, whether or not latents were given before it.
+    """
     calls = [call for call in case.doc["calls"] if call["kind"] == "denoise" and call["step"] == 0]
     noise = case.inputs["noise"]
-    first = (
-        calls[-1]["current_start_frame"] + calls[-1]["frames"] - noise.shape[1]
-    )  # frame of the first noise
+    # The frame of the first noise.
+    begin = calls[-1]["current_start_frame"] + calls[-1]["frames"] - noise.shape[1]
     switches, used, latents = _switch_frames(case), 0, []
     director = sampler.director
     recorder.in_block = True
@@ -231,11 +162,11 @@ def _run(case: Case, sampler: Chunkwise, recorder: Recorder, prompts: list[Tenso
             used += 1
             director.switch(prompts[used])
 
-        initial = noise[:, start - first :][:, : call["frames"]]
+        initial = noise[:, start - begin :][:, : call["frames"]]
 
         def draw(i: int, block: int = call["block"], initial: Tensor = initial) -> Tensor:
             return case.inputs[f"renoise.block{block}.step{i - 1}"] if i else initial
 
-        latents += [clean.latents for clean in sampler.feed(Chunk(call["block"], draw))]
+        latents += [clean.latents for clean in (first if call is calls[0] else sampler).feed(Chunk(call["block"], draw))]
         recorder.give_memory(f"block{recorder.block}", director.memory.layout.past)
     return torch.cat(latents, dim=1)

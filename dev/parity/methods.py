@@ -1,0 +1,126 @@
+"""What a recorded rollout was made with, as settings of our memory and sampler: one row per code base.
+
+A row is a function (plain settings, case) -> what differs from a frozen sink and a window of recent frames. What only
+the recorded code does, and no method asks for (docs/method.md), is refused in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dev.parity.case import Case, Refusal
+from gf_core.config import MemorySpec
+
+Row = Callable[[dict[str, Any], Case], dict[str, Any]]
+"""(settings of sink and window, case) -> settings that differ."""
+
+
+def repo(case: Case) -> str:
+    """owner/name of the recorded code; "" for an oracle."""
+    upstream = case.doc.get("upstream")
+    named = upstream.get("repo") if isinstance(upstream, dict) else None
+    return named.split()[0] if isinstance(named, str) and named else ""
+
+
+def spans(case: Case) -> list[tuple[int, int]]:
+    """First frame and number of frames of every call but recaches."""
+    calls = [call for call in case.doc["calls"] if call["kind"] != "recache"]
+    return [(call["current_start_frame"], call["frames"]) for call in calls]
+
+
+def _self_forcing(base: dict[str, Any], case: Case) -> dict[str, Any]:
+    return {"positions": "absolute", "max_position": None}
+
+
+def _longlive(base: dict[str, Any], case: Case) -> dict[str, Any]:
+    _refuse_empty_sink(base, case)
+    found = {"positions": "relative" if _relative(case) else "absolute", "max_position": None}
+    if any(call["kind"] == "recache" for call in case.doc["calls"]):
+        found |= {"switch": "recache", "recache_before_evict": True}
+        found["recache_keeps_anchors"] = bool(case.doc["rollout"].get("global_sink", True))
+    return found
+
+
+def _relative(case: Case) -> bool:
+    """Whether a LongLive case was recorded with cache-relative positions."""
+    options = {**case.doc["model"], **case.doc["rollout"]}
+    named = any(("infinite" in k or "relative" in k) and v and v != "absolute" for k, v in options.items())
+    said = any("relative" in v.lower() for v in options.values() if isinstance(v, str))
+    said = said or "infinity" in case.doc["upstream"].get("entry", "")
+    return named or said or "without rope" in " ".join(map(str, case.doc.get("layout", {}).values())).lower()
+
+
+def _infinity(base: dict[str, Any], case: Case) -> dict[str, Any]:
+    rollout, sink, window = case.doc["rollout"], base["anchors"], case.doc["rollout"]["kv_cache_frames"]
+    if any(start < window < start + frames for start, frames in spans(case)):
+        raise Refusal(
+            f"in the call that first passes frame {window} the recorded code places queries and keys differently"
+        )
+    if not sink and any(start + frames > window for start, frames in spans(case)):
+        raise Refusal("without a sink frame the recorded code leaves its oldest key unrotated")
+    for boundary in rollout.get("scene_boundaries", []):
+        if boundary.get("rope_cut"):
+            raise Refusal("the positions of a RoPE cut are not supported")
+        if boundary.get("flush") and window - sink != base["chunk"] + 2:
+            raise Refusal("a flush that is not also the next eviction is not supported")
+    return {"max_position": None}
+
+
+def _reward(base: dict[str, Any], case: Case) -> dict[str, Any]:
+    _refuse_empty_sink(base, case)
+    alpha = case.doc["rollout"].get("sink_ema_alpha")
+    found: dict[str, Any] = {"max_position": None}
+    if alpha is not None:
+        found |= {"anchor_policy": "ema", "ema_keep": alpha, "anchor_update": "every_chunk"}
+    return found
+
+
+def _self_gradient(base: dict[str, Any], case: Case) -> dict[str, Any]:
+    rollout = case.doc["rollout"]
+    mode = {"top_aligned": "top_aligned", "contiguous": "relative"}[rollout["position_mode"]]
+    return {"positions": mode, "max_position": rollout["train_frames"] - 1}
+
+
+INFINITY = "yesiltepe-hidir/infinity-rope"
+
+ROWS: dict[str, Row] = {
+    "guandeh17/Self-Forcing": _self_forcing,
+    "thu-ml/Causal-Forcing": _self_forcing,
+    "NVlabs/LongLive": _longlive,
+    INFINITY: _infinity,
+    "JaydenLyh/Reward-Forcing": _reward,
+    "zhuang2002/Self_Gradient_Forcing": _self_gradient,
+}
+
+
+def memory_spec(case: Case) -> MemorySpec:
+    """The recorded method as settings of our memory."""
+    rollout: dict[str, Any] = case.doc["rollout"]
+    sink, window = rollout["sink_frames"], rollout["kv_cache_frames"]
+    chunk = max(frames for _, frames in spans(case))
+    film = max(start + frames for start, frames in spans(case))
+    if 0 < rollout.get("max_attention_frames", window) < min(window, film):
+        raise Refusal(
+            f"attention over {rollout['max_attention_frames']} of {window} cached frames is not supported"
+        )
+    if window - sink - chunk < 0:
+        raise Refusal(f"a window of {window} frames cannot hold {sink} sink and {chunk} current frames")
+    base: dict[str, Any] = {
+        "anchors": sink,
+        "recent": window - sink - chunk,
+        "chunk": chunk,
+        "anchor_policy": "frozen",
+        "anchor_update": "never",
+        "anchor_index": "slot",
+        "switch": "cross_only",
+    }
+    return MemorySpec(**{**base, **ROWS[repo(case)](base, case)})
+
+
+def _refuse_empty_sink(base: dict[str, Any], case: Case) -> None:
+    first = spans(case)[0][1]
+    if base["anchors"] > first:
+        raise Refusal(
+            f"the recorded code attends to {base['anchors']} sink frames when its first call has filled {first}"
+        )
