@@ -5,8 +5,8 @@ Methods of the Grounded Forcing family differ in these numbers only (`memory.pre
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
 
 from .errors import GroundedError
 
@@ -14,9 +14,20 @@ AnchorIndex = Literal["zero", "slot"]
 Positions = Literal["relative", "absolute", "top_aligned"]
 AnchorPolicy = Literal["diversity", "paper", "frozen", "ema", "none"]
 AnchorUpdate = Literal["on_switch", "every_chunk", "never"]
+BankPolicy = Literal["changes", "means", "adaptive"]
 SwitchPolicy = Literal["apr", "recache", "cross_only", "flush"]
 FLUSH_KEEP = 2
 """Recent frames that survive `switch="flush"`, as in Infinity-RoPE."""
+LATER = {"later": True}
+"""Marks a field that came after Takes had been made: at its default it is in no Take's facts, whose keys stay."""
+
+
+def as_facts(settings: MemorySpec | SampleSpec) -> dict[str, Any]:
+    """Settings as plain values for keys and records; a field marked `LATER` only where it is not at its default."""
+    quiet = {
+        f.name for f in fields(settings) if f.metadata == LATER and getattr(settings, f.name) == f.default
+    }
+    return {name: value for name, value in asdict(settings).items() if name not in quiet}
 
 
 @dataclass(frozen=True)
@@ -91,11 +102,29 @@ class MemorySpec:
     global_sink); False rebuilds all of the memory from the newest frames, the oldest of which become the anchors."""
     max_position: int | None = 20
     """Largest time position the model was trained on; None lifts the check (absolute positions grow with the film)."""
+    bank: int = field(default=0, metadata=LATER)
+    """Frames between anchors and recent memory that stand for what lies in between."""
+    bank_policy: BankPolicy = field(default="changes", metadata=LATER)
+    """What the bank holds: first frames of chunks whose keys differ from the chunk before, each layer its own (Context
+    Forcing), or a slow and a fast mean of what leaves (MemRoPE), over whole frames or place by place (`adaptive`)."""
+    bank_below: float = field(default=0.95, metadata=LATER)
+    """`changes`: cosine of mean keys under which a chunk counts as different."""
+    bank_every: int = field(default=2, metadata=LATER)
+    """`changes`: every how manieth chunk is compared."""
+    bank_from: int = field(default=6, metadata=LATER)
+    """`changes`: frames of the film, or of its last scene, before the first chunk that is compared."""
+    bank_shares: tuple[float, float] = field(default=(0.01, 0.1), metadata=LATER)
+    """`means`, `adaptive`: share of what leaves in the slow and in the fast mean."""
 
     @property
     def window(self) -> int:
-        """Latent frames of anchors, recent memory and chunk as asked for."""
-        return self.anchors + self.recent + self.chunk
+        """Latent frames of anchors, bank, recent memory and chunk as asked for."""
+        return self.anchors + self.bank + self.recent + self.chunk
+
+    @property
+    def averages(self) -> bool:
+        """The bank holds means."""
+        return self.bank > 0 and self.bank_policy != "changes"
 
     @property
     def capacity(self) -> int:
@@ -105,7 +134,7 @@ class MemorySpec:
     @property
     def slots(self) -> int:
         """Latent frames that attention sees when the memory is full."""
-        return self.capacity + self.recent + self.chunk
+        return self.capacity + self.bank + self.recent + self.chunk
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,19 @@ def repo(case: Case) -> str:
     return named.split()[0] if isinstance(named, str) and named else ""
 
 
+def calls(case: Case) -> list[dict[str, Any]]:
+    """Every network call, in order; of an oracle that tells blocks only, the first of each."""
+    return [call if "kind" in call else _first_call(call) for call in case.doc["calls"]]
+
+
+def _first_call(block: dict[str, Any]) -> dict[str, Any]:
+    frames = block["frames"]
+    return {**block, "kind": "denoise", "step": 0, "current_start_frame": frames[0], "frames": len(frames)}
+
+
 def spans(case: Case) -> list[tuple[int, int]]:
     """First frame and number of frames of every call but recaches."""
-    calls = [call for call in case.doc["calls"] if call["kind"] != "recache"]
-    return [(call["current_start_frame"], call["frames"]) for call in calls]
+    return [(c["current_start_frame"], c["frames"]) for c in calls(case) if c["kind"] != "recache"]
 
 
 def _self_forcing(base: dict[str, Any], case: Case) -> dict[str, Any]:
@@ -82,6 +91,34 @@ def _self_gradient(base: dict[str, Any], case: Case) -> dict[str, Any]:
     return {"positions": mode, "max_position": rollout["train_frames"] - 1}
 
 
+def _context_forcing(base: dict[str, Any], case: Case) -> dict[str, Any]:
+    rollout = case.doc["rollout"]
+    if rollout.get("promoted_frame_of_chunk", 0):
+        raise Refusal("only the first frame of a chunk can be kept")
+    return {
+        "recent": rollout["fast_frames_including_current"] - base["chunk"],
+        "positions": "top_aligned",
+        "max_position": rollout["top_position"],
+        "bank": rollout["slow_frames"],
+        "bank_below": rollout["tau"],
+        "bank_every": rollout["consolidation_period_chunks"],
+        "bank_from": rollout["consolidation_first_frame"],
+    }
+
+
+def _memrope(base: dict[str, Any], case: Case) -> dict[str, Any]:
+    rollout = case.doc["rollout"]
+    return {
+        "recent": rollout["recent_frames"],
+        "max_position": None,
+        "bank": rollout["memory_frames"],
+        "bank_policy": "adaptive" if rollout["ema_adaptive"] else "means",
+        "bank_shares": (rollout["ema_alpha_long"], rollout["ema_alpha_short"]),
+    }
+
+
+CONTEXT_FORCING = ""
+"""An oracle, written from the paper."""
 INFINITY = "yesiltepe-hidir/infinity-rope"
 
 ROWS: dict[str, Row] = {
@@ -90,6 +127,8 @@ ROWS: dict[str, Row] = {
     "NVlabs/LongLive": _longlive,
     INFINITY: _infinity,
     "JaydenLyh/Reward-Forcing": _reward,
+    CONTEXT_FORCING: _context_forcing,
+    "YoungRaeKimm/MemRoPE": _memrope,
     "zhuang2002/Self_Gradient_Forcing": _self_gradient,
 }
 
@@ -97,8 +136,9 @@ ROWS: dict[str, Row] = {
 def memory_spec(case: Case) -> MemorySpec:
     """The recorded method as settings of our memory."""
     rollout: dict[str, Any] = case.doc["rollout"]
-    sink, window = rollout["sink_frames"], rollout["kv_cache_frames"]
     chunk = max(frames for _, frames in spans(case))
+    sink = rollout["sink_frames"]
+    window = rollout.get("kv_cache_frames", sink + chunk)
     film = max(start + frames for start, frames in spans(case))
     if 0 < rollout.get("max_attention_frames", window) < min(window, film):
         raise Refusal(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from dev.parity.case import Case, Refusal, float_scalars
-from dev.parity.methods import INFINITY, ROWS, memory_spec, repo
+from dev.parity.methods import CONTEXT_FORCING, INFINITY, ROWS, calls, memory_spec, repo
 from gf_core.config import SampleSpec
 from gf_core.model.forward import text_kv
 from gf_core.sampling.chunkwise import Chunkwise
@@ -18,7 +19,8 @@ from gf_core.sampling.sampler import Chunk
 
 def serves(case: Case) -> bool:
     """Whether this is a rollout of a method that we know."""
-    return "rollout" in case.doc and repo(case) in ROWS
+    known = repo(case) in ROWS and (repo(case) != CONTEXT_FORCING or case.doc.get("oracle"))
+    return "rollout" in case.doc and bool(known)
 
 
 class Recorder:
@@ -28,6 +30,8 @@ class Recorder:
         self.case, self.director = case, director
         self.block = 0
         self.recaches = 0
+        self.similar: list[Tensor] = []
+        self.mean_key: Tensor | None = None
         self.in_block = False
 
     def __call__(self, trace: Trace) -> None:
@@ -48,6 +52,9 @@ class Recorder:
     def give_memory(self, name: str, frames: int) -> None:
         """Give keys and values of every layer, in the form that the recorded code base stores."""
         memory = self.director.memory
+        if repo(self.case) == CONTEXT_FORCING:
+            self._give_banks(name)
+            return
         size = memory.tokens_per_frame
         stored = memory.k if memory.spec.positions == "absolute" else memory.raw_k
         for layer in range(len(stored)):
@@ -57,6 +64,25 @@ class Recorder:
             for letter, value in (("k", k), ("v", v)):
                 full = f"{name}.kv.layer{layer}.{letter}"
                 self.case.give(full, _padded(value, self.case.shape(full)))
+
+    def _give_banks(self, name: str) -> None:
+        """Sink, slow and fast frames of every layer apart, and how alike the chunks are."""
+        memory, spec = self.director.memory, self.director.memory.spec
+        assert memory.bank is not None
+        for layer, (raw_k, v) in enumerate(zip(memory.raw_k, memory.v)):
+            layout = memory.ledger.layer(layer)
+            slots = list(range(layout.past))
+            bank = slots[layout.anchors : layout.kept]
+            others = [slot for slot in slots if slot not in bank]
+            regions = {"S": others[: spec.anchors], "C": bank, "F": others[spec.anchors :][-spec.recent :]}
+            for region, (letter, store) in itertools.product(regions, (("k", raw_k), ("v", v))):
+                frames = store.unflatten(1, (-1, memory.tokens_per_frame))[:, regions[region]]
+                self.case.give(f"{name}.kv.layer{layer}.{region}.{letter}", frames.flatten(1, 2))
+            self.case.give(f"{name}.kv.layer{layer}.kbar", memory.bank.mean_key[layer])
+        new, old = memory.bank.mean_key[:, 0].clone(), self.mean_key
+        alike = torch.full((len(new),), 2.0) if old is None else torch.cosine_similarity(new, old, dim=-1)
+        self.similar, self.mean_key = [*self.similar, alike], new
+        self.case.give("similarity", torch.stack(self.similar))
 
 
 def _padded(value: Tensor, shape: list[int] | None) -> Tensor:
@@ -90,7 +116,7 @@ def _feed_given(case: Case, director: Director) -> Tensor | None:
     given = next((v for n, v in case.inputs.items() if v.ndim == 5 and not n.startswith(known)), None)
     if given is None or not given.shape[1]:
         return None
-    for call in case.doc["calls"]:
+    for call in calls(case):
         if call["kind"] == "denoise":
             break
         start = call["current_start_frame"]
@@ -145,14 +171,14 @@ def _run(
 
     first: makes the first block, whether or not latents were given before it.
     """
-    calls = [call for call in case.doc["calls"] if call["kind"] == "denoise" and call["step"] == 0]
+    starts = [call for call in calls(case) if call["kind"] == "denoise" and call["step"] == 0]
     noise = case.inputs["noise"]
     # The frame of the first noise.
-    begin = calls[-1]["current_start_frame"] + calls[-1]["frames"] - noise.shape[1]
+    begin = starts[-1]["current_start_frame"] + starts[-1]["frames"] - noise.shape[1]
     switches, used, latents = _switch_frames(case), 0, []
     director = sampler.director
     recorder.in_block = True
-    for call in calls:
+    for call in starts:
         recorder.block, start = call["block"], call["current_start_frame"]
         if start != director.memory.ledger.frame:
             raise Refusal(
@@ -167,6 +193,9 @@ def _run(
         def draw(i: int, block: int = call["block"], initial: Tensor = initial) -> Tensor:
             return case.inputs[f"renoise.block{block}.step{i - 1}"] if i else initial
 
-        latents += [clean.latents for clean in (first if call is calls[0] else sampler).feed(Chunk(call["block"], draw))]
+        latents += [
+            clean.latents
+            for clean in (first if call is starts[0] else sampler).feed(Chunk(call["block"], draw))
+        ]
         recorder.give_memory(f"block{recorder.block}", director.memory.layout.past)
     return torch.cat(latents, dim=1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..config import Encoding, Recipe
+from ..config import Encoding, Recipe, as_facts
 from ..errors import GroundedError, ResourceError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
 from ..take.facts import hash_facts, latent_facts, picture_facts
@@ -174,7 +174,9 @@ class Film:
             "model": {"name": bundle.name, "fingerprint": bundle.fingerprint, "spec": asdict(bundle.spec)},
             "text": bundle.text.fingerprint,
             "codec": bundle.codec.fingerprint,
-            **asdict(recipe),
+            "memory": as_facts(recipe.memory),
+            "sample": as_facts(recipe.sample),
+            "video": asdict(recipe.video),
             "film": asdict(self.encoding),
             "machine": self.facts["kernels"],
             "segments": [

@@ -8,7 +8,7 @@ random number, the estimate nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,10 +34,12 @@ class Move:
     promote: the `count` oldest recent frames become anchors where they lie; the border moves.
     replace: recent frame number `source` (0 the oldest) is copied over anchor `target` of sample `sample`.
     average: the `count` oldest recent frames flow into the anchors' mean.
+    bank: the slots of the `count` oldest recent frames become the bank's; what lay in them is lost.
+    mean: the `count` oldest recent frames flow into the means of the bank.
     drop: the `count` oldest recent frames go, the others close up.
     """
 
-    kind: Literal["promote", "replace", "average", "drop"]
+    kind: Literal["promote", "replace", "average", "bank", "mean", "drop"]
     count: int = 1
     source: int = 0
     target: int = 0
@@ -54,10 +56,10 @@ def nobody(sample: int, source: int) -> int | None:
 
 
 class Ledger:
-    """The frames of one film in memory; `samples` films in step differ in their anchors only."""
+    """The frames of one film in memory; `samples` films in step differ in their anchors only, layers in their bank."""
 
-    def __init__(self, spec: MemorySpec, samples: int = 1) -> None:
-        self.spec, self.samples = spec, samples
+    def __init__(self, spec: MemorySpec, samples: int = 1, layers: int = 1) -> None:
+        self.spec, self.samples, self.layers = spec, samples, layers
         self.policy = POLICIES[spec.anchor_policy]
         self.frame = 0
         """Latent frames committed since the film began."""
@@ -67,19 +69,27 @@ class Ledger:
 
     @property
     def layout(self) -> Layout:
-        """Frames in memory, without a current chunk."""
-        return Layout(len(self.anchors[0]), len(self.recent))
+        """Frames in memory, without a current chunk; of the layer with the fullest bank."""
+        return Layout(len(self.anchors[0]), len(self.recent), bank=max(map(len, self.banks)))
 
-    def numbers(self) -> list[int]:
+    def layer(self, number: int) -> Layout:
+        """The same of one layer."""
+        return Layout(len(self.anchors[0]), len(self.recent), bank=len(self.banks[number]))
+
+    def numbers(self, layer: int = 0) -> list[int]:
         """Absolute numbers of the frames in memory, in slot order (of the first sample)."""
-        return [frame.number for frame in (*self.anchors[0], *self.recent)]
+        return [frame.number for frame in (*self.anchors[0], *self.banks[layer], *self.recent)]
 
     # -- verbs --------------------------------------------------------------------------------------------------
 
     def clear(self) -> None:
         """Forget everything; the count of frames and prompts goes on."""
         self.anchors: list[list[Frame]] = [[] for _ in range(self.samples)]
+        self.banks: list[list[Frame]] = [[] for _ in range(self.layers)]
+        """Per layer. A bank of means holds two frames that stand for many; their numbers say nothing."""
         self.recent: list[Frame] = []
+        self.begun, self.chunks = self.frame, 0
+        """Where the film, or its last scene, began, and chunks committed since."""
         self.answered = [self.prompt] * self.samples
         """Per sample, the newest prompt that has had its replacement; a film's or scene's first counts as answered."""
 
@@ -101,6 +111,20 @@ class Ledger:
         """The chunk that was made becomes recent memory."""
         self.recent += [Frame(self.frame + i, self.prompt) for i in range(frames)]
         self.frame += frames
+        self.chunks += 1
+
+    def compares(self, frames: int) -> bool:
+        """Whether the newest chunk, of `frames`, is one that may go to the banks if it differs from the one before."""
+        spec = self.spec
+        if not spec.bank or spec.averages or self.chunks < 2 or (self.chunks - 1) % spec.bank_every:
+            return False
+        return self.frame - frames - self.begun >= spec.bank_from
+
+    def deposit(self, layer: int, frame: Frame) -> None:
+        """`frame` goes to the bank of a layer; the oldest there leaves a full one."""
+        bank = self.banks[layer]
+        bank.append(frame)
+        del bank[: -self.spec.bank]
 
     def skip(self, frames: int, prompts: int) -> None:
         """Count frames and prompts that were made elsewhere and are in no memory (what lies before a scene)."""
@@ -113,7 +137,12 @@ class Ledger:
 
         Each move is to be carried out before the next is asked for, as what `choose` sees depends on it.
         """
-        leaving = len(self.recent) - keep
+        spare = 0
+        if self.spec.averages and keep >= self.spec.recent and not self.banks[0]:
+            spare = (
+                self.spec.bank
+            )  # the slots of the means serve recent frames until there is something to average
+        leaving = len(self.recent) - keep - spare
         if leaving <= 0:
             return
         filling = min(leaving, self.spec.capacity - len(self.anchors[0]))
@@ -124,14 +153,29 @@ class Ledger:
             del self.recent[:filling]
             leaving -= filling
         if leaving:
+            leaving += spare
+            if self.spec.averages:
+                leaving -= yield from self._open_bank(leaving)
             yield from self._judge(leaving, choose)
             yield Move("drop", leaving)
             del self.recent[:leaving]
+
+    def _open_bank(self, leaving: int) -> Generator[Move, None, int]:
+        """The first frames that no longer fit: two of them make room for their means. Gives how many were lost."""
+        size = self.spec.bank
+        if self.banks[0] or leaving <= size:
+            return 0
+        yield Move("bank", size)
+        self.banks = [self.recent[:size] for _ in range(self.layers)]
+        del self.recent[:size]
+        return size
 
     def _judge(self, leaving: int, choose: Choose) -> Iterator[Move]:
         """Offer the `leaving` oldest recent frames, still in their slots, to the anchors; oldest first."""
         if self.policy.averages:
             yield Move("average", leaving)
+        if self.spec.averages and self.banks[0]:
+            yield Move("mean", leaving)
         # One anchor is never judged: it has no other to be redundant with.
         if self.policy.accepts is None or len(self.anchors[0]) < 2 or self.spec.anchor_update == "never":
             return

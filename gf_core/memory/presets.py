@@ -37,4 +37,9 @@ PRESETS: dict[str, MemorySpec] = {
     ),
     # SGF: sink and window at the two ends of the trained range, which lasts from 0 to 20.
     "sgf": replace(_SINK, anchor_index="slot", positions="top_aligned"),
+    # Context Forcing: 12 frames in which something changed, layer by layer, between sink and recent frames.
+    "context_forcing": replace(_SINK, recent=3, anchor_index="slot", positions="top_aligned", bank=12),
+    # MemRoPE: a slow and a fast mean of all that left, between sink and recent frames.
+    "memrope": replace(_SINK, recent=4, anchor_index="slot", bank=2, bank_policy="means"),
+    "memrope_adaptive": replace(_SINK, recent=4, anchor_index="slot", bank=2, bank_policy="adaptive"),
 }

@@ -36,11 +36,12 @@ class Blend:
         self._memory, self._view = memory, view
         share = torch.tensor(shares, device=memory.v.device)
         self._share = share.repeat_interleave(memory.tokens_per_frame)[:, None, None]  # s 1 1
-        here = memory.v[0, :, view.start : view.stop]
+        here = memory.v[0, :, view.places[0].start : view.places[0].stop]
         self._old_k, self._old_v = torch.empty_like(here), torch.empty_like(here)
 
     def _save(self, layer: int) -> tuple[Tensor, Tensor]:
-        memory, here = self._memory, slice(self._view.start, self._view.stop)
+        memory, place = self._memory, self._view.places[layer]
+        here = slice(place.start, place.stop)
         raw_k, v = memory.raw_k[layer, :, here], memory.v[layer, :, here]
         self._old_k.copy_(raw_k)
         self._old_v.copy_(v)

@@ -1,7 +1,8 @@
 """Where memory lies and where it stands in time: regions of one call and the positions of their frames (paper 4.2).
 
-Regions are packed without gaps as anchors | recent | current, so that attention reads one slice. Positions follow from
-the layout at the moment of reading; nothing about time is stored in a key. A scheme of positions is a row of `SCHEMES`.
+Regions are packed without gaps as anchors | bank | recent | current, so that attention reads one slice. Positions
+follow from the layout at the moment of reading; nothing about time is stored in a key. A scheme of positions is a row
+of `SCHEMES`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ class Layout:
     anchors: int
     recent: int
     current: int = 0
+    bank: int = 0
+
+    @property
+    def kept(self) -> int:
+        """Frames before the recent ones."""
+        return self.anchors + self.bank
 
     @property
     def past(self) -> int:
         """Frames before the current chunk."""
-        return self.anchors + self.recent
+        return self.kept + self.recent
 
     @property
     def total(self) -> int:
@@ -35,12 +42,13 @@ class Layout:
     def regions(self, seen: int | None = None) -> tuple[tuple[str, int], ...]:
         """Name and frames of each region, in slot order, for a call that sees `seen` frames (None: all of them)."""
         current = self.current if seen is None else seen - self.past
-        return ("anchors", self.anchors), ("recent", self.recent), ("current", current)
+        bank = (("bank", self.bank),) if self.bank else ()
+        return ("anchors", self.anchors), *bank, ("recent", self.recent), ("current", current)
 
 
 def full_layout(spec: MemorySpec) -> Layout:
     """The layout of a memory that is full, with a chunk being made."""
-    return Layout(spec.capacity, spec.recent, spec.chunk)
+    return Layout(spec.capacity, spec.recent, spec.chunk, spec.bank)
 
 
 Scheme = Callable[[MemorySpec, Layout, Sequence[int]], Sequence[int]]
@@ -96,10 +104,10 @@ def check(spec: MemorySpec) -> None:
     Raises:
         GroundedError: says which setting, and what to do.
     """
-    if spec.chunk < 1 or spec.anchors < 0 or spec.recent < 0:
+    if spec.chunk < 1 or min(spec.anchors, spec.recent, spec.bank) < 0:
         raise GroundedError(
             f"memory of {spec.anchors} anchors, {spec.recent} recent frames and chunks of {spec.chunk} is impossible",
-            fix="a chunk needs at least 1 frame; anchors and recent at least 0",
+            fix="a chunk needs at least 1 frame; anchors, bank and recent at least 0",
         )
     for name, table in (("positions", SCHEMES), ("anchor_policy", POLICIES)):
         if getattr(spec, name) not in table:
@@ -111,11 +119,36 @@ def check(spec: MemorySpec) -> None:
             f"anchors, recent and chunk are {spec.window} frames together; models have learned {spec.max_position + 1}",
             fix=f"reduce anchors or recent frames by {spec.window - 1 - spec.max_position}",
         )
+    _check_bank(spec)
     if not 0 <= spec.alpha_max <= 1 or not 0 <= spec.ema_keep <= 1:
         raise GroundedError(
             f"alpha_max {spec.alpha_max} and ema_keep {spec.ema_keep} are shares",
             fix="give numbers from 0 to 1",
         )
+
+
+def _check_bank(spec: MemorySpec) -> None:
+    if not spec.bank:
+        return
+    if spec.averages and (
+        spec.bank != 2 or POLICIES[spec.anchor_policy].averages or spec.positions == "absolute"
+    ):
+        raise GroundedError(
+            f"a bank of means holds 2 frames that belong to no time, not {spec.bank} with positions {spec.positions!r}",
+            fix="give bank=2, relative or top_aligned positions, and anchors that are no mean",
+        )
+    if spec.recache_before_evict or spec.bank_every < 1:
+        raise GroundedError(
+            f"a bank cannot be recomputed before eviction, nor compared every {spec.bank_every} chunks",
+            fix="switch recache_before_evict off, and give bank_every of at least 1",
+        )
+
+
+def means_frames(spec: MemorySpec) -> int:
+    """Latent frames whose keys and values are running means, held in float32 beside their slots."""
+    if spec.averages:
+        return spec.bank
+    return spec.capacity if POLICIES[spec.anchor_policy].averages else 0
 
 
 @dataclass(frozen=True)
@@ -144,9 +177,7 @@ class Sizes:
     def buffers(self) -> int:
         """All of the memory: raw keys, rotated keys and values of every slot, the latents behind them, the means."""
         spec = self.spec
-        means = (
-            spec.capacity * self.keys * 4 // self.value_bytes if POLICIES[spec.anchor_policy].averages else 0
-        )
+        means = means_frames(spec) * self.keys * 4 // self.value_bytes
         return 3 * spec.slots * self.keys + (spec.capacity + spec.window) * self.latents + 2 * means
 
     def state(self, frames: int | None = None) -> int:

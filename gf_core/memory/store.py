@@ -1,8 +1,8 @@
 """The dual memory: raw keys and values of anchors, recent frames and the current chunk (paper 4.1, 4.2).
 
 Buffers are allocated once and written in place; a film of any length never moves or grows them. Per layer there is
-one run of slots, anchors | recent | current, a slot being one latent frame. Keys are kept before RoPE; the rotated
-copy that attention reads is filled once per chunk for the past and at every call for the current frames.
+one run of slots, anchors | bank | recent | current, a slot being one latent frame. Keys are kept before RoPE; the
+rotated copy that attention reads is filled once per chunk for the past and at every call for the current frames.
 A chunk becomes memory by `commit`, after the clean pass has written it; whatever was written before is overwritten.
 Which frame lies where is the ledger's business: its moves are carried out here.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,10 +20,11 @@ from ..attention import Kernel, Where, sdpa
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
 from ..rope import rotate, turns
+from .bank import Bank
 from .ledger import Frame, Ledger, Move
 from .policies import Evaluation, measure
-from .regions import Layout, Sizes, check, positions
-from .views import GradView, Made, View
+from .regions import Layout, Sizes, check, means_frames, positions
+from .views import GradView, Made, Place, View
 
 TURNS_KEPT = 8
 
@@ -58,11 +60,15 @@ class DualMemory:
     ) -> None:
         """latent_shape: (channels, height, width) of one latent frame. kernel: who computes attention over it."""
         check(spec)
-        self.ledger = Ledger(spec, batch)
+        self.ledger = Ledger(spec, batch, model.num_layers)
         if batch > 1 and spec.positions == "absolute" and self.ledger.policy.accepts is not None:
             raise GroundedError(
                 "absolute positions cannot serve several samples that choose their own anchors",
                 fix="use batch 1, relative positions, or frozen anchors",
+            )
+        if batch > 1 and spec.bank and not spec.averages:
+            raise GroundedError(
+                "several samples cannot share a bank that each fills by its own changes", fix="use batch 1"
             )
         self.spec, self.batch, self.kernel = spec, batch, kernel
         self._device, self._head_dim = device, model.head_dim
@@ -82,8 +88,9 @@ class DualMemory:
         self.history = zeros(batch, spec.window, *latent_shape)
         """Clean latents of the newest frames, oldest first; a whole window, for a recache before eviction."""
         # A step of 0.001 vanishes in bfloat16, so the running mean lives in float32 and is cast into its slots.
-        means = spec.capacity * self.tokens_per_frame if self.ledger.policy.averages else 0
+        means = 0 if spec.averages else means_frames(spec) * self.tokens_per_frame
         self._means = [zeros(model.num_layers, batch, means, *heads, dtype=torch.float32) for _ in range(2)]
+        self.bank = Bank(spec, self.ledger, self.raw_k, self.v, self.tokens_per_frame) if spec.bank else None
         self._turns: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
         self.kept = 0
         """Frames of `history` in use."""
@@ -99,6 +106,8 @@ class DualMemory:
         self.ledger.scene()
         self.kept = 0
         self.graph.clear()
+        if self.bank is not None:
+            self.bank.clear()
 
     @property
     def layout(self) -> Layout:
@@ -109,10 +118,17 @@ class DualMemory:
         """Clean latents [b count c h w] of the newest frames, oldest first."""
         return self.history[:, self.kept - count : self.kept]
 
-    def where(self, stop: int) -> list[Where]:
-        """What a kernel is told, layer by layer, about a call that sees `stop` tokens."""
-        regions = self.layout.regions(stop // self.tokens_per_frame)
-        return [Where(layer, regions, self.grid) for layer in range(len(self.k))]
+    def where(self, layer: int, stop: int) -> Where:
+        """What a kernel is told about a layer's part in a call that sees `stop` tokens."""
+        return Where(layer, self.ledger.layer(layer).regions(stop // self.tokens_per_frame), self.grid)
+
+    def _alike(self) -> Iterator[tuple[slice, Layout]]:
+        """Layers that have the same layout, with it: all of them, unless each has a bank of its own."""
+        if len({len(bank) for bank in self.ledger.banks}) == 1:
+            yield slice(None), self.layout
+            return
+        for layer in range(len(self.k)):
+            yield slice(layer, layer + 1), self.ledger.layer(layer)
 
     def _turn(self, at: Sequence[int]) -> Tensor:
         """Rotation of frames at the given time positions; the last few are kept, as steady state repeats them."""
@@ -121,15 +137,15 @@ class DualMemory:
         if found is None:
             found = turns(torch.tensor(key, device=self._device), *self.grid, self._head_dim)
             self._turns[key] = found
-            if len(self._turns) > TURNS_KEPT:
+            if len(self._turns) > TURNS_KEPT + 2 * self.spec.bank:
                 self._turns.popitem(last=False)
         return found
 
-    def _rotate(self, at: Sequence[int]) -> None:
-        """Refresh the rotated copy of the first frames, which stand at these positions."""
+    def _rotate(self, layers: slice, at: Sequence[int]) -> None:
+        """Refresh the rotated copy of the first frames of some layers, which stand at these positions."""
         if at:
             turn, stop = self._turn(at), len(at) * self.tokens_per_frame
-            for raw_k, k in zip(self.raw_k, self.k):
+            for raw_k, k in zip(self.raw_k[layers], self.k[layers]):
                 rotate(raw_k[:, :stop], turn, out=k[:, :stop])
 
     # -- calls --------------------------------------------------------------------------------------------------
@@ -147,33 +163,38 @@ class DualMemory:
                 f"a chunk of {frames} latent frames does not fit a memory built for {self.spec.chunk}",
                 fix=f"hand over at most {self.spec.chunk} frames at a time",
             )
-        layout, size = self.layout, self.tokens_per_frame
-        numbers = [*self.ledger.numbers(), *range(self.ledger.frame, self.ledger.frame + frames)]
-        at = positions(self.spec, Layout(layout.anchors, layout.recent, frames), numbers)
-        past, own = at[: layout.past], self._turn(at[layout.past :])
-        start, stop = layout.past * size, (layout.past + frames) * size
-        if grad:
-            before = self._turn(past)
-            return (
-                GradView(self, own, before, start, stop, keep=False),
-                GradView(self, own, before, start, stop, keep=True),
+        if grad and self.bank is not None:
+            raise GroundedError(
+                "gradients do not go through a bank", fix="train with bank=0, and use the bank when sampling"
             )
-        self._rotate(past)
-        return View(self, own, start, stop, keep=False), View(self, own, start, stop, keep=True)
+        size, places = self.tokens_per_frame, list[Place]()
+        for layers, layout in self._alike():
+            own = range(self.ledger.frame, self.ledger.frame + frames)
+            numbers = [*self.ledger.numbers(len(places)), *own]
+            at = positions(self.spec, replace(layout, current=frames), numbers)
+            place = Place(layout.past * size, len(at) * size, self._turn(at[layout.past :]))
+            if grad:
+                before = self._turn(at[: layout.past])
+                return GradView(self, place, before, keep=False), GradView(self, place, before, keep=True)
+            self._rotate(layers, at[: layout.past])
+            places += [place] * len(self.k[layers])
+        return View(self, places, keep=False), View(self, places, keep=True)
 
     def reopen(self, context: int = 0) -> View:
-        """View of a call that recomputes all recent frames in place, seeing the anchors and itself.
+        """View of a call that recomputes all recent frames in place, seeing anchors, bank and itself.
 
         context: frames before the recent ones that are queries only, their keys not kept.
         """
-        layout, size = self.layout, self.tokens_per_frame
+        size, places = self.tokens_per_frame, list[Place]()
         self._make_constant(self.ledger.recent)
-        at = positions(self.spec, layout, self.ledger.numbers())
-        anchors, own = at[: layout.anchors], at[layout.anchors :]
-        self._rotate(anchors)
-        queries = (*range(own[0] - context, own[0]), *own)
-        start, stop = layout.anchors * size, layout.past * size
-        return View(self, self._turn(queries), start, stop, keep=True, skip=context * size)
+        for layers, layout in self._alike():
+            at = positions(self.spec, layout, self.ledger.numbers(len(places)))
+            self._rotate(layers, at[: layout.kept])
+            own = at[layout.kept :]
+            queries = (*range(own[0] - context, own[0]), *own)
+            place = Place(layout.kept * size, layout.past * size, self._turn(queries))
+            places += [place] * len(self.k[layers])
+        return View(self, places, keep=True, skip=context * size)
 
     def commit(self, latents: Tensor) -> None:
         """Take the current chunk, as its clean pass wrote it, into recent memory; latents [b f c h w] are clean."""
@@ -184,6 +205,8 @@ class DualMemory:
             _shift(self.history, 1, 0, self.kept, drop)
         self.kept += frames - drop
         self.recent_latents(frames).copy_(latents.detach())
+        if self.bank is not None and not self.spec.averages:
+            self.bank.compare(frames)
 
     # -- leaving ------------------------------------------------------------------------------------------------
 
@@ -197,37 +220,53 @@ class DualMemory:
 
     def _carry_out(self, moves: Iterator[Move]) -> None:
         """Do with keys, values and latents what the ledger says, move by move."""
-        have, size = self.layout.anchors, self.tokens_per_frame
+        begins = False
         # The ledger tells a move before it makes it: `layout` is still the old one while a move is carried out, and
         # what comes next may depend on it (`_choose` measures the anchors as they are by then).
         for move in moves:
-            if move.kind == "promote":  # nothing is copied: the border between the regions moves
-                z = self.recent_latents(self.layout.recent)[:, : move.count]
-                self.anchor_latents[:, have : have + move.count].copy_(z)
-                if self.ledger.policy.averages:
-                    here = slice(have * size, (have + move.count) * size)
-                    for mean, store in zip(self._means, (self.raw_k, self.v)):
-                        mean[:, :, here].copy_(store[:, :, here])
-                have += move.count
+            if move.kind == "promote":
+                self._promote(move.count)
             elif move.kind == "average":
                 self._average(move.count)
             elif move.kind == "replace":
-                source, target = (have + move.source) * size, move.target * size
-                # l b s h d; the slots never overlap, as anchors lie before recent frames.
-                for store in (self.raw_k, self.v):
-                    store[:, move.sample, target : target + size] = store[
-                        :, move.sample, source : source + size
-                    ]
-                z = self.recent_latents(self.layout.recent)[move.sample, move.source]
-                self.anchor_latents[move.sample, move.target].copy_(z)
-            else:  # drop: the recent frames that stay close up, behind the anchors
-                start, stop = have * size, self.layout.past * size
-                for store in (self.raw_k, self.v):
-                    _shift(store, 2, start, stop, move.count * size)
+                self._replace(move)
+            elif move.kind == "bank":  # nothing is copied: the border between the regions moves
+                begins = True
+            elif move.kind == "mean" and self.bank is not None:
+                self.bank.fold(move.count, begins)
+            elif move.kind == "drop":  # the recent frames that stay close up, behind anchors and bank
+                size = self.tokens_per_frame
+                for layers, layout in self._alike():
+                    for store in (self.raw_k[layers], self.v[layers]):
+                        _shift(store, 2, layout.kept * size, layout.past * size, move.count * size)
         if self.graph:  # gradients go to frames in memory only
             ledger = self.ledger
             held = {frame.number for frames in (*ledger.anchors, ledger.recent) for frame in frames}
             self.graph = {number: made for number, made in self.graph.items() if number in held}
+
+    def _promote(self, count: int) -> None:
+        """The oldest recent frames become anchors: the border between the regions moves, and a bank moves up."""
+        have, size = self.layout.anchors, self.tokens_per_frame
+        here = slice(have * size, (have + count) * size)
+        self.anchor_latents[:, have : have + count].copy_(self.recent_latents(self.layout.recent)[:, :count])
+        for layers, layout in self._alike():
+            if layout.bank:
+                for store in (self.raw_k[layers], self.v[layers]):
+                    both = store[:, :, have * size : (layout.kept + count) * size]
+                    both.copy_(both.roll(count * size, 2))
+        if self.ledger.policy.averages:
+            for mean, store in zip(self._means, (self.raw_k, self.v)):
+                mean[:, :, here].copy_(store[:, :, here])
+
+    def _replace(self, move: Move) -> None:
+        """A leaving frame is copied over an anchor; the slots never overlap, as anchors lie before recent frames."""
+        size, target = self.tokens_per_frame, move.target * self.tokens_per_frame
+        for layers, layout in self._alike():
+            source = (layout.kept + move.source) * size
+            for store in (self.raw_k[layers, move.sample], self.v[layers, move.sample]):  # l s h d
+                store[:, target : target + size] = store[:, source : source + size]
+        z = self.recent_latents(self.layout.recent)[move.sample, move.source]
+        self.anchor_latents[move.sample, move.target].copy_(z)
 
     def _choose(self, sample: int, source: int) -> int | None:
         """Measure one leaving frame against one sample's anchors; the slot that it takes, if it is accepted."""
@@ -246,10 +285,14 @@ class DualMemory:
         self._make_constant(frame for anchors in self.ledger.anchors for frame in anchors)
         keep = self.spec.ema_keep if leaving == have else 0.0
         count = min(leaving, have) * size
-        for mean, store in zip(self._means, (self.raw_k, self.v)):
-            new = store[:, :, have * size : have * size + count]
-            mean[:, :, :count].mul_(keep).add_(new, alpha=1 - keep)
-            store[:, :, :count].copy_(mean[:, :, :count])
+        for layers, layout in self._alike():
+            start = layout.kept * size
+            for mean, store in (
+                (self._means[0][layers], self.raw_k[layers]),
+                (self._means[1][layers], self.v[layers]),
+            ):
+                mean[:, :, :count].mul_(keep).add_(store[:, :, start : start + count], alpha=1 - keep)
+                store[:, :, :count].copy_(mean[:, :, :count])
 
     # -- gradients ----------------------------------------------------------------------------------------------
 
@@ -290,9 +333,14 @@ class DualMemory:
         ledger, used = self.ledger, self.layout.past * self.tokens_per_frame
         numbers = [[frame.number for frame in anchors] for anchors in ledger.anchors]
         recent = [[frame.number for frame in ledger.recent], [frame.prompt for frame in ledger.recent]]
+        keys = {"raw_k": _copy(self.raw_k[:, :, :used]), "v": _copy(self.v[:, :, :used])}
+        bank = {} if self.bank is None else self.bank.snapshot()
+        for layer in range(len(self.k)):  # behind a shorter bank lies what the denoising steps have left
+            for store in keys.values():
+                store[layer, :, ledger.layer(layer).past * self.tokens_per_frame :] = 0
         return {
-            "raw_k": _copy(self.raw_k[:, :, :used]),
-            "v": _copy(self.v[:, :, :used]),
+            **keys,
+            **{f"bank.{name}": value for name, value in bank.items()},
             "mean_k": _copy(self._means[0]),
             "mean_v": _copy(self._means[1]),
             "anchor_latents": _copy(self.anchor_latents[:, : self.layout.anchors]),
@@ -324,3 +372,6 @@ class DualMemory:
         # Under which prompt an anchor was made is not asked any more, and not stored.
         ledger.anchors = [[Frame(number, 0) for number in row] for row in state["anchor_frames"].tolist()]
         ledger.recent = [Frame(*pair) for pair in zip(*state["recent"].tolist())]
+        if self.bank is not None:
+            own = {n.removeprefix("bank."): value for n, value in state.items() if n.startswith("bank.")}
+            self.bank.restore(own)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -14,6 +16,16 @@ Made = list[tuple[Tensor, Tensor]]
 """Raw keys and values [b s h d] per layer of a frame, as the call computed them that made it."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where in a layer's run of slots a call writes, in tokens; it sees all up to `stop`."""
+
+    start: int
+    stop: int
+    turn: Tensor
+    """Rotation of the call's queries."""
+
+
 class Slots(Protocol):
     """What a view asks of the memory (`store.DualMemory`); buffers are [l b s h d]."""
 
@@ -23,7 +35,7 @@ class Slots(Protocol):
     kernel: Kernel
     tokens_per_frame: int
 
-    def where(self, stop: int) -> list[Where]: ...
+    def where(self, layer: int, stop: int) -> Where: ...
 
     def keep(self, layer: int, start: int, raw_k: Tensor, v: Tensor) -> None: ...
 
@@ -33,30 +45,28 @@ class Slots(Protocol):
 class View:
     """Self-attention of one network call: reads the past, writes its own frames, attends over one slice."""
 
-    def __init__(
-        self, memory: Slots, turn: Tensor, start: int, stop: int, *, keep: bool, skip: int = 0
-    ) -> None:
-        """start, stop: tokens written, the last seen; skip: leading query tokens whose k and v are not written."""
+    def __init__(self, memory: Slots, places: Sequence[Place], *, keep: bool, skip: int = 0) -> None:
+        """places: one per layer; skip: leading query tokens whose k and v are not written."""
         self._memory, self._skip, self._keep = memory, skip, keep
-        self._q_turn, self._k_turn = turn, turn[skip:]
-        self.start, self.stop = start, stop
-        self._where = memory.where(stop)
+        self.places = places
+        self._where = [memory.where(layer, place.stop) for layer, place in enumerate(places)]
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
         """Attention of this call's tokens over memory and themselves; all [b s h d]."""
-        memory = self._memory
+        memory, place = self._memory, self.places[layer]
         self.write(layer, raw_k, v)
-        k, values = memory.k[layer, :, : self.stop], memory.v[layer, :, : self.stop]
-        return attend(rotate(q, self._q_turn), k, values, kernel=memory.kernel, where=self._where[layer])
+        k, values = memory.k[layer, :, : place.stop], memory.v[layer, :, : place.stop]
+        return attend(rotate(q, place.turn), k, values, kernel=memory.kernel, where=self._where[layer])
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
         """Place this call's keys and values [b s h d] in their slots; raw keys only when they are to be kept."""
-        memory, here = self._memory, slice(self.start, self.stop)
+        memory, place = self._memory, self.places[layer]
+        here = slice(place.start, place.stop)
         raw_k, v = raw_k[:, self._skip :], v[:, self._skip :]
         if self._keep:
             memory.raw_k[layer, :, here].copy_(raw_k)
         memory.v[layer, :, here].copy_(v)
-        rotate(raw_k, self._k_turn, out=memory.k[layer, :, here])
+        rotate(raw_k, place.turn[self._skip :], out=memory.k[layer, :, here])
 
 
 class GradView:
@@ -66,12 +76,11 @@ class GradView:
     them computed, where the memory holds these (`frames_with_graph`); elsewhere the past is a constant.
     """
 
-    def __init__(
-        self, memory: Slots, turn: Tensor, past_turn: Tensor, start: int, stop: int, *, keep: bool
-    ) -> None:
-        self._memory, self._turn, self._past_turn, self._keep = memory, turn, past_turn, keep
-        self.start, self.stop = start, stop
-        self._where = memory.where(stop)
+    def __init__(self, memory: Slots, place: Place, past_turn: Tensor, *, keep: bool) -> None:
+        """place: the same in every layer."""
+        self._memory, self._turn, self._past_turn, self._keep = memory, place.turn, past_turn, keep
+        self.start = place.start
+        self._where = [memory.where(layer, place.stop) for layer in range(len(memory.k))]
         self._past = memory.frames_with_graph()
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:

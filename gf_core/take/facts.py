@@ -11,7 +11,7 @@ import av
 import torch
 
 from ..attention.backends import pick
-from ..config import Encoding, Recipe
+from ..config import Encoding, Recipe, as_facts
 from ..video.codecs import find_codec
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def latent_facts(bundle: ModelBundle, recipe: Recipe, start: Tensor | None = Non
         "engine": ENGINE,
         "model": bundle.fingerprint,
         "text": bundle.text.fingerprint,
-        "memory": asdict(recipe.memory),
-        "sample": asdict(recipe.sample),
+        "memory": as_facts(recipe.memory),
+        "sample": as_facts(recipe.sample),
         "size": [recipe.video.width, recipe.video.height],
         "kernels": kernels(bundle),
     }

@@ -89,7 +89,8 @@ def held(run) -> tuple[int, int]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_fifty_chunks_hold_what_five_hold(film, prompts, name):
-    run = film(METHODS[name], sample=ONE_STEP)
+    memory = replace(METHODS[name], bank_below=2.0)  # a bank that takes every frame is full soonest
+    run = film(memory, sample=ONE_STEP)
     run.director.start(prompts[0])
     story = ["", "", "then", "", "blend"]
 
@@ -99,7 +100,7 @@ def test_fifty_chunks_hold_what_five_hold(film, prompts, name):
             run.chunk()
 
     growth = []
-    go_on(10)  # memory is full, and every path has been taken
+    go_on(10 + 2 * memory.bank)  # memory is full, and every path has been taken
     tracemalloc.start()
     try:
         go_on(5)
