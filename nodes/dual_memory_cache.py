@@ -111,12 +111,13 @@ def build_memory(preset: str, changes: dict[str, Any]) -> MemorySpec:
 
 def diagram(spec: MemorySpec) -> str:
     """The full window as text: regions, and where in time each frame stands."""
-    layout, marks = full_layout(spec), {"anchors": "A", "recent": "r", "new": "*"}
-    regions = [(name, mark, count) for (name, mark), (_, count) in zip(marks.items(), layout.regions())]
+    layout, marks = full_layout(spec), {"anchors": "A", "bank": "B", "recent": "r", "new": "*"}
+    sizes = {("new" if name == "current" else name): count for name, count in layout.regions()}
+    regions = [(name, marks[name], count) for name, count in sizes.items()]
     heads = [name.ljust(5 * count) for name, _, count in regions if count]
     boxes = ["".join(f"[{mark:^3}]" for _ in range(count)) for _, mark, count in regions if count]
     lines = [
-        f"{layout.total} latent frames in view: {layout.anchors} anchors, {layout.recent} recent, {layout.current} new",
+        f"{layout.total} latent frames in view: " + ", ".join(f"{n} {name}" for name, n in sizes.items()),
         "",
         "  ".join(heads).rstrip(),
         "  ".join(box.ljust(len(head)) for box, head in zip(boxes, heads)).rstrip(),

@@ -142,4 +142,4 @@ def _slots(plan: Plan, memory: MemorySpec) -> Iterator[int]:
         for chunk in range(segment.first_chunk, segment.first_chunk + segment.chunks):
             run(ledger.make_room(memory.recent))
             ledger.commit(plan.timing.latent_frames(chunk))
-        yield ledger.layout.past
+        yield ledger.layout.past + memory.bank - ledger.layout.bank  # what goes to a bank only a render knows

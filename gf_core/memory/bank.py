@@ -28,14 +28,14 @@ class Bank:
         layers, batch, _, heads, width = raw_k.shape
         # A step of 0.01 is near bfloat16's last bit, so means live in float32 and are cast into their slots.
         means = (layers, batch, spec.bank * tokens_per_frame if spec.averages else 0, heads, width)
-        self._means = [torch.zeros(means, device=raw_k.device) for _ in range(2)]
+        self.means = [torch.zeros(means, device=raw_k.device) for _ in range(2)]
         compared = 0 if spec.averages else heads * width
         self.mean_key = torch.zeros(layers, batch, compared, device=raw_k.device)
         """Mean raw key [l b h*d] of the newest chunk, all heads laid flat."""
 
     def clear(self) -> None:
         """A new scene."""
-        for store in (*self._means, self.mean_key):
+        for store in (*self.means, self.mean_key):
             store.zero_()
 
     # -- changes ------------------------------------------------------------------------------------------------
@@ -80,12 +80,12 @@ class Bank:
         layout, size, adaptive = self._ledger.layout, self._size, self._spec.bank_policy == "adaptive"
         first, start = layout.anchors * size, layout.kept * size
         shares: list[float | Tensor] = list(self._spec.bank_shares)
-        for mean, store in zip(self._means, self._stores):
+        for mean, store in zip(self.means, self._stores):
             gone = (
                 store[:, :, start : start + leaving * size].float().unflatten(2, (leaving, size))
             )  # l b f s h d
             new = gone.mean(2) if adaptive else gone.mean((2, 3)).unsqueeze(2).expand(-1, -1, size, -1, -1)
-            if adaptive and not begins and mean is self._means[0]:  # values move as far as their keys do
+            if adaptive and not begins and mean is self.means[0]:  # values move as far as their keys do
                 shares[1] = self._share(new - mean[:, :, size:])
             for half, share in zip(mean.split(size, 2), shares):
                 half.copy_(new if begins else half + share * (new - half))
@@ -106,12 +106,12 @@ class Bank:
         for layer, bank in enumerate(ledger.banks):
             frames[layer, : len(bank)] = torch.tensor([frame.number for frame in bank])
         state = {"frames": frames, "since": torch.tensor([ledger.begun, ledger.chunks])}
-        named = {"k": self._means[0], "v": self._means[1], "key": self.mean_key}
+        named = {"k": self.means[0], "v": self.means[1], "key": self.mean_key}
         return state | {name: store.to("cpu", copy=True) for name, store in named.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Return to a `snapshot` of a bank of the same settings."""
-        for store, name in ((self._means[0], "k"), (self._means[1], "v"), (self.mean_key, "key")):
+        for store, name in ((self.means[0], "k"), (self.means[1], "v"), (self.mean_key, "key")):
             store.copy_(state[name])
         ledger = self._ledger
         ledger.begun, ledger.chunks = state["since"].tolist()
