@@ -116,6 +116,10 @@ class MemorySpec:
     bank_shares: tuple[float, float] = field(default=(0.01, 0.1), metadata=LATER)
     """`means`, `adaptive`: share of what leaves in the slow and in the fast mean."""
 
+    rolling: int | None = field(default=None, metadata=LATER)
+    """As many chunks as there are steps are denoised together, the oldest the cleanest (Rolling Forcing), in calls that
+    see at most so many frames, their own counted. None: chunk by chunk, and all of the memory is seen."""
+
     @property
     def window(self) -> int:
         """Latent frames of anchors, bank, recent memory and chunk as asked for."""
@@ -206,3 +210,13 @@ class Recipe:
     memory: MemorySpec = field(default_factory=MemorySpec)
     sample: SampleSpec = field(default_factory=SampleSpec)
     video: VideoSpec = field(default_factory=VideoSpec)
+
+    @property
+    def latency(self) -> int:
+        """Chunks that are fed after a chunk before it is finished."""
+        return len(self.sample.steps) - 1 if self.memory.rolling is not None else 0
+
+    @property
+    def ahead(self) -> int:
+        """Latent frames that are denoised together with a chunk and come after it."""
+        return self.latency * self.memory.chunk

@@ -14,12 +14,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dev.parity import autoencoder, naming, rollouts, schedules, single
+from dev.parity import autoencoder, naming, rolling, rollouts, schedules, single
 from dev.parity.case import Case, Refusal
 from gf_core.errors import GroundedError
 
 KINDS = (
     (rollouts.serves, rollouts.replay),
+    (rolling.serves, rolling.replay),
     (schedules.serves, schedules.replay),
     (autoencoder.serves, autoencoder.replay),
     (naming.serves, naming.replay),

@@ -53,7 +53,8 @@ class Film:
     def timing(self) -> Timing:
         """How time is cut into chunks."""
         memory, sample, video = self.recipe.memory, self.recipe.sample, self.recipe.video
-        return Timing(video.fps, memory.chunk, self.bundle.codec.time_stride, sample.first_chunk_frames)
+        stride = self.bundle.codec.time_stride
+        return Timing(video.fps, memory.chunk, stride, sample.first_chunk_frames, self.recipe.latency)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -262,5 +263,7 @@ def look(film: Film, folder: Path, until: int | None = None) -> Found:
     began = time.perf_counter()
     film.check()
     stop = film.chunks_until(until)
-    reuse = find_reuse(folder, film.settings, film.plan.chunk_keys[:stop])
+    # Chunks that are on the way together are in no file: where they are, a film goes on at a segment's beginning.
+    ends = [segment.first_chunk + segment.chunks for segment in film.plan.segments if film.recipe.latency]
+    reuse = find_reuse(folder, film.settings, film.plan.chunk_keys[:stop], ends)
     return Found(film, stop, reuse, time.perf_counter() - began)

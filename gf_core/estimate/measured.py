@@ -35,6 +35,7 @@ def speed_key(device: str, fingerprint: str, recipe: Recipe) -> str:
     """Name of a pace: everything that the time of a chunk depends on."""
     memory, sample, video = recipe.memory, recipe.sample, recipe.video
     window = [memory.anchors, memory.recent, memory.chunk]
+    window += [memory.bank, memory.rolling] if memory.bank or memory.rolling else []
     return _hash([device, fingerprint, window, len(sample.steps), video.width, video.height])
 
 

@@ -73,7 +73,7 @@ class ModelCost:
     def sizes(self, recipe: Recipe) -> Sizes:
         """What the memory of such films takes."""
         height, width = (side // self.spatial_stride for side in (recipe.video.height, recipe.video.width))
-        return Sizes(recipe.memory, self.spec, height, width, self.value_bytes)
+        return Sizes(recipe.memory, self.spec, height, width, self.value_bytes, recipe.ahead)
 
 
 def count_parameters(spec: ModelSpec) -> int:
@@ -178,7 +178,7 @@ def work_bytes(cost: ModelCost, recipe: Recipe) -> int:
     """Bytes of one network call: activations of the frames it runs over, and the prompt's keys and values."""
     spec, memory = cost.spec, recipe.memory
     height, width = (side // cost.spatial_stride for side in (recipe.video.height, recipe.video.width))
-    frames = max(memory.chunk, memory.recent if memory.switch in ("apr", "recache") else 0)
+    frames = max(memory.chunk + recipe.ahead, memory.recent if memory.switch in ("apr", "recache") else 0)
     tokens = frames * spec.tokens_per_frame(height, width)
     activations = tokens * ((10 * spec.dim + 2 * spec.ffn_dim) * cost.value_bytes + 12 * spec.dim)
     return activations + 2 * spec.num_layers * spec.text_len * spec.dim * cost.value_bytes

@@ -75,7 +75,7 @@ def try_out(bundle: ModelBundle, prompt: str | None, recipe: Recipe, encoding: E
     board = Storyboard(segments=(Segment("start", prompt or "any", ENDLESS),))
     chunks = film_chunks(sampler, make_plan(board, timing), [rows])
     first = next(chunks).latents
-    for _ in range(-(-(memory.anchors + memory.recent) // memory.chunk)):
+    for _ in range(-(-(memory.window - memory.chunk) // memory.chunk)):
         director.prefill(first)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"

@@ -39,6 +39,8 @@ PRESETS: dict[str, MemorySpec] = {
     "sgf": replace(_SINK, anchor_index="slot", positions="top_aligned"),
     # Context Forcing: 12 frames in which something changed, layer by layer, between sink and recent frames.
     "context_forcing": replace(_SINK, recent=3, anchor_index="slot", positions="top_aligned", bank=12),
+    # Rolling Forcing: chunks are denoised together; the clean pass sees the newest 21 frames, without the sink.
+    "rolling_forcing": replace(_SINK, recent=18, anchor_index="slot", rolling=21),
     # MemRoPE: a slow and a fast mean of all that left, between sink and recent frames.
     "memrope": replace(_SINK, recent=4, anchor_index="slot", bank=2, bank_policy="means"),
     "memrope_adaptive": replace(_SINK, recent=4, anchor_index="slot", bank=2, bank_policy="adaptive"),

@@ -7,7 +7,7 @@ of `SCHEMES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ..config import MemorySpec, ModelSpec
@@ -39,16 +39,45 @@ class Layout:
         """Frames that attention sees."""
         return self.past + self.current
 
-    def regions(self, seen: int | None = None) -> tuple[tuple[str, int], ...]:
-        """Name and frames of each region, in slot order, for a call that sees `seen` frames (None: all of them)."""
-        current = self.current if seen is None else seen - self.past
+    def regions(self) -> tuple[tuple[str, int], ...]:
+        """Name and frames of each region, in slot order; a bank only where there is one."""
         bank = (("bank", self.bank),) if self.bank else ()
-        return ("anchors", self.anchors), *bank, ("recent", self.recent), ("current", current)
+        return ("anchors", self.anchors), *bank, ("recent", self.recent), ("current", self.current)
+
+    def only(self, slots: Collection[int], current: int) -> Layout:
+        """The part of it in the given slots, with a current chunk."""
+        anchors = sum(slot < self.anchors for slot in slots)
+        recent = sum(slot >= self.kept for slot in slots)
+        return Layout(anchors, recent, current, len(slots) - anchors - recent)
+
+
+Sees = Callable[[MemorySpec, Layout, int], list[range]]
+"""(spec, layout of the past, frames of a call) -> the slots of the past that it sees, at most `reach` with its own."""
+
+
+def newest(spec: MemorySpec, layout: Layout, frames: int) -> list[range]:
+    """The newest frames."""
+    first = 0 if spec.rolling is None else max(0, layout.past - max(0, spec.rolling - frames))
+    return [range(first, layout.past)]
+
+
+def ends(spec: MemorySpec, layout: Layout, frames: int) -> list[range]:
+    """The first frames, anchors already or to become some, and beside them the newest ones (Rolling Forcing)."""
+    first = max(layout.kept, min(spec.capacity, layout.past))
+    last = (
+        layout.past - first
+        if spec.rolling is None
+        else min(layout.past - first, spec.rolling - frames - first)
+    )
+    return [range(first), range(layout.past - max(0, last), layout.past)]
 
 
 def full_layout(spec: MemorySpec) -> Layout:
-    """The layout of a memory that is full, with a chunk being made."""
-    return Layout(spec.capacity, spec.recent, spec.chunk, spec.bank)
+    """What a chunk sees of a memory that is full."""
+    recent = spec.recent
+    if spec.rolling is not None:
+        recent = min(recent, spec.rolling - spec.capacity - spec.bank - spec.chunk)
+    return Layout(spec.capacity, recent, spec.chunk, spec.bank)
 
 
 Scheme = Callable[[MemorySpec, Layout, Sequence[int]], Sequence[int]]
@@ -114,10 +143,16 @@ def check(spec: MemorySpec) -> None:
             raise GroundedError(
                 f"there is no {name} called {getattr(spec, name)!r}", fix=f"choose from {', '.join(table)}"
             )
-    if spec.positions != "absolute" and spec.max_position is not None and spec.window - 1 > spec.max_position:
+    seen = spec.window if spec.rolling is None else min(spec.window, spec.rolling)
+    if spec.positions != "absolute" and spec.max_position is not None and seen - 1 > spec.max_position:
         raise GroundedError(
-            f"anchors, recent and chunk are {spec.window} frames together; models have learned {spec.max_position + 1}",
-            fix=f"reduce anchors or recent frames by {spec.window - 1 - spec.max_position}",
+            f"anchors, recent and chunk are {seen} frames together; models have learned {spec.max_position + 1}",
+            fix=f"reduce anchors or recent frames by {seen - 1 - spec.max_position}",
+        )
+    if spec.rolling is not None and spec.rolling < spec.anchors + spec.bank + spec.chunk:
+        raise GroundedError(
+            f"calls of {spec.rolling} frames do not hold {spec.anchors} anchors and a chunk of {spec.chunk}",
+            fix="let calls see more frames (rolling), or fewer anchors",
         )
     _check_bank(spec)
     if not 0 <= spec.alpha_max <= 1 or not 0 <= spec.ema_keep <= 1:
@@ -161,6 +196,8 @@ class Sizes:
     latent_width: int
     value_bytes: int
     """Bytes per number."""
+    ahead: int = 0
+    """Frames denoised together with a chunk that come after it."""
 
     @property
     def keys(self) -> int:
@@ -178,7 +215,11 @@ class Sizes:
         """All of the memory: raw keys, rotated keys and values of every slot, the latents behind them, the means."""
         spec = self.spec
         means = means_frames(spec) * self.keys * 4 // self.value_bytes
-        return 3 * spec.slots * self.keys + (spec.capacity + spec.window) * self.latents + 2 * means
+        return (
+            3 * (spec.slots + self.ahead) * self.keys
+            + (spec.capacity + spec.window) * self.latents
+            + 2 * means
+        )
 
     def state(self, frames: int | None = None) -> int:
         """A snapshot with `frames` latent frames in memory: raw keys, values and latents. None is a full memory."""

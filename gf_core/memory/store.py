@@ -16,15 +16,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..attention import Kernel, Where, sdpa
+from ..attention import Kernel, sdpa
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
 from ..rope import rotate, turns
 from .bank import Bank
 from .ledger import Frame, Ledger, Move
 from .policies import Evaluation, measure
-from .regions import Layout, Sizes, check, means_frames, positions
-from .views import GradView, Made, Place, View
+from .regions import Layout, Sees, Sizes, check, ends, means_frames, newest, positions
+from .views import GradView, Made, Place, View, joined
 
 TURNS_KEPT = 8
 
@@ -57,8 +57,12 @@ class DualMemory:
         device: torch.device,
         dtype: torch.dtype,
         kernel: Kernel = sdpa,
+        ahead: int = 0,
     ) -> None:
-        """latent_shape: (channels, height, width) of one latent frame. kernel: who computes attention over it."""
+        """latent_shape: (channels, height, width) of one latent frame. kernel: who computes attention over it.
+
+        ahead: frames that are denoised together with a chunk and come after it.
+        """
         check(spec)
         self.ledger = Ledger(spec, batch, model.num_layers)
         if batch > 1 and spec.positions == "absolute" and self.ledger.policy.accepts is not None:
@@ -73,14 +77,14 @@ class DualMemory:
         self.spec, self.batch, self.kernel = spec, batch, kernel
         self._device, self._head_dim = device, model.head_dim
         _, height, width = latent_shape
-        self.sizes = Sizes(spec, model, height, width, dtype.itemsize)
+        self.sizes = Sizes(spec, model, height, width, dtype.itemsize, ahead)
         self.grid = (height // model.patch_size[1], width // model.patch_size[2])
         self.tokens_per_frame = self.grid[0] * self.grid[1]
 
         def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.zeros(shape, device=device, dtype=dtype)
 
-        slots, heads = spec.slots * self.tokens_per_frame, (model.num_heads, model.head_dim)
+        slots, heads = (spec.slots + ahead) * self.tokens_per_frame, (model.num_heads, model.head_dim)
         self.raw_k = zeros(model.num_layers, batch, slots, *heads)  # l b s h d
         self.k = zeros(model.num_layers, batch, slots, *heads)
         self.v = zeros(model.num_layers, batch, slots, *heads)
@@ -118,10 +122,6 @@ class DualMemory:
         """Clean latents [b count c h w] of the newest frames, oldest first."""
         return self.history[:, self.kept - count : self.kept]
 
-    def where(self, layer: int, stop: int) -> Where:
-        """What a kernel is told about a layer's part in a call that sees `stop` tokens."""
-        return Where(layer, self.ledger.layer(layer).regions(stop // self.tokens_per_frame), self.grid)
-
     def _alike(self) -> Iterator[tuple[slice, Layout]]:
         """Layers that have the same layout, with it: all of them, unless each has a bank of its own."""
         if len({len(bank) for bank in self.ledger.banks}) == 1:
@@ -141,12 +141,13 @@ class DualMemory:
                 self._turns.popitem(last=False)
         return found
 
-    def _rotate(self, layers: slice, at: Sequence[int]) -> None:
-        """Refresh the rotated copy of the first frames of some layers, which stand at these positions."""
+    def _rotate(self, layers: slice, at: Sequence[int], first: int = 0) -> None:
+        """Refresh the rotated copy of some layers' frames from slot `first` on, which stand at these positions."""
         if at:
-            turn, stop = self._turn(at), len(at) * self.tokens_per_frame
+            turn, size = self._turn(at), self.tokens_per_frame
+            here = slice(first * size, (first + len(at)) * size)
             for raw_k, k in zip(self.raw_k[layers], self.k[layers]):
-                rotate(raw_k[:, :stop], turn, out=k[:, :stop])
+                rotate(raw_k[:, here], turn, out=k[:, here])
 
     # -- calls --------------------------------------------------------------------------------------------------
 
@@ -163,22 +164,58 @@ class DualMemory:
                 f"a chunk of {frames} latent frames does not fit a memory built for {self.spec.chunk}",
                 fix=f"hand over at most {self.spec.chunk} frames at a time",
             )
-        if grad and self.bank is not None:
-            raise GroundedError(
-                "gradients do not go through a bank", fix="train with bank=0, and use the bank when sampling"
-            )
+        if grad:
+            return self._open_grad(frames)
+        places = self._places(frames, newest)
+        return View(self, places, keep=False), View(self, places, keep=True)
+
+    def open_joint(self, frames: int) -> View:
+        """View of a call over several chunks at once, `frames` in all, which keeps nothing.
+
+        Where it cannot see all of the memory, it sees the anchors and the newest recent frames.
+        """
+        return View(self, self._places(frames, ends), keep=False)
+
+    def _places(self, frames: int, sees: Sees) -> list[Place]:
+        """Where in every layer a call of `frames` writes and what it sees; all that it sees is rotated for it."""
         size, places = self.tokens_per_frame, list[Place]()
         for layers, layout in self._alike():
+            numbers, stop = self.ledger.numbers(len(places)), (layout.past + frames) * size
+            parts = sees(self.spec, layout, frames)
+            seen = [slot for part in parts for slot in part]
+            now = layout.only(seen, frames)
             own = range(self.ledger.frame, self.ledger.frame + frames)
-            numbers = [*self.ledger.numbers(len(places)), *own]
-            at = positions(self.spec, replace(layout, current=frames), numbers)
-            place = Place(layout.past * size, len(at) * size, self._turn(at[layout.past :]))
-            if grad:
-                before = self._turn(at[: layout.past])
-                return GradView(self, place, before, keep=False), GradView(self, place, before, keep=True)
-            self._rotate(layers, at[: layout.past])
+            at = positions(self.spec, now, [*(numbers[slot] for slot in seen), *own])
+            rest = at
+            for part in parts:
+                self._rotate(layers, rest[: len(part)], part.start)
+                rest = rest[len(part) :]
+            tokens = [(part.start * size, part.stop * size) for part in parts]
+            place = Place(
+                layout.past * size,
+                stop,
+                self._turn(rest),
+                joined([*tokens, (layout.past * size, stop)]),
+                now.regions(),
+            )
             places += [place] * len(self.k[layers])
-        return View(self, places, keep=False), View(self, places, keep=True)
+        return places
+
+    def _open_grad(self, frames: int) -> tuple[GradView, GradView]:
+        """Views that gradients go through."""
+        if self.bank is not None or self.spec.rolling is not None:
+            raise GroundedError(
+                "gradients go neither through a bank nor through a memory that is seen in part",
+                fix="train without bank and rolling, and use them when sampling",
+            )
+        layout, size = self.layout, self.tokens_per_frame
+        own = range(self.ledger.frame, self.ledger.frame + frames)
+        now = replace(layout, current=frames)
+        at = positions(self.spec, now, [*self.ledger.numbers(), *own])
+        start, stop = layout.past * size, now.total * size
+        place = Place(start, stop, self._turn(at[layout.past :]), ((0, stop),), now.regions())
+        before = self._turn(at[: layout.past])
+        return GradView(self, place, before, keep=False), GradView(self, place, before, keep=True)
 
     def reopen(self, context: int = 0) -> View:
         """View of a call that recomputes all recent frames in place, seeing anchors, bank and itself.
@@ -192,7 +229,8 @@ class DualMemory:
             self._rotate(layers, at[: layout.kept])
             own = at[layout.kept :]
             queries = (*range(own[0] - context, own[0]), *own)
-            place = Place(layout.kept * size, layout.past * size, self._turn(queries))
+            stop = layout.past * size
+            place = Place(layout.kept * size, stop, self._turn(queries), ((0, stop),), layout.regions())
             places += [place] * len(self.k[layers])
         return View(self, places, keep=True, skip=context * size)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,12 +18,27 @@ Made = list[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a layer's run of slots a call writes, in tokens; it sees all up to `stop`."""
+    """Where in a layer's run of slots a call writes, in tokens, and what it sees there."""
 
     start: int
     stop: int
     turn: Tensor
     """Rotation of the call's queries."""
+    parts: tuple[tuple[int, int], ...]
+    """Runs of slots that are seen, in order; one of them needs no copy."""
+    regions: tuple[tuple[str, int], ...]
+    """The same as a kernel is told (`Where`)."""
+
+
+def joined(parts: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Runs of slots in order, those that touch made one, the empty ones left out."""
+    found: list[tuple[int, int]] = []
+    for start, stop in parts:
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        elif stop > start:
+            found.append((start, stop))
+    return tuple(found)
 
 
 class Slots(Protocol):
@@ -34,8 +49,7 @@ class Slots(Protocol):
     v: Tensor
     kernel: Kernel
     tokens_per_frame: int
-
-    def where(self, layer: int, stop: int) -> Where: ...
+    grid: tuple[int, int]
 
     def keep(self, layer: int, start: int, raw_k: Tensor, v: Tensor) -> None: ...
 
@@ -49,13 +63,13 @@ class View:
         """places: one per layer; skip: leading query tokens whose k and v are not written."""
         self._memory, self._skip, self._keep = memory, skip, keep
         self.places = places
-        self._where = [memory.where(layer, place.stop) for layer, place in enumerate(places)]
+        self._where = [Where(layer, place.regions, memory.grid) for layer, place in enumerate(places)]
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
         """Attention of this call's tokens over memory and themselves; all [b s h d]."""
         memory, place = self._memory, self.places[layer]
         self.write(layer, raw_k, v)
-        k, values = memory.k[layer, :, : place.stop], memory.v[layer, :, : place.stop]
+        k, values = (_seen(store[layer], place.parts) for store in (memory.k, memory.v))
         return attend(rotate(q, place.turn), k, values, kernel=memory.kernel, where=self._where[layer])
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
@@ -69,6 +83,12 @@ class View:
         rotate(raw_k, place.turn[self._skip :], out=memory.k[layer, :, here])
 
 
+def _seen(store: Tensor, parts: tuple[tuple[int, int], ...]) -> Tensor:
+    """The given runs of slots [b s h d] of one layer; a copy only where there are several."""
+    runs = [store[:, start:stop] for start, stop in parts]
+    return runs[0] if len(runs) == 1 else torch.cat(runs, 1)
+
+
 class GradView:
     """The same for a call through which gradients flow: what it sees is put together anew, nothing is overwritten.
 
@@ -80,7 +100,7 @@ class GradView:
         """place: the same in every layer."""
         self._memory, self._turn, self._past_turn, self._keep = memory, place.turn, past_turn, keep
         self.start = place.start
-        self._where = [memory.where(layer, place.stop) for layer in range(len(memory.k))]
+        self._where = [Where(layer, place.regions, memory.grid) for layer in range(len(memory.k))]
         self._past = memory.frames_with_graph()
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:

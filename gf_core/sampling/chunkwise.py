@@ -14,6 +14,7 @@ from torch import Tensor
 from ..config import ModelSpec, Recipe, SampleSpec
 from ..model.layers import Tree
 from .director import Director, Trace
+from .rolling import Rolling
 from .sampler import Chunk, Clean, OnStep, Sampler
 from .schedule import add_noise, flow_to_x0, timesteps
 
@@ -61,6 +62,10 @@ class Chunkwise:
         """Nothing is ever on the way."""
         return iter(())
 
+    def holds(self, index: int) -> bool:
+        """Never."""
+        return False
+
     def snapshot(self) -> dict[str, Tensor]:
         """The director's: between two chunks there is nothing else."""
         return self.director.snapshot()
@@ -72,4 +77,9 @@ class Chunkwise:
 
 def make_sampler(model: Tree, spec: ModelSpec, recipe: Recipe, **placed: Any) -> Sampler:
     """A sampler of one film with a director of its own; `placed` goes to `Director`."""
-    return Chunkwise(Director(model, spec, recipe.memory, recipe.sample, **placed), recipe.sample)
+    director = Director(model, spec, recipe.memory, recipe.sample, **placed)
+    return (
+        Chunkwise(director, recipe.sample)
+        if recipe.memory.rolling is None
+        else Rolling(director, recipe.sample)
+    )

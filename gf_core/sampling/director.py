@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..attention import Kernel
 from ..attention.backends import choose
-from ..config import FLUSH_KEEP, MemorySpec, ModelSpec, SampleSpec
+from ..config import FLUSH_KEEP, MemorySpec, ModelSpec, Recipe, SampleSpec
 from ..errors import GroundedError
 from ..memory.recache import recache, recache_all
 from ..memory.store import DualMemory
@@ -78,8 +78,9 @@ class Director:
         self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel)
         self._latent = (spec.in_dim, latent_height, latent_width)
         self.memory = DualMemory(
-            spec, memory, self._latent, batch=batch, device=self.device, dtype=self.dtype, kernel=self._kernel
-        )
+            spec, memory, self._latent, batch=batch, device=self.device, dtype=self.dtype, kernel=self._kernel,
+            ahead=Recipe(memory, sample).ahead,
+        )  # fmt: skip
         self.watch: Callable[[Trace], None] | None = None
         """Called after every network call; a preview or a comparison. Costs the full length of the clean pass."""
         self.before_call: Callable[[], None] | None = None
@@ -90,9 +91,9 @@ class Director:
         self._text: TextKV = []
         self._alpha: float | None = None  # share of a switch that waits for the next chunk
 
-    def time(self, timestep: float) -> Time:
-        """Time conditioning shared by all frames of a call; the levels of a checkpoint never change."""
-        value = torch.tensor([[timestep]], device=self.device)
+    def time(self, *timesteps: float) -> Time:
+        """Time conditioning of a call, one value for all frames or one for each; a checkpoint's levels never change."""
+        value = torch.tensor([timesteps], device=self.device)
         return time_conditioning(self.model, value, self.dtype)
 
     def shape(self, frames: int) -> tuple[int, ...]:
@@ -148,6 +149,14 @@ class Director:
     def open(self, frames: int) -> tuple[SelfAttention, SelfAttention]:
         """What the denoising steps and the clean pass of the next `frames` latent frames see."""
         return self.memory.open(frames, grad=self.grad)
+
+    def open_joint(self, frames: int) -> SelfAttention:
+        """What a call over several chunks, `frames` in all, sees; it leaves nothing behind."""
+        if self.grad:
+            raise GroundedError(
+                "gradients do not go through chunks that are denoised together", fix="train chunk by chunk"
+            )
+        return self.memory.open_joint(frames)
 
     def predict(self, x: Tensor, time: Time, view: SelfAttention) -> Tensor:
         """Flow [b f c h w] of noisy latents [b f c h w] under the prompt in force."""

@@ -77,15 +77,18 @@ def film_chunks(
         number, chunk = plan.places[index]
         if before is not None:
             before(index)
-        give_cue(director, plan, embeds, index)
-        if index == 0 and lead is not None:
-            director.prefill(lead)
+        if not sampler.holds(index):  # else its segment's verb has been carried out
+            give_cue(director, plan, embeds, index)
+            if index == 0 and lead is not None:
+                director.prefill(lead)
         shape = director.shape(timing.latent_frames(index))
         wanted = Chunk(index, partial(chunk_noise, plan.segments[number].seed, chunk, shape=shape))
         if feed is not None:
             yield from feed(wanted)
         else:
             yield from sampler.feed(wanted, None if on_step is None else on_step(index))
+        if chunk == plan.segments[number].chunks - 1:  # so that no chunk sees a later segment
+            yield from sampler.flush()
     yield from sampler.flush()
 
 

@@ -55,7 +55,11 @@ class Sampler(Protocol):
         ...
 
     def flush(self) -> Iterator[Clean]:
-        """The film is over: the chunks that are still on the way."""
+        """The shot or the film is over: the chunks that are still on the way."""
+        ...
+
+    def holds(self, index: int) -> bool:
+        """Whether a chunk of this number is on the way; feeding it again, after `restore`, brings its noise only."""
         ...
 
     def snapshot(self) -> dict[str, Tensor]:

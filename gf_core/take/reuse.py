@@ -127,10 +127,10 @@ class _Earlier:
         return count
 
 
-def find_reuse(take: Path, settings: Settings, keys: Sequence[str]) -> Reuse:
+def find_reuse(take: Path, settings: Settings, keys: Sequence[str], ends: Sequence[int] = ()) -> Reuse:
     """Search every run of the Take in folder `take` for the chunks with `keys`, those of the film to be made, in order.
 
-    settings: the `settings.json` of that film.
+    settings: the `settings.json` of that film. ends: numbers of chunks after which sampling can go on; () is any.
     """
     runs = [earlier for run in reversed(runs_in(take)) if (earlier := _open(run)) is not None]
     if not runs:
@@ -152,6 +152,10 @@ def find_reuse(take: Path, settings: Settings, keys: Sequence[str]) -> Reuse:
     finished = goes_on and film is not None and film.ended and pictures == len(keys)
     finished = finished and (None not in chunks or not any(chunks))
     finished = finished and film.run.film.stat().st_size == film.records[-1]["film_bytes"]  # type: ignore[union-attr]
+    if ends and not finished:  # up to the last such end with no damaged chunk in front of it
+        whole = next((index for index, kept in enumerate(chunks) if kept is None), len(chunks))
+        chunks = chunks[: max((end for end in ends if end <= whole), default=0)]
+        pictures, goes_on = min(pictures, len(chunks)), goes_on and pictures <= len(chunks)
     # Against which run the change is told: the one that the last chunk came from.
     last = chunks[-1] if chunks else None
     nearest = next((e for e in alike if last is not None and e.run is last.run), film or (alike or runs)[0])

@@ -33,6 +33,8 @@ class Timing:
     """Pictures per latent frame."""
     first_chunk_frames: int | None = None
     """Latent frames of the film's first chunk when they differ."""
+    latency: int = 0
+    """Chunks of the same segment, behind a chunk, whose number decides its pictures too: they are made together."""
 
     @property
     def chunk_pictures(self) -> int:
@@ -89,10 +91,16 @@ class PlannedSegment:
     blend_chunks: int
     """Chunks over which the text moves from the prompt before; 0 is at once."""
     recache: float | None
+    latency: int = 0
+    """As in `Timing`."""
 
     def chunk_key(self, chunk: int) -> str:
-        """Key of the segment's `chunk`-th chunk (from 0); lengthening the segment leaves it as it is."""
-        return _hash(self.stem, {"chunk": chunk})
+        """Key of the segment's `chunk`-th chunk (from 0).
+
+        Lengthening the segment leaves it as it is, unless chunks are made together and those behind it are too few.
+        """
+        behind = self.chunks - 1 - chunk
+        return _hash(self.stem, {"chunk": chunk, **({"behind": behind} if behind < self.latency else {})})
 
 
 @dataclass(frozen=True)
@@ -201,6 +209,7 @@ def _place(
         stem=stem,
         blend_chunks=blend,
         recache=recache,
+        latency=timing.latency,
     )
 
 

@@ -1,0 +1,127 @@
+"""Rolling Forcing: as many chunks as there are steps are denoised in one call, the oldest the cleanest.
+
+Every chunk that is fed moves the window on by one: a call takes each chunk in it from its noise level to the next, the
+oldest is finished by it, written by a clean pass, and leaves. The first chunks of a segment and its last see a shorter
+window. A chunk is finished as many chunks after it was fed as it has steps but one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..config import SampleSpec
+from ..errors import GroundedError
+from .director import Director, Trace
+from .sampler import Chunk, Clean, OnStep
+from .schedule import add_noise, flow_to_x0, timesteps
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    """A chunk in the window."""
+
+    index: int
+    noise: Callable[[int], Tensor] | None
+    """Where its noise comes from; None after a `restore`, until it is fed again."""
+    noisy: Tensor
+    """Latents [b f c h w] at the level of the step that comes next."""
+    step: int
+    """Number of that step."""
+
+
+class Rolling:
+    """A sampler whose latency is its number of steps less one."""
+
+    def __init__(self, director: Director, sample: SampleSpec) -> None:
+        self.director = director
+        self.levels = timesteps(sample)
+        self._window: list[_UnderWay] = []
+        self._moves = 0
+
+    @property
+    def calls(self) -> int:
+        """Network calls that a chunk takes once the window is full, in chunks' worth of frames."""
+        return len(self.levels) + 1
+
+    def feed(self, chunk: Chunk, on_step: OnStep | None = None) -> Iterator[Clean]:
+        """Take a chunk into the window and move it; gives the chunk that is finished by it, if one is.
+
+        Until it has ended nothing has changed, and the same call gives the same again (but for a switch of prompts).
+        """
+        window = [
+            replace(way, noise=chunk.noise) if way.index == chunk.index else way for way in self._window
+        ]
+        if self.holds(chunk.index):
+            self._window = window
+            return
+        director = self.director
+        noise = chunk.noise(0).to(director.device, director.dtype, non_blocking=True)
+        yield from self._move([*window, _UnderWay(chunk.index, chunk.noise, noise, 0)], on_step)
+
+    def flush(self) -> Iterator[Clean]:
+        """Move the window without new chunks until it is empty."""
+        while self._window:
+            yield from self._move(self._window, None)
+
+    def holds(self, index: int) -> bool:
+        """Whether a chunk is in the window."""
+        return any(way.index == index for way in self._window)
+
+    def _move(self, window: list[_UnderWay], on_step: OnStep | None) -> Iterator[Clean]:
+        """One call over all chunks of the window, and the clean pass of the one that it finishes."""
+        director = self.director
+        director.prepare()
+        frames = [way.noisy.shape[1] for way in window]
+        levels = [self.levels[way.step] for way in window]
+        times = [level.timestep for level, count in zip(levels, frames) for _ in range(count)]
+        x = torch.cat([way.noisy for way in window], 1)
+        flow = director.predict(x, director.time(*times), director.open_joint(sum(frames)))
+        parts = zip(x.split(frames, 1), flow.split(frames, 1), levels)
+        denoised = [flow_to_x0(noisy, moved, level.sigma) for noisy, moved, level in parts]
+        if director.watch is not None:
+            director.watch(Trace("denoise", self._moves, x, flow, torch.cat(denoised, 1)))
+        if on_step is not None:
+            on_step(0, 1)
+        rest = [
+            self._next(way, clean) for way, clean in zip(window, denoised) if way.step + 1 < len(self.levels)
+        ]
+        finished = None
+        if len(rest) < len(window):
+            finished = Clean(window[0].index, denoised[0])
+            _, view = director.open(frames[0])
+            director.remember(denoised[0], view)
+        self._window, self._moves = rest, self._moves + 1
+        if finished is not None:
+            yield finished
+
+    def _next(self, way: _UnderWay, clean: Tensor) -> _UnderWay:
+        """A chunk at the level of its next step."""
+        step = way.step + 1
+        if way.noise is None:
+            raise GroundedError(
+                f"chunk {way.index} is on the way, and nobody has said where its noise comes from",
+                fix="after restore(), feed the chunks on the way again before others",
+            )
+        noise = way.noise(step).to(clean.device, clean.dtype, non_blocking=True)
+        return replace(way, noisy=add_noise(clean, noise, self.levels[step].sigma), step=step)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """The director's, and the noisy window."""
+        state = self.director.snapshot()
+        for place, way in enumerate(self._window):
+            state[f"window.{place}"] = way.noisy.to("cpu", copy=True)
+        state["window"] = torch.tensor([[way.index, way.step] for way in self._window], dtype=torch.int64)
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Return to a `snapshot`; the chunks on the way are to be fed again, for their noise."""
+        director = self.director
+        director.restore(state)
+        self._window = [
+            _UnderWay(index, None, state[f"window.{place}"].to(director.device, director.dtype), step)
+            for place, (index, step) in enumerate(state["window"].tolist())
+        ]
