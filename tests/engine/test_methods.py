@@ -1,0 +1,72 @@
+"""Films under memories that hold more than anchors and recent frames: stopped, gone on with, lengthened."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gf_core.engine.events import Reused, StepDone
+from gf_core.memory.presets import PRESETS
+from gf_core.take.folder import Run, Take
+
+TEXT = "a fox runs | 3s\nthen: it jumps | 2.25s\ncut: a hen | 1.5s\nscene: rain | 2.25s"
+CHUNKS = 12
+
+SMALL = {"bank_from": 3, "bank_below": 2.0}
+MEMORIES = {
+    "changes": replace(PRESETS["context_forcing"], anchors=2, bank=2, **SMALL),
+    "means": replace(PRESETS["memrope"], anchors=1, recent=2),
+    "adaptive": replace(PRESETS["memrope_adaptive"], anchors=1, recent=2, switch="apr"),
+    "rolling": replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
+}
+
+
+def render(bundle, films, folder, memory, text=TEXT, stop_at=None):
+    def listen(event):
+        events.append(event)
+        if isinstance(event, StepDone) and event.index == stop_at:
+            raise KeyboardInterrupt
+
+    events = []
+    with Take.open(folder) as take:
+        try:
+            films.session(bundle, text, take, memory=memory).play(listen)
+        except KeyboardInterrupt:
+            return None, events
+    return Run(events[-1].path.parent), events
+
+
+def bytes_of(run):
+    records = [(record["key"], record["latents"], record["frames"]) for record in run.committed()]
+    return records, run.film.read_bytes()
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_a_stopped_film_goes_on_with_the_same_bytes(bundle, films, tmp_path, name):
+    bundle.recipe = replace(bundle.recipe, sample=replace(bundle.recipe.sample, steps=(1000, 750, 500)))
+    whole, _ = render(bundle, films, tmp_path / "whole", MEMORIES[name])
+    assert len(whole.committed()) == CHUNKS
+    for stop_at in (2, 6, 8, 11):
+        take = tmp_path / f"at{stop_at}"
+        assert render(bundle, films, take, MEMORIES[name], stop_at=stop_at)[0] is None
+        run, events = render(bundle, films, take, MEMORIES[name])
+        assert bytes_of(run) == bytes_of(whole), stop_at
+        assert events[-1].report["reuse"]["exact"] is not False
+
+
+def test_a_segment_made_in_windows_is_lengthened(bundle, films, tmp_path):
+    """Chunks near a segment's end have seen that it ends: their keys say so, and earlier segments stay."""
+    memory, longer = MEMORIES["rolling"], TEXT.replace("2.25s\ncut", "3.75s\ncut")
+    bundle.recipe = replace(bundle.recipe, sample=replace(bundle.recipe.sample, steps=(1000, 750, 500)))
+    render(bundle, films, tmp_path / "edited", memory)
+    edited, events = render(bundle, films, tmp_path / "edited", memory, longer)
+    fresh, _ = render(bundle, films, tmp_path / "fresh", memory, longer)
+    assert bytes_of(edited) == bytes_of(fresh)
+    assert [event.chunks for event in events if isinstance(event, Reused)] == [4]
+    plan = {
+        text: films.plan(replace(bundle, recipe=replace(bundle.recipe, memory=memory)), text)
+        for text in (TEXT, longer)
+    }
+    same = [a == b for a, b in zip(plan[TEXT].chunk_keys, plan[longer].chunk_keys)]
+    assert same[:7] == [True] * 5 + [False] * 2

@@ -1,0 +1,145 @@
+"""Chunks that are denoised together: what is on the way, what a snapshot holds of it, what a chunk depends on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gf_core.config import Recipe, SampleSpec
+from gf_core.memory.presets import PRESETS
+from gf_core.sampling.chunkwise import make_sampler
+from gf_core.sampling.film import film_chunks, replay
+from gf_core.timeline import Timing, make_plan, parse
+
+from .conftest import HEIGHT, SPEC, WIDTH
+
+TEXT = "a fox | 5.25s\nthen: it jumps | 1.5s\ncut: a hen | 3s\nscene: rain | 3.75s"
+STEPS = (1000, 750, 500)
+MEMORIES = {
+    "long": PRESETS["rolling_forcing"],
+    "short": replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
+    "recache": replace(PRESETS["rolling_forcing"], recent=6, rolling=12, switch="apr"),
+}
+
+
+def plan_of(text=TEXT):
+    return make_plan(parse(text), Timing(chunk_frames=3, latency=len(STEPS) - 1))
+
+
+@pytest.fixture
+def sampler(model):
+    def make(memory=MEMORIES["short"]):
+        recipe = Recipe(memory, SampleSpec(steps=STEPS))
+        return make_sampler(model, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH)
+
+    return make
+
+
+@pytest.fixture
+def embeds(prompts):
+    return [prompts[number % 3] for number in range(4)]
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_a_film_goes_on_bit_for_bit_with_chunks_on_the_way(sampler, embeds, name):
+    plan, run = plan_of(), sampler(MEMORIES[name])
+    states, chunks, fed = [], [], []
+    made = film_chunks(run, plan, embeds, before=lambda index: states.append(run.snapshot()))
+    for clean in made:
+        assert clean.index == len(chunks), "in film order"
+        chunks.append(clean.latents)
+        fed.append(len(states))
+    assert len(chunks) == plan.chunks
+    assert max(number - index for index, number in enumerate(fed)) == len(STEPS), (
+        "finished so many chunks later"
+    )
+    for place, state in enumerate(states):
+        twin = sampler(MEMORIES[name])
+        twin.restore(state)
+        start = next((index for index in range(place) if twin.holds(index)), place)
+        for clean in film_chunks(twin, plan, embeds, start=start, stop=min(plan.chunks, place + 4)):
+            if clean.index < place + 2:  # near its end the shorter film is another one
+                assert torch.equal(clean.latents, chunks[clean.index]), (place, clean.index)
+
+
+def test_what_is_on_the_way_wants_its_noise_again(sampler, embeds):
+    run, twin = sampler(), sampler()
+    made = film_chunks(run, plan_of(), embeds)
+    next(made)
+    twin.restore(run.snapshot())
+    assert twin.holds(1) and twin.holds(2) and not twin.holds(0)
+    with pytest.raises(Exception, match="nobody has said where its noise comes from"):
+        list(twin.flush())
+
+
+def test_a_segment_knows_nothing_of_those_behind_it(sampler, embeds):
+    one = list(film_chunks(sampler(), plan_of("@seed 3\na fox | 3s\ncut: a hen | 3s"), embeds))
+    other = list(film_chunks(sampler(), plan_of("@seed 3\na fox | 3s\nthen: it jumps | 1.5s"), embeds))
+    for mine, theirs in zip(one[:4], other[:4]):
+        assert torch.equal(mine.latents, theirs.latents)
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3])
+def test_a_segment_may_be_shorter_than_the_window(sampler, embeds, chunks):
+    made = list(film_chunks(sampler(), plan_of(f"a fox | {0.75 * chunks}s"), embeds))
+    assert [clean.index for clean in made] == list(range(chunks))
+    assert all(clean.latents.isfinite().all() for clean in made)
+
+
+def test_a_call_that_fails_changes_nothing(sampler, embeds):
+    plan, whole, run = plan_of("a fox | 4.5s"), [], sampler()
+    whole = [clean.latents for clean in film_chunks(sampler(), plan, embeds)]
+    failed = []
+
+    def fail_once(chunk):
+        def stop(step, steps):
+            if chunk.index not in failed:
+                failed.append(chunk.index)
+                raise MemoryError
+
+        try:
+            return list(run.feed(chunk, stop))
+        except MemoryError:
+            return list(run.feed(chunk, stop))
+
+    again = [clean.latents for clean in film_chunks(run, plan, embeds, feed=fail_once)]
+    assert failed == list(range(plan.chunks))
+    assert all(torch.equal(a, b) for a, b in zip(again, whole, strict=True))
+
+
+METHODS = {
+    **MEMORIES,
+    "changes": replace(PRESETS["context_forcing"], bank=3, bank_below=2.0),
+    "changes, recache": replace(PRESETS["context_forcing"], bank=3, bank_below=2.0, switch="recache"),
+    "means": PRESETS["memrope"],
+    "adaptive": PRESETS["memrope_adaptive"],
+    "means, flush": replace(PRESETS["memrope"], switch="flush"),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_clean_passes_alone_leave_the_same_state(sampler, embeds, name):
+    """At segments' ends, where states are kept; also from behind a scene, which starts from nothing."""
+    plan, run, twin = plan_of(), sampler(METHODS[name]), sampler(METHODS[name])
+    ends = [segment.first_chunk + segment.chunks - 1 for segment in plan.segments]
+    latents, states = [], {}
+    for clean in film_chunks(run, plan, embeds):
+        latents.append(clean.latents)
+        if clean.index in ends:
+            states[clean.index] = run.snapshot()
+    for index in replay(twin.director, plan, embeds, latents.__getitem__, 0, plan.chunks):
+        if index in ends:
+            _same(twin.snapshot(), states[index])
+    fresh = sampler(METHODS[name])
+    fresh.director.memory.ledger.skip(3 * (ends[2] + 1), 2)
+    for _ in replay(fresh.director, plan, embeds, latents.__getitem__, ends[2] + 1, plan.chunks):
+        pass
+    _same(fresh.snapshot(), states[ends[3]])
+
+
+def _same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
