@@ -72,7 +72,6 @@ _CAUSAL_FORCING = KnownCheckpoint(
 )
 _CAUSVID = SampleSpec(steps=(1000, 757, 522), warp=False, shift=8.0)
 _INITIAL = "an initialisation from the middle of a training, not a finished generator"
-_ROLLING = "it denoises five chunks at once at different noise levels, which the sampler does not do yet"
 
 CATALOG: tuple[KnownCheckpoint, ...] = (
     KnownCheckpoint(
@@ -126,7 +125,8 @@ CATALOG: tuple[KnownCheckpoint, ...] = (
         "checkpoints/rolling_forcing_dmd.pt",
         ("*rolling_forcing*",),
         sample=SampleSpec(steps=(1000, 800, 600, 400, 200)),
-        refusal=_ROLLING,
+        memory="rolling_forcing",
+        trained_memory="rolling_forcing",
     ),
     KnownCheckpoint(
         "causal_forcing_long",
@@ -134,7 +134,8 @@ CATALOG: tuple[KnownCheckpoint, ...] = (
         "zhuhz22/Causal-Forcing",
         "chunkwise/longvideo.pt",
         ("*chunkwise/longvideo*", "*causal_forcing*longvideo*"),
-        refusal=_ROLLING,
+        memory="rolling_forcing",
+        trained_memory="rolling_forcing",
     ),
     replace(
         _CAUSAL_FORCING,

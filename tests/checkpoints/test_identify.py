@@ -56,11 +56,21 @@ def test_own_header_counts(tmp_path, state, own_header):
 
 
 def test_known_but_not_drivable_names_the_reason(tmp_path, wrap):
-    torch.save(wrap("generator_ema"), tmp_path / "rolling_forcing_dmd.pt")
-    item = identify(tmp_path / "rolling_forcing_dmd.pt")
-    with pytest.raises(CheckpointError, match=r"Rolling Forcing.*five chunks"):
+    torch.save(wrap("generator_ema"), tmp_path / "ar_diffusion.pt")
+    item = identify(tmp_path / "ar_diffusion.pt")
+    with pytest.raises(CheckpointError, match=r"Causal Forcing.*initialisation"):
         require_drivable(item)
-    require_drivable(identify(tmp_path / "rolling_forcing_dmd.pt", assume="self_forcing"), assumed=True)
+    require_drivable(identify(tmp_path / "ar_diffusion.pt", assume="self_forcing"), assumed=True)
+
+
+@pytest.mark.parametrize("name", ["rolling_forcing_dmd.pt", "chunkwise/longvideo.pt"])
+def test_chunks_that_are_trained_together_are_denoised_together(tmp_path, wrap, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    torch.save(wrap("generator_ema"), path)
+    require_drivable(identify(path))
+    recipe = match(Path("/models") / name, 1536, "generator_ema").recipe
+    assert recipe.memory.rolling == 21 and recipe.latency == len(recipe.sample.steps) - 1
 
 
 @pytest.mark.parametrize(
