@@ -116,6 +116,9 @@ class MemorySpec:
     bank_shares: tuple[float, float] = field(default=(0.01, 0.1), metadata=LATER)
     """`means`, `adaptive`: share of what leaves in the slow and in the fast mean."""
 
+    cut_position: int | None = field(default=None, metadata=LATER)
+    """Where in time the first chunk after a cut stands, far from all before it; the two newest frames stay then
+    (Infinity-RoPE's RoPE cut). None: recent memory leaves at a cut."""
     rolling: int | None = field(default=None, metadata=LATER)
     """As many chunks as there are steps are denoised together, the oldest the cleanest (Rolling Forcing), in calls that
     see at most so many frames, their own counted. None: chunk by chunk, and all of the memory is seen."""

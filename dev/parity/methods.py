@@ -68,12 +68,18 @@ def _infinity(base: dict[str, Any], case: Case) -> dict[str, Any]:
         )
     if not sink and any(start + frames > window for start, frames in spans(case)):
         raise Refusal("without a sink frame the recorded code leaves its oldest key unrotated")
-    for boundary in rollout.get("scene_boundaries", []):
-        if boundary.get("rope_cut"):
-            raise Refusal("the positions of a RoPE cut are not supported")
-        if boundary.get("flush") and window - sink != base["chunk"] + 2:
-            raise Refusal("a flush that is not also the next eviction is not supported")
-    return {"max_position": None}
+    boundaries = rollout.get("scene_boundaries", [])
+    for boundary in boundaries:
+        if boundary.get("flush") and sum(rollout["frames_per_block"][: boundary["block"]]) < window:
+            raise Refusal("the recorded code flushes slots that nothing has been written to yet")
+        if boundary.get("rope_cut") and not boundary.get("flush"):
+            raise Refusal("a cut without a flush is not supported")
+    flushes = any(boundary.get("flush") for boundary in boundaries)
+    return {
+        "max_position": None,
+        "switch": "flush" if flushes else "cross_only",
+        "cut_position": rollout.get("rope_cut_start_frame") if flushes else None,
+    }
 
 
 def _reward(base: dict[str, Any], case: Case) -> dict[str, Any]:

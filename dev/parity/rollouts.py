@@ -11,7 +11,9 @@ from torch import Tensor
 from dev.parity.case import Case, Refusal, float_scalars
 from dev.parity.methods import CONTEXT_FORCING, INFINITY, ROWS, calls, memory_spec, repo
 from gf_core.config import SampleSpec
-from gf_core.model.forward import text_kv
+from gf_core.memory.views import View
+from gf_core.model.forward import SelfAttention, text_kv
+from gf_core.rope import turns
 from gf_core.sampling.chunkwise import Chunkwise
 from gf_core.sampling.director import Director, Trace
 from gf_core.sampling.sampler import Chunk
@@ -101,13 +103,28 @@ def _prompts(case: Case, batch: int) -> list[Tensor]:
     return list(embeds.split(1)) if switching or embeds.shape[0] != batch else [embeds]
 
 
-def _switch_frames(case: Case) -> list[int]:
-    """Latent frames from which a new prompt is due, ascending."""
+def _switch_frames(case: Case) -> list[tuple[int, bool]]:
+    """Latent frames from which a new prompt is due, ascending, and whether it is a cut."""
     rollout = case.doc["rollout"]
     if rollout.get("switch_frame_indices"):
-        return sorted(rollout["switch_frame_indices"])
+        return [(frame, False) for frame in sorted(rollout["switch_frame_indices"])]
     starts = [sum(rollout["frames_per_block"][:n]) for n in range(rollout["blocks"])]
-    return sorted(starts[boundary["block"]] for boundary in rollout.get("scene_boundaries", []))
+    boundaries = rollout.get("scene_boundaries", [])
+    return sorted((starts[boundary["block"]], bool(boundary.get("rope_cut"))) for boundary in boundaries)
+
+
+class _TailQueries(Director):
+    """Infinity-RoPE's queries: at the end of the window once the film has filled it, wherever their keys stand."""
+
+    def open(self, frames: int) -> tuple[SelfAttention, SelfAttention]:
+        memory, views = self.memory, self.memory.open(frames)
+        window = memory.spec.slots
+        if memory.ledger.frame >= window and not memory.ledger.apart:
+            queries = turns(torch.arange(window - frames, window), *memory.grid, self.spec.head_dim)
+            for view in views:
+                assert isinstance(view, View)
+                view.places = [replace(place, queries=queries) for place in view.places]
+        return views
 
 
 def _feed_given(case: Case, director: Director) -> Tensor | None:
@@ -143,7 +160,7 @@ def replay(case: Case) -> None:
     )
     height, width = options["latent_hw"]
     model, batch = case.model(), options["batch"]
-    director = Director(
+    director = (_TailQueries if repo(case) == INFINITY else Director)(
         model, spec, memory_spec(case), sample, latent_height=height, latent_width=width, batch=batch
     )
     sampler = Chunkwise(director, sample)
@@ -184,9 +201,9 @@ def _run(
             raise Refusal(
                 f"block {call['block']} starts at frame {start}, not at {director.memory.ledger.frame}"
             )
-        if used < len(switches) and start >= switches[used]:  # one switch a block at most
+        if used < len(switches) and start >= switches[used][0]:  # one switch a block at most
             used += 1
-            director.switch(prompts[used])
+            (director.cut if switches[used - 1][1] else director.switch)(prompts[used])
 
         initial = noise[:, start - begin :][:, : call["frames"]]
 

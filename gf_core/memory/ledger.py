@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..config import MemorySpec
+from ..config import FLUSH_KEEP, MemorySpec
 from .policies import POLICIES
 from .regions import Layout
 
@@ -88,6 +88,8 @@ class Ledger:
         self.banks: list[list[Frame]] = [[] for _ in range(self.layers)]
         """Per layer. A bank of means holds two frames that stand for many; their numbers say nothing."""
         self.recent: list[Frame] = []
+        self.apart = False
+        """The next chunk stands apart in time."""
         self.begun, self.chunks = self.frame, 0
         """Where the film, or its last scene, began, and chunks committed since."""
         self.answered = [self.prompt] * self.samples
@@ -99,7 +101,8 @@ class Ledger:
 
     def cut(self, choose: Choose = nobody) -> Iterator[Move]:
         """A new shot of the same cast: recent frames leave as if evicted, then a new prompt is in force."""
-        yield from self.make_room(0, choose)
+        self.apart = self.spec.cut_position is not None
+        yield from self.make_room(min(FLUSH_KEEP, self.spec.recent) if self.apart else 0, choose)
         self.prompt += 1
 
     def scene(self) -> None:
@@ -112,6 +115,7 @@ class Ledger:
         self.recent += [Frame(self.frame + i, self.prompt) for i in range(frames)]
         self.frame += frames
         self.chunks += 1
+        self.apart = False
 
     def compares(self, frames: int) -> bool:
         """Whether the newest chunk, of `frames`, is one that may go to the banks if it differs from the one before."""

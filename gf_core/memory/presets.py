@@ -39,6 +39,8 @@ PRESETS: dict[str, MemorySpec] = {
     "sgf": replace(_SINK, anchor_index="slot", positions="top_aligned"),
     # Context Forcing: 12 frames in which something changed, layer by layer, between sink and recent frames.
     "context_forcing": replace(_SINK, recent=3, anchor_index="slot", positions="top_aligned", bank=12),
+    # Infinity-RoPE with its RoPE cut: the two newest frames stay at a cut, and the new shot begins far from them.
+    "infinity_rope_cut": replace(_SINK, anchors=1, recent=2, cut_position=45),
     # Rolling Forcing: chunks are denoised together; the clean pass sees the newest 21 frames, without the sink.
     "rolling_forcing": replace(_SINK, recent=18, anchor_index="slot", rolling=21),
     # MemRoPE: a slow and a fast mean of all that left, between sink and recent frames.

@@ -154,6 +154,11 @@ def check(spec: MemorySpec) -> None:
             f"calls of {spec.rolling} frames do not hold {spec.anchors} anchors and a chunk of {spec.chunk}",
             fix="let calls see more frames (rolling), or fewer anchors",
         )
+    if spec.cut_position is not None and spec.rolling is not None:
+        raise GroundedError(
+            "chunks that are denoised together cannot stand apart after a cut",
+            fix="give cut_position or rolling, not both",
+        )
     _check_bank(spec)
     if not 0 <= spec.alpha_max <= 1 or not 0 <= spec.ema_keep <= 1:
         raise GroundedError(

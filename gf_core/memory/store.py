@@ -185,21 +185,23 @@ class DualMemory:
             seen = [slot for part in parts for slot in part]
             now = layout.only(seen, frames)
             own = range(self.ledger.frame, self.ledger.frame + frames)
-            at = positions(self.spec, now, [*(numbers[slot] for slot in seen), *own])
+            at = self._at(now, [*(numbers[slot] for slot in seen), *own])
             rest = at
             for part in parts:
                 self._rotate(layers, rest[: len(part)], part.start)
                 rest = rest[len(part) :]
-            tokens = [(part.start * size, part.stop * size) for part in parts]
-            place = Place(
-                layout.past * size,
-                stop,
-                self._turn(rest),
-                joined([*tokens, (layout.past * size, stop)]),
-                now.regions(),
-            )
+            mine, start = self._turn(rest), layout.past * size
+            tokens = joined([*((part.start * size, part.stop * size) for part in parts), (start, stop)])
+            place = Place(start, stop, mine, mine, tokens, now.regions())
             places += [place] * len(self.k[layers])
         return places
+
+    def _at(self, now: Layout, numbers: Sequence[int]) -> tuple[int, ...]:
+        """Time positions of what a call sees, its own frames last."""
+        at, first = positions(self.spec, now, numbers), self.spec.cut_position
+        if first is None or not self.ledger.apart:
+            return at
+        return (*at[: now.past], *range(first, first + now.current))
 
     def _open_grad(self, frames: int) -> tuple[GradView, GradView]:
         """Views that gradients go through."""
@@ -211,9 +213,10 @@ class DualMemory:
         layout, size = self.layout, self.tokens_per_frame
         own = range(self.ledger.frame, self.ledger.frame + frames)
         now = replace(layout, current=frames)
-        at = positions(self.spec, now, [*self.ledger.numbers(), *own])
+        at = self._at(now, [*self.ledger.numbers(), *own])
         start, stop = layout.past * size, now.total * size
-        place = Place(start, stop, self._turn(at[layout.past :]), ((0, stop),), now.regions())
+        own = self._turn(at[layout.past :])
+        place = Place(start, stop, own, own, ((0, stop),), now.regions())
         before = self._turn(at[: layout.past])
         return GradView(self, place, before, keep=False), GradView(self, place, before, keep=True)
 
@@ -230,7 +233,10 @@ class DualMemory:
             own = at[layout.kept :]
             queries = (*range(own[0] - context, own[0]), *own)
             stop = layout.past * size
-            place = Place(layout.kept * size, stop, self._turn(queries), ((0, stop),), layout.regions())
+            seen = ((0, stop),)
+            place = Place(
+                layout.kept * size, stop, self._turn(queries), self._turn(own), seen, layout.regions()
+            )
             places += [place] * len(self.k[layers])
         return View(self, places, keep=True, skip=context * size)
 
@@ -373,11 +379,13 @@ class DualMemory:
         recent = [[frame.number for frame in ledger.recent], [frame.prompt for frame in ledger.recent]]
         keys = {"raw_k": _copy(self.raw_k[:, :, :used]), "v": _copy(self.v[:, :, :used])}
         bank = {} if self.bank is None else self.bank.snapshot()
+        apart = {} if self.spec.cut_position is None else {"apart": torch.tensor(ledger.apart)}
         for layer in range(len(self.k)):  # behind a shorter bank lies what the denoising steps have left
             for store in keys.values():
                 store[layer, :, ledger.layer(layer).past * self.tokens_per_frame :] = 0
         return {
             **keys,
+            **apart,
             **{f"bank.{name}": value for name, value in bank.items()},
             "mean_k": _copy(self._means[0]),
             "mean_v": _copy(self._means[1]),
@@ -410,6 +418,7 @@ class DualMemory:
         # Under which prompt an anchor was made is not asked any more, and not stored.
         ledger.anchors = [[Frame(number, 0) for number in row] for row in state["anchor_frames"].tolist()]
         ledger.recent = [Frame(*pair) for pair in zip(*state["recent"].tolist())]
+        ledger.apart = bool(state.get("apart", False))
         if self.bank is not None:
             own = {n.removeprefix("bank."): value for n, value in state.items() if n.startswith("bank.")}
             self.bank.restore(own)

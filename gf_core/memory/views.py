@@ -22,8 +22,9 @@ class Place:
 
     start: int
     stop: int
-    turn: Tensor
-    """Rotation of the call's queries."""
+    queries: Tensor
+    keys: Tensor
+    """Rotations of the call's queries and of the keys that it writes."""
     parts: tuple[tuple[int, int], ...]
     """Runs of slots that are seen, in order; one of them needs no copy."""
     regions: tuple[tuple[str, int], ...]
@@ -70,7 +71,7 @@ class View:
         memory, place = self._memory, self.places[layer]
         self.write(layer, raw_k, v)
         k, values = (_seen(store[layer], place.parts) for store in (memory.k, memory.v))
-        return attend(rotate(q, place.turn), k, values, kernel=memory.kernel, where=self._where[layer])
+        return attend(rotate(q, place.queries), k, values, kernel=memory.kernel, where=self._where[layer])
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
         """Place this call's keys and values [b s h d] in their slots; raw keys only when they are to be kept."""
@@ -80,7 +81,7 @@ class View:
         if self._keep:
             memory.raw_k[layer, :, here].copy_(raw_k)
         memory.v[layer, :, here].copy_(v)
-        rotate(raw_k, place.turn[self._skip :], out=memory.k[layer, :, here])
+        rotate(raw_k, place.keys, out=memory.k[layer, :, here])
 
 
 def _seen(store: Tensor, parts: tuple[tuple[int, int], ...]) -> Tensor:
@@ -98,7 +99,7 @@ class GradView:
 
     def __init__(self, memory: Slots, place: Place, past_turn: Tensor, *, keep: bool) -> None:
         """place: the same in every layer."""
-        self._memory, self._turn, self._past_turn, self._keep = memory, place.turn, past_turn, keep
+        self._memory, self._turn, self._past_turn, self._keep = memory, place.queries, past_turn, keep
         self.start = place.start
         self._where = [Where(layer, place.regions, memory.grid) for layer in range(len(memory.k))]
         self._past = memory.frames_with_graph()
