@@ -9,7 +9,6 @@ Which frame lies where is the ledger's business: its moves are carried out here.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -19,29 +18,13 @@ from torch import Tensor
 from ..attention import Kernel, sdpa
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
-from ..rope import rotate, turns
+from ..rope import rotate
 from .bank import Bank
+from .buffers import TURNS_KEPT, Turns, copy_out, shift
 from .ledger import Frame, Ledger, Move
 from .policies import Evaluation, measure
 from .regions import Layout, Sees, Sizes, check, ends, means_frames, newest, positions
 from .views import GradView, Made, Place, View, joined
-
-TURNS_KEPT = 8
-
-
-def _shift(store: Tensor, dim: int, start: int, stop: int, by: int) -> None:
-    """Move entries [start+by, stop) of `dim` down by `by`, piecewise because the two ranges overlap."""
-    for at in range(start, stop - by, by):
-        count = min(by, stop - by - at)
-        store.narrow(dim, at, count).copy_(store.narrow(dim, at + by, count))
-
-
-def _copy(store: Tensor) -> Tensor:
-    """A contiguous copy on the CPU, part by part: a slice copied whole would first be copied on the card."""
-    out = torch.empty(store.shape, dtype=store.dtype)
-    for mine, theirs in zip(out, store):
-        mine.copy_(theirs)
-    return out
 
 
 class DualMemory:
@@ -95,7 +78,7 @@ class DualMemory:
         means = 0 if spec.averages else means_frames(spec) * self.tokens_per_frame
         self._means = [zeros(model.num_layers, batch, means, *heads, dtype=torch.float32) for _ in range(2)]
         self.bank = Bank(spec, self.ledger, self.raw_k, self.v, self.tokens_per_frame) if spec.bank else None
-        self._turns: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
+        self._turn = Turns(*self.grid, self._head_dim, device, TURNS_KEPT + 2 * spec.bank)
         self.kept = 0
         """Frames of `history` in use."""
         self.graph: dict[int, Made] = {}
@@ -129,17 +112,6 @@ class DualMemory:
             return
         for layer in range(len(self.k)):
             yield slice(layer, layer + 1), self.ledger.layer(layer)
-
-    def _turn(self, at: Sequence[int]) -> Tensor:
-        """Rotation of frames at the given time positions; the last few are kept, as steady state repeats them."""
-        key = tuple(at)
-        found = self._turns.get(key)
-        if found is None:
-            found = turns(torch.tensor(key, device=self._device), *self.grid, self._head_dim)
-            self._turns[key] = found
-            if len(self._turns) > TURNS_KEPT + 2 * self.spec.bank:
-                self._turns.popitem(last=False)
-        return found
 
     def _rotate(self, layers: slice, at: Sequence[int], first: int = 0) -> None:
         """Refresh the rotated copy of some layers' frames from slot `first` on, which stand at these positions."""
@@ -246,7 +218,7 @@ class DualMemory:
         self.ledger.commit(frames)
         drop = max(0, self.kept + frames - self.history.shape[1])
         if drop:
-            _shift(self.history, 1, 0, self.kept, drop)
+            shift(self.history, 1, 0, self.kept, drop)
         self.kept += frames - drop
         self.recent_latents(frames).copy_(latents.detach())
         if self.bank is not None and not self.spec.averages:
@@ -282,7 +254,7 @@ class DualMemory:
                 size = self.tokens_per_frame
                 for layers, layout in self._alike():
                     for store in (self.raw_k[layers], self.v[layers]):
-                        _shift(store, 2, layout.kept * size, layout.past * size, move.count * size)
+                        shift(store, 2, layout.kept * size, layout.past * size, move.count * size)
         if self.graph:  # gradients go to frames in memory only
             ledger = self.ledger
             held = {frame.number for frames in (*ledger.anchors, ledger.recent) for frame in frames}
@@ -377,7 +349,7 @@ class DualMemory:
         ledger, used = self.ledger, self.layout.past * self.tokens_per_frame
         numbers = [[frame.number for frame in anchors] for anchors in ledger.anchors]
         recent = [[frame.number for frame in ledger.recent], [frame.prompt for frame in ledger.recent]]
-        keys = {"raw_k": _copy(self.raw_k[:, :, :used]), "v": _copy(self.v[:, :, :used])}
+        keys = {"raw_k": copy_out(self.raw_k[:, :, :used]), "v": copy_out(self.v[:, :, :used])}
         bank = {} if self.bank is None else self.bank.snapshot()
         apart = {} if self.spec.cut_position is None else {"apart": torch.tensor(ledger.apart)}
         for layer in range(len(self.k)):  # behind a shorter bank lies what the denoising steps have left
@@ -387,10 +359,10 @@ class DualMemory:
             **keys,
             **apart,
             **{f"bank.{name}": value for name, value in bank.items()},
-            "mean_k": _copy(self._means[0]),
-            "mean_v": _copy(self._means[1]),
-            "anchor_latents": _copy(self.anchor_latents[:, : self.layout.anchors]),
-            "history": _copy(self.history[:, : self.kept]),
+            "mean_k": copy_out(self._means[0]),
+            "mean_v": copy_out(self._means[1]),
+            "anchor_latents": copy_out(self.anchor_latents[:, : self.layout.anchors]),
+            "history": copy_out(self.history[:, : self.kept]),
             "numbers": torch.tensor([ledger.frame, ledger.prompt, self.kept, *ledger.answered]),
             "anchor_frames": torch.tensor(numbers, dtype=torch.int64),
             "recent": torch.tensor(recent, dtype=torch.int64),
