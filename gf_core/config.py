@@ -119,6 +119,8 @@ class MemorySpec:
     cut_position: int | None = field(default=None, metadata=LATER)
     """Where in time the first chunk after a cut stands, far from all before it; the two newest frames stay then
     (Infinity-RoPE's RoPE cut). None: recent memory leaves at a cut."""
+    refresh: bool = field(default=False, metadata=LATER)
+    """Before every chunk all of the memory is computed anew from its clean latents; no clean pass follows it (Krea)."""
     rolling: int | None = field(default=None, metadata=LATER)
     """As many chunks as there are steps are denoised together, the oldest the cleanest (Rolling Forcing), in calls that
     see at most so many frames, their own counted. None: chunk by chunk, and all of the memory is seen."""

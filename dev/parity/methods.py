@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dev.parity.case import Case, Refusal
-from gf_core.config import MemorySpec
+from gf_core.config import MemorySpec, SampleSpec
 
 Row = Callable[[dict[str, Any], Case], dict[str, Any]]
 """(settings of sink and window, case) -> settings that differ."""
@@ -24,8 +24,12 @@ def repo(case: Case) -> str:
 
 
 def calls(case: Case) -> list[dict[str, Any]]:
-    """Every network call, in order; of an oracle that tells blocks only, the first of each."""
-    return [call if "kind" in call else _first_call(call) for call in case.doc["calls"]]
+    """Every network call, in order, at its frame in the film; where blocks are told only, the first of each."""
+    found = [call if "kind" in call else _first_call(call) for call in case.doc["calls"]]
+    if repo(case) != KREA:
+        return found
+    sizes = case.doc["rollout"]["frames_per_block"]
+    return [{**call, "current_start_frame": sum(sizes[: call["block"]])} for call in found]
 
 
 def _first_call(block: dict[str, Any]) -> dict[str, Any]:
@@ -33,9 +37,28 @@ def _first_call(block: dict[str, Any]) -> dict[str, Any]:
     return {**block, "kind": "denoise", "step": 0, "current_start_frame": frames[0], "frames": len(frames)}
 
 
+def sample_spec(case: Case) -> SampleSpec:
+    """The recorded steps; Krea's are told as the timesteps they come to."""
+    options = case.doc["rollout"]
+    told = (
+        options
+        if "denoising_step_list" in options
+        else {**options, "denoising_step_list": options["timesteps"]}
+    )
+    return SampleSpec(
+        steps=tuple(told["denoising_step_list"]),
+        first_steps=tuple(options.get("denoising_step_list_first_block") or ()) or None,
+        warp=options.get("warp", False),
+        shift=options["shift"],
+        context_timestep=float(options.get("context_noise", 0)),
+    )
+
+
 def spans(case: Case) -> list[tuple[int, int]]:
     """First frame and number of frames of every call but recaches."""
-    return [(c["current_start_frame"], c["frames"]) for c in calls(case) if c["kind"] != "recache"]
+    return [
+        (c["current_start_frame"], c["frames"]) for c in calls(case) if c["kind"] in ("denoise", "context")
+    ]
 
 
 def _self_forcing(base: dict[str, Any], case: Case) -> dict[str, Any]:
@@ -123,8 +146,20 @@ def _memrope(base: dict[str, Any], case: Case) -> dict[str, Any]:
     }
 
 
+def _krea(base: dict[str, Any], case: Case) -> dict[str, Any]:
+    if case.doc["rollout"].get("prompt_lerp"):
+        raise Refusal("a memory that is computed anew under the prompt before is not supported")
+    return {
+        "anchors": 1,
+        "recent": case.doc["rollout"]["context_frames"] - 1,
+        "max_position": None,
+        "refresh": True,
+    }
+
+
 CONTEXT_FORCING = ""
 """An oracle, written from the paper."""
+KREA = "krea-ai/realtime-video"
 INFINITY = "yesiltepe-hidir/infinity-rope"
 
 ROWS: dict[str, Row] = {
@@ -134,6 +169,7 @@ ROWS: dict[str, Row] = {
     INFINITY: _infinity,
     "JaydenLyh/Reward-Forcing": _reward,
     CONTEXT_FORCING: _context_forcing,
+    KREA: _krea,
     "YoungRaeKimm/MemRoPE": _memrope,
     "zhuang2002/Self_Gradient_Forcing": _self_gradient,
 }
@@ -143,7 +179,7 @@ def memory_spec(case: Case) -> MemorySpec:
     """The recorded method as settings of our memory."""
     rollout: dict[str, Any] = case.doc["rollout"]
     chunk = max(frames for _, frames in spans(case))
-    sink = rollout["sink_frames"]
+    sink = rollout.get("sink_frames", 0)
     window = rollout.get("kv_cache_frames", sink + chunk)
     film = max(start + frames for start, frames in spans(case))
     if 0 < rollout.get("max_attention_frames", window) < min(window, film):

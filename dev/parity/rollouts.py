@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from dev.parity.case import Case, Refusal, float_scalars
-from dev.parity.methods import CONTEXT_FORCING, INFINITY, ROWS, calls, memory_spec, repo
-from gf_core.config import SampleSpec
+from dev.parity.methods import CONTEXT_FORCING, INFINITY, KREA, ROWS, calls, memory_spec, repo, sample_spec
 from gf_core.memory.views import View
 from gf_core.model.forward import SelfAttention, text_kv
 from gf_core.rope import turns
@@ -32,13 +31,16 @@ class Recorder:
         self.case, self.director = case, director
         self.block = 0
         self.recaches = 0
+        self.fresh: list[Trace] = []
         self.similar: list[Tensor] = []
         self.mean_key: Tensor | None = None
         self.in_block = False
 
     def __call__(self, trace: Trace) -> None:
         """Give the tensors of one network call."""
-        if trace.kind == "recache":
+        if trace.kind == "recache" and repo(self.case) == KREA:
+            self.fresh.append(trace)
+        elif trace.kind == "recache":
             self.case.give(f"recache{self.recaches}.flow", trace.flow)
             self.give_memory(f"recache{self.recaches}", self.director.memory.layout.past)
             self.recaches += 1
@@ -46,6 +48,7 @@ class Recorder:
             self.case.give(f"block{self.block}.context.flow", trace.flow)
         elif trace.kind == "denoise":
             name = f"block{self.block}.step{trace.step}"
+            self._give_fresh()
             self.case.give(f"{name}.flow", trace.flow)
             self.case.give(f"{name}.noisy_input", trace.latents)
             if trace.denoised is not None:
@@ -58,7 +61,8 @@ class Recorder:
             self._give_banks(name)
             return
         size = memory.tokens_per_frame
-        stored = memory.k if memory.spec.positions == "absolute" else memory.raw_k
+        rotated = memory.spec.positions == "absolute" or repo(self.case) == KREA
+        stored = memory.k if rotated else memory.raw_k
         for layer in range(len(stored)):
             k, v = stored[layer, :, : frames * size], memory.v[layer, :, : frames * size]
             if repo(self.case) == INFINITY:  # its first slot alone is stored rotated, at position 0
@@ -66,6 +70,14 @@ class Recorder:
             for letter, value in (("k", k), ("v", v)):
                 full = f"{name}.kv.layer{layer}.{letter}"
                 self.case.give(full, _padded(value, self.case.shape(full)))
+
+    def _give_fresh(self) -> None:
+        """What was computed anew before this block, in one call where ours are several."""
+        traces, self.fresh, name = self.fresh, [], f"block{self.block}.recompute"
+        if traces:
+            self.case.give(f"{name}.clean_context", torch.cat([trace.latents for trace in traces], 1))
+            self.case.give(f"{name}.flow", torch.cat([trace.flow for trace in traces], 1))
+            self.give_memory(name, self.director.memory.layout.past)
 
     def _give_banks(self, name: str) -> None:
         """Sink, slow and fast frames of every layer apart, and how alike the chunks are."""
@@ -151,13 +163,7 @@ def _feed_given(case: Case, director: Director) -> Tensor | None:
 def replay(case: Case) -> None:
     """Run the recorded rollout through a sampler and give every output the case asks for."""
     options, spec = case.doc["rollout"], case.model_spec()
-    sample = SampleSpec(
-        steps=tuple(options["denoising_step_list"]),
-        first_steps=tuple(options.get("denoising_step_list_first_block") or ()) or None,
-        warp=options["warp"],
-        shift=options["shift"],
-        context_timestep=float(options["context_noise"]),
-    )
+    sample = sample_spec(case)
     height, width = options["latent_hw"]
     model, batch = case.model(), options["batch"]
     director = (_TailQueries if repo(case) == INFINITY else Director)(
@@ -205,6 +211,9 @@ def _run(
             used += 1
             (director.cut if switches[used - 1][1] else director.switch)(prompts[used])
 
+        again = case.inputs.get(f"reencoded_first_latent.block{call['block']}")
+        if again is not None:
+            director.memory.anchor_latents[:, :1].copy_(again)
         initial = noise[:, start - begin :][:, : call["frames"]]
 
         def draw(i: int, block: int = call["block"], initial: Tensor = initial) -> Tensor:

@@ -201,8 +201,9 @@ CATALOG: tuple[KnownCheckpoint, ...] = (
         "krea-realtime-video-14b.safetensors",
         ("*krea_realtime*",),
         dim=5120,
-        sample=SampleSpec(steps=(1000, 937, 833, 625), warp=False),
-        refusal="it recomputes its whole memory before every chunk, which the engine does not do yet",
+        sample=SampleSpec(steps=(1000, 937, 833, 625, 0), warp=False),
+        memory="krea",
+        trained_memory="krea",
     ),
     KnownCheckpoint(
         "causvid",

@@ -41,6 +41,8 @@ PRESETS: dict[str, MemorySpec] = {
     "context_forcing": replace(_SINK, recent=3, anchor_index="slot", positions="top_aligned", bank=12),
     # Infinity-RoPE with its RoPE cut: the two newest frames stay at a cut, and the new shot begins far from them.
     "infinity_rope_cut": replace(_SINK, anchors=1, recent=2, cut_position=45),
+    # Krea: frame 0 and the two newest, computed anew from their latents before every chunk.
+    "krea": replace(_SINK, anchors=1, recent=2, anchor_index="slot", refresh=True),
     # Rolling Forcing: chunks are denoised together; the clean pass sees the newest 21 frames, without the sink.
     "rolling_forcing": replace(_SINK, recent=18, anchor_index="slot", rolling=21),
     # MemRoPE: a slow and a fast mean of all that left, between sink and recent frames.

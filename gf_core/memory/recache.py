@@ -76,6 +76,15 @@ def recache(memory: DualMemory, recompute: Recompute, alpha_max: float | None) -
         recompute(memory.recent_latents(recent), Blend(memory, memory.reopen(), shares))
 
 
+def refresh(memory: DualMemory, recompute: Recompute) -> None:
+    """Krea: all of the memory anew from its clean latents, chunk by chunk, each seeing those before it."""
+    layout, chunk = memory.layout, memory.spec.chunk
+    latents = torch.cat([memory.anchor_latents[:, : layout.anchors], memory.recent_latents(layout.recent)], 1)
+    for first in range(0, layout.past, chunk):
+        slots = range(first, min(first + chunk, layout.past))
+        recompute(latents[:, slots.start : slots.stop], memory.reopen(slots=slots))
+
+
 def recache_all(memory: DualMemory, recompute: Recompute) -> None:
     """LongLive's order: recompute every frame before the oldest leave; needed by `recache_before_evict`.
 

@@ -159,6 +159,13 @@ def check(spec: MemorySpec) -> None:
             "chunks that are denoised together cannot stand apart after a cut",
             fix="give cut_position or rolling, not both",
         )
+    if spec.refresh and (
+        spec.bank or spec.rolling or means_frames(spec) or spec.switch in ("apr", "recache")
+    ):
+        raise GroundedError(
+            "a memory that is computed anew before every chunk keeps no bank, no mean and no recache",
+            fix="use switch cross_only or flush, frozen anchors, and neither bank nor rolling",
+        )
     _check_bank(spec)
     if not 0 <= spec.alpha_max <= 1 or not 0 <= spec.ema_keep <= 1:
         raise GroundedError(

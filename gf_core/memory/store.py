@@ -192,23 +192,22 @@ class DualMemory:
         before = self._turn(at[: layout.past])
         return GradView(self, place, before, keep=False), GradView(self, place, before, keep=True)
 
-    def reopen(self, context: int = 0) -> View:
-        """View of a call that recomputes all recent frames in place, seeing anchors, bank and itself.
+    def reopen(self, context: int = 0, slots: range | None = None) -> View:
+        """View of a call that recomputes frames in place, seeing what lies before them and itself.
 
-        context: frames before the recent ones that are queries only, their keys not kept.
+        context: frames before them that are queries only, their keys not kept. slots: None is all recent frames.
         """
         size, places = self.tokens_per_frame, list[Place]()
         self._make_constant(self.ledger.recent)
         for layers, layout in self._alike():
+            here = range(layout.kept, layout.past) if slots is None else slots
             at = positions(self.spec, layout, self.ledger.numbers(len(places)))
-            self._rotate(layers, at[: layout.kept])
-            own = at[layout.kept :]
-            queries = (*range(own[0] - context, own[0]), *own)
-            stop = layout.past * size
-            seen = ((0, stop),)
-            place = Place(
-                layout.kept * size, stop, self._turn(queries), self._turn(own), seen, layout.regions()
-            )
+            self._rotate(layers, at[: here.start])
+            own = at[here.start : here.stop]
+            turns = (self._turn((*range(own[0] - context, own[0]), *own)), self._turn(own))
+            start, stop = here.start * size, here.stop * size
+            seen = layout.only(range(here.stop), 0)
+            place = Place(start, stop, *turns, ((0, stop),), seen.regions())
             places += [place] * len(self.k[layers])
         return View(self, places, keep=True, skip=context * size)
 
@@ -346,7 +345,8 @@ class DualMemory:
 
     def snapshot(self) -> dict[str, Tensor]:
         """Everything a later `restore` needs, as copies in the computer's memory; only slots in use are taken."""
-        ledger, used = self.ledger, self.layout.past * self.tokens_per_frame
+        ledger = self.ledger
+        used = 0 if self.spec.refresh else self.layout.past * self.tokens_per_frame  # it is computed anew
         numbers = [[frame.number for frame in anchors] for anchors in ledger.anchors]
         recent = [[frame.number for frame in ledger.recent], [frame.prompt for frame in ledger.recent]]
         keys = {"raw_k": copy_out(self.raw_k[:, :, :used]), "v": copy_out(self.v[:, :, :used])}

@@ -19,7 +19,7 @@ from ..attention import Kernel
 from ..attention.backends import choose
 from ..config import FLUSH_KEEP, MemorySpec, ModelSpec, Recipe, SampleSpec
 from ..errors import GroundedError
-from ..memory.recache import recache, recache_all
+from ..memory.recache import recache, recache_all, refresh
 from ..memory.store import DualMemory
 from ..model.forward import SelfAttention, TextKV, call, text_kv, time_conditioning, trimmed
 from ..model.layers import Time, Tree
@@ -167,7 +167,8 @@ class Director:
 
     def remember(self, latents: Tensor, view: SelfAttention, time: Time | None = None) -> None:
         """Let the clean pass write latents [b f c h w] and commit them. time: None is the context timestep's."""
-        self._clean(latents, view, "clean", self._clean_time if time is None else time)
+        if not self.memory.spec.refresh:
+            self._clean(latents, view, "clean", self._clean_time if time is None else time)
         self.memory.commit(latents)
 
     def prefill(self, latents: Tensor, timestep: float | None = None) -> None:
@@ -208,11 +209,13 @@ class Director:
         if alpha is not None and spec.switch == "recache" and spec.recache_before_evict:
             recache_all(memory, recompute)
         memory.evict(spec.recent)
+        if alpha is not None and spec.switch == "flush":
+            memory.evict(min(FLUSH_KEEP, spec.recent))
+        if spec.refresh:
+            refresh(memory, recompute)
         if alpha is None:
             return
-        if spec.switch == "flush":
-            memory.evict(min(FLUSH_KEEP, spec.recent))
-        elif spec.switch == "apr":
+        if spec.switch == "apr":
             recache(memory, recompute, alpha)
         elif spec.switch == "recache" and not spec.recache_before_evict:
             recache(memory, recompute, None)

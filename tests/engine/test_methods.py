@@ -18,6 +18,8 @@ MEMORIES = {
     "changes": replace(PRESETS["context_forcing"], anchors=2, bank=2, **SMALL),
     "means": replace(PRESETS["memrope"], anchors=1, recent=2),
     "adaptive": replace(PRESETS["memrope_adaptive"], anchors=1, recent=2, switch="apr"),
+    "cut": PRESETS["infinity_rope_cut"],
+    "refresh": PRESETS["krea"],
     "rolling": replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
 }
 

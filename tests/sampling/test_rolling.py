@@ -115,6 +115,9 @@ METHODS = {
     "changes, recache": replace(PRESETS["context_forcing"], bank=3, bank_below=2.0, switch="recache"),
     "means": PRESETS["memrope"],
     "adaptive": PRESETS["memrope_adaptive"],
+    "cut": PRESETS["infinity_rope_cut"],
+    "refresh": PRESETS["krea"],
+    "refresh, flush": replace(PRESETS["krea"], recent=5, switch="flush"),
     "means, flush": replace(PRESETS["memrope"], switch="flush"),
 }
 
