@@ -172,6 +172,7 @@ ROWS: dict[str, Row] = {
     KREA: _krea,
     "YoungRaeKimm/MemRoPE": _memrope,
     "zhuang2002/Self_Gradient_Forcing": _self_gradient,
+    "Zihan-Su/Self_Gradient_Forcing_Plus": _self_gradient,
 }
 
 

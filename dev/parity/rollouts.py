@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dev.parity.case import Case, Refusal, float_scalars
 from dev.parity.methods import CONTEXT_FORCING, INFINITY, KREA, ROWS, calls, memory_spec, repo, sample_spec
+from gf_core.checkpoints.keymaps import experts
 from gf_core.memory.views import View
 from gf_core.model.forward import SelfAttention, text_kv
 from gf_core.rope import turns
@@ -139,7 +140,7 @@ class _TailQueries(Director):
         return views
 
 
-def _feed_given(case: Case, director: Director) -> Tensor | None:
+def _feed_given(case: Case, director: Director, recorder: Recorder) -> Tensor | None:
     """Commit the given latents in the pieces that the calls before the first denoising step have."""
     known = ("noise", "renoise", "prompt_embeds")
     given = next((v for n, v in case.inputs.items() if v.ndim == 5 and not n.startswith(known)), None)
@@ -152,6 +153,7 @@ def _feed_given(case: Case, director: Director) -> Tensor | None:
         # One time per frame, or one for all of them, in one list or two.
         time = float(torch.tensor(call["timestep"]).flatten()[0])
         director.prefill(given[:, start : start + call["frames"]], timestep=time)
+        recorder.give_memory(f"block{call.get('block', 0)}", director.memory.layout.past)
     if director.memory.ledger.frame != given.shape[1]:
         raise Refusal(
             f"the calls feed {director.memory.ledger.frame} of {given.shape[1]} given latent frames"
@@ -165,10 +167,12 @@ def replay(case: Case) -> None:
     options, spec = case.doc["rollout"], case.model_spec()
     sample = sample_spec(case)
     height, width = options["latent_hw"]
-    model, batch = case.model(), options["batch"]
+    denoising, writing = experts(case.weights)
+    model, batch = case.model(denoising), options["batch"]
     director = (_TailQueries if repo(case) == INFINITY else Director)(
-        model, spec, memory_spec(case), sample, latent_height=height, latent_width=width, batch=batch
-    )
+        model, spec, memory_spec(case), sample, latent_height=height, latent_width=width, batch=batch,
+        writer=case.model(writing) if writing else None,
+    )  # fmt: skip
     sampler = Chunkwise(director, sample)
     first = Chunkwise(director, replace(sample, steps=sample.first_steps or sample.steps))
     director.watch = recorder = Recorder(case, director)
@@ -179,7 +183,7 @@ def replay(case: Case) -> None:
     for layer, text in enumerate(text_kv(model, prompts[0], spec.text_len)):
         case.give(f"cross_kv.layer{layer}.k", text.k)
         case.give(f"cross_kv.layer{layer}.v", text.v)
-    given = _feed_given(case, director)
+    given = _feed_given(case, director, recorder)
     film = _run(case, first, sampler, recorder, prompts)
     latents = film if given is None else torch.cat([given, film], dim=1)
     shape = case.shape("latents")

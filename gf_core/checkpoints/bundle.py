@@ -31,6 +31,7 @@ from ..vae.load import load_vae
 from .catalog import KnownCheckpoint
 from .companions import find, open_text
 from .identify import Identified, identify, require_drivable
+from .keymaps import experts
 from .load import build_network, unscaled
 from .lora import Lora, open_lora, parse_lora
 
@@ -66,6 +67,8 @@ class ModelBundle:
     """Brings a host's weights to the device, leaving so many bytes free for the work; called before every chunk."""
     done: Callable[[], None] | None = None
     """Told once when the work is over, however it ended."""
+    writer: nn.Module | None = None
+    """A second set of weights, which writes the memory (SGF+); None: the model does."""
     notes: tuple[str, ...] = ()
     """What people should know about it, a line each: of a host's model, what lies on it and has no effect."""
 
@@ -100,6 +103,7 @@ class ModelBundle:
             device=self.computes_on,
             dtype=self.computes_in,
             kernel=self.kernel,
+            writer=self.writer,
         )
 
 
@@ -136,7 +140,9 @@ def load_model(
     encoder = _encoder(text, item, device)
     if prompts and isinstance(encoder, StoredEncoder):
         encoder.encode(list(prompts))
-    model = build_network(spec, unscaled(item.what.tensors), loras=merges, dtype=dtype, device=device)
+    denoising, writing = experts(unscaled(item.what.tensors))
+    model = build_network(spec, denoising, loras=merges, dtype=dtype, device=device)
+    writer = build_network(spec, writing, loras=merges, dtype=dtype, device=device) if writing else None
     return ModelBundle(
         name=str(item.own.get("name") or path.name),
         model=model,
@@ -145,6 +151,7 @@ def load_model(
         codec=codec,
         recipe=wanted_recipe(item),
         fingerprint=_fingerprint(item, spec, merges),
+        writer=writer,
     )
 
 

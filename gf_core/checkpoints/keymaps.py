@@ -83,6 +83,18 @@ def scheme_of(names: Iterable[str]) -> Scheme:
     return "diffusers" if any("condition_embedder." in name for name in names) else "original"
 
 
+def experts(tensors: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
+    """The weights that denoise, and those that write the memory: none, or a whole second set (SGF+).
+
+    The second set's names are those of the first with `memory_` before one part; what it lacks it shares.
+    """
+    first, second = {}, {}
+    for name, tensor in tensors.items():
+        plain = re.sub(r"(^|\.)memory_", r"\1", name)
+        (first if plain == name else second)[plain] = tensor
+    return first, {**first, **second} if second else {}
+
+
 def rename(tensors: Mapping[str, T], source: Scheme, target: Scheme) -> dict[str, T]:
     """The same values under the names of `target`. Names that no table knows are kept as they are.
 

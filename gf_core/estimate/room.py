@@ -96,10 +96,11 @@ def bundle_cost(bundle: ModelBundle, prompts: Sequence[str] = ()) -> ModelCost:
     from ..text.store import StoredEncoder
 
     codec = next(bundle.codec.parameters(), None) if isinstance(bundle.codec, nn.Module) else None
+    networks = [bundle.model] if bundle.writer is None else [bundle.model, bundle.writer]
     return ModelCost(
         spec=bundle.spec,
         value_bytes=bundle.computes_in.itemsize,
-        weights=sum(weight.nbytes for weight in bundle.model.parameters()),
+        weights=sum(weight.nbytes for part in networks for weight in part.parameters()),
         decoder=kind_of(bundle.codec) or "wan",
         spatial_stride=bundle.codec.spatial_stride,
         fingerprint=bundle.fingerprint,

@@ -58,12 +58,14 @@ class Director:
         dtype: torch.dtype | None = None,
         kernel: Kernel | None = None,
         grad: bool = False,
+        writer: Tree | None = None,
     ) -> None:
         """latent_height, latent_width: latent cells; both multiples of the patch size.
 
         device, dtype: what to compute in; None is where and as the weights are. A host that keeps weights elsewhere or
         packed says both. kernel: attention of a host; None is ours. grad: gradients flow from chunks to the weights,
-        and to earlier chunks as far as the memory holds their graph.
+        and to earlier chunks as far as the memory holds their graph. writer: the weights that write the memory, in
+        clean passes and recaches, where they are others than those that denoise (SGF+).
         """
         _, ph, pw = spec.patch_size
         if latent_height % ph or latent_width % pw:
@@ -75,6 +77,7 @@ class Director:
         self.device = model.blocks[0].self_attn.q.weight.device if device is None else device
         self.dtype = model.blocks[0].self_attn.q.weight.dtype if dtype is None else dtype
         self.model, self.spec, self.grad = model, spec, grad
+        self.writer = model if writer is None else writer
         self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel)
         self._latent = (spec.in_dim, latent_height, latent_width)
         self.memory = DualMemory(
@@ -86,15 +89,21 @@ class Director:
         self.before_call: Callable[[], None] | None = None
         """Called before every network call; may raise to stop. The chunk is not committed then, but a switch that was
         under way may have changed part of the memory, so a sampler that was stopped is not gone on with."""
-        self._clean_time = self.time(sample.context_timestep)
+        self._clean_time = self._writing_time(sample.context_timestep)
         self._prompt_embeds: Tensor | None = None
         self._text: TextKV = []
+        self._writing_text: TextKV = []
         self._alpha: float | None = None  # share of a switch that waits for the next chunk
 
     def time(self, *timesteps: float) -> Time:
         """Time conditioning of a call, one value for all frames or one for each; a checkpoint's levels never change."""
         value = torch.tensor([timesteps], device=self.device)
         return time_conditioning(self.model, value, self.dtype)
+
+    def _writing_time(self, timestep: float) -> Time:
+        """The same of a call that writes the memory."""
+        value = torch.tensor([[timestep]], device=self.device)
+        return time_conditioning(self.writer, value, self.dtype)
 
     def shape(self, frames: int) -> tuple[int, ...]:
         """Shape [b f c h w] of `frames` latent frames."""
@@ -120,7 +129,9 @@ class Director:
         if self.dtype == torch.float32:
             embeds = trimmed(embeds)
         self._prompt_embeds = embeds
-        self._text = text_kv(self.model, embeds, self.spec.text_len, self._kernel)
+        self._text = self._writing_text = text_kv(self.model, embeds, self.spec.text_len, self._kernel)
+        if self.writer is not self.model:
+            self._writing_text = text_kv(self.writer, embeds, self.spec.text_len, self._kernel)
 
     def start(self, prompt_embeds: Tensor) -> None:
         """Set the film's first prompt."""
@@ -180,7 +191,7 @@ class Director:
         self.prepare()
         latents = latents.to(self.device, self.dtype)
         _, clean = self.open(latents.shape[1])
-        self.remember(latents, clean, None if timestep is None else self.time(timestep))
+        self.remember(latents, clean, None if timestep is None else self._writing_time(timestep))
 
     def _clean(
         self, latents: Tensor, view: SelfAttention, kind: Literal["clean", "recache"], time: Time
@@ -188,7 +199,7 @@ class Director:
         """One call that leaves keys and values behind."""
         watch = self.watch
         self._announce()
-        flow = call(self.model, latents, time, self._text, view, want_flow=watch is not None)
+        flow = call(self.writer, latents, time, self._writing_text, view, want_flow=watch is not None)
         if watch is not None and flow is not None:
             watch(Trace(kind, 0, latents, flow, None))
 
