@@ -12,6 +12,7 @@ from gf_core.checkpoints.bundle import load_model
 from gf_core.checkpoints.inspect import inspect_file
 from gf_core.config import MemorySpec, SampleSpec, VideoSpec
 from gf_core.errors import CheckpointError
+from gf_core.estimate.room import bundle_cost
 from gf_core.text.small import SmallTextEncoder, save_small_encoder
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig, save_codec
 
@@ -79,6 +80,36 @@ def test_own_folder_opens_with_its_settings(own_folder, state):
     assert bundle.codec.channels == 16
 
 
+def test_a_second_set_of_weights_writes_the_memory(tmp_path, state):
+    """SGF+: named as the first set with `memory_` before one part; what it lacks it shares."""
+    second = {}
+    for name, value in state.items():
+        if name.startswith(("time_", "text_", "patch_", "head.")):
+            second[f"memory_{name}"] = value + 1
+        elif name.endswith((".weight", ".modulation")):
+            front, _, last = name.rpartition(".")
+            second[f"{front}.memory_{last}"] = value + 1
+    tensors = {name: value.clone() for name, value in (state | second).items()}
+    save_file(tensors, tmp_path / "m.safetensors", {"grounded": json.dumps(OWN)})
+    bundle = load_model(tmp_path / "m.safetensors", **PARTS)
+    assert bundle.writer is not None
+    first, writing = bundle.model.state_dict(), bundle.writer.state_dict()
+    for name, value in state.items():
+        shared = name.startswith("blocks.") and name.endswith(".bias")
+        assert torch.equal(first[name], value) and torch.equal(writing[name], value if shared else value + 1)
+    director = bundle.sampler(bundle.recipe).director
+    assert director.model is bundle.model and director.writer is bundle.writer
+    one = load_model(_plain(tmp_path, state), **PARTS)
+    assert one.writer is None and bundle_cost(bundle).weights == 2 * bundle_cost(one).weights
+    assert one.fingerprint != bundle.fingerprint
+
+
+def _plain(folder, state):
+    path = folder / "plain.safetensors"
+    save_file({name: value.clone() for name, value in state.items()}, path, {"grounded": json.dumps(OWN)})
+    return path
+
+
 def test_builtin_is_that_folder_and_says_when_it_is_incomplete(own_folder, monkeypatch):
     monkeypatch.setattr(bundle_module, "BUILTIN_FOLDER", own_folder)
     assert load_model("builtin").name == "tiny"
@@ -104,6 +135,10 @@ def test_settings_of_a_newer_version_are_refused(tmp_path, state):
         {"memory": {"anchors": "3"}},
         {"memory": {"anchors": -3}},
         {"memory": {"chunk": 0}},
+        {"memory": {"bank": 3, "bank_policy": "means"}},
+        {"memory": {"bank_every": 0, "bank": 4}},
+        {"memory": {"rolling": 5}},
+        {"memory": {"refresh": True, "bank": 2}},
         {"memory": {"positions": "sideways"}},
         {"video": {"width": -5}},
         {"video": {"fps": "x"}},

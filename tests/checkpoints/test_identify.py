@@ -108,6 +108,8 @@ def test_wrong_files_are_named(tmp_path, tensors, words):
         ("ema_model.pt", 1536, "generator_ema", "infinite_forcing"),
         ("ema_model.pt", 1536, None, None),
         ("rewardforcing.pt", 1536, None, "reward_forcing"),
+        ("Self_Gradient_Forcing/chunkwise/model.pt", 1536, "generator_ema", "sgf"),
+        ("self-gradient-forcing-plus.safetensors", 1536, None, "sgf_plus"),
         ("krea-realtime-video-14b.safetensors", 5120, None, "krea"),
         ("autoregressive_checkpoint/model.pt", 1536, "generator", "causvid"),
         ("Wan2.1-T2V-14B-CausVid/diffusion_pytorch_model.safetensors", 5120, None, "causvid_14b"),
