@@ -119,6 +119,11 @@ class MemorySpec:
     cut_position: int | None = field(default=None, metadata=LATER)
     """Where in time the first chunk after a cut stands, far from all before it; the two newest frames stay then
     (Infinity-RoPE's RoPE cut). None: recent memory leaves at a cut."""
+    heads: tuple[tuple[tuple[int, int], ...], ...] | None = field(default=None, metadata=LATER)
+    """Per layer and head: how many of the first frames and of the newest it sees of the past (Forcing-KV, Dummy
+    Forcing). The table belongs to a checkpoint; None lets every head see all."""
+    heads_from: int = field(default=0, metadata=LATER)
+    """Chunk of the film, or of its last scene, from which the table of heads holds."""
     refresh: bool = field(default=False, metadata=LATER)
     """Before every chunk all of the memory is computed anew from its clean latents; no clean pass follows it (Krea)."""
     rolling: int | None = field(default=None, metadata=LATER)

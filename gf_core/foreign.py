@@ -42,11 +42,15 @@ def with_values(base: T, values: Any) -> T:
     strange = sorted(str(name) for name in values if name not in types)
     if strange:
         raise ValueError(f"unknown {', '.join(strange[:4])}")
-    found = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    found = {name: _tuples(value) for name, value in values.items()}
     for name, value in found.items():
         if not _fits(value, types[name]):
             raise ValueError(f"{name} is {str(value)[:40]!r}")
     return replace(base, **found)  # type: ignore[type-var]  # callers give dataclasses
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -157,9 +157,49 @@ def _krea(base: dict[str, Any], case: Case) -> dict[str, Any]:
     }
 
 
+def _forcing_kv(base: dict[str, Any], case: Case) -> dict[str, Any]:
+    rollout = case.doc["rollout"]
+    if rollout["dynamic_temporal_enabled"] or rollout["context_noise"]:
+        raise Refusal("runs of tokens that are picked out of the newest frames are not supported")
+    sink, narrow, wide = (rollout[f"{n}_frames"] for n in ("sink", "static_recent", "dynamic_recent"))
+    recent, heads = max(narrow, wide), case.doc["model"]["num_heads"]
+    table = [[(sink, recent)] * heads]  # the first layer is never split
+    for row in rollout["head_table"][1:]:
+        table.append([(sink, narrow if head in row["static"] else wide) for head in range(heads)])
+    return {
+        "anchors": sink,
+        "recent": recent,
+        "positions": "absolute",
+        "max_position": None,
+        "heads": tuple(map(tuple, table)),
+        "heads_from": rollout["switch_after_block"] + 1,
+    }
+
+
+def _dummy_forcing(base: dict[str, Any], case: Case) -> dict[str, Any]:
+    rollout, heads = case.doc["rollout"], case.doc["model"]["num_heads"]
+    if rollout["local_context_chunks"] != 1:
+        raise Refusal("a window that grows when the heads part is not supported")
+    sees = {"first": (1, 0), "last": (0, 1), "mid": (0, 3)}
+    table = [
+        tuple(next(sees[name] for name in sees if head in row[name]) for head in range(heads))
+        for row in rollout["head_groups"]
+    ]
+    return {
+        "anchors": 1,
+        "recent": 3,
+        "positions": "absolute",
+        "max_position": None,
+        "heads": tuple(table),
+        "heads_from": rollout["switch_after_block"] + 1,
+    }
+
+
 CONTEXT_FORCING = ""
 """An oracle, written from the paper."""
 KREA = "krea-ai/realtime-video"
+FORCING_KV = "zju-jiyicheng/Forcing-KV"
+DUMMY_FORCING = "csguoh/DummyForcing"
 INFINITY = "yesiltepe-hidir/infinity-rope"
 
 ROWS: dict[str, Row] = {
@@ -170,6 +210,8 @@ ROWS: dict[str, Row] = {
     "JaydenLyh/Reward-Forcing": _reward,
     CONTEXT_FORCING: _context_forcing,
     KREA: _krea,
+    FORCING_KV: _forcing_kv,
+    DUMMY_FORCING: _dummy_forcing,
     "YoungRaeKimm/MemRoPE": _memrope,
     "zhuang2002/Self_Gradient_Forcing": _self_gradient,
     "Zihan-Su/Self_Gradient_Forcing_Plus": _self_gradient,

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from dev.parity import heads
 from dev.parity.case import Case, Refusal, float_scalars
 from dev.parity.methods import CONTEXT_FORCING, INFINITY, KREA, ROWS, calls, memory_spec, repo, sample_spec
 from gf_core.checkpoints.keymaps import experts
@@ -58,6 +59,9 @@ class Recorder:
     def give_memory(self, name: str, frames: int) -> None:
         """Give keys and values of every layer, in the form that the recorded code base stores."""
         memory = self.director.memory
+        if heads.serves(self.case):
+            heads.give_memory(self.case, self.director, self.block)
+            return
         if repo(self.case) == CONTEXT_FORCING:
             self._give_banks(name)
             return
@@ -169,13 +173,16 @@ def replay(case: Case) -> None:
     height, width = options["latent_hw"]
     denoising, writing = experts(case.weights)
     model, batch = case.model(denoising), options["batch"]
+    scores = heads.Scores(case) if heads.serves(case) else None
     director = (_TailQueries if repo(case) == INFINITY else Director)(
         model, spec, memory_spec(case), sample, latent_height=height, latent_width=width, batch=batch,
-        writer=case.model(writing) if writing else None,
+        writer=case.model(writing) if writing else None, kernel=scores,
     )  # fmt: skip
     sampler = Chunkwise(director, sample)
     first = Chunkwise(director, replace(sample, steps=sample.first_steps or sample.steps))
     director.watch = recorder = Recorder(case, director)
+    if scores is not None:
+        scores.block = lambda: recorder.block
     for name, levels in (("timesteps", sampler.levels), ("timesteps_first_block", sampler.first_levels)):
         case.give(name, float_scalars([level.timestep for level in levels]))
     prompts = _prompts(case, batch)

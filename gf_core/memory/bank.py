@@ -105,16 +105,13 @@ class Bank:
         frames = torch.full((len(ledger.banks), self._spec.bank), -1)
         for layer, bank in enumerate(ledger.banks):
             frames[layer, : len(bank)] = torch.tensor([frame.number for frame in bank])
-        state = {"frames": frames, "since": torch.tensor([ledger.begun, ledger.chunks])}
         named = {"k": self.means[0], "v": self.means[1], "key": self.mean_key}
-        return state | {name: store.to("cpu", copy=True) for name, store in named.items()}
+        return {"frames": frames} | {name: store.to("cpu", copy=True) for name, store in named.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Return to a `snapshot` of a bank of the same settings."""
         for store, name in ((self.means[0], "k"), (self.means[1], "v"), (self.mean_key, "key")):
             store.copy_(state[name])
-        ledger = self._ledger
-        ledger.begun, ledger.chunks = state["since"].tolist()
-        ledger.banks = [
+        self._ledger.banks = [
             [Frame(number, 0) for number in row if number >= 0] for row in state["frames"].tolist()
         ]

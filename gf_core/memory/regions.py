@@ -72,6 +72,12 @@ def ends(spec: MemorySpec, layout: Layout, frames: int) -> list[range]:
     return [range(first), range(layout.past - max(0, last), layout.past)]
 
 
+def of_head(layout: Layout, first: int, last: int) -> list[range]:
+    """The first frames of the past, anchors already or to become some, and the newest of the others."""
+    first = min(first, layout.past)
+    return [range(first), range(max(first, layout.past - last), layout.past)]
+
+
 def full_layout(spec: MemorySpec) -> Layout:
     """What a chunk sees of a memory that is full."""
     recent = spec.recent
@@ -166,10 +172,15 @@ def check(spec: MemorySpec) -> None:
             "a memory that is computed anew before every chunk keeps no bank, no mean and no recache",
             fix="use switch cross_only or flush, frozen anchors, and neither bank nor rolling",
         )
-    _check_bank(spec)
-    if not 0 <= spec.alpha_max <= 1 or not 0 <= spec.ema_keep <= 1:
+    if spec.heads and (spec.bank or spec.rolling):
         raise GroundedError(
-            f"alpha_max {spec.alpha_max} and ema_keep {spec.ema_keep} are shares",
+            "heads that see different frames share no bank and no window of several chunks",
+            fix="give a table of heads, or bank or rolling, not both",
+        )
+    _check_bank(spec)
+    if not all(0 <= share <= 1 for share in (spec.alpha_max, spec.ema_keep, *spec.bank_shares)):
+        raise GroundedError(
+            f"alpha_max {spec.alpha_max}, ema_keep {spec.ema_keep} and bank_shares {spec.bank_shares} are shares",
             fix="give numbers from 0 to 1",
         )
 

@@ -19,8 +19,10 @@ from ..attention import Kernel, sdpa
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
 from ..rope import rotate
+from . import snapshots
 from .bank import Bank
-from .buffers import TURNS_KEPT, Turns, copy_out, shift
+from .buffers import TURNS_KEPT, Turns, shift
+from .heads import groups_of
 from .ledger import Frame, Ledger, Move
 from .policies import Evaluation, measure
 from .regions import Layout, Sees, Sizes, check, ends, means_frames, newest, positions
@@ -60,6 +62,11 @@ class DualMemory:
         self.spec, self.batch, self.kernel = spec, batch, kernel
         self._device, self._head_dim = device, model.head_dim
         _, height, width = latent_shape
+        if spec.heads and {len(spec.heads), *map(len, spec.heads)} != {model.num_layers, model.num_heads}:
+            raise GroundedError(
+                f"the table of heads does not fit {model.num_layers} layers of {model.num_heads} heads",
+                fix="use the table that was made for this model",
+            )
         self.sizes = Sizes(spec, model, height, width, dtype.itemsize, ahead)
         self.grid = (height // model.patch_size[1], width // model.patch_size[2])
         self.tokens_per_frame = self.grid[0] * self.grid[1]
@@ -76,7 +83,7 @@ class DualMemory:
         """Clean latents of the newest frames, oldest first; a whole window, for a recache before eviction."""
         # A step of 0.001 vanishes in bfloat16, so the running mean lives in float32 and is cast into its slots.
         means = 0 if spec.averages else means_frames(spec) * self.tokens_per_frame
-        self._means = [zeros(model.num_layers, batch, means, *heads, dtype=torch.float32) for _ in range(2)]
+        self.means = [zeros(model.num_layers, batch, means, *heads, dtype=torch.float32) for _ in range(2)]
         self.bank = Bank(spec, self.ledger, self.raw_k, self.v, self.tokens_per_frame) if spec.bank else None
         self._turn = Turns(*self.grid, self._head_dim, device, TURNS_KEPT + 2 * spec.bank)
         self.kept = 0
@@ -166,6 +173,10 @@ class DualMemory:
             tokens = joined([*((part.start * size, part.stop * size) for part in parts), (start, stop)])
             place = Place(start, stop, mine, mine, tokens, now.regions())
             places += [place] * len(self.k[layers])
+        if self.spec.heads and self.ledger.chunks >= self.spec.heads_from:
+            layout = self.layout  # the same in all layers, as there is no bank
+            groups = (groups_of(row, layout, frames, size) for row in self.spec.heads)
+            places = [replace(place, heads=heads) for place, heads in zip(places, groups)]
         return places
 
     def _at(self, now: Layout, numbers: Sequence[int]) -> tuple[int, ...]:
@@ -177,10 +188,10 @@ class DualMemory:
 
     def _open_grad(self, frames: int) -> tuple[GradView, GradView]:
         """Views that gradients go through."""
-        if self.bank is not None or self.spec.rolling is not None:
+        if self.spec.bank or self.spec.heads or self.spec.rolling or self.spec.refresh:
             raise GroundedError(
-                "gradients go neither through a bank nor through a memory that is seen in part",
-                fix="train without bank and rolling, and use them when sampling",
+                "gradients do not go through this memory",
+                fix="train without bank, heads, rolling and refresh, and use them when sampling",
             )
         layout, size = self.layout, self.tokens_per_frame
         own = range(self.ledger.frame, self.ledger.frame + frames)
@@ -270,7 +281,7 @@ class DualMemory:
                     both = store[:, :, have * size : (layout.kept + count) * size]
                     both.copy_(both.roll(count * size, 2))
         if self.ledger.policy.averages:
-            for mean, store in zip(self._means, (self.raw_k, self.v)):
+            for mean, store in zip(self.means, (self.raw_k, self.v)):
                 mean[:, :, here].copy_(store[:, :, here])
 
     def _replace(self, move: Move) -> None:
@@ -303,8 +314,8 @@ class DualMemory:
         for layers, layout in self._alike():
             start = layout.kept * size
             for mean, store in (
-                (self._means[0][layers], self.raw_k[layers]),
-                (self._means[1][layers], self.v[layers]),
+                (self.means[0][layers], self.raw_k[layers]),
+                (self.means[1][layers], self.v[layers]),
             ):
                 mean[:, :, :count].mul_(keep).add_(store[:, :, start : start + count], alpha=1 - keep)
                 store[:, :, :count].copy_(mean[:, :, :count])
@@ -345,52 +356,8 @@ class DualMemory:
 
     def snapshot(self) -> dict[str, Tensor]:
         """Everything a later `restore` needs, as copies in the computer's memory; only slots in use are taken."""
-        ledger = self.ledger
-        used = 0 if self.spec.refresh else self.layout.past * self.tokens_per_frame  # it is computed anew
-        numbers = [[frame.number for frame in anchors] for anchors in ledger.anchors]
-        recent = [[frame.number for frame in ledger.recent], [frame.prompt for frame in ledger.recent]]
-        keys = {"raw_k": copy_out(self.raw_k[:, :, :used]), "v": copy_out(self.v[:, :, :used])}
-        bank = {} if self.bank is None else self.bank.snapshot()
-        apart = {} if self.spec.cut_position is None else {"apart": torch.tensor(ledger.apart)}
-        for layer in range(len(self.k)):  # behind a shorter bank lies what the denoising steps have left
-            for store in keys.values():
-                store[layer, :, ledger.layer(layer).past * self.tokens_per_frame :] = 0
-        return {
-            **keys,
-            **apart,
-            **{f"bank.{name}": value for name, value in bank.items()},
-            "mean_k": copy_out(self._means[0]),
-            "mean_v": copy_out(self._means[1]),
-            "anchor_latents": copy_out(self.anchor_latents[:, : self.layout.anchors]),
-            "history": copy_out(self.history[:, : self.kept]),
-            "numbers": torch.tensor([ledger.frame, ledger.prompt, self.kept, *ledger.answered]),
-            "anchor_frames": torch.tensor(numbers, dtype=torch.int64),
-            "recent": torch.tensor(recent, dtype=torch.int64),
-        }
+        return snapshots.take(self)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Return to a `snapshot` of a memory of the same settings; buffers stay where they are."""
-        for name, mine in (("raw_k", self.raw_k), ("history", self.history)):
-            theirs = state.get(name)
-            if theirs is None or theirs.shape[0] != mine.shape[0] or theirs.shape[3:] != mine.shape[3:]:
-                raise GroundedError(
-                    f"the snapshot's {name} does not fit this memory",
-                    fix="restore with the model, size and memory settings that the snapshot was made with",
-                )
-        used = state["raw_k"].shape[2]
-        for store, name in ((self.raw_k, "raw_k"), (self.v, "v")):
-            for mine, theirs in zip(store, state[name]):
-                mine[:, :used].copy_(theirs)
-        for mean, name in zip(self._means, ("mean_k", "mean_v")):
-            mean.copy_(state[name])
-        self.anchor_latents[:, : state["anchor_latents"].shape[1]].copy_(state["anchor_latents"])
-        ledger = self.ledger
-        ledger.frame, ledger.prompt, self.kept, *ledger.answered = state["numbers"].tolist()
-        self.history[:, : self.kept].copy_(state["history"])
-        # Under which prompt an anchor was made is not asked any more, and not stored.
-        ledger.anchors = [[Frame(number, 0) for number in row] for row in state["anchor_frames"].tolist()]
-        ledger.recent = [Frame(*pair) for pair in zip(*state["recent"].tolist())]
-        ledger.apart = bool(state.get("apart", False))
-        if self.bank is not None:
-            own = {n.removeprefix("bank."): value for n, value in state.items() if n.startswith("bank.")}
-            self.bank.restore(own)
+        snapshots.put_back(self, state)

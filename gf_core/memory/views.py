@@ -29,6 +29,17 @@ class Place:
     """Runs of slots that are seen, in order; one of them needs no copy."""
     regions: tuple[tuple[str, int], ...]
     """The same as a kernel is told (`Where`)."""
+    heads: tuple[Heads, ...] = ()
+    """Groups of heads that see something else each, all heads in one of them; () where all see `parts`."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Heads of a layer that see the same."""
+
+    numbers: tuple[int, ...]
+    parts: tuple[tuple[int, int], ...]
+    regions: tuple[tuple[str, int], ...]
 
 
 def joined(parts: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -70,8 +81,20 @@ class View:
         """Attention of this call's tokens over memory and themselves; all [b s h d]."""
         memory, place = self._memory, self.places[layer]
         self.write(layer, raw_k, v)
+        if place.heads:
+            return self._by_heads(layer, rotate(q, place.queries), place.heads)
         k, values = (_seen(store[layer], place.parts) for store in (memory.k, memory.v))
         return attend(rotate(q, place.queries), k, values, kernel=memory.kernel, where=self._where[layer])
+
+    def _by_heads(self, layer: int, q: Tensor, groups: tuple[Heads, ...]) -> Tensor:
+        """Attention where heads see different frames, group by group."""
+        memory, out = self._memory, torch.empty_like(q)
+        for group in groups:
+            numbers = torch.tensor(group.numbers, device=q.device)
+            k, v = (_seen(store[layer], group.parts)[:, :, numbers] for store in (memory.k, memory.v))
+            where = Where(layer, group.regions, memory.grid)
+            out[:, :, numbers] = attend(q[:, :, numbers], k, v, kernel=memory.kernel, where=where)
+        return out
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
         """Place this call's keys and values [b s h d] in their slots; raw keys only when they are to be kept."""

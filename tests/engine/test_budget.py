@@ -63,7 +63,7 @@ def test_the_memory_estimate_is_what_the_memory_takes(bundle, name):
     held_by = bundle.sampler(recipe).director.memory
     own = vars(held_by).values()
     bank = held_by.bank.means if held_by.bank is not None else []
-    held = [*(thing for thing in own if hasattr(thing, "nbytes")), *held_by._means, *bank]
+    held = [*(thing for thing in own if hasattr(thing, "nbytes")), *held_by.means, *bank]
     cost = bundle_cost(bundle)
     assert cost.sizes(recipe).buffers == sum(tensor.nbytes for tensor in held)
 

@@ -20,6 +20,9 @@ MEMORIES = {
     "adaptive": replace(PRESETS["memrope_adaptive"], anchors=1, recent=2, switch="apr"),
     "cut": PRESETS["infinity_rope_cut"],
     "refresh": PRESETS["krea"],
+    "heads": replace(
+        PRESETS["sgf"], anchors=1, recent=3, heads=(((1, 3), (0, 1)), ((1, 0), (1, 3))), heads_from=2
+    ),
     "rolling": replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
 }
 

@@ -120,7 +120,7 @@ def test_rotated_keys_stand_where_the_layout_says(film):
 
 
 def buffers(memory):
-    return [memory.raw_k, memory.k, memory.v, memory.anchor_latents, memory.history, *memory._means]
+    return [memory.raw_k, memory.k, memory.v, memory.anchor_latents, memory.history, *memory.means]
 
 
 @pytest.mark.parametrize("name", ["grounded", "longlive"])
@@ -134,7 +134,7 @@ def test_a_thousand_chunks_neither_grow_nor_move(film, name):
             run.memory.ledger.prompt += 1
     assert [(b.data_ptr(), b.shape) for b in buffers(run.memory)] == before
     assert len(run.memory.ledger.recent) <= run.memory.spec.recent + 3
-    assert len(run.memory._turns) <= 8
+    assert len(run.memory._turn._found) <= 8
     assert run.memory.ledger.frame == 3003
 
 

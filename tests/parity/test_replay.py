@@ -12,8 +12,8 @@ sys.path.insert(0, str(ROOT))
 
 from dev.parity.case import Refusal  # noqa: E402
 from dev.parity.compare import compare, difference  # noqa: E402
-from dev.parity.replay import replay  # noqa: E402
 from dev.parity.methods import memory_spec  # noqa: E402
+from dev.parity.replay import replay  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "fixtures" / "golden"
 CASES = sorted(GOLDEN.glob("*.safetensors"))

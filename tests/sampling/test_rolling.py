@@ -118,6 +118,13 @@ METHODS = {
     "cut": PRESETS["infinity_rope_cut"],
     "refresh": PRESETS["krea"],
     "refresh, flush": replace(PRESETS["krea"], recent=5, switch="flush"),
+    "heads": replace(
+        PRESETS["self_forcing_rolling"],
+        anchors=2,
+        recent=3,
+        heads=(((2, 3), (2, 3)), ((2, 1), (0, 3))),
+        heads_from=2,
+    ),
     "means, flush": replace(PRESETS["memrope"], switch="flush"),
 }
 
