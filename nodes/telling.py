@@ -87,6 +87,7 @@ class Teller:
         self._holds_film = self._holds_film or event.frames > 0
         share = event.frames / self.started.frames if self.started and self.started.frames else 0.0
         self._send("noted", text=said, share=share)
+        self._measure(share)
 
     def _on_segmentdone(self, event: Any) -> None:
         if event.segment not in self._shown:  # kept from an earlier render, so that no preview came
@@ -94,9 +95,8 @@ class Teller:
             self._channel.later(lambda: self._find_picture(event.segment, event.path, event.start_frame))
 
     def _on_stepdone(self, event: Any) -> None:
-        if self._set_bar is None:
-            self._set_bar = host.progress_bar(event.total * event.steps, self.node)
-        self._set_bar(event.index * event.steps + event.step)
+        self._measure(event.share)
+        self._send("share", share=event.share)
 
     def _on_chunkdone(self, event: ChunkDone) -> None:
         self._holds_film = True
@@ -109,8 +109,10 @@ class Teller:
             seconds=self.started.seconds,
             fps=event.fps,
             seconds_left=event.seconds_left,
+            share=event.share,
             text=progress_text(event, self.started),
         )
+        self._measure(event.share)
 
     def _on_preview(self, event: Any) -> None:
         self._channel.show(event.frames)
@@ -160,6 +162,12 @@ class Teller:
 
         for picture in pick_frames(film, [frame]).values():
             self._show_segment(number, preview(picture[None])[0])
+
+    def _measure(self, share: float) -> None:
+        """Set the host's own bar to what the gauge on the node shows."""
+        if self._set_bar is None:
+            self._set_bar = host.progress_bar(1000, self.node)
+        self._set_bar(round(1000 * share))
 
     def _send(self, event: str, **data: Any) -> None:
         host.send(event, {"node": self.node, "take": self._take, **data})

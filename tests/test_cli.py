@@ -24,8 +24,9 @@ from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.cli import main
 from gf_core.cli.files import read_board
 from gf_core.cli.parser import build_parser
-from gf_core.cli.screen import ProgressLine, progress_line
+from gf_core.cli.screen import ProgressLine, Screen, progress_line
 from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
+from gf_core.engine.events import StepDone
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
 from gf_core.video import FilmWriter, probe, read_chapters
@@ -422,12 +423,26 @@ def test_progress_is_rewritten_on_a_terminal():
 
 
 def test_progress_is_a_line_every_few_seconds_elsewhere():
-    stream, times = io.StringIO(), iter([0.0, 0.0, 1.0, 4.9, 5.1, 5.1])
-    line = ProgressLine(stream, now=lambda: next(times))
-    for text in ("first", "too soon", "still", "second"):
+    stream, now = io.StringIO(), [100.0]
+    line = ProgressLine(stream, now=lambda: now[0])
+    for second, text in ((0, "first"), (1, "too soon"), (4.9, "still"), (5.1, "second")):
+        now[0] = 100 + second
         line.show(text)
-    line.end()
-    assert stream.getvalue() == "first\nsecond\n"
+    for second in range(106, 128):
+        now[0] = second
+        line.remind(f"since {second}")
+        if second == 120:
+            line.end()  # something else is said
+    assert stream.getvalue() == "first\nsecond\nsince 116\nsince 126\n"
+
+
+def test_a_long_silence_is_broken(monkeypatch, capsys):
+    monkeypatch.setattr("gf_core.cli.screen.SILENCE", 0.0)
+    screen = Screen()
+    with screen.shown():
+        screen.tell(StepDone(3, 9, 1, 2, 4, 0.3))
+        time.sleep(1.5)
+    assert "chunk 4 of 9, step 2 of 4, 30%" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

@@ -204,7 +204,7 @@ document.addEventListener("selectionchange", () => {
   if (node) views.get(node).selectLine(splitLines(box.value.slice(0, box.selectionStart)).length);
 });
 
-for (const event of ["started", "noted", "progress", "segment", "finished"]) {
+for (const event of ["started", "noted", "progress", "share", "segment", "finished"]) {
   api.addEventListener(`grounded.${event}`, ({ detail }) => guarded(() => tell(event, detail)));
 }
 

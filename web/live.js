@@ -40,7 +40,12 @@ export class LiveView {
 
   progress(detail) {
     if (this.node !== detail.node) this.started({ node: detail.node, seconds: detail.seconds }); // the page is newer than the render
-    this.say(detail.text, detail.film_seconds / detail.seconds);
+    this.say(detail.text, detail.share);
+  }
+
+  /** Between two chunks. */
+  share({ share }) {
+    this.measure(share);
   }
 
   /** What is known before and while it renders: what it will take, what was kept. */

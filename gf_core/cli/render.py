@@ -30,13 +30,13 @@ DEFAULT_TAKES = 5
 
 def render(args: Namespace) -> int:
     """Render, print where everything is; 130 after Ctrl-C, with the film so far left playable."""
-    film = open_film(args)
     if args.out == "":
         raise GroundedError("--out names no file", "give one such as films/fox.mp4, or leave --out away")
     out = output_path("films/" if args.out is None else args.out, film_name(args))
     screen = Screen()
     try:
         with screen.shown():
+            film = open_film(args)
             result = render_settled(
                 film,
                 out,
@@ -56,7 +56,6 @@ def render(args: Namespace) -> int:
 
 def takes(args: Namespace) -> int:
     """Render the takes, list names and places; 130 after Ctrl-C: those that are whole are kept."""
-    film = open_film(args)
     count = args.seeds or len(args.names) or DEFAULT_TAKES
     screen, folder = Screen(), _take_folder(args)
 
@@ -73,7 +72,7 @@ def takes(args: Namespace) -> int:
     try:
         with screen.shown():
             made = render_takes(
-                film, folder, args.segment, count, names=args.names, listener=tell, on_budget=show
+                open_film(args), folder, args.segment, count, names=args.names, listener=tell, on_budget=show
             )
     except KeyboardInterrupt:
         print(f"stopped: what is made of the takes is kept in {folder}; run again to go on", file=sys.stderr)

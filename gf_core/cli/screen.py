@@ -6,16 +6,19 @@ import contextlib
 import logging
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from ..engine.events import ChunkDone, Event, Reused, Started
+from ..engine.events import ChunkDone, Event, Replayed, Reused, Started, StepDone
 from ..estimate.budget import Budget
 from ..words import clock
 
 PAUSE = 5.0
 """Seconds between lines where they cannot be rewritten, such as a log file."""
+SILENCE = 10.0
+"""Seconds after which it is said again what is being done."""
 
 
 class Screen:
@@ -25,17 +28,30 @@ class Screen:
         self.line = ProgressLine(sys.stderr)
         self._started: Started | None = None
         self._last: ChunkDone | None = None
+        self._doing, self._since = "getting ready", time.monotonic()
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Log lines get a line of their own inside the block, and the progress line stands in the end."""
-        log = logging.getLogger("grounded")
+        """Log lines get a line of their own inside the block, and the progress line stands in the end.
+
+        Where nothing was said for `SILENCE`, it is said what is being done.
+        """
+        log, over = logging.getLogger("grounded"), threading.Event()
         log.addFilter(self._make_room)
+        with contextlib.suppress(
+            RuntimeError
+        ):  # a computer so full that it begins no thread has other worries
+            threading.Thread(target=self._remind, args=(over,), name="grounded-screen", daemon=True).start()
         try:
             yield
         finally:
+            over.set()
             log.removeFilter(self._make_room)
             self.line.end()
+
+    def _remind(self, over: threading.Event) -> None:
+        while not over.wait(1.0):
+            self.line.remind(f"{self._doing}  {clock(time.monotonic() - self._since)}")
 
     def show_budget(self, budget: Budget) -> None:
         """Print the estimate."""
@@ -48,6 +64,11 @@ class Screen:
         elif isinstance(event, Reused) and self._started is not None:
             kept = f"{event.segments} of {self._started.segments} segments are as they were"
             print(f"{kept}; {event.changed}" if event.changed else kept, file=sys.stderr)
+        elif isinstance(event, Replayed):
+            self._doing = f"bringing chunk {event.index + 1} of {event.upto} back"
+        elif isinstance(event, StepDone):
+            chunk, step = f"chunk {event.index + 1} of {event.total}", f"step {event.step} of {event.steps}"
+            self._doing = f"{chunk}, {step}, {event.share:.0%}"
         elif isinstance(event, ChunkDone) and self._started is not None:
             self._last = event
             shot, shots, total = event.shot + 1, self._started.shots, self._started.seconds
@@ -76,26 +97,34 @@ class ProgressLine:
 
     def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._now = stream, now
-        self._rewrites = stream.isatty()
-        self._shown_at = -PAUSE
+        self._rewrites, self._lock = stream.isatty(), threading.RLock()
+        self._shown_at = now() - PAUSE
         self._width = 0
 
-    def show(self, text: str) -> None:
-        """Put `text` in place of the line before, or add it if the last one is old enough."""
-        if self._rewrites:
-            text = text[: shutil.get_terminal_size().columns - 1]
-            self._stream.write("\r" + text.ljust(self._width))
-            self._width = len(text)
-        else:
-            if self._now() - self._shown_at < PAUSE:
-                return
-            self._stream.write(text + "\n")
-        self._shown_at = self._now()
-        self._stream.flush()
+    def show(self, text: str, pause: float = PAUSE) -> None:
+        """Put `text` in place of the line before, or add it if the last one is `pause` seconds old."""
+        with self._lock:
+            if self._rewrites:
+                text = text[: shutil.get_terminal_size().columns - 1]
+                self._stream.write("\r" + text.ljust(self._width))
+                self._width = len(text)
+            else:
+                if self._now() - self._shown_at < pause:
+                    return
+                self._stream.write(text + "\n")
+            self._shown_at = self._now()
+            self._stream.flush()
+
+    def remind(self, text: str) -> None:
+        """Show `text` if nothing was said for `SILENCE`."""
+        if self._now() - self._shown_at >= SILENCE:
+            self.show(text, SILENCE)
 
     def end(self) -> None:
         """Leave the line standing and continue below it."""
-        if self._rewrites and self._width:
-            self._stream.write("\n")
-            self._stream.flush()
-            self._width = 0
+        with self._lock:
+            self._shown_at = max(self._shown_at, self._now() - PAUSE)  # something else is said
+            if self._rewrites and self._width:
+                self._stream.write("\n")
+                self._stream.flush()
+                self._width = 0

@@ -93,6 +93,8 @@ class StepDone:
     """Steps done in this chunk, from 1."""
     steps: int
     """Steps in a chunk."""
+    share: float
+    """How much of the film is made, 0 to 1: the one number for whatever shows it. It only grows."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,12 @@ class ChunkDone:
     film_seconds: float
     """Seconds of film on disk so far."""
     fps: float
-    """Pixel frames per wall second, decode and encode included; the first chunk counts only while alone."""
+    """Pixel frames per wall second, decode and encode included; after the first chunk, which is slower, as such films
+    were made before, where that is known."""
     seconds_left: float
     """Wall seconds to the end at this speed."""
+    share: float
+    """As in `StepDone`."""
     anchor: dict[str, Any] | None = None
     """Last evaluation of the long-term memory made for this chunk (see `Director.log`), if there was one."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import logging
+import os
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -201,10 +202,15 @@ class Film:
 def as_path(value: Any, name: str) -> Path:
     """`value` as a path; raises GroundedError, which calls it `name`, where it is none."""
     try:
-        return Path(value)
+        path = Path(value)
+        if b"\0" in os.fsencode(path):
+            raise ValueError("it has a zero in it")
     except TypeError as error:
         kind = type(value).__name__
         raise GroundedError(f"{name} is a {kind}, not the name of a file", "give a path as text") from error
+    except ValueError as error:
+        raise GroundedError(f"{name} cannot be the name of a file: {error}", "choose another name") from error
+    return path
 
 
 def settle(

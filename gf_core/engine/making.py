@@ -13,6 +13,7 @@ from ..take.folder import Run
 from ..take.tidy import FILMS, KEPT_FILMS, tidy
 from .events import Event, Finished
 from .film import Film, Found
+from .relief import in_words
 from .report import compared
 from .session import Session
 
@@ -36,7 +37,8 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
             film.plan, cost, film.recipe, film.encoding, stop=found.stop, reuse=found.reuse, sheet=sheet
         )
 
-    budget = told()
+    with in_words("estimating what the film will take"):
+        budget = told()
     worth = found.stop - budget.kept >= WORTH_TRYING_CHUNKS
     if (
         budget.pace is None and worth and budget.to_come <= film.bundle.free_memory()
@@ -67,7 +69,8 @@ def check(film: Film, budget: Budget, folder: Path) -> None:
     Raises:
         ResourceError: with the change that would.
     """
-    check_budget(budget, free_memory=film.bundle.free_memory(), folder=folder)
+    with in_words("estimating what the film will take"):
+        check_budget(budget, free_memory=film.bundle.free_memory(), folder=folder)
 
 
 def make(session: Session, budget: Budget, listener: Callable[[Event], None] | None = None) -> Finished:
@@ -84,7 +87,7 @@ def make(session: Session, budget: Budget, listener: Callable[[Event], None] | N
         if listener is not None:
             listener(event)
 
-    session.play(listen)
+    session.play(listen, budget.pace.fps if budget.pace else 0.0)
     end = finished[0]
     run = Run(end.path.parent)
     end.report["estimate"] = compared(budget, end.report, run)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 
-from ..devices import held_bytes
+import psutil
+import torch
+
+from ..devices import free_bytes, held_bytes
+
+log = logging.getLogger("grounded")
 
 
 class Meter:
-    """Counts seconds per stage, pictures per second, and the peak of this process's memory."""
+    """Counts seconds per stage, pictures per second, and the peak of this process's memory.
 
-    def __init__(self) -> None:
+    expected: pictures per second of such films before; 0 where none was made.
+    """
+
+    def __init__(self, expected: float = 0.0) -> None:
         self.seconds: dict[str, float] = {}
         """Seconds spent in each stage of the sampling thread."""
         self.peak = 0
         """Most bytes that the process has held (`devices.held_bytes`), as seen at denoising steps and commits."""
-        self._inner = 0.0
+        self._inner, self._expected = 0.0, expected
         self._began = time.perf_counter()
         self._sampling_began = self._began
         self._before = 0
@@ -42,7 +51,10 @@ class Meter:
 
     def look(self) -> None:
         """Note the memory in use now."""
-        self.peak = max(self.peak, held_bytes())
+        try:
+            self.peak = max(self.peak, held_bytes())
+        except (OSError, psutil.Error) as error:  # no more files may be opened, say
+            log.debug("the memory in use is not known: %s", error)
 
     def committed(self, frames: int) -> None:
         """Note that the film on disk now has `frames` pictures."""
@@ -73,6 +85,20 @@ class Meter:
             return (self._last[1] - self._before) / max(self._last[0] - self._sampling_began, 1e-9)
         return (self._last[1] - self._first[1]) / max(self._last[0] - self._first[0], 1e-9)
 
+    @property
+    def pace(self) -> float:
+        """`fps`, but what was expected as long as only the first chunk tells of it."""
+        return self._expected if self._expected and self._last is self._first else self.fps
+
     def seconds_left(self, frames: int) -> float:
-        """Seconds for `frames` more pictures at the present speed; 0 before the first commit."""
-        return frames / self.fps if self.fps else 0.0
+        """Seconds for `frames` more pictures at this pace; 0 where none is known."""
+        return frames / self.pace if self.pace else 0.0
+
+
+def free_memory() -> int:
+    """Bytes that this computer has left; 0 where it cannot say."""
+    try:
+        return free_bytes(torch.device("cpu"))
+    except (OSError, psutil.Error) as error:
+        log.debug("the free memory is not known: %s", error)
+        return 0

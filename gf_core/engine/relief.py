@@ -8,6 +8,7 @@ nobody holds any more was given back. Each step is one line in the log and one i
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import logging
 import threading
@@ -85,14 +86,19 @@ def give_back() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a card or the computer had too little memory; torch says the latter by a plain RuntimeError."""
-    full = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return full or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    """Whether a card or the computer had too little memory; torch and threads say the latter by a RuntimeError."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = ("DefaultCPUAllocator", "can't start new thread")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
 
 
 @contextlib.contextmanager
 def in_words(doing: str) -> Iterator[None]:
-    """Turn an out-of-memory error met while `doing` something into a ResourceError; let all others pass."""
+    """Turn too little memory, or too many open files, met while `doing` something into a ResourceError.
+
+    All other errors pass.
+    """
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
@@ -101,3 +107,8 @@ def in_words(doing: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ResourceError(f"the computer ran out of memory while {doing}", FIX) from error
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        fix = "close other programs, or raise the limit (ulimit -n), then run again"
+        raise ResourceError(f"no more files may be opened while {doing}", fix) from error

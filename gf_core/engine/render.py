@@ -112,7 +112,7 @@ def output_path(out: str | Path, name: str = "film") -> Path:
         GroundedError: it cannot be saved there, whatever it will look like.
     """
     path = as_path(out, "out_path")
-    if path.is_dir() or str(out).endswith(("/", os.sep)):
+    if os.path.isdir(path) or str(out).endswith(("/", os.sep)):
         path = path / f"{name}.mp4"
     suffix = path.suffix.lower()
     if suffix in OTHERS:

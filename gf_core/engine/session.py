@@ -57,8 +57,10 @@ class Session:
         """Call the network no more; what is sampled is still put into the film. From any thread, at any time."""
         self._cancel.set()
 
-    def play(self, emit: Emit) -> None:
+    def play(self, emit: Emit, expected_fps: float = 0.0) -> None:
         """Render in the calling thread, giving each event to `emit`; an exception of `emit` breaks off at once.
+
+        expected_fps: how fast such films were made before, for the time that is left; 0 where that is not known.
 
         Raises:
             GroundedError children: what went wrong, in words. The film up to the last `ChunkDone` stays and plays.
@@ -66,7 +68,7 @@ class Session:
         if self._begun:
             raise GroundedError("a session runs once", "make a new Session for another render")
         self._begun = True
-        meter, film = Meter(), self.film
+        meter, film = Meter(expected_fps), self.film
         meter.seconds["looking"] = self._found.seconds
         if self._found.reuse.finished:
             self._tell_finished(meter, emit)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from ..take.folder import RunWriter
 from ..take.states import State, pays
 from .events import ChunkDone, Event, Preview, Pulse, Replayed, Reused, SegmentDone, Started, StepDone
 from .finish import CommittedChunk, Finisher, Job, SampledChunk
-from .meter import Meter
+from .meter import Meter, free_memory
 from .rejoin import Rejoined, rejoin_decoder, rejoin_sampler
 from .relief import in_words
 from .worker import Worker
@@ -70,6 +69,7 @@ class Shoot:
         self.mended: dict[int, dict[str, Any]] = {}
         """Chunks that were sampled again because their latents were damaged, and their journal lines."""
         self._begin = Started.of(job.film, writer.run, job.stop)
+        self._made = job.film.frames(len(job.reuse.chunks)) / self._begin.frames
         self._finisher = Finisher(job, writer)
         self._worker = Worker(self._finisher, "grounded-finishing")
         self._in_hand: list[SampledChunk] = []
@@ -206,7 +206,9 @@ class Shoot:
         def on_step(step: int, steps: int) -> None:
             self._meter.look()
             number, _ = self._plan.places[chunk.index]
-            self._emit(StepDone(chunk.index, self._job.stop, number, step + 1, steps))
+            # What is left to do for it counts as a step, too.
+            share = self._share(chunk.index, (step + 1) / (steps + 1))
+            self._emit(StepDone(chunk.index, self._job.stop, number, step + 1, steps, share))
             self._drain()
 
         def feed() -> list[Clean]:
@@ -234,7 +236,7 @@ class Shoot:
         size = memory.sizes.state(memory.layout.past)
         if not pays(size, self._since_state, call_seconds) or size > self._job.store.budget:
             return None
-        if size > psutil.virtual_memory().available // 2:
+        if size > free_memory() // 2:
             log.warning("the memory's state is not kept: %d MB are too much for this computer", size >> 20)
             return None
         self._since_state = 0
@@ -265,6 +267,12 @@ class Shoot:
         for committed in self._worker.results():
             self._tell(committed)
 
+    def _share(self, index: int, part: float) -> float:
+        """How much of the film is made when `part` of chunk `index` is; the sampler is ahead of the film."""
+        first, end = self._wanted.frames(index), self._wanted.frames(index + 1)
+        self._made = max(self._made, (first + part * (end - first)) / self._begin.frames)
+        return self._made
+
     def _emit(self, event: Event) -> None:
         """Hand an event over; the listener's time is a stage of its own, or a slow screen would look like slow work."""
         with self._meter.stage("listener"):
@@ -284,8 +292,9 @@ class Shoot:
                 frames=done.frames,
                 total_frames=begin.frames,
                 film_seconds=done.frames / fps,
-                fps=meter.fps,
+                fps=meter.pace,
                 seconds_left=meter.seconds_left(begin.frames - done.frames),
+                share=self._share(done.index, 1.0),
                 anchor=done.anchor,
             )
         )

@@ -104,6 +104,11 @@ def disk_error(error: OSError, path: Path, doing: str) -> GroundedError:
             f"the disk is full: {doing} failed at {path}",
             "free some space or choose another folder; the film so far is kept and plays",
         )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return ResourceError(
+            f"no more files may be opened: {doing} failed at {path}",
+            "close other programs, or raise the limit (ulimit -n), then run again",
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return TakeError(
             f"no permission to write: {doing} failed at {path}", "choose a folder that you may write to"

@@ -19,13 +19,14 @@ front of the change (reuse.py).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,10 +262,10 @@ def _link_all(pairs: Iterable[tuple[Path, Path]]) -> None:
 class Take:
     """A film's folder, held by this process from `open` to `close`. A context manager."""
 
-    def __init__(self, folder: Path, lock: Lock) -> None:
+    def __init__(self, folder: Path, lock: Lock, made: Sequence[Path] = ()) -> None:
         self.folder = folder
         self.states = folder / "states"
-        self._lock = lock
+        self._lock, self._made = lock, made
 
     @classmethod
     def open(cls, folder: str | Path) -> Take:
@@ -275,6 +276,7 @@ class Take:
         """
         folder = Path(folder)
         try:
+            made = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise TakeError(
@@ -282,7 +284,7 @@ class Take:
             ) from error
         except OSError as error:
             raise disk_error(error, folder, "making the Take's folder") from error
-        take = cls(folder, Lock(folder / "lock"))
+        take = cls(folder, Lock(folder / "lock"), made)
         runs = [run.folder for run in take.runs()]
         own.sweep([take.states, *runs, *(run / "latents" for run in runs)])
         return take
@@ -310,7 +312,9 @@ class Take:
         """Let other processes use the folder; may be called twice. One in which nothing was made goes again."""
         if self._lock.held and {path.name for path in self.folder.glob("*")} == {self._lock.path.name}:
             self._lock.path.unlink()
-            self.folder.rmdir()
+            with contextlib.suppress(OSError):  # somebody else has put something there meanwhile
+                for folder in self._made or [self.folder]:
+                    folder.rmdir()
         self._lock.release()
 
     def __enter__(self) -> Take:

@@ -108,7 +108,8 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
         check: called after every picture that is encoded; what it raises leaves the film as it was before the call.
 
         Raises:
-            ResourceError: no space left; the film stays as it was before the call.
+            ResourceError: no space left; the film stays as it was before the call. MemoryError: too little for the
+            encoder.
         """
         frames = np.asarray(frames)
         if frames.ndim != 4 or frames.shape[1:] != self._shape or frames.dtype != np.uint8:
@@ -120,6 +121,11 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
         try:
             header, fragment, written = split_header(self._encode(frames, check))
         except FFmpegError as error:
+            if error.errno in (
+                errno.EAGAIN,
+                errno.ENOMEM,
+            ):  # it cannot begin a thread, or have a picture's bytes
+                raise MemoryError(f"{self._encoder}: {error}") from error
             raise ResourceError(
                 f"{self._encoder} cannot encode {self._size[0]}x{self._size[1]} at {float(self.fps):g} fps: {error}",
                 "choose another codec or size",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from dataclasses import replace
 
+import av
 import pytest
 import torch
 
 from gf_core.engine.events import Finished
-from gf_core.engine.relief import Relief
+from gf_core.engine.meter import Meter, free_memory
+from gf_core.engine.relief import Relief, in_words
 from gf_core.engine.report import report_lines
 from gf_core.errors import ResourceError
 from gf_core.sampling.director import Director
@@ -152,3 +155,51 @@ def test_from_then_on_the_two_take_turns():
     for thread in threads:
         thread.join(60)
     assert max(most) == 1 and not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "no more files may be opened while baking"),
+        (OSError(errno.ENFILE, "Too many open files in system"), "no more files may be opened while baking"),
+        (RuntimeError("can't start new thread"), "the computer ran out of memory while baking"),
+        (MemoryError("libx264"), "the computer ran out of memory while baking"),
+    ],
+)
+def test_a_computer_that_is_full_is_said_in_words(error, words):
+    with pytest.raises(ResourceError, match=words), in_words("baking"):
+        raise error
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+def test_an_encoder_without_memory_is_tried_again_and_then_named(
+    bundle, films, tmp_path, monkeypatch, number
+):
+    def full(self, *_):
+        raise av.error.FFmpegError(number, "no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            FilmWriter, "_encode", failing(FilmWriter._encode, 2, av.error.FFmpegError(number, "no"))
+        )
+        with Take.open(tmp_path / "once") as take:
+            end = films.events(bundle, FILM, take)[-1]
+    assert len(end.report["relief"]) == 1 and not end.cancelled
+    monkeypatch.setattr(FilmWriter, "_encode", full)
+    with (
+        Take.open(tmp_path / "twice") as take,
+        pytest.raises(ResourceError, match="ran out of memory") as caught,
+    ):
+        films.events(bundle, FILM, take)
+    assert "codec" not in caught.value.fix
+
+
+def test_a_meter_without_handles_goes_on(monkeypatch):
+    def none(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    meter = Meter()
+    monkeypatch.setattr("psutil.Process", none)
+    monkeypatch.setattr("psutil.virtual_memory", none)
+    meter.look()
+    assert meter.peak == 0 and free_memory() == 0

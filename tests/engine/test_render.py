@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 
 from gf_core.config import Encoding, MemorySpec, Recipe, SampleSpec, VideoSpec
 from gf_core.engine.events import StepDone
-from gf_core.engine.render import render_film
+from gf_core.engine.render import output_path, render_film
 from gf_core.engine.report import report_lines
 from gf_core.errors import GroundedError, ResourceError, StoryboardError, TakeError
 from gf_core.take.folder import Run
@@ -120,12 +122,90 @@ def test_size_fps_upscale_and_start_image(bundle, tmp_path):
             "no positions called",
         ),
         ({"recipe": Recipe(sample=SampleSpec(steps=()), video=VideoSpec(32, 32))}, "step list is empty"),
+        ({"until": "2"}, "after segment '2'"),
+        ({"until": -1}, "after segment -1"),
+        ({"until": 1.5}, "after segment 1.5"),
+        ({"start_image": 3}, "start_image is a int, not the name of a file"),
+        ({"take_folder": 3}, "take_folder is a int"),
     ],
 )
 def test_settings_that_cannot_be_leave_no_take_behind(bundle, tmp_path, options, words):
     with pytest.raises(GroundedError, match=words):
-        render_film(bundle, TEXT, tmp_path / "fox.mp4", **options)
-    assert not (tmp_path / "fox.take").exists()
+        render_film(bundle, TEXT, tmp_path / "films" / "fox.mp4", **options)
+    assert not (tmp_path / "films").exists()
+
+
+@pytest.mark.parametrize("text", [3, None, b"a fox"])
+def test_a_storyboard_is_text(bundle, tmp_path, text):
+    with pytest.raises(GroundedError, match="not text"):
+        render_film(bundle, text, tmp_path / "fox.mp4")
+
+
+@pytest.mark.parametrize(
+    ("out", "placed"),
+    [
+        ("fox", "fox.mp4"),
+        ("films/shot1.5", "films/shot1.5.mp4"),
+        ("fox.final", "fox.final.mp4"),
+        ("there", "there/name.mp4"),
+        ("there/", "there/name.mp4"),
+        ("new/", "new/name.mp4"),
+        ("fox.MOV", "fox.MOV"),
+        ("fox.mkv", "fox.mkv"),
+        (".", "name.mp4"),
+        ("狐" * 83, "狐" * 83 + ".mp4"),
+    ],
+)
+def test_where_a_film_goes(tmp_path, monkeypatch, out, placed):
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    assert output_path(out, "name") == Path(placed)
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        "x.webm",
+        "x.gif",
+        "x.AVI",
+        "x.m4v",
+        "x.png",
+        "a" * 252,
+        "狐" * 84,
+        "a" * 300 + ".mp4",
+        3,
+        "x.mp4/",
+        "a\0b",
+        "\ud800",
+    ],
+)
+def test_what_cannot_be_saved_is_refused_before_the_first_step(bundle, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    if out == "x.mp4/":
+        Path("x.mp4").write_bytes(b"a file")
+    with pytest.raises(GroundedError):
+        render_film(bundle, TEXT, out, take_folder="take", listener=pytest.fail)
+    assert not Path("take").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for a folder that takes no files")
+def test_a_folder_that_takes_no_files_is_not_gone(bundle, tmp_path):
+    with pytest.raises(TakeError, match="no file can be made in /proc"):
+        render_film(bundle, TEXT, "/proc/fox.mp4", take_folder=tmp_path / "take")
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "狐", "🦊"])
+def test_the_longest_names_have_film_sheet_and_report(bundle, tmp_path, letter):
+    name = letter * ((255 - len(".mp4")) // len(letter.encode()))
+    text = "a fox | 0.75s"
+    first = render_film(bundle, text, tmp_path / name)
+    second = render_film(bundle, text, tmp_path / name, take_folder=first.run.parent)
+    files = [(one.path, one.sheet, one.report_path) for one in (first, second)]
+    assert first.path.name == f"{name}.mp4" and first.run == second.run
+    assert len({path for three in files for path in three}) == 6 and all(
+        path.is_file() for path in sum(files, ())
+    )
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_a_film_that_cannot_fit_is_not_tried_first(bundle, tmp_path, monkeypatch):
@@ -137,7 +217,7 @@ def test_a_film_that_cannot_fit_is_not_tried_first(bundle, tmp_path, monkeypatch
 
 
 def test_what_is_wrong_is_said_before_anything_is_written(bundle, tmp_path, monkeypatch):
-    out = tmp_path / "fox.mp4"
+    out = tmp_path / "films" / "fox.mp4"
     with pytest.raises(StoryboardError):
         render_film(bundle, "then: it jumps | 2s", out)
     with pytest.raises(GroundedError, match="start image"):
@@ -145,7 +225,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(bundle, tmp_path, monk
     monkeypatch.setattr("gf_core.checkpoints.bundle.free_bytes", lambda device: 1000)
     with pytest.raises(ResourceError, match="of memory"):
         render_film(bundle, TEXT, out)
-    assert not list(tmp_path.glob("fox*"))
+    assert not (tmp_path / "films").exists()
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_film_is_made(bundle, tmp_path, monkeypatch):

@@ -307,7 +307,7 @@ def test_the_card_running_out_once_is_tried_again(bundle, films, tmp_path, whole
     real, failed = Director._clean, []
 
     def fail_once(self, latents, view, kind, *rest):
-        if self.frame == 3 and not failed:
+        if self.memory.ledger.frame == 3 and not failed:
             failed.append(True)
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         real(self, latents, view, kind, *rest)
@@ -324,7 +324,7 @@ def test_a_card_that_stays_full_stops_the_film_in_words(bundle, films, tmp_path,
     real, tries = Director._clean, []
 
     def fail(self, latents, view, kind, *rest):
-        if self.frame == frame:
+        if self.memory.ledger.frame == frame:
             tries.append(kind)
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         real(self, latents, view, kind, *rest)
