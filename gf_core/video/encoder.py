@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from fractions import Fraction
 from typing import cast
 
 import numpy as np
 from av.container import OutputContainer
 from av.packet import Packet
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from .codecs import CodecChoice
@@ -44,11 +45,15 @@ def add_pictures(
     return stream
 
 
-def encoded(stream: VideoStream, pictures: Iterable[np.ndarray], fps: Fraction) -> Iterator[Packet]:
-    """Packets of `pictures`, uint8 [H W 3] of the stream's size, to the encoder's end."""
+def encoded(
+    stream: VideoStream, pictures: Iterable[np.ndarray], fps: Fraction, keys: Container[int] = ()
+) -> Iterator[Packet]:
+    """Packets of `pictures`, uint8 [H W 3] of the stream's size, to the encoder's end; `keys` decode alone."""
     for index, picture in enumerate(pictures):
         frame = to_video_frame(picture, stream.pix_fmt or "")
         frame.pts, frame.time_base = index, 1 / fps
+        if index in keys:
+            frame.pict_type = PictureType.I
         yield from stream.encode(frame)
     # One packet at a time: draining is most of the work, as the encoder has looked ahead until now.
     for packet in stream.codec_context.encode_lazy(None):

@@ -35,12 +35,19 @@ class Chapter:
 
 
 def as_text(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Values as the file holds them: text stays, everything else becomes JSON; None is left out."""
-    return {
+    """Values as the file holds them: text stays, everything else becomes JSON; None is left out.
+
+    A NUL, at which every reader would end, becomes the mark of a letter that cannot be read, and a log line says so.
+    """
+    texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in metadata.items()
         if value is not None
     }
+    for key in [key for key, text in texts.items() if "\0" in text]:
+        log.warning("the film's %s has a NUL in it, which becomes \N{REPLACEMENT CHARACTER}", key)
+        texts[key] = texts[key].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return texts
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -40,6 +40,9 @@ log = logging.getLogger("grounded")
 
 AS_RENDERED = "as rendered"
 DEFAULT_QUALITY = 18
+KEY_SECONDS = 1.5
+"""Between two pictures that decode alone, in a film that is encoded again: players can jump there."""
+MILLISECOND = Fraction(1, 1000)
 
 
 def available_formats() -> list[str]:
@@ -132,9 +135,11 @@ def write_film(
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_film(src))
         base, fps = source.streams.video[0].time_base, rate_of(source)
-        ticks = timescale_of(fps)[0]
+        ticks, grid = timescale_of(fps)[0], None
         if encode is None:
             ticks = base.denominator if base and base.numerator == 1 else 0  # 0: the muxer chooses
+            grid = _grid(src)
+            ticks = grid.ticks if grid else ticks
         options = {}
         if dst.suffix.lower() in (
             ".mp4",
@@ -143,8 +148,14 @@ def write_film(
             options = {"movflags": "faststart+use_metadata_tags", "video_track_timescale": str(ticks)}
         target = stack.enter_context(av.open(str(dst.absolute()), "w", options=options))
         target.metadata.update({**source.metadata, **texts})
-        write_chapters(target, chapters or chapters_of(source))
-        parts = [_copied(source, target) if encode is None else _encoded(target, encode, fps)]
+        chapters = chapters or chapters_of(source)
+        write_chapters(target, chapters)
+        if encode is None:
+            parts = [_copied(source, target, grid)]
+        else:
+            parts = [
+                _encoded(target, encode, fps, {round(chapter.start_seconds * fps) for chapter in chapters})
+            ]
         if audio is not None:
             parts.append(encode_sound(target, audio, dst.suffix.lower()))
         elif source.streams.audio:
@@ -157,24 +168,66 @@ def _seconds(packet: Packet) -> float:
     return float((packet.dts or 0) * (packet.time_base or 0))
 
 
-def _copied(source: InputContainer, target: OutputContainer) -> Iterator[Packet]:
+@dataclass(frozen=True)
+class _Grid:
+    """Where frames belong whose times a file has rounded."""
+
+    ticks: int
+    """Per second."""
+    step: int
+    """Ticks per frame."""
+    places: dict[int, int]
+    """Time in the file -> ticks."""
+
+
+def _grid(src: Path) -> _Grid | None:
+    """The times of the film's frames as its frame rate wants them, where the file has rounded them to milliseconds.
+
+    Matroska does, and a film that was in it keeps it. None where they are exact, uneven, or frames are reordered.
+    """
+    with open_film(src) as film:
+        stream = film.streams.video[0]
+        base, rate = stream.time_base, stream.guessed_rate
+        if base != MILLISECOND or not rate or 1000 / rate == int(1000 / rate):
+            return None
+        times = [
+            packet.pts for packet in packets(film) if packet.pts == packet.dts and packet.pts is not None
+        ]
+    fps, first = Fraction(rate), times[0] if times else 0
+    numbers = [round((time - first) * MILLISECOND * fps) for time in times]
+    beside = [abs(time - first - number / fps * 1000) for time, number in zip(times, numbers)]
+    if numbers != sorted(set(numbers)) or max(beside, default=2) > 1 or len(times) != probe(src).frames:
+        return None
+    ticks, step = timescale_of(fps)
+    start = round(first * MILLISECOND * ticks)
+    return _Grid(ticks, step, {time: start + number * step for time, number in zip(times, numbers)})
+
+
+def _copied(source: InputContainer, target: OutputContainer, grid: _Grid | None) -> Iterator[Packet]:
     # Opaque: copied as it is; the decoder of AV1 has no encoder of the same name to ask.
     stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
 
     def read() -> Iterator[Packet]:
         for packet in packets(source):
             packet.stream = stream
+            if grid is not None and packet.pts is not None:
+                packet.pts = packet.dts = grid.places[packet.pts]
+                packet.duration, packet.time_base = grid.step, Fraction(1, grid.ticks)
             yield packet
 
     return read()
 
 
-def _encoded(target: OutputContainer, encode: Encode, fps: Fraction) -> Iterator[Packet]:
+def _encoded(target: OutputContainer, encode: Encode, fps: Fraction, keys: set[int]) -> Iterator[Packet]:
     encoder, choice = find_codec(encode.codec)
     first = next(encode.pictures)
     size = even_size(first.shape[1], first.shape[0])
     stream = add_pictures(target, encoder, choice, encode.quality, size=size, fps=fps)
-    return encoded(stream, chain([first], encode.pictures), fps)
+    # The growing film has a key picture at every chunk; encoders' own habit is one in 250 pictures.
+    stream.codec_context.gop_size = max(1, round(KEY_SECONDS * fps))
+    if encoder.startswith("libx26"):  # their key pictures that are asked for let nothing look past them
+        stream.codec_context.options = {**stream.codec_context.options, "forced-idr": "1"}
+    return encoded(stream, chain([first], encode.pictures), fps, keys)
 
 
 def codec_of(info: FilmInfo) -> str:

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -91,6 +92,17 @@ def test_metadata_survives(tmp_path):
     )
     again = place_film(first, tmp_path / "again.mp4", metadata={"title": "Fox 2"})
     assert read_metadata(again)["title"] == "Fox 2" and json.loads(read_metadata(again)["workflow"]) == graph
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_text_does_not_end_at_a_nul(tmp_path, caplog, suffix):
+    src = write_film(tmp_path / "film.mp4", upto=1)
+    texts = {"timeline": "# x\0y\na fox | 1s\n", "workflow": {"note": "a\0b"}}
+    found = read_metadata(place_film(src, tmp_path / f"a{suffix}", metadata=texts))
+    assert (
+        found["timeline"] == "# x\ufffdy\na fox | 1s\n" and json.loads(found["workflow"]) == texts["workflow"]
+    )
+    assert ["timeline has a NUL" in line for line in caplog.messages] == [True]
 
 
 def test_finished_films_are_never_overwritten_unasked(tmp_path):
@@ -304,6 +316,71 @@ def test_another_quality_without_frames_encodes_the_films_own_pictures(tmp_path,
     assert any("encoded again" in line for line in caplog.messages)
     same = place_film(src, tmp_path / "same.mp4", codec="as rendered", quality=45)
     assert copied(same) == copied(src) == copied(place_film(src, tmp_path / "own.mp4", codec="h264"))
+
+
+def shown_alone(path):
+    """Numbers of the pictures that decode alone: each is decoded without those before it."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        keys = [packet.pts for packet in container.demux(stream) if packet.size and packet.is_keyframe]
+        return [round(float(key * stream.time_base) * 16) for key in keys]
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("codec", ["h264", "hevc", "hevc 10-bit", "av1", "av1 10-bit", "prores"])
+def test_a_film_that_is_encoded_again_can_be_jumped_in(tmp_path, codec, given):
+    if codec not in available_codecs():
+        pytest.skip(f"this PyAV has no encoder for {codec}")
+    pictures = (
+        (np.arange(81, dtype=np.uint8) * 2)[:, None, None, None].repeat(64, 1).repeat(64, 2).repeat(3, 3)
+    )
+    with FilmWriter(tmp_path / "run.mp4", 64, 64, 16) as film:
+        film.write(pictures)
+    cuts = [0, 37, 50, 81]
+    chapters = [Chapter(a / 16, b / 16, "") for a, b in pairwise(cuts)]
+    src = tmp_path / "run.mp4"
+    if not given:  # those that the film has
+        src, chapters = place_film(src, tmp_path / "has.mp4", chapters=chapters), []
+    keys = shown_alone(place_film(src, tmp_path / "out", codec=codec, quality=20, chapters=chapters))
+    assert {0, 37, 50} <= set(keys)
+    assert max(b - a for a, b in pairwise([*keys, 81])) <= 32
+
+
+@pytest.mark.parametrize("fps", [16, 12.5, Fraction(24000, 1001), 24, 30, Fraction(30000, 1001), 60, 7])
+@pytest.mark.parametrize("sound", [False, True])
+def test_a_film_comes_out_of_matroska_as_it_went_in(tmp_path, fps, sound):
+    with FilmWriter(tmp_path / "run.mp4", 16, 16, fps) as film:
+        for count in (9, 12, 12):
+            film.write(np.zeros((count, 16, 16, 3), np.uint8))
+    audio = tone(33 / float(fps)) if sound else None
+    first = place_film(tmp_path / "run.mp4", tmp_path / "first.mp4", audio=audio)
+    path = first
+    for name in ("a.mkv", "b.mkv", "c.mov", "d.mkv", "e.mp4"):
+        path = place_film(path, tmp_path / name)
+    assert probe(path).fps == probe(first).fps == Fraction(fps).limit_denominator(1001)
+    for film in (first, path):
+        with av.open(str(film)) as container:
+            base = container.streams.video[0].time_base
+            times = [packet.pts * base for packet in container.demux(video=0) if packet.size]
+        assert all(abs(b - a - 1 / probe(first).fps) <= base for a, b in pairwise(times))
+    assert copied(path) == copied(first)
+
+
+def test_uneven_times_are_left_as_they_are(tmp_path):
+    """A clip whose frames come when they like, as telephones make them."""
+    times = [0, 40, 71, 130, 131, 260]
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"bf": "0"})
+        stream.width = stream.height = 32
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(place_film(tmp_path / "a.mkv", tmp_path / "b.mp4"))) as container:
+        found = [packet.pts * packet.time_base for packet in container.demux(video=0) if packet.size]
+    assert [round((time - found[0]) * 1000) for time in found] == times
 
 
 def test_frames_of_another_film_are_refused(tmp_path):
