@@ -31,7 +31,7 @@ AAC_BITS = 96_000
 """Bits per second and channel."""
 JITTER = 0.02
 """Seconds that a part may lie beside its time: files round, and what is shifted less is not heard."""
-LONGEST = 24 * 3600
+LONGEST = 4 * 3600
 """Seconds of sound that are read at the most."""
 BLOCK = 1024
 """Samples handed to the encoder at a time."""

@@ -25,7 +25,7 @@ log = logging.getLogger("grounded")
 
 FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,rm,gif,apng,dv,yuv4mpegpipe,"
-    "wav,w64,aiff,au,caf,flac,mp3,aac,ac3,eac3,dts,wv,ape,tta,amr"
+    "h264,hevc,obu,m4v,mpegvideo,mjpeg,wav,w64,aiff,au,caf,flac,mp3,aac,ac3,eac3,dts,wv,ape,tta,amr"
 )
 """Files that hold pictures or sound themselves; playlists and lists of parts are not among them."""
 
