@@ -44,8 +44,8 @@ class CheckpointError(GroundedError):
     """A model file is missing, damaged, unsafe, or not what the engine can drive."""
 
 
-class PromptError(GroundedError):
-    """A prompt cannot be encoded, e.g. it holds words outside a closed vocabulary."""
+class PromptError(StoryboardError):
+    """A prompt cannot be encoded, e.g. it holds unknown words; with line and column where they are known."""
 
 
 class ResourceError(GroundedError):

@@ -29,7 +29,7 @@ from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from gf_core.engine.events import StepDone
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
-from gf_core.video import FilmWriter, probe, read_chapters
+from gf_core.video import FilmWriter, place_film, probe, read_chapters
 from gf_core.words import exact_rate
 
 ROOT = Path(__file__).parent.parent
@@ -93,10 +93,12 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(monkeypatch):
+    import gf_core.checkpoints.bundle
     import gf_core.cli.opening
 
     asked = []
     monkeypatch.setattr(gf_core.cli.opening, "load_model", lambda *a, **k: asked.append((a, k)) or bundle())
+    monkeypatch.setattr(gf_core.checkpoints.bundle, "load_model", lambda *a, **k: bundle())  # as `plan` asks
     return asked
 
 
@@ -503,3 +505,82 @@ def test_rates_that_are_none(wrong, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["plan", "film.txt", f"--fps={wrong}"])
     assert stop.value.code == 2 and "--fps" in capsys.readouterr().err
+
+
+CJK = "# 狐狸 \u202e\n@seed 4\na red fox walks right in a meadow at noon | 3s | seed 3\n"
+
+
+@pytest.mark.parametrize("page", ["cp1252", "cp437", "latin-1", "ascii"])
+def test_every_command_speaks_on_every_code_page(page, place, model, monkeypatch):
+    """`open` and `pick` print UTF-8 wherever the text goes, all else what the page has."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=page) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    (place / "狐狸.txt").write_text(CJK, encoding="utf-8")
+    assert main(["plan", "狐狸.txt"]) == 0
+    assert main(["render", "狐狸.txt", "--out", "狐狸.mp4", "--upscale", "1"]) == 0
+    assert main(["takes", "狐狸.txt", "--segment", "1", "--names", "狐,狸"]) == 0
+    assert main(["pick", "狐狸.txt", "1", "狸"]) == 0
+    assert main(["drift", "狐狸.mp4", "狐狸.png"]) in (0, 2)  # the little film may be too short for a chart
+    assert main(["tidy", "takes/狐狸"]) == 0
+    assert main(["plan", "狐狸"]) == 2
+    assert main(["inspect", "狐狸.txt"]) == 2
+    with pytest.raises(SystemExit):
+        main(["plan", "狐狸.txt", "--size", "狐"])
+    assert main(["open", "狐狸.mp4", "--settings"]) == 0
+    assert main(["pick", "狐狸.mp4", "1", "狸"]) == 0
+    out.flush()
+    said = out.buffer.getvalue()  # type: ignore[attr-defined]  # it was made here
+    assert said.count("# 狐狸 \u202e".encode()) == 2 and b"\\u72d0" in said
+
+
+def test_a_storyboard_from_standard_input_is_utf_8(place, monkeypatch):
+    for content, status in (("\ufeff" + CJK, 0), (b"\xff", 2)):
+        data = content if isinstance(content, bytes) else content.encode()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="cp1252"))
+        assert main(["plan", "-"]) == status
+
+
+def test_nothing_steers_a_terminal(place, monkeypatch):
+    class Teletype(io.StringIO):
+        def isatty(self):
+            return True
+
+    out, err = Teletype(), Teletype()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    evil = "# \x1b]0;mine\x07\x1b[2J\u202e\x9b\n"
+    with FilmWriter("plain.mp4", 32, 32, 16) as writer:
+        writer.write(np.zeros((3, 32, 32, 3), np.uint8))
+    place_film("plain.mp4", "evil.mp4", metadata={"timeline": evil + FILM})
+    assert main(["open", "evil.mp4"]) == 0
+    assert main(["plan", "\x1b[2J.txt"]) == 2 and main(["plan", "evil.mp4"]) == 2
+    with pytest.raises(SystemExit):
+        main(["plan", "film.txt", "--size", "\x1b[2J"])
+    shown = out.getvalue() + err.getvalue()
+    assert "\\x1b]0;mine\\x07" in shown and not set("\x1b\x07\x9b\u202e") & set(shown)
+
+
+def test_all_unknown_words_are_named_before_anything_is_tried(place, capsys, monkeypatch):
+    monkeypatch.setattr("gf_core.estimate.trial.try_out", None)
+    (place / "film.txt").write_text(
+        "a red fux walks in a meadow at noon\nthen: it danses | 2s\ncut: a unicorn\n"
+    )
+    for command in ("plan", "render"):
+        assert main([command, "film.txt"]) == 2
+        said = capsys.readouterr().err
+        assert "line 1, column 7" in said and "fux (line 1), danses (line 2), unicorn (line 3)" in said
+        assert "did you mean fox for fux, dances for danses?" in said and len(said) < 600
+
+
+def test_a_user_without_a_home(monkeypatch, tmp_path):
+    from gf_core.files.cache import cache_dir
+
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("GROUNDED_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert cache_dir("pace") == cache_dir("pace").parent / "pace"
+    (cache_dir("pace")).mkdir(parents=True)

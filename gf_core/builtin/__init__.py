@@ -1,5 +1,6 @@
 """The files of the built-in model, and folders that are made like theirs."""
 
+import os
 from pathlib import Path
 
 BUILTIN_FOLDER = Path(__file__).resolve().parent
@@ -8,11 +9,11 @@ BUILTIN_FILES = ("model.safetensors", "text.safetensors", "codec.safetensors")
 
 def is_small(model: str | Path) -> bool:
     """Whether `model` is the built-in one (`builtin`) or a folder made like it, which opens in a moment."""
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))
     return str(model) == "builtin" or all((folder / name).is_file() for name in BUILTIN_FILES)
 
 
 def model_file(model: str | Path) -> Path:
     """The transformer's file: of the built-in model, of a folder made like it, or `model` itself."""
-    folder = BUILTIN_FOLDER if str(model) == "builtin" else Path(model).expanduser()
+    folder = BUILTIN_FOLDER if str(model) == "builtin" else Path(os.path.expanduser(model))
     return folder / BUILTIN_FILES[0] if is_small(model) else folder

@@ -14,12 +14,18 @@ from importlib import import_module
 from ..errors import GroundedError
 from .parser import COMMANDS, build_parser
 from .settings import INTERRUPTED, REFUSED
+from .terminal import safe_output
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Errors that a person can mend are printed without a traceback."""
+    with safe_output():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.command is None:

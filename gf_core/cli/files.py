@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import sys
 from argparse import Namespace
 from dataclasses import replace
@@ -33,9 +34,14 @@ def film_name(args: Namespace) -> str:
 
 def read_text(name: str) -> str:
     """The storyboard's text: a text file, what a film or an edit (`.otio`, `.edl`) carries, or standard input (`-`)."""
-    if name == "-":
-        return sys.stdin.read()
     path = Path(name)
+    if name == "-":
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8-sig")
+        try:
+            return sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise GroundedError("standard input is not text in UTF-8", "save it as UTF-8 text") from error
     if is_film(name):
         from ..engine.recorded import read_timeline
 

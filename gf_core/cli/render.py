@@ -24,6 +24,7 @@ from .files import EDITS, FILMS, film_name, read_board
 from .opening import open_film
 from .screen import Screen
 from .settings import INTERRUPTED
+from .terminal import print_text
 
 DEFAULT_TAKES = 5
 
@@ -98,7 +99,7 @@ def pick(args: Namespace) -> int:
     take = find_pick(_take_folder(args), board, args.segment, args.name)
     path = Path(args.storyboard)
     if args.storyboard == "-" or path.suffix.lower() in FILMS + EDITS:
-        print(reseed(text, args.segment, take.seed), end="")
+        print_text(reseed(text, args.segment, take.seed))
         return 0
     path = path.resolve()  # symbolic links are followed, or the link would become a file beside the true one
     try:

@@ -15,6 +15,7 @@ from ..editorial import Span, write_edit
 from ..errors import GroundedError, StoryboardError, TakeError
 from ..timeline import Storyboard, make_plan, parse
 from .files import is_film, read_text
+from .terminal import print_text
 
 
 def inspect(args: Namespace) -> int:
@@ -56,7 +57,7 @@ def drift(args: Namespace) -> int:
 def open_film(args: Namespace) -> int:
     """Print the storyboard, and with --settings everything else that the film knows of its making."""
     text = read_text(args.film)
-    print(text, end="" if text.endswith("\n") else "\n")
+    print_text(text)
     if args.settings:
         if not is_film(args.film):
             raise GroundedError(f"{args.film} has no settings", "leave --settings away; only films have them")

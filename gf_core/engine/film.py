@@ -130,7 +130,7 @@ class Film:
 
         Raises:
             ResourceError: the size does not fit the model's grid. GroundedError: nor the start image the size, or the
-            encoding asks for what there is not.
+            encoding asks for what there is not. PromptError: the text encoder cannot read a prompt.
         """
         encoding = self.encoding
         if not 0 <= encoding.quality <= 51 or encoding.upscale < 1:
@@ -151,6 +151,11 @@ class Film:
                 f"the start image is {list(self.start.shape)}, the film's pictures are {list(size)}",
                 "resize the image to the film's size",
             )
+        if (
+            check_words := getattr(self.bundle.text, "check_words", None)
+        ) is not None:  # of a closed vocabulary
+            lines = self.board.segments
+            check_words(self.text, [(lines[part.index].line, part.prompt) for part in self.plan.segments])
 
     def make_ready(self, *, with_memory: bool = False) -> None:
         """Have a host bring the weights to the device; it keeps free what a chunk needs, at first the memory too."""

@@ -8,7 +8,10 @@ from torch import Tensor
 
 
 class TextEncoder(Protocol):
-    """Turns prompts into rows for cross-attention."""
+    """Turns prompts into rows for cross-attention.
+
+    One with a closed vocabulary also has `check_words(text, spoken)`, see `small.SmallTextEncoder`.
+    """
 
     fingerprint: str
     """Changes whenever the same prompt would give other rows."""

@@ -41,6 +41,7 @@ class BuiltinTokenizer:
 
     def __init__(self, embedding_directory: Any = None, tokenizer_data: Any = None) -> None:
         self._encoder = _open_text()
+        self.check_words = self._encoder.check_words
 
     def tokenize_with_weights(
         self, text: str, return_word_ids: bool = False, **_: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +38,11 @@ class NativeText:
         self._clip, self._dim, self._rows = clip, text_dim, text_len
         layer = getattr(clip, "layer_idx", None)
         self.fingerprint = fingerprint(clip.patcher) + ("" if layer is None else f" layer {layer}")
+
+    @property
+    def check_words(self) -> Callable[[str, Sequence[tuple[int, str]]], None] | None:
+        """What refuses words that the encoder does not know; None where it reads any text."""
+        return getattr(getattr(self._clip, "tokenizer", None), "check_words", None)
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> list[Tensor]:

@@ -27,10 +27,26 @@ def test_a_prompt_does_not_depend_on_its_neighbours(encoder: SmallTextEncoder):
     torch.testing.assert_close(alone, beside)
 
 
-def test_an_unknown_word_is_named_with_what_is_known(encoder: SmallTextEncoder):
-    with pytest.raises(PromptError, match="does not know: foxx") as error:
-        encoder.encode(["a foxx jumps"])
-    assert "foxx -> fox?" in error.value.fix and "jumps" in error.value.fix
+@pytest.mark.parametrize(
+    ("word", "near"), [("foxx", "fox"), ("fux", "fox"), ("jumpps", "jumps"), ("rde", "red")]
+)
+def test_an_unknown_word_is_named_with_the_nearest(encoder: SmallTextEncoder, word, near):
+    with pytest.raises(PromptError, match=f"does not know: {word}") as error:
+        encoder.encode([f"a {word} jumps"])
+    assert f"did you mean {near} for {word}?" in error.value.fix
+
+
+def test_all_unknown_words_are_named_at_once_with_their_lines(encoder: SmallTextEncoder):
+    text = "@cast it = the unicorn\n{it} jumps\r\nthen: a Fux\rcut: a red hen, a dragon\nthen: a fux | mute\n"
+    spoken = [(2, "the unicorn jumps"), (3, "a Fux"), (4, "a red hen, a dragon"), (5, "a fux")]
+    with pytest.raises(PromptError) as error:
+        encoder.check_words(text, spoken)
+    assert "unicorn (line 1), fux (lines 3, 5), hen (line 4), dragon (line 4)" in str(error.value)
+    assert (error.value.line, error.value.column) == (1, 16) and "fox for fux" in error.value.fix
+    assert len(str(error.value)) < 400
+    encoder.check_words(text, [(2, "the fox"), (3, "a red fox")])
+    with pytest.raises(PromptError, match="line 3, column 1: prompt of 7 words"):
+        encoder.check_words(text, [(3, "a a a a a a a")])
 
 
 def test_too_many_words(encoder: SmallTextEncoder):

@@ -1,0 +1,50 @@
+"""Standard output and error, made fit for whatever is written to them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from ..words import plain
+
+
+@contextlib.contextmanager
+def safe_output() -> Iterator[None]:
+    """Inside the block nothing that is printed can fail or steer a terminal.
+
+    Signs that the code page does not have are spelled out: a film is not lost over its name in a log.
+    """
+    with contextlib.ExitStack() as shown:
+        both = (sys.stdout, contextlib.redirect_stdout), (sys.stderr, contextlib.redirect_stderr)
+        for stream, redirect in both:
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+            if stream is not None and stream.isatty():
+                shown.enter_context(redirect(Terminal(stream)))  # type: ignore[type-var]  # it has what print needs
+        yield
+
+
+def print_text(text: str) -> None:
+    """Print a storyboard, which is UTF-8 wherever it lies: a file that the output goes to can be rendered."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
+    print(text, end="" if text.endswith("\n") else "\n")
+
+
+class Terminal:
+    """A terminal on which no text steers anything: what came from a film or a file is shown, not obeyed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """`text` with the signs spelled out that a terminal obeys, but for tabs and ends of lines."""
+        parts = re.split(r"([\n\r\t])", text)
+        return self._stream.write("".join(part if part in "\n\r\t" else plain(part) for part in parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
