@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from ..config import ModelSpec
-from ..devices import free_bytes
-from ..errors import CheckpointError, ResourceError
+from ..devices import require_memory
+from ..errors import CheckpointError
 from ..files.tensors import LazyTensor
 from ..model.wan import WanModel, build_meta
-from ..words import exact_size
 from .lora import Lora, check_fit, merged
 
 
@@ -42,7 +41,12 @@ def build_network(
     _check_names(wanted, tensors)
     for lora in loras:
         check_fit(lora, wanted)
-    _check_memory(sum(torch.Size(shape).numel() for shape in wanted.values()), dtype, torch.device(device))
+    require_memory(
+        sum(torch.Size(shape).numel() for shape in wanted.values()) * dtype.itemsize,
+        torch.device(device),
+        f"the transformer as {str(dtype).removeprefix('torch.')}",
+        "close other programs, choose bfloat16, or use a smaller model.",
+    )
     state: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         value = merged(name, tensor.load(), loras)
@@ -66,19 +70,6 @@ def _check_names(wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, La
         raise CheckpointError(
             f"the file does not fit the transformer: of {len(wanted)} tensors {', '.join(problems)}",
             "use the file as its authors published it, or a version saved whole.",
-        )
-
-
-def _check_memory(parameters: int, dtype: torch.dtype, device: torch.device) -> None:
-    if device.type not in ("cuda", "cpu"):
-        return  # other accelerators do not tell how much is free
-    need, free = parameters * dtype.itemsize, free_bytes(device)
-    if need > free:
-        place = "computer" if device.type == "cpu" else "graphics card"
-        raise ResourceError(
-            f"the transformer needs {exact_size(need)} as {str(dtype).removeprefix('torch.')}; "
-            f"the {place} has {exact_size(free)} free",
-            "close other programs, choose bfloat16, or use a smaller model.",
         )
 
 

@@ -228,7 +228,7 @@ class Shoot:
         return self._chunk(clean.index, latents, anchor)
 
     def _state(self) -> State | None:
-        """The sampler's state, where reading it again is quicker than replaying the chunks since the last one."""
+        """The sampler's state, where keeping it spares time against replaying the chunks since the last one."""
         sampler = self._sampler
         assert sampler is not None
         call_seconds = self._meter.seconds["sampling"] / self._sampled / sampler.calls

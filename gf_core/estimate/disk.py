@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..config import MemorySpec, Recipe
 from ..memory.ledger import Ledger, Move
-from ..take.states import READ_SPEED, STATES
+from ..take.states import STATES, pays
 from ..timeline.plan import Plan
 from ..vae.decoders import REACH, STATE_VALUES
 from ..words import size
@@ -121,7 +121,7 @@ def _states(
         own = cost.sizes(recipe).state(slots) + prompt * cost.value_bytes + STATE_HEAD
         for name, state, work in (("memory", own, seconds / calls), ("decoder", decoder, seconds / 2)):
             since[name] = min(most[name], since[name] + min(segment.chunks, end - kept))
-            if state / READ_SPEED < since[name] * work:
+            if pays(state, since[name], work):
                 since[name] = 0
                 yield state
 

@@ -139,7 +139,7 @@ def file_cost(
     from ..text.umt5 import weights_of
     from ..vae.load import detect_vae
 
-    def part(given: str | Path | None, kind: str) -> Path | None:
+    def part(kind: str, given: str | Path | None) -> Path | None:
         try:
             return find(kind, Path(model)) if given is None else Path(given)
         except CheckpointError as error:
@@ -149,7 +149,7 @@ def file_cost(
     spec = identify(Path(model), assume=assume).what.spec
     if spec is None:
         raise CheckpointError(f"{model} is not a text-to-video transformer", "choose another file")
-    beside, decoder = part(text, "text"), part(vae, "vae")
+    beside, decoder = part("text", text), part("vae", vae)
     encoder = {} if beside is None else weights_of(unscaled(describe_text(beside)[1]))
     codec = {} if decoder is None else unwrap(open_file(decoder).tree).tensors
     kind = "wan" if decoder is None else detect_vae(codec)

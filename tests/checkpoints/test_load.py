@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gf_core.checkpoints import load as load_module
 from gf_core.checkpoints.keymaps import original_to_diffusers
 from gf_core.checkpoints.load import build_network, unscaled
 from gf_core.checkpoints.lora import open_lora, parse_lora
@@ -51,7 +50,7 @@ def test_missing_unexpected_and_misshapen_tensors_are_listed(spec, tensors):
 
 
 def test_too_little_memory_is_said_before_reading(spec, tensors, monkeypatch):
-    monkeypatch.setattr(load_module, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr("gf_core.devices.free_bytes", lambda device: 1000)
     with pytest.raises(ResourceError, match="1 kB free"):
         build_network(spec, tensors)
 
