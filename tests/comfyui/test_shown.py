@@ -17,6 +17,7 @@ from PIL import Image
 
 from .browser import Browser, missing_browser, open_browser
 from .server import Server
+from .test_nodes import LOADER, node
 
 BROWSER = pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "a browser is there")
 TEXT = """@seed 7
@@ -27,19 +28,17 @@ cut: a blue owl sleeps in the snow at night | 0.75s
 """
 
 
-def node(kind: str, **inputs: Any) -> dict[str, Any]:
-    return {"class_type": kind, "inputs": inputs}
-
-
 def graph(take: str, text: str = TEXT, **save: Any) -> dict[str, Any]:
     """Every node that shows something: 1 timeline, 3 sampler, 4 film, 5 report, 6 drift, 7 sheet (seen by 8)."""
+    sampler = {"width": 0, "height": 0, "seed": 0, "take": take}
+    saved = {"filename_prefix": f"{take}/film", "codec": "as rendered", "quality": 18}
     return {
         "1": node("GF_PromptTimeline", timeline=text),
-        "2": node("GF_LoadModel", model="built-in"),
+        "2": node("GF_LoadModel", **LOADER),
         "3": node(
-            "GF_StreamSampler", model=["2", 0], clip=["2", 1], vae=["2", 2], timeline=["1", 0], take=take
+            "GF_StreamSampler", model=["2", 0], clip=["2", 1], vae=["2", 2], timeline=["1", 0], **sampler
         ),
-        "4": node("GF_SaveVideo", take=["3", 0], filename_prefix=f"{take}/film", **save),
+        "4": node("GF_SaveVideo", take=["3", 0], **{**saved, **save}),
         "5": node("GF_TakeReport", take=["3", 0]),
         "6": node("GF_TakeDrift", take=["3", 0]),
         "7": node("GF_TakeSheet", take=["3", 0], columns=3),
@@ -82,7 +81,7 @@ def check(browser: Browser, film: str) -> dict[str, Any]:
         said = browser.page.evaluate(SAID)
     assert {name: said[name] for name in WHOLE} == WHOLE, said
     assert said["last"] > 90 and said["sheet"] > 300 and said["film"] == f"saved as {film}", said
-    assert said["kept"] > 4, said
+    assert said["kept"] >= 3, said  # lines of the report
     return said
 
 
