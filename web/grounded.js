@@ -45,7 +45,6 @@ const toasts = new Toasts(
 
 app.registerExtension({
   name: "grounded.forcing",
-  setup: () => guarded(colourSockets),
   nodeCreated(node) {
     if (node.comfyClass?.startsWith("GF_")) guarded(() => fixSeed(node));
     guarded(() => ADD[node.comfyClass]?.(node));
@@ -59,9 +58,11 @@ function fixSeed(node) {
   if (control) control.value = "fixed";
 }
 
+/** A palette that is loaded takes the colour of every type away that it does not know. */
 function colourSockets() {
-  Object.assign(app.canvas.default_connection_color_byType, COLOURS);
-  Object.assign(app.canvas.constructor.link_type_colors, COLOURS);
+  for (const table of [app.canvas?.default_connection_color_byType, app.canvas?.constructor.link_type_colors]) {
+    for (const [type, colour] of Object.entries(COLOURS)) if (table && !table[type]) table[type] = colour;
+  }
 }
 
 function addEditor(node) {
@@ -174,6 +175,7 @@ function look() {
   toasts.verdict(app.lastNodeErrors);
   const nodes = shownNodes();
   if (!nodes.length) return;
+  colourSockets();
   const prompt = sketch(rootGraph());
   const ids = new Map(Object.entries(prompt).map(([id, { node }]) => [node, id]));
   for (const node of nodes) guarded(() => follow(node, prompt, ids.get(node)));

@@ -302,3 +302,15 @@ def test_the_ruler_shows_what_is_rendered_there(browser: Browser) -> None:
     page.mouse.move(box["x"] + 40, box["y"] + 300)
     browser.wait_until("() => document.querySelector('.gf-scrub').hidden")
     assert browser.errors == []
+
+
+def test_sockets_have_colours_of_their_own_whatever_the_palette(browser: Browser) -> None:
+    show(browser, SHORT)
+    for palette in ("light", "dark"):
+        browser.set("Comfy.ColorPalette", palette)
+        browser.page.wait_for_timeout(600)
+        tables = "[window.app.canvas.default_connection_color_byType, window.LGraphCanvas.link_type_colors]"
+        colours = browser.page.evaluate(
+            f"() => {tables}.map((one) => [one.GF_TAKE, one.GF_TIMELINE, one.GF_MEMORY])"
+        )
+        assert all(len(set(own)) == 3 and all(own) for own in colours), colours
