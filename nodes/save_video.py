@@ -26,6 +26,8 @@ DEFAULT = "grounded/film"
 """The prefix that follows the name of the Take."""
 QUIRK = "video-preview"
 """Some front ends add an input of this name to a node that shows a clip, so that it runs once more by itself."""
+TWICE = "encoded from the film's own pictures; connect vae to encode from its latents, so only once"
+"""What the node says of a film that was decoded from its file."""
 
 
 class SaveVideo(io.ComfyNode):
@@ -107,7 +109,7 @@ class SaveVideo(io.ComfyNode):
             _remember(wanted, path)
         host.log.info("film saved as %s", path)
         film = InputImpl.VideoFromFile(str(run.film if path.is_dir() else path))
-        return io.NodeOutput(film, str(path), ui=_shown(run, path, filename_prefix, codec))
+        return io.NodeOutput(film, str(path), ui=_shown(run, path, filename_prefix, codec, vae is not None))
 
 
 def _following(prefix: str, take: TakeHandle) -> str:
@@ -192,11 +194,12 @@ def _plain(prompt: Any) -> list[Any]:
     ]
 
 
-def _shown(run: Run, path: Path, prefix: str, codec: str) -> dict[str, Any]:
+def _shown(run: Run, path: Path, prefix: str, codec: str, decoded: bool) -> dict[str, Any]:
     """The file in words, its film, and the Take's own, which is played where a browser cannot play the file."""
     said = f"saved as {_inside(path)}"
+    twice = codec != AS_RENDERED and not decoded
     facts = {
-        "text": said,
+        "text": f"{said}\n{TWICE}" if twice else said,
         "film": None if path.is_dir() else view(path),
         "stand_in": view(run.film),
         "codec": codec,

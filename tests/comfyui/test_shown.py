@@ -159,6 +159,7 @@ def test_the_film_that_was_saved_is_shown_in_every_codec(
     said = browser.page.evaluate(SAID)
     name = f"{browser.mode}_{codec}_00001_"  # type: ignore[attr-defined]
     assert said["film"].startswith(f"saved as {take}/{name}")
+    assert said["film"].endswith("connect vae to encode from its latents, so only once")
     source = browser.page.evaluate("() => document.querySelector('.gf-film').currentSrc")
     if name in source:
         assert said["note"] == "" and codec not in ("prores", "png")
