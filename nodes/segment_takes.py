@@ -45,6 +45,7 @@ class SegmentTakes(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            has_intermediate_output=True,  # so that the host tells the page what it shows although nothing ran
         )
 
     @classmethod
@@ -80,6 +81,7 @@ class SegmentTakes(io.ComfyNode):
     ) -> io.NodeOutput:
         from .native import native_bundle, trace_model_file
         from .rendering import Wishes
+        from .shown import shown, takes_facts
 
         node = str(cls.hidden.unique_id)
         file = trace_model_file(cls.hidden.prompt, node)
@@ -91,11 +93,14 @@ class SegmentTakes(io.ComfyNode):
         said = f"segment {segment}: takes {names}"
         chosen = _picked(made, pick)
         if chosen is None:
-            host.show_text(f"{said}. Write one of these names into pick and queue again.", node)
+            said = f"{said}. Pick one, and Run again"
         else:
-            host.show_text(f"{said}. {chosen.name} goes on, seed {chosen.seed}.", node)
+            said = f"{said}. {chosen.name} goes on, seed {chosen.seed}"
+        facts = takes_facts(sheet.parent, segment, made, said)
         with Image.open(sheet) as image:
-            return io.NodeOutput(image_tensor(image), _with(film, segment, chosen))
+            return io.NodeOutput(
+                image_tensor(image), _with(film, segment, chosen), ui=shown(facts, text=[said])
+            )
 
 
 def _render(
@@ -172,7 +177,8 @@ def _choice() -> list[Any]:
             io.String,
             "pick",
             default="",
-            tooltip="Name of the take to go on with, such as b. Empty: nothing behind this node runs yet.",
+            tooltip="Name of the take to go on with, such as b: the Pick button under it writes it here. "
+            "Empty: nothing behind this node runs yet.",
         ),
     ]
 

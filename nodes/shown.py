@@ -10,6 +10,7 @@ sampler and a Take Report show follows from the run itself, so films made anywhe
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from urllib.parse import urlencode
 from ..gf_core.errors import TakeError
 from ..gf_core.files.atomic import write_json
 from ..gf_core.take.folder import Run, runs_in
+from ..gf_core.take.shelf import Alternative, shelves
 from ..gf_core.words import clock
 from . import host
 from .live import jpeg
@@ -25,7 +27,7 @@ from .live import jpeg
 if TYPE_CHECKING:
     from PIL import Image
 
-SAMPLER, REPORT = "GF_StreamSampler", "GF_TakeReport"
+SAMPLER, REPORT, TAKES = "GF_StreamSampler", "GF_TakeReport", "GF_SegmentTakes"
 KEPT = 20
 """Facts of one kind that a run keeps; the oldest go first."""
 MINUTE = 60
@@ -79,6 +81,10 @@ def facts_of(take: str) -> dict[str, list[dict[str, Any]]]:
         **found,
         SAMPLER: [sampler_facts(run)],
         REPORT: [] if report is None else [report_facts(run, report)],
+        TAKES: [
+            takes_facts(folder, number, entries)
+            for number, (folder, entries) in shelves(run.folder.parent).items()
+        ],
     }
 
 
@@ -128,6 +134,26 @@ def report_facts(run: Run, report: dict[str, Any]) -> dict[str, Any]:
     from ..gf_core.engine.report import report_lines
 
     return {"text": "\n".join(report_lines(report)), "take": take_name(run.folder.parent), "of": {}}
+
+
+def takes_facts(
+    folder: Path, number: int, entries: Sequence[Alternative], text: str | None = None
+) -> dict[str, Any]:
+    """What Segment Takes shows of the takes `entries` of segment `number`, whose clips lie in `folder`.
+
+    Returns:
+        `take` (name of the Take), `text`, `takes` (name, seed and film of each), for the widget `segment`.
+    """
+    names = ", ".join(entry.name for entry in entries)
+    return {
+        "take": take_name(folder.parent),
+        "text": text or f"segment {number}: takes {names}",
+        "takes": [
+            {"name": entry.name, "seed": entry.seed, "film": view(folder / f"{entry.name}.mp4")}
+            for entry in entries
+        ],
+        "of": {"segment": number},
+    }
 
 
 def end_text(report: dict[str, Any]) -> str:

@@ -11,16 +11,17 @@ import { findNode, sketch, takeOf, timelineOf } from "./links.js";
 import { LiveView } from "./live.js";
 import { Recall } from "./recall.js";
 import { Shown } from "./shown.js";
+import { TakesView } from "./takes.js";
 import { ACTIONS, deedOfKey } from "./timeline/actions.js";
 import { Editor } from "./timeline/editor.js";
 import { splitLines } from "./timeline/lines.js";
 import { Toasts, failure } from "./toasts.js";
 
-const HEIGHT = { storyboard: 330, live: 210, report: 90, chart: 220, sheet: 150, film: 180 }; // least, in pixels
+const HEIGHT = { storyboard: 330, live: 210, takes: 340, report: 90, chart: 220, sheet: 150, film: 180 }; // least, in pixels
 const ADD = {
   GF_PromptTimeline: addEditor,
   GF_StreamSampler: addLiveView,
-  GF_SegmentTakes: addLiveView,
+  GF_SegmentTakes: addTakes,
   GF_TakeReport: (node) => addShown(node, "report", 240),
   GF_TakeDrift: (node) => addShown(node, "chart", 460),
   GF_TakeSheet: (node) => addShown(node, "sheet", 300),
@@ -83,16 +84,32 @@ function addEditor(node) {
   addElement(node, "storyboard", editor, [460, 600], HEIGHT.storyboard + 30);
 }
 
-function addLiveView(node) {
+async function stop(id) {
   const post = { method: "POST", headers: { "Content-Type": "application/json" } };
-  const view = new LiveView({
+  const answer = await api.fetchApi("/grounded/stop", { ...post, body: JSON.stringify({ node: id }) });
+  return answer.ok && (await answer.json()).stopped;
+}
+
+function addLiveView(node) {
+  addElement(node, "live", new LiveView({ url, stop }), [340, 0]);
+}
+
+function addTakes(node) {
+  const widget = (wanted) => node.widgets.find(({ name }) => name === wanted);
+  const slot = () => (node.inputs ?? []).findIndex(({ name }) => name === "pick");
+  const view = new TakesView({
     url,
-    stop: async (id) => {
-      const answer = await api.fetchApi("/grounded/stop", { ...post, body: JSON.stringify({ node: id }) });
-      return answer.ok && (await answer.json()).stopped;
+    stop,
+    getPick: () => widget("pick").value,
+    setPick: (name) => {
+      widget("pick").value = name;
+      widget("pick").callback?.(name);
+      node.graph?.setDirtyCanvas?.(true, false);
     },
+    mayPick: () => slot() < 0 || !node.isInputConnected?.(slot()),
+    segment: () => widget("segment").value,
   });
-  addElement(node, "live", view, [340, 0]);
+  addElement(node, "takes", view, [460, 0]);
 }
 
 function addShown(node, name, tall) {
@@ -193,6 +210,7 @@ function follow(node, prompt, id) {
     view.refresh();
     keepHistory(`${rootGraph().id} ${id}`, view);
   }
+  if (node.comfyClass === "GF_SegmentTakes") view.refresh();
   return recall.follow(prompt, id, view);
 }
 

@@ -26,7 +26,8 @@ export class LiveView {
     });
     shield(this.stop);
     shield(this.report);
-    this.element = make("div", "gf-live", {}, make("div", "gf-screen", {}, this.words, this.image),
+    this.screen = make("div", "gf-screen", {}, this.words, this.image);
+    this.element = make("div", "gf-live", {}, this.screen,
       make("div", "gf-gauge", {}, this.fill), make("div", "gf-row", {}, this.said, this.stop), this.report);
   }
 

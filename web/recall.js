@@ -7,7 +7,7 @@
 import { takeOf } from "./links.js";
 
 const PATIENCE = 400; // milliseconds that a name has to stay, as somebody may be typing it
-const SOURCE = { GF_PromptTimeline: "GF_StreamSampler", GF_SegmentTakes: "GF_StreamSampler" }; // whose facts they show
+const SOURCE = { GF_PromptTimeline: "GF_StreamSampler" }; // whose facts they show
 
 export class Recall {
   /** `ask(take)` gives what nodes show of a Take: `{kind: [facts]}`. */

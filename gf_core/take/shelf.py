@@ -234,6 +234,20 @@ def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternat
     return names[name.casefold()]
 
 
+def shelves(take: Path) -> dict[int, tuple[Path, list[Alternative]]]:
+    """Each segment (from 1) of the Take `take` that has takes: their newest folder, and those whose clips lie there."""
+    numbers = {int(match[1]) for path in take.glob("segment-*") if (match := _FOLDER.fullmatch(path.name))}
+    found: dict[int, tuple[Path, list[Alternative]]] = {}
+    for number in sorted(numbers):
+        filled = [folder for folder in _folders(take, number) if (folder / "takes.json").is_file()]
+        folder = max(filled, key=lambda folder: (folder / "takes.json").stat().st_mtime, default=None)
+        entries = _takes(folder) if folder else []
+        there = [entry for entry in entries if folder and (folder / f"{entry.name}.mp4").is_file()]
+        if folder and there:
+            found[number] = (folder, there)
+    return found
+
+
 def named_runs(take: Path) -> set[str]:
     """Names of the runs in the Take `take` that some segment's take is made of."""
     return {
