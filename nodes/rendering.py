@@ -75,12 +75,21 @@ def render(node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishe
         with Take.open(folder) as take:
             found = look(film, folder, wishes.until)
             budget = _check(found, folder)
-            said = "\n".join([*budget.lines(), *(f"note    {note}" for note in bundle.notes)])
+            notes = [*bundle.notes, *_unused_seed(timeline, wishes)]
+            said = "\n".join([*budget.lines(), *(f"note    {note}" for note in notes)])
             log.info("rendering into %s\n%s", folder, said)
             host.send("noted", {"node": node, "take": take_name(folder), "text": said})
             return _play(node, take_name(folder), Session(take, found), budget)
     finally:
         host.release_memory()
+
+
+def _unused_seed(timeline: TimelineText, wishes: Wishes) -> list[str]:
+    """The one rule of seeds, where it matters: the text's goes first."""
+    written = timeline.board.seed
+    if written in (None, wishes.seed):
+        return []
+    return [f"seed {wishes.seed} of the node is not used: the text says @seed {written}"]
 
 
 def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Film:

@@ -7,7 +7,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { handOver } from "./canvas.js";
-import { findNode, sketch, takeOf, timelineOf } from "./links.js";
+import { RENDERS, findNode, sketch, takeOf, timelineOf, writtenSeed } from "./links.js";
 import { LiveView } from "./live.js";
 import { Recall } from "./recall.js";
 import { Shown } from "./shown.js";
@@ -211,6 +211,7 @@ function follow(node, prompt, id) {
     keepHistory(`${rootGraph().id} ${id}`, view);
   }
   if (node.comfyClass === "GF_SegmentTakes") view.refresh();
+  if (RENDERS.has(node.comfyClass)) view.seeded(writtenSeed(prompt, id));
   return recall.follow(prompt, id, view);
 }
 

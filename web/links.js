@@ -6,7 +6,7 @@
 
 const INSIDE = "-10"; // where a subgraph's own inputs come from
 const BYPASSED = 4;
-const RENDERS = new Set(["GF_StreamSampler", "GF_SegmentTakes"]);
+export const RENDERS = new Set(["GF_StreamSampler", "GF_SegmentTakes"]);
 
 /** The node of the open graph with this execution id, or null. */
 export function findNode(root, executionId) {
@@ -90,4 +90,10 @@ export function takeOf(prompt, executionId) {
   const sampler = below ? Object.entries(prompt).find(renders)?.[1] : upwards(prompt, id, "take", (type) => RENDERS.has(type));
   const name = sampler?.inputs.take;
   return typeof name === "string" && name.trim() ? name.split(/[\\/]/).map((part) => part.trim()).join("/") : null;
+}
+
+/** The seed that the text of a sampler's timeline states, which goes before the sampler's own; null where it states none. */
+export function writtenSeed(prompt, executionId) {
+  const text = prompt[timelineOf(prompt, executionId)]?.inputs.timeline;
+  return typeof text === "string" ? (/^[ \t]*@seed[ \t]+(\d+)/m.exec(text)?.[1] ?? null) : null;
 }

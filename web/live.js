@@ -15,6 +15,7 @@ export class LiveView {
     this.fill = make("div", "");
     this.said = make("span", "gf-said");
     this.report = make("pre", "gf-report");
+    this.seed = make("div", "gf-aside");
     this.stop = make("button", "gf-button", { type: "button", title: "Stop here and keep the film so far", disabled: "" }, "Stop");
     this.stop.addEventListener("click", async () => {
       this.stop.disabled = true;
@@ -27,8 +28,13 @@ export class LiveView {
     shield(this.stop);
     shield(this.report);
     this.screen = make("div", "gf-screen", {}, this.words, this.image);
-    this.element = make("div", "gf-live", {}, this.screen,
+    this.element = make("div", "gf-live", {}, this.seed, this.screen,
       make("div", "gf-gauge", {}, this.fill), make("div", "gf-row", {}, this.said, this.stop), this.report);
+  }
+
+  /** The one rule of seeds, said where the other one stands: the text's goes first. */
+  seeded(written) {
+    put(this.seed, { textContent: written === null ? "" : `The seed above is not used: the text says @seed ${written}` });
   }
 
   started({ node, seconds, width, height, fps }) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..estimate.budget import Budget, check_budget, estimate
@@ -33,9 +34,10 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
     cost = bundle_cost(film.bundle, prompts)
 
     def told() -> Budget:
-        return estimate(
+        made = estimate(
             film.plan, cost, film.recipe, film.encoding, stop=found.stop, reuse=found.reuse, sheet=sheet
         )
+        return replace(made, own=film.bundle.recipe.video)
 
     with in_words("estimating what the film will take"):
         budget = told()

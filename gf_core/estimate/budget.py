@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import Encoding, Recipe
+from ..config import Encoding, Recipe, VideoSpec
 from ..errors import ResourceError
 from ..timeline.plan import Plan
 from ..words import size
@@ -21,6 +21,8 @@ from .room import ModelCost, decode_bytes, encode_bytes, work_bytes
 if TYPE_CHECKING:
     from ..take.reuse import Reuse
 
+UNLIKE = 2.5
+"""Times as many pixels, or as few, as a model was trained for, from which on that is said."""
 MARGIN = 1.1
 """Allocators never use memory to the last byte."""
 FIRST_USE = 20 * 2**20
@@ -51,6 +53,8 @@ class Budget:
     """Chunks that are in the Take already, of `chunks`."""
     changed: str = ""
     """Why the others have to be made, where something was there before."""
+    own: VideoSpec | None = None
+    """The pictures that the model was trained for, where that is known."""
 
     @property
     def frames(self) -> int:
@@ -121,9 +125,22 @@ class Budget:
             f"{len(segments)} segments, {self.chunks} chunks",
             f"memory  {size(self.peak)}: {', '.join(f'{k} {size(v)}' for k, v in self.parts.items())}{before}",
             f"disk    {self.disk.line()}",
+            *self._strange(),
             *kept,
             f"time    {time}",
         ]
+
+    def _strange(self) -> list[str]:
+        """A line where the pictures are of another size than the model has learned."""
+        if self.own is None:
+            return []
+        wide, high = self.recipe.video.width, self.recipe.video.height
+        times = wide * high / (self.own.width * self.own.height)
+        if 1 / UNLIKE < times < UNLIKE:
+            return []
+        how = f"{times:.0f} times" if times > 1 else f"{100 * times:.0f} % of"
+        made = f"{self.own.width}x{self.own.height}"
+        return [f"size    the model was made for {made}: at {how} the pixels it is out of its depth"]
 
 
 def estimate(

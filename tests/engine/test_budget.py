@@ -311,3 +311,22 @@ def test_the_newest_films_weigh_in_the_size():
 def test_planning_needs_no_torch():
     code = "import sys, gf_core.estimate.budget, gf_core.engine.events\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((96, 64), ""),
+        ((128, 80), ""),
+        ((640, 480), "50 times"),
+        ((64, 32), "33 % of"),
+        ((4096, 64), "43 times"),
+    ],
+)
+def test_a_size_that_the_model_never_learned_is_said(films, bundle, size, said):
+    recipe = Recipe(video=VideoSpec(width=size[0], height=size[1]))
+    budget = replace(
+        estimate(films.plan(bundle, "a fox | 4s"), WAN, recipe), own=VideoSpec(width=96, height=64)
+    )
+    lines = [line for line in budget.lines() if line.startswith("size ")]
+    assert len(lines) == bool(said) and all(said in line and "made for 96x64" in line for line in lines)

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { findNode, sketch, takeOf, timelineOf } from "../../web/links.js";
+import { findNode, sketch, takeOf, timelineOf, writtenSeed } from "../../web/links.js";
 
 const TEXT = "a fox | 5s";
 const node = (class_type, inputs = {}) => ({ class_type, inputs });
@@ -109,3 +109,12 @@ for (const inside of [-10, "-10"]) {
     for (const id of ["1", "4:8", "5:9"]) assert.equal(takeOf(prompt, id), "outer", id);
   });
 }
+
+test("a sampler's seed gives way to the one that its text states, and to no other", () => {
+  const of = (timeline) => writtenSeed({ 1: { class_type: "GF_PromptTimeline", inputs: { timeline } },
+    2: { class_type: "GF_ShotCut", inputs: { timeline: ["1", 0] } }, 3: { class_type: "GF_StreamSampler", inputs: { timeline: ["2", 0] } } }, "3");
+  assert.equal(of("@style film\n  @seed 12\n\na fox | 1s"), "12");
+  assert.equal(of("@seed\t0"), "0");
+  for (const text of ["a fox | 1s | seed 12", "# @seed 12", "@seed", "@seeds 12", "@seed fox", ["9", 0]]) assert.equal(of(text), null);
+  assert.equal(writtenSeed({ 3: { class_type: "GF_StreamSampler", inputs: {} } }, "3"), null);
+});
