@@ -184,6 +184,13 @@ def remember(take: str, run: Path, whole: bool) -> None:
     _runs.setdefault(take, {})[run] = whole
 
 
+def forget(run: Path) -> None:
+    """Note that a run is not what it was, so that its Take is rendered again."""
+    for known in _runs.values():
+        if run in known:
+            known[run] = False
+
+
 def state_of(take: str) -> str:
     """Changes once whenever a film of this Take was stopped early or has gone from the disk."""
     known = _runs.get(take, {})

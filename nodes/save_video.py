@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import InputImpl, io
 
-from ..gf_core.errors import GroundedError
+from ..gf_core.errors import GroundedError, TakeError
 from ..gf_core.video.place import AS_RENDERED, DEFAULT_QUALITY, available_formats
 from . import host
 from .compat import schema, widget
@@ -105,11 +105,27 @@ class SaveVideo(io.ComfyNode):
         )
         path = _saved.get(wanted) if audio is None else None
         if path is None or not path.exists():
+            _check(run)
             path = _place(run, _following(filename_prefix, take), codec, quality, _sound(audio), vae, graph)
             _remember(wanted, path)
         host.log.info("film saved as %s", path)
         film = InputImpl.VideoFromFile(str(run.film if path.is_dir() else path))
         return io.NodeOutput(film, str(path), ui=_shown(run, path, filename_prefix, codec, vae is not None))
+
+
+def _check(run: Run) -> None:
+    """Save nothing damaged; the next Run makes it anew, though nothing in the graph has changed.
+
+    Raises:
+        TakeError: the film is not what was rendered.
+    """
+    from .rendering import forget
+
+    try:
+        run.check_film()
+    except TakeError:
+        forget(run.folder)
+        raise
 
 
 def _following(prefix: str, take: TakeHandle) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import TakeError
 from ..take.folder import Run
+from ..take.own import read_file
 from ..video import Chapter
 from .recorded import comment
 
@@ -35,7 +36,7 @@ def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
         "start_image": _lead_frames(run, settings) > 0,
     }
     try:
-        timeline = run.timeline.read_bytes().decode("utf-8")
+        timeline = read_file(run.timeline).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TakeError(f"the storyboard of {run.folder} cannot be read: {error}", "render again") from error
     own = {"comment": comment(timeline), "timeline": timeline, "grounded": facts}
@@ -43,18 +44,25 @@ def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
 
 
 def film_chapters(run: Run) -> list[Chapter]:
-    """A chapter per segment that has at least one chunk in the film, exact to the frame."""
+    """A chapter per segment that has at least one chunk in the film, exact to the frame.
+
+    Raises:
+        TakeError: the run's folder is damaged.
+    """
     settings = run.read_settings()
     fps, segments = settings["video"]["fps"], settings["segments"]
     spans: dict[int, tuple[int, int]] = {}
-    for record in run.committed():
-        first, end = record["first_frame"], record["first_frame"] + record["frames"]
-        number = record["segment"]
-        spans[number] = (spans[number][0], end) if number in spans else (first, end)
-    return [
-        Chapter(start / fps, end / fps, _title(number, segments[number]))
-        for number, (start, end) in sorted(spans.items())
-    ]
+    try:
+        for record in run.committed():
+            first, end = record["first_frame"], record["first_frame"] + record["frames"]
+            number = record["segment"]
+            spans[number] = (spans[number][0], end) if number in spans else (first, end)
+        return [
+            Chapter(start / fps, end / fps, _title(number, segments[number]))
+            for number, (start, end) in sorted(spans.items())
+        ]
+    except (KeyError, IndexError, TypeError) as error:
+        raise TakeError(f"the journal of {run.folder} is of another film", "render again") from error
 
 
 def installed_versions() -> dict[str, str]:

@@ -26,7 +26,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,35 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("grounded")
 _RUN = re.compile(r"run-(\d{4,})")
+
+
+_SETTINGS = {
+    "film_key": str,
+    "pictures_key": str,
+    "segments": list,
+    "video": dict,
+    "sample": dict,
+    "memory": dict,
+}
+_SEGMENT = {
+    "number": int,
+    "verb": str,
+    "prompt": str,
+    "seed": int,
+    "chunks": int,
+    "seconds": float,
+    "key": str,
+}
+"""What `settings.json` must hold, and each of its segments."""
+
+
+def has_fields(values: Any, fields: Mapping[str, Any]) -> bool:
+    """Whether `values`, read from JSON, has these fields, each of its type."""
+    if not isinstance(values, dict) or not fields.keys() <= values.keys():
+        return False
+    return all(
+        isinstance(values[name], (int, kind) if kind is float else kind) for name, kind in fields.items()
+    )
 
 
 class Run:
@@ -79,8 +108,10 @@ class Run:
         """
         try:
             found = read_json(own.read_file(self.settings))
-            if not isinstance(found, dict):
-                raise ValueError("it holds no settings")
+            if not has_fields(found, _SETTINGS) or not has_fields(found["video"], {"fps": float}):
+                raise ValueError("they were made by another version")
+            if not all(has_fields(segment, _SEGMENT) for segment in found["segments"]):
+                raise ValueError("they were made by another version")
         except (OSError, ValueError) as error:
             raise TakeError(
                 f"the settings of {self.folder} cannot be read: {error}", "render again"
@@ -120,6 +151,35 @@ class Run:
     def committed(self) -> list[Record]:
         """Records of committed chunks, in film order."""
         return [record for record in self.records() if record["kind"] == "chunk"]
+
+    def pictures(self, records: Sequence[Record]) -> int:
+        """How many of these chunks, the film's first, lie in it to the byte, the header in front of them included.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        begin = 0
+        for count, record in enumerate(records):
+            end = record["film_bytes"]
+            if own.checksum(self.film, begin, end) != record.get("film_sum", ""):
+                return count
+            begin = end
+        return len(records)
+
+    def check_film(self) -> None:
+        """Refuse a film that is not what was rendered; one from before films had sums is believed.
+
+        Raises:
+            TakeError: it is damaged or gone.
+        """
+        records = self.committed()
+        try:
+            whole = self.pictures(records) == len(records)
+        except OSError as error:
+            log.info("the film of %s cannot be read: %s", self.folder, error)
+            whole = False
+        if not whole and not (records and "film_sum" not in records[0] and own.is_file(self.film)):
+            raise TakeError(f"the film of {self.folder} is damaged or gone", "render again: it is made anew")
 
     def load_latents(self, index: int) -> Tensor:
         """Clean latents [f c h w] of a committed chunk, on the CPU.

@@ -12,14 +12,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import TakeError
 from . import own
-from .folder import Run, runs_in
+from .folder import Run, has_fields, runs_in
 from .journal import Record, scan_journal
 
 log = logging.getLogger("grounded")
@@ -175,16 +175,15 @@ def _open(run: Run) -> _Earlier | None:
     name = run.folder.name
     try:
         scan = scan_journal(run.journal)
-        if not all(_has(record, _FIELDS.get(record["kind"], {})) for record in (*scan.records, *scan.later)):
+        if not all(
+            has_fields(record, _FIELDS.get(record["kind"], {})) for record in (*scan.records, *scan.later)
+        ):
             raise ValueError("it was made by another version")
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.info("%s holds nothing to reuse: %s", name, error)
         return None
     try:
         settings = run.read_settings()
-        fits = isinstance(settings.get("segments"), list) and {"film_key", "pictures_key"} <= settings.keys()
-        if not fits or not all(_has(segment, _SEGMENT) for segment in settings["segments"]):
-            raise TakeError("it was made by another version")
     except TakeError as error:
         log.info("%s: its film is not reused, and its latents by their keys alone: %s", name, error.message)
         settings = {}
@@ -203,15 +202,6 @@ def _open(run: Run) -> _Earlier | None:
         states=[record for record in (*scan.records, *scan.later) if record["kind"] == "state"],
         whole=(scan.bad_line is None or scan.torn) and len(in_order) == len(chunks) and run.writable(),
         ended=bool(scan.records) and scan.records[-1]["kind"] == "end" and not scan.records[-1]["cancelled"],
-    )
-
-
-def _has(values: Any, fields: Mapping[str, Any]) -> bool:
-    """Whether `values` holds these fields, each of its type."""
-    if not isinstance(values, dict) or not fields.keys() <= values.keys():
-        return False
-    return all(
-        isinstance(values[name], (int, kind) if kind is float else kind) for name, kind in fields.items()
     )
 
 
@@ -277,19 +267,14 @@ def _film_chunks(run: Run, records: Sequence[Record]) -> int:
             "%s was made before films had sums: its film is made again of its latents, once", run.folder.name
         )
         return 0
-    begin = 0
-    for count, record in enumerate(records):
-        end = record["film_bytes"]
-        try:
-            whole = own.checksum(run.film, begin, end) == record.get("film_sum", "")
-        except OSError as error:
-            log.warning("film %s cannot be read: %s", run.film, error)
-            whole = False
-        if not whole:
-            log.warning("film %s is damaged after chunk %d: the rest is encoded again", run.film, count)
-            return count
-        begin = end
-    return len(records)
+    try:
+        count = run.pictures(records)
+    except OSError as error:
+        log.warning("film %s cannot be read: %s", run.film, error)
+        return 0
+    if count < len(records):
+        log.warning("film %s is damaged after chunk %d: the rest is encoded again", run.film, count)
+    return count
 
 
 # -- why not more ----------------------------------------------------------------------------------------------

@@ -206,7 +206,7 @@ def read_segment(run: Run, number: int) -> tuple[dict[str, Any], int]:
     settings = run.read_settings()
     try:
         place = [segment["number"] for segment in settings["segments"]].index(number)
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise TakeError(f"{run.folder.name} has no segment {number}: {error}", "render again") from error
     return settings, place
 

@@ -11,6 +11,7 @@ from gf_core.engine.imprint import film_chapters, film_metadata
 from gf_core.engine.render import render_film
 from gf_core.errors import TakeError
 from gf_core.take.folder import Run
+from gf_core.take.journal import encode_record
 from gf_core.video import read_chapters, read_metadata
 
 TEXT = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s | seed 3\n"
@@ -47,4 +48,16 @@ def test_a_damaged_run_is_said(bundle, tmp_path):
     result = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
     (result.run / "settings.json").write_text("{")
     with pytest.raises(TakeError, match="settings"):
+        film_chapters(Run(result.run))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"kind": "chunk", "index": 0}, {"kind": "chunk", "segment": 9, "first_frame": 0, "frames": 1}],
+    ids=str,
+)
+def test_a_journal_of_another_film_is_said(bundle, tmp_path, record):
+    result = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
+    (result.run / "journal.jsonl").write_bytes(encode_record(record))
+    with pytest.raises(TakeError, match="another film"):
         film_chapters(Run(result.run))

@@ -217,6 +217,34 @@ def test_a_sum_is_of_plain_files_only(take):
     )
 
 
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGED = {
+    "gone": lambda run: run.film.unlink(),
+    "a bit in its header": lambda run: flip(run.film, 100),
+    "a bit in its last picture": lambda run: flip(run.film, -1),
+    "shorter": lambda run: run.film.write_bytes(run.film.read_bytes()[:-1]),
+    "a folder": lambda run: (run.film.unlink(), run.film.mkdir()),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_film_is_not_handed_on(take, name):
+    run = Run(take / "run-0001")
+    run.check_film()
+    DAMAGED[name](run)
+    with pytest.raises(TakeError, match="damaged or gone"):
+        run.check_film()
+
+
+def test_a_film_from_before_there_were_sums_is_handed_on():
+    Run(Path(__file__).parents[1] / "fixtures" / "made_before" / "film.take" / "run-0001").check_film()
+
+
 def load(path: Path, name: str):
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
