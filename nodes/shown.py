@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from ..gf_core.errors import TakeError
-from ..gf_core.files.atomic import write_json
+from ..gf_core.files.atomic import beside, put, write_json
+from ..gf_core.foreign import read_json
 from ..gf_core.take.folder import Run, runs_in
+from ..gf_core.take.own import is_file, read_file
 from ..gf_core.take.shelf import Alternative, shelves
 from ..gf_core.words import clock
 from . import host
@@ -53,10 +55,14 @@ def keep(
     folder = run.folder / "shown"
     facts = {**facts, "take": take_name(run.folder.parent), "of": of}
     try:
+        if folder.is_symlink():
+            raise OSError(f"{folder} is a link")
         folder.mkdir(exist_ok=True)
         if picture is not None:
             page = folder / f"{'-'.join([kind, *map(str, of.values())])}.png"
-            picture.save(page)
+            with beside(page, ".png") as part:
+                picture.save(part)
+                put(part, page)
             facts["picture"] = view(page)
         others = [one for one in _kept(run, kind) if one["of"] != of]
         write_json(folder / f"{kind}.json", {"film": _age(run.film), "facts": [*others, facts][-KEPT:]})
@@ -181,7 +187,7 @@ def rendered_text(run: Run) -> str:
         TakeError: the run's folder is damaged.
     """
     try:
-        return run.timeline.read_bytes().decode("utf-8")
+        return read_file(run.timeline).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TakeError(
             f"the storyboard of {run.folder} cannot be read: {error}", "render it again"
@@ -223,7 +229,7 @@ def picture_of(take: str, run: str, frame: int) -> bytes | None:
         TakeError: no Take can have that name.
     """
     known = {one.folder.name: one for one in runs_in(host.take_folder(take))}
-    if run not in known or not known[run].film.is_file():
+    if run not in known or not is_file(known[run].film):
         return None
     return _small(known[run].film, frame, known[run].film.stat().st_mtime_ns)
 
@@ -240,9 +246,9 @@ def _small(film: Path, frame: int, _: int) -> bytes | None:
 def _report(run: Run) -> dict[str, Any] | None:
     """The report of a run; None for one that was cancelled or killed, or is of another version."""
     try:
-        report = json.loads(run.report.read_text(encoding="utf-8"))
+        report = run.read_report()
         end_text(report)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (TakeError, ValueError, KeyError, TypeError):
         return None
     return report
 
@@ -250,7 +256,7 @@ def _report(run: Run) -> dict[str, Any] | None:
 def _kept(run: Run, kind: str) -> list[dict[str, Any]]:
     """What was kept of this very film: a render that went on makes another."""
     try:
-        told = json.loads((run.folder / "shown" / f"{kind}.json").read_text(encoding="utf-8"))
+        told = read_json(read_file(run.folder / "shown" / f"{kind}.json"))
         return told["facts"] if told["film"] == _age(run.film) else []
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version
         return []

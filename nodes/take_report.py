@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from comfy_api.latest import io
 
-from ..gf_core.errors import TakeError
 from .compat import schema
 from .host import said_plainly
 from .shown import report_facts, shown
@@ -33,15 +30,6 @@ class TakeReport(io.ComfyNode):
     @said_plainly
     def execute(cls, take: TakeHandle) -> io.NodeOutput:
         run = take.open()
-        try:
-            report = json.loads(run.report.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise TakeError(
-                f"{run.folder.name} has no report yet", "press Queue: the film goes on"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise TakeError(
-                f"the report of {run.folder.name} cannot be read: {error}", "render the film again"
-            ) from error
+        report = run.read_report()
         facts = report_facts(run, report)
         return io.NodeOutput(facts["text"], ui=shown(facts, text=[facts["text"]]))

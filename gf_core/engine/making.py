@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import TakeError
 from ..estimate.budget import Budget, check_budget, estimate
 from ..estimate.measured import Pace, recall_pace, remember_bits, remember_pace, size_key, speed_key
 from ..estimate.room import bundle_cost
@@ -17,6 +19,8 @@ from .film import Film, Found
 from .relief import in_words
 from .report import compared
 from .session import Session
+
+log = logging.getLogger("grounded")
 
 MEASURABLE_CHUNKS = 3
 """A shorter film says nothing about speed."""
@@ -94,11 +98,20 @@ def make(session: Session, budget: Budget, listener: Callable[[Event], None] | N
     run = Run(end.path.parent)
     end.report["estimate"] = compared(budget, end.report, run)
     end.report["notes"] = list(session.film.bundle.notes)
-    if end.report["seconds"]["first chunk"]:  # else nothing was made, and what lies there tells of the making
-        run.save_report(end.report)
+    if end.report["seconds"]["first chunk"] or not _has_report(run):
+        run.save_report(end.report)  # else nothing was made, and what lies there tells of the making
     learn(session.film, end)
     tidy(session.take, keep=KEPT_FILMS, limit=FILMS, using=run.folder.name)
     return end
+
+
+def _has_report(run: Run) -> bool:
+    try:
+        run.read_report()
+    except TakeError as error:
+        log.info("%s", error.message)
+        return False
+    return True
 
 
 def learn(film: Film, end: Finished) -> None:

@@ -112,7 +112,9 @@ def _how_far(film: dict[str, Any]) -> str:
     """`6 segments`, or `stopped after segment 4 of 6`."""
     if not film["cancelled"]:
         return f"{film['segments']} segments"
-    whole = film["whole segments"]
+    whole = film.get("whole segments")
+    if whole is None:  # a report of an earlier version
+        return f"stopped, of {film['segments']} segments"
     return f"stopped {f'after segment {whole}' if whole else 'in segment 1'} of {film['segments']}"
 
 

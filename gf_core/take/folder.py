@@ -133,6 +133,24 @@ class Run:
             except OSError as error:
                 raise disk_error(error, path, "noting what the film is made of") from error
 
+    def read_report(self) -> dict[str, Any]:
+        """What `report.json` holds.
+
+        Raises:
+            TakeError: the film was not finished yet, or the file is damaged.
+        """
+        if not os.path.lexists(self.report):
+            raise TakeError(f"{self.folder.name} has no report yet", "render again: the film goes on")
+        try:
+            found = read_json(own.read_file(self.report))
+            if not has_fields(found, {"film": dict, "reuse": dict, "seconds": dict, "speed": dict}):
+                raise ValueError("it is of another version")
+        except (OSError, ValueError) as error:
+            raise TakeError(
+                f"the report of {self.folder.name} cannot be read: {error}", "render again"
+            ) from error
+        return found
+
     def save_report(self, report: dict[str, Any]) -> None:
         """Write `report.json`; the Take is held.
 

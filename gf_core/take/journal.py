@@ -96,15 +96,13 @@ def read_journal(path: Path) -> list[Record]:
     try:
         scan = scan_journal(path)
     except OSError as error:
-        raise TakeError(
-            f"the journal {path} cannot be read: {error}", "render the film again in a new Take"
-        ) from error
+        raise TakeError(f"the journal {path} cannot be read: {error}", "render the film again") from error
     if scan.torn:
         log.warning("journal %s: line %d was cut short by a kill and is dropped", path, scan.bad_line)
     elif scan.bad_line is not None:
         raise TakeError(
             f"line {scan.bad_line} of the journal {path} is damaged",
-            "the disk or another program changed it: render the film again in a new Take",
+            "the disk or another program changed it: render the film again",
         )
     return scan.records
 

@@ -263,3 +263,15 @@ def test_stopping_keeps_the_film_in_the_take(bundle, tmp_path):
 def test_the_storyboard_sets_the_speed(bundle, tmp_path):
     slow = replace(bundle, recipe=replace(bundle.recipe, video=replace(bundle.recipe.video, fps=16)))
     assert probe(render_film(slow, "@fps 24\n" + TEXT, tmp_path / "fox.mp4", sheet=False).path).fps == 24
+
+
+@pytest.mark.parametrize("said", [None, "{", "[]", "[" * 100_000], ids=["none", "torn", "a list", "deep"])
+def test_a_report_that_cannot_be_read_is_written_again(bundle, tmp_path, said):
+    made = render_film(bundle, "a fox | 0.75s", tmp_path / "a.mp4", take_folder=tmp_path / "t", sheet=False)
+    run = Run(made.run)
+    before = run.read_report()
+    run.report.unlink() if said is None else run.report.write_text(said)
+    with pytest.raises(TakeError):
+        run.read_report()
+    render_film(bundle, "a fox | 0.75s", tmp_path / "b.mp4", take_folder=tmp_path / "t", sheet=False)
+    assert run.read_report()["film"] == before["film"]

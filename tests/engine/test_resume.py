@@ -204,6 +204,7 @@ FINISHED_DAMAGE = {
     "the last journal line": (lambda run: cut(run.journal, run.journal.stat().st_size - 9), 0, 7, 1),
     "a journal line in the middle": (damage_the_journal, 1, 2, 2),
     "no report": (lambda run: run.report.unlink(), 0, 7, 1),
+    "a report that is none": (lambda run: run.report.write_text("{"), 0, 7, 1),
 }  # fmt: skip
 
 
