@@ -202,12 +202,12 @@ def _settings(base: S, values: Any, name: str) -> S:
 
 def _all_loras(item: Identified, path: Path, asked: Sequence[tuple[str | Path, float]]) -> list[Lora]:
     """LoRAs to merge: those asked for, the one inside the file, and the one that the checkpoint cannot do without."""
-    modules = [name.rpartition(".")[0] for name in item.what.tensors if name.endswith(".weight")]
-    loras = [open_lora(lora, strength, modules) for lora, strength in asked]
+    shapes = {name: tensor.shape for name, tensor in item.what.tensors.items()}
+    loras = [open_lora(lora, strength, shapes) for lora, strength in asked]
     if item.found.lora:
-        loras.append(parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, modules))
+        loras.append(parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, shapes))
     elif item.known is not None and item.known.lora and not loras:
-        loras.append(open_lora(required_lora(path, item.known), 1.0, modules))
+        loras.append(open_lora(required_lora(path, item.known), 1.0, shapes))
     for lora in loras:
         log.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)
     return loras
@@ -259,4 +259,5 @@ def _fingerprint(item: Identified, spec: ModelSpec, loras: Sequence[Lora]) -> st
     for lora in loras:
         tensors = {f"{m} {part}": t for m, update in lora.updates.items() for part, t in update.parts.items()}
         parts += [hash_tensors(tensors), repr(lora.strength), repr(lora.alpha)]
+        parts += [repr(sorted(lora.alphas.items()))] if lora.alphas else []
     return combine(parts)

@@ -36,6 +36,7 @@ _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _VAES: dict[Decoder, Family] = {"wan": "wan_vae", "taehv": "tiny_vae", "builtin": "own_codec"}
 _OWN_BIAS = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
 """Only UMT5 has a relative bias of its own in the second layer; T5 shares the first one's."""
+_LORA = (".lora_", ".lora.", ".diff", ".dora_scale", ".lokr_", ".hada_", ".oft_", ".w_norm")
 _FOLDED = (".scale_weight", ".scale_input")
 _SCALES = (*_FOLDED, ".weight_scale", ".input_scale", ".comfy_quant")
 READABLE = ("", "fp8", "scaled fp8")
@@ -71,7 +72,7 @@ def detect(
 
     Raises CheckpointError when it is a Wan transformer whose head count is unknown.
     """
-    tensors = dict(found.tensors)
+    tensors = dict(found.tensors or found.lora)
     scheme = scheme_of([found.prefix + name for name in tensors])
     if scheme_of(tensors) == "diffusers" and "scale_shift_table" in tensors:
         tensors, scheme = rename(tensors, "diffusers", "original"), "diffusers"
@@ -92,7 +93,7 @@ def detect(
 def family_of(tensors: Mapping[str, LazyTensor], lora: Mapping[str, LazyTensor] | None = None) -> Family:
     """Kind of network that has these tensor names and shapes (transformers under original names)."""
     names = tensors.keys()
-    if any(".lora_" in name or ".diff_b" in name for name in names) or (lora and not names):
+    if any(sign in name for name in names for sign in _LORA) or (lora and not names):
         return "lora"
     if "head.modulation" in names and "patch_embedding.weight" in names:
         return _wan_family(tensors)

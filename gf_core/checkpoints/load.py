@@ -13,7 +13,10 @@ from ..devices import require_memory
 from ..errors import CheckpointError
 from ..files.tensors import LazyTensor
 from ..model.wan import WanModel, build_meta
-from .lora import Lora, check_fit, merged
+from .lora import Lora, merged
+
+_PIECE = 1 << 20
+"""Numbers of a scaled weight that are in float32 at a time."""
 
 
 def default_dtype(device: str | torch.device) -> torch.dtype:
@@ -32,15 +35,13 @@ def build_network(
     """A ready `WanModel` (eval, no gradients) holding `tensors` (original names) as `dtype` on `device`.
 
     One tensor at a time is read, changed and placed, so the peak is the finished model plus one tensor.
-    Raises CheckpointError for missing, unexpected or misshapen tensors and for LoRAs that do not fit,
-    ResourceError when the computer has too little memory for it.
+    Raises CheckpointError for missing, unexpected or misshapen tensors, ResourceError when the computer has too
+    little memory for it.
     """
     dtype = dtype or default_dtype(device)
     model = build_meta(spec)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     _check_names(wanted, tensors)
-    for lora in loras:
-        check_fit(lora, wanted)
     require_memory(
         sum(torch.Size(shape).numel() for shape in wanted.values()) * dtype.itemsize,
         torch.device(device),
@@ -49,9 +50,9 @@ def build_network(
     )
     state: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        value = merged(name, tensor.load(), loras)
+        read = tensor.cast(dtype) if tensor.cast and not loras else tensor.load()
         # A copy frees the file: mapped weights are unaligned (slower, other rounding) and lock it on Windows.
-        state[name] = value.to(device=device, dtype=dtype, copy=True)
+        state[name] = merged(name, read, loras).to(device=device, dtype=dtype, copy=tensor.cast is None)
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()
 
@@ -87,18 +88,26 @@ def unscaled(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
             tensors.get(f"{name.removesuffix('.weight')}.scale_weight") if name.endswith(".weight") else None
         )
         if scale is not None:
-            tensor = LazyTensor(torch.float32, tensor.shape, partial(_product, tensor, scale))
+            product = partial(_product, tensor, scale)
+            tensor = LazyTensor(torch.float32, tensor.shape, product, product)
         out[name] = tensor
     return out
 
 
-def _product(weight: LazyTensor, scale: LazyTensor) -> Tensor:
+def _product(weight: LazyTensor, scale: LazyTensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The product as `dtype`, computed in float32 a few rows at a time: freed pieces of any size would stay with us."""
     factor = scale.load().float()
-    if factor.numel() not in (1, *weight.shape[:1]):
+    if not weight.shape or factor.numel() not in (1, weight.shape[0]):
         raise CheckpointError(
             f"a weight of {list(weight.shape)} comes with {factor.numel()} scales",
             "the file is damaged or of a format that cannot be read yet; use the bf16 version of this model.",
         )
     # One factor for all, or one per output row.
-    shape = (-1, *[1] * (len(weight.shape) - 1)) if factor.numel() > 1 else ()
-    return weight.load().float() * factor.reshape(shape)
+    factor = factor.reshape(-1, *[1] * (len(weight.shape) - 1)).expand(
+        weight.shape[0], *[-1] * (len(weight.shape) - 1)
+    )
+    out = torch.empty(weight.shape, dtype=dtype)
+    rows = max(1, _PIECE * weight.shape[0] // max(1, weight.numel))
+    for target, stored, by in zip(out.split(rows), weight.load().split(rows), factor.split(rows)):
+        target.copy_(stored.float() * by)
+    return out

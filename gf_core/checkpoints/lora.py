@@ -1,42 +1,59 @@
 """Merges low-rank updates into weights while they are loaded: W + strength * (alpha / rank) * B @ A.
 
-Read: PEFT (`lora_A`/`lora_B`), kohya and diffusers (`lora_down`/`lora_up`, `.alpha`), full differences
-(`.diff`, `.diff_b`), under original, ComfyUI, diffusers or underscored module names. An update that fits no
-weight is an error.
+Read: PEFT, kohya and diffusers halves with `.alpha`, full differences of weights, biases and modulations, under every
+naming of the public trainers. What such a file says of its scale (adapter_config.json, or diffusers' header) is obeyed.
+Kinds that are no plain LoRA are named; what the model has no place for is counted and told.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import prod
+from math import isfinite, prod, sqrt
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..files.tensors import LazyTensor, open_file
+from ..files.tensors import LazyTensor, TensorFile, open_file, read_settings
 from ..files.unwrap import WRAPPER_FRAGMENTS, unwrap
 from ..foreign import read_json
-from .keymaps import diffusers_to_original
+from ..words import plain
+from .keymaps import original_to_diffusers
+
+log = logging.getLogger("grounded")
+Shapes = Mapping[str, tuple[int, ...]]
 
 _PREFIXES = (
-    "base_model.model.", "model.diffusion_model.", "diffusion_model.",
-    "lora_unet__", "lora_unet_", "lora_transformer_", "transformer.", "unet.", "model.",
+    "base_model_model_", "model_diffusion_model_", "diffusion_model_", "lora_unet__", "lora_unet_", "lora_transformer_",
+    "lora_dit_", "pipe_dit_", "pipe_", "transformer_", "unet_", "dit_", "model_", "module_",
 )  # fmt: skip
+"""What trainers put before a module's name, with every dot as an underscore; several may stand behind each other."""
 _DOWN = (".lora_A.default.weight", ".lora_A.weight", ".lora_down.weight", ".lora.down.weight")
 _UP = (".lora_B.default.weight", ".lora_B.weight", ".lora_up.weight", ".lora.up.weight")
-_ENDINGS = {**dict.fromkeys(_DOWN, "down"), **dict.fromkeys(_UP, "up"), ".alpha": "alpha"}
-_ENDINGS |= {".diff": "diff", ".diff_b": "diff_b"}
+_UP_BIAS = (".lora_B.default.bias", ".lora_B.bias", ".lora_up.bias")
+_ENDINGS = {**dict.fromkeys(_DOWN, "down"), **dict.fromkeys(_UP, "up"), **dict.fromkeys(_UP_BIAS, "up_bias")}
+_ENDINGS |= {".alpha": "alpha", ".diff": "diff", ".diff_b": "diff_b", ".w_norm": "diff", ".b_norm": "diff_b"}
+_MODULATION = ".diff_m"
+"""A difference of the modulation in the module that is named."""
+_KINDS = {
+    "dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "lokr_": "LoKr", "hada_": "LoHa", "oft_": "OFT",
+    "lora_mid": "LoRA with a middle factor", "glora": "GLoRA",
+}  # fmt: skip
+"""What in a tensor's name tells a kind that is not read."""
+_TEXT = ("text_encoder", "lora_te", "conditioner.", "cond_stage_model.", "text_model.")
+_IMAGE = ("k_img", "v_img", "img_emb", "add_k_proj", "add_v_proj", "image_embedder")
 
 
 @dataclass
 class Update:
-    """The change of one module's weight (and bias)."""
+    """The change of one module's weight and bias, or of one parameter that is no weight (a modulation)."""
 
     parts: dict[str, LazyTensor] = field(default_factory=dict)
-    """`down` [rank, in], `up` [out, rank], `alpha` [], `diff` [out, in], `diff_b` [out]; what there is."""
+    """`down` [rank, in], `up` [out, rank], `up_bias` [out], `alpha` [], `diff` [out, in], `diff_b` [out]."""
 
     def fits(self, weight: tuple[int, ...], bias: tuple[int, ...] | None) -> bool:
         """Whether the parts can be added to a weight and a bias of these shapes."""
@@ -47,7 +64,8 @@ class Update:
             if not flat or (up[0], prod(down[1:])) != (weight[0], prod(weight[1:])):
                 return False
         single = prod(shapes.get("alpha", ())) == 1
-        return single and shapes.get("diff", weight) == weight and shapes.get("diff_b", bias) == bias
+        biases = all(shapes.get(part, bias) == bias for part in ("diff_b", "up_bias"))
+        return single and biases and shapes.get("diff", weight) == weight
 
     def size(self) -> str:
         """What it changes, for messages: `1536 x 1536`, or the shape of every part."""
@@ -56,6 +74,12 @@ class Update:
             return _times((up.shape[0], down.shape[1]))
         return ", ".join(f"{name} {_times(part.shape)}" for name, part in self.parts.items())
 
+    def factor(self, strength: float, alpha: float | None) -> float:
+        """What `up @ down` is multiplied by; `alpha` where the file has none for the module, None for the rank."""
+        rank = self.parts["down"].shape[0]
+        scale = self.parts["alpha"].load().item() if "alpha" in self.parts else (alpha or rank)
+        return strength * float(scale) / rank
+
     def apply(self, weight: Tensor, strength: float, alpha: float | None) -> Tensor:
         """`weight` with the update added, computed in float32."""
         out = weight.float()
@@ -63,103 +87,222 @@ class Update:
             out = out + strength * self.parts["diff"].load().float()
         if "down" in self.parts:
             down, up = self.parts["down"].load().float(), self.parts["up"].load().float()
-            rank = down.shape[0]
-            scale = self.parts["alpha"].load().item() if "alpha" in self.parts else (alpha or rank)
-            change = (up.flatten(1) @ down.flatten(1)).reshape(out.shape)
-            out = out + strength * float(scale) / rank * change
+            out = out + self.factor(strength, alpha) * (up.flatten(1) @ down.flatten(1)).reshape(out.shape)
         return out
+
+    def apply_bias(self, bias: Tensor, strength: float, alpha: float | None) -> Tensor:
+        """`bias` with the update added, computed in float32."""
+        if "diff_b" in self.parts:
+            bias = bias.float() + strength * self.parts["diff_b"].load().float()
+        if "up_bias" in self.parts:
+            bias = bias.float() + self.factor(strength, alpha) * self.parts["up_bias"].load().float()
+        return bias
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A set of updates by original module name."""
+    """A set of updates, all of which fit the model that it was opened for."""
 
     name: str
     """For messages."""
     updates: Mapping[str, Update]
-    """Module name, such as `blocks.0.self_attn.q`, to its update."""
+    """Module name, such as `blocks.0.self_attn.q`, or name of a parameter that is no weight, to its update."""
     strength: float = 1.0
     """How much of it to add."""
     alpha: float | None = None
-    """PEFT's alpha from its configuration; None means equal to the rank, so that the scale is 1."""
+    """Alpha from beside the file; None means equal to the rank, so that the scale is 1."""
+    alphas: Mapping[str, float] = field(default_factory=dict)
+    """Alpha of modules where it is not `alpha`: by pattern, or scaled with the root of the rank."""
+    note: str = ""
+    """What was left out, and why; empty when all of it fits."""
+
+    def alpha_of(self, module: str) -> float | None:
+        """Alpha of a module whose update brings none of its own."""
+        return self.alphas.get(module, self.alpha)
 
 
-def open_lora(path: str | Path, strength: float, module_names: Iterable[str]) -> Lora:
-    """Reads a LoRA file or folder; `module_names` are the model's modules, to undo underscored names."""
+def open_lora(path: str | Path, strength: float, shapes: Shapes) -> Lora:
+    """Reads a LoRA file or folder for a model with parameters of `shapes` (original names); errors as `parse_lora`."""
     file = open_file(path)
     found = unwrap(file.tree)
-    tensors = found.lora or found.tensors
-    return parse_lora(tensors, file.path.name, strength, module_names, _peft_alpha(file.parts[0]))
+    return parse_lora(
+        found.lora or found.tensors, plain(file.path.name), strength, shapes, settings=_settings_of(file)
+    )
 
 
-def _peft_alpha(file: Path) -> float | None:
-    """`lora_alpha` of the adapter_config.json that PEFT writes beside its weights."""
-    config = file.with_name("adapter_config.json")
-    if not file.name.startswith("adapter_model") or not config.exists():
-        return None
+def _settings_of(file: TensorFile) -> Mapping[str, Any]:
+    """What PEFT writes beside its weights, or diffusers into their header; empty without either."""
+    weights, packed = file.parts[0], file.metadata.get("lora_adapter_metadata")
+    beside = weights.with_name("adapter_config.json")
     try:
-        return float(read_json(config.read_bytes())["lora_alpha"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{config.name} beside {file.name} is damaged", "download it again.") from error
+        if weights.name.startswith("adapter_model") and beside.exists():
+            config = read_settings(beside)
+            return config if config.get("peft_type", "LORA") != "LORA" else {"lora_alpha": None, **config}
+        config = read_json(packed) if packed else {}
+        return {name.removeprefix("transformer."): value for name, value in config.items()}
+    except (ValueError, AttributeError, CheckpointError) as error:
+        place = f"{beside.name} beside" if not packed else "what is said of the LoRA in"
+        raise CheckpointError(f"{place} {weights.name} is damaged", "download it again.") from error
 
 
 def parse_lora(
     tensors: Mapping[str, LazyTensor],
     name: str,
     strength: float,
-    module_names: Iterable[str],
-    alpha: float | None = None,
+    shapes: Shapes,
+    *,
+    settings: Mapping[str, Any] | None = None,
 ) -> Lora:
-    """Sorts `tensors` into updates; raises CheckpointError for tensors that are no update or lack a half."""
-    underscored = {module.replace(".", "_"): module for module in module_names}
+    """Sorts `tensors` into updates of the model's parameters, whose `shapes` are given by original names.
+
+    settings: `lora_alpha`, `use_rslora` and `alpha_pattern` as PEFT calls them. What the model has no parameter for is
+    left out with a line in the log, as long as something fits. Raises CheckpointError for what is no plain LoRA, is
+    damaged, holds numbers that are none, or was made for a model of another size.
+    """
+    if not isfinite(strength):
+        raise CheckpointError(f"{name} at the strength {strength}", "give a number.")
+    settings = settings or {}
+    _refuse_kind(name, tensors, settings)
+    table = _modules(shapes)
     updates: dict[str, Update] = {}
-    foreign = []
+    called: dict[str, str] = {}
+    strange: dict[str, Update] = {}
     for key, tensor in tensors.items():
-        ending = next((e for e in _ENDINGS if key.endswith(e)), None)
+        if key.endswith(_MODULATION):
+            key = f"{key.removesuffix(_MODULATION)}.modulation.diff"
+        ending = next((ending for ending in _ENDINGS if key.endswith(ending)), None)
         if ending is None:
-            foreign.append(key)
-            continue
-        module = _module(key.removesuffix(ending), underscored)
-        updates.setdefault(module, Update()).parts[_ENDINGS[ending]] = tensor
-    if foreign or not updates:
-        what = f"tensors that are no LoRA parts: {', '.join(foreign[:3])}" if foreign else "no LoRA parts"
-        raise CheckpointError(f"{name} holds {what}", "choose a LoRA file made for Wan 2.1.")
-    halves = [m for m, update in updates.items() if ("up" in update.parts) != ("down" in update.parts)]
-    if halves:
-        raise CheckpointError(f"{name} lacks one half of the LoRA of {halves[0]}", "download the file again.")
-    return Lora(name, updates, strength, alpha)
-
-
-def _module(key: str, underscored: Mapping[str, str]) -> str:
-    """Original module name of a LoRA key without its ending."""
-    for fragment in WRAPPER_FRAGMENTS:
-        key = key.replace(fragment, "")
-    for prefix in _PREFIXES:
-        key = key.removeprefix(prefix)
-    if key in underscored:
-        return underscored[key]
-    renamed = (
-        diffusers_to_original(key) if ".attn" in key or "condition_embedder" in key or "net." in key else None
-    )
-    return renamed or key
-
-
-def check_fit(lora: Lora, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises CheckpointError unless every update fits a weight of `shapes` (original tensor names)."""
-    unmatched = [module for module in lora.updates if f"{module}.weight" not in shapes]
-    if unmatched:
-        raise CheckpointError(
-            f"{lora.name}: {len(unmatched)} of {len(lora.updates)} updates fit no weight of the model, "
-            f"first {', '.join(unmatched[:3])}",
-            "this LoRA was made for another model.",
-        )
-    for module, update in lora.updates.items():
-        shape = shapes[f"{module}.weight"]
-        if not update.fits(shape, shapes.get(f"{module}.bias")):
             raise CheckpointError(
-                f"{lora.name} changes {module} as {update.size()}, the model has {_times(shape)}",
-                "this LoRA was made for another size of model (1.3B and 14B do not mix).",
+                f"{name} holds tensors that are no LoRA parts: {plain(key, 80)}",
+                "choose a LoRA file made for Wan 2.1.",
             )
+        written = key.removesuffix(ending)
+        module = _module(written, table)
+        called[module or written] = written
+        group = updates if module else strange
+        group.setdefault(module or written, Update()).parts[_ENDINGS[ending]] = tensor
+    if not updates and not strange:
+        raise CheckpointError(f"{name} holds no LoRA parts", "choose a LoRA file made for Wan 2.1.")
+    for module, update in {**updates, **strange}.items():
+        if ("up" in update.parts) != ("down" in update.parts):
+            raise CheckpointError(
+                f"{name} lacks one half of the LoRA of {plain(module, 80)}", "download the file again."
+            )
+    note = _left_out(name, updates, strange)
+    _check_shapes(name, updates, shapes)
+    _check_numbers(name, updates)
+    alpha, alphas = _alphas(name, updates, called, settings)
+    return Lora(name, updates, strength, alpha, alphas, note)
+
+
+def _refuse_kind(name: str, tensors: Mapping[str, LazyTensor], settings: Mapping[str, Any]) -> None:
+    """Raises for other kinds of update, whose parts would be half understood."""
+    kind = next((kind for key in tensors for sign, kind in _KINDS.items() if sign in key), None)
+    if kind is None and settings.get("use_dora"):
+        kind = "DoRA"
+    if kind is None and str(settings.get("peft_type", "LORA")).upper() != "LORA":
+        kind = plain(settings["peft_type"], 20)
+    if kind is not None:
+        raise CheckpointError(
+            f"{name} is a {kind}, which is not read here; plain LoRA is",
+            "use a LoRA of it. Inside ComfyUI, core's own LoRA loader behind Load Model takes most kinds.",
+        )
+
+
+def _modules(shapes: Shapes) -> dict[str, str]:
+    """Names of modules and lone parameters with every dot as an underscore, ours and diffusers', to our names."""
+    owners = [name.removesuffix(".weight") for name in shapes if not name.endswith(".bias")]
+    named = {original_to_diffusers(owner): owner for owner in owners}
+    named |= {owner: owner for owner in owners}
+    return {name.replace(".", "_"): owner for name, owner in named.items() if name is not None}
+
+
+def _module(written: str, table: Mapping[str, str]) -> str | None:
+    """Our name of what a trainer wrote before the ending: dotted, underscored or half of each, behind any prefixes."""
+    for fragment in WRAPPER_FRAGMENTS:
+        written = written.replace(fragment, "")
+    key = written.replace(".", "_")
+    while key not in table:
+        prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None)
+        if prefix is None:
+            return None
+        key = key.removeprefix(prefix)
+    return table[key]
+
+
+def _left_out(name: str, updates: Mapping[str, Update], strange: Mapping[str, Update]) -> str:
+    """The note on what the model has no place for, told once. Raises when that is everything."""
+    if not strange:
+        return ""
+    total, first = len(updates) + len(strange), plain(next(iter(strange)), 80)
+    text = [module for module in strange if module.startswith(_TEXT)]
+    image = any(part in module for module in strange for part in _IMAGE)
+    if not updates:
+        made = "the text encoder" if len(text) == total else "another model"
+        raise CheckpointError(
+            f"{name}: {total} of {total} updates fit no weight of the model, first {first}",
+            f"this LoRA was made for {made}.",
+        )
+    why = f", {len(text)} of them for the text encoder" if text else ""
+    why += "; it was made for image-to-video, whose further layers are not in this model" if image else ""
+    note = f"{name} fits {len(updates)} of {total} updates; left out: {first}{', ...' if len(strange) > 1 else ''}{why}"
+    log.warning("%s", note)
+    return note
+
+
+def _check_shapes(name: str, updates: Mapping[str, Update], shapes: Shapes) -> None:
+    def shape(module: str) -> tuple[int, ...]:
+        return shapes[module] if module in shapes else shapes[f"{module}.weight"]
+
+    wrong = [m for m, update in updates.items() if not update.fits(shape(m), shapes.get(f"{m}.bias"))]
+    if wrong:
+        raise CheckpointError(
+            f"{name} changes {wrong[0]} as {updates[wrong[0]].size()}, the model has {_times(shape(wrong[0]))}; "
+            f"{len(updates) - len(wrong)} of {len(updates)} updates fit",
+            "this LoRA was made for another size of model (1.3B and 14B do not mix).",
+        )
+
+
+def _check_numbers(name: str, updates: Mapping[str, Update]) -> None:
+    """Raises for NaN and infinity: one of them makes every picture black."""
+    for module, update in updates.items():
+        for part, tensor in update.parts.items():
+            if not tensor.load().float().isfinite().all():
+                raise CheckpointError(
+                    f"{name} holds numbers that are none (NaN or infinite) in {part} of {module}",
+                    "download it again, or ask its maker: its training has failed.",
+                )
+
+
+def _alphas(
+    name: str, updates: Mapping[str, Update], called: Mapping[str, str], settings: Mapping[str, Any]
+) -> tuple[float | None, dict[str, float]]:
+    """Alpha of all modules, and of those that have another; as PEFT computes them."""
+    if "lora_alpha" not in settings:
+        return None, {}
+    try:
+        alpha = float(settings["lora_alpha"])
+        patterns = {
+            key.strip("^$").replace("\\.", "."): float(value)
+            for key, value in (settings.get("alpha_pattern") or {}).items()
+        }
+        # PEFT reads them as regular expressions. Its own files hold names; a stranger's expression may never end.
+        if not all(re.fullmatch(r"[\w.]+", key) for key in patterns):
+            raise ValueError("patterns that are no names")
+        if not all(map(isfinite, (alpha, *patterns.values()))):
+            raise ValueError("no numbers")
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"adapter_config.json beside {name} is damaged", "download it again."
+        ) from error
+    alphas: dict[str, float] = {}
+    for module, update in updates.items():
+        own = next((v for key, v in patterns.items() if f".{called[module]}".endswith(f".{key}")), alpha)
+        rank = update.parts["down"].shape[0] if "down" in update.parts else 1
+        wanted = own * sqrt(rank) if settings.get("use_rslora") else own
+        if wanted != alpha:
+            alphas[module] = wanted
+    return alpha, alphas
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -170,11 +313,16 @@ def merged(name: str, tensor: Tensor, loras: Iterable[Lora]) -> Tensor:
     """`tensor` called `name` with every update of it added; float32 when anything was added."""
     module, _, leaf = name.rpartition(".")
     for lora in loras:
-        update = lora.updates.get(module)
+        update = lora.updates.get(name if leaf not in ("weight", "bias") else module)
         if update is None:
             continue
-        if leaf == "weight":
-            tensor = update.apply(tensor, lora.strength, lora.alpha)
-        elif leaf == "bias" and "diff_b" in update.parts:
-            tensor = tensor.float() + lora.strength * update.parts["diff_b"].load().to(torch.float32)
+        if leaf == "bias":
+            tensor = update.apply_bias(tensor, lora.strength, lora.alpha_of(module))
+        else:
+            tensor = update.apply(tensor, lora.strength, lora.alpha_of(module))
+        if not tensor.float().isfinite().all():
+            raise CheckpointError(
+                f"{lora.name} at strength {lora.strength:g} makes {name} too large for any number",
+                "use less of it, or another file.",
+            )
     return tensor

@@ -16,12 +16,15 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
+from ..words import exact_size, plain
 
 _HARMLESS = re.compile(
     r"collections\.OrderedDict|_codecs\.encode|torch\._utils\._rebuild_\w+|torch(\.storage)?\.\w*Storage"
     r"|torch\.(Size|device|b?float\w*|u?int\d+|half|bool)|torch\.nn\.parameter\.Parameter"
 )
 """What a list of tensors needs; everything else is reported."""
+_MAX_PICKLE = 3_000_000
+"""Bytes of the longest list of tensors that is read: a training's is a fifth, and each MB takes PyTorch a second."""
 _SCANNED = 16_000_000
 """Bytes of an old-format file searched for imports; its pickles come before its weights."""
 
@@ -44,11 +47,15 @@ def load_pickle(path: Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            if zipped:
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            else:
+                with _Bounded(io.FileIO(path)) as stream:
+                    content = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, zipped, error) from error
     except Exception as error:  # a damaged file makes the reader raise almost anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = plain(str(error).splitlines()[0], 200) if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{path.name} ({path.stat().st_size} bytes) is damaged: {reason}", "download it again."
         ) from error
@@ -60,17 +67,46 @@ def load_pickle(path: Path) -> Mapping[str, Any]:
     return content
 
 
+class _Bounded(io.BufferedReader):
+    """A file in PyTorch's old format: its pickles come in small reads, its weights past Python."""
+
+    left = _MAX_PICKLE
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        return self._counted(data)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        return self._counted(super().readline(size))
+
+    def _counted(self, data: bytes) -> bytes:
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError("its list of tensors is longer than any model's")
+        return data
+
+
 def _refuse_packed(path: Path) -> None:
-    """Raises for an archive whose contents are larger than itself: PyTorch stores, and never packs."""
+    """Raises for an archive whose contents are larger than itself (PyTorch stores, and never packs) or no weights."""
     try:
         with zipfile.ZipFile(path) as archive:
-            inside = sum(member.file_size for member in archive.infolist())
+            members = archive.infolist()
     except Exception:  # damaged in a way that the reader will report
         return
+    inside = sum(member.file_size for member in members)
     if inside > path.stat().st_size:
         raise CheckpointError(
             f"{path.name} is a packed archive, not a PyTorch file: {inside} bytes in {path.stat().st_size}",
             "unpack it and choose the model in it.",
+        )
+    long = [
+        member for member in members if "/data/" not in member.filename and member.file_size > _MAX_PICKLE
+    ]
+    if long:
+        raise CheckpointError(
+            f"{path.name} holds {plain(long[0].filename, 80)} of {exact_size(long[0].file_size)}: "
+            "its list of tensors is longer than any model's",
+            "choose the file with the model's weights.",
         )
 
 
@@ -80,7 +116,8 @@ def _refusal(path: Path, zipped: bool, error: Exception) -> CheckpointError:
         fix = "choose the file with the model's weights, or download it again."
         return CheckpointError(f"{path.name} holds other things than tensors, or is damaged", fix)
     return CheckpointError(
-        f"{path.name} was not opened: reading it would run {', '.join(asked[:4])}, which tensors never need",
+        f"{path.name} was not opened: reading it would run {plain(', '.join(asked[:4]), 200)}, "
+        "which tensors never need",
         "do not use it unless you trust its author; a .safetensors version of the model cannot hold code.",
     )
 

@@ -7,7 +7,6 @@ in words.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import struct
@@ -21,11 +20,9 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..foreign import read_json
-from ..words import exact_size
+from ..words import exact_size, plain
 from .pickles import load_pickle
-
-PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
-MODEL_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+from .strange import MODEL_SUFFIXES, missing, refuse_foreign, refuse_unfinished, start_of
 
 SAFETENSORS_DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -33,8 +30,10 @@ SAFETENSORS_DTYPES: dict[str, torch.dtype] = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
     "BOOL": torch.bool,
 }  # fmt: skip
-_MAX_HEADER = 100_000_000
-"""Largest header that the safetensors format allows, in bytes."""
+MAX_TEXT = 16_000_000
+"""Bytes of the longest header or JSON that is read: twenty times that of the largest published models."""
+_MAX_SIDE, _MAX_AXES = 2**40, 16
+"""Beyond any tensor's: products of larger numbers take minutes."""
 _MAX_DEPTH, _MAX_ENTRIES = 16, 1_000_000
 """How deep the mappings of a pickle may lie in each other, and what they may hold in all: far beyond any training's."""
 
@@ -47,6 +46,9 @@ class LazyTensor:
     shape: tuple[int, ...]
     load: Callable[[], Tensor] = field(repr=False, compare=False)
     """Reads the tensor (CPU, as stored; memory-mapped where the format allows)."""
+
+    cast: Callable[[torch.dtype], Tensor] | None = field(default=None, repr=False, compare=False)
+    """Reads the tensor straight into a type, where that takes less memory than `load` and a conversion."""
 
     @property
     def numel(self) -> int:
@@ -85,62 +87,42 @@ def open_file(path: str | Path) -> TensorFile:
     path = Path(path).expanduser()
     try:
         if not path.exists():
-            raise _missing(path)
+            raise missing(path)
         if path.is_dir():
             return _open_folder(path)
-        with path.open("rb") as stream:
-            head = stream.read(512)
+        head = start_of(path, 512)
     except OSError as error:
         raise CheckpointError(
             f"{path.name[:80]} cannot be read: {error.strerror}",
             "check the path and your rights to the file.",
         ) from error
-    _refuse_foreign(path, head)
-    if head.startswith((b"PK\x03\x04", b"\x80")):
+    refuse_unfinished(path)
+    # Headers may have any length, so the first byte alone does not tell a pickle; the brace behind it tells a header.
+    header = len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_TEXT
+    if not header and head.startswith((b"PK\x03\x04", b"\x80")):
         if path.suffix.lower() == ".safetensors":
             raise CheckpointError(
                 f"{path.name} is a PyTorch pickle under the name of a safetensors file",
                 "rename it to .pt if you trust its author (it is read without running anything in it).",
             )
         return TensorFile(path, "pickle", _lazy_tree(load_pickle(path), path), parts=(path,))
-    if path.suffix.lower() in PICKLE_SUFFIXES and head[8:9] != b"{":
-        raise CheckpointError(
-            f"{path.name} is not a PyTorch file: its first bytes are {head[:4]!r}",
-            "download it again; if that does not help, the file at the source is not a model.",
-        )
+    if not header:
+        refuse_foreign(path, head)
     tree, metadata = _safetensors_tree(path)
     return TensorFile(path, "safetensors", tree, metadata, parts=(path,))
 
 
-def _missing(path: Path) -> CheckpointError:
-    folder = path.parent
-    if not folder.is_dir():
-        return CheckpointError(f"there is no folder {folder}", f"check the path of the model {path.name}.")
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix.lower() in MODEL_SUFFIXES)
-    close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    fix = f"did you mean {' or '.join(close)}?" if close else "check the name and the folder."
-    return CheckpointError(f"there is no {path.name} in {folder}", fix)
-
-
-def _refuse_foreign(path: Path, head: bytes) -> None:
-    """Raises for content that is recognisably something else than tensors."""
-    if not head:
-        raise CheckpointError(f"{path.name} is empty (0 bytes)", "download it again.")
-    if head.startswith(b"GGUF"):
+def read_settings(file: Path) -> Any:
+    """The JSON file `file` beside a model. Raises CheckpointError when it is damaged, too long or no file."""
+    try:
+        text = start_of(file, MAX_TEXT + 1)
+        if len(text) > MAX_TEXT:
+            raise ValueError("it is too long")
+        return read_json(text)
+    except (ValueError, OSError) as error:
         raise CheckpointError(
-            f"{path.name} is a quantised GGUF file, which cannot be loaded standalone yet",
-            "use the .safetensors or .pt version of this model, or a GGUF loader inside ComfyUI.",
-        )
-    if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError(
-            f"{path.name} is a Git LFS pointer ({path.stat().st_size} bytes), not the model itself",
-            "run `git lfs pull` in that folder, or download the file from its page.",
-        )
-    if head.lstrip()[:5].lower() in (b"<!doc", b"<html"):
-        raise CheckpointError(
-            f"{path.name} is a web page, not a model",
-            "the download needs a direct link or a signed-in account; fetch the file itself.",
-        )
+            f"{file.name} in {file.parent.name} is damaged", "download it again."
+        ) from error
 
 
 def _safetensors_header(path: Path) -> dict[str, Any]:
@@ -152,7 +134,7 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
         if len(prefix) < 8:
             raise CheckpointError(f"{path.name} is too short for a model ({actual} bytes)", again)
         (length,) = struct.unpack("<Q", prefix)
-        if length > _MAX_HEADER:
+        if length > MAX_TEXT:
             raise CheckpointError(f"{path.name} is not a safetensors file, or its header is damaged", again)
         if 8 + length > actual:
             raise CheckpointError(
@@ -164,7 +146,11 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
         metadata = header.get("__metadata__") or {}
         if not all(isinstance(text, str) for text in metadata.values()):
             raise ValueError("metadata that is no text")
-        end = max((_end_of(info) for name, info in header.items() if name != "__metadata__"), default=0)
+        end = 0
+        for start, stop in sorted(_place(info) for name, info in header.items() if name != "__metadata__"):
+            if start != end:
+                raise ValueError("tensors with gaps between them, or over each other")
+            end = stop
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path.name} has a damaged header ({type(error).__name__})", again) from error
     expected = 8 + length + end
@@ -178,17 +164,18 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _end_of(info: Mapping[str, Any]) -> int:
-    """Where a header entry's bytes end. Raises ValueError, KeyError or TypeError for an impossible entry."""
+def _place(info: Mapping[str, Any]) -> tuple[int, int]:
+    """Where a header entry's bytes begin and end. Raises ValueError, KeyError or TypeError for an impossible entry."""
     start, end = info["data_offsets"]
     sizes = info["shape"]
-    if not isinstance(sizes, list) or any(type(n) is not int or n < 0 for n in (*sizes, start, end)):
+    if not isinstance(sizes, list) or len(sizes) > _MAX_AXES:
+        raise ValueError("a shape that is none")
+    if any(type(n) is not int or not 0 <= n <= _MAX_SIDE for n in (*sizes, start, end)):
         raise ValueError("sizes that are no counts")
-    count = math.prod(sizes)
     dtype = SAFETENSORS_DTYPES.get(info["dtype"])
-    if start > end or (dtype is not None and end - start != count * dtype.itemsize):
+    if start > end or (dtype is not None and end - start != math.prod(sizes) * dtype.itemsize):
         raise ValueError("sizes that do not agree")
-    return end
+    return start, end
 
 
 class _SafetensorsHandle:
@@ -207,7 +194,8 @@ class _SafetensorsHandle:
             return self._open.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
-                f"{self.path.name} cannot be read at tensor {name}: {error}", "download the file again."
+                f"{self.path.name} cannot be read at tensor {plain(name, 80)}: {plain(error, 200)}",
+                "download the file again.",
             ) from error
 
 
@@ -220,7 +208,8 @@ def _safetensors_tree(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str]
         dtype = SAFETENSORS_DTYPES.get(info["dtype"])
         if dtype is None:
             raise CheckpointError(
-                f"{path.name} stores {name} as {info['dtype']}, a quantised format not loadable yet",
+                f"{path.name} stores {plain(name, 80)} as {plain(info['dtype'], 40)}, "
+                "a quantised format not loadable yet",
                 "use the bf16, fp16 or fp32 version of this model.",
             )
         tree[name] = LazyTensor(dtype, tuple(info["shape"]), lambda name=name: handle.read(name))
@@ -253,10 +242,13 @@ def _lazy_tree(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def _kept(tensor: Tensor, name: str, path: Path) -> LazyTensor:
     odd = {"quantised": tensor.is_quantized, "empty": tensor.is_meta, "complex": tensor.is_complex()}
     odd["sparse"] = tensor.layout is not torch.strided
+    # A view that repeats its numbers may claim any size.
+    odd["folded"] = not any(odd.values()) and tensor.nbytes > tensor.untyped_storage().nbytes()
     kind = next((kind for kind, found in odd.items() if found), None)
     if kind is not None:
         raise CheckpointError(
-            f"{path.name} stores {name} as a {kind} tensor", "use a version of the model with plain weights."
+            f"{path.name} stores {plain(name, 80)} as a {kind} tensor",
+            "use a version of the model with plain weights.",
         )
     return LazyTensor(tensor.dtype, tuple(tensor.shape), tensor.detach)
 
@@ -284,6 +276,8 @@ def _open_folder(path: Path) -> TensorFile:
     tree: dict[str, LazyTensor] = {}
     metadata: dict[str, str] = {}
     for shard in shards:
+        start_of(shard, 0)
+        refuse_unfinished(shard)
         part, extra = _safetensors_tree(shard)
         tree.update(part)
         metadata.update(extra)
@@ -292,25 +286,19 @@ def _open_folder(path: Path) -> TensorFile:
 
 def _shards_of_index(root: Path, index: Path) -> list[Path]:
     try:
-        names = sorted(set(read_json(index.read_bytes())["weight_map"].values()))
+        names = sorted(set(read_settings(index)["weight_map"].values()))
         missing = [n for n in names if os.path.basename(n) != n or not (root / n).is_file()]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index.name} is damaged", "download it again.") from error
     if missing:
         raise CheckpointError(
             f"{len(missing)} of {len(names)} parts of the model in {root.name} are missing: "
-            f"{', '.join(missing[:4])}",
+            f"{plain(', '.join(missing[:4]), 200)}",
             "download the missing parts into the same folder.",
         )
     return [root / name for name in names]
 
 
 def _read_config(root: Path) -> dict[str, Any]:
-    file = root / "config.json"
-    if not file.exists():
-        return {}
-    try:
-        config = read_json(file.read_bytes())
-    except ValueError as error:
-        raise CheckpointError(f"{file.name} in {root.name} is damaged", "download it again.") from error
+    config = read_settings(root / "config.json") if (root / "config.json").exists() else {}
     return config if isinstance(config, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ...gf_core.checkpoints.bundle import (
 )
 from ...gf_core.checkpoints.detect import READABLE
 from ...gf_core.checkpoints.identify import Identified, identify, require_drivable
-from ...gf_core.checkpoints.lora import open_lora, parse_lora
+from ...gf_core.checkpoints.lora import Lora, open_lora, parse_lora
 from ...gf_core.errors import CheckpointError
 from ...gf_core.words import amount
 from . import files
@@ -83,7 +84,7 @@ def load(request: Request) -> Loaded:
     # Companions first: a missing one must be told before gigabytes are read.
     clip, text_name = (make_clip(), NAME) if builtin else _load_text(request.text_encoder)
     vae, vae_name = (make_vae(), NAME) if builtin else _load_vae(request.vae)
-    model = _load_transformer(item, path, request)
+    model, notes = _load_transformer(item, path, request)
     wanted = replace(
         from_identified(item),
         name=NAME if builtin else path.name,
@@ -91,7 +92,8 @@ def load(request: Request) -> Loaded:
         builtin=builtin,
     )
     attach(model, wanted)
-    return Loaded(model, clip, vae, describe(model, wanted, item, text_name, vae_name, request))
+    info = describe(model, wanted, item, text_name, vae_name, request)
+    return Loaded(model, clip, vae, "\n".join([info, *(f"note: {note}" for note in notes)]))
 
 
 def _identified(path: Path, assume: str) -> Identified:
@@ -107,8 +109,8 @@ def _identified(path: Path, assume: str) -> Identified:
     return item
 
 
-def _load_transformer(item: Identified, path: Path, request: Request) -> Any:
-    """A ModelPatcher: opened by the host itself where it can, else from tensors that we have unwrapped."""
+def _load_transformer(item: Identified, path: Path, request: Request) -> tuple[Any, list[str]]:
+    """A ModelPatcher, opened by the host itself where it can, and what is to be said of its LoRAs."""
     import comfy.sd
 
     dtype = PRECISIONS[request.precision]
@@ -123,13 +125,20 @@ def _load_transformer(item: Identified, path: Path, request: Request) -> Any:
         raise CheckpointError(
             f"ComfyUI cannot open the transformer of {path.name}", "update ComfyUI, or use another file."
         )
-    modules = [name.rpartition(".")[0] for name in item.what.tensors if name.endswith(".weight")]
+    notes = []
+    for lora in _loras(item, path, request):
+        model = put_on(model, lora)
+        notes += [lora.note] if lora.note else []
+    return model, notes
+
+
+def _loras(item: Identified, path: Path, request: Request) -> Iterator[Lora]:
+    """The LoRA inside the file, or the one that the model cannot do without, and the one that was asked for."""
+    shapes = {name: tensor.shape for name, tensor in item.what.tensors.items()}
     if item.found.lora:
-        model = put_on(
-            model, parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, modules), modules
-        )
+        yield parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, shapes)
     elif item.known is not None and item.known.lora and request.lora == files.NONE:
-        model = put_on(model, open_lora(required_lora(path, item.known), 1.0, modules), modules)
+        yield open_lora(required_lora(path, item.known), 1.0, shapes)
     if request.lora != files.NONE and request.lora_strength:
         found = locate(request.lora, ("loras",))
         if found is None:
@@ -137,8 +146,7 @@ def _load_transformer(item: Identified, path: Path, request: Request) -> Any:
                 f"there is no LoRA called {request.lora} in models/loras",
                 f"choose another, or `{files.NONE}`.",
             )
-        model = put_on(model, open_lora(found, request.lora_strength, modules), modules)
-    return model
+        yield open_lora(found, request.lora_strength, shapes)
 
 
 def _load_text(choice: str) -> tuple[Any, str]:

@@ -1,9 +1,8 @@
-"""LoRA files of any naming put on a native MODEL: renamed to what the host matches, refused when nothing fits."""
+"""LoRA files of any naming put on a native MODEL: renamed to what the host matches."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,13 +13,7 @@ from ...gf_core.errors import CheckpointError
 
 log = logging.getLogger("grounded")
 PREFIX = "diffusion_model."
-PARTS = {
-    "down": ".lora_A.weight",
-    "up": ".lora_B.weight",
-    "alpha": ".alpha",
-    "diff": ".diff",
-    "diff_b": ".diff_b",
-}
+PARTS = {"down": ".lora_A.weight", "up": ".lora_B.weight", "diff": ".diff", "diff_b": ".diff_b"}
 
 
 def host_names(lora: Lora) -> dict[str, Tensor]:
@@ -29,40 +22,35 @@ def host_names(lora: Lora) -> dict[str, Tensor]:
         f"{PREFIX}{module}{PARTS[part]}": tensor.load()
         for module, update in lora.updates.items()
         for part, tensor in update.parts.items()
+        if part in PARTS
     }
-    if lora.alpha is not None:  # PEFT writes it beside the file
-        for module, update in lora.updates.items():
-            if "down" in update.parts:
-                tensors.setdefault(f"{PREFIX}{module}.alpha", torch.tensor(lora.alpha))
+    for module, update in lora.updates.items():
+        if "down" not in update.parts:
+            continue
+        scale, rank = update.factor(1.0, lora.alpha_of(module)), update.parts["down"].shape[0]
+        if scale != 1:
+            tensors[f"{PREFIX}{module}.alpha"] = torch.tensor(scale * rank)
+        if "up_bias" in update.parts:  # the host knows no bias of a half
+            bias = scale * update.parts["up_bias"].load().float()
+            tensors[f"{PREFIX}{module}.diff_b"] = tensors.get(f"{PREFIX}{module}.diff_b", 0) + bias
     return tensors
 
 
-def put_on(model: Any, lora: Lora, modules: Iterable[str]) -> Any:
-    """A clone of MODEL with the LoRA on it; `modules` are the model's own module names.
+def put_on(model: Any, lora: Lora) -> Any:
+    """A clone of MODEL with the LoRA, which was opened for its shapes, on it.
 
     Raises:
-        CheckpointError: no update fits the model.
+        CheckpointError: the host matches none of it.
     """
     import comfy.sd
 
-    there = set(modules)
-    strange = [module for module in lora.updates if module not in there]
-    fits = len(lora.updates) - len(strange)
-    if not fits:
-        raise CheckpointError(
-            f"{lora.name}: none of its {len(lora.updates)} updates fits the model, first {strange[0]}",
-            "this LoRA was made for another model; choose one for Wan 2.1 text-to-video.",
-        )
-    if strange:
-        log.warning("%s: %d of %d updates do not fit the model", lora.name, len(strange), len(lora.updates))
-    known = Lora(lora.name, {m: u for m, u in lora.updates.items() if m in there}, lora.strength, lora.alpha)
-    patched, _ = comfy.sd.load_lora_for_models(model, None, host_names(known), lora.strength, 0.0)
+    patched, _ = comfy.sd.load_lora_for_models(model, None, host_names(lora), lora.strength, 0.0)
     if _updates(patched) == _updates(model):
         raise CheckpointError(
-            f"{lora.name}: ComfyUI matched none of its {fits} updates",
-            "the LoRA has shapes of another model; choose one for Wan 2.1 text-to-video.",
+            f"{lora.name}: ComfyUI matched none of its {len(lora.updates)} updates",
+            "choose a LoRA for Wan 2.1 text-to-video.",
         )
-    log.info("LoRA %s: %d updates at strength %g", lora.name, fits, lora.strength)
+    log.info("LoRA %s: %d updates at strength %g", lora.name, len(lora.updates), lora.strength)
     return patched
 
 

@@ -36,7 +36,7 @@ def _check_words(said: dict[str, str]) -> None:
     for name in ("not causal", "no file", "load not causal"):
         assert "nothing says that it is causal" in said[name] and "`assume`" in said[name]
     assert "renamed.safetensors" in said["not causal"]
-    assert "none of its 2 updates fits" in said["lora"]
+    assert "2 of 2 updates fit no weight" in said["lora"]
     for part in (
         "self_forcing_dmdd",
         "5.7 GB",

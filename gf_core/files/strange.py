@@ -1,0 +1,119 @@
+"""What lies where a model file should be and is none: nothing, half a download, a pipe, a picture, a text."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import stat
+from pathlib import Path
+
+from ..errors import CheckpointError
+from ..words import plain
+
+log = logging.getLogger("grounded")
+PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+MODEL_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+UNFINISHED = (".aria2", ".part", ".crdownload", ".incomplete")
+"""What downloaders append to the name of what they are writing, or of their notes about it."""
+
+
+def start_of(path: Path, most: int) -> bytes:
+    """The first bytes of a file; what is no file is refused, as a pipe would wait for ever and a device never end."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "pipe" if stat.S_ISFIFO(mode) else "device"
+        raise CheckpointError(f"{path.name} is a {kind}, not a file", "give the file itself.")
+    with path.open("rb") as stream:
+        return stream.read(most)
+
+
+def missing(path: Path) -> CheckpointError:
+    folder, said = path.parent, path.as_posix()
+    if address := re.fullmatch(r"(\w{2,}:)/+(.+)", said):
+        return CheckpointError(
+            f"{address[1]}//{address[2]} is an address, not a file on this computer",
+            "download it, put it into a folder of yours, and give its path.",
+        )
+    if not path.is_absolute() and len(path.parts) > 1 and not Path(path.parts[0]).is_dir():
+        page = "/".join(path.parts[:2])
+        return CheckpointError(
+            f"there is no folder {path.parts[0]} here",
+            f"check the path; if {page} is a name on Hugging Face, download the file from "
+            f"https://huggingface.co/{page} and give its path.",
+        )
+    if not folder.is_dir():
+        return CheckpointError(f"there is no folder {folder}", f"check the path of the model {path.name}.")
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix.lower() in MODEL_SUFFIXES)
+    close = difflib.get_close_matches(path.name[:255], names, n=3, cutoff=0.5)
+    fix = f"did you mean {' or '.join(close)}?" if close else "check the name and the folder."
+    return CheckpointError(f"there is no {path.name} in {folder}", fix)
+
+
+def refuse_unfinished(path: Path) -> None:
+    """Raises for a file that a downloader is still writing; what may be left of another download is only told."""
+    if path.suffix.lower() in UNFINISHED:
+        raise CheckpointError(
+            f"{path.name} is an unfinished download", "let it finish; its name changes then."
+        )
+    beside = next((f"{path.name}{end}" for end in UNFINISHED if Path(f"{path}{end}").exists()), None)
+    if beside is not None and beside.endswith(
+        ".aria2"
+    ):  # it writes into the file itself, of full length from the start
+        raise CheckpointError(
+            f"the download of {path.name} is not finished: {beside} lies beside it",
+            "let it finish, or start it again.",
+        )
+    if beside is not None:
+        log.warning("%s lies beside %s: its download may not be finished", plain(beside), plain(path.name))
+
+
+_SIGNS = (
+    (0, b"\x89PNG", "a picture"), (0, b"\xff\xd8\xff", "a picture"), (4, b"ftyp", "a film or picture"),
+    (0, b"\x1aE\xdf\xa3", "a film"), (0, b"RIFF", "a film, sound or picture"), (0, b"%PDF", "a document"),
+    (0, b"\x1f\x8b", "a packed archive"), (0, b"7z\xbc\xaf", "a packed archive"), (0, b"Rar!", "a packed archive"),
+)  # fmt: skip
+"""Place, bytes and name of other kinds of file."""
+
+
+def refuse_foreign(path: Path, head: bytes) -> None:
+    """Raises for content that is recognisably something else than tensors."""
+    if not head:
+        raise CheckpointError(f"{path.name} is empty (0 bytes)", "download it again.")
+    if head.startswith(b"GGUF"):
+        raise CheckpointError(
+            f"{path.name} is a quantised GGUF file, which cannot be loaded standalone yet",
+            "use the .safetensors or .pt version of this model, or a GGUF loader inside ComfyUI.",
+        )
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"{path.name} is a Git LFS pointer ({path.stat().st_size} bytes), not the model itself",
+            "run `git lfs pull` in that folder, or download the file from its page.",
+        )
+    if head.lstrip()[:5].lower() in (b"<!doc", b"<html"):
+        raise CheckpointError(
+            f"{path.name} is a web page, not a model",
+            "the download needs a direct link or a signed-in account; fetch the file itself.",
+        )
+    if not any(head):
+        raise CheckpointError(
+            f"{path.name} begins with {len(head)} zeros", "download it again; the download did not finish."
+        )
+    kind = next((kind for at, sign, kind in _SIGNS if head.startswith(sign, at)), None)
+    text = head.decode("utf-8", errors="ignore")
+    if (
+        kind is None
+        and len(text) > 0.9 * len(head)
+        and all(sign.isprintable() or sign.isspace() for sign in text)
+    ):
+        kind = f"a text file (it begins {plain(text.strip(), 40)!r})"
+    if kind is not None:
+        raise CheckpointError(
+            f"{path.name} is {kind}, not a safetensors or PyTorch file",
+            "choose the model's file; where a download left this, fetch the file itself.",
+        )
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        raise CheckpointError(
+            f"{path.name} is not a PyTorch file: its first bytes are {head[:4]!r}",
+            "download it again; if that does not help, the file at the source is not a model.",
+        )
