@@ -73,7 +73,7 @@ def read_audio(path: str | Path, seconds: float | None = None) -> Audio:
         raise TakeError(f"the sound {path} cannot be read: no such file", "check the name")
     try:
         with open_media(path) as container:
-            if not container.streams.audio:
+            if not container.streams.audio or container.streams.audio[0].codec_context is None:
                 raise TakeError(f"{path.name} has no sound", "choose an audio file, or leave the sound away")
             blocks, rate = _blocks(container, LONGEST if seconds is None else seconds)
     except (FFmpegError, OSError, ValueError) as error:

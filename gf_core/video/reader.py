@@ -73,7 +73,7 @@ def open_film(path: str | Path) -> Iterator[InputContainer]:
     """Open `path` for reading; of a film with a torn tail only the whole fragments are seen.
 
     Raises:
-        TakeError: not there, not a film, or no picture in it.
+        TakeError: not there, not a film, or no picture in it that can be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -90,6 +90,8 @@ def open_film(path: str | Path) -> Iterator[InputContainer]:
     with container:
         if not container.streams.video:
             raise TakeError(f"{path.name} has no picture stream", "choose a video file")
+        if container.streams.video[0].codec_context is None:
+            raise TakeError(f"{path.name} is in a codec that is not known here", "convert it to H.264")
         yield container
 
 

@@ -219,6 +219,13 @@ def test_a_list_of_other_files_is_no_film(film, kind, suffix):
         read_audio(listing)
 
 
+def test_a_codec_that_nobody_knows_is_said(film):
+    film.write_bytes(film.read_bytes().replace(b"avc1", b"zzz9"))
+    for read in (probe, lambda path: next(read_frames(path)), lambda path: pick_frames(path, [1])):
+        with pytest.raises(TakeError, match="codec that is not known"):
+            read(film)
+
+
 def box(kind, payload=b""):
     return (8 + len(payload)).to_bytes(4, "big") + kind + payload
 
