@@ -135,29 +135,28 @@ def write_film(
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_film(src))
         base, fps = source.streams.video[0].time_base, rate_of(source)
-        ticks, grid = timescale_of(fps)[0], None
+        (ticks, step), places = timescale_of(fps), {}
         if encode is None:
-            ticks = base.denominator if base and base.numerator == 1 else 0  # 0: the muxer chooses
-            grid = _grid(src)
-            ticks = grid.ticks if grid else ticks
-        options = {}
-        if dst.suffix.lower() in (
-            ".mp4",
-            ".mov",
-        ):  # index in front, any metadata key, every frame on a whole tick
-            options = {"movflags": "faststart+use_metadata_tags", "video_track_timescale": str(ticks)}
+            places = _even_times(src, ticks, fps)
+            ticks = (
+                ticks if places else base.denominator if base and base.numerator == 1 else 0
+            )  # 0: as it likes
+        # Index in front, any metadata key, every frame on a whole tick.
+        options = {"movflags": "faststart+use_metadata_tags", "video_track_timescale": str(ticks)}
+        options = {} if dst.suffix.lower() == ".mkv" else options
         target = stack.enter_context(av.open(str(dst.absolute()), "w", options=options))
         target.metadata.update({**source.metadata, **texts})
         chapters = chapters or chapters_of(source)
         write_chapters(target, chapters)
         if encode is None:
-            parts = [_copied(source, target, grid)]
+            parts = [_copied(source, target, places, ticks, step)]
         else:
-            parts = [
-                _encoded(target, encode, fps, {round(chapter.start_seconds * fps) for chapter in chapters})
-            ]
+            cuts = {round(chapter.start_seconds * fps) for chapter in chapters}
+            parts = [_encoded(target, encode, fps, cuts)]
         if audio is not None:
             parts.append(encode_sound(target, audio, dst.suffix.lower()))
+        elif source.streams.audio and source.streams.audio[0].codec_context is None:
+            log.warning("%s: its sound is left out, as its codec is not known here", src.name)
         elif source.streams.audio:
             parts.append(copy_sound(target, stack.enter_context(open_film(src))))
         for packet in heapq.merge(*parts, key=_seconds):
@@ -168,51 +167,37 @@ def _seconds(packet: Packet) -> float:
     return float((packet.dts or 0) * (packet.time_base or 0))
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """Where frames belong whose times a file has rounded."""
+def _even_times(src: Path, ticks: int, fps: Fraction) -> dict[int, int]:
+    """Time in the file -> time in `ticks` a second, of frames whose even times a file has rounded to milliseconds.
 
-    ticks: int
-    """Per second."""
-    step: int
-    """Ticks per frame."""
-    places: dict[int, int]
-    """Time in the file -> ticks."""
-
-
-def _grid(src: Path) -> _Grid | None:
-    """The times of the film's frames as its frame rate wants them, where the file has rounded them to milliseconds.
-
-    Matroska does, and a film that was in it keeps it. None where they are exact, uneven, or frames are reordered.
+    Matroska does. Empty where times are exact or uneven, or frames are reordered.
     """
     with open_film(src) as film:
-        stream = film.streams.video[0]
-        base, rate = stream.time_base, stream.guessed_rate
-        if base != MILLISECOND or not rate or 1000 / rate == int(1000 / rate):
-            return None
-        times = [
-            packet.pts for packet in packets(film) if packet.pts == packet.dts and packet.pts is not None
-        ]
-    fps, first = Fraction(rate), times[0] if times else 0
-    numbers = [round((time - first) * MILLISECOND * fps) for time in times]
-    beside = [abs(time - first - number / fps * 1000) for time, number in zip(times, numbers)]
-    if numbers != sorted(set(numbers)) or max(beside, default=2) > 1 or len(times) != probe(src).frames:
-        return None
-    ticks, step = timescale_of(fps)
-    start = round(first * MILLISECOND * ticks)
-    return _Grid(ticks, step, {time: start + number * step for time, number in zip(times, numbers)})
+        if film.streams.video[0].time_base != MILLISECOND or (1000 / fps).denominator == 1:
+            return {}
+        found = [(packet.pts, packet.dts) for packet in packets(film)]
+    times = [pts for pts, dts in found if pts is not None and pts == dts]
+    numbers = [round((time - times[0]) * MILLISECOND * fps) for time in times]
+    beside = [abs(time - times[0] - number / fps * 1000) for time, number in zip(times, numbers)]
+    if len(times) < len(found) or numbers != sorted(set(numbers)) or max(beside, default=0) > 1:
+        return {}
+    start = round(times[0] * MILLISECOND * ticks) if times else 0
+    return {time: start + round(number / fps * ticks) for time, number in zip(times, numbers)}
 
 
-def _copied(source: InputContainer, target: OutputContainer, grid: _Grid | None) -> Iterator[Packet]:
+def _copied(
+    source: InputContainer, target: OutputContainer, places: Mapping[int, int], ticks: int, step: int
+) -> Iterator[Packet]:
+    """The picture packets as they are; at `places` (time in the file -> ticks) where there are any."""
     # Opaque: copied as it is; the decoder of AV1 has no encoder of the same name to ask.
     stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
 
     def read() -> Iterator[Packet]:
         for packet in packets(source):
             packet.stream = stream
-            if grid is not None and packet.pts is not None:
-                packet.pts = packet.dts = grid.places[packet.pts]
-                packet.duration, packet.time_base = grid.step, Fraction(1, grid.ticks)
+            if places and packet.pts is not None:
+                packet.pts = packet.dts = places[packet.pts]
+                packet.duration, packet.time_base = step, Fraction(1, ticks)
             yield packet
 
     return read()
