@@ -45,7 +45,7 @@ def open_start_image(path: str | Path, video: VideoSpec) -> Tensor:
         ) from error
     except Exception as error:  # Pillow's readers raise what they like
         raise GroundedError(
-            f"the start image {path} cannot be read: {error or type(error).__name__}",
+            f"the start image {path} cannot be read: {str(error) or type(error).__name__}",
             "give a PNG or JPEG file",
         ) from error
     fitted = ImageOps.fit(picture, (video.width, video.height), Image.Resampling.LANCZOS)
