@@ -573,6 +573,37 @@ def test_all_unknown_words_are_named_before_anything_is_tried(place, capsys, mon
         assert "did you mean fox for fux, dances for danses?" in said and len(said) < 600
 
 
+def test_plan_asks_about_number_type_and_companions(place, capsys, monkeypatch):
+    """And passes them on to whoever counts; what is found about the prompts stands above the cost."""
+    import gf_core.estimate.room as room
+
+    asked = []
+
+    def counted(model, **told):
+        asked.append(told)
+        return room.ModelCost(SPEC, value_bytes=2, decoder="taehv")
+
+    monkeypatch.setattr(room, "file_cost", counted)
+    monkeypatch.setattr("gf_core.cli.plan._wanted", lambda *_: bundle().recipe)
+    monkeypatch.setattr("gf_core.cli.plan._tokenizer", lambda _: Letters())
+    (place / "film.txt").write_text("a | 1s\nthen: " + "b" * 600 + " | 1s\n")
+    parts = ["--vae", "taew2_1.pth", "--text-encoder", "umt5.pth", "--dtype", "bfloat16"]
+    assert main(["plan", "film.txt", "--model", "w.safetensors", *parts, "--device", "cpu"]) == 0
+    told = asked[0]
+    assert (told["vae"], told["text"]) == (Path("taew2_1.pth"), Path("umt5.pth"))
+    assert told["dtype"] is torch.bfloat16
+    out = capsys.readouterr().out
+    assert "segment 2 has 601 tokens, the model reads 512" in out and "segment 1 has" not in out
+    assert out.index("601 tokens") < out.index("memory")
+
+
+class Letters:
+    eos = 1
+
+    def ids(self, text):
+        return [ord(letter) for letter in text]
+
+
 def test_a_user_without_a_home(monkeypatch, tmp_path):
     from gf_core.files.cache import cache_dir
 

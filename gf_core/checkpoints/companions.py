@@ -80,7 +80,7 @@ def open_text(
     """
     file, tensors = describe_text(path)
     fingerprint = remembered(file.parts, "text", tensors)
-    tokenizer = _tokenizer(file, tensors)
+    tokenizer = open_tokenizer(file, tensors)
     return StoredEncoder(
         UMT5Encoder(unscaled(tensors), tokenizer, fingerprint, dtype=dtype or torch.bfloat16, device=device)
     )
@@ -107,7 +107,8 @@ def describe_text(path: Path) -> tuple[TensorFile, Mapping[str, LazyTensor]]:
     return file, what.tensors
 
 
-def _tokenizer(file: TensorFile, tensors: Mapping[str, LazyTensor]) -> Tokenizer:
+def open_tokenizer(file: TensorFile, tensors: Mapping[str, LazyTensor]) -> Tokenizer:
+    """The tokenizer in or beside the weights that `describe_text` found. Raises CheckpointError where there is none."""
     inside = tensors.get(TOKENIZER_KEY)
     if inside is not None:
         return SentencePieceTokenizer(bytes(inside.load().to(torch.uint8).contiguous().numpy()))

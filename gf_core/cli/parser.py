@@ -211,7 +211,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 FILM = ("storyboard", "--model", "--size", "--memory", "--seed", "--fps", "--upscale", "--assume")
 DEVICE = ("--device", "--dtype")
-MAKING = ("--take", "--start-image", "--vae", "--text-encoder", "--lora", *DEVICE)
+PARTS = ("--vae", "--text-encoder")
+MAKING = ("--take", "--start-image", *PARTS, "--lora", *DEVICE)
 
 
 class Command(NamedTuple):
@@ -239,7 +240,9 @@ COMMANDS = {
         RENDER,
         RENDER_EXAMPLES,
     ),
-    "plan": Command("plan:plan", "show what a storyboard will become and cost", (*FILM, "--device"), PLAN),
+    "plan": Command(
+        "plan:plan", "show what a storyboard will become and cost", (*FILM, *PARTS, *DEVICE), PLAN
+    ),
     "takes": Command(
         "render:takes",
         "render several takes of one segment",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..builtin import is_small, model_file
 from ..config import Encoding, Recipe
-from ..errors import GroundedError
+from ..errors import CheckpointError, GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from .files import film_name, read_board, read_making
 from .settings import builtin_recipe, choose, model_of, upscale_for
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
     from ..engine.recorded import Recorded
     from ..estimate.room import ModelCost
+    from ..text.tokens import Tokenizer
 
+log = logging.getLogger("grounded")
 TIME_STRIDE = 4
 """Pictures per latent frame of every codec that belongs to a Wan 2.1 model."""
 
@@ -100,23 +103,54 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, upsca
     except GroundedError as error:
         print(f"cost    not known: {error.message}")
         return
-    encoding = Encoding(upscale=upscale)
+    encoding, lines = Encoding(upscale=upscale), []
     if bundle is None:
+        if (tokenizer := _tokenizer(args)) is not None:
+            lines += long_prompts(planned, tokenizer)
         budget = estimate(planned, cost, recipe, encoding, sheet=True)
     else:
         film = settle(bundle, text, recipe=recipe, encoding=encoding)
         budget = preflight(look(film, Path("takes") / film_name(args)), sheet=True)
-    print(*budget.lines()[1:], sep="\n")
+    print(*lines, *budget.lines()[1:], sep="\n")
     check_budget(budget, free_memory=free_bytes(device), folder=Path.cwd())
 
 
 def _cost(args: Namespace, device: torch.device) -> tuple[ModelCost, ModelBundle | None]:
     """What the model costs, and the model itself where opening it takes a moment only."""
+    import torch
+
     from ..estimate.room import bundle_cost, file_cost
 
+    dtype = getattr(torch, args.dtype) if args.dtype else None
+    parts: dict[str, Any] = {"text": args.text_encoder, "vae": args.vae, "dtype": dtype, "device": device}
     if is_small(args.model):
         from ..checkpoints.bundle import load_model
 
-        bundle = load_model(args.model, device=device)
+        bundle = load_model(args.model, **parts)
         return bundle_cost(bundle), bundle
-    return file_cost(args.model, device=device, assume=args.assume), None
+    return file_cost(args.model, assume=args.assume, **parts), None
+
+
+def _tokenizer(args: Namespace) -> Tokenizer | None:
+    """The one beside a Wan model, if it is at hand."""
+    from ..checkpoints.companions import describe_text, find, open_tokenizer
+
+    try:
+        return open_tokenizer(*describe_text(args.text_encoder or find("text", Path(args.model))))
+    except CheckpointError as error:
+        log.info("prompts not counted: %s", error.message)
+        return None
+
+
+def long_prompts(planned: Plan, tokenizer: Tokenizer) -> list[str]:
+    """A line for every prompt of which a Wan model reads the beginning only."""
+    from ..text.clean import clean_prompt
+    from ..text.umt5 import MAX_ROWS
+
+    counts = [
+        (part.index + 1, len(tokenizer.ids(clean_prompt(part.prompt))) + 1) for part in planned.segments
+    ]
+    said = f"the model reads {MAX_ROWS}: the rest is cut, first the style, which stands last"
+    return [
+        f"prompt  segment {number} has {count} tokens, {said}" for number, count in counts if count > MAX_ROWS
+    ]
