@@ -32,6 +32,7 @@ from gf_core.estimate.trial import try_out
 from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import build_meta
 from gf_core.sampling.film import replay
+from gf_core.take.states import pays
 from gf_core.vae.decoders import STATE_VALUES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,6 +178,24 @@ def test_the_frames_in_a_state_are_those_of_a_real_memory(bundle, films, name, t
     ends = {segment.first_chunk + segment.chunks - 1 for segment in plan.segments}
     real = [director.memory.layout.past for index in done if index in ends]
     assert list(_slots(plan, memory)) == real
+
+
+WAN_STATE, TINY_STATE = (STATE_VALUES[name] * 832 * 480 for name in ("wan", "taehv"))
+
+
+@pytest.mark.parametrize(
+    ("size", "chunks", "seconds", "kept"),
+    [
+        (2 * WAN_STATE, 13, 0.273, False),  # on a card, bfloat16: 4.6 s for 3.5
+        (4 * WAN_STATE, 13, 20.0, True),  # on a processor
+        (2 * TINY_STATE, 3, 0.015, False),
+        (10**9, 1, 2.4, False),
+        (10**9, 1, 2.5, True),
+    ],
+)
+def test_a_state_is_kept_where_writing_and_reading_it_pays(size, chunks, seconds, kept):
+    """The film waits for every state that is written, and an edit reads one of them."""
+    assert pays(size, chunks, seconds) == kept
 
 
 def test_the_frames_in_a_state_by_hand(bundle, films):
