@@ -217,7 +217,7 @@ def picture_address(run: Run, frame: int | None = None) -> str:
         "take": take_name(run.folder.parent),
         "run": run.folder.name,
         "t": _stamp(run.settings),
-        "frame": "" if frame is None else frame,  # last, where the page puts it
+        "frame": "" if frame is None else frame,  # last, for the page that adds it
     }
     return f"/grounded/picture?{urlencode(asked)}"
 

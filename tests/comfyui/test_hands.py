@@ -68,17 +68,22 @@ def test_a_paste_of_the_middle_button_pastes_nothing(browser: Browser, place: st
     page = browser.page
     page.locator(place).first.click()
     nodes = page.evaluate("() => window.app.graph._nodes.length")
-    seen = """() => { window.__pasted = 0; document.activeElement.addEventListener('paste', () => window.__pasted++);
+    seen = """() => { window.__pasted = 0; window.__kept = undefined; document.activeElement.addEventListener('paste', () => window.__pasted++);
       document.addEventListener('paste', () => window.__pasted++); }"""
     page.evaluate(seen)
+    send = (
+        "document.activeElement.dispatchEvent(new ClipboardEvent('paste', {bubbles: true, cancelable: true}))"
+    )
+    soon = f"() => setTimeout(() => {{ window.__kept = {send}; }})"
+    page.evaluate(f"() => window.addEventListener('pointerup', {soon}, {{capture: true, once: true}})")
     page.mouse.move(*middle(browser, place))
     page.mouse.down(button="middle")
     page.mouse.up(button="middle")
-    send = "() => document.activeElement.dispatchEvent(new ClipboardEvent('paste', {bubbles: true, cancelable: true}))"
-    assert page.evaluate(send) is False, "prevented"
+    browser.wait_until("() => window.__kept !== undefined")
+    assert page.evaluate("() => window.__kept") is False, "prevented"
     assert page.evaluate("() => window.__pasted") == 0
     page.wait_for_timeout(600)
-    page.evaluate(send)
+    page.evaluate(f"() => {send}")
     assert page.evaluate("() => window.__pasted") > 0, "later ones are somebody's own"
     assert page.evaluate("() => window.app.graph._nodes.length") == nodes
 

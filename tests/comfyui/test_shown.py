@@ -195,7 +195,7 @@ def test_a_take_says_what_its_nodes_show(made: str, server: Server) -> None:
     [sampler] = facts["GF_StreamSampler"]
     assert sampler["timeline"] == TEXT and sampler["take"] == made and sampler["share"] == 1.0
     assert list(sampler["pictures"]) == ["0", "2"], "places in the text, the muted one counted"
-    for address in (*sampler["pictures"].values(), sampler["picture"]):
+    for address in (*sampler["pictures"].values(), sampler["picture"], f"{sampler['any']}3"):
         with Image.open(io.BytesIO(server.read(address))) as picture:
             assert max(picture.size) <= 256
     for kind in ("GF_TakeDrift", "GF_TakeSheet"):
