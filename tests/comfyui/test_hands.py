@@ -68,8 +68,8 @@ def test_a_paste_of_the_middle_button_pastes_nothing(browser: Browser, place: st
     page = browser.page
     page.locator(place).first.click()
     nodes = page.evaluate("() => window.app.graph._nodes.length")
-    seen = """() => { window.__pasted = 0; window.__kept = undefined; document.activeElement.addEventListener('paste', () => window.__pasted++);
-      document.addEventListener('paste', () => window.__pasted++); }"""
+    seen = """() => { Object.assign(window, {__pasted: 0, __kept: undefined});
+      for (const one of [document.activeElement, document]) one.addEventListener('paste', () => window.__pasted++); }"""
     page.evaluate(seen)
     send = (
         "document.activeElement.dispatchEvent(new ClipboardEvent('paste', {bubbles: true, cancelable: true}))"

@@ -398,3 +398,4 @@ def test_texts_to_translate_are_those_of_the_nodes(server):
 def test_nothing_failed_in_the_host(server):
     assert "IMPORT FAILED" not in server.log
     assert "the live view could not show" not in server.log
+    assert "grounded_forcing.NotPossible" not in server.log, "a mistake costs one line, no traceback"
