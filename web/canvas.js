@@ -9,6 +9,8 @@ const MIDDLE = 1;
 const MIDDLE_HELD = 4;
 const PASTE = 500; // milliseconds in which a paste comes from a middle button, as on Linux
 
+export const VIEWS = ".gf-board, .gf-live, .gf-shown"; // elements that this pack puts on nodes
+
 let pressed = -Infinity; // when the middle button was used over a view
 
 /** Give `element`'s wheel and middle button to the canvas. Listen to its own wheel before: `defaultPrevented` keeps it. */
@@ -25,7 +27,6 @@ export function handOver(element) {
     on(type, (event) => {
       const middle = type === "pointermove" ? event.buttons & MIDDLE_HELD : event.button === MIDDLE;
       if (!middle) return;
-      pressed = event.timeStamp;
       event.preventDefault();
       event.stopPropagation();
       app.canvas[step](event);
@@ -33,9 +34,7 @@ export function handOver(element) {
   }
   for (const type of ["mousedown", "mouseup", "auxclick"]) {
     on(type, (event) => {
-      if (event.button !== MIDDLE) return;
-      pressed = event.timeStamp;
-      event.preventDefault(); // else it scrolls by itself, or pastes
+      if (event.button === MIDDLE) event.preventDefault(); // else it scrolls by itself, or pastes
     });
   }
 }
@@ -48,6 +47,17 @@ function scrolls({ target, currentTarget, ctrlKey, metaKey, deltaY }) {
     if (room > 1 && /auto|scroll/.test(getComputedStyle(one).overflowY)) return true;
   }
   return false;
+}
+
+// Nodes 2.0 may keep the press to itself, before it comes to a view.
+for (const type of ["pointerdown", "pointerup"]) {
+  window.addEventListener(
+    type,
+    (event) => {
+      if (event.button === MIDDLE && event.target.closest?.(VIEWS)) pressed = event.timeStamp;
+    },
+    { capture: true },
+  );
 }
 
 // On Linux a press of the middle button pastes: into a prompt, and on the canvas a copy of a node.

@@ -6,7 +6,7 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
-import { handOver } from "./canvas.js";
+import { VIEWS, handOver } from "./canvas.js";
 import { RENDERS, findNode, sketch, takeOf, timelineOf, writtenSeed } from "./links.js";
 import { LiveView } from "./live.js";
 import { Recall } from "./recall.js";
@@ -28,7 +28,6 @@ const ADD = {
   GF_SaveVideo: (node) => addShown(node, "film", 440),
 };
 const COLOURS = { GF_TIMELINE: "#5fb0a2", GF_TAKE: "#e0b05c", GF_MEMORY: "#a98be0" }; // as in style.css, for Nodes 2.0
-const VIEWS = ".gf-board, .gf-live, .gf-shown";
 const views = new WeakMap(); // node -> its Editor, LiveView or Shown
 const sources = new Map(); // sampler's execution id -> promise of the id of the timeline that it renders
 const HISTORIES = 50;
