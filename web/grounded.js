@@ -138,7 +138,7 @@ function textBox(node) {
   const widget = textWidget(node) ?? {};
   const element = "element" in widget ? widget.element : widget.inputEl; // the older name, of which newer ones warn
   const shown = element?.tagName === "TEXTAREA" && element.isConnected;
-  return shown ? element : document.querySelector(`[data-node-id="${node.id}"] textarea:not(.gf-words)`);
+  return shown ? element : document.querySelector(`[data-node-id="${node.id}"] textarea:not([class*="gf-"])`);
 }
 
 /** Where in `after` the part ends that differs from `before`. */

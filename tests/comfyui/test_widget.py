@@ -58,7 +58,7 @@ WIDGET = (
     "window.app.graph._nodes.find((n) => n.type === 'GF_PromptTimeline')"
     ".widgets.find((w) => w.name === 'timeline')"
 )
-TEXT_BOX = "textarea:not(.gf-words)"
+TEXT_BOX = "textarea:not([class*=gf-])"
 EDGE = ".gf-block[data-index='%d'] .gf-edge"
 
 

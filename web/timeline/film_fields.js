@@ -17,8 +17,8 @@ export class FilmFields {
     this.fps = field("input", "gf-number", "fps", { type: "number", min: 1, max: 120, step: 1 });
     this.seed = field("input", "gf-number gf-film-seed", "seed", { inputmode: "numeric" });
     this.style = field("input", "gf-number gf-film-style", "style");
-    this.cast = field("textarea", "gf-words", "cast", { rows: 3, placeholder: "fox = a small red fox with a torn left ear" });
-    const label = (text) => make("span", "gf-real", {}, text);
+    this.cast = field("textarea", "gf-number gf-cast", "cast", { rows: 3, placeholder: "fox = a small red fox with a torn left ear" });
+    const label = (text) => make("span", "gf-name", {}, text);
     this.element = make("div", "gf-fields gf-film-fields", { hidden: "" },
       make("div", "gf-row", {}, label("fps"), this.fps, label("seed"), this.seed, label("style"), this.style), this.cast);
   }
