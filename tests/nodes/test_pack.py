@@ -53,6 +53,23 @@ def test_every_node_has_texts_to_translate():
         assert missing == [], f"{node}: inputs without a tooltip"
 
 
+@pytest.mark.parametrize("language", ["zh", "ja", "ko"])
+def test_every_name_on_a_node_is_translated(language):
+    """Longer texts fall back to English; a name that is left out would too, without a word."""
+    folder = ROOT / "locales"
+    english, texts = (
+        json.loads((folder / one / "nodeDefs.json").read_text(encoding="utf-8")) for one in ("en", language)
+    )
+    assert sorted(texts) == IDS
+    for node, text in texts.items():
+        assert text["display_name"] != english[node]["display_name"] and text["description"], node
+        for part in ("inputs", "outputs"):
+            assert text[part].keys() == english[node][part].keys(), node
+            assert all(field["name"] for field in text[part].values()), node
+        # @ { } | are syntax of the page's translator.
+        assert not re.search(r"[@{}|]", json.dumps([text["description"], text["display_name"]])), node
+
+
 def imported(path: Path) -> set[str]:
     found: set[str] = set()
     for step in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
