@@ -169,11 +169,12 @@ CUT_THEN_SCENE = Workflow(
         _model(),
         _timeline("base", 1, _ROBOT, "The first shot", 480),
         _timeline("then", 1, f"{_ROBOT}then: it dances | 4.5s\n", "then", 480),
-        _shot("cut", f"the same yellow {_DANCE}", True),
-        _shot("scene", f"a yellow {_DANCE}", False),
+        # Folded ones first: some front ends count their whole height when they show all of a graph.
         *_way("then", "then: the shot goes on"),
         *_way("cut", "cut: a new shot, the same robot"),
         *_way("scene", "scene: another robot"),
+        _shot("cut", f"the same yellow {_DANCE}", True),
+        _shot("scene", f"a yellow {_DANCE}", False),
     ),
     (
         "**then:** changes the action inside the shot: the motion goes on. **cut:** drops the motion and the place and "
@@ -184,7 +185,7 @@ CUT_THEN_SCENE = Workflow(
         "**Shot Cut** puts a shot into a timeline: at its **end**, before a segment (**3**), or at a time (**12.5s**). "
         "With *keep cast* off it is a scene. Chain as many as you like.",
     ),
-    ("Model", "The film in words", "Cuts and renders", "Films"),
+    ("Model", "The film in words", "Renders and cuts", "Films"),
 )
 
 _LONGLIVE = by_id("longlive")
@@ -318,17 +319,17 @@ PICK_A_TAKE = Workflow(
     "Pick a take",
     "One shot, four times: choose one, and the film goes on from it.",
     (
-        replace(_model(), column=1),
-        _timeline("timeline", 0, _OWL),
+        _model(),
+        replace(_timeline("timeline", 1, _OWL), width=460),
         Node(
             "takes",
             "GF_SegmentTakes",
-            1,
+            2,
             {**_wires(Link("timeline")), "take": "pick_a_take", "segment": 2, "count": 4, "seed": 7},
             width=460,
         ),
-        _sampler("sampler", 2, Link("takes", 1), "pick_a_take", seed=7),
-        _save("save", 3, "sampler", "pick_a_take"),
+        _sampler("sampler", 3, Link("takes", 1), "pick_a_take", seed=7),
+        replace(_save("save", 3, "sampler", "pick_a_take"), height=320),
     ),
     (
         "1. Press **Run**. Segment 2 is rendered four times, each with a seed of its own; the film waits.\n"
@@ -336,7 +337,7 @@ PICK_A_TAKE = Workflow(
         "3. Press **Run** again: the film goes on from that take. What is there is not made again.\n\n"
         "More to choose from? Raise **count**: only the new ones are made.",
     ),
-    ("The film in words", "Model and takes", "Render", "Film"),
+    ("Model", "The film in words", "Takes", "Render and film"),
 )
 
 WORKFLOWS = (

@@ -31,7 +31,12 @@ def banner(picture: Image.Image) -> Image.Image:
     wide, high = BANNER
     scaled = picture.resize((wide, wide * picture.height // picture.width), Image.Resampling.LANCZOS)
     page = scaled.crop((0, scaled.height - high, wide, scaled.height))
-    shade = Image.linear_gradient("L").rotate(90).resize(BANNER).point(lambda value: max(0, min(235, 2 * value - 190)))
+    shade = (
+        Image.linear_gradient("L")
+        .rotate(90)
+        .resize(BANNER)
+        .point(lambda value: max(0, min(235, 2 * value - 190)))
+    )
     page.paste((16, 20, 28), (0, 0), shade)
     draw, y = ImageDraw.Draw(page), high // 2 - 60
     for text, size, colour in WORDS:
