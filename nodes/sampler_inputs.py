@@ -34,7 +34,8 @@ def settings() -> list[Any]:
             default=0,
             min=0,
             max=MAX_SEED,
-            tooltip="Seed of the film, used when the timeline has no @seed. Each segment derives its own from it.",
+            tooltip="Seed of the film; each segment derives its own from it. A timeline that says @seed uses that "
+            "instead, and the node says so.",
         ),
         widget(
             io.String,

@@ -41,7 +41,12 @@ ADDRESSES = [
     "/grounded/thumb/1/-1",
     "/grounded/thumb/%ff/1",
     "/grounded/thumb/1/" + "9" * 6000,
+    "/grounded/picture",
+    "/grounded/picture?take=film&run=run-0001&frame=" + "9" * 6000,
+    "/grounded/picture?take=..%2f..&run=..&frame=1",
+    "/grounded/picture?take=%00&run=%00&frame=1",
 ]
+TAKES = ["", "..%2f..%2fetc", "%00", "nul", "%ed%a0%bd", "x" * 300, "a%2f" * 1500, "run-0001"]
 
 
 def ask(server: Server, method: str, path: str, body: bytes = b"", headers: Any = JSON) -> int:
@@ -89,3 +94,8 @@ def test_stop_reads_what_is_packed_and_answers_for_a_node_that_does_not_run(serv
 @pytest.mark.parametrize("path", ADDRESSES, ids=lambda path: path[:24])
 def test_an_address_of_nothing_is_not_found(server: Server, path: str) -> None:
     assert 400 <= ask(server, "GET", path) < 500
+
+
+@pytest.mark.parametrize("name", TAKES, ids=lambda name: name[:12])
+def test_a_take_that_cannot_be_shows_nothing(server: Server, name: str) -> None:
+    assert ask(server, "GET", f"/grounded/take?take={name}") < 500
