@@ -88,7 +88,7 @@ def templates(browser: Browser, shot: Path) -> None:
     """The template browser with the pack's workflows."""
     browser.page.evaluate(OPEN_TEMPLATES)
     browser.page.wait_for_timeout(3000)
-    browser.page.get_by_text("grounded_forcing", exact=False).last.click()
+    browser.page.get_by_text("Grounded Forcing", exact=True).last.click()
     browser.page.wait_for_timeout(3000)
     keep(browser.screenshot(shot), "comfyui_templates.png")
 

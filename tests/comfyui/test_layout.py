@@ -61,3 +61,10 @@ def test_no_node_touches_another_or_a_frame(browser: Browser, name: str) -> None
     for x, y, width, height in frames:
         frame, inside = (x, y, x + width, y + height), (x + RIM, y + RIM, x + width - RIM, y + height - RIM)
         assert [(node, box) for node, box in drawn if meet(box, frame) and not within(box, inside)] == []
+
+
+def test_the_cards_come_in_the_order_of_their_numbers(browser: Browser) -> None:
+    found = browser.page.evaluate(
+        "async () => (await window.app.api.getWorkflowTemplates()).grounded_forcing"
+    )
+    assert found == list(NAMES)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from .conftest import ROOT
 
@@ -68,6 +69,33 @@ def test_every_name_on_a_node_is_translated(language):
             assert all(field["name"] for field in text[part].values()), node
         # @ { } | are syntax of the page's translator.
         assert not re.search(r"[@{}|]", json.dumps([text["description"], text["display_name"]])), node
+
+
+def test_the_blueprint_holds_the_six_nodes_and_shows_widgets_that_they_have():
+    graph = json.loads((ROOT / "subgraphs" / "Film.json").read_text(encoding="utf-8"))
+    (box,), (inside,) = graph["nodes"], graph["definitions"]["subgraphs"]
+    inner = {str(node["id"]): node["type"] for node in inside["nodes"]}
+    six = [
+        "GF_DualMemoryCache",
+        "GF_LoadModel",
+        "GF_PromptTimeline",
+        "GF_SaveVideo",
+        "GF_ShotCut",
+        "GF_StreamSampler",
+    ]
+    assert sorted(inner.values()) == six and inside["name"] == "Film" and box["type"] == inside["id"]
+    texts = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    shown = box["properties"]["proxyWidgets"]
+    assert all(name in texts[inner[node]]["inputs"] for node, name in shown)
+    assert {name for _, name in shown} >= {"model", "timeline", "seed", "take"}
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("Icon", 1.0), ("Banner", 21 / 9)])
+def test_the_registry_finds_its_pictures(kind, shape):
+    address = re.search(rf'^{kind} = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert address and address[1].startswith("https://")
+    with Image.open(ROOT / address[1].partition("/main/")[2]) as picture:
+        assert abs(picture.width / picture.height - shape) < 0.01 and (kind != "Icon" or picture.width <= 400)
 
 
 def imported(path: Path) -> set[str]:
