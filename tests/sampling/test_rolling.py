@@ -10,7 +10,7 @@ import torch
 from gf_core.config import Recipe, SampleSpec
 from gf_core.memory.presets import PRESETS
 from gf_core.sampling.chunkwise import make_sampler
-from gf_core.sampling.film import film_chunks, replay
+from gf_core.sampling.film import film_chunks
 from gf_core.timeline import Timing, make_plan, parse
 
 from .conftest import HEIGHT, SPEC, WIDTH
@@ -107,49 +107,3 @@ def test_a_call_that_fails_changes_nothing(sampler, embeds):
     again = [clean.latents for clean in film_chunks(run, plan, embeds, feed=fail_once)]
     assert failed == list(range(plan.chunks))
     assert all(torch.equal(a, b) for a, b in zip(again, whole, strict=True))
-
-
-METHODS = {
-    **MEMORIES,
-    "changes": replace(PRESETS["context_forcing"], bank=3, bank_below=2.0),
-    "changes, recache": replace(PRESETS["context_forcing"], bank=3, bank_below=2.0, switch="recache"),
-    "means": PRESETS["memrope"],
-    "adaptive": PRESETS["memrope_adaptive"],
-    "cut": PRESETS["infinity_rope_cut"],
-    "refresh": PRESETS["krea"],
-    "refresh, flush": replace(PRESETS["krea"], recent=5, switch="flush"),
-    "heads": replace(
-        PRESETS["self_forcing_rolling"],
-        anchors=2,
-        recent=3,
-        heads=(((2, 3), (2, 3)), ((2, 1), (0, 3))),
-        heads_from=2,
-    ),
-    "means, flush": replace(PRESETS["memrope"], switch="flush"),
-}
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_clean_passes_alone_leave_the_same_state(sampler, embeds, name):
-    """At segments' ends, where states are kept; also from behind a scene, which starts from nothing."""
-    plan, run, twin = plan_of(), sampler(METHODS[name]), sampler(METHODS[name])
-    ends = [segment.first_chunk + segment.chunks - 1 for segment in plan.segments]
-    latents, states = [], {}
-    for clean in film_chunks(run, plan, embeds):
-        latents.append(clean.latents)
-        if clean.index in ends:
-            states[clean.index] = run.snapshot()
-    for index in replay(twin.director, plan, embeds, latents.__getitem__, 0, plan.chunks):
-        if index in ends:
-            _same(twin.snapshot(), states[index])
-    fresh = sampler(METHODS[name])
-    fresh.director.memory.ledger.skip(3 * (ends[2] + 1), 2)
-    for _ in replay(fresh.director, plan, embeds, latents.__getitem__, ends[2] + 1, plan.chunks):
-        pass
-    _same(fresh.snapshot(), states[ends[3]])
-
-
-def _same(one, other):
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name

@@ -1,0 +1,169 @@
+"""The bank by hand: which frames each layer keeps, what the means come to, and where all of it stands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gf_core.config import MemorySpec, ModelSpec
+from gf_core.errors import GroundedError
+from gf_core.memory.ledger import Frame
+from gf_core.memory.presets import PRESETS
+from gf_core.memory.regions import check
+from gf_core.memory.store import DualMemory
+
+MODEL = ModelSpec(dim=12, num_heads=2, num_layers=2, in_dim=2, out_dim=2)
+LATENT = (2, 2, 4)  # two tokens per frame
+CHANGES = replace(PRESETS["context_forcing"], anchors=1, bank=2, recent=3, bank_from=3)
+
+
+def memory_of(spec, batch=1):
+    return DualMemory(MODEL, spec, LATENT, batch=batch, device=torch.device("cpu"), dtype=torch.float32)
+
+
+def chunk(memory, turned=(False, False), frames=3):
+    """Commit a chunk whose keys tell their frame by size and point one way, or in `turned` layers the other way."""
+    memory.evict(memory.spec.recent)
+    _, clean = memory.open(frames)
+    first, size = memory.ledger.frame, memory.tokens_per_frame
+    numbers = (torch.arange(first, first + frames) + 1.0).repeat_interleave(size)[None, :, None, None]
+    for layer in range(MODEL.num_layers):
+        keys = numbers.repeat(1, 1, 2, 6) * (-1 if turned[layer] else 1)
+        clean.write(layer, keys, keys)
+    memory.commit(torch.zeros(1, frames, *LATENT))
+
+
+def stored(memory, layer):
+    used = memory.ledger.layer(layer).past * memory.tokens_per_frame
+    assert torch.equal(memory.raw_k[layer], memory.v[layer])
+    keys = memory.raw_k[layer, 0, : used : memory.tokens_per_frame, 0, 0]
+    return [round(abs(key)) - 1 for key in keys.tolist()]
+
+
+def test_each_layer_keeps_the_first_frames_of_its_own_changes():
+    memory = memory_of(CHANGES)
+    for turned in [(False, False), (False, False), (True, False), (False, True), (True, False)]:
+        chunk(memory, turned)
+        for layer in range(2):
+            assert stored(memory, layer) == memory.ledger.numbers(layer)
+    # Chunks 2 and 4 are compared with the one before; chunk 3 is not, though both layers turn in it.
+    assert [[frame.number for frame in bank] for bank in memory.ledger.banks] == [[6, 12], [12]]
+    memory.evict(3)
+    assert memory.ledger.numbers(0) == [0, 6, 12, 12, 13, 14] and memory.ledger.numbers(1) == [
+        0,
+        12,
+        12,
+        13,
+        14,
+    ]
+    step, _ = memory.open(3)
+    assert [(place.start, place.stop) for place in step.places] == [(12, 18), (10, 16)]
+    for turned in [(False, False), (True, False), (False, False), (False, False), (True, True)]:
+        chunk(memory, turned)
+    assert [frame.number for frame in memory.ledger.banks[0]] == [12, 18], "the oldest leaves"
+    assert stored(memory, 0) == memory.ledger.numbers(0)
+
+
+def test_anchors_move_in_front_of_a_bank_that_was_there_first():
+    memory = memory_of(replace(CHANGES, anchors=2, recent=6))
+    for turned in [(False, False), (False, False), (True, True), (True, True)]:
+        chunk(memory, turned)
+        for layer in range(2):
+            assert stored(memory, layer) == memory.ledger.numbers(layer)
+    assert memory.ledger.numbers() == [0, 1, 6, *range(3, 12)]
+
+
+def test_two_means_begin_where_the_window_overflows_and_then_follow():
+    memory = memory_of(replace(PRESETS["memrope"], anchors=1, recent=2, bank_shares=(0.25, 0.5)))
+    for _ in range(2):
+        chunk(memory)
+    memory.evict(2)
+    assert stored(memory, 0)[:1] == [0]
+    # Frames 1 and 2 gave their slots to the means of what left then: frame 3 alone.
+    assert stored(memory, 1) == [0, 3, 3, 4, 5]
+    chunk(memory)
+    memory.evict(2)
+    means = memory.raw_k[0, 0, 2:6:2, 0, 0].tolist()
+    left = (5 + 6 + 7) / 3  # frames 4, 5, 6
+    assert means == pytest.approx([4 + 0.25 * (left - 4), 4 + 0.5 * (left - 4)])
+    assert stored(memory, 0)[3:] == [7, 8]
+
+
+def test_an_adaptive_mean_follows_where_the_keys_have_moved_most():
+    memory = memory_of(replace(PRESETS["memrope_adaptive"], anchors=0, recent=1))
+    bank, size = memory.bank, memory.tokens_per_frame
+    memory.ledger.banks = [[Frame(0, 0), Frame(1, 0)]] * 2
+    keys = torch.zeros(2, 1, size, 2, 6)
+    keys[:, :, 1] = 1  # the first place stays, the second moves
+    leaving = slice(2 * size, 3 * size)
+    memory.raw_k[:, :, leaving], memory.v[:, :, leaving] = keys, 2 * keys
+    bank.fold(1, begins=False)
+    fast = bank.means[0][0, 0, size:, 0, 0].tolist(), bank.means[1][0, 0, size:, 0, 0].tolist()
+    assert fast[0] == pytest.approx([0.0, 5 * 0.1]) and fast[1] == pytest.approx([0.0, 2 * 5 * 0.1])
+    assert bank.means[0][0, 0, :size, 0, 0].tolist() == pytest.approx([0.0, 0.01])
+
+
+def test_a_scene_leaves_no_trace_in_the_bank():
+    memory, fresh = memory_of(CHANGES), memory_of(CHANGES)
+    for turned in [(False, False), (False, False), (True, False)]:
+        chunk(memory, turned)
+    memory.clear()
+    fresh.ledger.skip(9, 0)
+    fresh.clear()
+    for one in (memory, fresh):
+        for turned in [(False, False), (True, True), (False, False)]:
+            chunk(one, turned)
+    theirs = fresh.snapshot()
+    assert all(torch.equal(value, theirs[name]) for name, value in memory.snapshot().items())
+
+
+def test_a_snapshot_says_nothing_of_what_lies_behind_a_shorter_bank():
+    memory, twin = memory_of(CHANGES), memory_of(CHANGES)
+    for turned in [(False, False), (False, False), (True, False)]:
+        chunk(memory, turned)
+    state = memory.snapshot()
+    used = [memory.ledger.layer(layer).past * memory.tokens_per_frame for layer in range(2)]
+    assert used[0] > used[1] and not state["raw_k"][1, :, used[1] :].any()
+    twin.restore(state)
+    for one in (memory, twin):
+        chunk(one, (False, True))
+        chunk(one, (True, False))
+    other = twin.snapshot()
+    assert all(torch.equal(value, other[name]) for name, value in memory.snapshot().items())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bank": -1},
+        {"bank": 3, "bank_policy": "means"},
+        {"bank": 2, "bank_policy": "means", "positions": "absolute"},
+        {"bank": 2, "bank_policy": "means", "anchor_policy": "ema"},
+        {"bank": 4, "bank_every": 0},
+        {"bank": 2, "bank_shares": (0.1, 1.5)},
+        {"bank": 2, "switch": "recache", "recache_before_evict": True},
+        {"bank": 12, "recent": 6},
+        {"bank": 2, "refresh": True},
+        {"refresh": True},
+        {"refresh": True, "switch": "cross_only", "anchor_policy": "ema"},
+        {"rolling": 5},
+        {"rolling": 21, "cut_position": 45},
+        {"heads": (((1, 1),),), "bank": 2},
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(change):
+    with pytest.raises(GroundedError) as told:
+        check(replace(MemorySpec(), **change))
+    assert told.value.fix
+
+
+def test_what_a_model_or_a_batch_rules_out_is_refused_in_words():
+    with pytest.raises(GroundedError, match="use batch 1"):
+        memory_of(CHANGES, batch=2)
+    with pytest.raises(GroundedError, match="table of heads"):
+        memory_of(replace(PRESETS["sgf"], heads=(((1, 1),),)))
+    for spec in (CHANGES, PRESETS["rolling_forcing"], PRESETS["krea"]):
+        with pytest.raises(GroundedError, match="gradients"):
+            memory_of(spec).open(3, grad=True)

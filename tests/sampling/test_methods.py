@@ -1,0 +1,94 @@
+"""Every memory that is more than anchors and recent frames: the states that it leaves, and the films that it makes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from gf_core.config import Recipe, SampleSpec
+from gf_core.memory.presets import PRESETS
+from gf_core.sampling.chunkwise import make_sampler
+from gf_core.sampling.film import film_chunks, replay
+
+from .conftest import HEIGHT, SPEC, WIDTH
+from .test_rolling import MEMORIES, STEPS, TEXT, plan_of
+
+RECORDED = Path(__file__).parents[1] / "fixtures" / "methods.json"
+"""Numbers of films made when every method agreed with recordings of its public code (`dev/parity`)."""
+
+METHODS = {
+    **MEMORIES,
+    "changes": replace(PRESETS["context_forcing"], bank=3, bank_below=2.0),
+    "changes, recache": replace(PRESETS["context_forcing"], bank=3, bank_below=2.0, switch="recache"),
+    "means": PRESETS["memrope"],
+    "adaptive": PRESETS["memrope_adaptive"],
+    "cut": PRESETS["infinity_rope_cut"],
+    "refresh": PRESETS["krea"],
+    "refresh, flush": replace(PRESETS["krea"], recent=5, switch="flush"),
+    "heads": replace(
+        PRESETS["self_forcing_rolling"],
+        anchors=2,
+        recent=3,
+        heads=(((2, 3), (2, 3)), ((2, 1), (0, 3))),
+        heads_from=2,
+    ),
+    "means, flush": replace(PRESETS["memrope"], switch="flush"),
+}
+
+
+@pytest.fixture
+def sampler(model):
+    def make(memory):
+        recipe = Recipe(memory, SampleSpec(steps=STEPS))
+        return make_sampler(model, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH)
+
+    return make
+
+
+@pytest.fixture
+def embeds(prompts):
+    return [prompts[number % 3] for number in range(4)]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_clean_passes_alone_leave_the_same_state(sampler, embeds, name):
+    """At segments' ends, where states are kept; also from behind a scene, which starts from nothing."""
+    plan, run, twin = plan_of(), sampler(METHODS[name]), sampler(METHODS[name])
+    ends = [segment.first_chunk + segment.chunks - 1 for segment in plan.segments]
+    latents, states = [], {}
+    for clean in film_chunks(run, plan, embeds):
+        latents.append(clean.latents)
+        if clean.index in ends:
+            states[clean.index] = run.snapshot()
+    for index in replay(twin.director, plan, embeds, latents.__getitem__, 0, plan.chunks):
+        if index in ends:
+            _same(twin.snapshot(), states[index])
+    fresh = sampler(METHODS[name])
+    fresh.director.memory.ledger.skip(3 * (ends[2] + 1), 2)
+    for _ in replay(fresh.director, plan, embeds, latents.__getitem__, ends[2] + 1, plan.chunks):
+        pass
+    _same(fresh.snapshot(), states[ends[3]])
+
+
+def _same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_films_stay_what_they_were(sampler, embeds, name):
+    recorded = json.loads(RECORDED.read_text(encoding="utf-8"))[name]
+    made = numbers_of(sampler(METHODS[name]), embeds)
+    assert torch.tensor(made).sub(torch.tensor(recorded)).abs().max() < 2e-4
+
+
+def numbers_of(sampler, embeds):
+    """Three numbers per chunk: the mean, the mean size, one value."""
+    films = film_chunks(sampler, plan_of(TEXT), embeds)
+    chunks = [clean.latents for clean in films]
+    return [[float(c.mean()), float(c.abs().mean()), float(c[0, -1, -1, -1, -1])] for c in chunks]
