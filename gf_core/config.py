@@ -168,6 +168,10 @@ class SampleSpec:
     first_steps: tuple[float, ...] | None = None
     """Step list of a chunk without memory (the film's first) when it differs: Causal Forcing++ takes 4 steps there."""
 
+    steady: float = field(default=0.0, metadata=LATER)
+    """Share of the range of frequencies, in space and time, in which a chunk's first noise is that of its segment's
+    first chunk (FreeInit's mixing); 0: each chunk's noise is all its own."""
+
     def steps_in_words(self) -> str:
         """`1000, 500; where there is no memory yet 1000, 750, 500, 250`."""
         lists = [self.steps] if self.first_steps is None else [self.steps, self.first_steps]

@@ -34,6 +34,9 @@ def tolerance_of(name: str, tolerance: dict) -> float:
     """Largest difference allowed for an output, from the JSON's `tolerance`."""
     if "max_abs" in tolerance:
         return tolerance["max_abs"]
+    own = tolerance.get(name.rpartition(".")[2])
+    if isinstance(own, float):
+        return own
     if "lookup_index" in name:
         return 0.0
     if "bf16" in name:

@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dev.parity import autoencoder, naming, rolling, rollouts, schedules, single
+from dev.parity import autoencoder, frequencies, naming, rolling, rollouts, schedules, single
 from dev.parity.case import Case, Refusal
 from gf_core.errors import GroundedError
 
@@ -22,6 +22,7 @@ KINDS = (
     (rollouts.serves, rollouts.replay),
     (rolling.serves, rolling.replay),
     (schedules.serves, schedules.replay),
+    (frequencies.serves, frequencies.replay),
     (autoencoder.serves, autoencoder.replay),
     (naming.serves, naming.replay),
     (single.serves_bidirectional, single.replay_bidirectional),

@@ -76,7 +76,7 @@ class Director:
         # A weight is looked at only where it is not said: a host may keep it elsewhere, or packed.
         self.device = model.blocks[0].self_attn.q.weight.device if device is None else device
         self.dtype = model.blocks[0].self_attn.q.weight.dtype if dtype is None else dtype
-        self.model, self.spec, self.grad = model, spec, grad
+        self.model, self.spec, self.sample, self.grad = model, spec, sample, grad
         self.writer = model if writer is None else writer
         self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel)
         self._latent = (spec.in_dim, latent_height, latent_width)

@@ -82,7 +82,10 @@ def film_chunks(
             if index == 0 and lead is not None:
                 director.prefill(lead)
         shape = director.shape(timing.latent_frames(index))
-        wanted = Chunk(index, partial(chunk_noise, plan.segments[number].seed, chunk, shape=shape))
+        noise = partial(
+            chunk_noise, plan.segments[number].seed, chunk, shape=shape, steady=director.sample.steady
+        )
+        wanted = Chunk(index, noise)
         if feed is not None:
             yield from feed(wanted)
         else:

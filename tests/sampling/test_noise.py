@@ -38,6 +38,21 @@ def test_other_random_draws_do_not_interfere():
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 4, 6, 8), (2, 3, 4, 7, 5), (1, 4, 16, 12, 20)])
+def test_steady_noise_shares_what_is_coarse_with_the_first_chunk(shape):
+    first, own = (chunk_noise(7, chunk, 0, shape) for chunk in (0, 3))
+    assert torch.equal(chunk_noise(7, 0, 0, shape, 0.5), first), "the first chunk's is all its own"
+    assert torch.equal(chunk_noise(7, 3, 1, shape, 0.5), chunk_noise(7, 3, 1, shape)), "and all re-noise"
+
+    def alike(one, other):
+        return torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1]
+
+    some, more = (chunk_noise(7, 3, 0, shape, steady) for steady in (0.5, 0.9))
+    assert some.shape == shape and torch.equal(some, chunk_noise(7, 3, 0, shape, 0.5))
+    assert alike(own, first) + 0.05 < alike(some, first) < alike(more, first)
+    assert alike(some, own) > 0.5 and 0.7 < some.std() < 1.3
+
+
 def test_noise_is_standard_normal():
     noise = chunk_noise(3, 0, 0, (1, 4, 16, 32, 32))
     assert noise.dtype == torch.float32 and noise.device.type == "cpu"

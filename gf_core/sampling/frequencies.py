@@ -1,0 +1,46 @@
+"""Low frequencies of one noise with the high ones of another (FreeInit): what is coarse stays, what is fine is new."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Filter = Literal["butterworth", "gaussian", "ideal", "box"]
+
+
+def low_pass(kind: Filter, shape: tuple[int, int, int], space: float, time: float, order: int = 4) -> Tensor:
+    """Share [t h w] of every frequency that passes, the lowest in the middle, float32.
+
+    shape: frames, rows, columns. space, time: where the filter ends, as a share of the range; 0 lets nothing pass.
+    order: steepness of `butterworth`. Details are the published code's: of odd sizes the lowest frequency is a hair
+    off, `ideal` compares a squared distance with 2 * space, and `box` is not symmetric.
+    """
+    mask = torch.zeros(shape)
+    if space == 0 or time == 0:
+        return mask
+    if kind == "box":
+        half, deep = round(shape[1] // 2 * space), round(shape[0] // 2 * time)
+        t, h, w = (size // 2 for size in shape)
+        mask[max(0, t - deep) : t + deep, max(0, h - half) : h + half, max(0, w - half) : w + half] = 1
+        return mask
+    t, h, w = (2 * torch.arange(size, dtype=torch.float64) / size - 1 for size in shape)
+    far = (space / time * t)[:, None, None] ** 2 + h[:, None] ** 2 + w**2  # squared distance
+    passes = {
+        "butterworth": 1 / (1 + (far / space**2) ** order),
+        "gaussian": torch.exp(-far / (2 * space**2)),
+        "ideal": (far <= 2 * space).double(),
+    }
+    return passes[kind].float()
+
+
+def mix(low: Tensor, high: Tensor, mask: Tensor) -> Tensor:
+    """The frequencies of `low` [... t h w] that `mask` [t h w] lets pass, and the others of `high`.
+
+    The sum of two noises is a little quieter or louder than either where the mask is neither 0 nor 1.
+    """
+    axes = (-3, -2, -1)
+    parts = [torch.fft.fftshift(torch.fft.fftn(x.float(), dim=axes), dim=axes) for x in (low, high)]
+    both = parts[0] * mask + parts[1] * (1 - mask)
+    return torch.fft.ifftn(torch.fft.ifftshift(both, dim=axes), dim=axes).real
