@@ -126,6 +126,9 @@ class MemorySpec:
     """Chunk of the film, or of its last scene, from which the table of heads holds."""
     refresh: bool = field(default=False, metadata=LATER)
     """Before every chunk all of the memory is computed anew from its clean latents; no clean pass follows it (Krea)."""
+    sparse: float = field(default=0.0, metadata=LATER)
+    """Share of the blocks of keys that a block of queries leaves out (Light Forcing); 0 sees all. Weights want to be
+    trained with it."""
     rolling: int | None = field(default=None, metadata=LATER)
     """As many chunks as there are steps are denoised together, the oldest the cleanest (Rolling Forcing), in calls that
     see at most so many frames, their own counted. None: chunk by chunk, and all of the memory is seen."""

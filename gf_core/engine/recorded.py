@@ -28,7 +28,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 LEAST: dict[str, float] = {**dict.fromkeys(("chunk", "width", "height", "fps", "upscale"), 1), "shift": 0.001}
 """The smallest number of a setting, where it is not 0."""
 MOST: dict[str, float] = {
-    "quality": 51, "fps": MAX_FPS, "alpha_max": 1, "ema_keep": 1, "bank_shares": 1, "steady": 1,
+    "quality": 51, "fps": MAX_FPS, "alpha_max": 1, "ema_keep": 1, "bank_shares": 1, "steady": 1, "sparse": 1,
     **dict.fromkeys(("steps", "first_steps", "context_timestep"), 1000),
 }  # fmt: skip
 """The largest number of a setting, where it is not `LARGEST`."""

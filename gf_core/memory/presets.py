@@ -39,6 +39,8 @@ PRESETS: dict[str, MemorySpec] = {
     "sgf": replace(_SINK, anchor_index="slot", positions="top_aligned"),
     # Context Forcing: 12 frames in which something changed, layer by layer, between sink and recent frames.
     "context_forcing": replace(_SINK, recent=3, anchor_index="slot", positions="top_aligned", bank=12),
+    # Light Forcing: of a long memory, each block of queries sees a small part of its own choice.
+    "light_forcing": replace(_SINK, anchors=3, recent=15, anchor_index="slot", sparse=0.85),
     # Infinity-RoPE with its RoPE cut: the two newest frames stay at a cut, and the new shot begins far from them.
     "infinity_rope_cut": replace(_SINK, anchors=1, recent=2, cut_position=45),
     # Krea: frame 0 and the two newest, computed anew from their latents before every chunk.

@@ -178,9 +178,10 @@ def check(spec: MemorySpec) -> None:
             fix="give a table of heads, or bank or rolling, not both",
         )
     _check_bank(spec)
-    if not all(0 <= share <= 1 for share in (spec.alpha_max, spec.ema_keep, *spec.bank_shares)):
+    if not all(0 <= share <= 1 for share in (spec.alpha_max, spec.ema_keep, spec.sparse, *spec.bank_shares)):
         raise GroundedError(
-            f"alpha_max {spec.alpha_max}, ema_keep {spec.ema_keep} and bank_shares {spec.bank_shares} are shares",
+            f"alpha_max {spec.alpha_max}, ema_keep {spec.ema_keep}, sparse {spec.sparse} and bank_shares "
+            f"{spec.bank_shares} are shares",
             fix="give numbers from 0 to 1",
         )
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..attention import Kernel, sdpa
+from ..attention.sparse import Sparse
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
 from ..rope import rotate
@@ -59,7 +60,8 @@ class DualMemory:
             raise GroundedError(
                 "several samples cannot share a bank that each fills by its own changes", fix="use batch 1"
             )
-        self.spec, self.batch, self.kernel = spec, batch, kernel
+        self.spec, self.batch = spec, batch
+        self.kernel: Kernel = Sparse(kernel, spec.sparse) if spec.sparse else kernel
         self._device, self._head_dim = device, model.head_dim
         _, height, width = latent_shape
         if spec.heads and {len(spec.heads), *map(len, spec.heads)} != {model.num_layers, model.num_heads}:

@@ -36,6 +36,7 @@ METHODS = {
         heads=(((2, 3), (2, 3)), ((2, 1), (0, 3))),
         heads_from=2,
     ),
+    "sparse": PRESETS["light_forcing"],
     "means, flush": replace(PRESETS["memrope"], switch="flush"),
 }
 
