@@ -119,11 +119,16 @@ class MemorySpec:
     cut_position: int | None = field(default=None, metadata=LATER)
     """Where in time the first chunk after a cut stands, far from all before it; the two newest frames stay then
     (Infinity-RoPE's RoPE cut). None: recent memory leaves at a cut."""
-    heads: tuple[tuple[tuple[int, int], ...], ...] | None = field(default=None, metadata=LATER)
+    heads: tuple[tuple[tuple[int, ...], ...], ...] | None = field(default=None, metadata=LATER)
     """Per layer and head: how many of the first frames and of the newest it sees of the past (Forcing-KV, Dummy
-    Forcing). The table belongs to a checkpoint; None lets every head see all."""
+    Forcing), and perhaps how many runs of tokens picked out of the frames in front of these: those that are least like
+    the frame behind them. The table belongs to a checkpoint; None lets every head see all."""
     heads_from: int = field(default=0, metadata=LATER)
-    """Chunk of the film, or of its last scene, from which the table of heads holds."""
+    """Chunk of the film, or of its last scene, from which the table holds; runs are picked from the next one on."""
+    heads_before: tuple[int, int] | None = field(default=None, metadata=LATER)
+    """First and newest frames that all heads see until then; None: all."""
+    heads_runs: int = field(default=1, metadata=LATER)
+    """Runs of tokens that a frame is cut into for picking."""
     refresh: bool = field(default=False, metadata=LATER)
     """Before every chunk all of the memory is computed anew from its clean latents; no clean pass follows it (Krea)."""
     sparse: float = field(default=0.0, metadata=LATER)

@@ -10,6 +10,7 @@ from torch import Tensor
 from dev.parity.case import Case
 from dev.parity.methods import DUMMY_FORCING, FORCING_KV, repo
 from gf_core.attention import Where, sdpa
+from gf_core.memory.heads import pick
 from gf_core.rope import rotate, turns
 from gf_core.sampling.director import Director
 
@@ -32,6 +33,28 @@ def give_memory(case: Case, director: Director, block: int) -> None:
                 parts = [frames[:, slots][:, :, :, heads].flatten(1, 2) for slots, heads in pieces if heads]
                 if parts and parts[0].shape[1]:
                     case.give(f"block{block}.kv.layer{layer}.{name}.{letter}", torch.cat(parts, 2))
+        _give_picked(case, director, block, layer, sides)
+
+
+def _give_picked(case: Case, director: Director, block: int, layer: int, sides: dict[str, Tensor]) -> None:
+    """Give the runs that dynamic heads keep, which the first layer with such heads has picked for all."""
+    spec, size = director.memory.spec, director.memory.tokens_per_frame
+    row = (spec.heads or ())[layer]
+    mine = [head for head, sees in enumerate(row) if len(sees) > 2]
+    if not mine or block <= case.doc["rollout"]["switch_after_block"]:
+        return
+    sees = row[mine[0]]
+    picker = next(number for number, other in enumerate(spec.heads or ()) if sees in other)
+    turn = turns(
+        torch.tensor(director.memory.ledger.numbers()), *director.memory.grid, director.spec.head_dim
+    )
+    heads = [head for head, other in enumerate((spec.heads or ())[picker]) if other == sees]
+    keys = rotate(director.memory.raw_k[picker, :, : len(turn)], turn)[:, :, heads]
+    runs, alike = pick(keys, director.memory.layout.past - sees[1], spec, size, sees[2])
+    case.give(f"block{block}.chunk_similarity", alike)
+    for letter, side in sides.items():
+        picked = torch.cat([side[:, start:stop, mine] for start, stop in runs], 1)
+        case.give(f"block{block}.kv.layer{layer}.dynamic_chunks.{letter}", picked)
 
 
 def _stores(case: Case, layer: int, block: int, frames: int) -> dict[str, list[tuple[slice, list[int]]]]:

@@ -159,16 +159,22 @@ def _krea(base: dict[str, Any], case: Case) -> dict[str, Any]:
 
 def _forcing_kv(base: dict[str, Any], case: Case) -> dict[str, Any]:
     rollout = case.doc["rollout"]
-    if rollout["dynamic_temporal_enabled"] or rollout["context_noise"]:
-        raise Refusal("runs of tokens that are picked out of the newest frames are not supported")
+    if rollout["context_noise"]:
+        raise Refusal("the recorded code writes no memory unless the context timestep is 0")
     sink, narrow, wide = (rollout[f"{n}_frames"] for n in ("sink", "static_recent", "dynamic_recent"))
-    recent, heads = max(narrow, wide), case.doc["model"]["num_heads"]
-    table = [[(sink, recent)] * heads]  # the first layer is never split
-    for row in rollout["head_table"][1:]:
-        table.append([(sink, narrow if head in row["static"] else wide) for head in range(heads)])
+    picks, chunk = rollout["dynamic_temporal_enabled"], base["chunk"]
+    runs = round(chunk * rollout["num_frame_patch"] * rollout["sim_retention_ratio"]) if picks else 0
+    static, dynamic = (sink, narrow), (sink, wide, runs) if runs else (sink, wide)
+    before, heads = (sink, max(narrow, wide)), range(case.doc["model"]["num_heads"])
+    table: list[list[tuple[int, ...]]] = [[before for _ in heads]]  # the first layer is never split
+    table += [
+        [static if head in row["static"] else dynamic for head in heads] for row in rollout["head_table"][1:]
+    ]
     return {
         "anchors": sink,
-        "recent": recent,
+        "recent": max(narrow, wide + chunk if runs else wide),
+        "heads_before": before,
+        "heads_runs": rollout["num_frame_patch"] if runs else 1,
         "positions": "absolute",
         "max_position": None,
         "heads": tuple(map(tuple, table)),

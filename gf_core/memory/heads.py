@@ -4,20 +4,84 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
+from ..config import MemorySpec, ModelSpec
+from ..errors import GroundedError
+from .ledger import Ledger
 from .regions import Layout, of_head
 from .views import Heads, joined
 
+Runs = list[tuple[int, int]]
+"""First token and the one behind the last of runs, in order."""
 
-def groups_of(row: Sequence[tuple[int, int]], layout: Layout, frames: int, size: int) -> tuple[Heads, ...]:
-    """The heads of a layer, together where they see the same, for a call of `frames` behind a past of `layout`.
 
-    row: per head, how many of the first and of the newest frames it sees. size: tokens of a frame.
+def check_heads(spec: MemorySpec, model: ModelSpec, size: int) -> None:
+    """Refuse a table that is not of this model, or that no memory could serve.
+
+    Raises:
+        GroundedError: says so, and what to do.
     """
+    table = spec.heads
+    if not table:
+        return
+    entries = {entry for row in table for entry in row}
+    picks = [entry[1] for entry in entries if len(entry) == 3]
+    fits = len(table) == model.num_layers and all(len(row) == model.num_heads for row in table)
+    fits = fits and all(2 <= len(entry) <= 3 and min(entry) >= 0 for entry in entries)
+    if fits and (not picks or (size % spec.heads_runs == 0 and max(picks) + spec.chunk <= spec.recent)):
+        return
+    raise GroundedError(
+        f"the table of heads does not fit {model.num_layers} layers of {model.num_heads} heads, {spec.recent} recent "
+        f"frames and frames of {size} tokens in {spec.heads_runs} runs",
+        fix="use the table that was made for this model; picking wants a chunk more of recent frames than a head sees",
+    )
+
+
+def groups_of(spec: MemorySpec, ledger: Ledger, k: Tensor, frames: int, size: int) -> list[tuple[Heads, ...]]:
+    """Per layer the heads that see the same, for a call of `frames`; () where all see all.
+
+    k: rotated keys [l b s h d] of the past. size: tokens of a frame.
+    """
+    table, layout = spec.heads or (), ledger.layout
+    if ledger.chunks < spec.heads_from:
+        before = spec.heads_before
+        return [
+            () if before is None else _groups([before] * len(row), layout, frames, size, {}) for row in table
+        ]
+    runs: dict[tuple[int, ...], Runs] = {}
+    if ledger.chunks > spec.heads_from:
+        for row, keys in zip(table, k):  # the first layer whose heads pick does so for all
+            for sees in dict.fromkeys(row):
+                if len(sees) > 2 and sees not in runs:
+                    mine = [number for number, other in enumerate(row) if other == sees]
+                    runs[sees] = pick(keys[:, :, mine], layout.past - sees[1], spec, size, sees[2])[0]
+    return [_groups(row, layout, frames, size, runs) for row in table]
+
+
+def pick(k: Tensor, stop: int, spec: MemorySpec, size: int, count: int) -> tuple[Runs, Tensor]:
+    """Runs of the chunk's worth of frames before frame `stop` that are least like the next frame, and all likenesses.
+
+    k: rotated keys [b s h d] of the heads that pick. A run is as like the next frame as its tokens are on the mean.
+    """
+    first, length = stop - spec.chunk, size // spec.heads_runs
+    frames = k[:, first * size : (stop + 1) * size].float().flatten(2).unflatten(1, (-1, size))  # b f s c
+    alike = torch.cosine_similarity(frames[:, :-1], frames[:, 1:], dim=-1)
+    alike = alike.mean(0).unflatten(-1, (spec.heads_runs, length)).mean(-1).flatten()
+    least = sorted(alike.argsort(stable=True)[:count].tolist())
+    return [(first * size + run * length, first * size + (run + 1) * length) for run in least], alike
+
+
+def _groups(
+    row: Sequence[tuple[int, ...]], layout: Layout, frames: int, size: int, runs: dict[tuple[int, ...], Runs]
+) -> tuple[Heads, ...]:
     own, found = (layout.past * size, (layout.past + frames) * size), list[Heads]()
-    for pair in dict.fromkeys(row):
-        numbers = tuple(number for number, other in enumerate(row) if other == pair)
-        parts = of_head(layout, *pair)
-        slots = [slot for part in parts for slot in part]
-        tokens = joined([*((part.start * size, part.stop * size) for part in parts), own])
-        found.append(Heads(numbers, tokens, layout.only(slots, frames).regions()))
+    for sees in dict.fromkeys(row):
+        numbers = tuple(number for number, other in enumerate(row) if other == sees)
+        first, last = of_head(layout, *sees[:2])
+        tokens = [(part.start * size, part.stop * size) for part in (first, last)]
+        picked = runs.get(sees, [])
+        regions = () if picked else layout.only([*first, *last], frames).regions()
+        found.append(Heads(numbers, joined([tokens[0], *picked, tokens[1], own]), regions))
     return tuple(found)

@@ -172,10 +172,10 @@ def check(spec: MemorySpec) -> None:
             "a memory that is computed anew before every chunk keeps no bank, no mean and no recache",
             fix="use switch cross_only or flush, frozen anchors, and neither bank nor rolling",
         )
-    if spec.heads and (spec.bank or spec.rolling):
+    if spec.heads and (spec.bank or spec.rolling or spec.sparse or spec.heads_runs < 1):
         raise GroundedError(
-            "heads that see different frames share no bank and no window of several chunks",
-            fix="give a table of heads, or bank or rolling, not both",
+            "heads that see different frames share no bank, no window of several chunks and no sparse attention",
+            fix="give a table of heads and heads_runs of at least 1, or bank, rolling or sparse",
         )
     _check_bank(spec)
     if not all(0 <= share <= 1 for share in (spec.alpha_max, spec.ema_keep, spec.sparse, *spec.bank_shares)):

@@ -23,7 +23,7 @@ from ..rope import rotate
 from . import snapshots
 from .bank import Bank
 from .buffers import TURNS_KEPT, Turns, shift
-from .heads import groups_of
+from .heads import check_heads, groups_of
 from .ledger import Frame, Ledger, Move
 from .policies import Evaluation, measure
 from .regions import Layout, Sees, Sizes, check, ends, means_frames, newest, positions
@@ -64,14 +64,10 @@ class DualMemory:
         self.kernel: Kernel = Sparse(kernel, spec.sparse) if spec.sparse else kernel
         self._device, self._head_dim = device, model.head_dim
         _, height, width = latent_shape
-        if spec.heads and {len(spec.heads), *map(len, spec.heads)} != {model.num_layers, model.num_heads}:
-            raise GroundedError(
-                f"the table of heads does not fit {model.num_layers} layers of {model.num_heads} heads",
-                fix="use the table that was made for this model",
-            )
         self.sizes = Sizes(spec, model, height, width, dtype.itemsize, ahead)
         self.grid = (height // model.patch_size[1], width // model.patch_size[2])
         self.tokens_per_frame = self.grid[0] * self.grid[1]
+        check_heads(spec, model, self.tokens_per_frame)
 
         def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.zeros(shape, device=device, dtype=dtype)
@@ -175,9 +171,8 @@ class DualMemory:
             tokens = joined([*((part.start * size, part.stop * size) for part in parts), (start, stop)])
             place = Place(start, stop, mine, mine, tokens, now.regions())
             places += [place] * len(self.k[layers])
-        if self.spec.heads and self.ledger.chunks >= self.spec.heads_from:
-            layout = self.layout  # the same in all layers, as there is no bank
-            groups = (groups_of(row, layout, frames, size) for row in self.spec.heads)
+        if self.spec.heads:  # a layout is the same in all layers then, as there is no bank
+            groups = groups_of(self.spec, self.ledger, self.k, frames, size)
             places = [replace(place, heads=heads) for place, heads in zip(places, groups)]
         return places
 

@@ -40,6 +40,7 @@ class Heads:
     numbers: tuple[int, ...]
     parts: tuple[tuple[int, int], ...]
     regions: tuple[tuple[str, int], ...]
+    """() where parts of frames are seen."""
 
 
 def joined(parts: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -92,7 +93,7 @@ class View:
         for group in groups:
             numbers = torch.tensor(group.numbers, device=q.device)
             k, v = (_seen(store[layer], group.parts)[:, :, numbers] for store in (memory.k, memory.v))
-            where = Where(layer, group.regions, memory.grid)
+            where = Where(layer, group.regions, memory.grid) if group.regions else None
             out[:, :, numbers] = attend(q[:, :, numbers], k, v, kernel=memory.kernel, where=where)
         return out
 

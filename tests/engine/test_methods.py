@@ -23,6 +23,15 @@ MEMORIES = {
     "heads": replace(
         PRESETS["sgf"], anchors=1, recent=3, heads=(((1, 3), (0, 1)), ((1, 0), (1, 3))), heads_from=2
     ),
+    "heads that pick": replace(
+        PRESETS["sgf"],
+        anchors=1,
+        recent=4,
+        heads=(((1, 1), (1, 1)), ((1, 1), (1, 1, 2))),
+        heads_from=1,
+        heads_before=(1, 1),
+        heads_runs=2,
+    ),
     "rolling": replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
 }
 

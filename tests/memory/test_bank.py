@@ -162,8 +162,19 @@ def test_what_cannot_be_is_refused_in_words(change):
 def test_what_a_model_or_a_batch_rules_out_is_refused_in_words():
     with pytest.raises(GroundedError, match="use batch 1"):
         memory_of(CHANGES, batch=2)
+    row = ((1, 1), (1, 1))
+    for heads in [
+        (((1, 1),),),
+        (row,),
+        (row, ((1, 1), (1,))),
+        (row, ((1, -1), (1, 1))),
+        (row, ((1, 1), (1, 4, 2))),
+    ]:
+        with pytest.raises(GroundedError, match="table of heads"):
+            memory_of(replace(PRESETS["sgf"], heads=heads))
+    memory_of(replace(PRESETS["sgf"], heads=(row, ((1, 1), (1, 3, 2)))))
     with pytest.raises(GroundedError, match="table of heads"):
-        memory_of(replace(PRESETS["sgf"], heads=(((1, 1),),)))
+        memory_of(replace(PRESETS["sgf"], heads=(row, ((1, 1), (1, 3, 2))), heads_runs=3))
     for spec in (CHANGES, PRESETS["rolling_forcing"], PRESETS["krea"]):
         with pytest.raises(GroundedError, match="gradients"):
             memory_of(spec).open(3, grad=True)

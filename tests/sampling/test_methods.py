@@ -36,6 +36,15 @@ METHODS = {
         heads=(((2, 3), (2, 3)), ((2, 1), (0, 3))),
         heads_from=2,
     ),
+    "heads that pick": replace(
+        PRESETS["self_forcing_rolling"],
+        anchors=1,
+        recent=4,
+        heads=(((1, 1), (1, 1)), ((1, 1), (1, 1, 2))),
+        heads_from=1,
+        heads_before=(1, 1),
+        heads_runs=2,
+    ),
     "sparse": PRESETS["light_forcing"],
     "means, flush": replace(PRESETS["memrope"], switch="flush"),
 }
