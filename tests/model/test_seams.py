@@ -67,8 +67,9 @@ def test_one_network_call_compiles_whole(model, want_flow):
     torch._dynamo.reset()
     told = torch._dynamo.explain(run)(latents)
     assert (told.graph_count, told.graph_break_count) == (1, 0), told.break_reasons
-    memory.k[:, :, step.start : step.stop].zero_()
-    memory.v[:, :, step.start : step.stop].zero_()
+    place = step.places[0]
+    memory.k[:, :, place.start : place.stop].zero_()
+    memory.v[:, :, place.start : place.stop].zero_()
     compiled = torch.compile(run, fullgraph=True, backend="eager")(latents)
     if want_flow:
         assert plain is not None and compiled is not None
