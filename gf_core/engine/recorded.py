@@ -25,7 +25,9 @@ BUILTIN = ("builtin", "built-in")
 """What the built-in model is called, here and inside ComfyUI."""
 DTYPES = ("float32", "bfloat16", "float16")
 """Number types that films are computed in."""
-LEAST: dict[str, float] = {**dict.fromkeys(("chunk", "width", "height", "fps", "upscale"), 1), "shift": 0.001}
+LEAST: dict[str, float] = {
+    **dict.fromkeys(("chunk", "first_chunk_frames", "width", "height", "fps", "upscale"), 1), "shift": 0.001,
+}  # fmt: skip
 """The smallest number of a setting, where it is not 0."""
 MOST: dict[str, float] = {
     "quality": 51, "fps": MAX_FPS, "alpha_max": 1, "ema_keep": 1, "bank_shares": 1, "steady": 1, "sparse": 1,

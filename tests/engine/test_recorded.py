@@ -67,7 +67,15 @@ WRONG = {
         {"alpha_max": 2},
         {"anchors": True},
     ],
-    "sample": [None, {"steps": []}, {"steps": [1e9]}, {"steps": [-1]}, {"shift": 0}, {"steps": [1] * 9999}],
+    "sample": [
+        None,
+        {"steps": []},
+        {"steps": [1e9]},
+        {"first_chunk_frames": 0},
+        {"steps": [-1]},
+        {"shift": 0},
+        {"steps": [1] * 9999},
+    ],
     "video": [
         None,
         {"fps": 0},
