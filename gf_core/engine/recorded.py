@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..config import Encoding, MemorySpec, Recipe, SampleSpec, VideoSpec
-from ..errors import TakeError
+from ..errors import GroundedError, TakeError
 from ..foreign import read_json, with_values
 from ..timeline.storyboard import MAX_FPS
 from ..video import read_metadata
@@ -26,7 +26,7 @@ BUILTIN = ("builtin", "built-in")
 DTYPES = ("float32", "bfloat16", "float16")
 """Number types that films are computed in."""
 LEAST: dict[str, float] = {
-    **dict.fromkeys(("chunk", "first_chunk_frames", "width", "height", "fps", "upscale"), 1), "shift": 0.001,
+    **dict.fromkeys(("chunk", "first_chunk_frames", "upscale"), 1), "shift": 0.001,
 }  # fmt: skip
 """The smallest number of a setting, where it is not 0."""
 MOST: dict[str, float] = {
@@ -37,6 +37,7 @@ MOST: dict[str, float] = {
 LARGEST = 65_536
 LONGEST = 1000
 """Numbers in a list of steps."""
+NOT_OURS = "choose a film that this program made, or give the storyboard"
 LONGEST_TEXT = 1 << 20
 """Characters of a storyboard: an hour of film takes a tenth of them."""
 MADE_BY = "made by Grounded Forcing"
@@ -111,8 +112,7 @@ def read_recorded(path: str | Path) -> Recorded:
         )
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise TakeError(
-            f"{name} does not say how it was made",
-            "choose a film that this program made, or give the storyboard (grounded open prints what is in it)",
+            f"{name} does not say how it was made", f"{NOT_OURS} (grounded open prints what is in it)"
         ) from error
 
 
@@ -166,14 +166,13 @@ def _spec(defaults: S, values: Any, name: str) -> S:
         spec = with_values(defaults, values)
     except ValueError as error:
         raise TakeError(f"{name} was made by a newer version, with {error}", "update the program") from error
+    except GroundedError as error:
+        raise TakeError(f"{name} was made with what cannot be: {error.message}", NOT_OURS) from error
     for field in fields(spec):
         value = getattr(spec, field.name)
         listed = value if isinstance(value, tuple) else (value,)
         least, most = LEAST.get(field.name, 0), MOST.get(field.name, LARGEST)
         fits = all(least <= one <= most for one in listed if isinstance(one, int | float))
         if not fits or not 0 < len(listed) <= LONGEST:
-            raise TakeError(
-                f"{name} was made with {field.name} {str(value)[:40]}, which cannot be",
-                "choose a film that this program made, or give the storyboard",
-            )
+            raise TakeError(f"{name} was made with what cannot be: {field.name} {str(value)[:40]}", NOT_OURS)
     return spec

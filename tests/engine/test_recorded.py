@@ -13,6 +13,7 @@ from gf_core.config import Encoding, MemorySpec, SampleSpec, VideoSpec
 from gf_core.engine import recorded
 from gf_core.engine.recorded import Recorded, comment, read_recorded, read_timeline
 from gf_core.errors import GroundedError, TakeError
+from gf_core.memory.presets import PRESETS
 from gf_core.video import FilmWriter, place_film, read_metadata
 
 
@@ -55,6 +56,13 @@ def test_settings_of_a_newer_version_are_named(film, change, said):
         film(json.dumps(whole))
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_memory_that_there_is_reads_back(film, name):
+    memory = asdict(PRESETS[name])
+    found = film(json.dumps({"settings": settings() | {"memory": memory}, "start_image": False}))
+    assert found.recipe.memory == PRESETS[name]
+
+
 WRONG = {
     "memory": [
         None,
@@ -83,7 +91,6 @@ WRONG = {
         {"width": 0},
         {"height": -16},
         {"width": 10**400},
-        {"fps": 16.5},
     ],
     "film": [None, {"quality": 99}, {"quality": -1}, {"upscale": 0}, {"upscale": "2"}, {"codec": None}],
     "model": [
