@@ -61,7 +61,8 @@ def in_words(error: GroundedError) -> str:
     place = ""
     if isinstance(error, StoryboardError) and error.line:
         place = f"line {error.line}, column {error.column}: "
-    fix = f" {error.fix[:1].upper()}{error.fix[1:].rstrip('.')}." if error.fix else ""
+    end = "" if error.fix.endswith(("?", "!")) else "."
+    fix = f" {error.fix[:1].upper()}{error.fix[1:].rstrip('.')}{end}" if error.fix else ""
     return f"{place}{error.message.rstrip('.')}.{fix}"
 
 

@@ -97,6 +97,35 @@ test("moving puts segments into each other's lines and mends the first verb", ()
   assert.ok(edits.move(film, 0, 4).startsWith("# my film\n@fps 16\n"));
 });
 
+test("remarks right above a segment go with it, those at the top stay", () => {
+  const text = "# my film\r\na | 1s\r\n# the night\r\n＃ dark\r\ncut: b | 2s\r\n\r\n# aside\r\n\r\n  # the end\r\ncut: c";
+  assert.equal(edits.move(text, 1, 3), "# my film\r\na | 1s\r\n  # the end\r\ncut: c\r\n\r\n# aside\r\n\r\n# the night\r\n＃ dark\r\ncut: b | 2s");
+  assert.equal(edits.move(text, 2, 0), "# my film\r\n  # the end\r\nc\r\ncut: a | 1s\r\n\r\n# aside\r\n\r\n# the night\r\n＃ dark\r\ncut: b | 2s");
+  assert.equal(edits.move(edits.move(text, 1, 3), 2, 1), text);
+});
+
+test("while an option is typed the others stay as they are", () => {
+  const seconds = (line) => read(`a | 1s\n${line}`).segments[1].seconds;
+  for (const line of ["then: b | 12s | see", "then: b | 12s | blend", "then: b | see | 12s", "then: b | 12", "then: b | +12s | |"])
+    assert.equal(seconds(line), 12, line);
+});
+
+test("full-width bars are taken away with their option", () => {
+  assert.equal(edits.setSeed("a｜3s｜seed 5｜mute", 0, null), "a｜3s ｜mute");
+  assert.equal(edits.setSeconds("a｜3s｜seed 5", 0, 4), "a｜4s｜seed 5");
+});
+
+test("no edit of a long line of blanks takes long", () => {
+  const blanks = " ".repeat(60_000);
+  const began = performance.now();
+  const text = `a${blanks}b |${blanks}5s${blanks}| seed${blanks}7\nthen: ${"x".repeat(400)}${blanks}y\n{${"n".repeat(400)}} | ${"o".repeat(400)}`;
+  read(text);
+  edits.setPrompt(text, 0, `c${blanks}d\n${blanks}e`);
+  edits.setSeed(text, 0, null);
+  edits.tidy(text);
+  assert.ok(performance.now() - began < 2000);
+});
+
 test("line breaks of the text are kept", () => {
   const windows = "a | 2s\r\nthen: b | 2s\r\n";
   assert.equal(edits.setSeconds(windows, 0, 3), "a | 3s\r\nthen: b | 2s\r\n");

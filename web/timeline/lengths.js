@@ -54,9 +54,15 @@ export function readLength(text, fps) {
 
 /** What was probably meant by a `text` that is no length: lengths that could be written in its place. */
 export function meant(text, fps) {
-  let value = null;
   const grouped = THOUSANDS.exec(text);
   if (grouped) return `${grouped[1]}.${grouped[2].replace(/0+$/, "") || "0"}s or ${grouped[1]}${grouped[2]}s`;
+  const value = guess(text, fps);
+  return value === null ? "a length such as 5s, 1m30s, 1:30 or 81f" : `${writeNumber(value)}s`;
+}
+
+/** The one length that a `text` which is none can mean, in seconds, or null. */
+export function guess(text, fps) {
+  let value = null;
   if (text[0] === "+") {
     text = text.slice(1).replace(/^ +/, "");
     value = readLength(text, fps);
@@ -68,8 +74,7 @@ export function meant(text, fps) {
   else if (clock && Math.max(clock[1], clock[2]) < 60 && clock[3] < fps.value) {
     value = micro(clock[0] * 3600 + clock[1] * 60 + clock[2] + seconds(clock[3], fps));
   }
-  if (value !== null && value > 0 && value <= MAX_SECONDS) return `${writeNumber(value)}s`;
-  return "a length such as 5s, 1m30s, 1:30 or 81f";
+  return value > 0 && value <= MAX_SECONDS ? value : null;
 }
 
 /** The shortest plain decimal that reads back as exactly `value`, which is 0 or more. */

@@ -10,7 +10,7 @@ export const UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060";
 export const EDGES = `${BLANKS}${UNSEEN}\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f`;
 const DIGITS = [0x660, 0x6f0, 0x966, 0x9e6, 0xe50]; // zeros of Arabic, Persian, Devanagari, Bengali and Thai
 const OTHERS = { "\u066b": ".", "\u2212": "-", "\ufe55": ":" };
-const WIDE = new RegExp(`[${EDGES}\\uff01-\\uff5e\\u066b\\u2212\\ufe55${DIGITS.map((zero) => String.fromCharCode(zero, 45, zero + 9)).join("")}]`, "g");
+const WIDE = new RegExp(`[${EDGES.slice(1)}\\uff01-\\uff5e\\u066b\\u2212\\ufe55${DIGITS.map((zero) => String.fromCharCode(zero, 45, zero + 9)).join("")}]`, "g");
 const ESCAPED = /\\([\\|｜])/g;
 const BAR = /\\[^]|[|｜]/g;
 const FORBIDDEN = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\p{Surrogate}/u;
@@ -53,7 +53,11 @@ class Field {
     this.end = this.start + this.raw.length;
     this.escapes = escapes;
     this.text = escapes ? this.raw.replace(escapes, "$1") : this.raw;
-    this.plain = plain(this.text); // what verbs, directives and options are read from
+  }
+
+  /** The text in plain characters: what verbs, directives and options are read from. */
+  get plain() {
+    return (this.said ??= plain(this.text));
   }
 
   /** All up to the first blank. */

@@ -11,7 +11,6 @@ import { read, writeLine, writeSay } from "./text.js";
 
 const PAUSE = 800; // milliseconds
 const LIMIT = 200; // texts that can be gone back to
-const BEFORE_BAR = /[ \t]*\|?[ \t]*$/;
 
 export function setSeconds(text, index, seconds) {
   if (!(seconds > 0)) return text;
@@ -40,7 +39,7 @@ export const setMute = (text, index, mute) => edit(text, index, (segment) => wit
 
 /** Line breaks become spaces; an empty prompt is no segment, so the text stays. */
 export function setPrompt(text, index, prompt) {
-  const plain = prompt.replace(/\s*[\r\n]+\s*/g, " ").replace(/^[\s\ufeff]+|[\s\ufeff]+$/g, "");
+  const plain = prompt.split(/[\r\n]+/).map((line) => line.trim()).filter(Boolean).join(" ");
   if (!plain) return text;
   return edit(text, index, ({ source, verb, verbWritten, promptPlace }) => {
     const said = verb === "start" && !verbWritten ? writeSay({ verb, prompt: plain }) : escape(plain);
@@ -100,7 +99,10 @@ export function remove(text, index) {
   });
 }
 
-/** Move `count` segments from `from` so that they stand before what was segment `to` (the length: at the end). */
+/**
+ * Move `count` segments from `from` so that they stand before what was segment `to` (the length: at the end). Remarks
+ * right above a segment go with it, but for those that the text begins with, which are about the film.
+ */
 export function move(text, from, to, count = 1) {
   return rewrite(text, ({ segments, lines }) => {
     const inside = from >= 0 && to >= 0 && Math.max(from + count, to) <= segments.length;
@@ -108,13 +110,32 @@ export function move(text, from, to, count = 1) {
     const order = [...segments];
     const moved = order.splice(from, count);
     order.splice(to > from ? to - count : to, 0, ...moved);
-    segments.forEach(({ line }, slot) => {
-      const verb = slot === 0 ? "start" : order[slot] === segments[0] ? "cut" : null; // the film's first has no verb
-      const stays = !verb || order[slot] === segments[slot];
-      lines[line - 1].source = stays ? order[slot].source : reverb(order[slot], verb);
+    const remarks = new Map(segments.map((segment) => [segment, remarksAbove(lines, segment.line - 1)]));
+    const ending = lines[0].ending || "\n";
+    const last = lines.at(-1);
+    const lineEnd = last.ending;
+    last.ending ||= ending;
+    [...segments.entries()].reverse().forEach(([slot, { line }]) => {
+      const segment = order[slot];
+      const verb = slot === 0 ? "start" : segment === segments[0] ? "cut" : null; // the film's first has no verb
+      const source = !verb || segment === segments[slot] ? segment.source : reverb(segment, verb);
+      const above = remarks.get(segments[slot]).length;
+      const row = { ...lines[line - 1], source };
+      lines.splice(line - 1 - above, above + 1, ...remarks.get(segment), row);
     });
+    lines.at(-1).ending = lineEnd;
   });
 }
+
+/** The lines of remarks that stand right above a row; none if the text begins with them. */
+function remarksAbove(lines, row) {
+  let first = row;
+  while (first > 0 && /^#/.test(plainLine(lines[first - 1]))) first--;
+  return first === 0 ? [] : lines.slice(first, row);
+}
+
+/** A line as it is read, without blanks in front. */
+const plainLine = (line) => line.whole().plain.trimStart();
 
 /** Align the bars and write options in their usual order; all that is not a segment stays. */
 export function tidy(text) {
@@ -211,7 +232,7 @@ function withOptions({ source, promptPlace, places }, wanted) {
     const [before, rest] = [source.slice(0, start), source.slice(end)];
     if (said && isNew) source = `${before} | ${said}${rest && !/^\s/.test(rest) ? " " : ""}${rest}`;
     else if (said) source = before + said + rest;
-    else if (!isNew) source = before.replace(BEFORE_BAR, "") + (rest.startsWith("|") ? " " : "") + rest;
+    else if (!isNew) source = before.trimEnd().replace(/[|｜]$/, "").trimEnd() + (/^[|｜]/.test(rest) ? " " : "") + rest;
   }
   return source;
 }

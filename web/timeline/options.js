@@ -3,7 +3,7 @@
  * Mirrors gf_core/timeline/options.py.
  */
 
-import { MAX_SECONDS, meant, readLength, writeNumber } from "./lengths.js";
+import { MAX_SECONDS, guess, meant, readLength, writeNumber } from "./lengths.js";
 import { TimelineError, strip, suggest } from "./lines.js";
 
 export const MAX_SEED = Number.MAX_SAFE_INTEGER;
@@ -29,7 +29,7 @@ const WRITERS = {
 
 /**
  * Values of the option fields of a line, where each stands, and the first error: `{values, places, error}`. `fps` is
- * `{value, above, below}`, for lengths in frames. Options after a wrong one still count.
+ * `{value, above, below}`, for lengths in frames. Options after a wrong one still count, and a length without its s.
  */
 export function readOptions(fields, fps) {
   const found = { values: {}, places: {}, error: null };
@@ -43,6 +43,10 @@ export function readOptions(fields, fps) {
     } catch (error) {
       if (!(error instanceof TimelineError)) throw error;
       found.error ??= error;
+      const half = NUMBER_LIKE.test(field.plain) ? guess(bare(field).toLowerCase(), fps) : null; // it is being typed
+      if (half === null || found.places.seconds) continue;
+      found.values.seconds = half;
+      found.places.seconds = field;
     }
   }
   return found;
