@@ -42,7 +42,7 @@ export class LiveView {
     this.image.src = this.url(`/grounded/live/${node}?t=${Date.now()}`);
     this.words.textContent = "Making the first pictures…";
     this.stop.disabled = false;
-    this.say(`${Math.round(seconds * 100) / 100} s${width ? `, ${width} × ${height}, ${fps} fps` : ""}`, 0);
+    this.say(`${Math.round(seconds * 100) / 100} s${width ? `, ${width} × ${height}, ${Math.round(fps * 1000) / 1000} fps` : ""}`, 0);
   }
 
   progress(detail) {

@@ -104,7 +104,7 @@ def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
             f"{preset}: {memory.anchors} anchors + {memory.recent} recent + {memory.chunk} current "
             f"= {memory.window} latent frames{trained}",
         ),
-        ("film", f"{video.width} x {video.height} at {video.fps} pictures a second"),
+        ("film", f"{video.width} x {video.height} at {video.fps:.5g} pictures a second"),
         ("weights need", f"{exact_size(2 * count)} as bfloat16, {exact_size(4 * count)} as float32"),
     ]
 

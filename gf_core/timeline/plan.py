@@ -36,6 +36,13 @@ class Timing:
     latency: int = 0
     """Chunks of the same segment, behind a chunk, whose number decides its pictures too: they are made together."""
 
+    def __post_init__(self) -> None:
+        """Raises StoryboardError for a speed at which no time passes."""
+        if not 0 < self.fps < math.inf:
+            raise StoryboardError(
+                f"a film of {self.fps!r} pictures a second", "give fps as 16, 23.976 or the like"
+            )
+
     @property
     def chunk_pictures(self) -> int:
         """Pictures in every chunk but the first."""

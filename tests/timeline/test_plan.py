@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gf_core.errors import StoryboardError
+from gf_core.config import VideoSpec
+from gf_core.errors import GroundedError, StoryboardError
 from gf_core.timeline import Segment, Storyboard, Timing, make_plan, parse
 from gf_core.timeline.plan import derive_seed
 from gf_core.words import exact_rate
@@ -248,3 +249,23 @@ def test_no_rate_drifts_over_ten_minutes(said):
         assert segment.start_seconds == float(segment.start_frame / exact)
     asked = Fraction(73, 10) * 91
     assert abs(plan.frames / exact - asked) <= Fraction(1, 2) * plan.timing.chunk_pictures / exact
+
+
+@pytest.mark.parametrize("fps", [0, -16, float("nan"), float("inf")])
+def test_no_film_of_no_speed(fps):
+    for make in (
+        lambda: make_plan(Storyboard(fps, segments=(Segment("start", "a"),))),
+        lambda: VideoSpec(fps=fps),
+    ):
+        with pytest.raises(GroundedError, match="pictures a second"):
+            make()
+
+
+@pytest.mark.parametrize("wrong", [96.0, "96", None, 0, -16, True])
+def test_sizes_and_speeds_of_wrong_types_are_refused_in_words(wrong):
+    for name in ("width", "height"):
+        with pytest.raises(GroundedError, match=f"a film with {name}"):
+            VideoSpec(**{name: wrong})
+    if not isinstance(wrong, float):
+        with pytest.raises(GroundedError, match="pictures a second"):
+            VideoSpec(fps=wrong)

@@ -4,7 +4,7 @@ import { directives } from "./directives.js";
 import { make, put } from "./dom.js";
 
 const HELP = {
-  fps: "Frames per second of the film; empty: 16",
+  fps: "Frames per second of the film, such as 24 or 23.976; empty: 16",
   seed: "Seed of the film (@seed): it goes before the one of the sampler; empty: the sampler's",
   style: "What every prompt begins with: the look of the film",
   cast: "The cast, one a line: name = description. {name} in a prompt stands for the description",
@@ -14,7 +14,7 @@ export class FilmFields {
   constructor() {
     const field = (tag, className, name, more = {}) =>
       make(tag, className, { "data-film": name, title: HELP[name], placeholder: name, spellcheck: "false", ...more });
-    this.fps = field("input", "gf-number", "fps", { type: "number", min: 1, max: 120, step: 1 });
+    this.fps = field("input", "gf-number", "fps", { inputmode: "decimal" });
     this.seed = field("input", "gf-number gf-film-seed", "seed", { inputmode: "numeric" });
     this.style = field("input", "gf-number gf-film-style", "style");
     this.cast = field("textarea", "gf-number gf-cast", "cast", { rows: 3, placeholder: "fox = a small red fox with a torn left ear" });
