@@ -1,20 +1,25 @@
 /** What is said of the whole film, on lines of its own: `@fps`, `@seed`, `@style` and the cast, read and written as text. */
 
-import { splitLines } from "./lines.js";
+import { plain, splitLines } from "./lines.js";
 
-const DIRECTIVE = /^\s*@([A-Za-z]+)[ \t\u00a0\u3000]*(.*?)\s*$/;
+/** `{name, value}` of a line that begins with @, else null. */
+function directive({ source }) {
+  const found = /^ *@([A-Za-z]+) */.exec(plain(source));
+  return found && { name: found[1].toLowerCase(), value: source.slice(found[0].length).trim() };
+}
 
 /** What stands after `@name` (case does not matter), one for each such line; `name` "cast" has several. */
 export const directives = (text, name) =>
-  splitLines(text).map(({ source }) => DIRECTIVE.exec(source)).filter((found) => found?.[1].toLowerCase() === name).map(([, , value]) => value);
+  splitLines(text).map(directive).filter((found) => found?.name === name).map(({ value }) => value);
 
 /** `text` with these lines of `@name` and no others; a line that stays in its place keeps its remarks around it. */
 export function setDirectives(text, name, values) {
   const lines = splitLines(text).map(({ source, ending }) => ({ source, ending }));
-  const said = values.map((value) => value.replace(/\s*[\r\n]+\s*/g, " ").trim()).filter(Boolean).map((value) => `@${name} ${value}`);
-  const own = ({ source }) => DIRECTIVE.exec(source)?.[1].toLowerCase() === name;
+  const inLine = (value) => value.split(/[\r\n]+/).map((part) => part.trim()).filter(Boolean).join(" ");
+  const said = values.map(inLine).filter(Boolean).map((value) => `@${name} ${value}`);
+  const own = (line) => directive(line)?.name === name;
   const places = lines.flatMap((line, at) => (own(line) ? [at] : []));
-  const after = places.at(-1) ?? lines.findLastIndex(({ source }) => DIRECTIVE.test(source));
+  const after = places.at(-1) ?? lines.findLastIndex(directive);
   const more = said.slice(places.length).map((source) => ({ source, ending: lines[0].ending || "\n" }));
   places.forEach((at, number) => (lines[at].source = said[number] ?? null));
   if (more.length && after >= 0) lines[after].ending ||= more[0].ending;
