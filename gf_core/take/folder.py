@@ -21,21 +21,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TakeError
-from ..files.atomic import beside, disk_error, sync_file, sync_folder, write_atomic, write_json
-from ..foreign import read_json
+from ..files.atomic import beside, disk_error, sync_file, sync_folder, write_atomic
 from . import own
-from .journal import Journal, Record, read_journal, scan_journal
+from .journal import Journal, Record, scan_journal
 from .lock import Lock
+from .run import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,177 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("grounded")
 _RUN = re.compile(r"run-(\d{4,})")
-
-
-_SETTINGS = {
-    "film_key": str,
-    "pictures_key": str,
-    "segments": list,
-    "video": dict,
-    "sample": dict,
-    "memory": dict,
-}
-_SEGMENT = {
-    "number": int,
-    "verb": str,
-    "prompt": str,
-    "seed": int,
-    "chunks": int,
-    "seconds": float,
-    "key": str,
-}
-"""What `settings.json` must hold, and each of its segments."""
-
-
-def has_fields(values: Any, fields: Mapping[str, Any]) -> bool:
-    """Whether `values`, read from JSON, has these fields, each of its type."""
-    if not isinstance(values, dict) or not fields.keys() <= values.keys():
-        return False
-    return all(
-        isinstance(values[name], (int, kind) if kind is float else kind) for name, kind in fields.items()
-    )
-
-
-class Run:
-    """The folder of one render: paths, and how its parts are read back. See the module for the layout."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.film = folder / "film.mp4"
-        self.journal = folder / "journal.jsonl"
-        self.timeline = folder / "timeline.txt"
-        self.settings = folder / "settings.json"
-        self.report = folder / "report.json"
-
-    def latents(self, index: int) -> Path:
-        """File of the clean latents of chunk `index`."""
-        return self.folder / "latents" / f"{index:06d}.safetensors"
-
-    def writable(self) -> bool:
-        """Whether nothing stands where its parts are written: a file may be replaced, a folder may not."""
-        files = [self.film, self.journal, self.timeline, self.settings, self.report]
-        latents = self.latents(0).parent
-        if own.is_folder(latents):
-            files += latents.iterdir()
-        elif os.path.lexists(latents):
-            return False
-        return not any(own.is_folder(path) for path in files)
-
-    def read_settings(self) -> dict[str, Any]:
-        """What `settings.json` holds.
-
-        Raises:
-            TakeError: the file is missing or damaged.
-        """
-        try:
-            found = read_json(own.read_file(self.settings))
-            if not has_fields(found, _SETTINGS) or not has_fields(found["video"], {"fps": float}):
-                raise ValueError("they were made by another version")
-            if not all(has_fields(segment, _SEGMENT) for segment in found["segments"]):
-                raise ValueError("they were made by another version")
-        except (OSError, ValueError) as error:
-            raise TakeError(
-                f"the settings of {self.folder} cannot be read: {error}", "render again"
-            ) from error
-        return found
-
-    def note(self, timeline: str, settings: dict[str, Any]) -> None:
-        """Write storyboard and settings as they were asked for; what lies there already is not believed.
-
-        Raises:
-            TakeError, ResourceError: they cannot be written.
-        """
-        told = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-        for path, text in ((self.timeline, timeline), (self.settings, told)):
-            data = text.encode("utf-8")
-            try:
-                if not own.is_file(path) or path.read_bytes() != data:
-                    write_atomic(path, lambda part, data=data: part.write_bytes(data))
-            except OSError as error:
-                raise disk_error(error, path, "noting what the film is made of") from error
-
-    def read_report(self) -> dict[str, Any]:
-        """What `report.json` holds.
-
-        Raises:
-            TakeError: the film was not finished yet, or the file is damaged.
-        """
-        if not os.path.lexists(self.report):
-            raise TakeError(f"{self.folder.name} has no report yet", "render again: the film goes on")
-        try:
-            found = read_json(own.read_file(self.report))
-            if not has_fields(found, {"film": dict, "reuse": dict, "seconds": dict, "speed": dict}):
-                raise ValueError("it is of another version")
-        except (OSError, ValueError) as error:
-            raise TakeError(
-                f"the report of {self.folder.name} cannot be read: {error}", "render again"
-            ) from error
-        return found
-
-    def save_report(self, report: dict[str, Any]) -> None:
-        """Write `report.json`; the Take is held.
-
-        Raises:
-            TakeError, ResourceError: it cannot be written.
-        """
-        try:
-            write_json(self.report, report)
-        except OSError as error:
-            raise disk_error(error, self.report, "writing the report") from error
-
-    def records(self) -> list[Record]:
-        """The journal's records, a torn last line dropped."""
-        return read_journal(self.journal)
-
-    def committed(self) -> list[Record]:
-        """Records of committed chunks, in film order."""
-        return [record for record in self.records() if record["kind"] == "chunk"]
-
-    def pictures(self, records: Sequence[Record]) -> int:
-        """How many of these chunks, the film's first, lie in it to the byte, the header in front of them included.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        begin = 0
-        for count, record in enumerate(records):
-            end = record["film_bytes"]
-            if own.checksum(self.film, begin, end) != record.get("film_sum", ""):
-                return count
-            begin = end
-        return len(records)
-
-    def check_film(self) -> None:
-        """Refuse a film that is not what was rendered; one from before films had sums is believed.
-
-        Raises:
-            TakeError: it is damaged or gone.
-        """
-        records = self.committed()
-        try:
-            whole = self.pictures(records) == len(records)
-        except OSError as error:
-            log.info("the film of %s cannot be read: %s", self.folder, error)
-            whole = False
-        if not whole and not (records and "film_sum" not in records[0] and own.is_file(self.film)):
-            raise TakeError(f"the film of {self.folder} is damaged or gone", "render again: it is made anew")
-
-    def load_latents(self, index: int) -> Tensor:
-        """Clean latents [f c h w] of a committed chunk, on the CPU.
-
-        Raises:
-            TakeError: the file is missing or damaged.
-        """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        try:
-            return load(own.read_file(self.latents(index)))["latents"]
-        except (OSError, SafetensorError, KeyError) as error:
-            raise TakeError(
-                f"the latents of chunk {index} in {self.folder} cannot be read: {error}",
-                "the file was removed or damaged: render the film again",
-            ) from error
 
 
 def runs_in(take: Path) -> list[Run]:

@@ -19,8 +19,9 @@ from typing import Any
 
 from ..errors import TakeError
 from . import own
-from .folder import Run, has_fields, runs_in
+from .folder import Run, runs_in
 from .journal import Record, scan_journal
+from .run import has_fields
 
 log = logging.getLogger("grounded")
 
