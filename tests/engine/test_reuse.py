@@ -348,3 +348,38 @@ def test_two_machines_takes_copied_over_each_other(bundle, films, folder, tmp_pa
     shutil.copy(other / "run-0001" / "film.mp4", folder / "run-0001")
     _, run = render(bundle, films, folder, FILM)
     assert run.film.read_bytes() == fresh.film.read_bytes()
+
+
+@pytest.mark.parametrize("states", [True, False], ids=["with states", "without"])
+@pytest.mark.parametrize("holes", [(0,), (3, 4), (5, 8), (1, 2, 6)], ids=str)
+def test_chunks_are_sampled_again_to_the_same_bytes(bundle, films, folder, first, holes, states):
+    """In a blend, at a cut, behind a scene; one alone, and several."""
+    run, plan = Run(folder / "run-0001"), films.plan(bundle, FILM)
+    for index in holes:
+        run.latents(index).write_bytes(b"damaged")
+    if not states:
+        shutil.rmtree(folder / "states")
+    events, again = render(bundle, films, folder, FILM)
+    assert {event.index for event in of(events, StepDone)} == set(holes) and max(holes) < plan.chunks
+    assert again.folder.name == "run-0001" and bytes_of(again) == bytes_of(Run(first / "run-0001"))
+    assert f"{len(holes)} of them damaged and made again" in "\n".join(report_lines(events[-1].report))
+
+
+def test_the_chunk_with_a_start_image_is_sampled_again(bundle, films, tmp_path):
+    image = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(3))
+    _, run = render(bundle, films, tmp_path / "t", FILM, start=image, until=2)
+    before = bytes_of(run)
+    run.latents(0).unlink()
+    events, run = render(bundle, films, tmp_path / "t", FILM, start=image, until=2)
+    assert {event.index for event in of(events, StepDone)} == {0} and bytes_of(run) == before
+
+
+def test_a_running_mean_is_brought_back_through_a_hole(bundle, films, tmp_path):
+    memory = replace(bundle.recipe.memory, anchor_policy="ema")
+    _, run = render(bundle, films, tmp_path / "t", FILM, memory=memory)
+    before = bytes_of(run)
+    for index in (2, 7):
+        run.latents(index).unlink()
+    shutil.rmtree(tmp_path / "t" / "states")
+    events, run = render(bundle, films, tmp_path / "t", FILM, memory=memory)
+    assert {event.index for event in of(events, StepDone)} == {2, 7} and bytes_of(run) == before
