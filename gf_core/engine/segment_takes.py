@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ..errors import GroundedError
 from ..estimate.budget import Budget
 from ..take.folder import Take
 from ..take.shelf import Alternative, Shelf, identity, propose, version
 from .events import Event
-from .film import Film, look
+from .film import Film, as_path, look
 from .making import check, make, preflight
 from .session import Session
 
@@ -56,6 +57,9 @@ def open_shelf(
     Raises:
         GroundedError children: no such segment, too many takes, names that cannot be used.
     """
+    for name, value in (("segment", number), ("count", count)):
+        if not isinstance(value, int):
+            raise GroundedError(f"{name} is {value!r}, not a whole number", "give one, such as 4")
     shelf = Shelf(folder, number, identity(film.board, number), film.key)
     return shelf, propose(film.board, number, count, names, shelf.known)
 
@@ -78,7 +82,7 @@ def render_takes(
     Raises:
         GroundedError children: as in `render_film`; no such segment, too many takes, names that cannot be used.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     shelf, proposed = open_shelf(film, folder, number, count, names)
     with Take.open(folder) as take:
         budget = preflight(look(film, folder, number))

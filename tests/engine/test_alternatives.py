@@ -164,3 +164,10 @@ def test_a_name_that_a_known_take_has_names_one_take_only():
         found = propose(board, 2, 4, names=names, known=known[1:])
         assert len({take.name.casefold() for take in found}) == 4
         assert [take.name for take in found[: len(names)]] == names
+
+
+@pytest.mark.parametrize("given", [("take", "2", 3), ("take", 2, "3"), ("take", None, 3), (3, 2, 3)], ids=str)
+def test_what_is_of_another_type_is_refused_in_words(bundle, tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GroundedError, match=r"not a whole number|not the name of a file"):
+        render_takes(settle(bundle, "a fox | 0.75s\nthen: it jumps | 0.75s"), *given)
