@@ -8,7 +8,7 @@ from ..gf_core.errors import GroundedError
 from .compat import schema, widget
 from .host import in_words, said_plainly
 from .native import files
-from .native.loader import PRECISIONS, Request, load
+from .native.loader import PRECISIONS, Request, judge, load
 from .native.settings import assume_choices
 
 
@@ -102,12 +102,10 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, model: str = files.BUILTIN, text_encoder: str = files.AUTO, vae: str = files.AUTO
-    ) -> bool | str:
-        """Name a missing file, its source and its folder before anything runs."""
+    def validate_inputs(cls, model: str = files.BUILTIN) -> bool | str:
+        """Say what a missing or wrong model file is before anything runs; of one input, or it would be said of each."""
         try:
-            files.require(model, text_encoder, vae)
+            judge(model)
         except GroundedError as error:
             return in_words(error)
         return True

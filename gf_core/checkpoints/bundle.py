@@ -28,7 +28,6 @@ from ..text.small import load_small_encoder
 from ..text.store import StoredEncoder
 from ..vae.base import LatentCodec
 from ..vae.load import load_vae
-from .catalog import KnownCheckpoint
 from .companions import find, open_text
 from .identify import Identified, identify, require_drivable
 from .keymaps import experts
@@ -206,23 +205,29 @@ def _all_loras(item: Identified, path: Path, asked: Sequence[tuple[str | Path, f
     loras = [open_lora(lora, strength, shapes) for lora, strength in asked]
     if item.found.lora:
         loras.append(parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, shapes))
-    elif item.known is not None and item.known.lora and not loras:
-        loras.append(open_lora(required_lora(path, item.known), 1.0, shapes))
+    elif not loras and (beside := lora_beside(item)) is not None:
+        loras.append(open_lora(beside, 1.0, shapes))
     for lora in loras:
         log.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)
     return loras
 
 
-def required_lora(path: Path, known: KnownCheckpoint) -> Path:
-    """The LoRA file beside `path` without which the checkpoint is only a half. Raises CheckpointError without it."""
+def lora_beside(item: Identified) -> Path | None:
+    """The LoRA file beside a checkpoint that is only a half without it; None where there is no such need.
+
+    Raises CheckpointError when it is not there.
+    """
+    path, known = item.file.path, item.known
+    if known is None or not known.lora or item.found.lora:
+        return None
     home = path if path.is_dir() else path.parent
-    stem = Path(known.lora or "").stem
+    stem = Path(known.lora).stem
     for suffix in (".pt", ".safetensors"):
         if (home / f"{stem}{suffix}").is_file():
             return home / f"{stem}{suffix}"
     raise CheckpointError(
         f"{path.name} is only the first half of {known.title}: {known.note}",
-        f"put {known.lora} from {known.repository} beside it.",
+        f"put {known.lora} from https://huggingface.co/{known.repository} beside it.",
     )
 
 

@@ -15,6 +15,7 @@ import torch
 
 from ..errors import CheckpointError
 from ..files.fingerprint import remembered
+from ..files.strange import refuse_zeros
 from ..files.tensors import LazyTensor, TensorFile, open_file
 from ..files.unwrap import unwrap
 from ..text.base import TextEncoder
@@ -104,6 +105,7 @@ def describe_text(path: Path) -> tuple[TensorFile, Mapping[str, LazyTensor]]:
             f"{path.name} is UMT5 {what.quantised}, which is not loadable standalone yet",
             "use the bf16, fp16 or fp8 file, or load it inside ComfyUI.",
         )
+    refuse_zeros(path.name, what.tensors)
     return file, what.tensors
 
 

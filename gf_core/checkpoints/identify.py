@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..files.strange import refuse_zeros
 from ..files.tensors import TensorFile, open_file
 from ..files.unwrap import Unwrapped, unwrap
 from ..foreign import read_json
@@ -51,7 +52,7 @@ def identify(path: str | Path, *, assume: str | None = None, weights: str | None
     `assume` is a catalogue id whose settings to take for a file of unknown name; `weights` an outer key.
     Raises CheckpointError for an unreadable file, an unknown `assume`, or absent `weights`.
     """
-    file = open_file(path)
+    file = _open(path)
     outer = [name for name in GENERATOR_KEYS if isinstance(file.tree.get(name), dict)]
     assumed = by_id(assume) if assume else None
     if assume and assumed is None:
@@ -66,6 +67,23 @@ def identify(path: str | Path, *, assume: str | None = None, weights: str | None
         known = assumed or match(file.path, what.spec.dim, found.outer)
     evidence = _evidence(file.metadata, found.outer, known, assumed is not None)
     return Identified(file, found, what, None if own else known, own, evidence)
+
+
+def _open(path: str | Path) -> TensorFile:
+    """`open_file`; where a hub's name or address was given, its words say which file to fetch from there."""
+    try:
+        return open_file(path)
+    except CheckpointError as error:
+        said = Path(path).as_posix().lower()
+        rows = [row for row in CATALOG if row.repository.lower() in said and not Path(path).exists()]
+        if not rows:
+            raise
+        row = next((row for row in rows if Path(row.file).name.lower() in said), rows[0])
+        files = f"{row.file} and {row.lora}" if row.lora else row.file
+        raise CheckpointError(
+            error.message,
+            f"download {files} from https://huggingface.co/{row.repository} into one folder, and give its path.",
+        ) from error
 
 
 def _evidence(
@@ -104,6 +122,7 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
             f"{name} is a Wan transformer {item.what.quantised}, which is not loadable standalone yet",
             "use the bf16, fp16, fp32 or fp8 file of the same model, or load it inside ComfyUI.",
         )
+    refuse_zeros(name, item.what.tensors)
     if assumed:
         return
     if item.known is not None and item.known.refusal:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..config import Recipe
 from ..errors import CheckpointError
-from ..words import amount, exact_size
-from .bundle import own_part, wanted_recipe
+from ..words import amount, exact_size, plain
+from .bundle import lora_beside, own_part, wanted_recipe
 from .companions import find
 from .identify import Identified, identify, kind_in_words, require_drivable
 
@@ -30,7 +30,7 @@ class Report:
     def lines(self) -> list[str]:
         """Aligned lines for a terminal."""
         width = max(len(label) for label, _ in self.rows)
-        return [f"{label:<{width}}  {text}" for label, text in self.rows]
+        return [f"{label:<{width}}  {plain(text)}" for label, text in self.rows]
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -52,12 +52,13 @@ def inspect_file(path: str | Path, *, assume: str | None = None, weights: str | 
         rows.append(("causal", f"yes: {item.evidence}"))
     try:
         require_drivable(item, assumed=assume is not None)
+        lora = lora_beside(item)
     except CheckpointError as error:
         rows += [("usable", f"no: {error.message}"), ("do", error.fix)]
         return Report(tuple(rows), usable=False)
     recipe = wanted_recipe(item)
     rows += _settings_rows(item, recipe)
-    rows += [("usable", "yes"), *_companion_rows(item)]
+    rows += [("usable", "yes"), *([("LoRA", lora.name)] if lora else []), *_companion_rows(item)]
     return Report(tuple(rows), usable=True)
 
 

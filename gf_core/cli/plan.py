@@ -77,11 +77,12 @@ def _wanted(args: Namespace, recorded: Recorded | None) -> Recipe:
         return recorded.recipe
     if args.model == "builtin":
         return builtin_recipe()
-    from ..checkpoints.bundle import wanted_recipe
+    from ..checkpoints.bundle import lora_beside, wanted_recipe
     from ..checkpoints.identify import identify, require_drivable
 
     item = identify(model_file(args.model), assume=args.assume)
     require_drivable(item, assumed=args.assume is not None)
+    lora_beside(item)
     return wanted_recipe(item)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, headless
 from ..files.fingerprint import hash_state
+from ..files.strange import refuse_zeros
 from ..files.tensors import open_file
 from ..files.unwrap import unwrap
 from ..foreign import numbered
@@ -84,6 +85,7 @@ def load_vae(
     kind = detect_vae(tensors)
     if kind is None:
         raise CheckpointError(f"{path.name} is not a VAE that can be driven", FIX)
+    refuse_zeros(path.name, tensors)
     if dtype is None and torch.device(device).type == "cpu":
         dtype = torch.float32
     if kind == "builtin":

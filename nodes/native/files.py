@@ -95,19 +95,3 @@ def _first_path(folder: str) -> str:
     # Older names of a folder come first in the host's list.
     named = [path for path in paths if path.name == folder] or paths
     return str(named[0]) if named else f"models/{folder}"
-
-
-def require(model: str, text_encoder: str, vae: str) -> None:
-    """Check, by names alone, that a choice is on this disk. Raises CheckpointError for the first that is not."""
-    if model == BUILTIN:
-        return
-    if not any(model in names(folder) for folder in MODEL_FOLDERS):
-        raise missing_model(model)
-    for folder, patterns, choice in (
-        ("text_encoders", TEXT_PATTERNS, text_encoder),
-        ("vae", VAE_PATTERNS, vae),
-    ):
-        if choice == AUTO:
-            find(folder, patterns)
-        elif choice not in names(folder):
-            raise missing(folder, choice)

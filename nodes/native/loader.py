@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ...gf_core.checkpoints.bundle import (
     BUILTIN_FILES,
     BUILTIN_FOLDER,
     checkpoint_fingerprint,
-    required_lora,
+    lora_beside,
 )
 from ...gf_core.checkpoints.detect import READABLE
 from ...gf_core.checkpoints.identify import Identified, identify, require_drivable
@@ -96,13 +97,43 @@ def load(request: Request) -> Loaded:
     return Loaded(model, clip, vae, "\n".join([info, *(f"note: {note}" for note in notes)]))
 
 
-def _identified(path: Path, assume: str) -> Identified:
-    assumed = assume if assume and assume != DETECT else None
-    sharded = "-of-" in path.name
-    item = identify(path.parent if sharded else path, assume=assumed)
+def judge(model: str) -> None:
+    """Refuse by name and header what no setting of the node makes drivable, before anything else is asked for.
+
+    Raises:
+        CheckpointError: says what it is; or where to get it, when it is not there.
+    """
+    if model == NAME:
+        return
+    path = locate(model, files.MODEL_FOLDERS)
+    if path is None:
+        raise files.missing_model(model)
+    state = path.stat()
+    if said := _judged(path, state.st_size, state.st_mtime_ns):
+        raise CheckpointError(*said)
+
+
+@lru_cache(maxsize=16)
+def _judged(path: Path, size: int, changed: int) -> tuple[str, str] | None:
+    """Words and cure of a file that cannot be driven; asked at every Run, so kept until the file changes."""
+    try:
+        require_drivable(_opened(path), assumed=True)
+    except CheckpointError as error:
+        return error.message, error.fix
+    return None
+
+
+def _opened(path: Path, assumed: str | None = None) -> Identified:
+    item = identify(path.parent if "-of-" in path.name else path, assume=assumed)
     if item.what.quantised not in READABLE and item.what.family == "wan_t2v":
         # The host reads it; only causality is ours to judge.
         item = replace(item, what=replace(item.what, quantised=""))
+    return item
+
+
+def _identified(path: Path, assume: str) -> Identified:
+    assumed = assume if assume and assume != DETECT else None
+    item = _opened(path, assumed)
     if item.what.family == "wan_t2v" and not item.evidence and (item.known is None or not item.known.refusal):
         raise not_causal(path.name, item.what.parameters)
     require_drivable(item, assumed=assumed is not None)
@@ -137,8 +168,8 @@ def _loras(item: Identified, path: Path, request: Request) -> Iterator[Lora]:
     shapes = {name: tensor.shape for name, tensor in item.what.tensors.items()}
     if item.found.lora:
         yield parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, shapes)
-    elif item.known is not None and item.known.lora and request.lora == files.NONE:
-        yield open_lora(required_lora(path, item.known), 1.0, shapes)
+    elif request.lora == files.NONE and (beside := lora_beside(item)) is not None:
+        yield open_lora(beside, 1.0, shapes)
     if request.lora != files.NONE and request.lora_strength:
         found = locate(request.lora, ("loras",))
         if found is None:

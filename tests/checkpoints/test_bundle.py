@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 import torch
@@ -9,12 +10,14 @@ from safetensors.torch import save_file
 
 from gf_core.checkpoints import bundle as bundle_module
 from gf_core.checkpoints.bundle import load_model
+from gf_core.checkpoints.companions import open_text
 from gf_core.checkpoints.inspect import inspect_file
 from gf_core.config import MemorySpec, SampleSpec, VideoSpec
 from gf_core.errors import CheckpointError
 from gf_core.estimate.room import bundle_cost
 from gf_core.text.small import SmallTextEncoder, save_small_encoder
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig, save_codec
+from gf_core.vae.load import load_vae
 
 OWN = {
     "name": "tiny",
@@ -334,3 +337,72 @@ def test_comfyui_text_file_carries_its_tokenizer(tmp_path, wrap, pieces):
     save_file(small_umt5(), lacking)
     with pytest.raises(CheckpointError, match="tokenizer is missing"):
         load_model(model, vae=Codec())
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pt"])
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_a_download_of_full_length_whose_rest_is_zeros_is_refused(tmp_path, state, form, share):
+    """Its header and its size are right; what a downloader has not written yet is zeros."""
+    path = tmp_path / f"self_forcing_dmd.{form}"
+    plain = {name: value.clone() for name, value in state.items()}
+    save_file(plain, path) if form == "safetensors" else torch.save({"generator_ema": plain}, path)
+    whole = path.read_bytes()
+    begun = int(len(whole) * share)
+    # The table of an archive stands at its end, and comes with the last piece.
+    tail = whole[-20_000:] if form == "pt" else b""
+    path.write_bytes(whole[:begun] + bytes(len(whole) - begun - len(tail)) + tail)
+    said = r"not whole: \d+ of \d+ large weights hold nothing but zeros"
+    with pytest.raises(CheckpointError, match=said):
+        load_model(path, **PARTS)
+    assert re.search(said, str(inspect_file(path))) and not inspect_file(path).usable
+
+
+def test_zeros_in_a_vae_or_text_encoder_are_refused(tmp_path):
+    zeros = {name: torch.zeros_like(value) for name, value in small_umt5().items()}
+    zeros["encoder.block.0.layer.1.DenseReluDense.wo.weight"] = torch.zeros(24, 2000)
+    save_file(zeros, tmp_path / "umt5.safetensors")
+    with pytest.raises(CheckpointError, match="1 of 1 large weights"):
+        open_text(tmp_path / "umt5.safetensors")
+    codec = {"encoder.0.weight": torch.zeros(64, 3, 3, 3), "decoder.1.weight": torch.zeros(256, 16, 3, 3)}
+    save_file(codec, tmp_path / "taew2_1.safetensors")
+    with pytest.raises(CheckpointError, match="1 of 1 large weights"):
+        load_vae(tmp_path / "taew2_1.safetensors")
+
+
+def test_report_of_a_half_says_that_its_lora_is_missing(tmp_path, wrap):
+    path = tmp_path / "longlive_base.pt"
+    torch.save({"generator": wrap("model_prefix")}, path)
+    report = inspect_file(path)
+    assert not report.usable and "first half of LongLive" in str(report) and "lora.pt" in str(report)
+    names = "base_model.model.blocks.0.self_attn.q.lora_{}.weight"
+    halves = {names.format("A"): torch.ones(2, 256), names.format("B"): torch.ones(256, 2)}
+    torch.save({"generator_lora": halves}, tmp_path / "lora.pt")
+    report = inspect_file(path)
+    assert report.usable and dict(report.rows)["LoRA"] == "lora.pt"
+    assert "in 2 tensors" in dict(inspect_file(tmp_path / "lora.pt").rows)["what"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("Efficient-Large-Model/LongLive-1.3B", "models/longlive_base.pt and lora.pt"),
+        (
+            "https://huggingface.co/gdhe17/Self-Forcing/resolve/main/checkpoints/self_forcing_dmd.pt",
+            "self_forcing_dmd.pt",
+        ),
+        ("zhuhz22/Causal-Forcing/framewise/causal_forcing.pt", "causal_forcing.pt"),
+    ],
+)
+def test_published_names_are_answered_with_what_to_fetch(name, file):
+    with pytest.raises(CheckpointError) as error:
+        inspect_file(name)
+    assert file in error.value.fix and "https://huggingface.co/" in error.value.fix
+
+
+def test_what_a_file_says_of_itself_does_not_steer_the_terminal(tmp_path):
+    save_file({f"blocks.0.\x1b[2J{n}": torch.zeros(1) for n in range(2)}, tmp_path / "m.safetensors")
+    assert "\x1b" not in str(inspect_file(tmp_path / "m.safetensors"))
+    with pytest.raises(CheckpointError) as error:
+        torch.save({f"\x1b[2J{n}": {"a": torch.zeros(1)} for n in range(2)}, tmp_path / "m.pt")
+        inspect_file(tmp_path / "m.pt")
+    assert "\x1b" not in str(error.value)

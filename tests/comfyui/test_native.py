@@ -55,6 +55,7 @@ def _check_words(said: dict[str, str]) -> None:
     ):
         assert part in said["no text encoder"]
     assert "no Wan 2.1 VAE" in said["no vae"] and "254 MB" in said["no vae"]
+    assert "wrong.safetensors is not a Wan transformer" in said["wrong before missing"]
     assert said["assumed"] == ""
     assert "not trained together" in said["built-in vae"]
 

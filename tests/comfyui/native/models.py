@@ -12,7 +12,7 @@ from grounded_forcing.gf_core.checkpoints.keymaps import rename
 from grounded_forcing.gf_core.checkpoints.load import build_network
 from grounded_forcing.gf_core.errors import GroundedError
 from grounded_forcing.gf_core.files.tensors import open_file
-from grounded_forcing.nodes.native import builtin, files, native_bundle
+from grounded_forcing.nodes.native import builtin, files, loader, native_bundle
 from safetensors.torch import save_file
 
 DIFFUSION, LORAS = Path.cwd() / "models/diffusion_models", Path.cwd() / "models/loras"
@@ -131,16 +131,16 @@ def main():
     facts["scaled_fp8"] = tiny.gap(tiny.film(packed), want)
 
     facts["long_prompt"] = len(by_name.text.encode(["long"])[0])
+    save_file({"conv_in.weight": torch.zeros(8, 4, 3, 3)}, DIFFUSION / "wrong.safetensors")
     facts["refusals"] = {
         "not causal": refused(lambda: bundle(plain, model_file="renamed.safetensors")),
         "no file": refused(lambda: bundle(plain)),
         "load not causal": refused(lambda: tiny.load("renamed.safetensors")),
         "lora": refused(lambda: tiny.load("self_forcing_dmd.safetensors", lora="other.safetensors")),
         "missing": refused(lambda: tiny.load("self_forcing_dmdd.safetensors")),
-        "no text encoder": refused(lambda: files.require("self_forcing_dmd.safetensors", "auto", "auto")),
-        "no vae": refused(
-            lambda: files.require("self_forcing_dmd.safetensors", "t5_small.safetensors", "auto")
-        ),
+        "no text encoder": refused(lambda: files.find("text_encoders", files.TEXT_PATTERNS)),
+        "no vae": refused(lambda: files.find("vae", files.VAE_PATTERNS)),
+        "wrong before missing": refused(lambda: loader.judge("wrong.safetensors")),
         "assumed": refused(lambda: bundle(plain, assume="self_forcing")),
         "built-in vae": refused(
             lambda: native_bundle(plain, clip, builtin.make_vae(), assume="self_forcing")
