@@ -16,7 +16,7 @@ from ..builtin import BUILTIN_FILES, BUILTIN_FOLDER, model_file
 from ..config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from ..devices import free_bytes, name_of
 from ..errors import CheckpointError, GroundedError
-from ..files.fingerprint import combine, hash_tensors, remembered
+from ..files.fingerprint import combine, hash_tensors, recalled, remembered
 from ..files.tensors import open_file
 from ..foreign import with_values
 from ..memory.presets import PRESETS
@@ -256,7 +256,18 @@ def _codec(vae: LatentCodec | str | Path | None, item: Identified, device: str |
 
 def checkpoint_fingerprint(item: Identified) -> str:
     """Hash of the transformer's tensors in a file."""
-    return remembered(item.file.parts, f"{item.found.outer or 'flat'} {item.what.scheme}", item.what.tensors)
+    return remembered(item.file.parts, _variant(item), item.what.tensors)
+
+
+def known_fingerprint(item: Identified) -> str | None:
+    """What `load_model` calls the model in this file, where it was opened before and has no LoRA; else None."""
+    known, spec = recalled(item.file.parts, _variant(item)), item.what.spec
+    needs = item.found.lora or (item.known is not None and item.known.lora)
+    return None if known is None or spec is None or needs else combine([known, repr(spec)])
+
+
+def _variant(item: Identified) -> str:
+    return f"{item.found.outer or 'flat'} {item.what.scheme}"
 
 
 def _fingerprint(item: Identified, spec: ModelSpec, loras: Sequence[Lora]) -> str:

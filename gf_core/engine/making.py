@@ -61,7 +61,7 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
 
 def pace_name(film: Film) -> str:
     """Where the pace of such films is remembered."""
-    return speed_key(film.bundle.device_name, film.bundle.fingerprint, film.recipe)
+    return speed_key(bundle_cost(film.bundle), film.recipe)
 
 
 def bits_name(film: Film) -> str:

@@ -162,7 +162,7 @@ def estimate(
         sheet: a contact sheet is drawn.
     """
     encoding, video = encoding or Encoding(), recipe.video
-    pace = recall_pace(speed_key(cost.device, cost.fingerprint, recipe))
+    pace = recall_pace(speed_key(cost, recipe))
     chunks = plan.chunks if stop is None else stop
     kept = 0 if reuse is None else len(reuse.chunks)
     disk = disk_cost(

@@ -8,11 +8,14 @@ import logging
 import math
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Encoding, Recipe, VideoSpec
 from ..files.atomic import write_json
 from ..files.cache import cache_dir
+
+if TYPE_CHECKING:
+    from .room import ModelCost
 
 log = logging.getLogger("grounded")
 KEPT = 400
@@ -31,12 +34,13 @@ class Pace:
     """Seconds besides, whatever the film's length: looking, prompts, the first chunk, the end."""
 
 
-def speed_key(device: str, fingerprint: str, recipe: Recipe) -> str:
+def speed_key(cost: ModelCost, recipe: Recipe) -> str:
     """Name of a pace: everything that the time of a chunk depends on."""
-    memory, sample, video = recipe.memory, recipe.sample, recipe.video
+    memory, video = recipe.memory, recipe.video
     window = [memory.anchors, memory.recent, memory.chunk]
     window += [memory.bank, memory.rolling] if memory.bank or memory.rolling else []
-    return _hash([device, fingerprint, window, len(sample.steps), video.width, video.height])
+    made_by = [cost.device, cost.fingerprint, cost.value_bytes, cost.decoder]
+    return _hash([*made_by, window, len(recipe.sample.steps), video.width, video.height])
 
 
 def size_key(fingerprint: str, video: VideoSpec, encoding: Encoding) -> str:

@@ -129,6 +129,7 @@ def file_cost(
     Raises:
         CheckpointError: a file that is no such model, encoder or VAE.
     """
+    from ..checkpoints.bundle import known_fingerprint
     from ..checkpoints.companions import describe_text, find
     from ..checkpoints.identify import identify
     from ..checkpoints.load import default_dtype, unscaled
@@ -146,7 +147,8 @@ def file_cost(
             log.info("not counted: %s", error.message)
             return None
 
-    spec = identify(Path(model), assume=assume).what.spec
+    item = identify(Path(model), assume=assume)
+    spec = item.what.spec
     if spec is None:
         raise CheckpointError(f"{model} is not a text-to-video transformer", "choose another file")
     beside, decoder = part("text", text), part("vae", vae)
@@ -169,6 +171,7 @@ def file_cost(
         value_bytes=width,
         weights=count_parameters(spec) * width + sum(tensor.numel for tensor in codec.values()) * wide,
         decoder=kind,
+        fingerprint=known_fingerprint(item) or "",
         device=name_of(device),
         text=sum(tensor.numel for tensor in encoder.values()) * TEXT_BYTES,
         decoder_bytes=wide,

@@ -59,22 +59,36 @@ def hash_state(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTensor]) -> str:
-    """`hash_tensors`, looked up by the state of `files` first; `variant` tells networks of one file apart."""
+def recalled(files: Sequence[Path], variant: str) -> str | None:
+    """What `remembered` knows already; None for files that were never hashed, or have changed since."""
+    note, _ = _note(files, variant)
+    try:
+        return json.loads(note.read_text("utf-8"))["sha256"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("fingerprint note %s is unreadable (%s): not known", note.name, error)
+        return None
+
+
+def _note(files: Sequence[Path], variant: str) -> tuple[Path, list[str]]:
+    """Where the hash of `files` in their present state is kept, and that state."""
     stamps = []
     for file in sorted(files):
         state = file.stat()
         stamps.append(f"{file.resolve()} {state.st_size} {state.st_mtime_ns}")
-    note = cache_dir("fingerprints") / f"{combine([variant, *stamps])}.json"
-    try:
-        return json.loads(note.read_text("utf-8"))["sha256"]
-    except FileNotFoundError:
-        pass  # not hashed yet
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("fingerprint note %s is unreadable (%s): hashing again", note.name, error)
+    return cache_dir("fingerprints") / f"{combine([variant, *stamps])}.json", stamps
+
+
+def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTensor]) -> str:
+    """`hash_tensors`, looked up by the state of `files` first; `variant` tells networks of one file apart."""
+    known = recalled(files, variant)
+    if known is not None:
+        return known
     if sum(tensor.nbytes for tensor in tensors.values()) > 1e9:
         log.info("hashing %s, once per file", ", ".join(file.name for file in files))
     value = hash_tensors(tensors)
+    note, stamps = _note(files, variant)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         write_json(note, {"sha256": value, "files": stamps})

@@ -95,7 +95,7 @@ def test_states_are_told_apart_from_what_the_film_needs(bundle, films):
     assert "states" in budget.lines()[2]
     quick = estimate(plan, replace(WAN, device="quick"), Recipe())
     assert quick.disk.states == budget.disk.states
-    remember_pace(speed_key("quick", "", Recipe()), Pace(100.0))
+    remember_pace(speed_key(replace(WAN, device="quick"), Recipe()), Pace(100.0))
     quick = estimate(plan, replace(WAN, device="quick"), Recipe())
     assert quick.disk.states == 0  # replaying is quicker than reading
     long = films.plan(bundle, "a fox | 6s\n" + "then: it runs | 6s\n" * 40)
@@ -222,10 +222,12 @@ def test_minutes_come_from_the_last_film_with_the_same_settings(film):
         return estimate(film, WAN, Recipe(video=video or VideoSpec()))
 
     assert ask().minutes is None and "not measured" in ask().lines()[-1]
-    key = speed_key(WAN.device, WAN.fingerprint, Recipe())
+    key = speed_key(WAN, Recipe())
     remember_pace(key, Pace(8.0, 6.0))
     assert ask().minutes == pytest.approx(film.frames / 8 / 60 + 0.1)
     assert ask(VideoSpec(width=416)).minutes is None
+    for other in (replace(WAN, value_bytes=4), replace(WAN, decoder="taehv"), replace(WAN, device="other")):
+        assert estimate(film, other, Recipe()).minutes is None
 
 
 def test_a_film_never_made_is_tried_once_and_remembered(bundle, tmp_path, monkeypatch):

@@ -151,6 +151,7 @@ def test_a_file_costs_what_it_costs_once_open(model, written, dtype):
         assert getattr(told, name) == getattr(real, name), name
     codec = sum(weight.nbytes for weight in bundle.codec.state_dict().values())
     assert told.weight_bytes == real.weight_bytes + codec and not told.loaded
+    assert told.fingerprint == real.fingerprint, "so that the speed of its films is found"
 
 
 def test_what_is_not_there_is_not_counted_and_what_is_wrong_refused(model, tmp_path):
@@ -158,6 +159,7 @@ def test_what_is_not_there_is_not_counted_and_what_is_wrong_refused(model, tmp_p
     alone.parent.mkdir(parents=True)
     alone.write_bytes(model.read_bytes())
     cost = file_cost(alone, device=torch.device("cpu"))
+    assert cost.fingerprint == "", "a file that was never opened is not hashed for an estimate"
     assert (cost.decoder, cost.text, cost.decoder_bytes) == ("wan", 0, 4)
     for part in ("text", "vae"):
         with pytest.raises(CheckpointError):
