@@ -215,7 +215,7 @@ def _what_fits(budget: Budget, free: int) -> str:
         )
     # What is held now is given back when the model is opened anew.
     if cost.value_bytes == 4 and replace(budget, cost=cost.halved()).peak <= free + cost.held:
-        advice.append("bfloat16 fits, at half the memory (--dtype bfloat16)")
+        advice.append("bfloat16 fits (--dtype bfloat16 on the command line)")
     grid = cost.spatial_stride * cost.spec.patch_size[1]
     for share in SHRINK:
         width, height = (max(grid, int(side * share) // grid * grid) for side in (video.width, video.height))
