@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.5
 """Seconds that one pass of the network may take; slower models are not tried, it would hold up the film."""
+COLD = 5.0
+"""The same of the first pass, in which kernels are chosen: nobody waits for a second one of a model that slow."""
 TIMED = 3
 """Chunks that are timed, after one that warms up decoder, encoder and threads; the middle one counts."""
 ENOUGH = 2.0
@@ -53,7 +55,7 @@ def try_out(bundle: ModelBundle, prompt: str | None, recipe: Recipe, encoding: E
 
     prompt: None where reading the text encoder would take longer than all the rest.
 
-    Returns None where one pass takes longer than `PATIENCE`, or the model lives in a host that manages its weights.
+    Returns None where a pass takes longer than `COLD`, the next than `PATIENCE`, or a host manages the weights.
     """
     if bundle.ready is not None:
         return None
@@ -63,11 +65,11 @@ def try_out(bundle: ModelBundle, prompt: str | None, recipe: Recipe, encoding: E
     rows = torch.randn(1, min(32, bundle.spec.text_len), bundle.spec.text_dim, generator=rng).mul(0.1)
     director.start(rows)  # any text will do to see whether the model is quick
     some = torch.randn(director.shape(memory.chunk), generator=rng)
-    director.prefill(some)  # kernels are chosen in the first pass
-    began = _now(device)
-    director.prefill(some)
-    if _now(device) - began > PATIENCE:
-        return None
+    for most in (COLD, PATIENCE):
+        began = _now(device)
+        director.prefill(some)
+        if _now(device) - began > most:
+            return None
     director.scene(rows)
     if prompt is not None:
         rows = bundle.text.encode([prompt])[0][None]

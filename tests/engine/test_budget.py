@@ -31,6 +31,7 @@ from gf_core.estimate.room import ModelCost, bundle_cost, count_parameters
 from gf_core.estimate.trial import try_out
 from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import build_meta
+from gf_core.sampling.director import Director
 from gf_core.sampling.film import replay
 from gf_core.take.states import pays
 from gf_core.vae.decoders import STATE_VALUES
@@ -248,6 +249,11 @@ def test_slow_models_and_hosts_are_not_tried(bundle, monkeypatch):
     settings = ["a fox", bundle.recipe, Encoding()]
     monkeypatch.setattr(calibrate, "PATIENCE", -1.0)
     assert try_out(bundle, *settings) is None
+    passes, prefill = [], Director.prefill
+    monkeypatch.setattr(Director, "prefill", lambda self, x: (passes.append(x), prefill(self, x))[1])
+    monkeypatch.setattr(calibrate, "COLD", -1.0)
+    assert try_out(bundle, *settings) is None and len(passes) == 1, "a slow model is asked once"
+    monkeypatch.setattr(calibrate, "COLD", 60.0)
     monkeypatch.setattr(calibrate, "PATIENCE", 60.0)
     trial = try_out(bundle, *settings)
     assert trial is not None and trial.frames % 12 == 0 and 0 < trial.bits < 24
