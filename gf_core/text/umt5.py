@@ -172,4 +172,7 @@ class UMT5Encoder:
         for prompt in prompts:
             ids = torch.tensor([self.token_ids(prompt)], device=self._device)
             rows.append(model(input_ids=ids).last_hidden_state[0].float().cpu())
+        del model
+        if not self._keep and torch.device(self._device).type == "cuda":
+            torch.cuda.empty_cache()  # or torch keeps the room, and the video model is told that it does not fit
         return rows

@@ -135,6 +135,15 @@ def test_no_tensor_waits_as_it_was_read(original, dtype):
     assert len(most) == len(original) and max(most) <= 2
 
 
+@pytest.mark.gpu
+def test_the_card_has_its_room_back(original, tokenizer):
+    wide = {**original, "token_embedding.weight": torch.randn(10**6, 16)}
+    encoder(original, tokenizer, device="cuda").encode(PROMPTS)  # what kernels take of the card, they keep
+    free = torch.cuda.mem_get_info()[0]
+    encoder(wide, tokenizer, device="cuda").encode(PROMPTS)
+    assert free - torch.cuda.mem_get_info()[0] < 40e6 < sum(value.nbytes for value in wide.values())
+
+
 def test_incomplete_and_foreign_weights_are_refused_unread(original):
     reads = []
     lacking = {name: value for name, value in original.items() if name != "blocks.1.attn.v.weight"}
