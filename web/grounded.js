@@ -192,24 +192,30 @@ function look() {
   const nodes = shownNodes();
   if (!nodes.length) return;
   colourSockets();
+  for (const node of nodes) guarded(() => follow(node)); // first, whatever becomes of the rest: it keeps an artist's text
   const prompt = sketch(rootGraph());
   const ids = new Map(Object.entries(prompt).map(([id, { node }]) => [node, id]));
-  for (const node of nodes) guarded(() => follow(node, prompt, ids.get(node)));
+  for (const node of nodes) if (ids.has(node)) guarded(() => remind(node, prompt, ids.get(node)));
 }
 
-function follow(node, prompt, id) {
+/** Follow what was changed in the node itself. */
+function follow(node) {
   const view = views.get(node);
   // Nodes 2.0 goes on to show the elements of a removed node where another has taken its id, as in a new subgraph.
   const heir = node.graph ? null : app.canvas?.graph?.getNodeById?.(node.id);
   if (views.has(heir)) view.element.replaceWith(views.get(heir).element);
-  if (id === undefined) return undefined;
   if (node.comfyClass === "GF_PromptTimeline") {
     const slot = (node.inputs ?? []).findIndex(({ name }) => name === "timeline");
     view.setLinked(slot >= 0 && Boolean(node.isInputConnected?.(slot)));
     view.refresh();
-    keepHistory(`${rootGraph().id} ${id}`, view);
   }
   if (node.comfyClass === "GF_SegmentTakes") view.refresh();
+}
+
+/** What a node should show that depends on the others. */
+function remind(node, prompt, id) {
+  const view = views.get(node);
+  if (node.comfyClass === "GF_PromptTimeline") keepHistory(`${rootGraph().id} ${id}`, view);
   if (RENDERS.has(node.comfyClass)) view.seeded(writtenSeed(prompt, id));
   return recall.follow(prompt, id, view);
 }

@@ -52,8 +52,8 @@ function origin({ graph, prefix, holder, above }, link) {
   if (!link) return undefined;
   const { origin_id: id, origin_slot: slot } = link;
   if (String(id) === INSIDE) {
-    const outside = origin(above, holder.getInputLink?.(slot));
-    const { name, widget } = holder.inputs?.[slot] ?? {};
+    const { name, widget, link: outer } = holder.inputs?.[slot] ?? {};
+    const outside = origin(above, outer == null ? null : above.graph.getLink?.(outer)); // its getInputLink looks inside
     return outside ?? holder.widgets?.find((one) => one.name === (widget?.name ?? name))?.value;
   }
   const from = graph.getNodeById?.(id);

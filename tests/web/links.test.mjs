@@ -61,7 +61,13 @@ function graph(nodes, links, inputs = [], outputs = []) {
   made.getLink = (id) => all[id];
   made.outputs = outputs.map((id) => ({ linkIds: [id] }));
   made.inputs = inputs;
-  for (const one of nodes) one.getInputLink = (slot) => all.find((link) => String(link.to) === String(one.id) && link.slot === slot);
+  const into = (one, slot) => all.find((link) => String(link.to) === String(one.id) && link.slot === slot);
+  for (const one of nodes) {
+    one.getInputLink = (slot) => into(one, slot);
+    if (!one.subgraph) continue;
+    one.getInputLink = () => assert.fail("the host looks inside the subgraph here");
+    one.inputs.forEach((input, slot) => (input.link = into(one, slot)?.id ?? null));
+  }
   return made;
 }
 
