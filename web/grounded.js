@@ -215,7 +215,11 @@ function follow(node) {
 /** What a node should show that depends on the others. */
 function remind(node, prompt, id) {
   const view = views.get(node);
-  if (node.comfyClass === "GF_PromptTimeline") keepHistory(`${rootGraph().id} ${id}`, view);
+  if (node.comfyClass === "GF_PromptTimeline") {
+    keepHistory(`${rootGraph().id} ${id}`, view);
+    const { timeline } = prompt[id].inputs;
+    if (typeof timeline === "string") view.came(timeline); // a subgraph's own field gives it, which is known at once
+  }
   if (RENDERS.has(node.comfyClass)) view.seeded(writtenSeed(prompt, id));
   return recall.follow(prompt, id, view);
 }

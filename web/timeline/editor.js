@@ -73,7 +73,7 @@ export class Editor {
 
   /** What came in from another node. */
   came(text) {
-    if (!this.linked) return;
+    if (!this.linked || text === this.incoming) return;
     this.incoming = text;
     this.showIncoming();
   }
