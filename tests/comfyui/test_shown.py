@@ -110,6 +110,7 @@ def test_what_was_said_stays_said(browser: Browser, server: Server) -> None:
     assert browser.queue() == "success"
     check(browser, film)
     assert len(list((server.base / "output" / take).iterdir())) == 1
+    assert browser.errors == []
     server.stop()
     server.start()
     browser.reload()
@@ -120,13 +121,16 @@ def test_what_was_said_stays_said(browser: Browser, server: Server) -> None:
         browser, f"{take}/film_00002_.mp4"
     )  # a host that was started anew knows of no film that it saved
     assert said["said"] == "2.06 s of film as it was: nothing had to be made"
-    assert browser.errors == []
+    assert [
+        error for error in browser.errors if "grounded" in error.lower()
+    ] == []  # the page missed its host
 
 
 @BROWSER
 def test_a_node_that_is_added_behind_a_film_shows_it(browser: Browser) -> None:
     whole = graph("added")
     browser.load_api({key: whole[key] for key in ("1", "2", "3", "4")})
+    browser.errors.clear()
     assert browser.queue() == "success"
     browser.page.evaluate(
         """() => { const {graph} = window.app; const sampler = graph._nodes.find((n) => n.type === 'GF_StreamSampler');
