@@ -171,7 +171,7 @@ def test_a_linked_text_shows_what_came_in(browser: Browser) -> None:
     linked = f"a yellow robot walks left on a city street at noon | 0.75s\n@seed {next(SEEDS)}\n"
     browser.page.evaluate(LINK % TIMELINE, linked)
     browser.wait_until("() => document.querySelector('.gf-board').inert")
-    aside = browser.page.locator(".gf-aside")
+    aside = browser.page.locator(".gf-board .gf-aside")
     assert aside.inner_text().endswith("It is shown here after a Run.")
     assert not browser.page.locator(".gf-block").first.is_visible()
     assert browser.queue() == "success"
