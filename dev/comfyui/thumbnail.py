@@ -53,8 +53,9 @@ def card(workflow: Workflow, rows: Sequence[Sequence[Image.Image]], target: Path
     draw = ImageDraw.Draw(page)
     if not rows:
         text = next(node.inputs["timeline"] for node in workflow.nodes if node.kind == "GF_PromptTimeline")
-        words = "\n".join(line.partition("|")[0].strip() for line in text.splitlines())
-        draw.multiline_text((14, 26), words, (118, 146, 178), ImageFont.load_default(size=15), spacing=13)
+        lines = [line.partition("|")[0].strip() for line in text.splitlines() if line and line[0] != "@"]
+        words, font = "\n".join(lines), ImageFont.load_default(size=14)
+        draw.multiline_text((14, 70), words, (118, 146, 178), font, spacing=24)
     title = f"{int(workflow.name.partition('_')[0])}  {workflow.title}"
     draw.text((14, SIDE - BAND + 10), title, WHITE, ImageFont.load_default(size=27))
     small, lines, line = ImageFont.load_default(size=14), [], ""
