@@ -16,6 +16,8 @@ from .storyboard import BLANKS
 LONGEST_MESSAGE = 400
 """Characters of an error's message; a longer one loses its middle."""
 LONGEST_WORD = 40
+MOST_WIDE_BARS = 50
+"""Full-width bars of a prompt that are asked whether an option stands behind them."""
 
 
 UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060"
@@ -67,9 +69,9 @@ class Line:
         parts = (
             Field(self, self.source[bar + 1 : end], bar + 1).trimmed(EDGES) for bar, end in zip(bars, ends)
         )
-        for bar in bars:
+        for number, bar in enumerate(bars):
             option = next(parts)
-            if self.source[bar] == "|" or is_option(option):
+            if self.source[bar] == "|" or (number < MOST_WIDE_BARS and is_option(option)):
                 return Field(self, self.source[:bar], 0).trimmed(), chain([option], parts)
         return Field(self, self.source, 0).trimmed(), iter(())
 

@@ -271,3 +271,22 @@ def test_ten_thousand_segments_take_a_few_seconds_at_most():
     board = parse("\n".join([*head, *body]))
     assert make_plan(board).chunks > 10_000 and format_storyboard(board)
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"@cast {'n' * 195}{i:04d} = x\n" for i in range(1000)) + "{" + "n" * 199 + "}",
+        "a" + "｜seed x" * 30_000,
+        "|" * 300_000,
+        "a" + " " * 300_000 + "b | " + "9" * 300_000,
+    ],
+    ids=["long names", "wide bars", "bars", "blanks and digits"],
+)
+def test_no_text_takes_long(text):
+    import time
+
+    began = time.process_time()
+    with pytest.raises(StoryboardError):
+        parse(text + "\n@fps x")
+    assert time.process_time() - began < 2

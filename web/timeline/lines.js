@@ -15,6 +15,7 @@ const ESCAPED = /\\([\\|｜])/g;
 const BAR = /\\[^]|[|｜]/g;
 const FORBIDDEN = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\p{Surrogate}/u;
 const LONGEST_WORD = 40; // of words that are compared
+const MOST_WIDE_BARS = 50; // of a prompt that are asked whether an option stands behind them
 
 /**
  * `text` as a keyboard of letters without width would write it: half-width letters, signs and digits, blanks. It has
@@ -108,7 +109,7 @@ export class Line {
     const { source } = this;
     const bars = [...source.matchAll(BAR)].filter(([sign]) => sign === "|" || sign === "｜").map(({ index }) => index);
     const part = (at) => new Field(this, source.slice(bars[at] + 1, bars[at + 1]), bars[at] + 1, ESCAPED, EDGES);
-    const first = bars.findIndex((bar, at) => source[bar] === "|" || isOption(part(at)));
+    const first = bars.findIndex((bar, at) => source[bar] === "|" || (at < MOST_WIDE_BARS && isOption(part(at))));
     if (first < 0) return [new Field(this, source, 0)];
     return [new Field(this, source.slice(0, bars[first]), 0), ...bars.slice(first).map((_, at) => part(first + at))];
   }
