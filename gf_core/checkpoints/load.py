@@ -50,9 +50,10 @@ def build_network(
     )
     state: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        read = tensor.cast(dtype) if tensor.cast and not loras else tensor.load()
-        # A copy frees the file: mapped weights are unaligned (slower, other rounding) and lock it on Windows.
-        state[name] = merged(name, read, loras).to(device=device, dtype=dtype, copy=tensor.cast is None)
+        if any(lora.changes(name) for lora in loras):
+            state[name] = merged(name, tensor.load(), loras).to(device=device, dtype=dtype, copy=True)
+        else:
+            state[name] = tensor.copied(dtype, device)
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()
 

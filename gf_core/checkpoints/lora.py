@@ -116,6 +116,10 @@ class Lora:
     note: str = ""
     """What was left out, and why; empty when all of it fits."""
 
+    def changes(self, name: str) -> bool:
+        """Whether there is an update for the parameter called `name`."""
+        return name in self.updates or name.rpartition(".")[0] in self.updates
+
     def alpha_of(self, module: str) -> float | None:
         """Alpha of a module whose update brings none of its own."""
         return self.alphas.get(module, self.alpha)

@@ -34,6 +34,8 @@ MAX_TEXT = 16_000_000
 """Bytes of the longest header or JSON that is read: twenty times that of the largest published models."""
 _MAX_SIDE, _MAX_AXES = 2**40, 16
 """Beyond any tensor's: products of larger numbers take minutes."""
+_MAX_TENSORS = 50_000
+"""Of one file: LoRAs of the largest models have a tenth."""
 _MAX_DEPTH, _MAX_ENTRIES = 16, 1_000_000
 """How deep the mappings of a pickle may lie in each other, and what they may hold in all: far beyond any training's."""
 
@@ -49,6 +51,11 @@ class LazyTensor:
 
     cast: Callable[[torch.dtype], Tensor] | None = field(default=None, repr=False, compare=False)
     """Reads the tensor straight into a type, where that takes less memory than `load` and a conversion."""
+
+    def copied(self, dtype: torch.dtype, device: str | torch.device = "cpu") -> Tensor:
+        """The tensor as `dtype` in memory of its own: mapped weights are unaligned and lock their file on Windows."""
+        read = self.load() if self.cast is None else self.cast(dtype)
+        return read.to(device=device, dtype=dtype, copy=self.cast is None)
 
     @property
     def numel(self) -> int:
@@ -146,6 +153,8 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
         metadata = header.get("__metadata__") or {}
         if not all(isinstance(text, str) for text in metadata.values()):
             raise ValueError("metadata that is no text")
+        if len(header) > _MAX_TENSORS:
+            raise ValueError("more tensors than any model has")
         end = 0
         for start, stop in sorted(_place(info) for name, info in header.items() if name != "__metadata__"):
             if start != end:

@@ -119,7 +119,7 @@ def build(
         "close other programs, or encode these prompts on a larger machine.",
     )
     # Copies: mapped weights are unaligned (slower, other rounding) and lock the file on Windows.
-    state = {name: tensor.load().to(device=device, dtype=dtype, copy=True) for name, tensor in named.items()}
+    state = {name: tensor.copied(dtype, device) for name, tensor in named.items()}
     state[_TIED] = state["shared.weight"]
     model.load_state_dict(state, assign=True)
     model.encoder.embed_tokens.weight = model.shared.weight
