@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,27 @@ def test_films_stay_what_they_were(sampler, embeds, name):
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))[name]
     made = numbers_of(sampler(METHODS[name]), embeds)
     assert torch.tensor(made).sub(torch.tensor(recorded)).abs().max() < 2e-4
+
+
+def test_other_weights_write_the_memory_and_denoise_nothing(model, sampler, embeds):
+    other = copy.deepcopy(model)
+    for parameter in other.parameters():
+        parameter.mul_(1.1)
+    recipe = Recipe(PRESETS["sgf"], SampleSpec(steps=STEPS))
+    placed = {"latent_height": HEIGHT, "latent_width": WIDTH}
+    both = make_sampler(model, SPEC, recipe, writer=other, **placed).director
+    alone, second = (make_sampler(tree, SPEC, recipe, **placed).director for tree in (model, other))
+    given = torch.randn(both.shape(3), generator=torch.Generator().manual_seed(3))
+    for director in (both, alone, second):
+        director.start(embeds[0])
+        director.prefill(given)
+    _same(both.snapshot(), second.snapshot())
+    alone.restore(both.snapshot())
+    flows = [
+        director.predict(given, director.time(500.0), director.open(3)[0])
+        for director in (both, alone, second)
+    ]
+    assert torch.equal(flows[0], flows[1]) and not torch.equal(flows[0], flows[2])
 
 
 def numbers_of(sampler, embeds):
