@@ -48,9 +48,9 @@ class Case:
             raise Refusal(f"{sidecar.name}: `tensors` lists names with a shape each") from error
         self.got: dict[str, Tensor] = {}
 
-    def give(self, name: str, value: Tensor) -> None:
-        """Record an output as `out.<name>` if the case asks for it."""
-        if not self.wanted or f"out.{name}" in self.wanted:
+    def give(self, name: str, value: Tensor | None) -> None:
+        """Record an output as `out.<name>` if there is one and the case asks for it."""
+        if value is not None and (not self.wanted or f"out.{name}" in self.wanted):
             self.got[f"out.{name}"] = value.detach().clone().contiguous()
 
     def shape(self, name: str) -> list[int] | None:

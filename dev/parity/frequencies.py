@@ -15,7 +15,8 @@ def replay(case: Case) -> None:
     """Give every recorded filter, and the mixture that it makes of its set's two tensors."""
     for told in case.doc["filters"]:
         low, high = (case.inputs[f"set{told['set']}.{name}"] for name in ("x", "noise"))
-        mask = low_pass(told["kind"], tuple(low.shape[-3:]), told["d_s"], told["d_t"], told.get("n", 4))
+        frames, rows, columns = low.shape[-3:]
+        mask = low_pass(told["kind"], (frames, rows, columns), told["d_s"], told["d_t"], told.get("n", 4))
         name = f"set{told['set']}.filter{told['filter']}"
         case.give(f"{name}.lpf", mask)
         case.give(f"{name}.mixed", mix(low, high, mask))
