@@ -23,8 +23,8 @@ _HARMLESS = re.compile(
     r"|torch\.(Size|device|b?float\w*|u?int\d+|half|bool)|torch\.nn\.parameter\.Parameter"
 )
 """What a list of tensors needs; everything else is reported."""
-_MAX_PICKLE = 3_000_000
-"""Bytes of the longest list of tensors that is read: a training's is a fifth, and each MB takes PyTorch a second."""
+_MAX_PICKLE = 1_500_000
+"""Bytes of the longest list of tensors that is read: a training's is half of it, and each MB takes PyTorch seconds."""
 _SCANNED = 16_000_000
 """Bytes of an old-format file searched for imports; its pickles come before its weights."""
 
