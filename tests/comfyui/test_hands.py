@@ -314,6 +314,7 @@ def test_sockets_have_colours_of_their_own_whatever_the_palette(browser: Browser
     for palette in ("light", "dark"):
         browser.set("Comfy.ColorPalette", palette)
         browser.page.wait_for_timeout(600)
+        browser.wait_until("() => window.app.canvas.default_connection_color_byType.GF_TAKE")
         tables = "[window.app.canvas.default_connection_color_byType, window.LGraphCanvas.link_type_colors]"
         colours = browser.page.evaluate(
             f"() => {tables}.map((one) => [one.GF_TAKE, one.GF_TIMELINE, one.GF_MEMORY])"
