@@ -19,8 +19,8 @@ from urllib.parse import urlencode
 from ..gf_core.errors import TakeError
 from ..gf_core.files.atomic import beside, put, write_json
 from ..gf_core.foreign import read_json
-from ..gf_core.take.folder import Run, runs_in
 from ..gf_core.take.own import is_file, read_file
+from ..gf_core.take.run import Run, runs_in
 from ..gf_core.take.shelf import Alternative, shelves
 from ..gf_core.words import clock
 from . import host

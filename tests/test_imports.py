@@ -119,6 +119,24 @@ def test_layers_point_downwards():
     assert violations(check) == []
 
 
+def test_no_modules_import_each_other_in_a_ring():
+    """Imports for type checkers count: who needs another's type knows the other. Packages' fronts only gather names."""
+    names = {path.relative_to(CORE).with_suffix("").parts for path in FILES if path.name != "__init__.py"}
+    graph = {}
+    for path in FILES:
+        package, here = path.relative_to(CORE).parent.parts, path.relative_to(CORE).with_suffix("").parts
+        found = {
+            (*package[: len(package) - level + 1], *module.split("."))
+            for level, module, _ in imports(path)
+            if level
+        }
+        graph[here] = found & names - {here}
+    while leaves := [name for name, there in graph.items() if not there & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    assert sorted(".".join(name) for name in graph) == []
+
+
 def test_only_recipes_know_the_small_world():
     """The trainer serves any network: sizes, captions and attributes of the built-in one stay in its recipe."""
 

@@ -15,9 +15,9 @@ import torch
 
 from ..errors import CheckpointError
 from ..files.fingerprint import remembered
-from ..files.strange import refuse_zeros
 from ..files.tensors import LazyTensor, TensorFile, open_file
 from ..files.unwrap import unwrap
+from ..files.zeros import refuse_zeros
 from ..text.base import TextEncoder
 from ..text.store import StoredEncoder
 from ..text.tokens import SentencePieceTokenizer, Tokenizer, find_tokenizer

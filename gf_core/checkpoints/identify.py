@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
-from ..files.strange import refuse_zeros
 from ..files.tensors import TensorFile, open_file
 from ..files.unwrap import Unwrapped, unwrap
+from ..files.zeros import refuse_zeros
 from ..foreign import read_json
 from ..words import amount, exact_size
 from .catalog import CATALOG, KnownCheckpoint, by_id, match

@@ -108,7 +108,8 @@ def _beside(film: Path | None, out: Path) -> str | None:
 
 def tidy(args: Namespace) -> int:
     """The films of a Take's old runs make room: remove them and say how much it was."""
-    from ..take.folder import Take, runs_in
+    from ..take.folder import Take
+    from ..take.run import runs_in
     from ..take.tidy import tidy as tidy_take
     from ..words import size
 

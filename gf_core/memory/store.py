@@ -20,17 +20,17 @@ from ..attention.sparse import Sparse
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
 from ..rope import rotate
-from . import snapshots
 from .bank import Bank
 from .buffers import TURNS_KEPT, Turns, shift
 from .heads import check_heads, groups_of
 from .ledger import Frame, Ledger, Move
 from .policies import Evaluation, measure
 from .regions import Layout, Sees, Sizes, check, ends, means_frames, newest, positions
+from .snapshots import Snapshots
 from .views import GradView, Made, Place, View, joined
 
 
-class DualMemory:
+class DualMemory(Snapshots):
     """Anchors, recent frames and current chunk of one latent stream; `b` samples share the layout."""
 
     def __init__(
@@ -348,13 +348,3 @@ class DualMemory:
     def _make_constant(self, frames: Iterable[Frame]) -> None:
         for frame in frames:
             self.graph.pop(frame.number, None)
-
-    # -- snapshots ----------------------------------------------------------------------------------------------
-
-    def snapshot(self) -> dict[str, Tensor]:
-        """Everything a later `restore` needs, as copies in the computer's memory; only slots in use are taken."""
-        return snapshots.take(self)
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Return to a `snapshot` of a memory of the same settings; buffers stay where they are."""
-        snapshots.put_back(self, state)

@@ -23,7 +23,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from ..files.atomic import beside, disk_error, sync_file, sync_folder, write_ato
 from . import own
 from .journal import Journal, Record, scan_journal
 from .lock import Lock
-from .run import Run
+from .run import Run, numbered, runs_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,18 +41,6 @@ if TYPE_CHECKING:
     from .reuse import Reuse
 
 log = logging.getLogger("grounded")
-_RUN = re.compile(r"run-(\d{4,})")
-
-
-def runs_in(take: Path) -> list[Run]:
-    """Every run in a Take's folder, oldest first; none where there is no such folder."""
-    return [Run(path) for _, path in sorted(_numbered(take)) if own.is_folder(path)]
-
-
-def _numbered(take: Path) -> list[tuple[int, Path]]:
-    """Number and place of all that is called like a run, whatever it is."""
-    found = take.iterdir() if take.is_dir() else ()
-    return [(int(match[1]), path) for path in found if (match := _RUN.fullmatch(path.name))]
 
 
 class RunWriter:
@@ -206,7 +193,7 @@ class Take:
             TakeError, ResourceError: the folder cannot be written.
         """
         try:
-            last = max((number for number, _ in _numbered(self.folder)), default=0)
+            last = max((number for number, _ in numbered(self.folder)), default=0)
             folder = self.folder / f"run-{last + 1:04d}"
             folder.mkdir()
             sync_folder(self.folder)

@@ -19,9 +19,8 @@ from typing import Any
 
 from ..errors import TakeError
 from . import own
-from .folder import Run, runs_in
 from .journal import Record, scan_journal
-from .run import has_fields
+from .run import Run, has_fields, runs_in
 
 log = logging.getLogger("grounded")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("grounded")
 
+_RUN = re.compile(r"run-(\d{4,})")
 _SETTINGS = {
     "film_key": str, "pictures_key": str, "segments": list, "video": dict, "sample": dict, "memory": dict,
 }  # fmt: skip
@@ -178,3 +180,14 @@ class Run:
                 f"the latents of chunk {index} in {self.folder} cannot be read: {error}",
                 "the file was removed or damaged: render the film again",
             ) from error
+
+
+def runs_in(take: Path) -> list[Run]:
+    """Every run in a Take's folder, oldest first; none where there is no such folder."""
+    return [Run(path) for _, path in sorted(numbered(take)) if own.is_folder(path)]
+
+
+def numbered(take: Path) -> list[tuple[int, Path]]:
+    """Number and place of all that is called like a run, whatever it is."""
+    found = take.iterdir() if take.is_dir() else ()
+    return [(int(match[1]), path) for path in found if (match := _RUN.fullmatch(path.name))]

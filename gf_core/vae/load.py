@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..errors import CheckpointError, headless
 from ..files.fingerprint import hash_state
-from ..files.strange import refuse_zeros
 from ..files.tensors import open_file
 from ..files.unwrap import unwrap
+from ..files.zeros import refuse_zeros
 from ..foreign import numbered
 from .base import LatentCodec, fill
 from .decoders import Decoder
