@@ -54,7 +54,8 @@ def groups_of(spec: MemorySpec, ledger: Ledger, k: Tensor, frames: int, size: in
     if ledger.chunks > spec.heads_from:
         for row, keys in zip(table, k):  # the first layer whose heads pick does so for all
             for sees in dict.fromkeys(row):
-                if len(sees) > 2 and sees not in runs:
+                # A film that has just begun, and one behind a cut, has nothing to pick from.
+                if len(sees) > 2 and sees not in runs and layout.past >= sees[1] + spec.chunk:
                     mine = [number for number, other in enumerate(row) if other == sees]
                     runs[sees] = pick(keys[:, :, mine], layout.past - sees[1], spec, size, sees[2])[0]
     return [_groups(row, layout, frames, size, runs) for row in table]

@@ -180,3 +180,33 @@ def test_what_a_model_or_a_batch_rules_out_is_refused_in_words():
     for spec in (CHANGES, PRESETS["rolling_forcing"], PRESETS["krea"]):
         with pytest.raises(GroundedError, match="gradients"):
             memory_of(spec).open(3, grad=True)
+
+
+def test_heads_pick_among_what_is_there():
+    """Also in a film's second chunk and behind a cut, where too few frames lie before the newest ones."""
+    row = ((1, 3), (1, 3, 2))
+    spec = replace(PRESETS["self_forcing_rolling"], anchors=1, recent=6, heads=(row, row), heads_runs=2)
+    memory, picked = memory_of(spec), []
+    for number in range(7):
+        if number == 4:
+            memory.cut()
+        memory.evict(spec.recent)
+        step, _ = memory.open(3)
+        parts = [part for place in step.places for group in place.heads for part in group.parts]
+        assert all(0 <= start < stop for start, stop in parts)
+        one, other = step.places[0].heads
+        picked.append(one.parts != other.parts)
+        chunk(memory)
+    assert picked == [False, False, True, True, False, False, True]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_state_takes_what_is_said_of_it(name):
+    """What its few numbers take, the key that a bank compares with and latents while it is not full are not counted."""
+    memory = memory_of(PRESETS[name])
+    most = 1000 + memory.spec.bank * memory.sizes.latents
+    for _ in range(12):
+        memory.evict(memory.spec.recent)
+        chunk(memory)
+    taken = sum(tensor.nbytes for tensor in memory.snapshot().values())
+    assert 0 <= taken - memory.sizes.state(memory.layout.past) < most
