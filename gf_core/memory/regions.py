@@ -238,14 +238,16 @@ class Sizes:
     def buffers(self) -> int:
         """All of the memory: raw keys, rotated keys and values of every slot, the latents behind them, the means."""
         spec = self.spec
-        means = means_frames(spec) * self.keys * 4 // self.value_bytes
-        return (
-            3 * (spec.slots + self.ahead) * self.keys
-            + (spec.capacity + spec.window) * self.latents
-            + 2 * means
-        )
+        slots = 3 * (spec.slots + self.ahead) * self.keys
+        return slots + (spec.capacity + spec.window) * self.latents + self.means
+
+    @property
+    def means(self) -> int:
+        """Running means of keys and values, in float32."""
+        return 2 * means_frames(self.spec) * self.keys * 4 // self.value_bytes
 
     def state(self, frames: int | None = None) -> int:
-        """A snapshot with `frames` latent frames in memory: raw keys, values and latents. None is a full memory."""
+        """A snapshot with `frames` latent frames in memory: all but the rotated keys. None is a full memory."""
         frames = self.spec.slots if frames is None else frames
-        return 2 * frames * self.keys + (frames + min(self.spec.capacity, frames)) * self.latents
+        keys = 0 if self.spec.refresh else 2 * frames * self.keys  # it is computed anew
+        return keys + (frames + min(self.spec.capacity, frames)) * self.latents + self.means
