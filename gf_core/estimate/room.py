@@ -132,6 +132,7 @@ def file_cost(
     from ..checkpoints.bundle import known_fingerprint
     from ..checkpoints.companions import describe_text, find
     from ..checkpoints.identify import identify
+    from ..checkpoints.keymaps import experts
     from ..checkpoints.load import default_dtype, unscaled
     from ..devices import name_of
     from ..errors import CheckpointError
@@ -166,10 +167,12 @@ def file_cost(
         if device.type == "cpu"
         else max((tensor.dtype.itemsize for tensor in codec.values()), default=width)
     )
+    networks = 2 if experts(item.what.tensors)[1] else 1
     return ModelCost(
         spec,
         value_bytes=width,
-        weights=count_parameters(spec) * width + sum(tensor.numel for tensor in codec.values()) * wide,
+        weights=networks * count_parameters(spec) * width
+        + sum(tensor.numel for tensor in codec.values()) * wide,
         decoder=kind,
         fingerprint=known_fingerprint(item) or "",
         device=name_of(device),

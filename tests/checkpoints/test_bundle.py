@@ -14,7 +14,7 @@ from gf_core.checkpoints.companions import open_text
 from gf_core.checkpoints.inspect import inspect_file
 from gf_core.config import MemorySpec, SampleSpec, VideoSpec
 from gf_core.errors import CheckpointError
-from gf_core.estimate.room import bundle_cost
+from gf_core.estimate.room import bundle_cost, file_cost
 from gf_core.text.small import SmallTextEncoder, save_small_encoder
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig, save_codec
 from gf_core.vae.load import load_vae
@@ -104,6 +104,11 @@ def test_a_second_set_of_weights_writes_the_memory(tmp_path, state):
     assert director.model is bundle.model and director.writer is bundle.writer
     one = load_model(_plain(tmp_path, state), **PARTS)
     assert one.writer is None and bundle_cost(bundle).weights == 2 * bundle_cost(one).weights
+    files = [
+        file_cost(tmp_path / name, device=torch.device("cpu"))
+        for name in ("m.safetensors", "plain.safetensors")
+    ]
+    assert files[0].weight_bytes - files[1].weight_bytes == bundle_cost(one).weights
     assert one.fingerprint != bundle.fingerprint
 
 
