@@ -89,17 +89,13 @@ class SegmentTakes(io.ComfyNode):
         wishes = Wishes(width, height, seed, memory, start_image, steps, shift, segment)
         film = timeline.with_seed(seed)
         made, sheet = _render(node, bundle, film, wishes, take, count)
-        names = ", ".join(one.name for one in made)
-        said = f"segment {segment}: takes {names}"
         chosen = _picked(made, pick)
-        if chosen is None:
-            said = f"{said}. Pick one, and Run again"
-        else:
-            said = f"{said}. {chosen.name} goes on, seed {chosen.seed}"
-        facts = takes_facts(sheet.parent, segment, made, said)
+        then = "Pick one, and Run again" if chosen is None else f"{chosen.name} goes on, seed {chosen.seed}"
+        facts = takes_facts(sheet.parent, segment, made)
+        facts["text"] += f". {then}"
         with Image.open(sheet) as image:
             return io.NodeOutput(
-                image_tensor(image), _with(film, segment, chosen), ui=shown(facts, text=[said])
+                image_tensor(image), _with(film, segment, chosen), ui=shown(facts, text=[facts["text"]])
             )
 
 

@@ -142,9 +142,7 @@ def report_facts(run: Run, report: dict[str, Any]) -> dict[str, Any]:
     return {"text": "\n".join(report_lines(report)), "take": take_name(run.folder.parent), "of": {}}
 
 
-def takes_facts(
-    folder: Path, number: int, entries: Sequence[Alternative], text: str | None = None
-) -> dict[str, Any]:
+def takes_facts(folder: Path, number: int, entries: Sequence[Alternative]) -> dict[str, Any]:
     """What Segment Takes shows of the takes `entries` of segment `number`, whose clips lie in `folder`.
 
     Returns:
@@ -153,7 +151,7 @@ def takes_facts(
     names = ", ".join(entry.name for entry in entries)
     return {
         "take": take_name(folder.parent),
-        "text": text or f"segment {number}: takes {names}",
+        "text": f"segment {number}: takes {names}",
         "takes": [
             {"name": entry.name, "seed": entry.seed, "film": view(folder / f"{entry.name}.mp4")}
             for entry in entries
