@@ -39,6 +39,11 @@ def speed_key(cost: ModelCost, recipe: Recipe) -> str:
     memory, video = recipe.memory, recipe.video
     window = [memory.anchors, memory.recent, memory.chunk]
     window += [memory.bank, memory.rolling] if memory.bank or memory.rolling else []
+    window += (
+        [memory.refresh, memory.sparse, memory.heads]
+        if memory.refresh or memory.sparse or memory.heads
+        else []
+    )
     made_by = [cost.device, cost.fingerprint, cost.value_bytes, cost.decoder]
     return _hash([*made_by, window, len(recipe.sample.steps), video.width, video.height])
 

@@ -218,6 +218,13 @@ def test_a_small_disk_is_noticed_before_the_folder_exists(film, tmp_path):
         check_budget(budget, free_memory=10**15, folder=tmp_path / "not" / "yet")
 
 
+@pytest.mark.parametrize(
+    "change", [{"bank": 2}, {"rolling": 21}, {"refresh": True}, {"sparse": 0.5}, {"heads": (((1, 2),),)}]
+)
+def test_a_memory_that_takes_other_work_has_a_pace_of_its_own(change):
+    assert speed_key(WAN, Recipe(replace(MemorySpec(), **change))) != speed_key(WAN, Recipe())
+
+
 def test_minutes_come_from_the_last_film_with_the_same_settings(film):
     def ask(video=None):
         return estimate(film, WAN, Recipe(video=video or VideoSpec()))
