@@ -12,7 +12,8 @@ from ..config import Encoding, Recipe
 from ..errors import TakeError
 from ..estimate.budget import Budget
 from ..estimate.measured import remember_bits, sheet_key
-from ..files.atomic import LONGEST, check_writable, disk_error, shortened, write_json
+from ..files.atomic import check_writable, disk_error, shortened, write_json
+from ..files.names import LONGEST
 from ..take.folder import Run, Take
 from ..video import contact_sheet, film_row, place_film
 from ..video.codecs import SUFFIXES

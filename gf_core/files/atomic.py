@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GroundedError, ResourceError, TakeError
+from .names import LONGEST
 
 
 def sync_file(path: Path) -> None:
@@ -33,10 +34,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-LONGEST = 255
-"""Bytes that a file's name may have, on every usual disk."""
 
 
 def shortened(name: str, room: int = LONGEST) -> str:

@@ -27,7 +27,8 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from ..errors import ResourceError, TakeError
-from ..files.atomic import LONGEST, beside, put, shortened
+from ..files.atomic import beside, put, shortened
+from ..files.names import LONGEST
 from .audio import Audio, copy_sound, encode_sound, fitted, read_audio
 from .codecs import CODECS, SUFFIXES, available_codecs, find_codec, suffix_for
 from .encoder import add_pictures, encoded, timescale_of
