@@ -123,7 +123,8 @@ def _render(
     made = render_each(shelf, proposed, folder.name, one)
     if not made:
         raise TakeError(
-            "stopped before the first take of the segment was whole", "queue again: it goes on where it was"
+            "stopped before the first take of the segment was whole",
+            "press Run again: it goes on where it was",
         )
     return made, shelf.sheet
 

@@ -57,6 +57,6 @@ class TakeHandle:
         if not folder.is_dir():
             raise TakeError(
                 f"the render {self.run} of the Take '{Path(self.folder).name}' is gone from the disk",
-                "press Queue again: the Stream Sampler makes it anew",
+                "press Run again: the Stream Sampler makes it anew",
             )
         return Run(folder)
