@@ -37,6 +37,12 @@ class Rolling:
     """A sampler whose latency is its number of steps less one."""
 
     def __init__(self, director: Director, sample: SampleSpec) -> None:
+        """Raises GroundedError where a first chunk wants steps of its own: it is denoised together with others."""
+        if sample.first_steps is not None and sample.first_steps != sample.steps:
+            raise GroundedError(
+                f"chunks that are denoised together cannot have other steps first ({sample.steps_in_words()})",
+                fix="choose a memory that is not rolling for this model, or another model",
+            )
         self.director = director
         self.levels = timesteps(sample)
         self._window: list[_UnderWay] = []

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gf_core.config import Recipe, SampleSpec
+from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import film_chunks
@@ -107,3 +108,11 @@ def test_a_call_that_fails_changes_nothing(sampler, embeds):
     again = [clean.latents for clean in film_chunks(run, plan, embeds, feed=fail_once)]
     assert failed == list(range(plan.chunks))
     assert all(torch.equal(a, b) for a, b in zip(again, whole, strict=True))
+
+
+@pytest.mark.parametrize("first", [(1000, 500), (1000,)])
+def test_steps_of_a_first_chunk_are_refused_and_not_left_out(model, first):
+    recipe = Recipe(MEMORIES["short"], SampleSpec(steps=STEPS, first_steps=first))
+    with pytest.raises(GroundedError, match="steps first") as told:
+        make_sampler(model, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH)
+    assert told.value.fix
