@@ -28,7 +28,7 @@ export class Recall {
     const facts = await this.answer(take);
     if (state.take !== take) return; // it has got another one in the meantime
     const { class_type: kind, inputs } = prompt[id];
-    view.shown(fitting(facts[SOURCE[kind] ?? kind], inputs), true);
+    view.shown(fitting(facts[SOURCE[kind] ?? kind], inputs));
   }
 
   answer(take) {
