@@ -25,7 +25,7 @@ from ...gf_core.words import amount
 from . import files
 from .builtin import NAME, TOKENS, make_clip, make_vae
 from .lora import put_on
-from .settings import DETECT, Wanted, attach, from_identified, locate, not_causal
+from .settings import DETECT, Wanted, attach, from_identified, locate, not_causal, require_one_set
 from .shape import compute_dtype, read_shape
 from .text import FIX as TEXT_FIX
 from .text import TOKENS as WAN_TOKENS
@@ -117,7 +117,9 @@ def judge(model: str) -> None:
 def _judged(path: Path, size: int, changed: int) -> tuple[str, str] | None:
     """Words and cure of a file that cannot be driven; asked at every Run, so kept until the file changes."""
     try:
-        require_drivable(_opened(path), assumed=True)
+        item = _opened(path)
+        require_drivable(item, assumed=True)
+        require_one_set(item)
     except CheckpointError as error:
         return error.message, error.fix
     return None
@@ -137,6 +139,7 @@ def _identified(path: Path, assume: str) -> Identified:
     if item.what.family == "wan_t2v" and not item.evidence and (item.known is None or not item.known.refusal):
         raise not_causal(path.name, item.what.parameters)
     require_drivable(item, assumed=assumed is not None)
+    require_one_set(item)
     return item
 
 

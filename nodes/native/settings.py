@@ -14,6 +14,7 @@ from typing import Any
 from ...gf_core.checkpoints.bundle import wanted_recipe
 from ...gf_core.checkpoints.catalog import CATALOG, KnownCheckpoint, by_id, match
 from ...gf_core.checkpoints.identify import NEEDED, Identified, identify
+from ...gf_core.checkpoints.keymaps import experts
 from ...gf_core.config import ModelSpec, Recipe
 from ...gf_core.errors import CheckpointError
 from ...gf_core.estimate.room import count_parameters
@@ -97,6 +98,20 @@ def from_identified(item: Identified) -> Wanted:
     return Wanted(item.own.get("name") or item.file.path.name, wanted_recipe(item), item.evidence)
 
 
+def require_one_set(item: Identified) -> None:
+    """Refuse a file with a second set of weights (SGF+): a MODEL holds one, and the other would be left out unseen.
+
+    Raises:
+        CheckpointError: says what to use.
+    """
+    if experts(item.what.tensors)[1]:
+        raise CheckpointError(
+            f"{item.file.path.name} holds a second set of weights, which writes the memory, and a MODEL holds only one",
+            "use Self Gradient Forcing without the plus (JunhaoZhuang/Self_Gradient_Forcing), or render on the command "
+            "line, which reads both.",
+        )
+
+
 def locate(name: str, folders: tuple[str, ...] = FOLDERS) -> Path | None:
     """The file that ComfyUI shows as `name` in one of its model folders."""
     import folder_paths
@@ -120,6 +135,7 @@ def _from_file(model_file: str | None, spec: ModelSpec) -> Wanted | None:
         else:
             known = item.known
             if item.evidence and (known is None or not known.refusal):
+                require_one_set(item)
                 _remind(known)
                 return from_identified(item)
     if known is None or not known.causal:
