@@ -178,8 +178,12 @@ class Take:
         except OSError as error:
             raise disk_error(error, folder, "making the Take's folder") from error
         take = cls(folder, Lock(folder / "lock"), made)
-        runs = [run.folder for run in take.runs()]
-        own.sweep([take.states, *runs, *(run / "latents" for run in runs)])
+        try:
+            runs = [run.folder for run in take.runs()]
+            own.sweep([take.states, *runs, *(run / "latents" for run in runs)])
+        except OSError as error:  # a folder in it that may not be listed
+            take._lock.release()
+            raise disk_error(error, folder, "looking into the Take") from error
         return take
 
     def runs(self) -> list[Run]:
@@ -204,8 +208,9 @@ class Take:
     def close(self) -> None:
         """Let other processes use the folder; may be called twice. One in which nothing was made goes again."""
         if self._lock.held and {path.name for path in self.folder.glob("*")} == {self._lock.path.name}:
-            self._lock.path.unlink()
-            with contextlib.suppress(OSError):  # somebody else has put something there meanwhile
+            # Windows keeps what is open, and somebody else may have put something there meanwhile.
+            with contextlib.suppress(OSError):
+                self._lock.path.unlink()
                 for folder in self._made or [self.folder]:
                     folder.rmdir()
         self._lock.release()

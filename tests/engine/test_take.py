@@ -14,6 +14,7 @@ import torch
 
 from gf_core.errors import ResourceError, TakeError
 from gf_core.files import atomic
+from gf_core.take import own
 from gf_core.take.folder import Take
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +105,32 @@ def test_a_killed_process_leaves_no_lock_behind(tmp_path):
 
 def test_one_process_cannot_open_a_take_twice(tmp_path):
     with Take.open(tmp_path), pytest.raises(TakeError, match="in use by this process"):
+        Take.open(tmp_path)
+    Take.open(tmp_path).close()
+
+
+def test_a_take_in_which_nothing_was_made_goes_or_stays_without_a_word(tmp_path, monkeypatch):
+    with Take.open(tmp_path / "a" / "b"):
+        pass
+    assert not (tmp_path / "a").exists()
+
+    def in_use(path, **_):  # as on Windows
+        raise PermissionError(errno.EACCES, "in use", str(path))
+
+    with monkeypatch.context() as patch, Take.open(tmp_path / "a" / "b"):
+        patch.setattr(Path, "unlink", in_use)
+    Take.open(tmp_path / "a" / "b").close()
+
+
+def test_a_take_that_cannot_be_looked_into_is_let_go(tmp_path, monkeypatch):
+    with Take.open(tmp_path) as take:
+        take.begin("", {}).close()
+
+    def refuse(folders):
+        raise PermissionError(errno.EACCES, "not for you")
+
+    with monkeypatch.context() as patch, pytest.raises(TakeError, match="looking into the Take"):
+        patch.setattr(own, "sweep", refuse)
         Take.open(tmp_path)
     Take.open(tmp_path).close()
 
