@@ -26,16 +26,6 @@ log = logging.getLogger("grounded")
 
 Settings = dict[str, Any]
 """What a run's `settings.json` holds."""
-_SEGMENT = {
-    "number": int,
-    "verb": str,
-    "prompt": str,
-    "seed": int,
-    "chunks": int,
-    "seconds": float,
-    "key": str,
-}
-"""What must be known of a segment in there, to tell what has changed."""
 _LATENTS = {"index": int, "segment": int, "key": str, "latents": str, "anchor": dict | None}
 _FIELDS: dict[str, dict[str, Any]] = {
     "latents": _LATENTS,
