@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,8 +26,9 @@ from gf_core.cli import main
 from gf_core.cli.files import read_board
 from gf_core.cli.parser import build_parser
 from gf_core.cli.screen import ProgressLine, Screen, progress_line
-from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
+from gf_core.config import Encoding, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from gf_core.engine.events import StepDone
+from gf_core.engine.render import render_film
 from gf_core.model.wan import WanModel
 from gf_core.timeline import parse
 from gf_core.video import FilmWriter, place_film, probe, read_chapters
@@ -221,6 +223,13 @@ def stored(path):
         return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
 
 
+def test_the_plan_of_a_film_knows_how_it_was_encoded(place, model, capsys):
+    encoding = Encoding(quality=30, upscale=2)
+    render_film(bundle(), FILM, "films/film.mp4", encoding=encoding, take_folder="takes/film", sheet=False)
+    assert main(["plan", "films/film.mp4", "--device", "cpu"]) == 0
+    assert "kept    5 of 5 chunks are there already\n" in capsys.readouterr().out
+
+
 def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, monkeypatch):
     assert main(["render", "film.txt", "--no-sheet", "--upscale", "1"]) == 0
     monkeypatch.setitem(CALLED, "fingerprint", "retrained")
@@ -344,12 +353,42 @@ def test_a_place_that_cannot_be_written(capsys, monkeypatch):
         ["drift", "a" * 5000],
         ["open", "a" * 5000],
         ["render", "film.txt", "--out", "a" * 300 + ".mp4"],
-        ["render", "film.txt", "--out", ""],
     ],
 )
 def test_names_that_no_disk_takes_are_refused_in_words(command, model, capsys):
     assert main(command) == 2
     assert capsys.readouterr().err.startswith("grounded: ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            ["render", "film.txt", option, ""]
+            for option in ("--out", "--take", "--model", "--vae", "--start-image")
+        ),
+        ["render", "film.txt", "--lora", ":0.5"],
+        ["plan", " "],
+        ["pick", "", "1", "a"],
+        ["inspect", ""],
+        ["open", ""],
+        ["export", "film.txt", ""],
+        ["tidy", ""],
+    ],
+)
+def test_a_name_that_is_empty_is_refused(command, place, model, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2 and "it names no file" in capsys.readouterr().err
+    assert not model and not (place / "run-0001").exists()
+
+
+@pytest.mark.parametrize("option", ["--seed=9", "--fps=23.976", "--take=elsewhere"])
+def test_the_command_that_keeps_a_take_finds_it(option, place, model, capsys):
+    assert main(["takes", "film.txt", "--segment", "2", "--seeds", "2", option, "--device", "cpu"]) == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("to keep  grounded"))
+    assert main(command) == 0
+    assert "in line 3 of film.txt" in capsys.readouterr().out
 
 
 def test_storyboard_from_standard_input(monkeypatch):

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
-from dataclasses import replace
 
 import torch
 
 from ..checkpoints.bundle import ModelBundle, load_model
-from ..config import Encoding
 from ..devices import name_of
 from ..engine.film import Film, settle
 from ..engine.recorded import Recorded
 from ..errors import GroundedError, ResourceError
 from ..take.facts import kernels
 from .files import read_board, read_making
-from .settings import choose, model_of, upscale_for
+from .settings import choose, encoding_for, model_of
 
 log = logging.getLogger("grounded")
 
@@ -49,8 +47,7 @@ def open_film(args: Namespace) -> Film:
     if recorded is not None:
         _compare(recorded, bundle)
     recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
-    encoding = Encoding() if recorded is None else recorded.encoding
-    encoding = replace(encoding, upscale=upscale_for(args, recipe.video, recorded))
+    encoding = encoding_for(args, recipe.video, recorded)
     return settle(bundle, text, recipe=recipe, encoding=encoding, start_image=args.start_image)
 
 

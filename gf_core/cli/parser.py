@@ -99,11 +99,23 @@ TRAIN = "Make the built-in model again, from nothing: grounded train builtin --h
 def size(text: str) -> tuple[int, int]:
     """`832x480` as (width, height)."""
     width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and 16 <= int(width) <= 8192):
+    if not (cross and width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 832x480")
-    if not 16 <= int(height) <= 8192:
-        raise argparse.ArgumentTypeError(f"'{text}' is not between 16 and 8192 pixels high")
+    if not all(16 <= int(side) <= 8192 for side in (width, height)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not between 16 and 8192 pixels wide and high")
     return int(width), int(height)
+
+
+def named(text: str) -> str:
+    """The name of a file or folder; an empty one, as of a script's empty variable, would be the folder we are in."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it names no file; leave the option away, or give a name")
+    return text
+
+
+def path(text: str) -> Path:
+    """`named` as a path."""
+    return Path(named(text))
 
 
 def number(smallest: int, largest: int, **words: Any) -> dict[str, Any]:
@@ -131,15 +143,15 @@ def fps(text: str) -> int | float:
 
 def lora(text: str) -> tuple[Path, float]:
     """`file:0.8` or `file`; a colon that no number follows belongs to the path (a Windows drive)."""
-    path, colon, strength = text.rpartition(":")
+    file, colon, strength = text.rpartition(":")
     if colon:
         try:
             value = float(strength)
         except ValueError:
-            return Path(text), 1.0
+            return path(text), 1.0
         if math.isfinite(value):
-            return Path(path), value
-    return Path(text), 1.0
+            return path(file), value
+    return path(text), 1.0
 
 
 def names(text: str) -> list[str]:
@@ -148,11 +160,15 @@ def names(text: str) -> list[str]:
 
 
 MANY = 100_000
-FILE = {"type": Path, "metavar": "FILE"}
+FILE = {"type": path, "metavar": "FILE"}
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "storyboard": {"help": "a text file, a film, an .otio, or - for standard input", "metavar": "STORYBOARD"},
-    "--model": {"help": "'builtin', a checkpoint file, or a folder (default: builtin)"},
+    "storyboard": {
+        "type": named,
+        "help": "a text file, a film, an .otio, or - for standard input",
+        "metavar": "STORYBOARD",
+    },
+    "--model": {"type": named, "help": "'builtin', a checkpoint file, or a folder (default: builtin)"},
     "--size": {"type": size, "metavar": "WxH", "help": "film size in pixels (default: the model's)"},
     "--memory": {
         "choices": sorted(PRESETS),
@@ -170,7 +186,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "KIND",
         "help": "take a file of unknown name for this kind of checkpoint, for example self_forcing",
     },
-    "--take": {"type": Path, "metavar": "DIR", "help": "run folder (default: takes/<the film's name>)"},
+    "--take": {"type": path, "metavar": "DIR", "help": "run folder (default: takes/<the film's name>)"},
     "--start-image": {**FILE, "help": "begin the film from this picture"},
     "--vae": {**FILE, "help": "VAE or TAEHV (default: beside the model)"},
     "--text-encoder": {**FILE, "help": "UMT5 (default: beside the model)"},
@@ -186,7 +202,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ("float32", "bfloat16", "float16"),
         "help": "number type of the weights (default: float32 on the CPU, bfloat16 elsewhere)",
     },
-    "--out": {"metavar": "FILE", "help": "default: films/<storyboard's name>.mp4"},
+    "--out": {"type": named, "metavar": "FILE", "help": "default: films/<storyboard's name>.mp4"},
     "--until": number(1, MANY, help="stop after segment N of the storyboard; the next render goes on"),
     "--no-sheet": {"action": "store_true", "help": "no contact sheet"},
     "--segment": number(1, MANY, required=True, help="the segment, counted from 1"),
@@ -229,7 +245,7 @@ class Command(NamedTuple):
 
 
 def _file(name: str, help: str, **words: Any) -> tuple[str, dict[str, Any]]:
-    return name, {"type": Path, "metavar": name.upper(), "help": help, **words}
+    return name, {"type": path, "metavar": name.upper(), "help": help, **words}
 
 
 COMMANDS = {
@@ -254,7 +270,10 @@ COMMANDS = {
         "render:pick",
         "write a take's seed into the storyboard",
         (
-            ("storyboard", {"metavar": "STORYBOARD", "help": "the one that the takes were made from"}),
+            (
+                "storyboard",
+                {"type": named, "metavar": "STORYBOARD", "help": "the one that the takes were made from"},
+            ),
             ("segment", number(1, MANY, metavar="SEGMENT", help="counted from 1")),
             ("name", {"metavar": "NAME", "help": "the take's name"}),
             *("--take", "--seed", "--fps"),
@@ -265,7 +284,7 @@ COMMANDS = {
         "small:tidy",
         "remove the films of a Take's old runs",
         (
-            ("folder", {"type": Path, "metavar": "TAKE", "help": "the Take's folder, such as takes/film"}),
+            ("folder", {"type": path, "metavar": "TAKE", "help": "the Take's folder, such as takes/film"}),
             "--keep",
         ),
         TIDY,
@@ -273,14 +292,14 @@ COMMANDS = {
     "open": Command(
         "small:open_film",
         "print the storyboard that a film carries",
-        (_file("film", "a film made by this program, or an edit (.otio, .edl)", type=str), "--settings"),
+        (_file("film", "a film made by this program, or an edit (.otio, .edl)", type=named), "--settings"),
         OPEN,
     ),
     "export": Command(
         "small:export",
         "write a film's cut for an editing program",
         (
-            _file("source", "a film made by this program, or a storyboard", type=str),
+            _file("source", "a film made by this program, or a storyboard", type=named),
             _file("out", "the edit: .otio, .edl or .fcpxml"),
         ),
         EXPORT,
@@ -288,7 +307,7 @@ COMMANDS = {
     "inspect": Command(
         "small:inspect",
         "say what a checkpoint file is and what it wants",
-        (_file("file", "a checkpoint file, a diffusers folder, or 'builtin'", type=str), "--assume"),
+        (_file("file", "a checkpoint file, a diffusers folder, or 'builtin'", type=named), "--assume"),
     ),
     "bench": Command(
         "small:bench",
@@ -313,7 +332,12 @@ COMMANDS = {
             _file("film", "the video file"),
             (
                 "--storyboard",
-                {"metavar": "FILE", "required": True, "help": "the storyboard it was made from"},
+                {
+                    "type": named,
+                    "metavar": "FILE",
+                    "required": True,
+                    "help": "the storyboard it was made from",
+                },
             ),
             "--json",
             "--chart",

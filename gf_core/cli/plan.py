@@ -14,7 +14,7 @@ from ..config import Encoding, Recipe
 from ..errors import CheckpointError, GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from .files import film_name, read_board, read_making
-from .settings import builtin_recipe, choose, model_of, upscale_for
+from .settings import builtin_recipe, choose, encoding_for, model_of
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ def plan(args: Namespace) -> int:
     planned = make_plan(board, timing)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
     print(*table(board, planned, width), sep="\n", flush=True)
-    _print_cost(args, text, recipe, planned, upscale_for(args, recipe.video, recorded))
+    _print_cost(args, text, recipe, planned, encoding_for(args, recipe.video, recorded))
     return 0
 
 
@@ -86,7 +86,7 @@ def _wanted(args: Namespace, recorded: Recorded | None) -> Recipe:
     return wanted_recipe(item)
 
 
-def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, upscale: int) -> None:
+def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, encoding: Encoding) -> None:
     """The estimate, for this machine; what stands in the way of one is said in its place."""
     try:
         from ..devices import free_bytes
@@ -104,7 +104,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, upsca
     except GroundedError as error:
         print(f"cost    not known: {error.message}")
         return
-    encoding, lines = Encoding(upscale=upscale), []
+    lines: list[str] = []
     if bundle is None:
         if (tokenizer := _tokenizer(args)) is not None:
             lines += long_prompts(planned, tokenizer)

@@ -15,11 +15,11 @@ from ..engine.events import Event, Finished
 from ..engine.render import output_path, render_settled
 from ..engine.report import report_lines
 from ..engine.segment_takes import SegmentTakes, render_takes
-from ..errors import GroundedError
 from ..estimate.budget import Budget
 from ..files.atomic import disk_error, write_atomic
 from ..take.shelf import Alternative, find_pick
 from ..timeline.edits import reseed, segment_at
+from ..words import rate
 from .files import EDITS, FILMS, film_name, read_board
 from .opening import open_film
 from .screen import Screen
@@ -31,8 +31,6 @@ DEFAULT_TAKES = 5
 
 def render(args: Namespace) -> int:
     """Render, print where everything is; 130 after Ctrl-C, with the film so far left playable."""
-    if args.out == "":
-        raise GroundedError("--out names no file", "give one such as films/fox.mp4, or leave --out away")
     out = output_path("films/" if args.out is None else args.out, film_name(args))
     screen = Screen()
     try:
@@ -87,8 +85,10 @@ def _summary(args: Namespace, made: SegmentTakes) -> list[str]:
     rows = [
         f"{take.name:<{width}}  seed {take.seed:<16}  {clip}" for take, clip in zip(made.takes, made.clips)
     ]
-    take = ["--take", str(args.take)] if args.take else []
-    words = ["grounded", "pick", args.storyboard, str(args.segment), made.takes[-1].name, *take]
+    words = ["grounded", "pick", args.storyboard, str(args.segment), made.takes[-1].name]
+    asked = {"take": args.take, "seed": args.seed, "fps": args.fps and rate(args.fps)}
+    for name, value in asked.items():  # what decides which takes are meant
+        words += [] if value is None else [f"--{name}", str(value)]
     return [*rows, f"sheet    {made.sheet}", f"to keep  {shlex.join(words)}"]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..builtin import model_file
-from ..config import MemorySpec, Recipe, SampleSpec, VideoSpec
+from ..config import Encoding, MemorySpec, Recipe, SampleSpec, VideoSpec
 from ..errors import GroundedError
 from ..foreign import with_values
 from ..memory.presets import PRESETS
@@ -61,11 +61,11 @@ def model_of(args: Namespace, recorded: Recorded | None) -> str:
     return args.model or "builtin"
 
 
-def upscale_for(args: Namespace, video: VideoSpec, recorded: Recorded | None = None) -> int:
-    """How many times to enlarge the film: --upscale, else as `recorded` was, else by its size."""
-    if args.upscale:
-        return args.upscale
+def encoding_for(args: Namespace, video: VideoSpec, recorded: Recorded | None) -> Encoding:
+    """How the film is encoded: as `recorded` was, else enlarged by its size; --upscale goes before either."""
     if recorded is not None:
-        return recorded.encoding.upscale
-    side = max(video.width, video.height)
-    return SHOWN_SIDE // side if side <= TINY_SIDE else 1
+        encoding = recorded.encoding
+    else:
+        side = max(video.width, video.height)
+        encoding = Encoding(upscale=SHOWN_SIDE // side if side <= TINY_SIDE else 1)
+    return replace(encoding, upscale=args.upscale) if args.upscale else encoding
