@@ -56,6 +56,11 @@ class TakeError(GroundedError):
     """The run folder cannot be used: in use by another process, damaged, read-only or deleted."""
 
 
+def reason(error: BaseException) -> str:
+    """What `error` says, without the number and the address that the system, or a library like it, puts around it."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 @contextmanager
 def headless(what: str) -> Iterator[None]:
     """Around imports of packages that only the command line needs: one that is missing is said in words.

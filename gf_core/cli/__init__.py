@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from ..errors import GroundedError
+from ..errors import GroundedError, reason
 from .parser import COMMANDS, build_parser
 from .settings import INTERRUPTED, REFUSED
 from .terminal import safe_output
@@ -47,5 +47,5 @@ def _run(argv: Sequence[str] | None) -> int:
         return 1
     except OSError as error:
         place = f"{str(error.filename)[:200]}: " if error.filename else ""
-        print(f"grounded: {place}{error.strerror or error}", file=sys.stderr)
+        print(f"grounded: {place}{reason(error)}", file=sys.stderr)
         return REFUSED

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import GroundedError, StoryboardError
+from ..errors import GroundedError, StoryboardError, reason
 from ..timeline import Storyboard, format_storyboard, parse
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def read_text(name: str) -> str:
     except UnicodeDecodeError as error:
         raise GroundedError(f"{path} is not text in UTF-8", "save it as UTF-8 text") from error
     except OSError as error:
-        raise GroundedError(f"{path} cannot be read: {error.strerror}", "give a text file") from error
+        raise GroundedError(f"{path} cannot be read: {reason(error)}", "give a text file") from error
 
 
 def read_making(args: Namespace) -> Recorded | None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..config import VideoSpec
-from ..errors import GroundedError
+from ..errors import GroundedError, reason
 
 log = logging.getLogger("grounded")
 
@@ -45,7 +45,7 @@ def open_start_image(path: str | Path, video: VideoSpec) -> Tensor:
         ) from error
     except Exception as error:  # Pillow's readers raise what they like
         raise GroundedError(
-            f"the start image {path} cannot be read: {str(error) or type(error).__name__}",
+            f"the start image {path} cannot be read: {reason(error)}",
             "give a PNG or JPEG file",
         ) from error
     fitted = ImageOps.fit(picture, (video.width, video.height), Image.Resampling.LANCZOS)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, reason
 from ..foreign import read_json
 from ..words import exact_size, plain
 from .pickles import load_pickle
@@ -100,7 +100,7 @@ def open_file(path: str | Path) -> TensorFile:
         head = start_of(path, 512)
     except OSError as error:
         raise CheckpointError(
-            f"{path.name[:80]} cannot be read: {error.strerror}",
+            f"{path.name[:80]} cannot be read: {reason(error)}",
             "check the path and your rights to the file.",
         ) from error
     refuse_unfinished(path)

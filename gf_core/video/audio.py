@@ -18,7 +18,7 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-from ..errors import TakeError
+from ..errors import TakeError, reason
 from .reader import open_media
 
 log = logging.getLogger("grounded")
@@ -78,7 +78,7 @@ def read_audio(path: str | Path, seconds: float | None = None) -> Audio:
             blocks, rate = _blocks(container, LONGEST if seconds is None else seconds)
     except (FFmpegError, OSError, ValueError) as error:
         raise TakeError(
-            f"the sound of {path} cannot be read: {error}", "give WAV, FLAC, MP3 or MP4"
+            f"the sound of {path} cannot be read: {reason(error)}", "give WAV, FLAC, MP3 or MP4"
         ) from error
     if not blocks:
         raise TakeError(f"{path.name} holds no sound", "choose another file")

@@ -26,7 +26,7 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-from ..errors import ResourceError, TakeError
+from ..errors import ResourceError, TakeError, reason
 from ..files.atomic import beside, put, shortened
 from ..files.names import LONGEST
 from .audio import Audio, copy_sound, encode_sound, fitted, read_audio
@@ -283,7 +283,8 @@ def _through_temporary(out: Path, write: Callable[[Path], None], overwrite: bool
                     f"no space left on the disk of {out}", "free some space and save again"
                 ) from error
             raise TakeError(
-                f"{out.name} cannot be saved: {error}", "use .mp4 for H.264, HEVC and AV1, .mov for ProRes"
+                f"{out.name} cannot be saved: {reason(error)}",
+                "use .mp4 for H.264, HEVC and AV1, .mov for ProRes",
             ) from error
         # The name is taken when the file is whole, so that a failure leaves no empty one; it is ours from then on.
         place = out if overwrite else next(filter(_made, numbered(out, out.suffix)))

@@ -17,7 +17,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-from ..errors import TakeError
+from ..errors import TakeError, reason
 from .boxes import read_layout
 from .pixels import ToRgb
 
@@ -84,7 +84,7 @@ def open_film(path: str | Path) -> Iterator[InputContainer]:
         container = open_media(path, layout.end if torn else None)
     except (FFmpegError, OSError, ValueError) as error:
         raise TakeError(
-            f"{path.name} is not a film that can be read: {error}",
+            f"{path.name} is not a film that can be read: {reason(error)}",
             "render it again, or choose another file",
         ) from error
     with container:
