@@ -230,6 +230,18 @@ def test_the_plan_of_a_film_knows_how_it_was_encoded(place, model, capsys):
     assert "kept    5 of 5 chunks are there already\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["plan", "render"])
+def test_a_film_keeps_its_number_type(command, place, monkeypatch):
+    name, asked = f"gf_core.{'checkpoints.bundle' if command == 'plan' else 'cli.opening'}.load_model", []
+    made = bundle()
+    made.model.to(torch.bfloat16)
+    render_film(made, FILM, "films/film.mp4", take_folder="takes/film", sheet=False)
+    monkeypatch.setattr(name, lambda *a, **options: asked.append(options["dtype"]) or made)
+    for option in ([], ["--dtype", "float32"]):
+        main([command, "films/film.mp4", "--device", "cpu", *option])
+    assert asked == [torch.bfloat16, torch.float32]
+
+
 def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, monkeypatch):
     assert main(["render", "film.txt", "--no-sheet", "--upscale", "1"]) == 0
     monkeypatch.setitem(CALLED, "fingerprint", "retrained")

@@ -31,14 +31,12 @@ def open_film(args: Namespace) -> Film:
         raise GroundedError(
             f"{args.storyboard} began from a picture, which is not in the film", "give it: --start-image FILE"
         )
-    device, dtype = pick_device(args.device), args.dtype
-    if recorded is not None and recorded.device == name_of(device):
-        dtype = dtype or recorded.dtype
+    device = pick_device(args.device)
     bundle = load_model(
         model_of(args, recorded),
         text=args.text_encoder,
         vae=args.vae,
-        dtype=getattr(torch, dtype) if dtype else None,
+        dtype=dtype_for(args, recorded, device),
         device=device,
         assume=args.assume,
         loras=args.lora,
@@ -62,6 +60,14 @@ def _compare(recorded: Recorded, bundle: ModelBundle) -> None:
     other = [f"{key} {then}, here {here.get(key)}" for key, then in was if here.get(key) != then]
     if other:
         log.warning("made with %s: it will look alike, but the last bits differ", "; ".join(other))
+
+
+def dtype_for(args: Namespace, recorded: Recorded | None, device: torch.device) -> torch.dtype | None:
+    """--dtype, else that of the film where it was made on such a device; None leaves it to the device."""
+    name = args.dtype
+    if name is None and recorded is not None and recorded.device == name_of(device):
+        name = recorded.dtype
+    return getattr(torch, name) if name else None
 
 
 def pick_device(name: str | None) -> torch.device:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..builtin import is_small, model_file
-from ..config import Encoding, Recipe
+from ..config import Recipe
 from ..errors import CheckpointError, GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from .files import film_name, read_board, read_making
@@ -39,7 +39,7 @@ def plan(args: Namespace) -> int:
     planned = make_plan(board, timing)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
     print(*table(board, planned, width), sep="\n", flush=True)
-    _print_cost(args, text, recipe, planned, encoding_for(args, recipe.video, recorded))
+    _print_cost(args, text, recipe, planned, recorded)
     return 0
 
 
@@ -86,11 +86,11 @@ def _wanted(args: Namespace, recorded: Recorded | None) -> Recipe:
     return wanted_recipe(item)
 
 
-def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, encoding: Encoding) -> None:
+def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recorded: Recorded | None) -> None:
     """The estimate, for this machine; what stands in the way of one is said in its place."""
     try:
         from ..devices import free_bytes
-        from .opening import pick_device
+        from .opening import dtype_for, pick_device
     except ModuleNotFoundError as error:
         print(f"cost    not known: {error.name} is not installed")
         return
@@ -100,11 +100,11 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, encod
 
     device = pick_device(args.device)
     try:
-        cost, bundle = _cost(args, device)
+        cost, bundle = _cost(args, dtype_for(args, recorded, device), device)
     except GroundedError as error:
         print(f"cost    not known: {error.message}")
         return
-    lines: list[str] = []
+    encoding, lines = encoding_for(args, recipe.video, recorded), []
     if bundle is None:
         if (tokenizer := _tokenizer(args)) is not None:
             lines += long_prompts(planned, tokenizer)
@@ -116,13 +116,12 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, encod
     check_budget(budget, free_memory=free_bytes(device), folder=Path.cwd())
 
 
-def _cost(args: Namespace, device: torch.device) -> tuple[ModelCost, ModelBundle | None]:
+def _cost(
+    args: Namespace, dtype: torch.dtype | None, device: torch.device
+) -> tuple[ModelCost, ModelBundle | None]:
     """What the model costs, and the model itself where opening it takes a moment only."""
-    import torch
-
     from ..estimate.room import bundle_cost, file_cost
 
-    dtype = getattr(torch, args.dtype) if args.dtype else None
     parts: dict[str, Any] = {"text": args.text_encoder, "vae": args.vae, "dtype": dtype, "device": device}
     if is_small(args.model):
         from ..checkpoints.bundle import load_model
