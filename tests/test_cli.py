@@ -403,6 +403,26 @@ def test_the_command_that_keeps_a_take_finds_it(option, place, model, capsys):
     assert "in line 3 of film.txt" in capsys.readouterr().out
 
 
+@pytest.fixture
+def clip(place):
+    """A film of another program."""
+    with FilmWriter(place / "clip.mp4", 32, 32, 16) as writer:
+        writer.write(np.full((24, 32, 32, 3), 90, np.uint8))
+    return "clip.mp4"
+
+
+@pytest.mark.parametrize("name", ["chart.png", "chart", "chart.txt", "new/chart.jpg"])
+def test_a_chart_is_a_png_whatever_it_is_called(name, place, clip):
+    assert main(["drift", clip, name]) == 0
+    assert Image.open(place / name).format == "PNG"
+
+
+def test_a_folder_in_the_way_is_called_by_its_name(place, clip, capsys):
+    (place / "chart.png").mkdir()
+    assert main(["drift", clip, "chart.png"]) == 2
+    assert "grounded: chart.png: " in capsys.readouterr().err
+
+
 def test_storyboard_from_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(FILM))
     text, board = read_board(build_parser().parse_args(["plan", "-"]))

@@ -46,6 +46,7 @@ def _run(argv: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        place = f"{str(error.filename)[:200]}: " if error.filename else ""
+        name = error.filename2 or error.filename  # of a renaming, what it was to be called
+        place = f"{str(name)[:200]}: " if name else ""
         print(f"grounded: {place}{reason(error)}", file=sys.stderr)
         return REFUSED

@@ -42,6 +42,7 @@ def drift(args: Namespace) -> int:
     """Does every shot stay what its first second was? Prints a line per shot and draws the chart."""
     from ..evaluation.drift_chart import drift_chart, shot_lines
     from ..evaluation.steadiness import film_parts
+    from ..files.atomic import write_atomic
     from ..video import probe
 
     parts = film_parts(args.film)
@@ -49,7 +50,7 @@ def drift(args: Namespace) -> int:
     print(*shot_lines(parts, rows, float(probe(args.film).fps)), sep="\n")
     out = args.out or args.film.with_name(f"{args.film.stem}_drift.png")
     out.parent.mkdir(parents=True, exist_ok=True)
-    image.save(out)
+    write_atomic(out, lambda part: image.save(part, "PNG"))
     print(f"chart in {out}")
     return 0
 

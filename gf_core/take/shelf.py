@@ -220,10 +220,13 @@ def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternat
     whose, found = identity(board, number), _folders(take, number)
     mine = [folder for folder in found if _whose(folder).get("storyboard") == whose]
     if not mine:
-        why = "was changed since its takes were made" if found else "has no takes yet"
-        raise TakeError(
-            f"segment {number} {why} (in {take})", f"make some: grounded takes ... --segment {number}"
-        )
+        why, fix = "has no takes yet", f"make some: grounded takes ... --segment {number}"
+        if found:
+            why, fix = (
+                "was changed since its takes were made",
+                f"give the --seed and --fps that they had, or {fix}",
+            )
+        raise TakeError(f"segment {number} {why} (in {take})", fix)
     mine.sort(key=lambda folder: (folder / "takes.json").stat().st_mtime)
     names: dict[str, Alternative] = {}
     for folder in mine:
