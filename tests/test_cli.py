@@ -675,8 +675,11 @@ class Letters:
         return [ord(letter) for letter in text]
 
 
-def test_a_user_without_a_home(monkeypatch, tmp_path):
-    from gf_core.files.cache import cache_dir
+def test_a_user_without_a_home(monkeypatch, request):
+    from gf_core.files.cache import _home, cache_dir
+
+    _home.cache_clear()  # other tests have asked for the home that there is
+    request.addfinalizer(_home.cache_clear)
 
     def nowhere():
         raise RuntimeError("Could not determine home directory.")

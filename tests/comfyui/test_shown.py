@@ -191,6 +191,7 @@ def test_a_take_says_what_its_nodes_show(made: str, server: Server) -> None:
     facts = server.get(f"/grounded/take?take={quote(made)}")
     assert sorted(facts) == [
         "GF_SaveVideo",
+        "GF_SegmentTakes",
         "GF_StreamSampler",
         "GF_TakeDrift",
         "GF_TakeReport",
