@@ -27,23 +27,26 @@ export class Toasts {
     Object.assign(this, { host, told, shown: [], refused: null });
   }
 
-  /** The host's last verdict on a graph: a new one takes the messages of the one before away. */
+  /** The host's last verdict on a graph: a new one takes the refusals of the one before away. A Run that fails at once
+   * may be told of before its graph is said to be taken, so what a Run says stays until the next one begins. */
   verdict(nodeErrors) {
     if (nodeErrors === this.refused) return;
     this.refused = nodeErrors;
-    this.clear();
-    refusals(nodeErrors).forEach((text) => this.say(text));
+    this.clear(({ refusal }) => refusal);
+    refusals(nodeErrors).forEach((text) => this.say(text, true));
   }
 
   /** Newer front ends mark a node that failed and say why two clicks away; older ones say it in a dialog. */
-  say(detail) {
+  say(detail, refusal = false) {
     const message = { severity: "error", summary: "Grounded Forcing", detail, life: LIFE };
-    this.shown.push(message);
-    setTimeout(() => this.shown.includes(message) && !this.told(detail) && this.host().add(message), 300);
+    const one = { message, refusal };
+    this.shown.push(one);
+    setTimeout(() => this.shown.includes(one) && !this.told(detail) && this.host().add(message), 300);
   }
 
-  /** A Run was accepted. */
-  clear() {
-    for (const message of this.shown.splice(0)) this.host().remove?.(message);
+  /** Take these messages away; without a choice all, as when a Run begins. */
+  clear(which = () => true) {
+    for (const { message } of this.shown.filter(which)) this.host().remove?.(message);
+    this.shown = this.shown.filter((one) => !which(one));
   }
 }

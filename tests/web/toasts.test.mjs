@@ -50,3 +50,13 @@ test("messages have a life, and the next verdict takes them away", async (contex
   context.mock.timers.tick(400);
   assert.equal(shown.size, 0);
 });
+
+test("a Run that fails before the page knows that its graph was taken is told all the same", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const shown = new Set();
+  const toasts = new Toasts(() => ({ add: (one) => shown.add(one), remove: (one) => shown.delete(one) }), () => false);
+  toasts.say(SAID);
+  toasts.verdict({});
+  context.mock.timers.tick(400);
+  assert.equal(shown.size, 1);
+});
