@@ -88,7 +88,13 @@ def held(run) -> tuple[int, int]:
     return sum(line.size for line in own.statistics("filename")), sum(tensors.values())
 
 
-@pytest.mark.parametrize("name", METHODS)
+QUICK = ("grounded", "memrope", "context_forcing", "sgf")
+"""One of each kind of buffers; the others take a minute more."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+)
 def test_fifty_chunks_hold_what_five_hold(film, prompts, name):
     memory = replace(METHODS[name], bank_below=2.0)  # a bank that takes every frame is full soonest
     run = film(memory, sample=ONE_STEP)

@@ -99,6 +99,7 @@ def arguments(text: str, folder) -> list[str]:
     return [*text.split(), "--folder", str(folder)]
 
 
+@pytest.mark.slow
 def test_a_live_run_makes_a_model(tmp_path, monkeypatch):
     """Worker, codec, teacher, student, export: seconds of each, then a student alone from the finished teacher."""
     monkeypatch.setattr(builtin, "CodecPlan", lambda **given: SMALL.__class__(**{**vars(SMALL), **given}))
