@@ -1,0 +1,37 @@
+"""A folder with a storyboard for each test, and a tiny model in the place of any."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gf_core.video import FilmWriter
+
+from .tiny import FILM, bundle
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "film.txt").write_text(FILM, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def model(monkeypatch):
+    import gf_core.checkpoints.bundle
+    import gf_core.cli.opening
+
+    asked = []
+    monkeypatch.setattr(gf_core.cli.opening, "load_model", lambda *a, **k: asked.append((a, k)) or bundle())
+    monkeypatch.setattr(gf_core.checkpoints.bundle, "load_model", lambda *a, **k: bundle())  # as `plan` asks
+    return asked
+
+
+@pytest.fixture
+def clip(place):
+    """A film of another program."""
+    with FilmWriter(place / "clip.mp4", 32, 32, 16) as writer:
+        writer.write(np.full((24, 32, 32, 3), 90, np.uint8))
+    return "clip.mp4"

@@ -1,0 +1,144 @@
+"""What the other commands say: plan, inspect, drift, bench, train, help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gf_core.cli import main
+from gf_core.config import Encoding
+from gf_core.engine.render import render_film
+
+from .tiny import FILM, SPEC, bundle, python
+
+
+def test_the_plan_of_a_film_knows_how_it_was_encoded(place, model, capsys):
+    encoding = Encoding(quality=30, upscale=2)
+    render_film(bundle(), FILM, "films/film.mp4", encoding=encoding, take_folder="takes/film", sheet=False)
+    assert main(["plan", "films/film.mp4", "--device", "cpu"]) == 0
+    assert "kept    5 of 5 chunks are there already\n" in capsys.readouterr().out
+
+
+def test_plan_shows_snapped_lengths_and_seeds(capsys):
+    Path("long.txt").write_text(FILM + "then: gone | mute\ncut: owl | 2s | seed 11\n", encoding="utf-8")
+    main(["plan", "long.txt"])
+    out = capsys.readouterr().out
+    head, _, first, _, hen, muted, owl = out.splitlines()[:7]
+    assert "5.81 s (asked 5.75 s)" in head and "8 chunks" in head and "93 pictures" in head
+    assert "1.50 s" in first and "1.31 s" in first
+    assert hen.split()[1] == "cut" and muted.split()[1] == "mute"
+    assert owl.split()[1] == "cut" and " 11 " in owl
+
+
+def test_plan_needs_no_torch(place):
+    (place / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    code = "import sys; sys.path.insert(0, '.'); from gf_core.cli import main; sys.exit(main(['plan', 'film.txt']))"
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "a fox runs" in done.stdout and "torch is not installed" in done.stdout
+
+
+def test_no_command_shows_the_help(capsys):
+    assert main([]) == 2
+    assert "examples:" in capsys.readouterr().err
+
+
+def test_help_needs_no_torch_and_shows_examples():
+    code = "import sys; sys.modules['torch'] = None; from gf_core.cli import main; main(['render', '--help'])"
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "examples:" in done.stdout and "grounded render" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["chart.png", "chart", "chart.txt", "new/chart.jpg"])
+def test_a_chart_is_a_png_whatever_it_is_called(name, place, clip):
+    assert main(["drift", clip, name]) == 0
+    assert Image.open(place / name).format == "PNG"
+
+
+def test_a_folder_in_the_way_is_called_by_its_name(place, clip, capsys):
+    (place / "chart.png").mkdir()
+    assert main(["drift", clip, "chart.png"]) == 2
+    assert "grounded: chart.png: " in capsys.readouterr().err
+
+
+def test_train_passes_its_options_on(monkeypatch):
+    import gf_core.train.recipes.builtin
+
+    got = []
+    monkeypatch.setattr(gf_core.train.recipes.builtin, "main", lambda argv: got.append(argv) or 0)
+    assert main(["train", "builtin", "--stage", "codec", "--minutes", "3"]) == 0
+    assert got == [["--stage", "codec", "--minutes", "3"]]
+
+
+def test_bench_measures_random_weights(capsys, monkeypatch):
+    import gf_core.evaluation.bench as bench
+
+    monkeypatch.setitem(bench.SHAPES, "tiny", SPEC)
+    options = ["--size", "32x32", "--chunks", "4", "--device", "cpu", "--json", "out/bench.json"]
+    assert main(["bench", "--shape", "tiny", *options]) == 0
+    out, numbers = capsys.readouterr().out, json.loads(Path("out/bench.json").read_text())
+    assert "frames/s" in out and numbers["fps"] > 0 and numbers["chunks"] == 4
+    assert set(numbers["seconds per chunk"]) == {"steps", "clean"}
+    held, turn = numbers["memory"]["held"], numbers["turning the past"]
+    assert held["raw keys"] == held["turned keys"] == held["values"] > 0
+    assert turn["seconds more per chunk"] == pytest.approx(4 * turn["seconds per call"])
+
+
+def test_bench_of_a_bundle_times_decode_and_encode():
+    from gf_core.evaluation.bench import bundle_subject, measure
+
+    numbers = measure(bundle_subject(bundle(), None, None), 4)
+    assert set(numbers["seconds per chunk"]) == {"steps", "clean", "decode", "encode"}
+    assert numbers["fps"] < numbers["sampling fps"]
+
+
+def test_plan_asks_about_number_type_and_companions(place, capsys, monkeypatch):
+    """And passes them on to whoever counts; what is found about the prompts stands above the cost."""
+    import gf_core.estimate.room as room
+
+    asked = []
+
+    def counted(model, **told):
+        asked.append(told)
+        return room.ModelCost(SPEC, value_bytes=2, decoder="taehv")
+
+    monkeypatch.setattr(room, "file_cost", counted)
+    monkeypatch.setattr("gf_core.cli.plan._wanted", lambda *_: bundle().recipe)
+    monkeypatch.setattr("gf_core.cli.plan._tokenizer", lambda _: Letters())
+    (place / "film.txt").write_text("a | 1s\nthen: " + "b" * 600 + " | 1s\n")
+    parts = ["--vae", "taew2_1.pth", "--text-encoder", "umt5.pth", "--dtype", "bfloat16"]
+    assert main(["plan", "film.txt", "--model", "w.safetensors", *parts, "--device", "cpu"]) == 0
+    told = asked[0]
+    assert (told["vae"], told["text"]) == (Path("taew2_1.pth"), Path("umt5.pth"))
+    assert told["dtype"] is torch.bfloat16
+    out = capsys.readouterr().out
+    assert "segment 2 has 601 tokens, the model reads 512" in out and "segment 1 has" not in out
+    assert out.index("601 tokens") < out.index("memory")
+
+
+class Letters:
+    eos = 1
+
+    def ids(self, text):
+        return [ord(letter) for letter in text]
+
+
+def test_a_user_without_a_home(monkeypatch, request):
+    from gf_core.files.cache import _home, cache_dir
+
+    _home.cache_clear()  # other tests have asked for the home that there is
+    request.addfinalizer(_home.cache_clear)
+
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("GROUNDED_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert cache_dir("pace") == cache_dir("pace").parent / "pace"
+    (cache_dir("pace")).mkdir(parents=True)

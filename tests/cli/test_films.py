@@ -1,0 +1,266 @@
+"""Films made, gone on with, taken apart and read again by command."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gf_core.cli import main
+from gf_core.cli.files import read_board
+from gf_core.cli.parser import build_parser
+from gf_core.engine.render import render_film
+from gf_core.timeline import parse
+from gf_core.video import FilmWriter, probe, read_chapters
+from gf_core.words import exact_rate
+
+from .tiny import CALLED, FILM, ROOT, bundle, stored
+
+
+def test_render_places_film_sheet_report_and_take(place, model, capsys):
+    assert main(["render", "film.txt", "--device", "cpu"]) == 0
+    film = place / "films" / "film.mp4"
+    info = probe(film)
+    assert (info.frames, info.width) == (57, 32 * 24)
+    assert (film.parent / "film_sheet.png").is_file()
+    assert json.loads((film.parent / "film_report.json").read_text())["film"]["frames"] == 57
+    assert (place / "takes" / "film" / "run-0001" / "timeline.txt").read_text(encoding="utf-8") == FILM
+    printed = capsys.readouterr()
+    assert str(Path("films") / "film.mp4") in printed.out
+    assert re.search(r"shot \d/2  0:0\d of 0:04  \d+\.\d fps  0:\d\d left", printed.err)
+
+
+def test_render_options(place, model):
+    options = ["--out", "a/b.mp4", "--take", "t", "--size", "48x32", "--memory", "longlive"]
+    more = ["--seed", "9", "--fps", "8", "--upscale", "2", "--no-sheet", "--dtype", "float32"]
+    lora = ["--lora", "ink.safetensors:0.5", "--lora", "grain.pt"]
+    assert main(["render", "film.txt", *options, *more, *lora, "--device", "cpu"]) == 0
+    assert (probe(place / "a" / "b.mp4").width, (place / "a" / "b_sheet.png").exists()) == (96, False)
+    settings = json.loads((place / "t" / "run-0001" / "settings.json").read_text())
+    assert (settings["video"]["width"], settings["video"]["height"], settings["video"]["fps"]) == (48, 32, 8)
+    assert settings["film"]["upscale"] == 2
+    assert settings["memory"]["anchor_policy"] == "frozen"
+    board = parse((place / "t" / "run-0001" / "timeline.txt").read_text(encoding="utf-8"))
+    assert (board.seed, board.fps) == (9, 8)
+    assert model[0][1]["loras"] == [(Path("ink.safetensors"), 0.5), (Path("grain.pt"), 1.0)]
+    assert model[0][1]["dtype"] is torch.float32
+
+
+def test_a_second_render_does_not_overwrite(place, model):
+    assert main(["render", "film.txt", "--no-sheet"]) == 0
+    assert main(["render", "film.txt", "--no-sheet"]) == 0
+    assert (place / "films" / "film.mp4").is_file() and (place / "films" / "film-2.mp4").is_file()
+
+
+def test_until_stops_and_the_next_render_says_what_it_kept(place, model, capsys):
+    assert main(["render", "film.txt", "--no-sheet", "--until", "1"]) == 0
+    assert "as they were" not in capsys.readouterr().err
+    assert main(["render", "film.txt", "--no-sheet"]) == 0
+    assert "1 of 3 segments are as they were; the film was not finished" in capsys.readouterr().err
+    assert probe(place / "films" / "film.mp4").frames < probe(place / "films" / "film-2.mp4").frames == 57
+
+
+def test_takes_of_a_segment_and_the_one_that_is_picked(place, model, capsys):
+    (place / "film.txt").write_bytes(FILM.replace("\n", "\r\n").encode())
+    assert main(["takes", "film.txt", "--segment", "2", "--names", "sun, rain", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    folder = place / "takes" / "film" / "segment-002"
+    assert (folder / "sheet.png").is_file() and probe(folder / "rain.mp4").frames == 24
+    seed = int(re.search(r"rain +seed (\d+)", said)[1])  # type: ignore[index]
+    assert "grounded pick film.txt 2 rain" in said
+
+    (place / "linked.txt").symlink_to("film.txt")
+    assert main(["pick", "linked.txt", "2", "rain", "--take", "takes/film"]) == 0
+    assert f"seed {seed} is in line 3 of linked.txt" in capsys.readouterr().out
+    changed = FILM.replace("jumps | 1.5s", f"jumps | 1.5s | seed {seed}").replace("\n", "\r\n")
+    assert (place / "film.txt").read_bytes() == changed.encode() and (place / "linked.txt").is_symlink()
+    assert main(["render", "film.txt", "--device", "cpu"]) == 0
+    assert "2 of 3 segments are as they were" in capsys.readouterr().err
+
+    assert main(["pick", "films/film.mp4", "2", "sun"]) == 0
+    assert "jumps | 1.5s | seed" in capsys.readouterr().out
+    assert main(["pick", "film.txt", "2", "snow"]) == 2
+    assert "choose one of: sun, rain" in capsys.readouterr().err
+    assert main(["pick", "film.txt", "3", "sun"]) == 2
+    assert "has no takes yet" in capsys.readouterr().err
+
+
+def test_tidy_removes_old_films_and_says_so(place, model, capsys):
+    for text in (FILM, FILM.replace("a hen", "a cow")):
+        (place / "film.txt").write_text(text, encoding="utf-8")
+        assert main(["render", "film.txt", "--no-sheet"]) == 0
+    assert main(["tidy", "takes/film"]) == 0
+    assert re.search(r"run-0001: \d+ MB freed; films kept: 1", capsys.readouterr().out)
+    assert main(["tidy", "takes/film"]) == 0
+    assert "nothing to remove" in capsys.readouterr().out
+    assert main(["tidy", "films"]) == 2
+    assert "there is no Take at films" in capsys.readouterr().err
+
+
+def test_the_film_is_the_project(place, model, capsys, caplog):
+    """A film alone, in another folder, says what it was made from and makes itself again, byte for byte."""
+    options = ["--size", "48x32", "--memory", "longlive", "--seed", "9", "--upscale", "2", "--no-sheet"]
+    assert main(["render", "film.txt", *options]) == 0
+    film = place / "films" / "film.mp4"
+    film.rename(place / "kept.mp4")
+    (place / "film.txt").unlink()
+    capsys.readouterr()
+    assert main(["open", "kept.mp4"]) == 0
+    assert parse(capsys.readouterr().out) == replace(parse(FILM), seed=9)
+    assert main(["open", "kept.mp4", "--settings"]) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed[printed.index("\n{") :])["settings"]["video"]["width"] == 48
+    pytest.importorskip("opentimelineio", reason="OpenTimelineIO is not installed")
+    assert main(["export", "kept.mp4", "cut.otio"]) == 0
+    capsys.readouterr()
+    assert main(["open", "cut.otio"]) == 0
+    assert parse(capsys.readouterr().out) == replace(parse(FILM), seed=9)
+    assert main(["plan", "kept.mp4"]) == 0
+    assert main(["render", "kept.mp4", "--out", "again.mp4", "--no-sheet"]) == 0
+    assert "another film" not in caplog.text and "last bits" not in caplog.text
+    runs = [place / "takes" / name / "run-0001" for name in ("film", "again")]
+    assert runs[0].joinpath("film.mp4").read_bytes() == runs[1].joinpath("film.mp4").read_bytes()
+    assert stored(place / "kept.mp4") == stored(place / "again.mp4")
+    assert read_chapters(place / "kept.mp4") == read_chapters(place / "again.mp4")
+
+
+@pytest.mark.parametrize("command", ["plan", "render"])
+def test_a_film_keeps_its_number_type(command, place, monkeypatch):
+    name, asked = f"gf_core.{'checkpoints.bundle' if command == 'plan' else 'cli.opening'}.load_model", []
+    made = bundle()
+    made.model.to(torch.bfloat16)
+    render_film(made, FILM, "films/film.mp4", take_folder="takes/film", sheet=False)
+    monkeypatch.setattr(name, lambda *a, **options: asked.append(options["dtype"]) or made)
+    for option in ([], ["--dtype", "float32"]):
+        main([command, "films/film.mp4", "--device", "cpu", *option])
+    assert asked == [torch.bfloat16, torch.float32]
+
+
+def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, monkeypatch):
+    assert main(["render", "film.txt", "--no-sheet", "--upscale", "1"]) == 0
+    monkeypatch.setitem(CALLED, "fingerprint", "retrained")
+    assert main(["render", "films/film.mp4", "--out", "b.mp4", "--no-sheet"]) == 0
+    assert "another film will come out" in caplog.text
+    monkeypatch.setitem(CALLED, "name", "built-in")  # its name inside ComfyUI
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert main(["render", "b.mp4", "--no-sheet"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert f"threads {threads}, here {threads + 1}" in caplog.text
+    monkeypatch.setitem(CALLED, "name", "longlive_base.pt")
+    assert main(["render", "film.txt", "--out", "c.mp4", "--no-sheet", "--upscale", "1"]) == 0
+    capsys.readouterr()
+    assert main(["render", "c.mp4"]) == 2
+    assert "--model FILE" in capsys.readouterr().err
+    with FilmWriter("foreign.mp4", 32, 32, 16) as writer:
+        writer.write(np.zeros((3, 32, 32, 3), np.uint8))
+    assert main(["open", "foreign.mp4"]) == 2
+    assert "no storyboard in foreign.mp4" in capsys.readouterr().err
+
+
+def test_a_start_image_is_asked_for_again(place, model, capsys):
+    Image.new("RGB", (32, 32), (90, 90, 90)).save("start.png")
+    assert main(["render", "film.txt", "--start-image", "start.png", "--no-sheet"]) == 0
+    assert main(["render", "films/film.mp4"]) == 2
+    assert "--start-image" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_the_film_so_far_and_says_where(place, model, monkeypatch, capsys):
+    import gf_core.cli.screen as module
+
+    shown = []
+
+    def interrupt(self, text):
+        shown.append(text)
+        if len(shown) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.ProgressLine, "show", interrupt)
+    assert main(["render", "film.txt"]) == 130
+    said = capsys.readouterr().err
+    kept = place / "takes" / "film" / "run-0001" / "film.mp4"
+    assert str(kept.relative_to(place)) in said and "Traceback" not in said
+    assert probe(kept).frames >= 21
+    assert not (place / "films" / "film.mp4").exists()
+
+
+@pytest.mark.parametrize("option", ["--seed=9", "--fps=23.976", "--take=elsewhere"])
+def test_the_command_that_keeps_a_take_finds_it(option, place, model, capsys):
+    assert main(["takes", "film.txt", "--segment", "2", "--seeds", "2", option, "--device", "cpu"]) == 0
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("to keep  grounded"))
+    assert main(command) == 0
+    assert "in line 3 of film.txt" in capsys.readouterr().out
+
+
+def test_storyboard_from_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(FILM))
+    text, board = read_board(build_parser().parse_args(["plan", "-"]))
+    assert text == FILM and len(board.segments) == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_in_a_real_process(place):
+    code = (
+        f"import signal, sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests' / 'cli')!r}]\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
+        "import gf_core.cli.opening as r, tiny\n"
+        "r.load_model = lambda *a, **k: tiny.bundle()\n"
+        "from gf_core.cli import main\n"
+        "sys.exit(main(['render', 'slow.txt']))\n"
+    )
+    (place / "slow.txt").write_text("a fox | 3000s\n", encoding="utf-8")
+    kept = place / "takes" / "slow" / "run-0001" / "journal.jsonl"
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=place)
+    try:
+        while not (kept.exists() and kept.read_bytes().count(b"\n") > 3):
+            assert child.poll() is None, child.communicate()[1]
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        said = child.communicate(timeout=120)[1]
+    finally:
+        child.kill()
+    assert child.returncode == 130, said
+    assert "kept in" in said and "Traceback" not in said
+    assert probe(kept.with_name("film.mp4")).frames > 30
+
+
+@pytest.mark.parametrize(
+    ("said", "rate"),
+    [
+        ("23.976", "24000/1001"),
+        ("29.97", "30000/1001"),
+        ("12.5", "25/2"),
+        ("24.0", "24"),
+        ("60000/1001", "60000/1001"),
+    ],
+)
+def test_rates_that_are_not_whole(said, rate, place, model, capsys):
+    (place / "film.txt").write_text(f"@fps {said}\n{FILM}", encoding="utf-8")
+    assert main(["render", "film.txt", "--no-sheet", "--upscale", "1"]) == 0
+    exact, film = Fraction(rate), place / "films" / "film.mp4"
+    info, ends = probe(film), [chapter.end_seconds for chapter in read_chapters(film)]
+    assert info.fps == exact
+    assert ends[-1] == pytest.approx(float(info.frames / exact), abs=1e-3)
+    settings = json.loads((place / "takes" / "film" / "run-0001" / "settings.json").read_text())
+    assert exact_rate(settings["video"]["fps"]) == exact and settings["pictures"]["fps"] == float(exact)
+    assert f"at {float(exact):.5g} fps" in capsys.readouterr().out
+    assert main(["render", "films/film.mp4", "--out", "again.mp4", "--no-sheet"]) == 0
+    assert stored(film) == stored(place / "again.mp4")
+    (place / "whole.txt").write_text("a red fox walks right in a meadow at noon | 1s", encoding="utf-8")
+    assert main(["plan", "whole.txt", "--fps", said]) == 0
+    assert f"{float(exact):.5g} fps" in capsys.readouterr().out

@@ -1,0 +1,119 @@
+"""What is wrong with a command is said in words, with status 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gf_core.cli import main
+
+from .tiny import python
+
+
+@pytest.mark.parametrize("command", ["render", "plan"])
+def test_errors_are_words_on_stderr_and_status_2(command, model, capsys):
+    Path("wrong.txt").write_text("a fox\nthan: it runs | 5s\n", encoding="utf-8")
+    assert main([command, "wrong.txt"]) == 2
+    said = capsys.readouterr().err
+    assert "line 2, column 1" in said and "wrong.txt" in said and "did you mean 'then:'?" in said
+    assert main([command, "fil.txt"]) == 2
+    assert "did you mean film.txt?" in capsys.readouterr().err
+
+
+def test_no_traceback_in_a_real_process():
+    done = python("-m", "gf_core", "plan", "absent.txt")
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "fix:" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00bad", b"\x80"])
+def test_binary_storyboards_are_refused(content, capsys):
+    Path("film.bin").write_bytes(content)
+    assert main(["plan", "film.bin"]) == 2
+    assert "UTF-8" in capsys.readouterr().err
+    Path("film.mp4").write_bytes(content)
+    assert main(["plan", "film.mp4"]) == 2
+    assert "is not a film" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written(capsys, monkeypatch):
+    import gf_core.evaluation.film as film
+
+    monkeypatch.setattr(film, "evaluate_film", lambda *arguments: {})
+    assert main(["evaluate", "x.mp4", "--storyboard", "film.txt", "--json", "film.txt/below/x.json"]) == 2
+    assert "film.txt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan", "a" * 5000],
+        ["plan", "film.txt", "--model", "a" * 5000],
+        ["inspect", "a" * 5000],
+        ["drift", "a" * 5000],
+        ["open", "a" * 5000],
+        ["render", "film.txt", "--out", "a" * 300 + ".mp4"],
+    ],
+)
+def test_names_that_no_disk_takes_are_refused_in_words(command, model, capsys):
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith("grounded: ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            ["render", "film.txt", option, ""]
+            for option in ("--out", "--take", "--model", "--vae", "--start-image")
+        ),
+        ["render", "film.txt", "--lora", ":0.5"],
+        ["plan", " "],
+        ["pick", "", "1", "a"],
+        ["inspect", ""],
+        ["open", ""],
+        ["export", "film.txt", ""],
+        ["tidy", ""],
+    ],
+)
+def test_a_name_that_is_empty_is_refused(command, place, model, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2 and "it names no file" in capsys.readouterr().err
+    assert not model and not (place / "run-0001").exists()
+
+
+@pytest.mark.parametrize("size", ["832", "832x", "x480", "832*480", "8x8", "99999x16", "-16x16"])
+def test_sizes_that_are_none(size, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", "film.txt", f"--size={size}"])
+    assert stop.value.code == 2 and "--size" in capsys.readouterr().err
+
+
+def test_inspect_refuses_what_is_no_model(capsys):
+    assert main(["inspect", "film.txt"]) == 2
+    assert "fix:" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there(capsys):
+    assert main(["bench", "--shape", "tiny", "--device", "nonsense"]) == 2
+    assert "--device cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["0", "121", "0.5", "-3", "23.97654", "24/0", "fast", "nan"])
+def test_rates_that_are_none(wrong, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", "film.txt", f"--fps={wrong}"])
+    assert stop.value.code == 2 and "--fps" in capsys.readouterr().err
+
+
+def test_all_unknown_words_are_named_before_anything_is_tried(place, capsys, monkeypatch):
+    monkeypatch.setattr("gf_core.estimate.trial.try_out", None)
+    (place / "film.txt").write_text(
+        "a red fux walks in a meadow at noon\nthen: it danses | 2s\ncut: a unicorn\n"
+    )
+    for command in ("plan", "render"):
+        assert main([command, "film.txt"]) == 2
+        said = capsys.readouterr().err
+        assert "line 1, column 7" in said and "fux (line 1), danses (line 2), unicorn (line 3)" in said
+        assert "did you mean fox for fux, dances for danses?" in said and len(said) < 600

@@ -1,0 +1,112 @@
+"""Progress, silence, and what every terminal and code page can show."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from gf_core.cli import main
+from gf_core.cli.screen import ProgressLine, Screen, progress_line
+from gf_core.engine.events import StepDone
+from gf_core.video import FilmWriter, place_film
+
+from .tiny import FILM
+
+
+def test_progress_line_text():
+    line = progress_line(shot=3, shots=9, done=21, total=70, fps=18.2, left=160)
+    assert line == "shot 3/9  0:21 of 1:10  18.2 fps  2:40 left"
+
+
+def test_progress_is_rewritten_on_a_terminal():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    line = ProgressLine(stream)
+    line.show("a long line")
+    line.show("short")
+    line.end()
+    assert stream.getvalue() == "\ra long line\rshort      \n"
+
+
+def test_progress_is_a_line_every_few_seconds_elsewhere():
+    stream, now = io.StringIO(), [100.0]
+    line = ProgressLine(stream, now=lambda: now[0])
+    for second, text in ((0, "first"), (1, "too soon"), (4.9, "still"), (5.1, "second")):
+        now[0] = 100 + second
+        line.show(text)
+    for second in range(106, 128):
+        now[0] = second
+        line.remind(f"since {second}")
+        if second == 120:
+            line.end()  # something else is said
+    assert stream.getvalue() == "first\nsecond\nsince 116\nsince 126\n"
+
+
+def test_a_long_silence_is_broken(monkeypatch, capsys):
+    monkeypatch.setattr("gf_core.cli.screen.SILENCE", 0.0)
+    screen = Screen()
+    with screen.shown():
+        screen.tell(StepDone(3, 9, 1, 2, 4, 0.3))
+        time.sleep(1.5)
+    assert "chunk 4 of 9, step 2 of 4, 30%" in capsys.readouterr().err
+
+
+CJK = "# 狐狸 \u202e\n@seed 4\na red fox walks right in a meadow at noon | 3s | seed 3\n"
+
+
+@pytest.mark.parametrize("page", ["cp1252", "cp437", "latin-1", "ascii"])
+def test_every_command_speaks_on_every_code_page(page, place, model, monkeypatch):
+    """`open` and `pick` print UTF-8 wherever the text goes, all else what the page has."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=page) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    (place / "狐狸.txt").write_text(CJK, encoding="utf-8")
+    assert main(["plan", "狐狸.txt"]) == 0
+    assert main(["render", "狐狸.txt", "--out", "狐狸.mp4", "--upscale", "1"]) == 0
+    assert main(["takes", "狐狸.txt", "--segment", "1", "--names", "狐,狸"]) == 0
+    assert main(["pick", "狐狸.txt", "1", "狸"]) == 0
+    assert main(["drift", "狐狸.mp4", "狐狸.png"]) in (0, 2)  # the little film may be too short for a chart
+    assert main(["tidy", "takes/狐狸"]) == 0
+    assert main(["plan", "狐狸"]) == 2
+    assert main(["inspect", "狐狸.txt"]) == 2
+    with pytest.raises(SystemExit):
+        main(["plan", "狐狸.txt", "--size", "狐"])
+    assert main(["open", "狐狸.mp4", "--settings"]) == 0
+    assert main(["pick", "狐狸.mp4", "1", "狸"]) == 0
+    out.flush()
+    said = out.buffer.getvalue()  # type: ignore[attr-defined]  # it was made here
+    assert said.count("# 狐狸 \u202e".encode()) == 2 and b"\\u72d0" in said
+
+
+def test_a_storyboard_from_standard_input_is_utf_8(place, monkeypatch):
+    for content, status in (("\ufeff" + CJK, 0), (b"\xff", 2)):
+        data = content if isinstance(content, bytes) else content.encode()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="cp1252"))
+        assert main(["plan", "-"]) == status
+
+
+def test_nothing_steers_a_terminal(place, monkeypatch):
+    class Teletype(io.StringIO):
+        def isatty(self):
+            return True
+
+    out, err = Teletype(), Teletype()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    evil = "# \x1b]0;mine\x07\x1b[2J\u202e\x9b\n"
+    with FilmWriter("plain.mp4", 32, 32, 16) as writer:
+        writer.write(np.zeros((3, 32, 32, 3), np.uint8))
+    place_film("plain.mp4", "evil.mp4", metadata={"timeline": evil + FILM})
+    assert main(["open", "evil.mp4"]) == 0
+    assert main(["plan", "\x1b[2J.txt"]) == 2 and main(["plan", "evil.mp4"]) == 2
+    with pytest.raises(SystemExit):
+        main(["plan", "film.txt", "--size", "\x1b[2J"])
+    shown = out.getvalue() + err.getvalue()
+    assert "\\x1b]0;mine\\x07" in shown and not set("\x1b\x07\x9b\u202e") & set(shown)
