@@ -13,6 +13,7 @@ SPEC = ModelSpec(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=5, text_dim=8, freq_dim=16
 )
 HEIGHT, WIDTH = 2, 4
+STEPS = (1000, 750, 500)
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +61,20 @@ def film(model):
         return Film(model, memory, **options)
 
     return make
+
+
+@pytest.fixture
+def sampler(model):
+    """A sampler of three steps for a memory."""
+
+    def make(memory):
+        recipe = Recipe(memory, SampleSpec(steps=STEPS))
+        return make_sampler(model, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH)
+
+    return make
+
+
+@pytest.fixture
+def embeds(prompts):
+    """Those of a film of four segments."""
+    return [prompts[number % 3] for number in range(4)]

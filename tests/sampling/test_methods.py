@@ -15,8 +15,8 @@ from gf_core.memory.presets import PRESETS
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import film_chunks, replay
 
-from .conftest import HEIGHT, SPEC, WIDTH
-from .test_rolling import MEMORIES, STEPS, TEXT, plan_of
+from .conftest import HEIGHT, SPEC, STEPS, WIDTH
+from .test_rolling import MEMORIES, TEXT, plan_of
 
 RECORDED = Path(__file__).parents[1] / "fixtures" / "methods.json"
 """Numbers of films made when every method agreed with recordings of its public code (`dev/parity`)."""
@@ -49,20 +49,6 @@ METHODS = {
     "sparse": PRESETS["light_forcing"],
     "means, flush": replace(PRESETS["memrope"], switch="flush"),
 }
-
-
-@pytest.fixture
-def sampler(model):
-    def make(memory):
-        recipe = Recipe(memory, SampleSpec(steps=STEPS))
-        return make_sampler(model, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH)
-
-    return make
-
-
-@pytest.fixture
-def embeds(prompts):
-    return [prompts[number % 3] for number in range(4)]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -14,10 +14,9 @@ from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import film_chunks
 from gf_core.timeline import Timing, make_plan, parse
 
-from .conftest import HEIGHT, SPEC, WIDTH
+from .conftest import HEIGHT, SPEC, STEPS, WIDTH
 
 TEXT = "a fox | 5.25s\nthen: it jumps | 1.5s\ncut: a hen | 3s\nscene: rain | 3.75s"
-STEPS = (1000, 750, 500)
 MEMORIES = {
     "long": PRESETS["rolling_forcing"],
     "short": replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
@@ -27,20 +26,6 @@ MEMORIES = {
 
 def plan_of(text=TEXT):
     return make_plan(parse(text), Timing(chunk_frames=3, latency=len(STEPS) - 1))
-
-
-@pytest.fixture
-def sampler(model):
-    def make(memory=MEMORIES["short"]):
-        recipe = Recipe(memory, SampleSpec(steps=STEPS))
-        return make_sampler(model, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH)
-
-    return make
-
-
-@pytest.fixture
-def embeds(prompts):
-    return [prompts[number % 3] for number in range(4)]
 
 
 @pytest.mark.parametrize("name", MEMORIES)
@@ -66,7 +51,7 @@ def test_a_film_goes_on_bit_for_bit_with_chunks_on_the_way(sampler, embeds, name
 
 
 def test_what_is_on_the_way_wants_its_noise_again(sampler, embeds):
-    run, twin = sampler(), sampler()
+    run, twin = sampler(MEMORIES["short"]), sampler(MEMORIES["short"])
     made = film_chunks(run, plan_of(), embeds)
     next(made)
     twin.restore(run.snapshot())
@@ -76,22 +61,26 @@ def test_what_is_on_the_way_wants_its_noise_again(sampler, embeds):
 
 
 def test_a_segment_knows_nothing_of_those_behind_it(sampler, embeds):
-    one = list(film_chunks(sampler(), plan_of("@seed 3\na fox | 3s\ncut: a hen | 3s"), embeds))
-    other = list(film_chunks(sampler(), plan_of("@seed 3\na fox | 3s\nthen: it jumps | 1.5s"), embeds))
+    one = list(
+        film_chunks(sampler(MEMORIES["short"]), plan_of("@seed 3\na fox | 3s\ncut: a hen | 3s"), embeds)
+    )
+    other = list(
+        film_chunks(sampler(MEMORIES["short"]), plan_of("@seed 3\na fox | 3s\nthen: it jumps | 1.5s"), embeds)
+    )
     for mine, theirs in zip(one[:4], other[:4]):
         assert torch.equal(mine.latents, theirs.latents)
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 3])
 def test_a_segment_may_be_shorter_than_the_window(sampler, embeds, chunks):
-    made = list(film_chunks(sampler(), plan_of(f"a fox | {0.75 * chunks}s"), embeds))
+    made = list(film_chunks(sampler(MEMORIES["short"]), plan_of(f"a fox | {0.75 * chunks}s"), embeds))
     assert [clean.index for clean in made] == list(range(chunks))
     assert all(clean.latents.isfinite().all() for clean in made)
 
 
 def test_a_call_that_fails_changes_nothing(sampler, embeds):
-    plan, whole, run = plan_of("a fox | 4.5s"), [], sampler()
-    whole = [clean.latents for clean in film_chunks(sampler(), plan, embeds)]
+    plan, whole, run = plan_of("a fox | 4.5s"), [], sampler(MEMORIES["short"])
+    whole = [clean.latents for clean in film_chunks(sampler(MEMORIES["short"]), plan, embeds)]
     failed = []
 
     def fail_once(chunk):
