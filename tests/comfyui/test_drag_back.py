@@ -42,7 +42,7 @@ def saved_film(browser: Browser) -> dict[str, Any]:
     """Queue the graph that is open; the film that its Save Video has shown."""
     browser.page.evaluate(
         """() => { window.__shown = [];
-             const note = ({detail}) => window.__shown.push(...(detail.output?.images ?? []));
+             const note = ({detail}) => window.__shown.push(...(detail.output?.video ?? []));
              window.app.api.addEventListener('executed', note);
              window.__forget = () => window.app.api.removeEventListener('executed', note); }"""
     )
