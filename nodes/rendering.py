@@ -17,6 +17,7 @@ from ..gf_core.engine.film import Film, Found, look
 from ..gf_core.engine.making import make, preflight
 from ..gf_core.engine.report import report_lines
 from ..gf_core.engine.session import Session
+from ..gf_core.engine.start_video import pictures_to_start
 from ..gf_core.errors import GroundedError
 from ..gf_core.estimate.budget import Budget, check_budget
 from ..gf_core.take.folder import Take
@@ -46,7 +47,7 @@ class Wishes:
     seed: int
     memory: MemorySpec | None
     start_image: torch.Tensor | None
-    """[n H W 3] in 0..1; the first one counts."""
+    """[n H W 3] in 0..1: a picture, or a video of the film's speed whose last pictures count."""
     steps: str
     shift: float
     until: int
@@ -102,7 +103,7 @@ def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Film:
     if wishes.shift:
         sample = replace(sample, shift=wishes.shift)
     video = picture_size(replace(own.video, fps=timeline.board.fps), wishes.width, wishes.height)
-    start = None if wishes.start_image is None else _fit(wishes.start_image, video)
+    start = None if wishes.start_image is None else _fit(wishes.start_image, video, memory)
     longest = max(video.width, video.height)
     encoding = Encoding(upscale=SHOWN_SIDE // longest if longest <= TINY_SIDE else 1)
     return Film(bundle, timeline.text, Recipe(memory, sample, video), encoding, start)
@@ -134,10 +135,10 @@ def picture_size(own: VideoSpec, width: int, height: int) -> VideoSpec:
     return replace(own, width=width or own.width, height=height or own.height)
 
 
-def _fit(image: torch.Tensor, video: VideoSpec) -> torch.Tensor:
-    """The first picture of [n H W c] as [1 H W 3] of the film's size; what overhangs is cut evenly."""
-    first = image[:1, :, :, :3].movedim(-1, 1).float()
-    fitted = comfy.utils.common_upscale(first, video.width, video.height, "lanczos", "center")
+def _fit(images: torch.Tensor, video: VideoSpec, memory: MemorySpec) -> torch.Tensor:
+    """The last pictures of [n H W c], as many as the film goes on from, of its size; what overhangs is cut evenly."""
+    last = images[-pictures_to_start(len(images), memory) :, :, :, :3].movedim(-1, 1).float()
+    fitted = comfy.utils.common_upscale(last, video.width, video.height, "lanczos", "center")
     return fitted.movedim(1, -1).clamp(0, 1).cpu()
 
 

@@ -57,7 +57,8 @@ def options() -> list[Any]:
         io.Image.Input(
             "start_image",
             optional=True,
-            tooltip="The picture that the film begins with, cropped to the film's shape.",
+            tooltip="The picture that the film begins with, cropped to the film's shape. Of several, a video at the "
+            "film's speed, it goes on from the last ones, as many as its memory holds.",
         ),
     ]
 

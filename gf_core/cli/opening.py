@@ -23,13 +23,14 @@ def open_film(args: Namespace) -> Film:
     """What the arguments name; for a finished film, with the settings that it was made with.
 
     Raises:
-        GroundedError children: a storyboard or model that cannot be used, a film's first picture that is not given.
+        GroundedError children: a storyboard or model that cannot be used, a film's start that is not given.
     """
     text, board = read_board(args)
     recorded = read_making(args)
-    if recorded is not None and recorded.start_image and args.start_image is None:
+    if recorded is not None and recorded.start_image and args.start_image is args.start_video is None:
         raise GroundedError(
-            f"{args.storyboard} began from a picture, which is not in the film", "give it: --start-image FILE"
+            f"{args.storyboard} began from a picture or a video, which is not in the film",
+            "give it: --start-image FILE or --start-video FILE",
         )
     device = pick_device(args.device)
     bundle = load_model(
@@ -46,7 +47,8 @@ def open_film(args: Namespace) -> Film:
         _compare(recorded, bundle)
     recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
     encoding = encoding_for(args, recipe.video, recorded)
-    return settle(bundle, text, recipe=recipe, encoding=encoding, start_image=args.start_image)
+    start = {"start_image": args.start_image, "start_video": args.start_video}
+    return settle(bundle, text, recipe=recipe, encoding=encoding, **start)
 
 
 def _compare(recorded: Recorded, bundle: ModelBundle) -> None:

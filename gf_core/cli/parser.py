@@ -39,6 +39,7 @@ examples:
   grounded render film.txt --seed 12 --out films/second_try.mp4
   grounded render film.txt --model longlive_base.pt --memory longlive --size 832x480
   grounded render film.txt --model self_forcing_dmd.pt --start-image harbour.png
+  grounded render film.txt --start-video harbour.mp4       go on from where a video ends
   grounded render films/film.mp4                           the same film again, from what it carries
 """
 
@@ -188,6 +189,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--take": {"type": path, "metavar": "DIR", "help": "run folder (default: takes/<the film's name>)"},
     "--start-image": {**FILE, "help": "begin the film from this picture"},
+    "--start-video": {**FILE, "help": "go on from the end of this video, with which the film begins"},
     "--vae": {**FILE, "help": "VAE or TAEHV (default: beside the model)"},
     "--text-encoder": {**FILE, "help": "UMT5 (default: beside the model)"},
     "--lora": {
@@ -228,7 +230,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 FILM = ("storyboard", "--model", "--size", "--memory", "--seed", "--fps", "--upscale", "--assume")
 DEVICE = ("--device", "--dtype")
 PARTS = ("--vae", "--text-encoder")
-MAKING = ("--take", "--start-image", *PARTS, "--lora", *DEVICE)
+MAKING = ("--take", ["--start-image", "--start-video"], *PARTS, "--lora", *DEVICE)
 
 
 class Command(NamedTuple):

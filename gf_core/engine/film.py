@@ -20,6 +20,7 @@ from ..take.facts import hash_facts, latent_facts, picture_facts
 from ..take.reuse import Reuse, find_reuse
 from ..timeline import Plan, Storyboard, Timing, make_plan, parse
 from .start_image import open_start_image
+from .start_video import open_start_video
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
@@ -129,7 +130,7 @@ class Film:
         """Refuse, in words, what cannot be rendered.
 
         Raises:
-            ResourceError: the size does not fit the model's grid. GroundedError: nor the start image the size, or the
+            ResourceError: the size does not fit the model's grid. GroundedError: nor the start the size, or the
             encoding asks for what there is not. PromptError: the text encoder cannot read a prompt.
         """
         encoding = self.encoding
@@ -225,13 +226,15 @@ def settle(
     recipe: Recipe | None = None,
     encoding: Encoding | None = None,
     start_image: str | Path | None = None,
+    start_video: str | Path | None = None,
 ) -> Film:
     """A film of the storyboard `text`, with what the checkpoint wants where nothing else is asked for.
 
     recipe: None is the bundle's, at the storyboard's `@fps`; another one's `video.fps` goes before that.
+    start_image: a picture that it begins with. start_video: a video that it goes on from; it begins with its end.
 
     Raises:
-        GroundedError children: the storyboard or the start image cannot be used.
+        GroundedError children: the storyboard or what it is to start from cannot be used.
     """
     for name, value, kind in (("recipe", recipe, Recipe), ("encoding", encoding, Encoding)):
         if value is not None and not isinstance(value, kind):
@@ -241,11 +244,15 @@ def settle(
             )
     if not isinstance(text, str):
         raise GroundedError(f"the storyboard is a {type(text).__name__}, not text", "give what it says")
-    if start_image is not None:
-        start_image = as_path(start_image, "start_image")
+    if start_image is not None and start_video is not None:
+        raise GroundedError("a film starts from a picture or from a video", "leave one of the two away")
     if recipe is None:
         recipe = replace(bundle.recipe, video=replace(bundle.recipe.video, fps=parse(text).fps))
-    start = None if start_image is None else open_start_image(start_image, recipe.video)
+    start = None
+    if start_image is not None:
+        start = open_start_image(as_path(start_image, "start_image"), recipe.video)
+    elif start_video is not None:
+        start = open_start_video(as_path(start_video, "start_video"), recipe, bundle.codec.time_stride)
     return Film(bundle, text, recipe, encoding or Encoding(), start).retold(text)
 
 

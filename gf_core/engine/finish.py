@@ -63,7 +63,7 @@ class SampledChunk:
     key: str
     """Names everything that made it."""
     latents: Tensor
-    """Clean latents [f c h w]; those of a start image come first in chunk 0."""
+    """Clean latents [f c h w]; those of the start come first in chunk 0."""
     anchor: dict | None
     """The memory's last evaluation for this chunk."""
     stored: str | None = None
@@ -115,7 +115,7 @@ class Finisher:
             sync_folder(path.parent)
         except OSError as error:
             raise disk_error(error, path, "starting the film") from error
-        self._in_pieces = False
+        self._in_pieces, self._piece = False, recipe.memory.chunk  # a start may be many times as long
         self._stream: torch.cuda.Stream | None = None
         self._decoded = self._since_state = 0
         self._hurried = threading.Event()
@@ -182,7 +182,7 @@ class Finisher:
     def _decode(self, latents: Tensor) -> np.ndarray:
         """Pictures uint8 [t H W 3]; how they are split into calls does not change them."""
         with self._relief.decoding():
-            pieces = latents.split(1) if self._in_pieces else [latents]
+            pieces = latents.split(1 if self._in_pieces else self._piece)
             return np.concatenate([to_uint8(self.decoder.decode(piece)) for piece in pieces])
 
     def _decode_anew(self, chunk: SampledChunk) -> np.ndarray:

@@ -24,7 +24,7 @@ def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
     """What goes into the film of `run`: `timeline` as it was rendered, and all under `grounded` to make it again.
 
     `grounded` holds `settings` (the run's settings.json: model and its hash, memory, sampler, size, seeds),
-    `versions`, and `start_image` (the film began with one). Add `prompt` and `workflow` for a graph.
+    `versions`, and `start_image` (the film began from a picture or a video). Add `prompt` and `workflow` for a graph.
 
     Raises:
         TakeError: the run's folder is damaged.
@@ -84,7 +84,7 @@ def _title(number: int, segment: dict[str, Any]) -> str:
 
 
 def _lead_frames(run: Run, settings: dict[str, Any]) -> int:
-    """Pictures of a start image: what chunk 0 holds beyond its own."""
+    """Pictures of a start: what chunk 0 holds beyond its own."""
     own = settings["sample"].get("first_chunk_frames") or settings["memory"]["chunk"]
     first = next(iter(run.committed()), None)
     return 0 if first is None else max(0, first["frames"] - (1 + (own - 1) * PICTURES_PER_LATENT))

@@ -64,7 +64,7 @@ class Recorded:
     encoding: Encoding
     """Codec, quality and upscale."""
     start_image: bool
-    """It began from a picture, which is not in the file."""
+    """It began from a picture or a video, which is not in the file."""
     machine: dict[str, Any]
     """Device, number type, library and threads: what decides the last bit."""
     segments: list[dict[str, Any]]

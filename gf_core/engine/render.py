@@ -59,13 +59,15 @@ def render_film(
     recipe: Recipe | None = None,
     encoding: Encoding | None = None,
     start_image: str | Path | None = None,
+    start_video: str | Path | None = None,
     **options: Any,
 ) -> FilmResult:
     """A storyboard's text to a film at `out_path`: `settle` and `render_settled` in one call, which say the rest.
 
     recipe: None takes what the checkpoint wants, at the storyboard's `@fps`.
     """
-    film = settle(bundle, storyboard_text, recipe=recipe, encoding=encoding, start_image=start_image)
+    start = {"start_image": start_image, "start_video": start_video}
+    film = settle(bundle, storyboard_text, recipe=recipe, encoding=encoding, **start)
     return render_settled(film, out_path, **options)
 
 

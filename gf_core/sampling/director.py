@@ -183,7 +183,7 @@ class Director:
         self.memory.commit(latents)
 
     def prefill(self, latents: Tensor, timestep: float | None = None) -> None:
-        """Commit given clean latents [b f c h w] as one chunk: a start image, a start video, or a replayed Take.
+        """Commit given clean latents [b f c h w] as one chunk: of a start image or video, or of a replayed Take.
 
         timestep: None is the context timestep, at which the model's own chunks enter memory; Self Forcing lets
         frames that it has not made enter at 0.

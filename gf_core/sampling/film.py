@@ -50,6 +50,12 @@ def give_cue(director: Director, plan: Plan, embeds: Sequence[Tensor], index: in
         {"start": director.start, "cut": director.cut, "scene": director.scene}[segment.verb](new)
 
 
+def _lay_in(director: Director, lead: Tensor) -> None:
+    """Commit latents [b f c h w] that a film starts from, in chunks as the model makes them."""
+    for part in lead.split(director.memory.spec.chunk, 1):
+        director.prefill(part)
+
+
 def film_chunks(
     sampler: Sampler,
     plan: Plan,
@@ -80,7 +86,7 @@ def film_chunks(
         if not sampler.holds(index):  # else its segment's verb has been carried out
             give_cue(director, plan, embeds, index)
             if index == 0 and lead is not None:
-                director.prefill(lead)
+                _lay_in(director, lead)
         shape = director.shape(timing.latent_frames(index))
         noise = partial(
             chunk_noise, plan.segments[number].seed, chunk, shape=shape, steady=director.sample.steady
@@ -116,7 +122,7 @@ def replay(
         give_cue(director, plan, embeds, index)
         latents = stored(index)
         if index == 0 and lead:
-            director.prefill(latents[:, :lead])
+            _lay_in(director, latents[:, :lead])
             latents = latents[:, lead:]
         director.prefill(latents)
         yield index

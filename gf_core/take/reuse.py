@@ -274,7 +274,7 @@ _FACTS = {
     "model": "the model",
     "text": "the text encoder",
     "size": "the size",
-    "start": "the start image",
+    "start": "the start image or video",
     "codec": "the decoder",
     "fps": "frames per second",
     "encoder": "the video encoder's version",

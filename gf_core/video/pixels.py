@@ -65,7 +65,7 @@ def to_video_frame(frame: np.ndarray, pix_fmt: str) -> av.VideoFrame:
 
 
 class ToRgb:
-    """Decoded frames -> uint8 [H W 3] RGB, by the matrix and range that the file states.
+    """Decoded frames -> uint8 [H W 3] RGB, by the matrix and range that the file states, upright.
 
     A filter graph, as it rounds exactly in every PyAV: plain conversion makes each picture 1.3 levels darker, which
     adds up when a film continues from its own frames.
@@ -83,7 +83,8 @@ class ToRgb:
         picture = self._graph.pull()
         if not isinstance(picture, av.VideoFrame):
             raise TypeError(f"the picture filter gave {type(picture).__name__}")
-        return picture.to_ndarray()
+        turns = getattr(frame, "rotation", 0) // 90  # a telephone's; PyAV before 14 does not say
+        return np.rot90(picture.to_ndarray(), turns) if turns else picture.to_ndarray()
 
     @staticmethod
     def _build(frame: av.VideoFrame) -> Graph:

@@ -129,6 +129,17 @@ def _read_times(path: str, _: tuple[int, int] | None) -> tuple[int, ...]:
     return tuple(sorted(time for time in times if time is not None))
 
 
+def frame_times(path: str | Path) -> tuple[tuple[int, ...], Fraction]:
+    """When every frame is shown, ascending, in ticks of so many seconds; nothing is decoded.
+
+    Raises:
+        TakeError: it cannot be opened as a film, or does not say.
+    """
+    times = _times(path)
+    with open_film(path) as container:
+        return times, container.streams.video[0].time_base or Fraction(1)
+
+
 def _seek(container: InputContainer, first: int) -> None:
     """Go to a key frame at or before time `first`: near it where the film has an index, else to its start."""
     stream = container.streams.video[0]

@@ -178,6 +178,9 @@ def test_a_start_image_is_asked_for_again(place, model, capsys):
     assert main(["render", "film.txt", "--start-image", "start.png", "--no-sheet"]) == 0
     assert main(["render", "films/film.mp4"]) == 2
     assert "--start-image" in capsys.readouterr().err
+    assert main(["render", "film.txt", "--start-video", "films/film.mp4", "--no-sheet"]) == 0
+    assert main(["render", "film.txt", "--start-video", "none.mp4", "--no-sheet"]) == 2
+    assert "start video cannot be used" in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_the_film_so_far_and_says_where(place, model, monkeypatch, capsys):

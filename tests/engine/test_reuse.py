@@ -286,7 +286,7 @@ def test_a_start_image_is_part_of_what_is_reused(bundle, films, tmp_path, fresh)
             shutil.rmtree(states)
             shutil.rmtree(run.folder)
     events, _ = render(bundle, films, tmp_path / "t", text, start=image.flip(1), until=1)
-    assert of(events, Reused)[0].changed == "the start image"
+    assert of(events, Reused)[0].changed == "the start image or video"
 
 
 def test_latents_are_linked_not_copied(bundle, films, folder):
