@@ -53,7 +53,8 @@ BELOW: dict[str, set[str]] = {
     "estimate": CORE_FLOORS | {"checkpoints", "take", "video"},
     "engine": CORE_FLOORS | {"checkpoints", "estimate", "take", "video"},
     "world": FOUNDATION,
-    "train": FOUNDATION | {"rope", "attention", "memory", "model", "sampling", "text", "vae", "world"},
+    "train": FOUNDATION
+    | {"rope", "attention", "memory", "model", "sampling", "text", "vae", "video", "world"},
     "evaluation": CORE_FLOORS | {"checkpoints", "engine", "estimate", "take", "video", "world"},
 }
 """What each layer may import. Those not listed stand on top and may use all."""

@@ -94,6 +94,12 @@ examples:
   grounded bench --shape 1.3b --device cuda --dtype bfloat16 --size 832x480
 """
 
+ENCODE = """\
+Encode shots to latents for training: every whole clip of every shot becomes a file, with its caption. The shots are a
+folder of video files with a text file beside each, or a table (.csv, .json, .jsonl) that names files and captions. What
+is there already and whole is kept, so the same command goes on after a stop.
+"""
+
 TRAIN = "Make the built-in model again, from nothing: grounded train builtin --help lists its stages."
 
 
@@ -180,7 +186,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--fps": {
         "type": fps,
         "metavar": "N",
-        "help": "frames per second such as 24 or 23.976, in place of @fps",
+        "help": "frames per second such as 24 or 23.976, in place of @fps, or of the model's",
     },
     "--upscale": number(1, 16, help="enlarge N times (default: 8 for tiny films, else 1)"),
     "--assume": {
@@ -326,6 +332,18 @@ COMMANDS = {
             ("rest", {"nargs": argparse.REMAINDER, "help": "options of the training: --help lists them"}),
         ),
         TRAIN,
+    ),
+    "encode": Command(
+        "data:encode",
+        "encode shots with captions to latents for training",
+        (
+            _file("shots", "a folder of videos with captions, or a table of them"),
+            ("--out", {"type": path, "metavar": "DIR", "required": True, "help": "where the latents go"}),
+            *("--model", "--vae", "--size", "--fps"),
+            ("--frames", number(1, MANY, default=81, help="pictures in a clip, 4 n + 1 (default: 81)")),
+            *DEVICE,
+        ),
+        ENCODE,
     ),
     "evaluate": Command(
         "small:evaluate",

@@ -7,6 +7,8 @@ Where to look first:
     context.py      the forward: all chunks of a clip at once, each with its own memory
     schedule.py     which frames that memory holds; batch.py the same as index tables
     data.py         shards that worker processes make, clips on the device
+    sources/        data that people bring: prompts, LMDB, parquet, shots, encoded clips; order.py which come next
+    encode.py       shots with captions to latents on disk
     optim.py state.py ranks.py      Muon and the average; checkpoints; several processes or cards
     recipes/        one model each: sizes, data, stages, command line. The built-in model is recipes/builtin.py
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -58,11 +58,19 @@ class Pace:
         return self.rate * min(1.0, (step + 1) / self.warm) * max(0.0, min(1.0, left))
 
 
+class Carried(Protocol):
+    """What a run goes on from beside its weights, such as the place in the data (`order.Order`); equal on all ranks."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 class Run:
     """Optimisers, clock, log, average and checkpoint of one training.
 
     name: what the log calls it. modules: everything with weights; the average is of the first. precision: where it
-    runs. path: the checkpoint, read if it is there; None keeps nothing.
+    runs. path: the checkpoint, read if it is there; None keeps nothing. carried: what else is kept in it, by name.
     """
 
     def __init__(
@@ -74,9 +82,11 @@ class Run:
         precision: Precision,
         path: Path | None = None,
         ranks: Ranks | None = None,
+        carried: Mapping[str, Carried] | None = None,
     ) -> None:
         self.name, self.modules, self.optimisers, self.pace = name, dict(modules), optimisers, pace
         self.device, self.path, self.ranks = precision.device, path, ranks or Ranks()
+        self.carried = dict(carried or {})
         self.main = next(iter(self.modules.values()))
         self.average = Average(self.main, pace.average)
         self.params = [p for o in optimisers for group in o.param_groups for p in group["params"]]
@@ -155,6 +165,7 @@ class Run:
             "optimisers": {str(i): o.state_dict() for i, o in enumerate(self.optimisers)},
             "step": self.step,
             "seconds": self.seconds,
+            **{_key(name): part.state_dict() for name, part in self.carried.items()},
         }
 
     def save(self) -> None:
@@ -175,5 +186,12 @@ class Run:
         self.average.steps = saved["average_steps"]
         for i, optimiser in enumerate(self.optimisers):
             optimiser.load_state_dict(saved["optimisers"][str(i)])
+        for name, part in self.carried.items():
+            part.load_state_dict(saved[_key(name)])
         self.step, self.seconds = saved["step"], saved["seconds"]
         log.info("%s resumes at step %d, %.1f min", self.name, self.step, self.seconds / 60)
+
+
+def _key(name: str) -> str:
+    """What a carried part is called in the checkpoint."""
+    return f"carried.{name}"

@@ -11,6 +11,7 @@ from gf_core.errors import ResourceError
 from gf_core.train.loop import Pace, Run
 from gf_core.train.objectives import Loss, Precision
 from gf_core.train.optim import Muon, adamw, split_parameters
+from gf_core.train.order import Order
 from gf_core.train.ranks import Ranks, fsdp, launch
 from gf_core.train.state import find, replacing
 
@@ -118,6 +119,22 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
         part.write_text("ne")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and find(path) == path and find(tmp_path / "none.pt") is None
+
+
+def test_the_place_in_the_data_is_kept_with_the_weights(tmp_path):
+    seen = []
+
+    def run(steps: int, order: Order) -> None:
+        torch.manual_seed(0)
+        net = Toy()
+        made = Run("toy", {"net": net}, [adamw(net.parameters(), 1e-2)], Pace(steps=steps), EXACT, tmp_path / "t.pt",
+                   carried={"order": order})  # fmt: skip
+        made.run(objective(net), lambda: torch.eye(8)[seen.append(order.take(2)) or seen[-1]])
+
+    run(3, Order(8, seed=5))
+    run(9, Order(8))
+    whole = Order(8, seed=5)
+    assert seen == [whole.take(2) for _ in range(9)]
 
 
 def _train(ranks: Ranks, folder, steps: int) -> None:

@@ -1,0 +1,137 @@
+"""Shots to latents on disk, clip by clip: bounded memory, resumable, nothing half-written or damaged believed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from math import ceil
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..config import VideoSpec
+from ..errors import GroundedError, TakeError
+from ..video import probe, read_frames
+from ..words import exact_rate
+from .ranks import Ranks
+from .sources.encoded import read_clip, write_clip
+from .sources.shots import Shot, Shots
+
+log = logging.getLogger("grounded")
+
+
+class Encoder(Protocol):
+    """What a codec is asked for."""
+
+    fingerprint: str
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames `t H W 3`, float 0..1 -> latents `f c h w`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What was done to a set of shots."""
+
+    made: int = 0
+    """Clips that were encoded now."""
+    kept: int = 0
+    """Clips that lay there whole."""
+    short: int = 0
+    """Shots that are shorter than a clip."""
+
+
+def encode_shots(
+    shots: Shots,
+    codec: Encoder,
+    out: Path,
+    video: VideoSpec,
+    frames: int,
+    ranks: Ranks | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Encoding:
+    """Write every whole clip of `frames` pictures of every shot to OUT/<shot's file>-<number>.safetensors.
+
+    Pictures are taken at video.fps by time, cropped evenly to the shape of video and scaled to it. A file that is
+    there, whole, and of the same shot, caption, codec and settings is kept. Ranks share the shots out. tick: called
+    after every clip; may raise to stop.
+
+    Raises:
+        GroundedError: shots that could not be read, after all others are done.
+    """
+    ranks = ranks or Ranks()
+    done, unread = Encoding(), []
+    for shot in shots.shots[ranks.rank :: ranks.count]:
+        try:
+            made, kept = _encode(shot, shots.root, codec, out, video, frames, tick)
+        except TakeError as error:
+            log.warning("%s is left out: %s", shot.path.name, error.message)
+            unread.append(shot.path.name)
+            continue
+        done = Encoding(done.made + made, done.kept + kept, done.short + (not (made or kept)))
+    if unread:
+        raise GroundedError(
+            f"{len(unread)} of {len(shots)} shots could not be read: {', '.join(unread[:5])}",
+            "replace or remove them and run the same again: what is done is kept",
+        )
+    return done
+
+
+def _encode(
+    shot: Shot, root: Path, codec: Encoder, out: Path, video: VideoSpec, frames: int, tick: Callable[[], None]
+) -> tuple[int, int]:
+    """Clips of one shot that were made, and kept."""
+    state, info = shot.path.stat(), probe(shot.path)
+    facts: dict[str, Any] = {"prompt": shot.caption, "codec": codec.fingerprint, "frames": frames}
+    facts |= {"video": asdict(video), "bytes": state.st_size, "time": state.st_mtime_ns}
+    inside = shot.path.relative_to(root) if shot.path.is_relative_to(root) else Path(shot.path.name)
+
+    def place(number: int) -> Path:
+        return out / inside.with_name(f"{inside.name}-{number:04d}.safetensors")
+
+    count = ceil(info.frames * exact_rate(video.fps) / info.fps) // frames
+    there = [_is_there(place(number), {**facts, "clip": number}) for number in range(count)]
+    if all(there):
+        return 0, count
+    pictures, made = _pictures(shot.path, video), 0
+    for number in range(count):
+        clip = list(islice(pictures, frames))
+        if len(clip) < frames:  # its tail is damaged: the reader said so
+            break
+        if there[number]:
+            continue
+        latents = codec.encode(torch.from_numpy(np.stack(clip)).float() / 255)
+        write_clip(place(number), latents, {**facts, "clip": number})
+        made += 1
+        tick()
+    return made, sum(there)
+
+
+def _is_there(path: Path, facts: dict[str, Any]) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        return read_clip(path)[0] == facts
+    except GroundedError as error:
+        log.info("%s is made again: %s", path.name, error.message)
+        return False
+
+
+def _pictures(path: Path, video: VideoSpec) -> Iterator[np.ndarray]:
+    """Pictures uint8 [H W 3] of the wanted size at the wanted rate: each is the one that is shown at its time."""
+    step, wanted = probe(path).fps / exact_rate(video.fps), 0
+    for number, frame in enumerate(read_frames(path)):
+        if int(wanted * step) != number:
+            continue
+        size = (video.width, video.height)
+        fitted = np.asarray(ImageOps.fit(Image.fromarray(frame), size, Image.Resampling.LANCZOS))
+        while int(wanted * step) == number:
+            yield fitted
+            wanted += 1

@@ -1,0 +1,76 @@
+"""What every source of training data gives: samples by number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import GroundedError, reason
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One film or clip to learn from."""
+
+    prompt: str
+    """What is seen."""
+    then: str = ""
+    """What is seen after a switch; "" where the data know of none."""
+    states: Tensor | None = None
+    """Latents [s f c h w] on the way from noise to the clean ones, which are the last; None: there is only text."""
+
+    @property
+    def latents(self) -> Tensor | None:
+        """The clean latents [f c h w]."""
+        return None if self.states is None else self.states[-1]
+
+
+class Source(Protocol):
+    """Samples by number; the same number is the same sample for as long as the files stay as they are."""
+
+    path: Path
+    """Where they lie."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Sample: ...
+
+
+def refused(path: Path, what: str, fix: str) -> GroundedError:
+    """The error that says what about the data at `path` cannot be used."""
+    return GroundedError(f"training data {path}: {what}", fix)
+
+
+@contextmanager
+def package(path: Path) -> Iterator[None]:
+    """Around the import of a package that only this kind of data needs. Raises GroundedError when it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        fix = f"pip install {name}, or everything for training: pip install 'grounded-forcing[train]'"
+        raise refused(path, f"the package {name}, which reads it, is not installed", fix) from error
+
+
+@contextmanager
+def readable(path: Path, errors: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
+    """Around reading: a library's own errors become one in words."""
+    try:
+        yield
+    except errors as error:
+        raise refused(path, f"it cannot be read: {reason(error)}", "copy or make it again") from error
+
+
+def tensor_of(data: Any, shape: tuple[int, ...], dtype: str) -> Tensor:
+    """Raw little-endian numbers as a float32 tensor of its own. Raises ValueError where they do not fill `shape`."""
+    values = np.frombuffer(data, dtype=np.dtype(dtype).newbyteorder("<"))
+    if values.size != int(np.prod(shape)):
+        raise ValueError(f"{values.size} numbers where a shape of {list(shape)} is told")
+    return torch.from_numpy(values.reshape(shape).astype(np.float32))

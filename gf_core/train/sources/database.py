@@ -1,0 +1,94 @@
+"""LMDB of latents or of ODE pairs, in the layout of Self-Forcing and those that followed it.
+
+A row is `latents_<n>_data` (float16, the shape of one row behind the count in `latents_shape`) and `prompts_<n>_data`
+(UTF-8). A row's latents are [f c h w], or [s f c h w] from noise to clean. One database, or a folder of them.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from .base import Sample, package, readable, refused, tensor_of
+
+MOST_AXES = 6
+"""Of `latents_shape`: the count and five of a row."""
+
+
+def databases(path: Path) -> list[Path]:
+    """The databases at `path`: it, or the folders in it that are one; none where it is something else."""
+    if path.suffix in (".mdb", ".lmdb") and path.is_file():
+        return [path]
+    found = [folder for folder in (path, *sorted(path.glob("*/"))) if (folder / "data.mdb").is_file()]
+    return found[:1] if found[:1] == [path] else found
+
+
+class Database:
+    """Rows of all databases at a path, in the order of their names."""
+
+    def __init__(self, path: Path) -> None:
+        with package(path):
+            import lmdb
+        self.path, self._errors = path, lmdb.Error
+        self._parts: list[tuple[Path, Any, tuple[int, ...]]] = []
+        for place in databases(path):
+            with readable(place, lmdb.Error):
+                part = lmdb.open(
+                    str(place),
+                    subdir=place.is_dir(),
+                    readonly=True,
+                    lock=False,
+                    readahead=False,
+                    meminit=False,
+                )
+            self._parts.append((place, part, self._shape(place, part)))
+        if not len(self):
+            raise refused(
+                path, "there is no row in it", "give a database with latents_shape, latents_0_data, ..."
+            )
+
+    def __len__(self) -> int:
+        return sum(shape[0] for _, _, shape in self._parts)
+
+    def __getitem__(self, number: int) -> Sample:
+        row = number
+        for place, part, (count, *shape) in self._parts:
+            if row < count:
+                return self._row(place, part, row, tuple(shape))
+            row -= count
+        raise IndexError(number)
+
+    def _shape(self, place: Path, part: Any) -> tuple[int, ...]:
+        found = self._value(place, part, "latents_shape")
+        try:
+            shape = tuple(map(int, bytes(found).decode("ascii").split()))
+        except ValueError:
+            shape = ()
+        if not 5 <= len(shape) <= MOST_AXES or min(shape) < 0:
+            told = bytes(found[:60])
+            raise refused(
+                place,
+                f"latents_shape is {told!r}",
+                "give count, then frames, channels, height, width of a row",
+            )
+        return shape
+
+    def _row(self, place: Path, part: Any, row: int, shape: tuple[int, ...]) -> Sample:
+        data = self._value(place, part, f"latents_{row}_data")
+        prompt = self._value(place, part, f"prompts_{row}_data")
+        wide = len(data) == 4 * prod(shape)
+        try:
+            states = tensor_of(data, shape, "float32" if wide else "float16")
+            return Sample(bytes(prompt).decode("utf-8"), states=states if states.ndim == 5 else states[None])
+        except ValueError as error:  # a text that is no UTF-8, too
+            raise refused(
+                place, f"row {row} is damaged: {error}", "copy or make the database again"
+            ) from error
+
+    def _value(self, place: Path, part: Any, key: str) -> bytes:
+        with readable(place, self._errors), part.begin() as reading:
+            found = reading.get(key.encode())
+        if found is None:
+            raise refused(place, f"there is no {key} in it", "give a database in the layout of Self-Forcing")
+        return found

@@ -1,0 +1,77 @@
+"""Latents that `grounded encode` wrote: one safetensors file a clip, with its prompt and a digest in the header."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..state import replacing
+from .base import Sample, readable, refused
+
+MARK = "grounded clip"
+"""The entry of the header that tells such a file: what it was made from, as JSON."""
+
+
+class Encoded:
+    """All clips in a folder and below, by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files = sorted(path.rglob("*.safetensors"))
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, number: int) -> Sample:
+        path = self._files[number]
+        facts, latents = read_clip(path)
+        return Sample(facts["prompt"], states=latents.float()[None])
+
+
+def is_encoded(folder: Path) -> bool:
+    """Whether the first safetensors file there is a clip."""
+    first = next(iter(sorted(folder.rglob("*.safetensors"))), None)
+    if first is None:
+        return False
+    try:
+        with safe_open(first, "pt") as file:
+            return MARK in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def write_clip(path: Path, latents: Tensor, facts: Mapping[str, Any]) -> None:
+    """Write latents [f c h w] as float16, whole or not at all. facts: `prompt`, and what else tells the clip."""
+    values = latents.detach().to("cpu", torch.float16).contiguous()
+    header = {MARK: json.dumps(facts, sort_keys=True), "digest": _digest(values, facts)}
+    with replacing(path) as part:
+        save_file({"latents": values}, part, header)
+
+
+def read_clip(path: Path) -> tuple[dict[str, Any], Tensor]:
+    """Facts and latents [f c h w] of a clip. Raises GroundedError for damage and for another kind of file."""
+    with readable(path, (SafetensorError, OSError)), safe_open(path, "pt") as file:
+        header = file.metadata() or {}
+        if MARK not in header or "latents" not in file.keys():  # noqa: SIM118  # it is no mapping
+            raise refused(
+                path, "it is not a clip that was encoded here", "keep other files out of the folder"
+            )
+        latents = file.get_tensor("latents")
+    facts = json.loads(header[MARK])
+    if header.get("digest") != _digest(latents, facts):
+        raise refused(path, "it is damaged", "delete it and run the same 'grounded encode' again")
+    return facts, latents
+
+
+def _digest(latents: Tensor, facts: Mapping[str, Any]) -> str:
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    found.update(latents.numpy().tobytes())
+    return found.hexdigest()

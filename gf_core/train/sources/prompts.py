@@ -1,0 +1,47 @@
+"""Prompts in a text file, one per line; those after a switch in a second file, line by line (as LongLive has them)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .base import Sample, readable, refused
+
+
+class Prompts:
+    """Prompts of a UTF-8 text file; empty lines are none.
+
+    then: a second file whose n-th line is what the n-th prompt turns into.
+    """
+
+    def __init__(self, path: Path, then: Path | None = None) -> None:
+        self.path = path
+        first = _lines(path)
+        second = _lines(then) if then else [""] * len(first)
+        if then and len(second) != len(first):
+            raise refused(
+                then,
+                f"it has {len(second)} lines, and {path.name} has {len(first)}",
+                "pair them line by line",
+            )
+        for number, (one, other) in enumerate(zip(first, second), start=1):
+            if then and bool(one) != bool(other):
+                raise refused(
+                    path if not one else then,
+                    f"line {number} is empty, its partner is not",
+                    "fill or remove both",
+                )
+        self._pairs = [pair for pair in zip(first, second) if pair[0]]
+        if not self._pairs:
+            raise refused(path, "there is no prompt in it", "write one prompt per line")
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, number: int) -> Sample:
+        return Sample(*self._pairs[number])
+
+
+def _lines(path: Path) -> list[str]:
+    with readable(path, (OSError, UnicodeDecodeError)):
+        text = path.read_text(encoding="utf-8-sig")
+    return [line.strip() for line in text.rstrip().split("\n")]

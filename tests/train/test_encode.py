@@ -1,0 +1,130 @@
+"""Shots become latents clip by clip; what is there whole is kept, what is damaged or of another make is made again."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from gf_core.cli import main
+from gf_core.config import VideoSpec
+from gf_core.errors import GroundedError
+from gf_core.train.encode import encode_shots
+from gf_core.train.ranks import Ranks
+from gf_core.train.sources import open_source
+from gf_core.train.sources.shots import Shots
+from gf_core.video import FilmWriter
+
+VIDEO = VideoSpec(width=32, height=16, fps=8)
+
+
+class Codec:
+    """The mean brightness of every fourth picture; counts its calls."""
+
+    fingerprint = "codec"
+
+    def __init__(self):
+        self.calls = []
+
+    def encode(self, frames):
+        self.calls.append(frames)
+        return frames[::4].mean(-1)[:, None, ::8, ::8]
+
+
+def film(path, frames, fps=16, size=(64, 32)):
+    """A film whose n-th picture is of brightness 4 n."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FilmWriter(path, *size, Fraction(fps)) as writer:
+        writer.write(np.stack([np.full((size[1], size[0], 3), 4 * n, np.uint8) for n in range(frames)]))
+    path.with_suffix(".txt").write_text(f"film {path.stem}")
+    return path
+
+
+@pytest.fixture
+def shots(tmp_path):
+    film(tmp_path / "in" / "a.mp4", 40)  # 20 pictures at 8 fps: two clips of 9
+    film(tmp_path / "in" / "deep" / "b.mp4", 20)
+    film(tmp_path / "in" / "c.mp4", 6)
+    return tmp_path / "in"
+
+
+def encode(shots, out, codec, **words):
+    return encode_shots(Shots(shots), codec, out, VIDEO, 9, **words)
+
+
+def test_clips_are_cut_and_kept(tmp_path, shots):
+    codec, out = Codec(), tmp_path / "out"
+    done = encode(shots, out, codec)
+    assert (done.made, done.kept, done.short) == (3, 0, 1)
+    assert [call.shape for call in codec.calls] == [(9, 16, 32, 3)] * 3
+    first, second = codec.calls[:2]
+    brightness = [round(float(x) * 255 / 4) for x in (*first.mean((1, 2, 3)), *second.mean((1, 2, 3)))]
+    assert brightness == [2 * n for n in range(18)], "every second picture of 16 fps is one of 8"
+    source = open_source(out)
+    assert [source[n].prompt for n in range(len(source))] == ["film a", "film a", "film b"]
+    assert source[0].latents.shape == (3, 1, 2, 4)
+    again = encode(shots, out, Codec())
+    assert (again.made, again.kept) == (0, 3)
+
+
+def test_a_slow_film_shows_its_pictures_twice(tmp_path):
+    film(tmp_path / "in" / "a.mp4", 5, fps=4)
+    codec = Codec()
+    encode(tmp_path / "in", tmp_path / "out", codec)
+    brightness = [round(float(x) * 255 / 4) for x in codec.calls[0].mean((1, 2, 3))]
+    assert brightness == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+
+
+@pytest.mark.parametrize("change", ["damage", "caption", "codec"])
+def test_what_is_damaged_or_of_another_make_is_made_again(tmp_path, shots, change):
+    out, codec = tmp_path / "out", Codec()
+    encode(shots, out, Codec())
+    victim = out / "a.mp4-0001.safetensors"
+    if change == "damage":
+        victim.write_bytes(victim.read_bytes()[:-3] + b"abc")
+    elif change == "caption":
+        (shots / "a.txt").write_text("another")
+    else:
+        codec.fingerprint = "another"
+    done = encode(shots, out, codec)
+    assert done.made == {"damage": 1, "caption": 2, "codec": 3}[change]
+    assert len(open_source(out)) == 3 and open_source(out)[1].latents is not None
+
+
+def test_a_stop_leaves_whole_clips_and_the_rest_follows(tmp_path, shots):
+    class Stop(Exception):
+        pass
+
+    def stop():
+        raise Stop
+
+    out = tmp_path / "out"
+    with pytest.raises(Stop):
+        encode(shots, out, Codec(), tick=stop)
+    assert len(open_source(out)) == 1 and not list(out.rglob("*.part"))
+    assert encode(shots, out, Codec()).made == 2
+
+
+def test_ranks_share_the_shots(tmp_path, shots):
+    parts = [encode(shots, tmp_path / "out", Codec(), ranks=Ranks(rank, 2)) for rank in range(2)]
+    assert sum(part.made for part in parts) == 3 and not any(part.kept for part in parts)
+
+
+def test_an_unreadable_shot_is_told_after_all_others_are_done(tmp_path, shots):
+    (shots / "aa.mp4").write_bytes(b"no film")
+    (shots / "aa.txt").write_text("nothing")
+    with pytest.raises(GroundedError, match=r"1 of 4 shots.*aa\.mp4"):
+        encode(shots, tmp_path / "out", Codec())
+    assert len(open_source(tmp_path / "out")) == 3
+
+
+def test_the_command_encodes_with_the_models_codec(tmp_path, shots, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["encode", "in", "--out", "out", "--size", "32x16", "--frames", "9", "--device", "cpu"]
+    assert main(command) == 0
+    assert "3 shots to 32x16 at 16 fps" in capsys.readouterr().out
+    source = open_source(tmp_path / "out")
+    assert len(source) == 6 and source[0].latents.shape == (3, 16, 2, 4)
+    assert torch.isfinite(source[0].latents).all()
+    assert main([*command[:-3], "10"]) == 2
+    assert "no whole latents" in capsys.readouterr().err

@@ -1,0 +1,195 @@
+"""Data that people bring are read as they were written, and what is wrong with them is said with place and remedy."""
+
+import json
+import sys
+
+import lmdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from gf_core.errors import GroundedError
+from gf_core.train.sources import open_source
+from gf_core.train.sources.encoded import write_clip
+
+LATENTS = np.random.default_rng(0).standard_normal((3, 5, 16, 4, 6)).astype(np.float16)
+STATES = np.random.default_rng(1).standard_normal((2, 4, 3, 16, 4, 6)).astype(np.float16)
+PROMPTS = ["a fox runs", "a hen, naïve", "雪の中の狐"]
+
+
+def database(path, rows, prompts=PROMPTS, told=None):
+    path.mkdir(parents=True)
+    with lmdb.open(str(path), map_size=10**7) as env, env.begin(write=True) as txn:
+        txn.put(b"latents_shape", (told or " ".join(map(str, rows.shape))).encode())
+        txn.put(b"prompts_shape", str(len(rows)).encode())
+        for n, (row, prompt) in enumerate(zip(rows, prompts)):
+            txn.put(f"latents_{n}_data".encode(), row.tobytes())
+            txn.put(f"prompts_{n}_data".encode(), prompt.encode())
+    return path
+
+
+def packed(kind, rows, dtype="float32"):
+    return {
+        f"{kind}_bytes": [row.astype(dtype).tobytes() for row in rows],
+        f"{kind}_shape": [list(row.shape) for row in rows],
+        f"{kind}_dtype": [dtype] * len(rows),
+    }
+
+
+def table(path, columns, group=2):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path, row_group_size=group)
+    return path
+
+
+def test_prompts_are_lines_and_switches_are_their_partners(tmp_path):
+    (tmp_path / "a.txt").write_text("a fox runs \n\na hen, naïve\r\n\n", encoding="utf-8-sig")
+    (tmp_path / "b.txt").write_text("it jumps\n\nit sleeps\n", encoding="utf-8")
+    alone, paired = open_source(tmp_path / "a.txt"), open_source(tmp_path / "a.txt", tmp_path / "b.txt")
+    assert [alone[n].prompt for n in range(len(alone))] == ["a fox runs", "a hen, naïve"]
+    assert [(paired[n].prompt, paired[n].then) for n in range(len(paired))] == [
+        ("a fox runs", "it jumps"),
+        ("a hen, naïve", "it sleeps"),
+    ]
+    assert alone[0].then == "" and alone[0].latents is None
+
+
+def test_a_database_of_latents_and_one_of_states(tmp_path):
+    plain = open_source(database(tmp_path / "plain", LATENTS))
+    assert len(plain) == 3 and [plain[n].prompt for n in range(3)] == PROMPTS
+    assert torch.equal(plain[1].latents, torch.from_numpy(LATENTS[1]).float())
+    assert plain[1].states.shape == (1, 5, 16, 4, 6)
+    pairs = open_source(database(tmp_path / "pairs", STATES))
+    assert torch.equal(pairs[0].states, torch.from_numpy(STATES[0]).float())
+    assert torch.equal(pairs[0].latents, pairs[0].states[-1])
+
+
+def test_databases_in_a_folder_are_one(tmp_path):
+    for n, shard in enumerate((LATENTS[:2], LATENTS[2:])):
+        database(tmp_path / f"shard_{n}", shard, PROMPTS[2 * n :])
+    whole = open_source(tmp_path)
+    assert [whole[n].prompt for n in range(len(whole))] == PROMPTS
+    assert torch.equal(whole[2].latents, torch.from_numpy(LATENTS[2]).float())
+    with pytest.raises(IndexError):
+        whole[3]
+
+
+def test_parquet_of_prompts_over_files_and_groups(tmp_path):
+    table(tmp_path / "data" / "0.parquet", {"id": [1, 2], "caption": PROMPTS[:2]}, group=1)
+    table(tmp_path / "data" / "1.parquet", {"id": [3], "caption": PROMPTS[2:]})
+    whole = open_source(tmp_path / "data")
+    assert [whole[n].prompt for n in range(len(whole))] == PROMPTS and whole[0].states is None
+
+
+def test_parquet_of_latents_is_turned_and_normalised(tmp_path):
+    stored = LATENTS.astype(np.float32).transpose(0, 2, 1, 3, 4)  # [c f h w], as they are published
+    path = table(tmp_path / "a.parquet", {"prompt": PROMPTS, **packed("vae_latent", stored)})
+    rows = open_source(path, normalise=lambda latents: (latents - 1) / 2)
+    torch.testing.assert_close(rows[2].latents, (torch.from_numpy(LATENTS[2]).float() - 1) / 2)
+    with pytest.raises(GroundedError, match="not normalised"):
+        open_source(path)
+
+
+def test_parquet_of_a_whole_trajectory_gives_the_students_states(tmp_path):
+    long = np.arange(49, dtype=np.float32)[None, :, None, None, None, None] * np.ones(
+        (1, 1, 16, 3, 2, 2), np.float32
+    )
+    path = table(tmp_path / "a.parquet", {"caption": ["a fox"], **packed("trajectory_latents", long)})
+    found = open_source(path)[0].states
+    assert found.shape == (5, 3, 16, 2, 2) and found[:, 0, 0, 0, 0].tolist() == [0, 12, 24, 36, 48]
+
+
+@pytest.mark.parametrize("form", ["beside", "csv", "json", "mapping", "jsonl"])
+def test_shots_and_their_captions(tmp_path, form):
+    for name in ("b.mp4", "deep/a.mov"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"film")
+    captions = {"deep/a.mov": "a fox\nruns", "b.mp4": "a hen, still"}
+    path = tmp_path
+    if form == "beside":
+        for name, words in captions.items():
+            (tmp_path / name).with_suffix(".txt").write_text(words)
+    else:
+        path = tmp_path / f"list.{'json' if form == 'mapping' else form}"
+        rows = [{"video": name, "text": words} for name, words in captions.items()]
+        if form == "csv":
+            path.write_text("video,text\n" + "".join(f'{r["video"]},"{r["text"]}"\n' for r in rows))
+        elif form == "jsonl":
+            path.write_text("\n".join(map(json.dumps, rows)))
+        else:
+            path.write_text(json.dumps(captions if form == "mapping" else rows))
+    found = open_source(path)
+    assert {found[n].prompt for n in range(len(found))} == {"a fox runs", "a hen, still"}
+    assert {shot.path.name for shot in found.shots} == {"a.mov", "b.mp4"}
+
+
+def lines(path, text):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def broken_row(tmp):
+    return database(tmp / "d", LATENTS, told="3 5 16 4 7")
+
+
+WRONG = {
+    "nothing there": (lambda tmp: tmp / "none", "there is nothing"),
+    "nothing known": (lambda tmp: tmp, "nothing that is known"),
+    "no prompt": (lambda tmp: lines(tmp / "a.txt", "\n\n"), "no prompt"),
+    "no UTF-8": (lambda tmp: lines(tmp / "a.txt", b"\xff\xfea"), "cannot be read"),
+    "a database's shape": (lambda tmp: database(tmp / "d", LATENTS, told="many"), "latents_shape is"),
+    "a damaged row": (broken_row, "row 0 is damaged"),
+    "a missing row": (lambda tmp: database(tmp / "d", LATENTS, PROMPTS[:0]), "no latents_0_data"),
+    "no parquet": (lambda tmp: lines(tmp / "a.parquet", "PAR0"), "cannot be read"),
+    "no column": (lambda tmp: table(tmp / "a.parquet", {"words": ["a"]}), "no column of prompts"),
+    "an empty prompt": (
+        lambda tmp: table(tmp / "a.parquet", {"text": pa.array([None], pa.string())}),
+        "no prompt",
+    ),
+    "no caption": (lambda tmp: lines(tmp / "a.mp4", "x").parent, "no caption"),
+    "no such shot": (lambda tmp: lines(tmp / "a.csv", "file,caption\nb.mp4,a fox\n"), "not there"),
+    "no such columns": (lambda tmp: lines(tmp / "a.csv", "name,words\nb.mp4,a fox\n"), "row 1"),
+    "no JSON": (lambda tmp: lines(tmp / "a.json", "{"), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_with_its_place_and_remedy(tmp_path, case):
+    make, words = WRONG[case]
+    path = make(tmp_path)
+    with pytest.raises(GroundedError, match=words) as caught:
+        open_source(path)[0]
+    assert path.name in str(caught.value) and caught.value.fix
+
+
+def test_pairs_that_are_none_are_told_by_line(tmp_path):
+    first = lines(tmp_path / "a.txt", "one\ntwo\n")
+    with pytest.raises(GroundedError, match=r"3 lines, and a\.txt has 2"):
+        open_source(first, lines(tmp_path / "b.txt", "x\ny\nz"))
+    with pytest.raises(GroundedError, match="line 1 is empty"):
+        open_source(first, lines(tmp_path / "c.txt", "\ny"))
+
+
+def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
+    path = database(tmp_path / "d", LATENTS)
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    with pytest.raises(GroundedError, match="package lmdb"):
+        open_source(path)
+
+
+def test_an_encoded_clip_is_itself_or_is_refused(tmp_path):
+    path = tmp_path / "a.mp4-0000.safetensors"
+    write_clip(path, torch.from_numpy(LATENTS[0]), {"prompt": "a fox"})
+    source = open_source(tmp_path)
+    assert source[0].prompt == "a fox"
+    assert torch.equal(source[0].latents, torch.from_numpy(LATENTS[0]).float())
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(GroundedError, match="damaged"):
+        source[0]
+    path.write_bytes(data[:-200])
+    with pytest.raises(GroundedError, match="cannot be read"):
+        source[0]
