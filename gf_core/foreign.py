@@ -49,6 +49,13 @@ def with_values(base: T, values: Any) -> T:
     return replace(base, **found)  # type: ignore[type-var]  # callers give dataclasses
 
 
+def known_values(base: T, values: Any) -> T:
+    """As `with_values`, but names that are no fields of `base` are left alone: others say more than is read."""
+    if isinstance(values, Mapping):
+        values = {name: values[name] for name in get_type_hints(type(base)) if name in values}
+    return with_values(base, values)
+
+
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 

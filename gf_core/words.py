@@ -22,6 +22,11 @@ def plain(text: object, most: int = 0) -> str:
     return f"{shown[:most]}..." if 0 < most < len(shown) else shown
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 segment`, `2 segments`; `many` where it is not `one` with an s."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def size(count: float) -> str:
     """Bytes as an estimate tells them: `2.8 GB`, `35 MB`, never less than `1 MB`."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

@@ -1,12 +1,13 @@
-"""Hands broken and hostile films and edits to the commands that read them: each must end in a result or in words.
+"""Hands broken and hostile films, edits and storyboards of others to the commands that read them: each must end in a
+result or in words.
 
-    python dev/attack/films.py [--films 1000] [--edits 2600] [--seed 1] [--seconds 25]
+    python dev/attack/films.py [--films 1000] [--edits 2600] [--boards 2600] [--seed 1] [--seconds 25]
 
 A film is changed in its bytes, boxes, text or settings, or is no film at all (lists of other files and addresses, odd
-names); `open --settings` and by turns `export`, `plan` or `drift` read it. An edit (.otio) is changed in one
-value, some bytes, or its end, and opened. Every command runs in a process of its own. Prints what was tried and how it
-ended, by kind; a traceback, a crash, a hang, a connection or a file read or written elsewhere is a fault, is named with
-its seed, and makes the status 1.
+names); `open --settings` and by turns `export`, `plan` or `drift` read it. An edit (.otio) or a storyboard of another
+program is changed in one value, some bytes, or its end, and opened. Every command runs in a process of its own. Prints
+what was tried and how it ended, by kind; a traceback, a crash, a hang, a connection or a file read or written elsewhere
+is a fault, is named with its seed, and makes the status 1.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from gf_core.editorial import Span, write_edit
 from gf_core.timeline import make_plan, parse
 from gf_core.video import FilmWriter, place_film, read_metadata
 
-OLD = Path(__file__).parents[2] / "tests" / "fixtures" / "made_before"
+FIXTURES = Path(__file__).parents[2] / "tests" / "fixtures"
+OLD, BOARDS = FIXTURES / "made_before", FIXTURES / "others"
 STRANGE: list[Any] = [
     None, 0, -1, 1, 99, 10**30, 1e308, "", "x", "../x", "int8", [], [None], {}, True, [[]], {"a": 1},
     {"OTIO_SCHEMA": "Clip.1"}, {"OTIO_SCHEMA": "Timeline.1"}, {"OTIO_SCHEMA": "Nothing.9"},
@@ -60,17 +62,8 @@ LISTS = {
 }
 """Texts under the name of a film that name other files, or addresses."""
 NAMES = (
-    "http:",
-    "file:",
-    "cache:",
-    "async:",
-    "concat:",
-    "pipe:0",
-    "data:",
-    "subfile,,start,0,end,99,,:",
-    "%03d",
-    "-",
-)
+    "http:", "file:", "cache:", "async:", "concat:", "pipe:0", "data:", "subfile,,start,0,end,99,,:", "%03d", "-",
+)  # fmt: skip
 """Beginnings of a film's name that could be taken for something else."""
 FAULTS = ("traceback", "crash", "hang", "network", "elsewhere")
 
@@ -312,18 +305,34 @@ def attack_edits(count: int, seed: int, seconds: int) -> Iterator[tuple[str, str
             yield "edit", f"open ({number})", run(["open", path.name], folder, seconds)
 
 
+def attack_boards(count: int, seed: int, seconds: int) -> Iterator[tuple[str, str, str]]:
+    """(kind, command, how it ended) of every changed storyboard of another program."""
+    forms = [form for form in sorted(BOARDS.rglob("*")) if form.is_file()]
+    for number in range(count):
+        dice, form = random.Random(seed * 1_000_003 + number), forms[number % len(forms)]
+        with tempfile.TemporaryDirectory() as top:
+            folder = Path(shutil.copytree(BOARDS, Path(top) / "boards"))
+            path = folder / form.relative_to(BOARDS)
+            if form.suffix == ".json" and dice.random() < 0.7:
+                path.write_text(json.dumps(changed_value(json.loads(form.read_text()), dice)))
+            else:
+                path.write_bytes(changed_bytes(form.read_bytes(), dice))
+            yield form.stem, f"open ({number})", run(["open", str(path)], folder, seconds)
+
+
 def main() -> int:
     """Attack, print the table; 1 where something went wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, usual in (("films", 1000), ("edits", 2600), ("seed", 1), ("seconds", 25)):
+    for name, usual in (("films", 1000), ("edits", 2600), ("boards", 2600), ("seed", 1), ("seconds", 25)):
         parser.add_argument(f"--{name}", type=int, default=usual)
     args = parser.parse_args()
     load()
     ends: dict[str, Counter[str]] = {}
     faults = []
-    for attack, count in ((attack_edits, args.edits), (attack_films, args.films)):
+    attacks = ((attack_boards, args.boards), (attack_edits, args.edits), (attack_films, args.films))
+    for attack, count in attacks:
         for kind, command, end in attack(count, args.seed, args.seconds):
             ends.setdefault(kind, Counter())[end.partition(":")[0]] += 1
             if end.partition(":")[0] in FAULTS:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import GroundedError, StoryboardError, reason
 from ..timeline import Storyboard, format_storyboard, parse
+from ..words import size
 
 if TYPE_CHECKING:
     from ..engine.recorded import Recorded
@@ -20,6 +21,8 @@ FILMS = (".mp4", ".mov", ".mkv")
 """Suffixes of films, which carry their storyboard."""
 EDITS = (".otio", ".edl", ".fcpxml")
 """Suffixes of editorial timelines."""
+LARGEST = 32_000_000
+"""Bytes of a text that is read; the longest storyboards have a thousandth of them."""
 
 
 def is_film(name: str) -> bool:
@@ -32,16 +35,13 @@ def film_name(args: Namespace) -> str:
     return "film" if args.storyboard == "-" else Path(args.storyboard).stem
 
 
-def read_text(name: str) -> str:
-    """The storyboard's text: a text file, what a film or an edit (`.otio`, `.edl`) carries, or standard input (`-`)."""
+def read_text(name: str, fps: float | None = None) -> str:
+    """The storyboard's text: a text file, standard input (`-`), or what a film, an edit (`.otio`, `.edl`) or a file of
+    another program says.
+
+    fps: frames a second of a file that counts frames and does not say their speed.
+    """
     path = Path(name)
-    if name == "-":
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(encoding="utf-8-sig")
-        try:
-            return sys.stdin.read()
-        except UnicodeDecodeError as error:
-            raise GroundedError("standard input is not text in UTF-8", "save it as UTF-8 text") from error
     if is_film(name):
         from ..engine.recorded import read_timeline
 
@@ -50,7 +50,36 @@ def read_text(name: str) -> str:
         from ..editorial import read_edit
 
         return format_storyboard(read_edit(path))
+    text = _plain_text(name)
+    from ..editorial.others import is_theirs, read_theirs
+
+    if not is_theirs(text, path.suffix):
+        return text
+    return format_storyboard(read_theirs(text, Path("standard input") if name == "-" else path, fps))
+
+
+def is_own_text(name: str) -> bool:
+    """Whether `name` is a file of our own language, which a seed can be written into."""
+    from ..editorial.others import is_theirs
+
+    suffix = Path(name).suffix.lower()
+    return name != "-" and suffix not in FILMS + EDITS and not is_theirs(_plain_text(name), suffix)
+
+
+def _plain_text(name: str) -> str:
+    path = Path(name)
+    if name == "-":
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8-sig")
+        try:
+            return sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise GroundedError("standard input is not text in UTF-8", "save it as UTF-8 text") from error
     try:
+        if path.stat().st_size > LARGEST:
+            raise GroundedError(
+                f"{path} has {size(path.stat().st_size)}, no storyboard has", "give its text alone"
+            )
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         beside = [other.name for other in path.parent.glob("*.txt")] if path.parent.is_dir() else []
@@ -77,7 +106,7 @@ def read_board(args: Namespace) -> tuple[str, Storyboard]:
 
     Raises GroundedError; errors in the text name the file.
     """
-    text = read_text(args.storyboard)
+    text = read_text(args.storyboard, args.fps)
     try:
         board = parse(text)
     except StoryboardError as error:

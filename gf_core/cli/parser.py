@@ -63,8 +63,8 @@ examples:
 
 PICK = """\
 Write the seed of a take into the storyboard's line: the text is the truth, and nothing else in it changes. The next
-render goes on from that take and does not compute it again. For a film, an edit or '-' the new storyboard is printed.
-Give the --seed and --fps that 'grounded takes' was given, if it was.
+render goes on from that take and does not compute it again. For a film, another program's file or '-' the new
+storyboard is printed. Give the --seed and --fps that 'grounded takes' was given, if it was.
 """
 
 TIDY = """\
@@ -74,6 +74,8 @@ again. Films in films/, unfinished runs and the takes of a segment are left alon
 
 OPEN = """\
 Print the storyboard that is inside a film: what was rendered, to the letter. 'grounded render FILM' makes it again.
+Storyboards of other programs (H3-Multishot, LTX Director, ShotStream, FizzNodes, Deforum, EntityBench) are printed as
+ours, and one line says what has no counterpart; 'render' and 'plan' take them as they are.
 """
 
 EXPORT = """\
@@ -172,7 +174,7 @@ FILE = {"type": path, "metavar": "FILE"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "storyboard": {
         "type": named,
-        "help": "a text file, a film, an .otio, or - for standard input",
+        "help": "a text file, a film, an .otio, another program's storyboard, or - for standard input",
         "metavar": "STORYBOARD",
     },
     "--model": {"type": named, "help": "'builtin', a checkpoint file, or a folder (default: builtin)"},
@@ -300,7 +302,11 @@ COMMANDS = {
     "open": Command(
         "small:open_film",
         "print the storyboard that a film carries",
-        (_file("film", "a film made by this program, or an edit (.otio, .edl)", type=named), "--settings"),
+        (
+            _file("film", "a film, an edit (.otio, .edl), or another program's storyboard", type=named),
+            "--settings",
+            "--fps",
+        ),
         OPEN,
     ),
     "export": Command(

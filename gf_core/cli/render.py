@@ -20,7 +20,7 @@ from ..files.atomic import disk_error, write_atomic
 from ..take.shelf import Alternative, find_pick
 from ..timeline.edits import reseed, segment_at
 from ..words import rate
-from .files import EDITS, FILMS, film_name, read_board
+from .files import film_name, is_own_text, read_board
 from .opening import open_film
 from .screen import Screen
 from .settings import INTERRUPTED
@@ -98,7 +98,7 @@ def pick(args: Namespace) -> int:
     segment_at(board, args.segment)
     take = find_pick(_take_folder(args), board, args.segment, args.name)
     path = Path(args.storyboard)
-    if args.storyboard == "-" or path.suffix.lower() in FILMS + EDITS:
+    if not is_own_text(args.storyboard):
         print_text(reseed(text, args.segment, take.seed))
         return 0
     path = path.resolve()  # symbolic links are followed, or the link would become a file beside the true one

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from ..builtin import model_file
 from ..editorial import Span, write_edit
 from ..errors import GroundedError, StoryboardError, TakeError
-from ..timeline import Storyboard, make_plan, parse
+from ..timeline import Storyboard, format_storyboard, make_plan, parse
 from .files import is_film, read_text
 from .terminal import print_text
 
@@ -57,7 +58,9 @@ def drift(args: Namespace) -> int:
 
 def open_film(args: Namespace) -> int:
     """Print the storyboard, and with --settings everything else that the film knows of its making."""
-    text = read_text(args.film)
+    text = read_text(args.film, args.fps)
+    if args.fps is not None:
+        text = format_storyboard(replace(parse(text), fps=args.fps))
     print_text(text)
     if args.settings:
         if not is_film(args.film):

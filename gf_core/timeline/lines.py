@@ -34,7 +34,7 @@ _HALF_WIDTH = {
 
 _BAR = re.compile(r"\\.|[|｜]")
 _ESCAPED = re.compile(r"\\([\\|｜])")
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, at which other programs end a text, and halves of characters, as badly cut JSON has them."""
 
 
@@ -132,8 +132,8 @@ class Field:
 def split_lines(text: str) -> list[Line]:
     """Lines of `text`, whichever line break it uses; raises StoryboardError for what no text should hold."""
     lines = [Line(number, source) for number, source in enumerate(re.split(r"\r\n|\n|\r", text), 1)]
-    if _FORBIDDEN.search(text):
-        line, found = next((line, found) for line in lines if (found := _FORBIDDEN.search(line.source)))
+    if FORBIDDEN.search(text):
+        line, found = next((line, found) for line in lines if (found := FORBIDDEN.search(line.source)))
         code = ord(found[0])
         what = f"a control character (U+{code:04X})" if code < 0xD800 else "half of a character"
         message = f"{what}, which no film can carry in its storyboard"

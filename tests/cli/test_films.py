@@ -137,6 +137,22 @@ def test_the_film_is_the_project(place, model, capsys, caplog):
     assert read_chapters(place / "kept.mp4") == read_chapters(place / "again.mp4")
 
 
+def test_another_programs_storyboard_is_planned_and_rendered(place, model, capsys, caplog):
+    """As it is, and to the same film as the text that `open` prints of it."""
+    (place / "theirs.json").write_text(
+        '{"prompts": {"0": "a fox", "24": "a hen"}, "fps": 16, "max_frames": 36}'
+    )
+    assert main(["open", "theirs.json"]) == 0
+    (place / "ours.txt").write_text(capsys.readouterr().out)
+    for name in ("theirs.json", "ours.txt"):
+        assert main(["plan", name]) == 0
+        assert "2 segments" in capsys.readouterr().out
+        assert main(["render", name, "--no-sheet"]) == 0
+    assert caplog.text.count("theirs.json is settings of Deforum, read as 2 segments") == 3
+    films = [place / "takes" / name / "run-0001" / "film.mp4" for name in ("theirs", "ours")]
+    assert films[0].read_bytes() == films[1].read_bytes()
+
+
 @pytest.mark.parametrize("command", ["plan", "render"])
 def test_a_film_keeps_its_number_type(command, place, monkeypatch):
     name, asked = f"gf_core.{'checkpoints.bundle' if command == 'plan' else 'cli.opening'}.load_model", []
