@@ -76,7 +76,8 @@ def render(node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishe
         with Take.open(folder) as take:
             found = look(film, folder, wishes.until)
             budget = _check(found, folder)
-            notes = [*bundle.notes, *_unused_seed(timeline, wishes)]
+            licence = [f"{bundle.name} is given under: {bundle.licence}"] if bundle.licence else []
+            notes = [*licence, *bundle.notes, *_unused_seed(timeline, wishes)]
             said = "\n".join([*budget.lines(), *(f"note    {note}" for note in notes)])
             log.info("rendering into %s\n%s", folder, said)
             host.send("noted", {"node": node, "take": take_name(folder), "text": said})

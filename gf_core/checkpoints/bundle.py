@@ -33,6 +33,7 @@ from .identify import Identified, identify, require_drivable
 from .keymaps import experts
 from .load import build_network, unscaled
 from .lora import Lora, open_lora, parse_lora
+from .recognise import choices
 
 log = logging.getLogger("grounded")
 S = TypeVar("S", MemorySpec, SampleSpec, VideoSpec)
@@ -68,6 +69,8 @@ class ModelBundle:
     """Told once when the work is over, however it ended."""
     writer: nn.Module | None = None
     """A second set of weights, which writes the memory (SGF+); None: the model does."""
+    licence: str = ""
+    """Under which terms its authors give it; empty where nothing is known of them, and for the built-in model."""
     notes: tuple[str, ...] = ()
     """What people should know about it, a line each: of a host's model, what lies on it and has no effect."""
 
@@ -151,6 +154,7 @@ def load_model(
         recipe=wanted_recipe(item),
         fingerprint=_fingerprint(item, spec, merges),
         writer=writer,
+        licence=licence_of(item),
     )
 
 
@@ -175,9 +179,16 @@ def wanted_recipe(item: Identified) -> Recipe:
         )
     known = item.known
     if known is None or not known.causal:
-        log.info("%s is not in the catalogue: Self Forcing's steps are used", item.file.path.name)
+        like = f"; if it is another, say {choices(item.candidates)}" if item.candidates else ""
+        log.warning("%s is not in the catalogue: taken for Self Forcing%s", item.file.path.name, like)
         return Recipe()
     return known.recipe
+
+
+def licence_of(item: Identified) -> str:
+    """Under which terms a checkpoint is given: from its header or the catalogue; empty where neither tells."""
+    told = item.own.get("licence")
+    return told if isinstance(told, str) else item.known.licence if item.known is not None else ""
 
 
 def _settings(base: S, values: Any, name: str) -> S:

@@ -17,8 +17,9 @@ from ..files.unwrap import Unwrapped, unwrap
 from ..files.zeros import refuse_zeros
 from ..foreign import read_json
 from ..words import amount, exact_size
-from .catalog import CATALOG, KnownCheckpoint, by_id, match
+from .catalog import CATALOG, KnownCheckpoint, by_id, drivable, named
 from .detect import READABLE, Detected, Family, detect, own_settings
+from .recognise import Recognised, choices, recognise
 
 GENERATOR_KEYS = ("generator_ema", "generator")
 """Outer keys written only by trainings of few-step causal generators."""
@@ -44,6 +45,10 @@ class Identified:
     """This project's settings from the header; empty for other files."""
     evidence: str
     """Why it counts as causal, in words; empty when nothing says so."""
+    doubt: str = ""
+    """Why its name does not say which row it is, in words; only the user can tell then."""
+    candidates: tuple[str, ...] = ()
+    """Ids of rows that it may be, where `known` is None."""
 
 
 def identify(path: str | Path, *, assume: str | None = None, weights: str | None = None) -> Identified:
@@ -56,17 +61,17 @@ def identify(path: str | Path, *, assume: str | None = None, weights: str | None
     outer = [name for name in GENERATOR_KEYS if isinstance(file.tree.get(name), dict)]
     assumed = by_id(assume) if assume else None
     if assume and assumed is None:
-        names = ", ".join(row.id for row in CATALOG if row.causal and not row.refusal)
+        names = ", ".join(drivable())
         raise CheckpointError(f"there is no kind of checkpoint called {assume}", f"choose one of {names}.")
-    known = assumed or match(file.path, 0, outer[0] if outer else None)
-    preferred = known.outer if known is not None and known.outer in file.tree else None
-    found = unwrap(file.tree, weights or preferred)
+    rows = (assumed,) if assumed else named(file.path, outer[0] if outer else None)
+    wanted = {row.outer for row in rows if row.outer in file.tree}
+    found = unwrap(file.tree, weights or (wanted.pop() if len(wanted) == 1 else None))
     own = own_settings(file.metadata)
     what = detect(found, file.metadata, file.config)
-    if what.spec is not None:
-        known = assumed or match(file.path, what.spec.dim, found.outer)
-    evidence = _evidence(file.metadata, found.outer, known, assumed is not None)
-    return Identified(file, found, what, None if own else known, own, evidence)
+    seen = Recognised(assumed) if own or assumed else recognise(file.path, found, what)
+    evidence = _evidence(file.metadata, found.outer, seen.known, assumed is not None)
+    known = None if own else seen.known
+    return Identified(file, found, what, known, own, evidence, seen.doubt, seen.candidates)
 
 
 def _open(path: str | Path) -> TensorFile:
@@ -115,6 +120,8 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
     `assumed`: the user vouched for causality, so catalogue refusals do not count (wrong networks still do).
     """
     name = item.file.path.name
+    if not assumed:
+        require_known(item)
     if item.what.family != "wan_t2v":
         raise foreign(name, item.what.family, item.what.channels)
     if item.what.quantised not in READABLE:
@@ -123,19 +130,30 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
             "use the bf16, fp16, fp32 or fp8 file of the same model, or load it inside ComfyUI.",
         )
     refuse_zeros(name, item.what.tensors)
-    if assumed:
-        return
-    if item.known is not None and item.known.refusal:
-        raise CheckpointError(
-            f"{name} is {item.known.title} ({item.known.repository}): {item.known.refusal}", NEEDED
-        )
-    if not item.evidence:
+    if not assumed and not item.evidence:
         raise CheckpointError(
             f"{name} is a Wan text-to-video transformer of {size_name(item.what)}, but nothing says that it "
             "is causal: plain Wan makes whole clips at once and cannot continue a film",
             f"{NEEDED} If you know that it was distilled to be causal and was only renamed, say so: "
             "--assume self_forcing on the command line, assume='self_forcing' in Python.",
         )
+
+
+def require_known(item: Identified) -> None:
+    """Refuses a network whose name leaves a doubt, and those that the catalogue knows not to be driven."""
+    name, known = item.file.path.name, item.known
+    if item.doubt:
+        raise CheckpointError(
+            f"{name}: {item.doubt}",
+            f"say what it is, with {choices(item.candidates or drivable())} (in ComfyUI: under `assume`).",
+        )
+    if (
+        known is not None
+        and known.refusal
+        and item.what.family.startswith("wan_")
+        and item.what.family != "wan_vae"
+    ):
+        raise CheckpointError(f"{name} is {known.title} ({known.repository}): {known.refusal}", NEEDED)
 
 
 def kind_in_words(family: Family, channels: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..config import Recipe
 from ..errors import CheckpointError
 from ..words import amount, exact_size, plain
-from .bundle import lora_beside, own_part, wanted_recipe
+from .bundle import licence_of, lora_beside, own_part, wanted_recipe
 from .companions import find
 from .identify import Identified, identify, kind_in_words, require_drivable
 
@@ -45,11 +45,17 @@ def inspect_file(path: str | Path, *, assume: str | None = None, weights: str | 
     item = identify(path, assume=assume, weights=weights)
     rows = [("file", _file(item)), ("what", _what(item)), ("stored as", _stored(item))]
     if item.known is not None:
-        rows.append(("known as", f"{item.known.title} ({item.known.repository})"))
+        rows.append(
+            ("known as", f"{item.known.title} ({item.known.repository}), by its layout; never tried here")
+        )
         if item.known.note:
             rows.append(("note", item.known.note))
+    if licence := licence_of(item):
+        rows.append(("licence", licence))
     if item.evidence:
         rows.append(("causal", f"yes: {item.evidence}"))
+    if item.candidates and not item.doubt and item.evidence:
+        rows.append(("saved like", f"{', '.join(item.candidates)}; say which with --assume"))
     try:
         require_drivable(item, assumed=assume is not None)
         lora = lora_beside(item)
@@ -95,7 +101,13 @@ def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
     meant = "warped" if sample.warp else "taken as they are"
     seconds = memory.chunk * _TIME_STRIDE / video.fps
     preset = item.known.memory if item.known is not None else "its own" if item.own else "grounded"
-    trained = f"; trained with {item.known.trained_memory}" if item.known is not None else ""
+    reason = (
+        item.known.reason
+        if item.known is not None
+        else "its header says so"
+        if item.own
+        else "nothing says more"
+    )
     count = item.what.parameters
     return [
         ("steps", f"{sample.steps_in_words()} ({meant}), shift {sample.shift:g}"),
@@ -103,7 +115,7 @@ def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
         (
             "memory",
             f"{preset}: {memory.anchors} anchors + {memory.recent} recent + {memory.chunk} current "
-            f"= {memory.window} latent frames{trained}",
+            f"= {memory.window} latent frames, {memory.positions} positions: {reason}",
         ),
         ("film", f"{video.width} x {video.height} at {video.fps:.5g} pictures a second"),
         ("weights need", f"{exact_size(2 * count)} as bfloat16, {exact_size(4 * count)} as float32"),

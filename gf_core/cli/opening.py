@@ -43,6 +43,8 @@ def open_film(args: Namespace) -> Film:
         loras=args.lora,
         prompts=[board.expanded(n) for n, segment in enumerate(board.segments) if not segment.mute],
     )
+    if bundle.licence:
+        log.info("%s is given under: %s", bundle.name, bundle.licence)
     if recorded is not None:
         _compare(recorded, bundle)
     recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)

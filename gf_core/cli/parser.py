@@ -321,7 +321,11 @@ COMMANDS = {
     "inspect": Command(
         "small:inspect",
         "say what a checkpoint file is and what it wants",
-        (_file("file", "a checkpoint file, a diffusers folder, or 'builtin'", type=named), "--assume"),
+        (
+            _file("file", "a checkpoint file, a diffusers folder, or 'builtin'", type=named, nargs="?"),
+            "--assume",
+            ("--list", {"action": "store_true", "help": "print every checkpoint that is known instead"}),
+        ),
     ),
     "bench": Command(
         "small:bench",

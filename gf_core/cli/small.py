@@ -20,7 +20,16 @@ from .terminal import print_text
 
 
 def inspect(args: Namespace) -> int:
-    """What is this checkpoint, and what does it want? Prints the report of one file."""
+    """What is this checkpoint, and what does it want? Prints the report of one file, or the whole catalogue."""
+    if args.list:
+        from ..checkpoints.catalog.table import lines
+
+        print(*lines(), sep="\n")
+        return 0
+    if args.file is None:
+        raise GroundedError(
+            "there is no file to look at", "name one, or give --list for those that are known"
+        )
     from ..checkpoints.inspect import inspect_file
 
     print(inspect_file(model_file(args.file), assume=args.assume))

@@ -179,7 +179,12 @@ class Film:
             "pictures_key": hash_facts(pictures),
             "facts": self.facts,
             "pictures": pictures,
-            "model": {"name": bundle.name, "fingerprint": bundle.fingerprint, "spec": asdict(bundle.spec)},
+            "model": {
+                "name": bundle.name,
+                "fingerprint": bundle.fingerprint,
+                "spec": asdict(bundle.spec),
+                **({"licence": bundle.licence} if bundle.licence else {}),
+            },
             "text": bundle.text.fingerprint,
             "codec": bundle.codec.fingerprint,
             "memory": as_facts(recipe.memory),

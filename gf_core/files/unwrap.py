@@ -43,6 +43,8 @@ class Unwrapped:
     """Low-rank update stored beside the network."""
     left_out: tuple[str, ...] = ()
     """Groups that were not looked at (critic, optimiser, VAE of an all-in-one file)."""
+    marked: bool = False
+    """Sharding or compilation had left marks inside the names."""
 
 
 def unwrap(tree: Mapping[str, Any], choice: str | None = None) -> Unwrapped:
@@ -78,7 +80,8 @@ def unwrap(tree: Mapping[str, Any], choice: str | None = None) -> Unwrapped:
     # Without marks and prefix two names may fall together; silently one of them would win.
     if len(tensors) != len(names):
         raise CheckpointError("two tensors of the file have the same inner name", "choose one outer key.")
-    return Unwrapped(tensors, outer, available, prefix, lora, left_out + others)
+    marked = any(fragment in name for name in chosen for fragment in WRAPPER_FRAGMENTS)
+    return Unwrapped(tensors, outer, available, prefix, lora, left_out + others, marked)
 
 
 def _regroup(tree: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -56,6 +56,7 @@ def native_bundle(
         kernel=host_kernel(model),
         ready=weights.ready,
         done=weights.done,
+        licence=wanted.licence,
         notes=unheard(model),
     )
 

@@ -18,7 +18,7 @@ from ...gf_core.checkpoints.bundle import (
     lora_beside,
 )
 from ...gf_core.checkpoints.detect import READABLE
-from ...gf_core.checkpoints.identify import Identified, identify, require_drivable
+from ...gf_core.checkpoints.identify import Identified, identify, require_drivable, require_known
 from ...gf_core.checkpoints.lora import Lora, open_lora, parse_lora
 from ...gf_core.errors import CheckpointError
 from ...gf_core.words import amount
@@ -136,7 +136,9 @@ def _opened(path: Path, assumed: str | None = None) -> Identified:
 def _identified(path: Path, assume: str) -> Identified:
     assumed = assume if assume and assume != DETECT else None
     item = _opened(path, assumed)
-    if item.what.family == "wan_t2v" and not item.evidence and (item.known is None or not item.known.refusal):
+    if assumed is None:
+        require_known(item)
+    if item.what.family == "wan_t2v" and not item.evidence:
         raise not_causal(path.name, item.what.parameters)
     require_drivable(item, assumed=assumed is not None)
     require_one_set(item)
@@ -249,6 +251,8 @@ def describe(model: Any, wanted: Wanted, item: Identified, text: str, vae: str, 
         f"text encoder: {text}",
         f"decoder: {vae}",
     ]
+    if wanted.licence:
+        lines.insert(1, f"licence: {wanted.licence}")
     if request.lora != files.NONE:
         lines.append(f"LoRA: {request.lora} at {request.lora_strength:g}")
     if item.known is not None and item.known.note:

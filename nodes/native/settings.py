@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...gf_core.checkpoints.bundle import wanted_recipe
-from ...gf_core.checkpoints.catalog import CATALOG, KnownCheckpoint, by_id, match
-from ...gf_core.checkpoints.identify import NEEDED, Identified, identify
+from ...gf_core.checkpoints.bundle import licence_of, wanted_recipe
+from ...gf_core.checkpoints.catalog import KnownCheckpoint, by_id, drivable, match
+from ...gf_core.checkpoints.identify import NEEDED, Identified, identify, require_known
 from ...gf_core.checkpoints.keymaps import experts
 from ...gf_core.config import ModelSpec, Recipe
 from ...gf_core.errors import CheckpointError
@@ -43,6 +43,8 @@ class Wanted:
     """Hash of its file; empty when only the host knows the weights."""
     builtin: bool = False
     """The built-in model, which needs its own text encoder and decoder."""
+    licence: str = ""
+    """Under which terms its authors give it; empty where that is not known."""
 
 
 def attach(patcher: Any, wanted: Wanted) -> None:
@@ -75,7 +77,7 @@ def settings_of(patcher: Any, spec: ModelSpec, assume: str | None, model_file: s
 
 def assume_choices() -> list[str]:
     """Values of an `assume` input: detect, then every kind of checkpoint that can be driven."""
-    return [DETECT, *(row.id for row in CATALOG if row.causal and not row.refusal)]
+    return [DETECT, *drivable()]
 
 
 def _assumed(assume: str) -> KnownCheckpoint:
@@ -90,12 +92,13 @@ def _assumed(assume: str) -> KnownCheckpoint:
 
 def from_catalog(name: str, known: KnownCheckpoint, evidence: str) -> Wanted:
     """The settings of a catalogue row."""
-    return Wanted(name, known.recipe, evidence)
+    return Wanted(name, known.recipe, evidence, licence=known.licence)
 
 
 def from_identified(item: Identified) -> Wanted:
     """The settings of an opened file that may be driven."""
-    return Wanted(item.own.get("name") or item.file.path.name, wanted_recipe(item), item.evidence)
+    name = item.own.get("name") or item.file.path.name
+    return Wanted(name, wanted_recipe(item), item.evidence, licence=licence_of(item))
 
 
 def require_one_set(item: Identified) -> None:
@@ -133,6 +136,7 @@ def _from_file(model_file: str | None, spec: ModelSpec) -> Wanted | None:
         except CheckpointError as error:  # the host could open it, so it is only strange to us
             log.info("%s is told by its name only: %s", path.name, error.message)
         else:
+            require_known(item)
             known = item.known
             if item.evidence and (known is None or not known.refusal):
                 require_one_set(item)

@@ -1,0 +1,62 @@
+"""The catalogue for people: one line per row for a terminal, or a table for the documentation."""
+
+from __future__ import annotations
+
+from . import CATALOG
+from .row import FOUR_STEPS, KnownCheckpoint
+
+_HEAD = (
+    "id", "checkpoint and where it is", "file, outer keys, names", "network", "steps, shift", "chunk",
+    "memory for long films: window, positions", "trained with", "licence", "films",
+)  # fmt: skip
+
+
+def lines() -> list[str]:
+    """Aligned: what to call it, what it is, whether films are made with it, under which licence."""
+    width = max(len(row.id) for row in CATALOG)
+    titles = max(len(row.title) for row in CATALOG)
+    return [f"{row.id:<{width}}  {row.title:<{titles}}  {_films(row):<3}  {row.licence}" for row in CATALOG]
+
+
+def markdown() -> str:
+    """Every row with everything that is known of it; below it what users should know, and why a row is refused."""
+    head = [_HEAD, tuple("---" for _ in _HEAD)]
+    table = ["| " + " | ".join(cells) + " |" for cells in (*head, *map(_cells, CATALOG))]
+    notes = [f"- `{row.id}`: {row.refusal or row.note}." for row in CATALOG if row.refusal or row.note]
+    return "\n".join([*table, "", *notes])
+
+
+def _films(row: KnownCheckpoint) -> str:
+    return "yes" if row.causal and not row.refusal else "no"
+
+
+def _cells(row: KnownCheckpoint) -> tuple[str, ...]:
+    lora = f" and {row.lora}" if row.lora else ""
+    sets = ", two sets" if row.writer else ""
+    keys = " / ".join(row.groups) or "flat"
+    names = f"`{row.inner}`" if row.inner else "bare" if row.scheme == "original" else row.scheme
+    where = (f"`{row.id}`", f"{row.title}, {row.repository}")
+    if not row.causal:
+        return *where, row.file, _network(row), "", "", "", "", row.licence, _films(row)
+    warped = "" if row.sample.warp else " (raw)"
+    spec = row.spec
+    steps = f"{row.sample.steps_in_words()}{warped}; {row.sample.shift:g}"
+    memory = f"{row.memory}: {spec.anchors} + {spec.recent} + {spec.chunk} = {spec.window}, {spec.positions}"
+    if row.refusal:  # what the row does not say for itself would be a guess
+        steps, memory = "" if row.sample == FOUR_STEPS else steps, ""
+    return (
+        *where,
+        f"{row.file}{lora}; {keys}; {names}{f', {row.packed}' if row.packed else ''}{sets}",
+        _network(row),
+        steps,
+        str(row.chunk),
+        memory,
+        row.trained_memory if memory else "",
+        row.licence,
+        _films(row),
+    )
+
+
+def _network(row: KnownCheckpoint) -> str:
+    name = {1536: "1.3B", 3072: "5B", 5120: "14B"}[row.dim]
+    return f"{name}, {row.channels} channels"
