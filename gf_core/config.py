@@ -16,6 +16,9 @@ AnchorPolicy = Literal["diversity", "paper", "frozen", "ema", "none"]
 AnchorUpdate = Literal["on_switch", "every_chunk", "never"]
 BankPolicy = Literal["changes", "means", "adaptive"]
 SwitchPolicy = Literal["apr", "recache", "cross_only", "flush"]
+ContextGradient = Literal["none", "leaky", "replay"]
+"""Where in training a chunk's gradient goes beside its own last prediction: nowhere, to the predictions of earlier
+chunks whose keys lay where the clean ones do now (Self Forcing as published), or to the clean passes (SGF)."""
 FLUSH_KEEP = 2
 """Recent frames that survive `switch="flush"`, as in Infinity-RoPE."""
 LATER = {"later": True}

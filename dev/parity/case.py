@@ -30,6 +30,8 @@ class Case:
         self.doc: dict[str, Any] = _document(sidecar)
         self.inputs: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}
+        shapes: dict[str, dict[str, list[int]]] = {}
+        """Of recorded outputs, for documents that list no tensors."""
         try:
             with safe_open(path, "pt") as file:
                 for name in sorted(file.keys()):
@@ -37,9 +39,11 @@ class Case:
                         self.inputs[name.removeprefix("in.")] = file.get_tensor(name)
                     elif name.startswith("weights."):
                         self.weights[name.removeprefix("weights.")] = file.get_tensor(name)
+                    elif name.startswith("out."):
+                        shapes[name] = {"shape": file.get_slice(name).get_shape()}
         except SafetensorError as error:
             raise Refusal(f"{path.name} is damaged: {error}") from error
-        recorded = self.doc.get("tensors", {})
+        recorded = self.doc.get("tensors", shapes)
         try:
             self.wanted: dict[str, list[int]] = {
                 n: t["shape"] for n, t in recorded.items() if n.startswith("out.")

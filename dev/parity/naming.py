@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dev.parity.case import Case, Refusal
-from dev.parity.plain import bidirectional_flow
 from gf_core.checkpoints.keymaps import rename
+from gf_core.model.bidirectional import bidirectional_flow
 from gf_core.model.wan import WanModel
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +19,9 @@ from dev.parity import autoencoder, frequencies, naming, rolling, rollouts, sche
 from dev.parity.case import Case, Refusal
 from gf_core.errors import GroundedError
 
-KINDS = (
+Kinds = Sequence[tuple[Callable[[Case], bool], Callable[[Case], None]]]
+"""Which cases are served, and how they are replayed."""
+KINDS: Kinds = (
     (rollouts.serves, rollouts.replay),
     (rolling.serves, rolling.replay),
     (schedules.serves, schedules.replay),
@@ -29,11 +32,11 @@ KINDS = (
 )
 
 
-def replay(path: Path) -> Case:
+def replay(path: Path, kinds: Kinds = KINDS) -> Case:
     """The case at `path` with its outputs computed; raises Refusal for damaged ones and kinds that we do not serve."""
     case = Case(path)
     try:
-        run = next((run for serves, run in KINDS if serves(case)), None)
+        run = next((run for serves, run in kinds if serves(case)), None)
         if run is not None:
             run(case)
             return case
@@ -47,14 +50,14 @@ def replay(path: Path) -> Case:
     raise Refusal(f"no replay for this kind of case: {case.doc.get('case', path.stem)}")
 
 
-def main() -> int:
+def main(kinds: Kinds = KINDS) -> int:
     parser = argparse.ArgumentParser(description="Replay a recorded case through our code.")
     parser.add_argument("case", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        case = replay(arguments.case)
+        case = replay(arguments.case, kinds)
     except Refusal as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
         return 2

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from dev.parity.case import Case
-from dev.parity.plain import Bidirectional, bidirectional_flow
 from gf_core.config import ModelSpec
 from gf_core.model import layers
+from gf_core.model.bidirectional import Bidirectional, bidirectional_flow
 from gf_core.model.forward import text_kv
 from gf_core.rope import rotate, turns
 

@@ -11,6 +11,7 @@ from .bank import Bank
 from .buffers import copy_out
 from .ledger import Frame, Ledger
 from .regions import Layout
+from .views import Made
 
 
 class Snapshots:
@@ -28,6 +29,7 @@ class Snapshots:
     history: Tensor
     kept: int
     bank: Bank | None
+    graph: dict[int, Made]
 
     def snapshot(self) -> dict[str, Tensor]:
         """Everything a later `restore` needs, as copies in the computer's memory; only slots in use are taken."""
@@ -66,6 +68,7 @@ class Snapshots:
                     f"the snapshot's {name} does not fit this memory",
                     fix="restore with the model, size and memory settings that the snapshot was made with",
                 )
+        self.graph.clear()
         used = state["raw_k"].shape[2]
         for store, name in ((self.raw_k, "raw_k"), (self.v, "v")):
             for mine, theirs in zip(store, state[name]):

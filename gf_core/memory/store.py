@@ -9,7 +9,7 @@ Which frame lies where is the ledger's business: its moves are carried out here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -22,15 +22,16 @@ from ..errors import GroundedError
 from ..rope import rotate
 from .bank import Bank
 from .buffers import TURNS_KEPT, Turns, shift
+from .gradients import Gradients
 from .heads import check_heads, groups_of
-from .ledger import Frame, Ledger, Move
+from .ledger import Ledger, Move
 from .policies import Evaluation, measure
 from .regions import Layout, Sees, Sizes, check, ends, means_frames, newest, positions
 from .snapshots import Snapshots
 from .views import GradView, Made, Place, View, joined
 
 
-class DualMemory(Snapshots):
+class DualMemory(Snapshots, Gradients):
     """Anchors, recent frames and current chunk of one latent stream; `b` samples share the layout."""
 
     def __init__(
@@ -87,7 +88,9 @@ class DualMemory(Snapshots):
         self.kept = 0
         """Frames of `history` in use."""
         self.graph: dict[int, Made] = {}
-        """Frame number -> raw keys and values [b s h d] per layer that gradients go to; empty but in training."""
+        """Frame number -> raw keys and values [b s h d] per layer as gradients see them; empty but in training."""
+        self.leaks: dict[int, Made] = {}
+        """The same of the current chunk's denoising call, where later chunks are to give it their gradients."""
         self.log: list[Evaluation] = []
         """Every decision about an anchor, for the report: the one thing that grows, by some 200 bytes each."""
 
@@ -128,23 +131,22 @@ class DualMemory(Snapshots):
 
     # -- calls --------------------------------------------------------------------------------------------------
 
-    def open(self, frames: int, *, grad: bool = False) -> tuple[View, View] | tuple[GradView, GradView]:
+    def open(self, frames: int) -> tuple[View, View]:
         """Views for the next chunk of `frames`: for denoising steps, and for the clean pass that keeps raw keys.
-
-        grad: gradients flow through the calls. Then nothing that they need is overwritten, and memory is read by copy.
 
         Raises:
             GroundedError: the chunk is larger than this memory was built for.
         """
+        self._check(frames)
+        places = self._places(frames, newest)
+        return View(self, places, keep=False), View(self, places, keep=True)
+
+    def _check(self, frames: int) -> None:
         if frames > self.spec.chunk:
             raise GroundedError(
                 f"a chunk of {frames} latent frames does not fit a memory built for {self.spec.chunk}",
                 fix=f"hand over at most {self.spec.chunk} frames at a time",
             )
-        if grad:
-            return self._open_grad(frames)
-        places = self._places(frames, newest)
-        return View(self, places, keep=False), View(self, places, keep=True)
 
     def open_joint(self, frames: int) -> View:
         """View of a call over several chunks at once, `frames` in all, which keeps nothing.
@@ -183,8 +185,15 @@ class DualMemory(Snapshots):
             return at
         return (*at[: now.past], *range(first, first + now.current))
 
-    def _open_grad(self, frames: int) -> tuple[GradView, GradView]:
-        """Views that gradients go through."""
+    def open_grad(self, frames: int, *, leaky: bool = False) -> tuple[GradView, GradView]:
+        """The same where gradients flow through the calls: nothing is overwritten, memory is read by copy.
+
+        leaky: later chunks give their gradient to the denoising call of this one (`ContextGradient`).
+
+        Raises:
+            GroundedError: also where this memory's settings let no gradient through.
+        """
+        self._check(frames)
         if self.spec.bank or self.spec.heads or self.spec.rolling or self.spec.refresh:
             raise GroundedError(
                 "gradients do not go through this memory",
@@ -198,7 +207,7 @@ class DualMemory(Snapshots):
         own = self._turn(at[layout.past :])
         place = Place(start, stop, own, own, ((0, stop),), now.regions())
         before = self._turn(at[: layout.past])
-        return GradView(self, place, before, keep=False), GradView(self, place, before, keep=True)
+        return GradView(self, place, before, leaks=leaky), GradView(self, place, before, keep=True)
 
     def reopen(self, context: int = 0, slots: range | None = None) -> View:
         """View of a call that recomputes frames in place, seeing what lies before them and itself.
@@ -206,7 +215,7 @@ class DualMemory(Snapshots):
         context: frames before them that are queries only, their keys not kept. slots: None is all recent frames.
         """
         size, places = self.tokens_per_frame, list[Place]()
-        self._make_constant(self.ledger.recent)
+        self.make_constant(self.ledger.recent)
         for layers, layout in self._alike():
             here = range(layout.kept, layout.past) if slots is None else slots
             at = positions(self.spec, layout, self.ledger.numbers(len(places)))
@@ -262,10 +271,7 @@ class DualMemory(Snapshots):
                 for layers, layout in self._alike():
                     for store in (self.raw_k[layers], self.v[layers]):
                         shift(store, 2, layout.kept * size, layout.past * size, move.count * size)
-        if self.graph:  # gradients go to frames in memory only
-            ledger = self.ledger
-            held = {frame.number for frames in (*ledger.anchors, ledger.recent) for frame in frames}
-            self.graph = {number: made for number, made in self.graph.items() if number in held}
+        self.forget_left()
 
     def _promote(self, count: int) -> None:
         """The oldest recent frames become anchors: the border between the regions moves, and a bank moves up."""
@@ -305,7 +311,7 @@ class DualMemory(Snapshots):
     def _average(self, leaving: int) -> None:
         """Fold leaving frames into the anchors' mean; another count than theirs overwrites, as in Reward Forcing."""
         have, size = self.layout.anchors, self.tokens_per_frame
-        self._make_constant(frame for anchors in self.ledger.anchors for frame in anchors)
+        self.make_constant(frame for anchors in self.ledger.anchors for frame in anchors)
         keep = self.spec.ema_keep if leaving == have else 0.0
         count = min(leaving, have) * size
         for layers, layout in self._alike():
@@ -316,35 +322,3 @@ class DualMemory(Snapshots):
             ):
                 mean[:, :, :count].mul_(keep).add_(store[:, :, start : start + count], alpha=1 - keep)
                 store[:, :, :count].copy_(mean[:, :, :count])
-
-    # -- gradients ----------------------------------------------------------------------------------------------
-
-    def keep(self, layer: int, start: int, raw_k: Tensor, v: Tensor) -> None:
-        """What a `GradView` keeps of the chunk at token `start`: values in the slots, the tensors for gradients."""
-        here = slice(start, start + raw_k.shape[1])
-        with torch.no_grad():
-            self.raw_k[layer, :, here].copy_(raw_k)
-            self.v[layer, :, here].copy_(v)
-        if raw_k.requires_grad:
-            sides = zip(*(side.split(self.tokens_per_frame, 1) for side in (raw_k, v)))
-            for number, made in enumerate(sides, self.ledger.frame):
-                self.graph.setdefault(number, []).append(made)
-
-    def frames_with_graph(self) -> list[Made | None]:
-        """Per frame in memory what gradients go to, None for constants; empty where all are.
-
-        Constants are the anchors of samples that have chosen differently, and frames that were mixed or recomputed.
-        """
-        if not self.graph:
-            return []
-        anchors = [{frame.number for frame in slot} for slot in zip(*self.ledger.anchors)]
-        slots = [*anchors, *({frame.number} for frame in self.ledger.recent)]
-        return [self.graph.get(numbers.pop()) if len(numbers) == 1 else None for numbers in slots]
-
-    def detach(self) -> None:
-        """Make all of the past a constant (Self Forcing's truncation)."""
-        self.graph.clear()
-
-    def _make_constant(self, frames: Iterable[Frame]) -> None:
-        for frame in frames:
-            self.graph.pop(frame.number, None)

@@ -66,7 +66,9 @@ class Slots(Protocol):
 
     def keep(self, layer: int, start: int, raw_k: Tensor, v: Tensor) -> None: ...
 
-    def frames_with_graph(self) -> list[Made | None]: ...
+    def leak(self, layer: int, raw_k: Tensor, v: Tensor) -> None: ...
+
+    def past(self) -> list[Made]: ...
 
 
 class View:
@@ -117,16 +119,19 @@ def _seen(store: Tensor, parts: tuple[tuple[int, int], ...]) -> Tensor:
 class GradView:
     """The same for a call through which gradients flow: what it sees is put together anew, nothing is overwritten.
 
-    Past frames have the values that lie in memory. Their gradient goes to the keys and values that the call which made
-    them computed, where the memory holds these (`frames_with_graph`); elsewhere the past is a constant.
+    Past frames are what they were when the view was opened (`gradients.Gradients`), however often a layer is computed.
     """
 
-    def __init__(self, memory: Slots, place: Place, past_turn: Tensor, *, keep: bool) -> None:
-        """place: the same in every layer."""
-        self._memory, self._turn, self._past_turn, self._keep = memory, place.queries, past_turn, keep
+    def __init__(
+        self, memory: Slots, place: Place, past_turn: Tensor, *, keep: bool = False, leaks: bool = False
+    ) -> None:
+        """place: the same in every layer. keep: the call writes memory. leaks: it takes the gradients of what will."""
+        self._memory, self._turn, self._past_turn = memory, place.queries, past_turn
+        self._keep, self._leaks = keep, leaks
         self.start = place.start
         self._where = [Where(layer, place.regions, memory.grid) for layer in range(len(memory.k))]
-        self._past = memory.frames_with_graph()
+        self._past = memory.past()
+        self._written: set[int] = set()
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
         """As `View.attend`."""
@@ -138,24 +143,19 @@ class GradView:
         return attend(rotate(q, self._turn), keys, values, kernel=memory.kernel, where=self._where[layer])
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
-        """Keep what the clean pass computed: its values in the slots, itself for gradients."""
+        """Hand on what was computed, if it is to be remembered; a layer computed again for backward changes nothing."""
+        if layer in self._written or not (self._keep or (self._leaks and raw_k.requires_grad)):
+            return
+        self._written.add(layer)
         if self._keep:
             self._memory.keep(layer, self.start, raw_k, v)
+        else:
+            self._memory.leak(layer, raw_k, v)
 
     def _look_back(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Raw keys and values [b s h d] of the past; values as stored, gradients to where they were computed."""
-        stores = (self._memory.raw_k, self._memory.v)
+        """Raw keys and values [b s h d] of the past."""
         if not self._past:
-            k, v = (store[layer, :, : self.start].clone() for store in stores)
+            k, v = (store[layer, :, :0] for store in (self._memory.raw_k, self._memory.v))
             return k, v
-        size, sides = self._memory.tokens_per_frame, []
-        for side, store in enumerate(stores):
-            frames = []
-            for slot, made in enumerate(self._past):
-                value = store[layer, :, slot * size : (slot + 1) * size].clone()
-                if made is not None:
-                    fresh = made[layer][side]
-                    value = value + (fresh - fresh.detach())
-                frames.append(value)
-            sides.append(torch.cat(frames, 1))
-        return sides[0], sides[1]
+        k, v = (torch.cat([made[layer][side] for made in self._past], 1) for side in (0, 1))
+        return k, v

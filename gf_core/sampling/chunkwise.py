@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..config import ModelSpec, Recipe, SampleSpec
-from ..model.layers import Tree
+from ..model.layers import Time, Tree
 from .director import Director, Trace
 from .rolling import Rolling
 from .sampler import Chunk, Clean, OnStep, Sampler
-from .schedule import add_noise, flow_to_x0, timesteps
+from .schedule import Schedule, add_noise, flow_to_x0, timesteps
 
 
 class Chunkwise:
@@ -26,8 +27,8 @@ class Chunkwise:
         self.director = director
         self.levels = timesteps(sample)
         self.first_levels = timesteps(replace(sample, steps=sample.first_steps or sample.steps))
-        told = {level.timestep for level in (*self.levels, *self.first_levels)}
-        self._times = {timestep: director.time(timestep) for timestep in told}
+        self._times: dict[float, Time] = {}
+        self._context_sigma = Schedule(sample.shift).sigma(torch.tensor(sample.context_timestep)).item()
 
     @property
     def calls(self) -> int:
@@ -43,20 +44,34 @@ class Chunkwise:
         director, noise = self.director, chunk.noise(0)
         director.prepare()
         levels = self.levels if director.memory.layout.past else self.first_levels
+        if chunk.exit is not None:
+            levels = levels[: chunk.exit + 1]
         step, clean = director.open(noise.shape[1])
         x = denoised = noise.to(director.device, director.dtype, non_blocking=True)  # b f c h w
         for i, level in enumerate(levels):
             if i:
                 more = chunk.noise(i).to(x.device, x.dtype, non_blocking=True)
                 x = add_noise(denoised, more, level.sigma)
-            flow = director.predict(x, self._times[level.timestep], step)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and chunk.exit in (None, i)):
+                flow = director.predict(x, self._time(level.timestep), step)
             denoised = flow_to_x0(x, flow, level.sigma)
             if director.watch is not None:
                 director.watch(Trace("denoise", i, x, flow, denoised))
             if on_step is not None:
                 on_step(i, len(levels))
-        director.remember(denoised, clean)
+        written = chunk.context_noise
+        if written is not None:
+            written = add_noise(denoised.detach(), written.to(x.device, x.dtype), self._context_sigma)
+        director.remember(denoised, clean, written=written)
         yield Clean(chunk.index, denoised)
+
+    def _time(self, timestep: float) -> Time:
+        """Conditioning on a level, computed once; while weights are learned, anew for every call."""
+        if self.director.learns:
+            return self.director.time(timestep)
+        if timestep not in self._times:
+            self._times[timestep] = self.director.time(timestep)
+        return self._times[timestep]
 
     def flush(self) -> Iterator[Clean]:
         """Nothing is ever on the way."""

@@ -3,7 +3,8 @@
 Which noise becomes which chunk is a sampler's business (`sampler`); it asks the director to make room, to predict, and
 to remember. Order at the start of a chunk (paper 4.3, LongLive for `recache_before_evict`): the oldest recent frames
 leave, then a pending switch acts on those that stay, then the chunk is denoised, then the clean pass writes it and it
-is committed. Whether gradients are wanted is said once (`grad`); `torch.no_grad` is the caller's.
+is committed. What gradients do with the past is said once (`grad`); whether any are wanted is the caller's
+(`torch.no_grad`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ..attention import Kernel
 from ..attention.backends import choose
-from ..config import FLUSH_KEEP, MemorySpec, ModelSpec, Recipe, SampleSpec
+from ..config import FLUSH_KEEP, ContextGradient, MemorySpec, ModelSpec, Recipe, SampleSpec
 from ..errors import GroundedError
 from ..memory.recache import recache, recache_all, refresh
 from ..memory.store import DualMemory
@@ -57,14 +58,14 @@ class Director:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         kernel: Kernel | None = None,
-        grad: bool = False,
+        grad: ContextGradient | None = None,
         writer: Tree | None = None,
     ) -> None:
         """latent_height, latent_width: latent cells; both multiples of the patch size.
 
         device, dtype: what to compute in; None is where and as the weights are. A host that keeps weights elsewhere or
         packed says both. kernel: attention of a host; None is ours. grad: gradients flow from chunks to the weights,
-        and to earlier chunks as far as the memory holds their graph. writer: the weights that write the memory, in
+        and so through the past; None is not in training. writer: the weights that write the memory, in
         clean passes and recaches, where they are others than those that denoise (SGF+).
         """
         _, ph, pw = spec.patch_size
@@ -97,8 +98,11 @@ class Director:
 
     def time(self, *timesteps: float) -> Time:
         """Time conditioning of a call, one value for all frames or one for each; a checkpoint's levels never change."""
-        value = torch.tensor([timesteps], device=self.device)
-        return time_conditioning(self.model, value, self.dtype)
+        return self.times(torch.tensor([timesteps]))
+
+    def times(self, timesteps: Tensor) -> Time:
+        """The same of values [b f], [b 1] or [1 f] that samples do not share."""
+        return time_conditioning(self.model, timesteps.to(self.device), self.dtype)
 
     def _writing_time(self, timestep: float) -> Time:
         """The same of a call that writes the memory."""
@@ -113,6 +117,11 @@ class Director:
     def switching(self) -> bool:
         """A switch waits for the next chunk, which begins with changing the memory for it."""
         return self._alpha is not None
+
+    @property
+    def learns(self) -> bool:
+        """Gradients go to the weights, which change from film to film."""
+        return self.grad is not None
 
     # -- verbs --------------------------------------------------------------------------------------------------
 
@@ -159,11 +168,13 @@ class Director:
 
     def open(self, frames: int) -> tuple[SelfAttention, SelfAttention]:
         """What the denoising steps and the clean pass of the next `frames` latent frames see."""
-        return self.memory.open(frames, grad=self.grad)
+        if self.grad is None:
+            return self.memory.open(frames)
+        return self.memory.open_grad(frames, leaky=self.grad == "leaky")
 
     def open_joint(self, frames: int) -> SelfAttention:
         """What a call over several chunks, `frames` in all, sees; it leaves nothing behind."""
-        if self.grad:
+        if self.learns:
             raise GroundedError(
                 "gradients do not go through chunks that are denoised together", fix="train chunk by chunk"
             )
@@ -176,10 +187,22 @@ class Director:
         assert flow is not None  # asked for
         return flow
 
-    def remember(self, latents: Tensor, view: SelfAttention, time: Time | None = None) -> None:
-        """Let the clean pass write latents [b f c h w] and commit them. time: None is the context timestep's."""
+    def remember(
+        self,
+        latents: Tensor,
+        view: SelfAttention,
+        time: Time | None = None,
+        *,
+        written: Tensor | None = None,
+    ) -> None:
+        """Let the clean pass write latents [b f c h w] and commit them.
+
+        time: None is the context timestep's. written: what the pass reads in their place.
+        """
         if not self.memory.spec.refresh:
-            self._clean(latents, view, "clean", self._clean_time if time is None else time)
+            latents = latents.detach()
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.grad in (None, "replay")):
+                self._clean(latents if written is None else written, view, "clean", time)
         self.memory.commit(latents)
 
     def prefill(self, latents: Tensor, timestep: float | None = None) -> None:
@@ -194,10 +217,16 @@ class Director:
         self.remember(latents, clean, None if timestep is None else self._writing_time(timestep))
 
     def _clean(
-        self, latents: Tensor, view: SelfAttention, kind: Literal["clean", "recache"], time: Time
+        self,
+        latents: Tensor,
+        view: SelfAttention,
+        kind: Literal["clean", "recache"],
+        time: Time | None = None,
     ) -> None:
         """One call that leaves keys and values behind."""
         watch = self.watch
+        if time is None:
+            time = self._writing_time(self.sample.context_timestep) if self.learns else self._clean_time
         self._announce()
         flow = call(self.writer, latents, time, self._writing_text, view, want_flow=watch is not None)
         if watch is not None and flow is not None:
@@ -215,7 +244,8 @@ class Director:
         alpha, self._alpha = self._alpha, None
 
         def recompute(latents: Tensor, view: SelfAttention) -> None:
-            self._clean(latents, view, "recache", self._clean_time)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.learns):  # it writes in place
+                self._clean(latents, view, "recache")
 
         if alpha is not None and spec.switch == "recache" and spec.recache_before_evict:
             recache_all(memory, recompute)

@@ -32,6 +32,14 @@ def mix_embeds(old: Tensor, new: Tensor, share: float) -> Tensor:
     return torch.lerp(old, new, share)
 
 
+def carry_out(director: Director, verb: str, prompt: Tensor, recache: float | None = None) -> None:
+    """Do what a verb does to the prompt and the memory; recache: alpha_max of a `then`, None the memory's."""
+    if verb == "then":
+        director.switch(prompt, alpha_max=recache)
+    else:
+        {"start": director.start, "cut": director.cut, "scene": director.scene}[verb](prompt)
+
+
 def give_cue(director: Director, plan: Plan, embeds: Sequence[Tensor], index: int) -> None:
     """Tell `director` what chunk `index` of the film begins with.
 
@@ -45,9 +53,9 @@ def give_cue(director: Director, plan: Plan, embeds: Sequence[Tensor], index: in
         if chunk < steps - 1:
             director.blend(mix_embeds(embeds[number - 1], new, (chunk + 1) / steps))
         elif chunk == steps - 1:
-            director.switch(new, alpha_max=segment.recache)
+            carry_out(director, "then", new, segment.recache)
     elif chunk == 0:
-        {"start": director.start, "cut": director.cut, "scene": director.scene}[segment.verb](new)
+        carry_out(director, segment.verb, new)
 
 
 def _lay_in(director: Director, lead: Tensor) -> None:

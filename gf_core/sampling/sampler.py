@@ -26,6 +26,11 @@ class Chunk:
     """Its place in the film, from 0."""
     noise: Callable[[int], Tensor]
     """Standard normal noise [b f c h w] of step i: 0 is what the chunk begins as, the others are added on the way."""
+    exit: int | None = None
+    """Denoising step whose prediction is the chunk, and the only one that gradients go through; None: the last, and
+    gradients are the caller's (training, Self Forcing)."""
+    context_noise: Tensor | None = None
+    """Noise [b f c h w] that the clean pass reads the chunk under, at its own level (training, Self Forcing)."""
 
 
 @dataclass(frozen=True)

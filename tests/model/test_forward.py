@@ -15,7 +15,7 @@ from gf_core.rope import axis_widths, inverse_frequencies, rotate, rotation, tur
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dev.parity.plain import Bidirectional, bidirectional_flow
+from gf_core.model.bidirectional import Bidirectional, bidirectional_flow
 
 SPEC = ModelSpec(
     dim=48, ffn_dim=64, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=12, freq_dim=32

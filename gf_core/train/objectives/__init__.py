@@ -1,6 +1,22 @@
 """What is learned: an objective takes a batch and gives a loss.
 
 `flow` is flow matching under the engine's memory, `distil` a few-step student of a guided teacher; recipes have more.
+
+Those of papers are plain functions of networks and a batch, with their settings beside them, so that a recipe is
+values:
+
+    nets = Nets(generator, fake, real)                      scores: Wan-shaped trees, each with its `spec`
+    batch = FilmBatch(prompt, negative, latent, draws)      films: prompts, verbs, and all that is drawn
+    film = RolloutSpec(recipe, frames=21, window=21)        rollout: memory and sampler of the engine, gradients
+    match = Matching(guidance=3.0)                          scores: how teacher and critic are asked
+    loss = dmd(nets, batch, film, match)                    or sid; gradients in nets.generator only
+    loss = critic(nets, batch, film, match)                 gradients in nets.fake only
+
+`Loss.total` is to be differentiated once, `Loss.parts` to be logged. An objective for the loop is a `partial` of one:
+`partial(dmd, nets, film=film, match=match)`. `RandomDraws(own, shared)` draws: what decides how many calls are
+made (exit step, length) from `shared`, which is seeded alike on all ranks, all else from this rank's `own`. Films
+are made by `rollout.roll_out`, the engine's sampler with gradients; an objective has no loop of its own over
+chunks or steps.
 """
 
 from __future__ import annotations

@@ -1,24 +1,26 @@
-"""Plain bidirectional Wan: what our tree computes without a memory, as other code bases do."""
+"""Plain bidirectional Wan: our tree without a memory, as teachers, critics and other code bases run it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from gf_core.attention import attend
-from gf_core.config import ModelSpec
-from gf_core.model.forward import call, text_kv, time_conditioning
-from gf_core.model.layers import Tree
-from gf_core.rope import rotate, turns
+from ..attention import attend
+from ..config import ModelSpec
+from ..rope import rotate, turns
+from .forward import call, text_kv, time_conditioning
+from .layers import Tree
 
 
 class Bidirectional:
     """Self-attention of a call with no memory: every frame sees every frame, time positions 0, 1, 2, ..."""
 
     def __init__(self, turn: Tensor) -> None:
+        """turn: `rope.turns` of all frames."""
         self._turn = turn
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
+        """Attention of all tokens over all of them; [b s h d]."""
         return attend(rotate(q, self._turn), rotate(raw_k, self._turn), v)
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:

@@ -1,0 +1,83 @@
+"""What a film of training is made from: prompts, verbs, and the numbers that are drawn for it.
+
+Every draw goes through `Draws`, so that a recorded step can be repeated and ranks agree where they must: what
+decides how many network calls are made is drawn alike everywhere (a sharded network waits for all ranks), noise
+and noise levels are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ..sampling.schedule import TABLE
+
+
+class Draws(Protocol):
+    """The random numbers of one step. A name says what a draw is for; no two draws of a step share one."""
+
+    def whole(self, name: str, low: int, high: int) -> int:
+        """A whole number in [low, high), the same on every rank."""
+        ...
+
+    def places(self, name: str, count: int) -> Tensor:
+        """Whole numbers [count] in [0, 1000): a noise level for each sample."""
+        ...
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal noise."""
+        ...
+
+
+class RandomDraws:
+    """Draws of a training: `own` is this rank's generator, `shared` one with the same seed on every rank."""
+
+    def __init__(self, own: torch.Generator, shared: torch.Generator) -> None:
+        self.own, self.shared = own, shared
+
+    def whole(self, name: str, low: int, high: int) -> int:
+        """As `Draws.whole`."""
+        return int(torch.randint(low, high, (), generator=self.shared, device=self.shared.device))
+
+    def places(self, name: str, count: int) -> Tensor:
+        """As `Draws.places`."""
+        return torch.randint(TABLE, (count,), generator=self.own, device=self.own.device)
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """As `Draws.normal`."""
+        return torch.randn(shape, generator=self.own, device=self.own.device)
+
+
+@dataclass(frozen=True)
+class Cue:
+    """A verb of the storyboard and the prompt that it brings in."""
+
+    verb: Literal["then", "cut", "scene"]
+    prompt: Tensor
+    """[b rows c]"""
+    recache: float | None = None
+    """alpha_max of this switch; None: the memory's."""
+
+
+@dataclass(frozen=True)
+class FilmBatch:
+    """Films to be made by the network itself: prompts only, no pictures."""
+
+    prompt: Tensor
+    """Embeddings [b rows c] that the film begins under."""
+    negative: Tensor
+    """Embeddings [b rows c] of the unconditional side of guidance."""
+    latent: tuple[int, int, int]
+    """(channels, height, width) of a latent frame."""
+    draws: Draws
+    cues: Mapping[int, Cue] = field(default_factory=dict)
+    """Chunk -> the verb that it begins with."""
+
+    @property
+    def told(self) -> Tensor:
+        """The prompt that the film ends under, which teacher and critic judge it by (LongLive)."""
+        return self.cues[max(self.cues)].prompt if self.cues else self.prompt

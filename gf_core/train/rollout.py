@@ -1,0 +1,132 @@
+"""The films that training learns from, made by the engine's own sampler and memory (Self Forcing).
+
+One denoising step is drawn, at which all chunks are taken as they are, and only that prediction has a gradient.
+The window that a loss sees are the newest frames. What gradients do with the past is `ContextGradient`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..config import ContextGradient, Recipe
+from ..model.layers import Tree
+from ..sampling.chunkwise import make_sampler
+from ..sampling.film import carry_out
+from ..sampling.sampler import Chunk, Sampler
+from .films import Draws, FilmBatch
+
+Watch = Callable[[str, Tensor], None]
+"""Is told what is computed on the way, by name."""
+FirstFrame = Callable[[Tensor], Tensor]
+"""Latents [b f c h w] up to a window's first frame -> that frame as latents [b 1 c h w] of a clip that begins with
+it."""
+
+
+def nobody(name: str, value: Tensor) -> None:
+    """Nobody watches."""
+
+
+@dataclass(frozen=True)
+class RolloutSpec:
+    """How films of training are made; the defaults are Self Forcing's (arXiv 2506.08009 and its public settings)."""
+
+    recipe: Recipe = field(default_factory=Recipe)
+    """Memory and sampler, those of films."""
+    frames: int = 21
+    """Most latent frames of a film; its length is drawn between the window and this."""
+    window: int = 21
+    """Newest latent frames, which the loss sees."""
+    context_gradient: ContextGradient = "none"
+    context_noise: bool = True
+    """The clean pass reads chunks under a little noise, which films do not: Self Forcing's training does."""
+    first_frame: FirstFrame | None = None
+    """A window inside a film begins with a frame that stands for four pictures; teachers know clips whose first
+    stands for one. None leaves it as it is."""
+    device: torch.device | None = None
+    dtype: torch.dtype | None = None
+    """What the network computes in; None: where and as the weights are."""
+
+    @property
+    def chunk(self) -> int:
+        """Latent frames of a chunk."""
+        return self.recipe.memory.chunk
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a loss sees of a film."""
+
+    latents: Tensor
+    """[b f c h w]; the frames that `learned` marks may have a gradient."""
+    learned: Tensor | None
+    """[f] bool; None is every frame."""
+
+
+def sampler_of(net: Tree, film: RolloutSpec, batch: FilmBatch) -> Sampler:
+    """The engine's sampler for films of `batch`, through which gradients flow."""
+    _, height, width = batch.latent
+    return make_sampler(
+        net, net.spec, film.recipe, latent_height=height, latent_width=width, batch=len(batch.prompt),
+        device=film.device, dtype=film.dtype, grad=film.context_gradient,
+    )  # fmt: skip
+
+
+def make_chunks(
+    sampler: Sampler, film: RolloutSpec, batch: FilmBatch, chunks: int, learn_from: int
+) -> Tensor:
+    """Latents [b f c h w] of the next `chunks` chunks, whose blocks are counted from 0 in cues and names of draws.
+
+    learn_from: the first block that has a gradient, where gradients are wanted at all.
+    """
+    draws, size = batch.draws, film.chunk
+    steps = len(film.recipe.sample.steps)
+    exit_step = draws.whole("exit", 0, steps)
+    shape = (len(batch.prompt), size, *batch.latent)
+    noise = draws.normal("noise", (len(batch.prompt), chunks * size, *batch.latent)).split(size, 1)
+    made, wanted = list[Tensor](), torch.is_grad_enabled()
+    for block in range(chunks):
+        if block in batch.cues:
+            cue = batch.cues[block]
+            carry_out(sampler.director, cue.verb, cue.prompt, cue.recache)
+        more = draws.normal(f"context_noise.block{block}", shape) if film.context_noise else None
+        with torch.set_grad_enabled(wanted and block >= learn_from):
+            chunk = Chunk(block, _noise(draws, noise[block], block), exit_step, more)
+            made += [clean.latents for clean in sampler.feed(chunk)]
+    return torch.cat(made, 1)
+
+
+def _noise(draws: Draws, first: Tensor, block: int) -> Callable[[int], Tensor]:
+    shape = tuple(first.shape)
+    return lambda step: draws.normal(f"renoise.block{block}.step{step - 1}", shape) if step else first
+
+
+def roll_out(net: Tree, film: RolloutSpec, batch: FilmBatch, watch: Watch = nobody) -> Window:
+    """A whole film from nothing, as a loss sees it; with a gradient unless that is switched off."""
+    sampler, size = sampler_of(net, film, batch), film.chunk
+    sampler.director.start(batch.prompt)
+    window, longest = film.window // size, film.frames // size
+    chunks = batch.draws.whole("chunks", window, longest + 1)
+    latents = make_chunks(sampler, film, batch, chunks, chunks - window)
+    seen = newest(latents, film)
+    learned = None
+    if seen.shape[1] < latents.shape[1]:
+        learned = torch.arange(film.window, device=latents.device) >= size
+    watch("rollout", seen)
+    return Window(seen, learned)
+
+
+def newest(latents: Tensor, film: RolloutSpec) -> Tensor:
+    """The window [b f c h w] at the end of a film, which begins as a clip does."""
+    before = latents.shape[1] - film.window
+    if before <= 0:
+        return latents
+    window = latents[:, before:]
+    if film.first_frame is None:
+        return window
+    with torch.no_grad():
+        first = film.first_frame(latents[:, : before + 1])
+    return torch.cat([first.to(window), window[:, 1:]], 1)

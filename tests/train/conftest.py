@@ -1,0 +1,51 @@
+from functools import partial
+
+import pytest
+import torch
+
+from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec
+from gf_core.model.wan import WanModel
+from gf_core.train.films import FilmBatch, RandomDraws
+from gf_core.train.objectives.scores import Nets
+from gf_core.train.rollout import RolloutSpec
+
+TINY = ModelSpec(
+    dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=8, freq_dim=16
+)
+
+
+def net(seed):
+    """A tiny network of weights that matter."""
+    torch.manual_seed(seed)
+    tree = WanModel(TINY).eval()
+    for p in tree.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    return tree
+
+
+@pytest.fixture
+def nets():
+    return Nets(*(net(seed) for seed in range(3)))
+
+
+class Films:
+    """Batches whose draws are the same every time, and settings of films of five chunks."""
+
+    memory = MemorySpec(anchors=1, recent=3)
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(5)
+        self.prompts = [torch.randn(1, rows, 8, generator=generator) for rows in (3, 4, 2)]
+
+    def batch(self, seed=1, cues=None, draws=None):
+        draws = draws or RandomDraws(*(torch.Generator().manual_seed(seed + n) for n in range(2)))
+        return FilmBatch(self.prompts[0], self.prompts[2], (4, 2, 4), draws, cues or {})
+
+    def spec(self, memory=None, **changes):
+        recipe = Recipe(memory or self.memory, SampleSpec(steps=(1000, 500)))
+        return partial(RolloutSpec, recipe, frames=15, window=15)(**changes)
+
+
+@pytest.fixture
+def films():
+    return Films()

@@ -1,0 +1,174 @@
+"""Films of training are the engine's, gradients go where they are said to, and losses are the published forms."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from gf_core.config import MemorySpec, SampleSpec
+from gf_core.model import layers
+from gf_core.sampling.chunkwise import make_sampler
+from gf_core.sampling.film import carry_out
+from gf_core.sampling.sampler import Chunk
+from gf_core.sampling.schedule import timesteps
+from gf_core.train.films import Cue, RandomDraws
+from gf_core.train.objectives.dmd import critic, dmd, sid
+from gf_core.train.objectives.scores import Matching, judged, level
+from gf_core.train.rollout import roll_out
+
+GROUNDED = MemorySpec(anchors=2, recent=3)
+
+
+class Fixed(RandomDraws):
+    """Noise by its name, and the exit step that a test wants."""
+
+    def __init__(self, exit_step=1):
+        super().__init__(*(torch.Generator().manual_seed(n) for n in range(2)))
+        self.exit_step, self.kept = exit_step, {}
+
+    def whole(self, name, low, high):
+        return {"exit": self.exit_step, "chunks": high - 1}[name]
+
+    def normal(self, name, shape):
+        if name not in self.kept:
+            self.kept[name] = super().normal(name, shape)
+        return self.kept[name]
+
+    def places(self, name, count):
+        return torch.tensor([400, 700])[:count]
+
+
+def engine(net, film, batch):
+    """The same film by the sampler that renders films; no gradients anywhere."""
+    sampler = make_sampler(net, net.spec, film.recipe, latent_height=2, latent_width=4)
+    sampler.director.start(batch.prompt)
+    made = []
+    for block in range(film.frames // film.chunk):
+        if block in batch.cues:
+            cue = batch.cues[block]
+            carry_out(sampler.director, cue.verb, cue.prompt, cue.recache)
+        noise = [batch.draws.kept["noise"][:, 3 * block : 3 * block + 3]]
+        noise += [batch.draws.kept.get(f"renoise.block{block}.step{step}") for step in range(1)]
+        made += [clean.latents for clean in sampler.feed(Chunk(block, lambda step, noise=noise: noise[step]))]
+    return torch.cat(made, 1)
+
+
+@pytest.mark.parametrize("context", ["none", "leaky", "replay"])
+@pytest.mark.parametrize(
+    "verbs", [{}, {2: "then"}, {1: "then", 3: "then"}, {3: "cut"}, {2: "scene"}, {1: "cut", 3: "then"}]
+)
+def test_a_film_of_training_is_the_engine_s(nets, films, verbs, context):
+    """Dual memory, relative positions, graded recache and cuts included."""
+    cues = {block: Cue(verb, films.prompts[1 + n]) for n, (block, verb) in enumerate(verbs.items())}
+    batch = films.batch(cues=cues, draws=Fixed())
+    film = films.spec(GROUNDED, context_noise=False, context_gradient=context)
+    window = roll_out(nets.generator, film, batch)
+    with torch.no_grad():
+        wanted = engine(nets.generator, film, batch)
+    assert window.latents.requires_grad
+    torch.testing.assert_close(window.latents, wanted, atol=1e-6, rtol=1e-6)
+
+
+def reach(nets, films, context):
+    """Gradient of the last chunk on the first chunk's noise, and its size on the weights."""
+    draws = Fixed(0)
+    film = films.spec(context_gradient=context)
+    roll_out(nets.generator, film, films.batch(draws=draws))
+    noise = draws.kept["noise"].requires_grad_()
+    window = roll_out(nets.generator, film, films.batch(draws=draws))
+    nets.generator.zero_grad()
+    window.latents[:, 3:6].square().sum().backward()
+    assert noise.grad is not None
+    assert noise.grad[:, 3:6].any()
+    return noise.grad[:, :3], nets.generator.blocks[0].self_attn.k.weight.grad.clone()
+
+
+def test_gradients_stay_in_their_chunk(nets, films):
+    none, alone = reach(nets, films, "none")
+    leaky, leaked = reach(nets, films, "leaky")
+    replay, written = reach(nets, films, "replay")
+    assert not none.any() and leaky.any()
+    assert not replay.any()  # the context is what was made, a constant; how it is written has a gradient
+    assert not torch.allclose(alone, leaked) and not torch.allclose(alone, written)
+
+
+def test_only_the_newest_frames_have_a_gradient(nets, films):
+    draws = Fixed(0)
+    film = films.spec(frames=15, window=9, context_gradient="leaky")
+    roll_out(nets.generator, film, films.batch(draws=draws))
+    noise = draws.kept["noise"].requires_grad_()
+    window = roll_out(nets.generator, film, films.batch(draws=draws))
+    window.latents.square().sum().backward()
+    assert not noise.grad[:, :6].any() and noise.grad[:, 6:9].any()
+    assert window.latents.shape[1] == 9 and window.learned.tolist() == [False] * 3 + [True] * 6
+
+
+def test_a_window_begins_as_a_clip_does(nets, films):
+    seen = []
+
+    def first(latents):
+        seen.append(latents.shape[1])
+        return latents[:, -1:] * 0 + 7
+
+    film = films.spec(window=9, first_frame=first)
+    window = roll_out(nets.generator, film, films.batch(draws=Fixed()))
+    assert seen == [7] and (window.latents[:, 0] == 7).all() and not (window.latents[:, 1:] == 7).any()
+
+
+@pytest.mark.parametrize("learned", [None, torch.tensor([False, True, True])])
+def test_the_gradient_of_a_judged_clip_is_the_one_given(learned):
+    clip, gradient = torch.randn(2, 3, 4, 2, 2, requires_grad=True), torch.randn(2, 3, 4, 2, 2)
+    judged(clip, gradient, learned).backward()
+    wanted = gradient / clip.numel()
+    if learned is not None:
+        wanted = torch.where(learned[:, None, None, None], gradient / clip[:, learned].numel(), 0.0)
+    torch.testing.assert_close(clip.grad, wanted)
+
+
+def test_guidance_is_one_more_than_the_usual_scale(nets, films):
+    """c + g (c - u) is u + (g + 1) (c - u); the gradient of DMD is the critic's answer less that, in its own unit."""
+    told = {}
+    dmd(nets, films.batch(draws=Fixed()), films.spec(), Matching(), told.__setitem__)
+    c, u = told["score.real_cond_x0"], told["score.real_uncond_x0"]
+    real = u + 4 * (c - u)
+    scale = (told["rollout"] - real).abs().mean()
+    torch.testing.assert_close(
+        told["dmd_grad"], (told["score.fake_cond_x0"] - real) / scale, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_levels_are_the_published_ones():
+    steps = timesteps(SampleSpec(steps=(1000, 750, 500, 250)))
+    assert [round(step.timestep, 2) for step in steps] == [1000.0, 937.5, 833.33, 625.0]
+    places = torch.tensor([0, 400, 999])
+    torch.testing.assert_close(level(places, Matching()).flatten(), torch.tensor([20.0, 769.2308, 980.0]))
+
+
+@pytest.mark.parametrize("objective", [dmd, sid, critic])
+def test_each_objective_teaches_its_own_network(nets, films, objective):
+    loss = objective(nets, films.batch(), films.spec(), Matching())
+    loss.total.backward()
+    taught = {name for name in ("generator", "fake", "real")
+              if any(p.grad is not None for p in getattr(nets, name).parameters())}  # fmt: skip
+    assert taught == {"fake" if objective is critic else "generator"}
+    assert all(not value.requires_grad for value in loss.parts.values())
+
+
+@pytest.mark.parametrize("context", ["none", "leaky", "replay"])
+def test_layers_computed_again_change_nothing(nets, films, context, monkeypatch):
+    """Activation checkpoints: the same gradients, and a memory that backward leaves as it was."""
+    film = films.spec(context_gradient=context)
+
+    def gradients():
+        nets.generator.zero_grad()
+        window = roll_out(nets.generator, film, films.batch(draws=Fixed()))
+        window.latents.square().sum().backward()
+        return [p.grad.clone() for p in nets.generator.parameters() if p.grad is not None]
+
+    plain = gradients()
+    run = layers.run_block
+    again = partial(checkpoint, run, use_reentrant=False)
+    monkeypatch.setattr(type(nets.generator.blocks[0]), "forward", lambda self, *given: again(self, *given))
+    for mine, theirs in zip(gradients(), plain, strict=True):
+        torch.testing.assert_close(mine, theirs)
