@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from . import state
-from .objectives import Loss, Objective, Precision
+from .objectives import Objective, Precision
 from .optim import Average, prime
 from .ranks import Ranks
 
@@ -39,6 +39,10 @@ class Pace:
     """Largest norm of all gradients together."""
     average: float = 0.998
     """Decay of the running average of weights."""
+    average_from: int = 0
+    """Updates of the averaged module before the average begins (`optim.Average`)."""
+    accumulate: int = 1
+    """Batches whose mean gradient makes a step."""
     report: int = 20
     """Steps between two lines of the log."""
     save_seconds: float = 120.0
@@ -59,7 +63,7 @@ class Pace:
 
 
 class Carried(Protocol):
-    """What a run goes on from beside its weights, such as the place in the data (`order.Order`); equal on all ranks."""
+    """What a run goes on from beside its weights, such as the place in the data (`order.Order`)."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -70,7 +74,9 @@ class Run:
     """Optimisers, clock, log, average and checkpoint of one training.
 
     name: what the log calls it. modules: everything with weights; the average is of the first. precision: where it
-    runs. path: the checkpoint, read if it is there; None keeps nothing. carried: what else is kept in it, by name.
+    runs. path: the checkpoint, read if it is there; None keeps nothing. carried: what else is kept in it by name, the
+    same on all ranks. own: that of this rank alone, such as the film that it is in the middle of. report: is told the
+    means of the last steps, by name.
     """
 
     def __init__(
@@ -83,12 +89,14 @@ class Run:
         path: Path | None = None,
         ranks: Ranks | None = None,
         carried: Mapping[str, Carried] | None = None,
+        own: Carried | None = None,
+        report: Callable[[int, dict[str, float]], None] | None = None,
     ) -> None:
         self.name, self.modules, self.optimisers, self.pace = name, dict(modules), optimisers, pace
         self.device, self.path, self.ranks = precision.device, path, ranks or Ranks()
-        self.carried = dict(carried or {})
+        self.carried, self.own, self.report = dict(carried or {}), own, report
         self.main = next(iter(self.modules.values()))
-        self.average = Average(self.main, pace.average)
+        self.average = Average(self.main, pace.average, pace.average_from)
         self.params = [p for o in optimisers for group in o.param_groups for p in group["params"]]
         self.step, self.seconds = 0, 0.0
         for group in (group for o in optimisers for group in o.param_groups):
@@ -117,7 +125,7 @@ class Run:
             return False
         tick, begun = time.monotonic(), (self.step, self.seconds)
         while self.progress < 1:
-            self.advance(objective(draw()))
+            self.advance(objective, draw)
             if after:
                 after()
             now = time.monotonic()
@@ -132,10 +140,17 @@ class Run:
         self.save()
         return True
 
-    def advance(self, loss: Loss) -> None:
-        """One optimiser step along the gradient of `loss`."""
-        loss.total.backward()
+    def advance(self, objective: Objective, draw: Callable[[], Any]) -> None:
+        """One optimiser step along the gradient of `objective`.
+
+        Whatever it gives no gradient stays as it is: an objective may teach one of several networks at a time.
+        """
+        for _ in range(self.pace.accumulate):
+            loss = objective(draw())
+            (loss.total / self.pace.accumulate).backward()
+            self._window.append(loss.parts)
         self.ranks.average(self.params)
+        taught = any(p.grad is not None for p in self.main.parameters())
         nn.utils.clip_grad_norm_(self.params, self.pace.clip)
         factor = self.pace.factor(self.step, self.seconds)
         for optimiser in self.optimisers:
@@ -143,9 +158,9 @@ class Run:
                 group["lr"] = group["initial_lr"] * factor
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        self.average.update(self.main)
+        if taught:
+            self.average.update(self.main)
         self.step += 1
-        self._window.append(loss.parts)
 
     def _report(self, seconds: float) -> None:
         """The means since the last line; the only place that waits for the device."""
@@ -156,16 +171,19 @@ class Run:
             text = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
             done = 100 * min(1.0, self.progress)
             log.info("%s step %d  %s  %.3f s/step  %.0f %%", self.name, self.step, text, seconds, done)
+            if self.report:
+                self.report(self.step, {**means, "seconds": seconds})
 
     def _state(self) -> state.State:
         return {
-            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "modules": {name: state.learned(module) for name, module in self.modules.items()},
             "average": self.average.values,
             "average_steps": self.average.steps,
             "optimisers": {str(i): o.state_dict() for i, o in enumerate(self.optimisers)},
             "step": self.step,
             "seconds": self.seconds,
             **{_key(name): part.state_dict() for name, part in self.carried.items()},
+            **({state.OWN: self.own.state_dict()} if self.own else {}),
         }
 
     def save(self) -> None:
@@ -180,7 +198,7 @@ class Run:
                 prime(optimiser)
         saved = state.load(path, self._state())
         for name, module in self.modules.items():
-            module.load_state_dict(saved["modules"][name])
+            state.fill(module, saved["modules"][name])
         for name, value in self.average.values.items():
             value.copy_(saved["average"][name])
         self.average.steps = saved["average_steps"]
@@ -188,6 +206,8 @@ class Run:
             optimiser.load_state_dict(saved["optimisers"][str(i)])
         for name, part in self.carried.items():
             part.load_state_dict(saved[_key(name)])
+        if self.own:
+            self.own.load_state_dict(saved[state.OWN])
         self.step, self.seconds = saved["step"], saved["seconds"]
         log.info("%s resumes at step %d, %.1f min", self.name, self.step, self.seconds / 60)
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, _foreach_add_, _foreach_lerp, _foreach_lerp_, _foreach_mul_, nn  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from .state import learned
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
@@ -115,16 +117,21 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 
 class Average:
-    """Exponential moving average of a module's floating-point state; early steps weigh more so that it warms up."""
+    """Exponential moving average of what a module learns; sharded where that is.
 
-    def __init__(self, module: nn.Module, keep: float) -> None:
-        self.keep, self.steps = keep, 0
-        self.values = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    begin: updates before it begins, until which it is the present weights. Without, early steps weigh more, so that it
+    warms up.
+    """
+
+    def __init__(self, module: nn.Module, keep: float, begin: int = 0) -> None:
+        self.keep, self.begin, self.steps = keep, begin, 0
+        self.values = {name: value.detach().clone() for name, value in learned(module).items()}
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Follow the module's present weights."""
         self.steps += 1
-        keep = min(self.keep, (1 + self.steps) / (10 + self.steps))
+        warm = float(self.steps > self.begin) if self.begin else (1 + self.steps) / (10 + self.steps)
+        keep = min(self.keep, warm)
         state = module.state_dict()
         _foreach_lerp_(list(self.values.values()), [state[name] for name in self.values], 1 - keep)

@@ -1,7 +1,7 @@
 """One process or several: the only place that knows torch.distributed's process groups and its sharding.
 
-A rank is a processor core (gloo) or a card (nccl). Ranks hold the whole module and average their gradients, or each
-a part of it (`fsdp`).
+A rank is a processor core (gloo) or a card (nccl), started here or by torchrun. Ranks hold the whole module and average
+their gradients, or each a part of it (`fsdp`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import ProcessException, start_processes
@@ -62,11 +64,20 @@ class Ranks:
         return clock.item()
 
 
-def fsdp(module: nn.Module, blocks: Iterable[nn.Module], dtype: torch.dtype | None = None) -> nn.Module:
-    """Shard the parameters of `module` over all ranks, gathered block by block; computes in `dtype` if given."""
+def fsdp(
+    module: nn.Module, blocks: Iterable[nn.Module], dtype: torch.dtype | None = None, nodes: int = 1
+) -> nn.Module:
+    """Shard the parameters of `module` over all ranks, gathered block by block; computes in `dtype` if given.
+
+    Gradients are reduced in float32. nodes: with several, each holds all shards, so that only gradients cross between
+    them (HSDP).
+    """
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    kind = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    shape = (dist.get_world_size(),) if nodes == 1 else (nodes, dist.get_world_size() // nodes)
+    mesh = init_device_mesh(kind, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
     for part in (*blocks, module):
-        fully_shard(part, mp_policy=policy)
+        fully_shard(part, mesh=mesh, mp_policy=policy)
         for name in getattr(part, "BESIDES_FORWARD", ()):  # they need the parameters whole as well
             register_fsdp_forward_method(part, name)
     return module
@@ -75,8 +86,13 @@ def fsdp(module: nn.Module, blocks: Iterable[nn.Module], dtype: torch.dtype | No
 def launch(work: Callable[..., None], count: int, device: str, *arguments: object) -> None:
     """Run work(ranks, *arguments) in `count` processes that form a group, or here if it is one; returns when all ended.
 
+    A process that torchrun started is one of its group, whatever the count, and ends with its work.
+
     Raises ResourceError when a process dies.
     """
+    if dist.is_torchelastic_launched():
+        rank, count, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        _join(rank, count, local, device, work, arguments)
     if count == 1:
         work(Ranks(), *arguments)
         return
@@ -96,9 +112,15 @@ def _entry(
     rank: int, count: int, port: int, device: str, work: Callable[..., None], arguments: tuple
 ) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    _join(rank, count, rank, device, work, arguments)
+
+
+def _join(
+    rank: int, count: int, local: int, device: str, work: Callable[..., None], arguments: tuple
+) -> NoReturn:
     cards = torch.device(device).type == "cuda"
     if cards:
-        torch.cuda.set_device(rank)
+        torch.cuda.set_device(local)
     dist.init_process_group("nccl" if cards else "gloo", rank=rank, world_size=count)
     try:
         work(Ranks(rank, count), *arguments)
@@ -107,7 +129,7 @@ def _entry(
     _leave()
 
 
-def _leave() -> None:
+def _leave() -> NoReturn:
     """End this process as one that succeeded, without taking the interpreter down first.
 
     A thread of gloo lets go of its last reduction some time after the group is destroyed; the tensors in it have

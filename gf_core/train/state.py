@@ -1,7 +1,7 @@
 """What a run goes on from: nested dictionaries of tensors and numbers, on disk whole or not at all.
 
-Where ranks hold different parts of the tensors, every rank writes its own into a folder (torch.distributed.checkpoint);
-otherwise the first rank writes one file.
+Where ranks hold different parts of the tensors, or something of their own such as a film that they are in the middle
+of, every rank writes into a folder (torch.distributed.checkpoint); otherwise the first rank writes one file.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict_loader import load as read_parts
 from torch.distributed.checkpoint.state_dict_saver import save as write_parts
 from torch.distributed.tensor import DTensor
 
+from ..errors import CheckpointError
 from ..files.atomic import beside, put
 
 State = dict[str, Any]
+OWN = "own"
+"""The entry of a state that belongs to the rank alone."""
 
 
 @contextlib.contextmanager
@@ -42,16 +46,43 @@ def sharded(state: object) -> bool:
     return isinstance(state, DTensor)
 
 
+def learned(module: nn.Module) -> dict[str, Tensor]:
+    """The state of a module without the parameters that are frozen."""
+    frozen = {name for name, value in module.named_parameters() if not value.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def fill(module: nn.Module, values: dict[str, Tensor]) -> None:
+    """Put what `learned` gave back. Raises CheckpointError where other parameters are learned now."""
+    if values.keys() != learned(module).keys():
+        raise CheckpointError(
+            "the checkpoint is of another network, or of one that other parameters of were trained",
+            "train with the same settings, or begin a run in another folder",
+        )
+    module.load_state_dict({**module.state_dict(), **values})
+
+
+def gathered(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Sharded tensors made whole, on the processor; every rank must call."""
+    whole = {n: v.full_tensor() if isinstance(v, DTensor) else v for n, v in values.items()}
+    return {name: value.detach().cpu() for name, value in whole.items()}
+
+
 def save(path: Path, state: State) -> None:
-    """Write `state`; every rank must call."""
-    first = not dist.is_initialized() or dist.get_rank() == 0
-    if not sharded(state):
+    """Write `state`; every rank must call. What lies under OWN is this rank's, everything else the same on all."""
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    count = dist.get_world_size() if dist.is_initialized() else 1
+    first = rank == 0
+    own = state.get(OWN) if count > 1 else None
+    if not own and not sharded(state):
         if first:
             with replacing(path) as part:
                 torch.save(state, part)
         return
     part, old = (path.with_name(path.name + end) for end in (".part", ".old"))
-    write_parts(state, checkpoint_id=part)
+    write_parts({name: value for name, value in state.items() if name != OWN}, checkpoint_id=part)
+    torch.save(state.get(OWN), _own(part, rank))
+    dist.barrier()
     if first:
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
@@ -68,8 +99,27 @@ def find(path: Path) -> Path | None:
 
 
 def load(path: Path, state: State) -> State:
-    """Read what `save` wrote. A folder is read into the tensors of `state`, which must have every entry."""
-    if path.is_dir():
-        read_parts(state, checkpoint_id=path)
-        return state
-    return torch.load(path, weights_only=True, map_location="cpu")
+    """Read what `save` wrote. A folder is read into the tensors of `state`, which must have every entry.
+
+    Raises:
+        CheckpointError: ranks have something of their own in it, and there were more or fewer of them.
+    """
+    if not path.is_dir():
+        return torch.load(path, weights_only=True, map_location="cpu")
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    count = dist.get_world_size() if dist.is_initialized() else 1
+    written = len(list(path.glob("rank*.pt")))
+    if state.get(OWN) and written != count:
+        raise CheckpointError(
+            f"{path} was written by {written} ranks, each in the middle of a film of its own; here are {count}",
+            f"go on with {written} ranks",
+        )
+    shared = {name: value for name, value in state.items() if name != OWN}
+    read_parts(shared, checkpoint_id=path)
+    own = torch.load(_own(path, rank), weights_only=True, map_location="cpu") if rank < written else None
+    return {**shared, OWN: own}
+
+
+def _own(folder: Path, rank: int) -> Path:
+    """Where a rank's own part lies."""
+    return folder / f"rank{rank}.pt"

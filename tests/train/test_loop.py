@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from gf_core.errors import ResourceError
+from gf_core.errors import CheckpointError, ResourceError
 from gf_core.train.loop import Pace, Run
 from gf_core.train.objectives import Loss, Precision
 from gf_core.train.optim import Muon, adamw, split_parameters
 from gf_core.train.order import Order
 from gf_core.train.ranks import Ranks, fsdp, launch
-from gf_core.train.state import find, replacing
+from gf_core.train.state import find, gathered, load, replacing
 
 EXACT = Precision(dtype=torch.float32)
 
@@ -32,14 +32,16 @@ class Toy(nn.Module):
         return self.head(x)
 
 
-def start(pace: Pace, path=None, ranks=None, sharded: bool = False) -> tuple[Run, Toy]:
+def start(pace: Pace, path=None, ranks=None, nodes: int = 0, **more) -> tuple[Run, Toy]:
+    """nodes: 0 holds the network whole on every rank."""
     torch.manual_seed(0)
     net = Toy()
-    if sharded:
-        fsdp(net, net.blocks)
+    if nodes:
+        fsdp(net, net.blocks, nodes=nodes)
     hidden, rest = split_parameters(net)
     assert len(hidden) == 2
-    return Run("toy", {"net": net}, [Muon(hidden, 0.02), adamw(rest, 1e-2)], pace, EXACT, path, ranks), net
+    optimisers = [Muon(hidden, 0.02), adamw(rest, 1e-2)]
+    return Run("toy", {"net": net}, optimisers, pace, EXACT, path, ranks, **more), net
 
 
 def objective(net: Toy):
@@ -50,19 +52,25 @@ def objective(net: Toy):
     return loss
 
 
+def _rows(step: int) -> torch.Tensor:
+    return torch.randn(16, 8, generator=torch.Generator().manual_seed(step))
+
+
 def batches(run: Run, rank: int = 0, ranks: int = 1):
     """16 rows a step, shared out."""
 
     def draw() -> torch.Tensor:
-        rows = torch.randn(16, 8, generator=torch.Generator().manual_seed(run.step))
-        return rows.chunk(ranks)[rank]
+        return _rows(run.step).chunk(ranks)[rank]
 
     return draw
 
 
+def flat(values: dict) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in values.values()])
+
+
 def weights(net: nn.Module) -> torch.Tensor:
-    values = net.state_dict().values()
-    return torch.cat([(v.full_tensor() if hasattr(v, "full_tensor") else v).flatten() for v in values])
+    return flat(gathered(net.state_dict()))
 
 
 def test_it_learns_and_says_so(caplog):
@@ -137,27 +145,123 @@ def test_the_place_in_the_data_is_kept_with_the_weights(tmp_path):
     assert seen == [whole.take(2) for _ in range(9)]
 
 
+class Stream:
+    """Something that a rank is in the middle of: every batch leaves a trace in the next."""
+
+    def __init__(self, rank: int) -> None:
+        self.trace = torch.full((8,), 0.1 * (1 + rank))
+
+    def through(self, draw):
+        def drawn() -> torch.Tensor:
+            x = draw() + self.trace
+            self.trace = torch.tanh(x.mean(0))
+            return x
+
+        return drawn
+
+    def state_dict(self) -> dict:
+        return {"trace": self.trace}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.trace = state["trace"]
+
+
 def _train(ranks: Ranks, folder, steps: int) -> None:
     torch.set_num_threads(1)
-    for name, sharded in (("whole", False), ("sharded", True)):
-        run, net = start(Pace(steps=steps), folder / f"{name}.pt", ranks, sharded)
-        run.run(objective(net), batches(run, ranks.rank, ranks.count))
-        values = weights(net)
+    for name, nodes in (("whole", 0), ("sharded", 1), ("nodes", 2), ("stream", 1), ("unbroken stream", 1)):
+        own = Stream(ranks.rank) if "stream" in name else None
+        unbroken = name.startswith("unbroken")
+        run, net = start(Pace(steps=3), None if unbroken else folder / f"{name}.pt", ranks, nodes, own=own)
+        draw = batches(run, ranks.rank, ranks.count)
+        for until in (3, steps) if unbroken else (steps,):
+            run.pace = Pace(steps=until)
+            run.run(objective(net), own.through(draw) if own else draw)
+        values = {"weights": weights(net), "average": flat(gathered(run.average.values))}
         if ranks.first:
-            torch.save(values, folder / f"{name} weights.pt")
+            torch.save(values, folder / f"{name} values.pt")
 
 
 def test_two_ranks_do_what_one_does(tmp_path):
-    """With gradient means, and with a module in shards, whose checkpoint is a folder; both resumed half way."""
+    """With gradient means, and with a module in shards, whose checkpoint is a folder; all resumed half way.
+
+    What each is in the middle of then goes on to the bit.
+    """
     alone, net = start(Pace(steps=3))
     for steps in (3, 6):
         launch(_train, 2, "cpu", tmp_path, steps)
         alone.pace = Pace(steps=steps)
         alone.run(objective(net), batches(alone))
     assert (tmp_path / "whole.pt").is_file() and (tmp_path / "sharded.pt").is_dir()
-    for name in ("whole", "sharded"):
-        found = torch.load(tmp_path / f"{name} weights.pt")
-        torch.testing.assert_close(found, weights(net), atol=2e-4, rtol=1e-3)
+    for name in ("whole", "sharded", "nodes"):
+        found = torch.load(tmp_path / f"{name} values.pt")
+        torch.testing.assert_close(found["weights"], weights(net), atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(found["average"], flat(alone.average.values), atol=2e-4, rtol=1e-3)
+    stream, unbroken = (torch.load(tmp_path / f"{name} values.pt") for name in ("stream", "unbroken stream"))
+    assert torch.equal(stream["weights"], unbroken["weights"])
+    assert torch.equal(stream["average"], unbroken["average"])
+    with pytest.raises(CheckpointError, match=r"written by 2 ranks.*here are 1"):
+        load(tmp_path / "stream.pt", {"own": {"trace": torch.zeros(8)}})
+
+
+def test_gradients_of_several_batches_are_those_of_a_large_one():
+    large, net = start(Pace(steps=4))
+    large.run(objective(net), batches(large))
+    small, other = start(Pace(steps=4, accumulate=4))
+    parts = (part for n in range(4) for part in _rows(n).chunk(4))
+    small.run(objective(other), lambda: next(parts))
+    torch.testing.assert_close(weights(other), weights(net), atol=1e-6, rtol=1e-5)
+    assert next(parts, None) is None and small.step == 4
+
+
+def test_an_objective_may_teach_one_network_at_a_time():
+    """The other and its average stay, as do what its optimiser remembers; the average begins where it is told to."""
+    torch.manual_seed(0)
+    nets = {"student": nn.Linear(8, 4), "critic": nn.Linear(8, 4)}
+    pace = Pace(steps=9, warm=1, average=0.5, average_from=2)
+    run = Run("turns", nets, [adamw(net.parameters(), 1e-2) for net in nets.values()], pace, EXACT)
+    seen = []
+
+    def loss(x: torch.Tensor) -> Loss:
+        name = "critic" if run.step % 3 else "student"
+        seen.append({key: net.weight.detach().clone() for key, net in nets.items()})
+        return Loss(nets[name](x).square().mean(), {})
+
+    averages = []
+    run.run(loss, lambda: torch.ones(2, 8), lambda: averages.append(run.average.values["weight"].clone()))
+    seen.append({key: net.weight.detach() for key, net in nets.items()})
+    for step in range(9):
+        moved = {name for name in nets if not torch.equal(seen[step][name], seen[step + 1][name])}
+        assert moved == {"critic" if step % 3 else "student"}
+    student = [state["student"] for state in seen[1:]]
+    assert torch.equal(averages[2], student[2]) and torch.equal(averages[5], student[5]), (
+        "the first two updates"
+    )
+    torch.testing.assert_close(averages[8], (student[5] + student[8]) / 2)
+
+
+def test_what_is_frozen_is_neither_kept_nor_averaged(tmp_path):
+    def made(train: str) -> Run:
+        torch.manual_seed(0)
+        net = Toy().requires_grad_(False)
+        net.get_submodule(train).requires_grad_(True)
+        params = [p for p in net.parameters() if p.requires_grad]
+        return Run("part", {"net": net}, [adamw(params, 1e-2)], Pace(steps=2), EXACT, tmp_path / "part.pt")
+
+    run = made("head")
+    run.run(objective(run.main), batches(run))
+    saved = torch.load(tmp_path / "part.pt")
+    assert set(saved["modules"]["net"]) == set(saved["average"]) == {"head.weight", "head.bias"}
+    assert torch.equal(made("head").main.head.weight, run.main.head.weight)
+    with pytest.raises(CheckpointError, match="other parameters"):
+        made("blocks.0")
+
+
+def test_the_report_has_the_means_since_the_last():
+    told = []
+    run, net = start(Pace(steps=4, report=2), report=lambda step, means: told.append((step, means)))
+    values = iter([1.0, 3.0, 5.0, 9.0])
+    run.run(lambda x: Loss(net(x).mean(), {"it": torch.tensor(next(values))}), batches(run))
+    assert [(step, means["it"]) for step, means in told] == [(2, 2.0), (4, 7.0)]
 
 
 def _die(ranks: Ranks) -> None:
