@@ -1,7 +1,11 @@
 """The one loop: it ends by clock or steps, goes on from its checkpoint, and ranks and shards change nothing."""
 
 import math
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -262,6 +266,24 @@ def test_the_report_has_the_means_since_the_last():
     values = iter([1.0, 3.0, 5.0, 9.0])
     run.run(lambda x: Loss(net(x).mean(), {"it": torch.tensor(next(values))}), batches(run))
     assert [(step, means["it"]) for step, means in told] == [(2, 2.0), (4, 7.0)]
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_ranks_too(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, torch\n"
+        "from gf_core.train.ranks import launch\n"
+        "def work(ranks, folder):\n"
+        "    x = torch.nn.Parameter(torch.zeros(1)); x.grad = torch.full((1,), 1.0 + ranks.rank)\n"
+        "    ranks.average([x])\n"
+        "    (folder / str(ranks.rank)).write_text(f'{ranks.count} {x.grad.item()}')\n"
+        f"launch(work, 1, 'cpu', pathlib.Path({str(tmp_path)!r}))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([*command, str(script)], check=True, env=environment, timeout=240)
+    assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["2 1.5", "2 1.5"]
 
 
 def _die(ranks: Ranks) -> None:
