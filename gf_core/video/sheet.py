@@ -179,7 +179,7 @@ def contact_sheet(
         whole.paste(strip, (0, top))
         top += strip.height
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole.save(path)
+    whole.save(path, compress_level=4)  # level 6 takes twice as long for 1 % less
     return path
 
 
