@@ -40,7 +40,9 @@ def _wide_vectors() -> bool:
 
 
 def _h264(_: str, quality: int) -> dict[str, str]:
-    options = {"crf": str(quality), "preset": "medium", "bf": "0"}
+    # At the same CRF `faster` makes the files of `medium` (1 % smaller, 0.03 dB less) in 40 % of the time; `veryfast`
+    # loses half a decibel (dev/LOG.md).
+    options = {"crf": str(quality), "preset": "faster", "bf": "0"}
     if _wide_vectors():
         # With AVX-512, x264 now and then made another stream of the same pictures while a model ran in the same
         # process (dev/LOG.md); its AVX2 code makes the usual bytes every time.
