@@ -33,10 +33,11 @@ from safetensors.torch import save_file
 from gf_core.checkpoints.companions import open_text
 from gf_core.checkpoints.identify import identify
 from gf_core.checkpoints.inspect import inspect_file
-from gf_core.checkpoints.load import build_network, unscaled
+from gf_core.checkpoints.load import build_network
 from gf_core.checkpoints.lora import open_lora
 from gf_core.config import ModelSpec
 from gf_core.errors import GroundedError
+from gf_core.files.scales import unscaled
 from gf_core.model.wan import WanModel
 from gf_core.vae.load import load_vae
 from gf_core.vae.taehv import TAEHV

@@ -17,6 +17,7 @@ from ..config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from ..devices import free_bytes, name_of
 from ..errors import CheckpointError, GroundedError
 from ..files.fingerprint import combine, hash_tensors, recalled, remembered
+from ..files.scales import unscaled
 from ..files.tensors import open_file
 from ..foreign import with_values
 from ..memory.presets import PRESETS
@@ -31,7 +32,7 @@ from ..vae.load import load_vae
 from .companions import find, open_text
 from .identify import Identified, identify, require_drivable
 from .keymaps import experts
-from .load import build_network, unscaled
+from .load import build_network
 from .lora import Lora, open_lora, parse_lora
 from .recognise import choices
 

@@ -15,19 +15,19 @@ import torch
 
 from ..errors import CheckpointError
 from ..files.fingerprint import remembered
-from ..files.tensors import LazyTensor, TensorFile, open_file
+from ..files.lazy import LazyTensor, TensorFile
+from ..files.scales import unscaled
+from ..files.strange import MODEL_SUFFIXES
+from ..files.tensors import open_file
 from ..files.unwrap import unwrap
 from ..files.zeros import refuse_zeros
 from ..text.base import TextEncoder
 from ..text.store import StoredEncoder
 from ..text.tokens import SentencePieceTokenizer, Tokenizer, find_tokenizer
 from ..text.umt5 import TOKENIZER_KEY, UMT5Encoder
-from .detect import READABLE, detect
-from .load import unscaled
+from .detect import detect
 
 log = logging.getLogger("grounded")
-_SUFFIXES = (".safetensors", ".pth", ".pt")
-
 
 _COMPANIONS = {
     "text": (
@@ -64,9 +64,9 @@ def find(kind: str, model: Path) -> Path:
 def _first(folders: Iterable[Path], patterns: Iterable[str]) -> Path | None:
     for folder in folders:
         for pattern in patterns:
-            files = sorted(p for p in folder.glob(pattern) if p.suffix.lower() in _SUFFIXES)
-            if files:
-                return files[0]
+            files = [p for p in folder.glob(pattern) if p.suffix.lower() in MODEL_SUFFIXES]
+            if files:  # of equals the one that loses less
+                return min(files, key=lambda p: (p.suffix.lower() == ".gguf", p))
         if folder.name in ("text_encoder", "vae") and (folder / "config.json").exists():
             return folder
     return None
@@ -93,18 +93,15 @@ def describe_text(path: Path) -> tuple[TensorFile, Mapping[str, LazyTensor]]:
     Raises CheckpointError when it is another model, or quantised in a way that is not read.
     """
     file = open_file(path)
-    what = detect(unwrap(file.tree))
+    what = detect(unwrap(file.tree), file.metadata)
     if what.family != "umt5":
         raise CheckpointError(
             f"{path.name} is not the UMT5 text encoder of Wan",
             "use models_t5_umt5-xxl-enc-bf16.pth (Wan-AI/Wan2.1-T2V-1.3B) or umt5_xxl_fp16.safetensors "
             "(Comfy-Org/Wan_2.1_ComfyUI_repackaged).",
         )
-    if what.quantised not in READABLE:
-        raise CheckpointError(
-            f"{path.name} is UMT5 {what.quantised}, which is not loadable standalone yet",
-            "use the bf16, fp16 or fp8 file, or load it inside ComfyUI.",
-        )
+    if what.unread is not None:
+        raise CheckpointError(f"{path.name} is UMT5 {what.unread[0]}", what.unread[1])
     refuse_zeros(path.name, what.tensors)
     return file, what.tensors
 

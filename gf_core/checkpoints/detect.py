@@ -15,7 +15,8 @@ import torch
 
 from ..config import ModelSpec
 from ..errors import CheckpointError
-from ..files.tensors import LazyTensor
+from ..files import scales
+from ..files.lazy import LazyTensor
 from ..files.unwrap import Unwrapped
 from ..foreign import numbered, read_json, with_values
 from ..vae.decoders import Decoder
@@ -32,15 +33,12 @@ HEAD_WIDTH = 128
 METADATA_KEY = "grounded"
 """Header key of this project's own files: JSON with sample, memory, video and model settings."""
 
-_FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _VAES: dict[Decoder, Family] = {"wan": "wan_vae", "taehv": "tiny_vae", "builtin": "own_codec"}
 _OWN_BIAS = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
 """Only UMT5 has a relative bias of its own in the second layer; T5 shares the first one's."""
 _LORA = (".lora_", ".lora.", ".diff", ".dora_scale", ".lokr_", ".hada_", ".oft_", ".w_norm")
-_FOLDED = (".scale_weight", ".scale_input")
-_SCALES = (*_FOLDED, ".weight_scale", ".input_scale", ".comfy_quant")
-READABLE = ("", "fp8", "scaled fp8")
-"""Values of `Detected.quantised` that the loader can turn into plain weights."""
+_LLAMA_BIAS = "enc.blk.1.attn_rel_b.weight"
+"""The same under llama.cpp's names."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,8 @@ class Detected:
     """Shape of the transformer; None for other families."""
     quantised: str = ""
     """Quantisation in words; empty when the weights are plain."""
+    unread: tuple[str, str] | None = None
+    """Why the weights cannot be read here, and what to do; None when they can."""
     channels: int = 0
     """Latent channels of the patch embedding or of the VAE."""
 
@@ -77,7 +77,6 @@ def detect(
     if scheme_of(tensors) == "diffusers" and "scale_shift_table" in tensors:
         tensors, scheme = rename(tensors, "diffusers", "original"), "diffusers"
     family = family_of(tensors, found.lora)
-    quantised = _quantisation(tensors)
     sizes: Counter[torch.dtype] = Counter()
     for tensor in tensors.values():
         sizes[tensor.dtype] += tensor.numel
@@ -87,7 +86,8 @@ def detect(
     if family == "wan_t2v":
         own = own_settings(metadata or {}).get("model", {})
         spec = read_spec(tensors, own if isinstance(own, dict) else {}, config or {})
-    return Detected(family, scheme, tensors, dtype, sum(sizes.values()), spec, quantised, channels)
+    quantised, unread = scales.in_words(tensors), scales.unread(tensors, metadata or {})
+    return Detected(family, scheme, tensors, dtype, sum(sizes.values()), spec, quantised, unread, channels)
 
 
 def family_of(tensors: Mapping[str, LazyTensor], lora: Mapping[str, LazyTensor] | None = None) -> Family:
@@ -102,9 +102,11 @@ def family_of(tensors: Mapping[str, LazyTensor], lora: Mapping[str, LazyTensor] 
         return _VAES[vae]
     if {"embedding.weight", "position", "layers.0.qkv.weight"} <= names:
         return "own_text"
-    if "blocks.0.pos_embedding.embedding.weight" in names or _OWN_BIAS in names:
+    if "blocks.0.pos_embedding.embedding.weight" in names or {_OWN_BIAS, _LLAMA_BIAS} & names:
         return "umt5"
-    if any(name.startswith(("text_model.", "encoder.block.", "layers.0.self_attn")) for name in names):
+    if any(
+        name.startswith(("text_model.", "encoder.block.", "enc.blk.", "layers.0.self_attn")) for name in names
+    ):
         return "other_text"
     return "unknown"
 
@@ -132,18 +134,6 @@ def _channels(tensors: Mapping[str, LazyTensor]) -> int:
         if name in tensors and len(tensors[name].shape) == 5:
             return tensors[name].shape[1]
     return 0
-
-
-def _quantisation(tensors: Mapping[str, LazyTensor]) -> str:
-    scaled = "scaled_fp8" in tensors or any(name.endswith(_SCALES) for name in tensors)
-    dtypes = {tensor.dtype for tensor in tensors.values()}
-    if scaled:
-        readable = all(name.endswith(_FOLDED) for name in tensors if name.endswith(_SCALES))
-        return "scaled fp8" if readable and dtypes & set(_FP8) else "quantised with scales"
-    if dtypes & set(_FP8):
-        return "fp8"
-    packed = {t.dtype for n, t in tensors.items() if n.endswith(".weight")} & {torch.int8, torch.uint8}
-    return "quantised to packed integers" if packed else ""
 
 
 def own_settings(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
-from ..files.tensors import TensorFile, open_file
+from ..files.lazy import TensorFile
+from ..files.tensors import open_file
 from ..files.unwrap import Unwrapped, unwrap
 from ..files.zeros import refuse_zeros
 from ..foreign import read_json
 from ..words import amount, exact_size
 from .catalog import CATALOG, KnownCheckpoint, by_id, drivable, named
-from .detect import READABLE, Detected, Family, detect, own_settings
+from .detect import Detected, Family, detect, own_settings
 from .recognise import Recognised, choices, recognise
 
 GENERATOR_KEYS = ("generator_ema", "generator")
@@ -124,11 +125,8 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
         require_known(item)
     if item.what.family != "wan_t2v":
         raise foreign(name, item.what.family, item.what.channels)
-    if item.what.quantised not in READABLE:
-        raise CheckpointError(
-            f"{name} is a Wan transformer {item.what.quantised}, which is not loadable standalone yet",
-            "use the bf16, fp16, fp32 or fp8 file of the same model, or load it inside ComfyUI.",
-        )
+    if item.what.unread is not None:
+        raise CheckpointError(f"{name} is a Wan transformer {item.what.unread[0]}", item.what.unread[1])
     refuse_zeros(name, item.what.tensors)
     if not assumed and not item.evidence:
         raise CheckpointError(

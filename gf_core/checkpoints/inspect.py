@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..config import Recipe
 from ..errors import CheckpointError
+from ..files.scales import unscaled
 from ..words import amount, exact_size, plain
 from .bundle import licence_of, lora_beside, own_part, wanted_recipe
 from .companions import find
@@ -14,7 +15,7 @@ from .identify import Identified, identify, kind_in_words, require_drivable
 
 _TIME_STRIDE = 4
 """Pictures per latent frame of every Wan 2.1 VAE and of the built-in codec."""
-_KINDS = {"safetensors": "safetensors", "pickle": "PyTorch pickle", "folder": "folder"}
+_KINDS = {"safetensors": "safetensors", "pickle": "PyTorch pickle", "gguf": "GGUF", "folder": "folder"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def inspect_file(path: str | Path, *, assume: str | None = None, weights: str | 
     """
     item = identify(path, assume=assume, weights=weights)
     rows = [("file", _file(item)), ("what", _what(item)), ("stored as", _stored(item))]
+    if item.what.family != "lora":  # it becomes part of its model
+        rows.append(("in memory", _in_memory(item)))
     if item.known is not None:
         rows.append(
             ("known as", f"{item.known.title} ({item.known.repository}), by its layout; never tried here")
@@ -82,10 +85,10 @@ def _what(item: Identified) -> str:
 
 
 def _stored(item: Identified) -> str:
-    dtype = str(item.what.dtype).removeprefix("torch.")
+    text = str(item.what.dtype).removeprefix("torch.")
     if item.what.quantised:
-        dtype += f" ({item.what.quantised})"
-    text = f"{dtype}, {item.what.scheme} names"
+        text = item.what.quantised if item.file.kind == "gguf" else f"{text} ({item.what.quantised})"
+    text += f", {item.what.scheme} names"
     if item.found.prefix:
         text += f" behind {item.found.prefix}"
     if item.found.outer:
@@ -94,6 +97,12 @@ def _stored(item: Identified) -> str:
     if item.found.lora:
         text += f", with a LoRA of {len(item.found.lora)} tensors"
     return text
+
+
+def _in_memory(item: Identified) -> str:
+    """What the weights take once they are loaded, however small they are stored."""
+    count = sum(tensor.numel for tensor in unscaled(item.what.tensors).values())
+    return f"{exact_size(2 * count)} as bfloat16, {exact_size(4 * count)} as float32"
 
 
 def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
@@ -108,7 +117,6 @@ def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
         if item.own
         else "nothing says more"
     )
-    count = item.what.parameters
     return [
         ("steps", f"{sample.steps_in_words()} ({meant}), shift {sample.shift:g}"),
         ("chunk", f"{memory.chunk} latent frames, {seconds:g} s of film"),
@@ -118,7 +126,6 @@ def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
             f"= {memory.window} latent frames, {memory.positions} positions: {reason}",
         ),
         ("film", f"{video.width} x {video.height} at {video.fps:.5g} pictures a second"),
-        ("weights need", f"{exact_size(2 * count)} as bfloat16, {exact_size(4 * count)} as float32"),
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,12 +10,9 @@ from torch import Tensor
 from ..config import ModelSpec
 from ..devices import require_memory
 from ..errors import CheckpointError
-from ..files.tensors import LazyTensor
+from ..files.lazy import LazyTensor
 from ..model.wan import WanModel, build_meta
 from .lora import Lora, merged
-
-_PIECE = 1 << 20
-"""Numbers of a scaled weight that are in float32 at a time."""
 
 
 def default_dtype(device: str | torch.device) -> torch.dtype:
@@ -73,42 +69,3 @@ def _check_names(wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, La
             f"the file does not fit the transformer: of {len(wanted)} tensors {', '.join(problems)}",
             "use the file as its authors published it, or a version saved whole.",
         )
-
-
-def unscaled(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """`tensors` of scaled fp8 (ComfyUI's): each `X.weight` times its `X.scale_weight`, the markers taken out.
-
-    Nothing is computed in fp8 here: it becomes float32, then whatever the loader wants. Input scales serve fp8
-    multiplication only and are dropped.
-    """
-    out: dict[str, LazyTensor] = {}
-    for name, tensor in tensors.items():
-        if name == "scaled_fp8" or name.endswith((".scale_weight", ".scale_input")):
-            continue
-        scale = (
-            tensors.get(f"{name.removesuffix('.weight')}.scale_weight") if name.endswith(".weight") else None
-        )
-        if scale is not None:
-            product = partial(_product, tensor, scale)
-            tensor = LazyTensor(torch.float32, tensor.shape, product, product)
-        out[name] = tensor
-    return out
-
-
-def _product(weight: LazyTensor, scale: LazyTensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The product as `dtype`, computed in float32 a few rows at a time: freed pieces of any size would stay with us."""
-    factor = scale.load().float()
-    if not weight.shape or factor.numel() not in (1, weight.shape[0]):
-        raise CheckpointError(
-            f"a weight of {list(weight.shape)} comes with {factor.numel()} scales",
-            "the file is damaged or of a format that cannot be read yet; use the bf16 version of this model.",
-        )
-    # One factor for all, or one per output row.
-    factor = factor.reshape(-1, *[1] * (len(weight.shape) - 1)).expand(
-        weight.shape[0], *[-1] * (len(weight.shape) - 1)
-    )
-    out = torch.empty(weight.shape, dtype=dtype)
-    rows = max(1, _PIECE * weight.shape[0] // max(1, weight.numel))
-    for target, stored, by in zip(out.split(rows), weight.load().split(rows), factor.split(rows)):
-        target.copy_(stored.float() * by)
-    return out

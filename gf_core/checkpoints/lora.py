@@ -18,7 +18,8 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..files.tensors import LazyTensor, TensorFile, open_file, read_settings
+from ..files.lazy import LazyTensor, TensorFile
+from ..files.tensors import open_file, read_settings
 from ..files.unwrap import WRAPPER_FRAGMENTS, unwrap
 from ..foreign import read_json
 from ..words import plain

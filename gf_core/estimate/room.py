@@ -133,9 +133,10 @@ def file_cost(
     from ..checkpoints.companions import describe_text, find
     from ..checkpoints.identify import identify
     from ..checkpoints.keymaps import experts
-    from ..checkpoints.load import default_dtype, unscaled
+    from ..checkpoints.load import default_dtype
     from ..devices import name_of
     from ..errors import CheckpointError
+    from ..files.scales import unscaled
     from ..files.tensors import open_file
     from ..files.unwrap import unwrap
     from ..text.umt5 import weights_of
@@ -154,7 +155,7 @@ def file_cost(
         raise CheckpointError(f"{model} is not a text-to-video transformer", "choose another file")
     beside, decoder = part("text", text), part("vae", vae)
     encoder = {} if beside is None else weights_of(unscaled(describe_text(beside)[1]))
-    codec = {} if decoder is None else unwrap(open_file(decoder).tree).tensors
+    codec = {} if decoder is None else unscaled(unwrap(open_file(decoder).tree).tensors)
     kind = "wan" if decoder is None else detect_vae(codec)
     if kind is None:
         raise CheckpointError(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .atomic import write_json
 from .cache import cache_dir
-from .tensors import LazyTensor
+from .lazy import LazyTensor
 
 log = logging.getLogger("grounded")
 _WORKERS = min(4, os.cpu_count() or 1)
@@ -41,7 +41,9 @@ def combine(parts: Iterable[str]) -> str:
 
 def _hash_one(item: tuple[str, LazyTensor]) -> str:
     digest = hashlib.sha256()
-    _add(digest, item[0], item[1].load())
+    name, tensor = item
+    # Bytes of one length may be of two packings; the shape of what they hold is told by theirs.
+    _add(digest, f"{name} {tensor.packing}".rstrip(), tensor.stored.load())
     return digest.hexdigest()
 
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import CheckpointError
 from ..words import exact_size, plain
+from .lazy import LazyTensor, TensorFile
 
 _HARMLESS = re.compile(
     r"collections\.OrderedDict|_codecs\.encode|torch\._utils\._rebuild_\w+|torch(\.storage)?\.\w*Storage"
@@ -27,6 +29,57 @@ _MAX_PICKLE = 1_500_000
 """Bytes of the longest list of tensors that is read: a training's is half of it, and each MB takes PyTorch seconds."""
 _SCANNED = 16_000_000
 """Bytes of an old-format file searched for imports; its pickles come before its weights."""
+_MAX_DEPTH, _MAX_ENTRIES = 16, 1_000_000
+"""How deep the mappings of a pickle may lie in each other, and what they may hold in all: far beyond any training's."""
+
+
+def opens(path: Path, head: bytes) -> TensorFile | None:
+    """The file, whose first bytes are `head`; None where it is of another format. Raises CheckpointError as below."""
+    if not head.startswith((b"PK\x03\x04", b"\x80")):
+        return None
+    if path.suffix.lower() == ".safetensors":
+        raise CheckpointError(
+            f"{path.name} is a PyTorch pickle under the name of a safetensors file",
+            "rename it to .pt if you trust its author (it is read without running anything in it).",
+        )
+    return TensorFile(path, "pickle", _lazy_tree(load_pickle(path), path), parts=(path,))
+
+
+def _lazy_tree(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Keeps tensors and mappings of what a pickle held; counters, settings and the like are dropped."""
+    count = 0
+
+    def keep(group: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        nonlocal count
+        tree: dict[str, Any] = {}
+        count += len(group)
+        if depth > _MAX_DEPTH or count > _MAX_ENTRIES:  # a mapping may hold itself, or others a billion times
+            raise CheckpointError(
+                f"{path.name} is nested in a way that no model is",
+                "choose the file with the model's weights.",
+            )
+        for name, item in group.items():
+            if isinstance(item, Tensor):
+                tree[str(name)] = _kept(item, str(name), path)
+            elif isinstance(item, Mapping):
+                tree[str(name)] = keep(item, depth + 1)
+        return tree
+
+    return keep(value, 0)
+
+
+def _kept(tensor: Tensor, name: str, path: Path) -> LazyTensor:
+    odd = {"quantised": tensor.is_quantized, "empty": tensor.is_meta, "complex": tensor.is_complex()}
+    odd["sparse"] = tensor.layout is not torch.strided
+    # A view that repeats its numbers may claim any size.
+    odd["folded"] = not any(odd.values()) and tensor.nbytes > tensor.untyped_storage().nbytes()
+    kind = next((kind for kind, found in odd.items() if found), None)
+    if kind is not None:
+        raise CheckpointError(
+            f"{path.name} stores {plain(name, 80)} as a {kind} tensor",
+            "use a version of the model with plain weights.",
+        )
+    return LazyTensor(tensor.dtype, tuple(tensor.shape), tensor.detach)
 
 
 def load_pickle(path: Path) -> Mapping[str, Any]:

@@ -13,9 +13,15 @@ from ..words import plain
 
 log = logging.getLogger("grounded")
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
-MODEL_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+MODEL_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES, ".gguf")
 UNFINISHED = (".aria2", ".part", ".crdownload", ".incomplete")
 """What downloaders append to the name of what they are writing, or of their notes about it."""
+MAX_TEXT = 16_000_000
+"""Bytes of the longest header or JSON that is read: twenty times that of the largest published models."""
+MAX_SIDE, MAX_AXES = 2**40, 16
+"""Beyond any tensor's: products of larger numbers take minutes."""
+MAX_TENSORS = 50_000
+"""Of one file: LoRAs of the largest models have a tenth."""
 
 
 def start_of(path: Path, most: int) -> bytes:
@@ -80,11 +86,6 @@ def refuse_foreign(path: Path, head: bytes) -> None:
     """Raises for content that is recognisably something else than tensors."""
     if not head:
         raise CheckpointError(f"{path.name} is empty (0 bytes)", "download it again.")
-    if head.startswith(b"GGUF"):
-        raise CheckpointError(
-            f"{path.name} is a quantised GGUF file, which cannot be loaded standalone yet",
-            "use the .safetensors or .pt version of this model, or a GGUF loader inside ComfyUI.",
-        )
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(
             f"{path.name} is a Git LFS pointer ({path.stat().st_size} bytes), not the model itself",
@@ -109,7 +110,7 @@ def refuse_foreign(path: Path, head: bytes) -> None:
         kind = f"a text file (it begins {plain(text.strip(), 40)!r})"
     if kind is not None:
         raise CheckpointError(
-            f"{path.name} is {kind}, not a safetensors or PyTorch file",
+            f"{path.name} is {kind}, not a safetensors, PyTorch or GGUF file",
             "choose the model's file; where a download left this, fetch the file itself.",
         )
     if path.suffix.lower() in PICKLE_SUFFIXES:

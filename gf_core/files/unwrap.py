@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import CheckpointError
-from .tensors import LazyTensor
+from .lazy import LazyTensor
 
 OUTER_KEYS = ("generator_ema", "generator", "model", "state_dict", "model_state")
 """Groups that hold the network, the preferred first."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..words import plain
-from .tensors import LazyTensor
+from .lazy import LazyTensor
 
 _LARGE, _SPOT = 100_000, 128
 """Bytes of a weight that is looked into, and numbers that are looked at in one place."""
@@ -21,7 +21,7 @@ def refuse_zeros(name: str, tensors: Mapping[str, LazyTensor]) -> None:
     Of each large weight some numbers at the beginning, in the middle and at the end are looked at.
     """
     large = [key for key, tensor in tensors.items() if _is_large_weight(key, tensor)]
-    empty = [key for key in large if _is_zero(tensors[key].load())]
+    empty = [key for key in large if _is_zero(tensors[key].stored.load())]
     if empty:
         raise CheckpointError(
             f"{name} is not whole: {len(empty)} of {len(large)} large weights hold nothing but zeros at their "

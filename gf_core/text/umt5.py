@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..devices import require_memory
 from ..errors import CheckpointError, headless
-from ..files.tensors import LazyTensor
+from ..files.lazy import LazyTensor
 from ..foreign import numbered
 from ..words import exact_size
 from .clean import clean_prompt
@@ -45,15 +45,30 @@ _MODULES = {
     "ffn.fc2": "layer.1.DenseReluDense.wo",
 }
 _WHOLE = {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
-_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)\.weight")
+_LLAMA = {
+    "attn_norm": "layer.0.layer_norm",
+    "attn_q": "layer.0.SelfAttention.q",
+    "attn_k": "layer.0.SelfAttention.k",
+    "attn_v": "layer.0.SelfAttention.v",
+    "attn_o": "layer.0.SelfAttention.o",
+    "attn_rel_b": "layer.0.SelfAttention.relative_attention_bias",
+    "ffn_norm": "layer.1.layer_norm",
+    "ffn_gate": "layer.1.DenseReluDense.wi_0",
+    "ffn_up": "layer.1.DenseReluDense.wi_1",
+    "ffn_down": "layer.1.DenseReluDense.wo",
+}
+"""llama.cpp's names of a block's parts, as its GGUF files of encoders have them."""
+_WHOLE |= {"token_embd.weight": "shared.weight", "enc.output_norm.weight": "encoder.final_layer_norm.weight"}
+_BLOCK = re.compile(r"(?:blocks|enc\.blk)\.(\d+)\.(.+)\.weight")
 
 
 def to_hf_name(name: str) -> str:
-    """Hugging Face's name of an original or already Hugging Face tensor name."""
+    """Hugging Face's name of an original, llama.cpp or already Hugging Face tensor name."""
     name = name.removeprefix("text_encoder.").removeprefix("transformer.")
     block = _BLOCK.fullmatch(name)
-    if block and block[2] in _MODULES:
-        return f"encoder.block.{block[1]}.{_MODULES[block[2]]}.weight"
+    module = (_MODULES | _LLAMA).get(block[2]) if block else None
+    if block and module:
+        return f"encoder.block.{block[1]}.{module}.weight"
     return _WHOLE.get(name, name)
 
 

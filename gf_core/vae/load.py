@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, headless
 from ..files.fingerprint import hash_state
+from ..files.scales import FP8, unread, unscaled
 from ..files.tensors import open_file
 from ..files.unwrap import unwrap
 from ..files.zeros import refuse_zeros
@@ -85,6 +86,8 @@ def load_vae(
     kind = detect_vae(tensors)
     if kind is None:
         raise CheckpointError(f"{path.name} is not a VAE that can be driven", FIX)
+    if (cause := unread(tensors, file.metadata)) is not None:
+        raise CheckpointError(f"{path.name} is a VAE {cause[0]}", cause[1])
     refuse_zeros(path.name, tensors)
     if dtype is None and torch.device(device).type == "cpu":
         dtype = torch.float32
@@ -94,11 +97,16 @@ def load_vae(
         return load_codec(file.parts[0], str(device), dtype or torch.float32)
     # Copies, because mapped weights are unaligned and lock the file on Windows.
     codec: Any = build_vae(
-        {name: tensor.load().clone() for name, tensor in tensors.items()},
+        {name: tensor.copied(_plain(tensor.dtype)) for name, tensor in unscaled(tensors).items()},
         latents_mean=_numbers(file.config.get("latents_mean", WAN_MEAN), path),
         latents_std=_numbers(file.config.get("latents_std", WAN_STD), path),
     )
     return codec.to(device, dtype)
+
+
+def _plain(stored: torch.dtype) -> torch.dtype:
+    """A type to keep a tensor in that is stored in this one; in fp8 nothing is computed."""
+    return torch.bfloat16 if stored in FP8 else stored
 
 
 def _numbers(values: Any, folder: Path) -> tuple[float, ...]:

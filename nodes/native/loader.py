@@ -17,7 +17,6 @@ from ...gf_core.checkpoints.bundle import (
     checkpoint_fingerprint,
     lora_beside,
 )
-from ...gf_core.checkpoints.detect import READABLE
 from ...gf_core.checkpoints.identify import Identified, identify, require_drivable, require_known
 from ...gf_core.checkpoints.lora import Lora, open_lora, parse_lora
 from ...gf_core.errors import CheckpointError
@@ -127,9 +126,9 @@ def _judged(path: Path, size: int, changed: int) -> tuple[str, str] | None:
 
 def _opened(path: Path, assumed: str | None = None) -> Identified:
     item = identify(path.parent if "-of-" in path.name else path, assume=assumed)
-    if item.what.quantised not in READABLE and item.what.family == "wan_t2v":
+    if item.what.unread is not None and item.what.family == "wan_t2v":
         # The host reads it; only causality is ours to judge.
-        item = replace(item, what=replace(item.what, quantised=""))
+        item = replace(item, what=replace(item.what, unread=None))
     return item
 
 

@@ -6,14 +6,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gf_core.checkpoints import load as load_module
 from gf_core.checkpoints.detect import family_of
 from gf_core.checkpoints.keymaps import original_to_diffusers
-from gf_core.checkpoints.load import build_network, unscaled
+from gf_core.checkpoints.load import build_network
 from gf_core.checkpoints.lora import open_lora, parse_lora
 from gf_core.errors import CheckpointError, ResourceError
+from gf_core.files import scales
 from gf_core.files.fingerprint import hash_tensors, remembered
-from gf_core.files.tensors import LazyTensor, open_file
+from gf_core.files.lazy import LazyTensor
+from gf_core.files.scales import unscaled
+from gf_core.files.tensors import open_file
 
 
 def lazy(tensor):
@@ -413,7 +415,7 @@ def test_a_change_beyond_all_numbers_is_refused(spec, tensors, shapes):
 
 
 def test_scaled_weights_come_in_the_type_asked_for_to_the_bit(spec, state, tensors, monkeypatch):
-    monkeypatch.setattr(load_module, "_PIECE", 1000)
+    monkeypatch.setattr(scales, "_PIECE", 1000)
     name, factors = "blocks.0.ffn.0", torch.rand(96)
     small = state[f"{name}.weight"].to(torch.float8_e4m3fn)
     packed = {**tensors, f"{name}.weight": lazy(small), f"{name}.scale_weight": lazy(factors)}

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from gf_core.checkpoints.detect import detect, family_of
 from gf_core.config import ModelSpec
 from gf_core.errors import CheckpointError
-from gf_core.files.tensors import LazyTensor, open_file
+from gf_core.files.lazy import LazyTensor
+from gf_core.files.tensors import open_file
 from gf_core.files.unwrap import unwrap
 from gf_core.model.wan import build_meta
 

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from gf_core.files.tensors import LazyTensor
+from gf_core.files.lazy import LazyTensor
 
 SIZES = {"vocab": 64, "width": 16, "heads": 2, "head": 8, "hidden": 24, "layers": 2, "buckets": 32}
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gf_core.errors import CheckpointError, ResourceError
-from gf_core.files.tensors import LazyTensor
+from gf_core.files.lazy import LazyTensor
 from gf_core.text.tokens import SentencePieceTokenizer
 from gf_core.text.umt5 import UMT5Encoder, build, sizes_of, to_hf_name
 

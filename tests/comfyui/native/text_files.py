@@ -10,7 +10,7 @@ import comfy.sd
 import tiny
 import torch
 from grounded_forcing.gf_core.errors import GroundedError
-from grounded_forcing.gf_core.files.tensors import LazyTensor
+from grounded_forcing.gf_core.files.lazy import LazyTensor
 from grounded_forcing.gf_core.text.tokens import SentencePieceTokenizer
 from grounded_forcing.gf_core.text.umt5 import UMT5Encoder
 from grounded_forcing.nodes.native import loader

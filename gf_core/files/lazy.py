@@ -1,0 +1,73 @@
+"""A model file whose tensors are still on disk: what every format is opened as."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """A tensor that is still on disk."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    load: Callable[[], Tensor] = field(repr=False, compare=False)
+    """Reads the tensor (CPU, as stored; memory-mapped where the format allows)."""
+
+    cast: Callable[[torch.dtype], Tensor] | None = field(default=None, repr=False, compare=False)
+    """Reads the tensor straight into a type, where that takes less memory than `load` and a conversion."""
+
+    packed: LazyTensor | None = field(default=None, repr=False, compare=False)
+    """The bytes in the file, where `load` makes numbers of them."""
+
+    packing: str = ""
+    """Name of the way in which they are packed, such as `Q4_K`; empty for plain numbers."""
+
+    def copied(self, dtype: torch.dtype, device: str | torch.device = "cpu") -> Tensor:
+        """The tensor as `dtype` in memory of its own: mapped weights are unaligned and lock their file on Windows."""
+        read = self.load() if self.cast is None else self.cast(dtype)
+        return read.to(device=device, dtype=dtype, copy=self.cast is None)
+
+    @property
+    def stored(self) -> LazyTensor:
+        """The tensor as it lies in the file."""
+        return self.packed or self
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return self.packed.nbytes if self.packed else self.numel * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """An opened model file or folder."""
+
+    path: Path
+    """What was asked for."""
+    kind: Literal["safetensors", "pickle", "gguf", "folder"]
+    """How it is stored."""
+    tree: Mapping[str, Any]
+    """Names to `LazyTensor`; pickles may nest mappings under outer keys."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Text metadata of a header."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """`config.json` of a folder."""
+    parts: tuple[Path, ...] = ()
+    """The files that hold the tensors."""
+
+    @property
+    def tensors(self) -> dict[str, LazyTensor]:
+        """Those that lie under no outer key."""
+        return {name: tensor for name, tensor in self.tree.items() if isinstance(tensor, LazyTensor)}
