@@ -69,6 +69,14 @@ class ModelSpec:
         return (height // self.patch_size[1]) * (width // self.patch_size[2])
 
 
+SHAPES = {
+    "tiny": ModelSpec(dim=256, ffn_dim=1024, num_heads=2, num_layers=6),
+    "1.3b": ModelSpec(),
+    "14b": ModelSpec(dim=5120, ffn_dim=13824, num_heads=40, num_layers=40),
+}
+"""Wan shapes by name, for what needs no weights; `tiny` is about the built-in model."""
+
+
 @dataclass(frozen=True)
 class MemorySpec:
     """Geometry and policies of the dual memory (paper 4.1 to 4.3); the defaults are the paper's.

@@ -162,7 +162,10 @@ def bench(args: Namespace) -> int:
 
 
 def train(args: Namespace) -> int:
-    """Make the built-in model again."""
-    from ..train.recipes.builtin import main
+    """Train, or say what it would take."""
+    if args.what == "plan":
+        from .train_plan import main
+    else:
+        from ..train.recipes.builtin import main
 
     return main(args.rest)

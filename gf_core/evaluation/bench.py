@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..config import MemorySpec, ModelSpec, Recipe, VideoSpec
+from ..config import SHAPES, MemorySpec, ModelSpec, Recipe, VideoSpec
 from ..devices import free_bytes, held_bytes, name_of
 from ..errors import ResourceError
 from ..memory.store import DualMemory
@@ -32,13 +32,6 @@ from ..video.writer import FilmWriter
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
     from ..vae.base import LatentCodec, StreamDecoder
-
-SHAPES = {
-    "tiny": ModelSpec(dim=256, ffn_dim=1024, num_heads=2, num_layers=6),
-    "1.3b": ModelSpec(),
-    "14b": ModelSpec(dim=5120, ffn_dim=13824, num_heads=40, num_layers=40),
-}
-"""Wan shapes that can be measured with random weights; `tiny` is about the built-in model."""
 
 PROMPT_ROWS = 64
 TURNED = 4

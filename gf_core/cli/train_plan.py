@@ -1,0 +1,44 @@
+"""`grounded train plan`: what a training by distribution matching would take, before anything is bought or started."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..config import SHAPES
+from ..estimate.training import Card, Setup, plan_lines, plan_training
+from .parser import MANY, number, size
+
+
+def main(argv: list[str]) -> int:
+    """Print memory by part, steps a day and the command, for every number of cards."""
+    parser = argparse.ArgumentParser(prog="grounded train plan", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--shape", choices=sorted(SHAPES), default="1.3b", help="student and critic (default: 1.3b)")
+    add("--teacher", choices=sorted(SHAPES), help="default: as the student")
+    add("--cards", type=_cards, default=[1, 8, 64], metavar="N,N,...", help="default: 1,8,64")
+    add("--size", type=size, metavar="WxH", help="film size in pixels (default: 832x480)")
+    add("--frames", **number(3, MANY, default=21, help="latent frames of a film (default: 21)"))
+    add("--batch", **number(1, MANY, default=64, help="films in a step (default: 64)"))
+    add("--lora", **number(0, MANY, default=0, help="rank of adapters (default: all weights learn)"))
+    add("--keep-activations", action="store_true", help="no activation checkpointing")
+    add("--memory-gb", **number(1, MANY, default=80, help="of a card (default: 80)"))
+    add("--tflops", **number(1, MANY, default=989, help="peak of a card in bfloat16 (default: 989, H100)"))
+    add("--percent", **number(1, 100, default=40, help="of the peak that is reached (default: 40)"))
+    args = parser.parse_args(argv)
+    setup = Setup(
+        SHAPES[args.shape], SHAPES[args.teacher or args.shape], frames=args.frames, batch=args.batch,
+        lora=args.lora, recompute=not args.keep_activations,
+    )  # fmt: skip
+    if args.size:
+        setup = setup.of_size(*args.size)
+    card = Card(args.memory_gb * 1e9, args.tflops * 1e12, args.percent / 100)
+    plans = [plan_training(setup, cards, card) for cards in args.cards]
+    print(*plan_lines(setup, plans, card, "RECIPE --data prompts.txt --model MODEL"), sep="\n")
+    return 0
+
+
+def _cards(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdecimal() and 1 <= int(part) <= MANY for part in parts):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers such as 1,8,64")
+    return [int(part) for part in parts]
