@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dev.parity.plain import bidirectional_flow
 
 from dev.bench.forms import FORMS, numbers_of, small, write_gguf
 from gf_core.checkpoints.identify import identify, require_drivable
@@ -25,6 +24,7 @@ from gf_core.files import gguf_file, scales
 from gf_core.files.fingerprint import hash_tensors
 from gf_core.files.scales import unscaled
 from gf_core.files.tensors import open_file
+from gf_core.model.bidirectional import bidirectional_flow
 from gf_core.model.wan import WanModel
 from gf_core.words import exact_size
 
