@@ -16,6 +16,7 @@ AnchorPolicy = Literal["diversity", "paper", "frozen", "ema", "none"]
 AnchorUpdate = Literal["on_switch", "every_chunk", "never"]
 BankPolicy = Literal["changes", "means", "adaptive"]
 SwitchPolicy = Literal["apr", "recache", "cross_only", "flush"]
+NoiseRule = Literal["chunk", "comfyui"]
 ContextGradient = Literal["none", "leaky", "replay"]
 """Where in training a chunk's gradient goes beside its own last prediction: nowhere, to the predictions of earlier
 chunks whose keys lay where the clean ones do now (Self Forcing as published), or to the clean passes (SGF)."""
@@ -187,6 +188,9 @@ class SampleSpec:
     first_steps: tuple[float, ...] | None = None
     """Step list of a chunk without memory (the film's first) when it differs: Causal Forcing++ takes 4 steps there."""
 
+    noise: NoiseRule = field(default="chunk", metadata=LATER)
+    """Where noise comes from: each chunk's own (`sampling.noise.chunk_noise`), or as ComfyUI's own causal sampler draws
+    it, each segment a clip (`sampling.noise.clip_noise`)."""
     steady: float = field(default=0.0, metadata=LATER)
     """Share of the range of frequencies, in space and time, in which a chunk's first noise is that of its segment's
     first chunk (FreeInit's mixing); 0: each chunk's noise is all its own."""

@@ -187,6 +187,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "PRESET",
         "help": f"how the film remembers: {', '.join(PRESETS)} (default: the model's)",
     },
+    "--noise": {
+        "choices": ("chunk", "comfyui"),
+        "help": "each chunk's own, or as ComfyUI's own causal sampler draws it (default: chunk)",
+    },
     "--seed": number(0, MAX_SEED, help="seed of the film, in place of @seed"),
     "--fps": {
         "type": fps,
@@ -238,7 +242,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Every option that more than one command has or whose name says it all, as argparse wants it."""
 
-FILM = ("storyboard", "--model", "--size", "--memory", "--seed", "--fps", "--upscale", "--assume")
+FILM = ("storyboard", "--model", "--size", "--memory", "--noise", "--seed", "--fps", "--upscale", "--assume")
 DEVICE = ("--device", "--dtype")
 PARTS = ("--vae", "--text-encoder")
 MAKING = ("--take", ["--start-image", "--start-video"], *PARTS, "--lora", *DEVICE)

@@ -23,13 +23,14 @@ TINY_SIDE, SHOWN_SIDE = 192, 768
 
 
 def choose(wanted: Recipe, args: Namespace, fps: float) -> Recipe:
-    """What the model wants, with --memory, --size and the film's speed in its place."""
+    """What the model wants, with --memory, --size, --noise and the film's speed in its place."""
     memory, video = wanted.memory, replace(wanted.video, fps=fps)
     if args.memory:
         memory = replace(PRESETS[args.memory], chunk=memory.chunk)
     if args.size:
         video = replace(video, width=args.size[0], height=args.size[1])
-    return Recipe(memory, wanted.sample, video)
+    sample = replace(wanted.sample, noise=args.noise) if args.noise else wanted.sample
+    return Recipe(memory, sample, video)
 
 
 def builtin_recipe() -> Recipe:

@@ -61,7 +61,10 @@ class Film:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Everything outside the storyboard that decides the latents."""
-        return latent_facts(self.bundle, self.recipe, self.start)
+        facts = latent_facts(self.bundle, self.recipe, self.start)
+        if self.recipe.sample.noise == "comfyui":  # a segment's length is in the noise of all its chunks
+            facts["clips"] = [segment.chunks for segment in make_plan(self.board, self.timing).segments]
+        return facts
 
     @cached_property
     def key(self) -> str:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .noise import chunk_noise
+from .noise import chunk_noise, clip_noise
 from .sampler import Chunk, Clean, OnStep, Sampler
 
 if TYPE_CHECKING:
@@ -64,6 +64,18 @@ def _lay_in(director: Director, lead: Tensor) -> None:
         director.prefill(part)
 
 
+def _noise_of(director: Director, plan: Plan, index: int) -> Callable[[int], Tensor]:
+    """Noise of each step of chunk `index`, by the rule that the sampler's settings name."""
+    (number, chunk), frames = plan.places[index], plan.timing.latent_frames
+    segment, shape = plan.segments[number], director.shape(frames(index))
+    if director.sample.noise == "chunk":
+        return partial(chunk_noise, segment.seed, chunk, shape=shape, steady=director.sample.steady)
+    lengths = [frames(segment.first_chunk + n) for n in range(segment.chunks)]
+    return partial(
+        clip_noise, segment.seed, chunk, shape=shape, first=sum(lengths[:chunk]), frames=sum(lengths)
+    )
+
+
 def film_chunks(
     sampler: Sampler,
     plan: Plan,
@@ -86,7 +98,7 @@ def film_chunks(
         on_step: index of a chunk -> what is called after each of its denoising steps.
         feed: called in place of `sampler.feed`.
     """
-    director, timing = sampler.director, plan.timing
+    director = sampler.director
     for index in range(start, plan.chunks if stop is None else stop):
         number, chunk = plan.places[index]
         if before is not None:
@@ -95,11 +107,7 @@ def film_chunks(
             give_cue(director, plan, embeds, index)
             if index == 0 and lead is not None:
                 _lay_in(director, lead)
-        shape = director.shape(timing.latent_frames(index))
-        noise = partial(
-            chunk_noise, plan.segments[number].seed, chunk, shape=shape, steady=director.sample.steady
-        )
-        wanted = Chunk(index, noise)
+        wanted = Chunk(index, _noise_of(director, plan, index))
         if feed is not None:
             yield from feed(wanted)
         else:

@@ -1,6 +1,7 @@
 """Where noise comes from: a function of (segment seed, chunk in the segment, step), drawn on the CPU.
 
 Lengthening one segment therefore leaves the noise of every other as it was, and a seed means the same on every device.
+`clip_noise` is another program's rule, for the same picture from the same seed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ import hashlib
 import torch
 from torch import Tensor
 
+from ..errors import GroundedError
 from .frequencies import low_pass, mix
+
+LONGEST_CLIP = 256
+"""Latent frames of the longest clip of ComfyUI's causal sampler (1024 pictures); its noise is drawn whole."""
 
 
 def chunk_noise(
@@ -28,3 +33,26 @@ def chunk_noise(
     key = f"{segment_seed} {chunk_index} {step}".encode()
     seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def clip_noise(
+    segment_seed: int, chunk_index: int, step: int, shape: tuple[int, ...], first: int, frames: int
+) -> Tensor:
+    """The same as ComfyUI's own causal sampler draws it, for a segment that is one of its clips.
+
+    Step 0 is the chunk's part of noise that is drawn for the whole clip from the seed; a later step has a seed of its
+    own (seed + 1000 chunk + step - 1). ComfyUI draws these on the device that it computes on: equal on the CPU.
+
+    shape: [b f c h w]. first: latent frames of the segment before the chunk. frames: those of the whole segment.
+    Raises GroundedError for a segment that is longer than such a clip can be.
+    """
+    if frames > LONGEST_CLIP:
+        raise GroundedError(
+            f"a segment of {frames} latent frames is longer than ComfyUI's own sampler can make ({LONGEST_CLIP})",
+            "shorten the segment, or draw noise chunk by chunk (noise `chunk`)",
+        )
+    batch, count, channels, rows, columns = shape
+    seed, length = (segment_seed + 1000 * chunk_index + step - 1, count) if step else (segment_seed, frames)
+    drawn = torch.randn(batch, channels, length, rows, columns, generator=torch.Generator().manual_seed(seed))
+    begin = 0 if step else first
+    return drawn[:, :, begin : begin + count].transpose(1, 2).contiguous()

@@ -144,3 +144,20 @@ def test_both_step_lists_are_told():
     assert two_steps.sample.steps_in_words() == "1000, 500; where there is no memory yet 1000, 750, 500, 250"
     [usual] = [row for row in CATALOG if row.id == "self_forcing"]
     assert usual.sample.steps_in_words() == "1000, 750, 500, 250"
+
+
+@pytest.mark.parametrize(
+    "config, causal",
+    [
+        ('{"transformer": {"causal_ar": true}}', True),
+        ('{"transformer": {"causal_ar": false}}', False),
+        ('{"transformer": []}', False),
+        ("[", False),
+    ],
+)
+def test_comfyuis_own_mark_counts_under_any_name(tmp_path, state, config, causal):
+    save_file(plain(state), tmp_path / "mine.safetensors", {"config": config})
+    item = identify(tmp_path / "mine.safetensors")
+    assert bool(item.evidence) == causal
+    if causal:
+        require_drivable(item)

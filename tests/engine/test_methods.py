@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gf_core.engine.events import Reused, StepDone
+from gf_core.engine.film import settle
 from gf_core.memory.presets import PRESETS
 from gf_core.take.folder import Run, Take
 
@@ -84,3 +85,13 @@ def test_a_segment_made_in_windows_is_lengthened(bundle, films, tmp_path):
     }
     same = [a == b for a, b in zip(plan[TEXT].chunk_keys, plan[longer].chunk_keys)]
     assert same[:7] == [True] * 5 + [False] * 2
+
+
+def test_where_noise_is_drawn_for_a_whole_clip_its_length_counts(bundle):
+    def key(text, noise):
+        recipe = replace(bundle.recipe, sample=replace(bundle.recipe.sample, noise=noise))
+        return settle(bundle, text, recipe=recipe).plan.chunk_keys[0]
+
+    short, long = "a fox runs | 3s", "a fox runs | 6s"
+    assert key(short, "chunk") == key(long, "chunk")
+    assert len({key(short, "chunk"), key(short, "comfyui"), key(long, "comfyui")}) == 3

@@ -15,24 +15,11 @@ from grounded_forcing.gf_core.sampling.chunkwise import make_sampler
 from grounded_forcing.gf_core.sampling.noise import chunk_noise
 from grounded_forcing.gf_core.sampling.sampler import Chunk
 from grounded_forcing.nodes.native import loader
+from random_weights import randomised
 
 torch.set_num_threads(1)
 SPEC = ModelSpec(dim=256, ffn_dim=512, num_heads=2, num_layers=2)
 ROWS, COLUMNS = 4, 6
-
-
-def randomised(module, seed=0):
-    """A module with small random weights; norms near one."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, value in module.named_parameters():
-            noise = torch.randn(value.shape, generator=generator)
-            near_one = (value.ndim == 1 and "norm" in name and name.endswith("weight")) or name.endswith(
-                "gamma"
-            )
-            scale = 0.02 if value.ndim == 1 else value[0].numel() ** -0.5
-            value.copy_(1 + 0.1 * noise if near_one else noise * scale)
-    return module
 
 
 def wan_tensors():

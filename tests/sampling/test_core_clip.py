@@ -1,0 +1,60 @@
+"""A clip of ComfyUI's own causal sampler (recorded by `comfyui/native/core_clip.py`), made here from its seed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gf_core.config import ModelSpec, Recipe, SampleSpec
+from gf_core.errors import GroundedError
+from gf_core.memory.presets import PRESETS
+from gf_core.model.wan import WanModel
+from gf_core.sampling.chunkwise import make_sampler
+from gf_core.sampling.film import film_chunks
+from gf_core.sampling.noise import LONGEST_CLIP, clip_noise
+from gf_core.timeline import make_plan, parse
+from gf_core.timeline.plan import Timing
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "comfyui" / "native"))
+from random_weights import randomised
+
+CLIP = Path(__file__).parents[1] / "fixtures" / "comfyui" / "causal_clip.safetensors"
+SPEC = ModelSpec(dim=256, ffn_dim=512, num_heads=2, num_layers=2)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_file(CLIP)
+
+
+def film(noise: str, clip: torch.Tensor) -> torch.Tensor:
+    """Latents [1 f c h w] of a film of one segment, as long as `clip`, by ComfyUI's seed 11."""
+    recipe = Recipe(PRESETS["self_forcing"], SampleSpec(noise=noise))
+    sampler = make_sampler(
+        randomised(WanModel(SPEC)).requires_grad_(False), SPEC, recipe,
+        latent_height=clip.shape[3], latent_width=clip.shape[4], device="cpu", dtype=torch.float32,
+    )  # fmt: skip
+    rows = torch.randn(1, 5, 4096, generator=torch.Generator().manual_seed(5)) * 0.1
+    plan = make_plan(parse("a fox | 2.0625s | seed 11"), Timing(16, 3, 4))
+    with torch.inference_mode():
+        return torch.cat([clean.latents for clean in film_chunks(sampler, plan, [rows])], 1)
+
+
+def test_a_core_clip_comes_again_from_its_seed(clip):
+    made = film("comfyui", clip["clip"])
+    assert made.shape == clip["clip"].shape == (1, 9, 16, 4, 6)
+    worst = (made - clip["clip"]).abs().max() / clip["clip"].abs().max()
+    assert worst < 1e-5
+    assert (film("chunk", clip["clip"]) - clip["clip"]).abs().max() > 0.1
+
+
+def test_a_segment_that_core_could_not_make_is_refused():
+    shape = (1, 3, 1, 1, 1)
+    assert clip_noise(1, 0, 0, shape, 0, LONGEST_CLIP).shape == shape
+    with pytest.raises(GroundedError, match="257 latent frames") as error:
+        clip_noise(1, 0, 0, shape, 0, LONGEST_CLIP + 1)
+    assert "`chunk`" in error.value.fix
