@@ -26,7 +26,7 @@ from published import SPEC, build, plain
 
 from dev.packaging.catalogue_table import PAGE, written
 
-DRIVABLE = [row for row in CATALOG if row.causal and not row.refusal and not row.packed]
+DRIVABLE = [row for row in CATALOG if row.causal and not row.refusal]
 REFUSED = [row for row in CATALOG if row.refusal]
 
 
