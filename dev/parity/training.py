@@ -13,10 +13,13 @@ from dev.parity.case import Case, Refusal
 from dev.parity.replay import Kinds
 from gf_core.config import ContextGradient, MemorySpec, Recipe, SampleSpec
 from gf_core.model.wan import WanModel
-from gf_core.train.films import FilmBatch
-from gf_core.train.objectives.dmd import critic, dmd, sid
+from gf_core.sampling.director import Trace
+from gf_core.sampling.schedule import TABLE
+from gf_core.train.films import ClipsGiven, FilmBatch
+from gf_core.train.objectives.dmd import critic, dmd, learn_window, match_window, sid
+from gf_core.train.objectives.forced import Consistency, Forcing, consistency, forcing, regression
 from gf_core.train.objectives.scores import Matching, Nets
-from gf_core.train.rollout import RolloutSpec, Watch
+from gf_core.train.rollout import RolloutSpec, Watch, Window, make_chunks, sampler_for
 
 
 class Recorded:
@@ -33,13 +36,16 @@ class Recorded:
             raise Refusal(f"{name} {value} is not in [{low}, {high})")
         return value
 
-    def places(self, name: str, count: int) -> Tensor:
+    def places(self, name: str, shape: tuple[int, ...], high: int = TABLE) -> Tensor:
         """As `Draws.places`."""
-        return torch.tensor(self._places[name]).flatten().expand(count)
+        value = torch.tensor(self._places[name])
+        return (value[..., : shape[-1]] if value.ndim else value).expand(shape)
 
     def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """As `Draws.normal`."""
-        return self.case.inputs[self.prefix + name].reshape(shape)
+        return self.case.inputs[self.prefix + name][:, -shape[1] :].reshape(
+            shape
+        )  # of a context nothing is used
 
 
 def net_of(case: Case, name: str) -> WanModel:
@@ -61,7 +67,8 @@ def memory_of(case: Case) -> MemorySpec:
     train, model = case.doc["train"], case.doc["model"]
     chunk, sink = train["frames_per_block"], model["sink_size"]
     window = model["local_attn_size"]
-    recent = train["frames"] - chunk if window < 0 else window - chunk
+    inside = sink if train.get("window_counts_sink") else 0
+    recent = train.get("frames", 0) - chunk if window < 0 else window - chunk - inside
     return MemorySpec(
         anchors=sink, recent=recent, chunk=chunk, anchor_policy="frozen" if sink else "none",
         anchor_update="never", anchor_index="slot", switch="cross_only", positions="absolute", max_position=None,
@@ -109,7 +116,11 @@ def films(case: Case) -> FilmBatch:
 def named(case: Case, prefix: str = "") -> Watch:
     """A watcher that gives what it is told, losses as one number."""
 
+    also = {"score.noisy": "score.input", "score.timestep": "timestep"}
+
     def watch(name: str, value: Tensor) -> None:
+        if name in also:
+            case.give(prefix + also[name], value)
         case.give(prefix + name, value.reshape(1) if name.endswith("loss") else value)
 
     return watch
@@ -147,6 +158,96 @@ def replay_critic(case: Case) -> None:
         give_gradients(case, nets.fake, variant)
 
 
+def replay_gradient(case: Case) -> None:
+    """SGF: the student's film once without a gradient, then DMD with one through the context that it wrote, or not."""
+    nets = Nets(*(net_of(case, name) for name in ("generator", "fake", "real")))
+    batch, match, film = films(case), match_of(case), film_of(case, "replay")
+    sampler = sampler_for(nets.generator, film, len(batch.prompt), batch.latent)
+    read: dict[str, list[Tensor]] = {"denoise": [], "clean": []}
+
+    def follow(trace: Trace) -> None:
+        if trace.kind == "clean" or trace.step == case.doc["train"]["exit_step"]:
+            read[trace.kind].append(trace.latents)
+
+    sampler.director.watch = follow
+    with torch.no_grad():
+        sampler.director.start(batch.prompt)
+        chunks = film.frames // film.chunk
+        case.give("pass1.exit_x0", make_chunks(sampler, film, batch, chunks, 0))
+    case.give("pass1.noisy_at_exit", torch.cat(read["denoise"], 1))
+    case.give("pass1.clean_context", torch.cat(read["clean"], 1))
+    nets.generator.requires_grad_(True)
+    for variant, context in (("", "replay"), ("context_frozen.", "none")):
+        dmd(nets, batch, film_of(case, context), match, named(case, variant)).total.backward()
+        give_gradients(case, nets.generator, variant)
+
+
+def replay_contextual(case: Case) -> None:
+    """Contextual DMD of a given video and its critic, by the published table and by one."""
+    nets, train = Nets(None, net_of(case, "fake"), net_of(case, "real")), case.doc["train"]
+    match = replace(match_of(case), critic_weighted=True)
+    video = case.inputs["video"].clone().requires_grad_(True)
+    places = {"score.place": train["score_t_index"], "critic.place": train["critic_t_index"]}
+    _, _, *latent = video.shape
+    batch = FilmBatch(
+        case.inputs["cond_embeds"], case.inputs["uncond_embeds"], tuple(latent), Recorded(case, {}, places)
+    )
+    window = Window(video, None, train["context_frames"])
+    for variant, asked in (("", match), ("s5.", replace(match, score_shift=match.shift))):
+        match_window(nets, batch, window, asked, named(case, variant)).total.backward()
+        case.give(f"{variant}grad_video", video.grad)
+        video.grad = None
+    nets.fake.requires_grad_(True)
+    given = replace(window, latents=video.detach())
+    learn_window(nets, batch, given, match, named(case, "critic."), "critic").total.backward()
+    give_gradients(case, nets.fake, "critic.")
+
+
+def clips(case: Case) -> ClipsGiven:
+    """The recorded clips and draws."""
+    train, inputs = case.doc["train"], case.inputs
+    drawn = train.get("drawn_indices", {})
+    others = [value for name, value in drawn.items() if name != "t_index"]
+    places = {"place": drawn.get("t_index", 0), "context_place": others[0] if others else 0}
+    draws = Recorded(case, {"consistency": train.get("index", 0)}, places)
+    negative, states = inputs.get("uncond_embeds"), inputs.get("ode_latent")
+    clean = inputs["clean_latent"] if states is None else states[:, -1]
+    return ClipsGiven(inputs["cond_embeds"], clean, draws, negative, states)
+
+
+def sees(case: Case) -> RolloutSpec:
+    """The memory of a recorded forward over given clips; its noise levels are the steps."""
+    train = case.doc["train"]
+    steps = tuple(train.get("denoising_step_list", (1000,)))
+    sample = SampleSpec(steps=steps, warp=train.get("warp", True), shift=train.get("shift", 5.0))
+    return RolloutSpec(Recipe(memory_of(case), sample), context_gradient="replay")
+
+
+def replay_given(case: Case) -> None:
+    """Teacher forcing, regression of a solver's end, consistency: all on given clips."""
+    train = case.doc["train"]
+    batch, film, watch = clips(case), sees(case), named(case)
+    if "discrete_cd_N" in train:
+        nets = Nets(net_of(case, "generator"), real=net_of(case, "teacher"), average=net_of(case, "ema"))
+        nets.generator.requires_grad_(True)
+        settings = Consistency(steps=train["discrete_cd_N"], guidance=train["guidance_scale"])
+        loss = consistency(nets, batch, film, settings, watch)
+    else:
+        nets = Nets(net_of(case, "generator"))
+        nets.generator.requires_grad_(True)
+        if batch.states is None:
+            loss = forcing(
+                nets, batch, film, Forcing(augment=train.get("noise_augmentation_max_timestep", 0)), watch
+            )
+        else:
+            with_context = batch.states.shape[1] == len(film.recipe.sample.steps) + 2
+            if with_context:
+                batch = replace(batch, states=batch.states[:, :-1])
+            loss = regression(nets, batch, film, see_clean=with_context, watch=watch)
+    loss.total.backward()
+    give_gradients(case, nets.generator, "")
+
+
 def says(*words: str) -> Callable[[Case], bool]:
     """Whether a training case says one of these words of itself or of what it was recorded from."""
 
@@ -159,6 +260,9 @@ def says(*words: str) -> Callable[[Case], bool]:
 
 
 KINDS: Kinds = (
+    (says("contextual DMD", "compute_distribution_matching_loss"), replay_contextual),
+    (says("SGF", "self_gradient_forcing"), replay_gradient),
+    (says("diffusion.py", "ode_regression.py", "naive_consistency.py"), replay_given),
     (says("critic_loss"), replay_critic),
     (says("DMD.generator_loss", "SiD.generator_loss"), replay_generator),
 )

@@ -24,8 +24,8 @@ class Draws(Protocol):
         """A whole number in [low, high), the same on every rank."""
         ...
 
-    def places(self, name: str, count: int) -> Tensor:
-        """Whole numbers [count] in [0, 1000): a noise level for each sample."""
+    def places(self, name: str, shape: tuple[int, ...], high: int = TABLE) -> Tensor:
+        """Whole numbers in [0, high): noise levels of samples or of their frames."""
         ...
 
     def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
@@ -43,9 +43,9 @@ class RandomDraws:
         """As `Draws.whole`."""
         return int(torch.randint(low, high, (), generator=self.shared, device=self.shared.device))
 
-    def places(self, name: str, count: int) -> Tensor:
+    def places(self, name: str, shape: tuple[int, ...], high: int = TABLE) -> Tensor:
         """As `Draws.places`."""
-        return torch.randint(TABLE, (count,), generator=self.own, device=self.own.device)
+        return torch.randint(high, shape, generator=self.own, device=self.own.device)
 
     def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """As `Draws.normal`."""
@@ -61,6 +61,21 @@ class Cue:
     """[b rows c]"""
     recache: float | None = None
     """alpha_max of this switch; None: the memory's."""
+
+
+@dataclass(frozen=True)
+class ClipsGiven:
+    """Clips that exist, for objectives that let the network see what it is to continue."""
+
+    prompt: Tensor
+    """Embeddings [b rows c]."""
+    latents: Tensor
+    """Clean latents [b f c h w]."""
+    draws: Draws
+    negative: Tensor | None = None
+    """Embeddings [b rows c] of the unconditional side of guidance, where a teacher is asked."""
+    states: Tensor | None = None
+    """[b n f c h w] where a teacher's solver was at the student's n noise levels, and after them where it ended."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ class RolloutSpec:
     """Most latent frames of a film; its length is drawn between the window and this."""
     window: int = 21
     """Newest latent frames, which the loss sees."""
+    context: int = 0
+    """Oldest latent frames of the window that are there to be seen: made with all steps and without a gradient,
+    and shown to teacher and critic as they are (contextual DMD)."""
     context_gradient: ContextGradient = "none"
     context_noise: bool = True
     """The clean pass reads chunks under a little noise, which films do not: Self Forcing's training does."""
@@ -64,13 +67,20 @@ class Window:
     """[b f c h w]; the frames that `learned` marks may have a gradient."""
     learned: Tensor | None
     """[f] bool; None is every frame."""
+    context: int = 0
+    """Oldest frames of it that teacher and critic see as they are."""
+
+    @property
+    def judged(self) -> Tensor | None:
+        """`learned` of the frames behind the context."""
+        return None if self.learned is None else self.learned[self.context :]
 
 
-def sampler_of(net: Tree, film: RolloutSpec, batch: FilmBatch) -> Sampler:
-    """The engine's sampler for films of `batch`, through which gradients flow."""
-    _, height, width = batch.latent
+def sampler_for(net: Tree, film: RolloutSpec, samples: int, latent: tuple[int, ...]) -> Sampler:
+    """The engine's sampler for films of (channels, height, width) frames, through which gradients flow."""
+    _, height, width = latent
     return make_sampler(
-        net, net.spec, film.recipe, latent_height=height, latent_width=width, batch=len(batch.prompt),
+        net, net.spec, film.recipe, latent_height=height, latent_width=width, batch=samples,
         device=film.device, dtype=film.dtype, grad=film.context_gradient,
     )  # fmt: skip
 
@@ -80,11 +90,13 @@ def make_chunks(
 ) -> Tensor:
     """Latents [b f c h w] of the next `chunks` chunks, whose blocks are counted from 0 in cues and names of draws.
 
-    learn_from: the first block that has a gradient, where gradients are wanted at all.
+    learn_from: the first block that has a gradient, where gradients are wanted at all. Blocks of the context
+    before the last are made with all steps.
     """
     draws, size = batch.draws, film.chunk
     steps = len(film.recipe.sample.steps)
     exit_step = draws.whole("exit", 0, steps)
+    target = chunks - (film.window - film.context) // size if film.context else 0
     shape = (len(batch.prompt), size, *batch.latent)
     noise = draws.normal("noise", (len(batch.prompt), chunks * size, *batch.latent)).split(size, 1)
     made, wanted = list[Tensor](), torch.is_grad_enabled()
@@ -94,7 +106,8 @@ def make_chunks(
             carry_out(sampler.director, cue.verb, cue.prompt, cue.recache)
         more = draws.normal(f"context_noise.block{block}", shape) if film.context_noise else None
         with torch.set_grad_enabled(wanted and block >= learn_from):
-            chunk = Chunk(block, _noise(draws, noise[block], block), exit_step, more)
+            taken = steps - 1 if block < target else exit_step
+            chunk = Chunk(block, _noise(draws, noise[block], block), taken, more)
             made += [clean.latents for clean in sampler.feed(chunk)]
     return torch.cat(made, 1)
 
@@ -106,17 +119,17 @@ def _noise(draws: Draws, first: Tensor, block: int) -> Callable[[int], Tensor]:
 
 def roll_out(net: Tree, film: RolloutSpec, batch: FilmBatch, watch: Watch = nobody) -> Window:
     """A whole film from nothing, as a loss sees it; with a gradient unless that is switched off."""
-    sampler, size = sampler_of(net, film, batch), film.chunk
+    sampler, size = sampler_for(net, film, len(batch.prompt), batch.latent), film.chunk
     sampler.director.start(batch.prompt)
     window, longest = film.window // size, film.frames // size
     chunks = batch.draws.whole("chunks", window, longest + 1)
-    latents = make_chunks(sampler, film, batch, chunks, chunks - window)
+    inside = chunks > window or film.context > 0  # what is learned does not begin the film
+    before = chunks - window + film.context // size
+    latents = make_chunks(sampler, film, batch, chunks, before + (film.context > 0))
     seen = newest(latents, film)
-    learned = None
-    if seen.shape[1] < latents.shape[1]:
-        learned = torch.arange(film.window, device=latents.device) >= size
+    learned = torch.arange(film.window, device=latents.device) >= film.context + size if inside else None
     watch("rollout", seen)
-    return Window(seen, learned)
+    return Window(seen, learned, film.context)
 
 
 def newest(latents: Tensor, film: RolloutSpec) -> Tensor:

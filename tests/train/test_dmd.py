@@ -35,8 +35,8 @@ class Fixed(RandomDraws):
             self.kept[name] = super().normal(name, shape)
         return self.kept[name]
 
-    def places(self, name, count):
-        return torch.tensor([400, 700])[:count]
+    def places(self, name, shape, high=1000):
+        return torch.tensor([400, 700])[: shape[0]]
 
 
 def engine(net, film, batch):
@@ -172,3 +172,21 @@ def test_layers_computed_again_change_nothing(nets, films, context, monkeypatch)
     monkeypatch.setattr(type(nets.generator.blocks[0]), "forward", lambda self, *given: again(self, *given))
     for mine, theirs in zip(gradients(), plain, strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+def test_a_context_is_made_to_the_end_and_judged_by_what_follows(nets, films):
+    """Contextual DMD: teacher and critic see the context as it is, and only what follows is learned."""
+    told, draws = {}, Fixed(0)
+    film = films.spec(frames=15, window=12, context=6)
+    loss = dmd(nets, films.batch(draws=draws), film, Matching(), told.__setitem__)
+    assert torch.equal(told["score.noisy"][:, :6], told["rollout"][:, :6])
+    assert torch.equal(told["score.real_cond_x0"][:, :6], told["rollout"][:, :6])
+    assert told["dmd_grad"].shape[1] == 6
+    # Blocks before the target, frames 9 to 14, take both steps; those of the target leave at the first.
+    renoised = {name for name in draws.kept if name.startswith("renoise")}
+    assert renoised == {f"renoise.block{block}.step0" for block in range(3)}
+    loss.total.backward()
+    window = roll_out(nets.generator, film, films.batch(draws=draws))
+    assert window.judged.tolist() == [False] * 3 + [True] * 3
+    learned = critic(nets, films.batch(draws=draws), film, Matching(critic_weighted=True))
+    assert learned.total.requires_grad

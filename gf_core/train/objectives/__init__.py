@@ -11,6 +11,8 @@ values:
     match = Matching(guidance=3.0)                          scores: how teacher and critic are asked
     loss = dmd(nets, batch, film, match)                    or sid; gradients in nets.generator only
     loss = critic(nets, batch, film, match)                 gradients in nets.fake only
+    clips = ClipsGiven(prompt, latents, draws)              films: clips that exist
+    loss = forcing(nets, clips, film, Forcing())            forced: or regression, consistency
 
 `Loss.total` is to be differentiated once, `Loss.parts` to be logged. An objective for the loop is a `partial` of one:
 `partial(dmd, nets, film=film, match=match)`. `RandomDraws(own, shared)` draws: what decides how many calls are

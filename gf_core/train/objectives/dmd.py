@@ -1,9 +1,13 @@
 """Self Forcing: the student's own films, matched in distribution to a teacher's (arXiv 2506.08009).
 
-`dmd` and `sid` teach the student, `critic` the fake score that both need. All make a film with the engine's sampler.
+`dmd` and `sid` teach the student, `critic` the fake score that both need. All make a film with the engine's
+sampler. Where the window begins with a context, teacher and critic judge what follows it: contextual DMD (Context
+Forcing, 2602.06028).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 
@@ -22,6 +26,7 @@ from .scores import (
     scale_of,
     sigma_at,
     watched,
+    weight_at,
 )
 
 
@@ -34,10 +39,11 @@ def match_window(
     nets: Nets, batch: FilmBatch, window: Window, match: Matching, watch: Watch = nobody
 ) -> Loss:
     """DMD's loss of a window that was made."""
-    clip = window.latents
-    seen = watched(noised(clip.detach(), batch.draws, match), watch)
+    with torch.no_grad():
+        seen = watched(noised(window, batch.draws, match), watch)
+    clip = seen.behind(window.latents)
     gradient = matching_gradient(nets, clip.detach(), seen, batch.told, batch.negative, match, watch)
-    total = judged(clip, gradient, window.learned)
+    total = judged(clip, gradient, window.judged)
     watch("loss", total)
     return Loss(total, {"dmd": total.detach(), "dmd_gradient": gradient.abs().mean()})
 
@@ -45,14 +51,15 @@ def match_window(
 def sid(nets: Nets, batch: FilmBatch, film: RolloutSpec, match: Matching, watch: Watch = nobody) -> Loss:
     """Score identity distillation: as `dmd`, with the gradient through both score networks.
 
-    Their weights get none, and their graphs are gone when this returns.
+    Their weights get none, and their graphs are gone when this returns. Every frame of the window counts.
     """
     window = roll_out(nets.generator, film, batch, watch)
     clip = window.latents.detach().requires_grad_(torch.is_grad_enabled())
-    seen = watched(noised(clip, batch.draws, match), watch)
-    fake, real = both_scores(nets, seen, batch.told, batch.negative, match, watch)
-    gap, away = (real - fake).double(), (real - clip).double()
-    loss = gap * (away - match.alpha * gap) / scale_of(clip, real).detach()
+    seen = watched(noised(replace(window, latents=clip), batch.draws, match), watch)
+    fake, real = map(seen.behind, both_scores(nets, seen, batch.told, batch.negative, match, watch))
+    judged_clip = seen.behind(clip)
+    gap, away = (real - fake).double(), (real - judged_clip).double()
+    loss = gap * (away - match.alpha * gap) / scale_of(judged_clip, real).detach()
     total = torch.nan_to_num(loss).mean()
     watch("loss", total)
     if clip.requires_grad:
@@ -65,23 +72,27 @@ def critic(nets: Nets, batch: FilmBatch, film: RolloutSpec, match: Matching, wat
     """Flow matching of the fake score on a film of the student's."""
     with torch.no_grad():
         window = roll_out(nets.generator, film, batch, watch)
-    return learn_window(nets, batch, Window(window.latents, None), match, watch)
+    return learn_window(nets, batch, replace(window, learned=None), match, watch)
 
 
 def learn_window(
-    nets: Nets, batch: FilmBatch, window: Window, match: Matching, watch: Watch = nobody
+    nets: Nets, batch: FilmBatch, window: Window, match: Matching, watch: Watch = nobody, name: str = "score"
 ) -> Loss:
-    """The critic's loss of a window that was made.
+    """The critic's loss of a window that was made, behind its context.
 
     The published code turns the prediction into clean latents by one table and back by another, so that its flow is
-    scaled by their ratio, 19 % at timestep 20.
+    scaled by their ratio, 19 % at timestep 20. name: of the draws.
     """
-    seen = watched(noised(window.latents, batch.draws, match), watch)
+    seen = watched(noised(window, batch.draws, match, name), watch)
     flow = flow_of(nets.fake, seen.latents, seen.timestep, batch.told)
+    watch("flow", flow)
     own, ours = (sigma_at(seen.timestep, shift) for shift in (match.score_shift, match.shift))
     watch("score.fake_cond_x0", seen.latents - own * flow)
-    flow = flow * (own / ours)
-    error = kept(flow - (seen.noise - window.latents), window.learned)
-    total = error.square().mean()
+    if not match.critic_weighted:
+        flow = flow * (own / ours)
+    error = kept(seen.behind(flow) - (seen.noise - seen.behind(window.latents)), window.judged).square()
+    if match.critic_weighted:
+        error = error * weight_at(seen.timestep, match.shift)
+    total = error.mean()
     watch("loss", total)
     return Loss(total, {"critic": total.detach()})

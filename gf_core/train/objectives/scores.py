@@ -15,7 +15,7 @@ from ...model.bidirectional import bidirectional_flow
 from ...model.layers import Tree
 from ...sampling.schedule import TABLE, Schedule, add_noise, flow_to_x0
 from ..films import Draws
-from ..rollout import Watch
+from ..rollout import Watch, Window
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,27 @@ class Matching:
     highest: float = 980.0
     alpha: float = 1.0
     """SiD: share of the squared difference that is taken off."""
+    critic_weighted: bool = False
+    """The critic's loss counts mid noise most, and its flow is taken as it is (Context Forcing); else the flow goes
+    through both tables (Self Forcing)."""
 
 
 @dataclass(frozen=True)
 class Noised:
-    """A clip under noise."""
+    """A clip under noise, but for the context that it may begin with."""
 
     latents: Tensor
     """[b f c h w]"""
     timestep: Tensor
     """[b 1]"""
     noise: Tensor
-    """[b f c h w]"""
+    """[b f c h w] of the frames behind the context."""
+    context: int = 0
+    """Oldest frames, which are clean."""
+
+    def behind(self, clip: Tensor) -> Tensor:
+        """The frames of a clip [b f c h w] that are under noise."""
+        return clip[:, self.context :]
 
 
 def level(places: Tensor, match: Matching) -> Tensor:
@@ -73,11 +82,20 @@ def sigma_at(timestep: Tensor, shift: float) -> Tensor:
     return Schedule(shift).sigma(timestep.cpu()).to(timestep.device)[..., None, None, None]
 
 
-def noised(clip: Tensor, draws: Draws, match: Matching, name: str = "score") -> Noised:
-    """A clip [b f c h w] at a level drawn for each sample."""
-    timestep = level(draws.places(f"{name}.place", len(clip)).to(clip.device), match)
+def weight_at(timestep: Tensor, shift: float) -> Tensor:
+    """Weight in flow matching [b f 1 1 1] of timesteps [b f]."""
+    schedule = Schedule(shift)
+    weights = schedule.loss_weights()[schedule.index(timestep.cpu())]
+    return weights.to(timestep.device)[..., None, None, None]
+
+
+def noised(window: Window, draws: Draws, match: Matching, name: str = "score") -> Noised:
+    """What a loss sees of a film at a level drawn for each sample, its context as it is."""
+    context, clip = window.latents[:, : window.context].detach(), window.latents[:, window.context :]
+    timestep = level(draws.places(f"{name}.place", (len(clip),)).to(clip.device), match)
     noise = draws.normal(f"{name}.noise", tuple(clip.shape)).to(clip)
-    return Noised(add_noise(clip, noise, sigma_at(timestep, match.shift)), timestep, noise)
+    noisy = add_noise(clip, noise, sigma_at(timestep, match.shift))
+    return Noised(torch.cat([context, noisy], 1), timestep, noise, window.context)
 
 
 def flow_of(net: Tree, noisy: Tensor, timestep: Tensor, prompt: Tensor) -> Tensor:
@@ -86,9 +104,11 @@ def flow_of(net: Tree, noisy: Tensor, timestep: Tensor, prompt: Tensor) -> Tenso
 
 
 def clean_of(net: Tree, clip: Noised, prompt: Tensor, match: Matching) -> Tensor:
-    """Clean latents [b f c h w] that a score network sees in a noised clip."""
+    """Clean latents [b f c h w] that a score network sees in a noised clip; a context is what it is."""
     flow = flow_of(net, clip.latents, clip.timestep, prompt)
-    return flow_to_x0(clip.latents, flow, sigma_at(clip.timestep, match.score_shift))
+    sigma = sigma_at(clip.timestep, match.score_shift)
+    clean = flow_to_x0(clip.behind(clip.latents), clip.behind(flow), sigma)
+    return torch.cat([clip.latents[:, : clip.context], clean], 1) if clip.context else clean
 
 
 def both_scores(
@@ -129,10 +149,10 @@ def judged(clip: Tensor, gradient: Tensor, learned: Tensor | None) -> Tensor:
 def matching_gradient(
     nets: Nets, clip: Tensor, seen: Noised, prompt: Tensor, negative: Tensor, match: Matching, watch: Watch
 ) -> Tensor:
-    """DMD's normalised gradient [b f c h w] on a clip: where the critic and the teacher part (2311.18828, Eq. 7,
-    8)."""
+    """DMD's gradient [b f c h w] on a clip behind its context, normalised: where critic and teacher part
+    (2311.18828)."""
     with torch.no_grad():
-        fake, real = both_scores(nets, seen, prompt, negative, match, watch)
+        fake, real = map(seen.behind, both_scores(nets, seen, prompt, negative, match, watch))
         gradient = torch.nan_to_num((fake - real) / scale_of(clip, real))
     watch("dmd_grad", gradient)
     return gradient
