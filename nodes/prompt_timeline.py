@@ -33,7 +33,8 @@ class PromptTimeline(io.ComfyNode):
             display_name="Prompt Timeline",
             category="Grounded Forcing",
             description="The film as text: one line per segment, with its length. "
-            "then: goes on in the same shot, cut: is a new shot with the same cast, scene: forgets all.",
+            "then: goes on in the same shot, cut: is a new shot with the same cast, back to 2: one with the cast of "
+            "segment 2, scene: forgets all.",
             search_aliases=["storyboard", "shot list", "prompt schedule", "prompt travel", "script"],
             inputs=[
                 widget(
@@ -41,8 +42,8 @@ class PromptTimeline(io.ComfyNode):
                     "timeline",
                     multiline=True,
                     default=FIRST_FILM,
-                    tooltip="One segment per line: what is seen | 5s. Lines after the first begin with then:, cut: "
-                    "or scene:. More options: seed 7, blend 1.5s, recache 0.8, mute. "
+                    tooltip="One segment per line: what is seen | 5s. Lines after the first begin with then:, cut:, "
+                    "back to 2: or scene:. More options: seed 7, blend 1.5s, recache 0.8, mute. "
                     "@style, @cast, @seed and @fps stand on lines of their own.",
                 ),
             ],

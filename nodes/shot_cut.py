@@ -65,6 +65,15 @@ class ShotCut(io.ComfyNode):
                     max=MAX_SEED,
                     tooltip="Seed of the new shot. -1 derives one from the film's seed and the prompt.",
                 ),
+                widget(
+                    io.Int,
+                    "back_to",
+                    default=0,
+                    min=0,
+                    max=10_000,
+                    tooltip="Number of an earlier segment of the timeline that comes in: the new shot has its cast, "
+                    "as it was at that segment's end. 0: keep_cast decides.",
+                ),
             ],
             outputs=[Timeline.Output(display_name="timeline", tooltip="The film with the new shot in it.")],
         )
@@ -72,8 +81,15 @@ class ShotCut(io.ComfyNode):
     @classmethod
     @said_plainly
     def execute(
-        cls, timeline: TimelineText, at: str, prompt: str, seconds: float, keep_cast: bool, seed: int
+        cls,
+        timeline: TimelineText,
+        at: str,
+        prompt: str,
+        seconds: float,
+        keep_cast: bool,
+        seed: int,
+        back_to: int = 0,
     ) -> io.NodeOutput:
-        own = None if seed < 0 else seed
-        board = insert_shot(timeline.board, at, prompt, seconds, keep_cast=keep_cast, seed=own)
+        own, back = None if seed < 0 else seed, back_to or None
+        board = insert_shot(timeline.board, at, prompt, seconds, keep_cast=keep_cast, seed=own, back=back)
         return io.NodeOutput(TimelineText(board, format_storyboard(board)))

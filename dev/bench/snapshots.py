@@ -85,7 +85,7 @@ def measure(bundle: ModelBundle, chunks: int) -> dict[str, Any]:
     spent = dict.fromkeys(("sample", "replay", "decode", "copy", "digest", "sha256", "write", "read"), 0.0)
     equal = []
     made = film_chunks(sampled, plan, embeds)
-    followed = replay(replayed.director, plan, embeds, lambda index: latents[index], 0, chunks)
+    followed = replay(replayed, plan, embeds, lambda index: latents[index], 0, chunks)
     with tempfile.TemporaryDirectory() as folder:
         store = StateStore(Path(folder) / "states", (), 10**9)
         for index in range(chunks):

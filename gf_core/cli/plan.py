@@ -55,15 +55,21 @@ def table(board: Storyboard, planned: Plan, width: int) -> list[str]:
     rows = [f"{'#':>3}  {'verb':<5}  {'at':>8}  {'asked':>8}  {'film':>8}  {'seed':<{seeds}}  prompt"]
     muted = f"{'mute':<5}  {'':>8}  {'':>8}  {'':>8}  {'':<{seeds}}"
     for index, segment in enumerate(board.segments):
-        told = _row(segment, places[index], seeds) if index in places else f"{muted}  {segment.prompt}"
+        told = (
+            _row(segment, places[index], seeds, planned) if index in places else f"{muted}  {segment.prompt}"
+        )
         rows.append(f"{index + 1:>3}  {told}")
     return [head, *(row if len(row) <= width else row[: width - 3] + "..." for row in rows)]
 
 
-def _row(written: Segment, segment: PlannedSegment, seeds: int) -> str:
+def _row(written: Segment, segment: PlannedSegment, seeds: int, planned: Plan) -> str:
     minutes, seconds = divmod(segment.start_seconds, 60)
     notes = [f"blend over {segment.blend_chunks} chunks"] if segment.blend_chunks else []
     notes += [f"recache {segment.recache:g}"] if segment.recache is not None else []
+    if segment.back is not None:
+        notes.append(
+            f"to {planned.segments[segment.back].index + 1}{', with motion' if segment.motion else ''}"
+        )
     return (
         f"{segment.verb:<5}  {int(minutes):>3}:{seconds:04.1f}  "
         f"{segment.asked_seconds:>6.2f} s  {segment.seconds:>6.2f} s  {segment.seed:<{seeds}}  "

@@ -28,6 +28,8 @@ KEY = "grounded"
 """Where our facts stand in the metadata of timeline and clips."""
 FORMATS = {".otio": "otio_json", ".edl": "cmx_3600", ".fcpxml": "fcpx_xml"}
 """Adapter by suffix; all but the first are plugins of OpenTimelineIO."""
+SAID = ("verb", "prompt", "seconds", "seed", "recache", "blend", "mute", "back", "motion")
+"""Of a clip's facts, what its segment says."""
 PLAIN_RATE = 24
 """EDL and Final Cut XML know the rates of cinema and television only; other films are told in frames of this one."""
 PLAIN_RATES = (24, 25, 30, 48, 50, 60, 24000 / 1001, 30000 / 1001)
@@ -191,7 +193,7 @@ def _timeline(
             media = otio.schema.ExternalReference(str(film), span(0, total))
         clip = otio.schema.Clip(segment.prompt, media, span(item.start, item.frames))
         facts = {"frames": item.frames, "shot": shot, "muted": _left_out(board, shown, item.index)}
-        clip.metadata[KEY] = {**_facts(segment), **facts}
+        clip.metadata[KEY] = {**_facts(board, item.index), **facts}
         track.append(clip)
     return timeline
 
@@ -202,15 +204,18 @@ def _left_out(board: Storyboard, shown: set[int], after: int) -> list[dict[str, 
     for index in range(after + 1, len(board.segments)):
         if index in shown:
             break
-        left.append(_facts(board.segments[index]))
+        left.append(_facts(board, index))
     return left
 
 
-def _facts(segment: Segment) -> dict[str, Any]:
+def _facts(board: Storyboard, index: int) -> dict[str, Any]:
     """Decimals are text, because the library's reader of JSON loses their last digit."""
+    segment = board.segments[index]
     return {
-        "verb": segment.verb, "prompt": segment.prompt, "seconds": repr(segment.seconds), "seed": segment.seed,
+        "number": index + 1, "verb": segment.verb, "prompt": segment.prompt,
+        "seconds": repr(segment.seconds), "seed": segment.seed,
         "recache": _text(segment.recache), "blend": _text(segment.blend), "mute": segment.mute,
+        "back": segment.back, "motion": segment.motion,
     }  # fmt: skip
 
 
@@ -239,27 +244,27 @@ def _final_cut(otio: ModuleType, timeline: Any, rate: float) -> str:
 
 def _storyboard(otio: ModuleType, timeline: Any, name: str) -> Storyboard:
     facts = timeline.metadata.get(KEY, {})
-    segments = [_from_facts(muted) for muted in facts.get("muted", [])]
+    found = [(_number(muted), _from_facts(muted)) for muted in facts.get("muted", [])]
     clips = [clip for track in timeline.video_tracks()[:1] for clip in track.find_clips()]
     if len(timeline.video_tracks()) > 1:
         log.warning("%s: only its first video track is read", name)
     for clip in clips:
         own = clip.metadata.get(KEY)
-        segments.append(_from_clip(otio, clip, own))
-        segments += [_from_facts(muted) for muted in (own or {}).get("muted", [])]
-    if not segments:
+        found.append((_number(own or {}), _from_clip(otio, clip, own)))
+        found += [(_number(muted), _from_facts(muted)) for muted in (own or {}).get("muted", [])]
+    if not found:
         raise StoryboardError(f"{name} holds no clip", "put at least one clip on the first video track")
     said = {key: facts[key] for key in ("fps", "seed", "style") if key in facts}
     cast = {key: value for key, value in facts.get("cast", [])}
     if not all(isinstance(word, str) for pair in cast.items() for word in pair):
         raise ValueError("its cast is not made of words")
-    return replace(with_values(Storyboard(), said), cast=cast, segments=tuple(_ordered(segments)))
+    return replace(with_values(Storyboard(), said), cast=cast, segments=tuple(_ordered(_renumbered(found))))
 
 
 def _from_facts(facts: Any) -> Segment:
     if facts.get("loras"):  # edits written when segments could name LoRAs
         log.warning("%s: its LoRAs are left out, they belong to the whole film", facts["prompt"])
-    said = {key: facts[key] for key in _facts(Segment("start", "")) if key in facts}
+    said = {key: facts[key] for key in SAID if key in facts}
     for key in ("seconds", "recache", "blend"):
         if said.get(key) is not None:
             said[key] = float(said[key])
@@ -283,7 +288,32 @@ def _from_clip(otio: ModuleType, clip: Any, facts: Any) -> Segment:
     return segment if clip.enabled else replace(segment, mute=True)
 
 
+def _number(facts: Any) -> int:
+    """Which segment it was when the edit was written; 0 where that is not said."""
+    number = facts.get("number", 0)
+    return number if isinstance(number, int) else 0
+
+
+def _renumbered(found: list[tuple[int, Segment]]) -> list[Segment]:
+    """The segments, with the new numbers of those that they go back to; of one that was split, the last part in front.
+
+    Where that one is gone, muted, or stands behind now, a cut keeps at least the cast of what is in front.
+    """
+    segments = []
+    for own, (_, segment) in enumerate(found):
+        if segment.verb == "back":
+            before = [n for n, (was, s) in enumerate(found[:own], 1) if was == segment.back and not s.mute]
+            if before:
+                segment = replace(segment, back=before[-1])
+            else:
+                told = "%s: segment %s is not in front of it any more, so it does not go back but cuts"
+                log.warning(told, segment.prompt, segment.back)
+                segment = replace(segment, verb="cut", back=None, motion=False)
+        segments.append(segment)
+    return segments
+
+
 def _ordered(segments: list[Segment]) -> list[Segment]:
     """Verbs that fit the order: the first segment starts, one that was first becomes a scene."""
-    first = replace(segments[0], verb="start", recache=None, blend=None)
+    first = replace(segments[0], verb="start", recache=None, blend=None, back=None, motion=False)
     return [first, *(replace(one, verb="scene") if one.verb == "start" else one for one in segments[1:])]

@@ -135,7 +135,7 @@ class SegmentDone:
     total: int
     """Segments in the plan."""
     verb: str
-    """start, then, cut or scene."""
+    """start, then, cut, back or scene."""
     prompt: str
     """The full prompt."""
     start_frame: int

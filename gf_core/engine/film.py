@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..config import Encoding, Recipe, as_facts
-from ..errors import GroundedError, ResourceError
+from ..errors import GroundedError, ResourceError, StoryboardError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
 from ..take.facts import hash_facts, latent_facts, picture_facts
 from ..take.reuse import Reuse, find_reuse
-from ..timeline import Plan, Storyboard, Timing, make_plan, parse
+from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
 from .start_image import open_start_image
 from .start_video import open_start_video
 
@@ -149,6 +149,7 @@ class Film:
                 f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
                 f"use {width}x{height}",
             )
+        self._check_memory()
         size = (video.height, video.width, 3)
         if self.start is not None and self.start.shape[1:] != size:
             raise GroundedError(
@@ -207,10 +208,29 @@ class Film:
                     "blend": segment.blend_chunks,
                     "recache": segment.recache,
                     "key": segment.key,
+                    **self._gone_back(segment),
                 }
                 for segment in self.plan.segments
             ],
         }
+
+    def _gone_back(self, segment: PlannedSegment) -> dict[str, Any]:
+        """Of a segment that goes back, the number that is written there, and whether with motion."""
+        if segment.back is None:
+            return {}
+        return {"back": self.plan.segments[segment.back].index + 1, "motion": segment.motion}
+
+    def _check_memory(self) -> None:
+        """Refuse to go back with a memory in which nothing of an earlier shot stays."""
+        memory = self.recipe.memory
+        for segment in self.plan.segments:
+            if segment.back is not None and not (segment.motion or memory.capacity or memory.bank):
+                raise StoryboardError(
+                    f"segment {segment.index + 1} goes back for its cast, and this memory keeps none (no anchors)",
+                    "choose a memory with anchors, or add | motion, which brings the last frames back",
+                    line=self.board.segments[segment.index].line,
+                    column=1,
+                )
 
 
 def as_path(value: Any, name: str) -> Path:

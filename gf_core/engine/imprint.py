@@ -79,7 +79,8 @@ def installed_versions() -> dict[str, str]:
 
 
 def _title(number: int, segment: dict[str, Any]) -> str:
-    verb = "" if segment["verb"] == "start" else f"{segment['verb']}: "
+    said = f"back to {segment['back']}" if segment["verb"] == "back" else segment["verb"]
+    verb = "" if said == "start" else f"{said}: "
     return f"{number + 1}. {verb}{segment['prompt']}"
 
 

@@ -105,7 +105,7 @@ def read_recorded(path: str | Path) -> Recorded:
             start_image=everything["start_image"] is True,
             machine={key: value for key, value in machine.items() if isinstance(value, str | int | float)},
             segments=[
-                {**part, "verb": _word(part["verb"]), "prompt": _word(part["prompt"])}
+                {**part, "verb": _word(part["verb"]), "prompt": _word(part["prompt"]), **_numbers(part)}
                 for part in settings.get("segments", [])
             ],
             everything=everything,
@@ -114,6 +114,11 @@ def read_recorded(path: str | Path) -> Recorded:
         raise TakeError(
             f"{name} does not say how it was made", f"{NOT_OURS} (grounded open prints what is in it)"
         ) from error
+
+
+def _numbers(part: dict[str, Any]) -> dict[str, int | None]:
+    """A segment's own number and that of the one that it goes back to; None where there is none."""
+    return {name: n if isinstance(n := part.get(name), int) else None for name in ("number", "back")}
 
 
 def read_timeline(path: str | Path) -> str:

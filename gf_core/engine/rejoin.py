@@ -22,6 +22,7 @@ from ..take.reuse import Reuse
 from ..take.states import StateStore, decoder_name, digest, memory_name
 from ..vae.decoders import chunks_within_reach
 from .film import Film
+from .recalled import OnDisk
 
 if TYPE_CHECKING:
     from ..vae.base import StreamDecoder
@@ -54,17 +55,17 @@ def state_names(film: Film) -> set[str]:
 @torch.no_grad()
 def rejoin_sampler(
     sampler: Sampler, film: Film, embeds: Sequence[Tensor], reuse: Reuse, stop: int, store: StateStore,
-    stored: Callable[[int], Tensor], mend: Callable[[int], None], tick: Tick,
+    memories: OnDisk, stored: Callable[[int], Tensor], mend: Callable[[int], None], tick: Tick,
 ) -> Rejoined:  # fmt: skip
     """Bring a fresh sampler to where it was after the chunks of `reuse`.
 
-    embeds: one [1 rows c] per segment. stored: index of a chunk -> its latents [f c h w]. mend: samples a chunk without
-    latents. Raises TakeError when stored latents cannot be read.
+    embeds: one [1 rows c] per segment. memories: what segments go back to. stored: index of a chunk -> its latents
+    [f c h w]. mend: samples a chunk without latents. Raises TakeError when stored latents cannot be read.
     """
     holes, done = reuse.holes, len(reuse.chunks)
     if done == stop:  # it does not go on: only the holes are filled
-        done = holes[-1] + 1 if holes else 0
-    at = begun = _start_sampler(sampler, film, min([done, *holes]), store)
+        done = stop = holes[-1] + 1 if holes else 0
+    at = begun = _start_sampler(sampler, film, min([done, *holes]), stop, store, memories)
     checks, director = [], sampler.director
 
     def latents(index: int) -> Tensor:
@@ -74,7 +75,8 @@ def rejoin_sampler(
         film.make_ready()
 
     for hole in [*holes, done]:
-        for index in replay(director, film.plan, embeds, latents, at, hole, film.lead, before=ready):
+        replayed = replay(sampler, film.plan, embeds, latents, at, hole, film.lead, ready, memories)
+        for index in replayed:
             # Snapshots cost a copy of the memory, so only where a digest is known.
             wanted = reuse.digests.get(memory_name(film.plan.chunk_keys[index]))
             if wanted is not None:
@@ -87,27 +89,31 @@ def rejoin_sampler(
     return _told("memory", Rejoined(begun, done - begun, all(checks) if checks else None))
 
 
-def _start_sampler(sampler: Sampler, film: Film, done: int, store: StateStore) -> int:
+def _start_sampler(
+    sampler: Sampler, film: Film, done: int, stop: int, store: StateStore, memories: OnDisk
+) -> int:
     """Put `sampler` at the last place, no later than after `done` chunks, that needs no replay; returns where.
 
     A kept state is one; so is the end in front of a scene, which forgets everything but the count of frames and
-    prompts. (A running mean is not emptied by it, so its digest would differ: it is replayed.)
+    prompts, and in front of a segment that goes back. (A running mean is not emptied by a scene, so its digest would
+    differ: it is replayed.) All that is gone back to from there to chunk `stop` is kept, or made by the replay.
     """
-    plan = film.plan
+    plan, averages = film.plan, film.recipe.memory.anchor_policy == "ema"
+    forgets = ("back",) if averages else ("back", "scene")
     # Backwards from where the film goes on: the first place found leaves the least to replay.
     for end in range(done, 0, -1):
         number, chunk = plan.places[end - 1]
         after = plan.segments[number + 1].verb if number + 1 < len(plan.segments) else ""
-        if (
-            after == "scene"
-            and chunk == plan.segments[number].chunks - 1
-            and film.recipe.memory.anchor_policy != "ema"
-        ):
+        begins_anew = after in forgets and chunk == plan.segments[number].chunks - 1
+        name = memory_name(plan.chunk_keys[end - 1])
+        if not (begins_anew or name in store.names()) or memories.lost(end, stop):
+            continue
+        if begins_anew:
             # The memory is empty there, but frames and prompts are numbered through the film.
             frames = sum(plan.timing.latent_frames(index) for index in range(end))
             sampler.director.memory.ledger.skip(film.lead + frames, number)
             return end
-        state = store.load(memory_name(plan.chunk_keys[end - 1]))
+        state = store.load(name)
         if state is not None:
             sampler.restore(state)
             return end

@@ -27,6 +27,7 @@ from .events import Finished, Reused, SegmentDone, Started
 from .film import Found
 from .finish import film_header
 from .meter import Meter
+from .recalled import recalled_names
 from .rejoin import state_names
 from .relief import Relief, in_words
 from .report import make_report
@@ -78,7 +79,8 @@ class Session:
         embeds, start = self._prepare(reuse, meter, relief)
         cost, upscale = bundle_cost(film.bundle), film.encoding.upscale
         needed = disk_cost(film.plan, cost, film.recipe, upscale=upscale).needed
-        store = StateStore(self.take.states, state_names(film), self._state_budget, needed)
+        held = recalled_names(film)
+        store = StateStore(self.take.states, state_names(film), self._state_budget, needed, held)
         job = Job(film, self._found.stop, reuse, store, embeds, start, relief)
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
             if film.bundle.done is not None:

@@ -24,6 +24,7 @@ from ..take.states import State, pays
 from .events import ChunkDone, Event, Preview, Pulse, Replayed, Reused, SegmentDone, Started, StepDone
 from .finish import CommittedChunk, Finisher, Job, SampledChunk
 from .meter import Meter, free_memory
+from .recalled import OnDisk
 from .rejoin import Rejoined, rejoin_decoder, rejoin_sampler
 from .relief import in_words
 from .worker import Worker
@@ -72,6 +73,7 @@ class Shoot:
         self._made = job.film.frames(len(job.reuse.chunks)) / self._begin.frames
         self._finisher = Finisher(job, writer)
         self._worker = Worker(self._finisher, "grounded-finishing")
+        self._memories = OnDisk(job.film, job.store, writer.commit)
         self._in_hand: list[SampledChunk] = []
 
     def render(self) -> None:
@@ -104,7 +106,8 @@ class Shoot:
             self._hand_over(self._stored(index))
         if len(reuse.chunks) < job.stop:
             for chunk in self._sampled_chunks(len(reuse.chunks), job.stop):
-                self._hand_over(replace(chunk, memory=self._state()) if chunk.ends_segment else chunk)
+                memory = self._state(chunk.segment) if chunk.ends_segment else None
+                self._hand_over(replace(chunk, memory=memory))
 
     def close(self) -> None:
         """End the worker, which keeps all that is sampled, and close the film."""
@@ -124,7 +127,7 @@ class Shoot:
         with self._meter.stage("rejoining"), in_words("rebuilding the memory"):
             if self._sampler is not None and reuse.chunks:
                 rejoined = rejoin_sampler(
-                    self._sampler, job.film, job.embeds, reuse, job.stop, job.store,
+                    self._sampler, job.film, job.embeds, reuse, job.stop, job.store, self._memories,
                     self._writer.run.load_latents, self._mend, tick,
                 )  # fmt: skip
                 self.rejoined.append(rejoined)
@@ -177,7 +180,7 @@ class Shoot:
 
         made = film_chunks(
             sampler, self._plan, job.embeds, start=start, stop=stop, lead=job.start,
-            before=ready, feed=self._feed,
+            before=ready, feed=self._feed, memories=self._memories,
         )  # fmt: skip
         index = start
         while True:
@@ -227,10 +230,16 @@ class Shoot:
         latents = clean.latents[0] if lead is None else torch.cat([lead[0], clean.latents[0]])
         return self._chunk(clean.index, latents, anchor)
 
-    def _state(self) -> State | None:
-        """The sampler's state, where keeping it spares time against replaying the chunks since the last one."""
+    def _state(self, number: int) -> State | None:
+        """The sampler's state, where keeping it spares time against replaying the chunks since the last one.
+
+        At the end of a segment `number` that a later one goes back to, `_memories` keeps it.
+        """
         sampler = self._sampler
         assert sampler is not None
+        if number in self._plan.recalled:
+            self._since_state = 0
+            return None
         call_seconds = self._meter.seconds["sampling"] / self._sampled / sampler.calls
         memory = sampler.director.memory
         size = memory.sizes.state(memory.layout.past)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,6 +44,8 @@ class DiskCost:
     """The growing film and the one that is placed."""
     notes: int = 0
     """Journal, settings, report, contact sheet."""
+    recalled: int = 0
+    """States that later segments go back to."""
     states: int = 0
     """Kept for later edits, where there is room: the film needs none."""
     known: bool = False
@@ -51,12 +54,15 @@ class DiskCost:
     @property
     def needed(self) -> int:
         """What must be free."""
-        return self.latents + self.films + self.notes
+        return self.latents + self.films + self.notes + self.recalled
 
     def line(self) -> str:
         """As text: `34 MB: latents 2 MB, films 10 MB, states 22 MB`."""
         whole = size(self.needed + self.states)
-        parts = {"latents": self.latents, "films": self.films, "notes": self.notes, "states": self.states}
+        parts = {
+            "latents": self.latents, "films": self.films, "notes": self.notes, "recalled": self.recalled,
+            "states": self.states,
+        }  # fmt: skip
         told = ", ".join(f"{name} {size(value)}" for name, value in parts.items() if value)
         return f"{'' if self.known else 'at most '}{whole}: {told}"
 
@@ -93,11 +99,12 @@ def disk_cost(
     segments = sum(segment.first_chunk < chunks for segment in plan.segments)
     row = SHEET_PIXELS * SHEET_BYTES * video.height / video.width if page is None else page / 8
     notes = chunks * CHUNK_NOTE + 2 * (NOTES + segments * SEGMENT_NOTE) + int(segments * row)
-    states = sum(_states(plan, cost, recipe, chunks, kept, pace))
+    states, recalled = map(sum, zip((0, 0), *_states(plan, cost, recipe, chunks, kept, pace)))
     return DiskCost(
         latents=(chunks - kept) * latents,
         films=int((2 * frames - in_place) * picture),
         notes=notes,
+        recalled=recalled,
         states=min(STATES, states),
         known=bits is not None,
     )
@@ -105,15 +112,18 @@ def disk_cost(
 
 def _states(
     plan: Plan, cost: ModelCost, recipe: Recipe, stop: int, kept: int, pace: Pace | None
-) -> Iterator[int]:
-    """Bytes of the states kept at the ends of segments after chunk `kept`, as `shoot` and `finish` decide."""
+) -> Iterator[tuple[int, int]]:
+    """Bytes of the states kept at the ends of segments after chunk `kept`, as `shoot` and `finish` decide.
+
+    Each as a pair: kept because it pays, kept because a segment goes back to it.
+    """
     memory, video, calls = recipe.memory, recipe.video, len(recipe.sample.steps) + 1
     seconds = float("inf") if pace is None else plan.timing.chunk_pictures / pace.fps
     decoder = STATE_VALUES[cost.decoder] * video.width * video.height
     decoder = decoder * (cost.decoder_bytes or cost.value_bytes) + STATE_HEAD
     most = {"memory": plan.chunks, "decoder": -(-REACH[cost.decoder] // memory.chunk)}
     since = {"memory": 0, "decoder": 0}
-    for segment, slots in zip(plan.segments, _slots(plan, memory)):
+    for number, (segment, slots) in enumerate(zip(plan.segments, _slots(plan, memory))):
         end = segment.first_chunk + segment.chunks
         if end <= kept or end > stop:
             continue
@@ -121,25 +131,32 @@ def _states(
         own = cost.sizes(recipe).state(slots) + prompt * cost.value_bytes + STATE_HEAD
         for name, state, work in (("memory", own, seconds / calls), ("decoder", decoder, seconds / 2)):
             since[name] = min(most[name], since[name] + min(segment.chunks, end - kept))
-            if pays(state, since[name], work):
+            held = name == "memory" and number in plan.recalled
+            if held or pays(state, since[name], work):
                 since[name] = 0
-                yield state
+                yield (0, state) if held else (state, 0)
 
 
 def _slots(plan: Plan, memory: MemorySpec) -> Iterator[int]:
     """Latent frames in memory at the end of each segment, the chunk just made included."""
-    ledger = Ledger(memory)
+    ledger, kept = Ledger(memory), dict[int, Ledger]()
 
     def run(moves: Iterator[Move]) -> None:
         for _ in moves:
             pass
 
-    for segment in plan.segments:
+    for number, segment in enumerate(plan.segments):
+        if segment.back is not None:
+            now = ledger.frame, ledger.prompt
+            ledger = copy.deepcopy(kept[segment.back])
+            ledger.resume(*now)
         if segment.verb == "scene":
             ledger.scene()
-        elif segment.verb == "cut":
+        elif segment.verb == "cut" or (segment.back is not None and not segment.motion):
             run(ledger.cut())
         for chunk in range(segment.first_chunk, segment.first_chunk + segment.chunks):
             run(ledger.make_room(memory.recent))
             ledger.commit(plan.timing.latent_frames(chunk))
+        if number in plan.recalled:
+            kept[number] = copy.deepcopy(ledger)
         yield ledger.layout.past + memory.bank - ledger.layout.bank  # what goes to a bank only a render knows

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..files.atomic import write_atomic
 from ..words import clock
 from ..world.vocabulary import IDENTITY, PROMPTED
+from .drift import HARD
 from .report import name_of, percent
 
 WIDTH = 1400
@@ -69,7 +70,7 @@ class Page:
     def boundaries(self, top: float, bottom: float) -> None:
         """Thin lines where segments begin; cuts and scenes are brighter."""
         for segment in self.result["segments"][1:]:
-            hard = segment["verb"] in ("cut", "scene")
+            hard = segment["verb"] in HARD
             x = self.x(segment["start_seconds"])
             self.draw.line((x, top, x, bottom), fill=INK if hard else FAINT, width=2 if hard else 1)
 
@@ -161,9 +162,7 @@ def _picture(page: Page) -> None:
     page.text(LEFT - 10, top, f"{scale:.2f}", 12, FAINT, "ra")
     page.text(LEFT - 10, top + height - 14, "0", 12, FAINT, "ra")
     starts = [
-        s["start_seconds"]
-        for i, s in enumerate(page.result["segments"])
-        if i == 0 or s["verb"] in ("cut", "scene")
+        s["start_seconds"] for i, s in enumerate(page.result["segments"]) if i == 0 or s["verb"] in HARD
     ]
     for start, shot in zip(starts, picture["colour_drift_by_second"]):
         points = [

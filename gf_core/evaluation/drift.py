@@ -84,9 +84,11 @@ def loudness(
     return [float(values[b - 1]) / usual for b in boundaries]
 
 
+HARD = ("cut", "back", "scene")
+"""Verbs with which a shot begins."""
+
+
 def shots(verbs: Sequence[str], starts: Sequence[int], total: int) -> list[tuple[int, int]]:
     """Runs of segments without a cut: [(first frame, past the last)], `then` stays in its shot."""
-    edges = [
-        start for i, (verb, start) in enumerate(zip(verbs, starts)) if i == 0 or verb in ("cut", "scene")
-    ]
+    edges = [start for i, (verb, start) in enumerate(zip(verbs, starts)) if i == 0 or verb in HARD]
     return list(zip(edges, [*edges[1:], total]))

@@ -27,9 +27,12 @@ def spans_of(
     plan = make_plan(board, timing or Timing(fps=board.fps))
     spans: list[Span] = []
     asked: Labels | None = None
+    ends: list[Labels] = []
     for segment in plan.segments:
-        # A `scene` forgets all, so "it" after it means nobody.
-        asked = describe(segment.prompt, None if segment.verb == "scene" else asked)
+        # A `scene` forgets all, so "it" after it means nobody; what goes back means the one of that segment.
+        before = asked if segment.back is None else ends[segment.back]
+        asked = describe(segment.prompt, None if segment.verb == "scene" else before)
+        ends.append(asked)
         stop = segment.start_frame + segment.frames
         if frames is not None:
             stop = min(stop, frames)

@@ -30,7 +30,7 @@ class Span:
     stop: int
     """Past the last frame."""
     verb: str
-    """start, then, cut or scene."""
+    """start, then, cut, back or scene."""
     prompt: str
     """The prompt as written."""
     asked: Labels
@@ -142,7 +142,7 @@ def identity(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict]:
             # The first second may be cut short by the segment's end.
             refs[key] = reference(reading, span.start, min(span.start + second, span.stop))
             away[key], cuts[key] = 0.0, 0
-        elif key != previous or span.verb == "cut":
+        elif key != previous or span.verb in ("cut", "back"):
             away[key] = (span.start - last_seen[key]) / fps
             cuts[key] += 1
         for start, stop in seconds_of(span.start, span.stop, fps):
@@ -162,7 +162,7 @@ def identity(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict]:
 
 
 def after_cut(rows: Sequence[dict], spans: Sequence[Span]) -> dict[str, float]:
-    """Identity kept in segments that begin with `cut` and show somebody already seen: `cut` all, `return`
+    """Identity kept in segments that begin with `cut` or go back and show somebody already seen: `cut` all, `return`
     after an absence."""
     known: set[tuple] = set()
     same, back = [], []
@@ -171,7 +171,7 @@ def after_cut(rows: Sequence[dict], spans: Sequence[Span]) -> dict[str, float]:
         if not mine:
             continue
         key = tuple(mine[0]["character"])
-        if span.verb == "cut" and key in known:
+        if span.verb in ("cut", "back") and key in known:
             (back if mine[0]["absence"] > 0 else same).extend(mine)
         known.add(key)
     result = {}

@@ -35,6 +35,10 @@ class Part:
     stop: int
     verb: str
     prompt: str
+    number: int | None = None
+    """In the storyboard, where that is said."""
+    back: int | None = None
+    """Number of the segment that it goes back to."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def _placed(segments: Sequence[dict[str, Any]], chapters: Sequence[Chapter], inf
     edges = [min(round(chapter.start_seconds * info.fps), info.frames) for chapter in chapters] or [0]
     stops = [*edges[1:], info.frames]
     return [
-        Part(start, stop, segment["verb"], segment["prompt"])
+        Part(start, stop, segment["verb"], segment["prompt"], *map(segment.get, ("number", "back")))
         for segment, start, stop in zip(segments, edges, stops)
         if 0 <= start < stop
     ]
@@ -188,13 +192,14 @@ def _with_identity(
 def _kept(path: str | Path, parts: Sequence[Part], tick: Callable[[], None]) -> list[dict]:
     """`metrics.identity` of the film."""
     from ..world.reader import load_reader, read
-    from ..world.vocabulary import describe
+    from ..world.vocabulary import Labels, describe
     from .film import small_frames
     from .metrics import Span, identity
 
-    spans, asked = [], None
+    spans, asked, ends = [], None, dict[int | None, Labels]()
     for part in parts:
-        asked = describe(part.prompt, None if part.verb == "scene" else asked)
+        before = asked if part.back is None else ends.get(part.back)
+        asked = ends[part.number] = describe(part.prompt, None if part.verb == "scene" else before)
         spans.append(Span(part.start, part.stop, part.verb, part.prompt, asked))
     reading = read(load_reader(), small_frames(Path(path), tick=tick), tick=tick)
     return identity(reading, spans, float(probe(path).fps))

@@ -9,7 +9,7 @@ random number, the estimate nobody.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..config import FLUSH_KEEP, MemorySpec
@@ -104,6 +104,16 @@ class Ledger:
         self.apart = self.spec.cut_position is not None
         yield from self.make_room(min(FLUSH_KEEP, self.spec.recent) if self.apart else 0, choose)
         self.prompt += 1
+
+    def resume(self, frame: int, prompt: int) -> None:
+        """Go on from an earlier memory, which is in force, as prompt `prompt` behind `frame` frames of the film.
+
+        Where keys stand at their frames' own numbers, recent frames get those right in front of what comes.
+        """
+        self.frame, self.prompt = frame, prompt
+        if self.spec.positions == "absolute":
+            first = frame - len(self.recent)
+            self.recent = [replace(old, number=first + i) for i, old in enumerate(self.recent)]
 
     def scene(self) -> None:
         """A new cast and place: everything is forgotten under a new prompt."""

@@ -104,6 +104,13 @@ class DualMemory(Snapshots, Gradients):
         if self.bank is not None:
             self.bank.clear()
 
+    def recall(self, state: dict[str, Tensor]) -> None:
+        """Return to an earlier `snapshot` of the film; its count of frames and prompts goes on."""
+        now = self.ledger.frame, self.ledger.prompt
+        self.graph.clear()
+        self.restore(state)
+        self.ledger.resume(*now)
+
     @property
     def layout(self) -> Layout:
         """Frames in memory, without a current chunk."""

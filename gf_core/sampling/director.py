@@ -164,6 +164,14 @@ class Director:
         self.memory.clear()
         self._alpha = None
 
+    def back(self, prompt_embeds: Tensor, state: dict[str, Tensor], motion: bool = False) -> None:
+        """New shot with the cast of an earlier `snapshot`: a cut from its memory, or with `motion` a switch."""
+        self.memory.recall(_memory_of(state))
+        if motion:
+            self.switch(prompt_embeds)
+        else:
+            self.cut(prompt_embeds)
+
     # -- chunks -------------------------------------------------------------------------------------------------
 
     def open(self, frames: int) -> tuple[SelfAttention, SelfAttention]:
@@ -274,10 +282,12 @@ class Director:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Return to a `snapshot` of a director with the same model, sizes and settings."""
-        own = {
-            name.removeprefix("memory."): value for name, value in state.items() if name.startswith("memory.")
-        }
-        self.memory.restore(own)
+        self.memory.restore(_memory_of(state))
         self._alpha = next(iter(state["waiting_switch"].tolist()), None)
         if "prompt_embeds" in state:
             self.blend(state["prompt_embeds"])
+
+
+def _memory_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The memory's part of a director's snapshot."""
+    return {n.removeprefix("memory."): value for n, value in state.items() if n.startswith("memory.")}

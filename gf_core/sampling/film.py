@@ -8,18 +8,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import GroundedError
 from .noise import chunk_noise, clip_noise
 from .sampler import Chunk, Clean, OnStep, Sampler
 
 if TYPE_CHECKING:
     from ..timeline.plan import Plan
     from .director import Director
+
+
+class Memories(Protocol):
+    """Keeps the sampler's state at the ends of segments that later ones go back to (`Plan.recalled`)."""
+
+    def keep(self, number: int, state: dict[str, Tensor]) -> None:
+        """Keep a `Sampler.snapshot` from the end of segment `number` of the plan."""
+        ...
+
+    def recall(self, number: int, to: int) -> dict[str, Tensor]:
+        """What was kept at the end of segment `number`, for segment `to`."""
+        ...
+
+
+class InHand:
+    """Keeps states in the computer's memory, each until the last segment that goes back to it has begun."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._last, self._states = plan.recalled, dict[int, dict[str, Tensor]]()
+
+    def keep(self, number: int, state: dict[str, Tensor]) -> None:
+        self._states[number] = state
+
+    def recall(self, number: int, to: int) -> dict[str, Tensor]:
+        """Raises GroundedError where the film was not made, or replayed, from that segment's end on."""
+        if number not in self._states:
+            raise GroundedError(
+                f"nobody has kept the memory at the end of segment {number + 1}",
+                "make the film from there on",
+            )
+        return self._states.pop(number) if self._last[number] == to else self._states[number]
+
 
 Feed = Callable[[Chunk], Iterator[Clean]]
 """`Sampler.feed`, or something around it."""
@@ -33,14 +66,19 @@ def mix_embeds(old: Tensor, new: Tensor, share: float) -> Tensor:
 
 
 def carry_out(director: Director, verb: str, prompt: Tensor, recache: float | None = None) -> None:
-    """Do what a verb does to the prompt and the memory; recache: alpha_max of a `then`, None the memory's."""
+    """Do what a verb does to the prompt and the memory; recache: alpha_max of a `then`, None the memory's.
+
+    `back` is not among them: it needs a state (`Director.back`).
+    """
     if verb == "then":
         director.switch(prompt, alpha_max=recache)
     else:
         {"start": director.start, "cut": director.cut, "scene": director.scene}[verb](prompt)
 
 
-def give_cue(director: Director, plan: Plan, embeds: Sequence[Tensor], index: int) -> None:
+def give_cue(
+    director: Director, plan: Plan, embeds: Sequence[Tensor], index: int, memories: Memories
+) -> None:
     """Tell `director` what chunk `index` of the film begins with.
 
     A blend over k chunks moves the text by 1/k per chunk; the chunk that reaches the new prompt makes the one switch
@@ -54,6 +92,9 @@ def give_cue(director: Director, plan: Plan, embeds: Sequence[Tensor], index: in
             director.blend(mix_embeds(embeds[number - 1], new, (chunk + 1) / steps))
         elif chunk == steps - 1:
             carry_out(director, "then", new, segment.recache)
+    elif segment.back is not None:
+        if chunk == 0:
+            director.back(new, state=memories.recall(segment.back, number), motion=segment.motion)
     elif chunk == 0:
         carry_out(director, segment.verb, new)
 
@@ -87,6 +128,7 @@ def film_chunks(
     before: Callable[[int], None] | None = None,
     on_step: Callable[[int], OnStep] | None = None,
     feed: Feed | None = None,
+    memories: Memories | None = None,
 ) -> Iterator[Clean]:
     """Make chunks `start` to `stop` (None: the film's last) of a plan, in order.
 
@@ -97,14 +139,15 @@ def film_chunks(
         before: called with a chunk's index before anything is done for it; may raise to stop.
         on_step: index of a chunk -> what is called after each of its denoising steps.
         feed: called in place of `sampler.feed`.
+        memories: what segments go back to; None keeps them in hand.
     """
-    director = sampler.director
+    director, memories = sampler.director, memories or InHand(plan)
     for index in range(start, plan.chunks if stop is None else stop):
         number, chunk = plan.places[index]
         if before is not None:
             before(index)
         if not sampler.holds(index):  # else its segment's verb has been carried out
-            give_cue(director, plan, embeds, index)
+            give_cue(director, plan, embeds, index, memories)
             if index == 0 and lead is not None:
                 _lay_in(director, lead)
         wanted = Chunk(index, _noise_of(director, plan, index))
@@ -114,11 +157,13 @@ def film_chunks(
             yield from sampler.feed(wanted, None if on_step is None else on_step(index))
         if chunk == plan.segments[number].chunks - 1:  # so that no chunk sees a later segment
             yield from sampler.flush()
+            if number in plan.recalled:
+                memories.keep(number, sampler.snapshot())
     yield from sampler.flush()
 
 
 def replay(
-    director: Director,
+    sampler: Sampler,
     plan: Plan,
     embeds: Sequence[Tensor],
     stored: Callable[[int], Tensor],
@@ -126,19 +171,24 @@ def replay(
     stop: int,
     lead: int = 0,
     before: Callable[[int], None] | None = None,
+    memories: Memories | None = None,
 ) -> Iterator[int]:
-    """Run the clean pass over stored chunks `start` to `stop`, which leaves the memory as making them did.
+    """Run the clean pass over stored chunks `start` to `stop`, which leaves the sampler as making them did.
 
     stored: index -> latents [b f c h w]; those of the film's start, `lead` latent frames, come first in chunk 0.
-    before: as in `film_chunks`. Gives each index when it is done.
+    before, memories: as in `film_chunks`. Gives each index when it is done.
     """
+    director, memories = sampler.director, memories or InHand(plan)
     for index in range(start, stop):
         if before is not None:
             before(index)
-        give_cue(director, plan, embeds, index)
+        give_cue(director, plan, embeds, index, memories)
         latents = stored(index)
         if index == 0 and lead:
             _lay_in(director, latents[:, :lead])
             latents = latents[:, lead:]
         director.prefill(latents)
+        number, chunk = plan.places[index]
+        if number in plan.recalled and chunk == plan.segments[number].chunks - 1:
+            memories.keep(number, sampler.snapshot())
         yield index

@@ -10,6 +10,7 @@ import errno
 import json
 import logging
 import os
+import threading
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,7 @@ class Journal:
         Raises:
             TakeError: it exists (or with `keep`, does not), or cannot be written.
         """
-        self.path = path
+        self.path, self._lock = path, threading.Lock()
         try:
             self._file = open(path, "xb" if keep is None else "r+b", buffering=0)  # noqa: SIM115 (see close())
             if keep is not None:
@@ -126,20 +127,23 @@ class Journal:
             raise disk_error(error, path, "starting the journal") from error
 
     def append(self, *records: Record) -> None:
-        """Write records and push them to the disk before returning; all of them or none.
+        """Write records and push them to the disk before returning; all of them or none. From any thread.
 
         Raises:
             ResourceError: the disk is full. TakeError: any other trouble with the file.
         """
         lines = b"".join(encode_record(record) for record in records)
-        end = self._file.tell()
-        try:
-            if self._file.write(lines) != len(lines):  # an unbuffered write may stop short instead of failing
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            self._take_back(end)
-            raise disk_error(error, self.path, "writing the journal") from error
+        with self._lock:
+            end = self._file.tell()
+            try:
+                if self._file.write(lines) != len(
+                    lines
+                ):  # an unbuffered write may stop short instead of failing
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                self._take_back(end)
+                raise disk_error(error, self.path, "writing the journal") from error
 
     def _take_back(self, end: int) -> None:
         """Remove a half-written line, so that the lines that may follow start clean."""

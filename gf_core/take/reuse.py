@@ -281,7 +281,7 @@ _FACTS = {
     "options": "the video encoder's settings",
     "geometry": "the chunks",
 }
-_TOLD = ("verb", "seed", "recache", "blend")
+_TOLD = ("verb", "back", "motion", "seed", "recache", "blend")
 """Differences of a segment that are told with both values."""
 
 

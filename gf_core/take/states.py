@@ -20,6 +20,7 @@ import logging
 import os
 import re
 import shutil
+import threading
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -99,10 +100,21 @@ class StateStore:
         needed: names of states of the film being made; these leave last.
         budget: bytes that may lie here.
         reserve: bytes of the disk that the film itself may need.
+        held: names of states that the film goes back to; these are kept whatever they take, and do not leave.
+
+    Two threads may save.
     """
 
-    def __init__(self, folder: Path, needed: Collection[str], budget: int = STATES, reserve: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        needed: Collection[str],
+        budget: int = STATES,
+        reserve: int = 0,
+        held: Collection[str] = (),
+    ) -> None:
         self.folder, self._needed, self.budget, self._reserve = folder, set(needed), budget, reserve
+        self._held, self._lock = set(held), threading.Lock()
 
     def save(
         self, name: str, chunks: int, state: State, check: Callable[[], None] = lambda: None
@@ -114,17 +126,18 @@ class StateStore:
         """
         size = state_bytes(state)
         try:
-            if not self._make_room(size):
-                log.info(
-                    "state after chunk %d not kept: %d MB are more than may lie here", chunks, size >> 20
-                )
-                return None
-            if self.folder.is_symlink():
-                raise OSError(f"{self.folder} is a link")
-            self.folder.mkdir(exist_ok=True)
-            told = digest(state, check)
-            notes = {"digest": told}
-            write_atomic(self._path(name, chunks), lambda part: write_tensors(part, state, notes, check))
+            with self._lock:
+                if not self._make_room(name, size):
+                    log.info(
+                        "state after chunk %d not kept: %d MB are more than may lie here", chunks, size >> 20
+                    )
+                    return None
+                if self.folder.is_symlink():
+                    raise OSError(f"{self.folder} is a link")
+                self.folder.mkdir(exist_ok=True)
+                told = digest(state, check)
+                notes = {"digest": told}
+                write_atomic(self._path(name, chunks), lambda part: write_tensors(part, state, notes, check))
         except OSError as error:
             log.warning("state after chunk %d not kept: %s", chunks, error)
             return None
@@ -166,17 +179,19 @@ class StateStore:
         found = self.folder.iterdir() if own.is_folder(self.folder) else ()
         return [path for path in found if _FILE.fullmatch(path.name) and own.is_file(path)]
 
-    def _make_room(self, size: int) -> bool:
+    def _make_room(self, name: str, size: int) -> bool:
         """Remove what is least useful until `size` more bytes fit; half of what the film leaves free is the most."""
         files = self._files()
         used = sum(path.stat().st_size for path in files)
         free = shutil.disk_usage(self.folder.parent).free
         allowed = min(self.budget, used + max(0, free - self._reserve) // 2)
-        if size > allowed:
+        loose = [path for path in files if state_name(path) not in self._held]
+        least = used - sum(path.stat().st_size for path in loose) + size
+        if least > allowed and name not in self._held:
             return False
-        while used + size > allowed:
-            path = self._least_useful(files)
-            files.remove(path)
+        while loose and used + size > allowed:
+            path = self._least_useful(loose)
+            loose.remove(path)
             used -= path.stat().st_size
             path.unlink()
         return True

@@ -29,6 +29,7 @@ def insert_shot(
     *,
     keep_cast: bool = True,
     seed: int | None = None,
+    back: int | None = None,
 ) -> Storyboard:
     """`board` with one more segment.
 
@@ -39,9 +40,12 @@ def insert_shot(
         seconds: its length.
         keep_cast: True makes it a `cut`, False a `scene`.
         seed: its own; None derives one from the film's.
+        back: number of the segment of `board`, from 1, whose cast it has; None is that of the moment.
+
+    Segments that go back to a later number follow their segment to its new one.
 
     Raises:
-        StoryboardError: `at` cannot be read or lies outside the film, or prompt, length or seed are impossible.
+        StoryboardError: `at` cannot be read or lies outside the film, or prompt, length, seed or `back` are impossible.
     """
     verb: Verb = "cut" if keep_cast else "scene"
     shot = Segment(verb, _read_prompt(board, prompt), float(seconds), seed)
@@ -54,9 +58,29 @@ def insert_shot(
     after = segments[place:]
     if after and after[0].verb in ("start", "then"):
         after = (_restart(after[0], verb), *after[1:])
+    if back is not None:
+        shot = replace(shot, verb="back", back=_check_back(board, back, place))
     if place == 0:
         shot = replace(shot, verb="start")
-    return replace(board, segments=(*segments[:place], shot, *after))
+    more = len(segments) - len(board.segments)
+    # A segment that was split ends where its rest does, behind the new shot.
+    renumbered = [_shifted(segment, place - more, 1 + more) for segment in (*segments[:place], *after)]
+    return replace(board, segments=(*renumbered[:place], shot, *renumbered[place:]))
+
+
+def _check_back(board: Storyboard, number: int, place: int) -> int:
+    """`number`, if the segment stands in front of `place` and is in the film."""
+    if not 1 <= number <= place or board.segments[number - 1].mute:
+        fix = "choose the number of a segment that is seen before it"
+        raise StoryboardError(f"the new shot cannot go back to segment {number}", fix)
+    return number
+
+
+def _shifted(segment: Segment, unmoved: int, by: int) -> Segment:
+    """`segment`, which may go back, when those behind the first `unmoved` have numbers `by` higher."""
+    if segment.back is None or segment.back <= unmoved:
+        return segment
+    return replace(segment, back=segment.back + by)
 
 
 def _open_up(segments: tuple[Segment, ...], at: str, verb: Verb) -> tuple[tuple[Segment, ...], int]:
@@ -104,7 +128,7 @@ def _split(segment: Segment, seconds: Fraction, verb: Verb) -> tuple[Segment, Se
 
 def _restart(segment: Segment, verb: Verb) -> Segment:
     """`segment` with a hard beginning; what only a `then` can have is dropped."""
-    return replace(segment, verb=verb, recache=None, blend=None)
+    return replace(segment, verb=verb, recache=None, blend=None, back=None, motion=False)
 
 
 def _read_prompt(board: Storyboard, prompt: str) -> str:

@@ -21,6 +21,10 @@ from .storyboard import DEFAULT_FPS, MAX_FPS, MAX_SEED, NAME, REFERENCE, Segment
 VERBS: tuple[Verb, ...] = ("then", "cut", "scene")
 VERB = re.compile(r" *([A-Za-z]+) *:")
 """A word and a colon at the start of a plain line; a verb if the word is one."""
+_BACK = re.compile(r" *back( [^:]*|):", re.IGNORECASE)
+_BACK_TO = re.compile(r" +to +([0-9]+) *", re.IGNORECASE)
+_OPENS_BACK = re.compile(r" *back +to +[0-9]+ *:", re.IGNORECASE)
+"""`back to 2:`; a first prompt may begin with other words from `back` to a colon."""
 
 _CAST = re.compile(rf"[{EDGES}]*({NAME})[{EDGES}]*[=＝]")
 _BRACED = re.compile(r"[{｛]([^{}｛｝]{1,80})[}｝]")
@@ -39,6 +43,8 @@ class _Reading:
     segments: list[Segment] = field(default_factory=list)
     references: list[Field] = field(default_factory=list)
     """Fields whose `{name}`s are checked at the end, because the cast may follow them."""
+    backs: list[tuple[int, Field]] = field(default_factory=list)
+    """Places of segments that go back, and where the number stands; checked when all segments are read."""
     fps: Fraction = Fraction(DEFAULT_FPS)
     """For lengths in frames."""
 
@@ -57,6 +63,8 @@ def parse(text: str) -> Storyboard:
             _read_directive(whole.after(len(whole.plain) - len(said)), reading)
         else:
             reading.segments.append(_read_segment(line, reading))
+    for index, place in reading.backs:
+        _check_back(index, place, reading.segments)
     for place in reading.references:
         _check_references(place, reading.cast)
     if not reading.segments:
@@ -95,11 +103,13 @@ def format_storyboard(board: Storyboard) -> str:
 
 def _say(segment: Segment) -> str:
     prompt = escape(segment.prompt)
+    if segment.verb == "back":
+        return f"back to {segment.back}: {prompt}"
     if segment.verb != "start":
         return f"{segment.verb}: {prompt}"
     # A first prompt that looks like a remark, a directive, a verb or a schedule hides behind the verb it may have.
     said = half_width(segment.prompt).lstrip(" ")
-    hides = said[:1] in ("#", "@") or VERB.match(said) or _SCHEDULE.match(said)
+    hides = said[:1] in ("#", "@") or any(form.match(said) for form in (VERB, _OPENS_BACK, _SCHEDULE))
     return f"scene: {prompt}" if hides else prompt
 
 
@@ -116,14 +126,45 @@ def _foreseen_fps(lines: list[Line]) -> Fraction:
 
 def _read_segment(line: Line, reading: _Reading) -> Segment:
     prompt, options = line.fields(is_option)
-    verb, prompt = _read_verb(prompt, first=not reading.segments)
+    back = None
+    if reading.segments and (match := _BACK.match(prompt.plain)):
+        verb, back, prompt = "back", _read_back(prompt, match, reading), prompt.after(match.end())
+    else:
+        verb, prompt = _read_verb(prompt, first=not reading.segments)
     if not prompt.plain.strip(" "):
         raise prompt.error("the segment has no prompt", "write what is seen before the first '|'")
     reading.references.append(prompt)
     values, places = read_options(options, reading.fps)
-    segment = Segment(verb=verb, prompt=prompt.text, line=line.number, **values)
+    segment = Segment(verb=verb, prompt=prompt.text, line=line.number, back=back, **values)
     _check_switch_options(segment, places)
     return segment
+
+
+def _read_back(prompt: Field, match: re.Match[str], reading: _Reading) -> int:
+    """The number in `back to 2:`; whether there is such a segment is asked when all are read."""
+    number, said = _BACK_TO.fullmatch(match[1]), re.sub("(?i)^ +to(?= |$)", "", match[1]).strip(" ")
+    if number is None or len(number[1]) > 9:
+        fix = f"write back to {said}:" if re.fullmatch("[0-9]{1,9}", said) else "write for example back to 1:"
+        raise prompt.error(
+            f"'back to' needs the number of a segment, not '{said or 'nothing'}'", fix, match.start(1)
+        )
+    reading.backs.append((len(reading.segments), prompt.after(match.start(1) + number.start(1))))
+    return int(number[1])
+
+
+def _check_back(index: int, place: Field, segments: list[Segment]) -> None:
+    """Segment `index` goes back to one in front of it that is in the film."""
+    number, own = segments[index].back or 0, index + 1
+    fix = "write back to 1:" if own == 2 else f"choose a number from 1 to {own - 1}"
+    if not 1 <= number <= len(segments):
+        raise place.error(f"there is no segment {number} to go back to", fix)
+    if number == own:
+        raise place.error("a segment cannot go back to itself", fix)
+    if number > own:
+        raise place.error(f"segment {number} comes later: there is nothing to go back to yet", fix)
+    if segments[number - 1].mute:
+        fix = "remove 'mute' from it, or go back to another one"
+        raise place.error(f"segment {number} is muted: there is nothing to go back to", fix)
 
 
 def _read_verb(prompt: Field, first: bool) -> tuple[Verb, Field]:
@@ -135,12 +176,18 @@ def _read_verb(prompt: Field, first: bool) -> tuple[Verb, Field]:
             raise prompt.error(f"the first segment cannot be '{word}:'", fix)
         if match and word == "scene":
             return "start", prompt.after(match.end())
+        if _OPENS_BACK.match(prompt.plain):
+            fix = "remove it (or write 'scene:' in front of it, where these words are the prompt)"
+            raise prompt.error("the first segment cannot go back: nothing is in front of it", fix)
         if _SCHEDULE.match(prompt.plain):
             raise prompt.error("this is a schedule of another program", _HERE)
         return "start", prompt
     if match and word in VERBS:
         return word, prompt.after(match.end())
-    begin = "begin the line with then: (same shot goes on), cut: (new shot, same cast) or scene: (forget all)"
+    begin = (
+        "begin the line with then: (same shot goes on), cut: (new shot, same cast), back to 1: (the cast of segment 1) "
+        "or scene: (forget all)"
+    )
     if match:
         raise prompt.error(f"unknown verb '{match[1]}:'", suggest(word, VERBS, begin, "'{}:'"))
     leading = prompt.plain.partition(" ")[0].lower()
@@ -154,11 +201,15 @@ _HERE = "write a line per segment, without numbers, quotes or dashes: what is se
 
 
 def _check_switch_options(segment: Segment, places: dict[str, Field]) -> None:
-    """`recache` and `blend` shape a `then`, and a blend fits inside its segment."""
-    for name in ("recache", "blend"):
-        if name in places and segment.verb != "then":
-            fix = f"remove {name}, or begin the line with then:"
-            raise places[name].error(f"{name} belongs to 'then:' only", fix)
+    """`recache` and `blend` shape a `then`, `motion` a `back to`, and a blend fits inside its segment."""
+    for name, verb, said in (
+        ("recache", "then", "then:"),
+        ("blend", "then", "then:"),
+        ("motion", "back", "back to 1:"),
+    ):
+        if name in places and segment.verb != verb:
+            fix = f"remove {name}, or begin the line with {said}"
+            raise places[name].error(f"{name} belongs to '{said}' only", fix)
     if segment.blend is not None and segment.blend > segment.seconds:
         message = f"the blend of {segment.blend:g} s is longer than its segment of {segment.seconds:g} s"
         raise places["blend"].error(message, "shorten the blend or lengthen the segment")

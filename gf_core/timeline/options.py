@@ -52,7 +52,7 @@ def write_options(segment: Segment) -> list[str]:
         parts.append(f"recache {write_number(segment.recache)}")
     if segment.blend is not None:
         parts.append(f"blend {write_number(segment.blend)}s")
-    return parts + ["mute"] * segment.mute
+    return parts + ["motion"] * segment.motion + ["mute"] * segment.mute
 
 
 def read_whole(field: Field, what: str, smallest: int, largest: int) -> int:
@@ -93,9 +93,9 @@ def _recache(value: Field) -> float:
     return share
 
 
-def _mute(value: Field) -> bool:
+def _flag(value: Field, name: str) -> bool:
     if value.text:
-        raise value.error("mute takes no value", "write mute alone")
+        raise value.error(f"{name} takes no value", f"write {name} alone")
     return True
 
 
@@ -103,7 +103,8 @@ _READERS: dict[str, Callable[[Field, Fraction], Any]] = {
     "seed": lambda value, _: read_whole(value, "seed", 0, MAX_SEED),
     "recache": lambda value, _: _recache(value),
     "blend": lambda value, fps: _duration(value, fps, "blend"),
-    "mute": lambda value, _: _mute(value),
+    "motion": lambda value, _: _flag(value, "motion"),
+    "mute": lambda value, _: _flag(value, "mute"),
 }
 
 

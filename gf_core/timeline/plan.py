@@ -18,7 +18,8 @@ from ..errors import StoryboardError
 from ..words import exact_rate
 from .storyboard import DEFAULT_FPS, MAX_SEED, Segment, Storyboard, Verb
 
-_FORCE: dict[Verb, int] = {"then": 0, "cut": 1, "scene": 2, "start": 3}
+_FORCE: dict[Verb, int] = {"then": 0, "cut": 1, "back": 2, "scene": 2, "start": 3}
+"""Of a muted segment's verb and the next one's, the stronger acts; of equals the next one's own."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,10 @@ class PlannedSegment:
     recache: float | None
     latency: int = 0
     """As in `Timing`."""
+    back: int | None = None
+    """For `back`: number in `Plan.segments` of the one whose memory, as it was at its end, is recalled."""
+    motion: bool = False
+    """For `back`: recent frames are recalled too."""
 
     def chunk_key(self, chunk: int) -> str:
         """Key of the segment's `chunk`-th chunk (from 0).
@@ -137,6 +142,11 @@ class Plan:
         return tuple((number, chunk) for number, s in enumerate(self.segments) for chunk in range(s.chunks))
 
     @cached_property
+    def recalled(self) -> dict[int, int]:
+        """Number of each segment whose memory is recalled -> that of the last one that does."""
+        return {s.back: number for number, s in enumerate(self.segments) if s.back is not None}
+
+    @cached_property
     def chunk_keys(self) -> tuple[str, ...]:
         """Key of every chunk of the film."""
         return tuple(self.segments[number].chunk_key(chunk) for number, chunk in self.places)
@@ -155,28 +165,40 @@ def make_plan(board: Storyboard, timing: Timing | None = None, base_key: str = "
     key = _hash(base_key, {"geometry": geometry})
     planned: list[PlannedSegment] = []
     asked, end = Fraction(0), 0
-    muted_verb: Verb = "then"
+    muted: Segment | None = None
+    places: dict[int, int] = {}  # number of a segment in the text -> in the plan
     uses: Counter[str] = Counter()
     for index, segment in enumerate(board.segments):
-        verb: Verb = max(segment.verb, muted_verb, key=_FORCE.__getitem__)
         prompt = board.expanded(index)
         uses[prompt] += 1
+        segment = _after(muted, segment)
         if segment.mute:
-            muted_verb = verb
+            muted = segment
             continue
-        verb, muted_verb = "start" if not planned else verb, "then"
+        verb, muted = "start" if not planned else segment.verb, None
         asked += _exact(segment.seconds)
         first, end = end, max(end + 1, timing.nearest_chunks(asked))
         own = derive_seed(board.seed or 0, prompt, uses[prompt] - 1)
         seed = own if segment.seed is None else segment.seed
         planned.append(
-            _place(index, replace(segment, verb=verb, prompt=prompt, seed=seed), timing, first, end, key)
+            _place(
+                index, replace(segment, verb=verb, prompt=prompt, seed=seed), timing, first, end, key, places
+            )
         )
+        places[index + 1] = len(places)
         key = planned[-1].key
     if not planned:
         fix = "remove 'mute' from at least one segment"
         raise StoryboardError("every segment is muted", fix, line=board.segments[0].line, column=1)
     return Plan(timing, tuple(planned))
+
+
+def _after(muted: Segment | None, segment: Segment) -> Segment:
+    """`segment` with the verb that it has behind a muted one: what it would have continued is not there."""
+    if muted is None or _FORCE[muted.verb] <= _FORCE[segment.verb]:
+        return segment
+    goes_on = muted.motion and segment.verb == "then"
+    return replace(segment, verb=muted.verb, back=muted.back, motion=goes_on)
 
 
 def derive_seed(film_seed: int, prompt: str, occurrence: int) -> int:
@@ -190,13 +212,29 @@ def derive_seed(film_seed: int, prompt: str, occurrence: int) -> int:
 
 
 def _place(
-    index: int, segment: Segment, timing: Timing, first: int, end: int, previous_key: str
+    index: int,
+    segment: Segment,
+    timing: Timing,
+    first: int,
+    end: int,
+    previous_key: str,
+    places: dict[int, int],
 ) -> PlannedSegment:
     """`segment`, with its final verb, prompt and seed, on chunks first..end - 1."""
     verb, prompt, seed = segment.verb, segment.prompt, segment.seed or 0
     recache = segment.recache if verb == "then" else None
     blend = _blend_chunks(segment, timing, end - first) if verb == "then" else 0
     facts = {"verb": verb, "prompt": prompt, "seed": seed, "recache": recache, "blend": blend}
+    back = places.get(segment.back or 0) if verb == "back" else None
+    if verb == "back" and back is None:
+        raise StoryboardError(
+            f"segment {index + 1} cannot go back to segment {segment.back}",
+            "choose one that is seen before it",
+            line=segment.line,
+            column=1,
+        )
+    if back is not None:
+        facts |= {"back": back, "motion": segment.motion}
     # Segments could once name LoRAs. The list, now always empty, stays in the hash: films made before go on.
     stem = _hash(previous_key, {**facts, "loras": []})
     start, stop = timing.pictures(first), timing.pictures(end)
@@ -217,6 +255,8 @@ def _place(
         blend_chunks=blend,
         recache=recache,
         latency=timing.latency,
+        back=back,
+        motion=back is not None and segment.motion,
     )
 
 

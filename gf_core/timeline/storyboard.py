@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..errors import StoryboardError
 
-Verb = Literal["start", "then", "cut", "scene"]
+Verb = Literal["start", "then", "cut", "back", "scene"]
 
 DEFAULT_FPS = 16
 DEFAULT_SECONDS = 5.0
@@ -35,7 +35,8 @@ class Segment:
     """One line of the storyboard."""
 
     verb: Verb
-    """`start` (the first), `then` (same shot goes on), `cut` (new shot, same cast), `scene` (forget all)."""
+    """`start` (the first), `then` (same shot goes on), `cut` (new shot, same cast), `back` (new shot, the cast of an
+    earlier segment), `scene` (forget all)."""
     prompt: str
     """What is seen, as written: `{name}` not yet expanded, no style."""
     seconds: float = DEFAULT_SECONDS
@@ -48,6 +49,10 @@ class Segment:
     """Seconds over which the text moves from the old prompt to this one."""
     mute: bool = False
     """Left out of the film, kept in the text."""
+    back: int | None = None
+    """For `back`: number of the segment, from 1, whose memory is recalled as it was at its end."""
+    motion: bool = False
+    """For `back`: its recent frames come back too, so that its shot goes on."""
     line: int = field(default=0, compare=False)
     """1-based line in the text it was read from; 0 when it was not."""
 

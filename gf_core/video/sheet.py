@@ -23,6 +23,7 @@ VERB_COLOURS = {
     "start": (108, 182, 255),
     "then": (126, 200, 140),
     "cut": (255, 176, 92),
+    "back": (232, 140, 140),
     "scene": (226, 128, 196),
 }
 """One colour per verb; the bar beside a row and its verb wear it."""

@@ -295,3 +295,25 @@ def test_any_wrong_value_ends_in_words_or_in_a_storyboard(tmp_path):
             assert isinstance(read_edit(path), Storyboard), at
         except GroundedError as error:
             assert error.fix, at
+
+
+def test_what_goes_back_follows_its_segment_through_an_edit(tmp_path, caplog):
+    board = parse(
+        "a fox | 2s\ncut: a hen | 2s\ncut: a boat | 2s\n"
+        "back to 1: it | 2s | motion\nback to 3: it | 2s\nback to 1: so | 2s | mute"
+    )
+    spans = [Span(part.index, part.start_frame, part.frames) for part in make_plan(board).segments]
+    path = tmp_path / "cut.otio"
+    write_edit(board, spans, path)
+    assert read_edit(path) == board
+    timeline = otio.adapters.read_from_file(str(path))
+    track = timeline.tracks[0]
+    fox, hen, boat, first, second = list(track)
+    del track[:]
+    track.extend([hen, fox, fox.clone(), first, second, boat])
+    otio.adapters.write_to_file(timeline, str(path))
+    found = read_edit(path).segments
+    assert [(s.verb, s.back, s.motion) for s in found[3:]] == [
+        ("back", 3, True), ("cut", None, False), ("back", 3, False), ("cut", None, False)
+    ]  # fmt: skip
+    assert "does not go back but cuts" in caplog.text

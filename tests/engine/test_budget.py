@@ -172,10 +172,11 @@ def test_the_frames_in_a_state_are_those_of_a_real_memory(bundle, films, name, t
     own = {"one anchor": MemorySpec(anchors=1, recent=2), "none": MemorySpec(anchors=3, anchor_policy="none")}
     memory = replace(own.get(name) or PRESETS[name], switch="cross_only", recache_before_evict=False, chunk=3)
     plan = films.plan(bundle, text)
-    director = bundle.sampler(Recipe(memory, video=VideoSpec(16, 16))).director
+    sampler = bundle.sampler(Recipe(memory, video=VideoSpec(16, 16)))
     embeds = [torch.zeros(1, 1, bundle.spec.text_dim)] * len(plan.segments)
+    director = sampler.director
     latents = torch.zeros(director.shape(3))
-    done = replay(director, plan, embeds, lambda index: latents, 0, plan.chunks)
+    done = replay(sampler, plan, embeds, lambda index: latents, 0, plan.chunks)
     ends = {segment.first_chunk + segment.chunks - 1 for segment in plan.segments}
     real = [director.memory.layout.past for index in done if index in ends]
     assert list(_slots(plan, memory)) == real

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gf_core.sampling.film import give_cue, mix_embeds
+from gf_core.sampling.film import InHand, give_cue, mix_embeds
 from gf_core.timeline import make_plan, parse
 
 
@@ -22,10 +22,12 @@ class Recorder:
 def cues(text):
     plan = make_plan(parse(text))
     embeds = [torch.full((1, 4, 2), float(number)) for number in range(len(plan.segments))]
-    director, at = Recorder(), []
+    director, at, memories = Recorder(), [], InHand(plan)
     for index, place in enumerate(plan.places):
         before = len(director.calls)
-        give_cue(director, plan, embeds, index)
+        give_cue(director, plan, embeds, index, memories)
+        if place[1] == plan.segments[place[0]].chunks - 1:
+            memories.keep(place[0], {"end": place[0]})
         at += [(*place, *call) for call in director.calls[before:]]
     return at
 
@@ -38,6 +40,16 @@ def test_every_verb_makes_its_call_at_the_first_chunk_only():
         (2, 0, "cut", 2.0, {}),
         (3, 0, "scene", 3.0, {}),
         (4, 0, "switch", 4.0, {"alpha_max": None}),
+    ]
+
+
+def test_going_back_brings_the_state_of_that_segments_end():
+    text = "a fox | 2s\ncut: a hen | 2s | mute\ncut: a boat | 2s\n"
+    text += "back to 1: it | 2s\nback to 3: it | 2s | motion\nback to 1: it"
+    assert cues(text)[2:] == [
+        (2, 0, "back", 2.0, {"state": {"end": 0}, "motion": False}),
+        (3, 0, "back", 3.0, {"state": {"end": 1}, "motion": True}),
+        (4, 0, "back", 4.0, {"state": {"end": 0}, "motion": False}),
     ]
 
 

@@ -14,6 +14,7 @@ from gf_core.config import Recipe, SampleSpec
 from gf_core.memory.presets import PRESETS
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import film_chunks, replay
+from gf_core.timeline import make_plan, parse
 
 from .conftest import HEIGHT, SPEC, STEPS, WIDTH
 from .test_rolling import MEMORIES, TEXT, plan_of
@@ -61,14 +62,32 @@ def test_clean_passes_alone_leave_the_same_state(sampler, embeds, name):
         latents.append(clean.latents)
         if clean.index in ends:
             states[clean.index] = run.snapshot()
-    for index in replay(twin.director, plan, embeds, latents.__getitem__, 0, plan.chunks):
+    for index in replay(twin, plan, embeds, latents.__getitem__, 0, plan.chunks):
         if index in ends:
             _same(twin.snapshot(), states[index])
     fresh = sampler(METHODS[name])
     fresh.director.memory.ledger.skip(3 * (ends[2] + 1), 2)
-    for _ in replay(fresh.director, plan, embeds, latents.__getitem__, ends[2] + 1, plan.chunks):
+    for _ in replay(fresh, plan, embeds, latents.__getitem__, ends[2] + 1, plan.chunks):
         pass
     _same(fresh.snapshot(), states[ends[3]])
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("back", "other"), [("", "cut:"), (" | motion", "then:")])
+def test_going_back_is_as_if_nothing_had_been_in_between(sampler, embeds, name, back, other):
+    """The chunks of another shot in between count for positions that are absolute, and where the film's age does."""
+    between = "cut: a hen | 2.25s | seed 9\n"
+    gone = make_plan(parse(f"a fox | 3s\n{between}back to 1: it rests | 1.5s | seed 4{back}"))
+    straight = make_plan(parse(f"a fox | 3s\n{other} it rests | 1.5s | seed 4"))
+    films = []
+    for plan in (gone, straight):
+        rows = [embeds[0], *embeds[1 : len(plan.segments) - 1], embeds[3]]
+        films.append([clean.latents for clean in film_chunks(sampler(METHODS[name]), plan, rows)])
+    pairs = list(zip(films[0][-2:], films[1][-2:], strict=True))
+    if METHODS[name].positions == "relative":
+        assert all(torch.equal(*pair) for pair in pairs)
+    else:
+        assert all(one.isfinite().all() for one, _ in pairs)
 
 
 def _same(one, other):

@@ -30,6 +30,7 @@ def test_fixture_films_read_as_recorded(case):
         assert board.expanded(index) == wanted["expanded"]
         for key in ("verb", "prompt", "seconds", "seed", "recache", "blend", "mute", "line"):
             assert getattr(segment, key) == wanted[key], key
+        assert (segment.back, segment.motion) == (wanted.get("back"), wanted.get("motion", False))
 
 
 @pytest.mark.parametrize("case", FILMS, ids=lambda case: case["name"])

@@ -113,3 +113,33 @@ def test_every_moment_gives_a_storyboard_that_text_can_say(hundredths, keep_cast
 def test_places_of_any_length_are_refused_in_words(at):
     with pytest.raises(StoryboardError, match="no place in the film"):
         insert_shot(BOARD, at, "an owl", 4)
+
+
+BACK = parse(
+    "a fox | 3s\nthen: it jumps | 3s\ncut: an owl | 3s\nback to 2: the fox | 4s | motion\nback to 1: it"
+)
+
+
+@pytest.mark.parametrize(
+    ("at", "numbers"),
+    [("1", [3, 2]), ("2", [3, 1]), ("3", [2, 1]), ("4s", [4, 1]), ("1.5s", [4, 3]), ("end", [2, 1])],
+)
+def test_segments_that_go_back_follow_theirs_to_its_new_number(at, numbers):
+    board = insert_shot(BACK, at, "a ship", 2)
+    backs = [s.back for s in board.segments if s.verb == "back"]
+    assert backs == numbers
+    ends = [board.segments[number - 1].prompt for number in backs]
+    assert ends == ["it jumps", "a fox"]
+    parse(format_storyboard(board))
+
+
+def test_a_shot_may_go_back_itself_and_its_rest_does_not():
+    board = insert_shot(BACK, "11s", "a ship", 2, back=3)
+    assert says(board)[3:6] == [("back", "the fox", 2.0), ("back", "a ship", 2.0), ("cut", "the fox", 2.0)]
+    assert (board.segments[4].back, board.segments[5].back, board.segments[5].motion) == (3, None, False)
+
+
+@pytest.mark.parametrize(("at", "back"), [("2", 2), ("1", 1), ("end", 6), ("end", 0)])
+def test_a_shot_cannot_go_back_to_what_is_not_in_front_of_it(at, back):
+    with pytest.raises(StoryboardError, match="go back"):
+        insert_shot(BACK, at, "a ship", 2, back=back)

@@ -269,3 +269,22 @@ def test_sizes_and_speeds_of_wrong_types_are_refused_in_words(wrong):
     if not isinstance(wrong, float):
         with pytest.raises(GroundedError, match="pictures a second"):
             VideoSpec(fps=wrong)
+
+
+def test_a_muted_segment_that_goes_back_hands_that_on():
+    text = "a fox | 2s\ncut: b | 2s\nback to 1: c | 2s | motion | mute\n{} d | 2s\nback to 4: e | 2s"
+
+    def says(line):
+        return [(s.verb, s.back, s.motion) for s in make_plan(parse(text.format(line))).segments[2:]]
+
+    assert says("then:") == [("back", 0, True), ("back", 2, False)]
+    assert says("cut:") == [("back", 0, False), ("back", 2, False)]
+    assert says("scene:") == [("scene", None, False), ("back", 2, False)]
+    assert says("back to 2:") == [("back", 1, False), ("back", 2, False)]
+
+
+def test_what_a_segment_goes_back_to_is_in_its_key():
+    keys = {make_plan(parse(f"a\ncut: b\n{line} c")).segments[2].key
+            for line in ("cut:", "back to 1:", "back to 2:")}  # fmt: skip
+    keys.add(make_plan(parse("a\ncut: b\nback to 1: c | motion")).segments[2].key)
+    assert len(keys) == 4

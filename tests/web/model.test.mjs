@@ -260,3 +260,37 @@ test("segments are copied and pasted as the text that they are", () => {
   }
   assert.equal(edits.paste(film, 9, "then: x | 1s"), film);
 });
+
+const BACK = "a fox | 3s\nthen: it jumps | 3s\ncut: an owl\n  back to ２: the fox | 4s | motion\nback to 1: it";
+const backs = (text) => read(text).segments.filter(({ verb }) => verb === "back").map(({ back }) => back);
+
+test("what goes back follows its segment through edits", () => {
+  const after = (text) => [backs(text), read(text).errors.length];
+  assert.deepEqual(after(edits.insert(BACK, 0)), [[3, 1], 0]);
+  assert.deepEqual(after(edits.insert(BACK, 1)), [[2, 1], 0]);
+  assert.deepEqual(after(edits.split(BACK, 1, 1)), [[3, 1], 0]);
+  assert.deepEqual(after(edits.duplicate(BACK, 0, 2)), [[2, 1], 0]);
+  assert.deepEqual(after(edits.duplicate(BACK, 3, 2)), [[2, 1, 2, 1], 0]);
+  assert.deepEqual(after(edits.remove(BACK, 0)), [[1], 0]);
+  assert.deepEqual(after(edits.remove(BACK, 2)), [[2, 1], 0]);
+  assert.deepEqual(after(edits.move(BACK, 0, 2)), [[1, 2], 0]);
+  assert.deepEqual(after(edits.move(BACK, 1, 3)), [[3, 1], 0]);
+  assert.deepEqual(after(edits.paste(BACK, 0, "cut: a ship | 2s\ncut: the sea | 2s")), [[4, 1], 0]);
+});
+
+test("what goes back to a segment that is taken out becomes a cut", () => {
+  const [line] = edits.remove(BACK, 1).split("\n").slice(2);
+  assert.equal(line, "  cut: the fox | 4s");
+});
+
+test("a segment goes back, to another one, with motion, and stops doing so", () => {
+  const film = edits.setBack(BACK, 2, null);
+  assert.equal(film.split("\n")[2], "back to 1: an owl");
+  assert.equal(edits.setBack(film, 2, 2).split("\n")[2], "back to 2: an owl");
+  for (const number of [0, 3, 1.5, NaN]) assert.equal(edits.setBack(film, 2, number), film);
+  assert.equal(edits.setBack(film, 0, 1), film);
+  assert.equal(edits.setMotion(film, 2, true).split("\n")[2], "back to 1: an owl | motion");
+  assert.equal(edits.setMotion(film, 1, true), film);
+  assert.equal(edits.setVerb(BACK, 3, "then").split("\n")[3], "  then: the fox | 4s");
+  assert.deepEqual(read(edits.split(BACK, 3, 1)).segments.slice(3, 5).map(({ verb, motion }) => [verb, motion]), [["back", true], ["then", false]]);
+});

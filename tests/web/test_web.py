@@ -88,7 +88,8 @@ def _texts() -> list[str]:
 def _random_film(rng: random.Random) -> str:
     lines = [f"@fps {rng.choice([1, 12, 16, 24, 25, 30, 120, 23.976, '30000/1001', 12.5])}"]
     for index in range(rng.randint(1, 12)):
-        verb = rng.choice(["then: ", "cut: ", "scene: "]) if index else ""
+        back = f"back to {rng.randint(1, max(1, index))}: "
+        verb = rng.choice(["then: ", "cut: ", "scene: ", back]) if index else ""
         seconds = rng.choice([0.1, 0.375, 0.7, 1, 2.5, 5, 12.34, round(rng.uniform(0.01, 30), 3)])
         mute = " | mute" if rng.random() < 0.2 else ""
         lines.append(f"{verb}shot {index} | {seconds}s{mute}")

@@ -8,8 +8,8 @@ import { read, writeLine } from "../../web/timeline/text.js";
 import { expanded } from "./expanded.mjs";
 
 const fixture = (name) => JSON.parse(readFileSync(new URL(`../fixtures/timeline/${name}.json`, import.meta.url), "utf8"));
-const facts = ({ verb, prompt, seconds, seed, recache, blend, mute }) =>
-  ({ verb, prompt, seconds, seed, recache, blend, mute });
+const facts = ({ verb, back, prompt, seconds, seed, recache, blend, motion, mute }) =>
+  ({ verb, back, prompt, seconds, seed, recache, blend, motion, mute });
 
 for (const film of fixture("films")) {
   test(`film ${film.name} reads as recorded`, () => {
@@ -23,7 +23,7 @@ for (const film of fixture("films")) {
       line: segment.line,
       expanded: expanded(board, index),
     }));
-    assert.deepEqual(segments, film.segments);
+    assert.deepEqual(segments, film.segments.map((segment) => ({ back: null, motion: false, ...segment })));
   });
 
   test(`film ${film.name} survives writing`, () => {

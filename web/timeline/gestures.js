@@ -40,11 +40,13 @@ export function listen(editor) {
 }
 
 function onClick(editor, event) {
-  const { action, verb, line, column } = event.target.closest("button")?.dataset ?? {};
+  const { action, verb, motion, line, column } = event.target.closest("button")?.dataset ?? {};
   if (line) editor.host.showPlace(Number(line), Number(column));
-  if (!action && !verb) return;
+  if (!action && !verb && motion === undefined) return;
   if (event.detail) editor.view.keys.focus({ preventScroll: true }); // after a click keys act on the segments
   if (action) ACTIONS[action][1](editor);
+  else if (motion !== undefined) editor.edit("setMotion", !editor.chosen.motion);
+  else if (verb === "back") editor.edit("setBack", editor.chosen?.back ?? null);
   else editor.edit("setVerb", verb);
 }
 
@@ -59,6 +61,7 @@ function onClipboard(editor, event) {
 function onField(editor, { dataset, value }) {
   if (dataset.field === "prompt") editor.edit("setPrompt", value, true);
   if (dataset.field === "seconds") editor.edit("setSeconds", Number(value), true);
+  if (dataset.field === "back") editor.edit("setBack", Number(value), true);
   if (dataset.field === "blend") editor.edit("setBlend", value.trim() ? Number(value) : null, true);
   if (dataset.field === "recache") editor.edit("setRecache", value.trim() ? Number(value) : null, true);
   if (dataset.field === "seed" && /^\s*[0-9]{0,16}\s*$/.test(value)) editor.edit("setSeed", value.trim() ? Number(value) : null, true);

@@ -47,16 +47,28 @@ export function setPrompt(text, index, prompt) {
   });
 }
 
-/** Another verb for a segment after the first; what only a `then:` may have goes with it. */
+/** Another verb for a segment after the first; what only the old one may have goes with it. */
 export const setVerb = (text, index, verb) => (index ? edit(text, index, (segment) => reverb(segment, verb)) : text);
+
+/** Let a segment after the first go back to segment `number`, from 1; null: to the one before the last. */
+export const setBack = (text, index, number) => {
+  const wanted = number ?? Math.max(1, index - 1);
+  if (!index || !Number.isInteger(wanted) || wanted < 1 || wanted > index) return text;
+  return edit(text, index, (segment) => reverb(segment, "back", wanted));
+};
+
+/** Whether the recent frames come back too, where a segment goes back. */
+export const setMotion = (text, index, motion) =>
+  edit(text, index, (segment) => (segment.verb === "back" ? withOptions(segment, { motion }) : segment.source));
 
 /** Cut a segment in two after `seconds`: the same prompt goes on as `then:`, with noise of its own. */
 export function split(text, index, seconds) {
   const segment = read(text).segments[index];
   const rest = round(segment?.seconds - seconds);
   if (segment?.error || !(seconds > 0 && rest > 0)) return text;
-  const tail = { ...segment, verb: "then", seconds: rest, seed: null, recache: null, blend: null };
-  return addLine(setSeconds(text, index, seconds), index, () => writeLine(tail));
+  const tail = { ...segment, verb: "then", seconds: rest, seed: null, recache: null, blend: null, motion: false };
+  const parts = addLine(setSeconds(text, index, seconds), index, () => writeLine(tail));
+  return renumber(parts, (number) => (number > index ? number + 1 : number)); // it ends where its rest does
 }
 
 /** The same `count` lines once more, right after; a copy of the first segment begins with `cut:`. */
@@ -75,7 +87,7 @@ export function paste(text, index, copied) {
 /** A new segment after `index`, or the first one of a storyboard that has none. */
 export function insert(text, index) {
   if (read(text).segments.length) {
-    return addLine(text, index, () => writeLine({ ...PLAIN, verb: "then", prompt: "what happens next" }));
+    return addLines(text, index, [writeLine({ ...PLAIN, verb: "then", prompt: "what happens next" })]);
   }
   const first = writeLine({ ...PLAIN, verb: "start", prompt: "a red fox walks left in a meadow" });
   return rewrite(text, ({ lines }) => {
@@ -88,10 +100,15 @@ export function insert(text, index) {
   });
 }
 
-/** Take a segment out; the next one opens the film if it was the first. The last one cannot go. */
+/**
+ * Take a segment out; the next one opens the film if it was the first, and what went back to it becomes a cut. The last
+ * one cannot go.
+ */
 export function remove(text, index) {
-  return rewrite(text, ({ segments, lines }) => {
-    if (segments.length < 2 || !segments[index]) return;
+  const { segments: all } = read(text);
+  if (all.length < 2 || !all[index]) return text;
+  const now = (number) => (number === index + 1 ? null : number - (number > index + 1));
+  return rewrite(renumber(text, now), ({ segments, lines }) => {
     if (index === 0) lines[segments[1].line - 1].source = reverb(segments[1], "start");
     const row = segments[index].line - 1;
     if (row === lines.length - 1) lines[row - 1].ending = "";
@@ -104,8 +121,11 @@ export function remove(text, index) {
  * right above a segment go with it, but for those that the text begins with, which are about the film.
  */
 export function move(text, from, to, count = 1) {
-  return rewrite(text, ({ segments, lines }) => {
-    const inside = from >= 0 && to >= 0 && Math.max(from + count, to) <= segments.length;
+  const places = read(text).segments.map((_, index) => index);
+  places.splice(to > from ? to - count : to, 0, ...places.splice(from, count));
+  const inside = from >= 0 && to >= 0 && Math.max(from + count, to) <= places.length;
+  const known = inside ? renumber(text, (number) => (places.indexOf(number - 1) + 1 || number)) : text;
+  return rewrite(known, ({ segments, lines }) => {
     if (!inside || (to >= from && to <= from + count)) return;
     const order = [...segments];
     const moved = order.splice(from, count);
@@ -213,8 +233,24 @@ function addLine(text, index, write) {
   });
 }
 
-/** `text` with lines after one segment's. */
-const addLines = (text, index, sources) => sources.reduceRight((into, source) => addLine(into, index, () => source), text);
+/** `text` with lines after one segment's, which moves the numbers of those behind it on. */
+const addLines = (text, index, sources) => {
+  const more = sources.reduceRight((into, source) => addLine(into, index, () => source), text);
+  return renumber(more, (number) => (number > index + 1 ? number + sources.length : number));
+};
+
+/** `text` in which segments go back to other numbers, as `now(number)` says; null makes a cut of them. */
+function renumber(text, now) {
+  return rewrite(text, ({ segments, lines }) => {
+    for (const segment of segments.filter(({ back }) => back !== null)) {
+      const { back, backPlace, digits, source, line } = segment;
+      const number = now(back);
+      if (number === back) continue;
+      const { start } = backPlace;
+      lines[line - 1].source = number === null ? reverb(segment, "cut") : source.slice(0, start) + number + source.slice(start + digits);
+    }
+  });
+}
 
 /** The lines of `count` segments as they may stand inside a film. */
 const stretch = (text, index, count) =>
@@ -238,9 +274,11 @@ function withOptions({ source, promptPlace, places }, wanted) {
 }
 
 /** The line under another verb; "start" leaves the verb away, unless the prompt must hide behind one. */
-function reverb(segment, verb) {
-  const source = withOptions(segment, verb === "then" ? {} : { recache: null, blend: null });
+function reverb(segment, verb, back = null) {
+  const foreign = { ...(verb !== "then" && { recache: null, blend: null }), ...(verb !== "back" && { motion: null }) };
+  const source = withOptions(segment, foreign);
   const hides = writeSay({ verb: "start", prompt: segment.prompt }).startsWith("scene: ");
-  const written = verb !== "start" ? `${verb}: ` : hides ? "scene: " : "";
+  const said = verb === "back" ? `back to ${back}: ` : `${verb}: `;
+  const written = verb !== "start" ? said : hides ? "scene: " : "";
   return /^\s*/.exec(source)[0] + written + source.slice(segment.promptPlace.start);
 }

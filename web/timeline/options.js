@@ -7,7 +7,7 @@ import { MAX_SECONDS, guess, meant, readLength, writeNumber } from "./lengths.js
 import { TimelineError, strip, suggest } from "./lines.js";
 
 export const MAX_SEED = Number.MAX_SAFE_INTEGER;
-export const PLAIN = { seconds: 5, seed: null, recache: null, blend: null, mute: false }; // a line without options
+export const PLAIN = { seconds: 5, seed: null, recache: null, blend: null, motion: false, mute: false }; // a line without options
 
 const SHARE = /^([0-9]+(?:[.,][0-9]*)?|[.,][0-9]+) *(%?)$/;
 const NUMBER_LIKE = /^[+-]?(?:[0-9.,]|(?:nan|inf|infinity) *s?$)/i;
@@ -16,7 +16,8 @@ const READERS = {
   seed: (value) => readWhole(value, "seed", 0, MAX_SEED),
   recache: readShare,
   blend: (value, fps) => readDuration(value, fps, "blend"),
-  mute: readFlag,
+  motion: (value) => readFlag(value, "motion"),
+  mute: (value) => readFlag(value, "mute"),
 };
 
 const WRITERS = {
@@ -24,6 +25,7 @@ const WRITERS = {
   seed: (seed) => `seed ${seed}`,
   recache: (share) => `recache ${writeNumber(share)}`,
   blend: (seconds) => `blend ${writeNumber(seconds)}s`,
+  motion: () => "motion",
   mute: () => "mute",
 };
 
@@ -100,8 +102,8 @@ function readShare(value) {
   return share;
 }
 
-function readFlag(value) {
-  value.require(!value.text, "mute takes no value", "write mute alone");
+function readFlag(value, name) {
+  value.require(!value.text, `${name} takes no value`, `write ${name} alone`);
   return true;
 }
 

@@ -3,7 +3,7 @@
  * Mirrors the arithmetic of gf_core/timeline/plan.py (lengths only; no seeds, no keys).
  */
 
-const FORCE = { then: 0, cut: 1, scene: 2, start: 3 };
+const FORCE = { then: 0, cut: 1, back: 2, scene: 2, start: 3 };
 const CHUNK = 12; // pictures: three latent frames of four
 const FIRST_CHUNK = 9; // the film's first latent frame is one picture
 const TIE = 1e-9; // of a chunk: ten times 0.1 s is 1 s
@@ -14,7 +14,7 @@ const pictures = (chunks) => (chunks ? FIRST_CHUNK + (chunks - 1) * CHUNK : 0);
 /**
  * Plan `board` (from `read`): `{seconds, segments, shots}`, one of `segments` for each of the text:
  * `{muted, start, seconds, asked}`, and `shots` as `{index, verb, start, seconds}`. A muted segment has no length;
- * if it was a cut or a scene, the next one cuts in its place.
+ * if it was a cut, a scene or went back, the next one does in its place.
  */
 export function makePlan({ rate: { above, below }, segments }) {
   const shots = [];

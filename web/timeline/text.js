@@ -7,11 +7,14 @@
 import { EDGES, TimelineError, UNSEEN, escape, findForbidden, plain, splitLines, strip, suggest } from "./lines.js";
 import { MAX_SEED, PLAIN, bare, isOption, readOptions, readWhole, writeOptions } from "./options.js";
 
-export const VERBS = ["then", "cut", "scene"];
+const VERBS = ["then", "cut", "scene"]; // of one word
 const DEFAULT_FPS = { value: 16, above: 16, below: 1 };
 const MAX_FPS = 120;
 const NAME = "[\\p{L}\\p{Nl}\\p{No}_][\\p{L}\\p{N}_-]*";
 const VERB = /^ *([A-Za-z]+) *:/;
+const BACK = /^ *back( [^:]*|):/i;
+const BACK_TO = /^( +to +)([0-9]+) *$/i;
+const OPENS_BACK = /^ *back +to +[0-9]+ *:/i; // a first prompt may begin with other words from `back` to a colon
 const CAST = new RegExp(`^[${EDGES}]*(${NAME})[${EDGES}]*[=＝]`, "u");
 export const REFERENCE = new RegExp(`\\{(${NAME})\\}`, "gu");
 const BRACED = /[{｛]([^{}｛｝]{1,80})[}｝]/gu;
@@ -29,8 +32,9 @@ const EXAMPLES = {
  * Read `text`: `{rate, seed, style, cast: Map, segments, errors, lines}`; `errors[0]` is the one Python raises, and
  * `rate` is pictures per second as `{value, above, below}`, a fraction.
  *
- * A segment is `{verb, prompt, seconds, seed, recache, blend, mute, line, error}`
- * plus its places in the text: `source` (the line), `verbWritten`, `promptPlace` and `places` (of options).
+ * A segment is `{verb, back, prompt, seconds, seed, recache, blend, motion, mute, line, error}`
+ * plus its places in the text: `source` (the line), `verbWritten`, `promptPlace`, `backPlace` (of the number in
+ * `back to 2:`, of so many `digits`) and `places` (of options).
  */
 export function read(text) {
   const lines = splitLines(text);
@@ -44,6 +48,7 @@ export function read(text) {
     if (said.startsWith("@")) attempt(board, () => readDirective(whole.after(whole.plain.length - said.length), board));
     else board.segments.push(readSegment(line, board));
   }
+  for (const segment of board.segments) segment.error ??= attempt(board, () => checkBack(segment, board.segments));
   for (const { field, segment } of board.references) {
     const error = attempt(board, () => checkReferences(field, board.cast));
     if (segment) segment.error ??= error;
@@ -58,10 +63,11 @@ export function read(text) {
 /** What a segment's line says before its options: verb and escaped prompt. */
 export function writeSay(segment) {
   const prompt = escape(segment.prompt);
+  if (segment.verb === "back") return `back to ${segment.back}: ${prompt}`;
   if (segment.verb !== "start") return `${segment.verb}: ${prompt}`;
   // A first prompt that looks like a remark, a directive, a verb or a schedule hides behind the verb it may have.
   const said = plain(segment.prompt).replace(/^ +/, "");
-  return /^[#@]/.test(said) || VERB.test(said) || SCHEDULE.test(said) ? `scene: ${prompt}` : prompt;
+  return [/^[#@]/, VERB, OPENS_BACK, SCHEDULE].some((form) => form.test(said)) ? `scene: ${prompt}` : prompt;
 }
 
 /** A segment as one line; `width` aligns the first bar. */
@@ -82,7 +88,7 @@ function readSegment(line, board) {
   const [say, ...options] = line.fields(isOption);
   const first = !board.segments.length;
   const segment = { ...PLAIN, verb: first ? "start" : "then", prompt: say.text, line: line.number };
-  Object.assign(segment, { source: line.source, verbWritten: false, promptPlace: say, places: {} });
+  Object.assign(segment, { back: null, source: line.source, verbWritten: false, promptPlace: say, backPlace: null, digits: 0, places: {} });
   segment.error = attempt(board, () => {
     readVerb(say, segment, first);
     const { promptPlace } = segment;
@@ -96,7 +102,33 @@ function readSegment(line, board) {
   return segment;
 }
 
+/** The number in `back to 2:`; whether there is such a segment is asked when all are read. */
+function readBack(say, match, segment) {
+  const [, to, number] = BACK_TO.exec(match[1]) ?? [];
+  const said = strip(match[1].replace(/^ +to(?= |$)/i, ""));
+  const fix = /^[0-9]{1,9}$/.test(said) ? `write back to ${said}:` : "write for example back to 1:";
+  const at = match[0].length - 1 - match[1].length;
+  say.require(number?.length <= 9, `'back to' needs the number of a segment, not '${said || "nothing"}'`, fix, at);
+  const promptPlace = say.after(match[0].length);
+  Object.assign(segment, { backPlace: say.after(at + to.length), digits: number.length, back: Number(number) });
+  return Object.assign(segment, { promptPlace, prompt: promptPlace.text, verbWritten: true, verb: "back" });
+}
+
+/** A segment goes back to one in front of it that is in the film. */
+function checkBack({ back, backPlace, line }, segments) {
+  if (back === null) return;
+  const own = 1 + segments.findIndex((segment) => segment.line === line);
+  const fix = own === 2 ? "write back to 1:" : `choose a number from 1 to ${own - 1}`;
+  backPlace.require(back >= 1 && back <= segments.length, `there is no segment ${back} to go back to`, fix);
+  backPlace.require(back !== own, "a segment cannot go back to itself", fix);
+  backPlace.require(back < own, `segment ${back} comes later: there is nothing to go back to yet`, fix);
+  const unmute = "remove 'mute' from it, or go back to another one";
+  backPlace.require(!segments[back - 1].mute, `segment ${back} is muted: there is nothing to go back to`, unmute);
+}
+
 function readVerb(say, segment, first) {
+  const back = first ? null : BACK.exec(say.plain);
+  if (back) return readBack(say, back, segment);
   const match = VERB.exec(say.plain);
   const word = match ? match[1].toLowerCase() : "";
   const opens = !first || !["then", "cut", "start"].includes(word);
@@ -105,18 +137,21 @@ function readVerb(say, segment, first) {
     const promptPlace = say.after(match[0].length);
     return Object.assign(segment, { promptPlace, prompt: promptPlace.text, verbWritten: true, verb: first ? "start" : word });
   }
+  const elsewhere = "remove it (or write 'scene:' in front of it, where these words are the prompt)";
+  const goesBack = first && OPENS_BACK.test(say.plain);
+  say.require(!goesBack, "the first segment cannot go back: nothing is in front of it", elsewhere);
   if (first) return say.require(!SCHEDULE.test(say.plain), "this is a schedule of another program", HERE);
-  const begin = "begin the line with then: (same shot goes on), cut: (new shot, same cast) or scene: (forget all)";
+  const begin = "begin the line with then: (same shot goes on), cut: (new shot, same cast), back to 1: (the cast of segment 1) or scene: (forget all)";
   if (match) throw say.error(`unknown verb '${match[1]}:'`, suggest(word, VERBS, begin, (name) => `'${name}:'`));
   const leading = say.plain.split(" ", 1)[0].toLowerCase();
   const fix = VERBS.includes(leading) ? `put a colon after it: '${leading}:'` : begin;
   throw say.error("a segment after the first needs a verb", LIST.test(say.plain) ? HERE : fix);
 }
 
-/** `recache` and `blend` shape a `then`, and a blend fits inside its segment. */
+/** `recache` and `blend` shape a `then`, `motion` a `back to`, and a blend fits inside its segment. */
 function checkSwitchOptions({ verb, seconds, blend, places }) {
-  for (const name of ["recache", "blend"]) {
-    places[name]?.require(verb === "then", `${name} belongs to 'then:' only`, `remove ${name}, or begin the line with then:`);
+  for (const [name, owner, said] of [["recache", "then", "then:"], ["blend", "then", "then:"], ["motion", "back", "back to 1:"]]) {
+    places[name]?.require(verb === owner, `${name} belongs to '${said}' only`, `remove ${name}, or begin the line with ${said}`);
   }
   const [short, long] = [seconds, blend ?? 0].map((value) => Number(value.toPrecision(6)));
   const message = `the blend of ${long} s is longer than its segment of ${short} s`;

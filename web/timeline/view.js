@@ -3,19 +3,22 @@
 import { button, keep, make, put } from "./dom.js";
 import { FilmFields } from "./film_fields.js";
 import { writeNumber } from "./lengths.js";
-import { VERBS } from "./text.js";
 
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800];
 const EXCERPT = 160;
+const CHOICES = ["then", "cut", "back", "scene"];
 const PIN = 12; // pixels for a muted segment, which has no length
 const VERB_WORDS = {
   start: "opens the film",
   then: "then: the shot goes on under a new prompt",
   cut: "cut: a new shot, the cast stays",
+  back: "back to: a new shot with the cast of an earlier segment",
   scene: "scene: everything is new",
 };
 const BLEND_HELP = "Seconds in which the text moves to this prompt; empty: at once";
 const RECACHE_HELP = "How far the memory follows this prompt, 0 to 1; empty: as the memory says";
+const BACK_HELP = "Number of the segment, as on its block, whose cast comes back";
+const MOTION_HELP = "Its last moments come back too: its shot goes on";
 const UNKNOWN = "The text comes from another node. It is shown here after a Run.";
 const SEED_HELP = "Noise of this segment; empty: derived from the film's seed and the prompt";
 
@@ -104,7 +107,7 @@ export class View {
     const chosen = (index) => index >= range.first && index < range.first + range.count;
     let pins = 0;
     keep(this.segments, board.segments.length, makeBlock).forEach((block, index) => {
-      const { verb, prompt, error } = board.segments[index];
+      const { verb, back, prompt, error } = board.segments[index];
       const placed = plan.segments[index];
       pins = placed.muted ? pins + 1 : 0;
       const width = placed.muted ? PIN : placed.seconds * scale - 1;
@@ -121,7 +124,8 @@ export class View {
       stretch(block, Math.max(0, Math.min(left, plan.seconds * scale - width)), width); // a pin at an end stays inside
       const [image, first, words, length] = block.children;
       put(image.style, { backgroundImage: url ? `url("${url}")` : "" });
-      put(first, { textContent: verb === "start" ? "1" : `${index + 1} ${verb}` }); // as nodes and messages count
+      const says = { start: "", back: ` back to ${back}` }[verb] ?? ` ${verb}`;
+      put(first, { textContent: `${index + 1}${says}` }); // as nodes and messages count
       put(words, { textContent: prompt.slice(0, EXCERPT) });
       put(length, { textContent: sayLength(placed) });
     });
@@ -170,7 +174,7 @@ function makeBlock(index) {
 
 /** What the selected segment says, to be changed, and the buttons that act on it. */
 function makeFields() {
-  const verbs = VERBS.map((verb) =>
+  const verbs = CHOICES.map((verb) =>
     make("button", `gf-button gf-${verb}`, { type: "button", "data-verb": verb, title: VERB_WORDS[verb] }, verb));
   const field = (tag, className, name, attributes) => make(tag, className, { "data-field": name, ...attributes });
   const seconds = field("input", "gf-number", "seconds", { type: "number", min: 0.1, step: 0.25, title: "Length in seconds" });
@@ -179,16 +183,18 @@ function makeFields() {
   const share = { type: "number", min: 0, step: 0.1, placeholder: "recache", title: RECACHE_HELP };
   const blend = field("input", "gf-number gf-then-only", "blend", { type: "number", min: 0, step: 0.25, placeholder: "blend", title: BLEND_HELP });
   const recache = field("input", "gf-number gf-then-only", "recache", { ...share, max: 1 });
+  const back = field("input", "gf-number gf-back-only", "back", { type: "number", min: 1, step: 1, title: BACK_HELP });
+  const motion = make("button", "gf-button gf-back-only", { type: "button", "data-motion": "", title: MOTION_HELP }, "motion");
   const prompt = field("textarea", "gf-words", "prompt", { rows: 3, spellcheck: "false", "aria-label": "Prompt of the segment" });
   const mute = button("mute");
   const element = make("div", "gf-fields", {},
-    make("div", "gf-row", {}, make("span", "gf-verbs", {}, ...verbs), seconds, real, blend, recache, seed), prompt,
+    make("div", "gf-row", {}, make("span", "gf-verbs", {}, ...verbs), back, motion, seconds, real, blend, recache, seed), prompt,
     make("div", "gf-row", {}, ...["split", "duplicate", "insert", "remove"].map(button), mute));
-  return { element, verbs, seconds, real, blend, recache, seed, prompt, mute };
+  return { element, verbs, back, motion, seconds, real, blend, recache, seed, prompt, mute };
 }
 
 /** What is being typed stays as it is typed. */
-function drawFields({ element, verbs, seconds, real, blend, recache, seed, prompt, mute }, { chosen, selected, plan }) {
+function drawFields({ element, verbs, back, motion, seconds, real, blend, recache, seed, prompt, mute }, { chosen, selected, plan }) {
   element.classList.toggle("gf-empty", !chosen); // then there is but one thing to do: add
   if (!chosen) return;
   for (const choice of verbs) {
@@ -196,9 +202,12 @@ function drawFields({ element, verbs, seconds, real, blend, recache, seed, promp
     choice.classList.toggle("gf-on", choice.dataset.verb === chosen.verb);
   }
   for (const input of [blend, recache]) put(input, { hidden: chosen.verb !== "then" });
+  for (const input of [back, motion]) put(input, { hidden: chosen.verb !== "back" });
+  put(back, { max: String(selected) });
+  motion.classList.toggle("gf-on", chosen.motion);
   const said = (value) => (value === null ? "" : writeNumber(value));
   const values = [[seconds, writeNumber(chosen.seconds)], [seed, String(chosen.seed ?? "")], [prompt, chosen.prompt]];
-  values.push([blend, said(chosen.blend)], [recache, said(chosen.recache)]);
+  values.push([back, String(chosen.back ?? "")], [blend, said(chosen.blend)], [recache, said(chosen.recache)]);
   for (const [input, value] of values) if (input !== document.activeElement) put(input, { value });
   put(prompt, { readOnly: Boolean(chosen.error && !chosen.prompt) });
   put(real, { textContent: chosen.mute ? "muted" : `s → ${sayTime(plan.segments[selected].seconds)}` });
