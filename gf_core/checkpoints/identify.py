@@ -21,6 +21,7 @@ from ..words import amount, exact_size
 from .catalog import CATALOG, KnownCheckpoint, by_id, drivable, named
 from .detect import Detected, Family, detect, own_settings
 from .recognise import Recognised, choices, recognise
+from .strangers import stranger
 
 GENERATOR_KEYS = ("generator_ema", "generator")
 """Outer keys written only by trainings of few-step causal generators."""
@@ -124,16 +125,19 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
     if not assumed:
         require_known(item)
     if item.what.family != "wan_t2v":
+        if item.what.family == "unknown" and (words := stranger(item.what.tensors)):
+            raise CheckpointError(f"{name} is {words}, not a Wan transformer", NEEDED)
         raise foreign(name, item.what.family, item.what.channels)
     if item.what.unread is not None:
         raise CheckpointError(f"{name} is a Wan transformer {item.what.unread[0]}", item.what.unread[1])
     refuse_zeros(name, item.what.tensors)
     if not assumed and not item.evidence:
+        like = f" Saved like it are {', '.join(item.candidates)}." if item.candidates else ""
         raise CheckpointError(
             f"{name} is a Wan text-to-video transformer of {size_name(item.what)}, but nothing says that it "
             "is causal: plain Wan makes whole clips at once and cannot continue a film",
             f"{NEEDED} If you know that it was distilled to be causal and was only renamed, say so: "
-            "--assume self_forcing on the command line, assume='self_forcing' in Python.",
+            f"--assume self_forcing on the command line, assume='self_forcing' in Python.{like}",
         )
 
 

@@ -51,6 +51,8 @@ def in_words(tensors: Mapping[str, LazyTensor]) -> str:
     if packings:
         return f"GGUF {max(packings, key=lambda packing: sizes[packing])}"
     dtypes = {tensor.dtype for tensor in tensors.values()}
+    if any(_is_four_bit(name, tensor, tensors) for name, tensor in tensors.items()):
+        return "NVFP4"
     small = "fp8" if dtypes & set(FP8) else "int8" if torch.int8 in dtypes else ""
     if small and (MARKER in tensors or any(name.endswith(SCALES) for name in tensors)):
         return f"scaled {small}"
@@ -67,6 +69,8 @@ def unread(tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str]) -> tu
     further = next((end for name in tensors for end in _FURTHER if name.endswith(end)), None)
     if further is not None:
         return f"packed in a way that is not read (its weights come with {further[1:]})", _ELSE
+    if any(_is_four_bit(name, tensor, tensors) for name, tensor in tensors.items()):
+        return "packed as NVFP4, two numbers in a byte, which is not read", _ELSE
     bare = next(_unscaled_integers(tensors), None)
     if bare is not None:
         return f"packed in a way that is not read ({bare[:80]} holds integers without a scale)", _ELSE
@@ -97,6 +101,12 @@ def _scale_of(name: str, tensors: Mapping[str, LazyTensor]) -> LazyTensor | None
         return None
     found = (tensors.get(f"{name.removesuffix('.weight')}{end}") for end in SCALES)
     return next((scale for scale in found if scale is not None), None)
+
+
+def _is_four_bit(name: str, tensor: LazyTensor, tensors: Mapping[str, LazyTensor]) -> bool:
+    """NVFP4: bytes with an fp8 scale for each 16 numbers of a row."""
+    scale = _scale_of(name, tensors) if tensor.dtype == torch.uint8 else None
+    return scale is not None and scale.dtype in FP8
 
 
 def _unscaled_integers(tensors: Mapping[str, LazyTensor]) -> Iterator[str]:
