@@ -14,6 +14,7 @@ AnchorIndex = Literal["zero", "slot"]
 Positions = Literal["relative", "absolute", "top_aligned"]
 AnchorPolicy = Literal["diversity", "paper", "frozen", "ema", "none"]
 AnchorUpdate = Literal["on_switch", "every_chunk", "never"]
+Stored = Literal["full", "int8"]
 BankPolicy = Literal["changes", "means", "adaptive"]
 SwitchPolicy = Literal["apr", "recache", "cross_only", "flush"]
 NoiseRule = Literal["chunk", "comfyui"]
@@ -141,6 +142,8 @@ class MemorySpec:
     """First and newest frames that all heads see until then; None: all."""
     heads_runs: int = field(default=1, metadata=LATER)
     """Runs of tokens that a frame is cut into for picking."""
+    stored: Stored = field(default="full", metadata=LATER)
+    """How keys and values lie in memory: as computed, or a byte a number with a scale per token and head."""
     refresh: bool = field(default=False, metadata=LATER)
     """Before every chunk all of the memory is computed anew from its clean latents; no clean pass follows it (Krea)."""
     sparse: float = field(default=0.0, metadata=LATER)

@@ -44,6 +44,7 @@ def speed_key(cost: ModelCost, recipe: Recipe) -> str:
         if memory.refresh or memory.sparse or memory.heads
         else []
     )
+    window += [memory.stored] if memory.stored != "full" else []
     made_by = [cost.device, cost.fingerprint, cost.value_bytes, cost.decoder]
     return _hash([*made_by, window, len(recipe.sample.steps), video.width, video.height])
 

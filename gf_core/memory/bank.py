@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..config import MemorySpec
 from .ledger import Frame, Ledger
+from .packed import fill, values_of, width_of
 
 ADAPTIVE_RANGE = (0.1, 5.0)
 """`adaptive`: share of the fast mean where a place has changed least and most, in multiples of its own."""
@@ -25,7 +26,8 @@ class Bank:
     ) -> None:
         self._spec, self._ledger, self._size = spec, ledger, tokens_per_frame
         self._stores = (raw_k, v)
-        layers, batch, _, heads, width = raw_k.shape
+        layers, batch, _, heads, _ = raw_k.shape
+        width = width_of(raw_k)
         # A step of 0.01 is near bfloat16's last bit, so means live in float32 and are cast into their slots.
         means = (layers, batch, spec.bank * tokens_per_frame if spec.averages else 0, heads, width)
         self.means = [torch.zeros(means, device=raw_k.device) for _ in range(2)]
@@ -46,7 +48,7 @@ class Bank:
         size, new = self._size, []
         for layer, store in enumerate(raw_k):
             stop = ledger.layer(layer).past * size
-            new.append(store[:, stop - frames * size : stop].float().mean(1).flatten(1))
+            new.append(values_of(store[:, stop - frames * size : stop]).float().mean(1).flatten(1))
         mean_key = torch.stack(new)
         if ledger.compares(frames):
             cosines = torch.nn.functional.cosine_similarity(mean_key, self.mean_key, dim=-1)
@@ -82,14 +84,14 @@ class Bank:
         shares: list[float | Tensor] = list(self._spec.bank_shares)
         for mean, store in zip(self.means, self._stores):
             gone = (
-                store[:, :, start : start + leaving * size].float().unflatten(2, (leaving, size))
+                values_of(store[:, :, start : start + leaving * size]).float().unflatten(2, (leaving, size))
             )  # l b f s h d
             new = gone.mean(2) if adaptive else gone.mean((2, 3)).unsqueeze(2).expand(-1, -1, size, -1, -1)
             if adaptive and not begins and mean is self.means[0]:  # values move as far as their keys do
                 shares[1] = self._share(new - mean[:, :, size:])
             for half, share in zip(mean.split(size, 2), shares):
                 half.copy_(new if begins else half + share * (new - half))
-            store[:, :, first:start].copy_(mean)
+            fill(store[:, :, first:start], mean)
 
     def _share(self, moved: Tensor) -> Tensor:
         """Share of the fast mean at every place [l b s 1 1], by how far the keys there have moved [l b s h d]."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..model.forward import SelfAttention
+from .packed import fill, values_of
 from .store import DualMemory
 from .views import View
 
@@ -49,7 +50,7 @@ class Blend:
 
     def _mix(self, raw_k: Tensor, v: Tensor) -> None:
         for store, old in ((raw_k, self._old_k), (v, self._old_v)):
-            store.copy_((1 - self._share) * old.float() + self._share * store.float())
+            fill(store, (1 - self._share) * values_of(old).float() + self._share * values_of(store).float())
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
         """Attention over the anchors and the fresh frames, then the mix."""

@@ -14,6 +14,9 @@ from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
 from .policies import POLICIES
 
+SCALE_BYTES = 2
+"""Of what a token's head shares where keys and values are packed."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -177,6 +180,11 @@ def check(spec: MemorySpec) -> None:
             "heads that see different frames share no bank, no window of several chunks and no sparse attention",
             fix="give a table of heads and heads_runs of at least 1, or bank, rolling or sparse",
         )
+    if spec.heads and spec.stored != "full":
+        raise GroundedError(
+            "heads that see different frames are not served from packed keys and values",
+            fix="use heads, or stored int8, not both",
+        )
     _check_bank(spec)
     if not all(0 <= share <= 1 for share in (spec.alpha_max, spec.ema_keep, spec.sparse, *spec.bank_shares)):
         raise GroundedError(
@@ -230,6 +238,14 @@ class Sizes:
         return self.model.num_layers * tokens * self.model.dim * self.value_bytes
 
     @property
+    def stored(self) -> int:
+        """The same as they lie in memory."""
+        if self.spec.stored == "full":
+            return self.keys
+        width = self.model.head_dim
+        return self.keys // (width * self.value_bytes) * (width + SCALE_BYTES)
+
+    @property
     def latents(self) -> int:
         """One clean latent frame."""
         return self.model.in_dim * self.latent_height * self.latent_width * self.value_bytes
@@ -238,7 +254,10 @@ class Sizes:
     def buffers(self) -> int:
         """All of the memory: raw keys, rotated keys and values of every slot, the latents behind them, the means."""
         spec = self.spec
-        slots = 3 * (spec.slots + self.ahead) * self.keys
+        frames = spec.slots + self.ahead
+        slots = 3 * frames * self.keys
+        if spec.stored == "int8":  # keys and values, and those of one layer as they are computed
+            slots = 2 * frames * (self.stored + self.keys // self.model.num_layers)
         return slots + (spec.capacity + spec.window) * self.latents + self.means
 
     @property
@@ -249,5 +268,5 @@ class Sizes:
     def state(self, frames: int | None = None) -> int:
         """A snapshot with `frames` latent frames in memory: all but the rotated keys. None is a full memory."""
         frames = self.spec.slots if frames is None else frames
-        keys = 0 if self.spec.refresh else 2 * frames * self.keys  # it is computed anew
+        keys = 0 if self.spec.refresh else 2 * frames * self.stored  # it is computed anew
         return keys + (frames + min(self.spec.capacity, frames)) * self.latents + self.means

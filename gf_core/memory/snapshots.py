@@ -22,7 +22,6 @@ class Snapshots:
     ledger: Ledger
     tokens_per_frame: int
     raw_k: Tensor
-    k: Tensor
     v: Tensor
     means: list[Tensor]
     anchor_latents: Tensor
@@ -43,7 +42,7 @@ class Snapshots:
         more = {} if self.spec.cut_position is None else {"apart": torch.tensor(ledger.apart)}
         if self.spec.bank or self.spec.heads:
             more["since"] = torch.tensor([ledger.begun, ledger.chunks])
-        for layer in range(len(self.k)):  # behind a shorter bank lies what the denoising steps have left
+        for layer in range(len(self.raw_k)):  # behind a shorter bank lies what the denoising steps have left
             for store in keys.values():
                 store[layer, :, ledger.layer(layer).past * self.tokens_per_frame :] = 0
         return {

@@ -25,6 +25,7 @@ from .buffers import TURNS_KEPT, Turns, shift
 from .gradients import Gradients
 from .heads import check_heads, groups_of
 from .ledger import Ledger, Move
+from .packed import fill, packed_width, values_of
 from .policies import Evaluation, measure
 from .regions import Layout, Sees, Sizes, check, ends, means_frames, newest, positions
 from .snapshots import Snapshots
@@ -74,9 +75,13 @@ class DualMemory(Snapshots, Gradients):
             return torch.zeros(shape, device=device, dtype=dtype)
 
         slots, heads = (spec.slots + ahead) * self.tokens_per_frame, (model.num_heads, model.head_dim)
-        self.raw_k = zeros(model.num_layers, batch, slots, *heads)  # l b s h d
-        self.k = zeros(model.num_layers, batch, slots, *heads)
-        self.v = zeros(model.num_layers, batch, slots, *heads)
+        self.packed = spec.stored == "int8"
+        kept, kind = (packed_width(model.head_dim), torch.int8) if self.packed else (model.head_dim, dtype)
+        self.raw_k, self.v = (
+            zeros(model.num_layers, batch, slots, model.num_heads, kept, dtype=kind) for _ in range(2)
+        )  # l b s h d
+        self.k = zeros(1 if self.packed else model.num_layers, batch, slots, *heads)
+        self.unpacked_v = zeros(1 if self.packed else 0, batch, slots, *heads)
         self.anchor_latents = zeros(batch, spec.capacity, *latent_shape)
         self.history = zeros(batch, spec.window, *latent_shape)
         """Clean latents of the newest frames, oldest first; a whole window, for a recache before eviction."""
@@ -125,16 +130,30 @@ class DualMemory(Snapshots, Gradients):
         if len({len(bank) for bank in self.ledger.banks}) == 1:
             yield slice(None), self.layout
             return
-        for layer in range(len(self.k)):
+        for layer in range(len(self.raw_k)):
             yield slice(layer, layer + 1), self.ledger.layer(layer)
 
-    def _rotate(self, layers: slice, at: Sequence[int], first: int = 0) -> None:
-        """Refresh the rotated copy of some layers' frames from slot `first` on, which stand at these positions."""
-        if at:
-            turn, size = self._turn(at), self.tokens_per_frame
-            here = slice(first * size, (first + len(at)) * size)
-            for raw_k, k in zip(self.raw_k[layers], self.k[layers]):
-                rotate(raw_k[:, here], turn, out=k[:, here])
+    def seen(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Rotated keys and values [b s h d] of a layer's slots: buffers that attention reads.
+
+        Where keys and values are packed, all layers share them, one after the other.
+        """
+        return (self.k[0], self.unpacked_v[0]) if self.packed else (self.k[layer], self.v[layer])
+
+    def _rotate(self, layers: slice, at: Sequence[int], first: int = 0) -> tuple[tuple[int, Tensor], ...]:
+        """Refresh the rotated copy of some layers' frames from slot `first` on, which stand at these positions.
+
+        Packed ones are rotated when they are read: returns their first token, and the rotation.
+        """
+        if not at:
+            return ()
+        turn, size = self._turn(at), self.tokens_per_frame
+        if self.packed:
+            return ((first * size, turn),)
+        here = slice(first * size, (first + len(at)) * size)
+        for raw_k, k in zip(self.raw_k[layers], self.k[layers]):
+            rotate(raw_k[:, here], turn, out=k[:, here])
+        return ()
 
     # -- calls --------------------------------------------------------------------------------------------------
 
@@ -172,14 +191,14 @@ class DualMemory(Snapshots, Gradients):
             now = layout.only(seen, frames)
             own = range(self.ledger.frame, self.ledger.frame + frames)
             at = self._at(now, [*(numbers[slot] for slot in seen), *own])
-            rest = at
+            rest, past = at, ()
             for part in parts:
-                self._rotate(layers, rest[: len(part)], part.start)
+                past += self._rotate(layers, rest[: len(part)], part.start)
                 rest = rest[len(part) :]
             mine, start = self._turn(rest), layout.past * size
             tokens = joined([*((part.start * size, part.stop * size) for part in parts), (start, stop)])
-            place = Place(start, stop, mine, mine, tokens, now.regions())
-            places += [place] * len(self.k[layers])
+            place = Place(start, stop, mine, mine, tokens, now.regions(), past)
+            places += [place] * len(self.raw_k[layers])
         if self.spec.heads:  # a layout is the same in all layers then, as there is no bank
             groups = groups_of(self.spec, self.ledger, self.k, frames, size)
             places = [replace(place, heads=heads) for place, heads in zip(places, groups)]
@@ -201,10 +220,11 @@ class DualMemory(Snapshots, Gradients):
             GroundedError: also where this memory's settings let no gradient through.
         """
         self._check(frames)
-        if self.spec.bank or self.spec.heads or self.spec.rolling or self.spec.refresh:
+        spec = self.spec
+        if spec.bank or spec.heads or spec.rolling or spec.refresh or self.packed:
             raise GroundedError(
                 "gradients do not go through this memory",
-                fix="train without bank, heads, rolling and refresh, and use them when sampling",
+                fix="train without bank, heads, rolling, refresh and int8, and use them when sampling",
             )
         layout, size = self.layout, self.tokens_per_frame
         own = range(self.ledger.frame, self.ledger.frame + frames)
@@ -226,13 +246,13 @@ class DualMemory(Snapshots, Gradients):
         for layers, layout in self._alike():
             here = range(layout.kept, layout.past) if slots is None else slots
             at = positions(self.spec, layout, self.ledger.numbers(len(places)))
-            self._rotate(layers, at[: here.start])
+            past = self._rotate(layers, at[: here.start])
             own = at[here.start : here.stop]
             turns = (self._turn((*range(own[0] - context, own[0]), *own)), self._turn(own))
             start, stop = here.start * size, here.stop * size
             seen = layout.only(range(here.stop), 0)
-            place = Place(start, stop, *turns, ((0, stop),), seen.regions())
-            places += [place] * len(self.k[layers])
+            place = Place(start, stop, *turns, ((0, stop),), seen.regions(), past)
+            places += [place] * len(self.raw_k[layers])
         return View(self, places, keep=True, skip=context * size)
 
     def commit(self, latents: Tensor) -> None:
@@ -292,7 +312,7 @@ class DualMemory(Snapshots, Gradients):
                     both.copy_(both.roll(count * size, 2))
         if self.ledger.policy.averages:
             for mean, store in zip(self.means, (self.raw_k, self.v)):
-                mean[:, :, here].copy_(store[:, :, here])
+                mean[:, :, here].copy_(values_of(store[:, :, here]))
 
     def _replace(self, move: Move) -> None:
         """A leaving frame is copied over an anchor; the slots never overlap, as anchors lie before recent frames."""
@@ -327,5 +347,6 @@ class DualMemory(Snapshots, Gradients):
                 (self.means[0][layers], self.raw_k[layers]),
                 (self.means[1][layers], self.v[layers]),
             ):
-                mean[:, :, :count].mul_(keep).add_(store[:, :, start : start + count], alpha=1 - keep)
-                store[:, :, :count].copy_(mean[:, :, :count])
+                leaves = values_of(store[:, :, start : start + count])
+                mean[:, :, :count].mul_(keep).add_(leaves, alpha=1 - keep)
+                fill(store[:, :, :count], mean[:, :, :count])

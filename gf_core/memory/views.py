@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..attention import Kernel, Where, attend
 from ..rope import rotate
+from .packed import fill, values_of
 
 Made = list[tuple[Tensor, Tensor]]
 """Raw keys and values [b s h d] per layer of a frame, as the call computed them that made it."""
@@ -29,6 +30,8 @@ class Place:
     """Runs of slots that are seen, in order; one of them needs no copy."""
     regions: tuple[tuple[str, int], ...]
     """The same as a kernel is told (`Where`)."""
+    past: tuple[tuple[int, Tensor], ...] = ()
+    """First token and rotation of runs of packed slots, which are unpacked for this call; () where none are packed."""
     heads: tuple[Heads, ...] = ()
     """Groups of heads that see something else each, all heads in one of them; () where all see `parts`."""
 
@@ -60,9 +63,12 @@ class Slots(Protocol):
     raw_k: Tensor
     k: Tensor
     v: Tensor
+    packed: bool
     kernel: Kernel
     tokens_per_frame: int
     grid: tuple[int, int]
+
+    def seen(self, layer: int) -> tuple[Tensor, Tensor]: ...
 
     def keep(self, layer: int, start: int, raw_k: Tensor, v: Tensor) -> None: ...
 
@@ -84,9 +90,10 @@ class View:
         """Attention of this call's tokens over memory and themselves; all [b s h d]."""
         memory, place = self._memory, self.places[layer]
         self.write(layer, raw_k, v)
+        self._unpack(layer)
         if place.heads:
             return self._by_heads(layer, rotate(q, place.queries), place.heads)
-        k, values = (_seen(store[layer], place.parts) for store in (memory.k, memory.v))
+        k, values = (_seen(store, place.parts) for store in memory.seen(layer))
         return attend(rotate(q, place.queries), k, values, kernel=memory.kernel, where=self._where[layer])
 
     def _by_heads(self, layer: int, q: Tensor, groups: tuple[Heads, ...]) -> Tensor:
@@ -94,7 +101,7 @@ class View:
         memory, out = self._memory, torch.empty_like(q)
         for group in groups:
             numbers = torch.tensor(group.numbers, device=q.device)
-            k, v = (_seen(store[layer], group.parts)[:, :, numbers] for store in (memory.k, memory.v))
+            k, v = (_seen(store, group.parts)[:, :, numbers] for store in memory.seen(layer))
             where = Where(layer, group.regions, memory.grid) if group.regions else None
             out[:, :, numbers] = attend(q[:, :, numbers], k, v, kernel=memory.kernel, where=where)
         return out
@@ -104,10 +111,22 @@ class View:
         memory, place = self._memory, self.places[layer]
         here = slice(place.start, place.stop)
         raw_k, v = raw_k[:, self._skip :], v[:, self._skip :]
+        k, values = memory.seen(layer)
         if self._keep:
-            memory.raw_k[layer, :, here].copy_(raw_k)
-        memory.v[layer, :, here].copy_(v)
-        rotate(raw_k, place.keys, out=memory.k[layer, :, here])
+            fill(memory.raw_k[layer, :, here], raw_k)
+        if self._keep and memory.packed:
+            fill(memory.v[layer, :, here], v)
+        values[:, here].copy_(v)  # of a memory that is not packed, the same slots
+        rotate(raw_k, place.keys, out=k[:, here])
+
+    def _unpack(self, layer: int) -> None:
+        """Put the past of a packed layer, which all layers unpack into the same buffers, where attention reads it."""
+        memory = self._memory
+        k, values = memory.seen(layer)
+        for start, turn in self.places[layer].past:
+            run = slice(start, start + len(turn))
+            rotate(values_of(memory.raw_k[layer, :, run]), turn, out=k[:, run])
+            values[:, run].copy_(values_of(memory.v[layer, :, run]))
 
 
 def _seen(store: Tensor, parts: tuple[tuple[int, int], ...]) -> Tensor:
@@ -129,7 +148,7 @@ class GradView:
         self._memory, self._turn, self._past_turn = memory, place.queries, past_turn
         self._keep, self._leaks = keep, leaks
         self.start = place.start
-        self._where = [Where(layer, place.regions, memory.grid) for layer in range(len(memory.k))]
+        self._where = [Where(layer, place.regions, memory.grid) for layer in range(len(memory.raw_k))]
         self._past = memory.past()
         self._written: set[int] = set()
 

@@ -59,9 +59,10 @@ def test_parameters_are_counted_exactly(bundle):
         assert count_parameters(spec) == sum(weight.numel() for weight in build_meta(spec).parameters())
 
 
+@pytest.mark.parametrize("stored", ["full", "int8"])
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_memory_estimate_is_what_the_memory_takes(bundle, name):
-    recipe = Recipe(PRESETS[name], video=VideoSpec(width=48, height=32))
+def test_the_memory_estimate_is_what_the_memory_takes(bundle, name, stored):
+    recipe = Recipe(replace(PRESETS[name], stored=stored), video=VideoSpec(width=48, height=32))
     held_by = bundle.sampler(recipe).director.memory
     own = vars(held_by).values()
     bank = held_by.bank.means if held_by.bank is not None else []

@@ -393,6 +393,20 @@ def test_buffers_stay_put_over_a_film(film, prompts):
     assert torch.isfinite(memory.v).all()
 
 
+def test_a_packed_memory_makes_nearly_the_same_chunks(film, prompts):
+    """The first sees no past, and its own keys and values are never packed; the others are a little off."""
+    runs = film(), film(MemorySpec(stored="int8"))
+    for run in runs:
+        run.director.start(prompts[0])
+    for number in range(6):
+        if number == 3:
+            for run in runs:
+                run.director.switch(prompts[1])
+        whole, packed = (run.chunk() for run in runs)
+        off = float((whole - packed).norm() / whole.norm())
+        assert off == 0 if number == 0 else 0 < off < 0.02, (number, off)
+
+
 def test_helpful_refusals(film, prompts):
     run = film()
     with pytest.raises(GroundedError, match="no prompt"):

@@ -23,6 +23,8 @@ METHODS = {
     "recache after": replace(MemorySpec(), switch="recache"),
     "recache before": replace(PRESETS["longlive"], positions="relative", recache_keeps_anchors=False),
     "odd sizes": replace(MemorySpec(), anchors=2, recent=4, anchor_index="slot"),
+    "int8": replace(MemorySpec(), stored="int8"),
+    "int8, bank": replace(PRESETS["context_forcing"], bank=3, bank_below=2.0, stored="int8"),
     "no memory": replace(MemorySpec(), anchors=0, recent=0),
 }
 ONE_STEP = SampleSpec(steps=(1000,))
@@ -88,7 +90,7 @@ def held(run) -> tuple[int, int]:
     return sum(line.size for line in own.statistics("filename")), sum(tensors.values())
 
 
-QUICK = ("grounded", "memrope", "context_forcing", "sgf")
+QUICK = ("grounded", "memrope", "context_forcing", "sgf", "int8")
 """One of each kind of buffers; the others take a minute more."""
 
 
