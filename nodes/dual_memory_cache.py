@@ -14,6 +14,7 @@ from ..gf_core.config import (
     AnchorUpdate,
     MemorySpec,
     Positions,
+    Stored,
     SwitchPolicy,
 )
 from ..gf_core.memory.presets import PRESETS
@@ -79,6 +80,7 @@ class DualMemoryCache(io.ComfyNode):
         switch: str,
         anchor_index: str,
         positions: str,
+        stored: str = PRESET,
     ) -> io.NodeOutput:
         chosen: dict[str, Any] = {
             "anchors": None if anchors < 0 else anchors,
@@ -89,6 +91,7 @@ class DualMemoryCache(io.ComfyNode):
             "switch": switch,
             "anchor_index": anchor_index,
             "positions": positions,
+            "stored": stored,
         }
         spec = build_memory(preset, {k: v for k, v in chosen.items() if v not in (None, PRESET)})
         return io.NodeOutput(spec, diagram(spec))
@@ -211,15 +214,18 @@ def _policies() -> list[Any]:
         _choice("positions", Positions, "Places of frames in time: inside the window, since the film began, or "
                 "at the top of what was trained.",
                 advanced=True),
+        _choice("stored", Stored, "How keys and values lie in memory: full as they were computed, int8 in a byte each, "
+                "which takes a third of the room and is another, nearly equal film.",
+                advanced=True, optional=True),
     ]  # fmt: skip
 
 
-def _choice(name: str, values: Any, tooltip: str, advanced: bool = False) -> Any:
+def _choice(name: str, values: Any, tooltip: str, **more: bool) -> Any:
     return widget(
         io.Combo,
         name,
         options=[PRESET, *get_args(values)],
         default=PRESET,
         tooltip=f"{tooltip} preset: as the preset says.",
-        advanced=advanced or None,
+        **more,
     )
