@@ -96,6 +96,11 @@ def output_folder() -> Path:
     return Path(folder_paths.get_output_directory())
 
 
+def input_folder() -> Path:
+    """ComfyUI's input folder, in which the pictures of a storyboard's cast lie."""
+    return Path(folder_paths.get_input_directory())
+
+
 def take_folder(name: str) -> Path:
     """The folder of the Take `name`, which may have subfolders (`monday/fox`) but stays inside the Takes.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import io
 
 from ..gf_core.errors import StoryboardError
 from ..gf_core.timeline import parse
 from .compat import schema, widget
-from .host import in_words, said_plainly
+from .host import in_words, input_folder, said_plainly
 from .shown import shown
 from .types import Timeline, TimelineText
 
@@ -21,6 +23,14 @@ cut: the same red fox dances on a beach at sunset    | 5.25s
 cut: a blue owl stands still in the forest at night  | 4.5s
 cut: the same red fox sleeps in the snow at night    | 5.25s
 """
+
+
+def _state(path: Path) -> str:
+    try:
+        state = path.stat()
+    except OSError:
+        return f"{path.name} missing"
+    return f"{path.name} {state.st_size} {state.st_mtime_ns}"
 
 
 class PromptTimeline(io.ComfyNode):
@@ -44,7 +54,8 @@ class PromptTimeline(io.ComfyNode):
                     default=FIRST_FILM,
                     tooltip="One segment per line: what is seen | 5s. Lines after the first begin with then:, cut:, "
                     "back to 2: or scene:. More options: seed 7, blend 1.5s, recache 0.8, mute. "
-                    "@style, @cast, @seed and @fps stand on lines of their own.",
+                    "@style, @cast, @seed and @fps stand on lines of their own. @cast fox = a red fox | fox.png shows, "
+                    "with a picture from the input folder, what the fox looks like.",
                 ),
             ],
             outputs=[
@@ -55,6 +66,15 @@ class PromptTimeline(io.ComfyNode):
             ],
             has_intermediate_output=True,  # so that a text from another node is seen although nothing ran
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, timeline: str | None = None) -> str:
+        """Changes when a picture of the cast has changed on the disk, so that the film is made anew."""
+        try:
+            pictures = parse(timeline).pictures.values() if isinstance(timeline, str) else ()
+        except StoryboardError:  # told by `validate_inputs`
+            pictures = ()
+        return " ".join(sorted({_state(input_folder() / picture.file) for picture in pictures}))
 
     @classmethod
     def validate_inputs(cls, timeline: str | None = None) -> bool | str:

@@ -13,6 +13,7 @@ import comfy.utils
 import torch
 
 from ..gf_core.config import Encoding, MemorySpec, Recipe, VideoSpec
+from ..gf_core.engine.cast_pictures import open_cast
 from ..gf_core.engine.film import Film, Found, look
 from ..gf_core.engine.making import make, preflight
 from ..gf_core.engine.report import report_lines
@@ -107,7 +108,8 @@ def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Film:
     start = None if wishes.start_image is None else _fit(wishes.start_image, video, memory)
     longest = max(video.width, video.height)
     encoding = Encoding(upscale=SHOWN_SIDE // longest if longest <= TINY_SIDE else 1)
-    return Film(bundle, timeline.text, Recipe(memory, sample, video), encoding, start)
+    pictures = open_cast(timeline.board, host.input_folder(), video)
+    return Film(bundle, timeline.text, Recipe(memory, sample, video), encoding, start, pictures)
 
 
 def read_steps(text: str) -> tuple[float, ...]:

@@ -35,6 +35,11 @@ def film_name(args: Namespace) -> str:
     return "film" if args.storyboard == "-" else Path(args.storyboard).stem
 
 
+def folder_of(args: Namespace) -> Path:
+    """Where the storyboard lies; where we are for standard input."""
+    return Path() if args.storyboard == "-" else Path(args.storyboard).parent
+
+
 def read_text(name: str, fps: float | None = None) -> str:
     """The storyboard's text: a text file, standard input (`-`), or what a film, an edit (`.otio`, `.edl`) or a file of
     another program says.

@@ -13,7 +13,7 @@ from ..engine.film import Film, settle
 from ..engine.recorded import Recorded
 from ..errors import GroundedError, ResourceError
 from ..take.facts import kernels
-from .files import read_board, read_making
+from .files import folder_of, read_board, read_making
 from .settings import choose, encoding_for, model_of
 
 log = logging.getLogger("grounded")
@@ -50,7 +50,7 @@ def open_film(args: Namespace) -> Film:
     recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
     encoding = encoding_for(args, recipe.video, recorded)
     start = {"start_image": args.start_image, "start_video": args.start_video}
-    return settle(bundle, text, recipe=recipe, encoding=encoding, **start)
+    return settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args), **start)
 
 
 def _compare(recorded: Recorded, bundle: ModelBundle) -> None:

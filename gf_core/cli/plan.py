@@ -13,7 +13,7 @@ from ..builtin import is_small, model_file
 from ..config import Recipe
 from ..errors import CheckpointError, GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
-from .files import film_name, read_board, read_making
+from .files import film_name, folder_of, read_board, read_making
 from .settings import builtin_recipe, choose, encoding_for, model_of
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _row(written: Segment, segment: PlannedSegment, seeds: int, planned: Plan) -
         notes.append(
             f"to {planned.segments[segment.back].index + 1}{', with motion' if segment.motion else ''}"
         )
+    notes += [f"picture {file}" for file in segment.pictures]
     return (
         f"{segment.verb:<5}  {int(minutes):>3}:{seconds:04.1f}  "
         f"{segment.asked_seconds:>6.2f} s  {segment.seconds:>6.2f} s  {segment.seed:<{seeds}}  "
@@ -116,7 +117,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
             lines += long_prompts(planned, tokenizer)
         budget = estimate(planned, cost, recipe, encoding, sheet=True)
     else:
-        film = settle(bundle, text, recipe=recipe, encoding=encoding)
+        film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args))
         budget = preflight(look(film, Path("takes") / film_name(args)), sheet=True)
     print(*lines, *budget.lines()[1:], sep="\n")
     check_budget(budget, free_memory=free_bytes(device), folder=Path.cwd())

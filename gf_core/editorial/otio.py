@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 from ..errors import GroundedError, StoryboardError
 from ..foreign import read_json, with_values
-from ..timeline import Segment, Storyboard
+from ..timeline import Picture, Segment, Storyboard
 from ..timeline.storyboard import MAX_SECONDS
 from ..words import exact_rate
 
@@ -184,6 +184,7 @@ def _timeline(
     timeline.metadata[KEY] = {
         "fps": board.fps, "seed": board.seed, "style": board.style,
         "cast": [[key, value] for key, value in board.cast.items()], "muted": muted,
+        **({"pictures": [[key, value.file] for key, value in board.pictures.items()]} if board.pictures else {}),
     }  # fmt: skip
     for item in spans:
         segment = board.segments[item.index]
@@ -255,10 +256,12 @@ def _storyboard(otio: ModuleType, timeline: Any, name: str) -> Storyboard:
     if not found:
         raise StoryboardError(f"{name} holds no clip", "put at least one clip on the first video track")
     said = {key: facts[key] for key in ("fps", "seed", "style") if key in facts}
-    cast = {key: value for key, value in facts.get("cast", [])}
-    if not all(isinstance(word, str) for pair in cast.items() for word in pair):
+    cast, files = ({key: value for key, value in facts.get(name, [])} for name in ("cast", "pictures"))
+    if not all(isinstance(word, str) for pair in (*cast.items(), *files.items()) for word in pair):
         raise ValueError("its cast is not made of words")
-    return replace(with_values(Storyboard(), said), cast=cast, segments=tuple(_ordered(_renumbered(found))))
+    pictures = {key: Picture(file) for key, file in files.items()}
+    board = replace(with_values(Storyboard(), said), cast=cast, pictures=pictures)
+    return replace(board, segments=tuple(_ordered(_renumbered(found))))
 
 
 def _from_facts(facts: Any) -> Segment:

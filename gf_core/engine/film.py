@@ -6,6 +6,7 @@ import bisect
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +17,11 @@ from torch import Tensor
 from ..config import Encoding, Recipe, as_facts
 from ..errors import GroundedError, ResourceError, StoryboardError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
-from ..take.facts import hash_facts, latent_facts, picture_facts
+from ..memory.regions import check_pictures
+from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
 from ..take.reuse import Reuse, find_reuse
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
+from .cast_pictures import open_cast
 from .start_image import open_start_image
 from .start_video import open_start_video
 
@@ -43,6 +46,8 @@ class Film:
     start: Tensor | None = None
     """Pictures [t H W 3] in 0..1, t = 1 + 4 n, of the film's size, that it starts from. They become its first pictures,
     so that it is 4 pictures longer per latent frame of theirs."""
+    pictures: Mapping[str, Tensor] = field(default_factory=dict)
+    """Pictures [1 H W 3] in 0..1 of the cast, by the file that the storyboard names."""
 
     # -- what follows from it -----------------------------------------------------------------------------------
 
@@ -74,7 +79,13 @@ class Film:
     @cached_property
     def plan(self) -> Plan:
         """The storyboard in chunks."""
-        return make_plan(self.board, self.timing, self.key)
+        return make_plan(self.board, self.timing, self.key, self.prints)
+
+    @cached_property
+    def prints(self) -> dict[str, str]:
+        """By file, a hash of what is seen in each picture of the cast and of how it becomes latents."""
+        codec = self.bundle.codec.fingerprint
+        return {file: hash_facts([codec, print_of(frames)]) for file, frames in self.pictures.items()}
 
     @property
     def lead(self) -> int:
@@ -156,6 +167,8 @@ class Film:
                 f"the start image is {list(self.start.shape)}, the film's pictures are {list(size)}",
                 "resize the image to the film's size",
             )
+        if any(segment.pictures for segment in self.plan.segments):
+            check_pictures(self.recipe.memory)
         if (
             check_words := getattr(self.bundle.text, "check_words", None)
         ) is not None:  # of a closed vocabulary
@@ -209,6 +222,7 @@ class Film:
                     "recache": segment.recache,
                     "key": segment.key,
                     **self._gone_back(segment),
+                    **({"pictures": self._prints_of(segment)} if segment.pictures else {}),
                 }
                 for segment in self.plan.segments
             ],
@@ -231,6 +245,9 @@ class Film:
                     line=self.board.segments[segment.index].line,
                     column=1,
                 )
+
+    def _prints_of(self, segment: PlannedSegment) -> dict[str, str]:
+        return {file: self.prints.get(file, "") for file in segment.pictures}
 
 
 def as_path(value: Any, name: str) -> Path:
@@ -255,11 +272,13 @@ def settle(
     encoding: Encoding | None = None,
     start_image: str | Path | None = None,
     start_video: str | Path | None = None,
+    folder: str | Path = ".",
 ) -> Film:
     """A film of the storyboard `text`, with what the checkpoint wants where nothing else is asked for.
 
     recipe: None is the bundle's, at the storyboard's `@fps`; another one's `video.fps` goes before that.
     start_image: a picture that it begins with. start_video: a video that it goes on from; it begins with its end.
+    folder: where the storyboard lies, and with it the pictures of its cast.
 
     Raises:
         GroundedError children: the storyboard or what it is to start from cannot be used.
@@ -281,7 +300,8 @@ def settle(
         start = open_start_image(as_path(start_image, "start_image"), recipe.video)
     elif start_video is not None:
         start = open_start_video(as_path(start_video, "start_video"), recipe, bundle.codec.time_stride)
-    return Film(bundle, text, recipe, encoding or Encoding(), start).retold(text)
+    pictures = open_cast(parse(text), as_path(folder, "folder"), recipe.video)
+    return Film(bundle, text, recipe, encoding or Encoding(), start, pictures)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ class Job:
     """Prompt embeddings [1 rows c], one per segment; empty when nothing is sampled."""
     start: Tensor | None = None
     """Latents [1 f c h w] that the film starts from, when its first chunk is sampled."""
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+    """Latents [1 1 c h w] of the cast's pictures, by file, when something is sampled."""
     relief: Relief = field(default_factory=Relief)
     """What is done when memory runs out."""
 

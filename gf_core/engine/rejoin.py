@@ -9,7 +9,7 @@ it was, so are its bytes, and all that comes behind it stays.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,11 +56,13 @@ def state_names(film: Film) -> set[str]:
 def rejoin_sampler(
     sampler: Sampler, film: Film, embeds: Sequence[Tensor], reuse: Reuse, stop: int, store: StateStore,
     memories: OnDisk, stored: Callable[[int], Tensor], mend: Callable[[int], None], tick: Tick,
+    pictures: Mapping[str, Tensor],
 ) -> Rejoined:  # fmt: skip
     """Bring a fresh sampler to where it was after the chunks of `reuse`.
 
-    embeds: one [1 rows c] per segment. memories: what segments go back to. stored: index of a chunk -> its latents
-    [f c h w]. mend: samples a chunk without latents. Raises TakeError when stored latents cannot be read.
+    embeds: one [1 rows c] per segment. memories: what segments go back to. pictures: as in `give_cue`. stored: index of
+    a chunk -> its latents [f c h w]. mend: samples a chunk without latents. Raises TakeError when stored latents cannot
+    be read.
     """
     holes, done = reuse.holes, len(reuse.chunks)
     if done == stop:  # it does not go on: only the holes are filled
@@ -75,7 +77,7 @@ def rejoin_sampler(
         film.make_ready()
 
     for hole in [*holes, done]:
-        replayed = replay(sampler, film.plan, embeds, latents, at, hole, film.lead, ready, memories)
+        replayed = replay(sampler, film.plan, embeds, latents, at, hole, film.lead, pictures, ready, memories)
         for index in replayed:
             # Snapshots cost a copy of the memory, so only where a digest is known.
             wanted = reuse.digests.get(memory_name(film.plan.chunk_keys[index]))

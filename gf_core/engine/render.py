@@ -60,6 +60,7 @@ def render_film(
     encoding: Encoding | None = None,
     start_image: str | Path | None = None,
     start_video: str | Path | None = None,
+    folder: str | Path = ".",
     **options: Any,
 ) -> FilmResult:
     """A storyboard's text to a film at `out_path`: `settle` and `render_settled` in one call, which say the rest.
@@ -67,7 +68,7 @@ def render_film(
     recipe: None takes what the checkpoint wants, at the storyboard's `@fps`.
     """
     start = {"start_image": start_image, "start_video": start_video}
-    film = settle(bundle, storyboard_text, recipe=recipe, encoding=encoding, **start)
+    film = settle(bundle, storyboard_text, recipe=recipe, encoding=encoding, folder=folder, **start)
     return render_settled(film, out_path, **options)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import GroundedError
 from ..estimate.budget import Budget
+from ..take.facts import hash_facts
 from ..take.folder import Take
 from ..take.shelf import Alternative, Shelf, identity, propose, version
 from .events import Event
@@ -60,7 +61,8 @@ def open_shelf(
     for name, value in (("segment", number), ("count", count)):
         if not isinstance(value, int):
             raise GroundedError(f"{name} is {value!r}, not a whole number", "give one, such as 4")
-    shelf = Shelf(folder, number, identity(film.board, number), film.key)
+    made_with = hash_facts([film.key, film.prints]) if film.prints else film.key
+    shelf = Shelf(folder, number, identity(film.board, number), made_with)
     return shelf, propose(film.board, number, count, names, shelf.known)
 
 

@@ -77,11 +77,12 @@ class Session:
         reuse = self._usable(self._found.reuse)
         relief = Relief()
         embeds, start = self._prepare(reuse, meter, relief)
+        pictures = self._encode_cast(meter, relief) if embeds else {}
         cost, upscale = bundle_cost(film.bundle), film.encoding.upscale
         needed = disk_cost(film.plan, cost, film.recipe, upscale=upscale).needed
         held = recalled_names(film)
         store = StateStore(self.take.states, state_names(film), self._state_budget, needed, held)
-        job = Job(film, self._found.stop, reuse, store, embeds, start, relief)
+        job = Job(film, self._found.stop, reuse, store, embeds, start, pictures, relief)
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
             if film.bundle.done is not None:
                 stack.callback(film.bundle.done)
@@ -170,6 +171,20 @@ class Session:
 
                 start = relief.retried("start image", "encoding the start image", lead, lead)
         return [embeds[segment.prompt] for segment in segments], start
+
+    @torch.no_grad()
+    def _encode_cast(self, meter: Meter, relief: Relief) -> dict[str, Tensor]:
+        """Latents [1 1 c h w] of the cast's pictures, by file, where the model is."""
+        bundle, told, found = self.film.bundle, "encoding the cast's pictures", dict[str, Tensor]()
+        device, dtype = bundle.computes_on, bundle.computes_in
+        for file, frames in self.film.pictures.items():
+            with meter.stage("start image"), in_words(told):
+
+                def encode(frames: Tensor = frames) -> Tensor:
+                    return bundle.codec.encode(frames)[None].to(device, dtype)
+
+                found[file] = relief.retried("start image", told, encode, encode)
+        return found
 
     @torch.no_grad()
     def _make_sampler(self) -> Sampler:

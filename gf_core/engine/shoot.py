@@ -128,7 +128,7 @@ class Shoot:
             if self._sampler is not None and reuse.chunks:
                 rejoined = rejoin_sampler(
                     self._sampler, job.film, job.embeds, reuse, job.stop, job.store, self._memories,
-                    self._writer.run.load_latents, self._mend, tick,
+                    self._writer.run.load_latents, self._mend, tick, job.pictures,
                 )  # fmt: skip
                 self.rejoined.append(rejoined)
                 self._since_state = rejoined.replayed
@@ -180,7 +180,7 @@ class Shoot:
 
         made = film_chunks(
             sampler, self._plan, job.embeds, start=start, stop=stop, lead=job.start,
-            before=ready, feed=self._feed, memories=self._memories,
+            pictures=job.pictures, before=ready, feed=self._feed, memories=self._memories,
         )  # fmt: skip
         index = start
         while True:

@@ -1,4 +1,4 @@
-"""A picture that a film starts from: opened, cropped to the film's shape, scaled."""
+"""A picture that a film is given, to start from or of its cast: opened, cropped to the film's shape, scaled."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ WHITES = {"F": (1.0, 255.0, 65535.0), "I": (65535.0, 2.0**31 - 1, 2.0**32 - 1)}
 """What can be white in numbers of a mode; a picture's own is the first that its brightest pixel does not exceed."""
 
 
-def open_start_image(path: str | Path, video: VideoSpec) -> Tensor:
+def open_start_image(path: str | Path, video: VideoSpec, what: str = "start image") -> Tensor:
     """The picture at `path` as frames [1 H W 3] in 0..1 of the film's size; what overhangs is cut evenly.
 
     More than 8 bits, and floats, are scaled to 8; what is transparent becomes white, and a log line says so.
+    `what` it is called in errors.
 
     Raises:
         GroundedError: no readable picture there.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise GroundedError(f"the start image {path} is not a file", "give a PNG or JPEG file")
+        raise GroundedError(f"the {what} {path} is not a file", "give a PNG or JPEG file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about large pictures and damage that it can live with
             picture = _read(path)
     except Image.DecompressionBombError as error:
         raise GroundedError(
-            f"the start image {path} is too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels",
+            f"the {what} {path} is too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels",
             f"make it smaller; the film has {video.width}x{video.height}",
         ) from error
     except Exception as error:  # Pillow's readers raise what they like
         raise GroundedError(
-            f"the start image {path} cannot be read: {reason(error)}",
+            f"the {what} {path} cannot be read: {reason(error)}",
             "give a PNG or JPEG file",
         ) from error
     fitted = ImageOps.fit(picture, (video.width, video.height), Image.Resampling.LANCZOS)
@@ -69,7 +70,7 @@ def _upright(source: Path | io.BytesIO) -> Image.Image:
         try:
             turned = ImageOps.exif_transpose(image)
         except Exception as error:  # as above: of a picture that itself can be read
-            log.info("how the start image is turned cannot be read: %s", error)
+            log.info("how a picture is turned cannot be read: %s", error)
             turned = image
         if turned.mode.startswith("I") or turned.mode == "F":
             turned = _scaled(turned, image)
@@ -78,7 +79,7 @@ def _upright(source: Path | io.BytesIO) -> Image.Image:
     turned = turned.convert("RGBA")
     if turned.getchannel("A").getextrema()[0] == 255:  # nothing shows through
         return turned.convert("RGB")
-    log.info("the start image is transparent in parts: they become white")
+    log.info("a picture is transparent in parts: they become white")
     return Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned).convert("RGB")
 
 

@@ -13,7 +13,7 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,8 @@ from .film import judge, spans_of
 from .report import percent, write_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..checkpoints.bundle import ModelBundle
 
 Render = Callable[[str], np.ndarray]
@@ -240,8 +242,13 @@ def memories(spec: MemorySpec, names: Iterable[str]) -> dict[str, MemorySpec]:
     return chosen
 
 
-def in_memory(bundle: ModelBundle, memory: MemorySpec) -> Render:
-    """A renderer that keeps the film in memory: fine at 96x64, and without a Take there is nothing to clean up."""
+def in_memory(
+    bundle: ModelBundle, memory: MemorySpec, pictures: Mapping[str, Tensor] | None = None
+) -> Render:
+    """A renderer that keeps the film in memory: fine at 96x64, and without a Take there is nothing to clean up.
+
+    pictures: [1 H W 3] in 0..1 of the cast, by file.
+    """
     from ..sampling.film import film_chunks
     from ..vae.base import to_uint8
 
@@ -253,7 +260,8 @@ def in_memory(bundle: ModelBundle, memory: MemorySpec) -> Render:
         embeds = [rows[None] for rows in bundle.text.encode([s.prompt for s in plan.segments])]
         sampler = bundle.sampler(recipe)
         decoder = bundle.codec.decoder()
-        chunks = film_chunks(sampler, plan, embeds)
+        given = {file: bundle.codec.encode(frames)[None] for file, frames in (pictures or {}).items()}
+        chunks = film_chunks(sampler, plan, embeds, pictures=given)
         return np.concatenate([to_uint8(decoder.decode(clean.latents[0])) for clean in chunks])
 
     return render

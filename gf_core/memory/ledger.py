@@ -37,9 +37,11 @@ class Move:
     bank: the slots of the `count` oldest recent frames become the bank's; what lay in them is lost.
     mean: the `count` oldest recent frames flow into the means of the bank.
     drop: the `count` oldest recent frames go, the others close up.
+    insert: a frame that was given becomes anchor `target`; all from there on move up by a slot.
+    give: it takes the place of anchor `target`.
     """
 
-    kind: Literal["promote", "replace", "average", "bank", "mean", "drop"]
+    kind: Literal["promote", "replace", "average", "bank", "mean", "drop", "insert", "give"]
     count: int = 1
     source: int = 0
     target: int = 0
@@ -90,6 +92,8 @@ class Ledger:
         self.recent: list[Frame] = []
         self.apart = False
         """The next chunk stands apart in time."""
+        self.given = 0
+        """Pictures that were laid among the anchors."""
         self.begun, self.chunks = self.frame, 0
         """Where the film, or its last scene, began, and chunks committed since."""
         self.answered = [self.prompt] * self.samples
@@ -114,6 +118,23 @@ class Ledger:
         if self.spec.positions == "absolute":
             first = frame - len(self.recent)
             self.recent = [replace(old, number=first + i) for i, old in enumerate(self.recent)]
+
+    @property
+    def pictures(self) -> int:
+        """Anchors, the first ones, that are given pictures: no frame of the film takes their place."""
+        return min(self.given, self.spec.capacity)
+
+    def give(self) -> Iterator[Move]:
+        """A given picture becomes an anchor, behind the pictures before it; of too many the oldest leaves.
+
+        It belongs to no time; where positions are absolute it stands at the film's first.
+        """
+        slot, frame = self.given % self.spec.capacity, Frame(0, self.prompt)
+        room = len(self.anchors[0]) < self.spec.capacity
+        yield Move("insert" if room else "give", target=slot)
+        for anchors in self.anchors:
+            anchors[slot : slot if room else slot + 1] = [frame]
+        self.given += 1
 
     def scene(self) -> None:
         """A new cast and place: everything is forgotten under a new prompt."""
@@ -193,6 +214,8 @@ class Ledger:
         # One anchor is never judged: it has no other to be redundant with.
         if self.policy.accepts is None or len(self.anchors[0]) < 2 or self.spec.anchor_update == "never":
             return
+        if self.pictures == len(self.anchors[0]):  # they stay
+            return
         once = self.spec.anchor_update == "on_switch"
         for source in range(leaving):
             frame = self.recent[source]
@@ -206,7 +229,7 @@ class Ledger:
                     self.answered[sample] = frame.prompt
 
     def forget_anchors(self) -> None:
-        """Count every anchor as recent, so that a recache rebuilds all of memory from the newest frames."""
-        count = self.layout.past
-        self.anchors = [[] for _ in range(self.samples)]
+        """Count anchors but pictures as recent, so that a recache rebuilds all of memory from the newest frames."""
+        count = self.layout.past - self.pictures
+        self.anchors = [anchors[: self.pictures] for anchors in self.anchors]
         self.recent = [Frame(number, self.prompt) for number in range(self.frame - count, self.frame)]

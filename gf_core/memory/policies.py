@@ -53,10 +53,11 @@ class Evaluation:
     """Whether the candidate took the slot."""
 
 
-def measure(anchors: Tensor, candidate: Tensor) -> tuple[float, float, int]:
+def measure(anchors: Tensor, candidate: Tensor, given: int = 0) -> tuple[float, float, int]:
     """S_max of a candidate, R of the most redundant anchor and that anchor's slot, from float32 cosines.
 
-    anchors: latents [k ...] with k >= 2; candidate: latents [...], all normalised as the network emits them. Nothing is
+    anchors: latents [k ...] with k >= 2, the first `given` of which stay whatever comes; candidate: latents [...], all
+    normalised as the network emits them. Nothing is
     subtracted: around the mean of three alike anchors every anchor is as far as the others (R near -1/2), so that no
     candidate could ever be accepted (dev/LOG.md).
     """
@@ -71,5 +72,5 @@ def measure(anchors: Tensor, candidate: Tensor) -> tuple[float, float, int]:
     similarity, redundancy = (bank @ z).max(), pairs.max(1).values
     # argmax of ties is unspecified on some devices; the smallest slot is taken, after one transfer of k + 1 numbers
     s_max, *r = torch.cat([similarity[None], redundancy]).tolist()
-    target = max(range(len(r)), key=lambda j: (r[j], -j))
+    target = max(range(given, len(r)), key=lambda j: (r[j], -j))
     return s_max, r[target], target

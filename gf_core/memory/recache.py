@@ -93,7 +93,8 @@ def recache_all(memory: DualMemory, recompute: Recompute) -> None:
     many older frames as there are anchors take part as queries only, because LongLive recomputes a full window.
     """
     layout = memory.layout
-    whole = bool(layout.past) and memory.ledger.numbers()[0] == memory.ledger.frame - layout.past
+    own = memory.ledger.numbers()[memory.ledger.pictures :]
+    whole = bool(own) and own[0] == memory.ledger.frame - len(own)
     if whole or not memory.spec.recache_keeps_anchors:
         memory.ledger.forget_anchors()
         layout = memory.layout

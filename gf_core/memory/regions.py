@@ -194,6 +194,20 @@ def check(spec: MemorySpec) -> None:
         )
 
 
+def check_pictures(spec: MemorySpec) -> None:
+    """Refuse a memory in which pictures of the cast have no place.
+
+    Raises:
+        GroundedError: says why, and what to do.
+    """
+    if not spec.capacity or POLICIES[spec.anchor_policy].averages:
+        why = "averages its anchors" if spec.capacity else "keeps no anchors"
+        raise GroundedError(
+            f"this memory {why}, so pictures of the cast have no place in it",
+            fix="use another memory, such as grounded, or remove the pictures behind @cast",
+        )
+
+
 def _check_bank(spec: MemorySpec) -> None:
     if not spec.bank:
         return

@@ -42,6 +42,8 @@ class Snapshots:
         more = {} if self.spec.cut_position is None else {"apart": torch.tensor(ledger.apart)}
         if self.spec.bank or self.spec.heads:
             more["since"] = torch.tensor([ledger.begun, ledger.chunks])
+        if ledger.given:
+            more["pictures"] = torch.tensor(ledger.given)
         for layer in range(len(self.raw_k)):  # behind a shorter bank lies what the denoising steps have left
             for store in keys.values():
                 store[layer, :, ledger.layer(layer).past * self.tokens_per_frame :] = 0
@@ -82,6 +84,7 @@ class Snapshots:
         ledger.anchors = [[Frame(number, 0) for number in row] for row in state["anchor_frames"].tolist()]
         ledger.recent = [Frame(*pair) for pair in zip(*state["recent"].tolist())]
         ledger.apart = bool(state.get("apart", False))
+        ledger.given = int(state.get("pictures", 0))
         if "since" in state:
             ledger.begun, ledger.chunks = state["since"].tolist()
         if self.bank is not None:

@@ -125,7 +125,7 @@ class DualMemory(Snapshots, Gradients):
         """Clean latents [b count c h w] of the newest frames, oldest first."""
         return self.history[:, self.kept - count : self.kept]
 
-    def _alike(self) -> Iterator[tuple[slice, Layout]]:
+    def alike(self) -> Iterator[tuple[slice, Layout]]:
         """Layers that have the same layout, with it: all of them, unless each has a bank of its own."""
         if len({len(bank) for bank in self.ledger.banks}) == 1:
             yield slice(None), self.layout
@@ -184,7 +184,7 @@ class DualMemory(Snapshots, Gradients):
     def _places(self, frames: int, sees: Sees) -> list[Place]:
         """Where in every layer a call of `frames` writes and what it sees; all that it sees is rotated for it."""
         size, places = self.tokens_per_frame, list[Place]()
-        for layers, layout in self._alike():
+        for layers, layout in self.alike():
             numbers, stop = self.ledger.numbers(len(places)), (layout.past + frames) * size
             parts = sees(self.spec, layout, frames)
             seen = [slot for part in parts for slot in part]
@@ -243,7 +243,7 @@ class DualMemory(Snapshots, Gradients):
         """
         size, places = self.tokens_per_frame, list[Place]()
         self.make_constant(self.ledger.recent)
-        for layers, layout in self._alike():
+        for layers, layout in self.alike():
             here = range(layout.kept, layout.past) if slots is None else slots
             at = positions(self.spec, layout, self.ledger.numbers(len(places)))
             past = self._rotate(layers, at[: here.start])
@@ -295,7 +295,7 @@ class DualMemory(Snapshots, Gradients):
                 self.bank.fold(move.count, begins)
             elif move.kind == "drop":  # the recent frames that stay close up, behind anchors and bank
                 size = self.tokens_per_frame
-                for layers, layout in self._alike():
+                for layers, layout in self.alike():
                     for store in (self.raw_k[layers], self.v[layers]):
                         shift(store, 2, layout.kept * size, layout.past * size, move.count * size)
         self.forget_left()
@@ -305,7 +305,7 @@ class DualMemory(Snapshots, Gradients):
         have, size = self.layout.anchors, self.tokens_per_frame
         here = slice(have * size, (have + count) * size)
         self.anchor_latents[:, have : have + count].copy_(self.recent_latents(self.layout.recent)[:, :count])
-        for layers, layout in self._alike():
+        for layers, layout in self.alike():
             if layout.bank:
                 for store in (self.raw_k[layers], self.v[layers]):
                     both = store[:, :, have * size : (layout.kept + count) * size]
@@ -317,7 +317,7 @@ class DualMemory(Snapshots, Gradients):
     def _replace(self, move: Move) -> None:
         """A leaving frame is copied over an anchor; the slots never overlap, as anchors lie before recent frames."""
         size, target = self.tokens_per_frame, move.target * self.tokens_per_frame
-        for layers, layout in self._alike():
+        for layers, layout in self.alike():
             source = (layout.kept + move.source) * size
             for store in (self.raw_k[layers, move.sample], self.v[layers, move.sample]):  # l s h d
                 store[:, target : target + size] = store[:, source : source + size]
@@ -330,7 +330,8 @@ class DualMemory(Snapshots, Gradients):
         if accepts is None:
             return None
         z = self.recent_latents(self.layout.recent)[sample, source]
-        similarity, redundancy, slot = measure(self.anchor_latents[sample, : self.layout.anchors], z)
+        anchors = self.anchor_latents[sample, : self.layout.anchors]
+        similarity, redundancy, slot = measure(anchors, z, self.ledger.pictures)
         taken = accepts(similarity, redundancy)
         self.log.append(Evaluation(frame.number, sample, similarity, redundancy, slot, taken))
         return slot if taken else None
@@ -341,7 +342,7 @@ class DualMemory(Snapshots, Gradients):
         self.make_constant(frame for anchors in self.ledger.anchors for frame in anchors)
         keep = self.spec.ema_keep if leaving == have else 0.0
         count = min(leaving, have) * size
-        for layers, layout in self._alike():
+        for layers, layout in self.alike():
             start = layout.kept * size
             for mean, store in (
                 (self.means[0][layers], self.raw_k[layers]),

@@ -20,6 +20,7 @@ from ..attention import Kernel
 from ..attention.backends import choose
 from ..config import FLUSH_KEEP, ContextGradient, MemorySpec, ModelSpec, Recipe, SampleSpec
 from ..errors import GroundedError
+from ..memory.given import give
 from ..memory.recache import recache, recache_all, refresh
 from ..memory.store import DualMemory
 from ..model.forward import SelfAttention, TextKV, call, text_kv, time_conditioning, trimmed
@@ -223,6 +224,11 @@ class Director:
         latents = latents.to(self.device, self.dtype)
         _, clean = self.open(latents.shape[1])
         self.remember(latents, clean, None if timestep is None else self._writing_time(timestep))
+
+    def give(self, latents: Tensor) -> None:
+        """Lay a picture, clean latents [b or 1, 1, c, h, w], among the anchors; it is written at timestep 0."""
+        latents = latents.to(self.device, self.dtype).expand(self.memory.batch, -1, -1, -1, -1)
+        self._clean(latents, give(self.memory, latents), "clean", self._writing_time(0.0))
 
     def _clean(
         self,

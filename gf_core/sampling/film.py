@@ -6,7 +6,7 @@ stored chunks left off. What a verb does to the prompt and the memory is said he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -77,12 +77,18 @@ def carry_out(director: Director, verb: str, prompt: Tensor, recache: float | No
 
 
 def give_cue(
-    director: Director, plan: Plan, embeds: Sequence[Tensor], index: int, memories: Memories
+    director: Director,
+    plan: Plan,
+    embeds: Sequence[Tensor],
+    index: int,
+    memories: Memories,
+    pictures: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Tell `director` what chunk `index` of the film begins with.
 
     A blend over k chunks moves the text by 1/k per chunk; the chunk that reaches the new prompt makes the one switch
-    of the memory. Without a blend that is the first chunk. `embeds` holds one [b rows c] per segment.
+    of the memory. Without a blend that is the first chunk. `embeds` holds one [b rows c] per segment; `pictures`, by
+    file, latents [b or 1, 1, c, h, w] of the cast's, which enter memory where the plan says.
     """
     number, chunk = plan.places[index]
     segment, new = plan.segments[number], embeds[number]
@@ -97,6 +103,9 @@ def give_cue(
             director.back(new, state=memories.recall(segment.back, number), motion=segment.motion)
     elif chunk == 0:
         carry_out(director, segment.verb, new)
+    if chunk == 0:
+        for file in segment.pictures:
+            director.give((pictures or {})[file])
 
 
 def _lay_in(director: Director, lead: Tensor) -> None:
@@ -125,6 +134,7 @@ def film_chunks(
     start: int = 0,
     stop: int | None = None,
     lead: Tensor | None = None,
+    pictures: Mapping[str, Tensor] | None = None,
     before: Callable[[int], None] | None = None,
     on_step: Callable[[int], OnStep] | None = None,
     feed: Feed | None = None,
@@ -136,6 +146,7 @@ def film_chunks(
         sampler: fresh, or brought to where chunk `start` begins.
         embeds: one [b rows c] per segment.
         lead: latents [b f c h w] that the film starts from; they enter memory before chunk 0 and are not given.
+        pictures: as in `give_cue`.
         before: called with a chunk's index before anything is done for it; may raise to stop.
         on_step: index of a chunk -> what is called after each of its denoising steps.
         feed: called in place of `sampler.feed`.
@@ -147,7 +158,7 @@ def film_chunks(
         if before is not None:
             before(index)
         if not sampler.holds(index):  # else its segment's verb has been carried out
-            give_cue(director, plan, embeds, index, memories)
+            give_cue(director, plan, embeds, index, memories, pictures)
             if index == 0 and lead is not None:
                 _lay_in(director, lead)
         wanted = Chunk(index, _noise_of(director, plan, index))
@@ -170,19 +181,20 @@ def replay(
     start: int,
     stop: int,
     lead: int = 0,
+    pictures: Mapping[str, Tensor] | None = None,
     before: Callable[[int], None] | None = None,
     memories: Memories | None = None,
 ) -> Iterator[int]:
     """Run the clean pass over stored chunks `start` to `stop`, which leaves the sampler as making them did.
 
     stored: index -> latents [b f c h w]; those of the film's start, `lead` latent frames, come first in chunk 0.
-    before, memories: as in `film_chunks`. Gives each index when it is done.
+    pictures, before, memories: as in `film_chunks`. Gives each index when it is done.
     """
     director, memories = sampler.director, memories or InHand(plan)
     for index in range(start, stop):
         if before is not None:
             before(index)
-        give_cue(director, plan, embeds, index, memories)
+        give_cue(director, plan, embeds, index, memories, pictures)
         latents = stored(index)
         if index == 0 and lead:
             _lay_in(director, latents[:, :lead])

@@ -38,9 +38,13 @@ def latent_facts(bundle: ModelBundle, recipe: Recipe, start: Tensor | None = Non
         "kernels": kernels(bundle),
     }
     if start is not None:
-        pixels = start.detach().cpu().contiguous().numpy().tobytes()
-        facts["start"] = [bundle.codec.fingerprint, hashlib.sha256(pixels).hexdigest()]
+        facts["start"] = [bundle.codec.fingerprint, print_of(start)]
     return json.loads(json.dumps(facts))
+
+
+def print_of(frames: Tensor) -> str:
+    """Hex SHA-256 of given pictures [t H W 3]."""
+    return hashlib.sha256(frames.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def picture_facts(codec: str, encoding: Encoding, fps: float) -> dict[str, Any]:

@@ -355,6 +355,9 @@ def _text(segment: dict[str, Any]) -> tuple[str, int]:
 def _difference(was: dict[str, Any], now: dict[str, Any]) -> str:
     if was["prompt"] != now["prompt"]:
         return "prompt"
+    for file, seen in now.get("pictures", {}).items():
+        if seen not in str(was.get("pictures")):
+            return f"the picture {file}"
     for name in _TOLD:
         if was.get(name) != now.get(name):
             return f"{name} {_value(was.get(name))} -> {_value(now.get(name))}"

@@ -2,10 +2,11 @@
 
 from .grammar import format_storyboard, parse
 from .plan import Plan, PlannedSegment, Timing, make_plan
-from .storyboard import MAX_SEED, Segment, Storyboard, Verb
+from .storyboard import MAX_SEED, Picture, Segment, Storyboard, Verb
 
 __all__ = [
     "MAX_SEED",
+    "Picture",
     "Plan",
     "PlannedSegment",
     "Segment",

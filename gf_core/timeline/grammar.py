@@ -8,7 +8,7 @@ text shares.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..errors import StoryboardError
 from ..words import exact_rate, rate, read_rate
 from .lines import EDGES, UNSEEN, Field, Line, escape, half_width, split_lines, suggest
 from .options import is_option, read_options, read_whole, write_options
-from .storyboard import DEFAULT_FPS, MAX_FPS, MAX_SEED, NAME, REFERENCE, Segment, Storyboard, Verb
+from .storyboard import DEFAULT_FPS, MAX_FPS, MAX_SEED, NAME, REFERENCE, Picture, Segment, Storyboard, Verb
 
 VERBS: tuple[Verb, ...] = ("then", "cut", "scene")
 VERB = re.compile(r" *([A-Za-z]+) *:")
@@ -27,6 +27,9 @@ _OPENS_BACK = re.compile(r" *back +to +[0-9]+ *:", re.IGNORECASE)
 """`back to 2:`; a first prompt may begin with other words from `back` to a colon."""
 
 _CAST = re.compile(rf"[{EDGES}]*({NAME})[{EDGES}]*[=＝]")
+PICTURES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff")
+_PICTURE = re.compile(rf"[|｜][{EDGES}]*([^|｜]*\.[A-Za-z0-9]{{2,5}})$")
+"""A name with a suffix behind the last bar of a description; any other bar there is a part of the description."""
 _BRACED = re.compile(r"[{｛]([^{}｛｝]{1,80})[}｝]")
 _SCHEDULE = re.compile(r""" *(?:"[0-9]+" *:|0 *:(?! *[0-9])|[{[]+ *(?:(?:"|[0-9]+ *:).*)?$)""")
 """How other programs begin a schedule of prompts: `"0": "a fox",`, `0: a fox`, `{"0": ...`."""
@@ -40,6 +43,7 @@ class _Reading:
 
     settings: dict[str, Any] = field(default_factory=dict)
     cast: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, Picture] = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
     references: list[Field] = field(default_factory=list)
     """Fields whose `{name}`s are checked at the end, because the cast may follow them."""
@@ -74,7 +78,8 @@ def parse(text: str) -> Storyboard:
             line=len(lines),
             column=1,
         )
-    return Storyboard(cast=reading.cast, segments=tuple(reading.segments), **reading.settings)
+    segments = tuple(reading.segments)
+    return Storyboard(cast=reading.cast, segments=segments, pictures=reading.pictures, **reading.settings)
 
 
 def format_storyboard(board: Storyboard) -> str:
@@ -86,7 +91,9 @@ def format_storyboard(board: Storyboard) -> str:
         head.append(f"@seed {board.seed}")
     if board.style:
         head.append(f"@style {board.style}")
-    head += [f"@cast {name} = {description}" for name, description in board.cast.items()]
+    for name, description in board.cast.items():
+        picture = board.pictures.get(name)
+        head.append(f"@cast {name} = {description}" + (f" | {picture.file}" if picture else ""))
     says = [_say(segment) for segment in board.segments]
     width = max((len(say) for say in says if len(say) <= 60), default=0)
     body = [
@@ -271,8 +278,27 @@ def _read_cast(value: Field, reading: _Reading) -> None:
         raise value.error(f"{name} is in the cast twice", "give one of the two another name")
     if not description.text:
         raise description.error(f"{name} has no description", example)
+    if found := _PICTURE.search(description.text):
+        description = _read_picture(name, description, found, reading)
     _check_references(description, reading.cast)  # only names above: no circles
     reading.cast[name] = description.text
+
+
+def _read_picture(name: str, whole: Field, found: re.Match[str], reading: _Reading) -> Field:
+    """Keep the picture that stands behind the description's last bar; gives the description before it."""
+    file, place = whole.after(found.start(1)), replace(whole, raw=whole.raw[: found.start()]).trimmed()
+    suffix = found[1].rpartition(".")[2].lower()
+    if suffix not in PICTURES:
+        known = f"give a picture, such as {name}.png; its name ends with one of {', '.join(PICTURES)}"
+        raise file.error(f"'{found[1]}' is no picture", suggest(suffix, PICTURES, known, "'.{}'"))
+    parts = found[1].split("/")
+    if "\\" in found[1] or ":" in found[1] or parts[0] in ("", "~") or ".." in parts:
+        fix = f"write its name, or a folder below and its name with / between them, such as cast/{name}.png"
+        raise file.error(f"the picture '{found[1]}' is not beside the storyboard", fix)
+    if not place.text:
+        raise whole.error(f"{name} has no description", f"write for example: {_EXAMPLES['cast']} | fox.png")
+    reading.pictures[name] = Picture(found[1], whole.line.number)
+    return place
 
 
 def _check_references(place: Field, cast: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -105,6 +106,9 @@ class PlannedSegment:
     """For `back`: number in `Plan.segments` of the one whose memory, as it was at its end, is recalled."""
     motion: bool = False
     """For `back`: recent frames are recalled too."""
+    pictures: tuple[str, ...] = ()
+    """Files of the cast's pictures that the memory is given at its beginning: of those who appear for the first time in
+    the film or since a scene."""
 
     def chunk_key(self, chunk: int) -> str:
         """Key of the segment's `chunk`-th chunk (from 0).
@@ -152,10 +156,16 @@ class Plan:
         return tuple(self.segments[number].chunk_key(chunk) for number, chunk in self.places)
 
 
-def make_plan(board: Storyboard, timing: Timing | None = None, base_key: str = "") -> Plan:
+def make_plan(
+    board: Storyboard,
+    timing: Timing | None = None,
+    base_key: str = "",
+    prints: Mapping[str, str] | None = None,
+) -> Plan:
     """Plan `board`; the default timing is the paper's at the storyboard's own fps.
 
-    `base_key` stands for all that is not in the text (model files, sampler, memory, size, kernel class).
+    `base_key` stands for all that is not in the text (model files, sampler, memory, size, kernel class), and
+    `prints` tells for the file of each picture in the cast what is seen in it (None: their names do).
     Lengths snap to whole chunks, at least one, against the running total: no error adds up, and the film
     stays within half a chunk of what was asked as long as no segment is shorter than a chunk. A muted segment
     takes no time; if it was a cut or a scene, the next segment cuts in its place.
@@ -168,6 +178,7 @@ def make_plan(board: Storyboard, timing: Timing | None = None, base_key: str = "
     muted: Segment | None = None
     places: dict[int, int] = {}  # number of a segment in the text -> in the plan
     uses: Counter[str] = Counter()
+    seen, known = set[str](), list[set[str]]()  # pictures in memory, and those at the end of every segment
     for index, segment in enumerate(board.segments):
         prompt = board.expanded(index)
         uses[prompt] += 1
@@ -180,11 +191,15 @@ def make_plan(board: Storyboard, timing: Timing | None = None, base_key: str = "
         first, end = end, max(end + 1, timing.nearest_chunks(asked))
         own = derive_seed(board.seed or 0, prompt, uses[prompt] - 1)
         seed = own if segment.seed is None else segment.seed
-        planned.append(
-            _place(
-                index, replace(segment, verb=verb, prompt=prompt, seed=seed), timing, first, end, key, places
-            )
-        )
+        if verb == "scene":
+            seen = set()
+        elif verb == "back" and segment.back in places:  # what was known there is known again
+            seen = known[places[segment.back]]
+        new = {file: (prints or {}).get(file, file) for file in board.pictured(index) if file not in seen}
+        seen = seen | new.keys()
+        known.append(seen)
+        place = replace(segment, verb=verb, prompt=prompt, seed=seed)
+        planned.append(_place(index, place, timing, first, end, key, places, new))
         places[index + 1] = len(places)
         key = planned[-1].key
     if not planned:
@@ -219,12 +234,20 @@ def _place(
     end: int,
     previous_key: str,
     places: dict[int, int],
+    pictures: dict[str, str],
 ) -> PlannedSegment:
-    """`segment`, with its final verb, prompt and seed, on chunks first..end - 1."""
+    """`segment`, with its final verb, prompt and seed, on chunks first..end - 1; `pictures`, file to print, at its
+    beginning."""
     verb, prompt, seed = segment.verb, segment.prompt, segment.seed or 0
     recache = segment.recache if verb == "then" else None
     blend = _blend_chunks(segment, timing, end - first) if verb == "then" else 0
-    facts = {"verb": verb, "prompt": prompt, "seed": seed, "recache": recache, "blend": blend}
+    facts: dict[str, object] = {
+        "verb": verb,
+        "prompt": prompt,
+        "seed": seed,
+        "recache": recache,
+        "blend": blend,
+    }
     back = places.get(segment.back or 0) if verb == "back" else None
     if verb == "back" and back is None:
         raise StoryboardError(
@@ -235,6 +258,8 @@ def _place(
         )
     if back is not None:
         facts |= {"back": back, "motion": segment.motion}
+    if pictures:
+        facts["pictures"] = list(pictures.values())
     # Segments could once name LoRAs. The list, now always empty, stays in the hash: films made before go on.
     stem = _hash(previous_key, {**facts, "loras": []})
     start, stop = timing.pictures(first), timing.pictures(end)
@@ -257,6 +282,7 @@ def _place(
         latency=timing.latency,
         back=back,
         motion=back is not None and segment.motion,
+        pictures=tuple(pictures),
     )
 
 

@@ -58,6 +58,16 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """What somebody of the cast looks like."""
+
+    file: str
+    """Its name as written, with `/` between folders; looked up beside the storyboard."""
+    line: int = field(default=0, compare=False)
+    """1-based line in the text it was read from; 0 when it was not."""
+
+
+@dataclass(frozen=True)
 class Storyboard:
     """A whole film as text says it."""
 
@@ -71,6 +81,8 @@ class Storyboard:
     """Name to description; a description may use the names before it."""
     segments: tuple[Segment, ...] = ()
     """The lines, in order."""
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    """Name in the cast to its picture, where it has one."""
 
     def expanded(self, index: int) -> str:
         """The full prompt of segment `index`: cast names replaced, style appended.
@@ -91,6 +103,15 @@ class Storyboard:
                 column=1 if segment.line else 0,
             )
         return full
+
+    def pictured(self, index: int) -> list[str]:
+        """Files of the pictures of all who are named in segment `index`, its style too; in the order of the cast."""
+        wanted = set(REFERENCE.findall(self.segments[index].prompt + self.style))
+        for name in reversed(self.cast):  # a description may use the names before it
+            if name in wanted:
+                wanted.update(REFERENCE.findall(self.cast[name]))
+        wanted &= self.pictures.keys()
+        return list(dict.fromkeys(self.pictures[name].file for name in self.cast if name in wanted))
 
     @cached_property
     def _resolved_cast(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gf_core.cli import main
 from gf_core.editorial import Span, read_edit, write_edit
 from gf_core.errors import GroundedError
-from gf_core.timeline import Segment, Storyboard, make_plan, parse
+from gf_core.timeline import Picture, Segment, Storyboard, make_plan, parse
 from gf_core.words import exact_rate
 
 ROOT = Path(__file__).parents[2]
@@ -50,8 +50,9 @@ def boards(draw):
         seed = draw(st.none() | st.integers(0, 2**53 - 1))
         parts.append(Segment(verb, draw(words), draw(seconds), seed, mute=draw(st.booleans()), **smooth))
     cast = draw(st.dictionaries(words, words, max_size=3))
+    pictures = {name: Picture(f"{name}.png") for name in cast if draw(st.booleans())}
     return Storyboard(
-        draw(st.integers(1, 120)), draw(st.integers(0, 2**53 - 1)), draw(words), cast, tuple(parts)
+        draw(st.integers(1, 120)), draw(st.integers(0, 2**53 - 1)), draw(words), cast, tuple(parts), pictures
     )
 
 

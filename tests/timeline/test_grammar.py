@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gf_core.errors import StoryboardError
-from gf_core.timeline import Segment, Storyboard, format_storyboard, make_plan, parse
+from gf_core.timeline import Picture, Segment, Storyboard, format_storyboard, make_plan, parse
 from gf_core.timeline.lines import half_width
 from gf_core.timeline.storyboard import BLANKS, REFERENCE
 
@@ -25,6 +25,7 @@ def test_fixture_films_read_as_recorded(case):
     board = parse(case["text"])
     assert board.fps == float(Fraction(case["fps"]))
     assert (board.seed, board.style, board.cast) == tuple(case[key] for key in ("seed", "style", "cast"))
+    assert {name: picture.file for name, picture in board.pictures.items()} == case.get("pictures", {})
     assert len(board.segments) == len(case["segments"])
     for index, (segment, wanted) in enumerate(zip(board.segments, case["segments"])):
         assert board.expanded(index) == wanted["expanded"]
@@ -146,6 +147,7 @@ def boards(draw) -> Storyboard:
         style=draw(st.just("") | descriptions),
         cast=cast,
         segments=tuple(segments),
+        pictures={name: Picture(f"{draw(names)}.png") for name in cast if draw(st.booleans())},
     )
 
 

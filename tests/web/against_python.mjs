@@ -14,6 +14,7 @@ const answers = JSON.parse(readFileSync(0, "utf8")).map((text) => {
   const { segments, shots } = makePlan(board);
   const verb = (at) => shots.find(({ index }) => index === at)?.verb ?? "then";
   return {
+    pictures: [...board.pictures],
     segments: board.segments.map((segment, index) => [segment.verb, expanded(board, index), writeOptions(segment)]),
     plan: segments.flatMap(({ muted, start, seconds }, at) => (muted ? [] : [[at, verb(at), start, seconds]])),
   };

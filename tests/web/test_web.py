@@ -70,7 +70,8 @@ def _said_by_python(text: str) -> dict:
         for index, segment in enumerate(board.segments)
     ]
     plan = [[seg.index, seg.verb, seg.start_seconds, seg.seconds] for seg in placed]
-    return {"segments": segments, "plan": plan}
+    pictures = [[name, picture.file] for name, picture in board.pictures.items()]
+    return {"pictures": pictures, "segments": segments, "plan": plan}
 
 
 def _texts() -> list[str]:

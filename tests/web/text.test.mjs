@@ -18,6 +18,7 @@ for (const film of fixture("films")) {
     const [above, below = 1] = String(film.fps).split("/").map(Number);
     assert.deepEqual([board.rate.value, board.seed, board.style], [above / below, film.seed, film.style]);
     assert.deepEqual(Object.fromEntries(board.cast), film.cast);
+    assert.deepEqual(Object.fromEntries(board.pictures), film.pictures ?? {});
     const segments = board.segments.map((segment, index) => ({
       ...facts(segment),
       line: segment.line,

@@ -46,7 +46,7 @@ export function strip(text, blanks = " ") {
 }
 
 /** A part of a line: as written (`raw`), from place `start` to `end`, trimmed, and as it is meant (`text`). */
-class Field {
+export class Field {
   constructor(line, raw, start, escapes = ESCAPED, blanks = BLANKS) {
     this.line = line;
     this.raw = strip(raw, blanks);

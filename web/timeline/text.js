@@ -4,7 +4,7 @@
  * so that the picture of a film stays while one of its lines is being typed.
  */
 
-import { EDGES, TimelineError, UNSEEN, escape, findForbidden, plain, splitLines, strip, suggest } from "./lines.js";
+import { EDGES, Field, TimelineError, UNSEEN, escape, findForbidden, plain, splitLines, strip, suggest } from "./lines.js";
 import { MAX_SEED, PLAIN, bare, isOption, readOptions, readWhole, writeOptions } from "./options.js";
 
 const VERBS = ["then", "cut", "scene"]; // of one word
@@ -17,6 +17,8 @@ const BACK_TO = /^( +to +)([0-9]+) *$/i;
 const OPENS_BACK = /^ *back +to +[0-9]+ *:/i; // a first prompt may begin with other words from `back` to a colon
 const CAST = new RegExp(`^[${EDGES}]*(${NAME})[${EDGES}]*[=＝]`, "u");
 export const REFERENCE = new RegExp(`\\{(${NAME})\\}`, "gu");
+const PICTURES = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff"];
+const PICTURE = new RegExp(`[|｜][${EDGES}]*([^|｜]*\\.[A-Za-z0-9]{2,5})$`, "u");
 const BRACED = /[{｛]([^{}｛｝]{1,80})[}｝]/gu;
 const SCHEDULE = /^ *(?:"[0-9]+" *:|0 *:(?! *[0-9])|[{[]+ *(?:(?:"|[0-9]+ *:)[^]*)?$)/;
 const LIST = /^ *(?:[-*+•·–] |[0-9]+[.)] |"?[0-9]+"? *:|[\]}],?$)/;
@@ -29,7 +31,8 @@ const EXAMPLES = {
 };
 
 /**
- * Read `text`: `{rate, seed, style, cast: Map, segments, errors, lines}`; `errors[0]` is the one Python raises, and
+ * Read `text`: `{rate, seed, style, cast: Map, pictures: Map, segments, errors, lines}`; `errors[0]` is the one Python
+ * raises, `pictures` holds the files of those in the cast who have one, and
  * `rate` is pictures per second as `{value, above, below}`, a fraction.
  *
  * A segment is `{verb, back, prompt, seconds, seed, recache, blend, motion, mute, line, error}`
@@ -39,7 +42,7 @@ const EXAMPLES = {
 export function read(text) {
   const lines = splitLines(text);
   const forbidden = findForbidden(lines);
-  const board = { seed: null, style: "", cast: new Map(), segments: [], errors: forbidden ? [forbidden] : [], lines };
+  const board = { seed: null, style: "", cast: new Map(), pictures: new Map(), segments: [], errors: forbidden ? [forbidden] : [], lines };
   Object.assign(board, { given: new Set(), references: [], rate: foreseenFps(lines) });
   for (const line of lines) {
     const whole = line.whole();
@@ -168,7 +171,7 @@ function readDirective(whole, board) {
     const all = `directives are ${known.map((directive) => `@${directive}`).join(", ")}`;
     throw whole.error(`unknown directive '${whole.word}'`, suggest(name, known, all, (guess) => `'@${guess}'`));
   }
-  if (name === "cast") return readCast(value, board.cast);
+  if (name === "cast") return readCast(value, board);
   whole.require(!given.has(name), `@${name} is given twice`, "keep one of the two");
   value.require(value.text, `@${name} needs a value`, `write for example ${EXAMPLES[name]}`);
   if (name === "fps") board.rate = readFps(value);
@@ -226,16 +229,35 @@ function readFps(value) {
   return rate;
 }
 
-function readCast(value, cast) {
+function readCast(value, { cast, pictures }) {
   const match = CAST.exec(value.text);
   const example = `write for example: ${EXAMPLES.cast}`;
   value.require(match, "@cast needs a name, '=' and a description", example);
   const name = match[1];
-  const description = value.after(match[0].length);
+  let description = value.after(match[0].length);
   value.require(!cast.has(name), `${name} is in the cast twice`, "give one of the two another name");
   description.require(description.text, `${name} has no description`, example);
+  const found = PICTURE.exec(description.text);
+  if (found) description = readPicture(name, description, found, pictures);
   checkReferences(description, cast); // only names above: no circles
   cast.set(name, description.text);
+}
+
+/** Keep the picture that stands behind the description's last bar; gives the description before it. */
+function readPicture(name, whole, { 0: behind, 1: said, index }, pictures) {
+  const file = whole.after(index + behind.length - said.length);
+  const description = new Field(whole.line, whole.raw.slice(0, index), whole.start, whole.escapes);
+  const suffix = said.split(".").at(-1).toLowerCase();
+  const known = `give a picture, such as ${name}.png; its name ends with one of ${PICTURES.join(", ")}`;
+  const near = PICTURES.includes(suffix) || suggest(suffix, PICTURES, known, (guess) => `'.${guess}'`);
+  file.require(PICTURES.includes(suffix), `'${said}' is no picture`, near);
+  const parts = said.split("/");
+  const beside = !/[\\:]/.test(said) && !["", "~"].includes(parts[0]) && !parts.includes("..");
+  const fix = `write its name, or a folder below and its name with / between them, such as cast/${name}.png`;
+  file.require(beside, `the picture '${said}' is not beside the storyboard`, fix);
+  whole.require(description.text, `${name} has no description`, `write for example: ${EXAMPLES.cast} | fox.png`);
+  pictures.set(name, said);
+  return description;
 }
 
 function checkReferences(field, cast) {
