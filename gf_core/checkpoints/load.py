@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
 
 from ..config import ModelSpec
 from ..devices import require_memory
@@ -30,7 +29,8 @@ def build_network(
 ) -> WanModel:
     """A ready `WanModel` (eval, no gradients) holding `tensors` (original names) as `dtype` on `device`.
 
-    One tensor at a time is read, changed and placed, so the peak is the finished model plus one tensor.
+    One tensor at a time is read, changed and placed, so the peak is the finished model plus one tensor. All of the
+    model's memory is asked for before: between tensors that stay, what is freed would be lost.
     Raises CheckpointError for missing, unexpected or misshapen tensors, ResourceError when the computer has too
     little memory for it.
     """
@@ -44,13 +44,13 @@ def build_network(
         f"the transformer as {str(dtype).removeprefix('torch.')}",
         "close other programs, choose bfloat16, or use a smaller model.",
     )
-    state: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
+    model.to(dtype).to_empty(device=device)
+    for name, target in model.state_dict().items():
+        tensor = tensors[name]
         if any(lora.changes(name) for lora in loras):
-            state[name] = merged(name, tensor.load(), loras).to(device=device, dtype=dtype, copy=True)
+            target.copy_(merged(name, tensor.load(), loras))
         else:
-            state[name] = tensor.copied(dtype, device)
-    model.load_state_dict(state, strict=True, assign=True)
+            tensor.copy_to(target)
     return model.requires_grad_(False).eval()
 
 

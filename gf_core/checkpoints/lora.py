@@ -85,10 +85,13 @@ class Update:
         """`weight` with the update added, computed in float32."""
         out = weight.float()
         if "diff" in self.parts:
-            out = out + strength * self.parts["diff"].load().float()
+            out = (strength * self.parts["diff"].load().float()).add_(out)
         if "down" in self.parts:
             down, up = self.parts["down"].load().float(), self.parts["up"].load().float()
-            out = out + self.factor(strength, alpha) * (up.flatten(1) @ down.flatten(1)).reshape(out.shape)
+            change = (up.flatten(1) @ down.flatten(1)).reshape(out.shape)
+            out = change.mul_(self.factor(strength, alpha)).add_(
+                out
+            )  # in place: a large matrix is there twice at most
         return out
 
     def apply_bias(self, bias: Tensor, strength: float, alpha: float | None) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..words import exact_size, plain
-from .lazy import LazyTensor, TensorFile
+from .lazy import LazyTensor, TensorFile, filled
 from .strange import MAX_AXES, MAX_SIDE, MAX_TENSORS
 
 ARCHITECTURES = ("wan", "t5", "t5encoder", "vae", "pig")
@@ -268,21 +268,17 @@ def _tensor(stored: _Stored, read: Any, kind: int, shape: tuple[int, ...]) -> La
     if kind in _PLAIN:
         return LazyTensor(stored.dtype, shape, lambda: read().view(shape))
     packed = LazyTensor(torch.uint8, stored.shape, read)
-    numbers = partial(_unpacked, packed, shape, kind)
-    return LazyTensor(torch.float32, shape, numbers, numbers, packed, _PACKED[kind][0])
+    fill = partial(_unpack, packed, kind)
+    return LazyTensor(torch.float32, shape, partial(filled, shape, fill), fill, packed, _PACKED[kind][0])
 
 
-def _unpacked(
-    packed: LazyTensor, shape: tuple[int, ...], kind: int, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """The numbers as `dtype`, computed in float32 a few rows at a time, which needs little memory beside the result."""
+def _unpack(packed: LazyTensor, kind: int, out: Tensor) -> None:
+    """The numbers into `out`, computed in float32 a few rows at a time, which needs little memory beside the result."""
     from gguf import GGMLQuantizationType, dequantize
 
     _, numbers, size = _PACKED[kind]
     width = packed.shape[-1] // size * numbers
     rows = packed.load().reshape(-1, packed.shape[-1])
-    out = torch.empty(len(rows), width, dtype=dtype)
     step = max(1, _PIECE // width) if width else 1
-    for target, source in zip(out.split(step), rows.split(step)):
+    for target, source in zip(out.view(len(rows), width).split(step), rows.split(step)):
         target.copy_(torch.from_numpy(dequantize(source.numpy(), GGMLQuantizationType(kind))))
-    return out.view(shape)

@@ -21,8 +21,8 @@ class LazyTensor:
     load: Callable[[], Tensor] = field(repr=False, compare=False)
     """Reads the tensor (CPU, as stored; memory-mapped where the format allows)."""
 
-    cast: Callable[[torch.dtype], Tensor] | None = field(default=None, repr=False, compare=False)
-    """Reads the tensor straight into a type, where that takes less memory than `load` and a conversion."""
+    fill: Callable[[Tensor], None] | None = field(default=None, repr=False, compare=False)
+    """Writes the numbers into a tensor of any type, where that takes less memory than `load` and a conversion."""
 
     packed: LazyTensor | None = field(default=None, repr=False, compare=False)
     """The bytes in the file, where `load` makes numbers of them."""
@@ -32,8 +32,16 @@ class LazyTensor:
 
     def copied(self, dtype: torch.dtype, device: str | torch.device = "cpu") -> Tensor:
         """The tensor as `dtype` in memory of its own: mapped weights are unaligned and lock their file on Windows."""
-        read = self.load() if self.cast is None else self.cast(dtype)
-        return read.to(device=device, dtype=dtype, copy=self.cast is None)
+        out = torch.empty(self.shape, dtype=dtype, device=device)
+        self.copy_to(out)
+        return out
+
+    def copy_to(self, out: Tensor) -> None:
+        """Writes the numbers into `out`, a tensor of this shape, of any type and anywhere."""
+        if self.fill is None:
+            out.copy_(self.load())
+        else:
+            self.fill(out)
 
     @property
     def stored(self) -> LazyTensor:
@@ -48,6 +56,13 @@ class LazyTensor:
     def nbytes(self) -> int:
         """Bytes in the file."""
         return self.packed.nbytes if self.packed else self.numel * self.dtype.itemsize
+
+
+def filled(shape: tuple[int, ...], fill: Callable[[Tensor], None]) -> Tensor:
+    """What `fill` writes, as a float32 tensor."""
+    out = torch.empty(shape)
+    fill(out)
+    return out
 
 
 @dataclass(frozen=True)

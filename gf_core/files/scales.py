@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..foreign import read_json
 from .gguf_file import unpacks
-from .lazy import LazyTensor
+from .lazy import LazyTensor, filled
 
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 SCALES = (".scale_weight", ".weight_scale")
@@ -90,8 +90,8 @@ def unscaled(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
         scale = _scale_of(name, tensors)
         if scale is not None:
             form = tensors.get(f"{name.removesuffix('.weight')}{FORMAT}")
-            product = partial(_product, tensor, scale, form)
-            tensor = LazyTensor(torch.float32, tensor.shape, product, product)
+            fill = partial(_multiply, tensor, scale, form)
+            tensor = LazyTensor(torch.float32, tensor.shape, partial(filled, tensor.shape, fill), fill)
         out[name] = tensor
     return out
 
@@ -139,14 +139,11 @@ def _form(told: LazyTensor) -> dict:
     return form if isinstance(form, dict) else {"format": "something damaged"}
 
 
-def _product(
-    weight: LazyTensor, scale: LazyTensor, form: LazyTensor | None, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """The product as `dtype`, computed in float32 a few rows at a time: freed pieces of any size would stay with us."""
+def _multiply(weight: LazyTensor, scale: LazyTensor, form: LazyTensor | None, out: Tensor) -> None:
+    """The product into `out`, computed in float32 a few rows at a time: freed pieces of any size would stay with us."""
     stored, factor = weight.load(), _factor(weight, scale)
     if form is not None and stored.dtype == torch.uint8:  # fp8 behind the type of its bytes
         stored = stored.view(_FORMATS[_form(form)["format"]])
-    out = torch.empty(weight.shape, dtype=dtype)
     high, wide = weight.shape[0] // factor.shape[0], math.prod(weight.shape[1:]) // factor.shape[1]
     rows = max(1, _PIECE * weight.shape[0] // max(1, weight.numel))
     whole = torch.arange(weight.shape[0])
@@ -155,7 +152,6 @@ def _product(
     ):
         by = factor[at // high]
         target.copy_(source.float() * (by.repeat_interleave(wide, 1) if factor.shape[1] > 1 else by))
-    return out
 
 
 def _factor(weight: LazyTensor, scale: LazyTensor) -> Tensor:
