@@ -113,6 +113,9 @@ class MemorySpec:
     recache_keeps_anchors: bool = True
     """With `recache_before_evict`: anchors survive a recache once the film is longer than the window (LongLive's
     global_sink); False rebuilds all of the memory from the newest frames, the oldest of which become the anchors."""
+    recache_reach: int | None = field(default=None, metadata=LATER)
+    """With `recache_before_evict`: how many of the newest frames a recache computes anew, as far as they are in memory;
+    older anchors become zeros, which go on being attended (LongLive's training). None: see `recache_keeps_anchors`."""
     max_position: int | None = 20
     """Largest time position the model was trained on; None lifts the check (absolute positions grow with the film)."""
     bank: int = field(default=0, metadata=LATER)

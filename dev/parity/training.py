@@ -27,6 +27,8 @@ class Recorded:
 
     def __init__(self, case: Case, wholes: dict[str, int], places: dict[str, Any], prefix: str = "") -> None:
         self.case, self.wholes, self.prefix = case, wholes, prefix
+        self.apart: dict[str, str] = {}
+        """Noise that the case names otherwise, without the prefix."""
         self._places = places
 
     def whole(self, name: str, low: int, high: int) -> int:
@@ -43,9 +45,8 @@ class Recorded:
 
     def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """As `Draws.normal`."""
-        return self.case.inputs[self.prefix + name][:, -shape[1] :].reshape(
-            shape
-        )  # of a context nothing is used
+        name = self.apart.get(name, self.prefix + name)
+        return self.case.inputs[name][:, -shape[1] :].reshape(shape)  # of a context nothing is used
 
 
 def net_of(case: Case, name: str) -> WanModel:
@@ -79,11 +80,11 @@ def film_of(case: Case, context: ContextGradient) -> RolloutSpec:
     """How the recorded rollout was made."""
     train = case.doc["train"]
     sample = SampleSpec(
-        steps=tuple(train["denoising_step_list"]), warp=train["warp"], shift=train["shift"],
-        context_timestep=float(train["context_noise"]),
+        steps=tuple(train.get("denoising_step_list", SampleSpec.steps)), warp=train.get("warp", True),
+        shift=train["shift"], context_timestep=float(train["context_noise"]),
     )  # fmt: skip
     return RolloutSpec(
-        Recipe(memory_of(case), sample), frames=train["frames"], window=train["window_frames"],
+        Recipe(memory_of(case), sample), frames=train.get("frames", 21), window=train.get("window_frames", 21),
         context_gradient=context, first_frame=stub if case.doc.get("vae_stub") else None,
     )  # fmt: skip
 
@@ -96,7 +97,7 @@ def stub(latents: Tensor) -> Tensor:
 def match_of(case: Case) -> Matching:
     """How the recorded score networks were asked."""
     train = case.doc["train"]
-    low, high = train["clamp"]
+    low, high = train.get("clamp", (20, 980))
     return Matching(
         guidance=train.get("guidance_scale_upstream_form", 0.0), shift=train["shift"],
         score_shift=train["score_net_sigma_table_shift"], lowest=low, highest=high,

@@ -92,6 +92,9 @@ def recache_all(memory: DualMemory, recompute: Recompute) -> None:
     While the film is shorter than the window the first frames are recomputed too. Later the anchors survive, and as
     many older frames as there are anchors take part as queries only, because LongLive recomputes a full window.
     """
+    if memory.spec.recache_reach is not None:
+        _recache_newest(memory, recompute, memory.spec.recache_reach)
+        return
     layout = memory.layout
     own = memory.ledger.numbers()[memory.ledger.pictures :]
     whole = bool(own) and own[0] == memory.ledger.frame - len(own)
@@ -101,3 +104,19 @@ def recache_all(memory: DualMemory, recompute: Recompute) -> None:
     context = min(layout.anchors, memory.kept - layout.recent)
     if layout.recent:
         recompute(memory.recent_latents(layout.recent + context), memory.reopen(context))
+
+
+def _recache_newest(memory: DualMemory, recompute: Recompute, reach: int) -> None:
+    """LongLive's training: all is zeroed, and of the newest frames those that lie in memory are recomputed together."""
+    layout, ledger = memory.layout, memory.ledger
+    latents, slots = memory.recent_latents(layout.recent), range(layout.kept, layout.past)
+    memory.make_constant(frame for anchors in ledger.anchors for frame in anchors)
+    oldest = min((frame.number for anchors in ledger.anchors for frame in anchors), default=ledger.frame)
+    if oldest >= ledger.frame - reach:
+        latents = torch.cat([memory.anchor_latents[:, : layout.anchors], latents], 1)
+        slots = range(layout.past)
+    else:
+        for store in (memory.raw_k, memory.v):
+            store[:, :, : layout.kept * memory.tokens_per_frame].zero_()
+    if slots:
+        recompute(latents, memory.reopen(slots=slots))

@@ -15,10 +15,17 @@ sys.path.insert(0, str(ROOT))
 
 from dev.parity.compare_training import errors  # noqa: E402
 from dev.parity.replay import replay  # noqa: E402
-from dev.parity.training import KINDS  # noqa: E402
+from dev.parity.replay_training import KINDS, replay_document  # noqa: E402
 
 FOLDERS = os.environ.get("GROUNDED_TRAINING_RECORDINGS", "").split(os.pathsep)
 CASES = sorted(path for folder in FOLDERS if folder for path in Path(folder).glob("*.safetensors"))
+BOOKS = sorted(
+    path
+    for folder in FOLDERS
+    if folder
+    for path in Path(folder).glob("*.json")
+    if not path.with_suffix(".safetensors").is_file()
+)
 STRICT = 3e-5
 """What the recordings allow where sinusoids are float64; ours are 1e-6 from them."""
 
@@ -33,3 +40,11 @@ def test_a_recorded_step_is_repeated(path, tmp_path):
     case.save(tmp_path / "got.safetensors")
     found = errors(load_file(tmp_path / "got.safetensors"), load_file(path))
     assert found and {name: error for name, error in found.items() if not error <= STRICT} == {}
+
+
+@pytest.mark.skipif(
+    not BOOKS, reason="GROUNDED_TRAINING_RECORDINGS names no folder with books of recorded training"
+)
+@pytest.mark.parametrize("path", BOOKS, ids=lambda p: p.stem)
+def test_recorded_books_are_kept(path, tmp_path):
+    assert replay_document(path, tmp_path / "got.json") == []

@@ -11,6 +11,8 @@ values:
     match = Matching(guidance=3.0)                          scores: how teacher and critic are asked
     loss = dmd(nets, batch, film, match)                    or sid; gradients in nets.generator only
     loss = critic(nets, batch, film, match)                 gradients in nets.fake only
+    stream = Stream(film)                                   streaming: a film that goes on from call to call
+    loss = stream_dmd(nets, batch, stream, match)           or stream_critic; learners(step) says who learns when
     clips = ClipsGiven(prompt, latents, draws)              films: clips that exist
     loss = forcing(nets, clips, film, Forcing())            forced: or regression, consistency
 

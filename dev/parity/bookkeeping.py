@@ -1,0 +1,161 @@
+"""Replay of streaming long tuning without numbers: which pieces there are, who learns, what is judged.
+
+A tiny network makes the films; what is told is what its calls were, not what was planned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gf_core.config import ModelSpec, Recipe
+from gf_core.memory.presets import PRESETS
+from gf_core.model.wan import WanModel
+from gf_core.sampling.director import Director, Trace
+from gf_core.train.films import Cue, FilmBatch
+from gf_core.train.objectives.dmd import learners
+from gf_core.train.rollout import RolloutSpec
+from gf_core.train.streaming import Stream, StreamSpec
+
+TINY = ModelSpec(
+    dim=8, ffn_dim=8, num_heads=1, num_layers=1, in_dim=1, out_dim=1, text_len=3, text_dim=4, freq_dim=8
+)
+LATENT = (1, 2, 2)
+
+
+class Plain:
+    """Draws that do not matter, but for the exit step."""
+
+    exit_step = 0
+
+    def whole(self, name: str, low: int, high: int) -> int:
+        """As `Draws.whole`."""
+        return self.exit_step
+
+    def places(self, name: str, shape: tuple[int, ...], high: int = 1000) -> Tensor:
+        """As `Draws.places`."""
+        return torch.zeros(shape, dtype=torch.long)
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """As `Draws.normal`."""
+        return torch.zeros(shape)
+
+
+@dataclass
+class Calls:
+    """The calls of one piece."""
+
+    denoise: list[tuple[int, bool]] = field(default_factory=list)
+    """Frame of the block and whether gradients go through, of every call."""
+    clean: list[int] = field(default_factory=list)
+    recache: list[int] = field(default_factory=list)
+    decoded: int | None = None
+
+    def follow(self, director: Director, trace: Trace) -> None:
+        """Note a call at its frame."""
+        frame = director.memory.ledger.frame
+        if trace.kind == "denoise":
+            self.denoise.append((frame, trace.flow.requires_grad))
+        else:
+            getattr(self, trace.kind).append(frame)
+
+
+class Run:
+    """One recorded run of the trainer."""
+
+    def __init__(self, config: dict[str, Any], levels: list[float]) -> None:
+        self.config, self.levels, self.calls, self.draws = config, levels, Calls(), Plain()
+        window, size = config["chunk"], config["frames_per_block"]
+        sink = 3
+        memory = replace(
+            PRESETS["longlive"], anchors=sink, recent=config["local_attn_size"] - sink - size, chunk=size,
+            recache_reach=window,
+        )  # fmt: skip
+        film = RolloutSpec(Recipe(memory), frames=window, window=window, first_frame=self._first)
+        self.stream = Stream(
+            film,
+            StreamSpec(config["max_length"], config["min_new_frame"]),
+            watch=lambda director, trace: self.calls.follow(director, trace),
+        )
+        self.net = WanModel(TINY).eval()
+        self.switch = min(config["switch_choices"])
+
+    def _first(self, latents: Tensor) -> Tensor:
+        self.calls.decoded = latents.shape[1]
+        return latents[:, -1:]
+
+    def piece(self, step: int, learner: str, exit_t: float) -> dict[str, Any]:
+        """What happens in the next piece."""
+        self.calls, size = Calls(), self.config["frames_per_block"]
+        self.draws.exit_step = min(range(len(self.levels)), key=lambda i: abs(self.levels[i] - exit_t))
+        before, after = torch.ones(1, 1, TINY.text_dim), torch.full((1, 1, TINY.text_dim), 2.0)
+        batch = FilmBatch(before, before, LATENT, self.draws, {-(-self.switch // size): Cue("then", after)})
+        learns = learner == "generator"
+        with torch.set_grad_enabled(learns):
+            told, window = self.stream.advance(self.net, batch)
+        return self._told(
+            step, learner, bool((told.told == after).all()), window.latents.requires_grad, window.learned
+        )
+
+    def _told(
+        self, step: int, learner: str, switched: bool, has_grad: bool, learned: Tensor | None
+    ) -> dict[str, Any]:
+        calls, sequence, end = self.calls, self.stream.films - 1, self.stream.length
+        frames, learns = self.config["chunk"], learner == "generator"
+        exits = dict(calls.denoise)  # the last call of each block
+        mask = [1] * frames if learned is None else learned.int().tolist()
+        names = [f"{letter}{sequence}" for letter in "AB"]
+        switch_at = min(calls.recache, default=0 if switched else end)
+        judged = names[switched]
+        found: dict[str, Any] = {
+            "sequence": sequence, "start": calls.clean[0], "end": end, "new_frames": end - calls.clean[0],
+            "overlap": frames - (end - calls.clean[0]), "window": [end - frames, end], "window_frames": frames,
+            "grad_mask": mask, "reencode_first_frame": calls.decoded is not None, "requires_grad": learns,
+            "reencode_decodes_frames": calls.decoded, "block_starts": calls.clean,
+            "block_grad": [exits[start] for start in calls.clean],
+            "block_prompt": [names[start >= switch_at] for start in calls.clean],
+            "exit_t": self.levels[self.draws.exit_step],
+            "denoise_calls": len(calls.denoise) - len(calls.clean), "context_calls": len(calls.clean),
+            "recache": [
+                {"start": max(0, at - frames), "frames": min(at, frames), "t": 0.0, "prompt": names[1]}
+                for at in calls.recache
+            ],
+            "has_switched": switched, "switch_frame": self.switch, "optimizer_step": step, "updates": learner,
+        }  # fmt: skip
+        if learns:
+            return found | {"loss_prompt": judged, "loss_requires_grad": has_grad}
+        return found | {
+            "critic_prompt": judged, "critic_frames": frames, "critic_loss_mask_frames": sum(mask)
+        }  # fmt: skip
+
+
+def replay(document: dict[str, Any]) -> dict[str, Any]:
+    """The runs of a recorded document, piece by piece; of its pieces only the drawn exit levels are read."""
+    runs = []
+    for recorded in document["runs"]:
+        levels = [1000.0, 937.5, 833.3333129882812, 625.0]
+        run, pieces, step = Run(recorded["config"], levels), list[dict[str, Any]](), 0
+        exits = [piece["exit_t"] for piece in recorded["chunks"]]
+        while len(pieces) < len(exits):
+            for learner in learners(step, recorded["config"]["ratio"]):
+                if len(pieces) < len(exits):
+                    pieces.append(run.piece(step, learner, exits[len(pieces)]))
+            step += 1
+        runs.append({"name": recorded["name"], "chunks": pieces})
+    return {"runs": runs}
+
+
+def differences(got: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What a replay says otherwise than the recording, in words. What only the recorded code has is passed over."""
+    found = []
+    for mine, theirs in zip(got["runs"], wanted["runs"], strict=True):
+        for number, (piece, other) in enumerate(zip(mine["chunks"], theirs["chunks"], strict=True)):
+            found += [
+                f"{mine['name']} {number} {name}: {piece.get(name)} instead of {value}"
+                for name, value in other.items()
+                if not name.startswith("recache_block_mask") and piece.get(name) != value
+            ]
+    return found

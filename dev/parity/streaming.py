@@ -1,0 +1,145 @@
+"""Replay of streaming long tuning: the pieces of one film with the numbers they come to, and which pieces there are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dev.parity.case import Case
+from dev.parity.training import Recorded, film_of, give_gradients, match_of, named, net_of, says, stub
+from gf_core.memory.views import View
+from gf_core.model.forward import call, text_kv
+from gf_core.rope import rotate, turns
+from gf_core.sampling.director import Director, Trace
+from gf_core.train.films import Cue, FilmBatch
+from gf_core.train.objectives.scores import Nets
+from gf_core.train.objectives.streaming import stream_critic, stream_dmd
+from gf_core.train.streaming import Stream, StreamSpec, next_piece
+
+WINDOW = 21
+"""Frames that a loss sees, and that a recache computes anew."""
+PROMPTS = ("a_embeds", "b_embeds")
+serves = says("StreamingTrainingModel")
+
+
+def replay(case: Case) -> None:
+    """The recorded pieces of one film: what losses see, one student's and one critic's step, a cache."""
+    train = case.doc["train"]
+    nets = Nets(*(net_of(case, name) for name in ("generator", "fake", "real")))
+    film = film_of(case, "none")
+    memory = replace(film.recipe.memory, switch="recache", recache_before_evict=True, recache_reach=WINDOW)
+    film = replace(film, recipe=replace(film.recipe, memory=memory), first_frame=stub)
+    cache = Cache(case, nets, train["cache_frames"])
+    stream = Stream(film, StreamSpec(piece=min(train["new_frames"])), watch=cache.follow)
+    block = -(-train["switch_frame"] // film.chunk)
+    before, after = (case.inputs[name] for name in PROMPTS)
+    _, _, *latent = case.inputs["chunk0.noise"].shape
+    for number, use in enumerate(train["chunk_use"]):
+        name = "critic" if use == "critic" else "score"
+        index = train["t_index"].get(str(number), 0)
+        draws = Recorded(
+            case, {"exit": train["exit_step"][number]}, {"score.place": index}, f"chunk{number}."
+        )
+        draws.apart = {"score.noise": f"{name}.noise"}
+        batch = FilmBatch(
+            before, case.inputs["uncond_embeds"], tuple(latent), draws, {block: Cue("then", after)}
+        )
+        _piece(case, nets, stream, batch, use, number)
+        cache.give(stream, number)
+
+
+def _piece(case: Case, nets: Nets, stream: Stream, batch: FilmBatch, use: str, number: int) -> None:
+    """One piece and its loss."""
+    learning, prefix = (nets.fake, "critic.") if use == "critic" else (nets.generator, "")
+    learning.requires_grad_(use != "skip")
+    watch = named(case, prefix)
+
+    def follow(name: str, value: Tensor) -> None:
+        watch(name, value)
+        if name == "window":
+            case.give(f"chunk{number}.window", value)
+
+    piece = next_piece(stream.length, stream.film, stream.spec, batch.cues)
+    case.give(f"chunk{number}.grad_mask_frames", torch.tensor(piece.learned).float())
+    if use == "skip":
+        with torch.no_grad():
+            follow("window", stream.advance(nets.generator, batch)[1].latents)
+        return
+    loss = stream_critic if use == "critic" else stream_dmd
+    loss(nets, batch, stream, match_of(case), follow).total.backward()
+    give_gradients(case, learning, prefix)
+    learning.requires_grad_(False)
+
+
+class Cache:
+    """Keys and values of the last layer as the recorded code stores them: rotated, sink first, then the newest
+    frames."""
+
+    def __init__(self, case: Case, nets: Nets, frames: int) -> None:
+        self.case, self.nets, self.frames = case, nets, frames
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self.latents: dict[int, Tensor] = {}
+
+    def follow(self, director: Director, trace: Trace) -> None:
+        """After a call that wrote memory: take what it wrote."""
+        memory, size = director.memory, director.memory.tokens_per_frame
+        if trace.kind == "denoise" and trace.denoised is not None:
+            frames = trace.denoised.detach().split(1, 1)
+            self.latents |= dict(enumerate(frames, memory.ledger.frame))
+        if trace.kind == "clean":
+            first = memory.layout.past
+            for number in range(trace.latents.shape[1]):
+                here = slice((first + number) * size, (first + number + 1) * size)
+                frame = memory.ledger.frame + number
+                self._take(director, frame, memory.raw_k[-1, :, here], memory.v[-1, :, here])
+        elif trace.kind == "recache":
+            self._recached(director)
+
+    def _take(self, director: Director, frame: int, raw_k: Tensor, v: Tensor) -> None:
+        turn = turns(torch.tensor([frame]), *director.memory.grid, director.spec.head_dim)
+        self.kept[frame] = rotate(raw_k.detach(), turn), v.detach().clone()
+
+    def _recached(self, director: Director) -> None:
+        """Every frame that the recorded code computes anew, also those that lie in our memory no more."""
+        memory, model = director.memory, self.nets.generator
+        end = memory.ledger.frame
+        first = max(0, end - WINDOW)
+        self.kept.clear()
+        latents = torch.cat([self.latents[frame] for frame in range(first, end)], 1)
+        context = latents.shape[1] - memory.layout.recent
+        written = _Written(memory.reopen(context))
+        text = text_kv(model, self.case.inputs[PROMPTS[1]], director.spec.text_len)
+        with torch.no_grad():
+            call(model, latents, director.time(0.0), text, written, want_flow=False)
+        raw_k, v = written.last
+        for number, frame in enumerate(range(first, end)):
+            here = slice(number * memory.tokens_per_frame, (number + 1) * memory.tokens_per_frame)
+            self._take(director, frame, raw_k[:, here], v[:, here])
+
+    def give(self, stream: Stream, number: int) -> None:
+        """The buffer after a piece, zeros where nothing lies."""
+        assert stream.sampler is not None
+        sink, size = stream.film.recipe.memory.anchors, stream.sampler.director.memory.tokens_per_frame
+        newest = range(max(sink, stream.length - (self.frames - sink)), stream.length)
+        empty = torch.zeros_like(next(iter(self.kept.values()))[0])
+        for side, letter in enumerate("kv"):
+            frames = [self.kept[f][side] if f in self.kept else empty for f in (*range(sink), *newest)]
+            value = torch.cat(frames, 1)
+            short = self.frames * size - value.shape[1]
+            padded = torch.nn.functional.pad(value, (0, 0, 0, 0, 0, short))
+            self.case.give(f"chunk{number}.kv_last_layer.{letter}", padded)
+
+
+class _Written:
+    """A view that remembers what the last layer was given."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self.attend = view.attend
+
+    def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
+        """As `View.write`."""
+        self.last = raw_k, v
+        self._view.write(layer, raw_k, v)
