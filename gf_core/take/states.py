@@ -47,7 +47,7 @@ PIECE = 64 << 20
 """Bytes written and pushed to the disk at a time: a blink, on a slow disk too."""
 NAMES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
-    "int64": "I64", "int32": "I32", "uint8": "U8", "bool": "BOOL",
+    "int64": "I64", "int32": "I32", "int8": "I8", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
 """Torch's name of a number type -> that of safetensors."""
 
