@@ -115,7 +115,7 @@ def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
         if item.known is not None
         else "its header says so"
         if item.own
-        else "nothing says more"
+        else "nothing is said of its training"
     )
     return [
         ("steps", f"{sample.steps_in_words()} ({meant}), shift {sample.shift:g}"),

@@ -47,6 +47,8 @@ def recognise(path: Path, found: Unwrapped, what: Detected) -> Recognised:
             row for row in _alike(found, what, writer) if row.repository not in {r.repository for r in rows}
         )
         return Recognised(None, f"its name is that of {_titles(rows)}, but {amiss[0]}", near)
+    packed = [row for row in fitting if (row.packed == "nvfp4") == (what.quantised == "NVFP4")]
+    fitting = packed or fitting  # of equal names the tensors decide
     wants = {(row.recipe, row.lora, row.refusal) for row in fitting}
     if len(wants) == 1:
         return Recognised(fitting[0])

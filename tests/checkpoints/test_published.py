@@ -105,6 +105,7 @@ def test_a_published_name_is_one_row(row, folder):
             "Rolling Forcing 1.3B",
             ("memflow", "rolling_forcing"),
         ),
+        ("causal_forcing_init", "ar_diffusion.self_forcing_dmd.pt", "Self Forcing 1.3B and of", ()),
         ("sgf", "self_gradient_forcing_plus.pt", "lacks a second set", ()),
         ("sgf_plus", "self_gradient_forcing.pt", "holds a second set", ("sgf_plus", "sgf_plus_framewise")),
     ],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from gf_core.checkpoints.catalog import CATALOG
 from gf_core.cli import main
 from gf_core.config import Encoding
 from gf_core.engine.render import render_film
@@ -142,3 +144,25 @@ def test_a_user_without_a_home(monkeypatch, request):
     monkeypatch.setattr(Path, "home", nowhere)
     assert cache_dir("pace") == cache_dir("pace").parent / "pace"
     (cache_dir("pace")).mkdir(parents=True)
+
+
+def test_the_catalogue_is_listed_with_its_licences(capsys):
+    assert main(["inspect", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(CATALOG)
+    for row, line in zip(CATALOG, lines):
+        assert line.startswith(f"{row.id} ") and row.title in line and line.endswith(row.licence)
+    assert main(["inspect"]) == 2
+    assert "--list" in capsys.readouterr().err
+
+
+def test_a_render_tells_the_licence_of_its_model_and_so_does_the_film(monkeypatch, caplog, capsys):
+    monkeypatch.setattr(
+        "gf_core.cli.opening.load_model", lambda *a, **k: replace(bundle(), licence="CC BY-NC 4.0")
+    )
+    with caplog.at_level("INFO"):
+        assert main(["render", "film.txt", "--until", "1", "--no-sheet"]) == 0
+    assert "builtin is given under: CC BY-NC 4.0" in caplog.text
+    capsys.readouterr()
+    assert main(["open", "films/film.mp4", "--settings"]) == 0
+    assert '"licence": "CC BY-NC 4.0"' in capsys.readouterr().out

@@ -28,7 +28,13 @@ def test_every_way_to_load_makes_the_same_film(run_in_host: Run) -> None:
     assert 0 < facts["fp8"] < 0.2 and facts["fp8_stored"] == "torch.float8_e4m3fn"
     assert 0 < facts["scaled_fp8"] < 0.2
     assert facts["long_prompt"] == 512
-    for said in ("Self Forcing 1.3B", "steps 1000, 750, 500, 250; shift 5", "chunk 3", "window 12"):
+    for said in (
+        "Self Forcing 1.3B",
+        "licence: Apache-2.0",
+        "steps 1000, 750, 500, 250; shift 5",
+        "chunk 3",
+        "window 12",
+    ):
         assert said in facts["info"]
     _check_words(facts["refusals"])
 
