@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from PIL import Image
 
 from ..gf_core.errors import TakeError
+from ..gf_core.words import counted
 from .compat import schema, widget
 from .host import said_plainly
 from .pictures import image_tensor
@@ -51,7 +52,7 @@ class TakeSheet(io.ComfyNode):
             rows.append(film_row(run.film, first, end, info.fps, *about, count=columns))
         if not rows:
             raise TakeError(f"{run.folder.name} has no whole segment yet", "render at least one chunk")
-        subtitle = f"{info.seconds:.1f} s, {len(rows)} segments"
+        subtitle = f"{info.seconds:.1f} s, {counted(len(rows), 'segment')}"
         with tempfile.TemporaryDirectory() as folder:
             page = contact_sheet(
                 rows, Path(folder) / "sheet.png", title=Path(take.folder).name, subtitle=subtitle

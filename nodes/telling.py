@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..gf_core.take.folder import Run
-from ..gf_core.words import clock
+from ..gf_core.words import clock, counted
 from . import host
 from .live import Channel
 from .shown import SO_FAR, end_text, rendered_text
@@ -80,7 +80,7 @@ class Teller:
 
     def _on_reused(self, event: Any) -> None:
         seconds = f"{event.frames / self._plan.timing.fps:.2f} s"
-        whole = {0: "", 1: " (1 whole segment)"}.get(event.segments, f" ({event.segments} whole segments)")
+        whole = f" ({counted(event.segments, 'whole segment')})" if event.segments else ""
         kept = f"{seconds}{whole} kept from an earlier render"
         said = f"{kept}; {event.changed}" if event.changed else kept
         host.log.info(said)

@@ -13,6 +13,7 @@ from ..builtin import is_small, model_file
 from ..config import Recipe
 from ..errors import CheckpointError, GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
+from ..words import counted
 from .files import film_name, folder_of, read_board, read_making
 from .settings import builtin_recipe, choose, encoding_for, model_of
 
@@ -47,8 +48,8 @@ def table(board: Storyboard, planned: Plan, width: int) -> list[str]:
     """One line per segment, cut to `width` characters, under a line on the whole film."""
     asked = sum(segment.asked_seconds for segment in planned.segments)
     head = (
-        f"film    {planned.seconds:.2f} s (asked {asked:g} s), {len(planned.segments)} segments, "
-        f"{planned.chunks} chunks, {planned.frames} pictures at {planned.timing.fps:.5g} fps"
+        f"film    {planned.seconds:.2f} s (asked {asked:g} s), {counted(len(planned.segments), 'segment')}, "
+        f"{counted(planned.chunks, 'chunk')}, {counted(planned.frames, 'picture')} at {planned.timing.fps:.5g} fps"
     )
     places = {segment.index: segment for segment in planned.segments}
     seeds = max(len(str(segment.seed)) for segment in planned.segments)
@@ -64,7 +65,7 @@ def table(board: Storyboard, planned: Plan, width: int) -> list[str]:
 
 def _row(written: Segment, segment: PlannedSegment, seeds: int, planned: Plan) -> str:
     minutes, seconds = divmod(segment.start_seconds, 60)
-    notes = [f"blend over {segment.blend_chunks} chunks"] if segment.blend_chunks else []
+    notes = [f"blend over {counted(segment.blend_chunks, 'chunk')}"] if segment.blend_chunks else []
     notes += [f"recache {segment.recache:g}"] if segment.recache is not None else []
     if segment.back is not None:
         notes.append(

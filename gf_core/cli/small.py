@@ -15,6 +15,7 @@ from ..builtin import model_file
 from ..editorial import Span, write_edit
 from ..errors import GroundedError, StoryboardError, TakeError
 from ..timeline import Storyboard, format_storyboard, make_plan, parse
+from ..words import counted, size
 from .files import is_film, read_text
 from .terminal import print_text
 
@@ -86,7 +87,7 @@ def export(args: Namespace) -> int:
     film = Path(args.source) if is_film(args.source) else None
     spans = _film_spans(board, film) if film is not None else _planned_spans(board)
     write_edit(board, spans, args.out, _beside(film, args.out))
-    print(f"{len(spans)} clips in {args.out}")
+    print(f"{counted(len(spans), 'clip')} in {args.out}")
     return 0
 
 
@@ -124,7 +125,6 @@ def tidy(args: Namespace) -> int:
     from ..take.folder import Take
     from ..take.run import runs_in
     from ..take.tidy import tidy as tidy_take
-    from ..words import size
 
     if not runs_in(args.folder):
         raise TakeError(f"there is no Take at {args.folder}", "give its folder, such as takes/film")

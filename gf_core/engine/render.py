@@ -18,6 +18,7 @@ from ..take.folder import Run, Take
 from ..video import contact_sheet, film_row, place_film
 from ..video.codecs import SUFFIXES
 from ..video.place import numbered
+from ..words import counted
 from .events import Event, Finished
 from .film import Film, as_path, look, settle
 from .imprint import film_chapters, film_metadata
@@ -61,7 +62,11 @@ def render_film(
     start_image: str | Path | None = None,
     start_video: str | Path | None = None,
     folder: str | Path = ".",
-    **options: Any,
+    take_folder: str | Path | None = None,
+    until: int | None = None,
+    sheet: bool = True,
+    listener: Callable[[Event], None] | None = None,
+    on_budget: Callable[[Budget], None] | None = None,
 ) -> FilmResult:
     """A storyboard's text to a film at `out_path`: `settle` and `render_settled` in one call, which say the rest.
 
@@ -69,7 +74,15 @@ def render_film(
     """
     start = {"start_image": start_image, "start_video": start_video}
     film = settle(bundle, storyboard_text, recipe=recipe, encoding=encoding, folder=folder, **start)
-    return render_settled(film, out_path, **options)
+    return render_settled(
+        film,
+        out_path,
+        take_folder=take_folder,
+        until=until,
+        sheet=sheet,
+        listener=listener,
+        on_budget=on_budget,
+    )
 
 
 def render_settled(
@@ -175,5 +188,5 @@ def _draw_sheet(path: Path, film: Film, end: Finished) -> Path:
             break
         span = f"{first / fps:.1f} - {last / fps:.1f} s"
         rows.append(film_row(path, first, last, fps, segment.prompt, segment.verb, span))
-    title, subtitle = path.stem, f"{end.seconds:.1f} s, {len(rows)} segments"
+    title, subtitle = path.stem, f"{end.seconds:.1f} s, {counted(len(rows), 'segment')}"
     return contact_sheet(rows, _companion(path, "_sheet.png"), title=title, subtitle=subtitle)

@@ -11,7 +11,7 @@ import torch
 from ..estimate.budget import Budget
 from ..take.folder import Run
 from ..take.states import state_name
-from ..words import size
+from ..words import counted, size
 from .events import Reused
 from .film import Found
 from .meter import Meter
@@ -111,10 +111,10 @@ def _estimate_line(estimate: dict[str, Any]) -> list[str]:
 def _how_far(film: dict[str, Any]) -> str:
     """`6 segments`, or `stopped after segment 4 of 6`."""
     if not film["cancelled"]:
-        return f"{film['segments']} segments"
+        return counted(film["segments"], "segment")
     whole = film.get("whole segments")
     if whole is None:  # a report of an earlier version
-        return f"stopped, of {film['segments']} segments"
+        return f"stopped, of {counted(film['segments'], 'segment')}"
     return f"stopped {f'after segment {whole}' if whole else 'in segment 1'} of {film['segments']}"
 
 
@@ -145,7 +145,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     if reuse["chunks"]:
         changed = f"; {reuse['changed']}" if reuse["changed"] else ""
         exact = "; the rebuilt memory differs from the recorded one" if reuse["exact"] is False else ""
-        whole = f"{reuse['segments']} whole segments, {reuse['chunks']} chunks"
+        whole = f"{counted(reuse['segments'], 'whole segment')}, {counted(reuse['chunks'], 'chunk')}"
         mended = reuse.get("mended")
         again = f"; {mended} of them damaged and made again" if mended else ""
         lines.append(f"reuse    {whole} as they were{again}{changed}{exact}")

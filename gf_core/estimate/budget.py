@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..config import Encoding, Recipe, VideoSpec
 from ..errors import ResourceError
 from ..timeline.plan import Plan
-from ..words import size
+from ..words import counted, size
 from .disk import DiskCost, disk_cost
 from .measured import Pace, recall_bits, recall_pace, sheet_key, size_key, speed_key
 from .room import ModelCost, decode_bytes, encode_bytes, work_bytes
@@ -122,7 +122,7 @@ class Budget:
             kept = [f"kept    {self.kept} of {self.chunks} chunks are there already{why}"]
         return [
             f"film    {seconds:.2f} s{snapped}, {self.frames} frames, {pictures}, "
-            f"{len(segments)} segments, {self.chunks} chunks",
+            f"{counted(len(segments), 'segment')}, {counted(self.chunks, 'chunk')}",
             f"memory  {size(self.peak)}: {', '.join(f'{k} {size(v)}' for k, v in self.parts.items())}{before}",
             f"disk    {self.disk.line()}",
             *self._strange(),

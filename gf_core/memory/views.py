@@ -85,6 +85,8 @@ class View:
         self._memory, self._skip, self._keep = memory, skip, keep
         self.places = places
         self._where = [Where(layer, place.regions, memory.grid) for layer, place in enumerate(places)]
+        groups = {group.numbers for place in places for group in place.heads}
+        self._heads = {numbers: torch.tensor(numbers, device=memory.k.device) for numbers in groups}
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
         """Attention of this call's tokens over memory and themselves; all [b s h d]."""
@@ -100,7 +102,7 @@ class View:
         """Attention where heads see different frames, group by group."""
         memory, out = self._memory, torch.empty_like(q)
         for group in groups:
-            numbers = torch.tensor(group.numbers, device=q.device)
+            numbers = self._heads[group.numbers]
             k, v = (_seen(store, group.parts)[:, :, numbers] for store in memory.seen(layer))
             where = Where(layer, group.regions, memory.grid) if group.regions else None
             out[:, :, numbers] = attend(q[:, :, numbers], k, v, kernel=memory.kernel, where=where)

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,11 @@ def has_fields(values: Any, fields: Mapping[str, Any]) -> bool:
     )
 
 
+def _whole_settings(found: Any) -> bool:
+    fits = has_fields(found, _SETTINGS) and has_fields(found["video"], {"fps": float})
+    return fits and all(has_fields(segment, _SEGMENT) for segment in found["segments"])
+
+
 class Run:
     """The folder of one render: paths, and how its parts are read back. See the module for the layout."""
 
@@ -71,16 +76,16 @@ class Run:
         Raises:
             TakeError: the file is missing or damaged.
         """
+        return self._read(self.settings, "settings", _whole_settings)
+
+    def _read(self, path: Path, what: str, whole: Callable[[Any], bool]) -> dict[str, Any]:
+        """JSON of this version; `what` names it in the error."""
         try:
-            found = read_json(own.read_file(self.settings))
-            if not has_fields(found, _SETTINGS) or not has_fields(found["video"], {"fps": float}):
-                raise ValueError("they were made by another version")
-            if not all(has_fields(segment, _SEGMENT) for segment in found["segments"]):
-                raise ValueError("they were made by another version")
+            found = read_json(own.read_file(path))
+            if not whole(found):
+                raise ValueError("another version made it")
         except (OSError, ValueError) as error:
-            raise TakeError(
-                f"the settings of {self.folder} cannot be read: {error}", "render again"
-            ) from error
+            raise TakeError(f"the {what} of {self.folder} cannot be read: {error}", "render again") from error
         return found
 
     def note(self, timeline: str, settings: dict[str, Any]) -> None:
@@ -106,15 +111,8 @@ class Run:
         """
         if not os.path.lexists(self.report):
             raise TakeError(f"{self.folder.name} has no report yet", "render again: the film goes on")
-        try:
-            found = read_json(own.read_file(self.report))
-            if not has_fields(found, {"film": dict, "reuse": dict, "seconds": dict, "speed": dict}):
-                raise ValueError("it is of another version")
-        except (OSError, ValueError) as error:
-            raise TakeError(
-                f"the report of {self.folder.name} cannot be read: {error}", "render again"
-            ) from error
-        return found
+        fields = {"film": dict, "reuse": dict, "seconds": dict, "speed": dict}
+        return self._read(self.report, "report", lambda found: has_fields(found, fields))
 
     def save_report(self, report: dict[str, Any]) -> None:
         """Write `report.json`; the Take is held.

@@ -11,6 +11,8 @@ from gf_core.engine.film import settle
 from gf_core.memory.presets import PRESETS
 from gf_core.take.folder import Run, Take
 
+from ..heads import PICKING
+
 TEXT = "a fox runs | 3s\nthen: it jumps | 2.25s\ncut: a hen | 1.5s\nscene: rain | 2.25s"
 CHUNKS = 12
 
@@ -24,15 +26,7 @@ MEMORIES = {
     "heads": replace(
         PRESETS["sgf"], anchors=1, recent=3, heads=(((1, 3), (0, 1)), ((1, 0), (1, 3))), heads_from=2
     ),
-    "heads that pick": replace(
-        PRESETS["sgf"],
-        anchors=1,
-        recent=4,
-        heads=(((1, 1), (1, 1)), ((1, 1), (1, 1, 2))),
-        heads_from=1,
-        heads_before=(1, 1),
-        heads_runs=2,
-    ),
+    "heads that pick": replace(PRESETS["sgf"], **PICKING),
     "rolling": replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
 }
 

@@ -16,6 +16,7 @@ from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import film_chunks, replay
 from gf_core.timeline import make_plan, parse
 
+from ..heads import PICKING
 from .conftest import HEIGHT, SPEC, STEPS, WIDTH
 from .test_rolling import MEMORIES, TEXT, plan_of
 
@@ -38,15 +39,7 @@ METHODS = {
         heads=(((2, 3), (2, 3)), ((2, 1), (0, 3))),
         heads_from=2,
     ),
-    "heads that pick": replace(
-        PRESETS["self_forcing_rolling"],
-        anchors=1,
-        recent=4,
-        heads=(((1, 1), (1, 1)), ((1, 1), (1, 1, 2))),
-        heads_from=1,
-        heads_before=(1, 1),
-        heads_runs=2,
-    ),
+    "heads that pick": replace(PRESETS["self_forcing_rolling"], **PICKING),
     "sparse": PRESETS["light_forcing"],
     "means, flush": replace(PRESETS["memrope"], switch="flush"),
 }
