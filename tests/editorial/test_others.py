@@ -131,7 +131,14 @@ def test_frames_are_counted_at_the_speed_that_is_given(capsys, caplog):
 
 
 @pytest.mark.parametrize(
-    "text", ["a fox | 5s\n---\ncut: a hen | 4s", "@fps 12\na fox\n---\n", "a fox\nthen a hen", "---"]
+    "text",
+    [
+        "a fox | 5s\n---\ncut: a hen | 4s",
+        "@fps 12\na fox\n---\n",
+        "a fox\nthen a hen",
+        "---",
+        "a fox\n---\nback to 9: it sits",
+    ],
 )
 def test_our_own_text_stays_ours(place, text, capsys):
     """With a mistake in it too: then the mistake is named, and nothing is guessed."""

@@ -30,7 +30,10 @@ KNOWN = (
     "(FizzNodes, Deforum) and episodes of EntityBench"
 )
 LEFT = "without a counterpart here"
-_OURS = re.compile(r"^ *(?:(?:then|cut|scene) *:|@(?:fps|seed|style|cast)\b)|\| *[0-9.,]+ *s\b", re.MULTILINE)
+_OURS = re.compile(
+    r"^ *(?:(?:then|cut|scene|back +to +[0-9]+) *:|@(?:fps|seed|style|cast)\b)|\| *[0-9.,]+ *s\b",
+    re.MULTILINE,
+)
 """What our own storyboards have and scripts of others have not: then it is one of ours with a mistake in it."""
 
 
