@@ -159,3 +159,17 @@ def test_a_renamed_generator_is_driven_and_those_that_it_may_be_are_named(tmp_pa
     said = caplog.text
     assert "taken for Self Forcing" in said and "--assume rolling_forcing" in said
     assert "rolling_forcing" in dict(inspect_file(path).rows)["saved like"]
+
+
+@pytest.mark.parametrize(
+    "row, without",
+    [("self_forcing", "its weights"), ("longlive", "its lora"), ("sgf_plus", "its second set")],
+)
+def test_the_films_that_are_compared_follow_weights_lora_and_second_set(row, without, tmp_path):
+    bundle = load_model(build(by_id(row), tmp_path), text=Text(), vae=Codec())
+    lesser = {
+        "its weights": lambda: replace(bundle, model=network(plain(by_id("sgf_plus"))[1])),
+        "its lora": lambda: replace(bundle, model=network(plain(by_id("self_forcing"))[0])),
+        "its second set": lambda: replace(bundle, writer=None),
+    }[without]()
+    assert (film(bundle) - film(lesser)).abs().max() > 1e-3

@@ -8,8 +8,14 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from safetensors.torch import save_file
+
+from gf_core.config import ModelSpec
+from gf_core.model.wan import WanModel
 
 from .conftest import ROOT
+
+SPEC = ModelSpec(dim=128, ffn_dim=16, num_heads=1, num_layers=1, text_dim=8, freq_dim=16)
 
 
 @pytest.fixture
@@ -36,3 +42,14 @@ def test_a_second_set_of_weights_is_not_left_out_unseen(settings, second):
     with pytest.raises(Exception, match=r"model\.pt holds a second set of weights") as told:
         settings.require_one_set(item("head.modulation", "blocks.0.self_attn.q.weight", second))
     assert "command line" in told.value.fix
+
+
+def test_a_name_that_does_not_tell_is_for_the_user_to_say(settings, monkeypatch, tmp_path):
+    """A file of another loader: its name says that it has a second set of weights, and there is none in it."""
+    tensors = WanModel(SPEC).state_dict()
+    path = tmp_path / "self_gradient_forcing_plus.safetensors"
+    save_file({name: value.clone() for name, value in tensors.items()}, path)
+    monkeypatch.setattr(settings, "locate", lambda name, folders=(): path)
+    with pytest.raises(Exception, match="lacks a second set") as told:
+        settings._from_file(path.name, SPEC)
+    assert "under `assume`" in told.value.fix
