@@ -114,6 +114,7 @@ def judge(frames: np.ndarray, spans: Sequence[Span], fps: float, reader: Reader)
         "adherence": metrics.share_right(rows),
         "identity": identity | metrics.after_cut(seconds, spans),
         "identity_by_second": seconds,
+        "place_left": metrics.place_left(reading, spans, fps),
         "picture": {
             "flicker": float(np.mean([drift.flicker(changes, a, b) for a, b in shots])),
             "colour_drift": float(np.mean([values[-1] for values in drifts if values])),

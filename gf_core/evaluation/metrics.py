@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from ..world.reader import READABLE, WINDOW, Reading
 from ..world.vocabulary import HIDDEN, IDENTITY, PROMPTED, Labels
-from .drift import seconds_of
+from .drift import HARD, seconds_of
 
 SETTLE_SECONDS = 0.75
 """Start of a segment that is not judged for its action: the film needs a chunk to turn to the new prompt."""
@@ -159,6 +160,28 @@ def identity(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict]:
         last_seen[key] = span.stop
         previous = key
     return rows
+
+
+def place_left(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict]:
+    """Per shot that begins in another place than the one before it: what its first second shows of both.
+
+    Rows hold `segment`, `verb`, and the share of frames in which the place `old` or `new` is read with confidence.
+    """
+    second, rows = max(round(fps), 1), []
+    for number, (before, span) in enumerate(pairwise(spans), 1):
+        old, new = before.asked.place, span.asked.place
+        if span.verb not in HARD or None in (old, new) or old == new:
+            continue
+        part = slice(span.start, min(span.start + second, span.stop))
+        seen = np.where(reading.confidence["place"][part] >= READABLE, reading.labels["place"][part], -1)
+        shares = {"old": float((seen == old).mean()), "new": float((seen == new).mean())}
+        rows.append({"segment": number, "verb": span.verb, **shares})
+    return rows
+
+
+def first_second(rows: Sequence[dict]) -> dict[str, float]:
+    """Means of `place_left`; none of no rows."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in ("old", "new")} if rows else {}
 
 
 def after_cut(rows: Sequence[dict], spans: Sequence[Span]) -> dict[str, float]:

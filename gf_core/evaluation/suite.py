@@ -28,6 +28,7 @@ from ..world.reader import Reader, load_reader
 from ..world.script import Script, sample_script, storyboard
 from ..world.vocabulary import HIDDEN, IDENTITY, PROMPTED
 from .film import judge, spans_of
+from .metrics import first_second
 from .report import percent, write_json
 
 if TYPE_CHECKING:
@@ -170,6 +171,10 @@ def evaluate_suite(
             "shot": _identity(_rows(first, lambda row: row["age"] > 0 and row["cuts"] == 0)),
             "cut": _identity(_rows(first, lambda row: row["cuts"] > 0 and row["absence"] == 0)),
         }
+        left = [row for film in first for row in film["place_left"]]
+        result["place_left"] = {
+            verb: first_second([row for row in left if row["verb"] == verb]) for verb in ("cut", "scene")
+        }
         result["picture"] = _picture(first)
         names = first[0]["unreadable"]
         result["unreadable"] = {
@@ -207,6 +212,12 @@ def suite_lines(result: dict) -> list[str]:
                 f"{name} {percent(values[name])}" for name in ("hidden", *HIDDEN, "subject", "colour")
             )
             lines.append(f"{titles[kind]:<24} {shown}")
+    for verb, shares in result.get("place_left", {}).items():
+        if shares:
+            title = f"place after a {verb}"
+            lines.append(
+                f"{title:<24} " + "  ".join(f"{name} {percent(value)}" for name, value in shares.items())
+            )
     if "long_by_age" in result:
         lines.append(
             f"{'hidden by age':<24} "

@@ -100,3 +100,28 @@ def test_a_scene_makes_the_same_name_somebody_new() -> None:
 def test_majority_of_nothing_is_none() -> None:
     assert metrics.majority(np.zeros(0, int)) is None
     assert metrics.majority(np.array([1, 1, 2]), np.array([0.1, 0.1, 0.9])) == 2
+
+
+def test_the_old_place_is_counted_in_the_first_second_of_a_hard_beginning_only() -> None:
+    place = np.zeros(192, int)
+    place[48:52] = 2  # a quarter of a second of the old place
+    place[52:96] = 1
+    place[96:144] = 1
+    place[144:] = 3
+    seen = reading(192, place=place)
+    seen.confidence["place"][52:56] = 0.2
+    spans = [span(0, 48, place=2), span(48, 96, "cut", place=1), span(96, 144, "then", place=2)]
+    spans += [span(144, 192, "back", place=3)]
+    rows = metrics.place_left(seen, spans, FPS)
+    assert [(row["segment"], row["verb"], row["old"], row["new"]) for row in rows] == [
+        (1, "cut", 0.25, 0.5),
+        (3, "back", 0.0, 1.0),
+    ]
+    assert metrics.first_second(rows) == {"old": 0.125, "new": 0.75} and metrics.first_second([]) == {}
+
+
+def test_going_back_is_a_return_like_a_cut() -> None:
+    spans = [span(0, 32), span(32, 64, "cut", subject=1), span(64, 96, "back")]
+    rows = metrics.identity(reading(96, subject=np.repeat([0, 1, 0], 32)), spans, FPS)
+    assert {row["absence"] for row in rows if row["segment"] == 2} == {2.0}
+    assert metrics.after_cut(rows, spans)["return_subject"] == 1.0
