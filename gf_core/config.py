@@ -201,6 +201,11 @@ class SampleSpec:
     """Share of the range of frequencies, in space and time, in which a chunk's first noise is that of its segment's
     first chunk (FreeInit's mixing); 0: each chunk's noise is all its own."""
 
+    @property
+    def first(self) -> tuple[float, ...]:
+        """Step list of a chunk without memory."""
+        return self.first_steps or self.steps
+
     def steps_in_words(self) -> str:
         """`1000, 500; where there is no memory yet 1000, 750, 500, 250`."""
         lists = [self.steps] if self.first_steps is None else [self.steps, self.first_steps]

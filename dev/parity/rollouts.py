@@ -179,7 +179,7 @@ def replay(case: Case) -> None:
         writer=case.model(writing) if writing else None, kernel=scores,
     )  # fmt: skip
     sampler = Chunkwise(director, sample)
-    first = Chunkwise(director, replace(sample, steps=sample.first_steps or sample.steps))
+    first = Chunkwise(director, replace(sample, steps=sample.first))
     director.watch = recorder = Recorder(case, director)
     if scores is not None:
         scores.block = lambda: recorder.block

@@ -26,7 +26,7 @@ class Chunkwise:
     def __init__(self, director: Director, sample: SampleSpec) -> None:
         self.director = director
         self.levels = timesteps(sample)
-        self.first_levels = timesteps(replace(sample, steps=sample.first_steps or sample.steps))
+        self.first_levels = timesteps(replace(sample, steps=sample.first))
         self._times: dict[float, Time] = {}
         self._context_sigma = Schedule(sample.shift).sigma(torch.tensor(sample.context_timestep)).item()
 

@@ -35,6 +35,8 @@ def test_every_new_place_is_another_one():
 
 
 def test_it_means_the_one_that_is_gone_back_to():
-    text = "a red fox jumps in a city | 3s\ncut: a blue owl sleeps in the snow | 3s\nback to 1: it dances | 3s"
+    text = (
+        "a red fox jumps in a city | 3s\ncut: a blue owl sleeps in the snow | 3s\nback to 1: it dances | 3s"
+    )
     asked = spans_of(text)[0][2].asked
     assert (asked.subject, asked.colour, asked.place) == (0, 0, 5)

@@ -104,7 +104,8 @@ ROWS = (
         trained_memory="longlive",
         groups=("generator",),
         lora="lora.pt",
-        refusal="its steps become fewer over the first three chunks, and a step list here changes once",
+        refusal="its memory is what its last step has read, noise and all, and here a film goes on from clean latents; "
+        "its first two chunks take two and one more steps (1000, 750, 500, 100, then 1000, 750, 100)",
     ),
     _ROLLING,
     replace(

@@ -23,7 +23,23 @@ def markdown() -> str:
     head = [_HEAD, tuple("---" for _ in _HEAD)]
     table = ["| " + " | ".join(cells) + " |" for cells in (*head, *map(_cells, CATALOG))]
     notes = [f"- `{row.id}`: {row.refusal or row.note}." for row in CATALOG if row.refusal or row.note]
-    return "\n".join([*table, "", *notes])
+    return "\n".join([*table, "", *notes, "", *_schedules()])
+
+
+def _schedules() -> list[str]:
+    """The step lists that rows with films ask for: a table of steps by chunk, and who takes them."""
+    takers: dict[tuple[str, ...], list[str]] = {}
+    for row in CATALOG:
+        if _films(row) == "yes":
+            sample, joint = row.sample, row.spec.rolling is not None
+            lists = (", ".join(f"{step:g}" for step in steps) for steps in (sample.first, sample.steps))
+            how = "several chunks at once" if joint else "chunk by chunk"
+            warp = "table" if sample.warp else "raw"
+            takers.setdefault((*lists, warp, f"{sample.shift:g}", how), []).append(f"`{row.id}`")
+    first, rest = "steps without memory (a film's or scene's first chunk)", "steps of all others"
+    head = f"| {first} | {rest} | numbers | shift | made | rows |"
+    body = ["| " + " | ".join((*key, ", ".join(ids))) + " |" for key, ids in takers.items()]
+    return ["### Steps by chunk", "", head, "|---|---|---|---|---|---|", *body]
 
 
 def _films(row: KnownCheckpoint) -> str:
