@@ -18,6 +18,7 @@ class OnDisk:
 
     def __init__(self, film: Film, store: StateStore, note: Callable[[dict[str, Any]], None]) -> None:
         self._film, self._store, self._note = film, store, note
+        self._there: dict[int, bool] = {}
 
     def keep(self, number: int, state: State) -> None:
         """Write what a sampler is at the end of segment `number` of the plan.
@@ -56,7 +57,13 @@ class OnDisk:
         segments = self._film.plan.segments
         wanted = {s.back for s in segments if s.back is not None and at <= s.first_chunk < stop}
         ended = [n for n in sorted(wanted) if segments[n].first_chunk + segments[n].chunks <= at]
-        return [n for n in ended if self._store.load(recalled_name(self._film, n)) is None]
+        return [n for n in ended if not self._is_there(n)]
+
+    def _is_there(self, number: int) -> bool:
+        """Whether it was kept and is whole, which is read once."""
+        if number not in self._there:
+            self._there[number] = self._store.load(recalled_name(self._film, number)) is not None
+        return self._there[number]
 
 
 def recalled_name(film: Film, number: int) -> str:

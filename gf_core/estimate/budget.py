@@ -74,6 +74,8 @@ class Budget:
         if cost.resident:
             program = cost.resident - cost.weight_bytes + FIRST_USE
             parts = {"program": program, **parts, "encoder": encode_bytes(recipe.video, self.upscale)}
+            if self.plan.recalled:  # one lies beside the memory while it is written or read
+                parts["recalled"] = cost.sizes(recipe).state(recipe.memory.slots)
         return parts
 
     @property

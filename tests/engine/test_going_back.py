@@ -127,13 +127,15 @@ def test_a_memory_without_anchors_says_that_it_brings_nobody_back(make_bundle):
 
 def test_the_estimate_counts_what_must_be_kept(make_bundle, tmp_path):
     bundle = make_bundle()
-    costs = [
-        preflight(look(Film(bundle, text, bundle.recipe), tmp_path)).disk
+    told = [
+        preflight(look(Film(bundle, text, bundle.recipe), tmp_path))
         for text in (
             TEXT,
             TEXT.replace("back to 2:", "cut:").replace("back to 1:", "cut:").replace(" | motion", ""),
         )
     ]
+    costs = [budget.disk for budget in told]
+    assert told[0].parts["recalled"] > 0 and "recalled" not in told[1].parts
     assert costs[0].recalled > 0 == costs[1].recalled
     assert costs[0].needed - costs[1].needed == costs[0].recalled
     assert "recalled" in costs[0].line() and "recalled" not in costs[1].line()
