@@ -49,7 +49,9 @@ PICTURES_READY = """async () => {
   const loaded = Promise.all(shown.map((img) => img.decode().catch(() => 0)));
   await Promise.race([loaded, new Promise((done) => setTimeout(done, 4000))]);
 }"""
-CLOSE_TOASTS = "() => document.querySelectorAll('.p-toast-close-button').forEach((button) => button.click())"
+CLOSE = """() => document.querySelectorAll(
+  '.p-dialog-close-button, .p-toast-close-button, [role=dialog] button[aria-label=Close]')
+  .forEach((button) => button.click())"""
 FIT = """(margin) => {
   const {canvas, graph} = window.app;
   let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
@@ -124,11 +126,16 @@ class Browser:
         self.page.wait_for_timeout(800)
 
     def load(self, workflow: Mapping[str, Any]) -> None:
-        """Open a saved workflow."""
+        """Open a saved workflow, on a page without messages of what was tried before."""
         self.page.evaluate(
             "async (text) => await window.app.loadGraphData(JSON.parse(text))", json.dumps(workflow)
         )
         self.page.wait_for_timeout(800)
+        self.close_messages()
+
+    def close_messages(self) -> None:
+        """Close the host's dialogs and toasts: a dialog takes every click."""
+        self.page.evaluate(CLOSE)
 
     def serialize(self) -> dict[str, Any]:
         """The graph as it would be saved."""
@@ -178,7 +185,7 @@ class Browser:
     def screenshot(self, path: Path) -> Path:
         """Save what is on the page."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.page.evaluate(CLOSE_TOASTS)
+        self.close_messages()
         self.page.wait_for_timeout(700)
         self.page.evaluate(PICTURES_READY)
         self.page.screenshot(path=str(path))

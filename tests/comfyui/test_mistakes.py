@@ -23,9 +23,6 @@ PRESS_QUEUE = """async () => {
 SAID = """() => [...document.querySelectorAll(
   '.p-dialog, [role=dialog], .comfy-modal, .p-toast-message, [role=alert]')]
   .map((box) => box.innerText).join('\\n')"""
-CLOSE = """() => document.querySelectorAll(
-  '.p-dialog-close-button, .p-toast-close-button, [role=dialog] button[aria-label=Close]')
-  .forEach((button) => button.click())"""
 MARKED = """() => { const errors = window.app.lastNodeErrors || {}, last = window.app.lastExecutionError;
   return [...Object.keys(errors), ...(last ? [String(last.node_id)] : [])]; }"""
 ENDED = "() => window.__ended || Object.keys(window.app.lastNodeErrors || {}).length"
@@ -85,7 +82,7 @@ def test_a_mistake_is_said_on_its_node(
     browser.wait_until(ENDED, 120)
     browser.page.wait_for_timeout(1500)
     said, marked = browser.page.evaluate(SAID), browser.page.evaluate(MARKED)
-    browser.page.evaluate(CLOSE)
+    browser.close_messages()
     browser.page.wait_for_timeout(500)
     print(which, inputs, "->", marked, said[:600])
     assert words in said, said
