@@ -18,6 +18,8 @@ SEEDS = count(1000)
 VIEW = "() => { const {scale, offset} = window.app.canvas.ds; return [scale, ...offset]; }"
 TIMELINE = "window.app.graph._nodes.find((n) => n.type === 'GF_PromptTimeline')"
 TOASTS = "() => [...document.querySelectorAll('.p-toast-message')].map((one) => one.innerText)"
+OVER = "() => [...document.querySelectorAll('.p-toast-message, .p-dialog')].map((one) => one.innerText)"
+"""what lies over the page; where the host says a thing in a dialog of its own, that is enough"""
 OURS = ("Grounded Forcing",)
 
 
@@ -198,8 +200,7 @@ def test_an_error_is_told_where_the_film_would_be(browser: Browser) -> None:
     assert page.evaluate("() => document.querySelector('.gf-gauge > div').style.width") == "0%"
     assert page.locator(".gf-report").inner_text() == "" and page.locator(".gf-screen img[src]").count() == 0
     page.wait_for_timeout(1000)
-    over = "() => [...document.querySelectorAll('.p-toast-message, .p-dialog')].map((one) => one.innerText)"
-    said = page.evaluate(over)  # the host's own dialog, where it has one, is enough
+    said = page.evaluate(OVER)
     assert sum("helicopter" in text for text in said) == 1, said
     page.locator(TEXT_BOX).first.fill(SHORT + f"@seed {next(SEEDS)}\n")
     page.wait_for_timeout(500)
@@ -228,11 +229,12 @@ def test_a_refusal_goes_with_the_next_run(browser: Browser) -> None:
     page.locator(TEXT_BOX).first.fill("a red fox | 5s\nthan: it jumps | 1s")
     page.wait_for_timeout(500)
     page.evaluate("async () => await window.app.queuePrompt(0, 1).catch(() => {})")
-    browser.wait_until(f"() => ({TOASTS})().some((text) => text.includes('than:'))")
+    browser.wait_until(f"() => ({OVER})().some((text) => text.includes('than:'))")
+    page.evaluate("() => document.querySelector('.p-dialog-close-button')?.click()")
     page.locator(TEXT_BOX).first.fill(right)
     page.wait_for_timeout(500)
     browser.start_queue()
-    browser.wait_until(f"() => !({TOASTS})().some((text) => text.includes('than:'))", 10)
+    browser.wait_until(f"() => !({OVER})().some((text) => text.includes('than:'))", 10)
     assert browser.wait_for_end() == "success"
 
 
