@@ -54,7 +54,8 @@ BELOW: dict[str, set[str]] = {
     "engine": CORE_FLOORS | {"checkpoints", "estimate", "take", "video"},
     "world": FOUNDATION,
     "train": FOUNDATION
-    | {"rope", "attention", "memory", "model", "sampling", "text", "vae", "video", "world"},
+    | {"rope", "attention", "memory", "model", "sampling", "text", "vae", "video", "world"}
+    | {"builtin", "checkpoints"},
     "evaluation": CORE_FLOORS | {"checkpoints", "engine", "estimate", "take", "video", "world"},
 }
 """What each layer may import. Those not listed stand on top and may use all."""

@@ -102,9 +102,11 @@ folder of video files with a text file beside each, or a table (.csv, .json, .js
 is there already and whole is kept, so the same command goes on after a stop.
 """
 
+TRAININGS = ("builtin", "self_forcing", "longlive", "context_forcing", "grounded_forcing", "plan")
 TRAIN = """\
-Make the built-in model again, from nothing: grounded train builtin --help lists its stages. Or say what a training by
-distribution matching would take on 1, 8 and 64 cards: grounded train plan --shape 1.3b --teacher 14b.
+Train a model. 'builtin' makes the built-in one again, from nothing. The others are published trainings by distribution
+matching, with their papers' values, on prompts of your own. 'plan' says what such a training would take on 1, 8 and 64
+cards. 'grounded train WHAT --help' lists the options of each.
 """
 
 
@@ -347,7 +349,7 @@ COMMANDS = {
         (
             (
                 "what",
-                {"choices": ("builtin", "plan"), "help": "the model to train, or what training would take"},
+                {"choices": TRAININGS, "metavar": "WHAT", "help": ", ".join(TRAININGS)},
             ),
             ("rest", {"nargs": argparse.REMAINDER, "help": "options of the training: --help lists them"}),
         ),

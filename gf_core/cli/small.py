@@ -165,7 +165,10 @@ def train(args: Namespace) -> int:
     """Train, or say what it would take."""
     if args.what == "plan":
         from .train_plan import main
-    else:
+    elif args.what == "builtin":
         from ..train.recipes.builtin import main
+    else:
+        from ..train.recipes.matching import main as train_matching
 
+        return train_matching(args.what, args.rest)
     return main(args.rest)

@@ -164,7 +164,9 @@ class UMT5Encoder:
         """What the weights take in memory while prompts are encoded."""
         self._tensors, self._tokenizer = tensors, tokenizer
         self._dtype, self._device, self._max_rows = dtype, device, max_rows
-        self._keep, self._model = keep, None
+        self.keep = keep
+        """Whether the weights stay between calls."""
+        self._model = None
 
     def token_ids(self, prompt: str) -> list[int]:
         """Ids of a cleaned prompt with the end mark, at most `max_rows`; a longer prompt is cut with a log line."""
@@ -181,13 +183,13 @@ class UMT5Encoder:
         if model is None:
             log.info("reading the text encoder, %s", exact_size(self.weight_bytes))
             model = build(self._tensors, self._dtype, self._device)
-        if self._keep:
+        if self.keep:
             self._model = model
         rows = []
         for prompt in prompts:
             ids = torch.tensor([self.token_ids(prompt)], device=self._device)
             rows.append(model(input_ids=ids).last_hidden_state[0].float().cpu())
         del model
-        if not self._keep and torch.device(self._device).type == "cuda":
+        if not self.keep and torch.device(self._device).type == "cuda":
             torch.cuda.empty_cache()  # or torch keeps the room, and the video model is told that it does not fit
         return rows

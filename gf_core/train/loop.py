@@ -34,7 +34,7 @@ class Pace:
     warm: int = 50
     """Steps until the full rate."""
     decay_from: float = 0.4
-    """Share of the run after which the rate falls linearly to zero."""
+    """Share of the run after which the rate falls linearly to zero; 1 lets it stay."""
     clip: float = 1.0
     """Largest norm of all gradients together."""
     average: float = 0.998
@@ -58,7 +58,7 @@ class Pace:
 
     def factor(self, step: int, seconds: float) -> float:
         """Scale of the learning rates at this point."""
-        left = (1 - self.progress(step, seconds)) / (1 - self.decay_from)
+        left = (1 - self.progress(step, seconds)) / (1 - self.decay_from) if self.decay_from < 1 else 1.0
         return self.rate * min(1.0, (step + 1) / self.warm) * max(0.0, min(1.0, left))
 
 
@@ -163,9 +163,10 @@ class Run:
         self.step += 1
 
     def _report(self, seconds: float) -> None:
-        """The means since the last line; the only place that waits for the device."""
+        """The means since the last line, over all ranks; the only place that waits for the device."""
         names = dict.fromkeys(name for parts in self._window for name in parts)
-        means = {n: torch.stack([p[n] for p in self._window if n in p]).mean().item() for n in names}
+        found = [torch.stack([p[n] for p in self._window if n in p]).mean().float() for n in names]
+        means = dict(zip(names, self.ranks.mean(torch.stack(found)).tolist()))
         self._window.clear()
         if self.ranks.first:
             text = "  ".join(f"{name} {value:.4f}" for name, value in means.items())

@@ -86,11 +86,13 @@ def _like(x: Tensor, p: Tensor) -> Tensor:
     return x
 
 
-def adamw(params: Iterable[nn.Parameter], lr: float, decay: float = 0.0) -> torch.optim.AdamW:
+def adamw(
+    params: Iterable[nn.Parameter], lr: float, decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.98)
+) -> torch.optim.AdamW:
     """AdamW as all recipes use it; one kernel for all parameters where the device has that."""
     params = list(params)
     return torch.optim.AdamW(
-        params, lr, betas=(0.9, 0.98), weight_decay=decay, fused=params[0].device.type == "cuda"
+        params, lr, betas=betas, weight_decay=decay, fused=params[0].device.type == "cuda"
     )
 
 

@@ -48,6 +48,13 @@ class Ranks:
         for g, mean in zip(grads, flat.split([g.numel() for g in grads])):
             g.copy_(mean.view_as(g))
 
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """The mean of the ranks' values, in place."""
+        if self.count > 1:
+            dist.all_reduce(values)
+            values /= self.count
+        return values
+
     def share(self, module: nn.Module) -> None:
         """Give every rank the first rank's weights."""
         if self.count > 1:

@@ -23,6 +23,7 @@ import torch
 from ...errors import GroundedError
 from ...vae.builtin import BuiltinCodec, load_codec
 from ..data import Clips, Feed, Shard, Workers
+from ..journal import set_up_log
 from ..loop import Pace
 from ..objectives import Precision
 from ..ranks import Ranks, launch
@@ -85,18 +86,6 @@ def needs(path: Path, stage: str) -> Path:
     if not path.exists():
         raise GroundedError(f"{path} is not there yet", f"Run the stage before it first: --stage {stage}.")
     return path
-
-
-def set_up_log(folder: Path, first: bool = True) -> None:
-    """Lines on the terminal and in FOLDER/train.log."""
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if first:
-        folder.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(folder / "train.log"))
-    level = logging.INFO if first else logging.WARNING
-    logging.basicConfig(
-        level=level, handlers=handlers, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
-    )
 
 
 def export(options: Options) -> None:

@@ -1,0 +1,49 @@
+"""What a run tells: lines for people, JSON lines for programs, and Weights & Biases where somebody wants it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import GroundedError
+
+
+def set_up_log(folder: Path, first: bool = True) -> None:
+    """Lines on the terminal and in FOLDER/train.log."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(folder / "train.log"))
+    level = logging.INFO if first else logging.WARNING
+    logging.basicConfig(
+        level=level, handlers=handlers, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+    )
+
+
+class Journal:
+    """Appends every report of a run to a file of JSON lines; a report of a step that is there already comes again."""
+
+    def __init__(
+        self, path: Path, wandb: str | None = None, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        """wandb: project there. Raises GroundedError where the package is missing."""
+        self.path, self._wandb = path, None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if wandb is not None:
+            try:
+                import wandb as package  # pyright: ignore[reportMissingImports]
+            except ModuleNotFoundError as error:
+                raise GroundedError(
+                    "--wandb needs the package wandb", "pip install wandb, or leave it away"
+                ) from error
+            self._wandb = package.init(project=wandb, dir=str(path.parent), config=dict(settings or {}))
+
+    def __call__(self, step: int, means: Mapping[str, float]) -> None:
+        """One report: as `loop.Run` gives it."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **means}) + "\n")
+        if self._wandb is not None:
+            self._wandb.log(dict(means), step=step)

@@ -1,0 +1,331 @@
+"""The trainer of distribution matching: any `stage.Stage`, on any number of ranks, with the data that people bring."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib import import_module
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ...builtin import BUILTIN_FILES, is_small, model_file
+from ...checkpoints.bundle import ModelBundle, load_model
+from ...errors import GroundedError
+from ...text.store import StoredEncoder
+from ..draws import SampleDraws
+from ..films import Cue, FilmBatch
+from ..journal import Journal, set_up_log
+from ..loop import Pace, Run
+from ..lora import add_lora, save_lora
+from ..objectives import Loss, Objective, Precision
+from ..objectives.dmd import critic, dmd, sid
+from ..objectives.scores import Nets
+from ..optim import adamw
+from ..order import Order
+from ..ranks import Ranks, fsdp, launch
+from ..recompute import recompute
+from ..rollout import RolloutSpec
+from ..sources import Sample, Source, open_source
+from ..state import gathered, replacing
+from .stage import Stage
+
+RECIPES = ("self_forcing", "longlive", "context_forcing", "grounded_forcing")
+STUDENTS = {"dmd": dmd, "sid": sid}
+NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
+    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"
+    "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+"""Wan 2.1's own negative prompt, which teachers of its size are guided with."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is given beside its stage."""
+
+    name: str
+    stage: Stage
+    data: Path
+    model: str
+    folder: Path
+    then: Path | None = None
+    teacher: str | None = None
+    critic: str | None = None
+    negative: str | None = None
+    device: str = "cpu"
+    ranks: int = 1
+    nodes: int = 1
+    each: int = 1
+    """Films that a rank makes at a time."""
+    seed: int = 0
+    report: int = 10
+    wandb: str | None = None
+
+
+def stages_of(recipe: str) -> dict[str, Stage]:
+    """The stages of a recipe by name, in order."""
+    return import_module(f".{recipe}", __package__).STAGES
+
+
+class Films:
+    """Batches of films to be made: prompts from a source, verbs as the stage has them, draws by number."""
+
+    def __init__(
+        self, options: Options, bundle: ModelBundle, source: Source, order: Order, device: torch.device
+    ) -> None:
+        text = bundle.text
+        if isinstance(text, StoredEncoder):  # its store is for the few prompts of a film
+            text = text.encoder
+            text.keep = True
+        self._encode, self._options, self._device = text.encode, options, device
+        self._source, self._order = source, order
+        film, spec, stride = options.stage.film, bundle.spec, bundle.codec.spatial_stride
+        video = film.recipe.video
+        self._latent = (spec.in_dim, video.height // stride, video.width // stride)
+        guided = NEGATIVE if spec.text_dim == 4096 and not is_small(options.model) else ""
+        self._negative = guided if options.negative is None else options.negative
+
+    def batch(self, number: int, ranks: Ranks) -> FilmBatch:
+        """The batch of this number in the run."""
+        each, options = self._options.each, self._options
+        samples = [self._source[n] for n in self._order.take(each)]
+        first = (number * ranks.count + ranks.rank) * each
+        draws = SampleDraws(options.seed, number, range(first, first + each), self._device)
+        negative = self._rows([self._negative] * each)
+        prompt = self._rows([sample.prompt for sample in samples])
+        return FilmBatch(prompt, negative, self._latent, draws, self._cues(samples, prompt, draws))
+
+    def _cues(self, samples: Sequence[Sample], prompt: Tensor, draws: SampleDraws) -> dict[int, Cue]:
+        stage = self._options.stage
+        (fewest, most), size = stage.verbs.switches, stage.film.chunk
+        if not most:
+            return {}
+        if not all(sample.then for sample in samples):
+            raise GroundedError(
+                f"the films of this stage change their prompt, and {self._source.path.name} pairs none",
+                "give a second text file, line by line: --then FILE",
+            )
+        then = self._rows([sample.then for sample in samples])
+        chunks = draws.whole("chunks", stage.film.window // size, stage.film.frames // size + 1)
+        places = {
+            draws.whole(f"place {n}", 1, chunks) for n in range(draws.whole("switches", fewest, most + 1))
+        }
+        cues = {}
+        for n, place in enumerate(sorted(places)):
+            cut = draws.whole(f"cut {n}", 0, 1000) < 1000 * stage.verbs.cuts
+            cues[place] = Cue("cut" if cut else "then", prompt if n % 2 else then)
+        return cues
+
+    def _rows(self, prompts: list[str]) -> Tensor:
+        """Prompts as rows [b rows c]; zero rows behind the shorter ones are what the network pads with itself."""
+        return nn.utils.rnn.pad_sequence(list(self._encode(prompts)), batch_first=True).to(self._device)
+
+
+class Turns:
+    """The student's turn, then the critic's `ratio` turns; what films of either look like is logged."""
+
+    def __init__(self, nets: Nets, stage: Stage, step: Callable[[], int]) -> None:
+        self._stage, self._step, self._seen = stage, step, dict[str, Tensor]()
+        given: Any = {"film": stage.film, "match": stage.match, "watch": self._watch}
+        self._student = partial(STUDENTS[stage.objective], nets, **given)
+        self._critic = partial(critic, nets, **given)
+
+    def __call__(self, batch: FilmBatch) -> Loss:
+        turn = self._student if self._step() % (self._stage.ratio + 1) == 0 else self._critic
+        loss = turn(batch)
+        return Loss(
+            loss.total, {**loss.parts, **film_figures(self._seen.pop("rollout"), self._stage.film.chunk)}
+        )
+
+    def _watch(self, name: str, value: Tensor) -> None:
+        if name == "rollout":
+            self._seen[name] = value.detach()
+
+
+def film_figures(latents: Tensor, chunk: int) -> dict[str, Tensor]:
+    """How films [b f c h w] move, and how much more they change from chunk to chunk than inside of them.
+
+    `motion` is the root mean square of the change from frame to frame, `border` the ratio of its energies; a film whose
+    chunks show as stripes in time has a border far from 1.
+    """
+    change = latents.float().diff(dim=1).square().mean((0, 2, 3, 4))
+    between = torch.arange(1, len(change) + 1, device=change.device) % chunk == 0
+    return {"motion": change.mean().sqrt(), "border": change[between].mean() / change[~between].mean()}
+
+
+def train(ranks: Ranks, options: Options) -> Run:
+    """One stage on this rank, with its checkpoint and what came of it in the run's folder; returns the finished run."""
+    set_up_log(options.folder, ranks.first)
+    stage, device = options.stage, _device(options.device)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    torch.manual_seed(options.seed)  # of adapters; everything else goes by number
+    bundle = load_model(options.model, dtype=torch.float32)
+    teacher = options.teacher or options.model
+    fake = load_model(options.critic or teacher, dtype=torch.float32).model
+    real = load_model(teacher, dtype=dtype).model
+    place = partial(_placed, stage=stage, device=device, dtype=dtype, nodes=options.nodes)
+    nets = Nets(place(bundle.model, learns=True), place(fake, learns=True), place(real, learns=False))
+    film = replace(stage.film, device=device, dtype=dtype, first_frame=partial(first_frame, bundle.codec))
+    source = open_source(options.data, options.then, getattr(bundle.codec, "normalised", None))
+    order = Order(len(source), ranks, options.seed)
+    films = Films(options, bundle, source, order, device)
+    networks = {"student": nets.generator, "critic": nets.fake}
+    settings = {"student": (stage.rate, stage.betas), "critic": (stage.critic_rate, stage.critic_betas)}
+    optimisers = [
+        adamw(
+            [p for p in net.parameters() if p.requires_grad],
+            settings[name][0],
+            stage.decay,
+            settings[name][1],
+        )
+        for name, net in networks.items()
+    ]
+    journal = Journal(options.folder / "log.jsonl", options.wandb) if ranks.first else None
+    pace = _pace(stage, options, ranks)
+    path = options.folder / f"{options.name}.pt"
+    precision = Precision(device, dtype)
+    run = Run(
+        options.name,
+        networks,
+        optimisers,
+        pace,
+        precision,
+        path,
+        ranks,
+        carried={"order": order},
+        report=journal,
+    )
+    numbers = count(run.step * pace.accumulate)
+    turns: Objective = Turns(nets, replace(stage, film=film), lambda: run.step)
+    run.run(turns, lambda: films.batch(next(numbers), ranks))
+    _keep(run, options, bundle, ranks)
+    return run
+
+
+def _device(name: str) -> torch.device:
+    """The device of this rank; on a card alone with a group of one, so that networks are cast as in a larger."""
+    device = torch.device(name)
+    if device.type == "cuda" and not dist.is_initialized():
+        dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1)  # pyright: ignore[reportPrivateImportUsage]
+    return device
+
+
+def _placed(
+    net: nn.Module, *, learns: bool, stage: Stage, device: torch.device, dtype: torch.dtype, nodes: int
+) -> Any:
+    """A network on the device, sharded where there are ranks, its activations computed twice where needed."""
+    net.eval().requires_grad_(learns)
+    if learns and stage.lora:
+        add_lora(net, stage.lora)
+    blocks: Any = net.blocks
+    if learns or stage.objective == "sid":
+        recompute(blocks)
+    net.to(device)
+    return fsdp(net, blocks, dtype, nodes) if dist.is_initialized() else net
+
+
+def _pace(stage: Stage, options: Options, ranks: Ranks) -> Pace:
+    """The stage's length and averages, counted as the loop counts."""
+    at_once = options.each * ranks.count
+    if stage.batch % at_once:
+        raise GroundedError(
+            f"{stage.batch} films in a step cannot be shared out by {ranks.count} ranks, {options.each} at a time",
+            f"give --batch as a multiple of {at_once}",
+        )
+    return Pace(
+        steps=stage.steps, warm=1, decay_from=1.0, clip=stage.clip, average=stage.average,
+        average_from=stage.average_from // stage.ratio, accumulate=stage.batch // at_once, report=options.report,
+    )  # fmt: skip
+
+
+def first_frame(codec: Any, latents: Tensor) -> Tensor:
+    """The last frame of films [b f c h w] as the latent [b 1 c h w] of a single picture: decoded, encoded again."""
+    found = []
+    for film in latents.float():
+        picture = codec.decoder().decode(film)[-1:]
+        found.append(codec.encode(picture)[:1])
+    return torch.stack(found).to(latents.device)
+
+
+def _keep(run: Run, options: Options, bundle: ModelBundle, ranks: Ranks) -> None:
+    """The averaged student as the loader of films takes it: a model's file, or adapters."""
+    out, stage = options.folder / "student", options.stage
+    if stage.lora:
+        save_lora(run.average.values, stage.lora, out, first=ranks.first)
+        return
+    values = gathered(run.average.values)
+    if not ranks.first:
+        return
+    recipe = stage.film.recipe
+    told = {
+        "name": options.name,
+        "licence": bundle.licence,
+        **{part: asdict(getattr(recipe, part)) for part in ("sample", "memory", "video")},
+    }
+    with replacing(out / BUILTIN_FILES[0]) as part:
+        half = {name: value.to(torch.bfloat16).contiguous() for name, value in values.items()}
+        save_file(half, part, {"grounded": json.dumps(told)})
+    if is_small(options.model):
+        for name in BUILTIN_FILES[1:]:
+            with replacing(out / name) as part:
+                shutil.copy(model_file(options.model).parent / name, part)
+
+
+def main(recipe: str, argv: list[str]) -> int:
+    """Command line of `grounded train RECIPE`."""
+    stages = stages_of(recipe)
+    parser = argparse.ArgumentParser(prog=f"grounded train {recipe}", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="prompts, or anything with prompts in it (docs/training.md)")
+    add("--then", type=Path, help="prompts that those of --data change to, line by line")
+    add("--model", required=True, help="causal student to begin with: a file, a folder, or 'builtin'")
+    add("--teacher", help="bidirectional teacher (default: the student's weights)")
+    add("--critic", help="what the critic begins as (default: the teacher)")
+    add("--stage", choices=list(stages), default=next(iter(stages)), help="default: the first")
+    add("--folder", type=Path, help=f"run folder (default: runs/{recipe})")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    add("--ranks", type=int, default=1, help="processes to start here; not with torchrun")
+    add("--nodes", type=int, default=1, help="machines that each hold all shards")
+    add("--batch", type=int, help="films in a step, over all ranks (default: the paper's)")
+    add("--each", type=int, default=1, help="films that a rank makes at a time (default: 1)")
+    add("--iterations", type=int, help="critic steps (default: the paper's)")
+    add("--size", metavar="WxH", help="film size in pixels (default: the paper's)")
+    add("--frames", type=int, help="most latent frames of a film (default: the paper's)")
+    add("--negative", help="prompt of the unguided side (default: Wan's)")
+    add("--seed", type=int, default=0, help="default: 0")
+    add("--report", type=int, default=10, help="steps between two lines of the log (default: 10)")
+    add("--wandb", metavar="PROJECT", help="tell Weights & Biases too")
+    args = parser.parse_args(argv)
+    options = Options(
+        name=args.stage, stage=_asked(stages[args.stage], args), folder=args.folder or Path("runs") / recipe,
+        **{name: getattr(args, name) for name in ("data", "then", "model", "teacher", "critic", "negative", "device",
+           "ranks", "nodes", "each", "seed", "report", "wandb")},
+    )  # fmt: skip
+    launch(train, options.ranks, options.device, options)
+    return 0
+
+
+def _asked(stage: Stage, args: argparse.Namespace) -> Stage:
+    """The stage with what the command line gives in place of the paper's."""
+    film: RolloutSpec = stage.film
+    if args.size:
+        width, _, height = args.size.partition("x")
+        if not (width.isdecimal() and height.isdecimal()):
+            raise GroundedError(f"'{args.size}' is no size", "give it as 832x480")
+        video = replace(film.recipe.video, width=int(width), height=int(height))
+        film = replace(film, recipe=replace(film.recipe, video=video))
+    if args.frames:
+        film = replace(film, frames=args.frames, window=min(args.frames, film.window))
+    return replace(
+        stage, film=film, batch=args.batch or stage.batch, iterations=args.iterations or stage.iterations
+    )

@@ -1,0 +1,70 @@
+"""What a stage of a published training is: values, each with where it is from. The trainer is `matching`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..lora import LoraSpec
+from ..objectives.scores import Matching
+from ..rollout import RolloutSpec
+
+OPEN = "open: "
+"""What the source of a value begins with that neither paper nor code gives; it goes on with what was taken and why."""
+OURS = "ours: "
+"""The same of a value that is given and is not followed."""
+
+
+@dataclass(frozen=True)
+class Verbs:
+    """Verbs in the films of a training; where they stand is drawn alike on all ranks, as they cost calls."""
+
+    switches: tuple[int, int] = (0, 0)
+    """Fewest and most prompt changes of a film, there and back between the two prompts that the data pair."""
+    cuts: float = 0.0
+    """Share of the changes that are cuts."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Distribution matching of a causal student on its own films."""
+
+    film: RolloutSpec
+    "how films are made"
+    match: Matching
+    "how teacher and critic are asked"
+    rate: float
+    "learning rate of the student"
+    critic_rate: float
+    "learning rate of the critic"
+    iterations: int
+    "steps of the critic, as the published loops count"
+    sources: dict[str, str]
+    "where each value is from, by name; `OPEN` marks what no source gives"
+    objective: Literal["dmd", "sid"] = "dmd"
+    "loss of the student"
+    betas: tuple[float, float] = (0.0, 0.999)
+    "of the student's AdamW"
+    critic_betas: tuple[float, float] = (0.0, 0.999)
+    "of the critic's"
+    decay: float = 0.01
+    "weight decay of both"
+    clip: float = 10.0
+    "largest norm of a step's gradient"
+    ratio: int = 5
+    "steps of the critic for one of the student"
+    batch: int = 64
+    "films in a step, over all ranks and what they accumulate"
+    average: float = 0.99
+    "of the student's weights"
+    average_from: int = 200
+    "step of the critic at which the average begins"
+    lora: LoraSpec | None = None
+    "adapters of student and critic in place of all weights"
+    verbs: Verbs = field(default_factory=Verbs)
+    "changes of prompt inside films"
+
+    @property
+    def steps(self) -> int:
+        """Steps of student and critic together."""
+        return self.iterations + -(-self.iterations // self.ratio)

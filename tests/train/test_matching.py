@@ -1,0 +1,212 @@
+"""Published trainings are values over one trainer, which ranks, shards and stops do not change."""
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.cli import main
+from gf_core.config import MemorySpec, ModelSpec, Recipe
+from gf_core.errors import GroundedError
+from gf_core.model.wan import WanModel
+from gf_core.train.draws import SampleDraws
+from gf_core.train.objectives import CPU
+from gf_core.train.ranks import Ranks, launch
+from gf_core.train.recipes import matching
+from gf_core.train.recipes.matching import RECIPES, Options, film_figures, stages_of
+from gf_core.train.recipes.stage import OPEN, Stage
+from gf_core.train.state import gathered, learned
+
+SPEC = ModelSpec(
+    dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=8, freq_dim=16
+)
+EVERY = [(recipe, stage) for recipe in RECIPES for stage in stages_of(recipe)]
+
+
+class Text:
+    fingerprint = "text"
+
+    def encode(self, prompts):
+        return [torch.linspace(-1, 1, 8).repeat(1 + len(p) % 3, 1) * len(p) / 9 for p in prompts]
+
+
+class Pictures:
+    """Its frames are the latents' mean; so a first frame can be told."""
+
+    channels, spatial_stride, time_stride, fingerprint = 4, 8, 4, "codec"
+
+    def decoder(self):
+        return self
+
+    def decode(self, latents):
+        return latents.mean(1)[..., None].expand(*latents.shape[:1], *latents.shape[2:], 3)
+
+    def encode(self, frames):
+        return frames[..., 0][:, None].expand(-1, 4, -1, -1)
+
+
+def tiny(source, *, dtype=torch.float32, **more):
+    torch.manual_seed({"student": 0, "teacher": 1}[source])
+    model = WanModel(SPEC).to(dtype)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    return ModelBundle(source, model, SPEC, Text(), Pictures(), Recipe(), source)
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """Prompts in a folder that is the present one, and a tiny model behind every name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(matching, "load_model", tiny)
+    (tmp_path / "a.txt").write_text("\n".join("fox" + "o" * n for n in range(7)))
+    (tmp_path / "b.txt").write_text("\n".join("hen" + "e" * n for n in range(7)))
+    return [
+        "--data",
+        "a.txt",
+        "--model",
+        "student",
+        "--teacher",
+        "teacher",
+        "--device",
+        "cpu",
+        "--size",
+        "32x16",
+    ]
+
+
+def journal(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("recipe, stage", EVERY)
+def test_every_value_has_a_source(recipe, stage):
+    values = stages_of(recipe)[stage]
+    assert set(values.sources) == {field.name for field in fields(Stage)} - {"sources"}
+    assert all(len(source) > 8 for source in values.sources.values())
+    # What Grounded Forcing leaves open is all but the film, its prompts and its length.
+    told = {name for name, source in values.sources.items() if not source.startswith(OPEN)}
+    assert recipe != "grounded_forcing" or told <= {"film", "iterations", "verbs"}
+
+
+def test_values_are_the_published_ones():
+    dmd, sid = stages_of("self_forcing").values()
+    assert (dmd.rate, dmd.critic_rate, dmd.betas, dmd.ratio, dmd.batch) == (2e-6, 4e-7, (0.0, 0.999), 5, 64)
+    assert dmd.film.recipe.sample.steps == (1000, 750, 500, 250) and dmd.steps == 720
+    assert (sid.objective, sid.critic_rate, sid.decay) == ("sid", 2e-6, 0.0)
+    init, long = stages_of("longlive").values()
+    assert (long.rate, long.critic_rate, long.lora.rank, long.film.frames) == (1e-5, 2e-6, 256, 240)
+    assert init.film.recipe.memory.window == 12 and not init.film.recipe.memory.recache_keeps_anchors
+    first = stages_of("context_forcing")["first"]
+    assert (first.betas, first.critic_betas, first.clip) == ((0.9, 0.999), (0.5, 0.95), 2.0)
+    short, long = stages_of("grounded_forcing").values()
+    assert short.film.recipe.memory == MemorySpec() and (short.iterations, long.iterations) == (1200, 1000)
+
+
+@pytest.mark.parametrize("recipe, stage", EVERY)
+def test_every_recipe_runs_from_the_command_line(given, tmp_path, recipe, stage):
+    command = ["train", recipe, *given, "--stage", stage, "--then", "b.txt", "--batch", "2", "--each", "2"]
+    frames = ["--frames", "24" if stages_of(recipe)[stage].verbs.switches[1] else "9"]
+    assert main([*command, *frames, "--iterations", "1", "--report", "1"]) == 0
+    folder = tmp_path / "runs" / recipe
+    lines = journal(folder)
+    loss = stages_of(recipe)[stage].objective
+    assert [next(name for name in ("dmd", "sid", "critic") if name in line) for line in lines] == [
+        loss,
+        "critic",
+    ]
+    assert all(line["motion"] > 0 and line["border"] > 0 for line in lines)
+    made = {path.name for path in (folder / "student").iterdir()}
+    adapted = stages_of(recipe)[stage].lora is not None
+    assert ("adapter_model.safetensors" if adapted else "model.safetensors") in made
+    name = "adapter_model.safetensors" if adapted else "model.safetensors"
+    assert all(value.isfinite().all() for value in load_file(folder / "student" / name).values())
+
+
+def options(tmp_path, **changes):
+    stage = stages_of("self_forcing")["dmd"]
+    recipe = replace(stage.film.recipe, video=replace(stage.film.recipe.video, width=32, height=16))
+    film = replace(stage.film, recipe=recipe, frames=9, window=9)
+    stage = replace(stage, film=film, batch=2, iterations=17, rate=1e-3, critic_rate=1e-3, average_from=5)
+    data = tmp_path / "a.txt"
+    given = Options("dmd", stage, data, "student", tmp_path / "run", teacher="teacher", report=1)
+    return replace(given, **changes)
+
+
+def trained(ranks: Ranks, given: Options) -> None:
+    """One run; leaves its weights in a file."""
+    if ranks.count > 1:
+        torch.set_num_threads(1)
+        matching.load_model = tiny
+    run = matching.train(ranks, given)
+    parts = [*(learned(module) for module in run.modules.values()), run.average.values]
+    values = [gathered(part) for part in parts]
+    if ranks.first:
+        torch.save(values, given.folder / "values.pt")
+
+
+def test_two_sharded_ranks_do_what_one_process_does(given, tmp_path):
+    """20 steps of DMD: the same losses, weights of both networks and average."""
+    alone, both = (options(tmp_path, folder=tmp_path / name) for name in ("alone", "both"))
+    assert alone.stage.steps == 21
+    trained(Ranks(), replace(alone, each=2))
+    launch(trained, 2, "cpu", both)
+    first, second = journal(alone.folder), journal(both.folder)
+    assert len(first) == len(second) == 21
+    for one, other in zip(first, second):
+        name = "dmd" if "dmd" in one else "critic"
+        assert other[name] == pytest.approx(one[name], rel=2e-4), one["step"]
+    for one, other in zip(
+        torch.load(alone.folder / "values.pt"), torch.load(both.folder / "values.pt"), strict=True
+    ):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, atol=2e-4, rtol=2e-3, msg=name)
+
+
+def test_a_stopped_training_goes_on_to_the_bit(given, tmp_path):
+    whole = options(tmp_path, folder=tmp_path / "whole")
+    whole = replace(whole, stage=replace(whole.stage, iterations=6))
+    short = replace(whole.stage, iterations=2)
+    trained(Ranks(), whole)
+    parted = replace(whole, folder=tmp_path / "parted")
+    for stage in (short, whole.stage):
+        trained(Ranks(), replace(parted, stage=stage))
+    for one, other in zip(
+        *(torch.load(place.folder / "values.pt") for place in (whole, parted)), strict=True
+    ):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_draws_belong_to_samples_and_lengths_to_batches():
+    both, second = SampleDraws(3, 5, range(10, 12), CPU), SampleDraws(3, 5, range(11, 12), CPU)
+    assert torch.equal(both.normal("noise", (2, 4))[1:], second.normal("noise", (1, 4)))
+    assert torch.equal(both.places("place", 2)[1:], second.places("place", 1))
+    lengths = [both.whole("exit", 0, 10**6), second.whole("exit", 0, 10**6)]
+    assert lengths[0] == lengths[1] == both.whole("exit", 0, 10**6) != both.whole("chunks", 0, 10**6)
+    assert SampleDraws(3, 6, range(1), CPU).whole("exit", 0, 10**6) != lengths[0]
+
+
+def test_figures_tell_motion_and_borders():
+    steady = torch.arange(9.0).view(1, 9, 1, 1, 1).expand(1, 9, 4, 2, 2)
+    figures = film_figures(steady, 3)
+    assert figures["motion"] == 1 and figures["border"] == 1
+    jumping = steady + 2 * torch.arange(9).div(3, rounding_mode="floor").view(1, 9, 1, 1, 1)
+    assert film_figures(jumping, 3)["border"] == 9
+
+
+def test_a_window_inside_a_film_begins_with_a_picture():
+    latents = torch.randn(2, 5, 4, 2, 3)
+    first = matching.first_frame(Pictures(), latents)
+    torch.testing.assert_close(first, latents[:, -1:].mean(2, keepdim=True).expand(-1, -1, 4, -1, -1))
+
+
+def test_what_cannot_be_is_said(given, tmp_path, capsys):
+    assert main(["train", "longlive", *given, "--stage", "long", "--frames", "30", "--batch", "1"]) == 2
+    assert "--then FILE" in capsys.readouterr().err
+    assert main(["train", "self_forcing", *given, "--batch", "3", "--each", "2"]) == 2
+    assert "multiple of 2" in capsys.readouterr().err
+    with pytest.raises(GroundedError, match="wandb"):
+        matching.Journal(tmp_path / "log.jsonl", "project")
