@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         setup = setup.of_size(*args.size)
     card = Card(args.memory_gb * 1e9, args.tflops * 1e12, args.percent / 100)
     plans = [plan_training(setup, cards, card) for cards in args.cards]
-    print(*plan_lines(setup, plans, card, "RECIPE --data prompts.txt --model MODEL"), sep="\n")
+    print(*plan_lines(setup, plans, card, "self_forcing --data prompts.txt --model MODEL"), sep="\n")
     return 0
 
 

@@ -11,8 +11,10 @@ Where to look first:
     data.py         shards that worker processes make, clips on the device
     sources/        data that people bring: prompts, LMDB, parquet, shots, encoded clips; order.py which come next
     encode.py       shots with captions to latents on disk
+    draws.py        noise by sample, lengths by batch; recompute.py, lora.py, journal.py what their names say
     optim.py state.py ranks.py      Muon and the average; checkpoints; several processes or cards
-    recipes/        one model each: sizes, data, stages, command line. The built-in model is recipes/builtin.py
+    recipes/        one model each: sizes, data, stages, command line. The built-in model is recipes/builtin.py,
+                    published trainings are values (recipes/stage.py) over recipes/matching.py
 
 Everything outside recipes/ works at any scale and on any device, and knows nothing of the small world.
 """

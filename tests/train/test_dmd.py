@@ -1,20 +1,18 @@
 """Films of training are the engine's, gradients go where they are said to, and losses are the published forms."""
 
-from functools import partial
-
 import pytest
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from gf_core.config import MemorySpec, SampleSpec
-from gf_core.model import layers
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import carry_out
 from gf_core.sampling.sampler import Chunk
 from gf_core.sampling.schedule import timesteps
+from gf_core.train import rollout
 from gf_core.train.films import Cue, RandomDraws
 from gf_core.train.objectives.dmd import critic, dmd, sid
 from gf_core.train.objectives.scores import Matching, judged, level
+from gf_core.train.recompute import recompute
 from gf_core.train.rollout import roll_out
 
 GROUNDED = MemorySpec(anchors=2, recent=3)
@@ -160,16 +158,27 @@ def test_layers_computed_again_change_nothing(nets, films, context, monkeypatch)
     """Activation checkpoints: the same gradients, and a memory that backward leaves as it was."""
     film = films.spec(context_gradient=context)
 
+    memories = []
+
+    make = rollout.sampler_for
+
+    def kept(*given):
+        memories.append((sampler := make(*given)).director.memory)
+        return sampler
+
+    monkeypatch.setattr(rollout, "sampler_for", kept)
+
     def gradients():
         nets.generator.zero_grad()
         window = roll_out(nets.generator, film, films.batch(draws=Fixed()))
+        memory = memories.pop()
+        before = [part.clone() for part in (memory.raw_k, memory.v)]
         window.latents.square().sum().backward()
+        assert all(map(torch.equal, before, (memory.raw_k, memory.v)))
         return [p.grad.clone() for p in nets.generator.parameters() if p.grad is not None]
 
     plain = gradients()
-    run = layers.run_block
-    again = partial(checkpoint, run, use_reentrant=False)
-    monkeypatch.setattr(type(nets.generator.blocks[0]), "forward", lambda self, *given: again(self, *given))
+    recompute(nets.generator.blocks)
     for mine, theirs in zip(gradients(), plain, strict=True):
         torch.testing.assert_close(mine, theirs)
 
