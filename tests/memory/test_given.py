@@ -78,10 +78,10 @@ def test_what_stands_between_anchors_and_recent_frames_moves_up_too(film):
 @pytest.mark.parametrize("update", ["on_switch", "every_chunk"])
 def test_no_frame_takes_a_pictures_place(film, update, pictures):
     run = film(replace(FROZEN, anchor_policy="diversity", anchor_update=update))
-    lay(run, PICTURE)
-    for number in range(
-        6
-    ):  # other latents than before in every chunk: each is more diverse than what is there
+    for number in range(pictures):
+        lay(run, PICTURE + number)
+    # Other latents than before in every chunk: each is more diverse than what is there.
+    for number in range(6):
         run.memory.ledger.then()
         latents = torch.zeros(1, 3, *LATENT)
         latents.view(1, 3, -1)[:, :, number] = 1
