@@ -6,6 +6,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
+from ..gf_core.engine.cast_pictures import find_cast
 from ..gf_core.errors import StoryboardError
 from ..gf_core.timeline import parse
 from .compat import schema, widget
@@ -82,7 +83,7 @@ class PromptTimeline(io.ComfyNode):
         if not isinstance(timeline, str):
             return True
         try:
-            parse(timeline)
+            find_cast(parse(timeline), input_folder())
         except StoryboardError as error:
             return in_words(error)
         return True

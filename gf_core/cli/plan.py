@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..builtin import is_small, model_file
 from ..config import Recipe
+from ..engine.cast_pictures import find_cast
 from ..errors import CheckpointError, GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from ..words import counted
@@ -40,6 +41,7 @@ def plan(args: Namespace) -> int:
     planned = make_plan(board, timing)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
     print(*table(board, planned, width), sep="\n", flush=True)
+    find_cast(board, folder_of(args))
     _print_cost(args, text, recipe, planned, recorded)
     return 0
 

@@ -1,4 +1,4 @@
-"""Pictures of the cast: found beside the storyboard, and opened like a start image."""
+"""Pictures of the cast: found beside the storyboard, which needs no torch, and opened like a start image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ..config import VideoSpec
 from ..errors import GroundedError, StoryboardError
-from .start_image import open_start_image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,28 +14,39 @@ if TYPE_CHECKING:
     from ..timeline import Storyboard
 
 
+def find_cast(board: Storyboard, folder: Path) -> dict[str, tuple[str, int]]:
+    """By file, name and line of everybody whose picture is seen in an unmuted segment; all of them lie in `folder`.
+
+    Raises:
+        StoryboardError: one does not.
+    """
+    seen = {file for n, part in enumerate(board.segments) if not part.mute for file in board.pictured(n)}
+    found = {
+        picture.file: (name, picture.line) for name, picture in board.pictures.items() if picture.file in seen
+    }
+    for file, (name, line) in found.items():
+        if not (folder / file).exists():
+            message = f"there is no picture {file} of {name} in {folder.name or 'this folder'}"
+            raise _at(line, message, "put it there, or remove it from the line")
+    return found
+
+
 def open_cast(board: Storyboard, folder: Path, video: VideoSpec) -> dict[str, Tensor]:
-    """By file, every picture [1 H W 3] of the film's size that is seen in an unmuted segment; they lie in `folder`.
+    """The pictures that `find_cast` finds, [1 H W 3] of the film's size, by file.
 
     Raises:
         StoryboardError: one is not there or cannot be read, with its line.
     """
-    seen = {file for n, part in enumerate(board.segments) if not part.mute for file in board.pictured(n)}
-    lines = {
-        picture.file: (name, picture.line) for name, picture in board.pictures.items() if picture.file in seen
-    }
-    found: dict[str, Tensor] = {}
-    for file, (name, line) in lines.items():
-        path = folder / file
-        if not path.exists():
-            raise StoryboardError(
-                f"there is no picture {file} of {name} in {folder.name or 'this folder'}",
-                "put it there, or remove it from the line",
-                line=line,
-                column=1 if line else 0,
-            )
+    from .start_image import open_start_image
+
+    pictures: dict[str, Tensor] = {}
+    for file, (name, line) in find_cast(board, folder).items():
         try:
-            found[file] = open_start_image(path, video, f"picture of {name}")
+            pictures[file] = open_start_image(folder / file, video, f"picture of {name}")
         except GroundedError as error:
-            raise StoryboardError(error.message, error.fix, line=line, column=1 if line else 0) from error
-    return found
+            raise _at(line, error.message, error.fix) from error
+    return pictures
+
+
+def _at(line: int, message: str, fix: str) -> StoryboardError:
+    return StoryboardError(message, fix, line=line, column=1 if line else 0)

@@ -49,6 +49,17 @@ def test_no_command_shows_the_help(capsys):
     assert "examples:" in capsys.readouterr().err
 
 
+def test_plan_tells_pictures_of_the_cast_and_misses_them(place, capsys):
+    (place / "boards").mkdir()
+    (place / "boards" / "film.txt").write_text(
+        "a hen | 1s\n@cast fox = a fox | fox.png\ncut: {fox} runs | 1s\n"
+    )
+    assert main(["plan", "boards/film.txt"]) == 2
+    said = capsys.readouterr()
+    assert "(picture fox.png) {fox} runs" in said.out
+    assert "line 2, column 1: there is no picture fox.png of fox in boards" in said.err
+
+
 def test_help_needs_no_torch_and_shows_examples():
     code = "import sys; sys.modules['torch'] = None; from gf_core.cli import main; main(['render', '--help'])"
     done = python("-c", code)
