@@ -2,10 +2,10 @@
 
     python dev/attack/weights.py [--cases 1100] [--seed 1] [--seconds 5]
 
-A small model, VAE, text encoder and LoRA are written as safetensors, PyTorch archive and PyTorch's old format; then
-bytes are turned, pieces cut, zeroed or doubled; and files are made that no model is: code in pickles, bombs, pipes,
-huge numbers. Every case runs in a process of its own, with 1 GB beyond what the libraries take. Prints a row per way of
-opening and each failure (traceback, hang, memory, code run, crash); ends with status 1 where there is one.
+A small model, VAE, text encoder and LoRA are written as safetensors, GGUF, PyTorch archive and PyTorch's old format;
+then bytes are turned, pieces cut, zeroed or doubled; and files are made that no model is: code in pickles, bombs,
+pipes, huge numbers. Every case runs in a process of its own, with 1 GB beyond what the libraries take. Prints a row
+per way of opening and each failure (traceback, hang, memory, code run, crash); ends with status 1 where there is one.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dev.attack.gguf_headers import HOSTILE
+from dev.bench.forms import write_gguf
 from gf_core.checkpoints.companions import open_text
 from gf_core.checkpoints.identify import identify
 from gf_core.checkpoints.inspect import inspect_file
@@ -95,8 +99,10 @@ def sound() -> dict[str, dict[str, torch.Tensor]]:
 
 
 def _written(path: Path, tensors: dict[str, torch.Tensor], form: str) -> Path:
-    path = path.with_suffix(".safetensors" if form == "safetensors" else ".pt")
-    if form == "safetensors":
+    path = path.with_suffix({"safetensors": ".safetensors", "gguf": ".gguf"}.get(form, ".pt"))
+    if form == "gguf":
+        write_gguf(path, tensors, "Q8_0", which=lambda name, value: value.dim() == 2)
+    elif form == "safetensors":
         save_file(tensors, path)
     else:
         torch.save({"generator": tensors}, path, _use_new_zipfile_serialization=form == "archive")
@@ -196,6 +202,7 @@ def hostile(folder: Path, marker: Path) -> list[Path]:
         _raw(new(), b"\x80\x02" + b"]" * 20_000_000 + b"."),
         _raw(new(), b"PK\x03\x04" + bytes(1000)), _raw(new(), b""), _raw(new(), bytes(5000)),
         _raw(new(".gguf"), b"GGUF" + b"\xff" * 100), _raw(new(safe), b"GGUF" + bytes(100)),
+        *(_raw(new(".gguf"), content) for content in HOSTILE.values()),
         _raw(new(), b"a red fox | 1s\n"), _raw(new(safe), b"<!doctype html>"),
         _raw(new(), pickle.dumps(code["x"], 2)), _raw(new(), pickle.dumps(code["x"], 4)),
         _raw(new(), pickle.dumps(code["x"], 0)), _raw(new(safe), pickle.dumps(code["x"], 2)),
@@ -281,7 +288,7 @@ def main() -> int:
         cases = [(door, path) for path in hostile(folder, marker) for door in DOORS]
         kinds = sound()
         for n in range(max(0, args.cases - len(cases)) // len(DOORS)):
-            form = chance.choice(("safetensors", "archive", "old"))
+            form = chance.choice(("safetensors", "gguf", "archive", "old"))
             kind = chance.choice(list(kinds))
             path = _written(folder / f"m{n:05d}", kinds[kind], form)
             _mutated(path, chance)

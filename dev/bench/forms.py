@@ -217,13 +217,12 @@ def fits(value: Tensor, kind: str) -> bool:
 
 def write_gguf(
     path: Path, state: State, kind: str, *, architecture: str = "wan",
-    which: Callable[[str, Tensor], bool] = small, shapes: Mapping[str, tuple[int, ...]] | None = None,
+    which: Callable[[str, Tensor], bool] = small, tell: Callable[[gguf.GGUFWriter], object] = lambda writer: None,
 ) -> Path:  # fmt: skip
-    """A GGUF file; `which` tensors are packed as `kind`, the rest float32. shapes: true ones, of folded tensors."""
+    """A GGUF file; `which` tensors are packed as `kind`, the rest float32. tell: adds to its header."""
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_file_type(0)
-    for name, shape in (shapes or {}).items():
-        writer.add_array(f"comfy.gguf.orig_shape.{name}", list(shape))
+    tell(writer)
     for name, value in state.items():
         packing = gguf.GGMLQuantizationType[kind]
         if not which(name, value) or not fits(value, kind):

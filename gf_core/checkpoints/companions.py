@@ -15,6 +15,7 @@ import torch
 
 from ..errors import CheckpointError
 from ..files.fingerprint import remembered
+from ..files.gguf_file import lists
 from ..files.lazy import LazyTensor, TensorFile
 from ..files.scales import unscaled
 from ..files.strange import MODEL_SUFFIXES
@@ -23,7 +24,13 @@ from ..files.unwrap import unwrap
 from ..files.zeros import refuse_zeros
 from ..text.base import TextEncoder
 from ..text.store import StoredEncoder
-from ..text.tokens import SentencePieceTokenizer, Tokenizer, find_tokenizer
+from ..text.tokens import (
+    TOKENIZER_LISTS,
+    SentencePieceTokenizer,
+    Tokenizer,
+    find_tokenizer,
+    sentencepiece_model,
+)
 from ..text.umt5 import TOKENIZER_KEY, UMT5Encoder
 from .detect import detect
 
@@ -111,6 +118,9 @@ def open_tokenizer(file: TensorFile, tensors: Mapping[str, LazyTensor]) -> Token
     inside = tensors.get(TOKENIZER_KEY)
     if inside is not None:
         return SentencePieceTokenizer(bytes(inside.load().to(torch.uint8).contiguous().numpy()))
+    packed = sentencepiece_model(lists(file.parts[0], TOKENIZER_LISTS)) if file.kind == "gguf" else None
+    if packed is not None:
+        return SentencePieceTokenizer(packed)
     return find_tokenizer(tokenizer_folders(file.path))
 
 

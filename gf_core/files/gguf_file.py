@@ -78,6 +78,15 @@ def opens(path: Path, head: bytes) -> TensorFile | None:
     return TensorFile(path, "gguf", _tree(path, values, infos, start), _texts(values), parts=(path,))
 
 
+def lists(path: Path, keys: Iterable[str]) -> dict[str, tuple]:
+    """Long lists in the header of a file that was opened, by their keys; those that are not there are left out."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        header = _Header(data, frozenset(keys))
+        _, _, fields = header.take("I"), header.take("Q"), header.take("Q")
+        values = header.fields(fields)
+    return {key: values[key] for key in keys if isinstance(values.get(key), tuple)}
+
+
 def unpacks(packings: Iterable[str]) -> bool:
     """Whether weights of these packings can be read here: they take the package gguf."""
     return not any(packings) or find_spec("gguf") is not None
@@ -88,7 +97,9 @@ class _Header:
     """Reads a header from front to back; every count is judged before it is believed."""
 
     data: mmap.mmap
-    at: int = 4
+    whole: frozenset[str] = frozenset()
+    """Keys whose lists are read however long they are."""
+    at: int = field(default=4, init=False)
     texts: int = field(default=0, init=False)
 
     def skip(self, count: int) -> int:
@@ -112,16 +123,16 @@ class _Header:
         return self.data[start : start + length].decode("utf-8", errors="replace")
 
     def fields(self, count: int) -> dict[str, Any]:
-        """Values by their keys; lists longer than a shape are passed over."""
+        """Values by their keys; lists longer than a shape are passed over, but for those that are wanted whole."""
         values: dict[str, Any] = {}
         for _ in range(_bounded(count, _MAX_FIELDS, "values")):
             key = self.text(_MAX_NAME)
-            value = self.value(self.take("I"))
+            value = self.value(self.take("I"), key in self.whole)
             if value is not None:
                 values[key] = value
         return values
 
-    def value(self, kind: int) -> Any:
+    def value(self, kind: int, whole: bool = False) -> Any:
         if kind == _TEXT:
             return self.text()
         if kind in _SCALARS:
@@ -132,11 +143,13 @@ class _Header:
         if inner in _SCALARS:
             letter = _SCALARS[inner]
             start = self.skip(count * struct.calcsize(f"<{letter}"))
-            short = count <= MAX_AXES and letter in _INTEGERS
-            return struct.unpack_from(f"<{count}{letter}", self.data, start) if short else None
+            wanted = whole or (count <= MAX_AXES and letter in _INTEGERS)
+            return struct.unpack_from(f"<{count}{letter}", self.data, start) if wanted else None
         if inner != _TEXT:
             raise ValueError(f"a list of the kind {inner}")
         self.texts += _bounded(count, _MAX_TEXTS - self.texts, "texts")
+        if whole:
+            return tuple(self.text() for _ in range(count))
         for _ in range(count):
             self.skip(self.take("Q"))
         return None

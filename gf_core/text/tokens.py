@@ -1,8 +1,9 @@
-"""Words to ids for UMT5: a SentencePiece model (inside the weights' file or beside it) or a tokenizer.json."""
+"""Words to ids for UMT5: a SentencePiece model (in a file or beside it), GGUF's lists, or a tokenizer.json."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +38,50 @@ class SentencePieceTokenizer:
 
     def ids(self, text: str) -> list[int]:
         return list(self._pieces.encode(text))
+
+
+TOKENIZER_LISTS = tuple(
+    f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type", "precompiled_charsmap")
+)
+"""Keys of the lists in which a GGUF file holds what was in a SentencePiece model."""
+
+
+def sentencepiece_model(lists: Mapping[str, tuple]) -> bytes | None:
+    """The serialised SentencePiece model that was taken apart into a GGUF file; None where the file holds none.
+
+    Raises CheckpointError when the lists do not go together. Fields as in google/sentencepiece
+    src/sentencepiece_model.proto; a unigram model, as T5's all are.
+    """
+    pieces, scores, kinds, charsmap = (lists.get(key, ()) for key in TOKENIZER_LISTS)
+    if not pieces:
+        return None
+    lengths, types = (
+        {len(pieces), len(scores), len(kinds)},
+        {str: pieces, float: scores, int: (*kinds, *charsmap)},
+    )
+    odd = any(type(value) is not kind for kind, values in types.items() for value in values)
+    if odd or len(lengths) > 1 or not all(0 < kind < 128 for kind in kinds):
+        raise CheckpointError("the tokenizer in the file's header is damaged", "download the file again.")
+    out = bytearray()
+    for piece, score, kind in zip(pieces, scores, kinds):
+        out += _message(
+            1, _message(1, piece.encode()) + b"\x15" + struct.pack("<f", score) + b"\x18" + _number(kind)
+        )
+    out += _message(2, b"\x18\x01")  # model_type = unigram
+    return bytes(out + _message(3, _message(2, bytes(value & 255 for value in charsmap))))
+
+
+def _message(field: int, content: bytes) -> bytes:
+    return bytes([field << 3 | 2]) + _number(len(content)) + content
+
+
+def _number(value: int) -> bytes:
+    """Seven bits a byte, the lowest first."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
 
 
 class JsonTokenizer:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
+from dev.attack.gguf_headers import HOSTILE, OTHERS
 from dev.bench.forms import FORMS, numbers_of, small, write_gguf
 from gf_core.checkpoints.identify import identify, require_drivable
 from gf_core.checkpoints.inspect import inspect_file
@@ -134,11 +135,17 @@ def test_folded_axes_are_unfolded(folder, state):
     """ComfyUI-GGUF's converter folds what does not fit llama.cpp's four axes, and notes the shape."""
     patch = "patch_embedding.weight"
     folded = {**state, patch: state[patch].reshape(-1, 64)}
-    path = write_gguf(folder / "m.gguf", folded, "Q8_0", shapes={patch: tuple(state[patch].shape)})
+
+    def written(name, shape):
+        def tell(writer):
+            writer.add_array(f"comfy.gguf.orig_shape.{patch}", list(shape))
+
+        return write_gguf(folder / name, folded, "Q8_0", tell=tell)
+
+    path = written("m.gguf", state[patch].shape)
     assert torch.equal(loaded(path).state_dict()[patch], state[patch])
-    path = write_gguf(folder / "n.gguf", folded, "Q8_0", shapes={patch: (3, 3)})
     with pytest.raises(CheckpointError, match="damaged GGUF file: patch_embedding"):
-        open_file(path)
+        open_file(written("n.gguf", (3, 3)))
 
 
 def test_packed_weights_without_the_package_are_told_with_the_cure(folder, state, monkeypatch):
@@ -150,72 +157,12 @@ def test_packed_weights_without_the_package_are_told_with_the_cure(folder, state
     assert report["do"] == "pip install gguf"
 
 
-def gguf_header(values=(), tensors=(), version=3, counts=None, body=0):
-    """A GGUF file by hand; values: (key, kind, bytes), tensors: (name, dims, kind, offset)."""
-
-    def text(name):
-        return struct.pack("<Q", len(name)) + name.encode()
-
-    n_tensors, n_values = counts or (len(tensors), len(values))
-    out = b"GGUF" + struct.pack("<IQQ", version, n_tensors, n_values)
-    for key, kind, raw in values:
-        out += text(key) + struct.pack("<I", kind) + raw
-    for name, dims, kind, offset in tensors:
-        out += text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)
-    return out + bytes(-len(out) % 32 + body)
-
-
-def said(name):
-    return ("general.architecture", 8, struct.pack("<Q", len(name)) + name.encode())
-
-
-OTHERS = {
-    "another architecture": (gguf_header([said("flux")]), "architecture flux, no part of Wan"),
-    "a language model": (gguf_header([said("llama")]), "architecture llama"),
-    "a packing": (gguf_header([said("wan")], [("a", [256], 19, 0)], body=500), "stores a as IQ1_S, which is not read"),
-    "a new packing": (gguf_header([said("wan")], [("a", [256], 77, 0)], body=500), "packing number 77"),
-    "an old version": (gguf_header(version=1), "version 1"),
-    "one of several": (gguf_header([said("wan"), ("split.count", 2, b"\3\0")]), "one of 3 pieces"),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("what", OTHERS)
 def test_other_gguf_files_are_named(folder, what):
     content, words = OTHERS[what]
     (folder / "m.gguf").write_bytes(content)
     with pytest.raises(CheckpointError, match=words):
         open_file(folder / "m.gguf")
-
-
-BIG = struct.pack("<Q", 2**63)
-HOSTILE = {
-    "tensors": gguf_header(counts=(2**64 - 1, 0)),
-    "values": gguf_header(counts=(0, 2**64 - 1)),
-    "many tensors": gguf_header(counts=(40_000, 0), body=10_000_000),
-    "a name": gguf_header(counts=(1, 0), body=0)[:24] + BIG,
-    "a long name": gguf_header([("k" * 5000, 0, b"\0")]),
-    "a text": gguf_header([("k", 8, BIG)]),
-    "a list": gguf_header([("k", 9, struct.pack("<IQ", 4, 2**63))]),
-    "a list of bytes": gguf_header([("k", 9, struct.pack("<IQ", 0, 2**40))]),
-    "texts": gguf_header([("k", 9, struct.pack("<IQ", 8, 2**63))]),
-    "empty texts": gguf_header([("k", 9, struct.pack("<IQ", 8, 900_000))], body=8_000_000, counts=(0, 2)),
-    "a list of lists": gguf_header([("k", 9, struct.pack("<IQ", 9, 10**6))], body=10**7),
-    "a kind": gguf_header([("k", 99, b"")]),
-    "axes": gguf_header(tensors=[("a", [1] * 17, 0, 0)], body=64),
-    "a long axis": gguf_header(tensors=[("a", [2**63, 2], 0, 0)], body=64),
-    "long axes": gguf_header(tensors=[("a", [2**40] * 16, 0, 0)], body=64),
-    "an offset": gguf_header(tensors=[("a", [4], 0, 2**63)], body=64),
-    "an odd offset": gguf_header(tensors=[("a", [4], 0, 1)], body=64),
-    "one over another": gguf_header(tensors=[("a", [16], 0, 0), ("b", [16], 0, 32)], body=256),
-    "two of one name": gguf_header(tensors=[("a", [4], 0, 0), ("a", [4], 0, 32)], body=256),
-    "part of a block": gguf_header(tensors=[("a", [33], 8, 0)], body=256),
-    "no axis": gguf_header(tensors=[("a", [], 8, 0)], body=256),
-    "no alignment": gguf_header([("general.alignment", 4, bytes(4))], [("a", [4], 0, 0)], body=64),
-    "a huge alignment": gguf_header([("general.alignment", 4, b"\xf8\xff\xff\xff")], [("a", [4], 0, 0)], body=64),
-    "an alignment in words": gguf_header([("general.alignment", 8, bytes(8))], [("a", [4], 0, 0)], body=64),
-    "not whole": gguf_header(tensors=[("a", [4096], 0, 0)], body=64),
-    "only its name": b"GGUF", "half a count": b"GGUF\3\0\0\0\1\0",
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", HOSTILE)

@@ -1,18 +1,26 @@
 """The text encoder as people have it: every published format, folders with spaces, and what is missing named."""
 
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from safetensors.torch import save_file
+from sentencepiece import SentencePieceProcessor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dev.bench.forms import write_gguf
 from gf_core.checkpoints import bundle as bundle_module
 from gf_core.checkpoints.bundle import load_model
-from gf_core.checkpoints.companions import open_text
+from gf_core.checkpoints.companions import describe_text, open_text, open_tokenizer
 from gf_core.config import ModelSpec
 from gf_core.errors import CheckpointError
 from gf_core.estimate.room import bundle_cost, file_cost
 from gf_core.model.wan import WanModel
+from gf_core.text.tokens import SentencePieceTokenizer
 from gf_core.text.umt5 import UMT5Encoder
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig, save_codec
 
@@ -63,6 +71,106 @@ def written(tmp_path, original, hugging_face, pieces):
 
 
 KINDS = ("original", "comfyui fp16", "comfyui fp8")
+LLAMA = {
+    "shared": "token_embd", "encoder.final_layer_norm": "enc.output_norm", "SelfAttention.q": "attn_q",
+    "SelfAttention.k": "attn_k", "SelfAttention.v": "attn_v", "SelfAttention.o": "attn_o",
+    "SelfAttention.relative_attention_bias": "attn_rel_b", "0.layer_norm": "attn_norm", "1.layer_norm": "ffn_norm",
+    "wi_0": "ffn_gate", "wi_1": "ffn_up", "wo": "ffn_down",
+}  # fmt: skip
+"""llama.cpp's names of T5's parts, by how Hugging Face's end."""
+
+
+def llama_name(name: str) -> str:
+    stem = name.removesuffix(".weight")
+    theirs = next(theirs for ours, theirs in LLAMA.items() if stem.endswith(ours))
+    block = f"enc.blk.{stem.split('.')[2]}." if ".block." in stem else ""
+    return f"{block}{theirs}.weight"
+
+
+def fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and content of each field of a protobuf message whose fields are all messages or texts."""
+
+    def number(at: int) -> tuple[int, int]:
+        value = shift = 0
+        while True:
+            value |= (message[at] & 127) << shift
+            shift, at = shift + 7, at + 1
+            if message[at - 1] < 128:
+                return value, at
+
+    at = 0
+    while at < len(message):
+        tag, at = number(at)
+        if tag & 7 == 0:
+            _, at = number(at)
+            continue
+        length, at = number(at)
+        yield tag >> 3, message[at : at + length]
+        at += length
+
+
+def tokenizer_lists(pieces: bytes) -> Callable[[gguf.GGUFWriter], None]:
+    """What llama.cpp's converter writes of a SentencePiece model."""
+    model = SentencePieceProcessor(model_proto=pieces)
+    normaliser = next(content for number, content in fields(pieces) if number == 3)
+    charsmap = next(content for number, content in fields(normaliser) if number == 2)
+    kinds = [2 if model.is_unknown(n) else 3 if model.is_control(n) else 1 for n in range(len(model))]
+
+    def tell(writer: gguf.GGUFWriter) -> None:
+        writer.add_tokenizer_model("t5")
+        writer.add_token_list([model.id_to_piece(n) for n in range(len(model))])
+        writer.add_token_scores([model.get_score(n) for n in range(len(model))])
+        writer.add_token_types(kinds)
+        writer.add_precompiled_charsmap(charsmap)
+
+    return tell
+
+
+@pytest.fixture
+def packed(tmp_path, hugging_face, pieces):
+    """Writes the tiny encoder as llama.cpp does."""
+
+    def write(kind: str, **more) -> Path:
+        named = {llama_name(name): value for name, value in hugging_face.items()}
+        return write_gguf(
+            tmp_path / "umt5-xxl-encoder.gguf", named, kind, architecture="t5encoder",
+            which=lambda name, value: value.dim() == 2 and "rel_b" not in name, **more,
+        )  # fmt: skip
+
+    return write
+
+
+def test_a_gguf_of_llama_cpp_opens_with_the_tokenizer_in_it(written, packed, pieces):
+    path = packed("F16", tell=tokenizer_lists(pieces))
+    rows = open_text(path, dtype=torch.float32).encode(PROMPTS)
+    for mine, other in zip(rows, open_text(written("comfyui fp16"), dtype=torch.float32).encode(PROMPTS)):
+        torch.testing.assert_close(mine, other, atol=2e-3, rtol=2e-3)  # norms are float32 here and fp16 there
+    file, tensors = describe_text(path)
+    mine, whole = open_tokenizer(file, tensors), SentencePieceTokenizer(pieces)
+    for prompt in (*PROMPTS, "ﬁve  ＦＯＸＥＳ\tat night…", "Ünknown 木 signs", ""):
+        assert mine.ids(prompt) == whole.ids(prompt)
+    assert mine.eos == whole.eos == 1
+
+
+def test_a_gguf_without_its_tokenizer_takes_the_one_beside_it(packed, pieces):
+    path = packed("F16")
+    with pytest.raises(CheckpointError, match="tokenizer is missing"):
+        open_text(path)
+    (path.parent / "spiece.model").write_bytes(pieces)
+    assert open_text(path).encode(PROMPTS)
+
+
+@pytest.mark.parametrize("wrong", ["scores", "types", "kinds"])
+def test_lists_of_a_tokenizer_that_do_not_go_together_are_refused(packed, wrong):
+    def tell(writer):
+        writer.add_token_list(["<pad>", "</s>", "a"])
+        writer.add_token_scores([0.0, 0.0] if wrong == "scores" else [0.0, 0.0, -1.0])
+        writer.add_token_types([3, 3, -7] if wrong == "types" else [3, 3, 1])
+        if wrong == "kinds":
+            writer.add_array("tokenizer.ggml.precompiled_charsmap", [1.5, 2.5])
+
+    with pytest.raises(CheckpointError, match="tokenizer in the file's header is damaged"):
+        open_text(packed("F16", tell=tell))
 
 
 @pytest.mark.parametrize("kind", KINDS)

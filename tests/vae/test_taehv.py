@@ -1,10 +1,16 @@
 """The tiny autoencoder with random weights: a stream equals the whole clip, and nothing looks ahead."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dev.bench.forms import write_gguf
 from gf_core.errors import CheckpointError, GroundedError
 from gf_core.vae.base import LatentCodec, StreamDecoder
 from gf_core.vae.load import build_vae, detect_vae, load_vae
@@ -122,6 +128,36 @@ def test_files_of_half_types_are_computed_in_float32_on_the_processor(tmp_path, 
     assert {parameter.dtype for parameter in codec.parameters()} == {torch.float32}
     asked = load_vae(tmp_path / "t.safetensors", dtype=torch.float16)
     assert {parameter.dtype for parameter in asked.parameters()} == {torch.float16}
+
+
+@pytest.mark.parametrize("form", ["fp8", "scaled fp8", "gguf"])
+def test_files_of_packed_weights_hold_what_was_packed(tmp_path, tiny, form):
+    state, path = file_state(tiny), tmp_path / "taew2_1.safetensors"
+    small = {name: value.to(torch.float8_e4m3fn) for name, value in state.items() if value.dim() == 4}
+    half = torch.tensor(0.5)
+    if form == "gguf":
+        path = write_gguf(path.with_suffix(".gguf"), state, "F16", architecture="pig", which=lambda *_: True)
+        want = {name: value.half().float() for name, value in state.items()}
+    elif form == "fp8":
+        save_file({**state, **small}, path)
+        want = {**state, **{name: value.float() for name, value in small.items()}}
+    else:
+        scales = {f"{name.removesuffix('.weight')}.scale_weight": half.clone() for name in small}
+        save_file({**state, **small, **scales, "scaled_fp8": torch.zeros(1)}, path)
+        want = {**state, **{name: value.float() / 2 for name, value in small.items()}}
+    latents = torch.randn(2, 16, 2, 2)
+    codec = load_vae(path)
+    assert torch.equal(codec.decoder().decode(latents), build_vae(want).decoder().decode(latents))
+    assert {weight.dtype for weight in codec.parameters()} == {torch.float32}
+
+
+def test_a_vae_packed_in_a_way_not_read_is_named(tmp_path, tiny):
+    state = file_state(tiny)
+    name = "decoder.3.conv.0"
+    odd = {f"{name}.weight": state[f"{name}.weight"].to(torch.int8), f"{name}.SCB": torch.ones(1)}
+    save_file({**state, **odd}, tmp_path / "taew2_1.safetensors")
+    with pytest.raises(CheckpointError, match=r"is a VAE packed in a way that is not read .*SCB"):
+        load_vae(tmp_path / "taew2_1.safetensors")
 
 
 def test_files_load_and_extra_growth_is_trimmed(tmp_path, tiny):

@@ -1,6 +1,7 @@
 """The streaming Wan VAE against one-shot decoding, recorded reference numbers, and every way weights are named."""
 
 import json
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dev.bench.forms import write_gguf
 from gf_core.errors import CheckpointError, GroundedError
 from gf_core.files.fingerprint import hash_state
 from gf_core.vae.base import LatentCodec, StreamDecoder
@@ -357,6 +361,7 @@ def test_files_under_every_name(tmp_path, original):
     beside = {f"vae.{name}": value for name, value in state.items()}
     beside["model.diffusion_model.blocks.0.weight"] = torch.ones(1)
     save_file(beside, tmp_path / "both.safetensors")
+    write_gguf(tmp_path / "wan_2.1_vae.gguf", state, "F32", architecture="pig")
     (tmp_path / "vae").mkdir()
     save_file(canonical(state), tmp_path / "vae" / "diffusion_pytorch_model.safetensors")
     (tmp_path / "vae" / "config.json").write_text("{}")
@@ -367,6 +372,7 @@ def test_files_under_every_name(tmp_path, original):
         "Wan2.1_VAE.pth",
         "wrapped.pth",
         "both.safetensors",
+        "wan_2.1_vae.gguf",
         "vae",
     ):
         codec = load_vae(tmp_path / name)
