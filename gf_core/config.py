@@ -135,6 +135,9 @@ class MemorySpec:
     cut_position: int | None = field(default=None, metadata=LATER)
     """Where in time the first chunk after a cut stands, far from all before it; the two newest frames stay then
     (Infinity-RoPE's RoPE cut). None: recent memory leaves at a cut."""
+    cut_blind: int = field(default=0, metadata=LATER)
+    """Denoising steps of the first chunk after a cut, the noisiest, that see no anchors and no bank: less of the old
+    picture, where weights carry it over. The built-in model's do not (`evaluation.verbs`)."""
     heads: tuple[tuple[tuple[int, ...], ...], ...] | None = field(default=None, metadata=LATER)
     """Per layer and head: how many of the first frames and of the newest it sees of the past (Forcing-KV, Dummy
     Forcing), and perhaps how many runs of tokens picked out of the frames in front of these: those that are least like

@@ -1,6 +1,6 @@
 """What the verbs do: who is still known after going back, and how much of the old place a new shot shows.
 
-    python -m gf_core.evaluation.verbs [--films 8] [--memory own] [--out verbs.json]
+    python -m gf_core.evaluation.verbs [--films 8] [--memory own] [--blind 1] [--out verbs.json]
 
 Two sets from held-out seeds of the storyboard world; each film is made once per verb, with the same words and noise.
 `known`: a character, two others, the first again, elsewhere, by `cut:` or `back to 1:`. `place`: a character in one
@@ -13,6 +13,7 @@ import argparse
 import random
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="measure what the verbs do with a built-in model")
     parser.add_argument("--model", default="builtin", help="'builtin' or a model's file or folder")
     parser.add_argument("--memory", default="own", help="comma list: own, no_anchors, or presets")
+    parser.add_argument("--blind", type=int, default=0, help="`MemorySpec.cut_blind`")
     parser.add_argument("--films", type=int, default=8, help="films per set and way")
     parser.add_argument("--out", type=Path, help="write all numbers as JSON")
     options = parser.parse_args()
@@ -129,7 +131,7 @@ def main() -> int:
         bundle = load_model(options.model)
         for name, memory in memories(bundle.recipe.memory, options.memory.split(",")).items():
             print(f"memory: {name}", flush=True)
-            render = in_memory(bundle, memory)
+            render = in_memory(bundle, replace(memory, cut_blind=options.blind))
             results[name] = measure_verbs(render, options.films, note=lambda text: print(text, flush=True))
     except GroundedError as error:
         print(error, file=sys.stderr)

@@ -92,6 +92,8 @@ class Ledger:
         self.recent: list[Frame] = []
         self.apart = False
         """The next chunk stands apart in time."""
+        self.cutting = False
+        """The next chunk is the first after a cut."""
         self.given = 0
         """Pictures that were laid among the anchors."""
         self.begun, self.chunks = self.frame, 0
@@ -105,7 +107,7 @@ class Ledger:
 
     def cut(self, choose: Choose = nobody) -> Iterator[Move]:
         """A new shot of the same cast: recent frames leave as if evicted, then a new prompt is in force."""
-        self.apart = self.spec.cut_position is not None
+        self.apart, self.cutting = self.spec.cut_position is not None, True
         yield from self.make_room(min(FLUSH_KEEP, self.spec.recent) if self.apart else 0, choose)
         self.prompt += 1
 
@@ -146,7 +148,7 @@ class Ledger:
         self.recent += [Frame(self.frame + i, self.prompt) for i in range(frames)]
         self.frame += frames
         self.chunks += 1
-        self.apart = False
+        self.apart = self.cutting = False
 
     def compares(self, frames: int) -> bool:
         """Whether the newest chunk, of `frames`, is one that may go to the banks if it differs from the one before."""

@@ -168,6 +168,11 @@ def check(spec: MemorySpec) -> None:
             "chunks that are denoised together cannot stand apart after a cut",
             fix="give cut_position or rolling, not both",
         )
+    if spec.cut_blind and (spec.cut_position is not None or spec.rolling is not None):
+        raise GroundedError(
+            "steps that see no anchors after a cut (cut_blind) need recent memory to leave, and chunks made singly",
+            fix="give cut_blind alone, without cut_position and rolling",
+        )
     if spec.refresh and (
         spec.bank or spec.rolling or means_frames(spec) or spec.switch in ("apr", "recache")
     ):

@@ -174,6 +174,11 @@ class DualMemory(Snapshots, Gradients):
                 fix=f"hand over at most {self.spec.chunk} frames at a time",
             )
 
+    def open_blind(self, frames: int) -> View:
+        """View of a denoising step of the next chunk that sees nothing but that chunk."""
+        places = self._places(frames, lambda spec, layout, frames: [])
+        return View(self, [replace(place, heads=()) for place in places], keep=False)
+
     def open_joint(self, frames: int) -> View:
         """View of a call over several chunks at once, `frames` in all, which keeps nothing.
 

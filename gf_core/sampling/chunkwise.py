@@ -46,14 +46,17 @@ class Chunkwise:
         levels = self.levels if director.memory.layout.past else self.first_levels
         if chunk.exit is not None:
             levels = levels[: chunk.exit + 1]
-        step, clean = director.open(noise.shape[1])
+        frames = noise.shape[1]
+        blind, instead = director.open_blind(frames)
+        step, clean = director.open(frames)
         x = denoised = noise.to(director.device, director.dtype, non_blocking=True)  # b f c h w
         for i, level in enumerate(levels):
             if i:
                 more = chunk.noise(i).to(x.device, x.dtype, non_blocking=True)
                 x = add_noise(denoised, more, level.sigma)
             with torch.set_grad_enabled(torch.is_grad_enabled() and chunk.exit in (None, i)):
-                flow = director.predict(x, self._time(level.timestep), step)
+                view = step if instead is None or i >= blind else instead
+                flow = director.predict(x, self._time(level.timestep), view)
             denoised = flow_to_x0(x, flow, level.sigma)
             if director.watch is not None:
                 director.watch(Trace("denoise", i, x, flow, denoised))

@@ -181,6 +181,13 @@ class Director:
             return self.memory.open(frames)
         return self.memory.open_grad(frames, leaky=self.grad == "leaky")
 
+    def open_blind(self, frames: int) -> tuple[int, SelfAttention | None]:
+        """How many first steps of the next chunk do not see the anchors, and what these see."""
+        memory = self.memory
+        if not memory.spec.cut_blind or not memory.ledger.cutting or self.learns:
+            return 0, None
+        return memory.spec.cut_blind, memory.open_blind(frames)
+
     def open_joint(self, frames: int) -> SelfAttention:
         """What a call over several chunks, `frames` in all, sees; it leaves nothing behind."""
         if self.learns:

@@ -9,7 +9,7 @@ from gf_core.attention import attend
 from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
-from gf_core.memory.regions import Layout
+from gf_core.memory.regions import Layout, check
 from gf_core.model import layers
 from gf_core.model.forward import call, text_kv
 from gf_core.rope import rotate, turns
@@ -436,3 +436,29 @@ def test_no_device_synchronisation_inside_a_chunk(prompts, model):
         list(sampler.feed(Chunk(6, lambda step: noise)))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_first_steps_after_a_cut_may_see_no_anchors(film, prompts):
+    """Blind in every step it is the chunk of a scene; afterwards the anchors are seen again."""
+    runs = [film(MemorySpec(cut_blind=steps)) for steps in (0, 1, 9)]
+    for run in runs:
+        run.director.start(prompts[0])
+        before = run.chunk()
+        run.director.cut(prompts[1])
+    plain, partly, blind = (run.chunk() for run in runs)
+    assert not torch.equal(plain, partly) and not torch.equal(partly, blind)
+    scene = film()
+    scene.director.start(prompts[0])
+    assert torch.equal(scene.chunk(), before)
+    scene.director.scene(prompts[1])
+    assert torch.equal(scene.chunk(), blind)
+    layouts = [run.director.memory.layout for run in runs]
+    assert layouts[0] == layouts[1] == layouts[2] and layouts[0].anchors > 0
+    assert not torch.equal(runs[2].chunk(), scene.chunk())
+
+
+@pytest.mark.parametrize("other", [{"cut_position": 15}, {"rolling": 9}])
+def test_blind_steps_and_what_they_cannot_be_with(other):
+    with pytest.raises(GroundedError, match="cut_blind") as told:
+        check(MemorySpec(cut_blind=1, **other))
+    assert told.value.fix
