@@ -17,8 +17,9 @@ from gf_core.train.objectives import CPU
 from gf_core.train.ranks import Ranks, launch
 from gf_core.train.recipes import matching
 from gf_core.train.recipes.matching import RECIPES, Options, film_figures, stages_of
-from gf_core.train.recipes.stage import OPEN, Stage
+from gf_core.train.recipes.stage import OPEN, Stage, Verbs
 from gf_core.train.state import gathered, learned
+from gf_core.train.streaming import StreamSpec
 
 SPEC = ModelSpec(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=8, freq_dim=16
@@ -88,7 +89,7 @@ def test_every_value_has_a_source(recipe, stage):
     assert all(len(source) > 8 for source in values.sources.values())
     # What Grounded Forcing leaves open is all but the film, its prompts and its length.
     told = {name for name, source in values.sources.items() if not source.startswith(OPEN)}
-    assert recipe != "grounded_forcing" or told <= {"film", "iterations", "verbs"}
+    assert recipe != "grounded_forcing" or told <= {"film", "stream", "iterations", "verbs"}
 
 
 def test_values_are_the_published_ones():
@@ -97,8 +98,8 @@ def test_values_are_the_published_ones():
     assert dmd.film.recipe.sample.steps == (1000, 750, 500, 250) and dmd.steps == 720
     assert (sid.objective, sid.critic_rate, sid.decay) == ("sid", 2e-6, 0.0)
     init, long = stages_of("longlive").values()
-    assert (long.rate, long.critic_rate, long.lora.rank, long.film.frames) == (1e-5, 2e-6, 256, 240)
-    assert init.film.recipe.memory.window == 12 and not init.film.recipe.memory.recache_keeps_anchors
+    assert (long.rate, long.critic_rate, long.lora.rank, long.stream.longest) == (1e-5, 2e-6, 256, 240)
+    assert init.film.recipe.memory.window == 12 and init.film.recipe.memory.recache_reach == 21
     first = stages_of("context_forcing")["first"]
     assert (first.betas, first.critic_betas, first.clip) == ((0.9, 0.999), (0.5, 0.95), 2.0)
     short, long = stages_of("grounded_forcing").values()
@@ -108,7 +109,8 @@ def test_values_are_the_published_ones():
 @pytest.mark.parametrize("recipe, stage", EVERY)
 def test_every_recipe_runs_from_the_command_line(given, tmp_path, recipe, stage):
     command = ["train", recipe, *given, "--stage", stage, "--then", "b.txt", "--batch", "2", "--each", "2"]
-    frames = ["--frames", "24" if stages_of(recipe)[stage].verbs.switches[1] else "9"]
+    values = stages_of(recipe)[stage]
+    frames = ["--frames", "48"] if values.film.context else ["--frames", "39" if values.stream else "9"]
     assert main([*command, *frames, "--iterations", "1", "--report", "1"]) == 0
     folder = tmp_path / "runs" / recipe
     lines = journal(folder)
@@ -135,40 +137,53 @@ def options(tmp_path, **changes):
     return replace(given, **changes)
 
 
-def trained(ranks: Ranks, given: Options) -> None:
-    """One run; leaves its weights in a file."""
+def streaming(stage: Stage) -> Stage:
+    verbs = Verbs(switches=(1, 1), at=(3, 4))
+    return replace(stage, stream=StreamSpec(longest=27, piece=6), verbs=verbs)
+
+
+def trained(ranks: Ranks, *runs: Options) -> None:
+    """Runs, each of which leaves its weights in a file."""
     if ranks.count > 1:
         torch.set_num_threads(1)
         matching.load_model = tiny
-    run = matching.train(ranks, given)
-    parts = [*(learned(module) for module in run.modules.values()), run.average.values]
-    values = [gathered(part) for part in parts]
-    if ranks.first:
-        torch.save(values, given.folder / "values.pt")
+    for given in runs:
+        run = matching.train(ranks, given)
+        parts = [*(learned(module) for module in run.modules.values()), run.average.values]
+        values = [gathered(part) for part in parts]
+        if ranks.first:
+            torch.save(values, given.folder / "values.pt")
 
 
 def test_two_sharded_ranks_do_what_one_process_does(given, tmp_path):
-    """20 steps of DMD: the same losses, weights of both networks and average."""
-    alone, both = (options(tmp_path, folder=tmp_path / name) for name in ("alone", "both"))
-    assert alone.stage.steps == 21
-    trained(Ranks(), replace(alone, each=2))
-    launch(trained, 2, "cpu", both)
-    first, second = journal(alone.folder), journal(both.folder)
-    assert len(first) == len(second) == 21
-    for one, other in zip(first, second):
-        name = "dmd" if "dmd" in one else "critic"
-        assert other[name] == pytest.approx(one[name], rel=2e-4), one["step"]
-    for one, other in zip(
-        torch.load(alone.folder / "values.pt"), torch.load(both.folder / "values.pt"), strict=True
-    ):
-        assert one.keys() == other.keys()
-        for name, value in one.items():
-            torch.testing.assert_close(other[name], value, atol=2e-4, rtol=2e-3, msg=name)
+    """20 steps of DMD, on films of their own and on one that goes on: the same losses, weights and average."""
+    whole = options(tmp_path, then=tmp_path / "b.txt")
+    kinds = {"films": whole.stage, "stream": streaming(replace(whole.stage, iterations=7))}
+    assert whole.stage.steps == 21
+    runs = [replace(whole, stage=stage, folder=tmp_path / name) for name, stage in kinds.items()]
+    launch(trained, 2, "cpu", *runs)
+    for run in runs:
+        alone = replace(run, each=2, folder=tmp_path / "alone" / run.folder.name)
+        trained(Ranks(), alone)
+        first, second = journal(alone.folder), journal(run.folder)
+        assert len(first) == len(second) == run.stage.steps
+        for one, other in zip(first, second):
+            name = "dmd" if "dmd" in one else "critic"
+            assert other[name] == pytest.approx(one[name], rel=2e-4), one["step"]
+        states = [torch.load(folder / "values.pt") for folder in (alone.folder, run.folder)]
+        for one, other in zip(*states, strict=True):
+            assert one.keys() == other.keys()
+            for name, value in one.items():
+                torch.testing.assert_close(other[name], value, atol=2e-4, rtol=2e-3, msg=name)
 
 
-def test_a_stopped_training_goes_on_to_the_bit(given, tmp_path):
-    whole = options(tmp_path, folder=tmp_path / "whole")
-    whole = replace(whole, stage=replace(whole.stage, iterations=6))
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_stopped_training_goes_on_to_the_bit(given, tmp_path, streams):
+    """In the middle of a film, too, one with a switch and a new one after it."""
+    whole = options(tmp_path, folder=tmp_path / "whole", then=tmp_path / "b.txt")
+    whole = replace(whole, stage=replace(whole.stage, iterations=6, batch=1))
+    if streams:  # 9, 15 and 21 frames, the stop, 27, and a new film
+        whole = replace(whole, stage=streaming(whole.stage))
     short = replace(whole.stage, iterations=2)
     trained(Ranks(), whole)
     parted = replace(whole, folder=tmp_path / "parted")
@@ -204,7 +219,7 @@ def test_a_window_inside_a_film_begins_with_a_picture():
 
 
 def test_what_cannot_be_is_said(given, tmp_path, capsys):
-    assert main(["train", "longlive", *given, "--stage", "long", "--frames", "30", "--batch", "1"]) == 2
+    assert main(["train", "longlive", *given, "--stage", "long", "--frames", "39", "--batch", "1"]) == 2
     assert "--then FILE" in capsys.readouterr().err
     assert main(["train", "self_forcing", *given, "--batch", "3", "--each", "2"]) == 2
     assert "multiple of 2" in capsys.readouterr().err

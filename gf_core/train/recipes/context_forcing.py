@@ -1,15 +1,20 @@
 """Context Forcing (arXiv 2602.06028): short films first, then longer ones under a slow-fast memory. Values only.
 
-`first` is the paper's first term, ordinary distribution matching.
+`first` is the paper's first term, ordinary distribution matching; `contextual` its second, in which student, critic
+and teacher see 21 frames that the student made. It begins from what `first` gave, teacher and critic from a context
+teacher.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from ..objectives.scores import Matching
+from ..rollout import RolloutSpec
 from . import self_forcing
-from .stage import OPEN
+from .stage import OPEN, OURS
 
+STAGE_2 = "TIGER-AI-Lab/Context-Forcing, configs of the second stage (commit 1b94149)"
 CODE = "TIGER-AI-Lab/Context-Forcing, configs of the first stage (commit 1b94149)"
 
 FIRST = replace(
@@ -33,4 +38,19 @@ FIRST = replace(
     },
 )
 
-STAGES = {"first": FIRST}
+CONTEXTUAL = replace(
+    FIRST,
+    film=RolloutSpec(self_forcing.DMD.film.recipe, frames=105, window=42, context=21),
+    match=Matching(guidance=5.0, critic_weighted=True),
+    iterations=500,
+    sources=FIRST.sources
+    | {
+        "film": f"{STAGE_2}: context window 21, 84 to 105 frames; {OURS}lengths are drawn from 42 up from the first "
+        "step on, where its grow over 600, and the student remembers a window of 21 frames: no gradient goes through "
+        "a bank",
+        "match": f"{STAGE_2}: guidance_scale 5; model: the critic's loss times the mean of the flow-matching weight",
+        "iterations": "paper: 500",
+    },
+)
+
+STAGES = {"first": FIRST, "contextual": CONTEXTUAL}

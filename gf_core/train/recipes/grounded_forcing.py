@@ -11,6 +11,7 @@ from dataclasses import replace
 from ...config import Recipe, SampleSpec, VideoSpec
 from ...memory.presets import PRESETS
 from ..rollout import RolloutSpec
+from ..streaming import StreamSpec
 from . import longlive
 from .stage import OPEN, Verbs
 
@@ -32,12 +33,12 @@ SHORT = replace(
 
 LONG = replace(
     SHORT,
-    film=RolloutSpec(RECIPE, frames=240, window=21),
+    stream=StreamSpec(longest=240, piece=18),
     iterations=1000,
     verbs=Verbs(switches=(1, 5), cuts=0.3),
     sources=SHORT.sources
     | {
-        "film": f"{PAPER}: longer than 5 s; {OPEN}up to 240 latent frames, LongLive's length",
+        "stream": f"{PAPER}: films longer than 5 s; {OPEN}in LongLive's pieces, up to its 240 latent frames",
         "iterations": f"{PAPER}: 1,000 steps on 32 H20; {OPEN}counted in critic steps",
         "verbs": f"{PAPER}: the prompt changes in the middle of a film; {OPEN}1 to 5 changes, 30 % of them cuts, "
         "as its evaluation has five",

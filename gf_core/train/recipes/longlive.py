@@ -11,13 +11,15 @@ from ...config import Recipe, SampleSpec, VideoSpec
 from ...memory.presets import PRESETS
 from ..lora import LoraSpec
 from ..rollout import RolloutSpec
+from ..streaming import StreamSpec
 from . import self_forcing
-from .stage import OPEN, OURS, Verbs
+from .stage import OPEN, Verbs
 
 INIT_CODE = "NVlabs/LongLive v1.0, configs/longlive_train_init.yaml"
 LONG_CODE = "NVlabs/LongLive v1.0, configs/longlive_train_long.yaml"
-MEMORY = replace(PRESETS["longlive"], recache_keeps_anchors=False)
-"""As for films, but that training rebuilds the sink too at a change of prompt (global_sink false)."""
+MEMORY = replace(PRESETS["longlive"], recache_reach=21)
+"""As for films, but that training recomputes the newest 21 frames at a change of prompt, the sink with the rest
+(global_sink false)."""
 RECIPE = Recipe(MEMORY, SampleSpec(steps=(1000, 750, 500, 250), shift=5.0), VideoSpec())
 
 INIT = replace(
@@ -36,22 +38,21 @@ INIT = replace(
 
 LONG = replace(
     INIT,
-    film=RolloutSpec(RECIPE, frames=240, window=21),
+    stream=StreamSpec(longest=240, piece=18),
     rate=1e-5,
     critic_rate=2e-6,
     iterations=3000,
     lora=LoraSpec(rank=256, alpha=256.0),
-    verbs=Verbs(switches=(1, 1)),
+    verbs=Verbs(switches=(1, 1), at=tuple(frame // 3 for frame in range(21, 202, 18))),
     sources=INIT.sources
     | {
-        "film": f"{LONG_CODE}: streaming_max_length 240; {OURS}each step makes a film of its own up to there, where "
-        "the published loop goes on with one film by 18 frames a step",
+        "stream": f"{LONG_CODE}: streaming_chunk_size 21 with 3 frames of overlap, streaming_max_length 240",
         "rate": f"{LONG_CODE}: lr",
         "critic_rate": f"{LONG_CODE}: lr_critic",
         "iterations": f"{LONG_CODE}: max_iters",
         "lora": f"{LONG_CODE}: adapter rank 256, alpha 256, all linear layers of blocks, both networks",
         "average": f"{OPEN}the paper says 0.99 from 200, the code has none with adapters; the paper's is taken",
-        "verbs": f"{LONG_CODE}: switch_mode random_choice, one change a film",
+        "verbs": f"{LONG_CODE}: one change a film, switch_choices 21, 39, ..., 201",
     },
 )
 

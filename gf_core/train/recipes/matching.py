@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -21,32 +21,27 @@ from torch import Tensor, nn
 from ...builtin import BUILTIN_FILES, is_small, model_file
 from ...checkpoints.bundle import ModelBundle, load_model
 from ...errors import GroundedError
-from ...text.store import StoredEncoder
-from ..draws import SampleDraws
-from ..films import Cue, FilmBatch
+from ..films import FilmBatch
 from ..journal import Journal, set_up_log
 from ..loop import Pace, Run
 from ..lora import add_lora, save_lora
 from ..objectives import Loss, Objective, Precision
 from ..objectives.dmd import critic, dmd, sid
 from ..objectives.scores import Nets
+from ..objectives.streaming import stream_critic, stream_dmd
 from ..optim import adamw
 from ..order import Order
 from ..ranks import Ranks, fsdp, launch
 from ..recompute import recompute
 from ..rollout import RolloutSpec
-from ..sources import Sample, Source, open_source
+from ..sources import open_source
 from ..state import gathered, replacing
+from ..streaming import Stream
+from .prompted import Films, OnTheWay, Texts, latent_of
 from .stage import Stage
 
 RECIPES = ("self_forcing", "longlive", "context_forcing", "grounded_forcing")
 STUDENTS = {"dmd": dmd, "sid": sid}
-NEGATIVE = (
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
-    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"
-    "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
-)
-"""Wan 2.1's own negative prompt, which teachers of its size are guided with."""
 
 
 @dataclass(frozen=True)
@@ -77,79 +72,28 @@ def stages_of(recipe: str) -> dict[str, Stage]:
     return import_module(f".{recipe}", __package__).STAGES
 
 
-class Films:
-    """Batches of films to be made: prompts from a source, verbs as the stage has them, draws by number."""
-
-    def __init__(
-        self, options: Options, bundle: ModelBundle, source: Source, order: Order, device: torch.device
-    ) -> None:
-        text = bundle.text
-        if isinstance(text, StoredEncoder):  # its store is for the few prompts of a film
-            text = text.encoder
-            text.keep = True
-        self._encode, self._options, self._device = text.encode, options, device
-        self._source, self._order = source, order
-        film, spec, stride = options.stage.film, bundle.spec, bundle.codec.spatial_stride
-        video = film.recipe.video
-        self._latent = (spec.in_dim, video.height // stride, video.width // stride)
-        guided = NEGATIVE if spec.text_dim == 4096 and not is_small(options.model) else ""
-        self._negative = guided if options.negative is None else options.negative
-
-    def batch(self, number: int, ranks: Ranks) -> FilmBatch:
-        """The batch of this number in the run."""
-        each, options = self._options.each, self._options
-        samples = [self._source[n] for n in self._order.take(each)]
-        first = (number * ranks.count + ranks.rank) * each
-        draws = SampleDraws(options.seed, number, range(first, first + each), self._device)
-        negative = self._rows([self._negative] * each)
-        prompt = self._rows([sample.prompt for sample in samples])
-        return FilmBatch(prompt, negative, self._latent, draws, self._cues(samples, prompt, draws))
-
-    def _cues(self, samples: Sequence[Sample], prompt: Tensor, draws: SampleDraws) -> dict[int, Cue]:
-        stage = self._options.stage
-        (fewest, most), size = stage.verbs.switches, stage.film.chunk
-        if not most:
-            return {}
-        if not all(sample.then for sample in samples):
-            raise GroundedError(
-                f"the films of this stage change their prompt, and {self._source.path.name} pairs none",
-                "give a second text file, line by line: --then FILE",
-            )
-        then = self._rows([sample.then for sample in samples])
-        chunks = draws.whole("chunks", stage.film.window // size, stage.film.frames // size + 1)
-        places = {
-            draws.whole(f"place {n}", 1, chunks) for n in range(draws.whole("switches", fewest, most + 1))
-        }
-        cues = {}
-        for n, place in enumerate(sorted(places)):
-            cut = draws.whole(f"cut {n}", 0, 1000) < 1000 * stage.verbs.cuts
-            cues[place] = Cue("cut" if cut else "then", prompt if n % 2 else then)
-        return cues
-
-    def _rows(self, prompts: list[str]) -> Tensor:
-        """Prompts as rows [b rows c]; zero rows behind the shorter ones are what the network pads with itself."""
-        return nn.utils.rnn.pad_sequence(list(self._encode(prompts)), batch_first=True).to(self._device)
-
-
 class Turns:
     """The student's turn, then the critic's `ratio` turns; what films of either look like is logged."""
 
-    def __init__(self, nets: Nets, stage: Stage, step: Callable[[], int]) -> None:
-        self._stage, self._step, self._seen = stage, step, dict[str, Tensor]()
-        given: Any = {"film": stage.film, "match": stage.match, "watch": self._watch}
-        self._student = partial(STUDENTS[stage.objective], nets, **given)
-        self._critic = partial(critic, nets, **given)
+    def __init__(self, nets: Nets, stage: Stage, stream: Stream | None, step: Callable[[], int]) -> None:
+        self._stage, self._step, self._seen = stage, step, list[Tensor]()
+        given: Any = {"match": stage.match, "watch": self._watch}
+        if stream is None:
+            turns = STUDENTS[stage.objective], critic
+            given["film"] = stage.film
+        else:
+            turns = stream_dmd, stream_critic
+            given["stream"] = stream
+        self._student, self._critic = (partial(turn, nets, **given) for turn in turns)
 
     def __call__(self, batch: FilmBatch) -> Loss:
         turn = self._student if self._step() % (self._stage.ratio + 1) == 0 else self._critic
         loss = turn(batch)
-        return Loss(
-            loss.total, {**loss.parts, **film_figures(self._seen.pop("rollout"), self._stage.film.chunk)}
-        )
+        return Loss(loss.total, {**loss.parts, **film_figures(self._seen.pop(), self._stage.film.chunk)})
 
     def _watch(self, name: str, value: Tensor) -> None:
-        if name == "rollout":
-            self._seen[name] = value.detach()
+        if name in ("rollout", "window"):  # of a film, or of a piece of one that goes on
+            self._seen = [value.detach()]
 
 
 def film_figures(latents: Tensor, chunk: int) -> dict[str, Tensor]:
@@ -178,7 +122,9 @@ def train(ranks: Ranks, options: Options) -> Run:
     film = replace(stage.film, device=device, dtype=dtype, first_frame=partial(first_frame, bundle.codec))
     source = open_source(options.data, options.then, getattr(bundle.codec, "normalised", None))
     order = Order(len(source), ranks, options.seed)
-    films = Films(options, bundle, source, order, device)
+    stream = None if stage.stream is None else Stream(film, stage.stream)
+    texts = Texts(bundle, options.negative, small=is_small(options.model))
+    films = Films(stage, source, order, texts, latent_of(bundle, stage), device, options.seed)
     networks = {"student": nets.generator, "critic": nets.fake}
     settings = {"student": (stage.rate, stage.betas), "critic": (stage.critic_rate, stage.critic_betas)}
     optimisers = [
@@ -203,11 +149,12 @@ def train(ranks: Ranks, options: Options) -> Run:
         path,
         ranks,
         carried={"order": order},
+        own=stream and OnTheWay(stream, nets.generator, device),
         report=journal,
     )
     numbers = count(run.step * pace.accumulate)
-    turns: Objective = Turns(nets, replace(stage, film=film), lambda: run.step)
-    run.run(turns, lambda: films.batch(next(numbers), ranks))
+    turns: Objective = Turns(nets, replace(stage, film=film), stream, lambda: run.step)
+    run.run(turns, lambda: films.batch(next(numbers), ranks, options.each, stream))
     _keep(run, options, bundle, ranks)
     return run
 
@@ -324,7 +271,9 @@ def _asked(stage: Stage, args: argparse.Namespace) -> Stage:
             raise GroundedError(f"'{args.size}' is no size", "give it as 832x480")
         video = replace(film.recipe.video, width=int(width), height=int(height))
         film = replace(film, recipe=replace(film.recipe, video=video))
-    if args.frames:
+    if args.frames and stage.stream:
+        stage = replace(stage, stream=replace(stage.stream, longest=args.frames))
+    elif args.frames:
         film = replace(film, frames=args.frames, window=min(args.frames, film.window))
     return replace(
         stage, film=film, batch=args.batch or stage.batch, iterations=args.iterations or stage.iterations

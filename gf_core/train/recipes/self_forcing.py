@@ -42,6 +42,7 @@ DMD = Stage(
         "batch": f"{CODE}: total_batch_size",
         "average": f"{CODE}: ema_weight",
         "average_from": f"{CODE}: ema_start_step, in critic steps",
+        "stream": "trainer/distillation.py: a film for every step",
         "lora": "trainer/distillation.py: none",
         "verbs": "paper, section 4: one prompt a film",
     },

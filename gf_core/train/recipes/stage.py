@@ -8,6 +8,7 @@ from typing import Literal
 from ..lora import LoraSpec
 from ..objectives.scores import Matching
 from ..rollout import RolloutSpec
+from ..streaming import StreamSpec
 
 OPEN = "open: "
 """What the source of a value begins with that neither paper nor code gives; it goes on with what was taken and why."""
@@ -23,6 +24,8 @@ class Verbs:
     """Fewest and most prompt changes of a film, there and back between the two prompts that the data pair."""
     cuts: float = 0.0
     """Share of the changes that are cuts."""
+    at: tuple[int, ...] = ()
+    """Chunks of the film that they may begin; () is any but the first."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Stage:
     "of the student's weights"
     average_from: int = 200
     "step of the critic at which the average begins"
+    stream: StreamSpec | None = None
+    "films go on from step to step, a piece at a time; None makes a film for every step"
     lora: LoraSpec | None = None
     "adapters of student and critic in place of all weights"
     verbs: Verbs = field(default_factory=Verbs)

@@ -1,0 +1,134 @@
+"""Batches of films to be made from prompts that people bring, and the film that a rank is in the middle of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...checkpoints.bundle import ModelBundle
+from ...errors import GroundedError
+from ...text.store import StoredEncoder
+from ..draws import SampleDraws
+from ..films import Cue, FilmBatch
+from ..order import Order
+from ..ranks import Ranks
+from ..sources import Sample, Source
+from ..streaming import Stream, next_piece
+from .stage import Stage
+
+NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，"
+    "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，"
+    "静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+"""Wan 2.1's own negative prompt, which teachers of its size are guided with."""
+
+
+def latent_of(bundle: ModelBundle, stage: Stage) -> tuple[int, int, int]:
+    """(channels, height, width) of a latent frame."""
+    video, stride = stage.film.recipe.video, bundle.codec.spatial_stride
+    return bundle.spec.in_dim, video.height // stride, video.width // stride
+
+
+class Texts:
+    """Prompts to rows, with the encoder kept in memory."""
+
+    def __init__(self, bundle: ModelBundle, negative: str | None, *, small: bool) -> None:
+        """negative: None is Wan's, or nothing for a small model, which has no words for that."""
+        text = bundle.text
+        if isinstance(text, StoredEncoder):  # its store is for the few prompts of a film
+            text = text.encoder
+            text.keep = True
+        self._encode = text.encode
+        wan = bundle.spec.text_dim == 4096 and not small
+        self.negative = (NEGATIVE if wan else "") if negative is None else negative
+
+    def __call__(self, prompts: list[str]) -> Tensor:
+        """Rows [b rows c]; zero rows behind the shorter ones are what the network pads with itself."""
+        return nn.utils.rnn.pad_sequence(list(self._encode(prompts)), batch_first=True)
+
+
+class Films:
+    """Batches of films to be made: prompts from a source, verbs as the stage has them, draws by number."""
+
+    def __init__(
+        self, stage: Stage, source: Source, order: Order, texts: Texts, latent: tuple[int, int, int],
+        device: torch.device, seed: int,
+    ) -> None:  # fmt: skip
+        self._stage, self._source, self._order, self._texts = stage, source, order, texts
+        self._latent, self._device, self._seed = latent, device, seed
+
+    def batch(self, number: int, ranks: Ranks, each: int, stream: Stream | None = None) -> FilmBatch:
+        """The batch of this number in the run, `each` films on a rank; a stream that goes on keeps its prompts."""
+        first = (number * ranks.count + ranks.rank) * each
+        draws = SampleDraws(self._seed, number, range(first, first + each), self._device)
+        story = None if stream is None else _going_on(stream)
+        if story is not None:
+            return replace(story, draws=draws)
+        samples = [self._source[n] for n in self._order.take(each)]
+        negative, prompt = self._rows([self._texts.negative] * each), self._rows([s.prompt for s in samples])
+        return FilmBatch(prompt, negative, self._latent, draws, self._cues(samples, prompt, draws))
+
+    def _cues(self, samples: Sequence[Sample], prompt: Tensor, draws: SampleDraws) -> dict[int, Cue]:
+        verbs = self._stage.verbs
+        fewest, most = verbs.switches
+        if not most:
+            return {}
+        if not all(sample.then for sample in samples):
+            raise GroundedError(
+                f"the films of this stage change their prompt, and {self._source.path.name} pairs none",
+                "give a second text file, line by line: --then FILE",
+            )
+        then, at = self._rows([sample.then for sample in samples]), self._places(draws)
+        wanted = range(draws.whole("switches", fewest, most + 1))
+        cues = {}
+        for n, place in enumerate(sorted({at[draws.whole(f"place {n}", 0, len(at))] for n in wanted})):
+            cut = draws.whole(f"cut {n}", 0, 1000) < 1000 * verbs.cuts
+            cues[place] = Cue("cut" if cut else "then", prompt if n % 2 else then)
+        return cues
+
+    def _places(self, draws: SampleDraws) -> Sequence[int]:
+        """Chunks that a verb may begin in the film to come."""
+        film, size = self._stage.film, self._stage.film.chunk
+        if self._stage.stream is not None:
+            chunks = self._stage.stream.longest // size
+        else:  # the number that the rollout will draw under this name
+            chunks = draws.whole("chunks", film.window // size, film.frames // size + 1)
+        return self._stage.verbs.at or range(1, chunks)
+
+    def _rows(self, prompts: list[str]) -> Tensor:
+        return self._texts(prompts).to(self._device)
+
+
+def _going_on(stream: Stream) -> FilmBatch | None:
+    """What the film that takes another piece is about; None where a new one begins."""
+    return stream.story if next_piece(stream.length, stream.film, stream.spec, ()).start else None
+
+
+class OnTheWay:
+    """A stream as a run carries it from one process to the next."""
+
+    def __init__(self, stream: Stream, net: Any, device: torch.device) -> None:
+        self._stream, self._net, self._device = stream, net, device
+
+    def state_dict(self) -> dict[str, Any]:
+        """The film as far as it is made."""
+        return self._stream.snapshot()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with it."""
+        story = ("prompts", "cues")
+        state = {name: _moved(part, self._device) if name in story else part for name, part in state.items()}
+        none = torch.empty(1, 0, 0)
+        draws = SampleDraws(0, 0, range(0), self._device)
+        self._stream.restore(state, self._net, FilmBatch(none, none, (0, 0, 0), draws))
+
+
+def _moved(part: Any, device: torch.device) -> Any:
+    if isinstance(part, dict):
+        return {name: _moved(value, device) for name, value in part.items()}
+    return part.to(device) if isinstance(part, Tensor) else part
