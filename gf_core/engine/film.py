@@ -18,6 +18,7 @@ from ..config import Encoding, Recipe, as_facts
 from ..errors import GroundedError, ResourceError, StoryboardError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
 from ..memory.regions import check_pictures
+from ..sampling.noise import check_noise
 from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
 from ..take.reuse import Reuse, find_reuse
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
@@ -169,6 +170,7 @@ class Film:
             )
         if any(segment.pictures for segment in self.plan.segments):
             check_pictures(self.recipe.memory)
+        check_noise(self.recipe.sample, self.plan)
         if (
             check_words := getattr(self.bundle.text, "check_words", None)
         ) is not None:  # of a closed vocabulary

@@ -7,7 +7,6 @@ stored chunks left off. What a verb does to the prompt and the memory is said he
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import GroundedError
-from .noise import chunk_noise, clip_noise
+from .noise import check_noise, noise_of
 from .sampler import Chunk, Clean, OnStep, Sampler
 
 if TYPE_CHECKING:
@@ -114,18 +113,6 @@ def _lay_in(director: Director, lead: Tensor) -> None:
         director.prefill(part)
 
 
-def _noise_of(director: Director, plan: Plan, index: int) -> Callable[[int], Tensor]:
-    """Noise of each step of chunk `index`, by the rule that the sampler's settings name."""
-    (number, chunk), frames = plan.places[index], plan.timing.latent_frames
-    segment, shape = plan.segments[number], director.shape(frames(index))
-    if director.sample.noise == "chunk":
-        return partial(chunk_noise, segment.seed, chunk, shape=shape, steady=director.sample.steady)
-    lengths = [frames(segment.first_chunk + n) for n in range(segment.chunks)]
-    return partial(
-        clip_noise, segment.seed, chunk, shape=shape, first=sum(lengths[:chunk]), frames=sum(lengths)
-    )
-
-
 def film_chunks(
     sampler: Sampler,
     plan: Plan,
@@ -153,6 +140,7 @@ def film_chunks(
         memories: what segments go back to; None keeps them in hand.
     """
     director, memories = sampler.director, memories or InHand(plan)
+    check_noise(director.sample, plan)
     for index in range(start, plan.chunks if stop is None else stop):
         number, chunk = plan.places[index]
         if before is not None:
@@ -161,7 +149,8 @@ def film_chunks(
             give_cue(director, plan, embeds, index, memories, pictures)
             if index == 0 and lead is not None:
                 _lay_in(director, lead)
-        wanted = Chunk(index, _noise_of(director, plan, index))
+        shape = director.shape(plan.timing.latent_frames(index))
+        wanted = Chunk(index, noise_of(director.sample, plan, index, shape))
         if feed is not None:
             yield from feed(wanted)
         else:

@@ -7,12 +7,19 @@ Lengthening one segment therefore leaves the noise of every other as it was, and
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..config import SampleSpec
 from ..errors import GroundedError
 from .frequencies import low_pass, mix
+
+if TYPE_CHECKING:
+    from ..timeline.plan import Plan
 
 LONGEST_CLIP = 256
 """Latent frames of the longest clip of ComfyUI's causal sampler (1024 pictures); its noise is drawn whole."""
@@ -44,15 +51,40 @@ def clip_noise(
     own (seed + 1000 chunk + step - 1). ComfyUI draws these on the device that it computes on: equal on the CPU.
 
     shape: [b f c h w]. first: latent frames of the segment before the chunk. frames: those of the whole segment.
-    Raises GroundedError for a segment that is longer than such a clip can be.
     """
-    if frames > LONGEST_CLIP:
-        raise GroundedError(
-            f"a segment of {frames} latent frames is longer than ComfyUI's own sampler can make ({LONGEST_CLIP})",
-            "shorten the segment, or draw noise chunk by chunk (noise `chunk`)",
-        )
     batch, count, channels, rows, columns = shape
     seed, length = (segment_seed + 1000 * chunk_index + step - 1, count) if step else (segment_seed, frames)
     drawn = torch.randn(batch, channels, length, rows, columns, generator=torch.Generator().manual_seed(seed))
     begin = 0 if step else first
     return drawn[:, :, begin : begin + count].transpose(1, 2).contiguous()
+
+
+def noise_of(sample: SampleSpec, plan: Plan, index: int, shape: tuple[int, ...]) -> Callable[[int], Tensor]:
+    """Noise [b f c h w] of each step of chunk `index` of a film, by the rule that the sampler's settings name."""
+    number, chunk = plan.places[index]
+    seed = plan.segments[number].seed
+    if sample.noise == "chunk":
+        return partial(chunk_noise, seed, chunk, shape=shape, steady=sample.steady)
+    lengths = _lengths(plan, number)
+    return partial(clip_noise, seed, chunk, shape=shape, first=sum(lengths[:chunk]), frames=sum(lengths))
+
+
+def check_noise(sample: SampleSpec, plan: Plan) -> None:
+    """Refuse a film whose noise is drawn clip by clip where a segment is longer than such a clip can be.
+
+    Raises:
+        GroundedError: says which segment, and what to do.
+    """
+    for number, segment in enumerate(plan.segments if sample.noise == "comfyui" else ()):
+        if (frames := sum(_lengths(plan, number))) > LONGEST_CLIP:
+            raise GroundedError(
+                f"segment {segment.index + 1} has {frames} latent frames, and ComfyUI's own sampler makes at most "
+                f"{LONGEST_CLIP}",
+                "shorten it, or draw noise chunk by chunk (noise `chunk`)",
+            )
+
+
+def _lengths(plan: Plan, number: int) -> list[int]:
+    """Latent frames of each chunk of a segment."""
+    segment = plan.segments[number]
+    return [plan.timing.latent_frames(segment.first_chunk + chunk) for chunk in range(segment.chunks)]

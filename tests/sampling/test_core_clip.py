@@ -15,7 +15,7 @@ from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import WanModel
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import film_chunks
-from gf_core.sampling.noise import LONGEST_CLIP, clip_noise
+from gf_core.sampling.noise import check_noise
 from gf_core.timeline import make_plan, parse
 from gf_core.timeline.plan import Timing
 
@@ -52,9 +52,10 @@ def test_a_core_clip_comes_again_from_its_seed(clip):
     assert (film("chunk", clip["clip"]) - clip["clip"]).abs().max() > 0.1
 
 
-def test_a_segment_that_core_could_not_make_is_refused():
-    shape = (1, 3, 1, 1, 1)
-    assert clip_noise(1, 0, 0, shape, 0, LONGEST_CLIP).shape == shape
-    with pytest.raises(GroundedError, match="257 latent frames") as error:
-        clip_noise(1, 0, 0, shape, 0, LONGEST_CLIP + 1)
+def test_a_segment_that_core_could_not_make_is_refused_before_the_first_step():
+    plan = make_plan(parse("a fox | 3s\nthen: it runs | 65s"), Timing(16, 3, 4))
+    check_noise(SampleSpec(noise="chunk"), plan)
+    check_noise(SampleSpec(noise="comfyui"), make_plan(parse("a fox | 60s"), Timing(16, 3, 4)))
+    with pytest.raises(GroundedError, match="segment 2 has 26") as error:
+        check_noise(SampleSpec(noise="comfyui"), plan)
     assert "`chunk`" in error.value.fix
