@@ -39,7 +39,14 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
 
     def told() -> Budget:
         made = estimate(
-            film.plan, cost, film.recipe, film.encoding, stop=found.stop, reuse=found.reuse, sheet=sheet
+            film.plan,
+            cost,
+            film.recipe,
+            film.encoding,
+            stop=found.stop,
+            reuse=found.reuse,
+            sheet=sheet,
+            lead=film.lead,
         )
         return replace(made, own=film.bundle.recipe.video)
 

@@ -79,7 +79,7 @@ class Session:
         embeds, start = self._prepare(reuse, meter, relief)
         pictures = self._encode_cast(meter, relief) if embeds else {}
         cost, upscale = bundle_cost(film.bundle), film.encoding.upscale
-        needed = disk_cost(film.plan, cost, film.recipe, upscale=upscale).needed
+        needed = disk_cost(film.plan, cost, film.recipe, upscale=upscale, lead=film.lead).needed
         held = recalled_names(film)
         store = StateStore(self.take.states, state_names(film), self._state_budget, needed, held)
         job = Job(film, self._found.stop, reuse, store, embeds, start, pictures, relief)

@@ -55,11 +55,17 @@ class Budget:
     """Why the others have to be made, where something was there before."""
     own: VideoSpec | None = None
     """The pictures that the model was trained for, where that is known."""
+    lead: int = 0
+    """Pictures that the film begins with and that were given."""
 
     @property
     def frames(self) -> int:
         """Pictures."""
-        return self.plan.timing.pictures(self.chunks)
+        return self.pictures(self.chunks)
+
+    def pictures(self, chunks: int) -> int:
+        """Pictures of the film's first `chunks` chunks, the given ones included."""
+        return self.plan.timing.pictures(chunks) + (self.lead if chunks else 0)
 
     @property
     def parts(self) -> dict[str, int]:
@@ -101,7 +107,7 @@ class Budget:
         """Wall minutes, None when the speed is not known."""
         if self.pace is None:
             return None
-        fresh = self.frames - self.plan.timing.pictures(self.kept)
+        fresh = self.frames - self.pictures(self.kept)
         return (self.pace.extra + fresh / self.pace.fps) / 60 if fresh else 0.0
 
     def lines(self) -> list[str]:
@@ -154,6 +160,7 @@ def estimate(
     stop: int | None = None,
     reuse: Reuse | None = None,
     sheet: bool = False,
+    lead: int = 0,
 ) -> Budget:
     """The cost of a plan with these settings.
 
@@ -162,6 +169,7 @@ def estimate(
         stop: chunks that the film is to have; None is all.
         reuse: what of it lies in the Take.
         sheet: a contact sheet is drawn.
+        lead: latent frames that the film starts from.
     """
     encoding, video = encoding or Encoding(), recipe.video
     pace = recall_pace(speed_key(cost, recipe))
@@ -178,9 +186,11 @@ def estimate(
         kept=kept,
         in_place=reuse.frames if reuse is not None and reuse.goes_on else 0,
         page=recall_bits(sheet_key(cost.fingerprint, video)) if sheet else 0.0,
+        lead=lead,
     )
     changed = "" if reuse is None else reuse.changed
-    return Budget(plan, cost, recipe, encoding.upscale, chunks, disk, pace, kept, changed)
+    given = lead * plan.timing.time_stride
+    return Budget(plan, cost, recipe, encoding.upscale, chunks, disk, pace, kept, changed, lead=given)
 
 
 def check_budget(budget: Budget, *, free_memory: int, folder: Path) -> None:

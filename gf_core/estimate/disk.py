@@ -79,6 +79,7 @@ def disk_cost(
     kept: int = 0,
     in_place: int = 0,
     page: float | None = 0.0,
+    lead: int = 0,
 ) -> DiskCost:
     """What a film of `plan` takes on the disk.
 
@@ -89,19 +90,21 @@ def disk_cost(
         kept: chunks whose latents are there.
         in_place: pictures that are in the film already, where it goes on in its run.
         page: bits of a contact sheet per segment; None where one is drawn and its size is not known.
+        lead: latent frames that the film starts from, which lie in chunk 0.
     """
     memory, video = recipe.memory, recipe.video
     chunks = plan.chunks if stop is None else stop
-    frames = plan.timing.pictures(chunks)
+    frames = plan.timing.pictures(chunks) + lead * plan.timing.time_stride
     cells = (video.width // cost.spatial_stride) * (video.height // cost.spatial_stride)
-    latents = memory.chunk * cost.spec.in_dim * cells * cost.value_bytes + LATENTS_HEAD
+    frame = cost.spec.in_dim * cells * cost.value_bytes
+    latents = memory.chunk * frame + LATENTS_HEAD
     picture = video.width * video.height * upscale**2 * (FILM_BITS if bits is None else bits) / 8
     segments = sum(segment.first_chunk < chunks for segment in plan.segments)
     row = SHEET_PIXELS * SHEET_BYTES * video.height / video.width if page is None else page / 8
     notes = chunks * CHUNK_NOTE + 2 * (NOTES + segments * SEGMENT_NOTE) + int(segments * row)
     states, recalled = map(sum, zip((0, 0), *_states(plan, cost, recipe, chunks, kept, pace)))
     return DiskCost(
-        latents=(chunks - kept) * latents,
+        latents=(chunks - kept) * latents + (0 if kept else lead * frame),
         films=int((2 * frames - in_place) * picture),
         notes=notes,
         recalled=recalled,

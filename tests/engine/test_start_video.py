@@ -12,6 +12,7 @@ from PIL import Image
 
 from gf_core.config import MemorySpec, Recipe, VideoSpec
 from gf_core.engine.film import Film, look, settle
+from gf_core.engine.making import preflight
 from gf_core.engine.session import Session
 from gf_core.engine.start_video import open_start_video, pictures_to_start
 from gf_core.errors import GroundedError
@@ -172,3 +173,15 @@ def test_a_long_start_is_decoded_piece_by_piece(bundle, films, tmp_path, clip, m
     with Take.open(tmp_path / "t") as take:
         Session(take, look(film, take.folder)).play(lambda event: None)
         assert take.runs()[0].load_latents(0).shape[0] == 12 and max(sizes) == 3
+
+
+def test_what_is_given_is_in_the_estimate(bundle, films, tmp_path, clip):
+    start = start_of(bundle, clip)
+    film = Film(bundle, TEXT, bundle.recipe, start=start)
+    told, plain = (preflight(look(one, tmp_path / "t")) for one in (film, Film(bundle, TEXT, bundle.recipe)))
+    end, run, _, _ = made(bundle, films, tmp_path / "t", start)
+    assert told.frames == end.frames == plain.frames + 12
+    stored = sum(file.stat().st_size for file in run.latents(0).parent.iterdir())
+    assert told.disk.latents == pytest.approx(stored, rel=0.05)
+    again = preflight(look(film, tmp_path / "t"))
+    assert again.minutes in (None, 0.0) and again.frames - again.pictures(again.kept) == 0
