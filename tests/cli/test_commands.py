@@ -177,3 +177,11 @@ def test_a_render_tells_the_licence_of_its_model_and_so_does_the_film(monkeypatc
     capsys.readouterr()
     assert main(["open", "films/film.mp4", "--settings"]) == 0
     assert '"licence": "CC BY-NC 4.0"' in capsys.readouterr().out
+
+
+def test_where_noise_comes_from_is_asked_for_and_kept_in_the_film(model, capsys):
+    assert main(["render", "film.txt", "--noise", "comfyui", "--until", "1", "--no-sheet"]) == 0
+    capsys.readouterr()
+    assert main(["open", "films/film.mp4", "--settings"]) == 0
+    settings = json.loads("{" + capsys.readouterr().out.partition("\n{")[2])["settings"]
+    assert settings["sample"]["noise"] == "comfyui" and settings["facts"]["clips"] == [2, 2, 1]
