@@ -12,6 +12,7 @@ from ..config import VideoSpec
 from ..errors import GroundedError
 from ..files.atomic import check_writable
 from ..train.encode import encode_shots
+from ..train.ranks import launched
 from ..train.sources.shots import Shots
 from ..vae.load import load_vae
 from .opening import pick_device
@@ -42,6 +43,6 @@ def encode(args: Namespace) -> int:
     print(
         f"{len(shots)} shots to {video.width}x{video.height} at {video.fps} fps, clips of {args.frames} pictures"
     )
-    done = encode_shots(shots, codec, args.out, video, args.frames)
+    done = encode_shots(shots, codec, args.out, video, args.frames, launched())
     print(f"{done.made} clips encoded, {done.kept} were there; {done.short} shots are shorter than a clip")
     return 0

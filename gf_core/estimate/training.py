@@ -20,6 +20,8 @@ WEIGHT, GRADIENT, ADAM, AVERAGE = 4, 4, 8, 4
 """Bytes of a parameter that learns, all in float32."""
 COMPUTE = 2
 """Bytes of a number that is computed with (bfloat16)."""
+TEXT_ENCODER = 5.68e9
+"""Parameters of UMT5-XXL's encoder, which every card holds whole: prompts are encoded as they come."""
 AHEAD = 2
 """Blocks that are gathered at a time: the one in use, and the next."""
 VECTORS, HIDDEN = 12, 3
@@ -110,6 +112,7 @@ def memory_parts(setup: Setup, cards: int) -> dict[str, float]:
         "blocks in use": 0.0 if cards == 1 else largest,
         "activations": max(_student_activations(setup), _critic_activations(setup)),
         "memory of the film": _memory(setup),
+        "text encoder": COMPUTE * TEXT_ENCODER,
     }
 
 
@@ -202,7 +205,7 @@ def plan_lines(setup: Setup, plans: list[TrainingPlan], card: Card, launch: str)
         "",
         f"Arithmetic, not measured: {card.flops / 1e12:.0f} TFLOP/s a card at {100 * card.share:.0f} % of that, "
         f"{CRITIC_STEPS} critic steps to one of the student,",
-        "weights that learn, gradients and AdamW in float32, everything else in bfloat16; prompts are encoded before. "
+        "weights that learn, gradients and AdamW in float32, everything else in bfloat16. "
         "Exchange between cards is not counted.",
         "",
     ]

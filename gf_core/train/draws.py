@@ -27,9 +27,9 @@ class SampleDraws:
         rng = torch.Generator().manual_seed(_mixed(*self._shared, name))
         return int(torch.randint(low, high, (), generator=rng))
 
-    def places(self, name: str, count: int) -> Tensor:
+    def places(self, name: str, shape: tuple[int, ...], high: int = TABLE) -> Tensor:
         """As `films.Draws.places`."""
-        return torch.cat([torch.randint(TABLE, (1,), generator=own, device=own.device) for own in self._own])
+        return torch.stack([torch.randint(high, shape[1:], generator=o, device=o.device) for o in self._own])
 
     def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """As `films.Draws.normal`."""

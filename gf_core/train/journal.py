@@ -17,10 +17,25 @@ def set_up_log(folder: Path, first: bool = True) -> None:
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(folder / "train.log"))
+    logging.getLogger("grounded").addFilter(_Once("attention:"))
     level = logging.INFO if first else logging.WARNING
     logging.basicConfig(
         level=level, handlers=handlers, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
+
+
+class _Once(logging.Filter):
+    """Lets lines that begin so through once each: every film of a training makes a sampler anew."""
+
+    def __init__(self, start: str) -> None:
+        super().__init__()
+        self._start, self._said = start, set[str]()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        known = line in self._said
+        self._said.add(line if line.startswith(self._start) else "")
+        return not known
 
 
 class Journal:

@@ -90,7 +90,14 @@ def fsdp(
     return module
 
 
-def launch(work: Callable[..., None], count: int, device: str, *arguments: object) -> None:
+def launched() -> Ranks:
+    """This process among those that torchrun started, for work that needs no exchange; alone otherwise."""
+    if not dist.is_torchelastic_launched():
+        return Ranks()
+    return Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+
+
+def launch(work: Callable[..., object], count: int, device: str, *arguments: object) -> None:
     """Run work(ranks, *arguments) in `count` processes that form a group, or here if it is one; returns when all ended.
 
     A process that torchrun started is one of its group, whatever the count, and ends with its work.
@@ -116,14 +123,14 @@ def launch(work: Callable[..., None], count: int, device: str, *arguments: objec
 
 
 def _entry(
-    rank: int, count: int, port: int, device: str, work: Callable[..., None], arguments: tuple
+    rank: int, count: int, port: int, device: str, work: Callable[..., object], arguments: tuple
 ) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     _join(rank, count, rank, device, work, arguments)
 
 
 def _join(
-    rank: int, count: int, local: int, device: str, work: Callable[..., None], arguments: tuple
+    rank: int, count: int, local: int, device: str, work: Callable[..., object], arguments: tuple
 ) -> NoReturn:
     cards = torch.device(device).type == "cuda"
     if cards:

@@ -126,5 +126,11 @@ def test_the_command_encodes_with_the_models_codec(tmp_path, shots, monkeypatch,
     source = open_source(tmp_path / "out")
     assert len(source) == 6 and source[0].latents.shape == (3, 16, 2, 4)
     assert torch.isfinite(source[0].latents).all()
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert main([*command, "--out", "half"]) == 0
+    assert "0 clips encoded" in capsys.readouterr().out, (
+        "torchrun's ranks share the shots: this one's is short"
+    )
     assert main([*command[:-3], "10"]) == 2
     assert "no whole latents" in capsys.readouterr().err

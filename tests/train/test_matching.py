@@ -3,6 +3,8 @@
 import json
 from dataclasses import fields, replace
 
+import lmdb
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,6 +27,7 @@ SPEC = ModelSpec(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=8, freq_dim=16
 )
 EVERY = [(recipe, stage) for recipe in RECIPES for stage in stages_of(recipe)]
+MATCHING = [(recipe, stage) for recipe, stage in EVERY if stage != "ode"]
 
 
 class Text:
@@ -93,7 +96,8 @@ def test_every_value_has_a_source(recipe, stage):
 
 
 def test_values_are_the_published_ones():
-    dmd, sid = stages_of("self_forcing").values()
+    dmd, sid, ode = stages_of("self_forcing").values()
+    assert (ode.steps, ode.betas) == (5000, (0.9, 0.999))
     assert (dmd.rate, dmd.critic_rate, dmd.betas, dmd.ratio, dmd.batch) == (2e-6, 4e-7, (0.0, 0.999), 5, 64)
     assert dmd.film.recipe.sample.steps == (1000, 750, 500, 250) and dmd.steps == 720
     assert (sid.objective, sid.critic_rate, sid.decay) == ("sid", 2e-6, 0.0)
@@ -106,7 +110,36 @@ def test_values_are_the_published_ones():
     assert short.film.recipe.memory == MemorySpec() and (short.iterations, long.iterations) == (1200, 1000)
 
 
-@pytest.mark.parametrize("recipe, stage", EVERY)
+def test_a_student_begins_from_ode_states(given, tmp_path, capsys):
+    states = np.random.default_rng(0).standard_normal((3, 5, 9, 4, 2, 4)).astype(np.float16)
+    with lmdb.open("pairs", map_size=10**7) as env, env.begin(write=True) as txn:
+        txn.put(b"latents_shape", " ".join(map(str, states.shape)).encode())
+        for n, row in enumerate(states):
+            txn.put(f"latents_{n}_data".encode(), row.tobytes())
+            txn.put(f"prompts_{n}_data".encode(), b"fox")
+    command = [
+        "train",
+        "self_forcing",
+        *given,
+        "--stage",
+        "ode",
+        "--batch",
+        "2",
+        "--iterations",
+        "4",
+        "--report",
+        "1",
+    ]
+    assert main([*command, "--data", "pairs", "--frames", "9"]) == 0
+    lines = journal(tmp_path / "runs" / "self_forcing")
+    assert len(lines) == 4 and all(line["regression"] > 0 for line in lines)
+    assert main([*command, "--data", "pairs", "--frames", "12", "--folder", "other"]) == 2
+    assert "(5, 9, 4, 2, 4)" in capsys.readouterr().err
+    assert main([*command, "--frames", "9", "--folder", "other"]) == 2
+    assert "no latents" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe, stage", MATCHING)
 def test_every_recipe_runs_from_the_command_line(given, tmp_path, recipe, stage):
     command = ["train", recipe, *given, "--stage", stage, "--then", "b.txt", "--batch", "2", "--each", "2"]
     values = stages_of(recipe)[stage]
@@ -120,6 +153,7 @@ def test_every_recipe_runs_from_the_command_line(given, tmp_path, recipe, stage)
         "critic",
     ]
     assert all(line["motion"] > 0 and line["border"] > 0 for line in lines)
+    assert [(line["student_steps"], line["critic_steps"]) for line in lines] == [(1, 0), (1, 1)]
     made = {path.name for path in (folder / "student").iterdir()}
     adapted = stages_of(recipe)[stage].lora is not None
     assert ("adapter_model.safetensors" if adapted else "model.safetensors") in made
@@ -198,7 +232,7 @@ def test_a_stopped_training_goes_on_to_the_bit(given, tmp_path, streams):
 def test_draws_belong_to_samples_and_lengths_to_batches():
     both, second = SampleDraws(3, 5, range(10, 12), CPU), SampleDraws(3, 5, range(11, 12), CPU)
     assert torch.equal(both.normal("noise", (2, 4))[1:], second.normal("noise", (1, 4)))
-    assert torch.equal(both.places("place", 2)[1:], second.places("place", 1))
+    assert torch.equal(both.places("place", (2, 3), 9)[1:], second.places("place", (1, 3), 9))
     lengths = [both.whole("exit", 0, 10**6), second.whole("exit", 0, 10**6)]
     assert lengths[0] == lengths[1] == both.whole("exit", 0, 10**6) != both.whole("chunks", 0, 10**6)
     assert SampleDraws(3, 6, range(1), CPU).whole("exit", 0, 10**6) != lengths[0]

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from ...builtin import BUILTIN_FILES, is_small, model_file
 from ...checkpoints.bundle import ModelBundle, load_model
 from ...errors import GroundedError
-from ..films import FilmBatch
 from ..journal import Journal, set_up_log
 from ..loop import Pace, Run
 from ..lora import add_lora, save_lora
 from ..objectives import Loss, Objective, Precision
 from ..objectives.dmd import critic, dmd, sid
+from ..objectives.forced import regression
 from ..objectives.scores import Nets
 from ..objectives.streaming import stream_critic, stream_dmd
 from ..optim import adamw
@@ -78,7 +78,10 @@ class Turns:
     def __init__(self, nets: Nets, stage: Stage, stream: Stream | None, step: Callable[[], int]) -> None:
         self._stage, self._step, self._seen = stage, step, list[Tensor]()
         given: Any = {"match": stage.match, "watch": self._watch}
-        if stream is None:
+        if not stage.ratio:
+            turns = regression, regression
+            given = {"film": stage.film, "see_clean": False}
+        elif stream is None:
             turns = STUDENTS[stage.objective], critic
             given["film"] = stage.film
         else:
@@ -86,14 +89,22 @@ class Turns:
             given["stream"] = stream
         self._student, self._critic = (partial(turn, nets, **given) for turn in turns)
 
-    def __call__(self, batch: FilmBatch) -> Loss:
+    def __call__(self, batch: Any) -> Loss:
         turn = self._student if self._step() % (self._stage.ratio + 1) == 0 else self._critic
         loss = turn(batch)
+        if not self._seen:
+            return loss
         return Loss(loss.total, {**loss.parts, **film_figures(self._seen.pop(), self._stage.film.chunk)})
 
     def _watch(self, name: str, value: Tensor) -> None:
         if name in ("rollout", "window"):  # of a film, or of a piece of one that goes on
             self._seen = [value.detach()]
+
+
+def counted(journal: Journal, ratio: int, step: int, means: dict[str, float]) -> None:
+    """A report with the steps of student and critic so far."""
+    student = -(-step // (ratio + 1))
+    journal(step, {"student_steps": student, "critic_steps": step - student, **means})
 
 
 def film_figures(latents: Tensor, chunk: int) -> dict[str, Tensor]:
@@ -114,18 +125,22 @@ def train(ranks: Ranks, options: Options) -> Run:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     torch.manual_seed(options.seed)  # of adapters; everything else goes by number
     bundle = load_model(options.model, dtype=torch.float32)
-    teacher = options.teacher or options.model
-    fake = load_model(options.critic or teacher, dtype=torch.float32).model
-    real = load_model(teacher, dtype=dtype).model
     place = partial(_placed, stage=stage, device=device, dtype=dtype, nodes=options.nodes)
-    nets = Nets(place(bundle.model, learns=True), place(fake, learns=True), place(real, learns=False))
+    nets = Nets(place(bundle.model, learns=True))
+    if stage.ratio:
+        teacher = options.teacher or options.model
+        fake, real = (
+            load_model(options.critic or teacher, dtype=torch.float32),
+            load_model(teacher, dtype=dtype),
+        )
+        nets = replace(nets, fake=place(fake.model, learns=True), real=place(real.model, learns=False))
     film = replace(stage.film, device=device, dtype=dtype, first_frame=partial(first_frame, bundle.codec))
     source = open_source(options.data, options.then, getattr(bundle.codec, "normalised", None))
     order = Order(len(source), ranks, options.seed)
     stream = None if stage.stream is None else Stream(film, stage.stream)
     texts = Texts(bundle, options.negative, small=is_small(options.model))
     films = Films(stage, source, order, texts, latent_of(bundle, stage), device, options.seed)
-    networks = {"student": nets.generator, "critic": nets.fake}
+    networks = {"student": nets.generator} | ({"critic": nets.fake} if stage.ratio else {})
     settings = {"student": (stage.rate, stage.betas), "critic": (stage.critic_rate, stage.critic_betas)}
     optimisers = [
         adamw(
@@ -150,11 +165,12 @@ def train(ranks: Ranks, options: Options) -> Run:
         ranks,
         carried={"order": order},
         own=stream and OnTheWay(stream, nets.generator, device),
-        report=journal,
+        report=journal and partial(counted, journal, stage.ratio),
     )
     numbers = count(run.step * pace.accumulate)
     turns: Objective = Turns(nets, replace(stage, film=film), stream, lambda: run.step)
-    run.run(turns, lambda: films.batch(next(numbers), ranks, options.each, stream))
+    make = partial(films.batch, stream=stream) if stage.ratio else films.clips
+    run.run(turns, lambda: make(next(numbers), ranks, options.each))
     _keep(run, options, bundle, ranks)
     return run
 
@@ -191,7 +207,7 @@ def _pace(stage: Stage, options: Options, ranks: Ranks) -> Pace:
         )
     return Pace(
         steps=stage.steps, warm=1, decay_from=1.0, clip=stage.clip, average=stage.average,
-        average_from=stage.average_from // stage.ratio, accumulate=stage.batch // at_once, report=options.report,
+        average_from=stage.average_from // (stage.ratio or 1), accumulate=stage.batch // at_once, report=options.report,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from ...checkpoints.bundle import ModelBundle
 from ...errors import GroundedError
 from ...text.store import StoredEncoder
 from ..draws import SampleDraws
-from ..films import Cue, FilmBatch
+from ..films import ClipsGiven, Cue, FilmBatch
 from ..order import Order
 from ..ranks import Ranks
 from ..sources import Sample, Source
@@ -72,6 +72,24 @@ class Films:
         samples = [self._source[n] for n in self._order.take(each)]
         negative, prompt = self._rows([self._texts.negative] * each), self._rows([s.prompt for s in samples])
         return FilmBatch(prompt, negative, self._latent, draws, self._cues(samples, prompt, draws))
+
+    def clips(self, number: int, ranks: Ranks, each: int) -> ClipsGiven:
+        """The same of clips with the states of a teacher's ODE, from noise to clean."""
+        first = (number * ranks.count + ranks.rank) * each
+        draws = SampleDraws(self._seed, number, range(first, first + each), self._device)
+        samples = [self._source[n] for n in self._order.take(each)]
+        wanted = (len(self._stage.film.recipe.sample.steps) + 1, self._stage.film.frames, *self._latent)
+        for sample in samples:
+            found = None if sample.states is None else tuple(sample.states.shape)
+            if found != wanted:
+                raise GroundedError(
+                    f"{self._source.path.name} gives {found or 'no latents'} where states, frames, channels, height "
+                    f"and width of {wanted} are wanted",
+                    "give ODE states of this model's size (LMDB, parquet), or --size and --frames as the data have",
+                )
+        states = torch.stack([s.states for s in samples if s.states is not None]).to(self._device)
+        prompt = self._rows([sample.prompt for sample in samples])
+        return ClipsGiven(prompt, states[:, -1], draws, states=states)
 
     def _cues(self, samples: Sequence[Sample], prompt: Tensor, draws: SampleDraws) -> dict[int, Cue]:
         verbs = self._stage.verbs

@@ -62,4 +62,26 @@ SID = replace(
     },
 )
 
-STAGES = {"dmd": DMD, "sid": SID}
+CAUSAL = "thu-ml/Causal-Forcing, causal_ode_chunkwise.yaml"
+ODE = replace(
+    DMD,
+    objective="regression",
+    ratio=0,
+    iterations=5000,
+    betas=(0.9, 0.999),
+    sources=DMD.sources
+    | {
+        "film": f"{CODE}: steps, shift and frames of the student; paper: states of the teacher's ODE at those",
+        "objective": "model/ode_regression.py: every block from a state of its own, no clean past",
+        "ratio": "trainer/ode.py: no critic",
+        "rate": f"{OPEN}no settings ship for this stage; {CAUSAL}: lr",
+        "betas": f"{OPEN}as rate; {CAUSAL}: beta1, beta2",
+        "iterations": f"{OPEN}as rate; {CAUSAL}: 1,000 at least, 5,000 to 10,000 are better",
+        "batch": f"{OPEN}as rate; that of the dmd stage",
+        "average": f"{OPEN}as rate; that of the dmd stage",
+        "average_from": f"{OPEN}as rate; that of the dmd stage",
+    },
+)
+"""Stage 0, which gives what `dmd` begins with; data with ODE states of the bidirectional base, made at this shift."""
+
+STAGES = {"dmd": DMD, "sid": SID, "ode": ODE}

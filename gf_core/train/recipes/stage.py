@@ -30,7 +30,7 @@ class Verbs:
 
 @dataclass(frozen=True)
 class Stage:
-    """Distribution matching of a causal student on its own films."""
+    """A causal student, matched to a teacher on its own films, or taught by clips that a teacher has made before."""
 
     film: RolloutSpec
     "how films are made"
@@ -44,8 +44,8 @@ class Stage:
     "steps of the critic, as the published loops count"
     sources: dict[str, str]
     "where each value is from, by name; `OPEN` marks what no source gives"
-    objective: Literal["dmd", "sid"] = "dmd"
-    "loss of the student"
+    objective: Literal["dmd", "sid", "regression"] = "dmd"
+    "loss of the student; `regression` learns from ODE states in the data, without teacher and critic"
     betas: tuple[float, float] = (0.0, 0.999)
     "of the student's AdamW"
     critic_betas: tuple[float, float] = (0.0, 0.999)
@@ -55,7 +55,7 @@ class Stage:
     clip: float = 10.0
     "largest norm of a step's gradient"
     ratio: int = 5
-    "steps of the critic for one of the student"
+    "steps of the critic for one of the student; 0 where there is no critic"
     batch: int = 64
     "films in a step, over all ranks and what they accumulate"
     average: float = 0.99
@@ -72,4 +72,4 @@ class Stage:
     @property
     def steps(self) -> int:
         """Steps of student and critic together."""
-        return self.iterations + -(-self.iterations // self.ratio)
+        return self.iterations + (-(-self.iterations // self.ratio) if self.ratio else 0)
