@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dev.parity.case import Case
 from dev.parity.training import Recorded, film_of, give_gradients, match_of, named, net_of, says, stub
+from gf_core.config import ContextGradient
 from gf_core.memory.views import View
 from gf_core.model.forward import call, text_kv
 from gf_core.rope import rotate, turns
@@ -26,9 +27,15 @@ serves = says("StreamingTrainingModel")
 
 def replay(case: Case) -> None:
     """The recorded pieces of one film: what losses see, one student's and one critic's step, a cache."""
+    if not case.wanted or any(".detached." in name for name in case.wanted):
+        _replay(case, "none", "detached.")
+    _replay(case, "leaky", "")
+
+
+def _replay(case: Case, context: ContextGradient, variant: str) -> None:
     train = case.doc["train"]
     nets = Nets(*(net_of(case, name) for name in ("generator", "fake", "real")))
-    film = film_of(case, "none")
+    film = film_of(case, context)
     memory = replace(film.recipe.memory, switch="recache", recache_before_evict=True, recache_reach=WINDOW)
     film = replace(film, recipe=replace(film.recipe, memory=memory), first_frame=stub)
     cache = Cache(case, nets, train["cache_frames"])
@@ -46,11 +53,14 @@ def replay(case: Case) -> None:
         batch = FilmBatch(
             before, case.inputs["uncond_embeds"], tuple(latent), draws, {block: Cue("then", after)}
         )
-        _piece(case, nets, stream, batch, use, number)
+        cache.exit_step = train["exit_step"][number]
+        _piece(case, nets, stream, batch, use, number, variant)
         cache.give(stream, number)
 
 
-def _piece(case: Case, nets: Nets, stream: Stream, batch: FilmBatch, use: str, number: int) -> None:
+def _piece(
+    case: Case, nets: Nets, stream: Stream, batch: FilmBatch, use: str, number: int, variant: str
+) -> None:
     """One piece and its loss."""
     learning, prefix = (nets.fake, "critic.") if use == "critic" else (nets.generator, "")
     learning.requires_grad_(use != "skip")
@@ -69,7 +79,7 @@ def _piece(case: Case, nets: Nets, stream: Stream, batch: FilmBatch, use: str, n
         return
     loss = stream_critic if use == "critic" else stream_dmd
     loss(nets, batch, stream, match_of(case), follow).total.backward()
-    give_gradients(case, learning, prefix)
+    give_gradients(case, learning, prefix + variant)
     learning.requires_grad_(False)
 
 
@@ -81,6 +91,7 @@ class Cache:
         self.case, self.nets, self.frames = case, nets, frames
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
         self.latents: dict[int, Tensor] = {}
+        self.exit_step = 0
 
     def follow(self, director: Director, trace: Trace) -> None:
         """After a call that wrote memory: take what it wrote."""
@@ -90,6 +101,7 @@ class Cache:
             self.latents |= dict(enumerate(frames, memory.ledger.frame))
         if trace.kind == "clean":
             first = memory.layout.past
+            self._roll(director, trace.latents.shape[1])
             for number in range(trace.latents.shape[1]):
                 here = slice((first + number) * size, (first + number + 1) * size)
                 frame = memory.ledger.frame + number
@@ -100,6 +112,32 @@ class Cache:
     def _take(self, director: Director, frame: int, raw_k: Tensor, v: Tensor) -> None:
         turn = turns(torch.tensor([frame]), *director.memory.grid, director.spec.head_dim)
         self.kept[frame] = rotate(raw_k.detach(), turn), v.detach().clone()
+
+    def _roll(self, director: Director, frames: int) -> None:
+        """Move what the next block finds behind its past, where the recorded code leaks in its own way.
+
+        Its buffer rolls in the block's first call. Without a gradient there that moves values and leaves histories
+        where they lie, so a frame hands its gradient to the one that lay there before, turned to its own place in
+        time.
+        """
+        memory, sink = director.memory, director.memory.spec.anchors
+        end = memory.ledger.frame + frames
+        if director.grad != "leaky" or not self.exit_step or end + frames <= self.frames:
+            return
+        back = turns(torch.tensor([-frames]), 1, 1, director.spec.head_dim)
+        moved = {}
+        for number, made in memory.graph.items():
+            before = memory.graph.get(number - frames) if number - frames >= sink else None
+            constant = [(k.detach(), v.detach()) for k, v in made]
+            if number < sink:
+                constant = made
+            elif before is not None:
+                constant = [
+                    (k + rotate(other_k - other_k.detach(), back), v + (other_v - other_v.detach()))
+                    for (k, v), (other_k, other_v) in zip(constant, before)
+                ]
+            moved[number] = constant
+        memory.graph = moved
 
     def _recached(self, director: Director) -> None:
         """Every frame that the recorded code computes anew, also those that lie in our memory no more."""

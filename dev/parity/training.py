@@ -25,7 +25,7 @@ from gf_core.train.rollout import RolloutSpec, Watch, Window, make_chunks, sampl
 class Recorded:
     """The draws of a case: noise by the names it has there, whole numbers from the JSON."""
 
-    def __init__(self, case: Case, wholes: dict[str, int], places: dict[str, Any], prefix: str = "") -> None:
+    def __init__(self, case: Case, wholes: dict[str, Any], places: dict[str, Any], prefix: str = "") -> None:
         self.case, self.wholes, self.prefix = case, wholes, prefix
         self.apart: dict[str, str] = {}
         """Noise that the case names otherwise, without the prefix."""
@@ -34,6 +34,7 @@ class Recorded:
     def whole(self, name: str, low: int, high: int) -> int:
         """As `Draws.whole`."""
         value = self.wholes[name]
+        value = value[0] if isinstance(value, list) else value
         if not low <= value < high:
             raise Refusal(f"{name} {value} is not in [{low}, {high})")
         return value
@@ -41,6 +42,8 @@ class Recorded:
     def places(self, name: str, shape: tuple[int, ...], high: int = TABLE) -> Tensor:
         """As `Draws.places`."""
         value = torch.tensor(self._places[name])
+        if value.ndim and value.ndim < len(shape):
+            value = value[:, None]  # one for each sample
         return (value[..., : shape[-1]] if value.ndim else value).expand(shape)
 
     def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
@@ -85,8 +88,8 @@ def film_of(case: Case, context: ContextGradient) -> RolloutSpec:
     )  # fmt: skip
     return RolloutSpec(
         Recipe(memory_of(case), sample), frames=train.get("frames", 21), window=train.get("window_frames", 21),
-        context_gradient=context, first_frame=stub if case.doc.get("vae_stub") else None,
-    )  # fmt: skip
+        context_gradient=context, one_exit=train.get("same_step_across_blocks", True), first_frame=stub if
+        case.doc.get("vae_stub") else None, )  # fmt: skip
 
 
 def stub(latents: Tensor) -> Tensor:
@@ -108,7 +111,10 @@ def match_of(case: Case) -> Matching:
 def films(case: Case) -> FilmBatch:
     """The recorded prompts and draws."""
     train, inputs = case.doc["train"], case.inputs
-    wholes = {"exit": train["exit_step"], "chunks": train["frames"] // train["frames_per_block"]}
+    exits = train["exit_step"]
+    wholes = {"exit": exits, "chunks": train["frames"] // train["frames_per_block"]}
+    if isinstance(exits, list):
+        wholes |= {f"exit.block{block}": step for block, step in enumerate(exits)}
     draws = Recorded(case, wholes, {"score.place": train["score_t_index"]})
     _, _, *latent = inputs["noise"].shape
     return FilmBatch(inputs["cond_embeds"], inputs["uncond_embeds"], tuple(latent), draws)
@@ -134,9 +140,10 @@ def replay_generator(case: Case) -> None:
     nets.generator.requires_grad_(True)
     batch, match = films(case), match_of(case)
     one_table = replace(match, score_shift=match.shift)
-    for variant, context, asked in (
+    variants: list[tuple[str, ContextGradient, Matching]] = [
         ("detached", "none", match), ("leaky", "leaky", match), ("detached_s5", "none", one_table)
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for variant, context, asked in variants:
         watch = named(case, "" if variant == "detached" else f"{variant}.")
         result = loss(nets, batch, film_of(case, context), asked, watch)
         result.total.backward()
@@ -160,7 +167,8 @@ def replay_critic(case: Case) -> None:
 
 
 def replay_gradient(case: Case) -> None:
-    """SGF: the student's film once without a gradient, then DMD with one through the context that it wrote, or not."""
+    """SGF: the student's film once without a gradient, then DMD with one through the context that it wrote, or
+    not."""
     nets = Nets(*(net_of(case, name) for name in ("generator", "fake", "real")))
     batch, match, film = films(case), match_of(case), film_of(case, "replay")
     sampler = sampler_for(nets.generator, film, len(batch.prompt), batch.latent)
@@ -178,7 +186,8 @@ def replay_gradient(case: Case) -> None:
     case.give("pass1.noisy_at_exit", torch.cat(read["denoise"], 1))
     case.give("pass1.clean_context", torch.cat(read["clean"], 1))
     nets.generator.requires_grad_(True)
-    for variant, context in (("", "replay"), ("context_frozen.", "none")):
+    variants: list[tuple[str, ContextGradient]] = [("", "replay"), ("context_frozen.", "none")]
+    for variant, context in variants:
         dmd(nets, batch, film_of(case, context), match, named(case, variant)).total.backward()
         give_gradients(case, nets.generator, variant)
 
@@ -220,7 +229,8 @@ def sees(case: Case) -> RolloutSpec:
     """The memory of a recorded forward over given clips; its noise levels are the steps."""
     train = case.doc["train"]
     steps = tuple(train.get("denoising_step_list", (1000,)))
-    sample = SampleSpec(steps=steps, warp=train.get("warp", True), shift=train.get("shift", 5.0))
+    shift = train.get("shift", train.get("shift_of_the_nets_sigma_table", 5.0))
+    sample = SampleSpec(steps=steps, warp=train.get("warp", True), shift=shift)
     return RolloutSpec(Recipe(memory_of(case), sample), context_gradient="replay")
 
 
@@ -241,7 +251,7 @@ def replay_given(case: Case) -> None:
                 nets, batch, film, Forcing(augment=train.get("noise_augmentation_max_timestep", 0)), watch
             )
         else:
-            with_context = batch.states.shape[1] == len(film.recipe.sample.steps) + 2
+            with_context = says("Causal-Forcing")(case)
             if with_context:
                 batch = replace(batch, states=batch.states[:, :-1])
             loss = regression(nets, batch, film, see_clean=with_context, watch=watch)

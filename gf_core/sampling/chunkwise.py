@@ -57,7 +57,7 @@ class Chunkwise:
             with torch.set_grad_enabled(torch.is_grad_enabled() and chunk.exit in (None, i)):
                 view = step if instead is None or i >= blind else instead
                 flow = director.predict(x, self._time(level.timestep), view)
-            denoised = flow_to_x0(x, flow, level.sigma)
+                denoised = flow_to_x0(x, flow, level.sigma)
             if director.watch is not None:
                 director.watch(Trace("denoise", i, x, flow, denoised))
             if on_step is not None:

@@ -86,7 +86,7 @@ class FilmBatch:
     """Embeddings [b rows c] that the film begins under."""
     negative: Tensor
     """Embeddings [b rows c] of the unconditional side of guidance."""
-    latent: tuple[int, int, int]
+    latent: tuple[int, ...]
     """(channels, height, width) of a latent frame."""
     draws: Draws
     cues: Mapping[int, Cue] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from ..model.layers import Tree
 from ..sampling.chunkwise import make_sampler
 from ..sampling.film import carry_out
 from ..sampling.sampler import Chunk, Sampler
+from ..vae.base import LatentCodec
 from .films import Draws, FilmBatch
 
 Watch = Callable[[str, Tensor], None]
@@ -28,6 +29,18 @@ it."""
 
 def nobody(name: str, value: Tensor) -> None:
     """Nobody watches."""
+
+
+@dataclass(frozen=True)
+class Reencoded:
+    """A `FirstFrame` by the model's autoencoder: the film is decoded, and its last picture encoded alone."""
+
+    codec: LatentCodec
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """As `FirstFrame`."""
+        pictures = [self.codec.decoder().decode(film.float())[-1:] for film in latents]
+        return torch.stack([self.codec.encode(picture) for picture in pictures])
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,8 @@ class RolloutSpec:
     context: int = 0
     """Oldest latent frames of the window that are there to be seen: made with all steps and without a gradient,
     and shown to teacher and critic as they are (contextual DMD)."""
+    one_exit: bool = True
+    """All chunks are taken at one step; else each at its own."""
     context_gradient: ContextGradient = "none"
     context_noise: bool = True
     """The clean pass reads chunks under a little noise, which films do not: Self Forcing's training does."""
@@ -95,7 +110,9 @@ def make_chunks(
     """
     draws, size = batch.draws, film.chunk
     steps = len(film.recipe.sample.steps)
-    exit_step = draws.whole("exit", 0, steps)
+    exits = [draws.whole("exit", 0, steps)] * chunks
+    if not film.one_exit:
+        exits = [draws.whole(f"exit.block{block}", 0, steps) for block in range(chunks)]
     target = chunks - (film.window - film.context) // size if film.context else 0
     shape = (len(batch.prompt), size, *batch.latent)
     noise = draws.normal("noise", (len(batch.prompt), chunks * size, *batch.latent)).split(size, 1)
@@ -106,7 +123,7 @@ def make_chunks(
             carry_out(sampler.director, cue.verb, cue.prompt, cue.recache)
         more = draws.normal(f"context_noise.block{block}", shape) if film.context_noise else None
         with torch.set_grad_enabled(wanted and block >= learn_from):
-            taken = steps - 1 if block < target else exit_step
+            taken = steps - 1 if block < target else exits[block]
             chunk = Chunk(block, _noise(draws, noise[block], block), taken, more)
             made += [clean.latents for clean in sampler.feed(chunk)]
     return torch.cat(made, 1)

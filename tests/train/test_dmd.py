@@ -13,7 +13,7 @@ from gf_core.train.films import Cue, RandomDraws
 from gf_core.train.objectives.dmd import critic, dmd, sid
 from gf_core.train.objectives.scores import Matching, judged, level
 from gf_core.train.recompute import recompute
-from gf_core.train.rollout import roll_out
+from gf_core.train.rollout import Reencoded, roll_out
 
 GROUNDED = MemorySpec(anchors=2, recent=3)
 
@@ -91,6 +91,39 @@ def test_gradients_stay_in_their_chunk(nets, films):
     assert not torch.allclose(alone, leaked) and not torch.allclose(alone, written)
 
 
+def test_steps_before_the_exit_have_no_gradient(nets, films):
+    draws = Fixed(1)
+    roll_out(nets.generator, films.spec(), films.batch(draws=draws))
+    first, second = (draws.kept[name].requires_grad_() for name in ("noise", "renoise.block1.step0"))
+    roll_out(nets.generator, films.spec(), films.batch(draws=draws)).latents.square().sum().backward()
+    assert first.grad is None and second.grad is not None
+
+
+def test_the_clean_pass_of_training_reads_under_noise(nets, films):
+    draws = Fixed(0)
+    plain, noisy = (
+        roll_out(nets.generator, films.spec(context_noise=noise), films.batch(draws=draws)).latents
+        for noise in (False, True)
+    )
+    assert torch.equal(plain[:, :3], noisy[:, :3]) and not torch.equal(plain[:, 3:6], noisy[:, 3:6])
+
+
+def test_ranks_draw_alike_what_decides_the_number_of_calls():
+    ranks = [RandomDraws(*(torch.Generator().manual_seed(seed) for seed in (rank, 7))) for rank in range(2)]
+    wholes = [[draws.whole("exit", 0, 4) for _ in range(20)] for draws in ranks]
+    assert wholes[0] == wholes[1] and len(set(wholes[0])) == 4
+    assert not torch.equal(*(draws.normal("noise", (4,)) for draws in ranks))
+    assert not torch.equal(*(draws.places("place", (8,)) for draws in ranks))
+
+
+def test_chunks_may_each_leave_at_a_step_of_their_own(nets, films):
+    draws = Fixed()
+    draws.whole = lambda name, low, high: {"exit": 0, "chunks": high - 1}.get(name, name.endswith(("1", "3")))
+    roll_out(nets.generator, films.spec(one_exit=False), films.batch(draws=draws))
+    renoised = {name for name in draws.kept if name.startswith("renoise")}
+    assert renoised == {"renoise.block1.step0", "renoise.block3.step0"}
+
+
 def test_only_the_newest_frames_have_a_gradient(nets, films):
     draws = Fixed(0)
     film = films.spec(frames=15, window=9, context_gradient="leaky")
@@ -112,6 +145,26 @@ def test_a_window_begins_as_a_clip_does(nets, films):
     film = films.spec(window=9, first_frame=first)
     window = roll_out(nets.generator, film, films.batch(draws=Fixed()))
     assert seen == [7] and (window.latents[:, 0] == 7).all() and not (window.latents[:, 1:] == 7).any()
+
+
+class Codec:
+    """Pictures are latents, one for a film's first and four for each that follows."""
+
+    def decoder(self):
+        return self
+
+    def decode(self, latents):
+        times = [1, *[4] * (len(latents) - 1)]
+        return torch.cat([frame[None].expand(n, -1, -1, -1) for n, frame in zip(times, latents)]) * 2
+
+    def encode(self, frames):
+        assert len(frames) == 1
+        return frames + 1
+
+
+def test_a_first_frame_is_the_film_s_last_picture_by_itself():
+    films = torch.randn(2, 3, 4, 2, 2)
+    torch.testing.assert_close(Reencoded(Codec())(films), films[:, -1:] * 2 + 1)
 
 
 @pytest.mark.parametrize("learned", [None, torch.tensor([False, True, True])])

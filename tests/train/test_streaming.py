@@ -1,12 +1,15 @@
 """Long films learned piece by piece: how they are cut, what of them is learned, and that they go on after a break."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.memory.presets import PRESETS
+from gf_core.model import layers
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import carry_out
 from gf_core.sampling.sampler import Chunk
@@ -98,7 +101,7 @@ def test_pieces_together_are_the_engine_s_film(nets, films, stream, memory, verb
 
 
 def test_only_new_frames_count_and_the_prompt_in_force_judges(nets, films, stream):
-    cues, long = {3: Cue("then", films.prompts[1])}, stream()
+    cues, long = {3: Cue("then", films.prompts[1])}, stream(context_gradient="replay")
     told = {}
     first = stream_dmd(nets, films.batch(cues=cues), long, Matching(), told.__setitem__)
     first.total.backward()
@@ -112,6 +115,22 @@ def test_only_new_frames_count_and_the_prompt_in_force_judges(nets, films, strea
     assert long.length == 21 and loss.total.requires_grad
     long.advance(nets.generator, films.batch())
     assert long.films == 2 and long.length == 9
+
+
+@pytest.mark.parametrize("context", ["leaky", "replay"])
+def test_layers_computed_again_leave_the_memory_alone(nets, films, stream, context, monkeypatch):
+    """Activation checkpoints run every layer once more in backward, when the film has gone on."""
+    again = partial(checkpoint, layers.run_block, use_reentrant=False)
+    monkeypatch.setattr(type(nets.generator.blocks[0]), "forward", lambda self, *given: again(self, *given))
+    long = stream(context_gradient=context)
+    window = long.advance(nets.generator, films.batch())[1]
+    memory = long.sampler.director.memory
+    before = [memory.raw_k.clone(), memory.v.clone()]
+    frames = {number: len(made) for number, made in memory.graph.items()}
+    window.latents.square().sum().backward()
+    assert all(map(torch.equal, before, [memory.raw_k, memory.v]))
+    assert frames == {number: len(made) for number, made in memory.graph.items()}
+    assert memory.ledger.frame not in memory.leaks
 
 
 def test_a_window_inside_a_film_begins_as_a_clip(nets, films, stream):

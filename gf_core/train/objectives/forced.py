@@ -38,6 +38,8 @@ class Consistency:
     """Noise levels between which the teacher makes one step."""
     guidance: float = 3.0
     """g of u + g (c - u), the usual form."""
+    shift: float = 5.0
+    """Time shift of these levels, whatever the student's is."""
 
 
 def forced_flow(
@@ -57,6 +59,8 @@ def forced_flow(
     """
     sampler = sampler_for(net, replace(film, context_gradient="replay"), len(noisy), tuple(noisy.shape[2:]))
     director, flows = sampler.director, list[Tensor]()
+    noisy = noisy.to(director.device, director.dtype)
+    context = None if context is None else context.to(noisy)
     director.start(prompt)
     for first in range(0, noisy.shape[1], film.chunk):
         here = slice(first, first + film.chunk)
@@ -144,7 +148,7 @@ def consistency(
     """The student says of a state what its running mean says of the state one step of the guided teacher on."""
     assert batch.negative is not None
     clean, shift = batch.latents, film.recipe.sample.shift
-    grid = Schedule(shift, settings.steps)
+    grid = Schedule(settings.shift, settings.steps)
     place = batch.draws.whole("consistency", 0, settings.steps - 1)
     here, there = (
         time.expand(clean.shape[:2]).to(clean.device) for time in grid.timesteps[place : place + 2]
