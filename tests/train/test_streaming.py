@@ -101,7 +101,7 @@ def test_pieces_together_are_the_engine_s_film(nets, films, stream, memory, verb
 
 
 def test_only_new_frames_count_and_the_prompt_in_force_judges(nets, films, stream):
-    cues, long = {3: Cue("then", films.prompts[1])}, stream(context_gradient="replay")
+    cues, long = {3: Cue("then", films.prompts[1])}, stream()
     told = {}
     first = stream_dmd(nets, films.batch(cues=cues), long, Matching(), told.__setitem__)
     first.total.backward()
@@ -110,11 +110,17 @@ def test_only_new_frames_count_and_the_prompt_in_force_judges(nets, films, strea
     assert window.learned.tolist() == [False] * 3 + [True] * 6
     assert torch.equal(window.latents[:, :3], begin[:, -3:])
     assert batch.told is films.prompts[1]
-    window.latents.sum().backward()  # nothing of the piece before is needed again
     loss = stream_critic(nets, films.batch(), long, Matching(), told.__setitem__)
     assert long.length == 21 and loss.total.requires_grad
     long.advance(nets.generator, films.batch())
     assert long.films == 2 and long.length == 9
+
+
+@pytest.mark.parametrize("context", ["leaky", "replay"])
+def test_gradients_end_where_a_piece_begins(nets, films, stream, context):
+    long = stream(context_gradient=context)
+    for seed in range(2):  # the second would ask for what the first has freed
+        long.advance(nets.generator, films.batch(seed))[1].latents.sum().backward()
 
 
 @pytest.mark.parametrize("context", ["leaky", "replay"])
