@@ -17,7 +17,6 @@ from ..model.layers import Tree
 from ..sampling.chunkwise import make_sampler
 from ..sampling.film import carry_out
 from ..sampling.sampler import Chunk, Sampler
-from ..vae.base import LatentCodec
 from .films import Draws, FilmBatch
 
 Watch = Callable[[str, Tensor], None]
@@ -29,18 +28,6 @@ it."""
 
 def nobody(name: str, value: Tensor) -> None:
     """Nobody watches."""
-
-
-@dataclass(frozen=True)
-class Reencoded:
-    """A `FirstFrame` by the model's autoencoder: the film is decoded, and its last picture encoded alone."""
-
-    codec: LatentCodec
-
-    def __call__(self, latents: Tensor) -> Tensor:
-        """As `FirstFrame`."""
-        pictures = [self.codec.decoder().decode(film.float())[-1:] for film in latents]
-        return torch.stack([self.codec.encode(picture) for picture in pictures])
 
 
 @dataclass(frozen=True)

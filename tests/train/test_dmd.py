@@ -13,7 +13,7 @@ from gf_core.train.films import Cue, RandomDraws
 from gf_core.train.objectives.dmd import critic, dmd, sid
 from gf_core.train.objectives.scores import Matching, judged, level
 from gf_core.train.recompute import recompute
-from gf_core.train.rollout import Reencoded, roll_out
+from gf_core.train.rollout import roll_out
 
 GROUNDED = MemorySpec(anchors=2, recent=3)
 
@@ -145,26 +145,6 @@ def test_a_window_begins_as_a_clip_does(nets, films):
     film = films.spec(window=9, first_frame=first)
     window = roll_out(nets.generator, film, films.batch(draws=Fixed()))
     assert seen == [7] and (window.latents[:, 0] == 7).all() and not (window.latents[:, 1:] == 7).any()
-
-
-class Codec:
-    """Pictures are latents, one for a film's first and four for each that follows."""
-
-    def decoder(self):
-        return self
-
-    def decode(self, latents):
-        times = [1, *[4] * (len(latents) - 1)]
-        return torch.cat([frame[None].expand(n, -1, -1, -1) for n, frame in zip(times, latents)]) * 2
-
-    def encode(self, frames):
-        assert len(frames) == 1
-        return frames + 1
-
-
-def test_a_first_frame_is_the_film_s_last_picture_by_itself():
-    films = torch.randn(2, 3, 4, 2, 2)
-    torch.testing.assert_close(Reencoded(Codec())(films), films[:, -1:] * 2 + 1)
 
 
 @pytest.mark.parametrize("learned", [None, torch.tensor([False, True, True])])
