@@ -64,6 +64,11 @@ def newest(spec: MemorySpec, layout: Layout, frames: int) -> list[range]:
     return [range(first, layout.past)]
 
 
+def alone(spec: MemorySpec, layout: Layout, frames: int) -> list[range]:
+    """Nothing of the past."""
+    return []
+
+
 def ends(spec: MemorySpec, layout: Layout, frames: int) -> list[range]:
     """The first frames, anchors already or to become some, and beside them the newest ones (Rolling Forcing)."""
     first = max(layout.kept, min(spec.capacity, layout.past))

@@ -90,3 +90,10 @@ class Snapshots:
         if self.bank is not None:
             own = {n.removeprefix("bank."): value for n, value in state.items() if n.startswith("bank.")}
             self.bank.restore(own)
+
+    def recall(self, state: dict[str, Tensor]) -> None:
+        """Return to an earlier `snapshot` of the film; its count of frames and prompts goes on."""
+        now = self.ledger.frame, self.ledger.prompt
+        self.graph.clear()
+        self.restore(state)
+        self.ledger.resume(*now)

@@ -27,7 +27,7 @@ from .heads import check_heads, groups_of
 from .ledger import Ledger, Move
 from .packed import fill, packed_width, values_of
 from .policies import Evaluation, measure
-from .regions import Layout, Sees, Sizes, check, ends, means_frames, newest, positions
+from .regions import Layout, Sees, Sizes, alone, check, ends, means_frames, newest, positions
 from .snapshots import Snapshots
 from .views import GradView, Made, Place, View, joined
 
@@ -109,13 +109,6 @@ class DualMemory(Snapshots, Gradients):
         if self.bank is not None:
             self.bank.clear()
 
-    def recall(self, state: dict[str, Tensor]) -> None:
-        """Return to an earlier `snapshot` of the film; its count of frames and prompts goes on."""
-        now = self.ledger.frame, self.ledger.prompt
-        self.graph.clear()
-        self.restore(state)
-        self.ledger.resume(*now)
-
     @property
     def layout(self) -> Layout:
         """Frames in memory, without a current chunk."""
@@ -176,14 +169,10 @@ class DualMemory(Snapshots, Gradients):
 
     def open_blind(self, frames: int) -> View:
         """View of a denoising step of the next chunk that sees nothing but that chunk."""
-        places = self._places(frames, lambda spec, layout, frames: [])
-        return View(self, [replace(place, heads=()) for place in places], keep=False)
+        return View(self, self._places(frames, alone), keep=False)
 
     def open_joint(self, frames: int) -> View:
-        """View of a call over several chunks at once, `frames` in all, which keeps nothing.
-
-        Where it cannot see all of the memory, it sees the anchors and the newest recent frames.
-        """
+        """View of a call over several chunks at once, `frames` in all, which keeps nothing and sees both `ends`."""
         return View(self, self._places(frames, ends), keep=False)
 
     def _places(self, frames: int, sees: Sees) -> list[Place]:
@@ -204,7 +193,7 @@ class DualMemory(Snapshots, Gradients):
             tokens = joined([*((part.start * size, part.stop * size) for part in parts), (start, stop)])
             place = Place(start, stop, mine, mine, tokens, now.regions(), past)
             places += [place] * len(self.raw_k[layers])
-        if self.spec.heads:  # a layout is the same in all layers then, as there is no bank
+        if self.spec.heads and sees is not alone:  # no bank then: one layout in all layers
             groups = groups_of(self.spec, self.ledger, self.k, frames, size)
             places = [replace(place, heads=heads) for place, heads in zip(places, groups)]
         return places
