@@ -99,7 +99,11 @@ MEMORIES = {
 }
 
 
-@pytest.mark.parametrize("name", MEMORIES)
+QUICK = ("own", "frame-wise", "rolling_forcing", "packed")
+EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MEMORIES]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_stopped_and_gone_on_with_it_has_the_same_bytes(bundle, tmp_path, folder, name):
     bundle.recipe = replace(bundle.recipe, memory=MEMORIES[name])
     film = settle(bundle, ENDS, folder=folder)

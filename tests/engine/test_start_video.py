@@ -127,16 +127,19 @@ def test_the_same_video_elsewhere_is_the_same_film_and_another_is_another(bundle
     assert settle(bundle, TEXT).key not in keys
 
 
-@pytest.mark.parametrize(
-    "memory",
-    [
-        MemorySpec(anchors=2, recent=3), MemorySpec(anchors=2, recent=7), MemorySpec(anchors=1, recent=2, chunk=1),
-        PRESETS["longlive"], PRESETS["reward_forcing"], PRESETS["memrope"], PRESETS["krea"],
-        PRESETS["rolling_forcing"],
-    ],
-    ids=["short", "several chunks", "frame-wise", "longlive", "reward_forcing", "memrope", "krea", "rolling"],
-)  # fmt: skip
-def test_stopped_and_gone_on_with_it_has_the_same_bytes(bundle, films, tmp_path, clip, memory):
+MEMORIES = {
+    "short": MemorySpec(anchors=2, recent=3),
+    "several chunks": MemorySpec(anchors=2, recent=7),
+    "frame-wise": MemorySpec(anchors=1, recent=2, chunk=1),
+    "rolling": PRESETS["rolling_forcing"],
+}
+OTHERS = ("longlive", "reward_forcing", "memrope", "krea")
+EACH = [*MEMORIES, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_stopped_and_gone_on_with_it_has_the_same_bytes(bundle, films, tmp_path, clip, name):
+    memory = MEMORIES.get(name) or PRESETS[name]
     start = open_start_video(clip, replace(bundle.recipe, memory=memory))
     options = {"memory": memory}
     _, _, *whole = made(bundle, films, tmp_path / "whole", start, **options)
