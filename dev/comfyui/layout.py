@@ -13,6 +13,8 @@ TITLE = 34
 """height of a node's title bar, which lies above its position"""
 TALLER = 52
 """pixels by which Nodes 2.0 may draw a node taller than the size saved for it, if the front end chose that size"""
+FIRMER = 12
+"""the same where the table wishes a size"""
 NOTE_WIDTH, NOTE_CHARACTERS, NOTE_LINE = 340, 54, 17
 FRAME_PAD, FRAME_TITLE = 16, 40
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
@@ -54,7 +56,7 @@ def _room(node: dict[str, Any], wished: Node) -> float:
     """Pixels under its title that a node may need in any front end."""
     if wished.collapsed:
         return 0
-    return node["size"][1] + (0 if wished.height else TALLER)
+    return node["size"][1] + (FIRMER if wished.height else TALLER)
 
 
 def _same_id(nodes: dict[Any, Any], index: int) -> Any:
