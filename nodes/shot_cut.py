@@ -68,6 +68,7 @@ class ShotCut(io.ComfyNode):
                 widget(
                     io.Int,
                     "back_to",
+                    optional=True,
                     default=0,
                     min=0,
                     max=10_000,
