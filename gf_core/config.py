@@ -23,6 +23,8 @@ ContextGradient = Literal["none", "leaky", "replay"]
 chunks whose keys lay where the clean ones do now (Self Forcing as published), or to the clean passes (SGF)."""
 FLUSH_KEEP = 2
 """Recent frames that survive `switch="flush"`, as in Infinity-RoPE."""
+PLACES = 2
+"""Blocks on the device that do not stay there (`Fit.resident`): the one at work and the next."""
 LATER = {"later": True}
 """Marks a field that came after Takes had been made: at its default it is in no Take's facts, whose keys stay."""
 
@@ -252,6 +254,20 @@ class Encoding:
     """H.264 scale: 0 is lossless, 18 looks so, 51 is the worst."""
     upscale: int = 1
     """Whole-number enlargement."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What is done so that a film fits where it is made; by default nothing. How it is chosen: `estimate.fit`."""
+
+    resident: int | None = None
+    """Transformer blocks that stay on the device; the others wait in the computer's memory. None: all stay."""
+    tile: int = 0
+    """Side of the tiles that pictures are decoded in, in latent cells; 0: whole."""
+    memory: Stored = "full"
+    """How keys and values lie in memory, where the recipe does not say so already."""
+    weights: Literal["full", "fp8"] = "full"
+    """How the blocks' weights are held: in the number type of the model, or as float8 with a scale per row."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from ..attention import Kernel
 from ..builtin import BUILTIN_FILES, BUILTIN_FOLDER, model_file
-from ..config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
+from ..config import Fit, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from ..devices import free_bytes, name_of
 from ..errors import CheckpointError, GroundedError
 from ..files.fingerprint import combine, hash_tensors, recalled, remembered
@@ -29,6 +29,7 @@ from ..text.small import load_small_encoder
 from ..text.store import StoredEncoder
 from ..vae.base import LatentCodec
 from ..vae.load import load_vae
+from ..vae.tiles import Tiled
 from .companions import find, open_text
 from .identify import Identified, identify, require_drivable
 from .keymaps import experts
@@ -72,6 +73,8 @@ class ModelBundle:
     """A second set of weights, which writes the memory (SGF+); None: the model does."""
     licence: str = ""
     """Under which terms its authors give it; empty where nothing is known of them, and for the built-in model."""
+    fit: Fit = field(default_factory=Fit)
+    """What was done so that it fits."""
     notes: tuple[str, ...] = ()
     """What people should know about it, a line each: of a host's model, what lies on it and has no effect."""
 
@@ -121,13 +124,15 @@ def load_model(
     weights: str | None = None,
     loras: Sequence[tuple[str | Path, float]] = (),
     prompts: Sequence[str] = (),
+    fit: Fit | None = None,
 ) -> ModelBundle:
     """Opens `source`: "builtin", a checkpoint file, or a folder.
 
     text, vae: a ready encoder or codec, or the path of one; None looks beside the model. dtype: float32 on
     the CPU, bfloat16 elsewhere. assume: catalogue id to take a renamed causal file for. weights: outer key
     to take. loras: (path, strength) pairs merged into the weights. prompts: of the film to come; a large text encoder
-    reads them before the transformer is loaded, so that the two are never in memory together.
+    reads them before the transformer is loaded, so that the two are never in memory together. fit: what is done so
+    that films fit; its `memory` is a film's, and goes into the recipe that the weights want.
 
     Raises CheckpointError, saying what the file is and what is needed, or ResourceError for too little
     memory.
@@ -144,18 +149,28 @@ def load_model(
     if prompts and isinstance(encoder, StoredEncoder):
         encoder.encode(list(prompts))
     denoising, writing = experts(unscaled(item.what.tensors))
-    model = build_network(spec, denoising, loras=merges, dtype=dtype, device=device)
-    writer = build_network(spec, writing, loras=merges, dtype=dtype, device=device) if writing else None
+    fit = fit or Fit()
+    placed: dict[str, Any] = {"loras": merges, "dtype": dtype, "device": device, "fit": fit}
+    model = build_network(spec, denoising, **placed)
+    writer = build_network(spec, writing, **placed) if writing else None
+    fingerprint = _fingerprint(item, spec, merges)
     return ModelBundle(
         name=str(item.own.get("name") or path.name),
         model=model,
         spec=spec,
         text=encoder,
-        codec=codec,
-        recipe=wanted_recipe(item),
-        fingerprint=_fingerprint(item, spec, merges),
+        codec=Tiled(codec, fit.tile) if fit.tile else codec,
+        recipe=_remembering(wanted_recipe(item), fit),
+        fingerprint=combine([fingerprint, "float8 rows"]) if fit.weights == "fp8" else fingerprint,
         writer=writer,
         licence=licence_of(item),
+        fit=fit,
+    )
+
+
+def _remembering(recipe: Recipe, fit: Fit) -> Recipe:
+    return (
+        recipe if fit.memory == "full" else replace(recipe, memory=replace(recipe.memory, stored=fit.memory))
     )
 
 

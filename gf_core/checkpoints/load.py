@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..config import ModelSpec
+from ..config import Fit, ModelSpec
 from ..devices import require_memory
 from ..errors import CheckpointError
 from ..files.lazy import LazyTensor
+from ..model.fp8 import FLOAT8, hold_as_fp8, quantise
+from ..model.offload import Streamed, waiting
 from ..model.wan import WanModel, build_meta
 from .lora import Lora, merged
 
@@ -26,8 +28,11 @@ def build_network(
     loras: Sequence[Lora] = (),
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
+    fit: Fit | None = None,
 ) -> WanModel:
     """A ready `WanModel` (eval, no gradients) holding `tensors` (original names) as `dtype` on `device`.
+
+    fit: which of its blocks wait in the computer's memory, and how weights are held; None: none, and as `dtype`.
 
     One tensor at a time is read, changed and placed, so the peak is the finished model plus one tensor. All of the
     model's memory is asked for before: between tensors that stay, what is freed would be lost.
@@ -38,19 +43,44 @@ def build_network(
     model = build_meta(spec)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     _check_names(wanted, tensors)
+    fit, device = fit or Fit(), torch.device(device)
+    small = {f"blocks.{name}" for name in hold_as_fp8(model.blocks)} if fit.weights == "fp8" else set[str]()
+    away = () if fit.resident is None else waiting(spec.num_layers, fit.resident)
+    home = {f"blocks.{number}." for number in away}
     require_memory(
-        sum(torch.Size(shape).numel() for shape in wanted.values()) * dtype.itemsize,
-        torch.device(device),
+        sum(
+            value.numel() * (value.itemsize if value.dtype == FLOAT8 else dtype.itemsize)
+            for name, value in model.state_dict().items()
+            if not name.startswith(tuple(home))
+        ),
+        device,
         f"the transformer as {str(dtype).removeprefix('torch.')}",
         "close other programs, choose bfloat16, or use a smaller model.",
     )
-    model.to(dtype).to_empty(device=device)
-    for name, target in model.state_dict().items():
-        tensor = tensors[name]
-        if any(lora.changes(name) for lora in loras):
-            target.copy_(merged(name, tensor.load(), loras))
+    model.load_state_dict(
+        {
+            name: torch.empty_like(
+                value,
+                dtype=value.dtype if name.removesuffix(".weight").removesuffix(".scale") in small else dtype,
+                device="cpu" if name.startswith(tuple(home)) else device,
+            )
+            for name, value in model.state_dict().items()
+        },
+        assign=True,
+    )
+    state = model.state_dict()
+    for name, tensor in tensors.items():
+        layer, changed = name.removesuffix(".weight"), any(lora.changes(name) for lora in loras)
+        if layer in small and name != layer:
+            weight, scale = quantise(merged(name, tensor.load(), loras) if changed else tensor.load())
+            state[name].copy_(weight)
+            state[f"{layer}.scale"].copy_(scale)
+        elif changed:
+            state[name].copy_(merged(name, tensor.load(), loras))
         else:
-            tensor.copy_to(target)
+            tensor.copy_to(state[name])
+    if away:
+        model.blocks = Streamed(model.blocks, away, device)
     return model.requires_grad_(False).eval()
 
 

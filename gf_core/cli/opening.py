@@ -7,14 +7,18 @@ from argparse import Namespace
 
 import torch
 
+from ..builtin import is_small
 from ..checkpoints.bundle import ModelBundle, load_model
-from ..devices import name_of
+from ..config import Recipe
+from ..devices import free_bytes, name_of
 from ..engine.film import Film, settle
 from ..engine.recorded import Recorded
 from ..errors import GroundedError, ResourceError
+from ..estimate.fit import choose_fit, fitted
+from ..estimate.room import ModelCost, file_cost
 from ..take.facts import kernels
 from .files import folder_of, read_board, read_making
-from .settings import choose, encoding_for, model_of
+from .settings import choose, encoding_for, model_of, wanted
 
 log = logging.getLogger("grounded")
 
@@ -33,11 +37,18 @@ def open_film(args: Namespace) -> Film:
             "give it: --start-image FILE or --start-video FILE",
         )
     device = pick_device(args.device)
+    args.model, dtype = model_of(args, recorded), dtype_for(args, recorded, device)
+    fit = args.fit
+    if fit is None and not is_small(args.model):
+        fit = fitted_cost(
+            args, args.model, choose(wanted(args, recorded), args, board.fps), dtype, device
+        ).fit
     bundle = load_model(
-        model_of(args, recorded),
+        args.model,
         text=args.text_encoder,
         vae=args.vae,
-        dtype=dtype_for(args, recorded, device),
+        dtype=dtype,
+        fit=fit,
         device=device,
         assume=args.assume,
         loras=args.lora,
@@ -48,9 +59,20 @@ def open_film(args: Namespace) -> Film:
     if recorded is not None:
         _compare(recorded, bundle)
     recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
+    recipe = fitted(recipe, bundle.fit)
     encoding = encoding_for(args, recipe.video, recorded)
     start = {"start_image": args.start_image, "start_video": args.start_video}
     return settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args), **start)
+
+
+def fitted_cost(
+    args: Namespace, model: str, recipe: Recipe, dtype: torch.dtype | None, device: torch.device
+) -> ModelCost:
+    """What a model that is not opened costs, with what --fit says, or else what it takes to fit what is free."""
+    cost = file_cost(
+        model, device=device, dtype=dtype, text=args.text_encoder, vae=args.vae, assume=args.assume
+    )
+    return cost.fitted(choose_fit(cost, recipe, free_bytes(device)) if args.fit is None else args.fit)
 
 
 def _compare(recorded: Recorded, bundle: ModelBundle) -> None:

@@ -8,6 +8,9 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..config import Fit
+from ..errors import GroundedError
+from ..estimate.fit import read_fit
 from ..memory.presets import PRESETS
 from ..timeline.storyboard import MAX_FPS, MAX_SEED
 from ..words import read_rate
@@ -173,6 +176,14 @@ def names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
+def fit(text: str) -> Fit | None:
+    """`offload=18,tiles=32,int8,fp8`, `off` or `auto`."""
+    try:
+        return read_fit(text)
+    except GroundedError as error:
+        raise argparse.ArgumentTypeError(f"{error.message}: {error.fix}") from error
+
+
 MANY = 100_000
 FILE = {"type": path, "metavar": "FILE"}
 
@@ -221,6 +232,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ("float32", "bfloat16", "float16"),
         "help": "number type of the weights (default: float32 on the CPU, bfloat16 elsewhere)",
     },
+    "--fit": {
+        "type": fit,
+        "default": None,
+        "metavar": "HOW",
+        "help": "what is done to save memory: off, or of offload=N (blocks that stay), tiles=N, int8, fp8 some with "
+        "commas between (default: auto, what it takes to fit)",
+    },
     "--out": {"type": named, "metavar": "FILE", "help": "default: films/<storyboard's name>.mp4"},
     "--until": number(1, MANY, help="stop after segment N of the storyboard; the next render goes on"),
     "--no-sheet": {"action": "store_true", "help": "no contact sheet"},
@@ -247,7 +265,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 FILM = ("storyboard", "--model", "--size", "--memory", "--noise", "--seed", "--fps", "--upscale", "--assume")
 DEVICE = ("--device", "--dtype")
 PARTS = ("--vae", "--text-encoder")
-MAKING = ("--take", ["--start-image", "--start-video"], *PARTS, "--lora", *DEVICE)
+MAKING = ("--take", ["--start-image", "--start-video"], *PARTS, "--lora", *DEVICE, "--fit")
 
 
 class Command(NamedTuple):
@@ -276,7 +294,7 @@ COMMANDS = {
         RENDER_EXAMPLES,
     ),
     "plan": Command(
-        "plan:plan", "show what a storyboard will become and cost", (*FILM, *PARTS, *DEVICE), PLAN
+        "plan:plan", "show what a storyboard will become and cost", (*FILM, *PARTS, *DEVICE, "--fit"), PLAN
     ),
     "takes": Command(
         "render:takes",

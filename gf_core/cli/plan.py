@@ -9,14 +9,14 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..builtin import is_small, model_file
+from ..builtin import is_small
 from ..config import Recipe
 from ..engine.cast_pictures import find_cast
 from ..errors import CheckpointError, GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from ..words import counted
 from .files import film_name, folder_of, read_board, read_making
-from .settings import builtin_recipe, choose, encoding_for, model_of
+from .settings import choose, encoding_for, model_of, wanted
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ def plan(args: Namespace) -> int:
     text, board = read_board(args)
     recorded = read_making(args)
     args.model = model_of(args, recorded)
-    recipe = choose(_wanted(args, recorded), args, board.fps)
+    recipe = choose(wanted(args, recorded), args, board.fps)
     timing = Timing(board.fps, recipe.memory.chunk, TIME_STRIDE, recipe.sample.first_chunk_frames)
     planned = make_plan(board, timing)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
@@ -82,20 +82,6 @@ def _row(written: Segment, segment: PlannedSegment, seeds: int, planned: Plan) -
     )
 
 
-def _wanted(args: Namespace, recorded: Recorded | None) -> Recipe:
-    if recorded is not None:
-        return recorded.recipe
-    if args.model == "builtin":
-        return builtin_recipe()
-    from ..checkpoints.bundle import lora_beside, wanted_recipe
-    from ..checkpoints.identify import identify, require_drivable
-
-    item = identify(model_file(args.model), assume=args.assume)
-    require_drivable(item, assumed=args.assume is not None)
-    lora_beside(item)
-    return wanted_recipe(item)
-
-
 def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recorded: Recorded | None) -> None:
     """The estimate, for this machine; what stands in the way of one is said in its place."""
     try:
@@ -107,13 +93,15 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     from ..engine.film import look, settle
     from ..engine.making import preflight
     from ..estimate.budget import check_budget, estimate
+    from ..estimate.fit import fitted
 
     device = pick_device(args.device)
     try:
-        cost, bundle = _cost(args, dtype_for(args, recorded, device), device)
+        cost, bundle = _cost(args, recipe, dtype_for(args, recorded, device), device)
     except GroundedError as error:
         print(f"cost    not known: {error.message}")
         return
+    recipe = fitted(recipe, cost.fit)
     encoding, lines = encoding_for(args, recipe.video, recorded), []
     if bundle is None:
         if (tokenizer := _tokenizer(args)) is not None:
@@ -127,18 +115,19 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
 
 
 def _cost(
-    args: Namespace, dtype: torch.dtype | None, device: torch.device
+    args: Namespace, recipe: Recipe, dtype: torch.dtype | None, device: torch.device
 ) -> tuple[ModelCost, ModelBundle | None]:
     """What the model costs, and the model itself where opening it takes a moment only."""
-    from ..estimate.room import bundle_cost, file_cost
+    from ..estimate.room import bundle_cost
+    from .opening import fitted_cost
 
     parts: dict[str, Any] = {"text": args.text_encoder, "vae": args.vae, "dtype": dtype, "device": device}
     if is_small(args.model):
         from ..checkpoints.bundle import load_model
 
-        bundle = load_model(args.model, **parts)
+        bundle = load_model(args.model, fit=args.fit, **parts)
         return bundle_cost(bundle), bundle
-    return file_cost(args.model, assume=args.assume, **parts), None
+    return fitted_cost(args, args.model, recipe, dtype, device), None
 
 
 def _tokenizer(args: Namespace) -> Tokenizer | None:

@@ -33,6 +33,21 @@ def choose(wanted: Recipe, args: Namespace, fps: float) -> Recipe:
     return Recipe(memory, sample, video)
 
 
+def wanted(args: Namespace, recorded: Recorded | None) -> Recipe:
+    """What the model wants, or what a film was made with; headers are read, weights are not."""
+    if recorded is not None:
+        return recorded.recipe
+    if args.model == "builtin":
+        return builtin_recipe()
+    from ..checkpoints.bundle import lora_beside, wanted_recipe
+    from ..checkpoints.identify import identify, require_drivable
+
+    item = identify(model_file(args.model), assume=args.assume)
+    require_drivable(item, assumed=args.assume is not None)
+    lora_beside(item)
+    return wanted_recipe(item)
+
+
 def builtin_recipe() -> Recipe:
     """The built-in model's own, from its file's header; the defaults where there is no such file."""
     own: dict[str, Any] = {"video": {"width": 96, "height": 64}}

@@ -15,18 +15,15 @@ from ..errors import ResourceError
 from ..timeline.plan import Plan
 from ..words import counted, size
 from .disk import DiskCost, disk_cost
+from .fit import NOTHING, fit_line
 from .measured import Pace, recall_bits, recall_pace, sheet_key, size_key, speed_key
-from .room import ModelCost, decode_bytes, encode_bytes, work_bytes
+from .room import MARGIN, ModelCost, parts_of
 
 if TYPE_CHECKING:
     from ..take.reuse import Reuse
 
 UNLIKE = 2.5
 """Times as many pixels, or as few, as a model was trained for, from which on that is said."""
-MARGIN = 1.1
-"""Allocators never use memory to the last byte."""
-FIRST_USE = 20 * 2**20
-"""Bytes of kernels and libraries that come into memory with the first chunk; measured."""
 SHRINK = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 """Sizes to try when a film does not fit, as shares of the side asked for."""
 
@@ -70,18 +67,9 @@ class Budget:
     @property
     def parts(self) -> dict[str, int]:
         """Bytes of memory by what they are for."""
-        cost, recipe = self.cost, self.recipe
-        parts = {
-            "weights": cost.weight_bytes,
-            "memory": cost.sizes(recipe).buffers,
-            "work": work_bytes(cost, recipe),
-            "decoder": decode_bytes(cost, recipe.video),
-        }
-        if cost.resident:
-            program = cost.resident - cost.weight_bytes + FIRST_USE
-            parts = {"program": program, **parts, "encoder": encode_bytes(recipe.video, self.upscale)}
-            if self.plan.recalled:  # one lies beside the memory while it is written or read
-                parts["recalled"] = cost.sizes(recipe).state(recipe.memory.slots)
+        parts = parts_of(self.cost, self.recipe, self.upscale)
+        if self.cost.resident and self.plan.recalled:  # one lies beside the memory while it is written or read
+            parts["recalled"] = self.cost.sizes(self.recipe).state(self.recipe.memory.slots)
         return parts
 
     @property
@@ -133,6 +121,7 @@ class Budget:
             f"{counted(len(segments), 'segment')}, {counted(self.chunks, 'chunk')}",
             f"memory  {size(self.peak)}: {', '.join(f'{k} {size(v)}' for k, v in self.parts.items())}{before}",
             f"disk    {self.disk.line()}",
+            *([fit_line(self.cost, self.recipe)] if self.cost.fit != NOTHING else []),
             *self._strange(),
             *kept,
             f"time    {time}",

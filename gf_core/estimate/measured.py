@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import Encoding, Recipe, VideoSpec
+from ..config import Encoding, Fit, Recipe, VideoSpec
 from ..files.atomic import write_json
 from ..files.cache import cache_dir
 
@@ -46,6 +46,7 @@ def speed_key(cost: ModelCost, recipe: Recipe) -> str:
     )
     window += [memory.stored] if memory.stored != "full" else []
     made_by = [cost.device, cost.fingerprint, cost.value_bytes, cost.decoder]
+    made_by += [*astuple(cost.fit)] if cost.fit != Fit() else []
     return _hash([*made_by, window, len(recipe.sample.steps), video.width, video.height])
 
 

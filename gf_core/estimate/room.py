@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import ModelSpec, Recipe, VideoSpec
+from ..config import PLACES, Fit, ModelSpec, Recipe, VideoSpec
 from ..memory.regions import Sizes
-from ..vae.decoders import DECODE_VALUES, Decoder, kind_of
+from ..vae.decoders import DECODE_VALUES, STATE_VALUES, Decoder, kind_of, spans
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("grounded")
 TEXT_BYTES = 2
 """Bytes per number of the text encoder, which is read as bfloat16 whatever the file holds."""
+MARGIN = 1.1
+"""Allocators never use memory to the last byte."""
+FIRST_USE = 20 * 2**20
+"""Bytes of kernels and libraries that come into memory with the first chunk; measured."""
 ENCODE_BYTES = 100
 """Bytes that the film's encoder and its pictures take per pixel of the film; measured at 768x512."""
 
@@ -54,6 +58,11 @@ class ModelCost:
     decoder_bytes: int | None = None
     """Bytes per number of the decoder; None as of the weights."""
 
+    fit: Fit = field(default_factory=Fit)
+    """What is done so that it fits."""
+    networks: int = 1
+    """Transformers: 2 where another one writes the memory."""
+
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weights."""
@@ -63,6 +72,19 @@ class ModelCost:
     def held(self) -> int:
         """Bytes that are taken already: the program where it computes on the processor, on a card the weights."""
         return self.resident or (self.weight_bytes if self.loaded else 0)
+
+    def fitted(self, fit: Fit) -> ModelCost:
+        """The same with `fit` in place of nothing."""
+        spec, width = self.spec, self.value_bytes
+        layers, saved = spec.num_layers, 0
+        block = block_parameters(spec) * width
+        if fit.weights == "fp8":
+            linears, rows = 8 * spec.dim**2 + 2 * spec.dim * spec.ffn_dim, 9 * spec.dim + spec.ffn_dim
+            less = linears * (width - 1) - 4 * rows
+            saved, block = layers * less, block - less
+        away = 0 if fit.resident is None else max(0, layers - fit.resident)
+        saved += max(0, away - PLACES) * block
+        return replace(self, fit=fit, weights=self.weight_bytes - self.networks * saved)
 
     def halved(self) -> ModelCost:
         """The same in a number type of half the width."""
@@ -78,14 +100,19 @@ class ModelCost:
 
 def count_parameters(spec: ModelSpec) -> int:
     """Parameters of a Wan2.1 text-to-video transformer of this shape."""
-    dim, ffn = spec.dim, spec.ffn_dim
+    dim = spec.dim
     patch = spec.patch_size[0] * spec.patch_size[1] * spec.patch_size[2]
-    attention = 4 * (dim * dim + dim) + 2 * dim
-    block = 2 * attention + 2 * dim + (dim * ffn + ffn) + (ffn * dim + dim) + 6 * dim
     text = spec.text_dim * dim + dim + dim * dim + dim
     time = spec.freq_dim * dim + dim + dim * dim + dim + dim * 6 * dim + 6 * dim
     ends = spec.in_dim * patch * dim + dim + dim * patch * spec.out_dim + patch * spec.out_dim + 2 * dim
-    return spec.num_layers * block + text + time + ends
+    return spec.num_layers * block_parameters(spec) + text + time + ends
+
+
+def block_parameters(spec: ModelSpec) -> int:
+    """Parameters of one of its blocks."""
+    dim, ffn = spec.dim, spec.ffn_dim
+    attention = 4 * (dim * dim + dim) + 2 * dim
+    return 2 * attention + 2 * dim + (dim * ffn + ffn) + (ffn * dim + dim) + 6 * dim
 
 
 def bundle_cost(bundle: ModelBundle, prompts: Sequence[str] = ()) -> ModelCost:
@@ -93,14 +120,17 @@ def bundle_cost(bundle: ModelBundle, prompts: Sequence[str] = ()) -> ModelCost:
     from torch import nn
 
     from ..devices import held_bytes
+    from ..model.offload import device_bytes
     from ..text.store import StoredEncoder
+    from ..vae.tiles import whole
 
-    codec = next(bundle.codec.parameters(), None) if isinstance(bundle.codec, nn.Module) else None
+    codec = whole(bundle.codec)
+    weight = next(codec.parameters(), None) if isinstance(codec, nn.Module) else None
     networks = [bundle.model] if bundle.writer is None else [bundle.model, bundle.writer]
     return ModelCost(
         spec=bundle.spec,
         value_bytes=bundle.computes_in.itemsize,
-        weights=sum(weight.nbytes for part in networks for weight in part.parameters()),
+        weights=sum(device_bytes(part, bundle.computes_on) for part in networks),
         decoder=kind_of(bundle.codec) or "wan",
         spatial_stride=bundle.codec.spatial_stride,
         fingerprint=bundle.fingerprint,
@@ -108,7 +138,9 @@ def bundle_cost(bundle: ModelBundle, prompts: Sequence[str] = ()) -> ModelCost:
         loaded=True,
         resident=held_bytes() if bundle.computes_on.type == "cpu" else 0,
         text=bundle.text.bytes_to_read(prompts) if isinstance(bundle.text, StoredEncoder) else 0,
-        decoder_bytes=None if codec is None else codec.dtype.itemsize,
+        decoder_bytes=None if weight is None else weight.dtype.itemsize,
+        fit=bundle.fit,
+        networks=len(networks),
     )
 
 
@@ -179,7 +211,22 @@ def file_cost(
         device=name_of(device),
         text=sum(tensor.numel for tensor in encoder.values()) * TEXT_BYTES,
         decoder_bytes=wide,
+        networks=networks,
     )
+
+
+def parts_of(cost: ModelCost, recipe: Recipe, upscale: int) -> dict[str, int]:
+    """Bytes of memory by what they are for."""
+    parts = {
+        "weights": cost.weight_bytes,
+        "memory": cost.sizes(recipe).buffers,
+        "work": work_bytes(cost, recipe),
+        "decoder": decode_bytes(cost, recipe.video),
+    }
+    if cost.resident:
+        program = cost.resident - cost.weight_bytes + FIRST_USE
+        parts = {"program": program, **parts, "encoder": encode_bytes(recipe.video, upscale)}
+    return parts
 
 
 def work_bytes(cost: ModelCost, recipe: Recipe) -> int:
@@ -199,4 +246,14 @@ def encode_bytes(video: VideoSpec, upscale: int) -> int:
 
 def decode_bytes(cost: ModelCost, video: VideoSpec) -> int:
     """Bytes of decoding one chunk, the state between chunks included."""
-    return DECODE_VALUES[cost.decoder] * video.width * video.height * (cost.decoder_bytes or cost.value_bytes)
+    most, kept = DECODE_VALUES[cost.decoder], STATE_VALUES[cost.decoder]
+    wide, cells = cost.decoder_bytes or cost.value_bytes, cost.fit.tile
+    if not cells:
+        return most * video.width * video.height * wide
+    stride = cost.spatial_stride
+    lengths = [
+        [stop - start for start, stop in spans(side // stride, cells)] for side in (video.height, video.width)
+    ]
+    tile, every = (kind(lengths[0]) * kind(lengths[1]) * stride**2 for kind in (max, sum))
+    waits = kept * (every - tile) if cost.device == "cpu" else 0  # elsewhere in the computer's memory
+    return (most * tile + waits) * wide

@@ -12,6 +12,7 @@ import torch
 
 from ..attention.backends import pick
 from ..config import Encoding, Recipe, as_facts
+from ..vae.tiles import whole
 from ..video.codecs import find_codec
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def latent_facts(bundle: ModelBundle, recipe: Recipe, start: Tensor | None = Non
         "kernels": kernels(bundle),
     }
     if start is not None:
-        facts["start"] = [bundle.codec.fingerprint, print_of(start)]
+        facts["start"] = [whole(bundle.codec).fingerprint, print_of(start)]
     return json.loads(json.dumps(facts))
 
 

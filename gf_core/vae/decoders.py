@@ -21,6 +21,19 @@ tests/engine/test_decoders.py.
 """
 
 
+OVERLAP = 8
+"""Latent cells that neighbouring tiles share."""
+
+
+def spans(length: int, tile: int) -> list[tuple[int, int]]:
+    """Tiles of one size along `length` latent cells, evenly laid, overlapping by `OVERLAP` or more: (start, stop)."""
+    if length <= tile:
+        return [(0, length)]
+    count = -(-(length - OVERLAP) // (tile - OVERLAP))
+    starts = (round(n * (length - tile) / (count - 1)) for n in range(count))
+    return [(start, start + tile) for start in starts]
+
+
 def kind_of(codec: LatentCodec) -> Decoder | None:
     """What `codec` says that it is; None for one that does not say."""
     return getattr(codec, "kind", None)

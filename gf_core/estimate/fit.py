@@ -1,0 +1,122 @@
+"""What is done so that a film fits where it is made: chosen before the model is opened, from what is free.
+
+In this order, each only where all before it are not enough:
+
+1. blocks wait in the computer's memory, as few as need be: the same film to the bit, and the copies go on beside the
+   work, which takes longer than they do wherever a card is small;
+2. pictures are decoded in tiles: the same latents, and seams that nobody sees;
+3. keys and values in a byte: another film, half a percent off;
+4. weights in a byte: another film, farther off than all others.
+
+On a processor the first is left out, as the computer's memory is the device's. Figures: docs/memory.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..config import PLACES, Fit, Recipe
+from ..errors import GroundedError
+from ..vae.decoders import spans
+from ..words import size
+from .room import MARGIN, ModelCost, parts_of
+
+TILE = 40
+"""Side of a tile in latent cells: 320 pixels. At 832x480 half as much again is decoded, at 32 cells twice as much."""
+NOTHING = Fit()
+FIX = "write off, or some of offload=N, tiles=N, int8, fp8 with commas between them"
+
+
+def fitted(recipe: Recipe, fit: Fit) -> Recipe:
+    """The recipe with what `fit` does to the memory."""
+    if fit.memory == "full":
+        return recipe
+    return replace(recipe, memory=replace(recipe.memory, stored=fit.memory))
+
+
+def choose_fit(cost: ModelCost, recipe: Recipe, free: int, upscale: int = 1) -> Fit:
+    """The first that fits `free` bytes; nothing where nothing has to be done, or where all of it is not enough."""
+    most = cost.spec.num_layers
+
+    def fits(fit: Fit) -> bool:
+        return sum(parts_of(cost.fitted(fit), fitted(recipe, fit), upscale).values()) * MARGIN <= free
+
+    for fit in _steps(cost, recipe):
+        if fits(fit):
+            return fit
+        if cost.device == "cpu" or not fits(replace(fit, resident=0)):
+            continue
+        return next(
+            kept for count in reversed(range(most)) if fits(kept := replace(fit, resident=count))
+        )  # the most that may stay
+    return NOTHING
+
+
+def _steps(cost: ModelCost, recipe: Recipe) -> Iterator[Fit]:
+    """What is done beside offloading, from nothing to everything."""
+    yield (fit := NOTHING)
+    longest = max(recipe.video.width, recipe.video.height) // cost.spatial_stride
+    if longest > TILE:
+        yield (fit := replace(fit, tile=TILE))
+    if not recipe.memory.heads:
+        yield (fit := replace(fit, memory="int8"))
+    yield replace(fit, weights="fp8")
+
+
+def read_fit(text: str) -> Fit | None:
+    """`offload=18,tiles=32,int8,fp8`, or `off`; None for `auto`.
+
+    Raises:
+        GroundedError: nothing of the kind.
+    """
+    if text == "auto":
+        return None
+    fit = NOTHING
+    for part in () if text == "off" else text.split(","):
+        name, _, number = part.strip().partition("=")
+        count = int(number) if number.isdecimal() else None
+        if name == "offload" and (count is not None or not number):
+            fit = replace(fit, resident=count or 0)
+        elif name == "tiles" and (count is not None or not number):
+            fit = replace(fit, tile=TILE if count is None else count)
+        elif part.strip() == "int8":
+            fit = replace(fit, memory="int8")
+        elif part.strip() == "fp8":
+            fit = replace(fit, weights="fp8")
+        else:
+            raise GroundedError(f"'{part.strip()}' does nothing to make a film fit", FIX)
+    return fit
+
+
+def write_fit(fit: Fit) -> str:
+    """What `read_fit` reads."""
+    parts = [] if fit.resident is None else [f"offload={fit.resident}"]
+    parts += [f"tiles={fit.tile}"] if fit.tile else []
+    parts += ["int8"] if fit.memory == "int8" else []
+    return ",".join([*parts, *(["fp8"] if fit.weights == "fp8" else [])]) or "off"
+
+
+def fit_line(cost: ModelCost, recipe: Recipe) -> str:
+    """What is done and what it costs: `offload=18: 12 of 30 blocks wait outside, 5.0 GB a chunk are fetched`."""
+    fit, told = cost.fit, list[str]()
+    if fit.resident is not None:
+        layers = cost.spec.num_layers
+        whole = replace(cost, weights=None).fitted(replace(fit, resident=None)).weight_bytes
+        none = replace(cost, weights=None).fitted(replace(fit, resident=0)).weight_bytes
+        away = max(0, layers - fit.resident)
+        fetched = (whole - none) * away // max(1, layers - PLACES) * (len(recipe.sample.steps) + 1)
+        told.append(
+            f"{away} of {layers} blocks wait outside, {size(fetched)} a chunk are fetched, the same film"
+        )
+    if fit.tile:
+        stride, video = cost.spatial_stride, recipe.video
+        more = 1.0
+        for cells in (video.height // stride, video.width // stride):
+            more *= sum(stop - start for start, stop in spans(cells, fit.tile)) / cells
+        told.append(f"decoding in tiles of {fit.tile * stride} pixels, {more:.1f} times the work")
+    if fit.memory == "int8" or recipe.memory.stored == "int8":
+        told.append("keys and values in a byte, latents half a percent off")
+    if fit.weights == "fp8":
+        told.append("weights in a byte, another film")
+    return f"fit     {write_fit(fit)}: {'; '.join(told)}"
