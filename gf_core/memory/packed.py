@@ -1,7 +1,8 @@
 """Keys and values in one byte a number: those of a token and head share a scale, which lies behind them.
 
 What moves slots about moves the scales with them and need not know. 130 bytes in place of 256 (bfloat16, heads of 128);
-eight bits with a scale per token and head err by a third of what float8 (e4m3) does, see docs/memory.md.
+eight bits with a scale per token and head err by a quarter of what float8 (e4m3) does (0.65 % and 2.6 % of normal
+numbers, heads of 128).
 """
 
 from __future__ import annotations

@@ -126,7 +126,8 @@ class Streamed(nn.ModuleList):
             )  # what still computes in this place
             with torch.cuda.stream(self._side):
                 target.copy_(home.bytes, non_blocking=True)
-            self._copied[index] = self._side.record_event()
+            self._copied[index] = torch.cuda.Event()
+            self._copied[index].record(self._side)
         home.point_at(target)
         self._at[index] = place
 

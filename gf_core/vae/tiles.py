@@ -8,7 +8,6 @@ their pictures are blended, linearly over the width of the overlap.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -50,11 +49,8 @@ class Tiled:
         self.channels, self.spatial_stride = codec.channels, codec.spatial_stride
         self.time_stride, self.kind = codec.time_stride, kind_of(codec)
         self.encode = codec.encode
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of the codec and the tiles, which change pictures a little."""
-        return combine([self.codec.fingerprint, f"tiles of {self.tile}, {OVERLAP} shared"])
+        self.fingerprint = combine([codec.fingerprint, f"tiles of {tile}, {OVERLAP} shared"])
+        """Tiles change pictures a little."""
 
     def decoder(self) -> TiledDecoder:
         """A stream for one film."""

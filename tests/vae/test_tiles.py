@@ -21,8 +21,8 @@ def codec():
 
 @pytest.fixture(scope="module")
 def latents(codec):
-    """Of five pictures with slopes and edges that move, 192x160."""
-    y, x = torch.meshgrid(torch.linspace(0, 1, 160), torch.linspace(0, 1, 192), indexing="ij")
+    """Of five pictures with slopes and edges that move, 192x128."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 128), torch.linspace(0, 1, 192), indexing="ij")
     pictures = [torch.stack([x, y, ((x + 0.02 * n) * 6 % 1 > 0.5).float()], -1) for n in range(5)]
     with torch.no_grad():
         return codec.encode(torch.stack(pictures))
