@@ -22,6 +22,7 @@ from ..sampling.noise import check_noise
 from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
 from ..take.reuse import Reuse, find_reuse
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
+from ..vae.tiles import whole
 from .cast_pictures import open_cast
 from .start_image import open_start_image
 from .start_video import open_start_video
@@ -85,7 +86,7 @@ class Film:
     @cached_property
     def prints(self) -> dict[str, str]:
         """By file, a hash of what is seen in each picture of the cast and of how it becomes latents."""
-        codec = self.bundle.codec.fingerprint
+        codec = whole(self.bundle.codec).fingerprint
         return {file: hash_facts([codec, print_of(frames)]) for file, frames in self.pictures.items()}
 
     @property

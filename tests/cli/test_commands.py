@@ -120,8 +120,8 @@ def test_plan_asks_about_number_type_and_companions(place, capsys, monkeypatch):
         asked.append(told)
         return room.ModelCost(SPEC, value_bytes=2, decoder="taehv")
 
-    monkeypatch.setattr(room, "file_cost", counted)
-    monkeypatch.setattr("gf_core.cli.plan._wanted", lambda *_: bundle().recipe)
+    monkeypatch.setattr("gf_core.cli.opening.file_cost", counted)
+    monkeypatch.setattr("gf_core.cli.plan.wanted", lambda *_: bundle().recipe)
     monkeypatch.setattr("gf_core.cli.plan._tokenizer", lambda _: Letters())
     (place / "film.txt").write_text("a | 1s\nthen: " + "b" * 600 + " | 1s\n")
     parts = ["--vae", "taew2_1.pth", "--text-encoder", "umt5.pth", "--dtype", "bfloat16"]
