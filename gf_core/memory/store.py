@@ -206,24 +206,21 @@ class DualMemory(Snapshots, Gradients):
         return (*at[: now.past], *range(first, first + now.current))
 
     def open_grad(self, frames: int, *, leaky: bool = False) -> tuple[GradView, GradView]:
-        """The same where gradients flow through the calls: nothing is overwritten, memory is read by copy.
-
-        leaky: later chunks give their gradient to the denoising call of this one (`ContextGradient`).
+        """The same where gradients flow through the calls, so that nothing is overwritten. leaky: as `ContextGradient`.
 
         Raises:
             GroundedError: also where this memory's settings let no gradient through.
         """
         self._check(frames)
-        spec = self.spec
-        if spec.bank or spec.heads or spec.rolling or spec.refresh or self.packed:
+        if (spec := self.spec).bank or spec.heads or spec.rolling or spec.refresh or self.packed:
             raise GroundedError(
                 "gradients do not go through this memory",
                 fix="train without bank, heads, rolling, refresh and int8, and use them when sampling",
             )
         layout, size = self.layout, self.tokens_per_frame
-        own = range(self.ledger.frame, self.ledger.frame + frames)
         now = replace(layout, current=frames)
-        at = self._at(now, [*self.ledger.numbers(), *own])
+        numbers = range(self.ledger.frame, self.ledger.frame + frames)
+        at = self._at(now, [*self.ledger.numbers(), *numbers])
         start, stop = layout.past * size, now.total * size
         own = self._turn(at[layout.past :])
         place = Place(start, stop, own, own, ((0, stop),), now.regions())

@@ -52,10 +52,13 @@ def engine(net, film, batch):
     return torch.cat(made, 1)
 
 
-@pytest.mark.parametrize("context", ["none", "leaky", "replay"])
 @pytest.mark.parametrize(
-    "verbs", [{}, {2: "then"}, {1: "then", 3: "then"}, {3: "cut"}, {2: "scene"}, {1: "cut", 3: "then"}]
-)
+    ("verbs", "context"),
+    [
+        ({}, "none"), ({2: "then"}, "none"), ({1: "then", 3: "then"}, "replay"), ({3: "cut"}, "leaky"),
+        ({2: "scene"}, "none"), ({1: "cut", 3: "then"}, "none"),
+    ],
+)  # fmt: skip
 def test_a_film_of_training_is_the_engine_s(nets, films, verbs, context):
     """Dual memory, relative positions, graded recache and cuts included."""
     cues = {block: Cue(verb, films.prompts[1 + n]) for n, (block, verb) in enumerate(verbs.items())}
