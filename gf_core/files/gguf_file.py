@@ -31,6 +31,7 @@ ARCHITECTURES = ("wan", "t5", "t5encoder", "vae", "pig")
 _AGAIN = "download it again; the previous download did not finish or was damaged."
 _MAX_HEADER, _MAX_FIELDS, _MAX_TEXTS, _MAX_NAME = 64_000_000, 100_000, 1_000_000, 1024
 """Bytes of a header, values in it, texts in its lists (a vocabulary has 256,384), and bytes of a name."""
+MISSING, INSTALL = "take the package gguf, which is not installed", "pip install gguf"
 _PIECE = 1 << 20
 """Numbers that are unpacked at a time."""
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd"))
@@ -287,9 +288,11 @@ def _tensor(stored: _Stored, read: Any, kind: int, shape: tuple[int, ...]) -> La
 
 def _unpack(packed: LazyTensor, kind: int, out: Tensor) -> None:
     """The numbers into `out`, computed in float32 a few rows at a time, which needs little memory beside the result."""
-    from gguf import GGMLQuantizationType, dequantize
-
-    _, numbers, size = _PACKED[kind]
+    named, numbers, size = _PACKED[kind]
+    try:
+        from gguf import GGMLQuantizationType, dequantize
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f"weights packed as {named} {MISSING}", INSTALL) from error
     width = packed.shape[-1] // size * numbers
     rows = packed.load().reshape(-1, packed.shape[-1])
     step = max(1, _PIECE // width) if width else 1

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..foreign import read_json
-from .gguf_file import unpacks
+from .gguf_file import INSTALL, MISSING, unpacks
 from .lazy import LazyTensor, filled
 
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -77,7 +77,7 @@ def unread(tensors: Mapping[str, LazyTensor], metadata: Mapping[str, str]) -> tu
     packings = {tensor.packing for tensor in tensors.values()}
     if not unpacks(packings):
         named = ", ".join(sorted(filter(None, packings)))
-        return f"packed as {named}, which the package gguf reads; it is not installed", "pip install gguf"
+        return f"whose weights, packed as {named}, {MISSING}", INSTALL
     return None
 
 

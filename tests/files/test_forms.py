@@ -155,6 +155,10 @@ def test_packed_weights_without_the_package_are_told_with_the_cure(folder, state
     report = dict(inspect_file(path, assume="self_forcing").rows)
     assert "GGUF Q4_K" in report["stored as"] and "package gguf" in report["usable"]
     assert report["do"] == "pip install gguf"
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(CheckpointError, match="Q4_K take the package gguf") as error:
+        open_file(path).tensors[f"{Q}.weight"].load()
+    assert error.value.fix == report["do"]
 
 
 @pytest.mark.parametrize("what", OTHERS)
