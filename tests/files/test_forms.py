@@ -5,6 +5,7 @@ import struct
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dev.attack.gguf_headers import HOSTILE, OTHERS
 from dev.bench.forms import FORMS, numbers_of, small, write_gguf
+from gf_core.checkpoints.bundle import load_model
 from gf_core.checkpoints.identify import identify, require_drivable
 from gf_core.checkpoints.inspect import inspect_file
 from gf_core.checkpoints.load import build_network
@@ -235,3 +237,16 @@ def test_fp8_behind_the_type_of_its_bytes(folder, state):
     save_file({**state, **parts}, folder / "m.safetensors")
     got = loaded(folder / "m.safetensors").state_dict()[f"{Q}.weight"]
     assert torch.equal(got, value.float() * 0.5)
+
+
+@pytest.mark.parametrize("name", ["gguf_Q8_0", "fp8_scaled", "int8_rows"])
+def test_a_packed_file_is_a_model_ready_for_films(folder, state, name):
+    """As the command line opens it: found by its name, hashed as it lies there, held as plain numbers."""
+    path = FORMS[name].write(folder, state)
+    nothing: Any = object()
+    bundle = load_model(path, text=nothing, vae=nothing, assume="self_forcing")
+    assert len(bundle.fingerprint) == 64 and bundle.computes_in == torch.float32
+    again = load_model(path, text=nothing, vae=nothing, dtype=torch.bfloat16, assume="self_forcing")
+    assert again.fingerprint == bundle.fingerprint and again.computes_in == torch.bfloat16
+    want = numbers_of(FORMS[name], state)
+    assert all(torch.equal(value, want[key]) for key, value in bundle.model.state_dict().items())
