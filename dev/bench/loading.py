@@ -8,8 +8,8 @@ take back (pages of the mapped file are not counted), beyond what the libraries 
 file or the finished model, whichever is larger; what takes more is marked, and the status is 1.
 `load` is seconds on the clock, `work` of the processor. `off` is the largest
 difference of the network's output from that of the plain form, over its largest number; forms packed at random (their
-packing has no packer in Python) have none. `--lora` adds a LoRA of that rank on every matrix; 64 MB
-more are allowed then, which the allocator keeps of small pieces.
+packing has no packer in Python) have none. `--lora` adds a LoRA of that rank on every matrix. 64 MB
+more are allowed, which libraries and allocator take once at any size; `x` is without them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SIZES = {"tiny": ModelSpec(dim=512, ffn_dim=2048, num_heads=4, num_layers=8), "1
 LARGE = ("bf16", "fp8_scaled", "gguf_Q8_0", "gguf_Q4_K")
 """Forms measured at full size unless others are asked for: each writes up to 3 GB."""
 MOST, KEPT = 1.15, 64e6
-"""Most of the file or model that may be held, and what the allocator keeps of the pieces of a LoRA besides."""
+"""Most of the file or model that may be held, and what libraries and allocator take besides, at any size."""
 
 
 def wrote(size: str, form: str, folder: Path, rank: int) -> None:
@@ -166,7 +166,7 @@ def main() -> int:
     print("form              file MB    model     peak     x     left  load s  work s  hash s      off")
     for name in names:
         got = plain if name == "bf16" else measured(args.size, name, args.lora)
-        most = (got["peak"] - (KEPT if args.lora else 0)) / max(got["file"], got["model"])
+        most = (got["peak"] - KEPT) / max(got["file"], got["model"])
         off = max(abs(a - b) for a, b in zip(got["flow"], plain["flow"])) / max(map(abs, plain["flow"]))
         lost = f"{off:8.5f}" if FORMS[name].error < math.inf else f"{'-':>8}"
         sizes = " ".join(f"{got[part] / 1e6:8.1f}" for part in ("file", "model", "peak"))
