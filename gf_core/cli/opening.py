@@ -14,7 +14,7 @@ from ..devices import free_bytes, name_of
 from ..engine.film import Film, settle
 from ..engine.recorded import Recorded
 from ..errors import GroundedError, ResourceError
-from ..estimate.fit import choose_fit, fitted
+from ..estimate.fit import NOTHING, choose_fit, fitted, write_fit
 from ..estimate.room import ModelCost, file_cost
 from ..take.facts import kernels
 from .files import folder_of, read_board, read_making
@@ -68,11 +68,19 @@ def open_film(args: Namespace) -> Film:
 def fitted_cost(
     args: Namespace, model: str, recipe: Recipe, dtype: torch.dtype | None, device: torch.device
 ) -> ModelCost:
-    """What a model that is not opened costs, with what --fit says, or else what it takes to fit what is free."""
+    """What a model that is not opened costs, with what --fit says, or else with what fits it and alters nothing."""
     cost = file_cost(
         model, device=device, dtype=dtype, text=args.text_encoder, vae=args.vae, assume=args.assume
     )
-    return cost.fitted(choose_fit(cost, recipe, free_bytes(device)) if args.fit is None else args.fit)
+    if args.fit is not None:
+        return cost.fitted(args.fit)
+    free = free_bytes(device)
+    fit, more = choose_fit(cost, recipe, free, alter=False), choose_fit(cost, recipe, free)
+    if fit == NOTHING != more:
+        log.warning(
+            "more memory is needed than is free; --fit %s makes do, with other pictures", write_fit(more)
+        )
+    return cost.fitted(fit)
 
 
 def _compare(recorded: Recorded, bundle: ModelBundle) -> None:

@@ -237,7 +237,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": None,
         "metavar": "HOW",
         "help": "what is done to save memory: off, or of offload=N (blocks that stay), tiles=N, int8, fp8 some with "
-        "commas between (default: auto, what it takes to fit)",
+        "commas between (default: auto, blocks wait where that is enough; the rest makes other pictures)",
     },
     "--out": {"type": named, "metavar": "FILE", "help": "default: films/<storyboard's name>.mp4"},
     "--until": number(1, MANY, help="stop after segment N of the storyboard; the next render goes on"),

@@ -1,6 +1,8 @@
 """What is done so that a film fits where it is made: chosen before the model is opened, from what is free.
 
-In this order, each only where all before it are not enough:
+By itself only the first is done. What is free changes from hour to hour, and an edit must find the film that it goes
+on: whatever alters pictures is named, and done when it is asked for. In this order, each only where all before it are
+not enough:
 
 1. blocks wait in the computer's memory, as few as need be: the same film to the bit, and the copies go on beside the
    work, which takes longer than they do wherever a card is small;
@@ -35,14 +37,17 @@ def fitted(recipe: Recipe, fit: Fit) -> Recipe:
     return replace(recipe, memory=replace(recipe.memory, stored=fit.memory))
 
 
-def choose_fit(cost: ModelCost, recipe: Recipe, free: int, upscale: int = 1) -> Fit:
-    """The first that fits `free` bytes; nothing where nothing has to be done, or where all of it is not enough."""
+def choose_fit(cost: ModelCost, recipe: Recipe, free: int, upscale: int = 1, *, alter: bool = True) -> Fit:
+    """The first that fits `free` bytes; nothing where nothing has to be done, or where all of it is not enough.
+
+    alter: also what makes other pictures than there would be without.
+    """
     most = cost.spec.num_layers
 
     def fits(fit: Fit) -> bool:
         return sum(parts_of(cost.fitted(fit), fitted(recipe, fit), upscale).values()) * MARGIN <= free
 
-    for fit in _steps(cost, recipe):
+    for fit in _steps(cost, recipe) if alter else (NOTHING,):
         if fits(fit):
             return fit
         if cost.device == "cpu" or not fits(replace(fit, resident=0)):

@@ -39,6 +39,12 @@ def test_the_least_harm_that_fits_is_done(free, kinds):
         assert needs(WAN, one_more) > free * 1e9, "as many blocks stay as can"
 
 
+@pytest.mark.parametrize(("free", "resident"), [(16, False), (12, True), (8.5, False), (5, False)])
+def test_what_is_free_alters_no_film_by_itself(free, resident):
+    fit = choose_fit(WAN, RECIPE, int(free * 1e9), alter=False)
+    assert fit == Fit(resident=fit.resident) and (fit.resident is not None) == resident
+
+
 def test_on_a_processor_no_block_waits():
     """The computer's memory is the device's there."""
     cost = ModelCost(ModelSpec(), value_bytes=4, device="cpu")
