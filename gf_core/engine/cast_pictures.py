@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ def find_cast(board: Storyboard, folder: Path) -> dict[str, tuple[str, int]]:
         picture.file: (name, picture.line) for name, picture in board.pictures.items() if picture.file in seen
     }
     for file, (name, line) in found.items():
-        if not (folder / file).exists():
+        if not os.path.exists(folder / file):  # Path.exists raises for a name that is too long
             message = f"there is no picture {file} of {name} in {folder.name or 'this folder'}"
             raise _at(line, message, "put it there, or remove it from the line")
     return found

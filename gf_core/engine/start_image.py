@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import warnings
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def open_start_image(path: str | Path, video: VideoSpec, what: str = "start imag
         GroundedError: no readable picture there.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
         raise GroundedError(f"the {what} {path} is not a file", "give a PNG or JPEG file")
     try:
         with warnings.catch_warnings():
@@ -66,6 +67,8 @@ def _read(path: Path) -> Image.Image:
 
 def _upright(source: Path | io.BytesIO) -> Image.Image:
     with Image.open(source) as image:
+        if image.format == "EPS":  # a program: Pillow would have Ghostscript run it, for as long as it likes
+            raise ValueError("it is PostScript")
         image.load()
         try:
             turned = ImageOps.exif_transpose(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def open_film(path: str | Path) -> Iterator[InputContainer]:
         TakeError: not there, not a film, or no picture in it that can be read.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise TakeError(f"no film at {path}", "check the name, or render it")
     layout = read_layout(path)
     torn = layout.fragments and layout.end < layout.size

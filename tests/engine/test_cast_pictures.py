@@ -180,6 +180,8 @@ def test_a_picture_that_cannot_be_used_is_told_with_its_line(bundle, tmp_path, f
     (folder / "boat.png").write_text("no picture")
     with pytest.raises(StoryboardError, match=r"line 2.*the picture of boat"):
         settle(bundle, TEXT, folder=folder)
+    with pytest.raises(StoryboardError, match=r"line 2.*there is no picture"):
+        settle(bundle, TEXT.replace("boat.png", f"{'x' * 300}.png"), folder=folder)
     assert settle(bundle, f"{CAST}{{mara}} waits | 1s", folder=folder).pictures.keys() == {"mara.png"}
 
 

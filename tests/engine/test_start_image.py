@@ -162,6 +162,13 @@ BAD = {
     "empty.png": (lambda path: path.write_bytes(b""), "cannot be read"),
     "folder.png": (lambda path: path.mkdir(), "not a file"),
     "pipe.png": (lambda path: os.mkfifo(path), "not a file"),
+    "x" * 300 + ".png": (lambda path: None, "cannot be read"),
+    "program.png": (
+        lambda path: path.write_text(
+            "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n"
+        ),
+        "it is PostScript",
+    ),
     "cut.png": (
         lambda path: (clear_grey(path), path.write_bytes(path.read_bytes()[:70])),
         "cannot be read",

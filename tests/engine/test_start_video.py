@@ -159,7 +159,7 @@ def test_without_it_the_film_is_another(bundle, films, tmp_path, clip):
 def test_what_cannot_start_a_film_is_said(bundle, tmp_path, clip):
     (tmp_path / "text.mp4").write_text("no video")
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
-    for name in ("none.mp4", "text.mp4"):
+    for name in ("none.mp4", "text.mp4", "x" * 300):
         with pytest.raises(GroundedError, match="start video cannot be used"):
             settle(bundle, TEXT, start_video=tmp_path / name)
     with pytest.raises(GroundedError, match="a picture or from a video"):

@@ -1,6 +1,7 @@
 """Data that people bring are read as they were written, and what is wrong with them is said with place and remedy."""
 
 import json
+import os
 import sys
 
 import lmdb
@@ -134,7 +135,39 @@ def broken_row(tmp):
     return database(tmp / "d", LATENTS, told="3 5 16 4 7")
 
 
+def cut_off(tmp):
+    """A database without its last page: the library maps it, and reading there would end the program."""
+    path = database(tmp / "d", LATENTS)
+    with open(path / "data.mdb", "r+b") as file:
+        file.truncate(file.seek(0, 2) - 4096)
+    return path
+
+
+def trajectory(tmp, states):
+    rows = np.zeros((1, states, 16, 3, 2, 2), np.float32)
+    return table(tmp / "a.parquet", {"caption": ["a fox"], **packed("trajectory_latents", rows)})
+
+
+def pipe(path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes with names here")
+    os.mkfifo(path)
+    return path
+
+
 WRONG = {
+    "a pipe": (lambda tmp: pipe(tmp / "a.txt"), "neither a file nor a folder"),
+    "an endless name": (lambda tmp: tmp / ("x" * 300), "there is nothing"),
+    "a database that is cut off": (cut_off, "it is cut off"),
+    "a database of too many": (
+        lambda tmp: database(tmp / "d", LATENTS, told=f"{10**20} 5 16 4 6"),
+        "latents_shape is",
+    ),
+    "too short a trajectory": (lambda tmp: trajectory(tmp, 7), "7 states"),
+    "an endless name of a shot": (
+        lambda tmp: lines(tmp / "a.json", json.dumps({"b" * 300: "a fox"})),
+        "not there",
+    ),
     "nothing there": (lambda tmp: tmp / "none", "there is nothing"),
     "nothing known": (lambda tmp: tmp, "nothing that is known"),
     "no prompt": (lambda tmp: lines(tmp / "a.txt", "\n\n"), "no prompt"),

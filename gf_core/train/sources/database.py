@@ -14,6 +14,8 @@ from .base import Sample, package, readable, refused, tensor_of
 
 MOST_AXES = 6
 """Of `latents_shape`: the count and five of a row."""
+MOST = 2**40
+"""The largest number in it that can be meant."""
 
 
 def databases(path: Path) -> list[Path]:
@@ -42,6 +44,7 @@ class Database:
                     readahead=False,
                     meminit=False,
                 )
+            _check_whole(place, part)
             self._parts.append((place, part, self._shape(place, part)))
         if not len(self):
             raise refused(
@@ -65,7 +68,7 @@ class Database:
             shape = tuple(map(int, bytes(found).decode("ascii").split()))
         except ValueError:
             shape = ()
-        if not 5 <= len(shape) <= MOST_AXES or min(shape) < 0:
+        if not 5 <= len(shape) <= MOST_AXES or min(shape) < 0 or max(shape) > MOST:
             told = bytes(found[:60])
             raise refused(
                 place,
@@ -92,3 +95,15 @@ class Database:
         if found is None:
             raise refused(place, f"there is no {key} in it", "give a database in the layout of Self-Forcing")
         return found
+
+
+def _check_whole(place: Path, part: Any) -> None:
+    """Refuse a database that is cut off: the library maps it, and what is behind its end would end the program."""
+    file = place / "data.mdb" if place.is_dir() else place
+    told, there = (part.info()["last_pgno"] + 1) * part.stat()["psize"], file.stat().st_size
+    if there < told:
+        raise refused(
+            place,
+            f"it is cut off: {there} bytes of {told}",
+            "copy it again, or the original with 'mdb_copy -c'",
+        )

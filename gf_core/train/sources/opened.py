@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,8 +29,11 @@ def open_source(
     """
     if then is not None and path.suffix != ".txt":
         raise refused(path, "only a text file of prompts has a second one beside it", "leave --then away")
-    if not path.exists():
-        raise refused(path, "there is nothing", "check the name")
+    for place in (path, *([then] if then else [])):
+        if not os.path.exists(place):  # Path.exists raises for a name that is too long
+            raise refused(place, "there is nothing", "check the name")
+        if not (place.is_file() or place.is_dir()):  # a pipe would be waited for
+            raise refused(place, "it is neither a file nor a folder", "give what holds the data itself")
     if path.suffix == ".txt":
         return Prompts(path, then)
     if path.suffix.lower() in TABLES:

@@ -97,5 +97,9 @@ class Parquet:
             raise ValueError(
                 f"states {list(stored.shape)} where [states channels frames height width] are meant"
             )
+        if len(STATES) < len(stored) <= max(STATES):
+            raise ValueError(
+                f"{len(stored)} states where up to {len(STATES)}, or all of over {max(STATES)}, are meant"
+            )
         chosen = stored if len(stored) <= len(STATES) else stored[list(STATES)]
         return chosen.transpose(1, 2).contiguous()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def _tabled(table: Path) -> list[Shot]:
             fix = f"give every row a {' or '.join(FILE[:3])} and a {' or '.join(CAPTION)}"
             raise refused(table, f"row {number} does not name a file with its caption", fix)
         path = table.parent / file
-        if not path.is_file():
+        if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
             raise refused(
                 table, f"row {number} names {file}, which is not there", "paths count from the table's folder"
             )
