@@ -146,6 +146,7 @@ def find_reuse(take: Path, settings: Settings, keys: Sequence[str], ends: Sequen
         whole = next((index for index, kept in enumerate(chunks) if kept is None), len(chunks))
         chunks = chunks[: max((end for end in ends if end <= whole), default=0)]
         pictures, goes_on = min(pictures, len(chunks)), goes_on and pictures <= len(chunks)
+        film = film if pictures else None
     # Against which run the change is told: the one that the last chunk came from.
     last = chunks[-1] if chunks else None
     nearest = next((e for e in alike if last is not None and e.run is last.run), film or (alike or runs)[0])

@@ -81,6 +81,17 @@ def test_a_segment_made_in_windows_is_lengthened(bundle, films, tmp_path):
     assert same[:7] == [True] * 5 + [False] * 2
 
 
+@pytest.mark.parametrize("index", [0, 2, 4, CHUNKS - 1])
+def test_a_damaged_chunk_of_a_film_made_in_windows_is_made_again(bundle, films, tmp_path, index):
+    """It goes on at the last segment's end in front of it, which for the first segment is the film's beginning."""
+    whole, _ = render(bundle, films, tmp_path, MEMORIES["rolling"])
+    before = bytes_of(whole)
+    data = whole.latents(index).read_bytes()
+    whole.latents(index).write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    run, _ = render(bundle, films, tmp_path, MEMORIES["rolling"])
+    assert bytes_of(run) == before
+
+
 def test_where_noise_is_drawn_for_a_whole_clip_its_length_counts(bundle):
     def key(text, noise):
         recipe = replace(bundle.recipe, sample=replace(bundle.recipe.sample, noise=noise))
