@@ -64,6 +64,7 @@ HOSTILE: dict[str, bytes] = {
     "one over another": gguf_header(tensors=[("a", [16], 0, 0), ("b", [16], 0, 32)], body=256),
     "two of one name": gguf_header(tensors=[("a", [4], 0, 0), ("a", [4], 0, 32)], body=256),
     "part of a block": gguf_header(tensors=[("a", [33], 8, 0)], body=256),
+    "an empty row": gguf_header(tensors=[("a", [0], 8, 0)], body=64),
     "no axis": gguf_header(tensors=[("a", [], 8, 0)], body=256),
     "no alignment": gguf_header([("general.alignment", 4, bytes(4))], [("a", [4], 0, 0)], body=64),
     "a huge alignment": gguf_header([("general.alignment", 4, b"\xf8\xff\xff\xff")], [("a", [4], 0, 0)], body=64),

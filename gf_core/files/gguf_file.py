@@ -265,7 +265,7 @@ def _stored(path: Path, name: str, shape: tuple[int, ...], kind: int) -> _Stored
             f"use a file of the same model packed as one of {', '.join(name for name, *_ in _PACKED.values())}.",
         )
     _, numbers, size = _PACKED[kind]
-    if not shape or shape[-1] % numbers:
+    if not shape or not shape[-1] or shape[-1] % numbers:
         raise ValueError(f"{plain(name, 80)} with rows of {shape[-1:]} numbers")
     return _Stored(torch.uint8, (*shape[:-1], shape[-1] // numbers * size))
 

@@ -168,6 +168,7 @@ HOSTILE = {
     "no words": b'{"prompts": ["", "\\u200b"]}',
     "far": b'{"0": "a fox", "999999999999": "a hen"}',
     "huge": b'{"segments": [{"start": ' + b"9" * 4000 + b', "length": 1, "prompt": "a fox"}]}',
+    "fast": b'{"segments": [], "settings": {"frame_rate": ' + b"9" * 400 + b"}}",
     "nan": b'{"segments": [{"start": NaN, "length": 1, "prompt": "a fox"}]}',
     "infinite": b'{"segments": [{"start": 0, "length": 1e999, "prompt": "a fox"}]}',
     "backward": b'{"segments": [{"start": 0, "length": -5, "prompt": "a fox"}]}',

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...foreign import known_values
 from ...words import counted
-from .told import Shot, Told, check_frames, seconds_of
+from .told import Shot, Told, check_frames, check_speed, seconds_of
 
 PROGRAM = "an LTX Director timeline"
 FPS = 24.0
@@ -53,6 +53,7 @@ def read_timeline(whole: dict[str, Any]) -> Told:
     settings = known_values(_Settings(), whole.get("settings", {}))
     segments = [known_values(_Segment(), segment) for segment in timeline.segments]
     fps = settings.frameRate or settings.frame_rate
+    check_speed(fps)
     shots, outside = _shots(sorted(segments, key=lambda segment: segment.start), timeline, fps)
     pictures = sum(segment.type != "text" for segment in segments)
     left = [

@@ -133,9 +133,14 @@ def _length(seconds: float, number: int) -> float:
 def seconds_of(frames: float, fps: float) -> float:
     """How long `frames` last; raises ValueError where a number is too large to be meant."""
     check_frames(frames)
+    check_speed(fps)
+    return frames / fps
+
+
+def check_speed(fps: float) -> None:
+    """Raises ValueError where no film has so many frames a second."""
     if not 0.01 <= fps <= 1e4:
         raise ValueError("its frames a second are none of a film")
-    return frames / fps
 
 
 def check_frames(*frames: float) -> None:
