@@ -14,6 +14,19 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def pick_device(name: str | None) -> torch.device:
+    """The device called `name`, or the best one here; raises ResourceError if this machine has no such device."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by device
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise ResourceError(f"device '{name}' cannot be used: {reason}", "use --device cpu") from error
+    return device
+
+
 def free_bytes(device: torch.device) -> int:
     """Bytes free on the device: on a card, else in the computer."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

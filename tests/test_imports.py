@@ -31,6 +31,7 @@ CORE_FLOORS = FOUNDATION | {
     "vae",
 }
 BELOW: dict[str, set[str]] = {
+    "arguments": set(),
     "config": {"errors"},
     "devices": {"errors", "words"},
     "errors": {"words"},
@@ -55,7 +56,7 @@ BELOW: dict[str, set[str]] = {
     "world": FOUNDATION,
     "train": FOUNDATION
     | {"rope", "attention", "memory", "model", "sampling", "text", "vae", "video", "world"}
-    | {"builtin", "checkpoints"},
+    | {"arguments", "builtin", "checkpoints"},
     "evaluation": CORE_FLOORS | {"checkpoints", "engine", "estimate", "take", "video", "world"},
 }
 """What each layer may import. Those not listed stand on top and may use all."""

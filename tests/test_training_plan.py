@@ -69,7 +69,14 @@ def test_the_command_says_memory_time_and_how_to_start(capsys):
     fits = next(line for line in out.splitlines() if line.startswith("fits 80 GB"))
     assert fits.split()[-3:] == ["no", "yes", "yes"]
     assert "torchrun --nproc-per-node 8 -m gf_core train" in out and "--nnodes 8" in out
-    assert "not measured" in out
+    assert (
+        "not measured" in out and "--teacher TEACHER --critic CRITIC --device" in out and "--batch" not in out
+    )
+    assert main(["train", "plan", "--size", "480x320", "--batch", "8", "--cards", "1"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("--model MODEL --size 480x320 --batch 8 --device cuda")
+    assert main(["train", "plan", "--lora", "32", "--cards", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "longlive --stage long" in out and "self_forcing" not in out
     assert main(["train", "plan", "--shape", "tiny", "--size", "96x64", "--cards", "1"]) == 0
     with pytest.raises(SystemExit):
         main(["train", "plan", "--cards", "none"])

@@ -15,7 +15,7 @@ from ..attention import Kernel
 from ..builtin import BUILTIN_FILES, BUILTIN_FOLDER, model_file
 from ..config import Fit, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from ..devices import free_bytes, name_of
-from ..errors import CheckpointError, GroundedError
+from ..errors import CheckpointError, GroundedError, ResourceError
 from ..files.fingerprint import combine, hash_tensors, recalled, remembered
 from ..files.scales import unscaled
 from ..files.tensors import open_file
@@ -96,6 +96,16 @@ class ModelBundle:
     def free_memory(self) -> int:
         """Bytes free where the network computes: on its card, or in the computer."""
         return free_bytes(self.computes_on)
+
+    def check_size(self, video: VideoSpec) -> None:
+        """Raises ResourceError unless the network's grid divides the film's sides."""
+        grid = self.codec.spatial_stride * self.spec.patch_size[1]
+        if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
+            width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
+            raise ResourceError(
+                f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
+                f"use {width}x{height}",
+            )
 
     def sampler(self, recipe: Recipe) -> Sampler:
         """A fresh sampler of films of this size under these settings."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..config import Recipe
 from ..errors import CheckpointError
 from ..files.scales import unscaled
-from ..words import amount, exact_size, plain
+from ..words import amount, counted, exact_size, plain
 from .bundle import licence_of, lora_beside, own_part, wanted_recipe
 from .companions import find
 from .identify import Identified, identify, kind_in_words, require_drivable
@@ -80,7 +80,11 @@ def _file(item: Identified) -> str:
 def _what(item: Identified) -> str:
     what, spec = item.what, item.what.spec
     size = f"{amount(what.parameters)} parameters in {len(what.tensors)} tensors"
-    shape = f"; width {spec.dim}, {spec.num_layers} blocks, {spec.num_heads} heads" if spec else ""
+    shape = (
+        f"; width {spec.dim}, {counted(spec.num_layers, 'block')}, {counted(spec.num_heads, 'head')}"
+        if spec
+        else ""
+    )
     return f"{kind_in_words(what.family, what.channels)}; {size}{shape}"
 
 
@@ -119,10 +123,10 @@ def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
     )
     return [
         ("steps", f"{sample.steps_in_words()} ({meant}), shift {sample.shift:g}"),
-        ("chunk", f"{memory.chunk} latent frames, {seconds:g} s of film"),
+        ("chunk", f"{counted(memory.chunk, 'latent frame')}, {seconds:g} s of film"),
         (
             "memory",
-            f"{preset}: {memory.anchors} anchors + {memory.recent} recent + {memory.chunk} current "
+            f"{preset}: {counted(memory.anchors, 'anchor')} + {memory.recent} recent + {memory.chunk} current "
             f"= {memory.window} latent frames, {memory.positions} positions: {reason}",
         ),
         ("film", f"{video.width} x {video.height} at {video.fps:.5g} pictures a second"),

@@ -9,13 +9,14 @@ import torch
 
 from ..checkpoints.bundle import load_model
 from ..config import VideoSpec
+from ..devices import pick_device
 from ..errors import GroundedError
 from ..files.atomic import check_writable
 from ..train.encode import encode_shots
 from ..train.ranks import launched
 from ..train.sources.shots import Shots
 from ..vae.load import load_vae
-from .opening import pick_device
+from ..words import counted
 
 
 def encode(args: Namespace) -> int:
@@ -40,9 +41,9 @@ def encode(args: Namespace) -> int:
             f"give {codec.time_stride} n + 1 pictures, such as 81, and sides that {codec.spatial_stride} divides",
         )
     check_writable(args.out)
-    print(
-        f"{len(shots)} shots to {video.width}x{video.height} at {video.fps} fps, clips of {args.frames} pictures"
-    )
+    clips = f"{video.width}x{video.height} at {video.fps} fps, clips of {args.frames} pictures"
+    print(f"{counted(len(shots), 'shot')} to {clips}")
     done = encode_shots(shots, codec, args.out, video, args.frames, launched())
-    print(f"{done.made} clips encoded, {done.kept} were there; {done.short} shots are shorter than a clip")
+    short = counted(done.short, "shot is", "shots are")
+    print(f"{counted(done.made, 'clip')} encoded, {done.kept} already there; {short} shorter than a clip")
     return 0

@@ -106,17 +106,22 @@ def read_making(args: Namespace) -> Recorded | None:
     return read_recorded(args.storyboard)
 
 
+def parse_file(text: str, name: str) -> Storyboard:
+    """What the storyboard's text says; errors name its file."""
+    try:
+        return parse(text)
+    except StoryboardError as error:
+        error.message = f"{error.message} (in {name})"
+        raise
+
+
 def read_board(args: Namespace) -> tuple[str, Storyboard]:
     """The storyboard named by `args`, its text and what that says, with --seed and --fps in both.
 
     Raises GroundedError; errors in the text name the file.
     """
     text = read_text(args.storyboard, args.fps)
-    try:
-        board = parse(text)
-    except StoryboardError as error:
-        error.message = f"{error.message} (in {args.storyboard})"
-        raise
+    board = parse_file(text, args.storyboard)
     changes = {name: getattr(args, name) for name in ("seed", "fps") if getattr(args, name) is not None}
     if not changes:
         return text, board

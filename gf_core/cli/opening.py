@@ -10,10 +10,10 @@ import torch
 from ..builtin import is_small
 from ..checkpoints.bundle import ModelBundle, load_model
 from ..config import Recipe
-from ..devices import free_bytes, name_of
+from ..devices import free_bytes, name_of, pick_device
 from ..engine.film import Film, settle
 from ..engine.recorded import Recorded
-from ..errors import GroundedError, ResourceError
+from ..errors import GroundedError
 from ..estimate.fit import NOTHING, choose_fit, fitted, write_fit
 from ..estimate.room import ModelCost, file_cost
 from ..take.facts import kernels
@@ -102,16 +102,3 @@ def dtype_for(args: Namespace, recorded: Recorded | None, device: torch.device) 
     if name is None and recorded is not None and recorded.device == name_of(device):
         name = recorded.dtype
     return getattr(torch, name) if name else None
-
-
-def pick_device(name: str | None) -> torch.device:
-    """The device called `name`, or the best one here; raises ResourceError if this machine has no such device."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch raises either, by device
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise ResourceError(f"device '{name}' cannot be used: {reason}", "use --device cpu") from error
-    return device

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..arguments import MANY, number, size
 from ..config import Fit
 from ..errors import GroundedError
 from ..estimate.fit import read_fit
@@ -113,16 +114,6 @@ cards. 'grounded train WHAT --help' lists the options of each.
 """
 
 
-def size(text: str) -> tuple[int, int]:
-    """`832x480` as (width, height)."""
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 832x480")
-    if not all(16 <= int(side) <= 8192 for side in (width, height)):
-        raise argparse.ArgumentTypeError(f"'{text}' is not between 16 and 8192 pixels wide and high")
-    return int(width), int(height)
-
-
 def named(text: str) -> str:
     """The name of a file or folder; an empty one, as of a script's empty variable, would be the folder we are in."""
     if not text.strip():
@@ -133,17 +124,6 @@ def named(text: str) -> str:
 def path(text: str) -> Path:
     """`named` as a path."""
     return Path(named(text))
-
-
-def number(smallest: int, largest: int, **words: Any) -> dict[str, Any]:
-    """A whole number in that range, as argparse wants it, with `words` for the rest."""
-
-    def read(text: str) -> int:
-        if not (text.isdecimal() and smallest <= int(text) <= largest):
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {smallest} to {largest}")
-        return int(text)
-
-    return {"type": read, "metavar": "N", **words}
 
 
 def fps(text: str) -> int | float:
@@ -184,7 +164,6 @@ def fit(text: str) -> Fit | None:
         raise argparse.ArgumentTypeError(f"{error.message}: {error.fix}") from error
 
 
-MANY = 100_000
 FILE = {"type": path, "metavar": "FILE"}
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -236,8 +215,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": fit,
         "default": None,
         "metavar": "HOW",
-        "help": "what is done to save memory: off, or of offload=N (blocks that stay), tiles=N, int8, fp8 some with "
-        "commas between (default: auto, blocks wait where that is enough; the rest makes other pictures)",
+        "help": "what is done to save memory: off, or of offload=N (blocks that stay), tiles=N (16 or more), int8, fp8 "
+        "some with commas between (default: auto, blocks wait where that is enough; the rest makes other pictures)",
     },
     "--out": {"type": named, "metavar": "FILE", "help": "default: films/<storyboard's name>.mp4"},
     "--until": number(1, MANY, help="stop after segment N of the storyboard; the next render goes on"),

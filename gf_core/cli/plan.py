@@ -85,8 +85,8 @@ def _row(written: Segment, segment: PlannedSegment, seeds: int, planned: Plan) -
 def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recorded: Recorded | None) -> None:
     """The estimate, for this machine; what stands in the way of one is said in its place."""
     try:
-        from ..devices import free_bytes
-        from .opening import dtype_for, pick_device
+        from ..devices import free_bytes, pick_device
+        from .opening import dtype_for
     except ModuleNotFoundError as error:
         print(f"cost    not known: {error.name} is not installed")
         return

@@ -16,7 +16,7 @@ from ..editorial import Span, write_edit
 from ..errors import GroundedError, StoryboardError, TakeError
 from ..timeline import Storyboard, format_storyboard, make_plan, parse
 from ..words import counted, size
-from .files import is_film, read_text
+from .files import is_film, parse_file, read_text
 from .terminal import print_text
 
 
@@ -69,6 +69,8 @@ def drift(args: Namespace) -> int:
 def open_film(args: Namespace) -> int:
     """Print the storyboard, and with --settings everything else that the film knows of its making."""
     text = read_text(args.film, args.fps)
+    if not is_film(args.film):  # what a film carries is told to the letter, whatever it is
+        parse_file(text, args.film)
     if args.fps is not None:
         text = format_storyboard(replace(parse(text), fps=args.fps))
     print_text(text)
@@ -140,10 +142,10 @@ def bench(args: Namespace) -> int:
     import torch
 
     from ..checkpoints.bundle import load_model
+    from ..devices import pick_device
     from ..evaluation.bench import bench_lines, bundle_subject, measure, random_subject
     from ..files.atomic import write_json
     from ..memory.presets import PRESETS
-    from .opening import pick_device
 
     device, dtype = pick_device(args.device), getattr(torch, args.dtype) if args.dtype else None
     memory = PRESETS[args.memory] if args.memory else None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 
+from ..arguments import MANY, number, size
 from ..config import SHAPES
 from ..estimate.training import Card, Setup, plan_lines, plan_training
-from .parser import MANY, number, size
+
+USUAL = {"frames": 21, "batch": 64}
+"""Self Forcing's own, which its recipe has too."""
 
 
 def main(argv: list[str]) -> int:
@@ -17,8 +20,8 @@ def main(argv: list[str]) -> int:
     add("--teacher", choices=sorted(SHAPES), help="default: as the student")
     add("--cards", type=_cards, default=[1, 8, 64], metavar="N,N,...", help="default: 1,8,64")
     add("--size", type=size, metavar="WxH", help="film size in pixels (default: 832x480)")
-    add("--frames", **number(3, MANY, default=21, help="latent frames of a film (default: 21)"))
-    add("--batch", **number(1, MANY, default=64, help="films in a step (default: 64)"))
+    add("--frames", **number(3, MANY, default=USUAL["frames"], help="latent frames of a film (default: 21)"))
+    add("--batch", **number(1, MANY, default=USUAL["batch"], help="films in a step (default: 64)"))
     add("--lora", **number(0, MANY, default=0, help="rank of adapters (default: all weights learn)"))
     add("--keep-activations", action="store_true", help="no activation checkpointing")
     add("--memory-gb", **number(1, MANY, default=80, help="of a card (default: 80)"))
@@ -33,8 +36,24 @@ def main(argv: list[str]) -> int:
         setup = setup.of_size(*args.size)
     card = Card(args.memory_gb * 1e9, args.tflops * 1e12, args.percent / 100)
     plans = [plan_training(setup, cards, card) for cards in args.cards]
-    print(*plan_lines(setup, plans, card, "self_forcing --data prompts.txt --model MODEL"), sep="\n")
+    print(*plan_lines(setup, plans, card, None if args.lora else _launch(args)), sep="\n")
+    if args.lora:
+        print(
+            "Adapters are learned by grounded train longlive --stage long, of rank 256; other recipes train all."
+        )
     return 0
+
+
+def _launch(args: argparse.Namespace) -> str:
+    """The training that was planned, as `grounded train` takes it."""
+    words = "self_forcing --data prompts.txt --model MODEL"
+    if args.teacher not in (None, args.shape):
+        words += " --teacher TEACHER --critic CRITIC"  # else the critic is as large as the teacher
+    if args.size:
+        words += " --size {}x{}".format(*args.size)
+    return words + "".join(
+        f" --{name} {given}" for name, usual in USUAL.items() if (given := getattr(args, name)) != usual
+    )
 
 
 def _cards(text: str) -> list[int]:

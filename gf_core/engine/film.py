@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..config import Encoding, Recipe, as_facts
-from ..errors import GroundedError, ResourceError, StoryboardError
+from ..errors import GroundedError, StoryboardError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
 from ..memory.regions import check_pictures
 from ..sampling.noise import check_noise
@@ -155,13 +155,8 @@ class Film:
                 f"quality {encoding.quality} and enlargement {encoding.upscale} cannot be encoded",
                 "give a quality from 0 (lossless) to 51 (worst), and an enlargement of at least 1",
             )
-        video, grid = self.recipe.video, self.bundle.codec.spatial_stride * self.bundle.spec.patch_size[1]
-        if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
-            width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
-            raise ResourceError(
-                f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
-                f"use {width}x{height}",
-            )
+        video = self.recipe.video
+        self.bundle.check_size(video)
         self._check_memory()
         size = (video.height, video.width, 3)
         if self.start is not None and self.start.shape[1:] != size:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ..config import MemorySpec, ModelSpec, VideoSpec
-from ..words import amount
+from ..words import amount, counted
 from .room import count_parameters
 
 CRITIC_STEPS = 5
@@ -185,14 +185,17 @@ def _memory(setup: Setup) -> float:
     return frame * (3 * setup.memory.slots + 2 * setup.frames)
 
 
-def plan_lines(setup: Setup, plans: list[TrainingPlan], card: Card, launch: str) -> list[str]:
-    """The plans as a table, with what was assumed and how each is started. launch: arguments of `grounded train`."""
+def plan_lines(setup: Setup, plans: list[TrainingPlan], card: Card, launch: str | None) -> list[str]:
+    """The plans as a table, with what was assumed and how each is started.
+
+    launch: arguments of `grounded train`; None where no recipe is what was planned.
+    """
     counts = [f"{amount(count_parameters(spec))} parameters" for spec in (setup.student, setup.teacher)]
     lines = [
         f"student and critic {counts[0]}{f', LoRA of rank {setup.lora}' if setup.lora else ''}; teacher {counts[1]}",
         f"{setup.frames} latent frames of {setup.video.width}x{setup.video.height}, {setup.batch} films in a step",
         "",
-        f"{'on each card':<22}" + "".join(f"{f'{plan.cards} cards':>12}" for plan in plans),
+        f"{'on each card':<22}" + "".join(f"{counted(plan.cards, 'card'):>12}" for plan in plans),
     ]
     for name in plans[0].parts:
         lines.append(f"{name:<22}" + "".join(f"{plan.parts[name] / 1e9:>9.1f} GB" for plan in plans))
@@ -209,7 +212,7 @@ def plan_lines(setup: Setup, plans: list[TrainingPlan], card: Card, launch: str)
         "Exchange between cards is not counted.",
         "",
     ]
-    return lines + [launch_line(plan.cards, launch) for plan in plans]
+    return lines + [launch_line(plan.cards, launch) for plan in plans if launch]
 
 
 def launch_line(cards: int, launch: str, per_node: int = 8) -> str:

@@ -11,7 +11,7 @@ from gf_core.cli import main
 from .tiny import python
 
 
-@pytest.mark.parametrize("command", ["render", "plan"])
+@pytest.mark.parametrize("command", ["render", "plan", "open"])
 def test_errors_are_words_on_stderr_and_status_2(command, model, capsys):
     Path("wrong.txt").write_text("a fox\nthan: it runs | 5s\n", encoding="utf-8")
     assert main([command, "wrong.txt"]) == 2

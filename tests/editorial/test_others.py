@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gf_core.cli import main
-from gf_core.cli.files import is_own_text
+from gf_core.cli.files import is_own_text, read_text
 from gf_core.editorial.others import is_theirs, read_theirs
-from gf_core.errors import GroundedError
+from gf_core.errors import GroundedError, StoryboardError
 from gf_core.timeline import Storyboard, format_storyboard, parse
 
 THEIRS = Path(__file__).parents[1] / "fixtures" / "others"
@@ -144,8 +144,15 @@ def test_our_own_text_stays_ours(place, text, capsys):
     """With a mistake in it too: then the mistake is named, and nothing is guessed."""
     assert not is_theirs(text)
     (place / "film.txt").write_text(text, encoding="utf-8")
-    assert main(["open", "film.txt"]) == 0
-    assert capsys.readouterr().out.rstrip("\n") == text.rstrip("\n")
+    assert read_text("film.txt") == text
+    try:
+        parse(text)
+    except StoryboardError as error:
+        assert main(["open", "film.txt"]) == 2
+        assert f"{error.message} (in film.txt)" in capsys.readouterr().err
+    else:
+        assert main(["open", "film.txt"]) == 0
+        assert capsys.readouterr().out.rstrip("\n") == text.rstrip("\n")
 
 
 HOSTILE = {

@@ -257,5 +257,16 @@ def test_what_cannot_be_is_said(given, tmp_path, capsys):
     assert "--then FILE" in capsys.readouterr().err
     assert main(["train", "self_forcing", *given, "--batch", "3", "--each", "2"]) == 2
     assert "multiple of 2" in capsys.readouterr().err
+    for wrong, fix in (
+        (["--frames", "8"], "a multiple of 3, such as 9"),
+        (["--size", "40x40"], "use 32x32"),
+        (["--device", "mars"], "use --device cpu"),
+    ):
+        assert main(["train", "self_forcing", *given, *wrong]) == 2
+        assert fix in capsys.readouterr().err
+    for name in ("--frames", "--batch", "--each", "--ranks", "--iterations"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", "self_forcing", *given, name, "0"])
+        assert "'0' is not a whole number from 1" in capsys.readouterr().err
     with pytest.raises(GroundedError, match="wandb"):
         matching.Journal(tmp_path / "log.jsonl", "project")

@@ -1,9 +1,12 @@
-"""The trainer of distribution matching: any `stage.Stage`, on any number of ranks, with the data that people bring."""
+"""A published training, on any number of ranks, with the data that people bring: a causal student learns from films
+that it makes itself, judged by a teacher. Everything is the paper's if it is not given. The same command goes on from
+RUN/STAGE.pt after a stop; what was learned lies in RUN/student."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -18,8 +21,10 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ...arguments import MANY, number, size
 from ...builtin import BUILTIN_FILES, is_small, model_file
 from ...checkpoints.bundle import ModelBundle, load_model
+from ...devices import pick_device
 from ...errors import GroundedError
 from ..journal import Journal, set_up_log
 from ..loop import Pace, Run
@@ -41,6 +46,7 @@ from .prompted import Films, OnTheWay, Texts, latent_of
 from .stage import Stage
 
 RECIPES = ("self_forcing", "longlive", "context_forcing", "grounded_forcing")
+log = logging.getLogger("grounded")
 STUDENTS = {"dmd": dmd, "sid": sid}
 
 
@@ -122,6 +128,7 @@ def train(ranks: Ranks, options: Options) -> Run:
     """One stage on this rank, with its checkpoint and what came of it in the run's folder; returns the finished run."""
     set_up_log(options.folder, ranks.first)
     stage, device = options.stage, _device(options.device)
+    log.info(_length(options))
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     torch.manual_seed(options.seed)  # of adapters; everything else goes by number
     bundle = load_model(options.model, dtype=torch.float32)
@@ -172,12 +179,25 @@ def train(ranks: Ranks, options: Options) -> Run:
     make = partial(films.batch, stream=stream) if stage.ratio else films.clips
     run.run(turns, lambda: make(next(numbers), ranks, options.each))
     _keep(run, options, bundle, ranks)
+    log.info(
+        "student in %s, for grounded render %s",
+        options.folder / "student",
+        "--lora" if stage.lora else "--model",
+    )
     return run
+
+
+def _length(options: Options) -> str:
+    """What is about to be made, before the first step, which may take long."""
+    stage, video = options.stage, options.stage.film.recipe.video
+    frames = stage.stream.longest if stage.stream else stage.film.frames
+    made = f"films of up to {frames} latent frames of {video.width}x{video.height}"
+    return f"{options.name}: {made}, {stage.batch} in a step, {stage.steps} steps on {options.device}"
 
 
 def _device(name: str) -> torch.device:
     """The device of this rank; on a card alone with a group of one, so that networks are cast as in a larger."""
-    device = torch.device(name)
+    device = pick_device(name)
     if device.type == "cuda" and not dist.is_initialized():
         dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1)  # pyright: ignore[reportPrivateImportUsage]
     return device
@@ -257,13 +277,21 @@ def main(recipe: str, argv: list[str]) -> int:
     add("--stage", choices=list(stages), default=next(iter(stages)), help="default: the first")
     add("--folder", type=Path, help=f"run folder (default: runs/{recipe})")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
-    add("--ranks", type=int, default=1, help="processes to start here; not with torchrun")
-    add("--nodes", type=int, default=1, help="machines that each hold all shards")
-    add("--batch", type=int, help="films in a step, over all ranks (default: the paper's)")
-    add("--each", type=int, default=1, help="films that a rank makes at a time (default: 1)")
-    add("--iterations", type=int, help="critic steps (default: the paper's)")
-    add("--size", metavar="WxH", help="film size in pixels (default: the paper's)")
-    add("--frames", type=int, help="most latent frames of a film (default: the paper's)")
+    add(
+        "--ranks",
+        **number(1, MANY, default=1, help="processes to start here; not with torchrun (default: 1)"),
+    )
+    add("--nodes", **number(1, MANY, default=1, help="machines that each hold all shards (default: 1)"))
+    add("--batch", **number(1, MANY, help="films in a step, over all ranks (default: the paper's)"))
+    add("--each", **number(1, MANY, default=1, help="films that a rank makes at a time (default: 1)"))
+    add("--iterations", **number(1, 100 * MANY, help="critic steps (default: the paper's)"))
+    add(
+        "--size",
+        type=size,
+        metavar="WxH",
+        help="film size in pixels (default: the paper's; the built-in model knows 96x64)",
+    )
+    add("--frames", **number(1, MANY, help="most latent frames of a film (default: the paper's)"))
     add("--negative", help="prompt of the unguided side (default: Wan's)")
     add("--seed", type=int, default=0, help="default: 0")
     add("--report", type=int, default=10, help="steps between two lines of the log (default: 10)")
@@ -281,11 +309,14 @@ def main(recipe: str, argv: list[str]) -> int:
 def _asked(stage: Stage, args: argparse.Namespace) -> Stage:
     """The stage with what the command line gives in place of the paper's."""
     film: RolloutSpec = stage.film
+    if args.frames and args.frames % film.chunk:
+        raise GroundedError(
+            f"{args.frames} latent frames are no whole chunks",
+            f"give --frames as a multiple of {film.chunk}, such as {-(-args.frames // film.chunk) * film.chunk}",
+        )
     if args.size:
-        width, _, height = args.size.partition("x")
-        if not (width.isdecimal() and height.isdecimal()):
-            raise GroundedError(f"'{args.size}' is no size", "give it as 832x480")
-        video = replace(film.recipe.video, width=int(width), height=int(height))
+        width, height = args.size
+        video = replace(film.recipe.video, width=width, height=height)
         film = replace(film, recipe=replace(film.recipe, video=video))
     if args.frames and stage.stream:
         stage = replace(stage, stream=replace(stage.stream, longest=args.frames))

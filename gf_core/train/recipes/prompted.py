@@ -29,8 +29,9 @@ NEGATIVE = (
 
 
 def latent_of(bundle: ModelBundle, stage: Stage) -> tuple[int, int, int]:
-    """(channels, height, width) of a latent frame."""
+    """(channels, height, width) of a latent frame; raises ResourceError for a size that the model cannot make."""
     video, stride = stage.film.recipe.video, bundle.codec.spatial_stride
+    bundle.check_size(video)
     return bundle.spec.in_dim, video.height // stride, video.width // stride
 
 
