@@ -113,6 +113,8 @@ def fit_line(cost: ModelCost, recipe: Recipe) -> str:
         fetched = (whole - none) * away // max(1, layers - PLACES) * (len(recipe.sample.steps) + 1)
         told.append(
             f"{away} of {layers} blocks wait outside, {size(fetched)} a chunk are fetched, the same film"
+            if away
+            else f"all {layers} blocks stay, the same film"
         )
     if fit.tile:
         stride, video = cost.spatial_stride, recipe.video

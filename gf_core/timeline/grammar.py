@@ -290,7 +290,7 @@ def _read_picture(name: str, whole: Field, found: re.Match[str], reading: _Readi
     suffix = found[1].rpartition(".")[2].lower()
     if suffix not in PICTURES:
         known = f"give a picture, such as {name}.png; its name ends with one of {', '.join(PICTURES)}"
-        raise file.error(f"'{found[1]}' is no picture", suggest(suffix, PICTURES, known, "'.{}'"))
+        raise file.error(f"'{found[1]}' is no picture", known)
     parts = found[1].split("/")
     if "\\" in found[1] or ":" in found[1] or parts[0] in ("", "~") or ".." in parts:
         fix = f"write its name, or a folder below and its name with / between them, such as cast/{name}.png"

@@ -70,3 +70,4 @@ def test_asking():
 def test_the_line_says_what_is_fetched():
     line = fit_line(WAN.fitted(Fit(resident=0)), RECIPE)
     assert "30 of 30 blocks wait outside, 13.9 GB a chunk are fetched" in line
+    assert fit_line(WAN.fitted(Fit(resident=99)), RECIPE).endswith("all 30 blocks stay, the same film")

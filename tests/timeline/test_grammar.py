@@ -68,6 +68,10 @@ def test_fixture_errors_point_at_line_and_column(case):
         ("@cast Anna = a girl\n{anna} waits", "did you mean {Anna}?"),
         ("@sede 5\na", "did you mean '@seed'?"),
         ("a | lora x", "remove it; load the LoRA with --lora, or with a LoRA node in front of the sampler"),
+        (
+            "@cast fox = a fox | fox.gif\na fox",
+            "give a picture, such as fox.png; its name ends with one of png, jpg, jpeg, webp, bmp, tif, tiff",
+        ),
     ],
 )
 def test_errors_suggest_what_was_meant(text, fix):

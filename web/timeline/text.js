@@ -249,8 +249,7 @@ function readPicture(name, whole, { 0: behind, 1: said, index }, pictures) {
   const description = new Field(whole.line, whole.raw.slice(0, index), whole.start, whole.escapes);
   const suffix = said.split(".").at(-1).toLowerCase();
   const known = `give a picture, such as ${name}.png; its name ends with one of ${PICTURES.join(", ")}`;
-  const near = PICTURES.includes(suffix) || suggest(suffix, PICTURES, known, (guess) => `'.${guess}'`);
-  file.require(PICTURES.includes(suffix), `'${said}' is no picture`, near);
+  file.require(PICTURES.includes(suffix), `'${said}' is no picture`, known);
   const parts = said.split("/");
   const beside = !/[\\:]/.test(said) && !["", "~"].includes(parts[0]) && !parts.includes("..");
   const fix = `write its name, or a folder below and its name with / between them, such as cast/${name}.png`;
