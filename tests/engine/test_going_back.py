@@ -75,6 +75,24 @@ def test_an_edit_makes_again_what_follows_it_to_the_bytes_of_a_fresh_film(
     assert latents(run)[:kept] == whole[0][:kept]
 
 
+@pytest.mark.parametrize(("at", "lost"), [(5, "000003"), (8, "000001")])
+def test_a_memory_that_is_lost_right_where_it_is_wanted_is_made_anew(
+    make_bundle, films, tmp_path, whole, at, lost
+):
+    """The film goes on with the very segment that goes back, and all other states are there."""
+
+    def stop(event):
+        if isinstance(event, StepDone) and event.index == at:
+            raise KeyboardInterrupt
+
+    with Take.open(tmp_path) as take, pytest.raises(KeyboardInterrupt):
+        films.session(make_bundle(), TEXT, take).play(stop)
+    (state,) = (tmp_path / "states").glob(f"{lost}-*.memory.safetensors")
+    state.unlink()
+    _, run = render(make_bundle(), films, tmp_path)
+    assert (latents(run), run.film.read_bytes()) == whole[:2]
+
+
 def test_nothing_is_replayed_in_front_of_a_segment_that_goes_back(make_bundle, films, tmp_path):
     render(make_bundle(), films, tmp_path)
     events, _ = render(make_bundle(), films, tmp_path, TEXT.replace("it rests", "it sits"))

@@ -78,7 +78,14 @@ def test_going_back_is_as_if_nothing_had_been_in_between(sampler, embeds, name, 
     films, memory = [], (METHODS | OLDER)[name]
     for plan in (gone, straight):
         rows = [embeds[0], *embeds[1 : len(plan.segments) - 1], embeds[3]]
-        films.append([clean.latents for clean in film_chunks(sampler(memory), plan, rows)])
+        made = sampler(memory)
+        films.append([clean.latents for clean in film_chunks(made, plan, rows)])
+        ledger, frames = made.director.memory.ledger, plan.timing.latent_frames
+        assert ledger.frame == sum(map(frames, range(plan.chunks))), "the film's count goes on"
+        assert ledger.prompt == len(plan.segments) - 1
+        if memory.positions == "absolute":
+            ends = range(ledger.frame - len(ledger.recent), ledger.frame)
+            assert [frame.number for frame in ledger.recent] == list(ends)
     pairs = list(zip(films[0][-2:], films[1][-2:], strict=True))
     if memory.positions == "relative":
         assert all(torch.equal(*pair) for pair in pairs)
