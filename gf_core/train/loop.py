@@ -166,7 +166,7 @@ class Run:
         """The means since the last line, over all ranks; the only place that waits for the device."""
         names = dict.fromkeys(name for parts in self._window for name in parts)
         found = [torch.stack([p[n] for p in self._window if n in p]).mean().float() for n in names]
-        means = dict(zip(names, self.ranks.mean(torch.stack(found)).tolist()))
+        means = dict(zip(names, self.ranks.mean(torch.stack(found)).tolist())) if found else {}
         self._window.clear()
         if self.ranks.first:
             text = "  ".join(f"{name} {value:.4f}" for name, value in means.items())

@@ -189,6 +189,7 @@ def trained(ranks: Ranks, *runs: Options) -> None:
             torch.save(values, given.folder / "values.pt")
 
 
+@pytest.mark.slow
 def test_two_sharded_ranks_do_what_one_process_does(given, tmp_path):
     """20 steps of DMD, on films of their own and on one that goes on: the same losses, weights and average."""
     whole = options(tmp_path, then=tmp_path / "b.txt")
