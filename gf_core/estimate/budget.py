@@ -112,7 +112,8 @@ class Budget:
             pictures = f"made at {pictures}, shown at {width * self.upscale}x{height * self.upscale}"
         time = "not measured on this machine yet; the first film with these settings does that"
         if self.pace is not None and self.minutes is not None:
-            time = f"{self.minutes:.1f} min at {self.pace.fps:.1f} frames/s"
+            besides = f" and {self.pace.extra:.0f} s besides" if self.minutes and self.pace.extra >= 5 else ""
+            time = f"{self.minutes:.1f} min at {self.pace.fps:.1f} frames/s{besides}"
         before = f"; {size(self.text)} before that, while prompts are encoded" if self.text else ""
         kept = []
         if self.kept:
