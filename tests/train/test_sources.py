@@ -14,6 +14,7 @@ import torch
 from gf_core.errors import GroundedError
 from gf_core.train.sources import open_source
 from gf_core.train.sources.encoded import write_clip
+from gf_core.train.sources.shots import Shots
 
 LATENTS = np.random.default_rng(0).standard_normal((3, 5, 16, 4, 6)).astype(np.float16)
 STATES = np.random.default_rng(1).standard_normal((2, 4, 3, 16, 4, 6)).astype(np.float16)
@@ -195,6 +196,11 @@ def test_what_is_wrong_is_said_with_its_place_and_remedy(tmp_path, case):
     with pytest.raises(GroundedError, match=words) as caught:
         open_source(path)[0]
     assert path.name in str(caught.value) and caught.value.fix
+
+
+def test_shots_that_are_encoded_are_not_waited_for(tmp_path):
+    with pytest.raises(GroundedError, match="neither a file nor a folder"):
+        Shots(pipe(tmp_path / "a.csv"))
 
 
 def test_pairs_that_are_none_are_told_by_line(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,14 @@ class Source(Protocol):
 def refused(path: Path, what: str, fix: str) -> GroundedError:
     """The error that says what about the data at `path` cannot be used."""
     return GroundedError(f"training data {path}: {what}", fix)
+
+
+def check_there(path: Path) -> None:
+    """Refuse what is neither a file nor a folder."""
+    if not os.path.exists(path):  # Path.exists raises for a name that is too long
+        raise refused(path, "there is nothing", "check the name")
+    if not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+        raise refused(path, "it is neither a file nor a folder", "give what holds the data itself")
 
 
 @contextmanager

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 
-from .base import Source, refused
+from .base import Source, check_there, refused
 from .database import Database, databases
 from .encoded import Encoded, is_encoded
 from .parquet import Parquet, tables
@@ -30,10 +29,7 @@ def open_source(
     if then is not None and path.suffix != ".txt":
         raise refused(path, "only a text file of prompts has a second one beside it", "leave --then away")
     for place in (path, *([then] if then else [])):
-        if not os.path.exists(place):  # Path.exists raises for a name that is too long
-            raise refused(place, "there is nothing", "check the name")
-        if not (place.is_file() or place.is_dir()):  # a pipe would be waited for
-            raise refused(place, "it is neither a file nor a folder", "give what holds the data itself")
+        check_there(place)
     if path.suffix == ".txt":
         return Prompts(path, then)
     if path.suffix.lower() in TABLES:

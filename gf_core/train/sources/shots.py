@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...foreign import read_json
-from .base import Sample, readable, refused
+from .base import Sample, check_there, readable, refused
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".gif")
 TABLES = (".csv", ".json", ".jsonl")
@@ -37,6 +37,7 @@ class Shots:
     """The shots of a folder or a table; as a source they are prompts, their pictures are encoded first."""
 
     def __init__(self, path: Path) -> None:
+        check_there(path)
         self.path = path
         self.root = path if path.is_dir() else path.parent
         self.shots = _beside(path) if path.is_dir() else _tabled(path)
