@@ -90,8 +90,8 @@ def held(run) -> tuple[int, int]:
     return sum(line.size for line in own.statistics("filename")), sum(tensors.values())
 
 
-QUICK = ("grounded", "memrope", "context_forcing", "sgf", "int8")
-"""One of each kind of buffers; the others take a minute more."""
+QUICK = ("grounded", "context_forcing", "int8")
+"""The paper's, one with a bank, one that packs; the others take a minute more."""
 
 
 @pytest.mark.parametrize(
