@@ -201,8 +201,9 @@ function look() {
 /** Follow what was changed in the node itself. */
 function follow(node) {
   const view = views.get(node);
-  // Nodes 2.0 goes on to show the elements of a removed node where another has taken its id, as in a new subgraph.
-  const heir = node.graph ? null : app.canvas?.graph?.getNodeById?.(node.id);
+  // Nodes 2.0 goes on to show the elements of a removed node where another has taken its id, as in a new subgraph or a
+  // workflow that is opened in place of one. It may still name the graph that it was in.
+  const heir = node.graph?.getNodeById?.(node.id) === node ? null : app.canvas?.graph?.getNodeById?.(node.id);
   if (views.has(heir)) view.element.replaceWith(views.get(heir).element);
   if (node.comfyClass === "GF_PromptTimeline") {
     const slot = (node.inputs ?? []).findIndex(({ name }) => name === "timeline");

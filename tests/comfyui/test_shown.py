@@ -160,6 +160,7 @@ def test_the_film_that_was_saved_is_shown_in_every_codec(
     browser.errors.clear()
     assert browser.queue() == "success"
     browser.wait_until("() => document.querySelector('.gf-film').videoWidth > 0", 30)
+    browser.wait_until(f"() => ({SAID})().film", 30)
     said = browser.page.evaluate(SAID)
     name = f"{browser.mode}_{codec}_00001_"  # type: ignore[attr-defined]
     assert said["film"].startswith(f"saved as {take}/{name}")
