@@ -14,16 +14,16 @@ import random
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..errors import GroundedError
 from ..world.reader import Reader, load_reader, read
 from ..world.render import render
 from ..world.script import Place, Script, sample_script, storyboard
 from ..world.vocabulary import ATTRIBUTES, HIDDEN, PLACES, TIMES, name_of
-from .report import percent, write_json
+from .report import percent, run_command
 from .suite import SEED, Render, in_memory, memories
 
 FILE = "who.png"
@@ -102,28 +102,26 @@ def main() -> int:
     parser.add_argument("--memory", default="own", help="own, or a preset (default: own)")
     parser.add_argument("--out", type=Path, help="write all numbers as JSON")
     options = parser.parse_args()
-    try:
+
+    def compare_both() -> dict[str, Any]:
         bundle = load_model("builtin")
         ((_, memory),) = memories(bundle.recipe.memory, [options.memory]).items()
         pictures: dict[str, torch.Tensor] = {}
         make = {"without": in_memory(bundle, memory), "with": in_memory(bundle, memory, pictures)}
         rows = compare(options.films, make, pictures, load_reader())
-    except GroundedError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(
-        f"{options.films} films of two shots, memory {options.memory}; share of pictures, +- standard error"
-    )
-    print(f"{'':10}{'without':>16}{'with':>16}")
-    for name in JUDGED:
-        told = [
-            f"{percent(mean)} +- {percent(error)}"
-            for mean, error in (spread(rows[side], name) for side in make)
-        ]
-        print(f"{name:10}" + "".join(f"{one:>16}" for one in told))
-    if options.out:
-        write_json(rows, options.out)
-    return 0
+        print(
+            f"{options.films} films of two shots, memory {options.memory}; share of pictures, +- standard error"
+        )
+        print(f"{'':10}{'without':>16}{'with':>16}")
+        for name in JUDGED:
+            told = [
+                f"{percent(mean)} +- {percent(error)}"
+                for mean, error in (spread(rows[side], name) for side in make)
+            ]
+            print(f"{name:10}" + "".join(f"{one:>16}" for one in told))
+        return rows
+
+    return run_command(compare_both, options.out)
 
 
 def spread(rows: list[dict[str, float]], name: str) -> tuple[float, float]:

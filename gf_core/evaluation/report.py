@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from ..errors import GroundedError
 from ..files.atomic import write_text
 from ..world.vocabulary import ATTRIBUTES, HIDDEN, PROMPTED
 
@@ -79,3 +83,15 @@ def write_json(result: dict, path: Path) -> None:
         return value
 
     write_text(path, json.dumps(clean(result), indent=1) + "\n")
+
+
+def run_command(work: Callable[[], dict[str, Any]], out: Path | None) -> int:
+    """The exit status of a measurement: its numbers go to `out` where one is given, its errors are told in words."""
+    try:
+        numbers = work()
+    except GroundedError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if out:
+        write_json(numbers, out)
+    return 0

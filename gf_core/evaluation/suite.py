@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from ..world.script import Script, sample_script, storyboard
 from ..world.vocabulary import HIDDEN, IDENTITY, PROMPTED
 from .film import judge, spans_of
 from .metrics import first_second
-from .report import percent, write_json
+from .report import percent, run_command
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -297,18 +297,15 @@ def main() -> int:
     note: Callable[[str], None] = (
         (lambda text: print(text, file=sys.stderr)) if options.verbose else lambda text: None
     )
-    results = {}
-    try:
-        bundle = load_model(options.model)
+
+    def judge_all() -> dict[str, Any]:
+        results, bundle = {}, load_model(options.model)
         for name, memory in memories(bundle.recipe.memory, options.memory.split(",")).items():
             results[name] = evaluate_suite(in_memory(bundle, memory), note=note, **counts)
             print(f"memory: {name}", *suite_lines(results[name]), "", sep="\n", flush=True)
-    except GroundedError as error:
-        print(error, file=sys.stderr)
-        return 2
-    if options.out:
-        write_json(results, options.out)
-    return 0
+        return results
+
+    return run_command(judge_all, options.out)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GroundedError
 from ..world.reader import Reader, load_reader, read
 from ..world.vocabulary import (
     ACTIONS,
@@ -34,7 +33,7 @@ from ..world.vocabulary import (
 )  # fmt: skip
 from . import metrics
 from .film import spans_of
-from .report import percent, write_json
+from .report import percent, run_command
 from .suite import SEED, Render, in_memory, memories
 
 SECONDS = 3
@@ -126,19 +125,16 @@ def main() -> int:
     parser.add_argument("--films", type=int, default=8, help="films per set and way")
     parser.add_argument("--out", type=Path, help="write all numbers as JSON")
     options = parser.parse_args()
-    results = {}
-    try:
-        bundle = load_model(options.model)
+
+    def measure_all() -> dict[str, Any]:
+        results, bundle = {}, load_model(options.model)
         for name, memory in memories(bundle.recipe.memory, options.memory.split(",")).items():
             print(f"memory: {name}", flush=True)
             render = in_memory(bundle, replace(memory, cut_blind=options.blind))
             results[name] = measure_verbs(render, options.films, note=lambda text: print(text, flush=True))
-    except GroundedError as error:
-        print(error, file=sys.stderr)
-        return 2
-    if options.out:
-        write_json(results, options.out)
-    return 0
+        return results
+
+    return run_command(measure_all, options.out)
 
 
 if __name__ == "__main__":
