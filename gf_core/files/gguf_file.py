@@ -29,8 +29,9 @@ from .strange import MAX_AXES, MAX_SIDE, MAX_TENSORS
 ARCHITECTURES = ("wan", "t5", "t5encoder", "vae", "pig")
 """Values of `general.architecture` under which a part of Wan is published; `pig` is anything's."""
 _AGAIN = "download it again; the previous download did not finish or was damaged."
-_MAX_HEADER, _MAX_FIELDS, _MAX_TEXTS, _MAX_NAME = 64_000_000, 100_000, 1_000_000, 1024
-"""Bytes of a header, values in it, texts in its lists (a vocabulary has 256,384), and bytes of a name."""
+_MAX_HEADER, _MAX_FIELDS, _MAX_TEXTS, _MAX_NAME = 64_000_000, 100_000, 600_000, 1024
+"""Bytes of a header, values in it, texts in its lists (a vocabulary has 256,384, and a million take
+seconds), and bytes of a name."""
 MISSING, INSTALL = "take the package gguf, which is not installed", "pip install gguf"
 _PIECE = 1 << 20
 """Numbers that are unpacked at a time."""
