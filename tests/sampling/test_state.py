@@ -50,7 +50,7 @@ def tell(rollout, event, prompts) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(story=events, before_verbs=st.booleans())
 def test_any_story_goes_on_bit_for_bit_from_any_place(film, prompts, name, story, before_verbs):
     """The twin has lived through another film before it is restored; snapshots are taken with a switch waiting too."""
@@ -90,8 +90,8 @@ def held(run) -> tuple[int, int]:
     return sum(line.size for line in own.statistics("filename")), sum(tensors.values())
 
 
-QUICK = ("grounded", "context_forcing", "int8")
-"""The paper's, one with a bank, one that packs; the others take a minute more."""
+QUICK = ("grounded", "memrope", "context_forcing", "sgf", "int8")
+"""One of each kind of buffers; the others take a minute more."""
 
 
 @pytest.mark.parametrize(
