@@ -230,6 +230,9 @@ def test_a_refusal_goes_with_the_next_run(browser: Browser) -> None:
     page.wait_for_timeout(500)
     page.evaluate("async () => await window.app.queuePrompt(0, 1).catch(() => {})")
     browser.wait_until(f"() => ({OVER})().some((text) => text.includes('than:'))")
+    page.wait_for_timeout(1000)
+    said = page.evaluate(OVER)
+    assert sum("than:" in text for text in said) == 1, said  # not by the host's dialog and by us
     page.evaluate("() => document.querySelector('.p-dialog-close-button')?.click()")
     page.locator(TEXT_BOX).first.fill(right)
     page.wait_for_timeout(500)
