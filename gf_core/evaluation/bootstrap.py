@@ -1,0 +1,31 @@
+"""How sure is a mean over films? Percentile bootstrap (Efron 1979) over whole films, whose seconds are no independent
+numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+TIMES = 2000
+LEVEL = 0.95
+
+
+def mean_interval(
+    films: Sequence[Sequence[float]], level: float = LEVEL, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean of all numbers, and the ends of the interval that holds `level` of the means of films drawn anew.
+
+    films: the numbers of each film; those without any do not count. One film has no interval: both ends are NaN.
+    """
+    kept = [np.asarray(film, float) for film in films if len(film)]
+    if not kept:
+        return (float("nan"),) * 3
+    sums, counts = np.array([film.sum() for film in kept]), np.array([film.size for film in kept])
+    mean = float(sums.sum() / counts.sum())
+    if len(kept) == 1:
+        return mean, float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).integers(0, len(kept), (TIMES, len(kept)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return mean, float(low), float(high)

@@ -1,0 +1,31 @@
+"""Is the end of a film worse than its beginning? Its last 15 % against its first.
+
+Start-end contrast of FramePack (Zhang and Agrawala 2025), which Helios-Bench reports too, over any measure of quality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+SHARE = 0.15
+"""Share of a film that counts as its beginning, and as its end."""
+
+
+def ends(values: Sequence[float] | np.ndarray, share: float = SHARE) -> tuple[float, float]:
+    """Means over the first and the last `share` (at least one) of a measure per frame or second; NaN of nothing."""
+    found = np.asarray(values, float)
+    if not found.size:
+        return float("nan"), float("nan")
+    count = max(1, round(found.size * share))
+    return float(found[:count].mean()), float(found[-count:].mean())
+
+
+def drift_ratio(values: Sequence[float] | np.ndarray, share: float = SHARE) -> float:
+    """How far the end is from the beginning, as a share of the beginning: -0.2 has lost a fifth.
+
+    NaN where the beginning is 0: there is nothing to compare with.
+    """
+    first, last = ends(values, share)
+    return last / first - 1 if first else float("nan")
