@@ -1,20 +1,21 @@
 """Judge a model on storyboards that it has never seen: how much follows the prompt, and who stays who.
 
-    python -m gf_core.evaluation.suite --model builtin [--quick] [--out suite.json]
+    python -m gf_core.evaluation.suite --model builtin [--memory all] [--quick] [--out suite.json]
 
 Three sets, all from held-out seeds of the storyboard world: `mixed` (5 segments of 3 s: switches, cuts,
 scenes and returns), `return` (a character, somebody else, the character again) and `long` (one prompt for a
-minute).
+minute). Numbers that `--out` already has, of the same model, memory and storyboards, are not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,15 @@ import torch
 
 from ..config import MemorySpec
 from ..errors import GroundedError
+from ..foreign import read_json
 from ..timeline import Timing, make_plan, parse
 from ..world.reader import Reader, load_reader
 from ..world.script import Script, sample_script, storyboard
 from ..world.vocabulary import HIDDEN, IDENTITY, PROMPTED
 from .film import judge, spans_of
 from .metrics import first_second
-from .report import percent, run_command
+from .report import percent, run_command, write_json
+from .suite_table import suite_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,7 +164,7 @@ def evaluate_suite(
     first = _judge_all(render, mixed_storyboards(mixed), reader, lambda t: note(f"mixed {t}"))
     back = _judge_all(render, return_storyboards(returns), reader, lambda t: note(f"return {t}"))
     lasting = _judge_all(render, long_storyboards(long), reader, lambda t: note(f"long {t}"))
-    result: dict = {"counts": {"mixed": mixed, "return": returns, "long": long}}
+    result: dict = {"counts": {"mixed": mixed, "returns": returns, "long": long}}
     if first:
         result["adherence"] = _weighted(first)
         result["adherence_by_verb"] = {
@@ -240,15 +243,15 @@ def suite_lines(result: dict) -> list[str]:
 
 
 def memories(spec: MemorySpec, names: Iterable[str]) -> dict[str, MemorySpec]:
-    """Memory settings by name: `own` (the model's), `no_anchors` (the same without global anchors) or a
-    preset."""
+    """Memory settings by name: `own` (the model's), `no_anchors` (the same without global anchors), a preset, or
+    `all` presets."""
     from ..memory.presets import PRESETS
 
     known = {"own": spec, "no_anchors": replace(spec, anchor_policy="none"), **PRESETS}
     chosen = {}
-    for name in names:
+    for name in (preset for one in names for preset in (PRESETS if one == "all" else [one])):
         if name not in known:
-            raise GroundedError(f"there is no memory called {name!r}", f"choose from {', '.join(known)}")
+            raise GroundedError(f"there is no memory called {name!r}", f"choose from all, {', '.join(known)}")
         chosen[name] = known[name]
     return chosen
 
@@ -278,31 +281,54 @@ def in_memory(
     return render
 
 
+def measured(path: Path) -> dict[str, Any]:
+    """What `path` holds of an earlier run; nothing where it is not there. Raises GroundedError for another file."""
+    if not path.exists():
+        return {}
+    try:
+        found = read_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise GroundedError(f"{path} is no result of the suite: {error}", "name another file") from error
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+        raise GroundedError(f"{path} is no result of the suite", "name another file")
+    return found
+
+
 def main() -> int:
     """Command line: one block of lines per memory."""
     from ..checkpoints.bundle import load_model
 
     parser = argparse.ArgumentParser(description="judge a built-in model on unseen storyboards")
     parser.add_argument("--model", default="builtin", help="'builtin' or a model's file or folder")
-    parser.add_argument("--memory", default="own,no_anchors", help="comma list: own, no_anchors, or presets")
+    parser.add_argument(
+        "--memory", default="own,no_anchors", help="comma list: own, no_anchors, presets, or all"
+    )
     parser.add_argument("--mixed", type=int, default=20, help="storyboards of 5 segments")
     parser.add_argument("--returns", type=int, default=8, help="storyboards that return to a character")
     parser.add_argument("--long", type=int, default=3, help="shots of a minute")
     parser.add_argument("--quick", action="store_true", help="a third of everything")
     parser.add_argument("--verbose", action="store_true", help="one line per film")
-    parser.add_argument("--out", type=Path, help="write all numbers as JSON")
+    parser.add_argument("--out", type=Path, help="write all numbers as JSON, and go on from there")
     options = parser.parse_args()
     share = 3 if options.quick else 1
-    counts = {name: -(-getattr(options, name) // share) for name in ("mixed", "returns", "long")}
+    sets = {name: -(-getattr(options, name) // share) for name in ("mixed", "returns", "long")}
     note: Callable[[str], None] = (
         (lambda text: print(text, file=sys.stderr)) if options.verbose else lambda text: None
     )
 
     def judge_all() -> dict[str, Any]:
-        results, bundle = {}, load_model(options.model)
+        bundle = load_model(options.model)
+        results = measured(options.out) if options.out else {}
         for name, memory in memories(bundle.recipe.memory, options.memory.split(",")).items():
-            results[name] = evaluate_suite(in_memory(bundle, memory), note=note, **counts)
+            made = {"model": bundle.fingerprint, "memory": json.loads(json.dumps(asdict(memory)))}
+            done = results.get(name, {})
+            if done.get("made") != made or done.get("counts") != sets:
+                done = evaluate_suite(in_memory(bundle, memory), note=note, **sets)
+                results[name] = {"made": made, **done}
+                if options.out:
+                    write_json(results, options.out)
             print(f"memory: {name}", *suite_lines(results[name]), "", sep="\n", flush=True)
+        print(*suite_table(results), sep="\n")
         return results
 
     return run_command(judge_all, options.out)

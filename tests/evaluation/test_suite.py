@@ -13,6 +13,8 @@ from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from gf_core.errors import GroundedError
 from gf_core.evaluation import suite
 from gf_core.evaluation.film import spans_of
+from gf_core.evaluation.suite_table import suite_table
+from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import WanModel
 from gf_core.text.small import SmallTextEncoder
 from gf_core.vae.builtin import BuiltinCodec
@@ -60,6 +62,39 @@ def test_a_perfect_model_gets_full_marks_and_a_forgetful_one_does_not() -> None:
     assert bad["identity"]["return"]["hidden"] < 0.25
     assert bad["identity"]["return"]["subject"] > 0.85
     assert any("identity after a return" in line for line in suite.suite_lines(good))
+    row = suite_table({"good": good})[2]
+    assert row.startswith("| good | – | – | ") and row.count("–") == 6  # the sets that were left out
+
+
+def test_numbers_that_are_there_are_not_measured_again(tmp_path, monkeypatch, capsys, bundle) -> None:
+    asked = []
+
+    def once(render, **sets):
+        asked.append(sets.pop("note") and sets)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return {"counts": sets, "films": []}
+
+    def run(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["suite", *words, "--out", str(out)])
+        return suite.main()
+
+    out = tmp_path / "suite.json"
+    monkeypatch.setattr(suite, "evaluate_suite", once)
+    monkeypatch.setattr("gf_core.checkpoints.bundle.load_model", lambda name: bundle)
+    with pytest.raises(KeyboardInterrupt):
+        run("--memory", "sgf,krea")
+    assert run("--memory", "sgf,krea") == 0 and len(asked) == 3  # sgf was done
+    assert run("--memory", "all") == 0 and len(asked) == 3 + len(PRESETS) - 2
+    assert run("--memory", "sgf", "--long", "1") == 0 and asked[-1]["long"] == 1
+    assert list(suite.measured(out)) == [
+        "sgf",
+        "krea",
+        *(name for name in PRESETS if name not in ("sgf", "krea")),
+    ]
+    out.write_text("[1]")
+    assert run("--memory", "sgf") == 2
+    assert "no result of the suite" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
