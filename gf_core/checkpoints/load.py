@@ -59,8 +59,9 @@ def build_network(
     )
     model.load_state_dict(
         {
-            name: torch.empty_like(
-                value,
+            # `empty_like` of a shape on the meta device would bring all of sympy in: a second of every start.
+            name: torch.empty(
+                value.shape,
                 dtype=value.dtype if name.removesuffix(".weight").removesuffix(".scale") in small else dtype,
                 device="cpu" if name.startswith(tuple(home)) else device,
             )

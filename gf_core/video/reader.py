@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -156,26 +157,40 @@ def _seek(container: InputContainer, first: int) -> None:
             return
 
 
-def _decoded(container: InputContainer, first: int | None) -> Iterator[av.VideoFrame]:
-    """Frames from time `first` on, decoding from the last key frame at or before it."""
+def _decoded(container: InputContainer, wanted: Sequence[int] | None) -> Iterator[av.VideoFrame]:
+    """Frames up to the last of the times `wanted` (ascending), from the key frame at or before each; None: all frames.
+
+    What lies between a wanted frame and the key frame of the next one is passed over.
+    """
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
-    if first is not None:
-        _seek(container, first)
-    group: list[Packet] = []
-    seeking = True
+    if wanted is not None:
+        _seek(container, wanted[0])
+    ahead = deque(wanted or ())
+    waiting: list[Packet] = []  # since the last key frame, with nothing in them yet that is wanted
+    fed = False
     try:
         for packet in packets(container):
-            if seeking and first is not None:
-                if packet.is_keyframe and packet.pts is not None and packet.pts <= first:
-                    group = []
-                group.append(packet)
-                if packet.pts != first:
-                    continue
-                seeking = False
-            for ready in group or [packet]:
+            if wanted is None:
+                yield from stream.decode(packet)
+                continue
+            if waiting and packet.is_keyframe and packet.pts is not None and packet.pts <= ahead[0]:
+                waiting = []
+                if fed:  # the frames that the decoder still holds; then it begins anew
+                    yield from stream.decode(None)
+                    stream.codec_context.flush_buffers()
+                    fed = False
+            waiting.append(packet)
+            if packet.pts != ahead[0]:
+                continue
+            given = {ready.pts for ready in waiting}  # not in the order of time where frames are reordered
+            for ready in waiting:
                 yield from stream.decode(ready)
-            group = []
+            waiting, fed = [], True
+            while ahead and ahead[0] in given:
+                ahead.popleft()
+            if not ahead:
+                break
         yield from stream.decode(None)
     except FFmpegError as error:
         log.warning("film ends early, a frame cannot be decoded: %s", error)
@@ -189,18 +204,17 @@ def read_frames(path: str | Path, start: int = 0, stop: int | None = None) -> It
     """
     if start < 0 or (stop is not None and stop <= start):
         return
-    first = None
+    wanted = None
     if start:
-        times = _times(path)
-        if start >= len(times):
+        wanted = _times(path)[start:stop]
+        if not wanted:
             return
-        first = times[start]
     to_rgb, count = ToRgb(), None if stop is None else stop - start
     with open_film(path) as container:
         frames = (
             frame
-            for frame in _decoded(container, first)
-            if first is None or frame.pts is None or frame.pts >= first
+            for frame in _decoded(container, wanted)
+            if wanted is None or frame.pts is None or frame.pts >= wanted[0]
         )
         for frame in islice(frames, count):
             yield to_rgb(frame)
@@ -218,14 +232,12 @@ def pick_frames(
     picked: dict[int, np.ndarray] = {}
     if not wanted:
         return picked
-    to_rgb, last = ToRgb(), max(wanted)
+    to_rgb = ToRgb()
     with open_film(path) as container:
-        for frame in _decoded(container, min(wanted)):
+        for frame in _decoded(container, sorted(wanted)):
             tick()
             if frame.pts in wanted:
                 picked[wanted[frame.pts]] = to_rgb(frame)
-            if frame.pts is not None and frame.pts >= last:
-                break
     return picked
 
 

@@ -75,9 +75,17 @@ def test_picked_frames_are_the_asked_ones(film, reordered):
 
 def test_seeking_decodes_one_group_of_pictures(film):
     with reader.open_film(film) as container:
-        first = reader._times(film)[33]
-        frames = list(reader._decoded(container, first))
+        wanted = reader._times(film)[33:]
+        frames = list(reader._decoded(container, wanted))
     assert len(frames) == 12
+
+
+def test_between_two_picked_frames_only_the_second_ones_group_is_decoded(film, reordered):
+    for path, most in ((film, 2 + 4), (reordered, 10 + 10)):  # a group of `reordered` has ten, in another order
+        ticks = []
+        picked = pick_frames(path, [1, 36], lambda: ticks.append(1))
+        assert {at: numbers([frame])[0] for at, frame in picked.items()} == {1: 1, 36: 36}
+        assert len(ticks) <= most
 
 
 def test_colours_come_back(tmp_path):
