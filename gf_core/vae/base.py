@@ -5,7 +5,7 @@ Latents are those of the video model, normalised. The first latent frame of a fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -17,7 +17,11 @@ from ..errors import CheckpointError, GroundedError
 
 @runtime_checkable
 class StreamDecoder(Protocol):
-    """Decodes one film piece by piece; how it is split does not change the pictures."""
+    """Decodes one film piece by piece; how it is split does not change the pictures.
+
+    To the bit on a processor. A card may sum calls of another length in another order, so whoever wants the same bits
+    decodes in the same pieces: the engine in those of a chunk.
+    """
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `f c h w` -> frames `t H W 3`, float 0..1; 1 + 4 (f - 1) for the film's first call, 4 f later."""
@@ -65,15 +69,19 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str, fix: str)
     network.eval().requires_grad_(False)
 
 
-def frame_by_frame(latents: Tensor, codec: LatentCodec, pictures: Callable[[Tensor], Tensor]) -> Tensor:
-    """The pictures `t H W 3` of latents `f c h w`, by `pictures` of one latent frame `1 c h w` at a time.
+def piecewise(
+    latents: Tensor, codec: LatentCodec, sizes: Sequence[int], pictures: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The pictures `t H W 3` of latents `f c h w`, by `pictures` of `sizes` latent frames at a time.
 
-    Whatever a call holds: equal shapes give equal bits for every split, and a decoder learns where its film begins.
+    One at a time, equal shapes give equal bits whatever a call holds, and a decoder learns where its film begins.
     """
     check_latents(latents, codec.channels)
-    height, width = (size * codec.spatial_stride for size in latents.shape[2:])
-    none = latents.new_zeros(0, height, width, 3, dtype=torch.float32)
-    return torch.cat([pictures(latent) for latent in latents.split(1)]) if len(latents) else none
+    if not len(latents):
+        height, width = (size * codec.spatial_stride for size in latents.shape[2:])
+        return latents.new_zeros(0, height, width, 3, dtype=torch.float32)
+    made = [pictures(part) for part in latents.split(list(sizes))]
+    return made[0] if len(made) == 1 else torch.cat(made)
 
 
 def check_latents(latents: Tensor, channels: int) -> None:

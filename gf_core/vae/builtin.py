@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..errors import CheckpointError, GroundedError
 from ..files.tensors import open_file
 from ..foreign import read_json, with_values
-from .base import check_state, frame_by_frame
+from .base import check_state, piecewise
 
 STRIDE = 8
 FRAMES_PER_LATENT = 4
@@ -214,7 +214,9 @@ class DecodeStream:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """`f c h w` -> frames `t H W 3` in 0..1: one for the clip's first latent frame, 4 for every other."""
-        return frame_by_frame(latents.to(self._codec.latent_mean), self._codec, self._pictures).clamp(0, 1)
+        return piecewise(
+            latents.to(self._codec.latent_mean), self._codec, [1] * len(latents), self._pictures
+        ).clamp(0, 1)
 
     def _pictures(self, latent: Tensor) -> Tensor:
         first = self._past[0] is None

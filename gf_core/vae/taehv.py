@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from .base import check_frames, check_state, fill, frame_by_frame
+from .base import check_frames, check_state, fill, piecewise
 
 GROWTH = (1, 2, 2)
 """Frames out per frame in at the decoder's three stages."""
@@ -194,7 +194,7 @@ class TinyDecoder:
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `f c h w` -> frames `t H W 3` in 0..1: one for the film's first latent frame, 4 for every other."""
         like = next(self._codec.decoder_net.parameters())
-        return frame_by_frame(latents.to(like), self._codec, self._pictures).clamp(0, 1)
+        return piecewise(latents.to(like), self._codec, [1] * len(latents), self._pictures).clamp(0, 1)
 
     def _pictures(self, latent: Tensor) -> Tensor:
         kept = 0 if self._state else TIME_STRIDE - 1

@@ -1,7 +1,7 @@
 """The Wan2.1 VAE as a stream: its 3-D convolutions keep their last two input frames from call to call.
 
-The network is diffusers' `AutoencoderKLWan`; this file drives its modules one latent frame at a time, as
-one-shot decoding does inside, so how a film is split changes no bit. Source: Wan2.1 `wan/modules/vae.py`.
+The network is diffusers' `AutoencoderKLWan`, whose modules `wan_stages` walks through. On the processor how a film is
+split changes no bit. Source: Wan2.1 `wan/modules/vae.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import GroundedError
-from .base import check_frames, frame_by_frame
+from .base import check_frames, piecewise
+from .wan_stages import REPEAT, FeatureCache, Stages
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -29,12 +30,6 @@ WAN_STD = (
     3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
 )  # fmt: skip
 """Standard deviation of each latent channel before normalisation."""
-
-REPEAT = "Rep"
-"""Mark that the network leaves in a slot whose layer has seen the first latent frame only."""
-
-FeatureCache = list[Any]
-"""One entry per causal convolution: its last input frames `1 c f h w`, `REPEAT`, or None when unused so far."""
 
 
 def saved_cache(cache: FeatureCache) -> dict[str, Tensor]:
@@ -64,6 +59,14 @@ def restored_cache(state: dict[str, Tensor], slots: int, like: Tensor) -> Featur
             )
         cache[int(slot)] = REPEAT if mark else value.to(like)
     return cache
+
+
+def lay_channels_last(network: nn.Module) -> None:
+    """Put a convolution's weights where they are, but with the channels of a position side by side."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+            form = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.channels_last_3d
+            layer.weight.data = layer.weight.data.contiguous(memory_format=form)
 
 
 def _slots(network: nn.Module) -> int:
@@ -114,8 +117,8 @@ class WanVAE(nn.Module):
         return (latents.float() - self._mean.to(latents.device)) / self._std.to(latents.device)
 
     def decoder(self) -> WanDecoder:
-        """A stream for one film."""
-        return WanDecoder(self)
+        """A stream for one film, in the layout that suits the device where the weights are."""
+        return WanDecoder(self, channels_last=self._like().is_cuda)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames `t H W 3` in 0..1 -> normalised latents `f c h w`, float32 on the VAE's device.
@@ -142,29 +145,37 @@ class WanVAE(nn.Module):
 class WanDecoder:
     """Decodes one film in any number of calls."""
 
-    def __init__(self, vae: WanVAE) -> None:
-        self._vae = vae
-        self._cache: FeatureCache = [None] * _slots(vae.network.decoder)
+    def __init__(self, vae: WanVAE, *, channels_last: bool = False) -> None:
+        """channels_last: tensors, and from here on the decoder's weights, lie as a card's convolutions want them, and
+        the latent frames of a call go together as long as their pictures are small."""
+        self._vae, self._together = vae, channels_last
+        cache: FeatureCache = [None] * _slots(vae.network.decoder)
+        self._stages = Stages(vae.network.decoder, cache, channels_last)
+        if channels_last:
+            lay_channels_last(vae.network.decoder)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents `f c h w` -> frames `t H W 3` in 0..1: one for the film's first, 4 for every other."""
-        return (self.decode_raw(latents).movedim(1, -1).clamp(-1, 1) + 1) / 2
+        return self.decode_raw(latents).movedim(1, -1).clamp(-1, 1).add_(1).div_(2)
 
     @torch.no_grad()
     def decode_raw(self, latents: Tensor) -> Tensor:
         """Normalised latents `f c h w` -> what the network says, `t 3 H W`, about -1..1, float32, not clamped."""
-        return frame_by_frame(latents, self._vae, self._pictures).movedim(-1, 1)
+        sizes = [1] * len(latents)
+        if self._together:
+            alone = min(1, len(latents)) if self._stages.new else 0
+            sizes = [size for size in (alone, len(latents) - alone) if size]
+        return piecewise(latents, self._vae, sizes, self._pictures).movedim(-1, 1)
 
-    def _pictures(self, latent: Tensor) -> Tensor:
-        vae = self._vae
-        natural = vae.natural(latent).to(vae._like()).movedim(0, 1)[None]
-        features = vae.network.post_quant_conv(natural)
-        pixels = vae.network.decoder(features, feat_cache=self._cache, feat_idx=[0])
-        return rearrange(pixels[0].float(), "c t h w -> t h w c")
+    def _pictures(self, latents: Tensor) -> Tensor:
+        vae, network = self._vae, self._vae.network
+        natural = vae.natural(latents).to(vae._like())
+        pixels = self._stages.pictures(network.post_quant_conv(natural.movedim(0, 1)[None]))
+        return torch.cat([rearrange(part[0].float(), "c t h w -> t h w c") for part in pixels])
 
     def snapshot(self) -> dict[str, Tensor]:
         """The state as named tensors, shared and never written again: `07` a history, `11.repeat` a mark."""
-        return saved_cache(self._cache)
+        return saved_cache(self._stages.cache)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `snapshot`; an empty one starts a new film.
@@ -172,4 +183,5 @@ class WanDecoder:
         Raises:
             GroundedError: the state is of another decoder.
         """
-        self._cache = restored_cache(state, len(self._cache), self._vae._like())
+        cache = self._stages.cache
+        cache[:] = restored_cache(state, len(cache), self._vae._like())

@@ -16,7 +16,8 @@ from gf_core.errors import CheckpointError, GroundedError
 from gf_core.files.fingerprint import hash_state
 from gf_core.vae.base import LatentCodec, StreamDecoder
 from gf_core.vae.load import build_vae, canonical, detect_vae, load_vae, read_sizes
-from gf_core.vae.wan import WAN_MEAN, WAN_STD, WanVAE
+from gf_core.vae.wan import WAN_MEAN, WAN_STD, WanDecoder, WanVAE
+from gf_core.vae.wan_stages import causal_layers
 
 pytest.importorskip("diffusers")
 
@@ -268,6 +269,44 @@ def test_any_split_is_bit_equal_to_one_call(tiny, sizes):
     close(whole.clamp(-1, 1), one_shot, 1e-5)
     assert len(whole) == 13
     assert whole.std() > 0.05
+
+
+def diffusers_own(vae, latents):
+    """Pictures `t 3 H W` by diffusers' forward, a latent frame at a time, and its cache."""
+    network = vae.network
+    cache = [None] * sum(type(layer).__name__ == "WanCausalConv3d" for layer in network.decoder.modules())
+    made = []
+    for natural in vae.natural(latents).split(1):
+        features = network.post_quant_conv(natural.movedim(0, 1)[None])
+        made.append(network.decoder(features, feat_cache=cache, feat_idx=[0])[0].movedim(0, 1))
+    return torch.cat(made), cache
+
+
+@pytest.mark.parametrize("cells", [(2, 3), (7, 5)])
+def test_the_walk_is_diffusers_own_forward_to_the_bit(tiny, cells):
+    """So films made before go on with the same bytes: pictures and state, and the slots are numbered alike."""
+    latents = torch.randn(4, 16, *cells)
+    whole, cache = diffusers_own(tiny, latents)
+    decoder = tiny.decoder()
+    assert torch.equal(torch.cat([decoder.decode_raw(part) for part in latents.split((3, 1))]), whole)
+    state = decoder.snapshot()
+    assert set(state) == {f"{slot:02d}" for slot, entry in enumerate(cache) if entry is not None}
+    assert all(torch.equal(value, cache[int(name)]) for name, value in state.items())
+
+
+def test_the_layout_of_a_card_gives_the_same_pictures(tiny):
+    """Channels last, fused norms, and a call's latent frames together: another order of sums and nothing else."""
+    card = WanVAE(build_vae(dict(tiny.network.state_dict())).network, fingerprint="tiny")
+    latents = torch.randn(6, 16, 3, 2)
+    whole, plain = tiny.decoder().decode_raw(latents), tiny.decoder()
+    for sizes in ((6,), (3, 3), (1, 2, 3)):
+        decoder = WanDecoder(card, channels_last=True)
+        close(torch.cat([decoder.decode_raw(part) for part in latents.split(sizes)]), whole)
+    plain.decode_raw(latents[:4])
+    decoder.restore(plain.snapshot())  # a state is the same in both
+    close(decoder.decode_raw(latents[4:]), whole[13:])
+    layers = list(causal_layers(card.network.decoder))
+    assert all(layer.weight.is_contiguous(memory_format=torch.channels_last_3d) for layer in layers)
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])

@@ -1,0 +1,156 @@
+"""The Wan VAE's decoder as a walk over diffusers' modules that copies as little as it can.
+
+A causal convolution reads its past and its own frames from one run, into which the activation in front of it is
+written. Where pictures are large a latent frame goes at a time, as one-shot decoding does inside; in front of the first
+enlargement, where a picture is 64 times smaller, all of a call go together.
+
+On the processor every number is that of diffusers' own forward, to the bit, one latent frame a call. On a card tensors
+lie with their channels last, as its convolutions want them, which pad space themselves, and the norm is torch's fused
+one. Source: Wan2.1 `wan/modules/vae.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import repeat
+from torch import Tensor, nn
+
+REPEAT = "Rep"
+"""Mark of a slot whose layer has seen the first latent frame only, and doubles time from the second on."""
+PAST = 2
+"""Frames that a causal convolution looks back."""
+
+FeatureCache = list[Any]
+"""One entry per causal convolution, in the order of their calls: its last input frames `1 c f h w`, `REPEAT`, or None
+when unused so far."""
+
+
+def causal_layers(decoder: Any) -> Iterator[nn.Conv3d]:
+    """Convolutions that keep a past, in the order in which they are called: their slots in a cache."""
+    yield decoder.conv_in
+    for part in (decoder.mid_block, *decoder.up_blocks):
+        for block in part.resnets:
+            yield from (block.conv1, block.conv2)
+        for up in getattr(part, "upsamplers", None) or ():
+            if up.mode == "upsample3d":
+                yield up.time_conv
+    yield decoder.conv_out
+
+
+def lifted(x: Tensor, times: int, channels_last: bool) -> Tensor:
+    """`t (times c) h w` -> `(t times) c 2h 2w`: frames that lie in the channels come apart, pixels double. One copy."""
+    if channels_last:
+        return repeat(x, "t (k c) h w -> (t k) (h i) (w j) c", k=times, i=2, j=2).movedim(-1, 1)
+    return repeat(x, "t (k c) h w -> (t k) c (h i) (w j)", k=times, i=2, j=2)
+
+
+class Stages:
+    """The decoder's stages over one film's cache.
+
+    Args:
+        decoder: diffusers' `WanDecoder3d`.
+        cache: brought up to date in place; its tensors are never written to again.
+        channels_last: how tensors lie, and which norm computes.
+    """
+
+    def __init__(self, decoder: Any, cache: FeatureCache, channels_last: bool) -> None:
+        self._decoder, self.cache, self._last = decoder, cache, channels_last
+        self._slots = {layer: slot for slot, layer in enumerate(causal_layers(decoder))}
+
+    @property
+    def new(self) -> bool:
+        """Whether no latent frame has come by yet."""
+        return self.cache[0] is None
+
+    def pictures(self, features: Tensor) -> Iterator[Tensor]:
+        """Latent features `1 c f h w` -> pixels `1 3 t H W` per latent frame: one for the film's first, 4 later.
+
+        The film's first latent frame must come alone.
+        """
+        decoder = self._decoder
+        x = self._causal(decoder.conv_in, features)
+        first, *others = decoder.mid_block.resnets
+        x = self._residual(first, x)
+        for attention, block in zip(decoder.mid_block.attentions, others):
+            x = self._residual(block, attention(x))
+        low, *high = decoder.up_blocks
+        for block in low.resnets:
+            x = self._residual(block, x)
+        up, *_ = low.upsamplers
+        together = self._in_time(up, x)
+        for frames in together.split(together.shape[2] // features.shape[2], 2):
+            x = self._enlarged(up, frames)
+            for part in high:
+                for block in part.resnets:
+                    x = self._residual(block, x)
+                for up_here in part.upsamplers or ():
+                    x = self._enlarged(up_here, self._in_time(up_here, x))
+            yield self._causal(decoder.conv_out, x, decoder.norm_out)
+
+    def _residual(self, block: Any, x: Tensor) -> Tensor:
+        """A residual block over `1 c t h w`."""
+        short = block.conv_shortcut
+        aside = F.conv3d(x, short.weight, short.bias) if isinstance(short, nn.Conv3d) else x
+        x = self._causal(block.conv1, x, block.norm1)
+        return self._causal(block.conv2, x, block.norm2) + aside
+
+    def _causal(self, layer: nn.Conv3d, x: Tensor, norm: Any = None) -> Tensor:
+        """A causal convolution over `1 c t h w`, or over what `norm` and SiLU make of it, behind its past."""
+        slot, border = self._slots[layer], layer.kernel_size[-1] // 2
+        past, frames = self.cache[slot], x.shape[2]
+        known = past.shape[2] if isinstance(past, Tensor) else 0
+        run, inside = self._run(x, border)
+        inside[:, :, : PAST - known] = 0
+        if known:
+            inside[:, :, PAST - known : PAST] = past
+        self._fill(inside[:, :, PAST:], x, norm)
+        kept = PAST if past is REPEAT else min(PAST, known + frames)
+        self.cache[slot] = inside[:, :, -kept:].clone()  # a view would keep all frames of the call alive
+        return F.conv3d(run, layer.weight, layer.bias, padding=(0, border, border) if self._last else 0)
+
+    def _run(self, x: Tensor, border: int) -> tuple[Tensor, Tensor]:
+        """Room for `x` behind its past, and the part inside the border; a card pads in its convolutions."""
+        _, channels, frames, height, width = x.shape
+        if self._last:
+            size = (1, channels, PAST + frames, height, width)
+            run = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
+            return run, run
+        run = x.new_zeros(1, channels, PAST + frames, height + 2 * border, width + 2 * border)
+        return run, run[..., border : border + height, border : border + width]
+
+    def _fill(self, place: Tensor, x: Tensor, norm: Any) -> None:
+        """Put `x`, or what `norm` and SiLU make of it, into its place."""
+        if norm is None:
+            place.copy_(x)
+        elif self._last:
+            torch.ops.aten.silu.out(self._normed(norm, x), out=place)
+        else:  # in one stretch: a processor rounds the ends of short rows otherwise
+            place.copy_(F.silu(self._normed(norm, x), inplace=True))
+
+    def _normed(self, norm: Any, x: Tensor) -> Tensor:
+        """RMS norm over the channels of every position of `1 c t h w`, as diffusers writes it or fused."""
+        if self._last:
+            gamma = norm.gamma.flatten()
+            return F.rms_norm(x.movedim(1, -1), gamma.shape, gamma, 1e-12).movedim(-1, 1)
+        exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        return F.normalize(exact, dim=1).to(x.dtype).mul_(norm.scale).mul_(norm.gamma)
+
+    def _in_time(self, up: Any, x: Tensor) -> Tensor:
+        """`1 c t h w` -> `1 (k c) t h w`: what becomes k frames of each, one before time doubles."""
+        if up.mode != "upsample3d":
+            return x
+        slot = self._slots[up.time_conv]
+        if self.cache[slot] is None:
+            self.cache[slot] = REPEAT
+            return x
+        return self._causal(up.time_conv, x)
+
+    def _enlarged(self, up: Any, x: Tensor) -> Tensor:
+        """`1 (k c) t h w` -> `1 c' (t k) 2h 2w`."""
+        conv = up.resample[1]
+        large = lifted(x[0].transpose(0, 1), x.shape[1] // conv.in_channels, self._last)
+        return conv(large)[None].transpose(1, 2)
