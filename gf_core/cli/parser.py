@@ -100,6 +100,12 @@ examples:
   grounded bench --shape 1.3b --device cuda --dtype bfloat16 --size 832x480
 """
 
+EVALUATE = """\
+Measure a film of any model, or all films of a folder: whether its end differs from its beginning, whether the borders
+of its chunks show, whether its cuts are seen (with the extra 'scenedetect'). A film of the built-in model is read too:
+does it follow the prompt, and who stays who, also after how many shots away?
+"""
+
 ENCODE = """\
 Encode shots to latents for training: every whole clip of every shot becomes a file, with its caption. The shots are a
 folder of video files with a text file beside each, or a table (.csv, .json, .jsonl) that names files and captions. What
@@ -365,22 +371,22 @@ COMMANDS = {
         ENCODE,
     ),
     "evaluate": Command(
-        "small:evaluate",
-        "judge a film of the built-in model against its storyboard",
+        "evaluate:evaluate",
+        "measure a film, or all films of a folder",
         (
-            _file("film", "the video file"),
+            _file("film", "a film of any model, or a folder of films"),
             (
                 "--storyboard",
                 {
                     "type": named,
                     "metavar": "FILE",
-                    "required": True,
-                    "help": "the storyboard it was made from",
+                    "help": "what it was made from (default: what the film says)",
                 },
             ),
             "--json",
             "--chart",
         ),
+        EVALUATE,
     ),
     "drift": Command(
         "small:drift",

@@ -1,4 +1,4 @@
-"""The commands that hand straight on to the library: inspect, evaluate, drift, open, export, tidy, bench, train.
+"""The commands that hand straight on to the library: inspect, drift, open, export, tidy, bench, train.
 
 What they need is imported when they are called: most of it loads torch, which takes seconds.
 """
@@ -37,22 +37,10 @@ def inspect(args: Namespace) -> int:
     return 0
 
 
-def evaluate(args: Namespace) -> int:
-    """Is the film what the storyboard says? Prints the text report; JSON and chart where asked."""
-    from ..evaluation.film import evaluate_film
-    from ..evaluation.report import text_report
-
-    for path in (args.json, args.chart):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    print(text_report(evaluate_film(args.film, read_text(args.storyboard), args.json, args.chart)))
-    return 0
-
-
 def drift(args: Namespace) -> int:
     """Does every shot stay what its first second was? Prints a line per shot and draws the chart."""
     from ..evaluation.drift_chart import drift_chart, shot_lines
-    from ..evaluation.steadiness import film_parts
+    from ..evaluation.parts import film_parts
     from ..files.atomic import write_atomic
     from ..video import probe
 

@@ -20,7 +20,7 @@ def mean_interval(
     """
     kept = [np.asarray(film, float) for film in films if len(film)]
     if not kept:
-        return (float("nan"),) * 3
+        return float("nan"), float("nan"), float("nan")
     sums, counts = np.array([film.sum() for film in kept]), np.array([film.size for film in kept])
     mean = float(sums.sum() / counts.sum())
     if len(kept) == 1:

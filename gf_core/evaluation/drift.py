@@ -42,6 +42,13 @@ def frame_differences(frames: np.ndarray, boxes: np.ndarray | None = None, margi
     return result
 
 
+def sharpness(grey: np.ndarray) -> float:
+    """Fine detail of grey pictures [t h w]: variance of the Laplacian; 0 where they are too small for one."""
+    inner = grey[:, 1:-1, 1:-1]
+    detail = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
+    return float(detail.var()) if detail.size else 0.0
+
+
 def flicker(differences: np.ndarray, start: int, stop: int) -> float:
     """Mean background change between neighbouring frames of the shot [start, stop); 0 is perfectly still."""
     part = differences[start : stop - 1]

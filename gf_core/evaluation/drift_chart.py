@@ -10,7 +10,8 @@ from PIL import Image
 
 from ..video import pick_frames, probe
 from .chart import FAINT, LEFT, LINE, PANEL, RIGHT, WIDTH, Page, axis, film_strip
-from .steadiness import MEASURES, Part, Second, film_parts, measure_film, says_builtin
+from .parts import Part, film_parts, says_builtin
+from .steadiness import MEASURES, Second, measure_film
 
 NOTES = {
     "identity": "traits of the character that are not as at first sight (0 to 1)",

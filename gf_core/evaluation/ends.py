@@ -29,3 +29,15 @@ def drift_ratio(values: Sequence[float] | np.ndarray, share: float = SHARE) -> f
     """
     first, last = ends(values, share)
     return last / first - 1 if first else float("nan")
+
+
+def pooled_drift(shots: Sequence[np.ndarray]) -> float:
+    """`drift_ratio` of a film of several shots: every shot's ends against each other, as long shots weigh more.
+
+    Ends are averaged before they are divided, so that a shot that begins with next to nothing decides no film.
+    """
+    lengths = [len(shot) for shot in shots]
+    if not sum(lengths):
+        return float("nan")
+    first, last = np.average([ends(shot) for shot in shots], axis=0, weights=lengths)
+    return float(last / first - 1) if first else float("nan")

@@ -7,38 +7,41 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import GroundedError
-from ..timeline import Timing, make_plan, parse
+from ..engine.recorded import Recorded, read_recorded, read_timeline
+from ..errors import GroundedError, TakeError
+from ..timeline import Timing
+from ..video import probe
 from ..world.reader import HEIGHT, WIDTH, Reader, Reading, load_reader, read
 from ..world.vocabulary import HIDDEN, IDENTITY, Labels, describe
 from . import drift, metrics
 from .metrics import Span
+from .over_time import measure_over_time
+from .parts import Part, film_parts, planned_parts, timing_of
+from .recurrence import kept_by_distance
 from .report import write_json
+
+
+def judged_spans(parts: Sequence[Part]) -> list[Span]:
+    """The segments with what their prompts ask for.
+
+    A `scene` forgets all, so "it" after it means nobody; what goes back means the one of that segment.
+    """
+    spans: list[Span] = []
+    asked: Labels | None = None
+    ends: dict[int | None, Labels] = {}
+    for part in parts:
+        before = asked if part.back is None else ends.get(part.back)
+        asked = ends[part.number] = describe(part.prompt, None if part.verb == "scene" else before)
+        spans.append(Span(part.start, part.stop, part.verb, part.prompt, asked))
+    return spans
 
 
 def spans_of(
     storyboard_text: str, frames: int | None = None, timing: Timing | None = None
 ) -> tuple[list[Span], float]:
-    """The segments of a storyboard as frame spans, and the film's fps.
-
-    `frames` is the length of the film at hand: a film that was stopped early is judged as far as it goes.
-    """
-    board = parse(storyboard_text)
-    plan = make_plan(board, timing or Timing(fps=board.fps))
-    spans: list[Span] = []
-    asked: Labels | None = None
-    ends: list[Labels] = []
-    for segment in plan.segments:
-        # A `scene` forgets all, so "it" after it means nobody; what goes back means the one of that segment.
-        before = asked if segment.back is None else ends[segment.back]
-        asked = describe(segment.prompt, None if segment.verb == "scene" else before)
-        ends.append(asked)
-        stop = segment.start_frame + segment.frames
-        if frames is not None:
-            stop = min(stop, frames)
-        if stop > segment.start_frame:
-            spans.append(Span(segment.start_frame, stop, segment.verb, segment.prompt, asked))
-    return spans, float(board.fps)
+    """The segments of a storyboard as frame spans, and the film's fps, as `planned_parts`."""
+    parts, fps = planned_parts(storyboard_text, frames, timing)
+    return judged_spans(parts), fps
 
 
 def shrink(frames: np.ndarray) -> np.ndarray:
@@ -114,6 +117,7 @@ def judge(frames: np.ndarray, spans: Sequence[Span], fps: float, reader: Reader)
         "adherence": metrics.share_right(rows),
         "identity": identity | metrics.after_cut(seconds, spans),
         "identity_by_second": seconds,
+        "identity_by_distance": kept_by_distance(seconds, spans),
         "place_left": metrics.place_left(reading, spans, fps),
         "picture": {
             "flicker": float(np.mean([drift.flicker(changes, a, b) for a, b in shots])),
@@ -128,34 +132,62 @@ def judge(frames: np.ndarray, spans: Sequence[Span], fps: float, reader: Reader)
 
 def evaluate_film(
     film_path: str | Path,
-    storyboard_text: str,
+    storyboard_text: str | None = None,
     out_json: str | Path | None = None,
     out_png: str | Path | None = None,
     reader: Reader | None = None,
 ) -> dict:
-    """Read a film of the built-in model and say how far it is what the storyboard asks for.
+    """Measure a film, and say how far one of the built-in model is what the storyboard asks for.
 
-    Per segment: subject, colour, place, time and action (what the prompt says, what is seen). Over the film:
-    identity per second against each character's first second, flicker, colour drift, loudness of switches,
-    unreadable rates. Optionally written as JSON and drawn as a chart. Raises GroundedError for films of other
-    sizes.
+    Of any film: what `measure_over_time` finds. Of one of the built-in model also per segment subject, colour, place,
+    time and action (what the prompt says, what is seen), identity per second against each character's first second,
+    and by the shots since it was last seen, flicker, colour drift, loudness of switches, unreadable rates. Optionally
+    written as JSON and, of the built-in model, drawn as a chart.
+
+    storyboard_text: None takes what the film says. A film that does not say who made it is read as one of the built-in
+    model where its storyboard is given.
+    Raises GroundedError for a film without a storyboard, and for one of a size that the reader does not know.
     """
     path = Path(film_path)
-    frames = small_frames(path)
-    spans, fps = spans_of(storyboard_text, len(frames))
-    if not spans:
+    made = recorded(path)
+    info = probe(path)
+    fps = float(info.fps)
+    timing = None if made is None else timing_of(made, fps)
+    if storyboard_text is None:
+        read_timeline(path)  # raises where there is none
+        parts = film_parts(path)
+    else:
+        parts, _ = planned_parts(storyboard_text, info.frames, timing)
+    if not parts:
         raise GroundedError(
             "the storyboard has no segments that fall into the film", "give the storyboard of this film"
         )
-    result, _ = judge(frames, spans, fps, reader or load_reader())
-    result = {"film": path.name, **result}
+    result: dict = {"film": path.name, "frames": info.frames, "fps": fps, "seconds": info.frames / fps}
+    frames = None
+    if storyboard_text is not None if made is None else made.builtin:
+        frames = small_frames(path)
+        result |= judge(frames, judged_spans(parts), fps, reader or load_reader())[0]
+    result["over_time"] = measure_over_time(path, parts, timing)
     if out_json is not None:
         write_json(result, Path(out_json))
     if out_png is not None:
+        if frames is None:
+            raise GroundedError(
+                f"the chart shows what is read in films of the built-in model, and {path.name} is of another",
+                "leave --chart away; grounded drift draws a chart of any film",
+            )
         from .chart import draw_chart
 
         draw_chart(result, Path(out_png), frames)
     return result
 
 
-__all__ = ["HIDDEN", "evaluate_film", "judge", "shrink", "spans_of"]
+def recorded(path: Path) -> Recorded | None:
+    """How the film was made; None where it does not say."""
+    try:
+        return read_recorded(path)
+    except TakeError:
+        return None
+
+
+__all__ = ["HIDDEN", "evaluate_film", "judge", "judged_spans", "shrink", "spans_of"]

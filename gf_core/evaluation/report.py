@@ -38,9 +38,16 @@ def segment_line(segment: dict) -> str:
 
 
 def text_report(result: dict) -> str:
-    """The whole result as a few readable lines."""
+    """The whole result of `evaluate_film` as a few readable lines."""
     lines = [f"{result['film']}: {result['frames']} frames, {result['seconds']:.2f} s"]
-    lines += [segment_line(segment) for segment in result["segments"]]
+    if "segments" in result:
+        lines += _judged_lines(result)
+    return "\n".join(lines + _over_time_lines(result["over_time"]))
+
+
+def _judged_lines(result: dict) -> list[str]:
+    """What is only known of films of the built-in model."""
+    lines = [segment_line(segment) for segment in result["segments"]]
     shares = result["adherence"]
     if shares:
         lines.append(
@@ -57,6 +64,9 @@ def text_report(result: dict) -> str:
         ]
         if back:
             lines.append("hidden attributes    " + "  ".join(back))
+    if distances := result["identity_by_distance"]:
+        told = (f"{'the shot before' if n == 1 else n} {percent(kept)}" for n, kept in distances.items())
+        lines.append(f"by shots since seen  {'  '.join(told)}")
     picture = result["picture"]
     loud = ", ".join(f"{value:.1f}" for value in picture["loudness"]) or "no switch"
     lines.append(
@@ -67,7 +77,36 @@ def text_report(result: dict) -> str:
         lines.append(
             "unreadable           " + "  ".join(f"{k} {percent(v)}" for k, v in result["unreadable"].items())
         )
-    return "\n".join(lines)
+    return lines
+
+
+def change(value: float | None) -> str:
+    """-0.123 -> "-12 %"; missing values as a dash."""
+    return "—" if value is None or math.isnan(value) else f"{100 * value:+.0f} %"
+
+
+def _over_time_lines(found: dict[str, Any]) -> list[str]:
+    """What is known of a film of any model, and what was left out and why."""
+    ends = "  ".join(f"{name} {change(value)}" for name, value in found["drift"].items())
+    lines = [f"first to last 15 %   {ends}"]
+    if "borders" in found:
+        told = "none" if math.isnan(found["borders"]) else f"change {found['borders']:.2f} times that inside"
+        lines.append(f"chunk borders        {told}")
+    if "cuts" in found:
+        cuts = found["cuts"]
+        lines.append(f"cuts                 {cut_words(cuts)}")
+        lines += [
+            f"                     {name} at frame {', '.join(map(str, cuts[name]))}"
+            for name in ("missed", "extra")
+            if cuts[name]
+        ]
+    return lines + [f"not measured         {name}: {why}" for name, why in found["left_out"].items()]
+
+
+def cut_words(cuts: dict[str, list[int]]) -> str:
+    """How many of the written cuts are seen, and how many more."""
+    written = len(cuts["seen"]) + len(cuts["missed"])
+    return f"{len(cuts['seen'])} of {written} seen, {len(cuts['extra'])} more"
 
 
 def write_json(result: dict, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.imprint import film_chapters
-from ..engine.recorded import BUILTIN, read_recorded
 from ..errors import TakeError
-from ..take.folder import Run
-from ..video import Chapter, FilmInfo, probe, read_chapters, read_frames
+from ..video import probe, read_frames
 from ..video.pixels import preview
-from .drift import histogram, histogram_distance, seconds_of, shots
+from .drift import histogram, histogram_distance, seconds_of, sharpness, shots
 from .metrics import IDENTITY
+from .parts import Part
 
 MEASURES = ("identity", "background", "colour", "flicker", "sharpness")
 SIDE = 416
@@ -25,20 +22,6 @@ SIDE = 416
 RING = 0.2
 """Share of each side that counts as background where nobody knows where the character is."""
 FLOOR = 1e-6
-
-
-@dataclass(frozen=True)
-class Part:
-    """A segment in the film, in frames."""
-
-    start: int
-    stop: int
-    verb: str
-    prompt: str
-    number: int | None = None
-    """In the storyboard, where that is said."""
-    back: int | None = None
-    """Number of the segment that it goes back to."""
 
 
 @dataclass(frozen=True)
@@ -59,46 +42,6 @@ class Second:
     identity: float | None = None
     """Share of the character's traits that are not as at its first sight in the film, 0..1; what cannot be read counts.
     None where no reader knows the film."""
-
-
-def film_parts(path: str | Path) -> list[Part]:
-    """The segments of a film as it carries them; a film that carries none is one segment."""
-    info = probe(path)
-    try:
-        parts = _placed(read_recorded(path).segments, read_chapters(path), info)
-    except TakeError:
-        parts = []
-    return parts or [Part(0, info.frames, "start", "")]
-
-
-def run_parts(run: Run) -> tuple[list[Part], bool]:
-    """The segments of a Take's run, and whether they are the built-in model's.
-
-    Raises:
-        TakeError: its folder is damaged, or it has no film yet.
-    """
-    chapters = film_chapters(run)  # raises for settings that cannot be read
-    settings = json.loads(run.settings.read_text(encoding="utf-8"))
-    return _placed(settings["segments"], chapters, probe(run.film)), settings["model"]["name"] in BUILTIN
-
-
-def _placed(segments: Sequence[dict[str, Any]], chapters: Sequence[Chapter], info: FilmInfo) -> list[Part]:
-    """The segments that are in the film; another program may have cut it, and left the chapters as they were."""
-    edges = [min(round(chapter.start_seconds * info.fps), info.frames) for chapter in chapters] or [0]
-    stops = [*edges[1:], info.frames]
-    return [
-        Part(start, stop, segment["verb"], segment["prompt"], *map(segment.get, ("number", "back")))
-        for segment, start, stop in zip(segments, edges, stops)
-        if 0 <= start < stop
-    ]
-
-
-def says_builtin(path: str | Path) -> bool:
-    """Whether the film at `path` carries the built-in model's name."""
-    try:
-        return read_recorded(path).builtin
-    except TakeError:
-        return False
 
 
 def measure_film(
@@ -157,8 +100,6 @@ def _ratio(value: float, first: float) -> float:
 def _values(frames: np.ndarray) -> dict[str, Any]:
     """What one second, uint8 [t h w 3], is compared by."""
     grey = frames.mean(-1, dtype=np.float32) / 255
-    inner = grey[:, 1:-1, 1:-1]
-    detail = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] - 4 * inner
     height, width = grey.shape[1:]
     edge = np.ones((height, width), bool)
     edge[:, max(1, round(width * RING)) : round(width * (1 - RING))] = False
@@ -167,7 +108,7 @@ def _values(frames: np.ndarray) -> dict[str, Any]:
         "edge": (frames.mean(0, dtype=np.float32) / 255)[edge],
         "colours": histogram(frames),
         "flicker": float(steps.mean()),
-        "sharpness": float(detail.var()) if detail.size else 0.0,
+        "sharpness": sharpness(grey),
     }
 
 
@@ -192,14 +133,8 @@ def _with_identity(
 def _kept(path: str | Path, parts: Sequence[Part], tick: Callable[[], None]) -> list[dict]:
     """`metrics.identity` of the film."""
     from ..world.reader import load_reader, read
-    from ..world.vocabulary import Labels, describe
-    from .film import small_frames
-    from .metrics import Span, identity
+    from .film import judged_spans, small_frames
+    from .metrics import identity
 
-    spans, asked, ends = [], None, dict[int | None, Labels]()
-    for part in parts:
-        before = asked if part.back is None else ends.get(part.back)
-        asked = ends[part.number] = describe(part.prompt, None if part.verb == "scene" else before)
-        spans.append(Span(part.start, part.stop, part.verb, part.prompt, asked))
     reading = read(load_reader(), small_frames(Path(path), tick=tick), tick=tick)
-    return identity(reading, spans, float(probe(path).fps))
+    return identity(reading, judged_spans(parts), float(probe(path).fps))

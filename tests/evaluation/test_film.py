@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from gf_core.errors import GroundedError
-from gf_core.evaluation.__main__ import main
 from gf_core.evaluation.film import evaluate_film, judge, shrink, spans_of
 from gf_core.evaluation.report import text_report
 from gf_core.video.writer import FilmWriter
@@ -81,9 +80,3 @@ def test_evaluate_film_reads_a_written_film(script, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text())["film"] == "film.mp4"
     assert (tmp_path / "r.png").stat().st_size > 10_000
     assert "follows the prompt" in text_report(result)
-
-
-def test_a_missing_film_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "story.txt").write_text("a red fox jumps in a meadow | 3s\n")
-    assert main([str(tmp_path / "none.mp4"), str(tmp_path / "story.txt")]) == 2
-    assert "none.mp4" in capsys.readouterr().err

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from gf_core.cli import main
-from gf_core.evaluation import steadiness
+from gf_core.evaluation import parts as parts_module
 from gf_core.evaluation.drift_chart import drift_chart
-from gf_core.evaluation.steadiness import Part, compare, film_parts
+from gf_core.evaluation.parts import Part, film_parts
+from gf_core.evaluation.steadiness import compare
 from gf_core.video import Chapter, FilmWriter
 
 RNG = np.random.default_rng(0)
@@ -111,8 +112,8 @@ def test_chapters_that_another_program_left_as_they_were(tmp_path, monkeypatch, 
         film.write(np.full((20, 16, 16, 3), 90, np.uint8))
     chapters = [Chapter(start, start + 1, str(number)) for number, start in enumerate(starts)]
     segments = [{"verb": "cut", "prompt": "a fox"}] * max(1, len(starts))
-    monkeypatch.setattr(steadiness, "read_recorded", lambda path: SimpleNamespace(segments=segments))
-    monkeypatch.setattr(steadiness, "read_chapters", lambda path: chapters)
+    monkeypatch.setattr(parts_module, "read_recorded", lambda path: SimpleNamespace(segments=segments))
+    monkeypatch.setattr(parts_module, "read_chapters", lambda path: chapters)
     parts = film_parts(path)
     assert parts and all(0 <= part.start < part.stop <= 20 for part in parts)
     assert drift_chart(path, parts, builtin=False)[1]

@@ -1,0 +1,57 @@
+"""The numbers of many films as a table with a row per film, and their means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from .bootstrap import mean_interval
+from .over_time import MEASURES
+from .report import change, cut_words, percent
+
+Column = tuple[Callable[[dict], float | None], Callable[[float], str]]
+
+
+def _columns() -> dict[str, Column]:
+    """Title -> the number of a film (None where it has none), and how it is written."""
+    columns: dict[str, Column] = {
+        "identity": (lambda film: film.get("identity", {}).get("hidden"), percent),
+        "actions": (lambda film: film.get("adherence", {}).get("action"), percent),
+    }
+    for name in MEASURES:
+        columns[name] = (lambda film, name=name: film["over_time"]["drift"][name], change)
+    columns["borders"] = (lambda film: film["over_time"].get("borders"), lambda value: f"{value:.2f}")
+    return columns
+
+
+def films_table(films: Sequence[dict]) -> list[str]:
+    """Lines of Markdown of results of `evaluate_film`; a column that no film has is left out.
+
+    The last row has the mean and the interval that holds 95 % of the means of films drawn anew.
+    """
+    shown = {title: (value, write) for title, (value, write) in _columns().items() if _numbers(films, value)}
+    cut = any("cuts" in film["over_time"] for film in films)
+    lines = [
+        f"| film | seconds | {' | '.join(shown)}{' | cuts' if cut else ''} |",
+        "|---" * (len(shown) + 2 + cut) + "|",
+    ]
+    for film in films:
+        cells = [_cell(value(film), write) for value, write in shown.values()]
+        cells += [cut_words(film["over_time"]["cuts"]) if "cuts" in film["over_time"] else "—"] * cut
+        lines.append(f"| {film['film']} | {film['seconds']:.1f} | {' | '.join(cells)} |")
+    means = [_mean_cell(_numbers(films, value), write) for value, write in shown.values()] + [""] * cut
+    lines.append(f"| mean | | {' | '.join(means)} |")
+    return lines
+
+
+def _numbers(films: Sequence[dict], value: Callable[[dict], float | None]) -> list[float]:
+    return [number for film in films if (number := value(film)) is not None and not math.isnan(number)]
+
+
+def _cell(number: float | None, write: Callable[[float], str]) -> str:
+    return "—" if number is None or math.isnan(number) else write(number)
+
+
+def _mean_cell(numbers: Sequence[float], write: Callable[[float], str]) -> str:
+    mean, low, high = mean_interval([[number] for number in numbers])
+    return write(mean) if math.isnan(low) else f"{write(mean)} ({write(low)} to {write(high)})"

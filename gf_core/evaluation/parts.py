@@ -1,0 +1,100 @@
+"""The segments of a film in frames: as it carries them, as its Take has them, or as a storyboard plans them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..engine.imprint import film_chapters
+from ..engine.recorded import BUILTIN, Recorded, read_recorded
+from ..errors import TakeError
+from ..take.folder import Run
+from ..timeline import Timing, make_plan, parse
+from ..video import Chapter, FilmInfo, probe, read_chapters
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment in the film, in frames."""
+
+    start: int
+    stop: int
+    verb: str
+    prompt: str
+    number: int | None = None
+    """In the storyboard, where that is said."""
+    back: int | None = None
+    """Number of the segment that it goes back to."""
+
+
+def film_parts(path: str | Path) -> list[Part]:
+    """The segments of a film as it carries them; a film that carries none is one segment."""
+    info = probe(path)
+    try:
+        parts = _placed(read_recorded(path).segments, read_chapters(path), info)
+    except TakeError:
+        parts = []
+    return parts or [Part(0, info.frames, "start", "")]
+
+
+def run_parts(run: Run) -> tuple[list[Part], bool]:
+    """The segments of a Take's run, and whether they are the built-in model's.
+
+    Raises:
+        TakeError: its folder is damaged, or it has no film yet.
+    """
+    chapters = film_chapters(run)  # raises for settings that cannot be read
+    settings = json.loads(run.settings.read_text(encoding="utf-8"))
+    return _placed(settings["segments"], chapters, probe(run.film)), settings["model"]["name"] in BUILTIN
+
+
+def _placed(segments: Sequence[dict[str, Any]], chapters: Sequence[Chapter], info: FilmInfo) -> list[Part]:
+    """The segments that are in the film; another program may have cut it, and left the chapters as they were."""
+    edges = [min(round(chapter.start_seconds * info.fps), info.frames) for chapter in chapters] or [0]
+    stops = [*edges[1:], info.frames]
+    return [
+        Part(start, stop, segment["verb"], segment["prompt"], *map(segment.get, ("number", "back")))
+        for segment, start, stop in zip(segments, edges, stops)
+        if 0 <= start < stop
+    ]
+
+
+def planned_parts(
+    storyboard_text: str, frames: int | None = None, timing: Timing | None = None
+) -> tuple[list[Part], float]:
+    """The segments of a storyboard, and the film's fps.
+
+    frames: length of the film at hand; one that was stopped early has the segments that it got to.
+    """
+    board = parse(storyboard_text)
+    plan = make_plan(board, timing or Timing(fps=board.fps))
+    last = plan.frames if frames is None else frames
+    parts = [
+        Part(
+            part.start_frame,
+            min(part.start_frame + part.frames, last),
+            part.verb,
+            part.prompt,
+            number,
+            part.back,
+        )
+        for number, part in enumerate(plan.segments)
+        if part.start_frame < last
+    ]
+    return parts, float(board.fps)
+
+
+def timing_of(made: Recorded, fps: float) -> Timing:
+    """How a film that says how it was made was cut into chunks."""
+    return Timing(fps, made.recipe.memory.chunk, first_chunk_frames=made.recipe.sample.first_chunk_frames)
+
+
+def says_builtin(path: str | Path) -> bool:
+    """Whether the film at `path` carries the built-in model's name."""
+    try:
+        return read_recorded(path).builtin
+    except TakeError:
+        return False
