@@ -13,6 +13,7 @@ from ..config import Recipe
 from ..devices import free_bytes, name_of, pick_device
 from ..engine.film import Film, settle
 from ..engine.recorded import Recorded
+from ..engine.start import StartFile
 from ..errors import GroundedError
 from ..estimate.fit import NOTHING, choose_fit, fitted, write_fit
 from ..estimate.room import ModelCost, file_cost
@@ -31,9 +32,9 @@ def open_film(args: Namespace) -> Film:
     """
     text, board = read_board(args)
     recorded = read_making(args)
-    if recorded is not None and recorded.start_image and args.start_image is args.start_video is None:
+    if recorded is not None and lacks_start(args, recorded):
         raise GroundedError(
-            f"{args.storyboard} began from a picture or a video, which is not in the film",
+            f"{args.storyboard} began from {recorded.start or 'a picture or a video'}, which is not in the film",
             "give it: --start-image FILE or --start-video FILE",
         )
     device = pick_device(args.device)
@@ -62,7 +63,21 @@ def open_film(args: Namespace) -> Film:
     recipe = fitted(recipe, bundle.fit)
     encoding = encoding_for(args, recipe.video, recorded)
     start = {"start_image": args.start_image, "start_video": args.start_video}
-    return settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args), **start)
+    film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args), **start)
+    if recorded is not None:
+        _compare_starts(recorded.start, film.begins_with)
+    return film
+
+
+def lacks_start(args: Namespace, recorded: Recorded) -> bool:
+    """Whether the arguments do not name what a finished film began from."""
+    return recorded.start_image and args.start_image is args.start_video is None
+
+
+def _compare_starts(then: StartFile | None, now: StartFile | None) -> None:
+    """Say it where the file is not the one that the film began from."""
+    if then is not None and now is not None and then.sha256 != now.sha256:
+        log.warning("the film began from %s, this is %s: another one may come out", then, now)
 
 
 def fitted_cost(

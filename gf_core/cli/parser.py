@@ -250,7 +250,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 FILM = ("storyboard", "--model", "--size", "--memory", "--noise", "--seed", "--fps", "--upscale", "--assume")
 DEVICE = ("--device", "--dtype")
 PARTS = ("--vae", "--text-encoder")
-MAKING = ("--take", ["--start-image", "--start-video"], *PARTS, "--lora", *DEVICE, "--fit")
+START = ["--start-image", "--start-video"]
+MAKING = ("--take", START, *PARTS, "--lora", *DEVICE, "--fit")
 
 
 class Command(NamedTuple):
@@ -279,7 +280,10 @@ COMMANDS = {
         RENDER_EXAMPLES,
     ),
     "plan": Command(
-        "plan:plan", "show what a storyboard will become and cost", (*FILM, *PARTS, *DEVICE, "--fit"), PLAN
+        "plan:plan",
+        "show what a storyboard will become and cost",
+        (*FILM, START, *PARTS, *DEVICE, "--fit"),
+        PLAN,
     ),
     "takes": Command(
         "render:takes",

@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..checkpoints.bundle import ModelBundle
     from ..engine.recorded import Recorded
+    from ..engine.start import StartFile
     from ..estimate.room import ModelCost
     from ..text.tokens import Tokenizer
 
@@ -92,26 +94,48 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
         return
     from ..engine.film import look, settle
     from ..engine.making import preflight
+    from ..engine.start import open_start
     from ..estimate.budget import check_budget, estimate
     from ..estimate.fit import fitted
 
     device = pick_device(args.device)
+    start, file = open_start(recipe, args.start_image, args.start_video, TIME_STRIDE)
+    lines = start_lines(args, recorded, planned, file)
     try:
         cost, bundle = _cost(args, recipe, dtype_for(args, recorded, device), device)
     except GroundedError as error:
-        print(f"cost    not known: {error.message}")
+        print(*lines, f"cost    not known: {error.message}", sep="\n")
         return
     recipe = fitted(recipe, cost.fit)
-    encoding, lines = encoding_for(args, recipe.video, recorded), []
+    encoding = encoding_for(args, recipe.video, recorded)
     if bundle is None:
         if (tokenizer := _tokenizer(args)) is not None:
             lines += long_prompts(planned, tokenizer)
-        budget = estimate(planned, cost, recipe, encoding, sheet=True)
+        lead = file.latent_frames(TIME_STRIDE) if file else 0
+        budget = estimate(planned, cost, recipe, encoding, sheet=True, lead=lead)
     else:
         film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args))
+        film = replace(film, start=start, begins_with=file)
         budget = preflight(look(film, Path("takes") / film_name(args)), sheet=True)
     print(*lines, *budget.lines()[1:], sep="\n")
     check_budget(budget, free_memory=free_bytes(device), folder=Path.cwd())
+
+
+def start_lines(
+    args: Namespace, recorded: Recorded | None, planned: Plan, file: StartFile | None
+) -> list[str]:
+    """What the film begins with, and how much longer that makes it; or what it began with that is not given."""
+    from .opening import lacks_start
+
+    if file is not None:
+        longer = planned.timing.seconds(file.latent_frames(TIME_STRIDE) * TIME_STRIDE)
+        return [
+            f"start   {file}, {counted(file.pictures, 'picture')} of it: {longer:.2f} s more than the table"
+        ]
+    if recorded is not None and lacks_start(args, recorded):
+        began = recorded.start or "a picture or a video"
+        return [f"start   not counted: {began}, which is not in the film; give it, as to 'render'"]
+    return []
 
 
 def _cost(

@@ -35,17 +35,15 @@ def choose(wanted: Recipe, args: Namespace, fps: float) -> Recipe:
 
 def wanted(args: Namespace, recorded: Recorded | None) -> Recipe:
     """What the model wants, or what a film was made with; headers are read, weights are not."""
-    if recorded is not None:
-        return recorded.recipe
     if args.model == "builtin":
-        return builtin_recipe()
+        return builtin_recipe() if recorded is None else recorded.recipe
     from ..checkpoints.bundle import lora_beside, wanted_recipe
     from ..checkpoints.identify import identify, require_drivable
 
     item = identify(model_file(args.model), assume=args.assume)
     require_drivable(item, assumed=args.assume is not None)
     lora_beside(item)
-    return wanted_recipe(item)
+    return wanted_recipe(item) if recorded is None else recorded.recipe
 
 
 def builtin_recipe() -> Recipe:

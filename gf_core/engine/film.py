@@ -24,8 +24,7 @@ from ..take.reuse import Reuse, find_reuse
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
 from ..vae.tiles import whole
 from .cast_pictures import open_cast
-from .start_image import open_start_image
-from .start_video import open_start_video
+from .start import StartFile, open_start
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
@@ -48,6 +47,8 @@ class Film:
     start: Tensor | None = None
     """Pictures [t H W 3] in 0..1, t = 1 + 4 n, of the film's size, that it starts from. They become its first pictures,
     so that it is 4 pictures longer per latent frame of theirs."""
+    begins_with: StartFile | None = None
+    """The file that `start` is from, where it is from one."""
     pictures: Mapping[str, Tensor] = field(default_factory=dict)
     """Pictures [1 H W 3] in 0..1 of the cast, by the file that the storyboard names."""
 
@@ -207,6 +208,7 @@ class Film:
             "video": asdict(recipe.video),
             "film": asdict(self.encoding),
             "machine": self.facts["kernels"],
+            **({"start": asdict(self.begins_with)} if self.begins_with else {}),
             "segments": [
                 {
                     "number": segment.index + 1,
@@ -289,17 +291,15 @@ def settle(
             )
     if not isinstance(text, str):
         raise GroundedError(f"the storyboard is a {type(text).__name__}, not text", "give what it says")
-    if start_image is not None and start_video is not None:
-        raise GroundedError("a film starts from a picture or from a video", "leave one of the two away")
     if recipe is None:
         recipe = replace(bundle.recipe, video=replace(bundle.recipe.video, fps=parse(text).fps))
-    start = None
-    if start_image is not None:
-        start = open_start_image(as_path(start_image, "start_image"), recipe.video)
-    elif start_video is not None:
-        start = open_start_video(as_path(start_video, "start_video"), recipe, bundle.codec.time_stride)
+    image, video = (
+        None if value is None else as_path(value, name)
+        for value, name in ((start_image, "start_image"), (start_video, "start_video"))
+    )
+    start, begins_with = open_start(recipe, image, video, bundle.codec.time_stride)
     pictures = open_cast(parse(text), as_path(folder, "folder"), recipe.video)
-    return Film(bundle, text, recipe, encoding or Encoding(), start, pictures)
+    return Film(bundle, text, recipe, encoding or Encoding(), start, begins_with, pictures)
 
 
 @dataclass(frozen=True)

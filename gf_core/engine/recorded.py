@@ -16,6 +16,7 @@ from ..errors import GroundedError, TakeError
 from ..foreign import read_json, with_values
 from ..timeline.storyboard import MAX_FPS
 from ..video import read_metadata
+from .start import StartFile, start_of
 
 log = logging.getLogger("grounded")
 
@@ -65,6 +66,8 @@ class Recorded:
     """Codec, quality and upscale."""
     start_image: bool
     """It began from a picture or a video, which is not in the file."""
+    start: StartFile | None
+    """Which file that was, where the film says so."""
     machine: dict[str, Any]
     """Device, number type, library and threads: what decides the last bit."""
     segments: list[dict[str, Any]]
@@ -103,6 +106,7 @@ def read_recorded(path: str | Path) -> Recorded:
             ),
             encoding=_spec(Encoding(), settings["film"], name),
             start_image=everything["start_image"] is True,
+            start=start_of(settings.get("start")),
             machine={key: value for key, value in machine.items() if isinstance(value, str | int | float)},
             segments=[
                 {**part, "verb": _word(part["verb"]), "prompt": _word(part["prompt"]), **_numbers(part)}

@@ -16,6 +16,7 @@ from .events import Reused
 from .film import Found
 from .meter import Meter
 from .rejoin import Rejoined
+from .start import start_of
 
 STAGES = (
     "looking", "text", "start image", "rejoining", "sampling", "keeping", "decode", "encode", "save", "waiting",
@@ -39,6 +40,7 @@ def make_report(
     card = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     busy = meter.seconds.get("sampling", 0.0)
     told = Reused.of(film, reuse)
+    begun = {"start": settings["start"]} if "start" in settings else {}
     checked = [how.exact for how in rejoined if how.exact is not None]
     return {
         "film": {
@@ -51,6 +53,7 @@ def make_report(
             "whole segments": film.whole_segments(film.chunks_of(frames)),
             "cancelled": cancelled,
         },
+        **begun,
         "model": {"name": settings["model"]["name"], "fingerprint": settings["model"]["fingerprint"]},
         "machine": {**settings["machine"], "threads": torch.get_num_threads()},
         "reuse": {
@@ -126,6 +129,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     lines = [
         f"film     {film['seconds']:.2f} s, {film['frames']} frames, {film['width']}x{film['height']} at "
         f"{film['fps']:.5g} fps, {_how_far(film)}",
+        *([f"start    {start}"] if (start := start_of(report.get("start"))) else []),
         f"model    {report['model']['name']} ({report['model']['fingerprint'][:12]}), {machine['dtype']} on "
         f"{machine['device']}",
     ]

@@ -6,12 +6,14 @@ import io
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,9 @@ from PIL import Image
 
 from gf_core.cli import main
 from gf_core.cli.files import read_board
+from gf_core.cli.opening import open_film
 from gf_core.cli.parser import build_parser
+from gf_core.engine.recorded import read_recorded
 from gf_core.engine.render import render_film
 from gf_core.timeline import parse
 from gf_core.video import FilmWriter, probe, read_chapters
@@ -189,14 +193,44 @@ def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, mo
     assert "no storyboard in foreign.mp4" in capsys.readouterr().err
 
 
-def test_a_start_image_is_asked_for_again(place, model, capsys):
+def test_a_start_image_is_asked_for_again(place, model, capsys, caplog):
     Image.new("RGB", (32, 32), (90, 90, 90)).save("start.png")
     assert main(["render", "film.txt", "--start-image", "start.png", "--no-sheet"]) == 0
+    digest = sha256(Path("start.png").read_bytes()).hexdigest()
+    assert f"start    start.png (SHA-256 {digest[:12]})" in capsys.readouterr().out
     assert main(["render", "films/film.mp4"]) == 2
-    assert "--start-image" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"began from start.png (SHA-256 {digest[:12]})" in said and "--start-image" in said
+    recorded = read_recorded("films/film.mp4").everything["settings"]["start"]
+    assert recorded == {"name": "start.png", "sha256": digest, "pictures": 1}
+    assert main(["plan", "films/film.mp4", "--device", "cpu"]) == 0
+    assert f"not counted: start.png (SHA-256 {digest[:12]})" in capsys.readouterr().out
+    assert main(["plan", "films/film.mp4", "--device", "cpu", "--model", "nothing.pt"]) == 2
+    assert "nothing.pt" in capsys.readouterr().err
+    Image.new("RGB", (32, 32), (9, 9, 9)).save("dark.png")
+    for name, said in ((shutil.copy("start.png", "renamed.png"), 0), ("dark.png", 1)):
+        caplog.clear()
+        open_film(build_parser().parse_args(["render", "films/film.mp4", "--start-image", name]))
+        assert caplog.text.count("another one may come out") == said
     assert main(["render", "film.txt", "--start-video", "films/film.mp4", "--no-sheet"]) == 0
     assert main(["render", "film.txt", "--start-video", "none.mp4", "--no-sheet"]) == 2
     assert "start video cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "lead"), [(None, 0), ("--start-image", 1), ("--start-video", 3)])
+def test_the_plan_counts_what_the_film_begins_with(place, model, capsys, given, lead):
+    Image.new("RGB", (32, 32), (90, 90, 90)).save("start.png")
+    with FilmWriter("start.mp4", 32, 32, 16) as writer:
+        writer.write(np.zeros((24, 32, 32, 3), np.uint8))
+    start = [given, "start.png" if lead == 1 else "start.mp4"] if given else []
+    asked = ["film.txt", *start, "--device", "cpu", "--memory", "infinity_rope"]
+    assert main(["plan", *asked]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("start ")]
+    film = open_film(build_parser().parse_args(["render", *asked]))
+    assert film.frames(5) == 57 + 4 * lead and len(told) == bool(lead)
+    if lead:
+        assert f"{start[1]} (SHA-256" in told[0] and f": {4 * lead / 16:.2f} s more" in told[0]
+        assert main(["plan", "film.txt", start[0], "none.png"]) == 2
 
 
 def test_ctrl_c_keeps_the_film_so_far_and_says_where(place, model, monkeypatch, capsys):
