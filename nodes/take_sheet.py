@@ -39,7 +39,7 @@ class TakeSheet(io.ComfyNode):
     @classmethod
     @said_plainly
     def execute(cls, take: TakeHandle, columns: int) -> io.NodeOutput:
-        from ..gf_core.engine.imprint import film_chapters
+        from ..gf_core.engine.imprint import film_chapters, said_verb
         from ..gf_core.video import contact_sheet, film_row, probe
 
         run = take.open()
@@ -48,7 +48,7 @@ class TakeSheet(io.ComfyNode):
             first, end = round(chapter.start_seconds * info.fps), round(chapter.end_seconds * info.fps)
             span = f"{chapter.start_seconds:.1f} - {chapter.end_seconds:.1f} s"
             segment = segments[int(chapter.title.partition(".")[0]) - 1]
-            about = (segment["prompt"], segment["verb"], span)
+            about = (segment["prompt"], said_verb(segment["verb"], segment.get("back")), span)
             rows.append(film_row(run.film, first, end, info.fps, *about, count=columns))
         if not rows:
             raise TakeError(f"{run.folder.name} has no whole segment yet", "render at least one chunk")

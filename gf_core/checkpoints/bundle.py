@@ -164,6 +164,9 @@ def load_model(
     model = build_network(spec, denoising, **placed)
     writer = build_network(spec, writing, **placed) if writing else None
     fingerprint = _fingerprint(item, spec, merges)
+    if fit.weights == "fp8":
+        stored = any(tensor.rows for tensor in (denoising | writing).values())
+        fingerprint = combine([fingerprint, "float8 as stored" if stored else "float8 rows"])
     return ModelBundle(
         name=str(item.own.get("name") or path.name),
         model=model,
@@ -171,7 +174,7 @@ def load_model(
         text=encoder,
         codec=Tiled(codec, fit.tile) if fit.tile else codec,
         recipe=_remembering(wanted_recipe(item), fit),
-        fingerprint=combine([fingerprint, "float8 rows"]) if fit.weights == "fp8" else fingerprint,
+        fingerprint=fingerprint,
         writer=writer,
         licence=licence_of(item),
         fit=fit,

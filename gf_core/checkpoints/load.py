@@ -73,9 +73,11 @@ def build_network(
     for name, tensor in tensors.items():
         layer, changed = name.removesuffix(".weight"), any(lora.changes(name) for lora in loras)
         if layer in small and name != layer:
-            weight, scale = quantise(merged(name, tensor.load(), loras) if changed else tensor.load())
-            state[name].copy_(weight)
-            state[f"{layer}.scale"].copy_(scale)
+            home = model.get_submodule(layer)
+            if tensor.rows is not None and not changed:
+                home.fill(*tensor.rows())
+            else:
+                home.fill(*quantise(merged(name, tensor.load(), loras) if changed else tensor.load()))
         elif changed:
             state[name].copy_(merged(name, tensor.load(), loras))
         else:

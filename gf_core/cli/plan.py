@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 from argparse import Namespace
@@ -99,6 +100,9 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     from ..estimate.fit import fitted
 
     device = pick_device(args.device)
+    for part in (args.vae, args.text_encoder):
+        if part is not None and not os.path.exists(part):  # Path.exists raises for a name that is too long
+            raise CheckpointError(f"there is no {part}", "check the name and the folder")
     start, file = open_start(recipe, args.start_image, args.start_video, TIME_STRIDE)
     lines = start_lines(args, recorded, planned, file)
     try:

@@ -72,12 +72,14 @@ def open_film(args: Namespace) -> int:
 
 
 def export(args: Namespace) -> int:
-    """Write the edit and say where it is."""
-    board = parse(read_text(args.source))
+    """Write the edit and say where it is; what lies there stays."""
+    from ..video.place import free_name
+
+    board, out = parse(read_text(args.source)), free_name(args.out)
     film = Path(args.source) if is_film(args.source) else None
     spans = _film_spans(board, film) if film is not None else _planned_spans(board)
-    write_edit(board, spans, args.out, _beside(film, args.out))
-    print(f"{counted(len(spans), 'clip')} in {args.out}")
+    write_edit(board, spans, out, _beside(film, out))
+    print(f"{counted(len(spans), 'clip')} in {out}")
     return 0
 
 

@@ -229,10 +229,13 @@ class Film:
         }
 
     def _gone_back(self, segment: PlannedSegment) -> dict[str, Any]:
-        """Of a segment that goes back, the number that is written there, and whether with motion."""
-        if segment.back is None:
-            return {}
-        return {"back": self.plan.segments[segment.back].index + 1, "motion": segment.motion}
+        """Of a segment that goes back, where to, and whether with motion."""
+        number = self.number_back(segment)
+        return {} if number is None else {"back": number, "motion": segment.motion}
+
+    def number_back(self, segment: PlannedSegment) -> int | None:
+        """Of a segment that goes back, the number that is written there."""
+        return None if segment.back is None else self.plan.segments[segment.back].index + 1
 
     def _check_memory(self) -> None:
         """Refuse to go back with a memory in which nothing of an earlier shot stays."""

@@ -78,8 +78,13 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
+def said_verb(verb: str, back: int | None) -> str:
+    """A segment's verb as it is written: `cut`, `back to 2`."""
+    return verb if back is None else f"back to {back}"
+
+
 def _title(number: int, segment: dict[str, Any]) -> str:
-    said = f"back to {segment['back']}" if segment["verb"] == "back" else segment["verb"]
+    said = said_verb(segment["verb"], segment.get("back"))
     verb = "" if said == "start" else f"{said}: "
     return f"{number + 1}. {verb}{segment['prompt']}"
 

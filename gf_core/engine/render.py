@@ -16,12 +16,12 @@ from ..files.atomic import check_writable, disk_error, shortened, write_json
 from ..files.names import LONGEST
 from ..take.folder import Run, Take
 from ..video import contact_sheet, film_row, place_film
-from ..video.codecs import SUFFIXES
-from ..video.place import numbered
+from ..video.codecs import SUFFIXES, check_suffix
+from ..video.place import free_name
 from ..words import counted
 from .events import Event, Finished
 from .film import Film, as_path, look, settle
-from .imprint import film_chapters, film_metadata
+from .imprint import film_chapters, film_metadata, said_verb
 from .making import check, make, preflight
 from .session import Session
 
@@ -109,6 +109,7 @@ def render_settled(
         GroundedError children: the storyboard, the settings, the machine's limits, or a failure on the way, in words.
     """
     out_path = output_path(out_path)
+    check_suffix(out_path, film.encoding.codec)
     beside = out_path.with_name(shortened(out_path.stem, LONGEST - len(".take")) + ".take")
     folder = beside if take_folder is None else as_path(take_folder, "take_folder")
     with Take.open(folder) as take:
@@ -135,9 +136,9 @@ def output_path(out: str | Path, name: str = "film") -> Path:
     if suffix in OTHERS:
         raise TakeError(
             f"{path.name} cannot be saved: a film does not go into a file called {suffix}",
-            f"use {', '.join(SUFFIXES['mp4'])}; another format is made of it afterwards",
+            f"use {', '.join(SUFFIXES)}; another format is made of it afterwards",
         )
-    if suffix not in SUFFIXES["mp4"]:
+    if suffix not in SUFFIXES:
         path = path.with_name(f"{path.name}.mp4")
     size = len(os.fsencode(path.name))
     if size > LONGEST:
@@ -150,7 +151,7 @@ def _companion(film: Path, end: str) -> Path:
     path = film.with_name(shortened(film.stem, LONGEST - len(end)) + end)
     if path.name == film.stem + end:
         return path
-    return next(name for name in numbered(path, path.suffix) if not name.exists())
+    return free_name(path)
 
 
 def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult:
@@ -187,6 +188,7 @@ def _draw_sheet(path: Path, film: Film, end: Finished) -> Path:
         if first >= last:
             break
         span = f"{first / fps:.1f} - {last / fps:.1f} s"
-        rows.append(film_row(path, first, last, fps, segment.prompt, segment.verb, span))
+        verb = said_verb(segment.verb, film.number_back(segment))
+        rows.append(film_row(path, first, last, fps, segment.prompt, verb, span))
     title, subtitle = path.stem, f"{end.seconds:.1f} s, {counted(len(rows), 'segment')}"
     return contact_sheet(rows, _companion(path, "_sheet.png"), title=title, subtitle=subtitle)

@@ -30,6 +30,10 @@ class LazyTensor:
     packing: str = ""
     """Name of the way in which they are packed, such as `Q4_K`; empty for plain numbers."""
 
+    rows: Callable[[], tuple[Tensor, Tensor]] | None = field(default=None, repr=False, compare=False)
+    """Reads a weight [out in] as it lies there in float8 (e4m3) and the scale [out] of its rows, float32, where `load`
+    makes numbers of just these."""
+
     def copied(self, dtype: torch.dtype, device: str | torch.device = "cpu") -> Tensor:
         """The tensor as `dtype` in memory of its own: mapped weights are unaligned and lock their file on Windows."""
         out = torch.empty(self.shape, dtype=dtype, device=device)

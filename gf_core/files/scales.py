@@ -91,7 +91,9 @@ def unscaled(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
         if scale is not None:
             form = tensors.get(f"{name.removesuffix('.weight')}{FORMAT}")
             fill = partial(_multiply, tensor, scale, form)
-            tensor = LazyTensor(torch.float32, tensor.shape, partial(filled, tensor.shape, fill), fill)
+            rows = partial(_rows, tensor, scale, form) if _in_rows(tensor, scale, form) else None
+            load = partial(filled, tensor.shape, fill)
+            tensor = LazyTensor(torch.float32, tensor.shape, load, fill, rows=rows)
         out[name] = tensor
     return out
 
@@ -141,9 +143,7 @@ def _form(told: LazyTensor) -> dict:
 
 def _multiply(weight: LazyTensor, scale: LazyTensor, form: LazyTensor | None, out: Tensor) -> None:
     """The product into `out`, computed in float32 a few rows at a time: freed pieces of any size would stay with us."""
-    stored, factor = weight.load(), _factor(weight, scale)
-    if form is not None and stored.dtype == torch.uint8:  # fp8 behind the type of its bytes
-        stored = stored.view(_FORMATS[_form(form)["format"]])
+    stored, factor = _stored(weight, form), _factor(weight, scale)
     high, wide = weight.shape[0] // factor.shape[0], math.prod(weight.shape[1:]) // factor.shape[1]
     rows = max(1, _PIECE * weight.shape[0] // max(1, weight.numel))
     whole = torch.arange(weight.shape[0])
@@ -152,6 +152,25 @@ def _multiply(weight: LazyTensor, scale: LazyTensor, form: LazyTensor | None, ou
     ):
         by = factor[at // high]
         target.copy_(source.float() * (by.repeat_interleave(wide, 1) if factor.shape[1] > 1 else by))
+
+
+def _stored(weight: LazyTensor, form: LazyTensor | None) -> Tensor:
+    stored = weight.load()
+    if form is not None and stored.dtype == torch.uint8:  # fp8 behind the type of its bytes
+        return stored.view(_FORMATS[_form(form)["format"]])
+    return stored
+
+
+def _in_rows(weight: LazyTensor, scale: LazyTensor, form: LazyTensor | None) -> bool:
+    """Whether it is a matrix in float8 (e4m3) with a scale for each row, or one for all."""
+    kind = weight.dtype
+    if kind == torch.uint8 and form is not None:
+        kind = _FORMATS.get(str(_form(form).get("format")))
+    return kind == FP8[0] and len(weight.shape) == 2 and scale.numel in (1, weight.shape[0])
+
+
+def _rows(weight: LazyTensor, scale: LazyTensor, form: LazyTensor | None) -> tuple[Tensor, Tensor]:
+    return _stored(weight, form), _factor(weight, scale)[:, 0].expand(weight.shape[0])
 
 
 def _factor(weight: LazyTensor, scale: LazyTensor) -> Tensor:

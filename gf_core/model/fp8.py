@@ -1,6 +1,7 @@
 """Linear layers whose weights lie as float8 (e4m3) with a scale per row: a byte a number, cast for every call.
 
 Only the blocks' layers are held so: they are 98 % of a Wan 1.3B, and embeddings and head decide more than they weigh.
+What a file holds in float8 already is held as it is, with the file's own scales: it is not rounded again.
 The product stays in the type of the activations: multiplying in float8 would round these too, and was slower on an H200
 (docs/memory.md).
 """
@@ -28,11 +29,21 @@ class Fp8Linear(nn.Module):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.scale = nn.Parameter(torch.empty(rows, device=device), requires_grad=False)
         self.bias = linear.bias
+        self.plain = True
+        """All scales are powers of 2, by which numbers of any type are multiplied without rounding."""
+
+    def fill(self, weight: Tensor, scale: Tensor) -> None:
+        """Hold a weight [out in] in float8 and the scale [out] of its rows."""
+        self.weight.data.copy_(weight)
+        self.scale.data.copy_(scale)
+        self.plain = bool((torch.frexp(scale.float())[0].abs() == 0.5).all())
 
     def forward(self, x: Tensor) -> Tensor:
         """Activations [... in] to [... out], in their own type."""
         # The weight is scaled, not the product: unscaled products leave the range of float16.
-        return F.linear(x, self.weight.to(x.dtype) * self.scale.to(x.dtype)[:, None], self.bias)
+        wide = x.dtype if self.plain else torch.float32
+        weight = self.weight.to(wide) * self.scale.to(wide)[:, None]
+        return F.linear(x, weight.to(x.dtype), self.bias)
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,18 @@ from ..errors import StoryboardError
 from ..words import exact_rate, rate, read_rate
 from .lines import EDGES, UNSEEN, Field, Line, escape, half_width, split_lines, suggest
 from .options import is_option, read_options, read_whole, write_options
-from .storyboard import DEFAULT_FPS, MAX_FPS, MAX_SEED, NAME, REFERENCE, Picture, Segment, Storyboard, Verb
+from .storyboard import (
+    DEFAULT_FPS,
+    MAX_FPS,
+    MAX_SEED,
+    MAX_SEGMENTS,
+    NAME,
+    REFERENCE,
+    Picture,
+    Segment,
+    Storyboard,
+    Verb,
+)
 
 VERBS: tuple[Verb, ...] = ("then", "cut", "scene")
 VERB = re.compile(r" *([A-Za-z]+) *:")
@@ -65,6 +76,9 @@ def parse(text: str) -> Storyboard:
             continue
         if said.startswith("@"):
             _read_directive(whole.after(len(whole.plain) - len(said)), reading)
+        elif len(reading.segments) == MAX_SEGMENTS:
+            message = f"the storyboard has more than {MAX_SEGMENTS:,} segments, and those are a day of film"
+            raise whole.error(message, "cut it into several storyboards")
         else:
             reading.segments.append(_read_segment(line, reading))
     for index, place in reading.backs:

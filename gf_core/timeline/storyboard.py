@@ -21,6 +21,9 @@ MAX_PROMPT = 20_000
 """Characters of a prompt with cast and style in it: far more than any text encoder reads. Cast entries that use each
 other could grow without bound."""
 
+MAX_SEGMENTS = 20_000
+"""A day of film. Reading and planning take time for each, before anything is said of them."""
+
 BLANKS = " \t\u00a0\u3000\ufeff"
 """What counts as white space at the edges of a field; listed so that every reader of the text agrees."""
 

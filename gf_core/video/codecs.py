@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from av.codec.codec import Codec, UnknownCodecError
 
-from ..errors import ResourceError
+from ..errors import ResourceError, TakeError
 
 log = logging.getLogger("grounded")
 
@@ -25,7 +26,9 @@ class CodecChoice:
     options: Callable[[str, int], dict[str, str]]
     """(encoder, quality) -> encoder options; quality is on the H.264 CRF scale."""
     container: str = "mp4"
-    """Container format; also the file suffix."""
+    """Container format that a growing film has."""
+    suffixes: tuple[str, ...] = (".mp4", ".mov", ".mkv")
+    """Of files that can hold it; the first is its own."""
     pix_fmt: str = "yuv420p"
     """Pixel format."""
     tag: str | None = None
@@ -76,20 +79,37 @@ CODECS: dict[str, CodecChoice] = {
     "h264": CodecChoice(("libx264",), _h264),
     "hevc": CodecChoice(("libx265",), _hevc, tag="hvc1"),
     "hevc 10-bit": CodecChoice(("libx265",), _hevc, pix_fmt="yuv420p10le", tag="hvc1"),
-    "av1": CodecChoice(("libsvtav1", "libaom-av1"), _av1),
-    "av1 10-bit": CodecChoice(("libsvtav1",), _av1, pix_fmt="yuv420p10le"),
-    "prores": CodecChoice(("prores_ks",), _prores, container="mov", pix_fmt="yuv422p10le"),
+    # QuickTime's files have no name for AV1.
+    "av1": CodecChoice(("libsvtav1", "libaom-av1"), _av1, suffixes=(".mp4", ".mkv")),
+    "av1 10-bit": CodecChoice(("libsvtav1",), _av1, pix_fmt="yuv420p10le", suffixes=(".mp4", ".mkv")),
+    "prores": CodecChoice(
+        ("prores_ks",), _prores, container="mov", pix_fmt="yuv422p10le", suffixes=(".mov", ".mkv")
+    ),
 }
 
 
-SUFFIXES = {"mp4": (".mp4", ".mov", ".mkv"), "mov": (".mov", ".mkv")}
-"""File suffixes that can hold what belongs into a container; the first is its own."""
+SUFFIXES = CodecChoice.suffixes
+"""Of films."""
 
 
 def suffix_for(name: str) -> str:
     """The suffix of a film in codec `name`: `.mp4`, `.mov` for ProRes; an unknown codec gets `.mp4`."""
     choice = CODECS.get(name)
-    return SUFFIXES[choice.container][0] if choice else ".mp4"
+    return choice.suffixes[0] if choice else ".mp4"
+
+
+def check_suffix(file: Path, name: str) -> None:
+    """Refuse a file that a film in codec `name` does not go into; an unknown codec is taken for one of mp4.
+
+    Raises:
+        TakeError: with the suffixes that do.
+    """
+    suffixes = CODECS[name].suffixes if name in CODECS else SUFFIXES
+    if file.suffix.lower() not in suffixes:
+        raise TakeError(
+            f"{file.name} cannot be saved: a film in {name} does not go into a file called {file.suffix}",
+            f"use {', '.join(suffixes)}",
+        )
 
 
 def find_encoder(name: str) -> Codec | None:

@@ -30,7 +30,7 @@ from ..errors import ResourceError, TakeError, reason
 from ..files.atomic import beside, put, shortened
 from ..files.names import LONGEST
 from .audio import Audio, copy_sound, encode_sound, fitted, read_audio
-from .codecs import CODECS, SUFFIXES, available_codecs, find_codec, suffix_for
+from .codecs import CODECS, SUFFIXES, available_codecs, check_suffix, find_codec, suffix_for
 from .encoder import add_pictures, encoded, timescale_of
 from .metadata import Chapter, as_text, chapters_of, read_metadata, write_chapters
 from .pictures import STILLS, Still, can_write, write_pictures
@@ -225,12 +225,7 @@ def codec_of(info: FilmInfo) -> str:
 def _suffixed(out: Path, codec: str) -> Path:
     if not out.suffix:
         return out.with_suffix(suffix_for(codec))
-    container = CODECS[codec].container if codec in CODECS else "mp4"
-    if out.suffix.lower() not in SUFFIXES[container]:
-        raise TakeError(
-            f"{out.name} cannot be saved: a film in {codec} does not go into a file called {out.suffix}",
-            f"use {', '.join(SUFFIXES[container])}",
-        )
+    check_suffix(out, codec)
     return out
 
 
@@ -257,13 +252,13 @@ def _place_stills(
     out: Path, kind: Still, texts: Mapping[str, str], pictures: Iterable[np.ndarray], fps: Fraction
 ) -> Path:
     """A new folder of pictures; filled under a hidden name, as a folder that is seen has all of its pictures."""
-    folder = out if out.suffix.lower() not in SUFFIXES["mp4"] else out.with_suffix("")
+    folder = out if out.suffix.lower() not in SUFFIXES else out.with_suffix("")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         write_pictures(pictures, part, kind, texts, fps)
         os.chmod(part, 0o755)
-        place = next(name for name in numbered(folder, "") if not name.exists())
+        place = free_name(folder)
         os.rename(part, place)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -297,6 +292,11 @@ def numbered(path: Path, suffix: str) -> Iterator[Path]:
     stem, ends = path.name.removesuffix(suffix), (f"-{number}{suffix}" for number in count(2))
     others = (path.with_name(shortened(stem, LONGEST - len(os.fsencode(end))) + end) for end in ends)
     return chain([path], others)
+
+
+def free_name(path: Path) -> Path:
+    """The first of `path`, path-2, ... that nothing is called by; for a folder too, whose name has no suffix."""
+    return next(name for name in numbered(path, path.suffix) if not os.path.lexists(name))
 
 
 def _made(name: Path) -> bool:

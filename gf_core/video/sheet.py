@@ -43,7 +43,7 @@ class SheetRow(NamedTuple):
     frames: Sequence[np.ndarray]
     """uint8 [H W 3] each, all rows the same size."""
     verb: str = ""
-    """start, then, cut or scene; chooses the colour."""
+    """start, then, cut, scene or `back to 2`; its first word chooses the colour."""
     times: Sequence[float] = ()
     """Seconds of each frame in the film, printed on it."""
     span: str = ""
@@ -129,7 +129,7 @@ class _Page:
         text_top = self.thumb[1] + TEXT_GAP
         height = text_top + self.line * len(lines)
         image, pen = self.strip(height + ROW_GAP)
-        colour = VERB_COLOURS.get(row.verb, FAINT)
+        colour = VERB_COLOURS.get(row.verb.partition(" ")[0], FAINT)
         pen.rounded_rectangle((MARGIN, 0, MARGIN + BAR - 1, height - 1), BAR / 2, fill=colour)
         for column in range(self.columns):
             place = (self.left + column * (self.thumb[0] + GAP), 0)

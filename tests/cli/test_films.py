@@ -132,6 +132,10 @@ def test_the_film_is_the_project(place, model, capsys, caplog):
     capsys.readouterr()
     assert main(["open", "cut.otio"]) == 0
     assert parse(capsys.readouterr().out) == replace(parse(FILM), seed=9)
+    edit = Path("cut.otio").read_bytes()
+    assert main(["export", "kept.mp4", "cut.otio"]) == 0
+    assert capsys.readouterr().out == "3 clips in cut-2.otio\n" and Path("cut-2.otio").is_file()
+    assert Path("cut.otio").read_bytes() == edit
     assert main(["plan", "kept.mp4"]) == 0
     assert main(["render", "kept.mp4", "--out", "again.mp4", "--no-sheet"]) == 0
     assert "another film" not in caplog.text and "last bits" not in caplog.text

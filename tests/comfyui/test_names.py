@@ -23,6 +23,7 @@ REFUSED = [
     "monday/con/fox",
     "a/" * 600,
 ]
+OUTSIDE = ["../x", "a/../../x", "/x", "..\\x"]
 
 
 def words(server: Server, graph: dict[str, Any], node: str) -> str:
@@ -39,7 +40,7 @@ def test_a_take_cannot_be_called(server: Server, name: str) -> None:
     assert "Take" in said and "Traceback" not in said
 
 
-@pytest.mark.parametrize("name", REFUSED, ids=lambda name: ascii(name)[:12])
+@pytest.mark.parametrize("name", [*REFUSED, *OUTSIDE], ids=lambda name: ascii(name)[:12])
 def test_a_film_cannot_be_saved_as(server: Server, name: str) -> None:
     graph = film("named")
     graph["4"]["inputs"]["filename_prefix"] = name

@@ -21,13 +21,14 @@ from gf_core.checkpoints.identify import identify, require_drivable
 from gf_core.checkpoints.inspect import inspect_file
 from gf_core.checkpoints.load import build_network
 from gf_core.checkpoints.lora import open_lora
-from gf_core.config import ModelSpec
+from gf_core.config import Fit, ModelSpec
 from gf_core.errors import CheckpointError
 from gf_core.files import gguf_file, scales
 from gf_core.files.fingerprint import hash_tensors
 from gf_core.files.scales import unscaled
 from gf_core.files.tensors import open_file
 from gf_core.model.bidirectional import bidirectional_flow
+from gf_core.model.fp8 import Fp8Linear
 from gf_core.model.wan import WanModel
 from gf_core.words import exact_size
 
@@ -55,10 +56,10 @@ def folder(tmp_path):
     return place
 
 
-def loaded(path, dtype=torch.float32, loras=()):
+def loaded(path, dtype=torch.float32, loras=(), fit=None):
     item = identify(path, assume="self_forcing")
     require_drivable(item, assumed=True)
-    return build_network(item.what.spec, unscaled(item.what.tensors), dtype=dtype, loras=loras)
+    return build_network(item.what.spec, unscaled(item.what.tensors), dtype=dtype, loras=loras, fit=fit)
 
 
 def flow(model):
@@ -89,6 +90,17 @@ def test_every_form_is_read_to_the_bit(folder, state, plain_flow, monkeypatch, n
     if form.error < math.inf:
         away = (flow(loaded(path)) - plain_flow).abs().max() / plain_flow.abs().max()
         assert form.error / 20 <= away <= form.error
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if "fp8" in name and "e5m2" not in name])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_what_is_float8_in_the_file_is_not_rounded_again(folder, state, name, dtype):
+    path = FORMS[name].write(folder, state)
+    whole, small = loaded(path, dtype), loaded(path, dtype, fit=Fit(weights="fp8"))
+    layer = small.blocks[0].ffn[0]
+    assert isinstance(layer, Fp8Linear) and not isinstance(whole.blocks[0].ffn[0], Fp8Linear)
+    x = torch.randn(3, layer.weight.shape[1], generator=torch.Generator().manual_seed(1)).to(dtype)
+    assert torch.equal(layer(x), whole.blocks[0].ffn[0](x))
 
 
 @pytest.mark.parametrize("name", PACKED)

@@ -280,6 +280,15 @@ def test_ten_thousand_segments_take_a_few_seconds_at_most():
     assert time.process_time() - began < 20
 
 
+def test_more_segments_than_a_day_of_film_are_refused_where_they_begin(monkeypatch):
+    monkeypatch.setattr("gf_core.timeline.grammar.MAX_SEGMENTS", 3)
+    lines = ["a fox", "then: it runs", "# a remark", "cut: snow"]
+    assert len(parse("\n".join(lines)).segments) == 3
+    with pytest.raises(StoryboardError, match="more than 3 segments") as caught:
+        parse("\n".join([*lines, "", "  than: nothing"]))
+    assert (caught.value.line, caught.value.column) == (6, 3)
+
+
 @pytest.mark.parametrize(
     "text",
     [

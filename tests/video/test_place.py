@@ -184,6 +184,9 @@ def test_failures_leave_nothing_behind(tmp_path):
         place_film(empty, tmp_path / "final.mp4")
     with pytest.raises(TakeError, match="cannot be saved"):
         place_film(src, tmp_path / "final.txt")
+    with pytest.raises(TakeError, match=r"a film in av1 does not go into a file called \.mov") as told:
+        place_film(src, tmp_path / "final.mov", codec="av1")
+    assert told.value.fix == "use .mp4, .mkv"
     with pytest.raises(TakeError):
         place_film(tmp_path / "none.mp4", tmp_path / "final.mp4")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.mp4", "film.mp4"]

@@ -42,6 +42,12 @@ def test_long_prompts_grow_the_page_and_stay_inside(tmp_path):
     assert (np.abs(np.asarray(short).astype(int) - VERB_COLOURS["cut"]).max(-1) == 0).any()
 
 
+def test_a_verb_with_a_number_has_its_verbs_colour(tmp_path):
+    with Image.open(contact_sheet([SheetRow("a", solid(90), "back to 2")], tmp_path / "s.png")) as image:
+        pixels = np.asarray(image).astype(int)
+    assert (np.abs(pixels - VERB_COLOURS["back"]).max(-1) == 0).any()
+
+
 def test_wrap_keeps_every_letter():
     font = ImageFont.load_default(16)
     text = "a small red fox " + "x" * 200 + " by the lake"

@@ -56,3 +56,10 @@ test("a wrong line is still a segment, and the lines after it are still read", (
 test("columns count code points, as Python does", () => {
   assert.equal(read("🦊🦊 runs | 5").errors[0].column, 11);
 });
+
+test("more segments than a day of film are refused where they begin, as in Python", () => {
+  const text = "a fox\n" + "then: b\n".repeat(20_000);
+  assert.deepEqual(read(text).errors.map((error) => [error.line, error.column, error.fix]), [
+    [20_001, 1, "cut it into several storyboards"],
+  ]);
+});

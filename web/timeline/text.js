@@ -10,6 +10,7 @@ import { MAX_SEED, PLAIN, bare, isOption, readOptions, readWhole, writeOptions }
 const VERBS = ["then", "cut", "scene"]; // of one word
 const DEFAULT_FPS = { value: 16, above: 16, below: 1 };
 const MAX_FPS = 120;
+const MAX_SEGMENTS = 20_000;
 const NAME = "[\\p{L}\\p{Nl}\\p{No}_][\\p{L}\\p{N}_-]*";
 const VERB = /^ *([A-Za-z]+) *:/;
 const BACK = /^ *back( [^:]*|):/i;
@@ -49,7 +50,11 @@ export function read(text) {
     const said = whole.plain.replace(/^ +/, "");
     if (!said || said.startsWith("#")) continue;
     if (said.startsWith("@")) attempt(board, () => readDirective(whole.after(whole.plain.length - said.length), board));
-    else board.segments.push(readSegment(line, board));
+    else if (board.segments.length === MAX_SEGMENTS) {
+      const message = "the storyboard has more than 20,000 segments, and those are a day of film";
+      attempt(board, () => { throw whole.error(message, "cut it into several storyboards"); });
+      break;
+    } else board.segments.push(readSegment(line, board));
   }
   for (const segment of board.segments) segment.error ??= attempt(board, () => checkBack(segment, board.segments));
   for (const { field, segment } of board.references) {

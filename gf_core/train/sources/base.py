@@ -52,7 +52,7 @@ def refused(path: Path, what: str, fix: str) -> GroundedError:
 def check_there(path: Path) -> None:
     """Refuse what is neither a file nor a folder."""
     if not os.path.exists(path):  # Path.exists raises for a name that is too long
-        raise refused(path, "there is nothing", "check the name")
+        raise refused(path, "there is nothing of that name", "check the name and the folder")
     if not (path.is_file() or path.is_dir()):  # a pipe would be waited for
         raise refused(path, "it is neither a file nor a folder", "give what holds the data itself")
 
