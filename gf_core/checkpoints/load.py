@@ -44,7 +44,8 @@ def build_network(
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     _check_names(wanted, tensors)
     fit, device = fit or Fit(), torch.device(device)
-    small = {f"blocks.{name}" for name in hold_as_fp8(model.blocks)} if fit.weights == "fp8" else set[str]()
+    held = hold_as_fp8(model.blocks) if fit.weights == "fp8" else {}
+    small = {f"blocks.{name}": layer for name, layer in held.items()}
     away = () if fit.resident is None else waiting(spec.num_layers, fit.resident)
     home = {f"blocks.{number}." for number in away}
     require_memory(
@@ -73,11 +74,10 @@ def build_network(
     for name, tensor in tensors.items():
         layer, changed = name.removesuffix(".weight"), any(lora.changes(name) for lora in loras)
         if layer in small and name != layer:
-            home = model.get_submodule(layer)
             if tensor.rows is not None and not changed:
-                home.fill(*tensor.rows())
+                small[layer].fill(*tensor.rows())
             else:
-                home.fill(*quantise(merged(name, tensor.load(), loras) if changed else tensor.load()))
+                small[layer].fill(*quantise(merged(name, tensor.load(), loras) if changed else tensor.load()))
         elif changed:
             state[name].copy_(merged(name, tensor.load(), loras))
         else:

@@ -56,11 +56,10 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (wide / scale[:, None]).to(FLOAT8), scale
 
 
-def hold_as_fp8(blocks: nn.Module) -> list[str]:
-    """Put `Fp8Linear` where `blocks` have linear layers, to be filled by a loader; returns the layers' names."""
-    found = [name for name, module in blocks.named_modules() if type(module) is nn.Linear]
-    for name in found:
+def hold_as_fp8(blocks: nn.Module) -> dict[str, Fp8Linear]:
+    """Put `Fp8Linear` where `blocks` have linear layers, to be filled by a loader; returns these by name."""
+    found = {n: Fp8Linear(module) for n, module in blocks.named_modules() if type(module) is nn.Linear}
+    for name, layer in found.items():
         home, _, leaf = name.rpartition(".")
-        parent = blocks.get_submodule(home)
-        setattr(parent, leaf, Fp8Linear(getattr(parent, leaf)))
+        setattr(blocks.get_submodule(home), leaf, layer)
     return found
