@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from einops import repeat
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, GroundedError
@@ -82,6 +83,29 @@ def piecewise(
         return latents.new_zeros(0, height, width, 3, dtype=torch.float32)
     made = [pictures(part) for part in latents.split(list(sizes))]
     return made[0] if len(made) == 1 else torch.cat(made)
+
+
+def lay_channels_last(network: nn.Module) -> None:
+    """Lay the convolutions' weights with the channels of a position side by side, as those of a card want them."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+            form = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.channels_last_3d
+            layer.weight.data = layer.weight.data.contiguous(memory_format=form)
+
+
+def lies_last(x: Tensor) -> bool:
+    """Whether the channels of a position of `t c h w` lie side by side."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def lifted(x: Tensor, times: int) -> Tensor:
+    """`t (times c) h w` -> `(t times) c 2h 2w`, laid as `x` is: frames in the channels come apart, pixels are doubled.
+
+    One copy. What mixes channels of a pixel alone goes in front of it, to the same bits at a quarter of the work.
+    """
+    if lies_last(x):
+        return repeat(x, "t (k c) h w -> (t k) (h i) (w j) c", k=times, i=2, j=2).movedim(-1, 1)
+    return repeat(x, "t (k c) h w -> (t k) c (h i) (w j)", k=times, i=2, j=2)
 
 
 def check_latents(latents: Tensor, channels: int) -> None:

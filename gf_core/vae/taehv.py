@@ -6,7 +6,7 @@ stream. Layout of the public `taew2_1` files (madebyollin/taehv); widths are rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from .base import check_frames, check_state, fill, piecewise
+from .base import check_frames, check_state, fill, lay_channels_last, lies_last, lifted, piecewise
 
 GROWTH = (1, 2, 2)
 """Frames out per frame in at the decoder's three stages."""
@@ -22,6 +22,8 @@ POOLING = (2, 2, 1)
 """Frames in per frame out at the encoder's three stages."""
 TIME_STRIDE = 4
 GROW_AT = (7, 13, 19)
+FINE_FROM = 13
+"""Layer of the decoder from which on pictures are large: a latent frame at a time goes through these."""
 
 
 def conv(inputs: int, outputs: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -42,16 +44,26 @@ class MemBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(
-            conv(2 * width, width), nn.ReLU(), conv(width, width), nn.ReLU(), conv(width, width)
+            conv(2 * width, width),
+            nn.ReLU(inplace=True),
+            conv(width, width),
+            nn.ReLU(inplace=True),
+            conv(width, width),
         )
 
-    def forward(self, x: Tensor, past: Tensor) -> Tensor:
-        """`t c h w` and, of each frame, its predecessor `t c h w`."""
-        return F.relu(self.conv(torch.cat([x, past], 1)) + x)
+    def forward(self, x: Tensor, before: Tensor) -> Tensor:
+        """`t c h w` and the frame in front of the first, `1 c h w`."""
+        frames, width, *size = x.shape
+        form = torch.channels_last if lies_last(x) else torch.contiguous_format
+        both = torch.empty(frames, 2 * width, *size, dtype=x.dtype, device=x.device, memory_format=form)
+        both[:, :width] = x
+        both[:1, width:] = before
+        both[1:, width:] = x[:-1]
+        return self.conv(both).add_(x).relu_()
 
 
 class Grow(nn.Module):
-    """`t c h w` -> `(t k) c h w`."""
+    """`t c h w` -> `(t k) c 2h 2w`; published after the doubling of pixels, which it may as well stand in front of."""
 
     def __init__(self, width: int, factor: int) -> None:
         super().__init__()
@@ -59,7 +71,7 @@ class Grow(nn.Module):
         self.conv = nn.Conv2d(width, width * factor, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return rearrange(self.conv(x), "t (k c) h w -> (t k) c h w", k=self.factor)
+        return lifted(self.conv(x), self.factor)
 
 
 class Pool(nn.Module):
@@ -80,21 +92,21 @@ def _memory(width: int) -> list[nn.Module]:
 
 def build_decoder(channels: int, widths: tuple[int, int, int, int], out: int) -> nn.Sequential:
     """Latents `f c h w` -> `(f 4) out 8h 8w`."""
-    layers: list[nn.Module] = [SoftClamp(), conv(channels, widths[0]), nn.ReLU()]
+    layers: list[nn.Module] = [SoftClamp(), conv(channels, widths[0]), nn.ReLU(inplace=True)]
     for stage, growth in enumerate(GROWTH):
         width, following = widths[stage], widths[stage + 1]
         layers += [
             *_memory(width),
-            nn.Upsample(scale_factor=2),
+            nn.Identity(),  # `Grow` doubles pixels; files number the layers
             Grow(width, growth),
             conv(width, following, bias=False),
         ]
-    return nn.Sequential(*layers, nn.ReLU(), conv(widths[3], out))
+    return nn.Sequential(*layers, nn.ReLU(inplace=True), conv(widths[3], out))
 
 
 def build_encoder(channels: int, width: int, inputs: int) -> nn.Sequential:
     """`(f 4) inputs 8h 8w` -> latents `f c h w`."""
-    layers: list[nn.Module] = [conv(inputs, width), nn.ReLU()]
+    layers: list[nn.Module] = [conv(inputs, width), nn.ReLU(inplace=True)]
     for factor in POOLING:
         layers += [Pool(width, factor), conv(width, width, stride=2, bias=False), *_memory(width)]
     return nn.Sequential(*layers, conv(width, channels))
@@ -151,8 +163,8 @@ class TAEHV(nn.Module):
         return codec
 
     def decoder(self) -> TinyDecoder:
-        """A stream for one film."""
-        return TinyDecoder(self)
+        """A stream for one film, in the layout that suits the device where the weights are."""
+        return TinyDecoder(self, channels_last=next(self.decoder_net.parameters()).is_cuda)
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
@@ -166,18 +178,18 @@ class TAEHV(nn.Module):
             if len(group) < TIME_STRIDE:
                 group = torch.cat([group, group[-1:].expand(missing, *group.shape[1:])])
             pixels = F.pixel_unshuffle(rearrange(group.to(like), "t h w c -> t c h w"), self.patch)
-            latents.append(run_stream(self.encoder, pixels, state).float())
+            latents.append(run_stream(enumerate(self.encoder), pixels, state).float())
         return torch.cat(latents)
 
 
-def run_stream(network: nn.Sequential, x: Tensor, state: dict[str, Tensor]) -> Tensor:
-    """Frames `t c h w` through the layers; `state` holds what each MemBlock saw last and is brought up to date."""
-    for index, layer in enumerate(network):
+def run_stream(layers: Iterable[tuple[int, nn.Module]], x: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """Frames `t c h w` through numbered layers; `state` holds what each MemBlock saw last and is brought up to date."""
+    for index, layer in layers:
         if isinstance(layer, MemBlock):
-            before = state.get(f"{index:02d}", x.new_zeros(1, *x.shape[1:]))
-            # Copied: a view would keep all frames of the call alive.
-            state[f"{index:02d}"] = x[-1:].clone()
-            x = layer(x, torch.cat([before, x[:-1]]))
+            before = state.get(f"{index:02d}")
+            # Copied where there are more: a view would keep all frames of the call alive.
+            state[f"{index:02d}"] = x if len(x) == 1 else x[-1:].clone()
+            x = layer(x, x.new_zeros(()) if before is None else before)
         else:
             x = layer(x)
     return x
@@ -186,20 +198,32 @@ def run_stream(network: nn.Sequential, x: Tensor, state: dict[str, Tensor]) -> T
 class TinyDecoder:
     """Decodes one film in any number of calls."""
 
-    def __init__(self, codec: TAEHV) -> None:
-        self._codec = codec
+    def __init__(self, codec: TAEHV, *, channels_last: bool = False) -> None:
+        """channels_last: tensors, and from here on the decoder's weights, lie as a card's convolutions want them, and
+        the latent frames of a call go together as long as their pictures are small."""
+        self._codec, self._last = codec, channels_last
         self._state: dict[str, Tensor] = {}
+        if channels_last:
+            lay_channels_last(codec.decoder_net)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `f c h w` -> frames `t H W 3` in 0..1: one for the film's first latent frame, 4 for every other."""
-        like = next(self._codec.decoder_net.parameters())
-        return piecewise(latents.to(like), self._codec, [1] * len(latents), self._pictures).clamp(0, 1)
+        latents = latents.to(next(self._codec.decoder_net.parameters()))
+        sizes = [1] * len(latents)
+        if self._last:
+            latents, sizes = latents.contiguous(memory_format=torch.channels_last), [len(latents)]
+        return piecewise(latents, self._codec, sizes, self._pictures).clamp_(0, 1)
 
-    def _pictures(self, latent: Tensor) -> Tensor:
+    def _pictures(self, latents: Tensor) -> Tensor:
         kept = 0 if self._state else TIME_STRIDE - 1
-        pixels = F.pixel_shuffle(run_stream(self._codec.decoder_net, latent, self._state), self._codec.patch)
-        return rearrange(pixels[kept:].float(), "t c h w -> t h w c")
+        layers = list(enumerate(self._codec.decoder_net))
+        x = run_stream(layers[:FINE_FROM], latents, self._state)
+        parts = [
+            run_stream(layers[FINE_FROM:], part, self._state) for part in x.split(len(x) // len(latents))
+        ]
+        pixels = F.pixel_shuffle(torch.cat(parts)[kept:], self._codec.patch)
+        return rearrange(pixels.float(), "t c h w -> t h w c")
 
     def snapshot(self) -> dict[str, Tensor]:
         """What each block saw last, `1 c h w` by layer number; shared, never written again."""

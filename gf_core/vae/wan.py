@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import GroundedError
-from .base import check_frames, piecewise
+from .base import check_frames, lay_channels_last, piecewise
 from .wan_stages import REPEAT, FeatureCache, Stages
 
 if TYPE_CHECKING:
@@ -59,14 +59,6 @@ def restored_cache(state: dict[str, Tensor], slots: int, like: Tensor) -> Featur
             )
         cache[int(slot)] = REPEAT if mark else value.to(like)
     return cache
-
-
-def lay_channels_last(network: nn.Module) -> None:
-    """Put a convolution's weights where they are, but with the channels of a position side by side."""
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Conv3d):
-            form = torch.channels_last if isinstance(layer, nn.Conv2d) else torch.channels_last_3d
-            layer.weight.data = layer.weight.data.contiguous(memory_format=form)
 
 
 def _slots(network: nn.Module) -> int:

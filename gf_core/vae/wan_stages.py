@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import repeat
 from torch import Tensor, nn
+
+from .base import lifted
 
 REPEAT = "Rep"
 """Mark of a slot whose layer has seen the first latent frame only, and doubles time from the second on."""
@@ -39,13 +40,6 @@ def causal_layers(decoder: Any) -> Iterator[nn.Conv3d]:
             if up.mode == "upsample3d":
                 yield up.time_conv
     yield decoder.conv_out
-
-
-def lifted(x: Tensor, times: int, channels_last: bool) -> Tensor:
-    """`t (times c) h w` -> `(t times) c 2h 2w`: frames that lie in the channels come apart, pixels double. One copy."""
-    if channels_last:
-        return repeat(x, "t (k c) h w -> (t k) (h i) (w j) c", k=times, i=2, j=2).movedim(-1, 1)
-    return repeat(x, "t (k c) h w -> (t k) c (h i) (w j)", k=times, i=2, j=2)
 
 
 class Stages:
@@ -152,5 +146,5 @@ class Stages:
     def _enlarged(self, up: Any, x: Tensor) -> Tensor:
         """`1 (k c) t h w` -> `1 c' (t k) 2h 2w`."""
         conv = up.resample[1]
-        large = lifted(x[0].transpose(0, 1), x.shape[1] // conv.in_channels, self._last)
+        large = lifted(x[0].transpose(0, 1), x.shape[1] // conv.in_channels)
         return conv(large)[None].transpose(1, 2)

@@ -14,7 +14,7 @@ from dev.bench.forms import write_gguf
 from gf_core.errors import CheckpointError, GroundedError
 from gf_core.vae.base import LatentCodec, StreamDecoder
 from gf_core.vae.load import build_vae, detect_vae, load_vae
-from gf_core.vae.taehv import TAEHV, MemBlock
+from gf_core.vae.taehv import TAEHV, Grow, MemBlock, TinyDecoder
 
 
 def file_state(codec):
@@ -36,7 +36,7 @@ def whole_clip(network, x):
     """Every layer over the whole clip at once, memory as a shift in time: the plain form of the network."""
     for layer in network:
         past = F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0))[:-1]
-        x = layer(x, past) if isinstance(layer, MemBlock) else layer(x)
+        x = F.relu(layer.conv(torch.cat([x, past], 1)) + x) if isinstance(layer, MemBlock) else layer(x)
     return x
 
 
@@ -61,6 +61,24 @@ def test_any_split_equals_the_whole_clip(tiny, sizes):
     assert torch.allclose(torch.cat(parts), expected, atol=1e-5)
     assert torch.equal(torch.cat(parts), tiny.decoder().decode(latents))
     assert (expected > 0).float().mean() > 0.05 and expected.std() > 0.05
+
+
+@pytest.mark.parametrize("sizes", [(6,), (1, 3, 2)])
+def test_the_layout_of_a_card_gives_the_same_pictures(tiny, sizes):
+    """Channels last, and a call's latent frames together: another order of sums and nothing else."""
+    latents = torch.randn(6, 16, 3, 4)
+    expected = whole_clip(tiny.decoder_net, latents)[3:].clamp(0, 1).permute(0, 2, 3, 1)
+    decoder = TinyDecoder(build_vae(file_state(tiny)), channels_last=True)
+    parts = [decoder.decode(part) for part in latents.split(sizes)]
+    assert torch.allclose(torch.cat(parts), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_pixels_are_doubled_behind_what_mixes_their_channels_to_the_same_bits(factor):
+    """As published, pixels are doubled first; four times the work for the same numbers."""
+    grow, x = Grow(8, factor), torch.randn(2, 8, 5, 6)
+    published = grow.conv(F.interpolate(x, scale_factor=2)).unflatten(1, (factor, 8)).flatten(0, 1)
+    assert torch.equal(grow(x), published)
 
 
 def test_time_runs_one_way_and_far(tiny):
