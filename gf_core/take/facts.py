@@ -51,12 +51,14 @@ def print_of(frames: Tensor) -> str:
 def picture_facts(codec: str, encoding: Encoding, fps: float) -> dict[str, Any]:
     """What turns given latents into the bytes of a film: decoder (its fingerprint `codec`), speed, encoding."""
     encoder, choice = find_codec(encoding.codec)
+    enlarged = encoding.upscale > 1
+    options = {"encoder": encoder, **choice.options(encoder, encoding.quality, enlarged)}
     return {
         "codec": codec,
         "film": asdict(encoding),
         "fps": fps,
         "encoder": av.__version__,
-        "options": {"encoder": encoder, **choice.options(encoder, encoding.quality)},
+        "options": {**options, "enlarged": "in YUV"} if enlarged else options,
     }
 
 

@@ -23,8 +23,9 @@ class CodecChoice:
 
     encoders: tuple[str, ...]
     """Encoder names, best first."""
-    options: Callable[[str, int], dict[str, str]]
-    """(encoder, quality) -> encoder options; quality is on the H.264 CRF scale."""
+    options: Callable[[str, int, bool], dict[str, str]]
+    """(encoder, quality, enlarged) -> encoder options; quality is on the H.264 CRF scale, enlarged that each pixel of
+    the model is several of the film."""
     container: str = "mp4"
     """Container format that a growing film has."""
     suffixes: tuple[str, ...] = (".mp4", ".mov", ".mkv")
@@ -42,25 +43,27 @@ def _wide_vectors() -> bool:
     return any(name == "X86_V4" or name.startswith("AVX512") for name in found)
 
 
-def _h264(_: str, quality: int) -> dict[str, str]:
+def _h264(_: str, quality: int, enlarged: bool) -> dict[str, str]:
     # At the same CRF `faster` makes the files of `medium` (1 % smaller, 0.03 dB less) in 40 % of the time; `veryfast`
     # loses half a decibel (dev/LOG.md).
+    # With AVX-512, x264 now and then made another stream of the same pictures while a model ran in the same process
+    # (dev/LOG.md); its AVX2 code makes the usual bytes every time.
+    params = ["asm=AVX2"] if _wide_vectors() else []
+    # Nothing smaller than a block of 16 moves by itself in an enlarged picture: without looking for it there are 4 %
+    # fewer bytes, 0.06 dB more, in 70 % of the time (docs/benchmarks/2026-11-26-cpu.md).
+    params += ["partitions=i8x8"] if enlarged else []
     options = {"crf": str(quality), "preset": "faster", "bf": "0"}
-    if _wide_vectors():
-        # With AVX-512, x264 now and then made another stream of the same pictures while a model ran in the same
-        # process (dev/LOG.md); its AVX2 code makes the usual bytes every time.
-        options["x264-params"] = "asm=AVX2"
-    return options
+    return {**options, "x264-params": ":".join(params)} if params else options
 
 
-def _hevc(_: str, quality: int) -> dict[str, str]:
+def _hevc(_: str, quality: int, enlarged: bool) -> dict[str, str]:
     # Without x265's own pools of threads, which wait for each other for seconds a chunk where the machine is busy, and
     # make other bytes on a machine with other cores; four frames at a time are enough for what is made here.
     params = "bframes=0:log-level=error:pools=none:frame-threads=4"
     return {"crf": str(quality + 2), "preset": "fast", "x265-params": params}
 
 
-def _av1(encoder: str, quality: int) -> dict[str, str]:
+def _av1(encoder: str, quality: int, enlarged: bool) -> dict[str, str]:
     # SVT-AV1 prints its settings at every start, so at every chunk; only the environment can tell it not to.
     os.environ.setdefault("SVT_LOG", "1")
     crf = str(min(quality + 10, 63))
@@ -71,7 +74,7 @@ def _av1(encoder: str, quality: int) -> dict[str, str]:
     )
 
 
-def _prores(_: str, quality: int) -> dict[str, str]:
+def _prores(_: str, quality: int, enlarged: bool) -> dict[str, str]:
     return {"profile": "3" if quality <= 18 else "2"}
 
 

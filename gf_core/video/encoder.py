@@ -13,7 +13,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from .codecs import CodecChoice
-from .pixels import BT709, to_video_frame
+from .pixels import BT709, ToVideo
 
 MIN_TIMESCALE = 10_000
 
@@ -28,10 +28,10 @@ def timescale_of(fps: Fraction) -> tuple[int, int]:
 
 def add_pictures(
     container: OutputContainer, encoder: str, choice: CodecChoice, quality: int, *,
-    size: tuple[int, int], fps: Fraction,
+    size: tuple[int, int], fps: Fraction, enlarged: bool = False,
 ) -> VideoStream:  # fmt: skip
     """A new stream of `size` (width, height, both even) in BT.709 limited range."""
-    options = choice.options(encoder, quality)
+    options = choice.options(encoder, quality, enlarged)
     stream = cast(VideoStream, container.add_stream(encoder, rate=fps, options=options))
     context = stream.codec_context
     stream.width, stream.height = size
@@ -46,11 +46,19 @@ def add_pictures(
 
 
 def encoded(
-    stream: VideoStream, pictures: Iterable[np.ndarray], fps: Fraction, keys: Container[int] = ()
+    stream: VideoStream,
+    pictures: Iterable[np.ndarray],
+    fps: Fraction,
+    keys: Container[int] = (),
+    factor: int = 1,
 ) -> Iterator[Packet]:
-    """Packets of `pictures`, uint8 [H W 3] of the stream's size, to the encoder's end; `keys` decode alone."""
+    """Packets of `pictures`, uint8 [h w 3], `factor` times of which is the stream's size, to the encoder's end.
+
+    `keys` decode alone.
+    """
+    convert = ToVideo(stream.pix_fmt or "", factor)
     for index, picture in enumerate(pictures):
-        frame = to_video_frame(picture, stream.pix_fmt or "")
+        frame = convert(picture)
         frame.pts, frame.time_base = index, 1 / fps
         if index in keys:
             frame.pict_type = PictureType.I

@@ -148,18 +148,21 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
     def _encode(self, frames: np.ndarray, check: Callable[[], None]) -> bytes:
         """The frames as a film of their own, header and one fragment, from an encoder drained to its end."""
 
-        def enlarged() -> Iterator[np.ndarray]:
+        squares = self.upscale_filter == "nearest"  # which no scaler makes without a blur of the chroma
+
+        def checked() -> Iterator[np.ndarray]:
             for frame in frames:
-                yield upscaled(frame, self.upscale, self.upscale_filter)
+                yield upscaled(frame, self.upscale, "nearest") if squares else frame
                 check()
 
         memory = io.BytesIO()
         options = {"movflags": FRAGMENTED, "video_track_timescale": str(self._timescale)}
         with av.open(memory, "w", format=self._choice.container, options=options) as container:
             stream = add_pictures(
-                container, self._encoder, self._choice, self._quality, size=self._size, fps=self.fps
-            )
-            for packet in encoded(stream, enlarged(), self.fps):
+                container, self._encoder, self._choice, self._quality,
+                size=self._size, fps=self.fps, enlarged=self.upscale > 1,
+            )  # fmt: skip
+            for packet in encoded(stream, checked(), self.fps, factor=1 if squares else self.upscale):
                 container.mux(packet)
                 check()
         return memory.getvalue()
