@@ -5,7 +5,7 @@ Where to look first:
     loop.py         Run: the one loop, by clock or steps, with its log, average and checkpoint
     objectives/     what is learned: objective(batch) -> Loss; flow matching, distillation, those of papers
     films.py rollout.py     films that the network makes itself: what is drawn for them, and the engine's sampler
-    streaming.py    one long film, a piece for every update
+    streaming.py    one long film, a piece for every update; past.py what losses see of what came before
     context.py      the forward: all chunks of a clip at once, each with its own memory
     schedule.py     which frames that memory holds; batch.py the same as index tables
     data.py         shards that worker processes make, clips on the device

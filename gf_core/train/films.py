@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ..sampling.schedule import TABLE
 
+Verb = Literal["then", "cut", "scene"]
+
 
 class Draws(Protocol):
     """The random numbers of one step. A name says what a draw is for; no two draws of a step share one."""
@@ -56,7 +58,7 @@ class RandomDraws:
 class Cue:
     """A verb of the storyboard and the prompt that it brings in."""
 
-    verb: Literal["then", "cut", "scene"]
+    verb: Verb
     prompt: Tensor
     """[b rows c]"""
     recache: float | None = None
@@ -76,6 +78,8 @@ class ClipsGiven:
     """Embeddings [b rows c] of the unconditional side of guidance, where a teacher is asked."""
     states: Tensor | None = None
     """[b n f c h w] where a teacher's solver was at the student's n noise levels, and after them where it ended."""
+    cues: Mapping[int, Cue] = field(default_factory=dict)
+    """Chunk -> the verb that it begins with."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ..sampling.chunkwise import make_sampler
 from ..sampling.film import carry_out
 from ..sampling.sampler import Chunk, Sampler
 from .films import Draws, FilmBatch
+from .past import Past
 
 Watch = Callable[[str, Tensor], None]
 """Is told what is computed on the way, by name."""
@@ -48,6 +49,9 @@ class RolloutSpec:
     context_gradient: ContextGradient = "none"
     context_noise: bool = True
     """The clean pass reads chunks under a little noise, which films do not: Self Forcing's training does."""
+    past: Past | None = None
+    """What score networks are shown of a film before the window, beside it and clean. Films that go on from step to
+    step have one; `context` is the same for those that are made anew."""
     first_frame: FirstFrame | None = None
     """A window inside a film begins with a frame that stands for four pictures; teachers know clips whose first
     stands for one. None leaves it as it is."""
@@ -134,6 +138,19 @@ def roll_out(net: Tree, film: RolloutSpec, batch: FilmBatch, watch: Watch = nobo
     learned = torch.arange(film.window, device=latents.device) >= film.context + size if inside else None
     watch("rollout", seen)
     return Window(seen, learned, film.context)
+
+
+def with_past(latents: Tensor, film: RolloutSpec, learned: Tensor | None = None) -> Window:
+    """The window at the end of a film [b f c h w], behind the frames of its past that score networks are shown.
+
+    learned: [f] of the window's frames.
+    """
+    before = latents.shape[1] - film.window
+    places = [] if film.past is None or before <= 0 else film.past.of(before)
+    seen = torch.cat([latents[:, places].detach(), newest(latents, film)], 1)
+    if learned is not None:
+        learned = torch.cat([learned.new_zeros(len(places)), learned])
+    return Window(seen, learned, len(places))
 
 
 def newest(latents: Tensor, film: RolloutSpec) -> Tensor:

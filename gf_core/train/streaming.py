@@ -19,7 +19,7 @@ from ..model.layers import Tree
 from ..sampling.director import Director, Trace
 from ..sampling.sampler import Sampler
 from .films import Cue, FilmBatch
-from .rollout import RolloutSpec, Window, make_chunks, newest, sampler_for
+from .rollout import RolloutSpec, Window, make_chunks, sampler_for, with_past
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Stream:
     """The prompts and verbs of this film; verbs by their block in the whole film."""
     sampler: Sampler | None = None
     tail: Tensor | None = None
-    """Its newest clean latents [b f c h w], a window of them at most."""
+    """Its newest clean latents [b f c h w], a window of them at most; all of them where losses see its past."""
     watch: Callable[[Director, Trace], None] | None = None
     """Follows the calls of every film's director."""
 
@@ -95,9 +95,10 @@ class Stream:
         chunks, first = (piece.stop - piece.start) // size, (piece.learn_from - piece.start) // size
         made = make_chunks(self.sampler, self.film, told, chunks, first)
         latents = made if self.tail is None else torch.cat([self.tail, made], 1)
-        self.tail, self.length = latents[:, -self.film.window :].detach(), piece.stop
+        kept = latents if self.film.past else latents[:, -self.film.window :]
+        self.tail, self.length = kept.detach(), piece.stop
         learned = torch.tensor(piece.learned, device=made.device)
-        return told, Window(newest(latents, self.film), None if bool(learned.all()) else learned)
+        return told, with_past(latents, self.film, None if bool(learned.all()) else learned)
 
     def _begin(self, net: Tree, batch: FilmBatch) -> None:
         self.sampler = sampler_for(net, self.film, len(batch.prompt), batch.latent)

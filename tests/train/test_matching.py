@@ -18,8 +18,9 @@ from gf_core.train.draws import SampleDraws
 from gf_core.train.objectives import CPU
 from gf_core.train.ranks import Ranks, launch
 from gf_core.train.recipes import matching
-from gf_core.train.recipes.matching import RECIPES, Options, film_figures, stages_of
+from gf_core.train.recipes.matching import RECIPES, Options, stages_of
 from gf_core.train.recipes.stage import OPEN, Stage, Verbs
+from gf_core.train.recipes.turns import film_figures
 from gf_core.train.state import gathered, learned
 from gf_core.train.streaming import StreamSpec
 

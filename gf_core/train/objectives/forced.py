@@ -7,14 +7,16 @@ memory's rules.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ...model.layers import Tree
+from ...sampling.film import carry_out
 from ...sampling.schedule import Schedule, add_noise, flow_to_x0, timesteps
-from ..films import ClipsGiven
+from ..films import ClipsGiven, Cue
 from ..rollout import RolloutSpec, Watch, nobody, sampler_for
 from . import Loss
 from .scores import Nets, sigma_at
@@ -50,12 +52,13 @@ def forced_flow(
     times: Tensor,
     context: Tensor | None,
     context_times: Tensor | None = None,
+    cues: Mapping[int, Cue] | None = None,
 ) -> Tensor:
     """Flow [b f c h w] of every chunk of noisy latents at timesteps [b f], as the engine's memory lets it see the past.
 
     context: clean latents [b f c h w] that enter memory in place of the noisy ones. None: what has been predicted
     enters as it is, at its own level. context_times: timesteps [b f] of the context; None is the context timestep
-    of films.
+    of films. cues: chunk -> the verb that it begins with, which acts on prompt and memory as in films.
     """
     sampler = sampler_for(net, replace(film, context_gradient="replay"), len(noisy), tuple(noisy.shape[2:]))
     director, flows = sampler.director, list[Tensor]()
@@ -64,6 +67,8 @@ def forced_flow(
     director.start(prompt)
     for first in range(0, noisy.shape[1], film.chunk):
         here = slice(first, first + film.chunk)
+        if cues and (cue := cues.get(first // film.chunk)) is not None:
+            carry_out(director, cue.verb, cue.prompt, cue.recache)
         director.prepare()
         step, clean = director.open(noisy[:, here].shape[1])
         time = director.times(times[:, here])
@@ -101,7 +106,8 @@ def forcing(
         places_before = _places(batch, film, settings.augment, "context_place").cpu()
         context_times = table.timesteps[places_before].to(clean.device)
         context = add_noise(clean, noise, sigma_at(context_times, film.recipe.sample.shift))
-    flow = forced_flow(nets.generator, film, batch.prompt, noisy, times, context, context_times)
+    given = (noisy, times, context, context_times, batch.cues)
+    flow = forced_flow(nets.generator, film, batch.prompt, *given)
     error = (flow.float() - (noise - clean).float()).square().mean((2, 3, 4))
     if settings.weighted:
         error = error * table.loss_weights()[places].to(error)
@@ -156,16 +162,21 @@ def consistency(
     noise = batch.draws.normal("noise", tuple(clean.shape)).to(clean)
     noisy = add_noise(clean, noise, grid.sigmas[place].to(clean.device))
 
-    def ask(net: Tree, latents: Tensor, times: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
-        flow = forced_flow(net, film, prompt, latents, times, clean)
+    def ask(net: Tree, latents: Tensor, times: Tensor, prompt: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Flow and clean latents, under the prompts of the clip or under one in their place."""
+        cues = batch.cues
+        if prompt is not None:
+            cues = {chunk: replace(cue, prompt=prompt) for chunk, cue in cues.items()}
+        first = batch.prompt if prompt is None else prompt
+        flow = forced_flow(net, film, first, latents, times, clean, cues=cues)
         return flow, flow_to_x0(latents, flow, sigma_at(times, shift))
 
     with torch.no_grad():
-        told, free = (ask(nets.real, noisy, here, text)[0] for text in (batch.prompt, batch.negative))
+        told, free = (ask(nets.real, noisy, here, text)[0] for text in (None, batch.negative))
         guided = free + settings.guidance * (told - free)
         later = noisy + guided * (grid.sigmas[place + 1] - grid.sigmas[place])
-        target = ask(nets.average, later, there, batch.prompt)[1]
-    student = ask(nets.generator, noisy, here, batch.prompt)[1]
+        target = ask(nets.average, later, there)[1]
+    student = ask(nets.generator, noisy, here)[1]
     total = (student - target).square().mean()
     shown = {"noisy": noisy, "teacher_cond_flow": told, "teacher_uncond_flow": free, "next_state": later}
     shown |= {"ema_x0": target, "student_x0": student, "t": grid.timesteps[place : place + 2], "loss": total}

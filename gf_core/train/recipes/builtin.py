@@ -4,6 +4,8 @@ Two ways. On processors every stage runs by itself, in ranks of one thread, with
 teacher -> student -> reader -> export. With --device the whole is one live run: worker processes render the world
 while this one keeps their shards on the device and trains codec, teacher and student one after the other. Stages are
 resumable either way: one that has finished is skipped, one that was stopped goes on from its last checkpoint.
+
+`--stage all` is another road: the whole chain of a causal model's training, by steps (`chain`).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from ...builtin import BUILTIN_FILES
 from ...errors import GroundedError
 from ...vae.builtin import BuiltinCodec, load_codec
 from ..data import Clips, Feed, Shard, Workers
@@ -28,6 +31,7 @@ from ..loop import Pace
 from ..objectives import Precision
 from ..ranks import Ranks, launch
 from ..state import replacing
+from .chain import SIZES, run_chain
 from .clips import MIXTURE, PICTURES, encoded, fresh_pictures, world_shard, write_clips
 from .codec import CodecPlan, train_codec
 from .codec_data import Pictures
@@ -38,6 +42,7 @@ from .video import STUDENT, TEACHER, train_video
 log = logging.getLogger("grounded")
 
 STAGES = ("codec", "clips", "teacher", "student", "reader", "export")
+ALL = "all"
 LIVE = {"codec": 0.28, "teacher": 0.51, "student": 0.18}
 """Shares of a live run's minutes; the rest goes by in starting, encoding and exporting."""
 POOL, HELD_OUT = 700, 48
@@ -51,6 +56,7 @@ class Options:
     folder: Path = Path("runs/builtin")
     out: Path | None = None
     stage: str | None = None
+    size: str = "builtin"
     minutes: float | None = None
     ranks: int = 2
     clips: int = 8192
@@ -90,11 +96,22 @@ def needs(path: Path, stage: str) -> Path:
 
 def export(options: Options) -> None:
     """Write the shipped files from a run folder: model, text encoder and codec, float16."""
-    out = options.out or options.folder / "builtin"
     student = needs(options.folder / "student", "student")
-    files = [student / "model.safetensors", student / "text.safetensors", needs(options.codec, "codec")]
     reader = options.folder / "reader.safetensors"
-    for path in [*files, reader] if reader.exists() else files:
+    names = BUILTIN_FILES[:2]
+    found = [*(student / name for name in names), needs(options.codec, "codec")]
+    _ship(options, [*found, reader] if reader.exists() else found)
+
+
+def run_all(options: Options) -> None:
+    """Run the chain, and write what its last stage gave where `export` writes a student."""
+    student = run_chain(options.folder, SIZES[options.size], options.device or "cpu")
+    _ship(options, [student / name for name in BUILTIN_FILES])
+
+
+def _ship(options: Options, files: list[Path]) -> None:
+    out = options.out or options.folder / "builtin"
+    for path in files:
         with replacing(out / path.name) as part:
             shutil.copy(path, part)
     log.info("exported to %s", out)
@@ -138,8 +155,8 @@ class Source:
 
 def run_stage(stage: str, options: Options) -> None:
     """Run one stage; raises GroundedError when an earlier stage has not been run."""
-    if stage == "export":
-        export(options)
+    if stage in (ALL, "export"):
+        (run_all if stage == ALL else export)(options)
         return
     if stage in ("clips", "reader"):
         needs(options.codec, "codec")
@@ -243,7 +260,10 @@ def main(argv: list[str] | None = None) -> int:
     """Command line of `grounded train builtin`."""
     parser = argparse.ArgumentParser(prog="grounded train builtin", description=__doc__)
     add = parser.add_argument
-    add("--stage", choices=STAGES, help="one stage only (default: all in order)")
+    add(
+        "--stage", choices=(*STAGES, ALL), help="one stage only (default: in order); 'all' is the whole chain"
+    )
+    add("--size", choices=list(SIZES), help="of the chain: tiny runs through in minutes (default: builtin)")
     add("--folder", type=Path, help="run folder (default: runs/builtin)")
     add("--out", type=Path, help="where to export (default: FOLDER/builtin)")
     add("--minutes", type=float, help="wall time of the stage, or of a whole live run (default there: 7.5)")

@@ -8,7 +8,6 @@ import argparse
 import json
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -29,11 +28,9 @@ from ...errors import GroundedError
 from ..journal import Journal, set_up_log
 from ..loop import Pace, Run
 from ..lora import add_lora, save_lora
-from ..objectives import Loss, Objective, Precision
-from ..objectives.dmd import critic, dmd, sid
-from ..objectives.forced import regression
+from ..objectives import Objective, Precision
 from ..objectives.scores import Nets
-from ..objectives.streaming import stream_critic, stream_dmd
+from ..objectives.teacher import Errors, Recycling
 from ..optim import adamw
 from ..order import Order
 from ..ranks import Ranks, fsdp, launch
@@ -44,10 +41,10 @@ from ..state import gathered, replacing
 from ..streaming import Stream
 from .prompted import Films, OnTheWay, Texts, latent_of
 from .stage import Stage
+from .turns import Following, Turns
 
 RECIPES = ("self_forcing", "longlive", "context_forcing", "grounded_forcing")
 log = logging.getLogger("grounded")
-STUDENTS = {"dmd": dmd, "sid": sid}
 
 
 @dataclass(frozen=True)
@@ -78,50 +75,10 @@ def stages_of(recipe: str) -> dict[str, Stage]:
     return import_module(f".{recipe}", __package__).STAGES
 
 
-class Turns:
-    """The student's turn, then the critic's `ratio` turns; what films of either look like is logged."""
-
-    def __init__(self, nets: Nets, stage: Stage, stream: Stream | None, step: Callable[[], int]) -> None:
-        self._stage, self._step, self._seen = stage, step, list[Tensor]()
-        given: Any = {"match": stage.match, "watch": self._watch}
-        if not stage.ratio:
-            turns = regression, regression
-            given = {"film": stage.film, "see_clean": False}
-        elif stream is None:
-            turns = STUDENTS[stage.objective], critic
-            given["film"] = stage.film
-        else:
-            turns = stream_dmd, stream_critic
-            given["stream"] = stream
-        self._student, self._critic = (partial(turn, nets, **given) for turn in turns)
-
-    def __call__(self, batch: Any) -> Loss:
-        turn = self._student if self._step() % (self._stage.ratio + 1) == 0 else self._critic
-        loss = turn(batch)
-        if not self._seen:
-            return loss
-        return Loss(loss.total, {**loss.parts, **film_figures(self._seen.pop(), self._stage.film.chunk)})
-
-    def _watch(self, name: str, value: Tensor) -> None:
-        if name in ("rollout", "window"):  # of a film, or of a piece of one that goes on
-            self._seen = [value.detach()]
-
-
 def counted(journal: Journal, ratio: int, step: int, means: dict[str, float]) -> None:
     """A report with the steps of student and critic so far."""
     student = -(-step // (ratio + 1))
     journal(step, {"student_steps": student, "critic_steps": step - student, **means})
-
-
-def film_figures(latents: Tensor, chunk: int) -> dict[str, Tensor]:
-    """How films [b f c h w] move, and how much more they change from chunk to chunk than inside of them.
-
-    `motion` is the root mean square of the change from frame to frame, `border` the ratio of its energies; a film whose
-    chunks show as stripes in time has a border far from 1.
-    """
-    change = latents.float().diff(dim=1).square().mean((0, 2, 3, 4))
-    between = torch.arange(1, len(change) + 1, device=change.device) % chunk == 0
-    return {"motion": change.mean().sqrt(), "border": change[between].mean() / change[~between].mean()}
 
 
 def train(ranks: Ranks, options: Options) -> Run:
@@ -134,17 +91,19 @@ def train(ranks: Ranks, options: Options) -> Run:
     bundle = load_model(options.model, dtype=torch.float32)
     place = partial(_placed, stage=stage, device=device, dtype=dtype, nodes=options.nodes)
     nets = Nets(place(bundle.model, learns=True))
+    taught_by = options.teacher or options.model
     if stage.ratio:
-        teacher = options.teacher or options.model
-        fake, real = (
-            load_model(options.critic or teacher, dtype=torch.float32),
-            load_model(teacher, dtype=dtype),
-        )
-        nets = replace(nets, fake=place(fake.model, learns=True), real=place(real.model, learns=False))
+        fake = load_model(options.critic or taught_by, dtype=torch.float32)
+        nets = replace(nets, fake=place(fake.model, learns=True))
+    elif stage.objective == "consistency":
+        nets = replace(nets, average=place(load_model(options.model, dtype=dtype).model, learns=False))
+    if stage.ratio or nets.average is not None:
+        nets = replace(nets, real=place(load_model(taught_by, dtype=dtype).model, learns=False))
     film = replace(stage.film, device=device, dtype=dtype, first_frame=partial(first_frame, bundle.codec))
     source = open_source(options.data, options.then, getattr(bundle.codec, "normalised", None))
     order = Order(len(source), ranks, options.seed)
     stream = None if stage.stream is None else Stream(film, stage.stream)
+    errors = Errors(stage.taught) if isinstance(stage.taught, Recycling) else None
     texts = Texts(bundle, options.negative, small=is_small(options.model))
     films = Films(stage, source, order, texts, latent_of(bundle, stage), device, options.seed)
     networks = {"student": nets.generator} | ({"critic": nets.fake} if stage.ratio else {})
@@ -171,11 +130,13 @@ def train(ranks: Ranks, options: Options) -> Run:
         path,
         ranks,
         carried={"order": order},
-        own=stream and OnTheWay(stream, nets.generator, device),
+        own=errors or (stream and OnTheWay(stream, nets.generator, device)),
         report=journal and partial(counted, journal, stage.ratio),
     )
     numbers = count(run.step * pace.accumulate)
-    turns: Objective = Turns(nets, replace(stage, film=film), stream, lambda: run.step)
+    turns: Objective = Turns(nets, replace(stage, film=film), stream or errors, lambda: run.step)
+    if nets.average is not None:
+        turns = Following(turns, nets.average, run)
     make = partial(films.batch, stream=stream) if stage.ratio else films.clips
     run.run(turns, lambda: make(next(numbers), ranks, options.each))
     _keep(run, options, bundle, ranks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from ...checkpoints.bundle import ModelBundle
 from ...errors import GroundedError
 from ...text.store import StoredEncoder
 from ..draws import SampleDraws
-from ..films import ClipsGiven, Cue, FilmBatch
+from ..films import ClipsGiven, Cue, FilmBatch, Verb
 from ..order import Order
 from ..ranks import Ranks
 from ..sources import Sample, Source
@@ -75,10 +75,30 @@ class Films:
         return FilmBatch(prompt, negative, self._latent, draws, self._cues(samples, prompt, draws))
 
     def clips(self, number: int, ranks: Ranks, each: int) -> ClipsGiven:
-        """The same of clips with the states of a teacher's ODE, from noise to clean."""
+        """The same of clips that exist, with what their prompts do."""
         first = (number * ranks.count + ranks.rank) * each
         draws = SampleDraws(self._seed, number, range(first, first + each), self._device)
         samples = [self._source[n] for n in self._order.take(each)]
+        if self._stage.objective == "regression":
+            return self._states(samples, draws)
+        found = {None if s.latents is None else tuple(s.latents.shape) for s in samples}
+        shape = next(iter(found))
+        if len(found) > 1 or shape is None or shape[1:] != self._latent:
+            raise GroundedError(
+                f"{self._source.path.name} gives clips of {', '.join(str(s or 'no latents') for s in found)} where "
+                f"frames of {self._latent} are wanted, equally many",
+                "give clips that grounded encode made for this model and size, of one length, or --each 1",
+            )
+        shown = [s.prompt for s in samples]
+        if draws.whole("drop", 0, 1000) < 1000 * self._stage.drop:
+            shown = [self._texts.negative] * each
+            samples = [replace(s, cues=tuple((*cue[:2], shown[0]) for cue in s.cues)) for s in samples]
+        latents = torch.stack([s.latents for s in samples if s.latents is not None]).to(self._device)
+        negative = self._rows([self._texts.negative] * each)
+        return ClipsGiven(self._rows(shown), latents, draws, negative, cues=self._told(samples))
+
+    def _states(self, samples: Sequence[Sample], draws: SampleDraws) -> ClipsGiven:
+        """Clips with the states of a teacher's ODE, from noise to clean."""
         wanted = (len(self._stage.film.recipe.sample.steps) + 1, self._stage.film.frames, *self._latent)
         for sample in samples:
             found = None if sample.states is None else tuple(sample.states.shape)
@@ -97,6 +117,9 @@ class Films:
         fewest, most = verbs.switches
         if not most:
             return {}
+        if all(sample.cues or sample.states is not None for sample in samples):  # clips tell their own
+            places = self._places(draws)
+            return {chunk: cue for chunk, cue in self._told(samples).items() if chunk in places}
         if not all(sample.then for sample in samples):
             raise GroundedError(
                 f"the films of this stage change their prompt, and {self._source.path.name} pairs none",
@@ -109,6 +132,19 @@ class Films:
             cut = draws.whole(f"cut {n}", 0, 1000) < 1000 * verbs.cuts
             cues[place] = Cue("cut" if cut else "then", prompt if n % 2 else then)
         return cues
+
+    def _told(self, samples: Sequence[Sample]) -> dict[int, Cue]:
+        """What the prompts of clips do, which side by side must do it at once."""
+        places = {tuple(cue[:2] for cue in sample.cues) for sample in samples}
+        if len(places) > 1:
+            raise GroundedError(
+                f"clips of {self._source.path.name} change their prompts at different chunks",
+                "let a rank learn from one at a time: --each 1",
+            )
+        return {
+            chunk: Cue(cast(Verb, verb), self._rows([sample.cues[n][2] for sample in samples]))
+            for n, (chunk, verb) in enumerate(next(iter(places)))
+        }
 
     def _places(self, draws: SampleDraws) -> Sequence[int]:
         """Chunks that a verb may begin in the film to come."""

@@ -34,6 +34,8 @@ DMD = Stage(
         "critic_rate": f"{CODE}: lr_critic",
         "iterations": "README: 600 iterations, by the loop's counter of critic steps",
         "objective": f"{CODE}: distribution_loss",
+        "taught": "trainer/distillation.py: its own films only",
+        "drop": "trainer/distillation.py: no prompt is dropped",
         "betas": f"{CODE}: beta1, beta2",
         "critic_betas": f"{CODE}: beta1_critic, beta2_critic",
         "decay": f"{DEFAULTS}: weight_decay",

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..lora import LoraSpec
+from ..objectives.forced import Consistency, Forcing
 from ..objectives.scores import Matching
+from ..objectives.teacher import Recycling
 from ..rollout import RolloutSpec
 from ..streaming import StreamSpec
 
@@ -30,7 +32,7 @@ class Verbs:
 
 @dataclass(frozen=True)
 class Stage:
-    """A causal student, matched to a teacher on its own films, or taught by clips that a teacher has made before."""
+    """What learns, and how: a causal student on its own films, or on clips that exist; or a bidirectional teacher."""
 
     film: RolloutSpec
     "how films are made"
@@ -44,8 +46,13 @@ class Stage:
     "steps of the critic, as the published loops count"
     sources: dict[str, str]
     "where each value is from, by name; `OPEN` marks what no source gives"
-    objective: Literal["dmd", "sid", "regression"] = "dmd"
-    "loss of the student; `regression` learns from ODE states in the data, without teacher and critic"
+    objective: Literal["dmd", "sid", "regression", "forcing", "consistency", "teacher"] = "dmd"
+    """loss of what learns. Without a critic: `regression` from ODE states in the data, `forcing` and `consistency`
+    from clips, the latter with a causal teacher; `teacher` is a bidirectional network itself"""
+    taught: Forcing | Consistency | Recycling | None = None
+    "settings of an objective on clips; a teacher without has no errors put back"
+    drop: float = 0.0
+    "share of clips that are shown without their prompt, so that guidance works"
     betas: tuple[float, float] = (0.0, 0.999)
     "of the student's AdamW"
     critic_betas: tuple[float, float] = (0.0, 0.999)

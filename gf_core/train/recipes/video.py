@@ -93,10 +93,10 @@ class Attributes(nn.Module):
 class VideoNet(nn.Module):
     """What is trained together: the network with its text encoder, and the heads."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec = BUILTIN_SPEC) -> None:
         super().__init__()
-        self.net = ContextNet(WanModel(BUILTIN_SPEC), SmallTextEncoder(words()))
-        self.heads = Attributes(BUILTIN_SPEC.dim)
+        self.net = ContextNet(WanModel(spec), SmallTextEncoder(words()))
+        self.heads = Attributes(spec.dim)
         self._initialise()
 
     def _initialise(self) -> None:

@@ -33,7 +33,8 @@ class Encoded:
     def __getitem__(self, number: int) -> Sample:
         path = self._files[number]
         facts, latents = read_clip(path)
-        return Sample(facts["prompt"], states=latents.float()[None])
+        cues = tuple((chunk, verb, prompt) for chunk, verb, prompt in facts.get("cues", ()))
+        return Sample(facts["prompt"], cues=cues, states=latents.float()[None])
 
 
 def is_encoded(folder: Path) -> bool:
@@ -49,7 +50,8 @@ def is_encoded(folder: Path) -> bool:
 
 
 def write_clip(path: Path, latents: Tensor, facts: Mapping[str, Any]) -> None:
-    """Write latents [f c h w] as float16, whole or not at all. facts: `prompt`, and what else tells the clip."""
+    """Write latents [f c h w] as float16, whole or not at all. facts: `prompt`, `cues` where it changes
+    (`Sample.cues`), and what else tells the clip."""
     values = latents.detach().to("cpu", torch.float16).contiguous()
     header = {MARK: json.dumps(facts, sort_keys=True), "digest": _digest(values, facts)}
     with replacing(path) as part:

@@ -1,0 +1,201 @@
+"""The whole chain of a causal model's training, on stories of the small world: `grounded train builtin --stage all`.
+
+A bidirectional teacher, the same with a past to look at, a causal model by teacher forcing, its few steps by
+consistency, then distribution matching on its own films, first short and then long ones. Each is a row over the one
+trainer (`matching`) and begins with what an earlier one gave. Words are read by the built-in model's text encoder and
+pictures by its codec, unless the run has made a codec of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from ...builtin import BUILTIN_FILES, BUILTIN_FOLDER
+from ...config import MemorySpec, ModelSpec, Recipe, VideoSpec
+from ...vae.builtin import load_codec
+from ...world import render, sample_script
+from ..objectives.forced import Consistency, Forcing
+from ..objectives.scores import Matching
+from ..objectives.teacher import Recycling
+from ..past import Past
+from ..ranks import launch
+from ..rollout import RolloutSpec
+from ..sources.encoded import write_clip
+from ..state import replacing
+from ..streaming import StreamSpec
+from .clips import MEMORY, MIXTURE
+from .matching import Options, train
+from .stage import OURS, Stage, Verbs
+from .video import BUILTIN_SAMPLE, BUILTIN_SPEC, BUILTIN_VIDEO, VideoNet, save_video
+
+log = logging.getLogger("grounded")
+
+STORY_SEED = 3_000_000
+"""First seed of the stories; below those that models are judged on."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the chain is made."""
+
+    spec: ModelSpec
+    "of all networks"
+    stories: int
+    "clips to learn from"
+    chunks: int
+    "of a clip, and of the longest film"
+    window: int
+    "latent frames that teacher and critic judge"
+    past: Past
+    "of the context teacher, and of long films"
+    recycling: Recycling
+    batch: int
+    "clips or films in a step"
+    steps: dict[str, int] = field(default_factory=dict)
+    "by stage; of the critic where there is one"
+
+
+SIZES = {
+    "tiny": Size(
+        ModelSpec(dim=128, ffn_dim=384, num_heads=1, num_layers=4),
+        stories=96,
+        chunks=8,
+        window=9,
+        past=Past(slow=6, every=3),
+        recycling=Recycling(grids=10, entries=8),
+        batch=2,
+        steps={"teacher": 240, "context": 120, "causal": 80, "few": 30, "match": 40, "long": 30},
+    ),
+    "builtin": Size(
+        BUILTIN_SPEC,
+        stories=4096,
+        chunks=20,
+        window=21,
+        past=Past(),
+        recycling=Recycling(),
+        batch=16,
+        steps={"teacher": 6000, "context": 2000, "causal": 4000, "few": 1000, "match": 1000, "long": 750},
+    ),
+}
+BEGINS = {
+    "teacher": ("start", None),
+    "context": ("teacher", None),
+    "causal": ("teacher", None),
+    "few": ("causal", "causal"),
+    "match": ("few", "teacher"),
+    "long": ("match", "context"),
+}
+"""Stage -> the one whose weights it begins with, and the one that teaches."""
+
+
+def stages_of(size: Size, memory: MemorySpec = MEMORY) -> dict[str, Stage]:
+    """The rows of the chain, under a memory."""
+    video = VideoSpec(**BUILTIN_VIDEO)
+    shift = BUILTIN_SAMPLE.shift
+    film = RolloutSpec(Recipe(memory, BUILTIN_SAMPLE, video), frames=size.window, window=size.window)
+    match = Matching(shift=shift, score_shift=shift)
+    row = Stage(
+        film, match, rate=1e-3, critic_rate=5e-5, iterations=0, sources={"all": f"{OURS}a model of the small world"},
+        betas=(0.9, 0.99), batch=size.batch, average_from=0, clip=1.0, ratio=0, drop=0.1,
+    )  # fmt: skip
+    behind = replace(film, past=size.past)
+    own_films = replace(row, objective="dmd", rate=2e-5, betas=(0.0, 0.999), ratio=5, drop=0.0)
+    longest = StreamSpec(longest=size.chunks * film.chunk, piece=size.window)
+    rows = {
+        "teacher": replace(row, objective="teacher"),
+        "context": replace(row, film=behind, objective="teacher", taught=size.recycling, rate=3e-4),
+        "causal": replace(row, objective="forcing", taught=Forcing(), rate=5e-4),
+        "few": replace(
+            row, objective="consistency", taught=Consistency(shift=shift), rate=1e-4, drop=0.0, average=0.95
+        ),
+        "match": own_films,
+        "long": replace(own_films, film=behind, stream=longest, verbs=Verbs(switches=(1, size.chunks))),
+    }
+    return {name: replace(stage, iterations=size.steps[name]) for name, stage in rows.items()}
+
+
+def run_chain(folder: Path, size: Size, device: str = "cpu", report: int = 10) -> Path:
+    """Run every stage that is not finished; returns the folder of the last model, which `load_model` opens."""
+    log.info("stories in %s, stages in %s", folder / "stories", folder / "chain")
+    codec = folder / "codec.safetensors"
+    codec = codec if codec.exists() else BUILTIN_FOLDER / codec.name
+    write_stories(folder / "stories", codec, size.stories, size.chunks, size.window // MEMORY.chunk)
+    begin(folder / "chain" / "start", size.spec, codec)
+    model = Path()
+    for name, stage in stages_of(size).items():
+        model = run_stage(name, stage, folder, device, report)
+    return model
+
+
+def run_stage(
+    name: str, stage: Stage, folder: Path, device: str, report: int, out: Path | None = None
+) -> Path:
+    """One stage of the chain in `folder`, into FOLDER/chain/NAME or `out`; returns the model's folder."""
+    first, teacher = BEGINS[name]
+    out = out or folder / "chain" / name
+    options = Options(
+        name, stage, folder / "stories", str(model_of(folder, first)), out, device=device, report=report,
+        teacher=teacher and str(model_of(folder, teacher)),
+    )  # fmt: skip
+    if device == "cpu":
+        torch.set_num_threads(1)  # networks as small as these wait longer for a second thread than they gain
+    launch(train, 1, device, options)
+    return out / "student"
+
+
+def model_of(folder: Path, stage: str) -> Path:
+    """Where the model of a stage lies."""
+    return folder / "chain" / stage / ("" if stage == "start" else "student")
+
+
+def begin(folder: Path, spec: ModelSpec, codec: Path) -> None:
+    """A model of random weights, with text encoder and codec beside it."""
+    if all((folder / name).exists() for name in BUILTIN_FILES):
+        return
+    torch.manual_seed(0)
+    net = VideoNet(spec).net
+    with torch.no_grad():
+        for weight in net.model.parameters():  # what is zero looks like a download that was cut off
+            weight.add_(1e-4 * torch.randn_like(weight))
+    save_video(net, folder)
+    for path in (BUILTIN_FOLDER / BUILTIN_FILES[1], codec):
+        with replacing(folder / path.name) as part:
+            shutil.copy(path, part)
+
+
+def write_stories(
+    folder: Path,
+    codec: Path,
+    count: int,
+    chunks: int,
+    longest: int = 1,
+    tick: Callable[[int], None] = lambda number: None,
+) -> None:
+    """Render and encode scripts of the small world, a file each with what its prompts do; those there are kept.
+
+    longest: chunks that a script's longest segment has at least. tick: told the number of each that was made.
+    """
+    opened = None
+    for number in range(count):
+        path = folder / f"{number:05d}.safetensors"
+        if path.exists():
+            continue
+        opened = opened or load_codec(codec)
+        rng = random.Random(STORY_SEED + number)
+        kind = rng.choices(list(MIXTURE), list(MIXTURE.values()))[0]
+        script = sample_script(rng, chunks, kind)
+        while max(segment.chunks for segment in script.segments) < longest:
+            script = sample_script(rng, chunks, kind)
+        first, *later = script.segments
+        cues = [(segment.start_chunk, segment.verb, segment.caption) for segment in later]
+        with torch.no_grad():
+            latents = opened.encode(torch.from_numpy(render(script).frames).float() / 255)
+        write_clip(path, latents, {"prompt": first.caption, "cues": cues, "script": number})
+        tick(number)

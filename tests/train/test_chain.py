@@ -1,0 +1,168 @@
+"""The whole chain: what a context teacher sees, what clips tell, and that one command ends in a model that renders."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gf_core.cli import main
+from gf_core.errors import GroundedError
+from gf_core.train.draws import SampleDraws
+from gf_core.train.films import ClipsGiven, Cue
+from gf_core.train.objectives import CPU
+from gf_core.train.objectives.forced import forced_flow
+from gf_core.train.objectives.scores import Matching
+from gf_core.train.objectives.teacher import Errors, Recycling, chosen, teacher
+from gf_core.train.past import Past
+from gf_core.train.recipes import chain
+from gf_core.train.recipes.chain import SIZES, run_chain, stages_of
+from gf_core.train.sources.encoded import Encoded, write_clip
+from gf_core.train.streaming import Stream, StreamSpec
+
+
+@pytest.mark.parametrize(
+    ("before", "frames"),
+    [
+        (0, []),
+        (2, [0, 1]),
+        (9, [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (30, [0, 1, 2, 6, 12, 18, *range(24, 30)]),
+        (200, [0, 1, 2, *range(122, 189, 6), *range(194, 200)]),
+    ],
+)
+def test_a_past_is_sink_slow_and_fast_frames(before, frames):
+    """At most 21 of them; every one there is only once."""
+    assert Past().of(before) == frames and len(frames) <= 21
+
+
+def clips(prompt, cues, chunks=5, number=0):
+    latents = torch.arange(chunks * 3.0).view(1, -1, 1, 1, 1).expand(1, -1, 4, 2, 4)
+    return ClipsGiven(prompt, latents, SampleDraws(0, number, range(1), CPU), cues=cues)
+
+
+def test_a_window_lies_in_one_segment_under_its_prompt(films):
+    film = films.spec(window=6, frames=6, past=Past(sink=1, slow=1, fast=2, every=2))
+    cut = Cue("cut", films.prompts[1])
+    for number in range(12):
+        window, prompt = chosen(clips(films.prompts[0], {2: cut}, number=number), film)
+        frames = window.latents[0, :, 0, 0, 0].tolist()
+        first = int(frames[window.context])
+        assert frames[window.context :] == list(range(first, first + 6))
+        assert frames[: window.context] == film.past.of(first)
+        assert (first, prompt is cut.prompt) in ((0, False), (6, True), (9, True))
+    with pytest.raises(GroundedError, match="no segment"):
+        chosen(clips(films.prompts[0], {n: cut for n in range(1, 5)}), film)
+
+
+def test_a_teachers_errors_come_back(nets, films):
+    """A band holds its errors and no more; what comes back changes the loss, and goes on after a stop."""
+    film = films.spec(window=6, frames=6, past=Past(sink=1, slow=1, fast=2, every=2))
+    always = Recycling(grids=1, entries=2, clean=0.0, noise=1.0, latent=1.0, context=1.0)
+    latents, errors = torch.randn(1, 15, 4, 2, 4), Errors(always)
+
+    def loss(errors=None):  # the same draws every time
+        return teacher(
+            nets, replace(clips(films.prompts[0], {}), latents=latents), film, Matching(), errors
+        ).total
+
+    plain = loss()
+    assert loss(errors) == plain  # nothing is kept yet
+    changed = loss(errors)
+    assert changed != plain
+    for _ in range(3):
+        loss(errors)
+    held = errors.state_dict()
+    assert {name: len(value) for name, value in held.items()} == {"latent.0": 2, "noise.0": 2}
+    other = Errors(always)
+    other.load_state_dict(held)
+    draws = SampleDraws(0, 1, range(1), CPU)
+    assert torch.equal(other.take("latent", draws), errors.take("latent", draws))
+    changed.backward()
+    assert all(p.grad is not None for p in nets.generator.blocks[0].parameters())
+
+
+def test_verbs_inside_a_clip_act_as_in_films(nets, films):
+    """Behind a `scene` chunks are those of a clip that begins there; behind a `then` they know what was before."""
+    film, net = films.spec(), nets.generator
+    noisy, clean = torch.randn(2, 1, 12, 4, 2, 4).unbind()
+    times = torch.full((1, 12), 500.0)
+    flows = {
+        verb: forced_flow(
+            net, film, films.prompts[0], noisy, times, clean, cues={2: Cue(verb, films.prompts[1])}
+        )
+        for verb in ("scene", "then")
+    }
+    begun = forced_flow(net, film, films.prompts[1], noisy[:, 6:], times[:, 6:], clean[:, 6:])
+    torch.testing.assert_close(flows["scene"][:, 6:], begun)
+    assert not torch.allclose(flows["then"][:, 6:], begun)
+    assert torch.equal(flows["then"][:, :6], flows["scene"][:, :6])
+
+
+def test_scores_see_the_past_of_a_film_that_goes_on(nets, films):
+    past = Past(sink=1, slow=1, fast=2, every=2)
+    film = films.spec(window=6, frames=6, past=past)
+    stream = Stream(film, StreamSpec(longest=18, piece=6))
+    with torch.no_grad():
+        windows = [stream.advance(nets.generator, films.batch(seed))[1] for seed in range(3)]
+    assert [window.context for window in windows] == [0, 4, 4]
+    whole = stream.tail
+    assert whole.shape[1] == 18
+    torch.testing.assert_close(windows[2].latents, whole[:, [*past.of(12), *range(12, 18)]], atol=0, rtol=0)
+
+
+def test_a_clip_tells_what_its_prompts_do(tmp_path):
+    write_clip(
+        tmp_path / "a.safetensors",
+        torch.zeros(6, 4, 2, 4),
+        {"prompt": "fox", "cues": [(1, "cut", "hen")]},
+    )
+    sample = Encoded(tmp_path)[0]
+    assert sample.prompt == "fox" and sample.cues == ((1, "cut", "hen"),)
+
+
+def short(**steps):
+    names = dict.fromkeys(("teacher", "context", "causal", "few", "match", "long"), 1)
+    return replace(SIZES["tiny"], stories=4, batch=1, steps=names | steps)
+
+
+def test_every_stage_begins_with_one_before_it():
+    names = ["start", *stages_of(short())]
+    for name, needs in chain.BEGINS.items():
+        assert all(names.index(before) < names.index(name) for before in needs if before)
+    assert list(chain.BEGINS) == names[1:]
+
+
+@pytest.mark.slow
+def test_a_stopped_chain_goes_on_and_its_end_renders(tmp_path, monkeypatch, caplog):
+    """It is stopped in its second stage; weights are those of a chain that was not. Then one command, to the end."""
+    caplog.set_level("INFO", "grounded")
+    monkeypatch.setattr("gf_core.train.recipes.matching.set_up_log", lambda *a: None)
+    monkeypatch.setattr("gf_core.train.recipes.builtin.set_up_log", lambda *a: None)
+    whole = run_chain(tmp_path / "whole", short(context=4), report=1)
+    real = chain.run_stage
+
+    def stop_after_context(name, *given):
+        real(name, *given)
+        if name == "context":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(chain, "run_stage", stop_after_context)
+    with pytest.raises(KeyboardInterrupt):
+        run_chain(tmp_path / "parted", short(context=2))
+    monkeypatch.setattr(chain, "run_stage", real)
+    monkeypatch.setitem(chain.SIZES, "tiny", short(context=4))
+    command = ["train", "builtin", "--stage", "all", "--size", "tiny", "--folder", str(tmp_path / "parted")]
+    caplog.clear()
+    assert main(command) == 0
+    assert "context resumes at step 2" in caplog.text
+    model = tmp_path / "parted" / "builtin"
+    assert (model / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert {"teacher.pt", "student"} <= {
+        p.name for p in (tmp_path / "parted" / "chain" / "teacher").iterdir()
+    }
+    board, film = tmp_path / "film.txt", tmp_path / "film.mp4"
+    board.write_text(
+        "a red fox jumps in a meadow at noon | 1s\ncut: a red fox sleeps on a beach at noon | 1s\n"
+    )
+    assert main(["render", str(board), "--model", str(model), "--out", str(film)]) == 0
+    assert film.stat().st_size > 1000
