@@ -26,6 +26,7 @@ PARTS = {
     "gpu tests": ("tests", 75),
     "memory grounded": ("bench_grounded", 75),
     "memory self_forcing": ("bench_self_forcing", 75),
+    "compiled grounded": ("bench_compiled", 75),
     "decoders": ("decoders", 60),
     "kernels": ("kernels", 50),
     "film TAEHV": ("film_taehv", 80),

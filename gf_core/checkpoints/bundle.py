@@ -22,6 +22,8 @@ from ..files.tensors import open_file
 from ..foreign import with_values
 from ..memory.presets import PRESETS
 from ..memory.regions import check
+from ..model.compiled import fused
+from ..model.pieces import PLAIN
 from ..sampling.chunkwise import make_sampler
 from ..sampling.sampler import Sampler
 from ..text.base import TextEncoder
@@ -75,6 +77,9 @@ class ModelBundle:
     """Under which terms its authors give it; empty where nothing is known of them, and for the built-in model."""
     fit: Fit = field(default_factory=Fit)
     """What was done so that it fits."""
+    compiled: bool | None = False
+    """The small operations between products and attention are compiled into fused ones (`model.compiled`). None leaves
+    it to the film (`engine.compiling`), and is as False until that is settled."""
     notes: tuple[str, ...] = ()
     """What people should know about it, a line each: of a host's model, what lies on it and has no effect."""
 
@@ -119,6 +124,7 @@ class ModelBundle:
             device=self.computes_on,
             dtype=self.computes_in,
             kernel=self.kernel,
+            pieces=fused() if self.compiled else PLAIN,
             writer=self.writer,
         )
 
@@ -135,6 +141,7 @@ def load_model(
     loras: Sequence[tuple[str | Path, float]] = (),
     prompts: Sequence[str] = (),
     fit: Fit | None = None,
+    compiled: bool | None = None,
 ) -> ModelBundle:
     """Opens `source`: "builtin", a checkpoint file, or a folder.
 
@@ -142,7 +149,8 @@ def load_model(
     the CPU, bfloat16 elsewhere. assume: catalogue id to take a renamed causal file for. weights: outer key
     to take. loras: (path, strength) pairs merged into the weights. prompts: of the film to come; a large text encoder
     reads them before the transformer is loaded, so that the two are never in memory together. fit: what is done so
-    that films fit; its `memory` is a film's, and goes into the recipe that the weights want.
+    that films fit; its `memory` is a film's, and goes into the recipe that the weights want. compiled: as in
+    `ModelBundle`.
 
     Raises CheckpointError, saying what the file is and what is needed, or ResourceError for too little
     memory.
@@ -178,6 +186,7 @@ def load_model(
         writer=writer,
         licence=licence_of(item),
         fit=fit,
+        compiled=compiled,
     )
 
 

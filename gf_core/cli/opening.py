@@ -53,6 +53,7 @@ def open_film(args: Namespace) -> Film:
         device=device,
         assume=args.assume,
         loras=args.lora,
+        compiled=compiled_for(args, recorded, device),
         prompts=[board.expanded(n) for n, segment in enumerate(board.segments) if not segment.mute],
     )
     if bundle.licence:
@@ -117,3 +118,10 @@ def dtype_for(args: Namespace, recorded: Recorded | None, device: torch.device) 
     if name is None and recorded is not None and recorded.device == name_of(device):
         name = recorded.dtype
     return getattr(torch, name) if name else None
+
+
+def compiled_for(args: Namespace, recorded: Recorded | None, device: torch.device) -> bool | None:
+    """--compile, else as the film was where it was made on such a device; None leaves it to the film."""
+    if args.compile is None and recorded is not None and recorded.device == name_of(device):
+        return "compiled" in recorded.machine
+    return args.compile

@@ -170,6 +170,14 @@ def fit(text: str) -> Fit | None:
         raise argparse.ArgumentTypeError(f"{error.message}: {error.fix}") from error
 
 
+def compiled(text: str) -> bool | None:
+    """`on`, `off` or `auto`."""
+    try:
+        return {"on": True, "off": False, "auto": None}[text]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"'{text}' is none of on, off and auto") from None
+
+
 FILE = {"type": path, "metavar": "FILE"}
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -224,6 +232,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "what is done to save memory: off, or of offload=N (blocks that stay), tiles=N (16 or more), int8, fp8 "
         "some with commas between (default: auto, blocks wait where that is enough; the rest makes other pictures)",
     },
+    "--compile": {
+        "type": compiled,
+        "default": None,
+        "metavar": "auto|on|off",
+        "help": "fuse small operations with a compiler, which makes other last bits (default: auto, on a card where "
+        "the film is long enough, and as its Take was begun)",
+    },
     "--out": {"type": named, "metavar": "FILE", "help": "default: films/<storyboard's name>.mp4"},
     "--until": number(1, MANY, help="stop after segment N of the storyboard; the next render goes on"),
     "--no-sheet": {"action": "store_true", "help": "no contact sheet"},
@@ -251,7 +266,7 @@ FILM = ("storyboard", "--model", "--size", "--memory", "--noise", "--seed", "--f
 DEVICE = ("--device", "--dtype")
 PARTS = ("--vae", "--text-encoder")
 START = ["--start-image", "--start-video"]
-MAKING = ("--take", START, *PARTS, "--lora", *DEVICE, "--fit")
+MAKING = ("--take", START, *PARTS, "--lora", *DEVICE, "--fit", "--compile")
 
 
 class Command(NamedTuple):
@@ -282,7 +297,7 @@ COMMANDS = {
     "plan": Command(
         "plan:plan",
         "show what a storyboard will become and cost",
-        (*FILM, START, *PARTS, *DEVICE, "--fit"),
+        (*FILM, START, *PARTS, *DEVICE, "--fit", "--compile"),
         PLAN,
     ),
     "takes": Command(

@@ -93,6 +93,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     except ModuleNotFoundError as error:
         print(f"cost    not known: {error.name} is not installed")
         return
+    from ..engine.compiling import settle_pieces
     from ..engine.film import look, settle
     from ..engine.making import preflight
     from ..engine.start import open_start
@@ -120,7 +121,8 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     else:
         film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args))
         film = replace(film, start=start, begins_with=file)
-        budget = preflight(look(film, Path("takes") / film_name(args)), sheet=True)
+        folder = Path("takes") / film_name(args)
+        budget = preflight(look(settle_pieces(film, folder), folder), sheet=True)
     print(*lines, *budget.lines()[1:], sep="\n")
     check_budget(budget, free_memory=free_bytes(device), folder=Path.cwd())
 
@@ -153,7 +155,7 @@ def _cost(
     if is_small(args.model):
         from ..checkpoints.bundle import load_model
 
-        bundle = load_model(args.model, fit=args.fit, **parts)
+        bundle = load_model(args.model, fit=args.fit, compiled=args.compile, **parts)
         return bundle_cost(bundle), bundle
     return fitted_cost(args, args.model, recipe, dtype, device), None
 

@@ -19,6 +19,7 @@ from ..video import contact_sheet, film_row, place_film
 from ..video.codecs import SUFFIXES, check_suffix
 from ..video.place import free_name
 from ..words import counted
+from .compiling import settle_pieces
 from .events import Event, Finished
 from .film import Film, as_path, look, settle
 from .imprint import film_chapters, film_metadata, said_verb
@@ -112,6 +113,7 @@ def render_settled(
     check_suffix(out_path, film.encoding.codec)
     beside = out_path.with_name(shortened(out_path.stem, LONGEST - len(".take")) + ".take")
     folder = beside if take_folder is None else as_path(take_folder, "take_folder")
+    film = settle_pieces(film, folder)
     with Take.open(folder) as take:
         found = look(film, folder, until)
         budget = preflight(found, sheet=sheet)

@@ -19,8 +19,8 @@ from .rejoin import Rejoined
 from .start import start_of
 
 STAGES = (
-    "looking", "text", "start image", "rejoining", "sampling", "keeping", "decode", "encode", "save", "waiting",
-    "listener",
+    "looking", "text", "start image", "compiling", "rejoining", "sampling", "keeping", "decode", "encode", "save",
+    "waiting", "listener",
 )  # fmt: skip
 """In the order of the work: looking searches the Take for what is there, rejoining rebuilds a state. Decode, encode
 and save run beside sampling; waiting is sampling held up by them, listener the time of whoever receives the events."""

@@ -12,6 +12,7 @@ from ..estimate.budget import Budget
 from ..take.facts import hash_facts
 from ..take.folder import Take
 from ..take.shelf import Alternative, Shelf, identity, propose, version
+from .compiling import settle_pieces
 from .events import Event
 from .film import Film, as_path, look
 from .making import check, make, preflight
@@ -85,6 +86,7 @@ def render_takes(
         GroundedError children: as in `render_film`; no such segment, too many takes, names that cannot be used.
     """
     folder = as_path(folder, "folder")
+    film = settle_pieces(film, folder)
     shelf, proposed = open_shelf(film, folder, number, count, names)
     with Take.open(folder) as take:
         budget = preflight(look(film, folder, number))

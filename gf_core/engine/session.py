@@ -23,6 +23,7 @@ from ..sampling.sampler import Sampler
 from ..take.folder import RunWriter, Take
 from ..take.reuse import Reuse
 from ..take.states import STATES, StateStore
+from .compiling import warm_up
 from .events import Finished, Reused, SegmentDone, Started
 from .film import Found
 from .finish import film_header
@@ -86,7 +87,7 @@ class Session:
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
             if film.bundle.done is not None:
                 stack.callback(film.bundle.done)
-            sampler = self._make_sampler() if embeds else None
+            sampler = self._make_sampler(meter) if embeds else None
             writer = self._open_run(reuse)
             stack.callback(writer.close)
             shoot = Shoot(job, writer, sampler, meter, emit, self._cancel)
@@ -187,6 +188,10 @@ class Session:
         return found
 
     @torch.no_grad()
-    def _make_sampler(self) -> Sampler:
+    def _make_sampler(self, meter: Meter) -> Sampler:
         self.film.make_ready(with_memory=True)
-        return self.film.bundle.sampler(self.film.recipe)
+        sampler = self.film.bundle.sampler(self.film.recipe)
+        if self.film.bundle.compiled:
+            with meter.stage("compiling"), in_words("compiling the network"):
+                warm_up(sampler.director)
+        return sampler

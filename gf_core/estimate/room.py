@@ -62,6 +62,8 @@ class ModelCost:
     """What is done so that it fits."""
     networks: int = 1
     """Transformers: 2 where another one writes the memory."""
+    compiled: bool = False
+    """Its small operations are fused, which changes the pace."""
 
     @property
     def weight_bytes(self) -> int:
@@ -141,6 +143,7 @@ def bundle_cost(bundle: ModelBundle, prompts: Sequence[str] = ()) -> ModelCost:
         decoder_bytes=None if weight is None else weight.dtype.itemsize,
         fit=bundle.fit,
         networks=len(networks),
+        compiled=bool(bundle.compiled),
     )
 
 

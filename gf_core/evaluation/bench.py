@@ -20,6 +20,7 @@ from ..config import SHAPES, MemorySpec, ModelSpec, Recipe, VideoSpec
 from ..devices import free_bytes, held_bytes, name_of
 from ..errors import ResourceError
 from ..memory.store import DualMemory
+from ..model.pieces import PLAIN, Pieces
 from ..model.wan import WanModel, build_meta
 from ..rope import rotate, turns
 from ..sampling.chunkwise import make_sampler
@@ -52,6 +53,8 @@ class Subject:
     """Pixels per latent cell."""
     time_stride: int = 4
     """Pictures per latent frame."""
+    pieces: Pieces = PLAIN
+    """Who does the small operations."""
 
 
 @dataclass
@@ -129,6 +132,7 @@ def open_film(subject: Subject, chunks: int) -> tuple[Sampler, Plan, list[Tensor
         subject.model, subject.spec, subject.recipe,
         latent_height=subject.recipe.video.height // stride,
         latent_width=subject.recipe.video.width // stride,
+        pieces=subject.pieces,
     )  # fmt: skip
     rows = min(PROMPT_ROWS, subject.spec.text_len)
     return sampler, _plan(subject, chunks), [torch.randn(1, rows, subject.spec.text_dim) * 0.1 for _ in "ab"]

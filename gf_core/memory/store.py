@@ -19,7 +19,7 @@ from ..attention import Kernel, sdpa
 from ..attention.sparse import Sparse
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
-from ..rope import rotate
+from ..model.pieces import PLAIN, Pieces
 from .bank import Bank
 from .buffers import TURNS_KEPT, Turns, shift
 from .gradients import Gradients
@@ -45,11 +45,13 @@ class DualMemory(Snapshots, Gradients):
         device: torch.device,
         dtype: torch.dtype,
         kernel: Kernel = sdpa,
+        pieces: Pieces = PLAIN,
         ahead: int = 0,
     ) -> None:
         """latent_shape: (channels, height, width) of one latent frame. kernel: who computes attention over it.
 
-        ahead: frames that are denoised together with a chunk and come after it.
+        pieces: who turns keys, as in the network's calls. ahead: frames that are denoised together with a chunk
+        and come after it.
         """
         check(spec)
         self.ledger = Ledger(spec, batch, model.num_layers)
@@ -64,6 +66,7 @@ class DualMemory(Snapshots, Gradients):
             )
         self.spec, self.batch = spec, batch
         self.kernel: Kernel = Sparse(kernel, spec.sparse) if spec.sparse else kernel
+        self.pieces = pieces
         self._device, self._head_dim = device, model.head_dim
         _, height, width = latent_shape
         self.sizes = Sizes(spec, model, height, width, dtype.itemsize, ahead)
@@ -144,8 +147,7 @@ class DualMemory(Snapshots, Gradients):
         if self.packed:
             return ((first * size, turn),)
         here = slice(first * size, (first + len(at)) * size)
-        for raw_k, k in zip(self.raw_k[layers], self.k[layers]):
-            rotate(raw_k[:, here], turn, out=k[:, here])
+        self.pieces.turn_all(self.raw_k[layers, :, here], turn, self.k[layers, :, here], len(at))
         return ()
 
     # -- calls --------------------------------------------------------------------------------------------------

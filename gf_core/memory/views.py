@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..attention import Kernel, Where, attend
+from ..model.pieces import Pieces
 from ..rope import rotate
 from .packed import fill, values_of
 
@@ -65,6 +66,7 @@ class Slots(Protocol):
     v: Tensor
     packed: bool
     kernel: Kernel
+    pieces: Pieces
     tokens_per_frame: int
     grid: tuple[int, int]
 
@@ -88,15 +90,16 @@ class View:
         groups = {group.numbers for place in places for group in place.heads}
         self._heads = {numbers: torch.tensor(numbers, device=memory.k.device) for numbers in groups}
 
-    def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
-        """Attention of this call's tokens over memory and themselves; all [b s h d]."""
+    def attend(self, layer: int, q: Any, raw_k: Any, v: Tensor) -> Tensor:
+        """Attention of this call's tokens over memory and themselves; all [b s h d], q and raw_k as `Pieces.fresh`."""
         memory, place = self._memory, self.places[layer]
         self.write(layer, raw_k, v)
         self._unpack(layer)
+        q = memory.pieces.turned(q, place.queries)
         if place.heads:
-            return self._by_heads(layer, rotate(q, place.queries), place.heads)
+            return self._by_heads(layer, q, place.heads)
         k, values = (_seen(store, place.parts) for store in memory.seen(layer))
-        return attend(rotate(q, place.queries), k, values, kernel=memory.kernel, where=self._where[layer])
+        return attend(q, k, values, kernel=memory.kernel, where=self._where[layer])
 
     def _by_heads(self, layer: int, q: Tensor, groups: tuple[Heads, ...]) -> Tensor:
         """Attention where heads see different frames, group by group."""
@@ -108,18 +111,19 @@ class View:
             out[:, :, numbers] = attend(q[:, :, numbers], k, v, kernel=memory.kernel, where=where)
         return out
 
-    def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
+    def write(self, layer: int, raw_k: Any, v: Tensor) -> None:
         """Place this call's keys and values [b s h d] in their slots; raw keys only when they are to be kept."""
         memory, place = self._memory, self.places[layer]
-        here = slice(place.start, place.stop)
+        here, kept = slice(place.start, place.stop), memory.raw_k[layer]
         raw_k, v = raw_k[:, self._skip :], v[:, self._skip :]
         k, values = memory.seen(layer)
-        if self._keep:
-            fill(memory.raw_k[layer, :, here], raw_k)
         if self._keep and memory.packed:
+            raw_k = memory.pieces.values_of(raw_k)
+            fill(kept[:, here], raw_k)
             fill(memory.v[layer, :, here], v)
-        values[:, here].copy_(v)  # of a memory that is not packed, the same slots
-        rotate(raw_k, place.keys, out=k[:, here])
+        # Of a memory that is not packed, `values` are the slots that stay.
+        raw = kept[:, here] if self._keep and not memory.packed else None
+        memory.pieces.lay_in(raw_k, v, place.keys, k[:, here], values[:, here], raw)
 
     def _unpack(self, layer: int) -> None:
         """Put the past of a packed layer, which all layers unpack into the same buffers, where attention reads it."""

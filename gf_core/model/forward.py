@@ -17,6 +17,7 @@ from torch import Tensor
 from ..attention import Kernel, sdpa
 from . import layers
 from .layers import Own, Text, Time, Tree
+from .pieces import PLAIN, Pieces
 
 TextKV = Sequence[Text]
 """The prompt as the cross-attention of every layer reads it."""
@@ -78,17 +79,30 @@ def time_conditioning(model: Tree, timesteps: Tensor, dtype: torch.dtype) -> Tim
 
 
 def call(
-    model: Tree, latents: Tensor, time: Time, text: TextKV, memory: SelfAttention, want_flow: bool = True
+    model: Tree,
+    latents: Tensor,
+    time: Time,
+    text: TextKV,
+    memory: SelfAttention,
+    want_flow: bool = True,
+    pieces: Pieces = PLAIN,
 ) -> Tensor | None:
     """Flow [b f c h w] of latents [b f c h w] under `time_conditioning` values and a prompt's `text_kv`.
 
     Without `want_flow` the call ends at the last layer's keys and values, all that a clean pass needs.
+    pieces: who does the small operations; fused ones want a tree of our own and a `memory.views.View`.
     """
-    return _of(model, "__call__", walk)(latents, time, text, memory, want_flow)
+    return _of(model, "__call__", walk)(latents, time, text, memory, want_flow, pieces)
 
 
 def walk(
-    model: Tree, latents: Tensor, time: Time, text: TextKV, memory: SelfAttention, want_flow: bool = True
+    model: Tree,
+    latents: Tensor,
+    time: Time,
+    text: TextKV,
+    memory: SelfAttention,
+    want_flow: bool = True,
+    pieces: Pieces = PLAIN,
 ) -> Tensor | None:
     """The same from outside: patches, blocks, head."""
     e, e0 = time
@@ -96,12 +110,12 @@ def walk(
     last = len(model.blocks) - 1
     for i, block in enumerate(model.blocks):
         if i == last and not want_flow:
-            memory.write(i, *_of(block, "keys", layers.block_keys)(x, e0))
+            memory.write(i, *_of(block, "keys", layers.block_keys)(x, e0, pieces))
             return None
 
         def self_attend(q: Tensor, raw_k: Tensor, v: Tensor, layer: int = i) -> Tensor:
             return memory.attend(layer, q, raw_k, v)
 
-        x = _of(block, "__call__", layers.run_block)(x, e0, self_attend, text[i])
+        x = _of(block, "__call__", layers.run_block)(x, e0, self_attend, text[i], pieces)
     _, ph, pw = model.patch_embedding.kernel_size
     return layers.head(model, x, e, latents.shape[-2] // ph, latents.shape[-1] // pw).transpose(1, 2)

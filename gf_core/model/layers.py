@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..attention import Kernel, attend, sdpa
+from .pieces import PLAIN, Pieces, modulate
 
 Tree = Any
 """A module tree with Wan's names, our `WanModel` or a host's: the names are the whole interface."""
@@ -109,11 +110,14 @@ def cross_kv(block: Tree, context: Tensor, bias: Tensor | None = None, kernel: K
     return Text(k, attention.v(context).unflatten(-1, (heads, -1)), bias, kernel)
 
 
-def qkv(block: Tree, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, raw key (after norm_k, before RoPE) and value [b s h d] of modulated tokens x [b s c]."""
+def qkv(block: Tree, x: Tensor, pieces: Pieces = PLAIN) -> tuple[Any, Any, Tensor]:
+    """Query, raw key (after norm_k, before RoPE) and value [b s h d] of modulated tokens x [b s c].
+
+    Query and key are as `Pieces.fresh` gives them: where pieces are fused, they are normed when they are turned.
+    """
     attention, heads = block.self_attn, block.self_attn.num_heads
-    q = attention.norm_q(attention.q(x)).unflatten(-1, (heads, -1))
-    k = attention.norm_k(attention.k(x)).unflatten(-1, (heads, -1))
+    q = pieces.fresh(attention.norm_q, attention.q(x), heads)
+    k = pieces.fresh(attention.norm_k, attention.k(x), heads)
     return q, k, attention.v(x).unflatten(-1, (heads, -1))
 
 
@@ -123,49 +127,39 @@ def _modulation(block: Tree, e0: Tensor) -> tuple[Tensor, ...]:
     return (block.modulation.to(e0).unsqueeze(1) + e0).chunk(6, dim=2)
 
 
-def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Normed tokens x [b (f s) c] scaled and shifted per frame."""
-    return torch.addcmul(shift, x.unflatten(1, (shift.shape[1], -1)), 1 + scale).flatten(1, 2)
-
-
-def _gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
-    """x + y * gate per frame, on tokens [b (f s) c]."""
-    frames = gate.shape[1]
-    return torch.addcmul(x.unflatten(1, (frames, -1)), y.unflatten(1, (frames, -1)), gate).flatten(1, 2)
-
-
-def block_keys(block: Tree, x: Tensor, e0: Tensor) -> tuple[Tensor, Tensor]:
+def block_keys(block: Tree, x: Tensor, e0: Tensor, pieces: Pieces = PLAIN) -> tuple[Any, Tensor]:
     """Raw keys and values [b s h d] of a block whose output nobody needs; arguments as in `run_block`."""
     shift, scale, *_ = _modulation(block, e0)
-    _, raw_k, v = qkv(block, _modulated(block.norm1(x), shift, scale))
+    _, raw_k, v = qkv(block, pieces.modulated(block.norm1, x, shift, scale), pieces)
     return raw_k, v
 
 
-def run_block(block: Tree, x: Tensor, e0: Tensor, self_attend: SelfAttend, text: Text) -> Tensor:
+def run_block(
+    block: Tree, x: Tensor, e0: Tensor, self_attend: SelfAttend, text: Text, pieces: Pieces = PLAIN
+) -> Tensor:
     """One transformer block on tokens x [b (f s) c] with e0 [b f 6 c] per frame, or [b 1 6 c] for all frames.
 
     self_attend(q, raw_k, v) gets and returns [b s h d]; `text` is this block's entry of `forward.text_kv`.
     """
     shift1, scale1, gate1, shift2, scale2, gate2 = _modulation(block, e0)
-    attended = self_attend(*qkv(block, _modulated(block.norm1(x), shift1, scale1)))
-    x = _gated(x, block.self_attn.o(attended.flatten(2)), gate1)
-    x = x + cross_attend(block, x, text)
-    return _gated(x, block.ffn(_modulated(block.norm2(x), shift2, scale2)), gate2)
+    attended = self_attend(*qkv(block, pieces.modulated(block.norm1, x, shift1, scale1), pieces))
+    x, y = pieces.gated_normed(x, block.self_attn.o(attended.flatten(2)), gate1, block.norm3)
+    x, y = pieces.added_modulated(x, cross_attend(block, y, text, pieces), block.norm2, shift2, scale2)
+    return pieces.gated(x, pieces.feed_forward(block.ffn, y), gate2)
 
 
-def cross_attend(block: Tree, x: Tensor, text: Text) -> Tensor:
-    """Cross-attention of tokens x [b s c] to the prompt's keys and values; no modulation, no gate."""
+def cross_attend(block: Tree, x: Tensor, text: Text, pieces: Pieces = PLAIN) -> Tensor:
+    """Cross-attention of normed tokens x [b s c] to the prompt's keys and values; no modulation, no gate."""
     attention = block.cross_attn
     if text.v is None:
-        return attention(block.norm3(x), text.k)
-    q = attention.norm_q(attention.q(block.norm3(x))).unflatten(-1, (attention.num_heads, -1))
+        return attention(x, text.k)
+    q = pieces.normed(attention.norm_q, attention.q(x), attention.num_heads)
     return attention.o(attend(q, text.k, text.v, kernel=text.kernel, bias=text.bias).flatten(2))
 
 
 def head(model: Tree, x: Tensor, e: Tensor, rows: int, columns: int) -> Tensor:
     """Tokens x [b (f rows columns) c] and e [b f c] to flow [b c f h w]; the channel is the patch's last axis."""
     shift, scale = (model.head.modulation.to(e).unsqueeze(1) + e.unsqueeze(2)).chunk(2, dim=2)
-    y = torch.addcmul(shift, model.head.norm(x).unflatten(1, (e.shape[1], -1)), 1 + scale)
-    patches = model.head.head(y.flatten(1, 2))
+    patches = model.head.head(modulate(model.head.norm(x), shift, scale))
     _, ph, pw = model.patch_embedding.kernel_size
     return rearrange(patches, "b (f h w) (ph pw c) -> b c f (h ph) (w pw)", h=rows, w=columns, ph=ph, pw=pw)

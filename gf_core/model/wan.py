@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from ..config import ModelSpec
 from . import layers
 from .forward import embed_prompt, walk
+from .pieces import rms_norm
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the full width: statistics in float32, the weight after the cast back."""
+    """`rms_norm` over the full width."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -24,8 +25,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)).type_as(x) * self.weight
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):

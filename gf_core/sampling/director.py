@@ -25,6 +25,7 @@ from ..memory.recache import recache, recache_all, refresh
 from ..memory.store import DualMemory
 from ..model.forward import SelfAttention, TextKV, call, text_kv, time_conditioning, trimmed
 from ..model.layers import Time, Tree
+from ..model.pieces import PLAIN, Pieces
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,15 @@ class Director:
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
         kernel: Kernel | None = None,
+        pieces: Pieces = PLAIN,
         grad: ContextGradient | None = None,
         writer: Tree | None = None,
     ) -> None:
         """latent_height, latent_width: latent cells; both multiples of the patch size.
 
         device, dtype: what to compute in; None is where and as the weights are. A host that keeps weights elsewhere or
-        packed says both. kernel: attention of a host; None is ours. grad: gradients flow from chunks to the weights,
+        packed says both. kernel: attention of a host; None is ours. pieces: who does the small
+        operations; fused ones for trees of our own, without gradients. grad: gradients flow from chunks to the weights,
         and so through the past; None is not in training. writer: the weights that write the memory, in
         clean passes and recaches, where they are others than those that denoise (SGF+).
         """
@@ -81,10 +84,11 @@ class Director:
         self.model, self.spec, self.sample, self.grad = model, spec, sample, grad
         self.writer = model if writer is None else writer
         self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel)
+        self._pieces = pieces
         self._latent = (spec.in_dim, latent_height, latent_width)
         self.memory = DualMemory(
             spec, memory, self._latent, batch=batch, device=self.device, dtype=self.dtype, kernel=self._kernel,
-            ahead=Recipe(memory, sample).ahead,
+            pieces=pieces, ahead=Recipe(memory, sample).ahead,
         )  # fmt: skip
         self.watch: Callable[[Trace], None] | None = None
         """Called after every network call; a preview or a comparison. Costs the full length of the clean pass."""
@@ -199,7 +203,7 @@ class Director:
     def predict(self, x: Tensor, time: Time, view: SelfAttention) -> Tensor:
         """Flow [b f c h w] of noisy latents [b f c h w] under the prompt in force."""
         self._announce()
-        flow = call(self.model, x, time, self._text, view)
+        flow = call(self.model, x, time, self._text, view, pieces=self._pieces)
         assert flow is not None  # asked for
         return flow
 
@@ -249,7 +253,9 @@ class Director:
         if time is None:
             time = self._writing_time(self.sample.context_timestep) if self.learns else self._clean_time
         self._announce()
-        flow = call(self.writer, latents, time, self._writing_text, view, want_flow=watch is not None)
+        flow = call(
+            self.writer, latents, time, self._writing_text, view, watch is not None, pieces=self._pieces
+        )
         if watch is not None and flow is not None:
             watch(Trace(kind, 0, latents, flow, None))
 
@@ -281,6 +287,16 @@ class Director:
             recache(memory, recompute, alpha)
         elif spec.switch == "recache" and not spec.recache_before_evict:
             recache(memory, recompute, None)
+
+    def warm_up(self) -> None:
+        """Make the calls of a chunk once, of nothing, so that kernels are made and chosen; for an empty memory."""
+        frames = self.memory.spec.chunk
+        latents = torch.zeros(self.shape(frames), device=self.device, dtype=self.dtype)
+        rows = torch.zeros(1, 1, self.spec.text_dim, device=self.device, dtype=self.dtype)
+        text = text_kv(self.model, rows, self.spec.text_len, self._kernel)
+        step, clean = self.open(frames)
+        for view, want_flow in ((step, True), (clean, False)):  # what they write, the first chunk writes anew
+            call(self.model, latents, self._clean_time, text, view, want_flow, self._pieces)
 
     # -- snapshots ----------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import torch
 
 from ..attention.backends import pick
 from ..config import Encoding, Recipe, as_facts
+from ..model.compiled import fused
 from ..vae.tiles import whole
 from ..video.codecs import find_codec
 
@@ -80,5 +81,7 @@ def kernels(bundle: ModelBundle) -> dict[str, Any]:
     }
     if device.type == "cpu":
         facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    if bundle.compiled:
+        facts["compiled"] = fused().name
     attention = pick(device, dtype, bundle.spec.head_dim, host=bundle.kernel).name
     return facts if attention == "sdpa" else {**facts, "attention": attention}

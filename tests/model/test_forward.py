@@ -208,7 +208,7 @@ def test_a_replaced_cross_attention_is_called_as_a_whole(model):
         text = text_kv(model, prompt, SPEC.text_len)
         assert text[0].v is None and text[0].k.shape == (1, SPEC.text_len, SPEC.dim)
         x = torch.randn(1, 4, SPEC.dim)
-        assert torch.equal(layers.cross_attend(block, x, text[0]), block.norm3(x))
+        assert torch.equal(layers.cross_attend(block, block.norm3(x), text[0]), block.norm3(x))
         assert len(seen) == 1
     finally:
         del block.cross_attn.forward

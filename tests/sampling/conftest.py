@@ -67,9 +67,9 @@ def film(model):
 def sampler(model):
     """A sampler of three steps for a memory."""
 
-    def make(memory):
+    def make(memory, **placed):
         recipe = Recipe(memory, SampleSpec(steps=STEPS))
-        return make_sampler(model, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH)
+        return make_sampler(model, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH, **placed)
 
     return make
 

@@ -1,0 +1,117 @@
+"""Pieces that inductor compiles: whether it can here, where what it made is kept, and how much of that.
+
+Static shapes only: what is made for a shape does not depend on the shapes that were seen before, so a film that is
+gone on with in another process gets the same bits. A piece's shape is that of a chunk's tokens, whatever the memory
+holds, so a film compiles each piece once, and once more for a recache.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..files.cache import cache_dir
+from .pieces import Fused, Pieces
+
+log = logging.getLogger("grounded")
+BACKEND = "inductor"
+"""Who compiles."""
+FOLDER = "TORCHINDUCTOR_CACHE_DIR"
+KEPT = 512 * 2**20
+"""Bytes of compiled code that are kept."""
+SHAPES = 64
+"""Shapes that a piece may be compiled for in one process; torch would stop at 8, which joint calls come to."""
+
+
+def fused() -> Pieces:
+    """The pieces, compiled at the first call of every shape; always the same object."""
+    return _fused(BACKEND)
+
+
+@functools.cache
+def _fused(backend: str) -> Pieces:
+    import torch._dynamo.config
+
+    if backend == "inductor":
+        _keep_in_cache()
+    config: Any = torch._dynamo.config
+    old = not hasattr(config, "recompile_limit")  # before torch 2.7
+    limit = "cache_size_limit" if old else "recompile_limit"
+    setattr(config, limit, max(getattr(config, limit), SHAPES))
+    name = " ".join([backend, *_versions(backend)])
+    options = _options() if backend == "inductor" else None
+
+    def compile(function: Callable[..., Any]) -> Callable[..., Any]:
+        return torch.compile(function, fullgraph=True, dynamic=False, backend=backend, options=options)
+
+    return Fused(compile, name)
+
+
+def _options() -> dict[str, Any]:
+    """Nothing that is measured may choose how sums are ordered; what was made is read back from the disk."""
+    import torch._inductor.config as config
+
+    wanted = {"fx_graph_cache": True, "deterministic": True, "max_autotune": False}
+    return {name: value for name, value in wanted.items() if hasattr(config, name)}
+
+
+def _versions(backend: str) -> list[str]:
+    """Of what makes the code on a card; on processors it is the computer's own compiler."""
+    if backend != "inductor":
+        return []
+    try:
+        import triton  # type: ignore[import-not-found]
+    except ImportError:
+        return []
+    return [f"triton {triton.__version__}"]
+
+
+@functools.cache
+def works(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a small piece comes through the compiler; where not, one line says why. Takes seconds the first time."""
+    x, share = (torch.ones(shape, device=device, dtype=dtype) for shape in ((1, 16, 64), (1, 1, 1, 64)))
+    try:
+        with torch.no_grad():
+            told = fused().gated(x, x, share)
+        if bool((told == 2).all()):
+            return True
+        why = f"1 + 1 came out as {told.flatten()[0].item():g}"
+    except Exception as error:  # whatever a compiler stumbles over: it is left alone then
+        why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    log.warning("the network is not compiled, which would make it faster: %s", why)
+    return False
+
+
+def _keep_in_cache() -> None:
+    """Let inductor and triton write into a folder of ours, unless somebody has chosen another."""
+    folder = cache_dir("compiled")
+    if os.environ.setdefault(FOLDER, str(folder)) == str(folder):
+        prune(folder, KEPT)
+
+
+def prune(folder: Path, most: int) -> None:
+    """Remove the files that were used longest ago until `most` bytes are left; those of a running program stay."""
+    files = []
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file():
+                told = path.stat()
+                files.append((max(told.st_atime, told.st_mtime), told.st_size, path))
+        except OSError:  # another program has just removed it
+            continue
+    held = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if held <= most:
+            return
+        try:
+            path.unlink()
+        except OSError as error:
+            log.info("%s stays: %s", path.name, error)
+            continue
+        held -= size

@@ -1,0 +1,248 @@
+"""What a block does between products and attention: norms, modulation, gates, turning, GELU; one by one or fused.
+
+`Pieces` does it operation by operation, on any module tree. `Fused` has each run of operations compiled into one pass
+over the tokens, on our own tree only: a host's modules may have been given other forwards, which a compiler would skip.
+The formulas are written once, below, and are the same for both; sums are ordered otherwise, so the last bits differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..rope import rotate
+
+Norm = Any
+"""A layer norm or RMS norm of a module tree."""
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Normed tokens x [b (f s) c] scaled and shifted per frame [b f 1 c]."""
+    return torch.addcmul(shift, x.unflatten(1, (shift.shape[1], -1)), 1 + scale).flatten(1, 2)
+
+
+def gate(x: Tensor, y: Tensor, share: Tensor) -> Tensor:
+    """x + y * share per frame [b f 1 c], on tokens [b (f s) c]."""
+    frames = share.shape[1]
+    return torch.addcmul(x.unflatten(1, (frames, -1)), y.unflatten(1, (frames, -1)), share).flatten(1, 2)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Root-mean-square norm over the full width: statistics in float32, the weight after the cast back."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(x) * weight
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Queries or keys whose norm waits for the pass that turns them."""
+
+    values: Tensor
+    """As the product left them [b s c]."""
+    weight: Tensor
+    eps: float
+    heads: int
+
+    def __getitem__(self, index: Any) -> Fresh:
+        """Some of the tokens."""
+        return replace(self, values=self.values[index])
+
+
+class Pieces:
+    """Operation by operation."""
+
+    name = ""
+    """What decides the last bits beside device and library; empty where nothing does."""
+
+    def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """Tokens x [b (f s) c], normed and modulated."""
+        return modulate(norm(x), shift, scale)
+
+    def gated(self, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
+        """`gate`."""
+        return gate(x, y, share)
+
+    def gated_normed(self, x: Tensor, y: Tensor, share: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+        """`gate`, and that normed."""
+        x = gate(x, y, share)
+        return x, norm(x)
+
+    def added_modulated(
+        self, x: Tensor, y: Tensor, norm: Norm, shift: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """x + y, and that normed and modulated."""
+        x = x + y
+        return x, modulate(norm(x), shift, scale)
+
+    def normed(self, norm: Norm, x: Tensor, heads: int) -> Tensor:
+        """Queries or keys x [b s c] normed over their full width, as [b s h d]."""
+        return norm(x).unflatten(-1, (heads, -1))
+
+    def fresh(self, norm: Norm, x: Tensor, heads: int) -> Any:
+        """The same for whoever turns them: `turned` and `lay_in` take what this gives."""
+        return self.normed(norm, x, heads)
+
+    def feed_forward(self, ffn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """The block's feed-forward."""
+        return ffn(x)
+
+    def turned(self, q: Any, turn: Tensor) -> Tensor:
+        """Queries [b s h d], turned."""
+        return rotate(q, turn)
+
+    def values_of(self, k: Any) -> Tensor:
+        """Keys [b s h d] as they are before they are turned."""
+        return k
+
+    def lay_in(
+        self, k: Any, v: Tensor, turn: Tensor, turned: Tensor, values: Tensor, raw: Tensor | None
+    ) -> None:
+        """Put keys, turned, and values into their slots [b s h d], and keys as they are into `raw`."""
+        if raw is not None:
+            raw.copy_(k)
+        values.copy_(v)
+        rotate(k, turn, out=turned)
+
+    def turn_all(self, raw: Tensor, turn: Tensor, turned: Tensor, frames: int) -> None:
+        """Turn the keys of a run of `frames` slots [l b (f s) h d] of some layers into another buffer."""
+        for mine, theirs in zip(raw, turned):
+            rotate(mine, turn, out=theirs)
+
+
+PLAIN = Pieces()
+
+
+class Fused(Pieces):
+    """Each run of operations in one pass, made by `compile`; a tree of our own only."""
+
+    def __init__(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]], name: str) -> None:
+        self.name = name
+        made = {function: compile(function) for function in _RUNS}
+        self._modulated, self._gated, self._gated_normed = made[_modulated], made[gate], made[_gated_normed]
+        self._added_modulated, self._gelu = made[_added_modulated], made[_gelu]
+        self._normed, self._turned, self._lay_in = made[_normed], made[_turned], made[_lay_in]
+        self._turn_slots = made[_turn_slots]
+
+    def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return self._modulated(x, *_parts(norm), shift, scale)
+
+    def gated(self, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
+        return self._gated(x, y, share)
+
+    def gated_normed(self, x: Tensor, y: Tensor, share: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+        return self._gated_normed(x, y, share, *_parts(norm))
+
+    def added_modulated(
+        self, x: Tensor, y: Tensor, norm: Norm, shift: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self._added_modulated(x, y, *_parts(norm), shift, scale)
+
+    def normed(self, norm: Norm, x: Tensor, heads: int) -> Tensor:
+        return self._normed(x, norm.weight, norm.eps, heads)
+
+    def fresh(self, norm: Norm, x: Tensor, heads: int) -> Fresh:
+        return Fresh(x, norm.weight, norm.eps, heads)
+
+    def feed_forward(self, ffn: Any, x: Tensor) -> Tensor:
+        grow, _, shrink = ffn
+        wide = grow(x)
+        self._gelu(wide)
+        return shrink(wide)
+
+    def turned(self, q: Fresh, turn: Tensor) -> Tensor:
+        return self._turned(q.values, q.weight, q.eps, q.heads, turn)
+
+    def values_of(self, k: Fresh) -> Tensor:
+        return self._normed(k.values, k.weight, k.eps, k.heads)
+
+    def lay_in(
+        self, k: Fresh | Tensor, v: Tensor, turn: Tensor, turned: Tensor, values: Tensor, raw: Tensor | None
+    ) -> None:
+        if isinstance(k, Tensor):  # `values_of` was asked before
+            super().lay_in(k, v, turn, turned, values, raw)
+        else:
+            self._lay_in(k.values, k.weight, k.eps, k.heads, v, turn, turned, values, raw)
+
+    def turn_all(self, raw: Tensor, turn: Tensor, turned: Tensor, frames: int) -> None:
+        # One by one, all layers together: the shape is the same however many there are.
+        for mine, own, theirs in zip(raw.chunk(frames, 2), turn.chunk(frames), turned.chunk(frames, 2)):
+            self._turn_slots(mine, own, theirs)
+
+
+def _parts(norm: Norm) -> tuple[Tensor | None, Tensor | None, float]:
+    return norm.weight, norm.bias, norm.eps
+
+
+def _layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def _modulated(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, shift: Tensor, scale: Tensor
+) -> Tensor:
+    return modulate(_layer_norm(x, weight, bias, eps), shift, scale)
+
+
+def _gated_normed(
+    x: Tensor, y: Tensor, share: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    x = gate(x, y, share)
+    return x, _layer_norm(x, weight, bias, eps)
+
+
+def _added_modulated(
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    shift: Tensor,
+    scale: Tensor,
+) -> tuple[Tensor, Tensor]:
+    x = x + y
+    return x, modulate(_layer_norm(x, weight, bias, eps), shift, scale)
+
+
+def _gelu(x: Tensor) -> None:
+    """In place: nobody else holds the widest tensor of a block."""
+    x.copy_(F.gelu(x, approximate="tanh"))
+
+
+def _normed(x: Tensor, weight: Tensor, eps: float, heads: int) -> Tensor:
+    return rms_norm(x, weight, eps).unflatten(-1, (heads, -1))
+
+
+def _turned(x: Tensor, weight: Tensor, eps: float, heads: int, turn: Tensor) -> Tensor:
+    return rotate(_normed(x, weight, eps, heads), turn)
+
+
+def _lay_in(
+    x: Tensor,
+    weight: Tensor,
+    eps: float,
+    heads: int,
+    v: Tensor,
+    turn: Tensor,
+    turned: Tensor,
+    values: Tensor,
+    raw: Tensor | None,
+) -> None:
+    k = _normed(x, weight, eps, heads)
+    if raw is not None:
+        raw.copy_(k)
+    values.copy_(v)
+    rotate(k, turn, out=turned)
+
+
+def _turn_slots(raw: Tensor, turn: Tensor, turned: Tensor) -> None:
+    rotate(raw, turn, out=turned)
+
+
+_RUNS: tuple[Callable[..., Any], ...] = (
+    _modulated, gate, _gated_normed, _added_modulated, _gelu, _normed, _turned, _lay_in, _turn_slots,
+)  # fmt: skip

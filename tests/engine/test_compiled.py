@@ -1,0 +1,112 @@
+"""A compiled network's film is another one, with keys of its own; which of the two a Take holds does not change."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.engine import compiling
+from gf_core.engine.compiling import settle_pieces
+from gf_core.engine.events import ChunkDone, Reused
+from gf_core.engine.film import Film, look
+from gf_core.engine.session import Session
+from gf_core.model import compiled
+from gf_core.model.pieces import Fused
+from gf_core.take.folder import Run, Take
+
+SHORT, LONG = "a fox runs | 1.5s", "a fox runs | 1.5s\nthen: it jumps | 1.5s"
+
+
+@pytest.fixture(autouse=True)
+def pieces(monkeypatch):
+    """Fused, and told apart from single operations by their bits, with nothing compiled."""
+    fused = Fused(lambda function: function, "as written")
+    plain = fused.modulated
+    fused.modulated = lambda *given: plain(*given) * (1 + 2**-20)
+    monkeypatch.setattr(compiled, "_fused", lambda backend: fused)
+    compiled.works.cache_clear()
+    yield fused
+    compiled.works.cache_clear()
+
+
+def play(bundle, text, folder, stop_at=None):
+    events = []
+
+    def emit(event):
+        events.append(event)
+        if isinstance(event, ChunkDone) and event.index == stop_at:
+            raise KeyboardInterrupt
+
+    film = settle_pieces(Film(bundle, text, bundle.recipe), folder)
+    with Take.open(folder) as take, contextlib.suppress(KeyboardInterrupt):
+        Session(take, look(film, folder)).play(emit)
+    return film, events
+
+
+def latents(folder):
+    run = Run(folder / "run-0001")
+    return [(record["key"], run.latents(record["index"]).read_bytes()) for record in run.committed()]
+
+
+def test_resumed_it_has_the_bytes_of_one_made_in_one_go(bundle, tmp_path):
+    on = replace(bundle, compiled=True)
+    film, _ = play(on, LONG, tmp_path / "whole")
+    play(on, LONG, tmp_path / "torn", stop_at=1)
+    _, events = play(on, LONG, tmp_path / "torn")
+    assert next(event.chunks for event in events if isinstance(event, Reused)) >= 1
+    assert latents(tmp_path / "torn") == latents(tmp_path / "whole")
+    eager, _ = play(bundle, LONG, tmp_path / "eager")
+    assert "compiled" not in eager.facts["kernels"] and film.facts["kernels"]["compiled"] == "as written"
+    pairs = list(zip(latents(tmp_path / "whole"), latents(tmp_path / "eager"), strict=True))
+    assert all(one[0] != other[0] and one[1] != other[1] for one, other in pairs)
+
+
+def test_a_take_goes_on_as_it_was_begun(bundle, tmp_path, monkeypatch):
+    """On a card; a film that has grown past where compiling pays keeps its chunks, and one that has shrunk, too."""
+    auto = replace(bundle, compiled=None)
+    play(bundle, SHORT, tmp_path / "eager")
+    play(replace(bundle, compiled=True), LONG, tmp_path / "compiled")
+    monkeypatch.setattr(compiling, "works", lambda device, dtype: True)
+    monkeypatch.setattr(compiling, "WORTH_CHUNKS", 4)
+    film = Film(auto, LONG, auto.recipe)
+    assert settle_pieces(film, tmp_path).bundle.compiled is False, "on a processor"
+    monkeypatch.setattr(ModelBundle, "computes_on", torch.device("cuda"))
+    monkeypatch.setattr(ModelBundle, "device_name", "cpu")
+    assert settle_pieces(film, tmp_path).bundle.compiled is True
+    assert settle_pieces(film.retold(SHORT), tmp_path).bundle.compiled is False
+    assert settle_pieces(film, tmp_path / "eager").bundle.compiled is False
+    assert settle_pieces(film.retold(SHORT), tmp_path / "compiled").bundle.compiled is True
+
+
+def test_a_compiler_that_fails_costs_one_line(bundle, tmp_path, pieces, caplog):
+    def fails(x, y, share):
+        raise RuntimeError("no compiler found\nand much more")
+
+    pieces.gated = fails
+    caplog.set_level(logging.INFO, "grounded")
+    for _ in range(2):
+        film = settle_pieces(Film(replace(bundle, compiled=True), SHORT, bundle.recipe), tmp_path)
+    assert film.key == Film(bundle, SHORT, bundle.recipe).key
+    (line,) = [record.message for record in caplog.records]
+    assert (
+        "not compiled" in line
+        and "RuntimeError: no compiler found" in line
+        and "more" not in line.split(":", 1)[1]
+    )
+
+
+def test_what_was_compiled_longest_ago_leaves_first(tmp_path):
+    for age, name in enumerate(["new", "middle", "old"]):
+        path = tmp_path / name / "code"
+        path.parent.mkdir()
+        path.write_bytes(bytes(100))
+        os.utime(path, (10_000 - age, 10_000 - age))
+    compiled.prune(tmp_path, 250)
+    assert sorted(path.parent.name for path in tmp_path.rglob("code")) == ["middle", "new"]
+    compiled.prune(tmp_path / "nowhere", 0)

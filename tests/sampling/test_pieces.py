@@ -1,0 +1,71 @@
+"""Fused pieces make the film that single operations make, under every memory and through every call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gf_core.memory.presets import PRESETS
+from gf_core.model import compiled
+from gf_core.model.pieces import Fused
+from gf_core.sampling.film import film_chunks
+
+from .test_methods import METHODS
+from .test_rolling import plan_of
+
+MEMORIES = {
+    **METHODS,
+    **{name: PRESETS[name] for name in ("grounded", "longlive", "reward_forcing")},
+    "int8": replace(PRESETS["grounded"], stored="int8"),
+}
+SHORT = "a fox | 4.5s\nthen: it jumps | 1.5s\ncut: a hen | 1.5s"
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_the_film_is_the_same(sampler, embeds, name):
+    """With verbs, recaches, banks, heads, packed slots and joint calls; no compiler is asked here."""
+    pieces = Fused(lambda function: function, "as written")
+    plain, other = (sampler(MEMORIES[name], **placed) for placed in ({}, {"pieces": pieces}))
+    other.director.warm_up()
+    films = [[clean.latents for clean in film_chunks(run, plan_of(SHORT), embeds)] for run in (plain, other)]
+    for one, another in zip(*films, strict=True):
+        torch.testing.assert_close(another, one, atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path))
+    monkeypatch.delenv(compiled.FOLDER, raising=False)
+    return tmp_path / "compiled"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_compiled_the_film_is_the_same_and_its_bits_come_again(sampler, embeds, cache, model, dtype, most):
+    """Without a break in any piece (`fullgraph`); bfloat16 as far as two orders of its sums may be apart."""
+    import copy
+
+    from gf_core.config import Recipe, SampleSpec
+    from gf_core.sampling.chunkwise import make_sampler
+
+    from .conftest import HEIGHT, SPEC, STEPS, WIDTH
+
+    tree = copy.deepcopy(model).to(dtype)
+
+    def film(**placed):
+        recipe = Recipe(PRESETS["grounded"], SampleSpec(steps=STEPS))
+        run = make_sampler(tree, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH, **placed)
+        with torch.no_grad():
+            return [clean.latents for clean in film_chunks(run, plan_of(SHORT), embeds)]
+
+    compiled._fused.cache_clear()
+    plain, fused = film(), film(pieces=compiled.fused())
+    torch._dynamo.reset()
+    compiled._fused.cache_clear()
+    again = film(pieces=compiled.fused())
+    for one, other, third in zip(plain, fused, again, strict=True):
+        assert (other - one).float().norm() / one.float().norm() < most
+        assert torch.equal(other, third)
+    assert any(cache.rglob("*")), "what was compiled is kept"
