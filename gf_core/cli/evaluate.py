@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from ..errors import GroundedError
+from ..words import counted
 from .files import FILMS, is_film, read_text
 
 
 def evaluate(args: Namespace) -> int:
     """Print what is measured; JSON and chart where asked. 2 where a film of a folder could not be measured."""
+    from ..evaluation.film import evaluate_film
+    from ..evaluation.report import text_report, write_json
+
     for path in (args.json, args.chart):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
     if args.film.is_dir():
         return _evaluate_folder(args)
-    from ..evaluation.film import evaluate_film
-    from ..evaluation.report import text_report
-
     text = None if args.storyboard is None else read_text(args.storyboard)
-    print(text_report(evaluate_film(args.film, text, args.json, args.chart)))
+    result = evaluate_film(args.film, text, args.json, args.chart)
+    if _vbench(args, [(args.film, result)]) and args.json:
+        write_json(result, args.json)
+    print(text_report(result))
     return 0
 
 
@@ -35,19 +40,33 @@ def _evaluate_folder(args: Namespace) -> int:
     from ..evaluation.films_table import films_table
     from ..evaluation.report import write_json
 
-    paths, found = films_in(args.film), list[dict[str, Any]]()
+    paths, found = films_in(args.film), list[tuple[Path, dict[str, Any]]]()
     for path in paths:
+        name = path.relative_to(args.film).as_posix()
         try:
-            found.append(evaluate_film(path) | {"film": path.relative_to(args.film).as_posix()})
+            found.append((path, evaluate_film(path) | {"film": name}))
         except GroundedError as error:
-            print(f"{path.relative_to(args.film)} is left out: {error}", file=sys.stderr)
+            print(f"{name} is left out: {error}", file=sys.stderr)
     if found:
-        print(*films_table(found), sep="\n")
-        for name, why in found[-1]["over_time"]["left_out"].items():
-            print(f"not measured         {name}: {why}")
-    if args.json:
-        write_json({"films": found}, args.json)
+        means, results = _vbench(args, found), [result for _, result in found]
+        print(*films_table(results, means), sep="\n")
+        reasons = Counter(reason for result in results for reason in result["over_time"]["left_out"].items())
+        for (name, why), count in reasons.items():
+            print(f"not measured         {name} of {counted(count, 'film')}: {why}")
+        if args.json:
+            write_json({"films": results, "vbench": means}, args.json)
     return 0 if len(found) == len(paths) else 2
+
+
+def _vbench(args: Namespace, films: list[tuple[Path, dict[str, Any]]]) -> dict[str, float]:
+    """Put the scores that are asked for into the films' results, and return their means by title."""
+    from ..evaluation.vbench import add_scores
+
+    means: dict[str, float] = {}
+    for python, long in ((args.vbench, False), (args.vbench_long, True)):
+        if python is not None:
+            means |= add_scores(films, python, long)
+    return means
 
 
 def films_in(folder: Path) -> list[Path]:

@@ -286,6 +286,14 @@ def _file(name: str, help: str, **words: Any) -> tuple[str, dict[str, Any]]:
     return name, {"type": path, "metavar": name.upper(), "help": help, **words}
 
 
+def _python(option: str, what: str) -> tuple[str, dict[str, Any]]:
+    return option, {
+        **FILE,
+        "metavar": "PYTHON",
+        "help": f"python of an environment with {what}: its scores too",
+    }
+
+
 COMMANDS = {
     "render": Command(
         "render:render",
@@ -404,6 +412,8 @@ COMMANDS = {
             ),
             "--json",
             "--chart",
+            _python("--vbench", "VBench"),
+            _python("--vbench-long", "VBench-Long"),
         ),
         EVALUATE,
     ),

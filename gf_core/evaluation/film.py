@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine.recorded import Recorded, read_recorded, read_timeline
+from ..engine.recorded import Recorded, read_recorded
 from ..errors import GroundedError, TakeError
 from ..timeline import Timing
 from ..video import probe
@@ -144,9 +144,9 @@ def evaluate_film(
     and by the shots since it was last seen, flicker, colour drift, loudness of switches, unreadable rates. Optionally
     written as JSON and, of the built-in model, drawn as a chart.
 
-    storyboard_text: None takes what the film says. A film that does not say who made it is read as one of the built-in
-    model where its storyboard is given.
-    Raises GroundedError for a film without a storyboard, and for one of a size that the reader does not know.
+    storyboard_text: None takes what the film says; one that says nothing is a single shot. A film that does not say who
+    made it is read as one of the built-in model where its storyboard is given.
+    Raises GroundedError for what is no film, and for one to be read whose size the reader does not know.
     """
     path = Path(film_path)
     made = recorded(path)
@@ -154,7 +154,6 @@ def evaluate_film(
     fps = float(info.fps)
     timing = None if made is None else timing_of(made, fps)
     if storyboard_text is None:
-        read_timeline(path)  # raises where there is none
         parts = film_parts(path)
     else:
         parts, _ = planned_parts(storyboard_text, info.frames, timing)

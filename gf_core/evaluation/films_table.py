@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .bootstrap import mean_interval
 from .over_time import MEASURES
@@ -12,7 +12,7 @@ from .report import change, cut_words, percent
 Column = tuple[Callable[[dict], float | None], Callable[[float], str]]
 
 
-def _columns() -> dict[str, Column]:
+def _columns(means: Mapping[str, float]) -> dict[str, Column]:
     """Title -> the number of a film (None where it has none), and how it is written."""
     columns: dict[str, Column] = {
         "identity": (lambda film: film.get("identity", {}).get("hidden"), percent),
@@ -21,15 +21,19 @@ def _columns() -> dict[str, Column]:
     for name in MEASURES:
         columns[name] = (lambda film, name=name: film["over_time"]["drift"][name], change)
     columns["borders"] = (lambda film: film["over_time"].get("borders"), lambda value: f"{value:.2f}")
+    for title in means:
+        columns[title] = (lambda film, title=title: film["vbench"].get(title), lambda value: f"{value:.3f}")
     return columns
 
 
-def films_table(films: Sequence[dict]) -> list[str]:
+def films_table(films: Sequence[dict], vbench: Mapping[str, float] | None = None) -> list[str]:
     """Lines of Markdown of results of `evaluate_film`; a column that no film has is left out.
 
     The last row has the mean and the interval that holds 95 % of the means of films drawn anew.
+    vbench: title -> mean, as VBench weighs films, of what they have under `vbench`.
     """
-    shown = {title: (value, write) for title, (value, write) in _columns().items() if _numbers(films, value)}
+    means = vbench or {}
+    shown = {title: column for title, column in _columns(means).items() if _numbers(films, column[0])}
     cut = any("cuts" in film["over_time"] for film in films)
     lines = [
         f"| film | seconds | {' | '.join(shown)}{' | cuts' if cut else ''} |",
@@ -39,8 +43,10 @@ def films_table(films: Sequence[dict]) -> list[str]:
         cells = [_cell(value(film), write) for value, write in shown.values()]
         cells += [cut_words(film["over_time"]["cuts"]) if "cuts" in film["over_time"] else "—"] * cut
         lines.append(f"| {film['film']} | {film['seconds']:.1f} | {' | '.join(cells)} |")
-    means = [_mean_cell(_numbers(films, value), write) for value, write in shown.values()] + [""] * cut
-    lines.append(f"| mean | | {' | '.join(means)} |")
+    last = [
+        _mean_cell(_numbers(films, value), write, means.get(title)) for title, (value, write) in shown.items()
+    ]
+    lines.append(f"| mean | | {' | '.join(last + [''] * cut)} |")
     return lines
 
 
@@ -52,6 +58,8 @@ def _cell(number: float | None, write: Callable[[float], str]) -> str:
     return "—" if number is None or math.isnan(number) else write(number)
 
 
-def _mean_cell(numbers: Sequence[float], write: Callable[[float], str]) -> str:
+def _mean_cell(numbers: Sequence[float], write: Callable[[float], str], told: float | None) -> str:
+    """The mean, or the one that is `told`, and its interval."""
     mean, low, high = mean_interval([[number] for number in numbers])
+    mean = mean if told is None else told
     return write(mean) if math.isnan(low) else f"{write(mean)} ({write(low)} to {write(high)})"

@@ -42,7 +42,8 @@ def text_report(result: dict) -> str:
     lines = [f"{result['film']}: {result['frames']} frames, {result['seconds']:.2f} s"]
     if "segments" in result:
         lines += _judged_lines(result)
-    return "\n".join(lines + _over_time_lines(result["over_time"]))
+    lines += _over_time_lines(result["over_time"])
+    return "\n".join(lines + [f"{name}  {value:.3f}" for name, value in result.get("vbench", {}).items()])
 
 
 def _judged_lines(result: dict) -> list[str]:
