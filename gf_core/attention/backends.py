@@ -1,6 +1,7 @@
 """The kernels there are, as rows: which package brings one, where it runs, and how it is called.
 
-A row is asked once, when a sampler is made; what it chose is said in one line. SDPA comes last and can always.
+A row is asked once, when a sampler is made; what it chose is said in one line. SDPA comes last and can always. Where
+several can and the film's shape is known, the fastest is taken (`fastest`); a name that is asked for goes before that.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
 from . import Kernel, Where, sdpa
+from .fastest import Call, Clock, deviation, fastest
 
 log = logging.getLogger("grounded")
 
@@ -29,15 +34,27 @@ class Backend:
     """Whether it runs on this device, in this number type, at this head width. Must not raise."""
     load: Callable[[], Kernel]
     """The kernel; called only where `can` said yes."""
+    when: Literal["can", "faster", "asked"] = "can"
+    """Taken where it can, only where it was measured to be the fastest, or only by its name: it rounds its inputs."""
 
 
 def _is_hopper_or_later(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
+def _in_halves(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether it is a card's call in a type of half the width, of heads that the kernels for those take."""
+    return device.type == "cuda" and dtype in (torch.bfloat16, torch.float16) and head_dim in (64, 96, 128)
+
+
 def _can_flash4(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
-    fits = dtype in (torch.bfloat16, torch.float16) and head_dim in (64, 96, 128)
-    return fits and _is_hopper_or_later(device) and _importable("flash_attn.cute")
+    return (
+        _in_halves(device, dtype, head_dim) and _is_hopper_or_later(device) and _importable("flash_attn.cute")
+    )
+
+
+def _can_sage(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    return _in_halves(device, dtype, head_dim) and _importable("sageattention")
 
 
 def _importable(module: str) -> bool:
@@ -57,11 +74,33 @@ def _flash4() -> Kernel:
     return kernel
 
 
+def _sage() -> Kernel:
+    sage = importlib.import_module("sageattention").sageattn
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
+        return sage(q, k, v, tensor_layout="NHD")
+
+    return kernel
+
+
+def _one_of_torch(backend: SDPBackend) -> Callable[[], Kernel]:
+    """One of the kernels among which PyTorch chooses."""
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
+        with sdpa_kernel(backend):
+            return sdpa(q, k, v)
+
+    return lambda: kernel
+
+
 BACKENDS: tuple[Backend, ...] = (
     Backend("flash-attn-4", _can_flash4, _flash4),
+    Backend("sdpa-cudnn", _in_halves, _one_of_torch(SDPBackend.CUDNN_ATTENTION), "faster"),
+    Backend("sdpa-flash", _in_halves, _one_of_torch(SDPBackend.FLASH_ATTENTION), "faster"),
+    Backend("sage", _can_sage, _sage, "asked"),
     Backend("sdpa", lambda device, dtype, head_dim: True, lambda: sdpa),
 )
-"""In order of preference."""
+"""In order of preference where nothing is measured."""
 
 
 def pick(
@@ -70,28 +109,74 @@ def pick(
     head_dim: int,
     *,
     host: Kernel | None = None,
-    rows: Sequence[Backend] = BACKENDS,
+    wanted: str = "",
+    call: Call | None = None,
+    rows: Sequence[Backend] | None = None,
+    clock: Clock | None = None,
 ) -> Backend:
-    """The first row that can; `host`, a kernel lent by the program around us, goes before all.
+    """The row that computes: `host`, a kernel lent by the program around us; else `wanted`; else one that can.
 
-    rows: the table; tests hand in their own.
+    wanted: the name of a row; empty is any. call: the film's attention, of which the fastest row is taken; None is the
+    first. rows, clock: table and watch; tests hand in their own.
 
     Raises:
-        GroundedError: no row can, which SDPA in the table rules out.
+        GroundedError: no row can, which SDPA in the table rules out, or not the wanted one.
     """
     if host is not None:
         return Backend(getattr(host, "__name__", "the host's"), lambda *_: True, lambda: host)
-    for row in rows:
-        if row.can(device, dtype, head_dim):
-            return row
+    rows = BACKENDS if rows is None else rows
+    if wanted:
+        found = [row for row in rows if row.name == wanted and row.can(device, dtype, head_dim)]
+    else:
+        found = able(device, dtype, head_dim, rows)
+        if call is not None and len(found) > 1:
+            name = fastest(call, {row.name: row.load() for row in found}, clock)
+            found = [row for row in found if row.name == name]
+        else:
+            found = [row for row in found if row.when == "can"]
+    if found:
+        return found[0]
     raise GroundedError(
-        f"no attention kernel runs on {device} in {dtype} at head width {head_dim}",
+        f"{'no attention kernel' if not wanted else f'attention by {wanted}'} runs on {device} in {dtype} "
+        f"at head width {head_dim}",
         f"use one of {', '.join(row.name for row in rows)} where it runs",
     )
 
 
-def choose(device: torch.device, dtype: torch.dtype, head_dim: int, host: Kernel | None = None) -> Kernel:
+def able(
+    device: torch.device, dtype: torch.dtype, head_dim: int, rows: Sequence[Backend] | None = None
+) -> list[Backend]:
+    """The rows that can, without those that are taken by their name only."""
+    rows = BACKENDS if rows is None else rows
+    return [row for row in rows if row.when != "asked" and row.can(device, dtype, head_dim)]
+
+
+def can_run(name: object, device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether a row of this name is there, and runs so."""
+    return any(row.name == name and row.can(device, dtype, head_dim) for row in BACKENDS)
+
+
+def choose(
+    device: torch.device,
+    dtype: torch.dtype,
+    head_dim: int,
+    host: Kernel | None = None,
+    wanted: str = "",
+    call: Call | None = None,
+) -> Kernel:
     """The kernel of the row that `pick` takes, with one line in the log."""
-    row = pick(device, dtype, head_dim, host=host)
-    log.info("attention: %s", row.name)
-    return row.load()
+    row = pick(device, dtype, head_dim, host=host, wanted=wanted, call=call)
+    kernel = row.load()
+    if row.when == "asked" and call is not None:
+        log.info("attention: %s, off by %.2g of what it should be", row.name, deviation(call, kernel))
+    else:
+        log.info("attention: %s", row.name)
+    return kernel
+
+
+def film_call(
+    spec: ModelSpec, memory: MemorySpec, cells: tuple[int, int], device: torch.device, dtype: torch.dtype
+) -> Call:
+    """Attention of a film of `cells` (rows, columns) of latents, once its memory is full."""
+    tokens = spec.tokens_per_frame(*cells)
+    return Call(device, dtype, spec.num_heads, spec.head_dim, memory.chunk * tokens, memory.slots * tokens)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..attention import Kernel
+from ..attention.backends import Backend, film_call, pick
 from ..builtin import BUILTIN_FILES, BUILTIN_FOLDER, model_file
 from ..config import Fit, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from ..devices import free_bytes, name_of
@@ -67,6 +68,8 @@ class ModelBundle:
     """What to compute in; None is the type of the model's parameters."""
     kernel: Kernel | None = None
     """Attention of the host that the model lives in; None is ours."""
+    attention: str = ""
+    """Name of the row in `attention.backends` that computes where no host does; empty is the fastest one."""
     ready: Callable[[int], None] | None = None
     """Brings a host's weights to the device, leaving so many bytes free for the work; called before every chunk."""
     done: Callable[[], None] | None = None
@@ -112,19 +115,33 @@ class ModelBundle:
                 f"use {width}x{height}",
             )
 
+    def cells(self, video: VideoSpec) -> tuple[int, int]:
+        """Rows and columns of a film's latents."""
+        stride = self.codec.spatial_stride
+        return video.height // stride, video.width // stride
+
+    def pick_attention(self, recipe: Recipe) -> Backend:
+        """Who computes attention in such films."""
+        call = film_call(
+            self.spec, recipe.memory, self.cells(recipe.video), self.computes_on, self.computes_in
+        )
+        given: dict[str, Any] = {"host": self.kernel, "wanted": self.attention, "call": call}
+        return pick(self.computes_on, self.computes_in, self.spec.head_dim, **given)
+
     def sampler(self, recipe: Recipe) -> Sampler:
         """A fresh sampler of films of this size under these settings."""
-        stride = self.codec.spatial_stride
+        height, width = self.cells(recipe.video)
         return make_sampler(
             self.model,
             self.spec,
             recipe,
-            latent_height=recipe.video.height // stride,
-            latent_width=recipe.video.width // stride,
+            latent_height=height,
+            latent_width=width,
             device=self.computes_on,
             dtype=self.computes_in,
             kernel=self.kernel,
             pieces=fused() if self.compiled else PLAIN,
+            attention=self.attention,
             writer=self.writer,
         )
 
@@ -142,6 +159,7 @@ def load_model(
     prompts: Sequence[str] = (),
     fit: Fit | None = None,
     compiled: bool | None = None,
+    attention: str = "",
 ) -> ModelBundle:
     """Opens `source`: "builtin", a checkpoint file, or a folder.
 
@@ -149,7 +167,7 @@ def load_model(
     the CPU, bfloat16 elsewhere. assume: catalogue id to take a renamed causal file for. weights: outer key
     to take. loras: (path, strength) pairs merged into the weights. prompts: of the film to come; a large text encoder
     reads them before the transformer is loaded, so that the two are never in memory together. fit: what is done so
-    that films fit; its `memory` is a film's, and goes into the recipe that the weights want. compiled: as in
+    that films fit; its `memory` is a film's, and goes into the recipe that the weights want. compiled, attention: as in
     `ModelBundle`.
 
     Raises CheckpointError, saying what the file is and what is needed, or ResourceError for too little
@@ -187,6 +205,7 @@ def load_model(
         licence=licence_of(item),
         fit=fit,
         compiled=compiled,
+        attention=attention,
     )
 
 

@@ -12,6 +12,7 @@ from ..checkpoints.bundle import ModelBundle, load_model
 from ..config import Recipe
 from ..devices import free_bytes, name_of, pick_device
 from ..engine.film import Film, settle
+from ..engine.kept_kernel import recorded_attention
 from ..engine.recorded import Recorded
 from ..engine.start import StartFile
 from ..errors import GroundedError
@@ -55,13 +56,16 @@ def open_film(args: Namespace) -> Film:
         loras=args.lora,
         compiled=compiled_for(args, recorded, device),
         prompts=[board.expanded(n) for n, segment in enumerate(board.segments) if not segment.mute],
+        attention=args.attention or "",
     )
     if bundle.licence:
         log.info("%s is given under: %s", bundle.name, bundle.licence)
-    if recorded is not None:
-        _compare(recorded, bundle)
     recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
     recipe = fitted(recipe, bundle.fit)
+    if recorded is not None:
+        if not bundle.attention and recorded.device == bundle.device_name:
+            bundle.attention = recorded_attention(bundle, recorded.machine)
+        _compare(recorded, bundle, recipe)
     encoding = encoding_for(args, recipe.video, recorded)
     start = {"start_image": args.start_image, "start_video": args.start_video}
     film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args), **start)
@@ -99,13 +103,13 @@ def fitted_cost(
     return cost.fitted(fit)
 
 
-def _compare(recorded: Recorded, bundle: ModelBundle) -> None:
+def _compare(recorded: Recorded, bundle: ModelBundle, recipe: Recipe) -> None:
     """Say it where weights or machine are not those of the film."""
     if bundle.fingerprint != recorded.fingerprint:
         then = f"{recorded.model} {recorded.fingerprint[:12]}"
         now = f"{bundle.name} {bundle.fingerprint[:12]}"
         log.warning("the film was made with %s, this is %s: another film will come out", then, now)
-    here = kernels(bundle)
+    here = kernels(bundle, recipe)
     was = recorded.machine.items()
     other = [f"{key} {then}, here {here.get(key)}" for key, then in was if here.get(key) != then]
     if other:

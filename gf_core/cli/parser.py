@@ -225,6 +225,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ("float32", "bfloat16", "float16"),
         "help": "number type of the weights (default: float32 on the CPU, bfloat16 elsewhere)",
     },
+    "--attention": {
+        "metavar": "NAME",
+        "help": "who computes attention: flash-attn-4, sdpa-cudnn, sdpa-flash, sdpa, or sage, which rounds to a byte "
+        "and makes other pictures (default: the fastest of the others, measured once per card)",
+    },
     "--fit": {
         "type": fit,
         "default": None,
@@ -266,7 +271,7 @@ FILM = ("storyboard", "--model", "--size", "--memory", "--noise", "--seed", "--f
 DEVICE = ("--device", "--dtype")
 PARTS = ("--vae", "--text-encoder")
 START = ["--start-image", "--start-video"]
-MAKING = ("--take", START, *PARTS, "--lora", *DEVICE, "--fit", "--compile")
+MAKING = ("--take", START, *PARTS, "--lora", *DEVICE, "--attention", "--fit", "--compile")
 
 
 class Command(NamedTuple):
@@ -305,7 +310,7 @@ COMMANDS = {
     "plan": Command(
         "plan:plan",
         "show what a storyboard will become and cost",
-        (*FILM, START, *PARTS, *DEVICE, "--fit", "--compile"),
+        (*FILM, START, *PARTS, *DEVICE, "--attention", "--fit", "--compile"),
         PLAN,
     ),
     "takes": Command(

@@ -155,7 +155,8 @@ def _cost(
     if is_small(args.model):
         from ..checkpoints.bundle import load_model
 
-        bundle = load_model(args.model, fit=args.fit, compiled=args.compile, **parts)
+        wishes = {"compiled": args.compile, "attention": args.attention or ""}
+        bundle = load_model(args.model, fit=args.fit, **wishes, **parts)
         return bundle_cost(bundle), bundle
     return fitted_cost(args, args.model, recipe, dtype, device), None
 

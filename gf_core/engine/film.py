@@ -24,6 +24,7 @@ from ..take.reuse import Reuse, find_reuse
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
 from ..vae.tiles import whole
 from .cast_pictures import open_cast
+from .kept_kernel import begun_with
 from .start import StartFile, open_start
 
 if TYPE_CHECKING:
@@ -329,6 +330,8 @@ def look(film: Film, folder: Path, until: int | None = None) -> Found:
     """
     began = time.perf_counter()
     film.check()
+    if attention := begun_with(film.bundle, film.facts, folder):
+        film = replace(film, bundle=replace(film.bundle, attention=attention))
     stop = film.chunks_until(until)
     # Chunks that are on the way together are in no file: where they are, a film goes on at a segment's beginning.
     ends = [segment.first_chunk + segment.chunks for segment in film.plan.segments if film.recipe.latency]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..attention import Kernel
-from ..attention.backends import choose
+from ..attention.backends import choose, film_call
 from ..config import FLUSH_KEEP, ContextGradient, MemorySpec, ModelSpec, Recipe, SampleSpec
 from ..errors import GroundedError
 from ..memory.given import give
@@ -61,16 +61,17 @@ class Director:
         dtype: torch.dtype | None = None,
         kernel: Kernel | None = None,
         pieces: Pieces = PLAIN,
+        attention: str = "",
         grad: ContextGradient | None = None,
         writer: Tree | None = None,
     ) -> None:
         """latent_height, latent_width: latent cells; both multiples of the patch size.
 
         device, dtype: what to compute in; None is where and as the weights are. A host that keeps weights elsewhere or
-        packed says both. kernel: attention of a host; None is ours. pieces: who does the small
-        operations; fused ones for trees of our own, without gradients. grad: gradients flow from chunks to the weights,
-        and so through the past; None is not in training. writer: the weights that write the memory, in
-        clean passes and recaches, where they are others than those that denoise (SGF+).
+        packed says both. kernel: attention of a host; None is ours, by the row called `attention`, or by the fastest.
+        pieces: who does the small operations; fused ones for trees of our own, without gradients. grad: gradients flow
+        from chunks to the weights, and so through the past; None is not in training. writer: the weights that write the
+        memory, in clean passes and recaches, where they are others than those that denoise (SGF+).
         """
         _, ph, pw = spec.patch_size
         if latent_height % ph or latent_width % pw:
@@ -83,7 +84,9 @@ class Director:
         self.dtype = model.blocks[0].self_attn.q.weight.dtype if dtype is None else dtype
         self.model, self.spec, self.sample, self.grad = model, spec, sample, grad
         self.writer = model if writer is None else writer
-        self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel)
+        cells = (latent_height, latent_width)
+        call = None if grad else film_call(spec, memory, cells, self.device, self.dtype)
+        self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel, attention, call)
         self._pieces = pieces
         self._latent = (spec.in_dim, latent_height, latent_width)
         self.memory = DualMemory(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import av
 import torch
 
-from ..attention.backends import pick
 from ..config import Encoding, Recipe, as_facts
 from ..model.compiled import fused
 from ..vae.tiles import whole
@@ -37,7 +36,7 @@ def latent_facts(bundle: ModelBundle, recipe: Recipe, start: Tensor | None = Non
         "memory": as_facts(recipe.memory),
         "sample": as_facts(recipe.sample),
         "size": [recipe.video.width, recipe.video.height],
-        "kernels": kernels(bundle),
+        "kernels": kernels(bundle, recipe),
     }
     if start is not None:
         facts["start"] = [whole(bundle.codec).fingerprint, print_of(start)]
@@ -68,7 +67,7 @@ def hash_facts(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def kernels(bundle: ModelBundle) -> dict[str, Any]:
+def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
     """What decides the last bit of a sum: device, number type, library, and on the CPU how the work is divided.
 
     Measured with the built-in model: one thread and two give different latents from the first chunk on.
@@ -83,5 +82,5 @@ def kernels(bundle: ModelBundle) -> dict[str, Any]:
         facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
     if bundle.compiled:
         facts["compiled"] = fused().name
-    attention = pick(device, dtype, bundle.spec.head_dim, host=bundle.kernel).name
+    attention = bundle.pick_attention(recipe).name
     return facts if attention == "sdpa" else {**facts, "attention": attention}

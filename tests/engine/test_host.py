@@ -73,9 +73,9 @@ def test_the_session_lends_the_bundles_kernel(bundle, films, tmp_path):
         calls.append((k.shape, where))
         return q
 
-    assert "attention" not in kernels(bundle)
+    assert "attention" not in kernels(bundle, bundle.recipe)
     bundle.kernel = kernel
-    assert kernels(bundle)["attention"] == "kernel"  # other arithmetic, so other chunks
+    assert kernels(bundle, bundle.recipe)["attention"] == "kernel"  # other arithmetic, so other chunks
     play(bundle, films, tmp_path)
     first = (("anchors", 0), ("recent", 0), ("current", 3))
     assert calls[0][1] == Where(0, first, (2, 2))  # prompts have a bias here and are not its business

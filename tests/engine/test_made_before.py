@@ -26,7 +26,7 @@ def old(tmp_path: Path, monkeypatch) -> Path:
     """A copy of the Take, on the machine that it was made on as far as keys can tell."""
     shutil.copytree(OLD / "film.take", tmp_path / "film.take")
     settings = json.loads((OLD / "film.take" / "run-0001" / "settings.json").read_text(encoding="utf-8"))
-    monkeypatch.setattr(facts, "kernels", lambda bundle: settings["machine"])
+    monkeypatch.setattr(facts, "kernels", lambda *_: settings["machine"])
     monkeypatch.setattr(film_module, "picture_facts", lambda *_: settings["pictures"])
     return tmp_path / "film.take"
 

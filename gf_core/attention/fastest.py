@@ -1,0 +1,132 @@
+"""Which kernel is fastest for a film's attention on this card: measured once, and remembered in the cache folder.
+
+Only forward, on random numbers of the real shape, the median of a few calls. Where the file is damaged, or the card or
+library is new, it is measured again. What was chosen is in a Take's facts (`take.facts.kernels`), so a film that is
+gone on with keeps its kernel whatever is measured later (`engine.kept_kernel`).
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..devices import name_of
+from ..files.atomic import write_json
+from ..files.cache import cache_dir
+from ..foreign import read_json
+from . import Kernel, sdpa
+
+log = logging.getLogger("grounded")
+KEPT = 64
+"""Shapes and cards remembered; the oldest go first."""
+GAIN = 0.97
+"""Another kernel than PyTorch's own choice must take less than this share of its time."""
+CALLS, WARM_UP = 5, 2
+
+
+@dataclass(frozen=True)
+class Call:
+    """Attention as a film asks for it when its memory is full."""
+
+    device: torch.device
+    dtype: torch.dtype
+    heads: int
+    head_dim: int
+    queries: int
+    """Tokens of a chunk."""
+    keys: int
+    """Tokens of all frames in view."""
+
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Random q, k, v [1 s h d]."""
+        rng = torch.Generator().manual_seed(0)
+        sizes = ((1, tokens, self.heads, self.head_dim) for tokens in (self.queries, self.keys, self.keys))
+        q, k, v = (torch.randn(size, generator=rng).to(self.device, self.dtype) for size in sizes)
+        return q, k, v
+
+    def name(self, kernels: Mapping[str, Kernel]) -> str:
+        """What a measurement is remembered under."""
+        shape = f"{self.heads}x{self.head_dim} {self.queries}x{self.keys}"
+        what = (name_of(self.device), str(torch.__version__), str(self.dtype), shape, "+".join(kernels))
+        return " | ".join(what)
+
+
+Clock = Callable[[Kernel, Tensor, Tensor, Tensor], float]
+"""Seconds of one call."""
+
+
+def fastest(call: Call, kernels: Mapping[str, Kernel], clock: Clock | None = None) -> str:
+    """Name of the fastest of `kernels`, the last of which always can; of two alike it is the last."""
+    known, name = _read(), call.name(kernels)
+    if known.get(name) in kernels:
+        return known[name]
+    took = _measure(call, kernels, clock or _seconds)
+    *others, own = kernels
+    best = min(others, key=lambda other: took.get(other, float("inf")))
+    chosen = best if took.get(best, float("inf")) < GAIN * took.get(own, float("inf")) else own
+    told = ", ".join(f"{kernel} {seconds * 1000:.2f} ms" for kernel, seconds in took.items())
+    log.info("attention was measured on %s: %s; %s is used", name_of(call.device), told, chosen)
+    if own in took:
+        _write({**known, name: chosen})
+    return chosen
+
+
+def deviation(call: Call, kernel: Kernel) -> float:
+    """Root mean square error of a kernel against PyTorch's, relative to what is attended to, at this shape."""
+    q, k, v = call.inputs()
+    exact = sdpa(q, k, v).float()
+    return float((kernel(q, k, v).float() - exact).square().mean().sqrt() / exact.square().mean().sqrt())
+
+
+def _measure(call: Call, kernels: Mapping[str, Kernel], clock: Clock) -> dict[str, float]:
+    """Seconds of every kernel that runs; the others are named in the log."""
+    took, (q, k, v) = {}, call.inputs()
+    for name, kernel in kernels.items():
+        try:
+            with torch.no_grad():
+                seconds = [clock(kernel, q, k, v) for _ in range(WARM_UP + CALLS)]
+            took[name] = statistics.median(seconds[WARM_UP:])
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+            log.info("attention by %s does not run here: %s", name, str(error).partition("\n")[0])
+    return took
+
+
+def _seconds(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> float:
+    def wait() -> None:
+        if q.is_cuda:
+            torch.cuda.synchronize(q.device)
+
+    wait()
+    began = time.perf_counter()
+    kernel(q, k, v)
+    wait()
+    return time.perf_counter() - began
+
+
+def _read() -> dict[str, str]:
+    path = cache_dir("measured") / "attention.json"
+    try:
+        found = read_json(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not all(isinstance(chosen, str) for chosen in found.values()):
+            raise ValueError("it holds no names")
+        return found
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.warning("which attention is fastest is measured again: %s: %s", path.name, error)
+        return {}
+
+
+def _write(known: dict[str, str]) -> None:
+    path = cache_dir("measured") / "attention.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, dict(list(known.items())[-KEPT:]))
+    except OSError as error:
+        log.warning("which attention is fastest is not remembered: %s", error)

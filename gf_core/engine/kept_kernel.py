@@ -1,0 +1,48 @@
+"""A film that is gone on with keeps its kernel, which is in its key, whatever is measured today."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..attention.backends import able, can_run
+from ..checkpoints.bundle import ModelBundle
+from ..errors import TakeError
+from ..take.run import runs_in
+
+log = logging.getLogger("grounded")
+
+
+def begun_with(bundle: ModelBundle, facts: Mapping[str, Any], take: Path) -> str:
+    """Attention of the newest run in the folder `take` whose facts are these but for it; empty keeps what `facts` say.
+
+    Nothing is looked for where a host computes, a kernel was asked for, or there is one only.
+    """
+    placed = (bundle.computes_on, bundle.computes_in, bundle.spec.head_dim)
+    if bundle.kernel is not None or bundle.attention or len(able(*placed)) == 1:
+        return ""
+    for run in reversed(runs_in(take)):
+        try:
+            then = run.read_settings().get("facts")
+        except TakeError:  # said where runs are searched
+            continue
+        if isinstance(then, dict) and _without(then) == _without(facts):
+            name = recorded_attention(bundle, then["kernels"])
+            if name and then != facts:
+                log.info("attention: %s, with which this film was begun", name)
+            return name
+    return ""
+
+
+def recorded_attention(bundle: ModelBundle, machine: Mapping[str, Any]) -> str:
+    """The kernel that a film was made with, from its facts; empty where it does not run here."""
+    name = machine.get("attention", "sdpa")
+    return name if can_run(name, bundle.computes_on, bundle.computes_in, bundle.spec.head_dim) else ""
+
+
+def _without(facts: Mapping[str, Any]) -> dict[str, Any]:
+    kernels = facts.get("kernels")
+    rest = {k: v for k, v in kernels.items() if k != "attention"} if isinstance(kernels, dict) else kernels
+    return {**facts, "kernels": rest}

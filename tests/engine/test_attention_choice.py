@@ -1,0 +1,134 @@
+"""Which kernel computes attention: measured once per card and shape, kept with a film, and a wish goes before."""
+
+import logging
+from typing import Literal
+
+import pytest
+import torch
+
+from gf_core.attention import backends, fastest, sdpa
+from gf_core.attention.backends import BACKENDS, Backend, choose, pick
+from gf_core.errors import GroundedError
+from gf_core.files.cache import cache_dir
+from gf_core.take.folder import Take
+
+CPU = torch.device("cpu")
+CALL = fastest.Call(CPU, torch.float32, 2, 8, 6, 12)
+TEXT = "a fox runs | 1.5s"
+
+
+def slow(q, k, v, *, where=None):
+    return sdpa(q, k, v)
+
+
+def broken(q, k, v, *, where=None):
+    raise RuntimeError("no kernel for this card")
+
+
+def rounded(q, k, v, *, where=None):
+    return sdpa(*((x * 8).round() / 8 for x in (q, k, v)))
+
+
+def row(name, kernel, when: Literal["can", "faster", "asked"] = "can"):
+    return Backend(name, lambda *_: True, lambda: kernel, when)
+
+
+ROWS = (row("other", slow, "faster"), row("bytes", rounded, "asked"), row("broken", broken), BACKENDS[-1])
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+
+
+class Watch:
+    """Says how long a kernel takes, and counts how often it is asked."""
+
+    def __init__(self, other):
+        self.times, self.asked = {slow: other, sdpa: 1.0}, 0
+
+    def __call__(self, kernel, q, k, v):
+        self.asked += 1
+        assert q.shape == (1, 6, 2, 8) and k.shape == v.shape == (1, 12, 2, 8)
+        kernel(q, k, v)
+        return self.times[kernel]
+
+
+def picked(watch, **wishes):
+    return pick(CPU, torch.float32, 8, call=CALL, rows=ROWS, clock=watch, **wishes).name
+
+
+@pytest.mark.parametrize(("other", "name"), [(0.5, "other"), (0.99, "sdpa"), (2.0, "sdpa")])
+def test_the_fastest_is_taken_and_measured_once(other, name, caplog):
+    caplog.set_level(logging.INFO, "grounded")
+    watch = Watch(other)
+    assert picked(watch) == name
+    asked = watch.asked
+    assert asked and picked(watch) == picked(watch) == name and watch.asked == asked
+    told = [line for line in caplog.messages if line.startswith("attention was measured")]
+    assert len(told) == 1 and told[0].endswith(f"{name} is used")
+    assert any("broken does not run here: no kernel" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"a": 1}', "[" * 100_000])
+def test_a_damaged_memory_is_measured_again(damage, caplog):
+    file = cache_dir("measured") / "attention.json"
+    picked(Watch(0.5))
+    file.write_text(damage)
+    watch = Watch(0.5)
+    assert picked(watch) == "other" and watch.asked
+    assert len([line for line in caplog.messages if "measured again" in line]) == 1
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    monkeypatch.setattr(fastest, "KEPT", 3)
+    for queries in range(1, 6):
+        call = fastest.Call(CPU, torch.float32, 2, 8, queries, 12)
+        pick(CPU, torch.float32, 8, call=call, rows=ROWS, clock=lambda *_: 1.0)
+    assert (cache_dir("measured") / "attention.json").read_text().count("x12") == 3
+
+
+def test_a_wish_and_a_host_go_before_what_is_measured():
+    def ours(q, k, v, *, where=None):
+        return q
+
+    watch = Watch(0.5)
+    assert picked(watch, wanted="sdpa") == "sdpa" and picked(watch, wanted="bytes") == "bytes"
+    assert picked(watch, host=ours) == picked(watch, host=ours, wanted="sdpa") == "ours"
+    assert not watch.asked
+    with pytest.raises(GroundedError, match="attention by none runs on cpu") as refused:
+        picked(watch, wanted="none")
+    assert "other, bytes, broken, sdpa" in refused.value.fix
+
+
+def test_what_rounds_says_how_much(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "grounded")
+    monkeypatch.setattr(backends, "BACKENDS", ROWS)
+    assert choose(CPU, torch.float32, 8, wanted="bytes", call=CALL) is rounded
+    assert 0.001 < fastest.deviation(CALL, rounded) < 0.2
+    assert f"off by {fastest.deviation(CALL, rounded):.2g} of" in caplog.text
+
+
+def settings(folder):
+    return next(iter(folder.glob("run-*/settings.json"))).read_text()
+
+
+@pytest.mark.parametrize("begun", ["sdpa", "other"])
+def test_a_film_goes_on_with_the_kernel_it_was_begun_with(bundle, films, tmp_path, monkeypatch, begun):
+    """Also one that was made before anything was measured, whose facts name no kernel."""
+    folder = tmp_path / "take"
+    if begun == "other":
+        monkeypatch.setattr(backends, "BACKENDS", (ROWS[0], ROWS[-1]))
+        monkeypatch.setattr(backends, "fastest", lambda *_: "other")
+    with Take.open(folder) as take:
+        films.session(bundle, TEXT, take, until=1).play(lambda event: None)
+    assert ('"attention": "other"' in settings(folder)) == (begun == "other")
+    monkeypatch.setattr(backends, "BACKENDS", (ROWS[0], ROWS[-1]))
+    monkeypatch.setattr(backends, "fastest", lambda *_: "sdpa" if begun == "other" else "other")
+    with Take.open(folder) as take:
+        session = films.session(bundle, TEXT, take)
+        assert session._found.reuse.finished and session.film.bundle.attention == begun
+        longer = films.session(bundle, TEXT + "\nthen: it rests | 0.75s", take)
+        assert len(longer._found.reuse.chunks) == 2
+    with Take.open(tmp_path / "another") as take:  # a new film is computed by what is fastest now
+        assert films.session(bundle, TEXT, take).film.bundle.attention == ""
