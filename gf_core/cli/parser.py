@@ -112,11 +112,12 @@ folder of video files with a text file beside each, or a table (.csv, .json, .js
 is there already and whole is kept, so the same command goes on after a stop.
 """
 
-TRAININGS = ("builtin", "self_forcing", "longlive", "context_forcing", "grounded_forcing", "plan")
+TRAININGS = ("builtin", "self_forcing", "longlive", "context_forcing", "grounded_forcing", "ablate", "plan")
 TRAIN = """\
 Train a model. 'builtin' makes the built-in one again, from nothing. The others are published trainings by distribution
-matching, with their papers' values, on prompts of your own. 'plan' says what such a training would take on 1, 8 and 64
-cards. 'grounded train WHAT --help' lists the options of each.
+matching, with their papers' values, on prompts of your own. 'ablate' measures what each part of the memory does, with
+the weights as they are or trained again. 'plan' says what such a training would take on 1, 8 and 64 cards.
+'grounded train WHAT --help' lists the options of each.
 """
 
 

@@ -157,6 +157,8 @@ def train(args: Namespace) -> int:
     """Train, or say what it would take."""
     if args.what == "plan":
         from .train_plan import main
+    elif args.what == "ablate":
+        from .ablate import main
     elif args.what == "builtin":
         from ..train.recipes.builtin import main
     else:

@@ -1,0 +1,109 @@
+"""`grounded train ablate`: what each part of the memory does, measured on the built-in model's world.
+
+Training-free by default: the same weights under the memory without one of its parts. With --retrain FOLDER each
+variant is trained again through the last stage of the chain that lies there (`grounded train builtin --stage all`).
+Films are measured one by one into OUT/films.jsonl; the same command goes on after a stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..arguments import MANY, number
+from ..errors import GroundedError
+from ..files.atomic import write_text
+from ..files.fingerprint import combine
+
+if TYPE_CHECKING:
+    from ..config import MemorySpec
+    from ..evaluation.suite import Render
+
+
+def main(argv: list[str]) -> int:
+    """Measure, and write OUT/table.md and OUT/chart.png."""
+    from ..evaluation import ablation
+
+    parser = argparse.ArgumentParser(prog="grounded train ablate", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--model", default="builtin", help="'builtin', or a folder made like it")
+    add("--variants", help=f"comma list of {', '.join(ablation.NAMES)} (default: all)")
+    add(
+        "--methods",
+        action="store_true",
+        help=f"in place of them {', '.join(ablation.METHODS)}, in one long shot",
+    )
+    add(
+        "--seeds",
+        **number(1, MANY, default=3, help="stories of each set, with noise of their own (default: 3)"),
+    )
+    add("--seconds", **number(1, MANY, help="of a segment (default: 10), or of the long shot (default: 240)"))
+    add(
+        "--retrain",
+        type=Path,
+        metavar="FOLDER",
+        help="run folder of a chain, to train every variant through its end",
+    )
+    add("--size", choices=("tiny", "builtin"), default="builtin", help="of that chain (default: builtin)")
+    add("--out", type=Path, default=Path("runs/ablation"), help="default: runs/ablation")
+    args = parser.parse_args(argv)
+    seconds = args.seconds or (240 if args.methods else 10)
+    rows = _rows(args, seconds)
+    columns = ablation.LONG_COLUMNS if args.methods else ablation.COLUMNS
+    columns = {name: told for name, told in columns.items() if any(row["measures"].get(name) for row in rows)}
+    lines = [*ablation.table(rows, columns), "", *ablation.by_seed(rows, columns)]
+    print(*lines, sep="\n")
+    write_text(args.out / "table.md", "\n".join(lines) + "\n")
+    from ..evaluation.ablation_chart import draw
+
+    draw(rows, columns, args.out / "chart.png")
+    print(f"table, chart and films.jsonl in {args.out}")
+    return 0
+
+
+def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
+    from ..checkpoints.bundle import load_model
+    from ..evaluation import ablation
+    from ..evaluation.suite import in_memory
+    from ..world.reader import load_reader
+
+    bundle = load_model(args.model)
+    chosen = _chosen(args, bundle.recipe.memory)
+    renders: dict[str, Render] = {}
+    made: dict[str, str] = {}
+    for name, memory in chosen.items():
+        own = load_model(_retrained(args, name, memory)) if args.retrain else bundle
+        renders[name] = in_memory(own, memory)
+        made[name] = combine([own.fingerprint, repr(sorted(asdict(memory).items()))])
+    return ablation.run(
+        renders, args.seeds, seconds, load_reader(), made, args.out / "films.jsonl", long=args.methods,
+        note=lambda text: print(text, file=sys.stderr, flush=True),
+    )  # fmt: skip
+
+
+def _chosen(args: argparse.Namespace, memory: MemorySpec) -> dict[str, MemorySpec]:
+    """Memories by name; a method is a preset, whatever the model's own memory is."""
+    from ..evaluation import ablation
+
+    known = ablation.methods() if args.methods else ablation.variants(memory)
+    names = args.variants.split(",") if args.variants else list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise GroundedError(f"there is no variant called {unknown[0]!r}", f"choose from {', '.join(known)}")
+    return {name: known[name] for name in names}
+
+
+def _retrained(args: argparse.Namespace, name: str, memory: MemorySpec) -> Path:
+    """The model that the chain's last stage gives under this memory."""
+    from ..train.recipes.chain import SIZES, model_of, run_stage, stages_of
+
+    if not model_of(args.retrain, "match").is_dir():
+        raise GroundedError(
+            f"there is no chain in {args.retrain} to train on from",
+            f"run grounded train builtin --stage all --size {args.size} --folder {args.retrain}",
+        )
+    stage = stages_of(SIZES[args.size], memory)["long"]
+    return run_stage("long", stage, args.retrain, "cpu", 10, args.retrain / "ablation" / name)

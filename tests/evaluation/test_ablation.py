@@ -1,0 +1,150 @@
+"""Parts of the memory taken away: what is measured at a switch, and a run that goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gf_core.cli import main
+from gf_core.config import MemorySpec
+from gf_core.errors import GroundedError
+from gf_core.evaluation import ablation, events
+from gf_core.evaluation.ablation_chart import draw
+from gf_core.evaluation.film import spans_of
+from gf_core.memory.regions import check
+from gf_core.timeline import parse
+from gf_core.world.reader import Reading, load_reader
+from gf_core.world.vocabulary import ATTRIBUTES, JUMP, STAND, Labels
+
+FPS = 16.0
+
+
+def reading(frames: int, **labels: np.ndarray) -> Reading:
+    """A sure reading of class 0 everywhere but where told otherwise; `action` is per frame."""
+    values = {name: np.broadcast_to(labels.get(name, 0), frames).astype(int) for name in ATTRIBUTES}
+    starts = np.arange(0, frames - 11, 4)
+    boxes = np.tile(np.float32([48, 40, 30, 36]), (frames, 1))
+    boxes[:, 0] += labels.get("x", np.zeros(frames))
+    sure = {name: np.ones(frames, np.float32) for name in ATTRIBUTES}
+    ones = np.ones(len(starts), np.float32)
+    return Reading(values, sure, boxes, np.ones(frames, np.float32), starts, values["action"][starts], ones)
+
+
+def span(start: int, stop: int, verb: str, action: int = STAND) -> events.Span:
+    return events.Span(start, stop, verb, "", Labels(subject=0, colour=0, action=action))
+
+
+def test_a_switch_tells_when_it_turns_who_flips_and_what_jumps() -> None:
+    spans = [span(0, 64, "start"), span(64, 128, "then", JUMP)]
+    later = np.arange(128) >= 64
+    seen = reading(
+        128, hat=2 * later, action=JUMP * (np.arange(128) >= 80), x=10.0 * later, scarf=np.arange(128) % 2
+    )
+    changes = np.where(np.abs(np.arange(127) - 64) < 8, 0.03, 0.01)
+    (row,) = events.switches(seen, changes, spans, FPS)
+    assert row["turn"] == 1.0 and row["jump"] == 10.0 - events.FASTEST
+    assert row["flip"] == pytest.approx(1 / 5) and 2.5 < row["flicker"] <= 3
+    (never,) = events.switches(reading(128), changes, spans, FPS)
+    assert never["turn"] == 4.0 and never["flip"] == never["jump"] == 0
+    assert events.switches(seen, changes, [spans[0], span(64, 128, "cut")], FPS) == []
+
+
+def test_a_place_is_kept_within_its_shot() -> None:
+    place = np.zeros(128, int)
+    place[64:] = 3  # a cut may bring another place
+    place[112:] = 1
+    rows = events.place_kept(reading(128, place=place), [span(0, 64, "start"), span(64, 128, "cut")], FPS)
+    assert [row["kept"] for row in rows] == [1, 1, 1, 1, 1, 0.5]  # the time of day stays
+
+
+def test_only_segments_that_move_are_asked_for_motion() -> None:
+    changes = np.r_[np.full(64, 0.1), np.full(63, 0.5)]
+    assert events.moved(changes, [span(0, 64, "start"), span(64, 128, "then", JUMP)], FPS) == [0.5]
+
+
+@pytest.mark.parametrize(("kind", "verbs"), [("switches", "then"), ("returns", "cut"), ("one", None)])
+def test_stories_are_fixed_and_of_one_shape(kind: str, verbs: str | None) -> None:
+    text = ablation.story(kind, 1, 3)
+    assert text == ablation.story(kind, 1, 3) != ablation.story(kind, 2, 3)
+    spans, _ = spans_of(text)
+    assert [s.verb for s in spans] == ["start", *([verbs] * 5 if verbs else [])]
+    assert len({segment.seed for segment in parse(text).segments}) == len(spans)
+    who = [(s.asked.subject, s.asked.colour) for s in spans]
+    if kind == "returns":
+        assert who[0] == who[2] == who[5] and who[1] == who[4] and len(set(who)) == 3
+    else:
+        assert len(set(who)) == 1
+
+
+def test_each_variant_lacks_one_part_and_runs() -> None:
+    found = ablation.variants(MemorySpec())
+    assert set(found) == set(ablation.NAMES) and len(set(found.values())) == len(found)
+    for memory in [*found.values(), *ablation.methods().values()]:
+        check(memory)
+
+
+def test_a_run_goes_on_and_its_table_has_every_variant(tmp_path, monkeypatch) -> None:
+    made: list[tuple[str, str]] = []
+    measured = {"identity": [0.5, 1.0], "turn": [0.25], "identity_by_second": [[1, 0.5], [2, 1.0]]}
+    monkeypatch.setattr(ablation, "measure", lambda frames, text, reader: measured)
+
+    def rendering(name):
+        return lambda text: made.append((name, text)) or np.zeros((4, 1, 1, 3), np.uint8)
+
+    renders = {name: rendering(name) for name in ("full", "keep")}
+    given = {
+        "seconds": 3,
+        "reader": None,
+        "made": {"full": "a", "keep": "b"},
+        "out": tmp_path / "o" / "films.jsonl",
+    }
+    ablation.run({"full": renders["full"]}, 1, **given)
+    with given["out"].open("a") as file:
+        file.write('{"variant": "fu')  # a kill
+    given["out"].write_text(given["out"].read_text() + "\n")
+    rows = ablation.run(renders, 2, **given)
+    assert len(made) == len(set(made)) == len(rows) == 8
+    lines = ablation.table(rows, {name: ablation.COLUMNS[name] for name in ("identity", "turn", "place")})
+    assert [line.split(" | ")[0] for line in lines] == [
+        "| variant",
+        "|---|---|---|---|",
+        "| full",
+        "| w/o APR: keep",
+    ]
+    assert "75 (75 to 75)" in lines[2] and "0.25" in lines[2] and lines[2].endswith("| – |")
+    (line,) = ablation.by_seed(rows, {"identity": ablation.COLUMNS["identity"]})
+    assert line == "- ID % by seed: full 75 / 75; w/o APR: keep 75 / 75"
+    draw(rows, ablation.COLUMNS, tmp_path / "chart.png")
+    assert Image.open(tmp_path / "chart.png").width == 1200
+    ablation.run(renders, 1, **(given | {"made": {"full": "other", "keep": "b"}}))  # other weights
+    assert [name for name, _ in made[8:]] == ["full", "full"]
+    given["out"].write_text(json.dumps({"a": 1}))
+    with pytest.raises(GroundedError, match="no result of an ablation"):
+        ablation.run(renders, 1, **given)
+
+
+def test_a_film_is_measured_in_all_columns() -> None:
+    """Noise in place of a film: what is read is nothing, and every column that applies has its numbers."""
+    frames = np.random.default_rng(0).integers(0, 255, (69, 64, 96, 3), dtype=np.uint8)
+    for kind, absent in (
+        ("switches", {"recall_near", "recall_far"}),
+        ("returns", {"turn", "jump", "flicker", "loud"}),
+    ):
+        found = ablation.measure(frames, ablation.story(kind, 0, 0.75), load_reader())
+        assert {name for name in ablation.COLUMNS if not found[name]} - {
+            "flip",
+            "motion",
+            "identity",
+        } >= absent
+        assert len(found["action"]) == 6
+
+
+def test_what_cannot_be_ablated_is_said(tmp_path, capsys) -> None:
+    out = ["--out", str(tmp_path / "o")]
+    assert main(["train", "ablate", "--variants", "soup", *out]) == 2
+    assert "no variant called 'soup'" in capsys.readouterr().err
+    assert main(["train", "ablate", "--retrain", str(tmp_path), "--size", "tiny", *out]) == 2
+    assert "--stage all --size tiny" in capsys.readouterr().err
