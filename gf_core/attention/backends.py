@@ -44,7 +44,7 @@ def _is_hopper_or_later(device: torch.device) -> bool:
 
 def _in_halves(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     """Whether it is a card's call in a type of half the width, of heads that the kernels for those take."""
-    return device.type == "cuda" and dtype in (torch.bfloat16, torch.float16) and head_dim in (64, 96, 128)
+    return dtype in (torch.bfloat16, torch.float16) and head_dim in (64, 96, 128) and device.type == "cuda"
 
 
 def _can_flash4(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
