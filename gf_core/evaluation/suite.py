@@ -58,22 +58,31 @@ def _even(script: Script) -> Script:
     return replace(script, segments=segments)
 
 
-def mixed_storyboards(count: int = 20, segments: int = 5) -> list[str]:
-    """Storyboards of `segments` segments of 3 s with any mix of `then`, `cut`, `scene` and returns."""
-    texts: list[str] = []
+def mixed_scripts(count: int = 20, segments: int = 5) -> list[Script]:
+    """Scripts of `segments` segments of 3 s with any mix of `then`, `cut`, `scene` and returns."""
+    scripts: list[Script] = []
     seed = SEED
-    while len(texts) < count:
+    while len(scripts) < count:
         script = sample_script(random.Random(seed), 4 * segments, "mixed")
         seed += 1
         if len(script.segments) == segments:
-            texts.append(storyboard(_even(script)))
-    return texts
+            scripts.append(_even(script))
+    return scripts
+
+
+def return_scripts(count: int = 8) -> list[Script]:
+    """A character, a cut to another one, a cut back to the first: 3 s each."""
+    return [_even(sample_script(random.Random(SEED + 500_000 + i), 12, "return")) for i in range(count)]
+
+
+def mixed_storyboards(count: int = 20, segments: int = 5) -> list[str]:
+    """The storyboards of `mixed_scripts`."""
+    return [storyboard(script) for script in mixed_scripts(count, segments)]
 
 
 def return_storyboards(count: int = 8) -> list[str]:
-    """A character, a cut to another one, a cut back to the first: 3 s each."""
-    scripts = (sample_script(random.Random(SEED + 500_000 + i), 12, "return") for i in range(count))
-    return [storyboard(_even(script)) for script in scripts]
+    """The storyboards of `return_scripts`."""
+    return [storyboard(script) for script in return_scripts(count)]
 
 
 def long_storyboards(count: int = 3, seconds: float = LONG_SECONDS) -> list[str]:
