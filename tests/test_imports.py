@@ -18,7 +18,7 @@ import gf_core
 CORE = Path(__file__).parent.parent / "gf_core"
 FILES = sorted(CORE.rglob("*.py"))
 
-FOUNDATION = {"config", "devices", "errors", "files", "foreign", "words"}
+FOUNDATION = {"config", "devices", "errors", "files", "foreign", "team", "words"}
 CORE_FLOORS = FOUNDATION | {
     "attention",
     "builtin",
@@ -37,6 +37,7 @@ BELOW: dict[str, set[str]] = {
     "errors": {"words"},
     "words": set(),
     "foreign": set(),
+    "team": {"devices", "errors"},
     "files": {"errors", "foreign", "words"},
     "rope": FOUNDATION,
     "attention": FOUNDATION,

@@ -10,9 +10,10 @@ from dev.parity.methods import repo
 from gf_core.config import MemorySpec, SampleSpec
 from gf_core.model.forward import call, text_kv
 from gf_core.rope import rotate, turns
-from gf_core.sampling.director import Director, Trace
+from gf_core.sampling.director import Director
 from gf_core.sampling.rolling import Rolling
 from gf_core.sampling.sampler import Chunk
+from gf_core.sampling.trace import Trace
 
 
 def serves(case: Case) -> bool:

@@ -16,8 +16,9 @@ from gf_core.memory.views import View
 from gf_core.model.forward import SelfAttention, text_kv
 from gf_core.rope import turns
 from gf_core.sampling.chunkwise import Chunkwise
-from gf_core.sampling.director import Director, Trace
+from gf_core.sampling.director import Director
 from gf_core.sampling.sampler import Chunk
+from gf_core.sampling.trace import Trace
 
 
 def serves(case: Case) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,6 @@ from torch import nn
 
 from ..attention import Kernel
 from ..attention.backends import Backend, film_call, pick
-from ..builtin import BUILTIN_FILES, BUILTIN_FOLDER, model_file
 from ..config import Fit, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from ..devices import free_bytes, name_of
 from ..errors import CheckpointError, GroundedError, ResourceError
@@ -23,10 +23,8 @@ from ..files.tensors import open_file
 from ..foreign import with_values
 from ..memory.presets import PRESETS
 from ..memory.regions import check
-from ..model.compiled import fused
-from ..model.pieces import PLAIN
-from ..sampling.chunkwise import make_sampler
 from ..sampling.sampler import Sampler
+from ..team import Team
 from ..text.base import TextEncoder
 from ..text.small import load_small_encoder
 from ..text.store import StoredEncoder
@@ -34,10 +32,9 @@ from ..vae.base import LatentCodec
 from ..vae.load import load_vae
 from ..vae.tiles import Tiled
 from .companions import find, open_text
-from .identify import Identified, identify, require_drivable
-from .keymaps import experts
-from .load import build_network
-from .lora import Lora, open_lora, parse_lora
+from .identify import Identified
+from .lora import Lora
+from .networks import Networks, all_loras, identified, networks_of
 from .recognise import choices
 
 log = logging.getLogger("grounded")
@@ -83,6 +80,8 @@ class ModelBundle:
     compiled: bool | None = False
     """The small operations between products and attention are compiled into fused ones (`model.compiled`). None leaves
     it to the film (`engine.compiling`), and is as False until that is settled."""
+    team: Team | None = None
+    """The ranks that make films together; None: this process alone."""
     notes: tuple[str, ...] = ()
     """What people should know about it, a line each: of a host's model, what lies on it and has no effect."""
 
@@ -131,19 +130,14 @@ class ModelBundle:
     def sampler(self, recipe: Recipe) -> Sampler:
         """A fresh sampler of films of this size under these settings."""
         height, width = self.cells(recipe.video)
-        return make_sampler(
-            self.model,
-            self.spec,
-            recipe,
-            latent_height=height,
-            latent_width=width,
-            device=self.computes_on,
-            dtype=self.computes_in,
-            kernel=self.kernel,
-            pieces=fused() if self.compiled else PLAIN,
-            attention=self.attention,
-            writer=self.writer,
-        )
+        placed: dict[str, Any] = {"latent_height": height, "latent_width": width, "dtype": self.computes_in}
+        placed |= {"compiled": bool(self.compiled), "attention": self.attention}
+        if self.team is not None:  # all by the kernel that is the fastest here
+            placed["attention"] = self.pick_attention(recipe).name
+        networks = Networks(self.model, self.writer, self.spec)
+        here = {"device": self.computes_on, "kernel": self.kernel, "team": self.team}
+        with contextlib.nullcontext() if self.team is None else self.team.agreed("make", recipe, **placed):
+            return networks.sampler(recipe, **placed, **here)
 
 
 def load_model(
@@ -173,35 +167,27 @@ def load_model(
     Raises CheckpointError, saying what the file is and what is needed, or ResourceError for too little
     memory.
     """
-    path = _builtin_path() if str(source) == "builtin" else model_file(source)
-    item = identify(path, assume=assume, weights=weights)
-    require_drivable(item, assumed=assume is not None)
-    spec = item.what.spec
-    if spec is None:
-        raise CheckpointError(f"{path.name} is not a text-to-video transformer", "choose another file.")
-    merges = _all_loras(item, path, loras)
+    path, item, spec = identified(source, assume, weights)
+    merges = all_loras(item, path, loras)
     codec = _codec(vae, item, device)
     encoder = _encoder(text, item, device)
     if prompts and isinstance(encoder, StoredEncoder):
         encoder.encode(list(prompts))
-    denoising, writing = experts(unscaled(item.what.tensors))
     fit = fit or Fit()
-    placed: dict[str, Any] = {"loras": merges, "dtype": dtype, "device": device, "fit": fit}
-    model = build_network(spec, denoising, **placed)
-    writer = build_network(spec, writing, **placed) if writing else None
+    networks = networks_of(item, spec, loras=merges, dtype=dtype, device=device, fit=fit)
     fingerprint = _fingerprint(item, spec, merges)
     if fit.weights == "fp8":
-        stored = any(tensor.rows for tensor in (denoising | writing).values())
+        stored = any(tensor.rows for tensor in unscaled(item.what.tensors).values())
         fingerprint = combine([fingerprint, "float8 as stored" if stored else "float8 rows"])
     return ModelBundle(
         name=str(item.own.get("name") or path.name),
-        model=model,
+        model=networks.model,
         spec=spec,
         text=encoder,
         codec=Tiled(codec, fit.tile) if fit.tile else codec,
         recipe=_remembering(wanted_recipe(item), fit),
         fingerprint=fingerprint,
-        writer=writer,
+        writer=networks.writer,
         licence=licence_of(item),
         fit=fit,
         compiled=compiled,
@@ -213,16 +199,6 @@ def _remembering(recipe: Recipe, fit: Fit) -> Recipe:
     return (
         recipe if fit.memory == "full" else replace(recipe, memory=replace(recipe.memory, stored=fit.memory))
     )
-
-
-def _builtin_path() -> Path:
-    missing = [name for name in BUILTIN_FILES if not (BUILTIN_FOLDER / name).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"the built-in model is incomplete: {', '.join(missing)} missing in {BUILTIN_FOLDER.name}",
-            "reinstall the package, or make the files with `grounded train builtin`.",
-        )
-    return BUILTIN_FOLDER / BUILTIN_FILES[0]
 
 
 def wanted_recipe(item: Identified) -> Recipe:
@@ -265,38 +241,6 @@ def _settings(base: S, values: Any, name: str) -> S:
             "update the program, or use an older file.",
         ) from error
     return settings
-
-
-def _all_loras(item: Identified, path: Path, asked: Sequence[tuple[str | Path, float]]) -> list[Lora]:
-    """LoRAs to merge: those asked for, the one inside the file, and the one that the checkpoint cannot do without."""
-    shapes = {name: tensor.shape for name, tensor in item.what.tensors.items()}
-    loras = [open_lora(lora, strength, shapes) for lora, strength in asked]
-    if item.found.lora:
-        loras.append(parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, shapes))
-    elif not loras and (beside := lora_beside(item)) is not None:
-        loras.append(open_lora(beside, 1.0, shapes))
-    for lora in loras:
-        log.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)
-    return loras
-
-
-def lora_beside(item: Identified) -> Path | None:
-    """The LoRA file beside a checkpoint that is only a half without it; None where there is no such need.
-
-    Raises CheckpointError when it is not there.
-    """
-    path, known = item.file.path, item.known
-    if known is None or not known.lora or item.found.lora:
-        return None
-    home = path if path.is_dir() else path.parent
-    stem = Path(known.lora).stem
-    for suffix in (".pt", ".safetensors"):
-        if (home / f"{stem}{suffix}").is_file():
-            return home / f"{stem}{suffix}"
-    raise CheckpointError(
-        f"{path.name} is only the first half of {known.title}: {known.note}",
-        f"put {known.lora} from https://huggingface.co/{known.repository} beside it.",
-    )
 
 
 def own_part(item: Identified, name: str) -> Path | None:

@@ -9,9 +9,10 @@ from ..config import Recipe
 from ..errors import CheckpointError
 from ..files.scales import unscaled
 from ..words import amount, counted, exact_size, plain
-from .bundle import licence_of, lora_beside, own_part, wanted_recipe
+from .bundle import licence_of, own_part, wanted_recipe
 from .companions import find
 from .identify import Identified, identify, kind_in_words, require_drivable
+from .networks import lora_beside
 
 _TIME_STRIDE = 4
 """Pictures per latent frame of every Wan 2.1 VAE and of the built-in codec."""

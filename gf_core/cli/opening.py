@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from argparse import Namespace
 
@@ -19,14 +20,17 @@ from ..errors import GroundedError
 from ..estimate.fit import NOTHING, choose_fit, fitted, write_fit
 from ..estimate.room import ModelCost, file_cost
 from ..take.facts import kernels
+from ..team import Team
 from .files import folder_of, read_board, read_making
 from .settings import choose, encoding_for, model_of, wanted
 
 log = logging.getLogger("grounded")
 
 
-def open_film(args: Namespace) -> Film:
+def open_film(args: Namespace, team: Team | None = None) -> Film:
     """What the arguments name; for a finished film, with the settings that it was made with.
+
+    team: the ranks that make it.
 
     Raises:
         GroundedError children: a storyboard or model that cannot be used, a film's start that is not given.
@@ -45,19 +49,19 @@ def open_film(args: Namespace) -> Film:
         fit = fitted_cost(
             args, args.model, choose(wanted(args, recorded), args, board.fps), dtype, device
         ).fit
-    bundle = load_model(
-        args.model,
-        text=args.text_encoder,
-        vae=args.vae,
-        dtype=dtype,
-        fit=fit,
-        device=device,
-        assume=args.assume,
-        loras=args.lora,
-        compiled=compiled_for(args, recorded, device),
-        prompts=[board.expanded(n) for n, segment in enumerate(board.segments) if not segment.mute],
-        attention=args.attention or "",
-    )
+    network = {"dtype": dtype, "fit": fit, "assume": args.assume, "loras": args.lora}
+    with contextlib.nullcontext() if team is None else team.agreed("load", args.model, **network):
+        bundle = load_model(
+            args.model,
+            text=args.text_encoder,
+            vae=args.vae,
+            device=device,
+            compiled=compiled_for(args, recorded, device),
+            prompts=[board.expanded(n) for n, segment in enumerate(board.segments) if not segment.mute],
+            attention=args.attention or "",
+            **network,
+        )
+    bundle.team = team
     if bundle.licence:
         log.info("%s is given under: %s", bundle.name, bundle.licence)
     recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)

@@ -18,24 +18,29 @@ from ..engine.segment_takes import SegmentTakes, render_takes
 from ..estimate.budget import Budget
 from ..files.atomic import disk_error, write_atomic
 from ..take.shelf import Alternative, find_pick
+from ..team import Team
 from ..timeline.edits import reseed, segment_at
 from ..words import rate
 from .files import film_name, is_own_text, read_board
 from .opening import open_film
 from .screen import Screen
-from .settings import INTERRUPTED
-from .terminal import print_text
+from .several import in_team
+from .terminal import INTERRUPTED, print_text
 
 DEFAULT_TAKES = 5
 
 
 def render(args: Namespace) -> int:
     """Render, print where everything is; 130 after Ctrl-C, with the film so far left playable."""
+    return in_team(args, _render)
+
+
+def _render(args: Namespace, team: Team | None) -> int:
     out = output_path("films/" if args.out is None else args.out, film_name(args))
     screen = Screen()
     try:
         with screen.shown():
-            film = open_film(args)
+            film = open_film(args, team)
             result = render_settled(
                 film,
                 out,

@@ -16,8 +16,6 @@ from ..memory.presets import PRESETS
 if TYPE_CHECKING:
     from ..engine.recorded import Recorded
 
-REFUSED, INTERRUPTED = 2, 130
-"""Exit statuses: an error said in words, and Ctrl-C."""
 TINY_SIDE, SHOWN_SIDE = 192, 768
 """Films with no longer side than the first are enlarged to about the second, or they would be stamps on a screen."""
 
@@ -37,8 +35,9 @@ def wanted(args: Namespace, recorded: Recorded | None) -> Recipe:
     """What the model wants, or what a film was made with; headers are read, weights are not."""
     if args.model == "builtin":
         return builtin_recipe() if recorded is None else recorded.recipe
-    from ..checkpoints.bundle import lora_beside, wanted_recipe
+    from ..checkpoints.bundle import wanted_recipe
     from ..checkpoints.identify import identify, require_drivable
+    from ..checkpoints.networks import lora_beside
 
     item = identify(model_file(args.model), assume=args.assume)
     require_drivable(item, assumed=args.assume is not None)

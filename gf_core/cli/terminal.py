@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from ..errors import GroundedError, reason
 from ..words import plain
+
+REFUSED, INTERRUPTED = 2, 130
+"""Exit statuses: an error said in words, and Ctrl-C."""
 
 
 @contextlib.contextmanager
@@ -26,6 +31,26 @@ def safe_output() -> Iterator[None]:
             if stream is not None and stream.isatty():
                 shown.enter_context(redirect(Terminal(stream)))  # type: ignore[type-var]  # it has what print needs
         yield
+
+
+def status_of(command: Callable[[], int]) -> int:
+    """Exit status of a command; errors that a person can mend are printed without a traceback."""
+    try:
+        return command()
+    except GroundedError as error:
+        print(f"grounded: {error}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("grounded: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        name = error.filename2 or error.filename  # of a renaming, what it was to be called
+        place = f"{str(name)[:200]}: " if name else ""
+        print(f"grounded: {place}{reason(error)}", file=sys.stderr)
+        return REFUSED
 
 
 def print_text(text: str) -> None:

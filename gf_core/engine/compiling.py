@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import TakeError
+from ..errors import GroundedError, TakeError
 from ..model.compiled import works
 from ..model.layers import Own
 from ..sampling.director import Director
@@ -29,6 +29,13 @@ def settle_pieces(film: Film, folder: Path) -> Film:
     A compiler that does not work here costs a line in the log.
     """
     bundle = film.bundle
+    if bundle.team is not None:
+        if bundle.compiled:
+            raise GroundedError(
+                f"{bundle.team.count} ranks exchange keys that compiled pieces have fused away",
+                "leave --compile away",
+            )
+        return replace(film, bundle=replace(bundle, compiled=False))
     wanted = bundle.compiled
     if wanted is None:
         possible = isinstance(bundle.model, Own) and bundle.computes_on.type == "cuda"

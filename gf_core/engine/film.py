@@ -19,6 +19,7 @@ from ..errors import GroundedError, StoryboardError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
 from ..memory.regions import check_pictures
 from ..sampling.noise import check_noise
+from ..sampling.split import check_split
 from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
 from ..take.reuse import Reuse, find_reuse
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
@@ -159,6 +160,9 @@ class Film:
             )
         video = self.recipe.video
         self.bundle.check_size(video)
+        if self.bundle.team is not None:
+            height = video.height // self.bundle.codec.spatial_stride
+            check_split(self.bundle.spec, self.recipe.memory, height, self.bundle.team.count)
         self._check_memory()
         size = (video.height, video.width, 3)
         if self.start is not None and self.start.shape[1:] != size:

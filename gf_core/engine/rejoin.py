@@ -113,7 +113,7 @@ def _start_sampler(
         if begins_anew:
             # The memory is empty there, but frames and prompts are numbered through the film.
             frames = sum(plan.timing.latent_frames(index) for index in range(end))
-            sampler.director.memory.ledger.skip(film.lead + frames, number)
+            sampler.director.skip(film.lead + frames, number)
             return end
         state = store.load(name)
         if state is not None:

@@ -143,6 +143,9 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         ]
     else:
         lines.append(f"time     {seconds['total']:.1f} s: nothing had to be made")
+    if (ranks := report.get("ranks")) is not None and ranks["chunks"]:
+        sent = size(ranks["sent"] // ranks["chunks"])
+        lines.append(f"ranks    {ranks['count']}, the first of which sent {sent} for every chunk")
     lines += [f"relief   {step}" for step in report.get("relief", [])]
     lines += _estimate_line(report["estimate"]) if "estimate" in report else []
     reuse = report["reuse"]

@@ -98,6 +98,8 @@ class Session:
             report = make_report(self._found, meter, shoot.frames, cancelled, shoot.rejoined, anchors)
             report["reuse"]["mended"] = len(shoot.mended)
             report["relief"] = relief.told
+            if (team := film.bundle.team) is not None:
+                report["ranks"] = {"count": team.count, "sent": team.sent, "chunks": shoot.sampled}
             writer.commit({"kind": "end", "frames": shoot.frames, "cancelled": cancelled})
             writer.run.save_report(report)
         emit(Finished(writer.run.film, shoot.frames, shoot.frames / film.timing.fps, cancelled, report))

@@ -62,7 +62,8 @@ class Shoot:
     ) -> None:
         self._job, self._wanted, self._plan, self._writer = job, job.film, job.film.plan, writer
         self._sampler, self._meter, self._listener, self._cancel = sampler, meter, emit, cancel
-        self._sampled = self._since_state = 0
+        self.sampled = self._since_state = 0
+        """Chunks that were sampled."""
         self.frames = job.reuse.frames
         """Pictures on disk, as far as told."""
         self.rejoined: list[Rejoined] = []
@@ -225,7 +226,7 @@ class Shoot:
     def _as_sampled(self, clean: Clean, anchor: dict | None) -> SampledChunk:
         """A chunk that the sampler has given, as the worker wants it."""
         lead = self._job.start if clean.index == 0 else None
-        self._sampled += 1
+        self.sampled += 1
         self._since_state += 1
         latents = clean.latents[0] if lead is None else torch.cat([lead[0], clean.latents[0]])
         return self._chunk(clean.index, latents, anchor)
@@ -240,7 +241,7 @@ class Shoot:
         if number in self._plan.recalled:
             self._since_state = 0
             return None
-        call_seconds = self._meter.seconds["sampling"] / self._sampled / sampler.calls
+        call_seconds = self._meter.seconds["sampling"] / self.sampled / sampler.calls
         memory = sampler.director.memory
         size = memory.sizes.state(memory.layout.past)
         if not pays(size, self._since_state, call_seconds) or size > self._job.store.budget:

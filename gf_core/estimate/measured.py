@@ -48,6 +48,7 @@ def speed_key(cost: ModelCost, recipe: Recipe) -> str:
     made_by = [cost.device, cost.fingerprint, cost.value_bytes, cost.decoder]
     made_by += [*astuple(cost.fit)] if cost.fit != Fit() else []
     made_by += ["compiled"] if cost.compiled else []
+    made_by += ["ranks", cost.ranks] if cost.ranks > 1 else []
     return _hash([*made_by, window, len(recipe.sample.steps), video.width, video.height])
 
 

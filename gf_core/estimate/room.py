@@ -60,6 +60,8 @@ class ModelCost:
 
     fit: Fit = field(default_factory=Fit)
     """What is done so that it fits."""
+    ranks: int = 1
+    """Processes that make the film together, each with a share of the memory."""
     networks: int = 1
     """Transformers: 2 where another one writes the memory."""
     compiled: bool = False
@@ -136,6 +138,7 @@ def bundle_cost(bundle: ModelBundle, prompts: Sequence[str] = ()) -> ModelCost:
         decoder=kind_of(bundle.codec) or "wan",
         spatial_stride=bundle.codec.spatial_stride,
         fingerprint=bundle.fingerprint,
+        ranks=1 if bundle.team is None else bundle.team.count,
         device=bundle.device_name,
         loaded=True,
         resident=held_bytes() if bundle.computes_on.type == "cpu" else 0,
@@ -222,7 +225,7 @@ def parts_of(cost: ModelCost, recipe: Recipe, upscale: int) -> dict[str, int]:
     """Bytes of memory by what they are for."""
     parts = {
         "weights": cost.weight_bytes,
-        "memory": cost.sizes(recipe).buffers,
+        "memory": -(-cost.sizes(recipe).buffers // cost.ranks),
         "work": work_bytes(cost, recipe),
         "decoder": decode_bytes(cost, recipe.video),
     }

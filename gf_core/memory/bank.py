@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import MemorySpec
+from .heads import Share, own
 from .ledger import Frame, Ledger
 from .packed import fill, values_of, width_of
 
@@ -22,17 +23,23 @@ class Bank:
     """What the banks of one memory need beside their slots; buffers [l b s h d] are the memory's."""
 
     def __init__(
-        self, spec: MemorySpec, ledger: Ledger, raw_k: Tensor, v: Tensor, tokens_per_frame: int
+        self,
+        spec: MemorySpec,
+        ledger: Ledger,
+        stores: tuple[Tensor, Tensor],
+        tokens_per_frame: int,
+        share: Share | None = None,
     ) -> None:
-        self._spec, self._ledger, self._size = spec, ledger, tokens_per_frame
-        self._stores = (raw_k, v)
+        self._spec, self._ledger, self._size, self._stores = spec, ledger, tokens_per_frame, stores
+        self._gather = own if share is None else share.gather
+        raw_k, _ = stores
         layers, batch, _, heads, _ = raw_k.shape
         width = width_of(raw_k)
         # A step of 0.01 is near bfloat16's last bit, so means live in float32 and are cast into their slots.
         means = (layers, batch, spec.bank * tokens_per_frame if spec.averages else 0, heads, width)
         self.means = [torch.zeros(means, device=raw_k.device) for _ in range(2)]
-        compared = 0 if spec.averages else heads * width
-        self.mean_key = torch.zeros(layers, batch, compared, device=raw_k.device)
+        key = torch.zeros(layers, batch, heads, 0 if spec.averages else width, device=raw_k.device)
+        self.mean_key = self._gather(key, 2).flatten(2)
         """Mean raw key [l b h*d] of the newest chunk, all heads laid flat."""
 
     def clear(self) -> None:
@@ -48,8 +55,8 @@ class Bank:
         size, new = self._size, []
         for layer, store in enumerate(raw_k):
             stop = ledger.layer(layer).past * size
-            new.append(values_of(store[:, stop - frames * size : stop]).float().mean(1).flatten(1))
-        mean_key = torch.stack(new)
+            new.append(values_of(store[:, stop - frames * size : stop]).float().mean(1))
+        mean_key = self._gather(torch.stack(new), 2).flatten(2)
         if ledger.compares(frames):
             cosines = torch.nn.functional.cosine_similarity(mean_key, self.mean_key, dim=-1)
             for layer, similarity in enumerate(cosines[:, 0].tolist()):
@@ -96,7 +103,7 @@ class Bank:
     def _share(self, moved: Tensor) -> Tensor:
         """Share of the fast mean at every place [l b s 1 1], by how far the keys there have moved [l b s h d]."""
         low, high = (times * self._spec.bank_shares[1] for times in ADAPTIVE_RANGE)
-        far = moved.norm(dim=-1).mean(-1)
+        far = self._gather(moved.norm(dim=-1), 3).mean(-1)
         return (low + far / far.amax(-1, keepdim=True).clamp(min=1e-8) * (high - low))[..., None, None]
 
     # -- snapshots ----------------------------------------------------------------------------------------------

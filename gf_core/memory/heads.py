@@ -1,8 +1,10 @@
-"""Heads that see different frames of the same memory, as a table of a checkpoint says (Forcing-KV, Dummy Forcing)."""
+"""Heads that see different frames of the same memory, as a table of a checkpoint says (Forcing-KV, Dummy Forcing), and
+heads of which the memory is elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +17,29 @@ from .views import Heads, joined
 
 Runs = list[tuple[int, int]]
 """First token and the one behind the last of runs, in order."""
+Gather = Callable[[Tensor, int], Tensor]
+"""(tensor of this memory's heads, axis of the heads) -> the same of all heads."""
+
+
+def own(mine: Tensor, dim: int) -> Tensor:
+    """`Gather` where all heads are here."""
+    return mine
+
+
+@dataclass(frozen=True)
+class Share:
+    """The heads that one memory of several holds."""
+
+    heads: range
+    gather: Gather
+    """Brings the others' part; called by all memories at the same time."""
+
+    def of(self, model: ModelSpec, spec: MemorySpec) -> tuple[ModelSpec, MemorySpec]:
+        """The settings of a memory of these heads alone."""
+        here = slice(self.heads.start, self.heads.stop)
+        heads, width = len(self.heads), model.head_dim
+        table = spec.heads and tuple(row[here] for row in spec.heads)
+        return replace(model, num_heads=heads, dim=heads * width), replace(spec, heads=table)
 
 
 def check_heads(spec: MemorySpec, model: ModelSpec, size: int) -> None:

@@ -23,7 +23,7 @@ from ..model.pieces import PLAIN, Pieces
 from .bank import Bank
 from .buffers import TURNS_KEPT, Turns, shift
 from .gradients import Gradients
-from .heads import check_heads, groups_of
+from .heads import Share, check_heads, groups_of
 from .ledger import Ledger, Move
 from .packed import fill, packed_width, values_of
 from .policies import Evaluation, measure
@@ -47,13 +47,17 @@ class DualMemory(Snapshots, Gradients):
         kernel: Kernel = sdpa,
         pieces: Pieces = PLAIN,
         ahead: int = 0,
+        share: Share | None = None,
     ) -> None:
         """latent_shape: (channels, height, width) of one latent frame. kernel: who computes attention over it.
 
         pieces: who turns keys, as in the network's calls. ahead: frames that are denoised together with a chunk
-        and come after it.
+        and come after it. share: the heads that are kept here, where others keep the rest.
         """
         check(spec)
+        self.sizes = Sizes(spec, model, *latent_shape[1:], dtype.itemsize, ahead)  # of all heads
+        if share is not None:
+            model, spec = share.of(model, spec)
         self.ledger = Ledger(spec, batch, model.num_layers)
         if batch > 1 and spec.positions == "absolute" and self.ledger.policy.accepts is not None:
             raise GroundedError(
@@ -68,9 +72,7 @@ class DualMemory(Snapshots, Gradients):
         self.kernel: Kernel = Sparse(kernel, spec.sparse) if spec.sparse else kernel
         self.pieces = pieces
         self._device, self._head_dim = device, model.head_dim
-        _, height, width = latent_shape
-        self.sizes = Sizes(spec, model, height, width, dtype.itemsize, ahead)
-        self.grid = (height // model.patch_size[1], width // model.patch_size[2])
+        self.grid = (latent_shape[1] // model.patch_size[1], latent_shape[2] // model.patch_size[2])
         self.tokens_per_frame = self.grid[0] * self.grid[1]
         check_heads(spec, model, self.tokens_per_frame)
 
@@ -91,7 +93,8 @@ class DualMemory(Snapshots, Gradients):
         # A step of 0.001 vanishes in bfloat16, so the running mean lives in float32 and is cast into its slots.
         means = 0 if spec.averages else means_frames(spec) * self.tokens_per_frame
         self.means = [zeros(model.num_layers, batch, means, *heads, dtype=torch.float32) for _ in range(2)]
-        self.bank = Bank(spec, self.ledger, self.raw_k, self.v, self.tokens_per_frame) if spec.bank else None
+        stores = (self.raw_k, self.v)
+        self.bank = Bank(spec, self.ledger, stores, self.tokens_per_frame, share) if spec.bank else None
         self._turn = Turns(*self.grid, self._head_dim, device, TURNS_KEPT + 2 * spec.bank)
         self.kept = 0
         """Frames of `history` in use."""

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..config import ModelSpec, Recipe, SampleSpec
 from ..model.layers import Time, Tree
-from .director import Director, Trace
+from .director import Director
 from .rolling import Rolling
 from .sampler import Chunk, Clean, OnStep, Sampler
 from .schedule import Schedule, add_noise, flow_to_x0, timesteps
+from .trace import Trace
 
 
 class Chunkwise:

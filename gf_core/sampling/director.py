@@ -10,7 +10,6 @@ is committed. What gradients do with the past is said once (`grad`); whether any
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -26,22 +25,9 @@ from ..memory.store import DualMemory
 from ..model.forward import SelfAttention, TextKV, call, text_kv, time_conditioning, trimmed
 from ..model.layers import Time, Tree
 from ..model.pieces import PLAIN, Pieces
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What one network call took and gave, for previews and comparisons; tensors are only valid during the callback."""
-
-    kind: Literal["denoise", "clean", "recache"]
-    """Which call this was."""
-    step: int
-    """Number of the denoising step; 0 for the other kinds."""
-    latents: Tensor
-    """Input of the call [b f c h w]."""
-    flow: Tensor
-    """Output of the call [b f c h w]."""
-    denoised: Tensor | None
-    """Clean latents predicted by a denoising step [b f c h w]."""
+from ..team import Team
+from .split import Split, Views, together
+from .trace import Trace
 
 
 class Director:
@@ -64,6 +50,7 @@ class Director:
         attention: str = "",
         grad: ContextGradient | None = None,
         writer: Tree | None = None,
+        team: Team | None = None,
     ) -> None:
         """latent_height, latent_width: latent cells; both multiples of the patch size.
 
@@ -71,7 +58,8 @@ class Director:
         packed says both. kernel: attention of a host; None is ours, by the row called `attention`, or by the fastest.
         pieces: who does the small operations; fused ones for trees of our own, without gradients. grad: gradients flow
         from chunks to the weights, and so through the past; None is not in training. writer: the weights that write the
-        memory, in clean passes and recaches, where they are others than those that denoise (SGF+).
+        memory, in clean passes and recaches, where they are others than those that denoise (SGF+). team: the ranks that
+        make the film together, each with a director that does what the first one does.
         """
         _, ph, pw = spec.patch_size
         if latent_height % ph or latent_width % pw:
@@ -85,16 +73,20 @@ class Director:
         self.model, self.spec, self.sample, self.grad = model, spec, sample, grad
         self.writer = model if writer is None else writer
         cells = (latent_height, latent_width)
-        call = None if grad else film_call(spec, memory, cells, self.device, self.dtype)
-        self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel, attention, call)
+        shape = None if grad else film_call(spec, memory, cells, self.device, self.dtype)
+        self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel, attention, shape)
         self._pieces = pieces
         self._latent = (spec.in_dim, latent_height, latent_width)
+        self.team = team
+        self._split = None if team is None else Split(team, spec, latent_height, latent_width)
+        self._call = call if self._split is None else self._split.call
         self.memory = DualMemory(
             spec, memory, self._latent, batch=batch, device=self.device, dtype=self.dtype, kernel=self._kernel,
-            pieces=pieces, ahead=Recipe(memory, sample).ahead,
+            pieces=pieces, ahead=Recipe(memory, sample).ahead, share=self._split and self._split.share,
         )  # fmt: skip
         self.watch: Callable[[Trace], None] | None = None
-        """Called after every network call; a preview or a comparison. Costs the full length of the clean pass."""
+        """Called after every network call, for previews and comparisons; costs the full length of the clean pass.
+        With a team it is not called after clean passes."""
         self.before_call: Callable[[], None] | None = None
         """Called before every network call; may raise to stop. The chunk is not committed then, but a switch that was
         under way may have changed part of the memory, so a sampler that was stopped is not gone on with."""
@@ -133,6 +125,7 @@ class Director:
 
     # -- verbs --------------------------------------------------------------------------------------------------
 
+    @together
     def blend(self, prompt_embeds: Tensor) -> None:
         """Replace the text that chunks attend to, [b or 1, rows, text_dim]; memory and switch bookkeeping stay."""
         rows, width = prompt_embeds.shape[-2:]
@@ -154,27 +147,31 @@ class Director:
         """Set the film's first prompt."""
         self.blend(prompt_embeds)
 
+    @together
     def switch(self, prompt_embeds: Tensor, alpha_max: float | None = None) -> None:
         """Continue the shot under a new prompt; the memory's switch policy acts when the next chunk starts."""
         self.blend(prompt_embeds)
         self.memory.ledger.then()
         self._alpha = self.memory.spec.alpha_max if alpha_max is None else alpha_max
 
+    @together
     def cut(self, prompt_embeds: Tensor) -> None:
         """New shot, same cast: recent frames leave as if evicted (filling or updating the anchors), anchors stay."""
         self.memory.cut()
         self.blend(prompt_embeds)
         self._alpha = None
 
+    @together
     def scene(self, prompt_embeds: Tensor) -> None:
         """New cast and place: anchors and recent frames are forgotten."""
         self.blend(prompt_embeds)
         self.memory.clear()
         self._alpha = None
 
+    @together
     def back(self, prompt_embeds: Tensor, state: dict[str, Tensor], motion: bool = False) -> None:
         """New shot with the cast of an earlier `snapshot`: a cut from its memory, or with `motion` a switch."""
-        self.memory.recall(_memory_of(state))
+        self.memory.recall(self._memory_of(state))
         if motion:
             self.switch(prompt_embeds)
         else:
@@ -182,34 +179,47 @@ class Director:
 
     # -- chunks -------------------------------------------------------------------------------------------------
 
+    @together
+    def skip(self, frames: int, prompts: int) -> None:
+        """Begin behind so many latent frames and prompts of the film, of which nothing is in memory."""
+        self.memory.ledger.skip(frames, prompts)
+
+    @together
     def open(self, frames: int) -> tuple[SelfAttention, SelfAttention]:
         """What the denoising steps and the clean pass of the next `frames` latent frames see."""
         if self.grad is None:
-            return self.memory.open(frames)
+            return self._opened(self.memory.open(frames))
         return self.memory.open_grad(frames, leaky=self.grad == "leaky")
 
+    def _opened(self, views: Views) -> Views:
+        return views if self._split is None else self._split.opened(views)
+
+    @together
     def open_blind(self, frames: int) -> tuple[int, SelfAttention | None]:
         """How many first steps of the next chunk do not see the anchors, and what these see."""
         memory = self.memory
         if not memory.spec.cut_blind or not memory.ledger.cutting or self.learns:
             return 0, None
-        return memory.spec.cut_blind, memory.open_blind(frames)
+        return memory.spec.cut_blind, self._opened((memory.open_blind(frames),))[0]
 
+    @together
     def open_joint(self, frames: int) -> SelfAttention:
         """What a call over several chunks, `frames` in all, sees; it leaves nothing behind."""
         if self.learns:
             raise GroundedError(
                 "gradients do not go through chunks that are denoised together", fix="train chunk by chunk"
             )
-        return self.memory.open_joint(frames)
+        return self._opened((self.memory.open_joint(frames),))[0]
 
+    @together
     def predict(self, x: Tensor, time: Time, view: SelfAttention) -> Tensor:
         """Flow [b f c h w] of noisy latents [b f c h w] under the prompt in force."""
-        self._announce()
-        flow = call(self.model, x, time, self._text, view, pieces=self._pieces)
+        self.ask()
+        flow = self._call(self.model, x, time, self._text, view, pieces=self._pieces)
         assert flow is not None  # asked for
         return flow
 
+    @together
     def remember(
         self,
         latents: Tensor,
@@ -228,6 +238,7 @@ class Director:
                 self._clean(latents if written is None else written, view, "clean", time)
         self.memory.commit(latents)
 
+    @together
     def prefill(self, latents: Tensor, timestep: float | None = None) -> None:
         """Commit given clean latents [b f c h w] as one chunk: of a start image or video, or of a replayed Take.
 
@@ -239,6 +250,7 @@ class Director:
         _, clean = self.open(latents.shape[1])
         self.remember(latents, clean, None if timestep is None else self._writing_time(timestep))
 
+    @together
     def give(self, latents: Tensor) -> None:
         """Lay a picture, clean latents [b or 1, 1, c, h, w], among the anchors; it is written at timestep 0."""
         latents = latents.to(self.device, self.dtype).expand(self.memory.batch, -1, -1, -1, -1)
@@ -255,17 +267,18 @@ class Director:
         watch = self.watch
         if time is None:
             time = self._writing_time(self.sample.context_timestep) if self.learns else self._clean_time
-        self._announce()
-        flow = call(
-            self.writer, latents, time, self._writing_text, view, watch is not None, pieces=self._pieces
-        )
+        told = watch is not None and self.team is None
+        self.ask()
+        flow = self._call(self.writer, latents, time, self._writing_text, view, told, pieces=self._pieces)
         if watch is not None and flow is not None:
             watch(Trace(kind, 0, latents, flow, None))
 
-    def _announce(self) -> None:
-        if self.before_call is not None:
+    def ask(self) -> None:
+        """Give `before_call` its turn; where there are several ranks before they do something, not in its midst."""
+        if self.before_call is not None and (self.team is None or not self.team.busy):
             self.before_call()
 
+    @together
     def prepare(self) -> None:
         """Make room for a chunk and carry out a pending switch."""
         if not self._text:
@@ -291,6 +304,7 @@ class Director:
         elif spec.switch == "recache" and not spec.recache_before_evict:
             recache(memory, recompute, None)
 
+    @together
     def warm_up(self) -> None:
         """Make the calls of a chunk once, of nothing, so that kernels are made and chosen; for an empty memory."""
         frames = self.memory.spec.chunk
@@ -299,27 +313,32 @@ class Director:
         text = text_kv(self.model, rows, self.spec.text_len, self._kernel)
         step, clean = self.open(frames)
         for view, want_flow in ((step, True), (clean, False)):  # what they write, the first chunk writes anew
-            call(self.model, latents, self._clean_time, text, view, want_flow, self._pieces)
+            self._call(self.model, latents, self._clean_time, text, view, want_flow, self._pieces)
 
     # -- snapshots ----------------------------------------------------------------------------------------------
 
+    @together
     def snapshot(self) -> dict[str, Tensor]:
         """Everything that decides the chunks to come, as copies of plain tensors."""
-        state = {f"memory.{name}": value for name, value in self.memory.snapshot().items()}
+        memory = self.memory.snapshot()
+        if self._split is not None:
+            memory = self._split.whole(memory)
+        state = {f"memory.{name}": value for name, value in memory.items()}
         waiting = [] if self._alpha is None else [self._alpha]
         state["waiting_switch"] = torch.tensor(waiting, dtype=torch.float64)
         if self._prompt_embeds is not None:
             state["prompt_embeds"] = self._prompt_embeds.to("cpu", copy=True)
         return state
 
+    @together
     def restore(self, state: dict[str, Tensor]) -> None:
         """Return to a `snapshot` of a director with the same model, sizes and settings."""
-        self.memory.restore(_memory_of(state))
+        self.memory.restore(self._memory_of(state))
         self._alpha = next(iter(state["waiting_switch"].tolist()), None)
         if "prompt_embeds" in state:
             self.blend(state["prompt_embeds"])
 
-
-def _memory_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The memory's part of a director's snapshot."""
-    return {n.removeprefix("memory."): value for n, value in state.items() if n.startswith("memory.")}
+    def _memory_of(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The memory's part of a director's snapshot."""
+        mine = {n.removeprefix("memory."): value for n, value in state.items() if n.startswith("memory.")}
+        return mine if self._split is None else self._split.part(mine)

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ..config import SampleSpec
 from ..errors import GroundedError
-from .director import Director, Trace
+from .director import Director
 from .sampler import Chunk, Clean, OnStep
 from .schedule import add_noise, flow_to_x0, timesteps
+from .trace import Trace
 
 
 @dataclass(frozen=True)

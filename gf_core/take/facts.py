@@ -82,5 +82,7 @@ def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
         facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
     if bundle.compiled:
         facts["compiled"] = fused().name
+    if bundle.team is not None:  # products over some of the rows round otherwise
+        facts["ranks"] = bundle.team.count
     attention = bundle.pick_attention(recipe).name
     return facts if attention == "sdpa" else {**facts, "attention": attention}

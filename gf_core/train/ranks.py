@@ -1,4 +1,4 @@
-"""One process or several: the only place that knows torch.distributed's process groups and its sharding.
+"""One process or several that train: the only place there that knows torch.distributed's groups and its sharding.
 
 A rank is a processor core (gloo) or a card (nccl), started here or by torchrun. Ranks hold the whole module and average
 their gradients, or each a part of it (`fsdp`).
@@ -6,10 +6,8 @@ their gradients, or each a part of it (`fsdp`).
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -22,6 +20,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
+from .. import team
 from ..errors import ResourceError
 
 
@@ -92,9 +91,8 @@ def fsdp(
 
 def launched() -> Ranks:
     """This process among those that torchrun started, for work that needs no exchange; alone otherwise."""
-    if not dist.is_torchelastic_launched():
-        return Ranks()
-    return Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    place = team.launched()
+    return Ranks() if place is None else Ranks(*place[:2])
 
 
 def launch(work: Callable[..., object], count: int, device: str, *arguments: object) -> None:
@@ -104,9 +102,8 @@ def launch(work: Callable[..., object], count: int, device: str, *arguments: obj
 
     Raises ResourceError when a process dies.
     """
-    if dist.is_torchelastic_launched():
-        rank, count, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-        _join(rank, count, local, device, work, arguments)
+    if (place := team.launched()) is not None:
+        _join(*place, device, work, arguments)
     if count == 1:
         work(Ranks(), *arguments)
         return
@@ -140,16 +137,4 @@ def _join(
         work(Ranks(rank, count), *arguments)
     finally:
         dist.destroy_process_group()
-    _leave()
-
-
-def _leave() -> NoReturn:
-    """End this process as one that succeeded, without taking the interpreter down first.
-
-    A thread of gloo lets go of its last reduction some time after the group is destroyed; the tensors in it have
-    Python halves, and a thread that asks for a gone interpreter's lock aborts the whole process.
-    """
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    team.leave()

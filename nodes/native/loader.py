@@ -11,14 +11,11 @@ from typing import Any
 
 import torch
 
-from ...gf_core.checkpoints.bundle import (
-    BUILTIN_FILES,
-    BUILTIN_FOLDER,
-    checkpoint_fingerprint,
-    lora_beside,
-)
+from ...gf_core.builtin import BUILTIN_FILES, BUILTIN_FOLDER
+from ...gf_core.checkpoints.bundle import checkpoint_fingerprint
 from ...gf_core.checkpoints.identify import Identified, identify, require_drivable, require_known
 from ...gf_core.checkpoints.lora import Lora, open_lora, parse_lora
+from ...gf_core.checkpoints.networks import lora_beside
 from ...gf_core.errors import CheckpointError
 from ...gf_core.words import amount
 from . import files

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gf_core.checkpoints import bundle as bundle_module
+from gf_core.checkpoints import networks as networks_module
 from gf_core.checkpoints.bundle import load_model
 from gf_core.checkpoints.companions import open_text
 from gf_core.checkpoints.inspect import inspect_file
@@ -119,7 +119,7 @@ def _plain(folder, state):
 
 
 def test_builtin_is_that_folder_and_says_when_it_is_incomplete(own_folder, monkeypatch):
-    monkeypatch.setattr(bundle_module, "BUILTIN_FOLDER", own_folder)
+    monkeypatch.setattr(networks_module, "BUILTIN_FOLDER", own_folder)
     assert load_model("builtin").name == "tiny"
     (own_folder / "text.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"text\.safetensors missing"):

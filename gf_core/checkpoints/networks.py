@@ -1,0 +1,116 @@
+"""A checkpoint's transformers with the LoRAs that belong to them: all that a rank needs which does not lead."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..builtin import BUILTIN_FILES, BUILTIN_FOLDER, model_file
+from ..config import Fit, ModelSpec, Recipe
+from ..errors import CheckpointError
+from ..files.scales import unscaled
+from ..model.compiled import fused
+from ..model.pieces import PLAIN
+from ..sampling.chunkwise import make_sampler
+from ..sampling.sampler import Sampler
+from .identify import Identified, identify, require_drivable
+from .keymaps import experts
+from .load import build_network
+from .lora import Lora, open_lora, parse_lora
+
+log = logging.getLogger("grounded")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A checkpoint's transformers, all that a rank needs which does not lead."""
+
+    model: nn.Module
+    writer: nn.Module | None
+    spec: ModelSpec
+
+    def sampler(self, recipe: Recipe, *, compiled: bool = False, **placed: Any) -> Sampler:
+        """A fresh sampler; `placed` as in `sampling.director.Director`."""
+        placed |= {"writer": self.writer, "pieces": fused() if compiled else PLAIN}
+        return make_sampler(self.model, self.spec, recipe, **placed)
+
+
+def load_networks(
+    source: str | Path,
+    *,
+    dtype: torch.dtype | None,
+    device: str | torch.device,
+    assume: str | None,
+    loras: Sequence[tuple[str | Path, float]],
+    fit: Fit | None,
+) -> Networks:
+    """The transformers alone; arguments and errors as of `bundle.load_model`."""
+    path, item, spec = identified(source, assume)
+    return networks_of(item, spec, loras=all_loras(item, path, loras), dtype=dtype, device=device, fit=fit)
+
+
+def identified(
+    source: str | Path, assume: str | None, weights: str | None = None
+) -> tuple[Path, Identified, ModelSpec]:
+    """Which file `source` is, and what is in it; arguments and errors as of `bundle.load_model`."""
+    path = _builtin_path() if str(source) == "builtin" else model_file(source)
+    item = identify(path, assume=assume, weights=weights)
+    require_drivable(item, assumed=assume is not None)
+    if item.what.spec is None:
+        raise CheckpointError(f"{path.name} is not a text-to-video transformer", "choose another file.")
+    return path, item, item.what.spec
+
+
+def networks_of(item: Identified, spec: ModelSpec, **placed: Any) -> Networks:
+    """The transformers of an identified file; `placed` as in `load.build_network`."""
+    denoising, writing = experts(unscaled(item.what.tensors))
+    model = build_network(spec, denoising, **placed)
+    return Networks(model, build_network(spec, writing, **placed) if writing else None, spec)
+
+
+def _builtin_path() -> Path:
+    missing = [name for name in BUILTIN_FILES if not (BUILTIN_FOLDER / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"the built-in model is incomplete: {', '.join(missing)} missing in {BUILTIN_FOLDER.name}",
+            "reinstall the package, or make the files with `grounded train builtin`.",
+        )
+    return BUILTIN_FOLDER / BUILTIN_FILES[0]
+
+
+def all_loras(item: Identified, path: Path, asked: Sequence[tuple[str | Path, float]]) -> list[Lora]:
+    """LoRAs to merge: those asked for, the one inside the file, and the one that the checkpoint cannot do without."""
+    shapes = {name: tensor.shape for name, tensor in item.what.tensors.items()}
+    loras = [open_lora(lora, strength, shapes) for lora, strength in asked]
+    if item.found.lora:
+        loras.append(parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, shapes))
+    elif not loras and (beside := lora_beside(item)) is not None:
+        loras.append(open_lora(beside, 1.0, shapes))
+    for lora in loras:
+        log.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)
+    return loras
+
+
+def lora_beside(item: Identified) -> Path | None:
+    """The LoRA file beside a checkpoint that is only a half without it; None where there is no such need.
+
+    Raises CheckpointError when it is not there.
+    """
+    path, known = item.file.path, item.known
+    if known is None or not known.lora or item.found.lora:
+        return None
+    home = path if path.is_dir() else path.parent
+    stem = Path(known.lora).stem
+    for suffix in (".pt", ".safetensors"):
+        if (home / f"{stem}{suffix}").is_file():
+            return home / f"{stem}{suffix}"
+    raise CheckpointError(
+        f"{path.name} is only the first half of {known.title}: {known.note}",
+        f"put {known.lora} from https://huggingface.co/{known.repository} beside it.",
+    )

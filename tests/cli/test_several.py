@@ -1,0 +1,85 @@
+"""A film on two ranks that torchrun starts: whatever ends one ends all, and the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXT = "a red fox walks right in a meadow at noon | 3s\nthen: it jumps | 2s\ncut: it sleeps | 2s"
+
+
+class Film:
+    """The command, and the journal of what it makes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, board = folder, folder / "board.txt"
+        board.write_text(TEXT)
+        self.command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "gf_core",
+        ]
+        self.command += ["render", str(board), "--size", "64x48", "--device", "cpu", "--no-sheet"]
+        self.command += ["--take", str(folder / "take"), "--out", str(folder / "film.mp4")]
+
+    def start(self) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            self.command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    @property
+    def lines(self) -> int:
+        journals = sorted(self.folder.glob("take/run-*/journal.jsonl"))
+        return journals[-1].read_bytes().count(b"\n") if journals else 0
+
+    def stop(self, how) -> tuple[str, list[psutil.Process]]:
+        """What is said when `how` is done to torchrun and its ranks two lines of the journal later; and these."""
+        before, run = self.lines, self.start()
+        while self.lines < before + 2:
+            assert run.poll() is None
+            time.sleep(0.02)
+        parent = psutil.Process(run.pid)
+        ranks = sorted(parent.children(), key=lambda rank: int(rank.environ()["RANK"]))
+        how(parent, ranks)
+        return run.communicate(timeout=60)[0], ranks
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="torchrun's signals are those of POSIX")
+def test_whatever_ends_one_rank_ends_all_and_the_film_goes_on(tmp_path):
+    film = Film(tmp_path)
+    for how in (
+        lambda parent, ranks: parent.send_signal(signal.SIGINT),
+        lambda parent, ranks: ranks[1].kill(),
+        lambda parent, ranks: ranks[0].kill(),
+    ):
+        made = film.lines
+        said, ranks = film.stop(how)
+        assert not any(rank.is_running() for rank in ranks), said
+        assert film.lines >= made + 2
+    last = film.start()
+    said = last.communicate(timeout=200)[0]
+    assert last.returncode == 0, said
+    assert "chunks as they were; the film was not finished" in said and "ranks    2, " in said
+    assert len(list(tmp_path.glob("take/run-*"))) == 1
+
+
+@pytest.mark.slow
+def test_what_cannot_be_made_is_said_once(tmp_path):
+    film = Film(tmp_path)
+    film.command[film.command.index("64x48")] = "64x16"
+    said = film.start().communicate(timeout=100)[0]
+    assert said.count("2 ranks cannot share the 1 rows of tokens") == 1

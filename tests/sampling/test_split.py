@@ -1,0 +1,141 @@
+"""One film on several ranks: its latents and states are those of one."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from gf_core.checkpoints.bundle import load_model
+from gf_core.checkpoints.networks import Networks
+from gf_core.config import MemorySpec, Recipe, SampleSpec
+from gf_core.engine.film import settle
+from gf_core.engine.follow import follow
+from gf_core.errors import GroundedError
+from gf_core.memory.presets import PRESETS
+from gf_core.model.wan import WanModel
+from gf_core.sampling.film import film_chunks
+from gf_core.sampling.split import check_split
+from gf_core.timeline import Timing, make_plan, parse
+
+from ..ranks import lead
+from .conftest import SPEC
+from .test_methods import METHODS
+
+SIZE = {"latent_height": 10, "latent_width": 4}  # 5 rows of tokens for two ranks
+TEXT = "a fox | 1.5s\nthen: it jumps | 0.75s\ncut: a hen | 0.75s\nback to 1: it sits | 0.75s"
+FILM = (
+    "a red fox walks right in a meadow at noon | 1.5s\nthen: it jumps | 0.75s\n"
+    "cut: the same red fox sleeps in the snow at night | 0.75s\nback to 1: it jumps | 0.75s"
+)
+THREE = replace(SPEC, dim=36, num_heads=3)  # and three heads
+STEPS = (1000, 500)
+SHARED = {
+    "recache": METHODS["recache"],
+    "changes": METHODS["changes"],
+    "adaptive": METHODS["adaptive"],
+    "heads": replace(
+        METHODS["heads"], heads=(((2, 3), (2, 3), (1, 2)), ((2, 1), (0, 3), (0, 3))), heads_from=1
+    ),
+    "packed": MemorySpec(stored="int8"),
+}
+MORE = {
+    "sparse": METHODS["sparse"],
+    "refresh": METHODS["refresh"],
+    "long": METHODS["long"],
+    "means of anchors": PRESETS["reward_forcing"],
+    "all recomputed": PRESETS["longlive"],
+    "cut": METHODS["cut"],
+}
+
+
+def plan_of(text=TEXT):
+    return make_plan(parse(text), Timing(chunk_frames=3, latency=len(STEPS) - 1))
+
+
+@torch.no_grad()
+def films(networks, memories, embeds, team=None):
+    """By memory, latents of a film's chunks, the state behind it, and what comes of restoring that."""
+    found = {}
+    for name, memory in memories.items():
+        recipe = Recipe(memory, SampleSpec(steps=STEPS))
+        with contextlib.nullcontext() if team is None else team.agreed("make", recipe, **SIZE):
+            run = networks.sampler(recipe, **SIZE, team=team)
+        chunks = [clean.latents for clean in film_chunks(run, plan_of(), embeds)]
+        state = run.snapshot()
+        run.restore(state)
+        found[name] = chunks, state, run.snapshot()
+    return found
+
+
+@pytest.mark.parametrize("memories", [SHARED, pytest.param(MORE, marks=pytest.mark.slow)], ids=["", "more"])
+def test_two_ranks_make_the_film_of_one(memories, embeds, tmp_path):
+    torch.manual_seed(0)
+    tree = WanModel(THREE).eval().requires_grad_(False)
+    for parameter in tree.parameters():
+        parameter.copy_(torch.randn_like(parameter) * 0.2 + (parameter.ndim == 1) * 0.5)
+    networks = Networks(tree, None, THREE)
+    got = lead(2, tmp_path, partial(films, networks, memories, embeds), partial(follow, networks=networks))
+    for name, (chunks, state, _) in films(networks, memories, embeds).items():
+        mine, left, again = got[name]
+        for index, (one, both) in enumerate(zip(chunks, mine, strict=True)):
+            assert (one - both).norm() < 1e-6 * one.norm(), (name, index)
+        assert left.keys() == state.keys() == again.keys(), name
+        for part, value in state.items():
+            assert (left[part].float() - value.float()).norm() <= 2e-6 * value.float().norm(), (name, part)
+            assert torch.equal(left[part], again[part]), (name, part)
+
+
+@torch.no_grad()
+def built_in(team=None):
+    """Latents of a film of the built-in model, and the bytes that were sent before every chunk."""
+    bundle, sent = load_model(dtype=torch.float64), []
+    recipe = replace(bundle.recipe, video=replace(bundle.recipe.video, width=32, height=32))
+    bundle.team = team
+    film = settle(bundle, FILM, recipe=recipe)
+    embeds = [bundle.text.encode([segment.prompt])[0][None].double() for segment in film.plan.segments]
+    run = bundle.sampler(recipe)
+    made = film_chunks(run, film.plan, embeds, before=lambda _: sent.append(team and team.sent))
+    return [clean.latents for clean in made], sent
+
+
+def stand_by(team):
+    bundle = load_model(dtype=torch.float64)
+    follow(team, Networks(bundle.model, bundle.writer, bundle.spec))
+
+
+@pytest.mark.slow
+def test_the_built_in_model_on_two_ranks(tmp_path):
+    """Through a switch, a cut and back to the first shot; as many bytes as docs/several-cards.md says.
+
+    In float64, because its films are not decided further than to 1.5e-6 of their size in float32, whoever makes them.
+    """
+    got, sent = lead(2, tmp_path, built_in, stand_by)
+    for index, (one, both) in enumerate(zip(built_in()[0], got, strict=True)):
+        assert (one - both).norm() < 1e-10 * one.norm(), index
+    spec, width, tokens, frames, calls = load_model().spec, 8, 3 * 4, 3, 5
+    quarter = tokens // 2 * spec.dim // 2 * width  # half the rows of half the heads
+    attention = quarter * (4 * (calls * spec.num_layers - 1) + 2)
+    latents = frames * 16 * 4 * 4 * width
+    assert sent[2] - sent[1] == attention + calls * (latents + 7 * spec.dim * width) - 7 * spec.dim * width
+
+
+@pytest.mark.parametrize(
+    ("ranks", "memory", "words"),
+    [
+        (4, MemorySpec(), "4 ranks cannot share the 3 attention heads.*--nproc-per-node 2 or fewer"),
+        (3, MemorySpec(), "3 ranks cannot share the 2 rows of tokens"),
+        (
+            2,
+            replace(METHODS["heads that pick"], heads=(((1, 1), (1, 1), (1, 1, 2)),) * 2),
+            "pick runs of tokens",
+        ),
+    ],
+)
+def test_what_ranks_cannot_share_is_said(ranks, memory, words):
+    with pytest.raises(GroundedError, match=words.partition(".*")[0]) as error:
+        check_split(THREE, memory, 4, ranks)
+    assert words.partition(".*")[2] in error.value.fix
