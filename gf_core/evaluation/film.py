@@ -146,7 +146,8 @@ def evaluate_film(
 
     storyboard_text: None takes what the film says; one that says nothing is a single shot. A film that does not say who
     made it is read as one of the built-in model where its storyboard is given.
-    Raises GroundedError for what is no film, and for one to be read whose size the reader does not know.
+    Raises GroundedError for what is no film, and for one that is given a storyboard and has a size that the reader does
+    not know.
     """
     path = Path(film_path)
     made = recorded(path)
@@ -162,17 +163,23 @@ def evaluate_film(
             "the storyboard has no segments that fall into the film", "give the storyboard of this film"
         )
     result: dict = {"film": path.name, "frames": info.frames, "fps": fps, "seconds": info.frames / fps}
-    frames = None
-    if storyboard_text is not None if made is None else made.builtin:
+    result["over_time"] = measure_over_time(path, parts, timing)
+    given, frames = storyboard_text is not None, None
+    try:
+        if not (given if made is None else made.builtin):
+            raise GroundedError("only films of the built-in model can be read", "see what else is measured")
         frames = small_frames(path)
         result |= judge(frames, judged_spans(parts), fps, reader or load_reader())[0]
-    result["over_time"] = measure_over_time(path, parts, timing)
+    except GroundedError as error:
+        if given and (made is None or made.builtin):
+            raise
+        result["over_time"]["left_out"]["identity"] = error.message
     if out_json is not None:
         write_json(result, Path(out_json))
     if out_png is not None:
         if frames is None:
             raise GroundedError(
-                f"the chart shows what is read in films of the built-in model, and {path.name} is of another",
+                f"the chart shows what is read in films of the built-in model, and {path.name} is not read",
                 "leave --chart away; grounded drift draws a chart of any film",
             )
         from .chart import draw_chart

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gf_core.cli import main
+from gf_core.engine.recorded import read_recorded
 from gf_core.evaluation.cuts import match_cuts
 from gf_core.evaluation.films_table import films_table
 from gf_core.evaluation.over_time import frame_values
@@ -51,8 +53,19 @@ def test_a_film_of_another_model_is_measured_without_being_read(other, without_s
     told, found = capsys.readouterr().out, json.loads(Path("numbers.json").read_text())
     assert "follows the prompt" not in told and "borders" in found["over_time"]
     assert "PySceneDetect" in found["over_time"]["left_out"]["cuts"] and "scenedetect]" in told
+    assert "not measured         identity: only films of the built-in model can be read" in told
     assert main(["evaluate", other, "--chart", "chart.png"]) == 2
     assert "grounded drift" in capsys.readouterr().err
+
+
+def test_a_film_of_the_builtin_model_in_a_size_that_cannot_be_read(
+    other, without_scenedetect, monkeypatch, capsys
+):
+    monkeypatch.setattr(
+        "gf_core.evaluation.film.recorded", lambda path: replace(read_recorded(path), model="builtin")
+    )
+    assert main(["evaluate", other]) == 0
+    assert "identity: the film is 48x32" in capsys.readouterr().out
 
 
 def test_borders_of_a_film_that_another_program_cut_are_not_told(
