@@ -80,6 +80,8 @@ class ModelBundle:
     compiled: bool | None = False
     """The small operations between products and attention are compiled into fused ones (`model.compiled`). None leaves
     it to the film (`engine.compiling`), and is as False until that is settled."""
+    parts_on: torch.device | None = None
+    """Where the codec and the text encoder compute; None is where the network does."""
     team: Team | None = None
     """The ranks that make films together; None: this process alone."""
     notes: tuple[str, ...] = ()
@@ -89,6 +91,11 @@ class ModelBundle:
     def computes_on(self) -> torch.device:
         """Where the network computes."""
         return self.device or next(self.model.parameters()).device
+
+    @property
+    def decodes_on(self) -> torch.device:
+        """Where the codec computes."""
+        return self.parts_on or self.computes_on
 
     @property
     def computes_in(self) -> torch.dtype:
@@ -154,6 +161,7 @@ def load_model(
     fit: Fit | None = None,
     compiled: bool | None = None,
     attention: str = "",
+    parts_on: torch.device | None = None,
 ) -> ModelBundle:
     """Opens `source`: "builtin", a checkpoint file, or a folder.
 
@@ -161,16 +169,16 @@ def load_model(
     the CPU, bfloat16 elsewhere. assume: catalogue id to take a renamed causal file for. weights: outer key
     to take. loras: (path, strength) pairs merged into the weights. prompts: of the film to come; a large text encoder
     reads them before the transformer is loaded, so that the two are never in memory together. fit: what is done so
-    that films fit; its `memory` is a film's, and goes into the recipe that the weights want. compiled, attention: as in
-    `ModelBundle`.
+    that films fit; its `memory` is a film's, and goes into the recipe that the weights want. compiled, attention,
+    parts_on: as in `ModelBundle`.
 
     Raises CheckpointError, saying what the file is and what is needed, or ResourceError for too little
     memory.
     """
     path, item, spec = identified(source, assume, weights)
     merges = all_loras(item, path, loras)
-    codec = _codec(vae, item, device)
-    encoder = _encoder(text, item, device)
+    codec = _codec(vae, item, parts_on or device)
+    encoder = _encoder(text, item, parts_on or device)
     if prompts and isinstance(encoder, StoredEncoder):
         encoder.encode(list(prompts))
     fit = fit or Fit()
@@ -192,6 +200,7 @@ def load_model(
         fit=fit,
         compiled=compiled,
         attention=attention,
+        parts_on=parts_on,
     )
 
 

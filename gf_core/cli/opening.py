@@ -56,6 +56,7 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
             text=args.text_encoder,
             vae=args.vae,
             device=device,
+            parts_on=pick_device(args.parts_on) if args.parts_on else None,
             compiled=compiled_for(args, recorded, device),
             prompts=[board.expanded(n) for n, segment in enumerate(board.segments) if not segment.mute],
             attention=args.attention or "",

@@ -222,6 +222,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "merge a LoRA into the model; may be repeated",
     },
     "--device": {"help": "cpu, cuda, cuda:1, mps (default: cuda where there is a card, else cpu)"},
+    "--parts-on": {
+        "metavar": "DEVICE",
+        "help": "text encoder and decoder on another device, such as cuda:1 (default: where the network is)",
+    },
     "--dtype": {
         "choices": ("float32", "bfloat16", "float16"),
         "help": "number type of the weights (default: float32 on the CPU, bfloat16 elsewhere)",
@@ -272,7 +276,7 @@ FILM = ("storyboard", "--model", "--size", "--memory", "--noise", "--seed", "--f
 DEVICE = ("--device", "--dtype")
 PARTS = ("--vae", "--text-encoder")
 START = ["--start-image", "--start-video"]
-MAKING = ("--take", START, *PARTS, "--lora", *DEVICE, "--attention", "--fit", "--compile")
+MAKING = ("--take", START, *PARTS, "--lora", *DEVICE, "--parts-on", "--attention", "--fit", "--compile")
 
 
 class Command(NamedTuple):

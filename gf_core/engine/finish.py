@@ -7,6 +7,7 @@ import logging
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ class Finisher:
         except OSError as error:
             raise disk_error(error, path, "starting the film") from error
         self._in_pieces, self._piece = False, recipe.memory.chunk  # a start may be many times as long
-        self._stream: torch.cuda.Stream | None = None
+        self._device, self._streams = bundle.decodes_on, dict[torch.device, torch.cuda.Stream]()
         self._decoded = self._since_state = 0
         self._hurried = threading.Event()
         self.frames = self.film.frames
@@ -184,7 +185,7 @@ class Finisher:
     def _decode(self, latents: Tensor) -> np.ndarray:
         """Pictures uint8 [t H W 3]; how they are split into calls does not change them."""
         with self._relief.decoding():
-            pieces = latents.split(1 if self._in_pieces else self._piece)
+            pieces = latents.to(self._device).split(1 if self._in_pieces else self._piece)
             return np.concatenate([to_uint8(self.decoder.decode(piece)) for piece in pieces])
 
     def _decode_anew(self, chunk: SampledChunk) -> np.ndarray:
@@ -193,7 +194,7 @@ class Finisher:
         self.decoder.restore({})
         for index in range(int(max(0, chunk.index - self._reach)), chunk.index):
             self._check_hurry()
-            self._decode(self._run.run.load_latents(index).to(chunk.latents.device))
+            self._decode(self._run.run.load_latents(index))
         return self._decode(chunk.latents)
 
     def _put_off(self, chunk: SampledChunk, digest: str) -> None:
@@ -254,17 +255,22 @@ class Finisher:
             log.warning("the decoder's state is not kept: %s", error)
             return {}
 
-    def _beside_the_sampler(self, latents: Tensor) -> contextlib.AbstractContextManager:
-        """A CUDA stream of our own, else decoding would queue up behind the next chunk's denoising.
+    @contextlib.contextmanager
+    def _beside_the_sampler(self, latents: Tensor) -> Iterator[None]:
+        """CUDA streams of our own, else decoding would queue up behind the next chunk's denoising.
 
         The session hands over latents that are ready, and this call ends with a copy to the host, so neither side
         needs an event.
         """
-        if not latents.is_cuda:
-            return contextlib.nullcontext()
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(latents.device)
-        return torch.cuda.stream(self._stream)
+        with contextlib.ExitStack() as stack:
+            for device in dict.fromkeys(
+                (latents.device, self._device)
+            ):  # the decoder's last: it computes most
+                if device.type == "cuda":
+                    if device not in self._streams:
+                        self._streams[device] = torch.cuda.Stream(device)
+                    stack.enter_context(torch.cuda.stream(self._streams[device]))
+            yield
 
 
 def film_header(video: VideoSpec, encoding: Encoding) -> bytes:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ..devices import require_memory
 from ..errors import TakeError
 from ..estimate.budget import Budget, check_budget, estimate
 from ..estimate.measured import Pace, recall_pace, remember_bits, remember_pace, size_key, speed_key
-from ..estimate.room import bundle_cost
+from ..estimate.room import bundle_cost, decode_bytes
 from ..estimate.trial import try_out
 from ..take.folder import Run
 from ..take.tidy import FILMS, KEPT_FILMS, tidy
@@ -84,6 +85,11 @@ def check(film: Film, budget: Budget, folder: Path) -> None:
     """
     with in_words("estimating what the film will take"):
         check_budget(budget, free_memory=film.bundle.free_memory(), folder=folder)
+        if budget.cost.apart:
+            room = decode_bytes(budget.cost, film.recipe.video)
+            require_memory(
+                room, film.bundle.decodes_on, "decoding", "give --parts-on a device with more room"
+            )
 
 
 def make(session: Session, budget: Budget, listener: Callable[[Event], None] | None = None) -> Finished:

@@ -150,7 +150,7 @@ def rejoin_decoder(
     for index in range(begun, done):
         # What it gives is in the film already. In the pieces of the first time: a card may sum others otherwise.
         for piece in stored(index).split(film.recipe.memory.chunk):
-            decoder.decode(piece.to(film.bundle.computes_on))
+            decoder.decode(piece.to(film.bundle.decodes_on))
         wanted = reuse.digests.get(decoder_name(keys[index], codec))
         if wanted is not None and index + 1 >= settled:
             checks.append(digest(decoder.snapshot()) == wanted)

@@ -136,7 +136,7 @@ class Shoot:
             if 0 < reuse.decoded < job.stop:
                 decoder, stored = self._finisher.decoder, self._writer.run.load_latents
                 self.rejoined.append(rejoin_decoder(decoder, job.film, reuse, job.store, stored, tick))
-            device = job.film.bundle.computes_on
+            device = job.film.bundle.decodes_on
             if device.type == "cuda":  # the worker goes on with the decoder on a stream of its own
                 torch.cuda.synchronize(device)
 
@@ -157,7 +157,7 @@ class Shoot:
         self._ask()
         kept = self._job.reuse.chunks[index]
         record = self.mended[index] if kept is None else kept.record
-        latents = self._writer.run.load_latents(index).to(self._wanted.bundle.computes_on)
+        latents = self._writer.run.load_latents(index)
         return self._chunk(index, latents, record["anchor"], record["latents"])
 
     def _chunk(

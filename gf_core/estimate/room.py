@@ -60,6 +60,8 @@ class ModelCost:
 
     fit: Fit = field(default_factory=Fit)
     """What is done so that it fits."""
+    apart: bool = False
+    """Decoder and text encoder compute elsewhere, and take nothing from where the network does."""
     ranks: int = 1
     """Processes that make the film together, each with a share of the memory."""
     networks: int = 1
@@ -131,6 +133,7 @@ def bundle_cost(bundle: ModelBundle, prompts: Sequence[str] = ()) -> ModelCost:
     codec = whole(bundle.codec)
     weight = next(codec.parameters(), None) if isinstance(codec, nn.Module) else None
     networks = [bundle.model] if bundle.writer is None else [bundle.model, bundle.writer]
+    apart = bundle.decodes_on != bundle.computes_on
     return ModelCost(
         spec=bundle.spec,
         value_bytes=bundle.computes_in.itemsize,
@@ -138,11 +141,14 @@ def bundle_cost(bundle: ModelBundle, prompts: Sequence[str] = ()) -> ModelCost:
         decoder=kind_of(bundle.codec) or "wan",
         spatial_stride=bundle.codec.spatial_stride,
         fingerprint=bundle.fingerprint,
+        apart=apart,
         ranks=1 if bundle.team is None else bundle.team.count,
         device=bundle.device_name,
         loaded=True,
         resident=held_bytes() if bundle.computes_on.type == "cpu" else 0,
-        text=bundle.text.bytes_to_read(prompts) if isinstance(bundle.text, StoredEncoder) else 0,
+        text=bundle.text.bytes_to_read(prompts)
+        if isinstance(bundle.text, StoredEncoder) and not apart
+        else 0,
         decoder_bytes=None if weight is None else weight.dtype.itemsize,
         fit=bundle.fit,
         networks=len(networks),
@@ -227,8 +233,9 @@ def parts_of(cost: ModelCost, recipe: Recipe, upscale: int) -> dict[str, int]:
         "weights": cost.weight_bytes,
         "memory": -(-cost.sizes(recipe).buffers // cost.ranks),
         "work": work_bytes(cost, recipe),
-        "decoder": decode_bytes(cost, recipe.video),
     }
+    if not cost.apart:
+        parts["decoder"] = decode_bytes(cost, recipe.video)
     if cost.resident:
         program = cost.resident - cost.weight_bytes + FIRST_USE
         parts = {"program": program, **parts, "encoder": encode_bytes(recipe.video, upscale)}

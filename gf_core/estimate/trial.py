@@ -101,7 +101,7 @@ def _time_chunks(
 
     def finish(latents: Tensor) -> None:
         with torch.no_grad():
-            writer.write(to_uint8(decoder.decode(latents)))
+            writer.write(to_uint8(decoder.decode(latents.to(bundle.decodes_on))))
 
     finish(latents)  # the first chunk is shorter, and decoder and encoder are set up with it
     before, size = writer.frames, writer.path.stat().st_size

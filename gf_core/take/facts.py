@@ -11,6 +11,7 @@ import av
 import torch
 
 from ..config import Encoding, Recipe, as_facts
+from ..devices import name_of
 from ..model.compiled import fused
 from ..vae.tiles import whole
 from ..video.codecs import find_codec
@@ -80,6 +81,10 @@ def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
     }
     if device.type == "cpu":
         facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+    if (parts := name_of(bundle.decodes_on)) != facts[
+        "device"
+    ]:  # another kind of card reads prompts otherwise
+        facts["parts"] = parts
     if bundle.compiled:
         facts["compiled"] = fused().name
     if bundle.team is not None:  # products over some of the rows round otherwise
