@@ -6,6 +6,7 @@ From arguments to a command and an exit status: 0 done, 2 refused in words, 130 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,8 +17,16 @@ from .terminal import REFUSED, safe_output, status_of
 __all__ = ["main"]
 
 
+SPINS = "1000"
+"""Turns that a thread of a sum waits for the others before it sleeps: what libgomp itself takes where it knows of more
+threads than processors. It does not know of the video encoder's, and its usual 300,000 turns keep the processor from
+them: on two crowded cores six chunks took 6 s in place of more than 60 (docs/benchmarks/2026-11-26-cpu.md)."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Errors that a person can mend are printed without a traceback."""
+    if "OMP_WAIT_POLICY" not in os.environ:  # read once, when torch is imported
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     with safe_output():
         return _run(argv)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from gf_core.checkpoints.catalog import CATALOG
-from gf_core.cli import main
+from gf_core.cli import SPINS, main
 from gf_core.config import Encoding
 from gf_core.engine.render import render_film
 
@@ -34,6 +35,19 @@ def test_plan_shows_snapped_lengths_and_seeds(capsys):
     assert "1.50 s" in first and "1.31 s" in first
     assert hen.split()[1] == "cut" and muted.split()[1] == "mute"
     assert owl.split()[1] == "cut" and " 11 " in owl
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_waiting_threads_sleep_unless_it_is_said_otherwise(given, spins, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    main([])
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
 def test_plan_needs_no_torch(place):
