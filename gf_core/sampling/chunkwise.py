@@ -42,19 +42,20 @@ class Chunkwise:
         Until it is given nothing has been committed, and the same call gives the same chunk, unless a switch of prompts
         was under way, which may have changed part of the memory.
         """
-        director, noise = self.director, chunk.noise(0)
+        director, first = self.director, chunk.noise(0)
         director.prepare()
         levels = self.levels if director.memory.layout.past else self.first_levels
         if chunk.exit is not None:
             levels = levels[: chunk.exit + 1]
-        frames = noise.shape[1]
+        frames = first.shape[1]
+        # All of it before the first call: a copy between two calls would wait for the card.
+        noises = director.bring(torch.stack([first, *map(chunk.noise, range(1, len(levels)))]))
         blind, instead = director.open_blind(frames)
         step, clean = director.open(frames)
-        x = denoised = noise.to(director.device, director.dtype, non_blocking=True)  # b f c h w
+        x = denoised = noises[0]  # b f c h w
         for i, level in enumerate(levels):
             if i:
-                more = chunk.noise(i).to(x.device, x.dtype, non_blocking=True)
-                x = add_noise(denoised, more, level.sigma)
+                x = add_noise(denoised, noises[i], level.sigma)
             with torch.set_grad_enabled(torch.is_grad_enabled() and chunk.exit in (None, i)):
                 view = step if instead is None or i >= blind else instead
                 flow = director.predict(x, self._time(level.timestep), view)

@@ -123,6 +123,13 @@ class Director:
         """Gradients go to the weights, which change from film to film."""
         return self.grad is not None
 
+    def bring(self, values: Tensor) -> Tensor:
+        """Values where and as the network computes; a card copies them beside its work."""
+        values = values.to(self.dtype)
+        return (values.pin_memory() if self.device.type == "cuda" and not values.is_cuda else values).to(
+            self.device, non_blocking=True
+        )
+
     # -- verbs --------------------------------------------------------------------------------------------------
 
     @together

@@ -42,6 +42,7 @@ def cache(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the processor's own compiler makes some thirty pieces, one by one
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
 def test_compiled_the_film_is_the_same_and_its_bits_come_again(sampler, embeds, cache, model, dtype, most):
     """Without a break in any piece (`fullgraph`); bfloat16 as far as two orders of its sums may be apart."""

@@ -1,0 +1,145 @@
+"""What a steady chunk asks of a card, counted without one: kernels, and copies from the computer.
+
+    python dev/bench/launches.py [--shape 1.3b] [--memory grounded] [--json FILE]
+
+The card is torch's `meta` device, whose tensors have shapes and no numbers, so any size is counted in seconds. Every
+operation that is no view counts as one kernel, and so do attention and each fused piece. What waits for the card would
+fail: there are no numbers to wait for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gf_core.attention import Where
+from gf_core.config import SHAPES, Recipe, VideoSpec
+from gf_core.memory.presets import PRESETS
+from gf_core.model.pieces import PLAIN, Fused, Pieces
+from gf_core.model.wan import build_meta
+from gf_core.sampling.chunkwise import make_sampler
+from gf_core.sampling.film import film_chunks
+from gf_core.timeline import Segment, Storyboard, Timing, make_plan
+
+CARD = torch.device("meta")
+EMPTY = {torch.ops.aten.empty.memory_format, torch.ops.aten.empty_like.default, torch.ops.aten.detach.default}
+
+
+class Count(TorchDispatchMode):
+    """Counts what goes through it, while it counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+        self.names: Counter[str] = Counter()
+        self.paused = True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not self.paused:
+            self._look(func, [*tree_leaves(args), *tree_leaves(kwargs or {})], tree_leaves(out))
+        return out
+
+    def _look(self, func: Any, given: list[Any], made: list[Any]) -> None:
+        came, left = ({x.device.type for x in part if isinstance(x, Tensor)} for part in (given, made))
+        if "meta" not in came | left:
+            return
+        returns = [one.alias_info for one in func._schema.returns]
+        if "copy" in str(func) and "cpu" in came:
+            self.found["copies from the computer"] += 1
+            self.names[f"from the computer, {tuple(made[0].shape)}"] += 1
+        elif func in EMPTY or any(alias is not None and not alias.is_write for alias in returns):
+            return
+        else:
+            self.kernel(str(func))
+
+    def kernel(self, name: str) -> None:
+        self.found["kernels"] += 1
+        self.names[name] += 1
+
+    def whole(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` counted as one kernel."""
+
+        def call(*args: Any) -> Any:
+            if self.paused:
+                return function(*args)
+            self.kernel(name)
+            self.paused = True
+            try:
+                return function(*args)
+            finally:
+                self.paused = False
+
+        return call
+
+
+def steady_chunk(shape: str, memory: str, make_pieces: Callable[[Count], Pieces]) -> Count:
+    """What one chunk with a full memory takes."""
+    count, spec = Count(), SHAPES[shape]
+    model = build_meta(spec).requires_grad_(False)
+    recipe = Recipe(PRESETS[memory], video=VideoSpec(96, 64) if shape == "tiny" else VideoSpec())
+
+    def attention(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
+        return torch.empty_like(q)
+
+    counted = count.whole("attention", attention)
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
+        return counted(q, k, v)
+
+    timing = Timing(recipe.video.fps, recipe.memory.chunk, 4, None)
+    plan = make_plan(Storyboard(segments=(Segment("start", "a", 60.0),)), timing)
+    with torch.no_grad(), count:
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        weights = {n: torch.empty(size, device=CARD, dtype=torch.bfloat16) for n, size in shapes.items()}
+        model.load_state_dict(weights, assign=True)
+        sampler = make_sampler(
+            model, spec, recipe, latent_height=recipe.video.height // 8, latent_width=recipe.video.width // 8,
+            device=CARD, dtype=torch.bfloat16, kernel=kernel, pieces=make_pieces(count),
+        )  # fmt: skip
+        director = sampler.director
+        prompt = torch.zeros(1, 64, spec.text_dim)
+        director.start(prompt)
+        for _ in range(-(-recipe.memory.slots // recipe.memory.chunk)):
+            director.prefill(torch.zeros(director.shape(recipe.memory.chunk), device=CARD))
+        chunks = film_chunks(sampler, plan, [prompt], start=plan.chunks - 2)
+        next(chunks)  # the last to compute what is kept from chunk to chunk
+        count.paused = False
+        next(chunks)
+        count.paused = True
+    return count
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="1.3b")
+    parser.add_argument("--memory", choices=sorted(PRESETS), default="grounded")
+    parser.add_argument("--json", type=Path, help="write every number as JSON too")
+    args = parser.parse_args()
+    ways: dict[str, Callable[[Count], Pieces]] = {
+        "eager": lambda count: PLAIN,
+        "compiled": lambda count: Fused(lambda run: count.whole(f"piece {run.__name__}", run), "counted"),
+    }
+    told = {name: steady_chunk(args.shape, args.memory, make) for name, make in ways.items()}
+    for name, count in told.items():
+        print(f"{name:<9}" + ", ".join(f"{number} {what}" for what, number in sorted(count.found.items())))
+        print("  " + ", ".join(f"{number} {what}" for what, number in count.names.most_common(14)))
+    if args.json:
+        numbers = {name: {**count.found, "by name": count.names} for name, count in told.items()}
+        args.json.write_text(json.dumps(numbers, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
