@@ -9,14 +9,14 @@ LongLive's recache is the same call with every share at 1, before the oldest chu
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..model.forward import SelfAttention
-from .packed import fill, values_of
+from .packed import fill, is_packed, pack, values_of
 from .store import DualMemory
-from .views import View
 
 Recompute = Callable[[Tensor, SelfAttention], None]
 """Runs one clean call over latents [b f c h w] under the new prompt with the given self-attention."""
@@ -31,39 +31,54 @@ def proximity(recent: int, depth: int, alpha_max: float) -> list[float]:
 
 
 class Blend:
-    """Self-attention that lets fresh keys and values act in its own call and leaves a mix of old and fresh behind."""
+    """Self-attention that lets fresh keys and values act in its own call and leaves a mix of old and fresh behind.
 
-    def __init__(self, memory: DualMemory, view: View, shares: list[float]) -> None:
-        self._memory, self._view = memory, view
+    Raw keys are mixed where they lie. Of the values, which attention reads fresh from the same slots, one layer's are
+    set aside; nothing is where they are packed. Frames whose share is 0 are left as they were.
+    """
+
+    def __init__(self, memory: DualMemory, shares: list[float]) -> None:
+        self._memory, self._view = memory, memory.reopen(keep=False)
+        size, place = memory.tokens_per_frame, self._view.places[0]
+        self._first = 0 if memory.packed else size * next((n for n, share in enumerate(shares) if share), 0)
         share = torch.tensor(shares, device=memory.v.device)
-        self._share = share.repeat_interleave(memory.tokens_per_frame)[:, None, None]  # s 1 1
-        here = memory.v[0, :, view.places[0].start : view.places[0].stop]
-        self._old_k, self._old_v = torch.empty_like(here), torch.empty_like(here)
+        self._share = share.repeat_interleave(size)[self._first :, None, None]  # s 1 1
+        self._rest = 1 - self._share
+        here = memory.v[0, :, place.start : place.stop]
+        self._old_v = None if memory.packed else torch.empty_like(here)
 
-    def _save(self, layer: int) -> tuple[Tensor, Tensor]:
-        memory, place = self._memory, self._view.places[layer]
-        here = slice(place.start, place.stop)
-        raw_k, v = memory.raw_k[layer, :, here], memory.v[layer, :, here]
-        self._old_k.copy_(raw_k)
-        self._old_v.copy_(v)
-        return raw_k, v
-
-    def _mix(self, raw_k: Tensor, v: Tensor) -> None:
-        for store, old in ((raw_k, self._old_k), (v, self._old_v)):
-            fill(store, (1 - self._share) * values_of(old).float() + self._share * values_of(store).float())
-
-    def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, layer: int, q: Any, raw_k: Any, v: Tensor) -> Tensor:
         """Attention over the anchors and the fresh frames, then the mix."""
-        stored = self._save(layer)
-        out = self._view.attend(layer, q, raw_k, v)
-        self._mix(*stored)
+        _, values = self._slots(layer)
+        if self._old_v is None:
+            out = self._view.attend(layer, q, raw_k, v)
+        else:
+            self._old_v.copy_(values)
+            out = self._view.attend(layer, q, raw_k, v)
+            values[:, : self._first].copy_(self._old_v[:, : self._first])
+        self._mix(layer, raw_k, v, self._old_v)
         return out
 
-    def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
+    def write(self, layer: int, raw_k: Any, v: Tensor) -> None:
         """The mix alone, for the last layer."""
-        stored = self._save(layer)
-        self._view.write(layer, raw_k, v)
-        self._mix(*stored)
+        self._mix(layer, raw_k, v, None)
+
+    def _slots(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Raw keys and values [b s h d] of the frames."""
+        place = self._view.places[layer]
+        here = slice(place.start, place.stop)
+        return self._memory.raw_k[layer, :, here], self._memory.v[layer, :, here]
+
+    def _mix(self, layer: int, raw_k: Any, v: Tensor, old_v: Tensor | None) -> None:
+        """Mix into the slots; old_v: values that were there, None where they still are."""
+        k, values = self._slots(layer)
+        pieces, run = self._memory.pieces, slice(self._first, None)
+        for slots, old, fresh in ((k, k, pieces.values_of(raw_k)), (values, old_v, v)):
+            old = slots if old is None else old
+            if is_packed(slots):
+                fill(slots, self._rest * values_of(old) + self._share * values_of(pack(fresh)))
+            else:
+                pieces.mix(slots[:, run], old[:, run], fresh[:, run], self._rest, self._share)
 
 
 def recache(memory: DualMemory, recompute: Recompute, alpha_max: float | None) -> None:
@@ -74,7 +89,7 @@ def recache(memory: DualMemory, recompute: Recompute, alpha_max: float | None) -
     recent = memory.layout.recent
     shares = [1.0] * recent if alpha_max is None else proximity(recent, memory.spec.recent, alpha_max)
     if any(shares):
-        recompute(memory.recent_latents(recent), Blend(memory, memory.reopen(), shares))
+        recompute(memory.recent_latents(recent), Blend(memory, shares))
 
 
 def refresh(memory: DualMemory, recompute: Recompute) -> None:

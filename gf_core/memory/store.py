@@ -232,10 +232,11 @@ class DualMemory(Snapshots, Gradients):
         before = self._turn(at[: layout.past])
         return GradView(self, place, before, leaks=leaky), GradView(self, place, before, keep=True)
 
-    def reopen(self, context: int = 0, slots: range | None = None) -> View:
+    def reopen(self, context: int = 0, slots: range | None = None, *, keep: bool = True) -> View:
         """View of a call that recomputes frames in place, seeing what lies before them and itself.
 
         context: frames before them that are queries only, their keys not kept. slots: None is all recent frames.
+        keep: raw keys are written, and so are values where they are packed; else the caller does.
         """
         size, places = self.tokens_per_frame, list[Place]()
         self.make_constant(self.ledger.recent)
@@ -249,7 +250,7 @@ class DualMemory(Snapshots, Gradients):
             seen = layout.only(range(here.stop), 0)
             place = Place(start, stop, *turns, ((0, stop),), seen.regions(), past)
             places += [place] * len(self.raw_k[layers])
-        return View(self, places, keep=True, skip=context * size)
+        return View(self, places, keep=keep, skip=context * size)
 
     def commit(self, latents: Tensor) -> None:
         """Take the current chunk, as its clean pass wrote it, into recent memory; latents [b f c h w] are clean."""

@@ -115,10 +115,16 @@ def qkv(block: Tree, x: Tensor, pieces: Pieces = PLAIN) -> tuple[Any, Any, Tenso
 
     Query and key are as `Pieces.fresh` gives them: where pieces are fused, they are normed when they are turned.
     """
+    attention = block.self_attn
+    q = pieces.fresh(attention.norm_q, attention.q(x), attention.num_heads)
+    return q, *_kv(block, x, pieces)
+
+
+def _kv(block: Tree, x: Tensor, pieces: Pieces) -> tuple[Any, Tensor]:
+    """The same without the query."""
     attention, heads = block.self_attn, block.self_attn.num_heads
-    q = pieces.fresh(attention.norm_q, attention.q(x), heads)
     k = pieces.fresh(attention.norm_k, attention.k(x), heads)
-    return q, k, attention.v(x).unflatten(-1, (heads, -1))
+    return k, attention.v(x).unflatten(-1, (heads, -1))
 
 
 def _modulation(block: Tree, e0: Tensor) -> tuple[Tensor, ...]:
@@ -130,8 +136,7 @@ def _modulation(block: Tree, e0: Tensor) -> tuple[Tensor, ...]:
 def block_keys(block: Tree, x: Tensor, e0: Tensor, pieces: Pieces = PLAIN) -> tuple[Any, Tensor]:
     """Raw keys and values [b s h d] of a block whose output nobody needs; arguments as in `run_block`."""
     shift, scale, *_ = _modulation(block, e0)
-    _, raw_k, v = qkv(block, pieces.modulated(block.norm1, x, shift, scale), pieces)
-    return raw_k, v
+    return _kv(block, pieces.modulated(block.norm1, x, shift, scale), pieces)
 
 
 def run_block(

@@ -38,6 +38,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).type_as(x) * weight
 
 
+def mix(slots: Tensor, old: Tensor, fresh: Tensor, rest: Tensor, share: Tensor) -> None:
+    """rest * old + share * fresh, computed in float32, into `slots`, which may be `old`."""
+    torch.add(old.detach() * rest, fresh.detach() * share, out=slots)
+
+
 @dataclass(frozen=True)
 class Fresh:
     """Queries or keys whose norm waits for the pass that turns them."""
@@ -113,6 +118,10 @@ class Pieces:
         for mine, theirs in zip(raw, turned):
             rotate(mine, turn, out=theirs)
 
+    def mix(self, slots: Tensor, old: Tensor, fresh: Tensor, rest: Tensor, share: Tensor) -> None:
+        """rest * old + share * fresh, of keys or values [b s h d] and shares [s 1 1] in float32, into their slots."""
+        mix(slots, old, fresh, rest, share)
+
 
 PLAIN = Pieces()
 
@@ -126,7 +135,7 @@ class Fused(Pieces):
         self._modulated, self._gated, self._gated_normed = made[_modulated], made[gate], made[_gated_normed]
         self._added_modulated, self._gelu = made[_added_modulated], made[_gelu]
         self._normed, self._turned, self._lay_in = made[_normed], made[_turned], made[_lay_in]
-        self._turn_slots = made[_turn_slots]
+        self._turn_slots, self._mix = made[_turn_slots], made[_mix]
 
     def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         return self._modulated(x, *_parts(norm), shift, scale)
@@ -172,6 +181,9 @@ class Fused(Pieces):
         # One by one, all layers together: the shape is the same however many there are.
         for mine, own, theirs in zip(raw.chunk(frames, 2), turn.chunk(frames), turned.chunk(frames, 2)):
             self._turn_slots(mine, own, theirs)
+
+    def mix(self, slots: Tensor, old: Tensor, fresh: Tensor, rest: Tensor, share: Tensor) -> None:
+        self._mix(slots, old, fresh, rest, share)
 
 
 def _parts(norm: Norm) -> tuple[Tensor | None, Tensor | None, float]:
@@ -243,6 +255,10 @@ def _turn_slots(raw: Tensor, turn: Tensor, turned: Tensor) -> None:
     rotate(raw, turn, out=turned)
 
 
+def _mix(slots: Tensor, old: Tensor, fresh: Tensor, rest: Tensor, share: Tensor) -> None:
+    slots.copy_(old * rest + fresh * share)
+
+
 _RUNS: tuple[Callable[..., Any], ...] = (
-    _modulated, gate, _gated_normed, _added_modulated, _gelu, _normed, _turned, _lay_in, _turn_slots,
+    _modulated, gate, _gated_normed, _added_modulated, _gelu, _normed, _turned, _lay_in, _turn_slots, _mix,
 )  # fmt: skip

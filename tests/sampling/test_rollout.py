@@ -462,3 +462,36 @@ def test_blind_steps_and_what_they_cannot_be_with(other):
     with pytest.raises(GroundedError, match="cut_blind") as told:
         check(MemorySpec(cut_blind=1, **other))
     assert told.value.fix
+
+
+def test_a_switch_computes_each_thing_once_and_nothing_that_is_thrown_away(film, model, prompts):
+    """One call over the recent frames; of the last block keys and values only; the new prompt once for every block."""
+    run = film(MemorySpec())
+    run.director.start(prompts[0])
+    for _ in range(4):
+        run.chunk()
+    rows = {name: [] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
+    hooks = [
+        model.get_submodule(name).register_forward_hook(
+            lambda _, inputs, out, name=name: rows[name].append(out.shape[1])
+        )
+        for name in rows
+    ]
+    run.director.switch(prompts[1])
+    run.director.prepare()
+    for hook in hooks:
+        hook.remove()
+    memory = run.director.memory
+    tokens, last = memory.layout.recent * memory.tokens_per_frame, len(model.blocks) - 1
+    assert memory.layout.recent == 6
+    for name, calls in rows.items():
+        if not name.startswith("blocks."):
+            assert len(calls) <= (not name.startswith("head")), name
+            continue
+        _, block, part, *leaf = name.split(".")
+        if part == "cross_attn" and leaf[0] in "kv":
+            assert len(calls) == 1 and calls[0] <= prompts[1].shape[1] + 1, name
+        elif int(block) < last or (part == "self_attn" and leaf[0] in "kv"):
+            assert calls == [tokens], name
+        else:
+            assert not calls, name
