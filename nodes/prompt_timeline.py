@@ -6,8 +6,9 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
+from ..gf_core.editorial.others import is_theirs, understood
 from ..gf_core.engine.cast_pictures import find_cast
-from ..gf_core.errors import StoryboardError
+from ..gf_core.errors import GroundedError, StoryboardError
 from ..gf_core.timeline import parse
 from .compat import schema, widget
 from .host import in_words, input_folder, said_plainly
@@ -32,6 +33,18 @@ def _state(path: Path) -> str:
     except OSError:
         return f"{path.name} missing"
     return f"{path.name} {state.st_size} {state.st_mtime_ns}"
+
+
+def _foreign(text: str, error: StoryboardError) -> GroundedError:
+    """`error`, or that the text is another program's."""
+    if not is_theirs(text):
+        return error
+    try:
+        said = understood(text)[1]
+    except GroundedError as theirs:
+        return theirs
+    fix = "press Convert under the storyboard, or paste here what `grounded open` prints of its file"
+    return GroundedError(f"this is {said}", fix)
 
 
 class PromptTimeline(io.ComfyNode):
@@ -85,12 +98,15 @@ class PromptTimeline(io.ComfyNode):
         try:
             find_cast(parse(timeline), input_folder())
         except StoryboardError as error:
-            return in_words(error)
+            return in_words(_foreign(timeline, error))
         return True
 
     @classmethod
     @said_plainly
     def execute(cls, timeline: str) -> io.NodeOutput:
-        board = parse(timeline)
+        try:
+            board = parse(timeline)
+        except StoryboardError as error:
+            raise _foreign(timeline, error) from error
         seconds = sum(segment.seconds for segment in board.segments if not segment.mute)
         return io.NodeOutput(TimelineText(board, timeline), seconds, ui=shown({"text": timeline}))

@@ -22,6 +22,7 @@ from ..gf_core.engine.start_video import pictures_to_start
 from ..gf_core.errors import GroundedError
 from ..gf_core.estimate.budget import Budget, check_budget
 from ..gf_core.take.folder import Take
+from ..gf_core.vae.tiles import Tiled
 from . import host
 from .live import open_channel
 from .shown import end_text, take_name
@@ -52,6 +53,8 @@ class Wishes:
     steps: str
     shift: float
     until: int
+    tiles: int = 0
+    """Side of the tiles that pictures are decoded in, in latent cells."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,9 @@ def _unused_seed(timeline: TimelineText, wishes: Wishes) -> list[str]:
 def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Film:
     """The model's wishes with the artist's in their place."""
     own = bundle.recipe
+    if wishes.tiles:
+        codec, fit = Tiled(bundle.codec, wishes.tiles), replace(bundle.fit, tile=wishes.tiles)
+        bundle = replace(bundle, codec=codec, fit=fit)
     memory = replace(wishes.memory or own.memory, chunk=own.memory.chunk)
     sample = own.sample
     if wishes.steps.strip():

@@ -1,22 +1,31 @@
-"""Our routes on ComfyUI's server: the live view, what a Take shows, and Stop. They take ids and names, never paths."""
+"""Our routes on ComfyUI's server: the live view, what a Take shows, Stop, and storyboards of other programs.
+
+They take ids, names and texts, never paths.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import re
+from typing import Any
 
 from aiohttp import web
 from server import PromptServer
 
-from ..gf_core.errors import TakeError
+from ..gf_core.editorial.others import is_theirs, understood
+from ..gf_core.errors import GroundedError, TakeError
 from ..gf_core.foreign import read_json
+from ..gf_core.timeline import format_storyboard
+from ..gf_core.words import plain
 from . import host, shown
 from .live import NODE, find_channel, paced
 
 LIVE = "/grounded/live/{node}"
 BOUNDARY = "grounded-frame"
 PART = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+LONGEST = 4_000_000
+"""Characters of a pasted storyboard; one with pictures inside has millions."""
 INDEX = re.compile(r"[0-9]{1,6}")
 
 
@@ -28,6 +37,7 @@ def add_routes() -> None:
     server.routes.get(LIVE)(live)
     server.routes.get("/grounded/thumb/{node}/{index}")(thumb)
     server.routes.post("/grounded/stop")(stop)
+    server.routes.post("/grounded/convert")(convert)
     server.routes.get("/grounded/take")(take)
     server.routes.get("/grounded/picture")(picture)
 
@@ -91,18 +101,43 @@ async def picture(request: web.Request) -> web.Response:
     return web.Response(body=data, content_type="image/jpeg", headers={"Cache-Control": "max-age=86400"})
 
 
-async def stop(request: web.Request) -> web.Response:
-    """End a node's render early and keep what is there: {"node": "12"} -> {"stopped": true}.
+async def convert(request: web.Request) -> web.Response:
+    """Another program's storyboard in the words of ours: {"text": ...} -> {"text": ..., "said": "an LTX ..."}."""
+    text = (await _asked(request)).get("text")
+    if not isinstance(text, str):
+        raise web.HTTPBadRequest(text="give the text")
+    if len(text) > LONGEST:
+        raise web.HTTPRequestEntityTooLarge(LONGEST, len(text), text="the text is too long for a storyboard")
+    try:
+        return web.json_response(await asyncio.to_thread(_converted, text))
+    except GroundedError as error:
+        raise web.HTTPUnprocessableEntity(text=plain(host.in_words(error))) from error
 
-    Asks for JSON by its name, which a page of another site cannot send without asking this server first.
-    """
+
+def _converted(text: str) -> dict[str, str]:
+    if not is_theirs(text):
+        raise GroundedError("this is no other program's storyboard", "paste all of its file")
+    board, said = understood(text)
+    return {"text": format_storyboard(board), "said": said}
+
+
+async def _asked(request: web.Request) -> dict[str, Any]:
+    """The object in a request's body; of another kind of JSON an empty one."""
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="send JSON, as application/json")
     try:
         asked = read_json(await request.read())
     except (ValueError, web.RequestPayloadError) as error:  # no JSON, or not packed as it says
         raise web.HTTPBadRequest(text="the body is no JSON") from error
-    node = asked.get("node") if isinstance(asked, dict) else None
+    return asked if isinstance(asked, dict) else {}
+
+
+async def stop(request: web.Request) -> web.Response:
+    """End a node's render early and keep what is there: {"node": "12"} -> {"stopped": true}.
+
+    Asks for JSON by its name, which a page of another site cannot send without asking this server first.
+    """
+    node = (await _asked(request)).get("node")
     if not isinstance(node, str | int) or not NODE.fullmatch(str(node)):
         raise web.HTTPBadRequest(text="name a node, such as 12")
     channel = find_channel(str(node))

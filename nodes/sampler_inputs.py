@@ -106,6 +106,17 @@ def advanced() -> list[Any]:
             advanced=True,
             tooltip="What a renamed model file is, when it is not recognised.",
         ),
+        widget(
+            io.Int,
+            "tiles",
+            optional=True,
+            default=0,
+            min=0,
+            max=512,
+            advanced=True,
+            tooltip="For a small card: decode in tiles with sides of so many latent cells, 16 or more; 40 are 320 "
+            "pixels. Slower, and seams that nobody sees. 0: whole pictures.",
+        ),
     ]
 
 

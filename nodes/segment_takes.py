@@ -78,6 +78,7 @@ class SegmentTakes(io.ComfyNode):
         steps: str = "",
         shift: float = 0.0,
         assume: str = "detect",
+        tiles: int = 0,
     ) -> io.NodeOutput:
         from .native import native_bundle, trace_model_file
         from .rendering import Wishes
@@ -86,7 +87,7 @@ class SegmentTakes(io.ComfyNode):
         node = str(cls.hidden.unique_id)
         file = trace_model_file(cls.hidden.prompt, node)
         bundle = native_bundle(model, clip, vae, assume=assume, model_file=file)
-        wishes = Wishes(width, height, seed, memory, start_image, steps, shift, segment)
+        wishes = Wishes(width, height, seed, memory, start_image, steps, shift, segment, tiles)
         film = timeline.with_seed(seed)
         made, sheet = _render(node, bundle, film, wishes, take, count)
         chosen = _picked(made, pick)

@@ -74,6 +74,7 @@ class StreamSampler(io.ComfyNode):
         shift: float = 0.0,
         until: int = 0,
         assume: str = "detect",
+        tiles: int = 0,
     ) -> io.NodeOutput:
         from .native import native_bundle, trace_model_file
         from .rendering import Wishes, remember, render
@@ -82,7 +83,7 @@ class StreamSampler(io.ComfyNode):
         node = str(cls.hidden.unique_id)
         file = trace_model_file(cls.hidden.prompt, node)
         bundle = native_bundle(model, clip, vae, assume=assume, model_file=file)
-        wishes = Wishes(width, height, seed, memory, start_image, steps, shift, until)
+        wishes = Wishes(width, height, seed, memory, start_image, steps, shift, until, tiles)
         folder = host.take_folder(take)
         done = render(node, bundle, timeline, wishes, folder)
         remember(take, folder / done.run, done.whole)

@@ -30,6 +30,7 @@ const ADD = {
 const COLOURS = { GF_TIMELINE: "#5fb0a2", GF_TAKE: "#e0b05c", GF_MEMORY: "#a98be0" }; // as in style.css, for Nodes 2.0
 const views = new WeakMap(); // node -> its Editor, LiveView or Shown
 const sources = new Map(); // sampler's execution id -> promise of the id of the timeline that it renders
+const heights = new WeakMap(); // node whose text comes from another one -> how tall it was
 const HISTORIES = 50;
 const histories = new Map(); // graph and execution id of a timeline -> its undo
 const url = (path) => api.apiURL(path);
@@ -79,13 +80,31 @@ function addEditor(node) {
     },
     showPlace: (line, column) => showPlace(textBox(node), line, column),
     url,
+    convert,
+    fit: (linked) => fitNode(node, linked),
   });
   addElement(node, "storyboard", editor, [460, 600], HEIGHT.storyboard + 30);
 }
 
+/** A node whose text comes from another one is as small as what it shows, and as tall as before when it does not. */
+function fitNode(node, linked) {
+  if (linked && !heights.has(node)) heights.set(node, node.size[1]);
+  const least = node.computeSize()[1];
+  node.setSize([node.size[0], linked ? least : Math.max(least, heights.get(node) ?? 0)]);
+  if (!linked) heights.delete(node);
+  node.graph?.setDirtyCanvas?.(true, true);
+}
+
+const post = (path, asked) =>
+  api.fetchApi(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(asked) });
+
+async function convert(text) {
+  const answer = await post("/grounded/convert", { text });
+  return answer.ok ? answer.json() : null;
+}
+
 async function stop(id) {
-  const post = { method: "POST", headers: { "Content-Type": "application/json" } };
-  const answer = await api.fetchApi("/grounded/stop", { ...post, body: JSON.stringify({ node: id }) });
+  const answer = await post("/grounded/stop", { node: id });
   return answer.ok && (await answer.json()).stopped;
 }
 
@@ -124,11 +143,12 @@ function addElement(node, name, view, [width, tall], most = Infinity) {
     const href = new URL("./style.css", import.meta.url).href;
     document.head.append(Object.assign(document.createElement("link"), { id: "gf-style", rel: "stylesheet", href }));
   }
-  const sizes = { getMinHeight: () => HEIGHT[name], ...(most < Infinity && { getMaxHeight: () => most }) };
+  const least = () => view.height ?? HEIGHT[name];
+  const sizes = { getMinHeight: least, ...(most < Infinity && { getMaxHeight: () => view.height ?? most }) };
   const options = { serialize: false, hideOnZoom: false, getValue: () => "", setValue: () => {}, ...sizes };
   node.addDOMWidget(name, `GROUNDED_${name.toUpperCase()}`, view.element, options).serialize = false;
-  const [least, high] = node.computeSize();
-  node.setSize([Math.max(width, least, node.size[0]), Math.max(tall, high, node.size[1])]);
+  const [narrow, low] = node.computeSize();
+  node.setSize([Math.max(width, narrow, node.size[0]), Math.max(tall, low, node.size[1])]);
 }
 
 const textWidget = (node) => node.widgets.find(({ name }) => name === "timeline");

@@ -49,10 +49,10 @@ class Film:
     start: Tensor | None = None
     """Pictures [t H W 3] in 0..1, t = 1 + 4 n, of the film's size, that it starts from. They become its first pictures,
     so that it is 4 pictures longer per latent frame of theirs."""
-    begins_with: StartFile | None = None
-    """The file that `start` is from, where it is from one."""
     pictures: Mapping[str, Tensor] = field(default_factory=dict)
     """Pictures [1 H W 3] in 0..1 of the cast, by the file that the storyboard names."""
+    begins_with: StartFile | None = None
+    """The file that `start` is from, where it is from one."""
 
     # -- what follows from it -----------------------------------------------------------------------------------
 
@@ -307,7 +307,7 @@ def settle(
     )
     start, begins_with = open_start(recipe, image, video, bundle.codec.time_stride)
     pictures = open_cast(parse(text), as_path(folder, "folder"), recipe.video)
-    return Film(bundle, text, recipe, encoding or Encoding(), start, begins_with, pictures)
+    return Film(bundle, text, recipe, encoding or Encoding(), start, pictures, begins_with)
 
 
 @dataclass(frozen=True)

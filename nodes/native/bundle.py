@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from ...gf_core.checkpoints.bundle import ModelBundle
@@ -13,6 +14,7 @@ from .attention import host_kernel
 from .builtin import builtin_codec, builtin_text
 from .codec import native_codec
 from .fingerprint import fingerprint
+from .lora import updates
 from .settings import Wanted, settings_of
 from .shape import compute_dtype, network_of, read_shape
 from .text import NativeText
@@ -41,7 +43,13 @@ def native_bundle(
     spec = read_shape(model)
     wanted = settings_of(model, spec, assume, model_file)
     text, codec = _companions(wanted, clip, vae, model, spec.text_dim, spec.text_len)
-    weights = HostWeights(model, vae)
+    writer, notes = wanted.writer, unheard(model)
+    if writer is not None and updates(writer) != updates(model):
+        notes = (
+            *notes,
+            "a LoRA node changes the weights that denoise; those that write the memory stay as they are",
+        )
+    weights = HostWeights([model] if writer is None else [model, writer], vae)
     log.info("driving %s (%s) with ComfyUI's weights", wanted.name, wanted.evidence)
     return ModelBundle(
         name=wanted.name,
@@ -57,7 +65,8 @@ def native_bundle(
         ready=weights.ready,
         done=weights.done,
         licence=wanted.licence,
-        notes=unheard(model),
+        notes=notes,
+        writer=None if writer is None else network_of(writer),
     )
 
 
@@ -79,22 +88,24 @@ def _companions(
 class HostWeights:
     """Asks the host, before each chunk, for the weights that another model may have pushed out."""
 
-    def __init__(self, model: Any, vae: Any) -> None:
-        self._model, self._vae = model, vae
+    def __init__(self, models: Sequence[Any], vae: Any) -> None:
+        self._models, self._vae = models, vae
         self._running = False
 
     def ready(self, need: int) -> None:
-        """Load model and decoder with `need` bytes left free; next to nothing when they are there."""
+        """Load models and decoder with `need` bytes left free; next to nothing when they are there."""
         import comfy.model_management as management
 
         # In one call: one after the other, each might push the other out.
-        management.load_models_gpu([self._model, self._vae.patcher], memory_required=need)
+        management.load_models_gpu([*self._models, self._vae.patcher], memory_required=need)
         if not self._running:
-            self._model.pre_run()
+            for model in self._models:
+                model.pre_run()
             self._running = True
 
     def done(self) -> None:
         """The counterpart of the first `ready`."""
         if self._running:
             self._running = False
-            self._model.cleanup()
+            for model in self._models:
+                model.cleanup()

@@ -23,7 +23,6 @@ WANTED = {
 """What to fetch for each folder: file, size, page."""
 NEAR = {"text_encoders": "t5", "vae": "vae"}
 """A word in the names of files that are nearly right."""
-UNDRIVABLE = (".gguf",)
 WIDTHS = (1536, 5120)
 
 
@@ -35,12 +34,21 @@ def names(folder: str) -> list[str]:
     return list(folder_paths.get_filename_list(folder)) if known else []
 
 
+def _packed(folder: str) -> list[str]:
+    """GGUF files of a model folder, which the host itself does not list."""
+    import folder_paths
+
+    homes = folder_paths.get_folder_paths(folder) if folder in folder_paths.folder_names_and_paths else []
+    inside = (name for home in homes for name in folder_paths.recursive_search(home, [".git"])[0])
+    return sorted(name for name in inside if name.lower().endswith(".gguf"))
+
+
 def model_choices() -> list[str]:
     """The built-in model, then files that are known causal models, then all others of the diffusion model folders."""
-    found = list(dict.fromkeys(name for folder in MODEL_FOLDERS for name in names(folder)))
-    found = [name for name in found if not name.lower().endswith(UNDRIVABLE)]
+    there = {folder: [*names(folder), *_packed(folder)] for folder in MODEL_FOLDERS}
+    found = list(dict.fromkeys(name for folder in MODEL_FOLDERS for name in there[folder]))
     known = [name for name in found if _known(name)]
-    plain = set(names("diffusion_models"))
+    plain = set(there["diffusion_models"])
     return [BUILTIN, *known, *(name for name in found if name not in known and name in plain)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,14 +14,17 @@ import torch
 from ...gf_core.builtin import BUILTIN_FILES, BUILTIN_FOLDER
 from ...gf_core.checkpoints.bundle import checkpoint_fingerprint
 from ...gf_core.checkpoints.identify import Identified, identify, require_drivable, require_known
+from ...gf_core.checkpoints.keymaps import experts
 from ...gf_core.checkpoints.lora import Lora, open_lora, parse_lora
 from ...gf_core.checkpoints.networks import lora_beside
 from ...gf_core.errors import CheckpointError
+from ...gf_core.files.fingerprint import combine
+from ...gf_core.files.lazy import LazyTensor
 from ...gf_core.words import amount
 from . import files
 from .builtin import NAME, TOKENS, make_clip, make_vae
 from .lora import put_on
-from .settings import DETECT, Wanted, attach, from_identified, locate, not_causal, require_one_set
+from .settings import DETECT, Wanted, attach, from_identified, locate, not_causal
 from .shape import compute_dtype, read_shape
 from .text import FIX as TEXT_FIX
 from .text import TOKENS as WAN_TOKENS
@@ -35,6 +38,8 @@ PRECISIONS: dict[str, torch.dtype | None] = {
     "fp32": torch.float32,
     "fp8_e4m3fn": torch.float8_e4m3fn,
 }
+UNPACKED = torch.bfloat16
+"""What packed weights (GGUF) become by themselves: the host computes on plain numbers."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,13 @@ def load(request: Request) -> Loaded:
     # Companions first: a missing one must be told before gigabytes are read.
     clip, text_name = (make_clip(), NAME) if builtin else _load_text(request.text_encoder)
     vae, vae_name = (make_vae(), NAME) if builtin else _load_vae(request.vae)
-    model, notes = _load_transformer(item, path, request)
+    model, writer, notes = _load_transformers(item, path, request)
     wanted = replace(
         from_identified(item),
         name=NAME if builtin else path.name,
-        fingerprint=checkpoint_fingerprint(item),
+        fingerprint=_fingerprint(item, request.precision),
         builtin=builtin,
+        writer=writer,
     )
     attach(model, wanted)
     info = describe(model, wanted, item, text_name, vae_name, request)
@@ -115,7 +121,6 @@ def _judged(path: Path, size: int, changed: int) -> tuple[str, str] | None:
     try:
         item = _opened(path)
         require_drivable(item, assumed=True)
-        require_one_set(item)
     except CheckpointError as error:
         return error.message, error.fix
     return None
@@ -123,8 +128,8 @@ def _judged(path: Path, size: int, changed: int) -> tuple[str, str] | None:
 
 def _opened(path: Path, assumed: str | None = None) -> Identified:
     item = identify(path.parent if "-of-" in path.name else path, assume=assumed)
-    if item.what.unread is not None and item.what.family == "wan_t2v":
-        # The host reads it; only causality is ours to judge.
+    if item.what.unread is not None and item.what.family == "wan_t2v" and item.file.kind != "gguf":
+        # The host reads it; only causality is ours to judge. A GGUF is read by us.
         item = replace(item, what=replace(item.what, unread=None))
     return item
 
@@ -137,31 +142,54 @@ def _identified(path: Path, assume: str) -> Identified:
     if item.what.family == "wan_t2v" and not item.evidence:
         raise not_causal(path.name, item.what.parameters)
     require_drivable(item, assumed=assumed is not None)
-    require_one_set(item)
     return item
 
 
-def _load_transformer(item: Identified, path: Path, request: Request) -> tuple[Any, list[str]]:
-    """A ModelPatcher, opened by the host itself where it can, and what is to be said of its LoRAs."""
+def _load_transformers(item: Identified, path: Path, request: Request) -> tuple[Any, Any, list[str]]:
+    """ModelPatchers of the weights that denoise, and of those that write the memory where they are others (else None);
+    and what is to be said of their LoRAs, which both get.
+    """
+    denoising, writing = experts(item.what.tensors)
+    plain = item.file.kind == "safetensors" and item.what.scheme != "diffusers" and not writing
+    whole = path if plain and item.found.outer is None and not item.found.lora else None
+    models = [_load_transformer(path, tensors, request, whole) for tensors in (denoising, writing) if tensors]
+    notes = []
+    for lora in _loras(item, path, request):
+        models = [put_on(model, lora) for model in models]
+        notes += [lora.note] if lora.note else []
+    return models[0], models[1] if writing else None, notes
+
+
+def _load_transformer(
+    path: Path, tensors: Mapping[str, LazyTensor], request: Request, whole: Path | None
+) -> Any:
+    """A ModelPatcher of these tensors; of all that `whole` holds, which the host itself opens, where that is given."""
     import comfy.sd
 
     dtype = PRECISIONS[request.precision]
     options = {} if dtype is None else {"dtype": dtype}
-    plain = item.file.kind == "safetensors" and item.what.scheme != "diffusers"
-    if plain and item.found.outer is None and not item.found.lora:
-        model = comfy.sd.load_diffusion_model(str(path), model_options=options)
+    if whole is not None:
+        model = comfy.sd.load_diffusion_model(str(whole), model_options=options)
     else:
-        tensors = {name: tensor.load() for name, tensor in item.what.tensors.items()}
-        model = comfy.sd.load_diffusion_model_state_dict(tensors, model_options=options)
+        numbers = {name: _numbers(tensor, dtype) for name, tensor in tensors.items()}
+        model = comfy.sd.load_diffusion_model_state_dict(numbers, model_options=options)
     if model is None:
         raise CheckpointError(
             f"ComfyUI cannot open the transformer of {path.name}", "update ComfyUI, or use another file."
         )
-    notes = []
-    for lora in _loras(item, path, request):
-        model = put_on(model, lora)
-        notes += [lora.note] if lora.note else []
-    return model, notes
+    return model
+
+
+def _numbers(tensor: LazyTensor, dtype: torch.dtype | None) -> torch.Tensor:
+    """A tensor as it lies in the file; a packed one as numbers of the type that is asked for."""
+    return tensor.copied(dtype or UNPACKED) if tensor.packing else tensor.load()
+
+
+def _fingerprint(item: Identified, precision: str) -> str:
+    """Hash of the file, and for packed weights of what they are unpacked into."""
+    found = checkpoint_fingerprint(item)
+    packed = any(tensor.packing for tensor in item.what.tensors.values())
+    return combine([found, str(PRECISIONS[precision] or UNPACKED)]) if packed else found
 
 
 def _loras(item: Identified, path: Path, request: Request) -> Iterator[Lora]:
@@ -247,6 +275,8 @@ def describe(model: Any, wanted: Wanted, item: Identified, text: str, vae: str, 
         f"text encoder: {text}",
         f"decoder: {vae}",
     ]
+    if wanted.writer is not None:
+        lines.insert(1, "two sets of weights: one denoises, the other writes the memory")
     if wanted.licence:
         lines.insert(1, f"licence: {wanted.licence}")
     if request.lora != files.NONE:

@@ -45,7 +45,7 @@ def put_on(model: Any, lora: Lora) -> Any:
     import comfy.sd
 
     patched, _ = comfy.sd.load_lora_for_models(model, None, host_names(lora), lora.strength, 0.0)
-    if _updates(patched) == _updates(model):
+    if updates(patched) == updates(model):
         raise CheckpointError(
             f"{lora.name}: ComfyUI matched none of its {len(lora.updates)} updates",
             "choose a LoRA for Wan 2.1 text-to-video.",
@@ -54,6 +54,6 @@ def put_on(model: Any, lora: Lora) -> Any:
     return patched
 
 
-def _updates(patcher: Any) -> int:
+def updates(patcher: Any) -> int:
     """Patches on a MODEL; a weight may have several."""
     return sum(len(patches) for patches in patcher.patches.values())

@@ -45,6 +45,8 @@ class Wanted:
     """The built-in model, which needs its own text encoder and decoder."""
     licence: str = ""
     """Under which terms its authors give it; empty where that is not known."""
+    writer: Any = None
+    """ModelPatcher of the second set of weights, which writes the memory (SGF+); None where one set does both."""
 
 
 def attach(patcher: Any, wanted: Wanted) -> None:
@@ -69,7 +71,9 @@ def settings_of(patcher: Any, spec: ModelSpec, assume: str | None, model_file: s
         known = _assumed(assume)
         name = found.name if found else known.title
         base = from_catalog(name, known, f"assumed to be like {known.title}")
-        return replace(base, fingerprint=found.fingerprint, builtin=found.builtin) if found else base
+        if found is None:
+            return base
+        return replace(base, fingerprint=found.fingerprint, builtin=found.builtin, writer=found.writer)
     if found is not None:
         return found
     return _from_file(model_file, spec) or _from_class(patcher) or _refuse(model_file, spec)
@@ -102,7 +106,7 @@ def from_identified(item: Identified) -> Wanted:
 
 
 def require_one_set(item: Identified) -> None:
-    """Refuse a file with a second set of weights (SGF+): a MODEL holds one, and the other would be left out unseen.
+    """Refuse another loader's file with a second set of weights (SGF+): the MODEL holds one, the other would be lost.
 
     Raises:
         CheckpointError: says what to use.
@@ -110,8 +114,7 @@ def require_one_set(item: Identified) -> None:
     if experts(item.what.tensors)[1]:
         raise CheckpointError(
             f"{item.file.path.name} holds a second set of weights, which writes the memory, and a MODEL holds only one",
-            "use Self Gradient Forcing without the plus (JunhaoZhuang/Self_Gradient_Forcing), or render on the command "
-            "line, which reads both.",
+            "open it with Load Model (Grounded Forcing), which takes both.",
         )
 
 

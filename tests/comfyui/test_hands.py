@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from gf_core.editorial.others import understood
+from gf_core.timeline import parse
 
 from .browser import Browser, missing_browser, open_browser
 from .server import Server
@@ -15,6 +19,7 @@ from .test_widget import FILM, SHORT, TEXT_BOX, drag, show, text_of
 pytestmark = pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "a browser is there")
 
 SEEDS = count(1000)
+THEIRS = Path(__file__).parents[1] / "fixtures" / "others"
 VIEW = "() => { const {scale, offset} = window.app.canvas.ds; return [scale, ...offset]; }"
 TIMELINE = "window.app.graph._nodes.find((n) => n.type === 'GF_PromptTimeline')"
 TOASTS = "() => [...document.querySelectorAll('.p-toast-message')].map((one) => one.innerText)"
@@ -171,11 +176,13 @@ def test_a_linked_text_shows_what_came_in(browser: Browser) -> None:
     assert browser.queue() == "success"
     browser.wait_until("() => document.querySelectorAll('.gf-pictured').length === 2")
     linked = f"a yellow robot walks left on a city street at noon | 0.75s\n@seed {next(SEEDS)}\n"
+    tall = browser.page.evaluate(f"() => {TIMELINE}.size[1]")
     browser.page.evaluate(LINK % TIMELINE, linked)
     browser.wait_until("() => document.querySelector('.gf-board').inert")
     aside = browser.page.locator(".gf-board .gf-aside")
     assert aside.inner_text().endswith("It is shown here after a Run.")
     assert not browser.page.locator(".gf-block").first.is_visible()
+    assert browser.page.evaluate(f"() => {TIMELINE}.size[1]") < tall - 200, "no room for what is not there"
     assert browser.queue() == "success"
     browser.wait_until("() => document.querySelectorAll('.gf-pictured').length === 1")
     assert browser.page.locator(".gf-block .gf-prompt").all_text_contents() == [linked.split(" | ")[0]]
@@ -186,6 +193,19 @@ def test_a_linked_text_shows_what_came_in(browser: Browser) -> None:
     browser.load(graph)
     browser.wait_until("() => document.querySelectorAll('.gf-pictured').length === 1")
     assert browser.errors == []
+
+
+def test_a_pasted_storyboard_of_another_program_is_offered_as_ours(browser: Browser) -> None:
+    theirs = (THEIRS / "multishot.txt").read_text()
+    show(browser, theirs)
+    browser.wait_until("() => document.querySelector('.gf-offer:not([hidden])')")
+    board, said = understood(theirs)
+    assert browser.page.locator(".gf-offered").inner_text() == f"This is {said}."
+    browser.page.locator(".gf-offer .gf-button").click()
+    assert parse(text_of(browser)) == board
+    browser.wait_until("() => !document.querySelector('.gf-offer:not([hidden])')")
+    browser.page.locator(".gf-bar [data-action=undo]").click()
+    assert text_of(browser) == theirs and browser.errors == []
 
 
 def test_an_error_is_told_where_the_film_would_be(browser: Browser) -> None:

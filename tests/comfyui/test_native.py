@@ -74,7 +74,8 @@ def test_streamed_decoding_equals_the_hosts_own(run_in_host: Run) -> None:
         if facts[kind] is None:
             continue  # this host has no tiny VAE
         assert facts[kind]["frames"] == 37 and facts[kind]["spread"] > 0.05
-        for name in ("3", "2", "1", "mixed", "all", "restored", "encode"):
+        assert facts[kind]["kind"] == {"wan": "wan", "tiny": "taehv"}[kind]
+        for name in ("3", "2", "1", "mixed", "all", "restored", "tiled", "encode"):
             assert facts[kind][name] < EXACT, (kind, name)
     assert "the VAE is empty" in facts["empty"] and "wan_2.1_vae.safetensors" in facts["empty"]
 
@@ -150,6 +151,26 @@ def test_the_text_encoder_as_published_gives_the_engines_rows(run_in_host: Run) 
     assert "spiece.model" in facts["no tokenizer"] and "text_encoders" in facts["no tokenizer"]
     assert facts["file"] == "models_t5_umt5-xxl-enc-bf16.pth" and facts["rows"] > 5
     assert facts["gap"] < 1e-5 and facts["padding"] == 0
+
+
+def test_a_second_set_of_weights_writes_the_memory(run_in_host: Run) -> None:
+    facts = run_in_host(SCRIPTS / "second_set.py")
+    print(facts)
+    assert facts["same"] < EXACT and facts["one_set"] > 0.01 and facts["assumed"]
+    assert facts["notes"][0] == [] and "stay as they are" in facts["notes"][1][0]
+    assert "two sets of weights" in facts["info"]
+
+
+def test_load_model_opens_a_gguf_file(run_in_host: Run) -> None:
+    facts = run_in_host(SCRIPTS / "gguf_loaded.py")
+    if "missing" in facts:
+        pytest.skip(facts["missing"])
+    print(facts)
+    name = "wan/self_forcing_dmd-Q8_0.gguf"
+    assert facts["listed"] == ["built-in", name] and facts["name"] == name.rpartition("/")[2]
+    assert facts["same"] < EXACT and 0 < facts["half"] < 0.1 and facts["fingerprints"] == 2
+    assert facts["licence"] == "Apache-2.0" and "stored as GGUF Q8_0" in facts["info"]
+    assert "pip install gguf" in facts["refused"]
 
 
 def gguf_pack() -> Path:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from gf_core.editorial.others import understood
+from gf_core.timeline import parse
 
 from .server import Server
 
@@ -89,6 +94,33 @@ def test_stop_reads_what_is_packed_and_answers_for_a_node_that_does_not_run(serv
     assert ask(server, "POST", "/grounded/stop", packed, {**JSON, "Content-Encoding": "deflate"}) == 200
     assert server.post("/grounded/stop", {"node": "5:2"}) == {"stopped": False}
     assert server.post("/grounded/stop", {"node": 12}) == {"stopped": False}
+
+
+THEIRS = Path(__file__).parents[1] / "fixtures" / "others"
+NONSENSE = {
+    "nothing": {},
+    "a number": {"text": 5},
+    "words": {"text": "a fox runs"},
+    "one of ours": {"text": "a fox | 2s\nthen: it runs | 1s"},
+    "JSON of nobody": {"text": '{"a": 1}'},
+    "half of it": {"text": '{"prompts": ["a fox"'},
+    "a file": {"text": (THEIRS / "captions" / "list.csv").read_text()},
+    "half a character": {"text": '{"prompts": ["\ud83d"]}'},
+    "too long": {"text": '{"prompts": ["' + "a" * 4_000_000},
+}
+
+
+@pytest.mark.parametrize("asked", NONSENSE.values(), ids=NONSENSE.keys())
+def test_what_is_no_storyboard_of_others_is_not_converted(server: Server, asked: dict[str, Any]) -> None:
+    assert 400 <= ask(server, "POST", "/grounded/convert", json.dumps(asked).encode()) < 500
+
+
+@pytest.mark.parametrize("name", ["multishot.txt", "director.json", "episode.json", "fizznodes.txt"])
+def test_a_storyboard_of_others_comes_back_as_ours(server: Server, name: str) -> None:
+    text = (THEIRS / name).read_text()
+    answer = server.post("/grounded/convert", {"text": text})
+    board, said = understood(text)
+    assert parse(answer["text"]) == board and answer["said"] == said
 
 
 @pytest.mark.parametrize("path", ADDRESSES, ids=lambda path: path[:24])

@@ -41,7 +41,7 @@ def test_a_second_set_of_weights_is_not_left_out_unseen(settings, second):
     settings.require_one_set(item("head.modulation", "blocks.0.self_attn.q.weight"))
     with pytest.raises(Exception, match=r"model\.pt holds a second set of weights") as told:
         settings.require_one_set(item("head.modulation", "blocks.0.self_attn.q.weight", second))
-    assert "command line" in told.value.fix
+    assert "Load Model" in told.value.fix
 
 
 def test_a_name_that_does_not_tell_is_for_the_user_to_say(settings, monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 import { setDirectives } from "./directives.js";
 import { listen } from "./gestures.js";
 import * as edits from "./model.js";
+import { Offer } from "./offer.js";
 import { makePlan } from "./plan.js";
 import { Scrub, frameAt } from "./scrub.js";
 import { read } from "./text.js";
@@ -11,7 +12,11 @@ import { View } from "./view.js";
 const MAX_SCALE = 240; // pixels per second
 
 export class Editor {
-  /** `getText()` and `setText(text)` reach the text widget, `showPlace(line, column)` the place in it, `url(path)` the server. */
+  /**
+   * `getText()` and `setText(text)` reach the text widget, `showPlace(line, column)` the place in it, `url(path)` the
+   * server, `convert(text)` asks it for another program's storyboard in the words of ours, and `fit(linked)` makes the
+   * node as tall as it has to be.
+   */
   constructor(host) {
     Object.assign(this, { host, selected: 0, anchor: 0, time: null, marker: null }); // chosen is what lies between both
     this.rendered = null; // while a film is made: names of its segments, [] where they are not known yet
@@ -20,6 +25,8 @@ export class Editor {
     this.thumbs = new Map(); // name of a segment -> address of its picture
     this.view = new View();
     this.element = this.view.element;
+    this.offer = new Offer(host.convert, (text) => this.change(text));
+    this.view.fields.element.before(this.offer.element);
     this.history = new edits.History(host.getText());
     this.show(this.history.present);
     this.scrub = new Scrub(this.view.lanes, (time) => this.pictureAt(time));
@@ -31,6 +38,7 @@ export class Editor {
   show(text) {
     this.board = read(text);
     this.plan = makePlan(this.board);
+    this.offer.look(text, !this.linked && this.board.errors.length > 0);
     this.selected = clamp(this.selected, this.board.segments.length - 1);
     this.anchor = clamp(this.anchor, this.board.segments.length - 1);
     this.draw();
@@ -81,6 +89,12 @@ export class Editor {
   showIncoming() {
     this.view.setLinked(this.linked, this.incoming !== null);
     this.show(this.linked ? (this.incoming ?? "") : this.history.present);
+    this.host.fit(this.linked);
+  }
+
+  /** Pixels that it takes while there is nothing to edit, else null: a line, and the strip when its text is known. */
+  get height() {
+    return this.linked ? (this.incoming === null ? 24 : 210) : null;
   }
 
   /** Go back (-1) or forward (1) in what was typed and done here, after what has just been typed in the text's own box. */

@@ -17,7 +17,7 @@ from ...words import counted
 from . import director, entitybench, multishot, schedules, shotstream
 from .told import Told, storyboard_of
 
-__all__ = ["is_theirs", "read_theirs"]
+__all__ = ["is_theirs", "read_theirs", "understood"]
 
 log = logging.getLogger("grounded")
 
@@ -62,25 +62,35 @@ def read_theirs(text: str, path: Path, fps: float | None = None) -> Storyboard:
     Raises:
         GroundedError: of no known form, or it holds what no storyboard can.
     """
+    board, said = understood(text, path, fps)
+    log.warning("%s is %s", path.name, said)
+    return board
+
+
+def understood(text: str, path: Path | None = None, fps: float | None = None) -> tuple[Storyboard, str]:
+    """The same, with what it is and what has no counterpart in words: `an LTX Director timeline, read as 2 segments`.
+
+    path: None for a text that is in no file; then nothing that it names is opened.
+    """
     try:
         told = _told(text, path, fps)
         board, left = storyboard_of(told)
     except ValueError as error:
-        raise GroundedError(f"{path.name} cannot be read as a storyboard: {error}", KNOWN) from error
-    parts = [f"{path.name} is {told.program}, read as {counted(len(board.segments), 'segment')}"]
+        name = "this text" if path is None else path.name
+        raise GroundedError(f"{name} cannot be read as a storyboard: {error}", KNOWN) from error
+    parts = [f"{told.program}, read as {counted(len(board.segments), 'segment')}"]
     parts += [
         f"{what}: {', '.join(words)}" for what, words in (("assumed", told.assumed), (LEFT, left)) if words
     ]
-    log.warning("%s", "; ".join(parts))
-    return board
+    return board, "; ".join(parts)
 
 
-def _told(text: str, path: Path, fps: float | None) -> Told:
-    begin = text.lstrip()
+def _told(text: str, path: Path | None, fps: float | None) -> Told:
+    begin, suffix = text.lstrip(), path.suffix.lower() if path else ""
     if schedules.BEGINS.match(begin):
         return schedules.read_schedule(text, fps)
-    if path.suffix.lower() == ".csv" or shotstream.COLUMN in begin.partition("\n")[0]:
-        return shotstream.read_list(text, _beside(path))
+    if suffix == ".csv" or shotstream.COLUMN in begin.partition("\n")[0]:
+        return shotstream.read_list(text, _beside(path) if path else _nothing_beside)
     if begin[:1] not in ("{", "[") and multishot.BETWEEN.search(text):
         return multishot.read_script(text)
     whole = read_json(text)
@@ -98,6 +108,10 @@ def _told(text: str, path: Path, fps: float | None) -> Told:
         if name in whole:
             return reader(whole)
     raise ValueError("it is JSON of no program that is known here")
+
+
+def _nothing_beside(name: str) -> str:
+    raise ValueError(f"{name[:80]!r}, which it names, is not in it")
 
 
 def _beside(path: Path) -> Callable[[str], str]:

@@ -11,6 +11,7 @@ import comfy.sd
 import tiny
 import torch
 from grounded_forcing.gf_core.errors import GroundedError
+from grounded_forcing.gf_core.vae.tiles import Tiled
 from grounded_forcing.nodes.native.codec import native_codec
 
 FRAMES, ROWS, COLUMNS = 10, 4, 4
@@ -52,6 +53,9 @@ def compare(vae):
     a = first.decode(latents[:4])
     second.restore({name: value.clone() for name, value in first.snapshot().items()})
     out["restored"] = float((torch.cat([a, second.decode(latents[4:])]) - whole).abs().max())
+    tiled = Tiled(codec, 16)  # all of it is one tile, whose state is put away after every chunk
+    out["tiled"] = float((streamed(tiled, latents, 3) - whole).abs().max())
+    out["kind"] = tiled.kind
     pictures = whole[:5].float()
     ours = codec.encode(pictures)
     theirs = scale.process_latent_in(vae.encode(pictures))[0].movedim(0, 1)

@@ -92,6 +92,7 @@ def film(bundle, memory: MemorySpec | None = None, chunks=4, seed=3):
         device=bundle.device,
         dtype=bundle.dtype,
         kernel=bundle.kernel,
+        writer=bundle.writer,
     )
     shape = (1, 3, bundle.spec.in_dim, ROWS, COLUMNS)
     texts = [rows[None] for rows in bundle.text.encode(["a fox", "an owl flies"])]
