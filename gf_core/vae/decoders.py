@@ -11,7 +11,7 @@ Decoder = Literal["wan", "taehv", "builtin"]
 
 DECODE_VALUES: dict[Decoder, int] = {"wan": 4000, "taehv": 1300, "builtin": 500}
 """Numbers held per picture pixel while a chunk is decoded, the state between chunks included."""
-STATE_VALUES: dict[Decoder, int] = {"wan": 2365, "taehv": 84, "builtin": 6}
+STATE_VALUES: dict[Decoder, int] = {"wan": 2365, "taehv": 84, "builtin": 7}
 """Numbers in a state per picture pixel; counted in the decoders' own states."""
 REACH: dict[Decoder, int] = {"wan": 38, "taehv": 8, "builtin": 2}
 """Latent frames that decide a state: after so many, a decoder is in the same state whatever came before, to the bit.

@@ -7,7 +7,7 @@ import torch
 
 from gf_core.checkpoints.bundle import load_model
 from gf_core.take.states import digest
-from gf_core.vae.decoders import REACH, chunks_within_reach, kind_of
+from gf_core.vae.decoders import REACH, STATE_VALUES, chunks_within_reach, kind_of
 from gf_core.vae.taehv import TAEHV
 from gf_core.vae.wan import WanVAE
 
@@ -45,6 +45,14 @@ def test_a_state_is_settled_after_its_reach_and_not_a_frame_before(kind):
 
     whole = state_after(latents)
     assert state_after(latents[-reach:]) == whole != state_after(latents[1 - reach :])
+
+
+@torch.no_grad()
+def test_the_state_of_the_builtin_codec_is_as_large_as_estimates_say():
+    decoder = load_model("builtin").codec.decoder()
+    decoder.decode(torch.randn(2, 16, 8, 12))
+    numbers = sum(past.numel() for past in decoder.snapshot().values())
+    assert numbers == STATE_VALUES["builtin"] * 64 * 96
 
 
 def test_of_an_unknown_decoder_nothing_is_assumed():
