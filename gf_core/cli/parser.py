@@ -112,6 +112,20 @@ folder of video files with a text file beside each, or a table (.csv, .json, .js
 is there already and whole is kept, so the same command goes on after a stop.
 """
 
+FARM = """\
+Render every storyboard (.txt) of a folder: to films/NAME.mp4, each with a Take of its own in takes/NAME. Without --ray
+one film after the other; with it, side by side on a Ray cluster that is running, each on a card of its own where the
+cluster has cards. Every machine needs this program and sees the same folders. After Ctrl-C, or when a machine was lost,
+the same command goes on; a film of the same storyboard that is there is left alone.
+"""
+
+FARM_EXAMPLES = """\
+examples:
+  grounded farm storyboards/
+  grounded farm storyboards/ --model longlive_base.pt --ray               the cluster of this machine
+  grounded farm storyboards/ --model longlive_base.pt --ray head:6379
+"""
+
 TRAININGS = ("builtin", "self_forcing", "longlive", "context_forcing", "grounded_forcing", "ablate", "plan")
 TRAIN = """\
 Train a model. 'builtin' makes the built-in one again, from nothing. The others are published trainings by distribution
@@ -324,6 +338,34 @@ COMMANDS = {
         (*FILM, "--segment", "--seeds", "--names", *MAKING),
         TAKES,
         TAKES_EXAMPLES,
+    ),
+    "farm": Command(
+        "farm:farm",
+        "render every storyboard of a folder",
+        (
+            _file("folder", "a folder of storyboards"),
+            *FILM[1:],
+            ("--out", {"type": path, "metavar": "DIR", "help": "where the films go (default: films)"}),
+            *PARTS,
+            "--lora",
+            *DEVICE,
+            "--parts-on",
+            "--attention",
+            "--fit",
+            "--compile",
+            "--no-sheet",
+            (
+                "--ray",
+                {
+                    "nargs": "?",
+                    "const": "auto",
+                    "metavar": "ADDRESS",
+                    "help": "on this Ray cluster (no address: auto)",
+                },
+            ),
+        ),
+        FARM,
+        FARM_EXAMPLES,
     ),
     "pick": Command(
         "render:pick",

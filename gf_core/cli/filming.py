@@ -1,0 +1,98 @@
+"""One film of many: what is to be made, how far it is, and the making itself, in whatever process."""
+
+from __future__ import annotations
+
+import glob
+import logging
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..engine.events import ChunkDone, Event, StepDone
+from ..engine.recorded import read_timeline
+from ..engine.render import render_settled
+from ..errors import GroundedError, reason
+from .files import read_board
+from .opening import open_film
+
+log = logging.getLogger("grounded")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One film that is to be made."""
+
+    args: Namespace
+    """As of `grounded render`, its paths absolute."""
+    out: Path
+    take: Path
+
+    @property
+    def name(self) -> str:
+        """What its row in the table is called."""
+        return self.out.stem
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a film is."""
+
+    kind: Literal["waiting", "making", "done", "there", "failed", "stopped"]
+    share: float = 0.0
+    """Of the film that is made, 0 to 1."""
+    left: float = 0.0
+    """Seconds until it is done, as far as that can be told; 0 otherwise."""
+    words: str = ""
+    """Where the film is, or what went wrong."""
+
+    @property
+    def over(self) -> bool:
+        """Nothing more comes of it in this run."""
+        return self.kind in ("done", "there", "failed")
+
+
+Tell = Callable[[int, State], None]
+"""Called with a film's number and how far it is."""
+
+
+def made_before(job: Job) -> Path | None:
+    """The film of this very storyboard, where it lies as it would be called; None where there is none."""
+    out = job.out
+    try:
+        text, _ = read_board(job.args)
+        for path in (out, *sorted(out.parent.glob(f"{glob.escape(out.stem)}-*{out.suffix}"))):
+            if path.is_file() and read_timeline(path) == text:
+                return path
+    except GroundedError:  # said when it is made
+        pass
+    return None
+
+
+def make(job: Job, tell: Callable[[State], None]) -> State:
+    """Make or go on with one film; what goes wrong with it is in the state."""
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StepDone | ChunkDone):
+            tell(State("making", event.share, getattr(event, "seconds_left", 0.0)))
+
+    try:
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+        film = open_film(job.args)
+        made = render_settled(
+            film, job.out, take_folder=job.take, sheet=not job.args.no_sheet, listener=listen
+        )
+    except (GroundedError, OSError) as error:
+        return State("failed", words=str(error) if isinstance(error, GroundedError) else reason(error))
+    except Exception as error:  # one film's trouble is not another's
+        log.exception("%s", job.name)
+        return State("failed", words=f"{type(error).__name__}: {error}")
+    return State("done", 1.0, words=str(made.path))
+
+
+def make_here(jobs: dict[int, Job], tell: Tell) -> None:
+    """One film after the other, in this process."""
+    for number, job in jobs.items():
+        tell(number, State("making"))
+        tell(number, make(job, lambda state, number=number: tell(number, state)))

@@ -1,0 +1,121 @@
+"""Many storyboards by one command: each a film of its own, whatever happens to another."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gf_core.cli import filming, main
+
+ROOT = Path(__file__).parents[2]
+BOARDS = {
+    "fox": "a red fox walks right in a meadow at noon | 0.75s",
+    "hare": "a red fox jumps in a meadow at noon | 0.75s",
+    "wrong": "a fox\nnonsense: x",
+}
+SMALL = ["--device", "cpu", "--size", "32x32", "--upscale", "1", "--no-sheet"]
+
+
+@pytest.fixture
+def farm(tmp_path, monkeypatch, capsys):
+    """What `grounded farm` says of the boards: exit status, and by film its state and the words behind it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "boards").mkdir()
+    for name, text in BOARDS.items():
+        (tmp_path / "boards" / f"{name}.txt").write_text(text)
+
+    def run(*options):
+        status = main(["farm", "boards", *SMALL, *options])
+        said = capsys.readouterr()
+        rows = [line.split(None, 3) for line in said.out.splitlines()[1:]]
+        return status, {row[0]: (row[1], row[3] if len(row) > 3 else "") for row in rows}, said.err
+
+    return run
+
+
+def test_every_film_is_made_once_and_one_that_fails_stops_no_other(farm, tmp_path):
+    status, films, _ = farm()
+    assert status == 2 and [films[name][0] for name in BOARDS] == ["done", "done", "failed"]
+    assert "line 2, column 1: unknown verb" in films["wrong"][1] and "fix:" in films["wrong"][1]
+    before = sorted(tmp_path.rglob("*.mp4"))
+    (tmp_path / "boards" / "wrong.txt").write_text("a red fox | 0.75s")
+    (tmp_path / "boards" / "hare.txt").write_text(BOARDS["hare"].replace("noon", "night"))
+    status, films, _ = farm()
+    assert status == 0 and [films[name][0] for name in BOARDS] == ["there", "done", "done"]
+    assert films["hare"][1].endswith("hare-2.mp4") and set(before) < set(tmp_path.rglob("*.mp4"))
+    assert {state for state, _ in farm()[1].values()} == {"there"}
+
+
+def test_ctrl_c_stops_all_and_says_how_far_each_is(farm, monkeypatch):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(filming, "open_film", interrupted)
+    status, films, said = farm()
+    assert status == 130 and "the same command goes on" in said
+    assert [films[name][0] for name in BOARDS] == ["stopped", "waiting", "waiting"]
+
+
+def test_a_folder_without_storyboards_and_a_cluster_without_ray_are_refused(
+    farm, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["farm", "boards", *SMALL, "--ray"]) == 2
+    assert "pip install 'grounded-forcing[farm]'" in capsys.readouterr().err
+    assert main(["farm", str(tmp_path / "nowhere"), *SMALL]) == 2
+    assert "holds no storyboards" in capsys.readouterr().err
+
+
+WORKER = """
+import json, sys
+import ray
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+from gf_core.cli import main
+print("ready", flush=True)
+sys.exit(main(json.loads(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None,
+    reason="ray is not installed (pip install 'grounded-forcing[farm]')",
+)
+def test_two_workers_of_a_cluster_make_the_films_of_one_process(farm, tmp_path):
+    """And Ctrl-C ends both, whose films the next command goes on with."""
+    (tmp_path / "boards" / "wrong.txt").unlink()
+    for name in ("fox", "hare"):
+        (tmp_path / "boards" / f"{name}.txt").write_text(BOARDS[name].replace("0.75s", "12s"))
+    command = ["farm", "boards", *SMALL, "--ray"]
+
+    def start():
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-c", WORKER, json.dumps(command)],
+            env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    first = start()
+    while len(list(tmp_path.glob("takes/*/run-*/latents/*"))) < 4:
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.1)
+    first.send_signal(signal.SIGINT)
+    said = first.communicate(timeout=120)[0]
+    assert first.returncode == 130 and said.count("stopped") >= 2, said
+    second = start()
+    said = second.communicate(timeout=300)[0]
+    assert second.returncode == 0, said
+    runs = sorted(tmp_path.glob("takes/*/run-*"))
+    assert len(runs) == 2, "both went on where they were"
+    reports = [
+        json.loads((tmp_path / "films" / f"{name}_report.json").read_text()) for name in ("fox", "hare")
+    ]
+    assert all(report["reuse"]["chunks"] for report in reports)
