@@ -123,13 +123,14 @@ def test_names_that_differ_in_their_case_only_are_one_name():
     board = parse(text_of())
     seeds = other_seeds(board, 2, 2)
     known = [Alternative("B", seeds[0]), Alternative("c", seeds[1])]
+    swapped = [Alternative("c", seeds[0]), Alternative("B", seeds[1])]
     for names, kept, want in (
         (["A"], (), ["A", "b"]),
         (["B"], (), ["B", "a", "c"]),
         (["C", "a"], (), ["C", "a", "b", "d"]),
         ([], known, ["B", "c", "a", "d"]),
         (["A"], known[:1], ["A", "c", "d"]),
-        (["C"], known, ["C", "a", "d"]),  # that name is given up by the take that had it
+        (["b"], swapped, ["b", "a", "d"]),  # given up by the take that had it
         (["STRASSE"], (), ["STRASSE", "a"]),
     ):
         called = [take.name for take in propose(board, 2, len(want), names, kept)]
