@@ -156,7 +156,7 @@ class SegmentDone:
 
 @dataclass(frozen=True)
 class Preview:
-    """Small pictures of the chunk that was just committed."""
+    """Small pictures of a chunk that is decoded; its `ChunkDone` follows when it is on the disk."""
 
     index: int
     """Chunk, from 0."""

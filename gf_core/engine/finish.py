@@ -7,6 +7,7 @@ import logging
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,16 @@ class SampledChunk:
 
 
 @dataclass(frozen=True)
+class DecodedChunk:
+    """A chunk that has its pictures, and is encoded next."""
+
+    index: int
+    segment: int
+    pictures: np.ndarray
+    """Its preview, uint8 [t h w 3]."""
+
+
+@dataclass(frozen=True)
 class CommittedChunk:
     """A chunk that is on disk."""
 
@@ -85,8 +96,6 @@ class CommittedChunk:
     segment: int
     frames: int
     """Pixel frames in the film, this chunk's included."""
-    pictures: np.ndarray
-    """Its preview, uint8 [t h w 3]."""
     anchor: dict | None
 
 
@@ -122,6 +131,8 @@ class Finisher:
         self._device, self._streams = bundle.decodes_on, dict[torch.device, torch.cuda.Stream]()
         self._decoded = self._since_state = 0
         self._hurried = threading.Event()
+        self.decoded: deque[DecodedChunk] = deque()
+        """Chunks to be shown; whoever shows them takes them out, from any thread."""
         self.frames = self.film.frames
         self._film_bytes = job.reuse.film[-1]["film_bytes"] if job.reuse.film else 0
         self.seconds = {"decode": 0.0, "encode": 0.0, "save": 0.0}
@@ -142,7 +153,7 @@ class Finisher:
             digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
             self.seconds["save"] += time.perf_counter() - start
             try:
-                pictures = self._commit(chunk, digest)
+                self._commit(chunk, digest)
             except _PutOff:
                 self._put_off(chunk, digest)
                 return None
@@ -157,18 +168,19 @@ class Finisher:
             with contextlib.suppress(_PutOff):  # a state is a convenience, and may be gigabytes
                 self._keep_states(chunk)
             self.seconds["save"] += time.perf_counter() - start
-        return CommittedChunk(chunk.index, chunk.segment, self.frames, preview(pictures), chunk.anchor)
+        return CommittedChunk(chunk.index, chunk.segment, self.frames, chunk.anchor)
 
-    def _commit(self, chunk: SampledChunk, digest: str) -> np.ndarray:
-        """Decode, encode and note a chunk whose latents are stored; returns its pictures uint8 [t H W 3]."""
+    def _commit(self, chunk: SampledChunk, digest: str) -> None:
+        """Decode, encode and note a chunk whose latents are stored."""
         self._check_hurry()
         start = time.perf_counter()
         doing = f"decoding chunk {chunk.index}"
         pictures = self._relief.retried(
             "decoding", doing, lambda: self._decode(chunk.latents), lambda: self._decode_anew(chunk)
         )
-        decoded = time.perf_counter()
         self._check_hurry()
+        self.decoded.append(DecodedChunk(chunk.index, chunk.segment, preview(pictures)))
+        decoded = time.perf_counter()
         place = self._write(chunk.index, pictures)
         encoded = time.perf_counter()
         # No way out any more: what is in the film comes into the journal. Last, for the line promises the other two;
@@ -180,7 +192,6 @@ class Finisher:
         self.seconds["decode"] += decoded - start
         self.seconds["encode"] += encoded - decoded
         self.seconds["save"] += time.perf_counter() - encoded
-        return pictures
 
     def _decode(self, latents: Tensor) -> np.ndarray:
         """Pictures uint8 [t H W 3]; how they are split into calls does not change them."""

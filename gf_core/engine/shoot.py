@@ -264,8 +264,9 @@ class Shoot:
         self._drain()
 
     def _pulse(self) -> None:
-        """Let the listener stop the render."""
+        """Let the listener stop the render, and see what is decoded."""
         self._emit(Pulse())
+        self._show()
 
     def _ask(self) -> None:
         """Let the listener break the render off, and `cancel` end it."""
@@ -274,8 +275,15 @@ class Shoot:
             raise _Cancelled
 
     def _drain(self) -> None:
+        self._show()
         for committed in self._worker.results():
             self._tell(committed)
+
+    def _show(self) -> None:
+        """The pictures of chunks that are being encoded: nobody waits for that to see them."""
+        while self._finisher.decoded:
+            decoded = self._finisher.decoded.popleft()
+            self._emit(Preview(decoded.index, decoded.segment, decoded.pictures))
 
     def _share(self, index: int, part: float) -> float:
         """How much of the film is made when `part` of chunk `index` is; the sampler is ahead of the film."""
@@ -290,6 +298,7 @@ class Shoot:
 
     def _tell(self, done: CommittedChunk) -> None:
         """The events of a committed chunk."""
+        self._show()  # a chunk's pictures come before it is done
         begin, meter, fps = self._begin, self._meter, self._plan.timing.fps
         self.frames = done.frames
         meter.committed(done.frames)
@@ -308,7 +317,6 @@ class Shoot:
                 anchor=done.anchor,
             )
         )
-        self._emit(Preview(done.index, done.segment, done.pictures))
         segment = self._plan.segments[done.segment]
         if done.index == segment.first_chunk + segment.chunks - 1:
             self._emit(SegmentDone.of(self._wanted, done.segment, self._writer.run.film))

@@ -66,6 +66,29 @@ def test_a_film_with_every_verb_is_whole_and_told_in_order(bundle, films, take):
     assert not threads()
 
 
+def test_pictures_are_shown_before_they_are_encoded(bundle, films, take, monkeypatch):
+    """Encoding and the disk are no part of the time to the first picture."""
+    shown, encode = threading.Event(), Finisher._write
+    waited = []
+
+    def write(self, index, pictures):
+        waited.append(shown.wait(10))
+        return encode(self, index, pictures)
+
+    monkeypatch.setattr(Finisher, "_write", write)
+    told = []
+
+    def listen(event):
+        told.append(event)
+        if isinstance(event, Preview):
+            shown.set()
+
+    films.session(bundle, "a fox runs | 0.75s", take).play(listen)
+    assert waited == [True]
+    order = [type(event) for event in told if isinstance(event, Preview | ChunkDone)]
+    assert order == [Preview, ChunkDone]
+
+
 def test_the_run_holds_what_made_the_film(bundle, films, take):
     plan = Film(bundle, TEXT, bundle.recipe).plan
     end = films.events(bundle, TEXT, take)[-1]
