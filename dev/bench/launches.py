@@ -13,6 +13,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gf_core.attention import Where
-from gf_core.config import SHAPES, Recipe, VideoSpec
+from gf_core.config import SHAPES, ModelSpec, Recipe
 from gf_core.memory.presets import PRESETS
 from gf_core.model.pieces import PLAIN, Fused, Pieces
 from gf_core.model.wan import build_meta
@@ -82,11 +83,24 @@ class Count(TorchDispatchMode):
         return call
 
 
-def steady_chunk(shape: str, memory: str, make_pieces: Callable[[Count], Pieces]) -> Count:
-    """What one chunk with a full memory takes."""
-    count, spec = Count(), SHAPES[shape]
+def steady_chunk(shape: str, memory: str, make_pieces: Callable[[Count], Pieces]) -> tuple[Counter, Counter]:
+    """What one chunk with a full memory takes, and of it the kernels by name.
+
+    Counted with two and with three layers: every layer more takes as much as the third.
+    """
+    two, three = (_count(replace(SHAPES[shape], num_layers=n), memory, make_pieces) for n in (2, 3))
+    more = SHAPES[shape].num_layers - 2
+    found, names = (
+        Counter({what: a[what] + more * (b[what] - a[what]) for what in a | b})
+        for a, b in ((two.found, three.found), (two.names, three.names))
+    )
+    return found, names
+
+
+def _count(spec: ModelSpec, memory: str, make_pieces: Callable[[Count], Pieces]) -> Count:
+    count = Count()
     model = build_meta(spec).requires_grad_(False)
-    recipe = Recipe(PRESETS[memory], video=VideoSpec(96, 64) if shape == "tiny" else VideoSpec())
+    recipe = Recipe(PRESETS[memory])
 
     def attention(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
         return torch.empty_like(q)
@@ -132,11 +146,11 @@ def main() -> int:
         "compiled": lambda count: Fused(lambda run: count.whole(f"piece {run.__name__}", run), "counted"),
     }
     told = {name: steady_chunk(args.shape, args.memory, make) for name, make in ways.items()}
-    for name, count in told.items():
-        print(f"{name:<9}" + ", ".join(f"{number} {what}" for what, number in sorted(count.found.items())))
-        print("  " + ", ".join(f"{number} {what}" for what, number in count.names.most_common(14)))
+    for name, (found, names) in told.items():
+        print(f"{name:<9}" + ", ".join(f"{number} {what}" for what, number in sorted(found.items())))
+        print("  " + ", ".join(f"{number} {what}" for what, number in names.most_common(14)))
     if args.json:
-        numbers = {name: {**count.found, "by name": count.names} for name, count in told.items()}
+        numbers = {name: {**found, "by name": names} for name, (found, names) in told.items()}
         args.json.write_text(json.dumps(numbers, indent=1))
     return 0
 

@@ -16,8 +16,10 @@ from ..config import Fit, ModelSpec, Recipe
 from ..errors import CheckpointError
 from ..files.scales import unscaled
 from ..model.compiled import fused
+from ..model.offload import Streamed
 from ..model.pieces import PLAIN
 from ..sampling.chunkwise import make_sampler
+from ..sampling.graphs import on_card
 from ..sampling.sampler import Sampler
 from .identify import Identified, identify, require_drivable
 from .keymaps import experts
@@ -36,8 +38,17 @@ class Networks:
     spec: ModelSpec
 
     def sampler(self, recipe: Recipe, *, compiled: bool = False, **placed: Any) -> Sampler:
-        """A fresh sampler; `placed` as in `sampling.director.Director`."""
+        """A fresh sampler; `placed` as in `sampling.director.Director`.
+
+        compiled: with fused pieces, and where weights stay on a card with recorded calls.
+        """
         placed |= {"writer": self.writer, "pieces": fused() if compiled else PLAIN}
+        waiting = any(
+            isinstance(net.blocks, Streamed) for net in (self.model, self.writer) if net is not None
+        )
+        device = placed.get("device") or next(self.model.parameters()).device
+        if compiled and device.type == "cuda" and not waiting:
+            placed["record"] = on_card()
         return make_sampler(self.model, self.spec, recipe, **placed)
 
 

@@ -16,6 +16,7 @@ from ..model.compiled import works
 from ..model.layers import Own
 from ..sampling.director import Director
 from ..take.run import runs_in
+from ..timeline import make_plan
 from .film import Film
 
 log = logging.getLogger("grounded")
@@ -53,7 +54,7 @@ def _wants(film: Film, folder: Path) -> bool:
             continue
         if machine.get("device") == film.bundle.device_name:
             return "compiled" in machine
-    return film.plan.chunks >= WORTH_CHUNKS
+    return make_plan(film.board, film.timing).chunks >= WORTH_CHUNKS  # its keys wait for what is settled here
 
 
 def warm_up(director: Director) -> None:

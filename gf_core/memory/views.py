@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -89,6 +90,45 @@ class View:
         self._where = [Where(layer, place.regions, memory.grid) for layer, place in enumerate(places)]
         groups = {group.numbers for place in places for group in place.heads}
         self._heads = {numbers: torch.tensor(numbers, device=memory.k.device) for numbers in groups}
+
+    @cached_property
+    def layout(self) -> tuple[Hashable, list[Tensor]]:
+        """Everything that decides what a call does with which addresses, and the rotations, which may change.
+
+        Equal layouts of one memory do the same, each with rotations of its own.
+        """
+        turns, places = dict[int, tuple[int, Tensor]](), list[Hashable]()
+
+        def number(turn: Tensor) -> int:
+            return turns.setdefault(id(turn), (len(turns), turn))[0]
+
+        for place in self.places:
+            past = tuple((start, number(turn)) for start, turn in place.past)
+            own = (place.start, place.stop, number(place.queries), number(place.keys))
+            places.append((*own, place.parts, place.regions, past, place.heads))
+        return (self._keep, self._skip, tuple(places)), [turn for _, turn in turns.values()]
+
+    def over(self, turns: Sequence[Tensor]) -> View:
+        """The same with other tensors for the rotations of `layout`."""
+        new = {id(mine): theirs for mine, theirs in zip(self.layout[1], turns)}
+        places = [
+            replace(
+                place,
+                queries=new[id(place.queries)],
+                keys=new[id(place.keys)],
+                past=tuple((start, new[id(turn)]) for start, turn in place.past),
+            )
+            for place in self.places
+        ]
+        return View(self._memory, places, keep=self._keep, skip=self._skip)
+
+    def written(self) -> list[Tensor]:
+        """The slots that a call writes [b s h d], of every layer."""
+        memory, stores = self._memory, list[Tensor]()
+        for layer, place in enumerate(self.places):
+            here = slice(place.start, place.stop)
+            stores += [memory.v[layer, :, here], *([memory.raw_k[layer, :, here]] if self._keep else [])]
+        return stores
 
     def attend(self, layer: int, q: Any, raw_k: Any, v: Tensor) -> Tensor:
         """Attention of this call's tokens over memory and themselves; all [b s h d], q and raw_k as `Pieces.fresh`."""

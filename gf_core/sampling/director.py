@@ -26,6 +26,7 @@ from ..model.forward import SelfAttention, TextKV, call, text_kv, time_condition
 from ..model.layers import Time, Tree
 from ..model.pieces import PLAIN, Pieces
 from ..team import Team
+from .graphs import Graphs, Record
 from .split import Split, Views, together
 from .trace import Trace
 
@@ -47,6 +48,7 @@ class Director:
         dtype: torch.dtype | None = None,
         kernel: Kernel | None = None,
         pieces: Pieces = PLAIN,
+        record: Record | None = None,
         attention: str = "",
         grad: ContextGradient | None = None,
         writer: Tree | None = None,
@@ -56,10 +58,11 @@ class Director:
 
         device, dtype: what to compute in; None is where and as the weights are. A host that keeps weights elsewhere or
         packed says both. kernel: attention of a host; None is ours, by the row called `attention`, or by the fastest.
-        pieces: who does the small operations; fused ones for trees of our own, without gradients. grad: gradients flow
-        from chunks to the weights, and so through the past; None is not in training. writer: the weights that write the
-        memory, in clean passes and recaches, where they are others than those that denoise (SGF+). team: the ranks that
-        make the film together, each with a director that does what the first one does.
+        pieces: who does the small operations; fused ones for trees of our own, without gradients. record: lets calls of
+        such trees be recorded and replayed; not with a team. grad: gradients flow from chunks to the weights, and so
+        through the past; None is not in training. writer: the weights that write the memory, in clean passes and
+        recaches, where they are others than those that denoise (SGF+). team: the ranks that make the film together,
+        each with a director that does what the first one does.
         """
         _, ph, pw = spec.patch_size
         if latent_height % ph or latent_width % pw:
@@ -79,7 +82,8 @@ class Director:
         self._latent = (spec.in_dim, latent_height, latent_width)
         self.team = team
         self._split = None if team is None else Split(team, spec, latent_height, latent_width)
-        self._call = call if self._split is None else self._split.call
+        alone = call if record is None else Graphs(record)
+        self._call = alone if self._split is None else self._split.call
         self.memory = DualMemory(
             spec, memory, self._latent, batch=batch, device=self.device, dtype=self.dtype, kernel=self._kernel,
             pieces=pieces, ahead=Recipe(memory, sample).ahead, share=self._split and self._split.share,

@@ -1,0 +1,176 @@
+"""Network calls recorded once per layout and replayed: a card is told one thing a call where it was told hundreds.
+
+A memory's buffers and the weights stay where they are, so a call with the same layout does the same to the same
+addresses. What changes from call to call (latents, time, prompt, turns) is copied into places of its own before a
+replay. A layout is recorded when it comes back in a second chunk; those of the first chunks of a shot mostly do not.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..memory.views import View
+from ..model.forward import SelfAttention, TextKV, call
+from ..model.layers import Text, Time, Tree
+from ..model.pieces import PLAIN, Pieces
+
+log = logging.getLogger("grounded")
+MOST = 12
+"""Calls that are kept recorded; each of a film's usual layouts has two, one of which writes the memory."""
+SEEN = 48
+"""Layouts whose first chunk is remembered."""
+
+Run = Callable[[], Tensor | None]
+Record = Callable[[Run], tuple[Callable[[], Any], Tensor | None]]
+"""Records what a call does; gives what does it again, and the result, which is then written anew in its place."""
+
+
+def on_card() -> Record:
+    """Recording as CUDA graphs, which take turns in one pool of memory."""
+    pool = torch.cuda.graph_pool_handle()
+
+    def record(run: Run) -> tuple[Callable[[], Any], Tensor | None]:
+        graph = torch.cuda.CUDAGraph()
+        # Only this thread's doings: the decoder goes on in another.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            made = run()
+        return graph.replay, made
+
+    return record
+
+
+@dataclass
+class _Inputs:
+    """Places that recorded calls read, and what was put there last."""
+
+    here: list[Tensor]
+    last: list[Tensor]
+
+    @classmethod
+    def of(cls, values: list[Tensor]) -> _Inputs:
+        return cls([value.clone() for value in values], values)
+
+    def put(self, values: list[Tensor]) -> None:
+        for place, last, value in zip(self.here, self.last, values):
+            if last is not value:
+                place.copy_(value)
+        self.last = values
+
+
+@dataclass
+class _Recorded:
+    replay: Callable[[], Any]
+    made: Tensor | None
+    often: _Inputs
+    """What changes with most calls, latents first; they are written to in place, so they are always put."""
+    turns: _Inputs
+
+
+class Graphs:
+    """`model.forward.call`, replayed where it can be; for one film, without gradients, on a tree of our own.
+
+    What is recorded is compared with the call itself: should a replay give other bits, it is said once, and nothing is
+    recorded any more.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._seen: OrderedDict[Hashable, View] = OrderedDict()
+        self._kept: OrderedDict[Hashable, _Recorded] = OrderedDict()
+        self._texts: dict[Hashable, tuple[list[Text], _Inputs]] = {}
+        self._works = True
+
+    def __call__(
+        self,
+        model: Tree,
+        latents: Tensor,
+        time: Time,
+        text: TextKV,
+        memory: SelfAttention,
+        want_flow: bool = True,
+        pieces: Pieces = PLAIN,
+    ) -> Tensor | None:
+        """As `model.forward.call`; a result that was replayed is overwritten by the next call of its layout."""
+        if not self._works or not isinstance(memory, View):
+            return call(model, latents, time, text, memory, want_flow, pieces)
+        often, texts, (layout, turns) = [latents, *time], _tensors(text), memory.layout
+        shapes = tuple(tuple(value.shape) for value in (*often, *texts, *turns))
+        key = id(model), want_flow, layout, shapes
+        if (kept := self._kept.get(key)) is not None:
+            self._kept.move_to_end(key)
+            kept.often.last = [latents.new_empty(0)] * len(
+                often
+            )  # latents may be another call's in the same place
+            kept.often.put(often)
+            kept.turns.put(turns)
+            self._text_places(model, text, texts)
+            kept.replay()
+            return kept.made
+        made = call(model, latents, time, text, memory, want_flow, pieces)
+        first = self._seen.setdefault(key, memory)
+        if len(self._seen) > SEEN:
+            self._seen.popitem(last=False)
+        if first is not memory:
+            self._keep(key, model, (often, turns), text, memory, want_flow, pieces, made)
+        return made
+
+    def _keep(
+        self,
+        key: Hashable,
+        model: Tree,
+        inputs: tuple[list[Tensor], list[Tensor]],
+        text: TextKV,
+        memory: View,
+        want_flow: bool,
+        pieces: Pieces,
+        made: Tensor | None,
+    ) -> None:
+        """Record a call that was just made, unless that gives something else."""
+        often, turns = (_Inputs.of(values) for values in inputs)
+        latents, *time = often.here
+        places, view = self._text_places(model, text, _tensors(text)), memory.over(turns.here)
+
+        def run() -> Tensor | None:
+            return call(model, latents, (time[0], time[1]), places, view, want_flow, pieces)
+
+        try:
+            written = [store.clone() for store in memory.written()]
+            replay, again = self._record(run)
+            replay()
+            same = all(torch.equal(*pair) for pair in zip(written, memory.written()))
+            if same and (made is None or (again is not None and torch.equal(made, again))):
+                self._kept[key] = _Recorded(replay, again, often, turns)
+                if len(self._kept) > MOST:
+                    self._kept.popitem(last=False)
+                return
+            why = "a replay gives other bits"
+        except RuntimeError as error:
+            why = (str(error).strip().splitlines() or [""])[0]
+        self._works = False
+        self._kept.clear()
+        log.warning("network calls are not recorded: %s", why)
+        call(model, inputs[0][0], (inputs[0][1], inputs[0][2]), text, memory, want_flow, pieces)
+
+    def _text_places(self, model: Tree, text: TextKV, values: list[Tensor]) -> list[Text]:
+        """The prompt where recorded calls read it."""
+        key = id(model), tuple(tuple(value.shape) for value in values)
+        if key not in self._texts:
+            inputs = _Inputs.of(values)
+            rest = iter(inputs.here)
+            named = ("k", "v", "bias")
+            parts = [{n: next(rest) for n in named if getattr(one, n) is not None} for one in text]
+            self._texts[key] = [replace(one, **part) for one, part in zip(text, parts)], inputs
+        places, inputs = self._texts[key]
+        inputs.put(values)
+        return places
+
+
+def _tensors(text: TextKV) -> list[Tensor]:
+    return [part for one in text for part in (one.k, one.v, one.bias) if part is not None]
