@@ -139,6 +139,8 @@ def test_plan_asks_about_number_type_and_companions(place, capsys, monkeypatch):
     monkeypatch.setattr("gf_core.cli.plan._tokenizer", lambda _: Letters())
     (place / "film.txt").write_text("a | 1s\nthen: " + "b" * 600 + " | 1s\n")
     parts = ["--vae", "taew2_1.pth", "--text-encoder", "umt5.pth", "--dtype", "bfloat16"]
+    for name in ("taew2_1.pth", "umt5.pth"):
+        (place / name).touch()
     assert main(["plan", "film.txt", "--model", "w.safetensors", *parts, "--device", "cpu"]) == 0
     told = asked[0]
     assert (told["vae"], told["text"]) == (Path("taew2_1.pth"), Path("umt5.pth"))
