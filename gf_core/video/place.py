@@ -234,7 +234,7 @@ def _pictures(
 ) -> Iterator[np.ndarray]:
     """Single pictures uint8 [H W 3] of the film's size."""
     if frames is None:
-        log.info("%s: its own pictures are encoded again, there are no latents to decode", source.name)
+        log.info("%s: its own pictures are encoded again, no latents were given to decode", source.name)
         yield from read_frames(source)
         return
     for frame in chain.from_iterable(frames):

@@ -32,6 +32,12 @@ FORMATS = (
 """Files that hold pictures or sound themselves; playlists and lists of parts are not among them."""
 
 
+JOINABLE = ("mpegts", "mpeg")
+"""Formats whose files may be several put end to end: a place in them is found from the beginning only."""
+LEAST_FALL = Fraction(1, 2)
+"""Seconds that a time lies before the last one where another recording begins; less is carelessness."""
+
+
 @dataclass(frozen=True)
 class FilmInfo:
     """What `probe` found."""
@@ -104,11 +110,24 @@ def rate_of(container: InputContainer) -> Fraction:
 
 
 def packets(container: InputContainer) -> Iterator[Packet]:
-    """Picture packets until the end, or until the file is damaged."""
+    """Picture packets until the end, or until the file is damaged.
+
+    Where times begin anew, as in MPEG-TS files that were put end to end, those of each part follow the part before it.
+    """
+    shift, last, step = 0, None, 0
     try:
         for packet in container.demux(container.streams.video[0]):
-            if packet.size:
-                yield packet
+            if not packet.size:
+                continue
+            if packet.dts is not None:
+                back = 0 if last is None else last - packet.dts - shift
+                if back * (packet.time_base or 0) > LEAST_FALL:
+                    shift += back + step
+                packet.dts += shift
+                step, last = packet.duration or step, packet.dts
+            if packet.pts is not None:
+                packet.pts += shift
+            yield packet
     except FFmpegError as error:
         log.warning("film ends early, its tail cannot be read: %s", error)
 
@@ -144,6 +163,8 @@ def frame_times(path: str | Path) -> tuple[tuple[int, ...], Fraction]:
 
 def _seek(container: InputContainer, first: int) -> None:
     """Go to a key frame at or before time `first`: near it where the film has an index, else to its start."""
+    if container.format.name in JOINABLE:
+        return
     stream = container.streams.video[0]
     for target in (first, 0):
         try:

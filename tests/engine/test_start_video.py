@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.take.folder import Take
 from gf_core.video import FilmWriter, read_frames
+from gf_core.video.reader import frame_times
 
 TEXT = "a fox | 2s\ncut: a hen | 1s"
 
@@ -28,6 +31,17 @@ def video(path, levels, fps=16, size=(32, 32)):
     with FilmWriter(path, *size, fps) as writer:
         for level in levels:
             writer.write(np.full((1, size[1], size[0], 3), level, np.uint8))
+    return path
+
+
+def plain_video(path, levels, fps=16):
+    """Another program's video with reordered frames, in the format of its suffix."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=fps, options={"bf": "2", "g": "8"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for level in levels:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), level, np.uint8))))
+        out.mux(stream.encode(None))
     return path
 
 
@@ -62,6 +76,25 @@ def test_the_last_pictures_are_those_shown_at_the_films_speed(tmp_path, fps, eve
     # ticks between two pictures show the earlier one
     expected = [levels[int(np.floor(79 - back * every))] for back in range(33)][::-1]
     assert np.abs(np.subtract(greys(frames), expected)).max() <= 2
+
+
+def test_recordings_that_were_put_end_to_end_follow_each_other(tmp_path):
+    parts = [
+        [40 + 2 * n for n in range(20)],
+        [120 + 2 * n for n in range(25)],
+        [200 + 2 * n for n in range(20)],
+    ]
+    for n, levels in enumerate(parts):
+        plain_video(tmp_path / f"{n}.ts", levels)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join((tmp_path / f"{n}.ts").read_bytes() for n in range(3)))
+    levels = list(itertools.chain(*parts))
+    times, tick = frame_times(joined)
+    assert {round(float((b - a) * tick * 16)) for a, b in itertools.pairwise(times)} == {1}
+    start = greys(open_start_video(joined, recipe()))
+    assert np.abs(np.subtract(start, levels[-33:])).max() <= 3
+    whole = [float(frame.mean()) for frame in read_frames(joined)]
+    assert np.abs(np.subtract(whole, levels)).max() <= 3
 
 
 def test_pictures_are_cropped_to_the_films_shape_and_stand_upright(tmp_path):
