@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 import lmdb
@@ -187,6 +188,29 @@ WRONG = {
     "no such columns": (lambda tmp: lines(tmp / "a.csv", "name,words\nb.mp4,a fox\n"), "row 1"),
     "no JSON": (lambda tmp: lines(tmp / "a.json", "{"), "cannot be read"),
 }
+
+
+def test_a_sound_database_with_unwritten_last_pages_is_read_as_the_error_says(tmp_path):
+    path = database(tmp_path / "d", LATENTS)
+    with lmdb.open(str(path), map_size=10**7) as env:
+        for number in range(8):  # pages are taken, given back, and the first of them used again
+            with env.begin(write=True) as txn:
+                txn.delete(b"later") if number % 2 else txn.put(b"later", bytes(100 if number else 400_000))
+    os.truncate(path / "data.mdb", (path / "data.mdb").stat().st_size - 40 * 4096)
+    with pytest.raises(GroundedError, match="it is cut off") as caught:
+        open_source(path)
+    command = re.search("truncate -s ([0-9]+) '(.+)' adds", caught.value.fix)
+    assert command is not None
+    os.truncate(command[2], int(command[1]))
+    whole = open_source(path)
+    assert all(np.array_equal(whole[n].latents, LATENTS[n].astype(np.float32)) for n in range(3))
+
+
+def test_a_row_that_was_never_written_is_told(tmp_path):
+    source = open_source(database(tmp_path / "d", np.stack([LATENTS[0], np.zeros_like(LATENTS[1])])))
+    assert source[0].latents is not None
+    with pytest.raises(GroundedError, match="row 1 holds nothing but zeros"):
+        source[1]
 
 
 @pytest.mark.parametrize("case", WRONG)

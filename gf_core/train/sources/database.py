@@ -14,6 +14,9 @@ from .base import Sample, package, readable, refused, tensor_of
 
 MOST_AXES = 6
 """Of `latents_shape`: the count and five of a row."""
+AGAIN = "copy or make the database again"
+LOOKED_AT = 4096
+"""Bytes of a row in which something is found, unless all of it is empty."""
 MOST = 2**40
 """The largest number in it that can be meant."""
 
@@ -81,13 +84,13 @@ class Database:
         data = self._value(place, part, f"latents_{row}_data")
         prompt = self._value(place, part, f"prompts_{row}_data")
         wide = len(data) == 4 * prod(shape)
+        if not any(data[:LOOKED_AT]) and not any(data):
+            raise refused(place, f"row {row} holds nothing but zeros: it was never written", AGAIN)
         try:
             states = tensor_of(data, shape, "float32" if wide else "float16")
             return Sample(bytes(prompt).decode("utf-8"), states=states if states.ndim == 5 else states[None])
         except ValueError as error:  # a text that is no UTF-8, too
-            raise refused(
-                place, f"row {row} is damaged: {error}", "copy or make the database again"
-            ) from error
+            raise refused(place, f"row {row} is damaged: {error}", AGAIN) from error
 
     def _value(self, place: Path, part: Any, key: str) -> bytes:
         with readable(place, self._errors), part.begin() as reading:
@@ -98,12 +101,17 @@ class Database:
 
 
 def _check_whole(place: Path, part: Any) -> None:
-    """Refuse a database that is cut off: the library maps it, and what is behind its end would end the program."""
+    """Refuse a database that is cut off: the library maps it, and what is behind its end would end the program.
+
+    A sound one may be as short: pages that it had taken and given back again at its end were never written.
+    """
     file = place / "data.mdb" if place.is_dir() else place
     told, there = (part.info()["last_pgno"] + 1) * part.stat()["psize"], file.stat().st_size
     if there < told:
+        part.close()
         raise refused(
             place,
             f"it is cut off: {there} bytes of {told}",
-            "copy it again, or the original with 'mdb_copy -c'",
+            "copy it again, or the original with 'mdb_copy -c'. If the original is no longer, its last pages were "
+            f"never written: truncate -s {told} '{file}' adds them, empty (a row that lay there is told)",
         )
