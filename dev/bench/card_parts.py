@@ -5,38 +5,34 @@ from __future__ import annotations
 import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
+from card_decoders import codecs
+from card_place import GIGA, Place, ms, timed
 from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from gf_core.evaluation.bench import Subject, measure, now, open_film, random_subject, turn_seconds
-from gf_core.memory.presets import PRESETS
+from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.engine.events import Event, Preview
+from gf_core.engine.render import render_film
+from gf_core.engine.report import report_lines
+from gf_core.evaluation.bench import measure, now, open_film, turn_seconds
 from gf_core.model import compiled
 from gf_core.model.pieces import PLAIN, Pieces
 from gf_core.rope import rotate
 from gf_core.sampling.film import film_chunks
 
-if TYPE_CHECKING:
-    from gf_core.vae.base import LatentCodec
-
 ROOT = Path(__file__).resolve().parents[2]
-GIGA = 1e9
 STEADY = 3
 """Chunks after the memory is full before one is looked at closely."""
-DECODED = 6
-"""Chunks that a decoder is timed over; the first is told apart."""
 BOARD = """\
 a red fox walks right in a meadow at noon | {third}s
 then: it jumps | {third}s
@@ -52,43 +48,6 @@ KINDS = {
 """Kinds of kernel by their names; the first that fits counts. Without a card the names are torch's operators'."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where and how large: a card, or the rehearsal on the processor."""
-
-    device: torch.device
-    dry: bool
-    tell: Callable[[str, str, str], None]
-    """Takes a row of the table: what, figure, note."""
-    keep: Callable[[str, Any], None]
-    """Takes numbers for the JSON alone."""
-    limit: float
-    """Seconds that the part has."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.float32 if self.device.type == "cpu" else torch.bfloat16
-
-    @property
-    def shape(self) -> str:
-        return "tiny" if self.dry else "1.3b"
-
-    def subject(self, memory: str) -> Subject:
-        return random_subject(self.shape, PRESETS[memory], None, self.device, self.dtype)
-
-    def peak(self) -> str:
-        """Most that was in use on the card since the last call; nothing without one."""
-        if self.device.type != "cuda":
-            return ""
-        most = torch.cuda.max_memory_allocated(self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
-        return f"peak {most / GIGA:.2f} GB"
-
-
-def ms(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms"
-
-
 def machine(place: Place) -> None:
     """What the machine is, and its two ceilings: a large product and a large copy."""
     cuda, device = place.device.type == "cuda", place.device
@@ -98,22 +57,12 @@ def machine(place: Place) -> None:
     place.tell("python", sys.version.split()[0], f"{os.cpu_count()} processor cores")
     side, values = (8192, 2**31) if cuda else (256, 2**20)
     a, b = (torch.randn(side, side, device=device, dtype=place.dtype) for _ in "ab")
-    seconds = _timed(lambda: a @ b, device)
+    seconds = timed(lambda: a @ b, device)
     place.tell("matrix product", f"{2 * side**3 / seconds / 1e12:.2f} TFLOP/s", f"{side} cubed, {a.dtype}")
     source = torch.randint(0, 255, (values,), device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
-    seconds = _timed(lambda: target.copy_(source), device)
+    seconds = timed(lambda: target.copy_(source), device)
     place.tell("copy", f"{2 * values / seconds / 1e12:.3f} TB/s", f"{values / GIGA:.1f} GB, read and written")
-
-
-def _timed(what: Callable[[], object], device: torch.device, times: int = 10) -> float:
-    """Median seconds of a call, after three that warm up."""
-    seconds = []
-    for _ in range(times + 3):
-        began = now(device)
-        what()
-        seconds.append(now(device) - began)
-    return statistics.median(seconds[3:])
 
 
 def tests(place: Place) -> None:
@@ -186,46 +135,6 @@ def _bench(place: Place, memory: str, pieces: Pieces = PLAIN) -> None:
         place.tell("the same, compiled", ms(seconds), note)
 
 
-def codecs(place: Place) -> dict[str, Callable[[], LatentCodec]]:
-    """The two decoders with random weights."""
-
-    def tiny_codec() -> LatentCodec:
-        from gf_core.vae.taehv import TAEHV
-
-        codec = TAEHV(16, (12, 10, 8, 8), encoder_width=8) if place.dry else TAEHV()
-        codec.fingerprint = "random"
-        return codec.to(place.device, place.dtype).eval().requires_grad_(False)
-
-    def wan_codec() -> LatentCodec:
-        from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-
-        from gf_core.vae.wan import WanVAE
-
-        sizes: dict[str, Any] = (
-            {"base_dim": 4, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1} if place.dry else {}
-        )
-        network = AutoencoderKLWan(**sizes).to(place.device, place.dtype)
-        return WanVAE(network.eval().requires_grad_(False), fingerprint="random")
-
-    return {"TAEHV": tiny_codec, "Wan VAE": wan_codec}
-
-
-def decoders(place: Place) -> None:
-    """Twelve pictures at a time."""
-    cells, torch_rng = (8, 12) if place.dry else (60, 104), torch.Generator().manual_seed(0)
-    latents = torch.randn(3, 16, *cells, generator=torch_rng).to(place.device, place.dtype)
-    for name, make in codecs(place).items():
-        decoder, seconds = make().decoder(), []
-        place.peak()
-        for _ in range(DECODED):
-            began = now(place.device)
-            pictures = decoder.decode(latents)
-            seconds.append(now(place.device) - began)
-        height, width = pictures.shape[1:3]
-        size = f"{len(pictures)} pictures of {width}x{height}; first call {ms(seconds[0])}"
-        place.tell(name, ms(statistics.median(seconds[1:])), ", ".join(filter(None, [size, place.peak()])))
-
-
 class FixedText:
     """Every prompt is 64 random rows of its own."""
 
@@ -253,10 +162,6 @@ def film_wan(place: Place) -> None:
 
 
 def _film(place: Place, codec: str) -> None:
-    from gf_core.checkpoints.bundle import ModelBundle
-    from gf_core.engine.render import render_film
-    from gf_core.engine.report import report_lines
-
     subject = place.subject("grounded")
     bundle = ModelBundle(
         name=subject.name,
@@ -270,8 +175,10 @@ def _film(place: Place, codec: str) -> None:
     place.peak()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "film.mp4"
-        result = render_film(bundle, BOARD.format(third=2 if place.dry else 6.67), out, sheet=False)
+        result = render_film(bundle, BOARD.format(third=1 if place.dry else 6.67), out, sheet=False)
         size = result.path.stat().st_size
+        seconds = [_first_picture(bundle, Path(folder) / f"{n}.mp4") for n in range(2)]
+    place.tell("first picture, warm", f"{seconds[1]:.2f} s", "from a storyboard to what a listener shows")
     report = result.report
     place.keep("report", report)
     print(*report_lines(report), sep="\n")
@@ -296,6 +203,18 @@ def _film(place: Place, codec: str) -> None:
             note = f"it took {measured:.2f} {unit}: {expected / measured - 1:+.0%}"
             most = "" if part.get("known", True) else "at most "
             place.tell(f"{name} as estimated", f"{most}{expected:.2f} {unit}", note)
+
+
+def _first_picture(bundle: ModelBundle, out: Path) -> float:
+    """Seconds from a storyboard of one chunk to its pictures."""
+    began, seen = time.perf_counter(), list[float]()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Preview):
+            seen.append(time.perf_counter() - began)
+
+    render_film(bundle, "a red fox walks right in a meadow at noon | 0.5s", out, sheet=False, listener=listen)
+    return seen[0]
 
 
 def kernels(place: Place) -> None:

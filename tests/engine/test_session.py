@@ -381,8 +381,8 @@ def test_the_memory_of_a_failed_run_is_free_at_once(bundle, films, take):
         session = films.session(bundle, "a fox | 9s", take)
         make = session._make_sampler
 
-        def remember():
-            sampler = make()
+        def remember(meter):
+            sampler = make(meter)
             seen.append(weakref.ref(sampler.director.memory))
             return sampler
 

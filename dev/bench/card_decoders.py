@@ -1,0 +1,89 @@
+"""Parts of `card.py` that need no network: the two decoders in their layouts, and the kernels of attention."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from card_place import Place, ms, timed
+
+from gf_core.attention.backends import BACKENDS, film_call, pick
+from gf_core.attention.fastest import deviation
+from gf_core.config import SHAPES
+from gf_core.evaluation.bench import now
+from gf_core.memory.presets import PRESETS
+from gf_core.vae.base import LatentCodec, StreamDecoder
+
+DECODED = 6
+"""Chunks that a decoder is timed over; the first is told apart."""
+
+
+def codecs(place: Place) -> dict[str, Callable[[], LatentCodec]]:
+    """The two decoders with random weights."""
+
+    def tiny_codec() -> LatentCodec:
+        from gf_core.vae.taehv import TAEHV
+
+        codec = TAEHV(16, (12, 10, 8, 8), encoder_width=8) if place.dry else TAEHV()
+        codec.fingerprint = "random"
+        return codec.to(place.device, place.dtype).eval().requires_grad_(False)
+
+    def wan_codec() -> LatentCodec:
+        from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+        from gf_core.vae.wan import WanVAE
+
+        sizes: dict[str, Any] = (
+            {"base_dim": 4, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1} if place.dry else {}
+        )
+        network = AutoencoderKLWan(**sizes).to(place.device, place.dtype)
+        return WanVAE(network.eval().requires_grad_(False), fingerprint="random")
+
+    return {"TAEHV": tiny_codec, "Wan VAE": wan_codec}
+
+
+def decoders(place: Place) -> None:
+    """Twelve pictures at a time, as films are decoded here and in the other layout."""
+    cells, torch_rng = (8, 12) if place.dry else (60, 104), torch.Generator().manual_seed(0)
+    latents = torch.randn(3, 16, *cells, generator=torch_rng).to(place.device, place.dtype)
+    for name, make in codecs(place).items():
+        for layout, last in (("planes, a latent frame a call", False), ("channels last, together", True)):
+            codec: Any = make()
+            stream: Any = type(codec.decoder())
+            _decode(place, f"{name}, {layout}", stream(codec, channels_last=last), latents)
+
+
+def _decode(place: Place, name: str, decoder: StreamDecoder, latents: torch.Tensor) -> None:
+    seconds = []
+    place.peak()
+    for _ in range(DECODED):
+        began = now(place.device)
+        pictures = decoder.decode(latents)
+        seconds.append(now(place.device) - began)
+    height, width = pictures.shape[1:3]
+    size = f"{len(pictures)} pictures of {width}x{height}; first call {ms(seconds[0])}"
+    place.tell(name, ms(statistics.median(seconds[1:])), ", ".join(filter(None, [size, place.peak()])))
+
+
+def attention(place: Place) -> None:
+    """Every kernel that runs here at the shape of a film with the paper's memory, and which is chosen."""
+    spec, memory = SHAPES["tiny" if place.dry else "1.3b"], PRESETS["grounded"]
+    call = film_call(spec, memory, (8, 12) if place.dry else (60, 104), place.device, place.dtype)
+    place.tell("queries x keys", f"{call.queries} x {call.keys}", f"{call.heads} heads of {call.head_dim}")
+    work, (q, k, v) = 4 * call.queries * call.keys * call.heads * call.head_dim, call.inputs()
+    for row in BACKENDS:
+        if not row.can(place.device, place.dtype, call.head_dim):
+            place.tell(row.name, "", "does not run here")
+            continue
+        try:
+            kernel = row.load()
+            seconds = timed(lambda kernel=kernel: kernel(q, k, v), place.device)
+            rate = f"{work / seconds / 1e12:.2f} TFLOP/s, {deviation(call, kernel):.2g} from PyTorch's"
+            place.tell(row.name, f"{seconds * 1000:.3f} ms", rate)
+        except (RuntimeError, TypeError) as error:  # what a kernel says where it does not run
+            place.tell(row.name, "", f"{type(error).__name__}: {error}")
+    began = now(place.device)
+    chosen = pick(place.device, place.dtype, call.head_dim, call=call)
+    place.tell("chosen", chosen.name, f"in {now(place.device) - began:.2f} s")

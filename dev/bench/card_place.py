@@ -1,0 +1,62 @@
+"""Where a part of `card.py` measures, and how it tells what it has found."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gf_core.evaluation.bench import Subject, now, random_subject
+from gf_core.memory.presets import PRESETS
+
+GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how large: a card, or the rehearsal on the processor."""
+
+    device: torch.device
+    dry: bool
+    tell: Callable[[str, str, str], None]
+    """Takes a row of the table: what, figure, note."""
+    keep: Callable[[str, Any], None]
+    """Takes numbers for the JSON alone."""
+    limit: float
+    """Seconds that the part has."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32 if self.device.type == "cpu" else torch.bfloat16
+
+    @property
+    def shape(self) -> str:
+        return "tiny" if self.dry else "1.3b"
+
+    def subject(self, memory: str) -> Subject:
+        return random_subject(self.shape, PRESETS[memory], None, self.device, self.dtype)
+
+    def peak(self) -> str:
+        """Most that was in use on the card since the last call; nothing without one."""
+        if self.device.type != "cuda":
+            return ""
+        most = torch.cuda.max_memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return f"peak {most / GIGA:.2f} GB"
+
+
+def ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def timed(what: Callable[[], object], device: torch.device, times: int = 10) -> float:
+    """Median seconds of a call, after three that warm up."""
+    seconds = []
+    for _ in range(times + 3):
+        began = now(device)
+        what()
+        seconds.append(now(device) - began)
+    return statistics.median(seconds[3:])
