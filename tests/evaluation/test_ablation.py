@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,3 +149,22 @@ def test_what_cannot_be_ablated_is_said(tmp_path, capsys) -> None:
     assert "no variant called 'soup'" in capsys.readouterr().err
     assert main(["train", "ablate", "--retrain", str(tmp_path), "--size", "tiny", *out]) == 2
     assert "--stage all --size tiny" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_variants_are_trained_again_through_the_long_stage(tmp_path, monkeypatch, capsys) -> None:
+    """Every variant from the chain's short films on, under its own memory."""
+    from gf_core.checkpoints.bundle import load_model
+    from gf_core.train.recipes import chain
+
+    monkeypatch.setattr("gf_core.train.recipes.matching.set_up_log", lambda *a: None)
+    steps = dict.fromkeys(chain.BEGINS, 1)
+    size = replace(chain.SIZES["tiny"], stories=2, steps=steps)
+    monkeypatch.setitem(chain.SIZES, "tiny", size)
+    model = chain.run_chain(tmp_path, size)
+    command = f"train ablate --retrain {tmp_path} --size tiny --model {model} --seeds 1 --seconds 1"
+    assert main([*command.split(), "--variants", "full,absolute", "--out", str(tmp_path / "out")]) == 0
+    assert "w/o DR-RoPE" in (tmp_path / "out" / "table.md").read_text()
+    full, absolute = (load_model(tmp_path / "ablation" / name / "student") for name in ("full", "absolute"))
+    assert (full.recipe.memory.positions, absolute.recipe.memory.positions) == ("relative", "absolute")
+    assert full.fingerprint == load_model(model).fingerprint != absolute.fingerprint

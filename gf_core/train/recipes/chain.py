@@ -58,6 +58,8 @@ class Size:
     recycling: Recycling
     batch: int
     "clips or films in a step"
+    rates: tuple[float, float] = (2e-5, 5e-5)
+    "of student and critic where a student learns from its own films"
     steps: dict[str, int] = field(default_factory=dict)
     "by stage; of the critic where there is one"
 
@@ -66,11 +68,12 @@ SIZES = {
     "tiny": Size(
         ModelSpec(dim=128, ffn_dim=384, num_heads=1, num_layers=4),
         stories=96,
-        chunks=8,
+        chunks=9,
         window=9,
         past=Past(slow=6, every=3),
         recycling=Recycling(grids=10, entries=8),
         batch=2,
+        rates=(1e-4, 2e-4),
         steps={"teacher": 240, "context": 120, "causal": 80, "few": 30, "match": 40, "long": 30},
     ),
     "builtin": Size(
@@ -102,11 +105,12 @@ def stages_of(size: Size, memory: MemorySpec = MEMORY) -> dict[str, Stage]:
     film = RolloutSpec(Recipe(memory, BUILTIN_SAMPLE, video), frames=size.window, window=size.window)
     match = Matching(shift=shift, score_shift=shift)
     row = Stage(
-        film, match, rate=1e-3, critic_rate=5e-5, iterations=0, sources={"all": f"{OURS}a model of the small world"},
+        film, match, rate=1e-3, critic_rate=size.rates[1], iterations=0, sources={"all": f"{OURS}the small world"},
         betas=(0.9, 0.99), batch=size.batch, average_from=0, clip=1.0, ratio=0, drop=0.1,
     )  # fmt: skip
     behind = replace(film, past=size.past)
-    own_films = replace(row, objective="dmd", rate=2e-5, betas=(0.0, 0.999), ratio=5, drop=0.0)
+    # Of five turns one is the student's: with six it would come to the same piece of every film of three.
+    own_films = replace(row, objective="dmd", rate=size.rates[0], betas=(0.0, 0.999), ratio=4, drop=0.0)
     longest = StreamSpec(longest=size.chunks * film.chunk, piece=size.window)
     rows = {
         "teacher": replace(row, objective="teacher"),

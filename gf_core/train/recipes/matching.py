@@ -217,7 +217,9 @@ def _keep(run: Run, options: Options, bundle: ModelBundle, ranks: Ranks) -> None
         **{part: asdict(getattr(recipe, part)) for part in ("sample", "memory", "video")},
     }
     with replacing(out / BUILTIN_FILES[0]) as part:
-        half = {name: value.to(torch.bfloat16).contiguous() for name, value in values.items()}
+        # As they are shipped: what few steps change in a small model is lost in bfloat16.
+        dtype = torch.float16 if is_small(options.model) else torch.bfloat16
+        half = {name: value.to(dtype).contiguous() for name, value in values.items()}
         save_file(half, part, {"grounded": json.dumps(told)})
     if is_small(options.model):
         for name in BUILTIN_FILES[1:]:
