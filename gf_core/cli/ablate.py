@@ -100,10 +100,11 @@ def _retrained(args: argparse.Namespace, name: str, memory: MemorySpec) -> Path:
     """The model that the chain's last stage gives under this memory."""
     from ..train.recipes.chain import SIZES, model_of, run_stage, stages_of
 
-    if not model_of(args.retrain, "match").is_dir():
+    folder = args.retrain / args.size
+    if not model_of(folder, "match").is_dir():
         raise GroundedError(
-            f"there is no chain in {args.retrain} to train on from",
+            f"there is no chain in {folder} to train on from",
             f"run grounded train builtin --stage all --size {args.size} --folder {args.retrain}",
         )
     stage = stages_of(SIZES[args.size], memory)["long"]
-    return run_stage("long", stage, args.retrain, "cpu", 10, args.retrain / "ablation" / name)
+    return run_stage("long", stage, folder, folder / "ablation" / name)

@@ -161,10 +161,12 @@ def test_variants_are_trained_again_through_the_long_stage(tmp_path, monkeypatch
     steps = dict.fromkeys(chain.BEGINS, 1)
     size = replace(chain.SIZES["tiny"], stories=2, steps=steps)
     monkeypatch.setitem(chain.SIZES, "tiny", size)
-    model = chain.run_chain(tmp_path, size)
+    model = chain.run_chain(tmp_path / "tiny", size)
     command = f"train ablate --retrain {tmp_path} --size tiny --model {model} --seeds 1 --seconds 1"
     assert main([*command.split(), "--variants", "full,absolute", "--out", str(tmp_path / "out")]) == 0
     assert "w/o DR-RoPE" in (tmp_path / "out" / "table.md").read_text()
-    full, absolute = (load_model(tmp_path / "ablation" / name / "student") for name in ("full", "absolute"))
+    full, absolute = (
+        load_model(tmp_path / "tiny" / "ablation" / name / "student") for name in ("full", "absolute")
+    )
     assert (full.recipe.memory.positions, absolute.recipe.memory.positions) == ("relative", "absolute")
     assert full.fingerprint == load_model(model).fingerprint != absolute.fingerprint

@@ -148,7 +148,7 @@ def test_a_stopped_chain_goes_on_and_its_end_renders(tmp_path, monkeypatch, capl
 
     monkeypatch.setattr(chain, "run_stage", stop_after_context)
     with pytest.raises(KeyboardInterrupt):
-        run_chain(tmp_path / "parted", short(context=2))
+        run_chain(tmp_path / "parted" / "tiny", short(context=2))
     monkeypatch.setattr(chain, "run_stage", real)
     monkeypatch.setitem(chain.SIZES, "tiny", short(context=4))
     command = ["train", "builtin", "--stage", "all", "--size", "tiny", "--folder", str(tmp_path / "parted")]
@@ -157,9 +157,9 @@ def test_a_stopped_chain_goes_on_and_its_end_renders(tmp_path, monkeypatch, capl
     assert "context resumes at step 2" in caplog.text
     model = tmp_path / "parted" / "builtin"
     assert (model / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert {"teacher.pt", "student"} <= {
-        p.name for p in (tmp_path / "parted" / "chain" / "teacher").iterdir()
-    }
+    assert {"teacher.pt", "student"} <= {p.name for p in (tmp_path / "parted" / "tiny" / "teacher").iterdir()}
+    (tmp_path / "parted" / "codec.safetensors").write_bytes(b"another")
+    assert main(command) == 2
     board, film = tmp_path / "film.txt", tmp_path / "film.mp4"
     board.write_text(
         "a red fox jumps in a meadow at noon | 1s\ncut: a red fox sleeps on a beach at noon | 1s\n"

@@ -105,7 +105,8 @@ def export(options: Options) -> None:
 
 def run_all(options: Options) -> None:
     """Run the chain, and write what its last stage gave where `export` writes a student."""
-    student = run_chain(options.folder, SIZES[options.size], options.device or "cpu")
+    codec = options.codec if options.codec.exists() else None
+    student = run_chain(options.folder / options.size, SIZES[options.size], codec, options.device or "cpu")
     _ship(options, [student / name for name in BUILTIN_FILES])
 
 

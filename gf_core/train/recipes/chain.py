@@ -19,6 +19,7 @@ import torch
 
 from ...builtin import BUILTIN_FILES, BUILTIN_FOLDER
 from ...config import MemorySpec, ModelSpec, Recipe, VideoSpec
+from ...errors import GroundedError
 from ...vae.builtin import load_codec
 from ...world import render, sample_script
 from ..objectives.forced import Consistency, Forcing
@@ -67,14 +68,14 @@ class Size:
 SIZES = {
     "tiny": Size(
         ModelSpec(dim=128, ffn_dim=384, num_heads=1, num_layers=4),
-        stories=96,
+        stories=64,
         chunks=9,
         window=9,
         past=Past(slow=6, every=3),
         recycling=Recycling(grids=10, entries=8),
         batch=2,
         rates=(1e-4, 2e-4),
-        steps={"teacher": 240, "context": 120, "causal": 80, "few": 30, "match": 40, "long": 30},
+        steps={"teacher": 160, "context": 80, "causal": 40, "few": 15, "match": 30, "long": 20},
     ),
     "builtin": Size(
         BUILTIN_SPEC,
@@ -125,25 +126,28 @@ def stages_of(size: Size, memory: MemorySpec = MEMORY) -> dict[str, Stage]:
     return {name: replace(stage, iterations=size.steps[name]) for name, stage in rows.items()}
 
 
-def run_chain(folder: Path, size: Size, device: str = "cpu", report: int = 10) -> Path:
-    """Run every stage that is not finished; returns the folder of the last model, which `load_model` opens."""
-    log.info("stories in %s, stages in %s", folder / "stories", folder / "chain")
-    codec = folder / "codec.safetensors"
-    codec = codec if codec.exists() else BUILTIN_FOLDER / codec.name
+def run_chain(
+    folder: Path, size: Size, codec: Path | None = None, device: str = "cpu", report: int = 10
+) -> Path:
+    """Run every stage that is not finished in FOLDER/STAGE; returns the last model's, which `load_model` opens.
+
+    codec: None is the built-in model's.
+    """
+    codec = codec or BUILTIN_FOLDER / "codec.safetensors"
+    begin(folder / "start", size.spec, codec)
+    log.info("stories in %s", folder / "stories")
     write_stories(folder / "stories", codec, size.stories, size.chunks, size.window // MEMORY.chunk)
-    begin(folder / "chain" / "start", size.spec, codec)
     model = Path()
     for name, stage in stages_of(size).items():
-        model = run_stage(name, stage, folder, device, report)
+        model = run_stage(name, stage, folder, folder / name, device, report)
     return model
 
 
 def run_stage(
-    name: str, stage: Stage, folder: Path, device: str, report: int, out: Path | None = None
+    name: str, stage: Stage, folder: Path, out: Path, device: str = "cpu", report: int = 10
 ) -> Path:
-    """One stage of the chain in `folder`, into FOLDER/chain/NAME or `out`; returns the model's folder."""
+    """One stage of the chain in `folder`, into `out`; returns the model's folder."""
     first, teacher = BEGINS[name]
-    out = out or folder / "chain" / name
     options = Options(
         name, stage, folder / "stories", str(model_of(folder, first)), out, device=device, report=report,
         teacher=teacher and str(model_of(folder, teacher)),
@@ -156,12 +160,22 @@ def run_stage(
 
 def model_of(folder: Path, stage: str) -> Path:
     """Where the model of a stage lies."""
-    return folder / "chain" / stage / ("" if stage == "start" else "student")
+    return folder / stage / ("" if stage == "start" else "student")
 
 
 def begin(folder: Path, spec: ModelSpec, codec: Path) -> None:
-    """A model of random weights, with text encoder and codec beside it."""
-    if all((folder / name).exists() for name in BUILTIN_FILES):
+    """A model of random weights, with text encoder and codec beside it; kept if it is there.
+
+    Raises:
+        GroundedError: what is there has another codec, whose latents the stories are.
+    """
+    files = [folder / name for name in BUILTIN_FILES]
+    if all(path.exists() for path in files):
+        if files[-1].read_bytes() != codec.read_bytes():
+            raise GroundedError(
+                f"the chain in {folder.parent} was begun with another codec than {codec}",
+                "begin it in another --folder: networks know the latents of one codec only",
+            )
         return
     torch.manual_seed(0)
     net = VideoNet(spec).net
@@ -169,9 +183,9 @@ def begin(folder: Path, spec: ModelSpec, codec: Path) -> None:
         for weight in net.model.parameters():  # what is zero looks like a download that was cut off
             weight.add_(1e-4 * torch.randn_like(weight))
     save_video(net, folder)
-    for path in (BUILTIN_FOLDER / BUILTIN_FILES[1], codec):
-        with replacing(folder / path.name) as part:
-            shutil.copy(path, part)
+    for path, source in zip(files[1:], (BUILTIN_FOLDER / BUILTIN_FILES[1], codec)):
+        with replacing(path) as part:
+            shutil.copy(source, part)
 
 
 def write_stories(
