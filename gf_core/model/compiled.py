@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,15 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def _keep_in_cache() -> None:
-    """Let inductor and triton write into a folder of ours, unless somebody has chosen another."""
-    folder = cache_dir("compiled")
-    if os.environ.setdefault(FOLDER, str(folder)) == str(folder):
+    """Let inductor and triton write into a folder of ours, unless somebody has chosen another.
+
+    What torch itself takes where nobody has, it writes into the environment as soon as its compiler is imported.
+    """
+    folder, chosen = cache_dir("compiled"), os.environ.get(FOLDER, "")
+    own = Path(chosen)
+    if not chosen or (own.name.startswith("torchinductor_") and own.parent == Path(tempfile.gettempdir())):
+        os.environ[FOLDER] = str(folder)
+    if os.environ[FOLDER] == str(folder):
         prune(folder, KEPT)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import tempfile
 from dataclasses import replace
 
 import pytest
@@ -110,3 +111,17 @@ def test_what_was_compiled_longest_ago_leaves_first(tmp_path):
     compiled.prune(tmp_path, 250)
     assert sorted(path.parent.name for path in tmp_path.rglob("code")) == ["middle", "new"]
     compiled.prune(tmp_path / "nowhere", 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "ours"), [(None, True), ("{tmp}/torchinductor_somebody", True), ("{tmp}/my own", False)]
+)
+def test_code_is_kept_in_the_project_s_cache(monkeypatch, tmp_path, before, ours):
+    """Also where torch has named its own folder, which it does when it is imported; a chosen one stays."""
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path))
+    monkeypatch.delenv(compiled.FOLDER, raising=False)
+    if before is not None:
+        before = before.format(tmp=tempfile.gettempdir())
+        monkeypatch.setenv(compiled.FOLDER, before)
+    compiled._keep_in_cache()
+    assert os.environ[compiled.FOLDER] == (str(tmp_path / "compiled") if ours else before)
