@@ -1,16 +1,17 @@
-"""What a steady chunk asks of a card, counted without one: kernels, and copies from the computer.
+"""What a steady chunk asks of a card, counted without one: kernels, copies from the computer, memory.
 
     python dev/bench/launches.py [--shape 1.3b] [--memory grounded] [--json FILE]
 
 The card is torch's `meta` device, whose tensors have shapes and no numbers, so any size is counted in seconds. Every
-operation that is no view counts as one kernel, and so do attention and each fused piece. What waits for the card would
-fail: there are no numbers to wait for.
+operation that is no view counts as one kernel, and so do attention and each fused piece; memory is that of all tensors
+that somebody holds, without what a kernel takes inside. What waits for the card would fail: there are no numbers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,10 +43,30 @@ class Count(TorchDispatchMode):
         super().__init__()
         self.found: Counter[str] = Counter()
         self.names: Counter[str] = Counter()
-        self.paused = True
+        self.paused, self.inside = True, False
+        self.peak = self._live = 0
+        self._holders: Counter[int] = Counter()
+
+    def hold(self, made: Any) -> None:
+        """Count the memory of new tensors until the last that looks at it is gone."""
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.device.type == "meta":
+                memory = tensor.untyped_storage()
+                if not self._holders[memory._cdata]:
+                    self._live += memory.nbytes()
+                    self.peak = max(self.peak, self._live)
+                self._holders[memory._cdata] += 1
+                weakref.finalize(tensor, self._release, memory._cdata, memory.nbytes())
+
+    def _release(self, memory: int, size: int) -> None:
+        self._holders[memory] -= 1
+        if not self._holders[memory]:
+            self._live -= size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if not self.inside:
+            self.hold(out)
         if not self.paused:
             self._look(func, [*tree_leaves(args), *tree_leaves(kwargs or {})], tree_leaves(out))
         return out
@@ -71,14 +92,15 @@ class Count(TorchDispatchMode):
         """`function` counted as one kernel."""
 
         def call(*args: Any) -> Any:
-            if self.paused:
-                return function(*args)
-            self.kernel(name)
-            self.paused = True
+            was, self.paused, self.inside = self.paused, True, True
             try:
-                return function(*args)
+                made = function(*args)
             finally:
-                self.paused = False
+                self.paused, self.inside = was, False
+            self.hold(made)
+            if not was:
+                self.kernel(name)
+            return made
 
         return call
 
@@ -100,7 +122,7 @@ def steady_chunk(shape: str, memory: str, make_pieces: Callable[[Count], Pieces]
 def _count(spec: ModelSpec, memory: str, make_pieces: Callable[[Count], Pieces]) -> Count:
     count = Count()
     model = build_meta(spec).requires_grad_(False)
-    recipe = Recipe(PRESETS[memory])
+    recipe = Recipe(replace(PRESETS[memory], anchor_update="never"))  # choosing anchors reads numbers
 
     def attention(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
         return torch.empty_like(q)
@@ -130,6 +152,10 @@ def _count(spec: ModelSpec, memory: str, make_pieces: Callable[[Count], Pieces])
         count.paused = False
         next(chunks)
         count.paused = True
+        count.found["MB at the peak"] = count.peak // 10**6
+        director.switch(prompt)
+        director.prepare()
+        count.found["MB at the peak of a prompt switch"] = count.peak // 10**6
     return count
 
 

@@ -101,7 +101,8 @@ class ModelCost:
     def sizes(self, recipe: Recipe) -> Sizes:
         """What the memory of such films takes."""
         height, width = (side // self.spatial_stride for side in (recipe.video.height, recipe.video.width))
-        return Sizes(recipe.memory, self.spec, height, width, self.value_bytes, recipe.ahead)
+        lean = self.compiled and not recipe.memory.heads
+        return Sizes(recipe.memory, self.spec, height, width, self.value_bytes, recipe.ahead, lean)
 
 
 def count_parameters(spec: ModelSpec) -> int:

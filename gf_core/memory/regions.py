@@ -254,6 +254,8 @@ class Sizes:
     """Bytes per number."""
     ahead: int = 0
     """Frames denoised together with a chunk that come after it."""
+    lean: bool = False
+    """Turned keys are those of one layer, as it is computed."""
 
     @property
     def keys(self) -> int:
@@ -279,7 +281,8 @@ class Sizes:
         """All of the memory: raw keys, rotated keys and values of every slot, the latents behind them, the means."""
         spec = self.spec
         frames = spec.slots + self.ahead
-        slots = 3 * frames * self.keys
+        turned = self.keys // self.model.num_layers if self.lean else self.keys
+        slots = frames * (2 * self.keys + turned)
         if spec.stored == "int8":  # keys and values, and those of one layer as they are computed
             slots = 2 * frames * (self.stored + self.keys // self.model.num_layers)
         return slots + (spec.capacity + spec.window) * self.latents + self.means

@@ -1,8 +1,8 @@
 """The dual memory: raw keys and values of anchors, recent frames and the current chunk (paper 4.1, 4.2).
 
 Buffers are allocated once and written in place; a film of any length never moves or grows them. Per layer there is
-one run of slots, anchors | bank | recent | current, a slot being one latent frame. Keys are kept before RoPE; the
-rotated copy that attention reads is filled once per chunk for the past and at every call for the current frames.
+one run of slots, anchors | bank | recent | current, a slot being one latent frame. Keys are kept before RoPE; what
+attention reads is rotated at every call for the current frames, and for the past too (lean) or once per chunk.
 A chunk becomes memory by `commit`, after the clean pass has written it; whatever was written before is overwritten.
 Which frame lies where is the ledger's business: its moves are carried out here.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -55,7 +56,8 @@ class DualMemory(Snapshots, Gradients):
         and come after it. share: the heads that are kept here, where others keep the rest.
         """
         check(spec)
-        self.sizes = Sizes(spec, model, *latent_shape[1:], dtype.itemsize, ahead)  # of all heads
+        lean = pieces.turns_at_reading and not spec.heads  # heads pick from the turned copy of every layer
+        self.sizes = Sizes(spec, model, *latent_shape[1:], dtype.itemsize, ahead, lean)  # of all heads
         if share is not None:
             model, spec = share.of(model, spec)
         self.ledger = Ledger(spec, batch, model.num_layers)
@@ -76,16 +78,15 @@ class DualMemory(Snapshots, Gradients):
         self.tokens_per_frame = self.grid[0] * self.grid[1]
         check_heads(spec, model, self.tokens_per_frame)
 
-        def zeros(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
-            return torch.zeros(shape, device=device, dtype=dtype)
-
+        zeros = partial(torch.zeros, device=device, dtype=dtype)
         slots, heads = (spec.slots + ahead) * self.tokens_per_frame, (model.num_heads, model.head_dim)
         self.packed = spec.stored == "int8"
         kept, kind = (packed_width(model.head_dim), torch.int8) if self.packed else (model.head_dim, dtype)
         self.raw_k, self.v = (
             zeros(model.num_layers, batch, slots, model.num_heads, kept, dtype=kind) for _ in range(2)
         )  # l b s h d
-        self.k = zeros(1 if self.packed else model.num_layers, batch, slots, *heads)
+        self.lean = lean or self.packed
+        self.k = zeros(1 if self.lean else model.num_layers, batch, slots, *heads)
         self.unpacked_v = zeros(1 if self.packed else 0, batch, slots, *heads)
         self.anchor_latents = zeros(batch, spec.capacity, *latent_shape)
         self.history = zeros(batch, spec.window, *latent_shape)
@@ -135,19 +136,20 @@ class DualMemory(Snapshots, Gradients):
     def seen(self, layer: int) -> tuple[Tensor, Tensor]:
         """Rotated keys and values [b s h d] of a layer's slots: buffers that attention reads.
 
-        Where keys and values are packed, all layers share them, one after the other.
+        Keys that are turned when they are read are shared by all layers, one after the other, and so are packed values.
         """
-        return (self.k[0], self.unpacked_v[0]) if self.packed else (self.k[layer], self.v[layer])
+        k = self.k[0 if self.lean else layer]
+        return k, self.unpacked_v[0] if self.packed else self.v[layer]
 
     def _rotate(self, layers: slice, at: Sequence[int], first: int = 0) -> tuple[tuple[int, Tensor], ...]:
         """Refresh the rotated copy of some layers' frames from slot `first` on, which stand at these positions.
 
-        Packed ones are rotated when they are read: returns their first token, and the rotation.
+        Of a lean memory they are rotated when they are read: returns their first token, and the rotation.
         """
         if not at:
             return ()
         turn, size = self._turn(at), self.tokens_per_frame
-        if self.packed:
+        if self.lean:
             return ((first * size, turn),)
         here = slice(first * size, (first + len(at)) * size)
         self.pieces.turn_all(self.raw_k[layers, :, here], turn, self.k[layers, :, here], len(at))

@@ -33,7 +33,7 @@ class Place:
     regions: tuple[tuple[str, int], ...]
     """The same as a kernel is told (`Where`)."""
     past: tuple[tuple[int, Tensor], ...] = ()
-    """First token and rotation of runs of packed slots, which are unpacked for this call; () where none are packed."""
+    """First token and rotation of runs of slots that are turned for this call; () where they lie turned."""
     heads: tuple[Heads, ...] = ()
     """Groups of heads that see something else each, all heads in one of them; () where all see `parts`."""
 
@@ -134,7 +134,7 @@ class View:
         """Attention of this call's tokens over memory and themselves; all [b s h d], q and raw_k as `Pieces.fresh`."""
         memory, place = self._memory, self.places[layer]
         self.write(layer, raw_k, v)
-        self._unpack(layer)
+        self._turn_past(layer)
         q = memory.pieces.turned(q, place.queries)
         if place.heads:
             return self._by_heads(layer, q, place.heads)
@@ -165,14 +165,18 @@ class View:
         raw = kept[:, here] if self._keep and not memory.packed else None
         memory.pieces.lay_in(raw_k, v, place.keys, k[:, here], values[:, here], raw)
 
-    def _unpack(self, layer: int) -> None:
-        """Put the past of a packed layer, which all layers unpack into the same buffers, where attention reads it."""
+    def _turn_past(self, layer: int) -> None:
+        """Put the past of a layer where attention reads it, if all layers share that place, one after the other."""
         memory = self._memory
         k, values = memory.seen(layer)
         for start, turn in self.places[layer].past:
             run = slice(start, start + len(turn))
-            rotate(values_of(memory.raw_k[layer, :, run]), turn, out=k[:, run])
-            values[:, run].copy_(values_of(memory.v[layer, :, run]))
+            if memory.packed:
+                rotate(values_of(memory.raw_k[layer, :, run]), turn, out=k[:, run])
+                values[:, run].copy_(values_of(memory.v[layer, :, run]))
+            else:
+                raw, frames = memory.raw_k[layer : layer + 1, :, run], len(turn) // memory.tokens_per_frame
+                memory.pieces.turn_all(raw, turn, k[None, :, run], frames)
 
 
 def _seen(store: Tensor, parts: tuple[tuple[int, int], ...]) -> Tensor:

@@ -63,6 +63,8 @@ class Pieces:
 
     name = ""
     """What decides the last bits beside device and library; empty where nothing does."""
+    turns_at_reading = False
+    """The past is turned when it is read, layer by layer, so fast that no turned copy is worth its memory."""
 
     def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         """Tokens x [b (f s) c], normed and modulated."""
@@ -129,6 +131,8 @@ PLAIN = Pieces()
 class Fused(Pieces):
     """Each run of operations in one pass, made by `compile`; a tree of our own only."""
 
+    turns_at_reading = True
+
     def __init__(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]], name: str) -> None:
         self.name = name
         made = {function: compile(function) for function in _RUNS}
@@ -178,12 +182,18 @@ class Fused(Pieces):
             self._lay_in(k.values, k.weight, k.eps, k.heads, v, turn, turned, values, raw)
 
     def turn_all(self, raw: Tensor, turn: Tensor, turned: Tensor, frames: int) -> None:
-        # One by one, all layers together: the shape is the same however many there are.
-        for mine, own, theirs in zip(raw.chunk(frames, 2), turn.chunk(frames), turned.chunk(frames, 2)):
+        # Some at a time, so that there are few shapes however many there are.
+        for mine, own, theirs in zip(*_groups(frames, (raw, 2), (turn, 0), (turned, 2))):
             self._turn_slots(mine, own, theirs)
 
-    def mix(self, slots: Tensor, old: Tensor, fresh: Tensor, rest: Tensor, share: Tensor) -> None:
-        self._mix(slots, old, fresh, rest, share)
+
+TOGETHER = 3
+"""Frames that are turned in one pass; a memory mostly holds multiples of them."""
+
+
+def _groups(frames: int, *parts: tuple[Tensor, int]) -> list[tuple[Tensor, ...]]:
+    """Tensors cut along a dimension, which is `frames` frames long, into groups."""
+    return [x.split(x.shape[dim] // frames * TOGETHER, dim) for x, dim in parts]
 
 
 def _parts(norm: Norm) -> tuple[Tensor | None, Tensor | None, float]:

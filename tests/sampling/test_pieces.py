@@ -29,6 +29,16 @@ def test_the_film_is_the_same(sampler, embeds, name):
     pieces = Fused(lambda function: function, "as written")
     plain, other = (sampler(MEMORIES[name], **placed) for placed in ({}, {"pieces": pieces}))
     other.director.warm_up()
+    memory = other.director.memory
+    stores = (memory.raw_k, memory.k, memory.v, memory.unpacked_v, memory.anchor_latents, memory.history)
+    held = sum(
+        store.nbytes for store in (*stores, *memory.means, *(memory.bank.means if memory.bank else ()))
+    )
+    assert (
+        held == memory.sizes.buffers < plain.director.memory.sizes.buffers
+        or memory.spec.heads
+        or memory.packed
+    )
     films = [[clean.latents for clean in film_chunks(run, plan_of(SHORT), embeds)] for run in (plain, other)]
     for one, another in zip(*films, strict=True):
         torch.testing.assert_close(another, one, atol=1e-5, rtol=0)
