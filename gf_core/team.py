@@ -57,7 +57,16 @@ class Team:
     # -- orders -------------------------------------------------------------------------------------------------
 
     def tell(self, name: str, *args: Any, **kwargs: Any) -> None:
-        """Give the others an order."""
+        """Give the others an order.
+
+        Raises:
+            ResourceError: something failed before, and they are not in step any more.
+        """
+        if self._lost:
+            raise ResourceError(
+                f"the {self.count} ranks are not in step any more",
+                "run the same command again: what is made is kept",
+            )
         file, tensors = io.BytesIO(), list[Tensor]()
         _Writer(file, self.known, tensors).dump((name, args, kwargs))
         dist.broadcast_object_list([file.getvalue()], 0, device=torch.device("cpu"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from typing import Any
 
@@ -38,7 +39,7 @@ def on_ray(address: str, jobs: dict[int, Job], tell: Tell) -> None:
         GroundedError: Ray is not installed, or there is no such cluster.
     """
     try:
-        import ray
+        ray = importlib.import_module("ray")
     except ModuleNotFoundError as error:
         fix = (
             "pip install 'grounded-forcing[farm]', or leave --ray away: one film after the other is made here"

@@ -11,21 +11,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import GroundedError
+from ..team import Team
 from ..words import clock, counted
 from .cluster import on_ray
 from .filming import Job, State, made_before, make_here
 from .screen import ProgressLine
+from .several import in_team
 from .terminal import INTERRUPTED, REFUSED
 
 
 def farm(args: Namespace) -> int:
     """Make all films and print a table of them; 2 where one failed, 130 after Ctrl-C."""
+    return in_team(args, _farm)
+
+
+def _farm(args: Namespace, team: Team | None) -> int:
+    if team is not None and args.ray is not None:
+        raise GroundedError(
+            "a cluster's films are not made on several ranks", "give torchrun or --ray, not both"
+        )
     jobs = jobs_of(args)
     table = Table(jobs)
     waiting = {number: job for number, job in enumerate(jobs) if not table.found(number)}
     try:
         if args.ray is None:
-            make_here(waiting, table.tell)
+            make_here(waiting, table.tell, team)
         else:
             on_ray(args.ray, waiting, table.tell)
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from ..engine.events import ChunkDone, Event, StepDone
 from ..engine.recorded import read_timeline
 from ..engine.render import render_settled
 from ..errors import GroundedError, reason
+from ..team import Team
 from .files import read_board
 from .opening import open_film
 
@@ -70,8 +71,8 @@ def made_before(job: Job) -> Path | None:
     return None
 
 
-def make(job: Job, tell: Callable[[State], None]) -> State:
-    """Make or go on with one film; what goes wrong with it is in the state."""
+def make(job: Job, tell: Callable[[State], None], team: Team | None = None) -> State:
+    """Make or go on with one film; what goes wrong with it is in the state. team: the ranks that make it."""
 
     def listen(event: Event) -> None:
         if isinstance(event, StepDone | ChunkDone):
@@ -79,7 +80,7 @@ def make(job: Job, tell: Callable[[State], None]) -> State:
 
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)
-        film = open_film(job.args)
+        film = open_film(job.args, team)
         made = render_settled(
             film, job.out, take_folder=job.take, sheet=not job.args.no_sheet, listener=listen
         )
@@ -91,8 +92,8 @@ def make(job: Job, tell: Callable[[State], None]) -> State:
     return State("done", 1.0, words=str(made.path))
 
 
-def make_here(jobs: dict[int, Job], tell: Tell) -> None:
+def make_here(jobs: dict[int, Job], tell: Tell, team: Team | None = None) -> None:
     """One film after the other, in this process."""
     for number, job in jobs.items():
         tell(number, State("making"))
-        tell(number, make(job, lambda state, number=number: tell(number, state)))
+        tell(number, make(job, lambda state, number=number: tell(number, state), team))

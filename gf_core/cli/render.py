@@ -60,6 +60,10 @@ def _render(args: Namespace, team: Team | None) -> int:
 
 def takes(args: Namespace) -> int:
     """Render the takes, list names and places; 130 after Ctrl-C: those that are whole are kept."""
+    return in_team(args, _takes)
+
+
+def _takes(args: Namespace, team: Team | None) -> int:
     count = args.seeds or len(args.names) or DEFAULT_TAKES
     screen, folder = Screen(), _take_folder(args)
 
@@ -76,7 +80,13 @@ def takes(args: Namespace) -> int:
     try:
         with screen.shown():
             made = render_takes(
-                open_film(args), folder, args.segment, count, names=args.names, listener=tell, on_budget=show
+                open_film(args, team),
+                folder,
+                args.segment,
+                count,
+                names=args.names,
+                listener=tell,
+                on_budget=show,
             )
     except KeyboardInterrupt:
         print(f"stopped: what is made of the takes is kept in {folder}; run again to go on", file=sys.stderr)

@@ -55,7 +55,7 @@ def test_every_film_is_made_once_and_one_that_fails_stops_no_other(farm, tmp_pat
 
 
 def test_ctrl_c_stops_all_and_says_how_far_each_is(farm, monkeypatch):
-    def interrupted(args):
+    def interrupted(args, team):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(filming, "open_film", interrupted)

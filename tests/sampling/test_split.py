@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import replace
 from functools import partial
 
@@ -87,6 +88,40 @@ def test_two_ranks_make_the_film_of_one(memories, embeds, tmp_path):
         for part, value in state.items():
             assert (left[part].float() - value.float()).norm() <= 2e-6 * value.float().norm(), (name, part)
             assert torch.equal(left[part], again[part]), (name, part)
+
+
+def failing(team):
+    """A rank that runs out of room in the midst of a call."""
+    networks = Networks(WanModel(THREE).eval().requires_grad_(False), None, THREE)
+    real, calls = torch.stack, iter(range(20))
+
+    def stack(*args):
+        if next(calls) == 9:
+            raise torch.OutOfMemoryError("no room")
+        return real(*args)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(torch.OutOfMemoryError):
+        patch.setattr("gf_core.sampling.split.torch.stack", stack)
+        follow(team, networks)
+    os._exit(0)
+
+
+@torch.no_grad()
+def told(embeds, team):
+    networks = Networks(WanModel(THREE).eval().requires_grad_(False), None, THREE)
+    said = []
+    for _ in range(2):
+        try:
+            films(networks, SHARED, embeds, team)
+        except GroundedError as error:
+            said.append(str(error))
+    return said
+
+
+def test_a_rank_that_fails_ends_the_film_in_words(embeds, tmp_path):
+    first, again = lead(2, tmp_path, partial(told, embeds), failing)
+    assert "2 ranks were making the film and one failed" in first and "the same command goes on" in first
+    assert "not in step any more" in again
 
 
 @torch.no_grad()
