@@ -16,11 +16,7 @@ import pytest
 from gf_core.cli import filming, main
 
 ROOT = Path(__file__).parents[2]
-BOARDS = {
-    "fox": "a red fox walks right in a meadow at noon | 0.75s",
-    "hare": "a red fox jumps in a meadow at noon | 0.75s",
-    "wrong": "a fox\nnonsense: x",
-}
+BOARDS = {"bad": "a fox\nnonsense: x", "fox": "a red fox walks right in a meadow at noon | 0.75s"}
 SMALL = ["--device", "cpu", "--size", "32x32", "--upscale", "1", "--no-sheet"]
 
 
@@ -43,15 +39,15 @@ def farm(tmp_path, monkeypatch, capsys):
 
 def test_every_film_is_made_once_and_one_that_fails_stops_no_other(farm, tmp_path):
     status, films, _ = farm()
-    assert status == 2 and [films[name][0] for name in BOARDS] == ["done", "done", "failed"]
-    assert "line 2, column 1: unknown verb" in films["wrong"][1] and "fix:" in films["wrong"][1]
-    before = sorted(tmp_path.rglob("*.mp4"))
-    (tmp_path / "boards" / "wrong.txt").write_text("a red fox | 0.75s")
-    (tmp_path / "boards" / "hare.txt").write_text(BOARDS["hare"].replace("noon", "night"))
+    assert status == 2 and [films[name][0] for name in BOARDS] == ["failed", "done"]
+    assert "line 2, column 1: unknown verb" in films["bad"][1] and "fix:" in films["bad"][1]
+    before = set(tmp_path.rglob("*.mp4"))
+    (tmp_path / "boards" / "bad.txt").unlink()
+    (tmp_path / "boards" / "fox.txt").write_text(BOARDS["fox"].replace("noon", "night"))
     status, films, _ = farm()
-    assert status == 0 and [films[name][0] for name in BOARDS] == ["there", "done", "done"]
-    assert films["hare"][1].endswith("hare-2.mp4") and set(before) < set(tmp_path.rglob("*.mp4"))
-    assert {state for state, _ in farm()[1].values()} == {"there"}
+    assert status == 0 and films["fox"][0] == "done" and films["fox"][1].endswith("fox-2.mp4")
+    assert before < set(tmp_path.rglob("*.mp4"))
+    assert farm()[1]["fox"] == ("there", films["fox"][1])
 
 
 def test_ctrl_c_stops_all_and_says_how_far_each_is(farm, monkeypatch):
@@ -61,7 +57,7 @@ def test_ctrl_c_stops_all_and_says_how_far_each_is(farm, monkeypatch):
     monkeypatch.setattr(filming, "open_film", interrupted)
     status, films, said = farm()
     assert status == 130 and "the same command goes on" in said
-    assert [films[name][0] for name in BOARDS] == ["stopped", "waiting", "waiting"]
+    assert [films[name][0] for name in BOARDS] == ["stopped", "waiting"]
 
 
 def test_a_folder_without_storyboards_and_a_cluster_without_ray_are_refused(
@@ -91,9 +87,8 @@ sys.exit(main(json.loads(sys.argv[1])))
 )
 def test_two_workers_of_a_cluster_make_the_films_of_one_process(farm, tmp_path):
     """And Ctrl-C ends both, whose films the next command goes on with."""
-    (tmp_path / "boards" / "wrong.txt").unlink()
-    for name in ("fox", "hare"):
-        (tmp_path / "boards" / f"{name}.txt").write_text(BOARDS[name].replace("0.75s", "12s"))
+    for name in BOARDS:
+        (tmp_path / "boards" / f"{name}.txt").write_text(BOARDS["fox"].replace("0.75s", "12s"))
     command = ["farm", "boards", *SMALL, "--ray"]
 
     def start():

@@ -35,15 +35,16 @@ FILM = (
 THREE = replace(SPEC, dim=36, num_heads=3)  # and three heads
 STEPS = (1000, 500)
 SHARED = {
-    "recache": METHODS["recache"],
+    "grounded": MemorySpec(),
     "changes": METHODS["changes"],
     "adaptive": METHODS["adaptive"],
     "heads": replace(
         METHODS["heads"], heads=(((2, 3), (2, 3), (1, 2)), ((2, 1), (0, 3), (0, 3))), heads_from=1
     ),
-    "packed": MemorySpec(stored="int8"),
 }
 MORE = {
+    "recache": METHODS["recache"],
+    "packed": MemorySpec(stored="int8"),
     "sparse": METHODS["sparse"],
     "refresh": METHODS["refresh"],
     "long": METHODS["long"],
