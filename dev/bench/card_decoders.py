@@ -38,7 +38,8 @@ def codecs(place: Place) -> dict[str, Callable[[], LatentCodec]]:
         sizes: dict[str, Any] = (
             {"base_dim": 4, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1} if place.dry else {}
         )
-        network = AutoencoderKLWan(**sizes).to(place.device, place.dtype)
+        network: Any = AutoencoderKLWan(**sizes)
+        network = network.to(place.device, place.dtype)
         return WanVAE(network.eval().requires_grad_(False), fingerprint="random")
 
     return {"TAEHV": tiny_codec, "Wan VAE": wan_codec}

@@ -98,7 +98,8 @@ class Stages:
         past, frames = self.cache[slot], x.shape[2]
         known = past.shape[2] if isinstance(past, Tensor) else 0
         run, inside = self._run(x, border)
-        inside[:, :, : PAST - known] = 0
+        if known < PAST:
+            inside[:, :, : PAST - known] = 0
         if known:
             inside[:, :, PAST - known : PAST] = past
         self._fill(inside[:, :, PAST:], x, norm)
