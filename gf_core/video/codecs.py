@@ -49,9 +49,9 @@ def _h264(_: str, quality: int, enlarged: bool) -> dict[str, str]:
     # With AVX-512, x264 now and then made another stream of the same pictures while a model ran in the same process
     # (dev/LOG.md); its AVX2 code makes the usual bytes every time.
     params = ["asm=AVX2"] if _wide_vectors() else []
-    # Nothing smaller than a block of 16 moves by itself in an enlarged picture: without looking for it there are 4 %
-    # fewer bytes, 0.06 dB more, in 70 % of the time (docs/benchmarks/2026-11-26-cpu.md).
-    params += ["partitions=i8x8"] if enlarged else []
+    # Nothing smaller than a block of 16 moves by itself in an enlarged picture, nor by less than half a pixel: without
+    # looking for it there are 3 % fewer bytes and 0.06 dB more in 65 % of the time (docs/benchmarks/2026-11-26-cpu.md).
+    params += ["partitions=i8x8", "subme=2"] if enlarged else []
     options = {"crf": str(quality), "preset": "faster", "bf": "0"}
     return {**options, "x264-params": ":".join(params)} if params else options
 
