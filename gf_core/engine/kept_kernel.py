@@ -16,9 +16,9 @@ log = logging.getLogger("grounded")
 
 
 def begun_with(bundle: ModelBundle, facts: Mapping[str, Any], take: Path) -> str:
-    """Attention of the newest run in the folder `take` whose facts are these but for it; empty keeps what `facts` say.
+    """Attention of the newest run in the folder `take` whose facts are these but for it, else what `facts` say.
 
-    Nothing is looked for where a host computes, a kernel was asked for, or there is one only.
+    Empty where there is nothing to choose: a host computes, a kernel was asked for, or there is one only.
     """
     placed = (bundle.computes_on, bundle.computes_in, bundle.spec.head_dim)
     if bundle.kernel is not None or bundle.attention or len(able(*placed)) == 1:
@@ -32,8 +32,13 @@ def begun_with(bundle: ModelBundle, facts: Mapping[str, Any], take: Path) -> str
             name = recorded_attention(bundle, then["kernels"])
             if name and then != facts:
                 log.info("attention: %s, with which this film was begun", name)
-            return name
-    return ""
+            return name or named(facts)
+    return named(facts)
+
+
+def named(facts: Mapping[str, Any]) -> str:
+    """The kernel that a film's facts name."""
+    return facts["kernels"].get("attention", "sdpa")
 
 
 def recorded_attention(bundle: ModelBundle, machine: Mapping[str, Any]) -> str:

@@ -131,4 +131,6 @@ def test_a_film_goes_on_with_the_kernel_it_was_begun_with(bundle, films, tmp_pat
         longer = films.session(bundle, TEXT + "\nthen: it rests | 0.75s", take)
         assert len(longer._found.reuse.chunks) == 2
     with Take.open(tmp_path / "another") as take:  # a new film is computed by what is fastest now
-        assert films.session(bundle, TEXT, take).film.bundle.attention == ""
+        film = films.session(bundle, TEXT, take).film
+    now = "sdpa" if begun == "other" else "other"
+    assert film.bundle.attention == now and film.facts["kernels"].get("attention", "sdpa") == now
