@@ -116,8 +116,15 @@ def test_a_clip_tells_what_its_prompts_do(tmp_path):
         torch.zeros(6, 4, 2, 4),
         {"prompt": "fox", "cues": [(1, "cut", "hen")]},
     )
-    sample = Encoded(tmp_path)[0]
-    assert sample.prompt == "fox" and sample.cues == ((1, "cut", "hen"),)
+    write_clip(tmp_path / "b.safetensors", torch.zeros(6, 4, 2, 4), {"prompt": "hen"})
+    for number, wrong in enumerate(([(1, "back", "hen")], [3], 3)):
+        write_clip(
+            tmp_path / f"c{number}.safetensors", torch.zeros(6, 4, 2, 4), {"prompt": "", "cues": wrong}
+        )
+        with pytest.raises(GroundedError, match="verb 'back'|no list of chunk"):
+            Encoded(tmp_path)[2 + number]
+    told, silent = Encoded(tmp_path)[0], Encoded(tmp_path)[1]
+    assert told.prompt == "fox" and told.cues == ((1, "cut", "hen"),) and silent.cues is None
 
 
 def short(**steps):

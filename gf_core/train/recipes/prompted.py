@@ -92,7 +92,7 @@ class Films:
         shown = [s.prompt for s in samples]
         if draws.whole("drop", 0, 1000) < 1000 * self._stage.drop:
             shown = [self._texts.negative] * each
-            samples = [replace(s, cues=tuple((*cue[:2], shown[0]) for cue in s.cues)) for s in samples]
+            samples = [replace(s, cues=tuple((*cue[:2], shown[0]) for cue in s.cues or ())) for s in samples]
         latents = torch.stack([s.latents for s in samples if s.latents is not None]).to(self._device)
         negative = self._rows([self._texts.negative] * each)
         return ClipsGiven(self._rows(shown), latents, draws, negative, cues=self._told(samples))
@@ -117,7 +117,7 @@ class Films:
         fewest, most = verbs.switches
         if not most:
             return {}
-        if all(sample.cues or sample.states is not None for sample in samples):  # clips tell their own
+        if all(sample.cues is not None for sample in samples):
             places = self._places(draws)
             return {chunk: cue for chunk, cue in self._told(samples).items() if chunk in places}
         if not all(sample.then for sample in samples):
@@ -135,14 +135,15 @@ class Films:
 
     def _told(self, samples: Sequence[Sample]) -> dict[int, Cue]:
         """What the prompts of clips do, which side by side must do it at once."""
-        places = {tuple(cue[:2] for cue in sample.cues) for sample in samples}
+        told = [sample.cues or () for sample in samples]
+        places = {tuple(cue[:2] for cue in cues) for cues in told}
         if len(places) > 1:
             raise GroundedError(
                 f"clips of {self._source.path.name} change their prompts at different chunks",
                 "let a rank learn from one at a time: --each 1",
             )
         return {
-            chunk: Cue(cast(Verb, verb), self._rows([sample.cues[n][2] for sample in samples]))
+            chunk: Cue(cast(Verb, verb), self._rows([cues[n][2] for cues in told]))
             for n, (chunk, verb) in enumerate(next(iter(places)))
         }
 

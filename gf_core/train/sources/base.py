@@ -26,8 +26,9 @@ class Sample:
     """What is seen after a switch; "" where the data know of none."""
     states: Tensor | None = None
     """Latents [s f c h w] on the way from noise to the clean ones, which are the last; None: there is only text."""
-    cues: tuple[tuple[int, str, str], ...] = ()
-    """Every change of prompt inside: the chunk that begins with it, its verb, what is seen from there on."""
+    cues: tuple[tuple[int, str, str], ...] | None = None
+    """Every change of prompt inside: the chunk that begins with it, its verb, what is seen from there on; None where
+    the data do not say."""
 
     @property
     def latents(self) -> Tensor | None:

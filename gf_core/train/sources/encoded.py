@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..films import Verb
 from ..state import replacing
 from .base import Sample, readable, refused
 
@@ -33,8 +34,21 @@ class Encoded:
     def __getitem__(self, number: int) -> Sample:
         path = self._files[number]
         facts, latents = read_clip(path)
-        cues = tuple((chunk, verb, prompt) for chunk, verb, prompt in facts.get("cues", ()))
-        return Sample(facts["prompt"], cues=cues, states=latents.float()[None])
+        return Sample(facts["prompt"], cues=_cues(path, facts.get("cues")), states=latents.float()[None])
+
+
+def _cues(path: Path, told: Any) -> tuple[tuple[int, str, str], ...] | None:
+    """The fact `cues` of a clip. Raises GroundedError where it is no list of chunk, verb and prompt."""
+    if told is None:
+        return None
+    try:
+        cues = tuple((int(chunk), str(verb), str(prompt)) for chunk, verb, prompt in told)
+    except (TypeError, ValueError) as error:
+        raise refused(path, "its cues are no list of chunk, verb and prompt", "write it again") from error
+    strange = [verb for _, verb, _ in cues if verb not in get_args(Verb)]
+    if strange:
+        raise refused(path, f"a cue has the verb {strange[0]!r}", f"give one of {', '.join(get_args(Verb))}")
+    return cues
 
 
 def is_encoded(folder: Path) -> bool:
