@@ -121,7 +121,7 @@ def test_a_clip_tells_what_its_prompts_do(tmp_path):
         write_clip(
             tmp_path / f"c{number}.safetensors", torch.zeros(6, 4, 2, 4), {"prompt": "", "cues": wrong}
         )
-        with pytest.raises(GroundedError, match="verb 'back'|no list of chunk"):
+        with pytest.raises(GroundedError, match=r"verb 'back'|no list of chunk"):
             Encoded(tmp_path)[2 + number]
     told, silent = Encoded(tmp_path)[0], Encoded(tmp_path)[1]
     assert told.prompt == "fox" and told.cues == ((1, "cut", "hen"),) and silent.cues is None
