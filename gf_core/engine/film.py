@@ -22,6 +22,7 @@ from ..sampling.noise import check_noise
 from ..sampling.split import check_split
 from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
 from ..take.reuse import Reuse, find_reuse
+from ..take.states import STATES_FOLDER, StateStore, window_name
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
 from ..vae.tiles import whole
 from .cast_pictures import open_cast
@@ -337,7 +338,17 @@ def look(film: Film, folder: Path, until: int | None = None) -> Found:
     if attention := begun_with(film.bundle, film.facts, folder):
         film = replace(film, bundle=replace(film.bundle, attention=attention))
     stop = film.chunks_until(until)
-    # Chunks that are on the way together are in no file: where they are, a film goes on at a segment's beginning.
-    ends = [segment.first_chunk + segment.chunks for segment in film.plan.segments if film.recipe.latency]
-    reuse = find_reuse(folder, film.settings, film.plan.chunk_keys[:stop], ends)
+    reuse = find_reuse(folder, film.settings, film.plan.chunk_keys[:stop], _ends(film, folder, stop))
     return Found(film, stop, reuse, time.perf_counter() - began)
+
+
+def _ends(film: Film, folder: Path, stop: int) -> list[int]:
+    """Numbers of chunks after which a film goes on whose chunks are on the way together: at segments' ends, and where
+    those on the way were kept. Empty for any other film, which goes on anywhere.
+    """
+    if not film.recipe.latency:
+        return []
+    store = StateStore(folder / STATES_FOLDER, ())
+    there, keys = store.names(), film.plan.chunk_keys[:stop]
+    kept = [n for n, key in enumerate(keys, 1) if window_name(key) in there and store.load(window_name(key))]
+    return [*(segment.first_chunk + segment.chunks for segment in film.plan.segments), *kept]

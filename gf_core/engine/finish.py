@@ -23,7 +23,7 @@ from ..files.atomic import disk_error, sync_folder
 from ..take.folder import RunWriter
 from ..take.own import checksum
 from ..take.reuse import Reuse
-from ..take.states import State, StateStore, decoder_name, memory_name, pays, state_bytes
+from ..take.states import State, StateStore, decoder_name, memory_name, pays, state_bytes, window_name
 from ..vae.base import to_uint8
 from ..vae.decoders import chunks_within_reach
 from ..video.boxes import read_layout
@@ -76,6 +76,8 @@ class SampledChunk:
     """It is its segment's last: the decoder's state after it may be kept."""
     memory: State | None = None
     """The sampler's state after it, when that is to be kept."""
+    under_way: State | None = None
+    """What the sampler has on the way behind it, where there is something."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ class Finisher:
         self._in_pieces, self._piece = False, recipe.memory.chunk  # a start may be many times as long
         self._device, self._streams = bundle.decodes_on, dict[torch.device, torch.cuda.Stream]()
         self._decoded = self._since_state = 0
-        self._hurried = threading.Event()
+        self._hurried, done = threading.Event(), len(job.reuse.chunks)
+        self._window = window_name(job.film.plan.chunk_keys[done - 1]) if recipe.latency and done else ""
         self.decoded: deque[DecodedChunk] = deque()
         """Chunks to be shown; whoever shows them takes them out, from any thread."""
         self.frames = self.film.frames
@@ -165,6 +168,7 @@ class Finisher:
                     log.warning("the latents of chunk %d are not kept: %s", chunk.index, error.message)
                 raise
             start = time.perf_counter()
+            self._keep_window(chunk)
             with contextlib.suppress(_PutOff):  # a state is a convenience, and may be gigabytes
                 self._keep_states(chunk)
             self.seconds["save"] += time.perf_counter() - start
@@ -213,6 +217,15 @@ class Finisher:
         if chunk.stored is None:
             record = {"kind": "latents", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
             self._run.commit({**record, "latents": digest, "anchor": chunk.anchor})
+            self._keep_window(chunk)
+
+    def _keep_window(self, chunk: SampledChunk) -> None:
+        """Keep what is on the way behind a chunk, and that behind the one before it no longer: it is used up."""
+        if chunk.under_way:
+            self._store.save(window_name(chunk.key), chunk.index + 1, chunk.under_way)
+        if self._window:
+            self._store.drop(self._window)
+        self._window = window_name(chunk.key) if chunk.under_way else ""
 
     def _check_hurry(self) -> None:
         if self._hurried.is_set():

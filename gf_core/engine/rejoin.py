@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..errors import TakeError
 from ..sampling.film import replay
 from ..sampling.sampler import Sampler
 from ..take.reuse import Reuse
-from ..take.states import StateStore, decoder_name, digest, memory_name
+from ..take.states import StateStore, decoder_name, digest, memory_name, window_name
 from ..vae.decoders import chunks_within_reach
 from .film import Film
 from .recalled import OnDisk
@@ -87,8 +88,25 @@ def rejoin_sampler(
         if hole < done:
             mend(hole)
         at = hole + 1
+    if film.recipe.latency and 0 < done < stop:
+        _take_up(sampler, film, done, store)
     director.memory.log.clear()  # the evaluations of the replayed chunks are in the journal
     return _told("memory", Rejoined(begun, done - begun, all(checks) if checks else None))
+
+
+def _take_up(sampler: Sampler, film: Film, done: int, store: StateStore) -> None:
+    """Go on with the chunks that were on the way after `done`; at a segment's end there are none.
+
+    Raises:
+        TakeError: they are gone since the Take was looked at.
+    """
+    number, chunk = film.plan.places[done - 1]
+    if chunk == film.plan.segments[number].chunks - 1:
+        return
+    state = store.load(window_name(film.plan.chunk_keys[done - 1]))
+    if state is None:
+        raise TakeError(f"what was on the way behind chunk {done - 1} is gone", "render again")
+    sampler.take_up(state)
 
 
 def _start_sampler(

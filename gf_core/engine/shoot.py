@@ -194,9 +194,9 @@ class Shoot:
                 latents = clean.latents
                 if latents.is_cuda:  # the worker reads them on a stream of its own
                     torch.cuda.current_stream(latents.device).synchronize()
-            yield self._as_sampled(
-                clean, asdict(director.memory.log[-1]) if len(director.memory.log) > seen else None
-            )
+            anchor = asdict(director.memory.log[-1]) if len(director.memory.log) > seen else None
+            under_way = sampler.under_way() if sampler.holds(index) else None
+            yield replace(self._as_sampled(clean, anchor), under_way=under_way)
 
     def _feed(self, chunk: Chunk) -> Iterator[Clean]:
         """`Sampler.feed`, once more where memory ran out.

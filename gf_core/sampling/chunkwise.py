@@ -86,6 +86,13 @@ class Chunkwise:
         """Never."""
         return False
 
+    def under_way(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def take_up(self, state: dict[str, Tensor]) -> None:
+        """There was nothing."""
+
     def snapshot(self) -> dict[str, Tensor]:
         """The director's: between two chunks there is nothing else."""
         return self.director.snapshot()

@@ -179,17 +179,21 @@ def replay(
     stored: index -> latents [b f c h w]; those of the film's start, `lead` latent frames, come first in chunk 0.
     pictures, before, memories: as in `film_chunks`. Gives each index when it is done.
     """
-    director, memories = sampler.director, memories or InHand(plan)
+    director, memories, cued = sampler.director, memories or InHand(plan), start
     for index in range(start, stop):
         if before is not None:
             before(index)
-        give_cue(director, plan, embeds, index, memories, pictures)
+        number, chunk = plan.places[index]
+        segment = plan.segments[number]
+        # Where chunks are on the way together, later ones of the segment had been fed when this one was finished.
+        while cued <= min(index + plan.timing.latency, segment.first_chunk + segment.chunks - 1):
+            give_cue(director, plan, embeds, cued, memories, pictures)
+            cued += 1
         latents = stored(index)
         if index == 0 and lead:
             _lay_in(director, latents[:, :lead])
             latents = latents[:, lead:]
         director.prefill(latents)
-        number, chunk = plan.places[index]
-        if number in plan.recalled and chunk == plan.segments[number].chunks - 1:
+        if number in plan.recalled and chunk == segment.chunks - 1:
             memories.keep(number, sampler.snapshot())
         yield index

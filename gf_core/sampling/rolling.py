@@ -118,16 +118,22 @@ class Rolling:
 
     def snapshot(self) -> dict[str, Tensor]:
         """The director's, and the noisy window."""
-        state = self.director.snapshot()
-        for place, way in enumerate(self._window):
-            state[f"window.{place}"] = way.noisy.to("cpu", copy=True)
+        return {**self.director.snapshot(), **self.under_way()}
+
+    def under_way(self) -> dict[str, Tensor]:
+        """The noisy window."""
+        state = {f"window.{place}": way.noisy.to("cpu", copy=True) for place, way in enumerate(self._window)}
         state["window"] = torch.tensor([[way.index, way.step] for way in self._window], dtype=torch.int64)
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Return to a `snapshot`; the chunks on the way are to be fed again, for their noise."""
+        self.director.restore(state)
+        self.take_up(state)
+
+    def take_up(self, state: dict[str, Tensor]) -> None:
+        """Go on with a window; its chunks are to be fed again, for their noise."""
         director = self.director
-        director.restore(state)
         self._window = [
             _UnderWay(index, None, state[f"window.{place}"].to(director.device, director.dtype), step)
             for place, (index, step) in enumerate(state["window"].tolist())

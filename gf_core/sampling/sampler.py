@@ -67,6 +67,14 @@ class Sampler(Protocol):
         """Whether a chunk of this number is on the way; feeding it again, after `restore`, brings its noise only."""
         ...
 
+    def under_way(self) -> dict[str, Tensor]:
+        """The part of a `snapshot` that is neither memory nor prompts: copies of what is on the way."""
+        ...
+
+    def take_up(self, state: dict[str, Tensor]) -> None:
+        """Go on with what was `under_way`, where memory and prompts are those of that moment."""
+        ...
+
     def snapshot(self) -> dict[str, Tensor]:
         """Everything that decides the chunks to come, as copies of plain tensors."""
         ...

@@ -34,6 +34,7 @@ from . import own
 from .journal import Journal, Record, scan_journal
 from .lock import Lock
 from .run import Run, numbered, runs_in
+from .states import STATES_FOLDER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,7 +158,7 @@ class Take:
 
     def __init__(self, folder: Path, lock: Lock, made: Sequence[Path] = ()) -> None:
         self.folder = folder
-        self.states = folder / "states"
+        self.states = folder / STATES_FOLDER
         self._lock, self._made = lock, made
 
     @classmethod

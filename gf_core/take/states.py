@@ -36,7 +36,9 @@ log = logging.getLogger("grounded")
 
 State = dict[str, "Tensor"]
 
-_FILE = re.compile(r"\d{6}-[0-9a-f]{24}\.(memory|decoder)\.safetensors")
+_FILE = re.compile(r"\d{6}-[0-9a-f]{24}\.(memory|decoder|window)\.safetensors")
+STATES_FOLDER = "states"
+"""In a Take."""
 STATES = 20 * 10**9
 """Bytes of kept states that may lie in a Take."""
 READ_SPEED = 1e9
@@ -92,6 +94,11 @@ def decoder_name(key: str, codec: str) -> str:
     return f"{hashlib.sha256(f'{key} {codec}'.encode()).hexdigest()[:24]}.decoder"
 
 
+def window_name(key: str) -> str:
+    """Name of what is on the way when the chunk with this key is finished."""
+    return f"{key[:24]}.window"
+
+
 class StateStore:
     """The `states` folder of a Take.
 
@@ -142,6 +149,13 @@ class StateStore:
             log.warning("state after chunk %d not kept: %s", chunks, error)
             return None
         return told
+
+    def drop(self, name: str) -> None:
+        """Remove a state that nothing goes on from any more."""
+        path = self._find(name)
+        if path is not None:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def names(self) -> set[str]:
         """Names of all states that lie here."""

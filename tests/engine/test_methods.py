@@ -64,6 +64,32 @@ def test_a_stopped_film_goes_on_with_the_same_bytes(bundle, films, tmp_path, nam
         assert events[-1].report["reuse"]["exact"] is not False
 
 
+BLENDED = "a fox runs | 3s\nthen: it jumps | 5.25s | blend 2.25s\ncut: a hen | 0.75s"
+
+
+@pytest.mark.parametrize(
+    ("text", "stop_at", "lost", "kept"),
+    [(TEXT, 3, "nothing", 1), (BLENDED, 9, "states", 7), (BLENDED, 9, "the window", 4)],
+)
+def test_a_film_made_in_windows_goes_on_within_a_segment(bundle, films, tmp_path, text, stop_at, lost, kept):
+    """With what was on the way; where that is damaged, from the segment's beginning. To the same bytes."""
+    bundle.recipe = replace(bundle.recipe, sample=replace(bundle.recipe.sample, steps=(1000, 750, 500)))
+    memory = MEMORIES["rolling"]
+    whole, _ = render(bundle, films, tmp_path / "whole", memory, text)
+    assert not list((tmp_path / "whole" / "states").glob("*.window.*")), "used up"
+    render(bundle, films, tmp_path / "t", memory, text, stop_at=stop_at)
+    (window,) = (tmp_path / "t" / "states").glob("*.window.*")
+    if lost == "the window":
+        window.write_bytes(window.read_bytes()[:-1] + b"\xff")
+    for state in (tmp_path / "t" / "states").glob("*.memory.*") if lost == "states" else ():
+        state.unlink()
+    run, events = render(bundle, films, tmp_path / "t", memory, text)
+    assert bytes_of(run) == bytes_of(whole)
+    told = [event.chunks for event in events if isinstance(event, Reused)]
+    assert told == [kept]
+    assert events[-1].report["reuse"]["exact"] is not False
+
+
 def test_a_segment_made_in_windows_is_lengthened(bundle, films, tmp_path):
     """Chunks near a segment's end have seen that it ends: their keys say so, and earlier segments stay."""
     memory, longer = MEMORIES["rolling"], TEXT.replace("2.25s\ncut", "3.75s\ncut")
