@@ -23,7 +23,6 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
 
 from .devices import pick_device
 from .errors import GroundedError, ResourceError
@@ -39,6 +38,8 @@ class Team:
 
     def __init__(self, rank: int, count: int, device: torch.device) -> None:
         """The process group is there already (`join`)."""
+        from torch.distributed.device_mesh import init_device_mesh  # not in every build of torch
+
         self.rank, self.count, self.device = rank, count, device
         self.sent = 0
         """Bytes of tensors that this rank has sent to others."""
@@ -228,7 +229,7 @@ def _uninterrupted() -> Iterator[None]:
 
 def launched() -> tuple[int, int, int] | None:
     """Rank, number of ranks and rank on this machine of a process that torchrun started."""
-    if not dist.is_torchelastic_launched():
+    if not (dist.is_available() and dist.is_torchelastic_launched()):  # some builds of torch are without it
         return None
     rank, count, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     return rank, count, local

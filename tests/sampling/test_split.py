@@ -20,6 +20,7 @@ from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import WanModel
 from gf_core.sampling.film import film_chunks
 from gf_core.sampling.split import check_split
+from gf_core.team import join
 from gf_core.timeline import Timing, make_plan, parse
 
 from ..ranks import lead
@@ -175,3 +176,9 @@ def test_what_ranks_cannot_share_is_said(ranks, memory, words):
     with pytest.raises(GroundedError, match=words.partition(".*")[0]) as error:
         check_split(THREE, memory, 4, ranks)
     assert words.partition(".*")[2] in error.value.fix
+
+
+def test_a_torch_without_ranks_makes_films_alone(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
+    monkeypatch.delattr(torch.distributed, "is_torchelastic_launched")
+    assert join(None) is None
