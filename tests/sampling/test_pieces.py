@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
+from gf_core.config import Recipe, SampleSpec
 from gf_core.memory.presets import PRESETS
 from gf_core.model import compiled
 from gf_core.model.pieces import Fused
+from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import film_chunks
 
+from .conftest import HEIGHT, SPEC, STEPS, WIDTH
 from .test_methods import METHODS
 from .test_rolling import plan_of
 
@@ -53,30 +57,24 @@ def cache(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # the processor's own compiler makes some thirty pieces, one by one
-@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-def test_compiled_the_film_is_the_same_and_its_bits_come_again(sampler, embeds, cache, model, dtype, most):
-    """Without a break in any piece (`fullgraph`); bfloat16 as far as two orders of its sums may be apart."""
-    import copy
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_the_film_is_the_same_and_its_bits_come_again(embeds, cache, model, dtype):
+    """Without a break in any piece (`fullgraph`). In bfloat16 it is no further from float32 than single operations."""
+    trees = {kind: copy.deepcopy(model).to(kind) for kind in (torch.float32, dtype)}
 
-    from gf_core.config import Recipe, SampleSpec
-    from gf_core.sampling.chunkwise import make_sampler
-
-    from .conftest import HEIGHT, SPEC, STEPS, WIDTH
-
-    tree = copy.deepcopy(model).to(dtype)
-
-    def film(**placed):
+    def film(dtype, **placed):
         recipe = Recipe(PRESETS["grounded"], SampleSpec(steps=STEPS))
-        run = make_sampler(tree, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH, **placed)
+        size = {"latent_height": HEIGHT, "latent_width": WIDTH}
+        run = make_sampler(trees[dtype], SPEC, recipe, **size, **placed)
         with torch.no_grad():
-            return [clean.latents for clean in film_chunks(run, plan_of(SHORT), embeds)]
+            return torch.cat([clean.latents.float() for clean in film_chunks(run, plan_of(SHORT), embeds)], 1)
 
     compiled._fused.cache_clear()
-    plain, fused = film(), film(pieces=compiled.fused())
+    exact, plain, fused = film(torch.float32), film(dtype), film(dtype, pieces=compiled.fused())
     torch._dynamo.reset()
     compiled._fused.cache_clear()
-    again = film(pieces=compiled.fused())
-    for one, other, third in zip(plain, fused, again, strict=True):
-        assert (other - one).float().norm() / one.float().norm() < most
-        assert torch.equal(other, third)
+    again = film(dtype, pieces=compiled.fused())
+    assert torch.equal(fused, again)
+    off, usual = (fused - exact).norm() / exact.norm(), (plain - exact).norm() / exact.norm()
+    assert off < 1.2 * usual + 1e-5, (off, usual)
     assert any(cache.rglob("*")), "what was compiled is kept"
