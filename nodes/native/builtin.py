@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...gf_core.checkpoints.bundle import BUILTIN_FILES, BUILTIN_FOLDER
+from ...gf_core.builtin import BUILTIN_FILES, BUILTIN_FOLDER
 from ...gf_core.files.fingerprint import remembered
 from ...gf_core.files.tensors import open_file
 from ...gf_core.text.small import SmallTextEncoder, load_small_encoder

@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from gf_core.engine.compiling import settle_pieces
 from gf_core.engine.events import ChunkDone, Reused
 from gf_core.engine.film import Film, look
 from gf_core.engine.session import Session
+from gf_core.errors import GroundedError
 from gf_core.model import compiled
 from gf_core.model.pieces import Fused
 from gf_core.take.folder import Run, Take
@@ -125,3 +127,13 @@ def test_code_is_kept_in_the_project_s_cache(monkeypatch, tmp_path, before, ours
         monkeypatch.setenv(compiled.FOLDER, before)
     compiled._keep_in_cache()
     assert os.environ[compiled.FOLDER] == (str(tmp_path / "compiled") if ours else before)
+
+
+def test_several_ranks_do_without_and_say_so(bundle, tmp_path):
+    bundle.team = SimpleNamespace(count=2)
+    settled = settle_pieces(Film(bundle, LONG, bundle.recipe), tmp_path)
+    assert settled.bundle.compiled is False
+    bundle.compiled = True
+    with pytest.raises(GroundedError, match="2 ranks exchange keys") as error:
+        settle_pieces(Film(bundle, LONG, bundle.recipe), tmp_path)
+    assert "--compile" in error.value.fix
