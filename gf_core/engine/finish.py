@@ -205,7 +205,8 @@ class Finisher:
 
     def _decode_anew(self, chunk: SampledChunk) -> np.ndarray:
         """The same after a call that failed, which may have left any state: brought back from the stored latents."""
-        self._in_pieces = True
+        # What goes together where pictures are small would be summed otherwise, and spares nothing.
+        self._in_pieces = not getattr(self.decoder, "together", False)
         self.decoder.restore({})
         for index in range(int(max(0, chunk.index - self._reach)), chunk.index):
             self._check_hurry()

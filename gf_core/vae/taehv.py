@@ -201,7 +201,7 @@ class TinyDecoder:
     def __init__(self, codec: TAEHV, *, channels_last: bool = False) -> None:
         """channels_last: tensors, and from here on the decoder's weights, lie as a card's convolutions want them, and
         the latent frames of a call go together as long as their pictures are small."""
-        self._codec, self._last = codec, channels_last
+        self._codec, self.together = codec, channels_last
         self._state: dict[str, Tensor] = {}
         if channels_last:
             lay_channels_last(codec.decoder_net)
@@ -211,7 +211,7 @@ class TinyDecoder:
         """Latents `f c h w` -> frames `t H W 3` in 0..1: one for the film's first latent frame, 4 for every other."""
         latents = latents.to(next(self._codec.decoder_net.parameters()))
         sizes = [1] * len(latents)
-        if self._last:
+        if self.together:
             latents, sizes = latents.contiguous(memory_format=torch.channels_last), [len(latents)]
         return piecewise(latents, self._codec, sizes, self._pictures).clamp_(0, 1)
 

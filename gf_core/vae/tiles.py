@@ -67,6 +67,7 @@ class TiledDecoder:
 
     def __init__(self, codec: LatentCodec, tile: int) -> None:
         self._codec, self._tile = codec, tile
+        self.together: bool = getattr(codec.decoder(), "together", False)
         self._states: dict[str, dict[str, Tensor]] = {}
         """Of every tile, in the computer's memory."""
 

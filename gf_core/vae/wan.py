@@ -140,7 +140,7 @@ class WanDecoder:
     def __init__(self, vae: WanVAE, *, channels_last: bool = False) -> None:
         """channels_last: tensors, and from here on the decoder's weights, lie as a card's convolutions want them, and
         the latent frames of a call go together as long as their pictures are small."""
-        self._vae, self._together = vae, channels_last
+        self._vae, self.together = vae, channels_last
         cache: FeatureCache = [None] * _slots(vae.network.decoder)
         self._stages = Stages(vae.network.decoder, cache, channels_last)
         if channels_last:
@@ -154,7 +154,7 @@ class WanDecoder:
     def decode_raw(self, latents: Tensor) -> Tensor:
         """Normalised latents `f c h w` -> what the network says, `t 3 H W`, about -1..1, float32, not clamped."""
         sizes = [1] * len(latents)
-        if self._together:
+        if self.together:
             alone = min(1, len(latents)) if self._stages.new else 0
             sizes = [size for size in (alone, len(latents) - alone) if size]
         return piecewise(latents, self._vae, sizes, self._pictures).movedim(-1, 1)

@@ -124,6 +124,24 @@ def test_a_second_time_in_the_same_work_it_stands(bundle, films, tmp_path):
         play(bundle, films, tmp_path)
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_what_is_decoded_together_is_so_the_second_time_too(bundle, films, tmp_path, together):
+    """A card may sum a call of another length in another order, and the bytes are to be the same."""
+    calls = []
+
+    class Once(type(bundle.codec.decoder())):
+        def decode(self, latents):
+            calls.append(len(latents))
+            if len(calls) == 4:
+                raise CARD
+            return super().decode(latents)
+
+    Once.together = together
+    bundle.codec.decoder = Once
+    play(bundle, films, tmp_path)
+    assert calls[3] == 3 and set(calls[4:]) == {3 if together else 1}
+
+
 def test_other_errors_pass():
     def broken():
         raise RuntimeError("a bug")
