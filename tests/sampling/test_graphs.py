@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import replace
 
@@ -10,10 +11,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gf_core.config import Recipe, SampleSpec
 from gf_core.memory.presets import PRESETS
 from gf_core.model.pieces import Fused
+from gf_core.sampling import graphs
+from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import film_chunks
 
+from .conftest import HEIGHT, SPEC, STEPS, WIDTH
 from .test_rolling import MEMORIES as ROLLING
 from .test_rolling import plan_of
 
@@ -96,6 +101,19 @@ def test_replayed_calls_make_the_same_film(sampler, embeds, name, fused):
     assert record.tapes >= 2 and record.replays > record.tapes, "each tape is played once to try it"
     for name, value in was.snapshot().items():
         assert torch.equal(run.snapshot()[name], value), name
+
+
+@pytest.mark.gpu
+def test_graphs_of_a_card_make_the_same_film(model, embeds, caplog):
+    caplog.set_level(logging.WARNING, "grounded")
+    tree = copy.deepcopy(model).to("cuda", torch.bfloat16)
+    films = []
+    for how in ({}, {"record": graphs.on_card()}):
+        recipe = Recipe(MEMORIES["anchors"], SampleSpec(steps=STEPS))
+        run = make_sampler(tree, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH, **how)
+        with torch.no_grad():
+            films.append([clean.latents.clone() for clean in film_chunks(run, plan_of(TEXT), embeds)])
+    assert all(map(torch.equal, *films)) and not caplog.records
 
 
 def test_a_replay_that_gives_other_bits_is_not_used(sampler, embeds, caplog):
