@@ -13,7 +13,7 @@ from sentencepiece import SentencePieceProcessor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dev.bench.forms import write_gguf
-from gf_core.checkpoints import bundle as bundle_module
+from gf_core.checkpoints import networks as networks_module
 from gf_core.checkpoints.bundle import load_model
 from gf_core.checkpoints.companions import describe_text, open_text, open_tokenizer
 from gf_core.config import ModelSpec
@@ -213,12 +213,14 @@ def model(tmp_path, written):
 @pytest.fixture
 def order(monkeypatch):
     """What is brought to memory, in order."""
-    told, encode, build = [], UMT5Encoder.encode, bundle_module.build_network
+    told, encode, build = [], UMT5Encoder.encode, networks_module.build_network
     monkeypatch.setattr(
         UMT5Encoder, "encode", lambda self, prompts: (told.append("text"), encode(self, prompts))[1]
     )
     monkeypatch.setattr(
-        bundle_module, "build_network", lambda *args, **more: (told.append("model"), build(*args, **more))[1]
+        networks_module,
+        "build_network",
+        lambda *args, **more: (told.append("model"), build(*args, **more))[1],
     )
     return told
 
