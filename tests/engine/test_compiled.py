@@ -31,7 +31,7 @@ def pieces(monkeypatch):
     """Fused, and told apart from single operations by their bits, with nothing compiled."""
     fused = Fused(lambda function: function, "as written")
     plain = fused.modulated
-    fused.modulated = lambda *given: plain(*given) * (1 + 2**-20)
+    monkeypatch.setattr(fused, "modulated", lambda *given: plain(*given) * (1 + 2**-20))
     monkeypatch.setattr(compiled, "_fused", lambda backend: fused)
     compiled.works.cache_clear()
     yield fused
