@@ -90,7 +90,7 @@ def load(request: Request) -> Loaded:
     wanted = replace(
         from_identified(item),
         name=NAME if builtin else path.name,
-        fingerprint=_fingerprint(item, request.precision),
+        fingerprint=_fingerprint(item, request.precision, model),
         builtin=builtin,
         writer=writer,
     )
@@ -185,11 +185,16 @@ def _numbers(tensor: LazyTensor, dtype: torch.dtype | None) -> torch.Tensor:
     return tensor.copied(dtype or UNPACKED) if tensor.packing else tensor.load()
 
 
-def _fingerprint(item: Identified, precision: str) -> str:
-    """Hash of the file, and for packed weights of what they are unpacked into."""
+def _fingerprint(item: Identified, precision: str, model: Any) -> str:
+    """Hash of the file, and of the type that its weights were rounded to where a key does not hold that by itself."""
     found = checkpoint_fingerprint(item)
-    packed = any(tensor.packing for tensor in item.what.tensors.values())
-    return combine([found, str(PRECISIONS[precision] or UNPACKED)]) if packed else found
+    tensors = item.what.tensors.values()
+    if any(tensor.packing for tensor in tensors):
+        return combine([found, str(PRECISIONS[precision] or UNPACKED)])
+    held = model.model.get_dtype()
+    rounded = held != torch.float32 and held not in {tensor.dtype for tensor in tensors}
+    # The type that is computed in is among a Take's facts.
+    return combine([found, str(held)]) if rounded and held != compute_dtype(model) else found
 
 
 def _loras(item: Identified, path: Path, request: Request) -> Iterator[Lora]:

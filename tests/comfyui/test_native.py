@@ -26,6 +26,8 @@ def test_every_way_to_load_makes_the_same_film(run_in_host: Run) -> None:
     assert facts["fingerprints"] == 2 and facts["fingerprint_again"]
     assert facts["partial_modules"] > 0  # else the low-memory path was not taken
     assert 0 < facts["fp8"] < 0.2 and facts["fp8_stored"] == "torch.float8_e4m3fn"
+    # A Take would mix films of one file otherwise.
+    assert facts["told_apart"] == 3 and facts["as_it_is"]
     assert 0 < facts["scaled_fp8"] < 0.2
     assert facts["long_prompt"] == 512
     for said in (

@@ -120,7 +120,13 @@ def main():
     facts["partial"] = tiny.gap(tiny.film(little), with_lora)
     facts["partial_modules"] = sum(bool(getattr(m, "weight_function", None)) for m in part.model.modules())
 
-    fp8 = bundle(tiny.load("self_forcing_dmd.safetensors", precision="fp8_e4m3fn").model)
+    rounded = {
+        precision: bundle(tiny.load("self_forcing_dmd.safetensors", precision=precision).model)
+        for precision in ("auto", "fp32", "bf16", "fp8_e4m3fn")
+    }
+    facts["told_apart"] = len({(b.fingerprint, str(b.dtype)) for b in rounded.values()})
+    facts["as_it_is"] = rounded["fp32"].fingerprint == rounded["auto"].fingerprint
+    fp8 = rounded["fp8_e4m3fn"]
     facts["fp8"], facts["fp8_stored"] = (
         tiny.gap(tiny.film(fp8), want),
         str(next(fp8.model.blocks.parameters()).dtype),
