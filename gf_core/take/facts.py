@@ -81,9 +81,8 @@ def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
     }
     if device.type == "cpu":
         facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
-    if (parts := name_of(bundle.decodes_on)) != facts[
-        "device"
-    ]:  # another kind of card reads prompts otherwise
+    parts = name_of(bundle.decodes_on)
+    if parts != facts["device"]:  # another kind of card reads prompts otherwise
         facts["parts"] = parts
     if bundle.compiled:
         facts["compiled"] = fused().name
