@@ -109,12 +109,13 @@ def rate_of(container: InputContainer) -> Fraction:
     return Fraction(stream.average_rate or stream.guessed_rate or 1)
 
 
-def packets(container: InputContainer) -> Iterator[Packet]:
+def packets(container: InputContainer, joints: list[int] | None = None) -> Iterator[Packet]:
     """Picture packets until the end, or until the file is damaged.
 
     Where times begin anew, as in MPEG-TS files that were put end to end, those of each part follow the part before it.
+    joints: gets the time at which each such part begins.
     """
-    shift, last, step = 0, None, 0
+    shift, last, shown, step = 0, None, 0, 0
     try:
         for packet in container.demux(container.streams.video[0]):
             if not packet.size:
@@ -122,11 +123,16 @@ def packets(container: InputContainer) -> Iterator[Packet]:
             if packet.dts is not None:
                 back = 0 if last is None else last - packet.dts - shift
                 if back * (packet.time_base or 0) > LEAST_FALL:
-                    shift += back + step
+                    # Matroska tells no decoding times: those of the first frames may be as late as their showing.
+                    early = 0 if packet.pts is None else shown - packet.pts - shift
+                    shift += max(back, early) + step
+                    if joints is not None:
+                        joints.append(packet.dts + shift)
                 packet.dts += shift
                 step, last = packet.duration or step, packet.dts
             if packet.pts is not None:
                 packet.pts += shift
+                shown = max(shown, packet.pts)
             yield packet
     except FFmpegError as error:
         log.warning("film ends early, its tail cannot be read: %s", error)
@@ -134,6 +140,11 @@ def packets(container: InputContainer) -> Iterator[Packet]:
 
 def _times(path: str | Path) -> tuple[int, ...]:
     """Presentation times of all frames in stream ticks, ascending; remembered while the file stays as it is."""
+    return _timed(path)[0]
+
+
+def _timed(path: str | Path) -> tuple[tuple[int, ...], bool]:
+    """These, and whether the file is several recordings end to end: then nothing in it is found by a seek."""
     try:
         state = Path(path).stat()
     except OSError:
@@ -142,12 +153,14 @@ def _times(path: str | Path) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=4)
-def _read_times(path: str, _: tuple[int, int] | None) -> tuple[int, ...]:
+def _read_times(path: str, _: tuple[int, int] | None) -> tuple[tuple[int, ...], bool]:
+    joints: list[int] = []
     with open_film(path) as container:
-        times = [packet.pts for packet in packets(container)]
+        joinable = container.format.name in JOINABLE
+        times = [packet.pts for packet in packets(container, joints)]
     if any(time is None for time in times):
         raise TakeError(f"{Path(path).name} does not say when its frames are shown", "convert it to mp4")
-    return tuple(sorted(time for time in times if time is not None))
+    return tuple(sorted(time for time in times if time is not None)), joinable or bool(joints)
 
 
 def frame_times(path: str | Path) -> tuple[tuple[int, ...], Fraction]:
@@ -163,8 +176,6 @@ def frame_times(path: str | Path) -> tuple[tuple[int, ...], Fraction]:
 
 def _seek(container: InputContainer, first: int) -> None:
     """Go to a key frame at or before time `first`: near it where the film has an index, else to its start."""
-    if container.format.name in JOINABLE:
-        return
     stream = container.streams.video[0]
     for target in (first, 0):
         try:
@@ -178,14 +189,16 @@ def _seek(container: InputContainer, first: int) -> None:
             return
 
 
-def _decoded(container: InputContainer, wanted: Sequence[int] | None) -> Iterator[av.VideoFrame]:
+def _decoded(
+    container: InputContainer, wanted: Sequence[int] | None, joined: bool = False
+) -> Iterator[av.VideoFrame]:
     """Frames up to the last of the times `wanted` (ascending), from the key frame at or before each; None: all frames.
 
-    What lies between a wanted frame and the key frame of the next one is passed over.
+    What lies between a wanted frame and the key frame of the next one is passed over. joined: as `_timed` says.
     """
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
-    if wanted is not None:
+    if wanted is not None and not joined:
         _seek(container, wanted[0])
     ahead = deque(wanted or ())
     waiting: list[Packet] = []  # since the last key frame, with nothing in them yet that is wanted
@@ -225,16 +238,17 @@ def read_frames(path: str | Path, start: int = 0, stop: int | None = None) -> It
     """
     if start < 0 or (stop is not None and stop <= start):
         return
-    wanted = None
+    wanted, joined = None, False
     if start:
-        wanted = _times(path)[start:stop]
+        times, joined = _timed(path)
+        wanted = times[start:stop]
         if not wanted:
             return
     to_rgb, count = ToRgb(), None if stop is None else stop - start
     with open_film(path) as container:
         frames = (
             frame
-            for frame in _decoded(container, wanted)
+            for frame in _decoded(container, wanted, joined)
             if wanted is None or frame.pts is None or frame.pts >= wanted[0]
         )
         for frame in islice(frames, count):
@@ -248,14 +262,14 @@ def pick_frames(
 
     tick: called for every frame that is decoded; may raise to stop.
     """
-    times = _times(path)
+    times, joined = _timed(path)
     wanted = {times[index]: index for index in indices if 0 <= index < len(times)}
     picked: dict[int, np.ndarray] = {}
     if not wanted:
         return picked
     to_rgb = ToRgb()
     with open_film(path) as container:
-        for frame in _decoded(container, sorted(wanted)):
+        for frame in _decoded(container, sorted(wanted), joined):
             tick()
             if frame.pts in wanted:
                 picked[wanted[frame.pts]] = to_rgb(frame)
