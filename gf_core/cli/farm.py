@@ -59,7 +59,7 @@ def jobs_of(args: Namespace) -> list[Job]:
     if not boards:
         raise GroundedError(f"{args.folder} holds no storyboards (.txt)", "give a folder that does")
     out, takes = (Path(name).resolve() for name in (args.out or "films", "takes"))
-    shared = {name: _absolute(value) for name, value in vars(args).items()}
+    shared = {name: _absolute(name, value) for name, value in vars(args).items()}
     shared |= {"start_image": None, "start_video": None}
     return [
         Job(Namespace(**{**shared, "storyboard": str(board)}), out / f"{board.stem}.mp4", takes / board.stem)
@@ -67,13 +67,15 @@ def jobs_of(args: Namespace) -> list[Job]:
     ]
 
 
-def _absolute(value: object) -> object:
-    """Paths as a process elsewhere finds them."""
+def _absolute(name: str, value: object) -> object:
+    """Paths as a process elsewhere finds them; other words are left alone, whatever lies here under their names."""
     if isinstance(value, Path):
         return value.resolve()
-    if isinstance(value, str) and Path(value).exists():  # --model is a name or a file
+    if name == "model" and isinstance(value, str) and value != "builtin" and Path(value).exists():
         return str(Path(value).resolve())
-    return [(_absolute(file), strength) for file, strength in value] if isinstance(value, list) else value
+    return (
+        [(_absolute(name, file), strength) for file, strength in value] if isinstance(value, list) else value
+    )
 
 
 class Table:

@@ -15,6 +15,7 @@ from ..engine.recorded import read_timeline
 from ..engine.render import render_settled
 from ..errors import GroundedError, reason
 from ..team import Team
+from ..words import plain
 from .files import read_board
 from .opening import open_film
 
@@ -33,7 +34,7 @@ class Job:
     @property
     def name(self) -> str:
         """What its row in the table is called."""
-        return self.out.stem
+        return plain(self.out.stem)
 
 
 @dataclass(frozen=True)

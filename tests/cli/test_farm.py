@@ -50,6 +50,15 @@ def test_every_film_is_made_once_and_one_that_fails_stops_no_other(farm, tmp_pat
     assert farm()[1]["fox"] == ("there", films["fox"][1])
 
 
+def test_names_are_names_whatever_lies_here(farm, tmp_path):
+    """A folder that is called as a device, a memory or the built-in model is; a storyboard with a line in its name."""
+    for name in ("cpu", "builtin", "grounded"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "boards" / "bad.txt").rename(tmp_path / "boards" / "bad\nname.txt")
+    status, films, _ = farm("--model", "builtin", "--memory", "grounded")
+    assert status == 2 and films["fox"][0] == "done" and films["bad\\nname"][0] == "failed"
+
+
 def test_ctrl_c_stops_all_and_says_how_far_each_is(farm, monkeypatch):
     def interrupted(args, team):
         raise KeyboardInterrupt
