@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from ..words import plain
 from .bootstrap import mean_interval
 from .over_time import MEASURES
 from .report import change, cut_words, percent
@@ -42,7 +43,8 @@ def films_table(films: Sequence[dict], vbench: Mapping[str, float] | None = None
     for film in films:
         cells = [_cell(value(film), write) for value, write in shown.values()]
         cells += [cut_words(film["over_time"]["cuts"]) if "cuts" in film["over_time"] else "—"] * cut
-        lines.append(f"| {film['film']} | {film['seconds']:.1f} | {' | '.join(cells)} |")
+        name = plain(film["film"]).replace("|", "\\|")
+        lines.append(f"| {name} | {film['seconds']:.1f} | {' | '.join(cells)} |")
     last = [
         _mean_cell(_numbers(films, value), write, means.get(title)) for title, (value, write) in shown.items()
     ]

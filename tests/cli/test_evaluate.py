@@ -116,14 +116,18 @@ def test_means_of_films_have_an_interval_and_gaps_do_not_count():
         for name, kept in (("a", 0.5), ("b", 0.7))
     ]
     films.append(
-        {"film": "c", "seconds": 1.0, "over_time": {"drift": drift, "cuts": match_cuts([8, 20], [8, 3], 1)}}
+        {
+            "film": "c|\n",
+            "seconds": 1.0,
+            "over_time": {"drift": drift, "cuts": match_cuts([8, 20], [8, 3], 1)},
+        }
     )
     assert films_table(films) == [
         "| film | seconds | identity | sharpness | contrast | saturation | cuts |",
         "|---|---|---|---|---|---|---|",
         "| a | 2.0 | 50 % | -10 % | +0 % | +20 % | — |",
         "| b | 2.0 | 70 % | -10 % | +0 % | +20 % | — |",
-        "| c | 1.0 | — | -10 % | +0 % | +20 % | 1 of 2 seen, 1 more |",
+        "| c\\|\\n | 1.0 | — | -10 % | +0 % | +20 % | 1 of 2 seen, 1 more |",
         "| mean | | 60 % (50 % to 70 %) | -10 % (-10 % to -10 %) | +0 % (+0 % to +0 %) | +20 % (+20 % to +20 %) |  |",
     ]
 
