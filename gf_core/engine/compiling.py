@@ -49,10 +49,10 @@ def _wants(film: Film, folder: Path) -> bool:
     """As the Take's newest run was made, else whether the film is long enough."""
     for run in reversed(runs_in(folder)):
         try:
-            machine = run.read_settings().get("machine", {})
+            machine = run.read_settings().get("machine")
         except TakeError:  # of another version: it is not gone on with
             continue
-        if machine.get("device") == film.bundle.device_name:
+        if isinstance(machine, dict) and machine.get("device") == film.bundle.device_name:
             return "compiled" in machine
     return make_plan(film.board, film.timing).chunks >= WORTH_CHUNKS  # its keys wait for what is settled here
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import tempfile
@@ -85,6 +86,10 @@ def test_a_take_goes_on_as_it_was_begun(bundle, tmp_path, monkeypatch):
     assert settle_pieces(film.retold(SHORT), tmp_path).bundle.compiled is False
     assert settle_pieces(film, tmp_path / "eager").bundle.compiled is False
     assert settle_pieces(film.retold(SHORT), tmp_path / "compiled").bundle.compiled is True
+    settings = next((tmp_path / "compiled").glob("run-*/settings.json"))
+    for damaged in ([], None, "cpu"):
+        settings.write_text(json.dumps({**json.loads(settings.read_text()), "machine": damaged}))
+        assert settle_pieces(film.retold(SHORT), tmp_path / "compiled").bundle.compiled is False
 
 
 def test_a_compiler_that_fails_costs_one_line(bundle, tmp_path, pieces, caplog):
