@@ -16,6 +16,16 @@ class GroundedError(Exception):
         self.message, self.fix = ("\n".join(map(plain, text.split("\n"))) for text in (message, fix))
         super().__init__(self.message)
 
+    @property
+    def place(self) -> str:
+        """Where in a text, as it stands in front of the message; empty where there is none."""
+        return ""
+
+    @property
+    def row(self) -> str:
+        """All of it but the text, as a row of a table takes it."""
+        return f"{self.place}{self.message}" + (f"; fix: {self.fix}" if self.fix else "")
+
     def __str__(self) -> str:
         return f"{self.message}\n  fix: {self.fix}" if self.fix else self.message
 
@@ -31,13 +41,16 @@ class StoryboardError(GroundedError):
         self.column = column
         self.text = text
 
+    @property
+    def place(self) -> str:
+        return f"line {self.line}, column {self.column}: " if self.line else ""
+
     def __str__(self) -> str:
-        place = f"line {self.line}, column {self.column}: " if self.line else ""
         # Of a very long line only the part around the character is shown.
         start = max(0, self.column - 100) if len(self.text) > 200 else 0
         shown, at = self.text[start : start + 200], self.column - start
         pointer = f"\n  {shown}\n  {' ' * (at - 1)}^" if shown and self.column else ""
-        return f"{place}{self.message}{pointer}" + (f"\n  fix: {self.fix}" if self.fix else "")
+        return f"{self.place}{self.message}{pointer}" + (f"\n  fix: {self.fix}" if self.fix else "")
 
 
 class CheckpointError(GroundedError):

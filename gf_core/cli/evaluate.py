@@ -21,13 +21,16 @@ def evaluate(args: Namespace) -> int:
     for path in (args.json, args.chart):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+    _require_vbench(args)
     if args.film.is_dir():
         return _evaluate_folder(args)
     text = None if args.storyboard is None else read_text(args.storyboard)
     result = evaluate_film(args.film, text, args.json, args.chart)
-    if _vbench(args, [(args.film, result)]) and args.json:
-        write_json(result, args.json)
-    print(text_report(result))
+    try:
+        if _vbench(args, [(args.film, result)]) and args.json:
+            write_json(result, args.json)
+    finally:  # what was measured here is told, whatever becomes of the scores
+        print(text_report(result), flush=True)
     return 0
 
 
@@ -37,8 +40,6 @@ def _evaluate_folder(args: Namespace) -> int:
         option = "--storyboard" if args.storyboard else "--chart"
         raise GroundedError(f"{option} is for one film, and {args.film} is a folder", "name one film")
     from ..evaluation.film import evaluate_film
-    from ..evaluation.films_table import films_table
-    from ..evaluation.report import write_json
 
     paths, found = films_in(args.film), list[tuple[Path, dict[str, Any]]]()
     for path in paths:
@@ -48,14 +49,35 @@ def _evaluate_folder(args: Namespace) -> int:
         except GroundedError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
     if found:
-        means, results = _vbench(args, found), [result for _, result in found]
-        print(*films_table(results, means), sep="\n")
-        reasons = Counter(reason for result in results for reason in result["over_time"]["left_out"].items())
-        for (name, why), count in reasons.items():
-            print(f"not measured         {name} of {counted(count, 'film')}: {why}")
-        if args.json:
-            write_json({"films": results, "vbench": means}, args.json)
+        means = dict[str, float]()
+        try:
+            means |= _vbench(args, found)
+        finally:
+            _tell_all(args, [result for _, result in found], means)
     return 0 if len(found) == len(paths) else 2
+
+
+def _tell_all(args: Namespace, results: list[dict[str, Any]], means: dict[str, float]) -> None:
+    """The table of a folder, and its JSON where asked."""
+    from ..evaluation.films_table import films_table
+    from ..evaluation.report import write_json
+
+    print(*films_table(results, means), sep="\n")
+    reasons = Counter(reason for result in results for reason in result["over_time"]["left_out"].items())
+    for (name, why), count in reasons.items():
+        print(f"not measured         {name} of {counted(count, 'film')}: {why}", flush=True)
+    if args.json:
+        write_json({"films": results, "vbench": means}, args.json)
+
+
+def _require_vbench(args: Namespace) -> None:
+    """Refuse what cannot score before anything is measured, which takes minutes."""
+    if args.vbench or args.vbench_long:
+        from ..evaluation.vbench import require_vbench
+
+        for python, long in ((args.vbench, False), (args.vbench_long, True)):
+            if python is not None:
+                require_vbench(python, long)
 
 
 def _vbench(args: Namespace, films: list[tuple[Path, dict[str, Any]]]) -> dict[str, float]:

@@ -86,7 +86,7 @@ def make(job: Job, tell: Callable[[State], None], team: Team | None = None) -> S
             film, job.out, take_folder=job.take, sheet=not job.args.no_sheet, listener=listen
         )
     except (GroundedError, OSError) as error:
-        return State("failed", words=str(error) if isinstance(error, GroundedError) else reason(error))
+        return State("failed", words=error.row if isinstance(error, GroundedError) else reason(error))
     except Exception as error:  # one film's trouble is not another's
         log.exception("%s", job.name)
         return State("failed", words=f"{type(error).__name__}: {error}")

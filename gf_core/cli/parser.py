@@ -253,8 +253,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "type": fit,
         "default": None,
         "metavar": "HOW",
-        "help": "what is done to save memory: off, or of offload=N (blocks that stay), tiles=N (16 or more), int8, fp8 "
-        "some with commas between (default: auto, blocks wait where that is enough; the rest makes other pictures)",
+        "help": "what is done to save memory: off, or some of offload=N (blocks that stay), tiles=N (16 or more), "
+        "int8, fp8 with commas between (default: auto, blocks wait where that is enough; the rest makes other "
+        "pictures)",
     },
     "--compile": {
         "type": compiled,

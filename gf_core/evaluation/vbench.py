@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import GroundedError
+from ..errors import GroundedError, reason
 from .parts import film_parts
 
 DIMENSIONS = (
@@ -41,6 +41,16 @@ class Scores:
     """For every film, dimension -> value."""
 
 
+def require_vbench(python: Path, long: bool = False) -> None:
+    """See that VBench is there, with the weights that it needs for films of any prompt.
+
+    Raises:
+        GroundedError: it is not, lacks weights, or fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="vbench") as name:
+        _ask(python, Path(name), {"films": None, "dimensions": DIMENSIONS, "long": long})
+
+
 def score_films(python: Path, films: Sequence[tuple[Path, str]], long: bool = False) -> Scores:
     """VBench's scores of films (path, prompt); `long` takes VBench-Long, which cuts films into clips of 2 s.
 
@@ -67,13 +77,13 @@ def score_films(python: Path, films: Sequence[tuple[Path, str]], long: bool = Fa
             "dimensions": [*DIMENSIONS, *(PROMPTED if prompted else ())],
             "long": long,
         }
-        (work / "wanted.json").write_text(json.dumps(wanted), encoding="utf-8")
-        answer = _ask(python, work)
+        answer = _ask(python, work, wanted)
     return _scores(answer, len(films))
 
 
-def _ask(python: Path, work: Path) -> dict[str, Any]:
-    """What the other side answers to `wanted.json`; raises GroundedError where that is no result."""
+def _ask(python: Path, work: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What the other side answers to what is wanted; raises GroundedError where that is no result."""
+    (work / "wanted.json").write_text(json.dumps(wanted), encoding="utf-8")
     # As text and from another folder: modules of this one must not be found in the place of VBench's.
     command = [str(python.absolute()), "-c", INSIDE.read_text(encoding="utf-8"), str(work / "wanted.json")]
     try:
@@ -82,7 +92,7 @@ def _ask(python: Path, work: Path) -> dict[str, Any]:
         )
     except OSError as error:
         raise GroundedError(
-            f"{python} cannot be run: {error}", "name the python of an environment with VBench"
+            f"{python} cannot be run: {reason(error)}", "name the python of an environment with VBench"
         ) from error
     try:
         answer = json.loads((work / "answer.json").read_text(encoding="utf-8"))
@@ -99,7 +109,8 @@ def _ask(python: Path, work: Path) -> dict[str, Any]:
     if "results" not in answer:
         raise GroundedError(
             f"VBench fails: {answer.get('error')}",
-            "look whether it is installed there (VBench-Long: a checkout, named in PYTHONPATH) and runs by itself",
+            f"look whether it is installed there ({python} -m pip install vbench; VBench-Long: a checkout, named in "
+            "PYTHONPATH) and runs by itself",
         )
     return answer
 

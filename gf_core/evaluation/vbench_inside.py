@@ -1,8 +1,8 @@
 """What VBench's own Python runs; of this program it knows nothing. Read as text by `vbench`, never imported by it.
 
-Takes a file that says what is wanted, and leaves `answer.json` beside it: `missing` files, an `error`, or `results`,
-which are VBench's. Options as in its `evaluate.py` and, for long films, `vbench2_beta_long/eval_long.py --dev_flag`,
-which is what its pages have people run.
+Takes a file that says what is wanted (`films` null: whether it could be had), and leaves `answer.json` beside it:
+`missing` files, an `error`, or `results`, which are VBench's. Options as in its `evaluate.py` and, for long films,
+`vbench2_beta_long/eval_long.py --dev_flag`, which is what its pages have people run.
 """
 
 import json
@@ -155,6 +155,8 @@ def evaluate(wanted):
         long_films = import_module("vbench2_beta_long")
         judge, mode = long_films.VBenchLong, "long_custom_input"
         options.update(options_of(os.path.dirname(str(long_films.__file__))))
+    if wanted["films"] is None:  # it is only asked whether it could
+        return {"results": {}}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     facts = os.path.join(os.path.dirname(str(package.__file__)), "VBench_full_info.json")
     refuse_to_fetch()

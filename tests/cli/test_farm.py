@@ -40,7 +40,7 @@ def farm(tmp_path, monkeypatch, capsys):
 def test_every_film_is_made_once_and_one_that_fails_stops_no_other(farm, tmp_path):
     status, films, _ = farm()
     assert status == 2 and [films[name][0] for name in BOARDS] == ["failed", "done"]
-    assert "line 2, column 1: unknown verb" in films["bad"][1] and "fix:" in films["bad"][1]
+    assert "line 2, column 1: unknown verb" in films["bad"][1] and "; fix: did" in films["bad"][1]
     before = set(tmp_path.rglob("*.mp4"))
     (tmp_path / "boards" / "bad.txt").unlink()
     (tmp_path / "boards" / "fox.txt").write_text(BOARDS["fox"].replace("noon", "night"))

@@ -204,3 +204,23 @@ def test_the_command_puts_them_into_its_table(films, tmp_path, monkeypatch, caps
     told = json.loads((tmp_path / "n.json").read_text())
     assert told["vbench"]["VBench aesthetic quality"] == 0.75
     assert told["films"][1]["vbench"]["VBench-Long motion smoothness"] == 0.6
+    stand_in(tmp_path, "assert False, 'no room'")  # which shows when films are scored
+    assert main(["evaluate", str(tmp_path / "films"), *options]) == 2
+    told = capsys.readouterr()
+    assert "| a_Scene-1.mp4 | 1.0 |" in told.out and "no room" in told.err
+    assert [film["film"] for film in json.loads((tmp_path / "n.json").read_text())["films"]] == [
+        "a_Scene-1.mp4",
+        "b.mp4",
+    ]
+
+
+@pytest.mark.parametrize("option", ["--vbench", "--vbench-long"])
+def test_what_cannot_score_is_refused_before_anything_is_measured(
+    films, tmp_path, monkeypatch, capsys, option
+):
+    monkeypatch.setattr("gf_core.evaluation.film.evaluate_film", None)
+    (tmp_path / "hub/checkpoints/dino_vitbase16_pretrain.pth").unlink()
+    asked = ["evaluate", str(films[0][0]), option]
+    assert main([*asked, sys.executable]) == 2 and "would fetch" in capsys.readouterr().err
+    assert main([*asked, str(tmp_path / "python")]) == 2
+    assert "cannot be run: No such file" in capsys.readouterr().err
