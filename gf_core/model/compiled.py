@@ -84,8 +84,11 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
             return True
         why = f"1 + 1 came out as {told.flatten()[0].item():g}"
     except Exception as error:  # whatever a compiler stumbles over: it is left alone then
+        error = getattr(error, "inner_exception", error)  # torch wraps it, and begins with who stumbled
         why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-    log.warning("the network is not compiled, which would make it faster: %s", why)
+    kept = os.environ.get(FOLDER)
+    fix = f" (compiled code is kept in {kept}, which may be removed if it is damaged)" if kept else ""
+    log.warning("the network is not compiled, which would make it faster: %s%s", why, fix)
     return False
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
 
 from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.engine import compiling
@@ -92,9 +93,14 @@ def test_a_take_goes_on_as_it_was_begun(bundle, tmp_path, monkeypatch):
         assert settle_pieces(film.retold(SHORT), tmp_path / "compiled").bundle.compiled is False
 
 
-def test_a_compiler_that_fails_costs_one_line(bundle, tmp_path, pieces, caplog):
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_compiler_that_fails_costs_one_line(bundle, tmp_path, pieces, caplog, monkeypatch, wrapped):
+    """With the reason, which torch wraps, and where what it has made before lies: that may be damaged."""
+    monkeypatch.setenv(compiled.FOLDER, str(tmp_path / "code"))
+
     def fails(x, y, share):
-        raise RuntimeError("no compiler found\nand much more")
+        error = RuntimeError("no compiler found\nand much more")
+        raise BackendCompilerFailed(lambda: None, error, None) if wrapped else error
 
     pieces.gated = fails
     caplog.set_level(logging.INFO, "grounded")
@@ -106,6 +112,7 @@ def test_a_compiler_that_fails_costs_one_line(bundle, tmp_path, pieces, caplog):
         "not compiled" in line
         and "RuntimeError: no compiler found" in line
         and "more" not in line.split(":", 1)[1]
+        and f"kept in {tmp_path / 'code'}, which may be removed" in line
     )
 
 
