@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 
+from ..errors import CheckpointError, GroundedError
 from . import state
 from .objectives import Objective, Precision
 from .optim import Average, prime
@@ -103,7 +105,7 @@ class Run:
             group.setdefault("initial_lr", group["lr"])
         found = state.find(path) if path else None
         if found:
-            self._load(found)
+            self._go_on(found)
         for module in self.modules.values():
             self.ranks.share(module)
         self._window: list[dict[str, torch.Tensor]] = []
@@ -192,6 +194,20 @@ class Run:
         self._saved = self.seconds
         if self.path:
             state.save(self.path, self._state())
+
+    def _go_on(self, path: Path) -> None:
+        """Take up what lies there. Raises CheckpointError where it is damaged, or of another network."""
+        try:
+            self._load(path)
+        except GroundedError:
+            raise
+        # What a damaged file or one of other sizes ends in, torch does not say; a folder's is no `Exception`.
+        except (Exception, CheckpointException) as error:
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(
+                f"{self.name} cannot go on from {path}: {why[:200]}",
+                "put a whole one there, or move it away: then it begins anew",
+            ) from error
 
     def _load(self, path: Path) -> None:
         if path.is_dir():

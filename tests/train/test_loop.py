@@ -133,6 +133,29 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and find(path) == path and find(tmp_path / "none.pt") is None
 
 
+def wider(part):
+    """A state in which every matrix has other columns."""
+    if isinstance(part, dict):
+        return {name: wider(value) for name, value in part.items()}
+    return part.repeat(1, 2) if isinstance(part, torch.Tensor) and part.ndim == 2 else part
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "junk", "wider", "list"])
+def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+    path = tmp_path / "toy.pt"
+    run, net = start(Pace(steps=2), path)
+    run.run(objective(net), batches(run))
+    whole = path.read_bytes()
+    if damage in ("wider", "list"):
+        state = torch.load(path, weights_only=True)
+        torch.save(wider(state) if damage == "wider" else [1], path)
+    else:
+        path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "junk": b"hello"}[damage])
+    with pytest.raises(CheckpointError, match="toy cannot go on from") as refused:
+        start(Pace(steps=4), path)
+    assert str(path) in refused.value.message and "begins anew" in refused.value.fix
+
+
 def test_the_place_in_the_data_is_kept_with_the_weights(tmp_path):
     seen = []
 
