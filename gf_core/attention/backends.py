@@ -136,11 +136,12 @@ def pick(
             found = [row for row in found if row.when == "can"]
     if found:
         return found[0]
-    raise GroundedError(
-        f"{'no attention kernel' if not wanted else f'attention by {wanted}'} runs on {device} in {dtype} "
-        f"at head width {head_dim}",
-        f"use one of {', '.join(row.name for row in rows)} where it runs",
-    )
+    where, names = f"{device} in {dtype} at head width {head_dim}", [row.name for row in rows]
+    if not wanted:
+        raise GroundedError(f"no attention kernel runs on {where}", f"use one of {', '.join(names)} where it runs")
+    said = f"does not run on {where}, or lacks its package" if wanted in names else "is not known"
+    fits = ", ".join(row.name for row in rows if row.can(device, dtype, head_dim))
+    raise GroundedError(f"attention by {wanted} {said}", f"use one that runs here: {fits}")
 
 
 def able(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -72,6 +76,32 @@ class Carried(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+@contextlib.contextmanager
+def stopping() -> Iterator[list[int]]:
+    """Inside the block Ctrl-C is put into the list, to act on where nothing is lost; a second one acts at once."""
+    asked: list[int] = []
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):
+        yield asked
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        log.info(
+            "stopping behind this step; Ctrl-C again stops now, and what came since the last checkpoint is lost"
+        )
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Run:
     """Optimisers, clock, log, average and checkpoint of one training.
 
@@ -126,17 +156,25 @@ class Run:
         if self.progress >= 1:
             return False
         tick, begun = time.monotonic(), (self.step, self.seconds)
-        while self.progress < 1:
-            self.advance(objective, draw)
-            if after:
-                after()
-            now = time.monotonic()
-            self.seconds += self.ranks.agree(now - tick, self.device)
-            tick = now
-            if self.step % self.pace.report == 0:
-                self._report((self.seconds - begun[1]) / (self.step - begun[0]))
-            if self.seconds - self._saved > self.pace.save_seconds:
-                self.save()
+        # Ranks save together, and Ctrl-C does not reach all of them in the same step.
+        with stopping() if self.ranks.count == 1 else contextlib.nullcontext(list[int]()) as asked:
+            while self.progress < 1:
+                self.advance(objective, draw)
+                if after:
+                    after()
+                now = time.monotonic()
+                self.seconds += self.ranks.agree(now - tick, self.device)
+                tick = now
+                if self.step % self.pace.report == 0:
+                    self._report((self.seconds - begun[1]) / (self.step - begun[0]))
+                if asked or self.seconds - self._saved > self.pace.save_seconds:
+                    self.save()
+                if asked and self.path:
+                    log.info(
+                        "%s is kept at step %d; the same command goes on from there", self.name, self.step
+                    )
+                if asked:
+                    raise KeyboardInterrupt
         if self._window:
             self._report((self.seconds - begun[1]) / (self.step - begun[0]))
         self.save()

@@ -96,9 +96,12 @@ def test_a_wish_and_a_host_go_before_what_is_measured():
     assert picked(watch, wanted="sdpa") == "sdpa" and picked(watch, wanted="bytes") == "bytes"
     assert picked(watch, host=ours) == picked(watch, host=ours, wanted="sdpa") == "ours"
     assert not watch.asked
-    with pytest.raises(GroundedError, match="attention by none runs on cpu") as refused:
+    with pytest.raises(GroundedError, match="attention by none is not known") as refused:
         picked(watch, wanted="none")
     assert "other, bytes, broken, sdpa" in refused.value.fix
+    with pytest.raises(GroundedError, match="attention by sage does not run on cpu in torch.float32") as refused:
+        pick(CPU, torch.float32, 64, wanted="sage")
+    assert refused.value.fix == "use one that runs here: sdpa"
 
 
 def test_what_rounds_says_how_much(monkeypatch, caplog):

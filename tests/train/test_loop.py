@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -121,6 +122,39 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
     assert torch.equal(weights(again), weights(net))
     assert torch.equal(second.average.values["head.weight"], whole.average.values["head.weight"])
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_ctrl_c_acts_behind_the_step_and_loses_nothing(tmp_path, caplog):
+    whole, net = start(Pace(steps=12, average=0.9), tmp_path / "whole.pt")
+    whole.run(objective(net), batches(whole))
+    first, half = start(Pace(steps=12, average=0.9), tmp_path / "toy.pt")
+
+    def drawn() -> torch.Tensor:
+        if first.step == 5:
+            signal.raise_signal(signal.SIGINT)
+        return batches(first)()
+
+    with caplog.at_level("INFO", "grounded"), pytest.raises(KeyboardInterrupt):
+        first.run(objective(half), drawn)
+    assert caplog.messages[-1] == "toy is kept at step 6; the same command goes on from there"
+    second, again = start(Pace(steps=12, average=0.9), tmp_path / "toy.pt")
+    assert second.step == 6
+    second.run(objective(again), batches(second))
+    assert torch.equal(weights(again), weights(net))
+
+
+def test_ctrl_c_twice_does_not_wait_for_the_step(tmp_path):
+    run, net = start(Pace(steps=12), tmp_path / "toy.pt")
+    before = signal.getsignal(signal.SIGINT)
+
+    def drawn() -> torch.Tensor:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        run.run(objective(net), drawn)
+    assert find(tmp_path / "toy.pt") is None and signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
