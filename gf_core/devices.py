@@ -14,8 +14,12 @@ def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def pick_device(name: str | None) -> torch.device:
-    """The device called `name`, or the best one here; raises ResourceError if this machine has no such device."""
+def pick_device(name: str | None, fix: str = "use --device cpu") -> torch.device:
+    """The device called `name`, or the best one here.
+
+    Raises:
+        ResourceError: this machine has no such device; `fix` says what to do.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -23,7 +27,7 @@ def pick_device(name: str | None) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises either, by device
         reason = str(error).splitlines()[0].split(". ")[0]
-        raise ResourceError(f"device '{name}' cannot be used: {reason}", "use --device cpu") from error
+        raise ResourceError(f"device '{name}' cannot be used: {reason}", fix) from error
     return device
 
 

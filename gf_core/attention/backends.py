@@ -138,7 +138,9 @@ def pick(
         return found[0]
     where, names = f"{device} in {dtype} at head width {head_dim}", [row.name for row in rows]
     if not wanted:
-        raise GroundedError(f"no attention kernel runs on {where}", f"use one of {', '.join(names)} where it runs")
+        raise GroundedError(
+            f"no attention kernel runs on {where}", f"use one of {', '.join(names)} where it runs"
+        )
     said = f"does not run on {where}, or lacks its package" if wanted in names else "is not known"
     fits = ", ".join(row.name for row in rows if row.can(device, dtype, head_dim))
     raise GroundedError(f"attention by {wanted} {said}", f"use one that runs here: {fits}")

@@ -56,7 +56,7 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
             text=args.text_encoder,
             vae=args.vae,
             device=device,
-            parts_on=pick_device(args.parts_on) if args.parts_on else None,
+            parts_on=parts_device(args),
             compiled=compiled_for(args, recorded, device),
             prompts=[board.expanded(n) for n, segment in enumerate(board.segments) if not segment.mute],
             attention=args.attention or "",
@@ -95,8 +95,9 @@ def fitted_cost(
 ) -> ModelCost:
     """What a model that is not opened costs, with what --fit says, or else with what fits it and alters nothing."""
     cost = file_cost(
-        model, device=device, dtype=dtype, text=args.text_encoder, vae=args.vae, assume=args.assume
-    )
+        model, device=device, dtype=dtype, text=args.text_encoder, vae=args.vae, assume=args.assume,
+        parts_on=parts_device(args),
+    )  # fmt: skip
     if args.fit is not None:
         return cost.fitted(args.fit)
     free = free_bytes(device)
@@ -119,6 +120,13 @@ def _compare(recorded: Recorded, bundle: ModelBundle, recipe: Recipe) -> None:
     other = [f"{key} {then}, here {here.get(key)}" for key, then in was if here.get(key) != then]
     if other:
         log.warning("made with %s: it will look alike, but the last bits differ", "; ".join(other))
+
+
+def parts_device(args: Namespace) -> torch.device | None:
+    """Where --parts-on puts text encoder and decoder; None is where the network is."""
+    if args.parts_on is None:
+        return None
+    return pick_device(args.parts_on, "leave --parts-on away, or name a device that is here")
 
 
 def dtype_for(args: Namespace, recorded: Recorded | None, device: torch.device) -> torch.dtype | None:

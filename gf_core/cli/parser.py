@@ -330,7 +330,7 @@ COMMANDS = {
     "plan": Command(
         "plan:plan",
         "show what a storyboard will become and cost",
-        (*FILM, START, *PARTS, *DEVICE, "--attention", "--fit", "--compile"),
+        (*FILM, START, *PARTS, *DEVICE, "--parts-on", "--attention", "--fit", "--compile"),
         PLAN,
     ),
     "takes": Command(

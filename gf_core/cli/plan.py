@@ -89,7 +89,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     """The estimate, for this machine; what stands in the way of one is said in its place."""
     try:
         from ..devices import free_bytes, pick_device
-        from .opening import dtype_for
+        from .opening import dtype_for, parts_device
     except ModuleNotFoundError as error:
         print(f"cost    not known: {error.name} is not installed")
         return
@@ -101,6 +101,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     from ..estimate.fit import fitted
 
     device = pick_device(args.device)
+    parts_device(args)  # which refuses what is not here
     for part in (args.vae, args.text_encoder):
         if part is not None and not os.path.exists(part):  # Path.exists raises for a name that is too long
             raise CheckpointError(f"there is no {part}", "check the name and the folder")
@@ -149,9 +150,10 @@ def _cost(
 ) -> tuple[ModelCost, ModelBundle | None]:
     """What the model costs, and the model itself where opening it takes a moment only."""
     from ..estimate.room import bundle_cost
-    from .opening import fitted_cost
+    from .opening import fitted_cost, parts_device
 
     parts: dict[str, Any] = {"text": args.text_encoder, "vae": args.vae, "dtype": dtype, "device": device}
+    parts["parts_on"] = parts_device(args)
     if is_small(args.model):
         from ..checkpoints.bundle import load_model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,17 @@ def open_start(
     path = video or image
     if path is None:
         return None, None
-    frames = (
-        open_start_image(path, recipe.video) if video is None else open_start_video(path, recipe, time_stride)
-    )
+    try:
+        frames = (
+            open_start_image(path, recipe.video)
+            if video is None
+            else open_start_video(path, recipe, time_stride)
+        )
+    except GroundedError as error:
+        if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
+            raise GroundedError(error.message, "check the name and the folder") from error
+        other = "a video is given as the start video" if video is None else "a picture as the start image"
+        raise GroundedError(error.message, f"{error.fix}; {other}") from error
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(1 << 20):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..config import MemorySpec, Recipe
 from ..errors import GroundedError, TakeError
-from ..video.reader import frame_times, read_frames
+from ..video.reader import frame_times, open_film, read_frames
 from ..words import exact_rate
 
 log = logging.getLogger("grounded")
@@ -52,15 +52,19 @@ def open_start_video(path: Path, recipe: Recipe, time_stride: int = 4) -> Tensor
         chosen = shown[-pictures_to_start(len(shown), recipe.memory, time_stride) :]
         read = _fitted(path, chosen, (recipe.video.width, recipe.video.height))
     except TakeError as error:
-        raise GroundedError(f"the start video cannot be used: {error.message}", error.fix) from error
+        raise GroundedError(
+            f"the start video cannot be used: {error.message}", "choose a video file that plays"
+        ) from error
     if len(read) < len(set(chosen)):
         raise GroundedError(
             f"the start video cannot be used: the end of {path.name} is damaged",
             "convert it to H.264, or cut it",
         )
+    with open_film(path) as container:
+        sound = "; its sound is left alone" if container.streams.audio else ""
     log.info(
-        "the film begins with the last %.2f s of %s, %d pictures of it; its sound is left alone",
-        len(chosen) / recipe.video.fps, path.name, len(chosen),
+        "the film begins with the last %.2f s of %s, %d pictures of it%s",
+        len(chosen) / recipe.video.fps, path.name, len(chosen), sound,
     )  # fmt: skip
     return torch.from_numpy(np.stack([read[index] for index in chosen]).astype(np.float32) / 255)
 

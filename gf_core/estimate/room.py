@@ -165,11 +165,13 @@ def file_cost(
     text: str | Path | None = None,
     vae: str | Path | None = None,
     assume: str | None = None,
+    parts_on: torch.device | None = None,
 ) -> ModelCost:
     """What the estimate has to know about a model that is not opened; headers are read, weights are not.
 
     dtype: None is what `load_model` takes on this device. text, vae: None looks beside the model; where nothing is
-    found the encoder of Wan is left out, and its VAE counted, the largest there is. assume: as in `load_model`.
+    found the encoder of Wan is left out, and its VAE counted, the largest there is. assume, parts_on: as in
+    `load_model`.
 
     Raises:
         CheckpointError: a file that is no such model, encoder or VAE.
@@ -208,9 +210,10 @@ def file_cost(
         )
     width = (dtype or default_dtype(device)).itemsize
     # As `load_vae` keeps them: on the processor always float32.
+    apart = parts_on is not None and parts_on != device
     wide = (
         4
-        if device.type == "cpu"
+        if (parts_on or device).type == "cpu"
         else max((tensor.dtype.itemsize for tensor in codec.values()), default=width)
     )
     networks = 2 if experts(item.what.tensors)[1] else 1
@@ -218,11 +221,12 @@ def file_cost(
         spec,
         value_bytes=width,
         weights=networks * count_parameters(spec) * width
-        + sum(tensor.numel for tensor in codec.values()) * wide,
+        + (0 if apart else sum(tensor.numel for tensor in codec.values()) * wide),
         decoder=kind,
         fingerprint=known_fingerprint(item) or "",
+        apart=apart,
         device=name_of(device),
-        text=sum(tensor.numel for tensor in encoder.values()) * TEXT_BYTES,
+        text=0 if apart else sum(tensor.numel for tensor in encoder.values()) * TEXT_BYTES,
         decoder_bytes=wide,
         networks=networks,
     )

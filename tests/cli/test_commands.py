@@ -141,8 +141,11 @@ def test_plan_asks_about_number_type_and_companions(place, capsys, monkeypatch):
     parts = ["--vae", "taew2_1.pth", "--text-encoder", "umt5.pth", "--dtype", "bfloat16"]
     for name in ("taew2_1.pth", "umt5.pth"):
         (place / name).touch()
-    assert main(["plan", "film.txt", "--model", "w.safetensors", *parts, "--device", "cpu"]) == 0
+    asking = ["plan", "film.txt", "--model", "w.safetensors", *parts, "--device", "cpu", "--parts-on"]
+    assert main([*asking, "mars"]) == 2 and "leave --parts-on away" in capsys.readouterr().err
+    assert main([*asking, "meta"]) == 0
     told = asked[0]
+    assert told["parts_on"] == torch.device("meta")
     assert (told["vae"], told["text"]) == (Path("taew2_1.pth"), Path("umt5.pth"))
     assert told["dtype"] is torch.bfloat16
     out = capsys.readouterr().out

@@ -197,6 +197,14 @@ def test_what_cannot_start_a_film_is_said(bundle, tmp_path, clip):
     for name in ("none.mp4", "text.mp4", "x" * 300):
         with pytest.raises(GroundedError, match="start video cannot be used"):
             settle(bundle, TEXT, start_video=tmp_path / name)
+    for wrong, fix in (
+        ({"start_video": tmp_path / "a.png"}, "a picture as the start image"),
+        ({"start_image": clip}, "a video is given as the start video"),
+        ({"start_image": tmp_path / "none.png"}, "check the name"),
+    ):
+        with pytest.raises(GroundedError) as caught:
+            settle(bundle, TEXT, **wrong)
+        assert fix in caught.value.fix
     with pytest.raises(GroundedError, match="a picture or from a video"):
         settle(bundle, TEXT, start_video=clip, start_image=tmp_path / "a.png")
 

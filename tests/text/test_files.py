@@ -18,7 +18,7 @@ from gf_core.checkpoints.bundle import load_model
 from gf_core.checkpoints.companions import describe_text, open_text, open_tokenizer
 from gf_core.config import ModelSpec
 from gf_core.errors import CheckpointError
-from gf_core.estimate.room import bundle_cost, file_cost
+from gf_core.estimate.room import bundle_cost, file_cost, parts_of
 from gf_core.model.wan import WanModel
 from gf_core.text.tokens import SentencePieceTokenizer
 from gf_core.text.umt5 import UMT5Encoder
@@ -262,6 +262,11 @@ def test_a_file_costs_what_it_costs_once_open(model, written, dtype):
     codec = sum(weight.nbytes for weight in bundle.codec.state_dict().values())
     assert told.weight_bytes == real.weight_bytes + codec and not told.loaded
     assert told.fingerprint == real.fingerprint, "so that the speed of its films is found"
+    apart = file_cost(model, device=torch.device("cpu"), dtype=dtype, parts_on=torch.device("meta"), **parts)
+    assert apart.weight_bytes == real.weight_bytes and apart.text == 0
+    assert "decoder" in parts_of(told, bundle.recipe, 1) and "decoder" not in parts_of(
+        apart, bundle.recipe, 1
+    )
 
 
 def test_what_is_not_there_is_not_counted_and_what_is_wrong_refused(model, tmp_path):
