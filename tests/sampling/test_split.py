@@ -28,7 +28,7 @@ from .conftest import SPEC
 from .test_methods import METHODS
 
 SIZE = {"latent_height": 10, "latent_width": 4}  # 5 rows of tokens for two ranks
-TEXT = "a fox | 1.5s\nthen: it jumps | 0.75s\ncut: a hen | 0.75s\nback to 1: it sits | 0.75s"
+TEXT = "a fox | 3s\nthen: it jumps | 0.75s\ncut: a hen | 0.75s\nback to 1: it sits | 0.75s"
 FILM = (
     "a red fox walks right in a meadow at noon | 1.5s\nthen: it jumps | 0.75s\n"
     "cut: the same red fox sleeps in the snow at night | 0.75s\nback to 1: it jumps | 0.75s"
