@@ -11,7 +11,7 @@ from gf_core.config import Recipe, SampleSpec
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.sampling.chunkwise import make_sampler
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import film_chunks, replay
 from gf_core.timeline import Timing, make_plan, parse
 
 from .conftest import HEIGHT, SPEC, STEPS, WIDTH
@@ -58,6 +58,24 @@ def test_what_is_on_the_way_wants_its_noise_again(sampler, embeds):
     assert twin.holds(1) and twin.holds(2) and not twin.holds(0)
     with pytest.raises(Exception, match="nobody has said where its noise comes from"):
         list(twin.flush())
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_a_replay_gives_cues_as_early_as_they_were_given(sampler, embeds, name):
+    """When a chunk is written, those on the way behind it have moved a blend on."""
+    plan, run = (
+        plan_of("a fox | 3s\nthen: it jumps | 4.5s | blend 3s\ncut: a hen | 1.5s"),
+        sampler(MEMORIES[name]),
+    )
+    states: list[dict] = []
+    made = list(film_chunks(run, plan, embeds, before=lambda index: states.append(run.snapshot())))
+    twin = sampler(MEMORIES[name])
+    for index in replay(twin, plan, embeds, lambda index: made[index].latents, 0, plan.chunks):
+        number, chunk = plan.places[index]
+        if chunk == plan.segments[number].chunks - 1:
+            state = states[index + 1] if index + 1 < plan.chunks else run.snapshot()
+            assert twin.snapshot().keys() == state.keys()
+            assert all(torch.equal(value, state[part]) for part, value in twin.snapshot().items()), number
 
 
 def test_a_segment_knows_nothing_of_those_behind_it(sampler, embeds):
