@@ -1,5 +1,6 @@
 """Which kernel computes attention: measured once per card and shape, kept with a film, and a wish goes before."""
 
+import json
 import logging
 from typing import Literal
 
@@ -137,3 +138,9 @@ def test_a_film_goes_on_with_the_kernel_it_was_begun_with(bundle, films, tmp_pat
         film = films.session(bundle, TEXT, take).film
     now = "sdpa" if begun == "other" else "other"
     assert film.bundle.attention == now and film.facts["kernels"].get("attention", "sdpa") == now
+    said = next(iter(folder.glob("run-*/settings.json")))  # nor does one of another library lend its own
+    other = json.loads(said.read_text())
+    other["facts"]["kernels"]["torch"] = "another"
+    said.write_text(json.dumps(other))
+    with Take.open(folder) as take:
+        assert films.session(bundle, TEXT, take).film.bundle.attention == now

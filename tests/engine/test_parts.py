@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import torch
 from safetensors.torch import load_file
 
@@ -62,3 +65,13 @@ def test_what_is_elsewhere_is_in_the_key_where_it_is_of_another_kind_and_in_no_e
     there.parts_on = META
     assert "decoder" in parts_of(bundle_cost(here), here.recipe, 1)
     assert "decoder" not in parts_of(bundle_cost(there), there.recipe, 1)
+
+
+def test_the_number_of_ranks_is_in_the_key(make_bundle):
+    """Each rounds over rows of its own, so films of one, two and three are not mixed."""
+    keys = set()
+    for count in (None, 2, 3):
+        bundle = make_bundle()
+        bundle.team = cast(Any, count and SimpleNamespace(count=count))
+        keys.add(Film(bundle, TEXT, bundle.recipe).key)
+    assert len(keys) == 3
