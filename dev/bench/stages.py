@@ -8,7 +8,7 @@ What x264's own threads take is what is left of the whole process. `ms` is for o
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import threading
 import time
@@ -70,7 +70,11 @@ def watch() -> dict[str, float]:
 
 def main() -> None:
     """Command line."""
-    text = Path(sys.argv[1] if len(sys.argv) > 1 else DEMO).read_text(encoding="utf-8")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("storyboard", nargs="?", type=Path, default=DEMO, help="default: the demo's")
+    text = parser.parse_args().storyboard.read_text(encoding="utf-8")
     began, imported = time.perf_counter(), time.process_time()
     bundle = load_model("builtin")
     loaded, seconds = time.process_time(), watch()
