@@ -116,6 +116,16 @@ def test_graphs_of_a_card_make_the_same_film(model, embeds, caplog):
     assert all(map(torch.equal, *films)) and not caplog.records
 
 
+def test_prompts_of_one_length_change_under_recorded_calls(sampler, embeds):
+    """As all have in half the width, where rows of nothing are not left out."""
+    rows = min(prompt.shape[1] for prompt in embeds)
+    alike, record = [prompt[:, :rows] for prompt in embeds], Taped()
+    (plain, _), (replayed, _) = (
+        film(sampler, alike, MEMORIES["anchors"], **how) for how in ({}, {"record": record})
+    )
+    assert all(map(torch.equal, plain, replayed)) and record.replays > record.tapes
+
+
 def test_a_replay_that_gives_other_bits_is_not_used(sampler, embeds, caplog):
     caplog.set_level(logging.WARNING, "grounded")
     record = Taped(spoil=1e-3)
