@@ -204,9 +204,9 @@ def test_cancelled_chunk_can_be_repeated(film, prompts, at):
 
 
 def test_every_network_call_can_be_stopped_before_it_begins(film, prompts, monkeypatch):
-    run, order = film(), []
-    real = director_module.call
+    order, real = [], director_module.call
     monkeypatch.setattr(director_module, "call", lambda *a, **k: (order.append("call"), real(*a, **k))[1])
+    run = film()
     run.director.before_call = lambda: order.append("asked")
     run.director.start(prompts[0])
     run.chunk()
