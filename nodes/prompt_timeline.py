@@ -7,7 +7,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..gf_core.editorial.others import is_theirs, understood
-from ..gf_core.engine.cast_pictures import find_cast
+from ..gf_core.engine.given.cast import find_cast
 from ..gf_core.errors import GroundedError, StoryboardError
 from ..gf_core.timeline import parse
 from .compat import schema, widget

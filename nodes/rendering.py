@@ -13,12 +13,12 @@ import comfy.utils
 import torch
 
 from ..gf_core.config import Encoding, MemorySpec, Recipe, VideoSpec
-from ..gf_core.engine.cast_pictures import open_cast
 from ..gf_core.engine.film import Film, Found, look
+from ..gf_core.engine.given.cast import open_cast
+from ..gf_core.engine.given.video import pictures_to_start
 from ..gf_core.engine.making import make, preflight
 from ..gf_core.engine.report import report_lines
 from ..gf_core.engine.session import Session
-from ..gf_core.engine.start_video import pictures_to_start
 from ..gf_core.errors import GroundedError
 from ..gf_core.estimate.budget import Budget, check_budget
 from ..gf_core.take.folder import Take

@@ -40,7 +40,7 @@ class TakeDrift(io.ComfyNode):
     @classmethod
     @said_plainly
     def execute(cls, take: TakeHandle) -> io.NodeOutput:
-        from ..gf_core.evaluation.drift_chart import drift_chart, shot_lines
+        from ..gf_core.evaluation.charts.drift import drift_chart, shot_lines
         from ..gf_core.evaluation.parts import run_parts
         from ..gf_core.video import probe
 

@@ -227,9 +227,9 @@ def load() -> None:
     """Import what the commands import when they are called, so that no process has to by itself."""
     import opentimelineio  # noqa: F401
 
+    import gf_core.evaluation.charts.drift  # noqa: F401
     from gf_core.cli import opening, plan, small  # noqa: F401
     from gf_core.engine import making  # noqa: F401
-    from gf_core.evaluation import drift_chart  # noqa: F401
 
 
 def run(words: list[str], folder: Path, seconds: int) -> str:

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     lines = [*ablation.table(rows, columns), "", *ablation.by_seed(rows, columns)]
     print(*lines, sep="\n")
     write_text(args.out / "table.md", "\n".join(lines) + "\n")
-    from ..evaluation.ablation_chart import draw
+    from ..evaluation.charts.ablation import draw
 
     draw(rows, columns, args.out / "chart.png")
     print(f"table, chart and films.jsonl in {args.out}")

@@ -73,7 +73,7 @@ def _tell_all(args: Namespace, results: list[dict[str, Any]], means: dict[str, f
 def _require_vbench(args: Namespace) -> None:
     """Refuse what cannot score before anything is measured, which takes minutes."""
     if args.vbench or args.vbench_long:
-        from ..evaluation.vbench import require_vbench
+        from ..evaluation.vbench.adapter import require_vbench
 
         for python, long in ((args.vbench, False), (args.vbench_long, True)):
             if python is not None:
@@ -82,7 +82,7 @@ def _require_vbench(args: Namespace) -> None:
 
 def _vbench(args: Namespace, films: list[tuple[Path, dict[str, Any]]]) -> dict[str, float]:
     """Put the scores that are asked for into the films' results, and return their means by title."""
-    from ..evaluation.vbench import add_scores
+    from ..evaluation.vbench.adapter import add_scores
 
     means: dict[str, float] = {}
     for python, long in ((args.vbench, False), (args.vbench_long, True)):

@@ -13,9 +13,9 @@ from ..checkpoints.bundle import ModelBundle, load_model
 from ..config import Recipe
 from ..devices import free_bytes, name_of, pick_device
 from ..engine.film import Film, settle
+from ..engine.given.start import StartFile
 from ..engine.kept_kernel import recorded_attention
 from ..engine.recorded import Recorded
-from ..engine.start import StartFile
 from ..errors import GroundedError
 from ..estimate.fit import NOTHING, choose_fit, fitted, write_fit
 from ..estimate.room import ModelCost, file_cost

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..builtin import is_small
 from ..config import Recipe
-from ..engine.cast_pictures import find_cast
+from ..engine.given.cast import find_cast
 from ..errors import CheckpointError, GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from ..words import counted
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import torch
 
     from ..checkpoints.bundle import ModelBundle
+    from ..engine.given.start import StartFile
     from ..engine.recorded import Recorded
-    from ..engine.start import StartFile
     from ..estimate.room import ModelCost
     from ..text.tokens import Tokenizer
 
@@ -95,8 +95,8 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
         return
     from ..engine.compiling import settle_pieces
     from ..engine.film import look, settle
+    from ..engine.given.start import open_start
     from ..engine.making import preflight
-    from ..engine.start import open_start
     from ..estimate.budget import check_budget, estimate
     from ..estimate.fit import fitted
 

@@ -39,7 +39,7 @@ def inspect(args: Namespace) -> int:
 
 def drift(args: Namespace) -> int:
     """Does every shot stay what its first second was? Prints a line per shot and draws the chart."""
-    from ..evaluation.drift_chart import drift_chart, shot_lines
+    from ..evaluation.charts.drift import drift_chart, shot_lines
     from ..evaluation.parts import film_parts
     from ..files.atomic import write_atomic
     from ..video import probe

@@ -25,9 +25,9 @@ from ..take.reuse import Reuse, find_reuse
 from ..take.states import STATES_FOLDER, StateStore, window_name
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
 from ..vae.tiles import whole
-from .cast_pictures import open_cast
+from .given.cast import open_cast
+from .given.start import StartFile, open_start
 from .kept_kernel import begun_with
-from .start import StartFile, open_start
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle

@@ -16,7 +16,7 @@ from ..errors import GroundedError, TakeError
 from ..foreign import read_json, with_values
 from ..timeline.storyboard import MAX_FPS
 from ..video import read_metadata
-from .start import StartFile, start_of
+from .given.start import StartFile, start_of
 
 log = logging.getLogger("grounded")
 

@@ -14,9 +14,9 @@ from ..take.states import state_name
 from ..words import counted, size
 from .events import Reused
 from .film import Found
+from .given.start import start_of
 from .meter import Meter
 from .rejoin import Rejoined
-from .start import start_of
 
 STAGES = (
     "looking", "text", "start image", "compiling", "rejoining", "sampling", "keeping", "decode", "encode", "save",

@@ -31,10 +31,10 @@ from ..world.vocabulary import (
     scene_caption,
     then_caption,
 )  # fmt: skip
-from .bootstrap import mean_interval
-from .drift import frame_differences, histogram, histogram_distance, loudness
-from .events import moved, place_kept, switches
 from .film import judge, spans_of
+from .measures.bootstrap import mean_interval
+from .measures.drift import frame_differences, histogram, histogram_distance, loudness
+from .measures.events import moved, place_kept, switches
 from .suite import SEED, Render
 
 SEGMENTS = 6

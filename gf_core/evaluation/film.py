@@ -13,11 +13,11 @@ from ..timeline import Timing
 from ..video import probe
 from ..world.reader import HEIGHT, WIDTH, Reader, Reading, load_reader, read
 from ..world.vocabulary import HIDDEN, IDENTITY, Labels, describe
-from . import drift, metrics
-from .metrics import Span
+from .measures import drift, metrics
+from .measures.metrics import Span
+from .measures.recurrence import kept_by_distance
 from .over_time import measure_over_time
 from .parts import Part, film_parts, planned_parts, timing_of
-from .recurrence import kept_by_distance
 from .report import write_json
 
 
@@ -182,7 +182,7 @@ def evaluate_film(
                 f"the chart shows what is read in films of the built-in model, and {path.name} is not read",
                 "leave --chart away; grounded drift draws a chart of any film",
             )
-        from .chart import draw_chart
+        from .charts.chart import draw_chart
 
         draw_chart(result, Path(out_png), frames)
     return result

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ..words import plain
-from .bootstrap import mean_interval
+from .measures.bootstrap import mean_interval
 from .over_time import MEASURES
 from .report import change, cut_words, percent
 

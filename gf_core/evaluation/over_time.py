@@ -12,10 +12,10 @@ from ..errors import GroundedError
 from ..timeline import Timing
 from ..video import probe, read_frames
 from ..video.pixels import preview
-from .borders import border_ratio, chunk_borders
-from .cuts import detected_cuts, match_cuts
-from .drift import HARD, frame_differences, sharpness, shots
-from .ends import pooled_drift
+from .measures.borders import border_ratio, chunk_borders
+from .measures.cuts import detected_cuts, match_cuts
+from .measures.drift import HARD, frame_differences, sharpness, shots
+from .measures.ends import pooled_drift
 from .parts import Part
 
 MEASURES = ("sharpness", "contrast", "saturation", "motion")

@@ -30,7 +30,7 @@ from ..world.reader import Reader, load_reader
 from ..world.script import Script, sample_script, storyboard
 from ..world.vocabulary import HIDDEN, IDENTITY, PROMPTED
 from .film import judge, spans_of
-from .metrics import first_second
+from .measures.metrics import first_second
 from .report import percent, run_command, write_json
 from .suite_table import suite_table
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .bootstrap import mean_interval
+from .measures.bootstrap import mean_interval
 
 Values = Callable[[dict], list[float]]
 """The numbers of a film that a column is the mean of."""

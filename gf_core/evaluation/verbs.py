@@ -31,8 +31,8 @@ from ..world.vocabulary import (
     cut_caption,
     scene_caption,
 )  # fmt: skip
-from . import metrics
 from .film import spans_of
+from .measures import metrics
 from .report import percent, run_command
 from .suite import SEED, Render, in_memory, memories
 

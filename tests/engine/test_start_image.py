@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from gf_core.config import VideoSpec
-from gf_core.engine.start_image import open_start_image
+from gf_core.engine.given.image import open_start_image
 from gf_core.errors import GroundedError
 
 RAMP = np.tile(np.linspace(0, 1, 96), (64, 1))

@@ -14,9 +14,9 @@ from PIL import Image
 
 from gf_core.config import MemorySpec, Recipe, VideoSpec
 from gf_core.engine.film import Film, look, settle
+from gf_core.engine.given.video import open_start_video, pictures_to_start
 from gf_core.engine.making import preflight
 from gf_core.engine.session import Session
-from gf_core.engine.start_video import open_start_video, pictures_to_start
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.take.folder import Take
@@ -122,7 +122,7 @@ def test_a_long_video_is_not_read_into_memory(tmp_path, monkeypatch):
             read.append(frame)
             yield frame
 
-    monkeypatch.setattr("gf_core.engine.start_video.read_frames", counted)
+    monkeypatch.setattr("gf_core.engine.given.video.read_frames", counted)
     open_start_video(path, recipe())
     assert len(read) == 33
 

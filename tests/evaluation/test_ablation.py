@@ -12,9 +12,10 @@ from PIL import Image
 from gf_core.cli import main
 from gf_core.config import MemorySpec
 from gf_core.errors import GroundedError
-from gf_core.evaluation import ablation, events
-from gf_core.evaluation.ablation_chart import draw
+from gf_core.evaluation import ablation
+from gf_core.evaluation.charts.ablation import draw
 from gf_core.evaluation.film import spans_of
+from gf_core.evaluation.measures import events
 from gf_core.memory.regions import check
 from gf_core.timeline import parse
 from gf_core.world.reader import Reading, load_reader

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gf_core.evaluation import drift
+from gf_core.evaluation.measures import drift
 
 
 def film(frames: int = 64, level: int = 100) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gf_core.evaluation import metrics
-from gf_core.evaluation.metrics import Span
+from gf_core.evaluation.measures import metrics
+from gf_core.evaluation.measures.metrics import Span
 from gf_core.world.reader import ATTRIBUTES, Reading
 from gf_core.world.vocabulary import Labels
 

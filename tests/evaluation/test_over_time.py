@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from gf_core.evaluation.bootstrap import mean_interval
-from gf_core.evaluation.borders import border_ratio, chunk_borders
-from gf_core.evaluation.ends import drift_ratio, ends
-from gf_core.evaluation.metrics import Span
-from gf_core.evaluation.recurrence import kept_by_distance
+from gf_core.evaluation.measures.bootstrap import mean_interval
+from gf_core.evaluation.measures.borders import border_ratio, chunk_borders
+from gf_core.evaluation.measures.ends import drift_ratio, ends
+from gf_core.evaluation.measures.metrics import Span
+from gf_core.evaluation.measures.recurrence import kept_by_distance
 from gf_core.timeline import Timing, make_plan, parse
 from gf_core.world.vocabulary import Labels
 

@@ -9,9 +9,9 @@ import pytest
 
 from gf_core.cli import main
 from gf_core.evaluation import parts as parts_module
-from gf_core.evaluation.drift_chart import drift_chart
+from gf_core.evaluation.charts.drift import drift_chart
+from gf_core.evaluation.measures.steadiness import compare
 from gf_core.evaluation.parts import Part, film_parts
-from gf_core.evaluation.steadiness import compare
 from gf_core.video import Chapter, FilmWriter
 
 RNG = np.random.default_rng(0)

@@ -13,7 +13,8 @@ import pytest
 
 from gf_core.cli import main
 from gf_core.errors import GroundedError
-from gf_core.evaluation import vbench, vbench_inside
+from gf_core.evaluation.vbench import adapter as vbench
+from gf_core.evaluation.vbench import inside as vbench_inside
 
 TORCH = """
 import os

@@ -11,10 +11,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..config import MemorySpec, Recipe
-from ..errors import GroundedError, TakeError
-from ..video.reader import frame_times, open_film, read_frames
-from ..words import exact_rate
+from ...config import MemorySpec, Recipe
+from ...errors import GroundedError, TakeError
+from ...video.reader import frame_times, open_film, read_frames
+from ...words import exact_rate
 
 log = logging.getLogger("grounded")
 

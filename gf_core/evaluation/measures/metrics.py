@@ -14,8 +14,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..world.reader import READABLE, WINDOW, Reading
-from ..world.vocabulary import HIDDEN, IDENTITY, PROMPTED, Labels
+from ...world.reader import READABLE, WINDOW, Reading
+from ...world.vocabulary import HIDDEN, IDENTITY, PROMPTED, Labels
 from .drift import HARD, seconds_of
 
 SETTLE_SECONDS = 0.75

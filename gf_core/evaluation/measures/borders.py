@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..timeline import Timing
+from ...timeline import Timing
 
 
 def chunk_borders(starts: Sequence[int], total: int, timing: Timing) -> list[int]:

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config import Recipe
-from ..errors import GroundedError
-from ..words import UNFIT
-from .start_image import open_start_image
-from .start_video import open_start_video
+from ...config import Recipe
+from ...errors import GroundedError
+from ...words import UNFIT
+from .image import open_start_image
+from .video import open_start_video
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..files.atomic import write_atomic
-from ..words import clock
-from ..world.vocabulary import IDENTITY, PROMPTED
-from .drift import HARD
-from .report import name_of, percent
+from ...files.atomic import write_atomic
+from ...words import clock
+from ...world.vocabulary import IDENTITY, PROMPTED
+from ..measures.drift import HARD
+from ..report import name_of, percent
 
 WIDTH = 1400
 LEFT, RIGHT = 150, 40

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import VideoSpec
-from ..errors import GroundedError, StoryboardError
+from ...config import VideoSpec
+from ...errors import GroundedError, StoryboardError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..timeline import Storyboard
+    from ...timeline import Storyboard
 
 
 def find_cast(board: Storyboard, folder: Path) -> dict[str, tuple[str, int]]:
@@ -38,7 +38,7 @@ def open_cast(board: Storyboard, folder: Path, video: VideoSpec) -> dict[str, Te
     Raises:
         StoryboardError: one is not there or cannot be read, with its line.
     """
-    from .start_image import open_start_image
+    from .image import open_start_image
 
     pictures: dict[str, Tensor] = {}
     for file, (name, line) in find_cast(board, folder).items():

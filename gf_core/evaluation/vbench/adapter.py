@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import GroundedError, reason
-from .parts import film_parts
+from ...errors import GroundedError, reason
+from ..parts import film_parts
 
 DIMENSIONS = (
     "subject_consistency",
@@ -26,7 +26,7 @@ DIMENSIONS = (
 """Those that VBench supports for films of any prompt."""
 PROMPTED = ("overall_consistency",)
 """Those that look at the prompt too; VBench-Long takes none."""
-INSIDE = Path(__file__).with_name("vbench_inside.py")
+INSIDE = Path(__file__).with_name("inside.py")
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..video import pick_frames, probe
+from ...video import pick_frames, probe
+from ..measures.steadiness import MEASURES, Second, measure_film
+from ..parts import Part, film_parts, says_builtin
 from .chart import FAINT, LEFT, LINE, PANEL, RIGHT, WIDTH, Page, axis, film_strip
-from .parts import Part, film_parts, says_builtin
-from .steadiness import MEASURES, Second, measure_film
 
 NOTES = {
     "identity": "traits of the character that are not as at first sight (0 to 1)",

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..world.reader import READABLE, WINDOW, Reading
-from ..world.vocabulary import DANCE, IDENTITY, JUMP, LEFT, RIGHT, SCENE
+from ...world.reader import READABLE, WINDOW, Reading
+from ...world.vocabulary import DANCE, IDENTITY, JUMP, LEFT, RIGHT, SCENE
 from .drift import seconds_of, shots
 from .metrics import Span, majority, reference
 

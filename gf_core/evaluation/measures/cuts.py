@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import GroundedError
+from ...errors import GroundedError
 
 SHORTEST = 6
 """Frames between two cuts, at least: the shortest segment is longer."""

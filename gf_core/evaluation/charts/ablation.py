@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..files.atomic import write_atomic
-from .ablation import NAMES
-from .bootstrap import mean_interval
+from ...files.atomic import write_atomic
+from ..ablation import NAMES
+from ..measures.bootstrap import mean_interval
 from .chart import FAINT, INK, PANEL, PAPER
 
 COLOURS = (

@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..config import VideoSpec
-from ..errors import GroundedError, reason
+from ...config import VideoSpec
+from ...errors import GroundedError, reason
 
 log = logging.getLogger("grounded")
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import TakeError
-from ..video import probe, read_frames
-from ..video.pixels import preview
+from ...errors import TakeError
+from ...video import probe, read_frames
+from ...video.pixels import preview
+from ..parts import Part
 from .drift import histogram, histogram_distance, seconds_of, sharpness, shots
 from .metrics import IDENTITY
-from .parts import Part
 
 MEASURES = ("identity", "background", "colour", "flicker", "sharpness")
 SIDE = 416
@@ -132,8 +132,8 @@ def _with_identity(
 
 def _kept(path: str | Path, parts: Sequence[Part], tick: Callable[[], None]) -> list[dict]:
     """`metrics.identity` of the film."""
-    from ..world.reader import load_reader, read
-    from .film import judged_spans, small_frames
+    from ...world.reader import load_reader, read
+    from ..film import judged_spans, small_frames
     from .metrics import identity
 
     reading = read(load_reader(), small_frames(Path(path), tick=tick), tick=tick)

@@ -1,0 +1,118 @@
+"""What `grounded COMMAND --help` says above and below the options."""
+
+DESCRIPTION = "Long multi-shot video from a storyboard, on causal Wan-family models."
+
+EXAMPLES = """\
+examples:
+  grounded plan workflows/storyboards/first_film.txt       what it will be, before anything is computed
+  grounded render workflows/storyboards/first_film.txt     make it, with the built-in model
+  grounded render film.txt --model longlive_base.pt --size 832x480
+  grounded inspect longlive_base.pt                        what is this file, and can it be used?
+
+A storyboard is text, one line per segment: docs/storyboard.md. A first one:
+  a red fox walks right in a meadow at noon  | 5s
+  then: it jumps                             | 4s
+  cut: the same red fox sleeps in the snow at night | 4s
+"""
+
+RENDER = """\
+Render a storyboard to a video file, with a contact sheet and a report beside it. The film grows on disk while it
+is made: after Ctrl-C, a crash or a power cut everything finished so far plays, and the same command goes on from
+there. After an edit of the storyboard only what comes after the change is made anew. Nothing is ever overwritten.
+"""
+
+RENDER_EXAMPLES = """\
+examples:
+  grounded render film.txt
+  grounded render film.txt --seed 12 --out films/second_try.mp4
+  grounded render film.txt --model longlive_base.pt --memory longlive --size 832x480
+  grounded render film.txt --model self_forcing_dmd.pt --start-image harbour.png
+  grounded render film.txt --start-video harbour.mp4       go on from where a video ends
+  grounded render films/film.mp4                           the same film again, from what it carries
+"""
+
+PLAN = """\
+Show what a storyboard becomes before anything is computed: lengths after snapping to whole chunks, seeds, and what
+memory, disk and time it will take. Exit status 2 if the storyboard cannot be read.
+"""
+
+TAKES = """\
+Render several takes of one segment, each with its own seed. What comes before the segment is used as it is, so only the
+segment itself is computed. Clips of it and a contact sheet go into the Take's folder; 'grounded pick' keeps one.
+"""
+
+TAKES_EXAMPLES = """\
+examples:
+  grounded takes film.txt --segment 4                      five takes, called a to e; a is the storyboard's own
+  grounded takes film.txt --segment 4 --seeds 9            four more; what is there is not made again
+  grounded pick film.txt 4 c                               write c's seed into film.txt
+  grounded render film.txt                                 the whole film, going on from c
+"""
+
+PICK = """\
+Write the seed of a take into the storyboard's line: the text is the truth, and nothing else in it changes. The next
+render goes on from that take and does not compute it again. For a film, another program's file or '-' the new
+storyboard is printed. Give the --seed and --fps that 'grounded takes' was given, if it was.
+"""
+
+TIDY = """\
+Free disk in a Take: the films of old runs are removed, their latents stay, so that an edit taken back is only decoded
+again. Films in films/, unfinished runs and the takes of a segment are left alone.
+"""
+
+OPEN = """\
+Print the storyboard that is inside a film: what was rendered, to the letter. 'grounded render FILM' makes it again.
+Storyboards of other programs (H3-Multishot, LTX Director, ShotStream, FizzNodes, Deforum, EntityBench) are printed as
+ours, and one line says what has no counterpart; 'render' and 'plan' take them as they are.
+"""
+
+EXPORT = """\
+Write the cut as OpenTimelineIO (.otio), an edit decision list (.edl) or Final Cut XML (.fcpxml): one clip per segment,
+pointing into the film. An .otio keeps everything: 'grounded open CUT.otio' gives the storyboard back, with what was
+moved, trimmed or disabled in the editing program. Needs OpenTimelineIO, and for .edl and .fcpxml its plugins.
+"""
+
+BENCH = """\
+Measure a model on this machine: seconds per stage, frames per second, memory. With --shape the weights are random,
+so that nothing has to be downloaded to know how fast a model of that size would be here.
+"""
+
+BENCH_EXAMPLES = """\
+examples:
+  grounded bench
+  grounded bench --model longlive_base.pt --device cuda
+  grounded bench --shape 1.3b --device cuda --dtype bfloat16 --size 832x480
+"""
+
+EVALUATE = """\
+Measure a film of any model, or all films of a folder: whether its end differs from its beginning, whether the borders
+of its chunks show, whether its cuts are seen (with the extra 'scenedetect'). A film of the built-in model is read too:
+does it follow the prompt, and who stays who, also after how many shots away?
+"""
+
+ENCODE = """\
+Encode shots to latents for training: every whole clip of every shot becomes a file, with its caption. The shots are a
+folder of video files with a text file beside each, or a table (.csv, .json, .jsonl) that names files and captions. What
+is there already and whole is kept, so the same command goes on after a stop.
+"""
+
+FARM = """\
+Render every storyboard (.txt) of a folder: to films/NAME.mp4, each with a Take of its own in takes/NAME. Without --ray
+one film after the other; with it, side by side on a Ray cluster that is running, each on a card of its own where the
+cluster has cards. Every machine needs this program and sees the same folders. After Ctrl-C, or when a machine was lost,
+the same command goes on; a film of the same storyboard that is there is left alone.
+"""
+
+FARM_EXAMPLES = """\
+examples:
+  grounded farm storyboards/
+  grounded farm storyboards/ --model longlive_base.pt --ray               the cluster of this machine
+  grounded farm storyboards/ --model longlive_base.pt --ray head:6379
+"""
+
+TRAIN = """\
+Train a model. 'builtin' makes the built-in one again, from nothing. The others are published trainings by distribution
+matching, with their papers' values, on prompts of your own. 'ablate' measures what each part of the memory does, with
+the weights as they are or trained again. 'plan' says what such a training would take on 1, 8 and 64 cards.
+'grounded train WHAT --help' lists the options of each.
+"""
