@@ -139,7 +139,7 @@ class Fused(Pieces):
         self._modulated, self._gated, self._gated_normed = made[_modulated], made[gate], made[_gated_normed]
         self._added_modulated, self._gelu = made[_added_modulated], made[_gelu]
         self._normed, self._turned, self._lay_in = made[_normed], made[_turned], made[_lay_in]
-        self._turn_slots, self._mix = made[_turn_slots], made[_mix]
+        self._turn_slots = made[_turn_slots]
 
     def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         return self._modulated(x, *_parts(norm), shift, scale)
@@ -265,10 +265,6 @@ def _turn_slots(raw: Tensor, turn: Tensor, turned: Tensor) -> None:
     rotate(raw, turn, out=turned)
 
 
-def _mix(slots: Tensor, old: Tensor, fresh: Tensor, rest: Tensor, share: Tensor) -> None:
-    slots.copy_(old * rest + fresh * share)
-
-
 _RUNS: tuple[Callable[..., Any], ...] = (
-    _modulated, gate, _gated_normed, _added_modulated, _gelu, _normed, _turned, _lay_in, _turn_slots, _mix,
+    _modulated, gate, _gated_normed, _added_modulated, _gelu, _normed, _turned, _lay_in, _turn_slots,
 )  # fmt: skip

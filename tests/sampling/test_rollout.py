@@ -12,11 +12,16 @@ from gf_core.memory.presets import PRESETS
 from gf_core.memory.regions import Layout, check
 from gf_core.model import layers
 from gf_core.model.forward import call, text_kv
+from gf_core.model.wan import WanModel
 from gf_core.rope import rotate, turns
 from gf_core.sampling import director as director_module
 from gf_core.sampling.chunkwise import make_sampler
+from gf_core.sampling.film import film_chunks
 from gf_core.sampling.noise import chunk_noise
 from gf_core.sampling.sampler import Chunk
+from gf_core.timeline import Timing, make_plan, parse
+
+from .conftest import HEIGHT, WIDTH
 
 SPEC = ModelSpec(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=5, text_dim=8, freq_dim=16
@@ -264,6 +269,29 @@ def test_switch_policies(film, prompts):
             torch.testing.assert_close(apr[name][:, :, here], want, atol=1e-5, rtol=0)
         # values of layer 0 depend on the latents alone, those of layer 1 on the text
         assert (full[name][1] - kept[name][1])[:, 3 * size :].abs().max() > 1e-3
+
+
+def test_the_oldest_frame_keeps_its_values_in_every_layer(embeds):
+    """Its share is 0; in all layers but the first and the last fresh values are others, which attention reads."""
+    spec = replace(SPEC, num_layers=3)
+    torch.manual_seed(0)
+    tree = WanModel(spec).eval().requires_grad_(False)
+    for parameter in tree.parameters():
+        parameter.copy_(torch.randn_like(parameter) * 0.2)
+    after = []
+    for switch in ("apr", "cross_only"):
+        recipe = Recipe(replace(MemorySpec(), switch=switch), SampleSpec(steps=(1000, 500)))
+        run = make_sampler(tree, spec, recipe, latent_height=HEIGHT, latent_width=WIDTH)
+        plan = make_plan(parse("a fox | 3.75s"), Timing(chunk_frames=3))
+        with torch.no_grad():
+            for _ in film_chunks(run, plan, embeds):
+                pass
+            run.director.switch(embeds[1])
+            run.director.prepare()
+        memory = run.director.memory
+        oldest = slice(3 * memory.tokens_per_frame, 4 * memory.tokens_per_frame)
+        after.append([memory.snapshot()[name][:, :, oldest] for name in ("raw_k", "v")])
+    assert all(map(torch.equal, *after))
 
 
 def test_recache_under_the_same_text_sees_only_anchors_and_itself(film, prompts):
