@@ -333,6 +333,7 @@ REFUSED_BEFORE = [
     ("3", {"width": -16}, "Value -16 smaller than min"),
     ("4", {"codec": "betamax"}, "not in list"),
     ("4", {"quality": 90}, "bigger than max"),
+    ("4", {"filename_prefix": "../../outside/film"}, "Use a prefix inside the output folder"),
 ]
 
 
@@ -366,7 +367,6 @@ REFUSED_LATER = [
     ("3", {"steps": "1000, nine"}, "are not a list of numbers. Write for example 1000, 750, 500, 250."),
     ("3", {"steps": "250, 1000"}, "do not fall"),
     ("2", {"timeline": "a red helicopter flies in a meadow at noon | 1.5s"}, "helicopter"),
-    ("4", {"filename_prefix": "../../outside/film"}, "Use a prefix inside the output folder"),
 ]
 
 
