@@ -231,8 +231,8 @@ def launched() -> tuple[int, int, int] | None:
     """Rank, number of ranks and rank on this machine of a process that torchrun started."""
     if not (dist.is_available() and dist.is_torchelastic_launched()):  # some builds of torch are without it
         return None
-    rank, count, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    return rank, count, local
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return rank, count, int(os.environ.get("LOCAL_RANK", rank))
 
 
 def join(device: str | None) -> Team | None:

@@ -49,7 +49,7 @@ class Chunkwise:
             levels = levels[: chunk.exit + 1]
         frames = first.shape[1]
         # All of it before the first call: a copy between two calls would wait for the card.
-        noises = director.bring(torch.stack([first, *map(chunk.noise, range(1, len(levels)))]))
+        noises = director.bring(first, *map(chunk.noise, range(1, len(levels))))
         blind, instead = director.open_blind(frames)
         step, clean = director.open(frames)
         x = denoised = noises[0]  # b f c h w

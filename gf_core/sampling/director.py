@@ -9,7 +9,7 @@ is committed. What gradients do with the past is said once (`grad`); whether any
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -71,7 +71,7 @@ class Director:
                 fix="choose a width and height that are multiples of 16 pixels",
             )
         # A weight is looked at only where it is not said: a host may keep it elsewhere, or packed.
-        self.device = model.blocks[0].self_attn.q.weight.device if device is None else device
+        self.device = model.blocks[0].self_attn.q.weight.device if device is None else torch.device(device)
         self.dtype = model.blocks[0].self_attn.q.weight.dtype if dtype is None else dtype
         self.model, self.spec, self.sample, self.grad = model, spec, sample, grad
         self.writer = model if writer is None else writer
@@ -127,12 +127,15 @@ class Director:
         """Gradients go to the weights, which change from film to film."""
         return self.grad is not None
 
-    def bring(self, values: Tensor) -> Tensor:
-        """Values where and as the network computes; a card copies them beside its work."""
-        values = values.to(self.dtype)
-        return (values.pin_memory() if self.device.type == "cuda" and not values.is_cuda else values).to(
-            self.device, non_blocking=True
-        )
+    def bring(self, *values: Tensor) -> Sequence[Tensor]:
+        """Values of one shape where and as the network computes; to a card all go in one copy, beside its work."""
+        values = tuple(value.to(self.dtype) for value in values)
+        if all(value.device == self.device for value in values):
+            return values  # each as it is: who trains asks for the gradient of every one
+        together = torch.stack(values)
+        if self.device.type == "cuda":
+            together = together.pin_memory()
+        return together.to(self.device, non_blocking=True).unbind()
 
     # -- verbs --------------------------------------------------------------------------------------------------
 

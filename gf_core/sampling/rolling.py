@@ -66,7 +66,7 @@ class Rolling:
             self._window = window
             return
         director = self.director
-        noise = director.bring(chunk.noise(0))
+        (noise,) = director.bring(chunk.noise(0))
         yield from self._move([*window, _UnderWay(chunk.index, chunk.noise, noise, 0)], on_step)
 
     def flush(self) -> Iterator[Clean]:
@@ -113,7 +113,7 @@ class Rolling:
                 f"chunk {way.index} is on the way, and nobody has said where its noise comes from",
                 fix="after restore(), feed the chunks on the way again before others",
             )
-        noise = self.director.bring(way.noise(step))
+        (noise,) = self.director.bring(way.noise(step))
         return replace(way, noisy=add_noise(clean, noise, self.levels[step].sigma), step=step)
 
     def snapshot(self) -> dict[str, Tensor]:
