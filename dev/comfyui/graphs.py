@@ -109,7 +109,7 @@ def _wires(timeline: Link) -> dict[str, Any]:
 def _sampler(key: str, column: int, timeline: str | Link, take: str, title: str = "", **inputs: Any) -> Node:
     """One with a title of its own is one of several: they are drawn as their titles alone."""
     wires = {**_wires(Link(timeline) if isinstance(timeline, str) else timeline), "take": take}
-    return Node(key, "GF_StreamSampler", column, {**wires, **inputs}, title, 340, 600, collapsed=bool(title))
+    return Node(key, "GF_StreamSampler", column, {**wires, **inputs}, title, 340, 624, collapsed=bool(title))
 
 
 def _save(key: str, column: int, sampler: str, name: str, title: str = "") -> Node:
