@@ -32,7 +32,7 @@ from ..world.vocabulary import (
     then_caption,
 )  # fmt: skip
 from .film import judge, spans_of
-from .measures.bootstrap import mean_interval
+from .measures.bootstrap import mean_cell, mean_interval
 from .measures.drift import frame_differences, histogram, histogram_distance, loudness
 from .measures.events import moved, place_kept, switches
 from .suite import SEED, Render
@@ -235,11 +235,8 @@ def table(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, float]]) 
 
 
 def _cell(films: list[list[float]], times: float) -> str:
-    mean, low, high = (times * value for value in mean_interval(films))
     digits = 0 if times > 1 else 2
-    if np.isnan(mean):
-        return "–"
-    return f"{mean:.{digits}f}" + ("" if np.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})")
+    return mean_cell(mean_interval(films), lambda value: f"{times * value:.{digits}f}")
 
 
 def by_seed(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, float]]) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ..words import plain
-from .measures.bootstrap import mean_interval
+from .measures.bootstrap import mean_cell, mean_interval
 from .over_time import MEASURES
 from .report import change, cut_words, percent
 
@@ -63,5 +63,4 @@ def _cell(number: float | None, write: Callable[[float], str]) -> str:
 def _mean_cell(numbers: Sequence[float], write: Callable[[float], str], told: float | None) -> str:
     """The mean, or the one that is `told`, and its interval."""
     mean, low, high = mean_interval([[number] for number in numbers])
-    mean = mean if told is None else told
-    return write(mean) if math.isnan(low) else f"{write(mean)} ({write(low)} to {write(high)})"
+    return mean_cell((mean if told is None else told, low, high), write)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .measures.bootstrap import mean_interval
+from .measures.bootstrap import mean_cell, mean_interval
 
 Values = Callable[[dict], list[float]]
 """The numbers of a film that a column is the mean of."""
@@ -48,9 +48,8 @@ def _films(result: dict) -> dict[str, list[dict]]:
 
 
 def _cell(films: list[dict], values: Values, times: float) -> str:
-    numbers = (times * value for value in mean_interval([values(film) for film in films]))
-    mean, low, high = ("–" if np.isnan(value) else f"{value:.0f}" for value in numbers)
-    return mean if low == high else f"{mean} ({low} to {high})"
+    found = mean_interval([values(film) for film in films])
+    return mean_cell(found, lambda value: f"{times * value:.0f}")
 
 
 def suite_table(results: Mapping[str, dict]) -> list[str]:

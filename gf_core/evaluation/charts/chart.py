@@ -3,7 +3,7 @@ Drawn with pillow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,13 @@ class Page:
         self, x: float, y: float, text: str, size: int = 15, fill: tuple = INK, anchor: str = "la"
     ) -> None:
         self.draw.text((x, y), text, font=_font(size), fill=fill, anchor=anchor)
+
+    def curve(self, points: Sequence[tuple[float, float]]) -> None:
+        """A line through points, each of which is a dot."""
+        if len(points) > 1:
+            self.draw.line(points, fill=LINE, width=3, joint="curve")
+        for x, y in points:
+            self.draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=LINE)
 
     def fitting(self, text: str, width: float, size: int = 13) -> str:
         """`text`, shortened with an ellipsis to `width` pixels; empty when nothing readable fits."""
@@ -168,10 +175,7 @@ def _picture(page: Page) -> None:
         points = [
             (page.x(start + i + 0.5), top + height - 4 - (height - 8) * v / scale) for i, v in enumerate(shot)
         ]
-        if len(points) > 1:
-            page.draw.line(points, fill=LINE, width=3, joint="curve")
-        for x, y in points:
-            page.draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=LINE)
+        page.curve(points)
     page.boundaries(top, top + height)
     page.y = top + height + 8
     axis(page)

@@ -11,7 +11,7 @@ from PIL import Image
 from ...video import pick_frames, probe
 from ..measures.steadiness import MEASURES, Second, measure_film
 from ..parts import Part, film_parts, says_builtin
-from .chart import FAINT, LEFT, LINE, PANEL, RIGHT, WIDTH, Page, axis, film_strip
+from .chart import FAINT, LEFT, PANEL, RIGHT, WIDTH, Page, axis, film_strip
 
 NOTES = {
     "identity": "traits of the character that are not as at first sight (0 to 1)",
@@ -133,9 +133,6 @@ def _panel(page: Page, name: str, rows: Sequence[Second], fps: float) -> None:
             for row, value in own
             if value is not None
         ]
-        if len(points) > 1:
-            page.draw.line(points, fill=LINE, width=3, joint="curve")
-        for x, y in points:
-            page.draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=LINE)
+        page.curve(points)
     page.boundaries(top, top + HEIGHT)
     page.y = top + HEIGHT + 4

@@ -3,7 +3,8 @@ numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -29,3 +30,11 @@ def mean_interval(
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return mean, float(low), float(high)
+
+
+def mean_cell(found: tuple[float, float, float], write: Callable[[float], str]) -> str:
+    """A mean with its interval as a table says it: `75 (70 to 81)`, `75` where there is none, a dash for neither."""
+    mean, low, high = found
+    if math.isnan(mean):
+        return "–"
+    return write(mean) if math.isnan(low) else f"{write(mean)} ({write(low)} to {write(high)})"
