@@ -126,9 +126,8 @@ def check_prefix(prefix: str) -> None:
     path = dated(prefix).replace("\\", "/")
     fault = fault_along([part for part in path.split("/") if part not in ("", ".", "..")] or [""], NUMBERED)
     home = os.path.abspath(output_folder())
-    below = os.path.abspath(
-        os.path.join(home, os.path.dirname(os.path.normpath(path)))
-    )  # as the host reads it
+    inside = os.path.dirname(os.path.normpath(path))  # as the host reads it
+    below = os.path.abspath(os.path.join(home, inside))
     if not fault and below != home and not below.startswith(os.path.join(home, "")):
         fault = "that leads out of the output folder"
     if not fault:

@@ -288,9 +288,8 @@ class Finisher:
         needs an event.
         """
         with contextlib.ExitStack() as stack:
-            for device in dict.fromkeys(
-                (latents.device, self._device)
-            ):  # the decoder's last: it computes most
+            # The decoder's last: it computes most.
+            for device in dict.fromkeys((latents.device, self._device)):
                 if device.type == "cuda":
                     if device not in self._streams:
                         self._streams[device] = torch.cuda.Stream(device)

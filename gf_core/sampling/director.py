@@ -325,9 +325,8 @@ class Director:
         latents = torch.zeros(self.shape(frames), device=self.device, dtype=self.dtype)
         rows = torch.zeros(1, 1, self.spec.text_dim, device=self.device, dtype=self.dtype)
         text = text_kv(self.model, rows, self.spec.text_len, self._kernel)
-        run = (
-            call if self._split is None else self._call
-        )  # a layout that did not come in a film is not recorded
+        # Not by what records calls: these layouts do not come from a film.
+        run = call if self._split is None else self._call
         step, clean = self.open(frames)
         for view, want_flow in ((step, True), (clean, False)):  # what they write, the first chunk writes anew
             run(self.model, latents, self._clean_time, text, view, want_flow, self._pieces)
