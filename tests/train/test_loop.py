@@ -124,7 +124,15 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_ctrl_c_acts_behind_the_step_and_loses_nothing(tmp_path, caplog):
+@pytest.fixture
+def heeded():
+    """Ctrl-C acts: a test run that was begun in the background inherits that it does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_acts_behind_the_step_and_loses_nothing(tmp_path, caplog, heeded):
     whole, net = start(Pace(steps=12, average=0.9), tmp_path / "whole.pt")
     whole.run(objective(net), batches(whole))
     first, half = start(Pace(steps=12, average=0.9), tmp_path / "toy.pt")
@@ -143,7 +151,7 @@ def test_ctrl_c_acts_behind_the_step_and_loses_nothing(tmp_path, caplog):
     assert torch.equal(weights(again), weights(net))
 
 
-def test_ctrl_c_twice_does_not_wait_for_the_step(tmp_path):
+def test_ctrl_c_twice_does_not_wait_for_the_step(tmp_path, heeded):
     run, net = start(Pace(steps=12), tmp_path / "toy.pt")
     before = signal.getsignal(signal.SIGINT)
 
@@ -155,6 +163,18 @@ def test_ctrl_c_twice_does_not_wait_for_the_step(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run.run(objective(net), drawn)
     assert find(tmp_path / "toy.pt") is None and signal.getsignal(signal.SIGINT) is before
+
+
+def test_in_the_background_ctrl_c_is_not_for_the_training(tmp_path, heeded):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run, net = start(Pace(steps=3), tmp_path / "toy.pt")
+
+    def drawn() -> torch.Tensor:
+        signal.raise_signal(signal.SIGINT)
+        return batches(run)()
+
+    run.run(objective(net), drawn)
+    assert run.step == 3 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
