@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,10 @@ import torch
 from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.config import Recipe, VideoSpec
 from gf_core.engine import finish as finish_module
+from gf_core.engine.compiling import settle_pieces
+from gf_core.engine.events import ChunkDone, Event, Reused
+from gf_core.engine.film import Film, look
+from gf_core.engine.session import Session
 from gf_core.errors import PromptError
 from gf_core.model.wan import WanModel
 from gf_core.take.folder import Take
@@ -88,6 +94,45 @@ def test_on_a_card_the_overlapped_film_is_the_one_decoded_alone(bundle, films, t
     alone = to_uint8(real.codec.decoder().decode(whole.cuda())).astype(int)
     assert np.abs(np.concatenate(given)[-len(alone) :] - alone).max() <= 1
     assert end.report["memory"]["peak card bytes"] > 0
+
+
+LONG = "a red fox | 6s\nthen: it runs | 3s\ncut: a red fox | 3s"
+
+
+def make(bundle, folder, stop_at=None):
+    """Events of a film made into a Take, up to a chunk."""
+    events: list[Event] = []
+
+    def emit(event):
+        events.append(event)
+        if isinstance(event, ChunkDone) and event.index == stop_at:
+            raise KeyboardInterrupt
+
+    film = settle_pieces(Film(bundle, LONG, bundle.recipe), folder)
+    assert film.bundle.compiled
+    with Take.open(folder) as take, contextlib.suppress(KeyboardInterrupt):
+        Session(take, look(film, folder)).play(emit)
+    return events
+
+
+@pytest.mark.gpu
+def test_on_a_card_a_compiled_film_goes_on_with_the_same_bytes(bundle, tmp_path, caplog):
+    """Its calls are recorded and replayed; where it is torn is inside of a row of replays."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA card here")
+    caplog.set_level(logging.WARNING, "grounded")
+    real = replace(real_bundle(bundle, "cuda"), compiled=True)
+    make(real, tmp_path / "whole")
+    make(real, tmp_path / "torn", stop_at=6)
+    events = make(real, tmp_path / "torn")
+    assert next(event.chunks for event in events if isinstance(event, Reused)) >= 6
+    latents = []
+    for name in ("whole", "torn"):
+        with Take.open(tmp_path / name) as take:
+            run = take.runs()[0]
+            latents.append([run.latents(record["index"]).read_bytes() for record in run.committed()])
+    assert latents[0] == latents[1] and len(latents[0]) == 16
+    assert not caplog.records, [record.message for record in caplog.records]
 
 
 def wan_codec():
