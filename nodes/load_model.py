@@ -45,7 +45,8 @@ class LoadModel(io.ComfyNode):
                     "text_encoder",
                     options=text_encoders,
                     default=files.AUTO,
-                    tooltip="auto takes the UMT5-XXL in models/text_encoders. The built-in model brings its own.",
+                    tooltip="auto takes the UMT5-XXL in models/text_encoders, a GGUF if there is no other. The "
+                    "built-in model brings its own.",
                 ),
                 widget(
                     io.Combo,

@@ -3,9 +3,29 @@
 Spinning takes the processor from encoders, other processes of the tests and whatever else the machine does.
 """
 
+import importlib
 import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 from gf_core.cli import SPINS
 
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+@pytest.fixture
+def of_pack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports `nodes.<name>` where it needs no ComfyUI, without the pack's own first line, which does."""
+    root = Path(__file__).resolve().parents[1]
+    for name, folder in (("gf_pack", root), ("gf_pack.nodes", root / "nodes")):
+        package = ModuleType(name)
+        package.__path__ = [str(folder)]
+        monkeypatch.setitem(sys.modules, name, package)
+    yield lambda name: importlib.import_module(f"gf_pack.nodes.{name}")
+    for name in [name for name in sys.modules if name.startswith("gf_pack.")]:
+        del sys.modules[name]

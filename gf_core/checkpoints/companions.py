@@ -115,13 +115,16 @@ def describe_text(path: Path) -> tuple[TensorFile, Mapping[str, LazyTensor]]:
 
 def open_tokenizer(file: TensorFile, tensors: Mapping[str, LazyTensor]) -> Tokenizer:
     """The tokenizer in or beside the weights that `describe_text` found. Raises CheckpointError where there is none."""
+    inside = tokenizer_inside(file, tensors)
+    return SentencePieceTokenizer(inside) if inside else find_tokenizer(tokenizer_folders(file.path))
+
+
+def tokenizer_inside(file: TensorFile, tensors: Mapping[str, LazyTensor]) -> bytes | None:
+    """The serialised SentencePiece model in the file itself; None where it has none."""
     inside = tensors.get(TOKENIZER_KEY)
     if inside is not None:
-        return SentencePieceTokenizer(bytes(inside.load().to(torch.uint8).contiguous().numpy()))
-    packed = sentencepiece_model(lists(file.parts[0], TOKENIZER_LISTS)) if file.kind == "gguf" else None
-    if packed is not None:
-        return SentencePieceTokenizer(packed)
-    return find_tokenizer(tokenizer_folders(file.path))
+        return bytes(inside.load().to(torch.uint8).contiguous().numpy())
+    return sentencepiece_model(lists(file.parts[0], TOKENIZER_LISTS)) if file.kind == "gguf" else None
 
 
 def tokenizer_folders(weights: Path) -> list[Path]:

@@ -13,6 +13,8 @@ from .builtin import NAME as BUILTIN
 AUTO = "auto"
 NONE = "none"
 MODEL_FOLDERS = ("diffusion_models", "checkpoints")
+PACKED_FOLDERS = (*MODEL_FOLDERS, "text_encoders")
+"""Where GGUF files are read by us."""
 REPACKAGED = "https://huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged"
 TEXT_PATTERNS = ("*umt5*xxl*", "*umt5*")
 VAE_PATTERNS = ("*wan*2*1*vae*", "*wan*vae*2*1*", "*wan*vae*", "*taew2_1*")
@@ -27,25 +29,20 @@ WIDTHS = (1536, 5120)
 
 
 def names(folder: str) -> list[str]:
-    """File names that ComfyUI shows for a model folder; none when it has no such folder."""
+    """File names that ComfyUI shows for a model folder, then GGUF files that are read; none without such a folder."""
     import folder_paths
 
-    known = folder in folder_paths.folder_names_and_paths
-    return list(folder_paths.get_filename_list(folder)) if known else []
-
-
-def _packed(folder: str) -> list[str]:
-    """GGUF files of a model folder, which the host itself does not list."""
-    import folder_paths
-
-    homes = folder_paths.get_folder_paths(folder) if folder in folder_paths.folder_names_and_paths else []
+    if folder not in folder_paths.folder_names_and_paths:
+        return []
+    homes = folder_paths.get_folder_paths(folder) if folder in PACKED_FOLDERS else []
     inside = (name for home in homes for name in folder_paths.recursive_search(home, [".git"])[0])
-    return sorted(name for name in inside if name.lower().endswith(".gguf"))
+    packed = sorted(name for name in inside if name.lower().endswith(".gguf"))
+    return list(dict.fromkeys([*folder_paths.get_filename_list(folder), *packed]))
 
 
 def model_choices() -> list[str]:
     """The built-in model, then files that are known causal models, then all others of the diffusion model folders."""
-    there = {folder: [*names(folder), *_packed(folder)] for folder in MODEL_FOLDERS}
+    there = {folder: names(folder) for folder in MODEL_FOLDERS}
     found = list(dict.fromkeys(name for folder in MODEL_FOLDERS for name in there[folder]))
     known = [name for name in found if _known(name)]
     plain = set(there["diffusion_models"])
@@ -58,16 +55,16 @@ def _known(name: str) -> bool:
 
 
 def find(folder: str, patterns: tuple[str, ...]) -> str:
-    """The file of `folder` that fits the first pattern.
+    """The file of `folder` that fits the first pattern; of several a GGUF last, which loses more.
 
     Raises:
         CheckpointError: there is none; says what to fetch, from where, and what is nearly right.
     """
     there = names(folder)
     for pattern in patterns:
-        found = sorted(name for name in there if fnmatch(normal(Path(name).name), pattern))
+        found = [name for name in there if fnmatch(normal(Path(name).name), pattern)]
         if found:
-            return found[0]
+            return min(found, key=lambda name: (name.lower().endswith(".gguf"), name))
     raise missing(folder)
 
 

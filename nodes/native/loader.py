@@ -25,7 +25,7 @@ from . import files
 from .builtin import NAME, TOKENS, make_clip, make_vae
 from .lora import put_on
 from .settings import DETECT, Wanted, attach, from_identified, locate, not_causal
-from .shape import compute_dtype, read_shape
+from .shape import UNPACKED, compute_dtype, read_shape
 from .text import FIX as TEXT_FIX
 from .text import TOKENS as WAN_TOKENS
 from .umt5 import published_text
@@ -38,8 +38,6 @@ PRECISIONS: dict[str, torch.dtype | None] = {
     "fp32": torch.float32,
     "fp8_e4m3fn": torch.float8_e4m3fn,
 }
-UNPACKED = torch.bfloat16
-"""What packed weights (GGUF) become by themselves: the host computes on plain numbers."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ FIX = (
     "text-to-video file such as self_forcing_dmd.pt (gdhe17/Self-Forcing)"
 )
 
+UNPACKED = torch.bfloat16
+"""What packed weights (GGUF) become by themselves: the host computes on plain numbers."""
+
 
 def network_of(patcher: Any) -> Any:
     """The transformer's module tree; a compiled one is looked through."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import save_file
@@ -13,20 +11,12 @@ from safetensors.torch import save_file
 from gf_core.config import ModelSpec
 from gf_core.model.wan import WanModel
 
-from .conftest import ROOT
-
 SPEC = ModelSpec(dim=128, ffn_dim=16, num_heads=1, num_layers=1, text_dim=8, freq_dim=16)
 
 
 @pytest.fixture
-def settings(monkeypatch):
-    for name, folder in (("gf_pack", ROOT), ("gf_pack.nodes", ROOT / "nodes")):
-        package = ModuleType(name)
-        package.__path__ = [str(folder)]
-        monkeypatch.setitem(sys.modules, name, package)
-    yield importlib.import_module("gf_pack.nodes.native.settings")
-    for name in [name for name in sys.modules if name.startswith("gf_pack.")]:
-        del sys.modules[name]
+def settings(of_pack):
+    return of_pack("native.settings")
 
 
 def item(*names):

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf
 import pytest
@@ -158,6 +159,40 @@ def test_a_gguf_without_its_tokenizer_takes_the_one_beside_it(packed, pieces):
         open_text(path)
     (path.parent / "spiece.model").write_bytes(pieces)
     assert open_text(path).encode(PROMPTS)
+
+
+def test_comfyui_gets_a_gguf_as_it_knows_the_encoder(packed, pieces, hugging_face, of_pack):
+    """Names, tokenizer, and one type of 16 bits: the host takes the norms' for all, which are float32 in the file."""
+    read = of_pack("native.umt5").published_text
+    tensors = read(packed("F16", tell=tokenizer_lists(pieces)))
+    tokenizer = SentencePieceTokenizer(bytes(tensors.pop("spiece_model").numpy()))
+    assert tokenizer.ids(PROMPTS[0]) == SentencePieceTokenizer(pieces).ids(PROMPTS[0])
+    assert tensors.keys() == hugging_face.keys()
+    for name, value in tensors.items():
+        torch.testing.assert_close(value, hugging_face[name].bfloat16(), atol=0, rtol=2**-7)
+    with pytest.raises(Exception, match="tokenizer is missing"):
+        read(packed("F16"))
+    other = write_gguf(
+        packed("F16").with_name("t5.gguf"), {"enc.x": torch.ones(2, 2)}, "F16", architecture="t5"
+    )
+    with pytest.raises(Exception, match="not the UMT5"):
+        read(other)
+
+
+def test_load_model_offers_ggufs_of_the_encoder_and_takes_them_last(monkeypatch, tmp_path, of_pack):
+    there = ["umt5-xxl-encoder-Q8_0.gguf", "umt5_xxl_fp16.safetensors", "notes.txt"]
+    host = SimpleNamespace(
+        folder_names_and_paths={"text_encoders": ([str(tmp_path)], set()), "vae": ([str(tmp_path)], set())},
+        get_folder_paths=lambda folder: [str(tmp_path)],
+        get_filename_list=lambda folder: [name for name in there if name.endswith(".safetensors")],
+        recursive_search=lambda home, excluded: (there, {}),
+    )
+    monkeypatch.setitem(sys.modules, "folder_paths", host)
+    files = of_pack("native.files")
+    assert files.names("text_encoders") == there[1::-1] and files.names("vae") == there[1:2]
+    assert files.find("text_encoders", files.TEXT_PATTERNS) == there[1]
+    del there[1]
+    assert files.find("text_encoders", files.TEXT_PATTERNS) == there[0]
 
 
 @pytest.mark.parametrize("wrong", ["scores", "types", "kinds"])
