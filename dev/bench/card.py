@@ -30,6 +30,7 @@ PARTS = {
     "compiled grounded": ("card_parts:bench_compiled", 75),
     "decoders": ("card_decoders:decoders", 60),
     "attention": ("card_decoders:attention", 30),
+    "reference": ("card_reference:reference", 50),
     "kernels": ("card_parts:kernels", 50),
     "film TAEHV": ("card_parts:film_taehv", 80),
     "film Wan VAE": ("card_parts:film_wan", 100),

@@ -2,6 +2,8 @@
 # Measure a card in at most eight minutes: OUT/card.json and OUT/card.md. See card.py; wheels.sh packs what may be missing.
 #
 #   dev/bench/card.sh OUT [--dry] [--only PART,PART] [--minutes 8]
+#
+# Where LongLive lies in build/card/reference (git clone --branch v1.0), its own network is timed in the same run.
 set -euo pipefail
 out=$(mkdir -p "${1:?usage: dev/bench/card.sh OUT [--dry]}" && cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
