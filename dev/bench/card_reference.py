@@ -1,9 +1,9 @@
-"""A part of `card.py` that drives LongLive's own network beside ours, where its repository lies in build/card/reference.
+"""A part of `card.py` that drives LongLive's own network beside ours, where its repository is in build/card/reference.
 
     git clone --branch v1.0 https://github.com/NVlabs/LongLive build/card/reference
 
-Its code is read from that folder and is no part of this project. Attention goes through PyTorch, as it does there where
-flash-attn is not installed; its pipeline's loop is repeated here without decoder, prompts and schedule, which cost little.
+Its code is read from that folder and is no part of this project. Attention goes through PyTorch, as it does there
+where flash-attn is not installed; its pipeline's loop is repeated here without decoder and schedule.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def _network(place: Place) -> Any:
         sys.modules[name] = package
     if place.dry:  # it asks for a card when it is imported
         memory: Any = ModuleType("utils.memory")
-        memory.gpu = memory.get_cuda_free_memory_gb = memory.DynamicSwapInstaller = memory.log_gpu_memory = None
+        memory.gpu = memory.get_cuda_free_memory_gb = memory.DynamicSwapInstaller = memory.log_gpu_memory = (
+            None
+        )
         sys.modules["utils.memory"] = memory
     warnings.filterwarnings("ignore", "Padding mask is disabled")
     attention: Any = __import__("wan.modules.attention", fromlist=["attention"])
