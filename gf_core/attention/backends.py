@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
-from . import Kernel, Where, sdpa
+from . import Kernel, Where, cudnn_fp8, sdpa
 from .fastest import Call, Clock, deviation, fastest
 
 log = logging.getLogger("grounded")
@@ -57,6 +57,10 @@ def _can_sage(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     return _in_halves(device, dtype, head_dim) and _importable("sageattention")
 
 
+def _can_cudnn_fp8(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    return _in_halves(device, dtype, head_dim) and _is_hopper_or_later(device) and _importable("cudnn")
+
+
 def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
@@ -83,6 +87,10 @@ def _sage() -> Kernel:
     return kernel
 
 
+def _cudnn_fp8() -> Kernel:
+    return cudnn_fp8.kernel(importlib.import_module("cudnn"))
+
+
 def _one_of_torch(backend: SDPBackend) -> Callable[[], Kernel]:
     """One of the kernels among which PyTorch chooses."""
 
@@ -98,6 +106,7 @@ BACKENDS: tuple[Backend, ...] = (
     Backend("sdpa-cudnn", _in_halves, _one_of_torch(SDPBackend.CUDNN_ATTENTION), "faster"),
     Backend("sdpa-flash", _in_halves, _one_of_torch(SDPBackend.FLASH_ATTENTION), "faster"),
     Backend("sage", _can_sage, _sage, "asked"),
+    Backend("cudnn-fp8", _can_cudnn_fp8, _cudnn_fp8, "asked"),
     Backend("sdpa", lambda device, dtype, head_dim: True, lambda: sdpa),
 )
 """In order of preference where nothing is measured."""
