@@ -29,7 +29,7 @@ PARTS = {
     "memory self_forcing": ("card_parts:bench_self_forcing", 75),
     "compiled grounded": ("card_parts:bench_compiled", 75),
     "decoders": ("card_decoders:decoders", 60),
-    "attention": ("card_decoders:attention", 30),
+    "attention": ("card_attention:attention", 50),
     "reference": ("card_reference:reference", 50),
     "kernels": ("card_parts:kernels", 50),
     "film TAEHV": ("card_parts:film_taehv", 80),

@@ -9,11 +9,12 @@ out=$(mkdir -p "${1:?usage: dev/bench/card.sh OUT [--dry]}" && cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-packed=build/card/site.tar.xz
-if [ -f "$packed" ]; then
-    site=$(mktemp -d)
-    trap 'rm -rf "$site"' EXIT
-    "$python" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$packed" "$site"
-    export PYTHONPATH="$PYTHONPATH:$site"
-fi
+site=$(mktemp -d)
+trap 'rm -rf "$site"' EXIT
+for packed in build/card/{site,attention}.tar.xz; do
+    if [ -f "$packed" ]; then
+        "$python" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$packed" "$site"
+    fi
+done
+export PYTHONPATH="$PYTHONPATH:$site"
 PYTHONUNBUFFERED=1 "$python" dev/bench/card.py "$out" "${@:2}"

@@ -1,4 +1,4 @@
-"""Parts of `card.py` that need no network: the two decoders in their layouts, and the kernels of attention."""
+"""A part of `card.py` that needs no network: the two decoders in their layouts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from card_place import Place, ms, timed
+from card_place import Place, ms
 
-from gf_core.attention.backends import BACKENDS, film_call, pick
-from gf_core.attention.fastest import deviation
-from gf_core.config import SHAPES
 from gf_core.evaluation.bench import now
-from gf_core.memory.presets import PRESETS
 from gf_core.vae.base import LatentCodec, StreamDecoder
 
 DECODED = 6
@@ -66,25 +62,3 @@ def _decode(place: Place, name: str, decoder: StreamDecoder, latents: torch.Tens
     height, width = pictures.shape[1:3]
     size = f"{len(pictures)} pictures of {width}x{height}; first call {ms(seconds[0])}"
     place.tell(name, ms(statistics.median(seconds[1:])), ", ".join(filter(None, [size, place.peak()])))
-
-
-def attention(place: Place) -> None:
-    """Every kernel that runs here at the shape of a film with the paper's memory, and which is chosen."""
-    spec, memory = SHAPES["tiny" if place.dry else "1.3b"], PRESETS["grounded"]
-    call = film_call(spec, memory, (8, 12) if place.dry else (60, 104), place.device, place.dtype)
-    place.tell("queries x keys", f"{call.queries} x {call.keys}", f"{call.heads} heads of {call.head_dim}")
-    work, (q, k, v) = 4 * call.queries * call.keys * call.heads * call.head_dim, call.inputs()
-    for row in BACKENDS:
-        if not row.can(place.device, place.dtype, call.head_dim):
-            place.tell(row.name, "", "does not run here")
-            continue
-        try:
-            kernel = row.load()
-            seconds = timed(lambda kernel=kernel: kernel(q, k, v), place.device)
-            rate = f"{work / seconds / 1e12:.2f} TFLOP/s, {deviation(call, kernel):.2g} from PyTorch's"
-            place.tell(row.name, f"{seconds * 1000:.3f} ms", rate)
-        except (RuntimeError, TypeError) as error:  # what a kernel says where it does not run
-            place.tell(row.name, "", f"{type(error).__name__}: {error}")
-    began = now(place.device)
-    chosen = pick(place.device, place.dtype, call.head_dim, call=call)
-    place.tell("chosen", chosen.name, f"in {now(place.device) - began:.2f} s")

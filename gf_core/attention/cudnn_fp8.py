@@ -94,9 +94,10 @@ class Plan:
         try:
             graph.build([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
         except cudnn.cudnnGraphNotSupportedError as error:
-            what = f"{queries} x {keys} tokens, {heads} heads of {width}, on {device}"
+            said = str(error).partition("\n")[0]
+            what = f"{queries} x {keys} tokens, {heads} heads of {width}, on {device}: {said}"
             raise GroundedError(
-                f"cuDNN has no attention in float8 for {what}: {error}", "use another attention"
+                f"cuDNN has no attention in float8 for {what}", "use another attention"
             ) from error
         self._out, self._size = out, graph.get_workspace_size()
         self._fixed = {
