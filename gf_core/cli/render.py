@@ -16,7 +16,7 @@ from ..engine.render import output_path, render_settled
 from ..engine.report import report_lines
 from ..engine.segment_takes import SegmentTakes, render_takes
 from ..estimate.budget import Budget
-from ..files.atomic import disk_error, write_atomic
+from ..files.atomic import on_disk, write_atomic
 from ..take.shelf import Alternative, find_pick
 from ..team import Team
 from ..timeline.edits import reseed, segment_at
@@ -117,11 +117,9 @@ def pick(args: Namespace) -> int:
         print_text(reseed(text, args.segment, take.seed))
         return 0
     path = path.resolve()  # symbolic links are followed, or the link would become a file beside the true one
-    try:
+    with on_disk(path, "writing the seed into the storyboard"):
         changed = reseed(path.read_bytes().decode("utf-8"), args.segment, take.seed)
         write_atomic(path, lambda part: _fill(part, changed, path))
-    except OSError as error:
-        raise disk_error(error, path, "writing the seed into the storyboard") from error
     line = board.segments[args.segment - 1].line
     print(
         f"segment {args.segment}: take {take.name}; seed {take.seed} is in line {line} of {args.storyboard}"

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..config import Encoding, VideoSpec
 from ..errors import GroundedError
-from ..files.atomic import disk_error, sync_folder
+from ..files.atomic import on_disk, sync_folder
 from ..take.folder import RunWriter
 from ..take.own import checksum
 from ..take.reuse import Reuse
@@ -124,11 +124,9 @@ class Finisher:
         self.decoder = bundle.codec.decoder()
         path, video = run.run.film, recipe.video
         look = (encoding.codec, encoding.quality, encoding.upscale)
-        try:
+        with on_disk(path, "starting the film"):
             self.film = FilmWriter(path, video.width, video.height, video.fps, *look, keep=job.reuse.frames)
             sync_folder(path.parent)
-        except OSError as error:
-            raise disk_error(error, path, "starting the film") from error
         self._in_pieces, self._piece = False, recipe.memory.chunk  # a start may be many times as long
         self._device, self._streams = bundle.decodes_on, dict[torch.device, torch.cuda.Stream]()
         self._decoded = self._since_state = 0
@@ -239,12 +237,10 @@ class Finisher:
         def write() -> None:
             self.film.write(pictures, self._check_hurry)
 
-        try:
+        with on_disk(film, f"writing chunk {index} to the film"):
             self._relief.retried("encoding", f"encoding chunk {index}", write, write)
             self._film_bytes = film.stat().st_size
             return {"film_bytes": self._film_bytes, "film_sum": checksum(film, begin, self._film_bytes)}
-        except OSError as error:
-            raise disk_error(error, film, f"writing chunk {index} to the film") from error
 
     def _keep_states(self, chunk: SampledChunk) -> None:
         """Keep what the next version of the film may go on from, where reading it is quicker than making it again."""

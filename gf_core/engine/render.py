@@ -12,7 +12,7 @@ from ..config import Encoding, Recipe
 from ..errors import TakeError
 from ..estimate.budget import Budget
 from ..estimate.measured import remember_bits, sheet_key
-from ..files.atomic import check_writable, disk_error, shortened, write_json
+from ..files.atomic import check_writable, on_disk, shortened, write_json
 from ..files.names import LONGEST
 from ..take.folder import Run, Take
 from ..video import contact_sheet, film_row, place_film
@@ -159,7 +159,7 @@ def _companion(film: Path, end: str) -> Path:
 def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult:
     """The finished film with its metadata, the sheet and the report, under one name."""
     run = Run(end.path.parent)
-    try:
+    with on_disk(out_path, "saving the finished film"):
         title = film_metadata(run, out_path.stem)
         path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run))
         sheet_path = _draw_sheet(path, film, end) if sheet else None
@@ -167,8 +167,6 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
             _count_sheet(sheet_path, film, end)
         report_path = _companion(path, "_report.json")
         write_json(report_path, end.report)
-    except OSError as error:
-        raise disk_error(error, out_path, "saving the finished film") from error
     return FilmResult(path, sheet_path, report_path, end.report, end.path.parent)
 
 

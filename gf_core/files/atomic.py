@@ -94,6 +94,15 @@ def check_writable(folder: Path) -> None:
         raise disk_error(error, folder, "trying the film's folder") from error
 
 
+@contextmanager
+def on_disk(path: Path, doing: str) -> Iterator[None]:
+    """Around what is done at `path`: what the system refuses there is raised as `disk_error` says it."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path, doing) from error
+
+
 def disk_error(error: OSError, path: Path, doing: str) -> GroundedError:
     """The GroundedError that tells a person what `error`, met while `doing` something at `path`, means."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):

@@ -28,8 +28,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TakeError
-from ..files.atomic import beside, disk_error, sync_file, sync_folder, write_atomic
+from ..errors import GroundedError, TakeError
+from ..files.atomic import beside, on_disk, sync_file, sync_folder, write_atomic
 from . import own
 from .journal import Journal, Record, scan_journal
 from .lock import Lock
@@ -57,10 +57,8 @@ class RunWriter:
         Raises:
             TakeError, ResourceError: the folder cannot be written.
         """
-        try:
+        with on_disk(run.folder, "starting the run"):
             run.latents(0).parent.mkdir()
-        except OSError as error:
-            raise disk_error(error, run.folder, "starting the run") from error
         run.note(timeline, settings)
         return cls(run, Journal(run.journal))
 
@@ -72,11 +70,9 @@ class RunWriter:
             TakeError, ResourceError: the run cannot be read or written.
         """
         run.note(timeline, settings)
-        try:
+        with on_disk(run.folder, "going on with the run"):
             run.latents(0).parent.mkdir(exist_ok=True)
             return cls(run, Journal(run.journal, keep=scan_journal(run.journal).size))
-        except OSError as error:
-            raise disk_error(error, run.folder, "going on with the run") from error
 
     def save_latents(self, index: int, latents: Tensor) -> str:
         """Store the clean latents [f c h w] of a chunk, in the dtype given; returns the file's SHA-256."""
@@ -85,10 +81,8 @@ class RunWriter:
         path = self.run.latents(index)
         # Bytes first: safetensors' own file writer hides what the operating system said.
         data = save({"latents": latents.detach().cpu().contiguous()})
-        try:
+        with on_disk(path, f"saving the latents of chunk {index}"):
             write_atomic(path, lambda part: part.write_bytes(data))
-        except OSError as error:
-            raise disk_error(error, path, f"saving the latents of chunk {index}") from error
         return hashlib.sha256(data).hexdigest()
 
     def commit(self, *records: Record) -> None:
@@ -104,7 +98,7 @@ class RunWriter:
             TakeError, ResourceError: the run cannot be written.
         """
         run, source = self.run, reuse.source
-        try:
+        with on_disk(run.folder, "taking over what was made before"):
             kept = [(index, kept) for index, kept in enumerate(reuse.chunks) if kept is not None]
             _link_all([(k.run.latents(k.record["index"]), run.latents(index)) for index, k in kept])
             sync_folder(run.latents(0).parent)
@@ -117,8 +111,6 @@ class RunWriter:
                 sync_file(run.film)
                 sync_folder(run.folder)
                 self.commit(*_taken_over(reuse, source.folder.name))
-        except OSError as error:
-            raise disk_error(error, run.folder, "taking over what was made before") from error
 
     def close(self) -> None:
         """Close the journal; may be called twice."""
@@ -169,22 +161,21 @@ class Take:
             TakeError: another process is rendering into it, or it cannot be made or written.
         """
         folder = Path(folder)
-        try:
+        with on_disk(folder, "making the Take's folder"):
             made = [path for path in (folder, *folder.parents) if not path.exists()]
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise TakeError(
-                f"{folder} is a file, not a folder", "choose another name for the Take"
-            ) from error
-        except OSError as error:
-            raise disk_error(error, folder, "making the Take's folder") from error
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except FileExistsError as error:
+                fix = "choose another name for the Take"
+                raise TakeError(f"{folder} is a file, not a folder", fix) from error
         take = cls(folder, Lock(folder / "lock"), made)
         try:
-            runs = [run.folder for run in take.runs()]
-            own.sweep([take.states, *runs, *(run / "latents" for run in runs)])
-        except OSError as error:  # a folder in it that may not be listed
+            with on_disk(folder, "looking into the Take"):
+                runs = [run.folder for run in take.runs()]
+                own.sweep([take.states, *runs, *(run / "latents" for run in runs)])
+        except GroundedError:  # a folder in it may not be listed
             take._lock.release()
-            raise disk_error(error, folder, "looking into the Take") from error
+            raise
         return take
 
     def runs(self) -> list[Run]:
@@ -197,13 +188,11 @@ class Take:
         Raises:
             TakeError, ResourceError: the folder cannot be written.
         """
-        try:
+        with on_disk(self.folder, "starting a run"):
             last = max((number for number, _ in numbered(self.folder)), default=0)
             folder = self.folder / f"run-{last + 1:04d}"
             folder.mkdir()
             sync_folder(self.folder)
-        except OSError as error:
-            raise disk_error(error, self.folder, "starting a run") from error
         return RunWriter.begin(Run(folder), timeline, settings)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TakeError
-from ..files.atomic import disk_error
+from ..files.atomic import on_disk
 from ..foreign import read_json
 from .own import read_file
 
@@ -118,13 +118,11 @@ class Journal:
             TakeError: it exists (or with `keep`, does not), or cannot be written.
         """
         self.path, self._lock = path, threading.Lock()
-        try:
+        with on_disk(path, "starting the journal"):
             self._file = open(path, "xb" if keep is None else "r+b", buffering=0)  # noqa: SIM115 (see close())
             if keep is not None:
                 self._file.truncate(keep)
                 self._file.seek(keep)
-        except OSError as error:
-            raise disk_error(error, path, "starting the journal") from error
 
     def append(self, *records: Record) -> None:
         """Write records and push them to the disk before returning; all of them or none. From any thread.
@@ -133,17 +131,16 @@ class Journal:
             ResourceError: the disk is full. TakeError: any other trouble with the file.
         """
         lines = b"".join(encode_record(record) for record in records)
-        with self._lock:
+        with self._lock, on_disk(self.path, "writing the journal"):
             end = self._file.tell()
             try:
-                if self._file.write(lines) != len(
-                    lines
-                ):  # an unbuffered write may stop short instead of failing
+                # An unbuffered write may stop short instead of failing.
+                if self._file.write(lines) != len(lines):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(self._file.fileno())
-            except OSError as error:
+            except OSError:
                 self._take_back(end)
-                raise disk_error(error, self.path, "writing the journal") from error
+                raise
 
     def _take_back(self, end: int) -> None:
         """Remove a half-written line, so that the lines that may follow start clean."""

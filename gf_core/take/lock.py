@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from ..errors import TakeError
-from ..files.atomic import disk_error
+from ..files.atomic import on_disk
 
 log = logging.getLogger("grounded")
 
@@ -50,21 +50,16 @@ class Lock:
         self._handle: int | None = None
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise TakeError(f"{path} is not the lock of a Take, but something else", "remove it")
-        try:
+        with on_disk(path, "locking the Take"):
             handle = os.open(path, _FLAGS, 0o644)
-        except OSError as error:
-            raise disk_error(error, path, "locking the Take") from error
-        try:
-            self._take(handle)
-            os.lseek(handle, 0, os.SEEK_SET)
-            os.ftruncate(handle, 0)
-            os.write(handle, f"{os.getpid()}\n".encode("ascii"))
-        except OSError as error:
-            os.close(handle)
-            raise disk_error(error, path, "locking the Take") from error
-        except TakeError:
-            os.close(handle)
-            raise
+            try:
+                self._take(handle)
+                os.lseek(handle, 0, os.SEEK_SET)
+                os.ftruncate(handle, 0)
+                os.write(handle, f"{os.getpid()}\n".encode("ascii"))
+            except BaseException:
+                os.close(handle)
+                raise
         self._handle = handle
 
     def _take(self, handle: int) -> None:

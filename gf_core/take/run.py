@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TakeError
-from ..files.atomic import disk_error, write_atomic, write_json
+from ..files.atomic import on_disk, write_atomic, write_json
 from ..foreign import read_json
 from . import own
 from .journal import Record, read_journal
@@ -97,11 +97,9 @@ class Run:
         told = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         for path, text in ((self.timeline, timeline), (self.settings, told)):
             data = text.encode("utf-8")
-            try:
+            with on_disk(path, "noting what the film is made of"):
                 if not own.is_file(path) or path.read_bytes() != data:
                     write_atomic(path, lambda part, data=data: part.write_bytes(data))
-            except OSError as error:
-                raise disk_error(error, path, "noting what the film is made of") from error
 
     def read_report(self) -> dict[str, Any]:
         """What `report.json` holds.
@@ -120,10 +118,8 @@ class Run:
         Raises:
             TakeError, ResourceError: it cannot be written.
         """
-        try:
+        with on_disk(self.report, "writing the report"):
             write_json(self.report, report)
-        except OSError as error:
-            raise disk_error(error, self.report, "writing the report") from error
 
     def records(self) -> list[Record]:
         """The journal's records, a torn last line dropped."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GroundedError, TakeError
-from ..files.atomic import beside, disk_error, put, write_atomic, write_json
+from ..files.atomic import beside, on_disk, put, write_atomic, write_json
 from ..foreign import read_json
 from ..timeline import Storyboard, Timing, make_plan, parse
 from ..timeline.edits import reseed, segment_at
@@ -167,7 +167,7 @@ class Shelf:
         """
         seeds = {take.seed for take in takes}
         whole = [*takes, *(take for take in self.known if take.seed not in seeds)]
-        try:
+        with on_disk(self.folder, "saving the takes of a segment"):
             self.folder.mkdir(exist_ok=True)
             rows = [self._row(take) for take in takes]
             subtitle = f"{self._prompt(takes[0])}   (pick {', '.join(take.name for take in takes)})"
@@ -176,8 +176,6 @@ class Shelf:
             with beside(self.sheet, ".png") as part:
                 contact_sheet(rows, part, title=f"{title}, segment {self.number}", subtitle=subtitle)
                 put(part, self.sheet)
-        except OSError as error:
-            raise disk_error(error, self.folder, "saving the takes of a segment") from error
         self.known = whole
 
     def _row(self, take: Alternative) -> SheetRow:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from ..files.atomic import disk_error
+from ..files.atomic import on_disk
 from ..words import size
 from .folder import Run, Take
 from .journal import scan_journal
@@ -54,10 +54,8 @@ def tidy(take: Take, keep: int = 1, limit: int = 0, using: str = "") -> Tidied:
             break
         if name == using or name in named or not _is_finished(run):
             continue
-        try:
+        with on_disk(run.film, "removing an old film"):
             run.film.unlink()
-        except OSError as error:
-            raise disk_error(error, run.film, "removing an old film") from error
         removed.append(name)
         freed += sizes[name]
     if removed:
