@@ -98,9 +98,8 @@ def changed_bytes(data: bytes, dice: random.Random) -> bytes:
         a, b = sorted(dice.randrange(len(data)) for _ in range(2))
         return data[:b] + data[a:]
     for _ in range(dice.choice([1, 3, 30])):
-        place = dice.randrange(
-            len(out) if how == 2 else min(len(out), 900)
-        )  # the header, rather than pictures
+        # The header, rather than pictures.
+        place = dice.randrange(len(out) if how == 2 else min(len(out), 900))
         out[place] = dice.choice([0, 1, 127, 255, dice.randrange(256), out[place] ^ 1 << dice.randrange(8)])
     return bytes(out)
 

@@ -89,9 +89,8 @@ class Update:
         if "down" in self.parts:
             down, up = self.parts["down"].load().float(), self.parts["up"].load().float()
             change = (up.flatten(1) @ down.flatten(1)).reshape(out.shape)
-            out = change.mul_(self.factor(strength, alpha)).add_(
-                out
-            )  # in place: a large matrix is there twice at most
+            # In place: a large matrix is there twice at most.
+            out = change.mul_(self.factor(strength, alpha)).add_(out)
         return out
 
     def apply_bias(self, bias: Tensor, strength: float, alpha: float | None) -> Tensor:

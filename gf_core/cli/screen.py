@@ -38,9 +38,8 @@ class Screen:
         """
         log, over = logging.getLogger("grounded"), threading.Event()
         log.addFilter(self._make_room)
-        with contextlib.suppress(
-            RuntimeError
-        ):  # a computer so full that it begins no thread has other worries
+        # A computer so full that it begins no thread has other worries.
+        with contextlib.suppress(RuntimeError):
             threading.Thread(target=self._remind, args=(over,), name="grounded-screen", daemon=True).start()
         try:
             yield

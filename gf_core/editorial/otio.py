@@ -109,9 +109,8 @@ def read_edit(path: str | Path) -> Storyboard:
         return _storyboard(otio, found, path.name)
     except GroundedError:
         raise
-    except (
-        Exception
-    ) as error:  # plugins raise what they like, and so do values that are not what they should be
+    except Exception as error:
+        # Plugins raise what they like, and so do values that are not what they should be.
         raise GroundedError(
             f"{path.name} cannot be read as an edit: {error}", "export it as .otio"
         ) from error

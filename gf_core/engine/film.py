@@ -174,9 +174,8 @@ class Film:
         if any(segment.pictures for segment in self.plan.segments):
             check_pictures(self.recipe.memory)
         check_noise(self.recipe.sample, self.plan)
-        if (
-            check_words := getattr(self.bundle.text, "check_words", None)
-        ) is not None:  # of a closed vocabulary
+        # Of a closed vocabulary.
+        if (check_words := getattr(self.bundle.text, "check_words", None)) is not None:
             lines = self.board.segments
             check_words(self.text, [(lines[part.index].line, part.prompt) for part in self.plan.segments])
 

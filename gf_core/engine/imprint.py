@@ -71,9 +71,8 @@ def installed_versions() -> dict[str, str]:
     for name in ("grounded-forcing", *VERSIONED):
         try:
             found[name] = packages.version(name)
-        except (
-            packages.PackageNotFoundError
-        ):  # the program itself, when it runs from a folder that is not installed
+        except packages.PackageNotFoundError:
+            # The program itself, when it runs from a folder that is not installed.
             found[name] = "not installed"
     return found
 

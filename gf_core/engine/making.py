@@ -54,9 +54,8 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
     with in_words("estimating what the film will take"):
         budget = told()
     worth = found.stop - budget.kept >= WORTH_TRYING_CHUNKS
-    if (
-        budget.pace is None and worth and budget.to_come <= film.bundle.free_memory()
-    ):  # else `check` refuses it
+    # What does not fit `check` refuses.
+    if budget.pace is None and worth and budget.to_come <= film.bundle.free_memory():
         prompt = film.plan.segments[0].prompt if cost.decoder == "builtin" else None  # of one small family
         trial = try_out(film.bundle, prompt, film.recipe, film.encoding)
         if trial is not None:

@@ -54,14 +54,12 @@ class Worker(Generic[Item, Result]):
                 if not self._failed:
                     self._failed = True
                     raise
-                log.debug(
-                    "after a failure: %s: %s", type(error).__name__, error
-                )  # the first says what happened
+                # The first says what happened.
+                log.debug("after a failure: %s: %s", type(error).__name__, error)
                 continue
             finally:
-                del (
-                    future
-                )  # else it, its error and this frame keep each other, and the chunk's tensors, alive
+                # Else it, its error and this frame keep each other, and the chunk's tensors, alive.
+                del future
             if result is not None:
                 yield result
 

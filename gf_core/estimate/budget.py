@@ -68,9 +68,8 @@ class Budget:
     def parts(self) -> dict[str, int]:
         """Bytes of memory by what they are for."""
         parts = parts_of(self.cost, self.recipe, self.upscale)
-        if (
-            self.cost.resident and self.plan.recalled
-        ):  # one lies beside the memory while it is written or read
+        # One lies beside the memory while it is written or read.
+        if self.cost.resident and self.plan.recalled:
             parts["recalled"] = self.cost.sizes(self.recipe).state(self.recipe.memory.slots)
         return parts
 

@@ -52,9 +52,8 @@ def choose_fit(cost: ModelCost, recipe: Recipe, free: int, upscale: int = 1, *, 
             return fit
         if cost.device == "cpu" or not fits(replace(fit, resident=0)):
             continue
-        return next(
-            kept for count in reversed(range(most)) if fits(kept := replace(fit, resident=count))
-        )  # the most that may stay
+        # The most that may stay.
+        return next(kept for count in reversed(range(most)) if fits(kept := replace(fit, resident=count)))
     return NOTHING
 
 

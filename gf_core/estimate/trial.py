@@ -114,9 +114,8 @@ def _time_chunks(
         seconds.append(_now(device) - began)
     frames = writer.frames - before
     middle = statistics.median(seconds[1:])
-    pace = Pace(
-        frames / len(seconds) / middle, middle / 2
-    )  # at the ends of a film one of the two works alone
+    # At the ends of a film one of the two works alone.
+    pace = Pace(frames / len(seconds) / middle, middle / 2)
     bits = (writer.path.stat().st_size - size) * 8 / (frames * pixels)
     return Trial(pace, bits, frames)
 

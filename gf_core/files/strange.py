@@ -63,9 +63,8 @@ def refuse_unfinished(path: Path) -> None:
             f"{path.name} is an unfinished download", "let it finish; its name changes then."
         )
     beside = next((f"{path.name}{end}" for end in UNFINISHED if Path(f"{path}{end}").exists()), None)
-    if beside is not None and beside.endswith(
-        ".aria2"
-    ):  # it writes into the file itself, of full length from the start
+    # It writes into the file itself, of full length from the start.
+    if beside is not None and beside.endswith(".aria2"):
         raise CheckpointError(
             f"the download of {path.name} is not finished: {beside} lies beside it",
             "let it finish, or start it again.",

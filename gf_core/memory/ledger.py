@@ -176,9 +176,8 @@ class Ledger:
         """
         spare = 0
         if self.spec.averages and keep >= self.spec.recent and not self.banks[0]:
-            spare = (
-                self.spec.bank
-            )  # the slots of the means serve recent frames until there is something to average
+            # The slots of the means serve recent frames until there is something to average.
+            spare = self.spec.bank
         leaving = len(self.recent) - keep - spare
         if leaving <= 0:
             return

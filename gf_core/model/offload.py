@@ -121,9 +121,8 @@ class Streamed(nn.ModuleList):
         if self._side is None:
             target.copy_(home.bytes)
         else:
-            self._side.wait_stream(
-                torch.cuda.current_stream(self._side.device)
-            )  # what still computes in this place
+            # Something may still compute in this place.
+            self._side.wait_stream(torch.cuda.current_stream(self._side.device))
             with torch.cuda.stream(self._side):
                 target.copy_(home.bytes, non_blocking=True)
             self._copied[index] = torch.cuda.Event()

@@ -139,9 +139,8 @@ def write_film(
         (ticks, step), places = timescale_of(fps), {}
         if encode is None:
             places = _even_times(src, ticks, fps)
-            ticks = (
-                ticks if places else base.denominator if base and base.numerator == 1 else 0
-            )  # 0: as it likes
+            # 0 leaves it to the container.
+            ticks = ticks if places else base.denominator if base and base.numerator == 1 else 0
         # Index in front, any metadata key, every frame on a whole tick.
         options = {"movflags": "faststart+use_metadata_tags", "video_track_timescale": str(ticks)}
         options = {} if dst.suffix.lower() == ".mkv" else options

@@ -121,10 +121,8 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
         try:
             header, fragment, written = split_header(self._encode(frames, check))
         except FFmpegError as error:
-            if error.errno in (
-                errno.EAGAIN,
-                errno.ENOMEM,
-            ):  # it cannot begin a thread, or have a picture's bytes
+            # It cannot begin a thread, or have a picture's bytes.
+            if error.errno in (errno.EAGAIN, errno.ENOMEM):
                 raise MemoryError(f"{self._encoder}: {error}") from error
             raise ResourceError(
                 f"{self._encoder} cannot encode {self._size[0]}x{self._size[1]} at {float(self.fps):g} fps: {error}",

@@ -117,9 +117,8 @@ def test_what_was_said_stays_said(browser: Browser, server: Server) -> None:
     browser.load(workflow)
     check(browser, film)
     assert browser.queue() == "success"
-    said = check(
-        browser, f"{take}/film_00002_.mp4"
-    )  # a host that was started anew knows of no film that it saved
+    # A host that was started anew knows of no film that it saved.
+    said = check(browser, f"{take}/film_00002_.mp4")
     assert said["said"] == "2.06 s of film as it was: nothing had to be made"
     assert [
         error for error in browser.errors if "grounded" in error.lower()

@@ -115,8 +115,7 @@ def test_a_film_takes_what_was_told_and_never_both_large_models(home, tmp_path):
     recipe = Recipe(video=VideoSpec(width=96, height=64))
     plan = make_plan(parse(BOARD), Timing(16, recipe.memory.chunk, 4))
     budget = estimate(plan, cost, recipe)
-    program = peak - sum(
-        budget.parts.values()
-    )  # Python, torch and the libraries, which are small beside real models
+    # Python, torch and the libraries, which are small beside real models.
+    program = peak - sum(budget.parts.values())
     assert 100e6 < program < 500e6
     assert peak < program + cost.weight_bytes + cost.text, "the two large models were in memory together"

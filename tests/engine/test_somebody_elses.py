@@ -151,9 +151,8 @@ def test_only_states_are_counted_and_removed(take):
     before = everything(take / "states")
     store = StateStore(take / "states", (), budget=1)
     assert len(store.names()) == len(before) - 3
-    assert (
-        store.save("b" * 24 + ".memory", 1, {}) is not None
-    )  # an empty state fits once the others have gone
+    # An empty state fits once the others have gone.
+    assert store.save("b" * 24 + ".memory", 1, {}) is not None
     assert {name for name in everything(take / "states") if "b" * 24 not in name} == {
         name for name in before if not name.endswith(("memory.safetensors", "decoder.safetensors"))
     }

@@ -119,9 +119,8 @@ def test_fifty_chunks_hold_what_five_hold(film, prompts, name):
             go_on(45)
             many = held(run)
             assert many[1] == few[1]
-            growth.append(
-                many[0] - few[0] - 250 * (len(run.director.memory.log) - decided)
-            )  # the report's record
+            # The report's record.
+            growth.append(many[0] - few[0] - 250 * (len(run.director.memory.log) - decided))
             few = many
     finally:
         tracemalloc.stop()

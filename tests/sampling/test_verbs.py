@@ -36,9 +36,8 @@ def test_switch_policies(film, prompts):
     assert all(torch.equal(kept[name], none[name]) for name in kept)
     size = 2
     for name in ("raw_k", "v"):
-        assert torch.equal(
-            apr[name][:, :, : 4 * size], kept[name][:, :, : 4 * size]
-        )  # anchors and the oldest
+        # Anchors and the oldest.
+        assert torch.equal(apr[name][:, :, : 4 * size], kept[name][:, :, : 4 * size])
         # the blend lies on the line from the old to the recomputed value, at each frame's share
         for frame, share in enumerate([0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 0.8]):
             here = slice((3 + frame) * size, (4 + frame) * size)

@@ -243,10 +243,8 @@ def test_a_chapter_begins_with_the_first_picture_of_its_shot(tmp_path, fps, suff
         assert [round(start * float(fps)) for start in starts] == list(range(25))
         with av.open(str(path)) as container:
             times = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
-        for start in (
-            *starts,
-            *(int(start * 1000 + 1e-6) / 1000 for start in starts),
-        ):  # some cut to whole ms
+        # Some cut to whole ms.
+        for start in (*starts, *(int(start * 1000 + 1e-6) / 1000 for start in starts)):
             shown = max(n for n, time in enumerate(times) if time <= start + 1e-9)
             assert shown == round(start * float(fps))
 
