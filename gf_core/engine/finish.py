@@ -29,6 +29,7 @@ from ..vae.decoders import chunks_within_reach
 from ..video.boxes import read_layout
 from ..video.pixels import preview
 from ..video.writer import FilmWriter
+from .events import Preview
 from .film import Film
 from .relief import Relief, in_words
 
@@ -81,16 +82,6 @@ class SampledChunk:
 
 
 @dataclass(frozen=True)
-class DecodedChunk:
-    """A chunk that has its pictures, and is encoded next."""
-
-    index: int
-    segment: int
-    pictures: np.ndarray
-    """Its preview, uint8 [t h w 3]."""
-
-
-@dataclass(frozen=True)
 class CommittedChunk:
     """A chunk that is on disk."""
 
@@ -132,7 +123,7 @@ class Finisher:
         self._decoded = self._since_state = 0
         self._hurried, done = threading.Event(), len(job.reuse.chunks)
         self._window = window_name(job.film.plan.chunk_keys[done - 1]) if recipe.latency and done else ""
-        self.decoded: deque[DecodedChunk] = deque()
+        self.decoded: deque[Preview] = deque()
         """Chunks to be shown; whoever shows them takes them out, from any thread."""
         self.frames = self.film.frames
         self._film_bytes = job.reuse.film[-1]["film_bytes"] if job.reuse.film else 0
@@ -181,7 +172,7 @@ class Finisher:
             "decoding", doing, lambda: self._decode(chunk.latents), lambda: self._decode_anew(chunk)
         )
         self._check_hurry()
-        self.decoded.append(DecodedChunk(chunk.index, chunk.segment, preview(pictures)))
+        self.decoded.append(Preview(chunk.index, chunk.segment, preview(pictures)))
         decoded = time.perf_counter()
         place = self._write(chunk.index, pictures)
         encoded = time.perf_counter()

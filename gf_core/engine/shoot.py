@@ -21,7 +21,7 @@ from ..sampling.film import film_chunks
 from ..sampling.sampler import Chunk, Clean, Sampler
 from ..take.folder import RunWriter
 from ..take.states import State, pays
-from .events import ChunkDone, Event, Preview, Pulse, Replayed, Reused, SegmentDone, Started, StepDone
+from .events import ChunkDone, Event, Pulse, Replayed, Reused, SegmentDone, Started, StepDone
 from .finish import CommittedChunk, Finisher, Job, SampledChunk
 from .meter import Meter, free_memory
 from .recalled import OnDisk
@@ -282,8 +282,7 @@ class Shoot:
     def _show(self) -> None:
         """The pictures of chunks that are being encoded: nobody waits for that to see them."""
         while self._finisher.decoded:
-            decoded = self._finisher.decoded.popleft()
-            self._emit(Preview(decoded.index, decoded.segment, decoded.pictures))
+            self._emit(self._finisher.decoded.popleft())
 
     def _share(self, index: int, part: float) -> float:
         """How much of the film is made when `part` of chunk `index` is; the sampler is ahead of the film."""
