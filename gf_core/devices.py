@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import psutil
 import torch
 
@@ -29,6 +31,15 @@ def pick_device(name: str | None, fix: str = "use --device cpu") -> torch.device
         reason = str(error).splitlines()[0].split(". ")[0]
         raise ResourceError(f"device '{name}' cannot be used: {reason}", fix) from error
     return device
+
+
+def now(device: torch.device) -> float:
+    """Seconds on a clock, once all that the device was given is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
 
 
 def free_bytes(device: torch.device) -> int:

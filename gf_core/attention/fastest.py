@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..devices import name_of
+from ..devices import name_of, now
 from ..files.atomic import write_json
 from ..files.cache import cache_dir
 from ..foreign import read_json
@@ -98,15 +97,9 @@ def _measure(call: Call, kernels: Mapping[str, Kernel], clock: Clock) -> dict[st
 
 
 def _seconds(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> float:
-    def wait() -> None:
-        if q.is_cuda:
-            torch.cuda.synchronize(q.device)
-
-    wait()
-    began = time.perf_counter()
+    began = now(q.device)
     kernel(q, k, v)
-    wait()
-    return time.perf_counter() - began
+    return now(q.device) - began
 
 
 def _read() -> dict[str, str]:

@@ -20,12 +20,9 @@ from .several import in_team
 from .terminal import INTERRUPTED, REFUSED
 
 
-def farm(args: Namespace) -> int:
+@in_team
+def farm(args: Namespace, team: Team | None) -> int:
     """Make all films and print a table of them; 2 where one failed, 130 after Ctrl-C."""
-    return in_team(args, _farm)
-
-
-def _farm(args: Namespace, team: Team | None) -> int:
     if team is not None and args.ray is not None:
         raise GroundedError(
             "a cluster's films are not made on several ranks", "give torchrun or --ray, not both"

@@ -30,12 +30,9 @@ from .terminal import INTERRUPTED, print_text
 DEFAULT_TAKES = 5
 
 
-def render(args: Namespace) -> int:
+@in_team
+def render(args: Namespace, team: Team | None) -> int:
     """Render, print where everything is; 130 after Ctrl-C, with the film so far left playable."""
-    return in_team(args, _render)
-
-
-def _render(args: Namespace, team: Team | None) -> int:
     out = output_path("films/" if args.out is None else args.out, film_name(args))
     screen = Screen()
     try:
@@ -58,12 +55,9 @@ def _render(args: Namespace, team: Team | None) -> int:
     return 0
 
 
-def takes(args: Namespace) -> int:
+@in_team
+def takes(args: Namespace, team: Team | None) -> int:
     """Render the takes, list names and places; 130 after Ctrl-C: those that are whole are kept."""
-    return in_team(args, _takes)
-
-
-def _takes(args: Namespace, team: Team | None) -> int:
     count = args.seeds or len(args.names) or DEFAULT_TAKES
     screen, folder = Screen(), _take_folder(args)
 

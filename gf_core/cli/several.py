@@ -6,24 +6,34 @@ import logging
 import signal
 from argparse import Namespace
 from collections.abc import Callable
+from functools import wraps
 
 from ..engine.follow import follow
 from ..errors import ResourceError
 from ..team import Team, join, leave
 from .terminal import status_of
 
+Command = Callable[[Namespace, Team | None], int]
 
-def in_team(args: Namespace, command: Callable[[Namespace, Team | None], int]) -> int:
-    """Do `command` here, or as torchrun says; then this process ends with the exit status."""
-    team = join(args.device)
-    if team is None:
-        return command(args, None)
 
-    def lead() -> int:
-        args.device = str(team.device)
-        return command(args, team)
+def in_team(command: Command) -> Callable[[Namespace], int]:
+    """`command` done here, or as torchrun says; then this process ends with the exit status."""
 
-    def stand_by() -> int:
+    @wraps(command)
+    def here(args: Namespace) -> int:
+        team = join(args.device)
+        if team is None:
+            return command(args, None)
+        leave(status_of(lambda: _on_rank(command, args, team)))
+
+    return here
+
+
+def _on_rank(command: Command, args: Namespace, team: Team) -> int:
+    try:
+        if team.first:
+            args.device = str(team.device)
+            return command(args, team)
         logging.getLogger("grounded").setLevel(logging.ERROR)  # the first has said the rest
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when the first one does
         try:
@@ -31,11 +41,5 @@ def in_team(args: Namespace, command: Callable[[Namespace, Team | None], int]) -
         except RuntimeError as error:
             raise ResourceError(f"rank {team.rank}: {str(error).splitlines()[0]}") from error
         return 0
-
-    def here() -> int:
-        try:
-            return lead() if team.first else stand_by()
-        finally:
-            team.end()
-
-    leave(status_of(here))
+    finally:
+        team.end()

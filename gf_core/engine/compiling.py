@@ -7,15 +7,15 @@ was begun, whatever its length has become.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import GroundedError, TakeError
+from ..devices import now
+from ..errors import GroundedError
 from ..model.compiled import works
 from ..model.layers import Own
 from ..sampling.director import Director
-from ..take.run import runs_in
+from ..take.run import settings_in
 from ..timeline import make_plan
 from .film import Film
 
@@ -47,11 +47,8 @@ def settle_pieces(film: Film, folder: Path) -> Film:
 
 def _wants(film: Film, folder: Path) -> bool:
     """As the Take's newest run was made, else whether the film is long enough."""
-    for run in reversed(runs_in(folder)):
-        try:
-            machine = run.read_settings().get("machine")
-        except TakeError:  # of another version: it is not gone on with
-            continue
+    for settings in settings_in(folder):
+        machine = settings.get("machine")
         if isinstance(machine, dict) and machine.get("device") == film.bundle.device_name:
             return "compiled" in machine
     return make_plan(film.board, film.timing).chunks >= WORTH_CHUNKS  # its keys wait for what is settled here
@@ -60,10 +57,6 @@ def _wants(film: Film, folder: Path) -> bool:
 def warm_up(director: Director) -> None:
     """Have everything compiled, or read back from the disk, before the first chunk."""
     log.info("compiling the network, once per card and size")
-    began = time.perf_counter()
+    began = now(director.device)
     director.warm_up()
-    if director.device.type == "cuda":
-        import torch
-
-        torch.cuda.synchronize(director.device)
-    log.info("compiled in %.1f s", time.perf_counter() - began)
+    log.info("compiled in %.1f s", now(director.device) - began)

@@ -9,8 +9,7 @@ from typing import Any
 
 from ..attention.backends import able, can_run
 from ..checkpoints.bundle import ModelBundle
-from ..errors import TakeError
-from ..take.run import runs_in
+from ..take.run import settings_in
 
 log = logging.getLogger("grounded")
 
@@ -23,11 +22,8 @@ def begun_with(bundle: ModelBundle, facts: Mapping[str, Any], take: Path) -> str
     placed = (bundle.computes_on, bundle.computes_in, bundle.spec.head_dim)
     if bundle.kernel is not None or bundle.attention or len(able(*placed)) == 1:
         return ""
-    for run in reversed(runs_in(take)):
-        try:
-            then = run.read_settings().get("facts")
-        except TakeError:  # said where runs are searched
-            continue
+    for settings in settings_in(take):
+        then = settings.get("facts")
         if isinstance(then, dict) and _without(then) == _without(facts):
             name = recorded_attention(bundle, then["kernels"])
             if name and then != facts:

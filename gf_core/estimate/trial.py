@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..config import Encoding, Recipe
+from ..devices import now
 from ..sampling.film import film_chunks
 from ..sampling.sampler import Clean
 from ..timeline import Segment, Storyboard, Timing, make_plan
@@ -66,9 +66,9 @@ def try_out(bundle: ModelBundle, prompt: str | None, recipe: Recipe, encoding: E
     director.start(rows)  # any text will do to see whether the model is quick
     some = torch.randn(director.shape(memory.chunk), generator=rng)
     for most in (COLD, PATIENCE):
-        began = _now(device)
+        began = now(device)
         director.prefill(some)
-        if _now(device) - began > most:
+        if now(device) - began > most:
             return None
     director.scene(rows)
     if prompt is not None:
@@ -106,21 +106,15 @@ def _time_chunks(
     finish(latents)  # the first chunk is shorter, and decoder and encoder are set up with it
     before, size = writer.frames, writer.path.stat().st_size
     while len(seconds) < 1 + TIMED and (len(seconds) < 2 or sum(seconds) < ENOUGH):
-        began = _now(device)
+        began = now(device)
         worker = threading.Thread(target=finish, args=(latents,), name="grounded-trying")
         worker.start()
         latents = next(chunks).latents[0]
         worker.join()
-        seconds.append(_now(device) - began)
+        seconds.append(now(device) - began)
     frames = writer.frames - before
     middle = statistics.median(seconds[1:])
     # At the ends of a film one of the two works alone.
     pace = Pace(frames / len(seconds) / middle, middle / 2)
     bits = (writer.path.stat().st_size - size) * 8 / (frames * pixels)
     return Trial(pace, bits, frames)
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..config import SHAPES, MemorySpec, ModelSpec, Recipe, VideoSpec
-from ..devices import free_bytes, held_bytes, name_of
+from ..devices import free_bytes, held_bytes, name_of, now
 from ..errors import ResourceError
 from ..memory.store import DualMemory
 from ..model.pieces import PLAIN, Pieces
@@ -238,15 +238,6 @@ def _finish(
     film.write(pictures)
     times.decode.append(decoded - start)
     times.encode.append(time.perf_counter() - decoded)
-
-
-def now(device: torch.device) -> float:
-    """Seconds on the clock once all that the device was given is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-    return time.perf_counter()
 
 
 def _steady(subject: Subject, seconds: list[float]) -> float:

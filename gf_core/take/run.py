@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +180,13 @@ class Run:
 def runs_in(take: Path) -> list[Run]:
     """Every run in a Take's folder, oldest first; none where there is no such folder."""
     return [Run(path) for _, path in sorted(numbered(take)) if own.is_folder(path)]
+
+
+def settings_in(take: Path) -> Iterator[dict[str, Any]]:
+    """Those of every run that can be read, the newest first."""
+    for run in reversed(runs_in(take)):
+        with suppress(TakeError):  # of another version: said where runs are searched
+            yield run.read_settings()
 
 
 def numbered(take: Path) -> list[tuple[int, Path]]:
