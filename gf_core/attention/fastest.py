@@ -11,14 +11,14 @@ import logging
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..devices import name_of, now
-from ..files.atomic import write_json
-from ..files.cache import cache_dir
-from ..foreign import read_json
+from ..files.cache import cache_dir, newest, recall, remember
 from . import Kernel, sdpa
 
 log = logging.getLogger("grounded")
@@ -72,7 +72,7 @@ def fastest(call: Call, kernels: Mapping[str, Kernel], clock: Clock | None = Non
     told = ", ".join(f"{kernel} {seconds * 1000:.2f} ms" for kernel, seconds in took.items())
     log.info("attention was measured on %s: %s; %s is used", name_of(call.device), told, chosen)
     if own in took:
-        _write({**known, name: chosen})
+        remember(_file(), newest(known, name, chosen, KEPT), "which attention is fastest")
     return chosen
 
 
@@ -102,24 +102,14 @@ def _seconds(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> float:
     return now(q.device) - began
 
 
+def _file() -> Path:
+    return cache_dir("measured") / "attention.json"
+
+
 def _read() -> dict[str, str]:
-    path = cache_dir("measured") / "attention.json"
-    try:
-        found = read_json(path.read_text(encoding="utf-8"))
+    def names(found: Any) -> dict[str, str]:
         if not isinstance(found, dict) or not all(isinstance(chosen, str) for chosen in found.values()):
             raise ValueError("it holds no names")
         return found
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        log.warning("which attention is fastest is measured again: %s: %s", path.name, error)
-        return {}
 
-
-def _write(known: dict[str, str]) -> None:
-    path = cache_dir("measured") / "attention.json"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, dict(list(known.items())[-KEPT:]))
-    except OSError as error:
-        log.warning("which attention is fastest is not remembered: %s", error)
+    return recall(_file(), names, {}, "which attention is fastest is measured again")

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Encoding, Fit, Recipe, VideoSpec
-from ..files.atomic import write_json
-from ..files.cache import cache_dir
+from ..files.cache import cache_dir, newest, recall, remember
 
 if TYPE_CHECKING:
     from .room import ModelCost
 
-log = logging.getLogger("grounded")
 KEPT = 400
 """Measurements kept; the oldest go first."""
 MEMORABLE = 2000
@@ -90,15 +87,7 @@ def remember_bits(key: str, bits: float, frames: int) -> None:
 
 
 def _keep(key: str, value: list[float]) -> None:
-    known = _read()
-    known.pop(key, None)
-    known[key] = value
-    try:
-        path = _file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, dict(list(known.items())[-KEPT:]))
-    except OSError as error:
-        log.warning("what the film took is not remembered: %s", error)
+    remember(_file(), newest(_read(), key, value, KEPT), "what the film took")
 
 
 def _file() -> Path:
@@ -106,14 +95,10 @@ def _file() -> Path:
 
 
 def _read() -> dict[str, list[float]]:
-    try:
-        found = json.loads(_file().read_text(encoding="utf-8"))
-        return {str(key): [float(first), float(second)] for key, (first, second) in found.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        log.warning("what films took before is dropped: %s", error)
-        return {}
+    def pairs(found: Any) -> dict[str, list[float]]:
+        return {key: [float(first), float(second)] for key, (first, second) in found.items()}
+
+    return recall(_file(), pairs, {}, "what films took before is dropped")
 
 
 def _hash(facts: list[Any]) -> str:

@@ -8,9 +8,15 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
+
+from ..foreign import read_json
+from .atomic import write_json
 
 log = logging.getLogger("grounded")
+T = TypeVar("T")
 
 
 def cache_dir(name: str) -> Path:
@@ -42,3 +48,50 @@ def _home() -> Path:
             "there is no home folder: nothing is remembered between runs; set GROUNDED_CACHE to change that"
         )
         return Path(folder.name)
+
+
+def recall(path: Path, read: Callable[[Any], T], otherwise: T, lost: str) -> T:
+    """What `read` makes of the JSON in `path`; `otherwise` where there is none, or a damaged one, told as `lost`."""
+    try:
+        return read(read_json(path.read_bytes()))
+    except FileNotFoundError:
+        return otherwise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s: %s: %s", lost, path.name, error)
+        return otherwise
+
+
+def remember(path: Path, value: Any, what: str) -> None:
+    """Write `value` as JSON; a disk that refuses costs a line in the log that names `what`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, value)
+    except OSError as error:
+        log.warning("%s is not remembered: %s", what, error)
+
+
+def newest(known: dict[str, T], key: str, value: T, most: int) -> dict[str, T]:
+    """`known` with `value` last; of more than `most` the oldest are left out."""
+    return dict([*((name, was) for name, was in known.items() if name != key), (key, value)][-most:])
+
+
+def prune(folder: Path, most: int) -> None:
+    """Remove the files that were used longest ago until `most` bytes are left; those of a running program stay."""
+    files = []
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file():
+                told = path.stat()
+                files.append((max(told.st_atime, told.st_mtime), told.st_size, path))
+        except OSError:  # another program has just removed it
+            continue
+    held = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if held <= most:
+            return
+        try:
+            path.unlink()
+        except OSError as error:
+            log.info("%s stays: %s", path.name, error)
+            continue
+        held -= size

@@ -8,7 +8,6 @@ The same weights therefore have one fingerprint whether they come from a .pt or 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .atomic import write_json
-from .cache import cache_dir
+from .cache import cache_dir, recall, remember
 from .lazy import LazyTensor
 
 log = logging.getLogger("grounded")
@@ -64,13 +62,7 @@ def hash_state(state: Mapping[str, Tensor]) -> str:
 def recalled(files: Sequence[Path], variant: str) -> str | None:
     """What `remembered` knows already; None for files that were never hashed, or have changed since."""
     note, _ = _note(files, variant)
-    try:
-        return json.loads(note.read_text("utf-8"))["sha256"]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("fingerprint note %s is unreadable (%s): not known", note.name, error)
-        return None
+    return recall(note, lambda found: str(found["sha256"]), None, "a fingerprint is not known")
 
 
 def _note(files: Sequence[Path], variant: str) -> tuple[Path, list[str]]:
@@ -91,9 +83,5 @@ def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTe
         log.info("hashing %s, once per file", ", ".join(file.name for file in files))
     value = hash_tensors(tensors)
     note, stamps = _note(files, variant)
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_json(note, {"sha256": value, "files": stamps})
-    except OSError as error:
-        log.warning("fingerprint not remembered: %s", error)
+    remember(note, {"sha256": value, "files": stamps}, "the fingerprint")
     return value

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ..files.cache import cache_dir
+from ..files.cache import cache_dir, prune
 from .pieces import Fused, Pieces
 
 log = logging.getLogger("grounded")
@@ -103,25 +103,3 @@ def _keep_in_cache() -> None:
         os.environ[FOLDER] = str(folder)
     if os.environ[FOLDER] == str(folder):
         prune(folder, KEPT)
-
-
-def prune(folder: Path, most: int) -> None:
-    """Remove the files that were used longest ago until `most` bytes are left; those of a running program stay."""
-    files = []
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file():
-                told = path.stat()
-                files.append((max(told.st_atime, told.st_mtime), told.st_size, path))
-        except OSError:  # another program has just removed it
-            continue
-    held = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
-        if held <= most:
-            return
-        try:
-            path.unlink()
-        except OSError as error:
-            log.info("%s stays: %s", path.name, error)
-            continue
-        held -= size

@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..files.atomic import write_atomic
-from ..files.cache import cache_dir
+from ..files.cache import cache_dir, prune
 from .clean import clean_prompt
 from .umt5 import UMT5Encoder
 
@@ -68,25 +68,9 @@ class EmbeddingStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomic(path, lambda part: part.write_bytes(content))
-            self._trim()
+            prune(self.folder, self.max_bytes)
         except OSError as error:
             log.warning("prompt not stored: %s", error)
-
-    def _trim(self) -> None:
-        """Deletes the entries unused for longest until the folder is within its bound."""
-        entries = []
-        for path in self.folder.glob("*.safetensors"):
-            try:
-                state = path.stat()
-            except FileNotFoundError:
-                continue  # another process trimmed it
-            entries.append((state.st_mtime_ns, state.st_size, path))
-        total = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries):
-            if total <= self.max_bytes:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
 
 
 class StoredEncoder:
