@@ -5,7 +5,7 @@ Methods of the Grounded Forcing family differ in these numbers only (`memory.pre
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from .errors import GroundedError
@@ -287,3 +287,7 @@ class Recipe:
     def ahead(self) -> int:
         """Latent frames that are denoised together with a chunk and come after it."""
         return self.latency * self.memory.chunk
+
+    def fitted(self, fit: Fit) -> Recipe:
+        """The recipe with what `fit` does to the memory."""
+        return self if fit.memory == "full" else replace(self, memory=replace(self.memory, stored=fit.memory))

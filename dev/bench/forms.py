@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gf_core.checkpoints.keymaps import rename
+from gf_core.checkpoints.keymaps import COMFYUI_PREFIX, original_to_diffusers, rename
 
 State = Mapping[str, Tensor]
 Parts = dict[str, Tensor]
@@ -84,14 +84,14 @@ def _sharded(folder: Path, state: State) -> Path:
 
 def _diffusers(folder: Path, state: State) -> Path:
     (folder / "transformer").mkdir()
-    _sharded(folder / "transformer", rename(dict(state), "original", "diffusers"))
+    _sharded(folder / "transformer", rename(dict(state), original_to_diffusers))
     heads = state["patch_embedding.weight"].shape[0] // 128
     (folder / "transformer" / "config.json").write_text(json.dumps({"num_attention_heads": heads}))
     return folder
 
 
 def _repackaged(folder: Path, state: State) -> Path:
-    return _single(rename(dict(state), "original", "comfyui"), folder)
+    return _single({COMFYUI_PREFIX + name: value for name, value in state.items()}, folder)
 
 
 def _packing(

@@ -19,7 +19,7 @@ from torch import Tensor
 from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.config import Fit, ModelSpec, Recipe, VideoSpec
 from gf_core.engine.film import settle
-from gf_core.estimate.fit import TILE, fitted, write_fit
+from gf_core.estimate.fit import TILE, write_fit
 from gf_core.estimate.room import ModelCost, parts_of
 from gf_core.model.fp8 import quantise
 from gf_core.sampling.film import film_chunks
@@ -43,7 +43,7 @@ def arithmetic() -> None:
     print(f"{'1.3B, 832x480, bfloat16':<40}", *(f"{name:>8}" for name in (*MODEL, "in all", "saved")))
     whole = sum(parts_of(cost, recipe, 1).values())
     for fit in (Fit(), *WAYS, ALL):
-        parts = parts_of(cost.fitted(fit), fitted(recipe, fit), 1)
+        parts = parts_of(cost.fitted(fit), recipe.fitted(fit), 1)
         figures = [*(parts[name] for name in MODEL), sum(parts.values()), whole - sum(parts.values())]
         print(f"{write_fit(fit):<40}", *(f"{value / 1e9:>8.2f}" for value in figures))
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dev.parity.case import Case, Refusal
-from gf_core.checkpoints.keymaps import rename
+from gf_core.checkpoints.keymaps import diffusers_to_original, rename
 from gf_core.model.bidirectional import bidirectional_flow
 from gf_core.model.wan import WanModel
 
@@ -35,11 +35,10 @@ def _companion(case: Case) -> Case:
 def replay(case: Case) -> None:
     """Give every recorded call under original (ComfyUI) and diffusers names, read through the key maps."""
     shared = _companion(case)
-    as_comfyui = rename(shared.weights, "original", "comfyui")
     as_diffusers = {n.removeprefix("diffusers."): t for n, t in case.weights.items()}
     sources = {
-        "comfy": case.model(rename(as_comfyui, "comfyui", "original")),
-        "diffusers": case.model(rename(as_diffusers, "diffusers", "original")),
+        "comfy": case.model(shared.weights),
+        "diffusers": case.model(rename(as_diffusers, diffusers_to_original)),
     }
     for base, model in sources.items():
         prefix = f"out.{base}."

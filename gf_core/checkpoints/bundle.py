@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -193,7 +193,7 @@ def load_model(
         spec=spec,
         text=encoder,
         codec=Tiled(codec, fit.tile) if fit.tile else codec,
-        recipe=_remembering(wanted_recipe(item), fit),
+        recipe=wanted_recipe(item).fitted(fit),
         fingerprint=fingerprint,
         writer=networks.writer,
         licence=licence_of(item),
@@ -201,12 +201,6 @@ def load_model(
         compiled=compiled,
         attention=attention,
         parts_on=parts_on,
-    )
-
-
-def _remembering(recipe: Recipe, fit: Fit) -> Recipe:
-    return (
-        recipe if fit.memory == "full" else replace(recipe, memory=replace(recipe.memory, stored=fit.memory))
     )
 
 

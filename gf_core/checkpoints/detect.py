@@ -21,7 +21,7 @@ from ..files.unwrap import Unwrapped
 from ..foreign import numbered, read_json, with_values
 from ..vae.decoders import Decoder
 from ..vae.load import detect_vae
-from .keymaps import Scheme, rename, scheme_of
+from .keymaps import Scheme, diffusers_to_original, rename, scheme_of
 
 Family = Literal[
     "wan_t2v", "wan_i2v", "wan_5b", "wan_vace", "wan_other",
@@ -75,7 +75,7 @@ def detect(
     tensors = dict(found.tensors or found.lora)
     scheme = scheme_of([found.prefix + name for name in tensors])
     if scheme_of(tensors) == "diffusers" and "scale_shift_table" in tensors:
-        tensors, scheme = rename(tensors, "diffusers", "original"), "diffusers"
+        tensors, scheme = rename(tensors, diffusers_to_original), "diffusers"
     family = family_of(tensors, found.lora)
     sizes: Counter[torch.dtype] = Counter()
     for tensor in tensors.values():

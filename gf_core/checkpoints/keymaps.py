@@ -9,7 +9,7 @@ behind a prefix. `diffusers` renames modules one for one: no transposes, no spli
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeVar
 
 Scheme = Literal["original", "comfyui", "diffusers"]
@@ -95,21 +95,10 @@ def experts(tensors: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
     return first, {**first, **second} if second else {}
 
 
-def rename(tensors: Mapping[str, T], source: Scheme, target: Scheme) -> dict[str, T]:
-    """The same values under the names of `target`. Names that no table knows are kept as they are.
+def rename(tensors: Mapping[str, T], translate: Callable[[str], str | None]) -> dict[str, T]:
+    """The same values under translated names; those that `translate` does not know are kept as they are.
 
-    >>> rename({"blocks.0.norm2.weight": 1}, "diffusers", "original")
+    >>> rename({"blocks.0.norm2.weight": 1}, diffusers_to_original)
     {'blocks.0.norm3.weight': 1}
     """
-    out: dict[str, T] = {}
-    for name, value in tensors.items():
-        if source == "comfyui":
-            name = name.removeprefix(COMFYUI_PREFIX)
-        elif source == "diffusers":
-            name = diffusers_to_original(name) or name
-        if target == "comfyui":
-            name = COMFYUI_PREFIX + name
-        elif target == "diffusers":
-            name = original_to_diffusers(name) or name
-        out[name] = value
-    return out
+    return {translate(name) or name: value for name, value in tensors.items()}

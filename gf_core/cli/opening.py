@@ -17,7 +17,7 @@ from ..engine.given.start import StartFile
 from ..engine.kept_kernel import recorded_attention
 from ..engine.recorded import Recorded
 from ..errors import GroundedError
-from ..estimate.fit import NOTHING, choose_fit, fitted, write_fit
+from ..estimate.fit import NOTHING, choose_fit, write_fit
 from ..estimate.room import ModelCost, file_cost
 from ..take.facts import kernels
 from ..team import Team
@@ -66,7 +66,7 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
     if bundle.licence:
         log.info("%s is given under: %s", bundle.name, bundle.licence)
     recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
-    recipe = fitted(recipe, bundle.fit)
+    recipe = recipe.fitted(bundle.fit)
     if recorded is not None:
         if not bundle.attention and recorded.device == bundle.device_name:
             bundle.attention = recorded_attention(bundle, recorded.machine)

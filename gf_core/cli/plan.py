@@ -98,7 +98,6 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     from ..engine.given.start import open_start
     from ..engine.making import preflight
     from ..estimate.budget import check_budget, estimate
-    from ..estimate.fit import fitted
 
     device = pick_device(args.device)
     parts_device(args)  # which refuses what is not here
@@ -112,7 +111,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     except GroundedError as error:
         print(*lines, f"cost    not known: {error.message}", sep="\n")
         return
-    recipe = fitted(recipe, cost.fit)
+    recipe = recipe.fitted(cost.fit)
     encoding = encoding_for(args, recipe.video, recorded)
     if bundle is None:
         if (tokenizer := _tokenizer(args)) is not None:

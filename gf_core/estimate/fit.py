@@ -30,13 +30,6 @@ NOTHING = Fit()
 FIX = "write off, or some of offload=N, tiles=N, int8, fp8 with commas between them"
 
 
-def fitted(recipe: Recipe, fit: Fit) -> Recipe:
-    """The recipe with what `fit` does to the memory."""
-    if fit.memory == "full":
-        return recipe
-    return replace(recipe, memory=replace(recipe.memory, stored=fit.memory))
-
-
 def choose_fit(cost: ModelCost, recipe: Recipe, free: int, upscale: int = 1, *, alter: bool = True) -> Fit:
     """The first that fits `free` bytes; nothing where nothing has to be done, or where all of it is not enough.
 
@@ -45,7 +38,7 @@ def choose_fit(cost: ModelCost, recipe: Recipe, free: int, upscale: int = 1, *, 
     most = cost.spec.num_layers
 
     def fits(fit: Fit) -> bool:
-        return sum(parts_of(cost.fitted(fit), fitted(recipe, fit), upscale).values()) * MARGIN <= free
+        return sum(parts_of(cost.fitted(fit), recipe.fitted(fit), upscale).values()) * MARGIN <= free
 
     for fit in _steps(cost, recipe) if alter else (NOTHING,):
         if fits(fit):

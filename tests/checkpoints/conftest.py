@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from gf_core.checkpoints.keymaps import rename
+from gf_core.checkpoints.keymaps import COMFYUI_PREFIX, original_to_diffusers, rename
 from gf_core.config import ModelSpec
 from gf_core.model.wan import WanModel
 
@@ -41,14 +41,14 @@ def wrap(state):
         return {
             "original": dict(state),
             "model_prefix": with_model,
-            "comfyui": rename(state, "original", "comfyui"),
+            "comfyui": {COMFYUI_PREFIX + name: value for name, value in state.items()},
             "comfyui_all_in_one": {
-                **rename(state, "original", "comfyui"),
+                **{COMFYUI_PREFIX + name: value for name, value in state.items()},
                 "first_stage_model.conv1.weight": torch.zeros(2),
                 "cond_stage_model.shared.weight": torch.zeros(2),
             },
             "diffusion_model": {f"diffusion_model.{name}": value for name, value in state.items()},
-            "diffusers": rename(state, "original", "diffusers"),
+            "diffusers": rename(state, original_to_diffusers),
             "generator": {"generator": with_model, "critic": zeros, "step": 12},
             "generator_ema": {"generator": zeros, "generator_ema": with_model},
             "fsdp": {"generator_ema": fsdp, "optimizer": {"state": {}, "lr": 0.1}},

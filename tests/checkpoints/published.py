@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gf_core.checkpoints.catalog import KnownCheckpoint
-from gf_core.checkpoints.keymaps import rename
+from gf_core.checkpoints.keymaps import original_to_diffusers, rename
 from gf_core.config import ModelSpec
 from gf_core.model.wan import WanModel
 
@@ -51,7 +51,7 @@ def build(row: KnownCheckpoint, root: Path, name: str | None = None) -> Path:
         weights |= {_of_second(key): value for key, value in _random(2, row.channels).items()}
     weights = _packed(weights, row.packed) if row.packed else weights
     if row.scheme == "diffusers":
-        weights = rename(weights, "original", "diffusers")
+        weights = rename(weights, original_to_diffusers)
     weights = {row.inner + key: value.clone() for key, value in weights.items()}
     home = root / row.repository
     path = home / (row.file if name is None else Path(row.file).with_name(name))

@@ -43,9 +43,19 @@ def test_foreign_names_are_not_guessed():
     assert keymaps.original_to_diffusers("time_embedding.1.weight") is None
 
 
-@pytest.mark.parametrize("target", ["original", "comfyui", "diffusers"])
-def test_rename_there_and_back(target):
+def test_rename_there_and_back():
     tensors = {name: index for index, name in enumerate(PAIRS)}
-    there = keymaps.rename(tensors, "original", target)
-    assert keymaps.scheme_of(there) == target
-    assert keymaps.rename(there, target, "original") == tensors
+    there = keymaps.rename(tensors, keymaps.original_to_diffusers)
+    assert keymaps.rename(there, keymaps.diffusers_to_original) == tensors
+
+
+@pytest.mark.parametrize(
+    "scheme, name",
+    [
+        ("original", str),
+        ("comfyui", keymaps.COMFYUI_PREFIX.__add__),
+        ("diffusers", keymaps.original_to_diffusers),
+    ],
+)
+def test_the_scheme_is_told_by_the_names(scheme, name):
+    assert keymaps.scheme_of(keymaps.rename(dict.fromkeys(PAIRS), name)) == scheme

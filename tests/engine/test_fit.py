@@ -6,7 +6,7 @@ import pytest
 
 from gf_core.config import Fit, ModelSpec, Recipe
 from gf_core.errors import GroundedError
-from gf_core.estimate.fit import NOTHING, choose_fit, fit_line, fitted, read_fit, write_fit
+from gf_core.estimate.fit import NOTHING, choose_fit, fit_line, read_fit, write_fit
 from gf_core.estimate.room import MARGIN, ModelCost, parts_of
 
 WAN = ModelCost(ModelSpec(), device="a card")
@@ -14,7 +14,7 @@ RECIPE = Recipe()
 
 
 def needs(cost: ModelCost, fit: Fit) -> float:
-    return sum(parts_of(cost.fitted(fit), fitted(RECIPE, fit), 1).values()) * MARGIN
+    return sum(parts_of(cost.fitted(fit), RECIPE.fitted(fit), 1).values()) * MARGIN
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_on_a_processor_no_block_waits():
 def test_what_is_said_can_be_asked_for(text):
     fit = read_fit(text)
     assert fit is not None and write_fit(fit) == text
-    line = fit_line(WAN.fitted(fit), fitted(RECIPE, fit))
+    line = fit_line(WAN.fitted(fit), RECIPE.fitted(fit))
     assert line.startswith(f"fit     {text}: ")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gf_core.checkpoints.keymaps import rename
+from gf_core.checkpoints.keymaps import original_to_diffusers, rename
 from gf_core.config import ModelSpec
 from gf_core.model import layers
 from gf_core.model.forward import call, text_kv, trimmed
@@ -46,7 +46,7 @@ def test_equals_diffusers(model):
         num_layers=SPEC.num_layers,
         cross_attn_norm=True,
     ).eval()
-    theirs.load_state_dict(rename(model.state_dict(), "original", "diffusers"), strict=True)
+    theirs.load_state_dict(rename(model.state_dict(), original_to_diffusers), strict=True)
     latents, prompt = torch.randn(2, 3, 4, 4, 6), torch.randn(2, SPEC.text_len, SPEC.text_dim)
     timesteps = torch.tensor([[937.5], [250.0]])
     with torch.no_grad():
