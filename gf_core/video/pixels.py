@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from fractions import Fraction
 from itertools import pairwise, product
-from typing import Literal
 
 import av
 import numpy as np
@@ -13,7 +12,6 @@ from av.filter import Graph
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from PIL import Image
 
-UpscaleFilter = Literal["lanczos", "nearest"]
 PREVIEW_SIDE = 256
 """Longest side of a preview picture in pixels."""
 BT709 = 1
@@ -27,12 +25,10 @@ def _exact(how: Interpolation) -> Interpolation:
     return how | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP | Interpolation.FULL_CHR_H_INT
 
 
-def upscaled(frame: np.ndarray, factor: int, how: UpscaleFilter) -> np.ndarray:
+def upscaled(frame: np.ndarray, factor: int) -> np.ndarray:
     """`frame` uint8 [H W 3] -> uint8 [H*factor W*factor 3]."""
     if factor == 1:
         return frame
-    if how == "nearest":
-        return frame.repeat(factor, 0).repeat(factor, 1)
     size = (frame.shape[1] * factor, frame.shape[0] * factor)
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
 
@@ -57,7 +53,7 @@ class ToVideo:
     def __call__(self, frame: np.ndarray) -> av.VideoFrame:
         width, height = frame.shape[1] * self._factor, frame.shape[0] * self._factor
         if width % 2 or height % 2:
-            frame = upscaled(frame, self._factor, "lanczos")
+            frame = upscaled(frame, self._factor)
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
             width, height = even_size(width, height)
         enlarged = (height, width) != frame.shape[:2]

@@ -34,7 +34,7 @@ from .codecs import CODECS, SUFFIXES, available_codecs, check_suffix, find_codec
 from .encoder import add_pictures, encoded, timescale_of
 from .metadata import Chapter, as_text, chapters_of, read_metadata, write_chapters
 from .pictures import STILLS, Still, can_write, write_pictures
-from .pixels import UpscaleFilter, even_size, upscaled
+from .pixels import even_size, upscaled
 from .reader import FilmInfo, open_film, packets, probe, rate_of, read_frames
 
 log = logging.getLogger("grounded")
@@ -61,8 +61,6 @@ def place_film(
     metadata: Mapping[str, Any] | None = None,
     chapters: Sequence[Chapter] = (),
     frames: Iterable[np.ndarray] | None = None,
-    upscale_filter: UpscaleFilter = "lanczos",
-    overwrite: bool = False,
 ) -> Path:
     """Place the film `run_film` at `out` and return where it is; a file in the way is never replaced.
 
@@ -76,7 +74,6 @@ def place_film(
         chapters: in the order of time; without them the film keeps what it has.
         frames: blocks uint8 [t H W 3] of the whole film to encode from, enlarged to the film's size. Without them
             the film's own pictures are encoded again, and a log line says so.
-        overwrite: put the new file in the place of an old one instead of giving it a number.
 
     Raises:
         TakeError: no readable frame in `run_film`, or `out` cannot hold what is asked.
@@ -88,7 +85,7 @@ def place_film(
         raise TakeError(f"{source.name} holds no whole frame", "render at least one chunk first")
     if codec == AS_RENDERED:
         codec = quality = None
-    texts, pictures = as_text(metadata or {}), _pictures(source, info, frames, upscale_filter)
+    texts, pictures = as_text(metadata or {}), _pictures(source, info, frames)
     if codec in STILLS:
         if audio is not None:
             log.warning("sound left out: a folder of pictures has none")
@@ -102,9 +99,7 @@ def place_film(
     encode = None
     if codec not in (None, own) or quality is not None:
         encode = Encode(codec or own, DEFAULT_QUALITY if quality is None else quality, pictures)
-    return _through_temporary(
-        out, lambda part: write_film(source, part, encode, sound, chapters, texts), overwrite
-    )
+    return _through_temporary(out, lambda part: write_film(source, part, encode, sound, chapters, texts))
 
 
 @dataclass(frozen=True)
@@ -228,9 +223,7 @@ def _suffixed(out: Path, codec: str) -> Path:
     return out
 
 
-def _pictures(
-    source: Path, info: FilmInfo, frames: Iterable[np.ndarray] | None, how: UpscaleFilter
-) -> Iterator[np.ndarray]:
+def _pictures(source: Path, info: FilmInfo, frames: Iterable[np.ndarray] | None) -> Iterator[np.ndarray]:
     """Single pictures uint8 [H W 3] of the film's size."""
     if frames is None:
         log.info("%s: its own pictures are encoded again, no latents were given to decode", source.name)
@@ -238,7 +231,7 @@ def _pictures(
         return
     for frame in chain.from_iterable(frames):
         # Decoded latents have the model's size; the film may be a whole number of times that, and even.
-        picture = upscaled(frame, max(1, info.width // frame.shape[1]), how)
+        picture = upscaled(frame, max(1, info.width // frame.shape[1]))
         if even_size(picture.shape[1], picture.shape[0]) != (info.width, info.height):
             raise TakeError(
                 f"pictures of {frame.shape[1]}x{frame.shape[0]} for a film of {info.width}x{info.height}",
@@ -264,7 +257,7 @@ def _place_stills(
     return place
 
 
-def _through_temporary(out: Path, write: Callable[[Path], None], overwrite: bool) -> Path:
+def _through_temporary(out: Path, write: Callable[[Path], None]) -> Path:
     """Let `write` fill a temporary file beside `out`, then give it its name."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with beside(out, out.suffix) as part:
@@ -281,7 +274,7 @@ def _through_temporary(out: Path, write: Callable[[Path], None], overwrite: bool
                 "use .mp4 for H.264, HEVC and AV1, .mov for ProRes",
             ) from error
         # The name is taken when the file is whole, so that a failure leaves no empty one; it is ours from then on.
-        place = out if overwrite else next(filter(_made, numbered(out, out.suffix)))
+        place = next(filter(_made, numbered(out, out.suffix)))
         put(part, place)
     return place
 

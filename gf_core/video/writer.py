@@ -24,7 +24,7 @@ from ..errors import ResourceError, TakeError
 from .boxes import place_fragment, read_layout, split_header
 from .codecs import find_codec
 from .encoder import add_pictures, encoded, timescale_of
-from .pixels import UpscaleFilter, even_size, upscaled
+from .pixels import even_size
 from .reader import probe
 
 FRAGMENTED = "frag_custom+empty_moov+default_base_moof+skip_trailer"
@@ -40,9 +40,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
         codec: a name in `codecs.CODECS`.
         quality: H.264 CRF scale, 0 (lossless) to 51; 18 looks lossless. Other codecs map it to a like look.
         upscale: whole-number enlargement of small frames.
-        upscale_filter: `lanczos` (smooth) or `nearest` (square pixels).
-        keep: frames of the film already at `path` that stay, to continue it; None keeps every whole fragment.
-        fsync: wait for the disk after every write, so that a power cut loses at most one chunk as well.
+        keep: frames of the film already at `path` that stay, to continue it.
 
     Raises:
         ResourceError: the codec cannot be encoded here, or the disk is full.
@@ -51,15 +49,13 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
 
     def __init__(
         self, path: str | Path, width: int, height: int, fps: float | Fraction, codec: str = "h264",
-        quality: int = 18, upscale: int = 1, *, upscale_filter: UpscaleFilter = "lanczos",
-        keep: int | None = 0, fsync: bool = True,
+        quality: int = 18, upscale: int = 1, *, keep: int = 0,
     ) -> None:  # fmt: skip
         if min(width, height, upscale) < 1 or fps <= 0 or not 0 <= quality <= 51:
             raise ValueError(f"a film of {width}x{height} x{upscale} at {fps} fps, quality {quality}")
         self.path = Path(path)
         self.fps = Fraction(fps).limit_denominator(1001)
-        self.upscale, self.fsync = upscale, fsync
-        self.upscale_filter: UpscaleFilter = upscale_filter
+        self.upscale = upscale
         self._shape = (height, width, 3)
         self._size = even_size(width * upscale, height * upscale)
         self._encoder, self._choice = find_codec(codec)
@@ -75,9 +71,9 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
         self._header = b""
         self._file = self._open(keep)
 
-    def _open(self, keep: int | None) -> io.FileIO:
+    def _open(self, keep: int) -> io.FileIO:
         """Open the film for appending, cut back to `keep` frames."""
-        if keep == 0 or (keep is None and not self.path.exists()):
+        if keep == 0:
             return io.FileIO(self.path, "w+")
         if not self.path.exists():
             raise TakeError(
@@ -85,19 +81,18 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
             )
         layout, end = read_layout(self.path), 0
         for fragment in layout.fragments:
-            if keep is not None and self.frames + fragment.frames > keep:
+            if self.frames + fragment.frames > keep:
                 break
             self.frames, self._fragments = self.frames + fragment.frames, self._fragments + 1
             end = fragment.end
-        if keep is not None and self.frames != keep:
+        if self.frames != keep:
             raise TakeError(
                 f"{self.path.name} cannot be cut after frame {keep}: "
                 f"a chunk ends at {self.frames} of {layout.frames}",
                 "keep a number of frames that ends a chunk, or render the film again",
             )
         file = io.FileIO(self.path, "r+")
-        if self.frames:
-            self._header = file.read(layout.header_end)
+        self._header = file.read(layout.header_end)
         file.truncate(end)
         file.seek(0, 2)
         return file
@@ -146,11 +141,9 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
     def _encode(self, frames: np.ndarray, check: Callable[[], None]) -> bytes:
         """The frames as a film of their own, header and one fragment, from an encoder drained to its end."""
 
-        squares = self.upscale_filter == "nearest"  # which no scaler makes without a blur of the chroma
-
         def checked() -> Iterator[np.ndarray]:
             for frame in frames:
-                yield upscaled(frame, self.upscale, "nearest") if squares else frame
+                yield frame
                 check()
 
         memory = io.BytesIO()
@@ -160,7 +153,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
                 container, self._encoder, self._choice, self._quality,
                 size=self._size, fps=self.fps, enlarged=self.upscale > 1,
             )  # fmt: skip
-            for packet in encoded(stream, checked(), self.fps, factor=1 if squares else self.upscale):
+            for packet in encoded(stream, checked(), self.fps, factor=self.upscale):
                 container.mux(packet)
                 check()
         return memory.getvalue()
@@ -172,8 +165,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
-            if self.fsync:
-                os.fsync(self._file.fileno())
+            os.fsync(self._file.fileno())
         except OSError as error:
             os.ftruncate(self._file.fileno(), start)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -112,13 +112,8 @@ def test_finished_films_are_never_overwritten_unasked(tmp_path):
     assert place_film(src, dst).name == "final-2.mp4"
     assert place_film(src, dst).name == "final-3.mp4"
     assert dst.read_text() == "precious"
-    assert place_film(src, dst, overwrite=True) == dst and probe(dst).frames == 9
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "film.mp4",
-        "final-2.mp4",
-        "final-3.mp4",
-        "final.mp4",
-    ]
+    there = ["film.mp4", "final-2.mp4", "final-3.mp4", "final.mp4"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == there
 
 
 @pytest.mark.parametrize("kind", [None, "png"])
@@ -143,12 +138,11 @@ def test_what_is_placed_can_be_read_by_others(tmp_path, kind):
     src = write_film(tmp_path / "film.mp4", upto=1)
     place = place_film(src, tmp_path / "out" / ("x" if kind == "png" else "x.mp4"), codec=kind)
     assert stat.S_IMODE(place.stat().st_mode) == (0o755 if kind == "png" else 0o644)
-    again = place_film(src, place, codec=kind, overwrite=True)
+    again = place_film(src, place, codec=kind)
     assert stat.S_IMODE(again.stat().st_mode) & 0o044 == 0o044
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_full_disk_is_not_taken_for_a_wrong_name(tmp_path, monkeypatch, overwrite):
+def test_a_full_disk_is_not_taken_for_a_wrong_name(tmp_path, monkeypatch):
     src, out = write_film(tmp_path / "film.mp4", upto=1), tmp_path / "x.mp4"
     out.write_text("precious")
     for error, kind, words in (
@@ -163,7 +157,7 @@ def test_a_full_disk_is_not_taken_for_a_wrong_name(tmp_path, monkeypatch, overwr
 
         monkeypatch.setattr("gf_core.video.place.write_film", fail)
         with pytest.raises(kind, match=words) as told:
-            place_film(src, out, overwrite=overwrite)
+            place_film(src, out)
         assert ("free some space" in told.value.fix) == (kind is ResourceError)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film.mp4", "x.mp4"]
     assert out.read_text() == "precious"
