@@ -28,10 +28,10 @@ class Worker(Generic[Item, Result]):
     in a `finally`.
     """
 
-    def __init__(self, process: Callable[[Item], Result | None], name: str, depth: int = DEPTH) -> None:
+    def __init__(self, process: Callable[[Item], Result | None], name: str) -> None:
         self._process = process
         self._pool = ThreadPoolExecutor(1, name)
-        self._room = threading.Semaphore(depth + 1)  # and the one in work
+        self._room = threading.Semaphore(DEPTH + 1)  # and the one in work
         self._pending: deque[Future[Result | None]] = deque()
         self._failed = False
 

@@ -145,7 +145,7 @@ class UMT5Encoder:
     """Prompts to rows; the weights (11 GB) are read for each call of `encode` and let go after it.
 
     A film's prompts come in one call, and what was encoded once is in the store, so keeping them would only
-    take memory from the video model; `keep` keeps them all the same.
+    take memory from the video model.
     """
 
     def __init__(
@@ -157,16 +157,12 @@ class UMT5Encoder:
         dtype: torch.dtype = torch.bfloat16,
         device: str | torch.device = "cpu",
         max_rows: int = MAX_ROWS,
-        keep: bool = False,
     ) -> None:
         self.fingerprint = fingerprint
         self.weight_bytes = sum(tensor.numel for tensor in weights_of(tensors).values()) * dtype.itemsize
         """What the weights take in memory while prompts are encoded."""
         self._tensors, self._tokenizer = tensors, tokenizer
         self._dtype, self._device, self._max_rows = dtype, device, max_rows
-        self.keep = keep
-        """Whether the weights stay between calls."""
-        self._model = None
 
     def token_ids(self, prompt: str) -> list[int]:
         """Ids of a cleaned prompt with the end mark, at most `max_rows`; a longer prompt is cut with a log line."""
@@ -179,17 +175,12 @@ class UMT5Encoder:
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> list[Tensor]:
         """Each prompt to float32 rows [tokens, text_dim] on the CPU."""
-        model: Any = self._model
-        if model is None:
-            log.info("reading the text encoder, %s", exact_size(self.weight_bytes))
-            model = build(self._tensors, self._dtype, self._device)
-        if self.keep:
-            self._model = model
-        rows = []
+        log.info("reading the text encoder, %s", exact_size(self.weight_bytes))
+        model, rows = build(self._tensors, self._dtype, self._device), []
         for prompt in prompts:
             ids = torch.tensor([self.token_ids(prompt)], device=self._device)
             rows.append(model(input_ids=ids).last_hidden_state[0].float().cpu())
         del model
-        if not self.keep and torch.device(self._device).type == "cuda":
+        if torch.device(self._device).type == "cuda":
             torch.cuda.empty_cache()  # or torch keeps the room, and the video model is told that it does not fit
         return rows
