@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from .measures import drift, metrics
 from .measures.metrics import Span
 from .measures.recurrence import kept_by_distance
 from .over_time import measure_over_time
-from .parts import Part, film_parts, planned_parts, timing_of
+from .parts import Part, film_parts, planned_parts, start_pictures, timing_of
 from .report import write_json
 
 
@@ -125,7 +126,7 @@ def judge(frames: np.ndarray, spans: Sequence[Span], fps: float, reader: Reader)
             "colour_drift_by_second": drifts,
             "loudness": drift.loudness(frames, [s.start for s in spans[1:]], whole),
         },
-        "unreadable": metrics.unreadable(reading),
+        "unreadable": metrics.unreadable(reading, spans[0].start),
     }
     return result, reading
 
@@ -141,8 +142,8 @@ def evaluate_film(
 
     Of any film: what `measure_over_time` finds. Of one of the built-in model also per segment subject, colour, place,
     time and action (what the prompt says, what is seen), identity per second against each character's first second,
-    and by the shots since it was last seen, flicker, colour drift, loudness of switches, unreadable rates. Optionally
-    written as JSON and, of the built-in model, drawn as a chart.
+    and by the shots since it was last seen, flicker, colour drift, loudness of switches, unreadable rates. The
+    pictures of a start are no segment's. Optionally written as JSON and, of the built-in model, drawn as a chart.
 
     storyboard_text: None takes what the film says; one that says nothing is a single shot. A film that does not say who
     made it is read as one of the built-in model where its storyboard is given.
@@ -154,15 +155,15 @@ def evaluate_film(
     info = probe(path)
     fps = float(info.fps)
     timing = None if made is None else timing_of(made, fps)
-    if storyboard_text is None:
-        parts = film_parts(path)
-    else:
-        parts, _ = planned_parts(storyboard_text, info.frames, timing)
+    start = 0 if made is None or timing is None else start_pictures(path, made, timing)
+    parts = _parts_behind(start, path, storyboard_text, info.frames, timing)
     if not parts:
         raise GroundedError(
             "the storyboard has no segments that fall into the film", "give the storyboard of this film"
         )
     result: dict = {"film": path.name, "frames": info.frames, "fps": fps, "seconds": info.frames / fps}
+    if start:
+        result["start_frames"] = start
     result["over_time"] = measure_over_time(path, parts, timing)
     given, frames = storyboard_text is not None, None
     try:
@@ -186,6 +187,17 @@ def evaluate_film(
 
         draw_chart(result, Path(out_png), frames)
     return result
+
+
+def _parts_behind(
+    start: int, path: Path, storyboard_text: str | None, frames: int, timing: Timing | None
+) -> list[Part]:
+    """The segments of a film of so many frames, without the first `start` frames, which its first segment carries."""
+    if storyboard_text is None:
+        first, *others = film_parts(path)
+        return [replace(first, start=first.start + start), *others]
+    parts, _ = planned_parts(storyboard_text, frames - start, timing)
+    return [replace(part, start=part.start + start, stop=part.stop + start) for part in parts]
 
 
 def recorded(path: Path) -> Recorded | None:

@@ -87,6 +87,19 @@ def planned_parts(
     return parts, float(board.fps)
 
 
+def start_pictures(path: str | Path, made: Recorded, timing: Timing) -> int:
+    """Pictures at the beginning of the film that are those of its start, a picture or a video, as decoded."""
+    if not made.start_image:
+        return 0
+    end, stride = film_parts(path)[0].stop, timing.time_stride
+    if made.start is not None:
+        given = made.start.latent_frames(stride) * stride
+    else:  # one that is no file, from ComfyUI: what the first segment has beyond its chunks
+        chunks = made.segments[0].get("chunks") if made.segments else None
+        given = end - timing.pictures(chunks) if isinstance(chunks, int) else 0
+    return given if 0 < given < end else 0  # another program may have cut the film
+
+
 def timing_of(made: Recorded, fps: float) -> Timing:
     """How a film that says how it was made was cut into chunks."""
     return Timing(fps, made.recipe.memory.chunk, first_chunk_frames=made.recipe.sample.first_chunk_frames)

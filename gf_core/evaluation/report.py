@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import GroundedError
 from ..files.atomic import write_text
+from ..words import counted
 from ..world.vocabulary import ATTRIBUTES, HIDDEN, PROMPTED
 
 
@@ -40,6 +41,10 @@ def segment_line(segment: dict) -> str:
 def text_report(result: dict) -> str:
     """The whole result of `evaluate_film` as a few readable lines."""
     lines = [f"{result['film']}: {result['frames']} frames, {result['seconds']:.2f} s"]
+    if "start_frames" in result:
+        lines.append(
+            f"not judged           the first {counted(result['start_frames'], 'frame')}, those of its start"
+        )
     if "segments" in result:
         lines += _judged_lines(result)
     lines += _over_time_lines(result["over_time"])

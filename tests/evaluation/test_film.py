@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from gf_core.config import Recipe
+from gf_core.engine.given.start import StartFile
 from gf_core.errors import GroundedError
+from gf_core.evaluation import film as film_module
+from gf_core.evaluation import parts as parts_module
 from gf_core.evaluation.film import evaluate_film, judge, shrink, spans_of
 from gf_core.evaluation.report import text_report
+from gf_core.video import Chapter
 from gf_core.video.writer import FilmWriter
 from gf_core.world import render, sample_script, storyboard
 from gf_core.world.reader import load_reader
@@ -80,3 +86,33 @@ def test_evaluate_film_reads_a_written_film(script, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text())["film"] == "film.mp4"
     assert (tmp_path / "r.png").stat().st_size > 10_000
     assert "follows the prompt" in text_report(result)
+
+
+@pytest.mark.parametrize("told", ["by the film", "by the storyboard", "by its chapters", "by nobody"])
+def test_the_pictures_of_a_start_are_no_segments(script, tmp_path: Path, monkeypatch, told) -> None:
+    """The film goes on from twelve pictures (nine, as whole latent frames), which show another character."""
+    ours, other = script.segments[0], script.segments[1]
+    frames = render(script).frames
+    given = frames[other.first_frame :][:12]
+    film = tmp_path / "film.mp4"
+    with FilmWriter(film, 96, 64, 16) as writer:
+        writer.write(np.concatenate([given, frames[:21]]))
+    text = "\n".join(storyboard(script).splitlines()[:1]).split("|")[0] + "| 1.3125s"
+    prompt, start = text.split(" |")[0], StartFile("a.mp4", "0", 9)
+    made = SimpleNamespace(
+        builtin=True, recipe=Recipe(), start_image=told != "by nobody",
+        start=start if told in ("by the film", "by the storyboard") else None,
+        segments=[{"verb": "start", "prompt": prompt, "chunks": 2}],
+    )  # fmt: skip
+    for module, name in ((film_module, "recorded"), (parts_module, "read_recorded")):
+        monkeypatch.setattr(module, name, lambda path: made)
+    monkeypatch.setattr(parts_module, "read_chapters", lambda path: [Chapter(0.0, 33 / 16, "1")])
+    result = evaluate_film(film, text if told == "by the storyboard" else None)
+    first = result["segments"][0]
+    if told == "by nobody":
+        assert first["start_seconds"] == 0 and "start_frames" not in result
+        return
+    assert first["start_seconds"] == 12 / 16 and first["seconds"] == 21 / 16
+    assert first["read"]["subject"]["read"] == ours.character.subject != other.character.subject
+    assert [row["second"] for row in result["identity_by_second"]] == [12 / 16]
+    assert "not judged           the first 12 frames" in text_report(result)

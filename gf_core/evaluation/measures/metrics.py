@@ -205,7 +205,7 @@ def after_cut(rows: Sequence[dict], spans: Sequence[Span]) -> dict[str, float]:
     return result
 
 
-def unreadable(reading: Reading) -> dict[str, float]:
-    """Share of frames per attribute that cannot be read with confidence; `absent` is the share without a subject."""
-    shares = {name: float((values < READABLE).mean()) for name, values in reading.confidence.items()}
-    return shares | {"absent": float((reading.presence < 0.5).mean())}
+def unreadable(reading: Reading, first: int = 0) -> dict[str, float]:
+    """Share of frames from `first` on that cannot be read for sure, per attribute; `absent`: without a subject."""
+    shares = {name: float((values[first:] < READABLE).mean()) for name, values in reading.confidence.items()}
+    return shares | {"absent": float((reading.presence[first:] < 0.5).mean())}
