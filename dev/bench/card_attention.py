@@ -56,7 +56,8 @@ class Shape:
 
 @torch.no_grad()
 def attention(place: Place) -> None:
-    """Every kernel at the shapes of a film with a memory of 12 and of 21 frames, and over a prompt's rows."""
+    """Every kernel at the shapes of a film with a memory of 12, 21 and 3 frames, and over a prompt's rows."""
+    cudnn_fp8.LEAST_KEYS = 0  # from how many keys on it pays is what is asked
     first, rows = next(_shapes(place)), []
     for row in BACKENDS:
         if row.can(place.device, place.dtype, first.call.head_dim):
@@ -74,6 +75,7 @@ def attention(place: Place) -> None:
     _tried(place, "casts", lambda: _casts(place, first))
     if place.device.type == "cuda":
         for shape in _shapes(place):
+            _tried(place, f"{shape.name}: float8 without casts", lambda shape=shape: _bare(place, shape))
             _tried(place, f"{shape.name}: cuDNN's plans", lambda shape=shape: _plans(place, shape))
             _tried(place, f"{shape.name}: PyTorch's kernel", lambda shape=shape: _named(place, shape))
 
@@ -83,7 +85,8 @@ def _shapes(place: Place) -> Iterator[Shape]:
     cells = (8, 12) if place.dry else (60, 104)
     full = film_call(spec, PRESETS["grounded"], cells, place.device, place.dtype)
     frame = spec.tokens_per_frame(*cells)
-    for name, keys in (("12 frames", 12 * frame), ("21 frames", 21 * frame), ("a prompt", 512)):
+    kinds = {"12 frames": 12 * frame, "21 frames": 21 * frame, "3 frames": 3 * frame, "a prompt": 512}
+    for name, keys in kinds.items():
         call = replace(full, keys=keys)
         yield Shape(name, call, *call.inputs())
 
@@ -163,6 +166,16 @@ def _casts(place: Place, shape: Shape) -> None:
     big = shape.k[:, :1, :1] * 0 + 1000
     told = big.to(cudnn_fp8.FLOAT8).float().flatten()[0].item()
     place.tell("1000 cast to float8", f"{told:g}", "448 where casts cut off")
+
+
+def _bare(place: Place, shape: Shape) -> tuple[str, str]:
+    """What the kernel would take if q, k and v were float8 already."""
+    cudnn: Any = importlib.import_module("cudnn")
+    handle, keys = cudnn.create_handle(), shape.k.shape[1]
+    plan = cudnn_fp8.Plan(cudnn, handle, place.device, shape.q.shape, keys)
+    q, k, v = (cudnn_fp8.rounded(x) for x in (shape.q, shape.k, shape.v))
+    seconds = _median(lambda: plan(q, k, v), place)
+    return f"{seconds * 1000:.3f} ms", shape.rate(seconds)
 
 
 def _named(place: Place, shape: Shape) -> tuple[str, str]:
