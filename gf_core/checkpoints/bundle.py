@@ -177,24 +177,20 @@ def load_model(
     """
     path, item, spec = identified(source, assume, weights)
     merges = all_loras(item, path, loras)
-    codec = _codec(vae, item, parts_on or device)
+    fit = fit or Fit()
+    codec = _codec(vae, item, parts_on or device, fit)
     encoder = _encoder(text, item, parts_on or device)
     if prompts and isinstance(encoder, StoredEncoder):
         encoder.encode(list(prompts))
-    fit = fit or Fit()
     networks = networks_of(item, spec, loras=merges, dtype=dtype, device=device, fit=fit)
-    fingerprint = _fingerprint(item, spec, merges)
-    if fit.weights == "fp8":
-        stored = any(tensor.rows for tensor in unscaled(item.what.tensors).values())
-        fingerprint = combine([fingerprint, "float8 as stored" if stored else "float8 rows"])
     return ModelBundle(
         name=str(item.own.get("name") or path.name),
         model=networks.model,
         spec=spec,
         text=encoder,
-        codec=Tiled(codec, fit.tile) if fit.tile else codec,
+        codec=codec,
         recipe=wanted_recipe(item).fitted(fit),
-        fingerprint=fingerprint,
+        fingerprint=_fingerprint(item, spec, merges, fit),
         writer=networks.writer,
         licence=licence_of(item),
         fit=fit,
@@ -202,6 +198,31 @@ def load_model(
         attention=attention,
         parts_on=parts_on,
     )
+
+
+def model_prints(
+    source: str | Path,
+    *,
+    text: Path | None = None,
+    vae: Path | None = None,
+    assume: str | None = None,
+    loras: Sequence[tuple[str | Path, float]] = (),
+    fit: Fit | None = None,
+) -> tuple[Recipe, dict[str, str]]:
+    """What the weights want, and fingerprints ("model", "text", "codec") of what `load_model` would open.
+
+    No transformer is read, but for its hash where that is not known.
+
+    Arguments and errors as of `load_model`.
+    """
+    path, item, spec = identified(source, assume)
+    fit = fit or Fit()
+    prints = {
+        "model": _fingerprint(item, spec, all_loras(item, path, loras), fit),
+        "text": _encoder(text, item, "cpu").fingerprint,
+        "codec": _codec(vae, item, "cpu", fit).fingerprint,
+    }
+    return wanted_recipe(item), prints
 
 
 def wanted_recipe(item: Identified) -> Recipe:
@@ -263,10 +284,13 @@ def _encoder(
     return open_text(Path(text) if text is not None else find("text", item.file.path), device=device)
 
 
-def _codec(vae: LatentCodec | str | Path | None, item: Identified, device: str | torch.device) -> LatentCodec:
-    if vae is not None and not isinstance(vae, str | Path):
-        return vae
-    return load_vae(vae or own_part(item, "codec.safetensors") or find("vae", item.file.path), device=device)
+def _codec(
+    vae: LatentCodec | str | Path | None, item: Identified, device: str | torch.device, fit: Fit
+) -> LatentCodec:
+    if vae is None or isinstance(vae, str | Path):
+        own = own_part(item, "codec.safetensors")
+        vae = load_vae(vae or own or find("vae", item.file.path), device=device)
+    return Tiled(vae, fit.tile) if fit.tile else vae
 
 
 def checkpoint_fingerprint(item: Identified) -> str:
@@ -285,10 +309,13 @@ def _variant(item: Identified) -> str:
     return f"{item.found.outer or 'flat'} {item.what.scheme}"
 
 
-def _fingerprint(item: Identified, spec: ModelSpec, loras: Sequence[Lora]) -> str:
+def _fingerprint(item: Identified, spec: ModelSpec, loras: Sequence[Lora], fit: Fit) -> str:
     parts = [checkpoint_fingerprint(item), repr(spec)]
     for lora in loras:
         tensors = {f"{m} {part}": t for m, update in lora.updates.items() for part, t in update.parts.items()}
         parts += [hash_tensors(tensors), repr(lora.strength), repr(lora.alpha)]
         parts += [repr(sorted(lora.alphas.items()))] if lora.alphas else []
-    return combine(parts)
+    if fit.weights == "full":
+        return combine(parts)
+    stored = any(tensor.rows for tensor in unscaled(item.what.tensors).values())
+    return combine([combine(parts), "float8 as stored" if stored else "float8 rows"])

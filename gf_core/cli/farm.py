@@ -13,6 +13,7 @@ from pathlib import Path
 from ..errors import GroundedError
 from ..team import Team
 from ..words import clock, counted
+from .asked import Asked
 from .cluster import on_ray
 from .filming import Job, State, made_before, make_here
 from .screen import ProgressLine
@@ -28,7 +29,7 @@ def farm(args: Namespace, team: Team | None) -> int:
             "a cluster's films are not made on several ranks", "give torchrun or --ray, not both"
         )
     jobs = jobs_of(args)
-    table = Table(jobs)
+    table = Table(jobs, Asked(jobs[0].args))
     waiting = {number: job for number, job in enumerate(jobs) if not table.found(number)}
     try:
         if args.ray is None:
@@ -78,14 +79,15 @@ def _absolute(name: str, value: object) -> object:
 class Table:
     """All films, a row each: written as they end, and again as a whole at the end."""
 
-    def __init__(self, jobs: list[Job]) -> None:
+    def __init__(self, jobs: list[Job], asked: Asked) -> None:
+        self._asked = asked
         self._jobs, self.states = jobs, [State("waiting")] * len(jobs)
         self._width = max(len(job.name) for job in jobs)
         self.line = ProgressLine(sys.stderr)
 
     def found(self, number: int) -> bool:
         """Whether a film need not be made; then its row says so."""
-        path = made_before(self._jobs[number])
+        path = made_before(self._jobs[number], self._asked)
         if path is not None:
             self.states[number] = State("there", 1.0, words=str(path))
         return self.states[number].over

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from ..engine.events import ChunkDone, Event, StepDone
-from ..engine.recorded import read_timeline
+from ..engine.recorded import read_recorded, read_timeline
 from ..engine.render import render_settled
 from ..errors import GroundedError, reason
 from ..team import Team
 from ..words import plain
+from .asked import Asked
 from .files import read_board
 from .opening import open_film
 
@@ -59,17 +60,27 @@ Tell = Callable[[int, State], None]
 """Called with a film's number and how far it is."""
 
 
-def made_before(job: Job) -> Path | None:
-    """The film of this very storyboard, where it lies as it would be called; None where there is none."""
+def made_before(job: Job, asked: Asked) -> Path | None:
+    """The film of this very storyboard and these options, where it lies as it would be called; None: there is none."""
     out = job.out
     try:
-        text, _ = read_board(job.args)
-        for path in (out, *sorted(out.parent.glob(f"{glob.escape(out.stem)}-*{out.suffix}"))):
-            if path.is_file() and read_timeline(path) == text:
-                return path
+        text, board = read_board(job.args)
     except GroundedError:  # said when it is made
-        pass
-    return None
+        return None
+    found = (out, *sorted(out.parent.glob(f"{glob.escape(out.stem)}-*{out.suffix}")))
+    return next((path for path in found if path.is_file() and _is_of(path, text, board.fps, asked)), None)
+
+
+def _is_of(path: Path, text: str, fps: float, asked: Asked) -> bool:
+    try:
+        if read_timeline(path) != text:
+            return False
+        other = asked.other(read_recorded(path), fps)
+    except GroundedError:  # no film of ours, or options that are refused when it is made
+        return False
+    if other:
+        log.info("%s was made with another %s: made again", path, ", ".join(other))
+    return not other
 
 
 def make(job: Job, tell: Callable[[State], None], team: Team | None = None) -> State:

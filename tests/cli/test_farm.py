@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from gf_core.cli import filming, main
+from gf_core.cli.asked import Asked
+from gf_core.cli.parser import build_parser
+from gf_core.engine.recorded import read_recorded
 
 ROOT = Path(__file__).parents[2]
 BOARDS = {"bad": "a fox\nnonsense: x", "fox": "a red fox walks right in a meadow at noon | 0.75s"}
@@ -48,6 +51,27 @@ def test_every_film_is_made_once_and_one_that_fails_stops_no_other(farm, tmp_pat
     assert status == 0 and films["fox"][0] == "done" and films["fox"][1].endswith("fox-2.mp4")
     assert before < set(tmp_path.rglob("*.mp4"))
     assert farm()[1]["fox"] == ("there", films["fox"][1])
+
+
+OTHER = {
+    "size or speed": ["--size", "48x32"], "memory": ["--memory", "self_forcing"], "encoding": ["--upscale", "2"],
+    "number type": ["--dtype", "bfloat16"], "decoder": ["--fit", "tiles=16"], "model": ["--fit", "fp8"],
+    "attention": ["--attention", "sage"], "sampler": ["--noise", "comfyui"],
+}  # fmt: skip
+
+
+def test_a_film_made_with_other_options_is_made_again(farm, caplog):
+    Path("boards/bad.txt").unlink()
+    assert farm()[1]["fox"][0] == "done"
+    kept = read_recorded("films/fox.mp4")
+    for what, options in OTHER.items():
+        args = build_parser().parse_args(["farm", "boards", *SMALL, *options])
+        assert Asked(args).other(kept, 16) == [what]
+    caplog.set_level("INFO", "grounded")
+    assert farm("--upscale", "2")[1]["fox"] == ("done", str(Path("films/fox-2.mp4").resolve()))
+    assert "fox.mp4 was made with another encoding: made again" in caplog.text
+    for options, name in (([], "fox.mp4"), (["--upscale", "2"], "fox-2.mp4")):
+        assert farm(*options)[1]["fox"] == ("there", str(Path("films", name).resolve()))
 
 
 def test_names_are_names_whatever_lies_here(farm, tmp_path):
