@@ -266,8 +266,9 @@ class Fit:
     """Side of the tiles that pictures are decoded in, in latent cells; 0: whole."""
     memory: Stored = "full"
     """How keys and values lie in memory, where the recipe does not say so already."""
-    weights: Literal["full", "fp8"] = "full"
-    """How the blocks' weights are held: in the number type of the model, or as float8 with a scale per row."""
+    weights: Literal["full", "fp8", "fp8-fast"] = "full"
+    """How the blocks' weights are held: in the number type of the model, as float8 with a scale per row, or as float8
+    that is multiplied so (`model.fp8`)."""
 
 
 @dataclass(frozen=True)

@@ -318,4 +318,5 @@ def _fingerprint(item: Identified, spec: ModelSpec, loras: Sequence[Lora], fit: 
     if fit.weights == "full":
         return combine(parts)
     stored = any(tensor.rows for tensor in unscaled(item.what.tensors).values())
-    return combine([combine(parts), "float8 as stored" if stored else "float8 rows"])
+    fast = ["float8 products"] if fit.weights == "fp8-fast" else []
+    return combine([combine(parts), "float8 as stored" if stored else "float8 rows", *fast])

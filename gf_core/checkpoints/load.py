@@ -44,7 +44,7 @@ def build_network(
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     _check_names(wanted, tensors)
     fit, device = fit or Fit(), torch.device(device)
-    held = hold_as_fp8(model.blocks) if fit.weights == "fp8" else {}
+    held = {} if fit.weights == "full" else hold_as_fp8(model.blocks, products=fit.weights == "fp8-fast")
     small = {f"blocks.{name}": layer for name, layer in held.items()}
     away = () if fit.resident is None else waiting(spec.num_layers, fit.resident)
     home = {f"blocks.{number}." for number in away}

@@ -135,8 +135,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": None,
         "metavar": "HOW",
         "help": "what is done to save memory: off, or some of offload=N (blocks that stay), tiles=N (16 or more), "
-        "int8, fp8 with commas between (default: auto, blocks wait where that is enough; the rest makes other "
-        "pictures)",
+        "int8, fp8 or fp8-fast with commas between (default: auto, blocks wait where that is enough; the rest makes "
+        "other pictures)",
     },
     "--compile": {
         "type": compiled,

@@ -27,7 +27,7 @@ from .room import MARGIN, ModelCost, parts_of
 TILE = 40
 """Side of a tile in latent cells: 320 pixels. At 832x480 half as much again is decoded, at 32 cells twice as much."""
 NOTHING = Fit()
-FIX = "write off, or some of offload=N, tiles=N, int8, fp8 with commas between them"
+FIX = "write off, or some of offload=N, tiles=N, int8, fp8 or fp8-fast with commas between them"
 
 
 def choose_fit(cost: ModelCost, recipe: Recipe, free: int, upscale: int = 1, *, alter: bool = True) -> Fit:
@@ -79,8 +79,8 @@ def read_fit(text: str) -> Fit | None:
             fit = replace(fit, tile=TILE if count is None else count)
         elif part.strip() == "int8":
             fit = replace(fit, memory="int8")
-        elif part.strip() == "fp8":
-            fit = replace(fit, weights="fp8")
+        elif part.strip() in ("fp8", "fp8-fast"):
+            fit = replace(fit, weights=part.strip())
         else:
             raise GroundedError(f"'{part.strip()}' does nothing to make a film fit", FIX)
     return fit
@@ -91,7 +91,8 @@ def write_fit(fit: Fit) -> str:
     parts = [] if fit.resident is None else [f"offload={fit.resident}"]
     parts += [f"tiles={fit.tile}"] if fit.tile else []
     parts += ["int8"] if fit.memory == "int8" else []
-    return ",".join([*parts, *(["fp8"] if fit.weights == "fp8" else [])]) or "off"
+    parts += [] if fit.weights == "full" else [fit.weights]
+    return ",".join(parts) or "off"
 
 
 def fit_line(cost: ModelCost, recipe: Recipe) -> str:
@@ -116,6 +117,7 @@ def fit_line(cost: ModelCost, recipe: Recipe) -> str:
         told.append(f"decoding in tiles of {fit.tile * stride} pixels, {more:.1f} times the work")
     if fit.memory == "int8" or recipe.memory.stored == "int8":
         told.append("keys and values in a byte, latents half a percent off")
-    if fit.weights == "fp8":
-        told.append("weights in a byte, another film")
+    if fit.weights != "full":
+        multiplied = " and multiplied so" if fit.weights == "fp8-fast" else ""
+        told.append(f"weights in a byte{multiplied}, another film")
     return f"fit     {write_fit(fit)}: {'; '.join(told)}"

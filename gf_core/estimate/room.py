@@ -84,7 +84,7 @@ class ModelCost:
         spec, width = self.spec, self.value_bytes
         layers, saved = spec.num_layers, 0
         block = block_parameters(spec) * width
-        if fit.weights == "fp8":
+        if fit.weights != "full":
             linears, rows = 8 * spec.dim**2 + 2 * spec.dim * spec.ffn_dim, 9 * spec.dim + spec.ffn_dim
             less = linears * (width - 1) - 4 * rows
             saved, block = layers * less, block - less

@@ -25,6 +25,7 @@ from ..model.wan import WanModel, build_meta
 from ..rope import rotate, turns
 from ..sampling.chunkwise import make_sampler
 from ..sampling.film import film_chunks
+from ..sampling.graphs import Record
 from ..sampling.sampler import Sampler
 from ..timeline import Plan, Segment, Storyboard, Timing, make_plan
 from ..vae.base import to_uint8
@@ -55,6 +56,8 @@ class Subject:
     """Pictures per latent frame."""
     pieces: Pieces = PLAIN
     """Who does the small operations."""
+    record: Record | None = None
+    """Records calls, which are replayed then."""
 
 
 @dataclass
@@ -132,7 +135,9 @@ def open_film(subject: Subject, chunks: int) -> tuple[Sampler, Plan, list[Tensor
         subject.model, subject.spec, subject.recipe,
         latent_height=subject.recipe.video.height // stride,
         latent_width=subject.recipe.video.width // stride,
+        dtype=next(subject.model.parameters()).dtype,
         pieces=subject.pieces,
+        record=subject.record,
     )  # fmt: skip
     rows = min(PROMPT_ROWS, subject.spec.text_len)
     return sampler, _plan(subject, chunks), [torch.randn(1, rows, subject.spec.text_dim) * 0.1 for _ in "ab"]

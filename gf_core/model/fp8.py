@@ -1,12 +1,15 @@
-"""Linear layers whose weights lie as float8 (e4m3) with a scale per row: a byte a number, cast for every call.
+"""Linear layers whose weights lie as float8 (e4m3) with scales: a byte a number, cast for every call or multiplied so.
 
 Only the blocks' layers are held so: they are 98 % of a Wan 1.3B, and embeddings and head decide more than they weigh.
 What a file holds in float8 already is held as it is, with the file's own scales: it is not rounded again.
-The product stays in the type of the activations: multiplying in float8 would round these too, and was slower on an H200
-(docs/memory.md).
+`Fp8Linear` multiplies in the type of the activations. `Fp8Product` multiplies in float8, which rounds these too: by a
+fixed power of 2, as looking for the largest of each row costs more than the product spares (docs/speed.md).
 """
 
 from __future__ import annotations
+
+import functools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +20,17 @@ LARGEST = 448.0
 """The largest number of the type."""
 SMALLEST = 2.0**-60
 """Scale of rows that are all zeros."""
+
+
+GAINS = {
+    "self_attn.q": 1.0, "self_attn.k": 1.0, "self_attn.v": 1.0, "self_attn.o": 4.0,
+    "cross_attn.q": 1.0, "cross_attn.o": 4.0, "ffn.0": 1.0, "ffn.2": 1.0,
+}  # fmt: skip
+"""What a block's activations are multiplied by before they are rounded, by the layer that takes them.
+
+Normed tokens and what GELU leaves are about 1 and at most some hundreds; attention averages values, which makes them
+smaller. Float8 has its full precision from 1/64 to 448. A prompt's keys and values are made once: not in float8.
+"""
 
 
 class Fp8Linear(nn.Module):
@@ -46,19 +60,79 @@ class Fp8Linear(nn.Module):
         return F.linear(x, weight.to(x.dtype), self.bias)
 
 
-def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+class Fp8Product(Fp8Linear):
+    """The same with equal scales in all rows, multiplied in float8 where a card can (elsewhere to the same rounding).
+
+    Takes activations of the type of its bias, or already in float8, multiplied by `gain`; gives the type of its bias.
+    """
+
+    def __init__(self, linear: nn.Linear, gain: float) -> None:
+        super().__init__(linear)
+        self.gain = gain
+
+    def fill(self, weight: Tensor, scale: Tensor) -> None:
+        if bool((scale != scale[0]).any()):
+            weight, scale = quantise(weight.float() * scale.float()[:, None], whole=True)
+        super().fill(weight, scale.float() / self.gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = x if x.dtype == FLOAT8 else to_float8(x, self.gain)
+        dtype = self.bias.dtype
+        if not multiplies(x.device, dtype):
+            return super().forward(small.to(dtype))
+        one, scale = _one(x.device), self.scale[:1]
+        made = torch._scaled_mm(
+            small.flatten(0, -2), self.weight.t(), one, scale, bias=self.bias, out_dtype=dtype, use_fast_accum=True
+        )  # fmt: skip
+        return made.unflatten(0, x.shape[:-1])
+
+
+def gain_of(layer: Any) -> float | None:
+    """What activations are multiplied by that a layer takes in float8; None where it takes them as they are."""
+    return layer.gain if isinstance(layer, Fp8Product) else None
+
+
+def to_float8(x: Tensor, gain: float) -> Tensor:
+    """x * gain in float8; what is too large becomes the largest number."""
+    return (x * gain).clamp(-LARGEST, LARGEST).to(FLOAT8)
+
+
+@functools.cache
+def multiplies(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether products of float8 that end in `dtype` are computed there as such."""
+    if device.type != "cuda" or torch.version.hip or dtype not in (torch.bfloat16, torch.float16):
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 9)
+
+
+@functools.cache
+def _one(device: torch.device) -> Tensor:
+    return torch.ones(1, device=device)
+
+
+def quantise(weight: Tensor, *, whole: bool = False) -> tuple[Tensor, Tensor]:
     """A weight [out in] as float8 and the scale [out] of its rows: the least power of 2 that brings them within range.
 
-    A power of 2 rounds nothing, and float8's error hardly depends on where in its range numbers lie.
+    A power of 2 rounds nothing, and float8's error hardly depends on where in its range numbers lie. whole: one scale
+    for all rows.
     """
     wide = weight.float()
-    scale = wide.abs().amax(1).div(LARGEST).clamp(min=SMALLEST).log2().ceil().exp2()
+    most = wide.abs().amax(1)
+    most = most.amax().expand_as(most) if whole else most
+    scale = most.div(LARGEST).clamp(min=SMALLEST).log2().ceil().exp2()
     return (wide / scale[:, None]).to(FLOAT8), scale
 
 
-def hold_as_fp8(blocks: nn.Module) -> dict[str, Fp8Linear]:
-    """Put `Fp8Linear` where `blocks` have linear layers, to be filled by a loader; returns these by name."""
-    found = {n: Fp8Linear(module) for n, module in blocks.named_modules() if type(module) is nn.Linear}
+def hold_as_fp8(blocks: nn.Module, products: bool = False) -> dict[str, Fp8Linear]:
+    """Put `Fp8Linear` where `blocks` have linear layers, to be filled by a loader; returns these by name.
+
+    products: `Fp8Product` where `GAINS` says so.
+    """
+    found = dict[str, Fp8Linear]()
+    for name, module in blocks.named_modules():
+        if type(module) is nn.Linear:
+            gain = GAINS.get(name.partition(".")[2]) if products else None
+            found[name] = Fp8Linear(module) if gain is None else Fp8Product(module, gain)
     for name, layer in found.items():
         home, _, leaf = name.rpartition(".")
         setattr(blocks.get_submodule(home), leaf, layer)

@@ -136,7 +136,7 @@ def _modulation(block: Tree, e0: Tensor) -> tuple[Tensor, ...]:
 def block_keys(block: Tree, x: Tensor, e0: Tensor, pieces: Pieces = PLAIN) -> tuple[Any, Tensor]:
     """Raw keys and values [b s h d] of a block whose output nobody needs; arguments as in `run_block`."""
     shift, scale, *_ = _modulation(block, e0)
-    return _kv(block, pieces.modulated(block.norm1, x, shift, scale), pieces)
+    return _kv(block, pieces.modulated(block.norm1, x, shift, scale, block.self_attn.k), pieces)
 
 
 def run_block(
@@ -147,10 +147,14 @@ def run_block(
     self_attend(q, raw_k, v) gets and returns [b s h d]; `text` is this block's entry of `forward.text_kv`.
     """
     shift1, scale1, gate1, shift2, scale2, gate2 = _modulation(block, e0)
-    attended = self_attend(*qkv(block, pieces.modulated(block.norm1, x, shift1, scale1), pieces))
-    x, y = pieces.gated_normed(x, block.self_attn.o(attended.flatten(2)), gate1, block.norm3)
-    x, y = pieces.added_modulated(x, cross_attend(block, y, text, pieces), block.norm2, shift2, scale2)
-    return pieces.gated(x, pieces.feed_forward(block.ffn, y), gate2)
+    attention, ffn = block.self_attn, block.ffn
+    normed = pieces.modulated(block.norm1, x, shift1, scale1, attention.q)
+    attended = pieces.product(attention.o, self_attend(*qkv(block, normed, pieces)).flatten(2))
+    x, y = pieces.gated_normed(x, attended, gate1, block.norm3, block.cross_attn.q)
+    x, y = pieces.added_modulated(
+        x, cross_attend(block, y, text, pieces), block.norm2, shift2, scale2, ffn[0]
+    )
+    return pieces.gated(x, pieces.feed_forward(ffn, y), gate2)
 
 
 def cross_attend(block: Tree, x: Tensor, text: Text, pieces: Pieces = PLAIN) -> Tensor:
@@ -159,7 +163,8 @@ def cross_attend(block: Tree, x: Tensor, text: Text, pieces: Pieces = PLAIN) -> 
     if text.v is None:
         return attention(x, text.k)
     q = pieces.normed(attention.norm_q, attention.q(x), attention.num_heads)
-    return attention.o(attend(q, text.k, text.v, kernel=text.kernel, bias=text.bias).flatten(2))
+    attended = attend(q, text.k, text.v, kernel=text.kernel, bias=text.bias)
+    return pieces.product(attention.o, attended.flatten(2))
 
 
 def head(model: Tree, x: Tensor, e: Tensor, rows: int, columns: int) -> Tensor:

@@ -16,9 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..rope import rotate
+from .fp8 import gain_of, to_float8
 
 Norm = Any
 """A layer norm or RMS norm of a module tree."""
+Taker = Any
+"""The linear layer that takes what a piece gives: where it multiplies in float8, a fused piece gives it that."""
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -66,7 +69,7 @@ class Pieces:
     turns_at_reading = False
     """The past is turned when it is read, layer by layer, so fast that no turned copy is worth its memory."""
 
-    def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor, taker: Taker) -> Tensor:
         """Tokens x [b (f s) c], normed and modulated."""
         return modulate(norm(x), shift, scale)
 
@@ -74,13 +77,15 @@ class Pieces:
         """`gate`."""
         return gate(x, y, share)
 
-    def gated_normed(self, x: Tensor, y: Tensor, share: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    def gated_normed(
+        self, x: Tensor, y: Tensor, share: Tensor, norm: Norm, taker: Taker
+    ) -> tuple[Tensor, Tensor]:
         """`gate`, and that normed."""
         x = gate(x, y, share)
         return x, norm(x)
 
     def added_modulated(
-        self, x: Tensor, y: Tensor, norm: Norm, shift: Tensor, scale: Tensor
+        self, x: Tensor, y: Tensor, norm: Norm, shift: Tensor, scale: Tensor, taker: Taker
     ) -> tuple[Tensor, Tensor]:
         """x + y, and that normed and modulated."""
         x = x + y
@@ -93,6 +98,10 @@ class Pieces:
     def fresh(self, norm: Norm, x: Tensor, heads: int) -> Any:
         """The same for whoever turns them: `turned` and `lay_in` take what this gives."""
         return self.normed(norm, x, heads)
+
+    def product(self, linear: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """A linear layer of what no piece gives."""
+        return linear(x)
 
     def feed_forward(self, ffn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """The block's feed-forward."""
@@ -138,22 +147,29 @@ class Fused(Pieces):
         made = {function: compile(function) for function in _RUNS}
         self._modulated, self._gated, self._gated_normed = made[_modulated], made[gate], made[_gated_normed]
         self._added_modulated, self._gelu = made[_added_modulated], made[_gelu]
+        self._small_gelu, self._small = made[_small_gelu], made[to_float8]
         self._normed, self._turned, self._lay_in = made[_normed], made[_turned], made[_lay_in]
         self._turn_slots = made[_turn_slots]
 
-    def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        return self._modulated(x, *_parts(norm), shift, scale)
+    def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor, taker: Taker) -> Tensor:
+        return self._modulated(x, *_parts(norm), shift, scale, gain_of(taker))
 
     def gated(self, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
         return self._gated(x, y, share)
 
-    def gated_normed(self, x: Tensor, y: Tensor, share: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-        return self._gated_normed(x, y, share, *_parts(norm))
+    def gated_normed(
+        self, x: Tensor, y: Tensor, share: Tensor, norm: Norm, taker: Taker
+    ) -> tuple[Tensor, Tensor]:
+        return self._gated_normed(x, y, share, *_parts(norm), gain_of(taker))
 
     def added_modulated(
-        self, x: Tensor, y: Tensor, norm: Norm, shift: Tensor, scale: Tensor
+        self, x: Tensor, y: Tensor, norm: Norm, shift: Tensor, scale: Tensor, taker: Taker
     ) -> tuple[Tensor, Tensor]:
-        return self._added_modulated(x, y, *_parts(norm), shift, scale)
+        return self._added_modulated(x, y, *_parts(norm), shift, scale, gain_of(taker))
+
+    def product(self, linear: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        gain = gain_of(linear)
+        return linear(x if gain is None else self._small(x, gain))
 
     def normed(self, norm: Norm, x: Tensor, heads: int) -> Tensor:
         return self._normed(x, norm.weight, norm.eps, heads)
@@ -163,7 +179,9 @@ class Fused(Pieces):
 
     def feed_forward(self, ffn: Any, x: Tensor) -> Tensor:
         grow, _, shrink = ffn
-        wide = grow(x)
+        wide, gain = grow(x), gain_of(shrink)
+        if gain is not None:
+            return shrink(self._small_gelu(wide, gain))
         self._gelu(wide)
         return shrink(wide)
 
@@ -204,17 +222,34 @@ def _layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: floa
     return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
 
+def _given(x: Tensor, gain: float | None) -> Tensor:
+    """As the layer wants it that takes it."""
+    return x if gain is None else to_float8(x, gain)
+
+
 def _modulated(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, shift: Tensor, scale: Tensor
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    shift: Tensor,
+    scale: Tensor,
+    gain: float | None,
 ) -> Tensor:
-    return modulate(_layer_norm(x, weight, bias, eps), shift, scale)
+    return _given(modulate(_layer_norm(x, weight, bias, eps), shift, scale), gain)
 
 
 def _gated_normed(
-    x: Tensor, y: Tensor, share: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor,
+    y: Tensor,
+    share: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    gain: float | None,
 ) -> tuple[Tensor, Tensor]:
     x = gate(x, y, share)
-    return x, _layer_norm(x, weight, bias, eps)
+    return x, _given(_layer_norm(x, weight, bias, eps), gain)
 
 
 def _added_modulated(
@@ -225,14 +260,19 @@ def _added_modulated(
     eps: float,
     shift: Tensor,
     scale: Tensor,
+    gain: float | None,
 ) -> tuple[Tensor, Tensor]:
     x = x + y
-    return x, modulate(_layer_norm(x, weight, bias, eps), shift, scale)
+    return x, _given(modulate(_layer_norm(x, weight, bias, eps), shift, scale), gain)
 
 
 def _gelu(x: Tensor) -> None:
     """In place: nobody else holds the widest tensor of a block."""
     x.copy_(F.gelu(x, approximate="tanh"))
+
+
+def _small_gelu(x: Tensor, gain: float) -> Tensor:
+    return to_float8(F.gelu(x, approximate="tanh"), gain)
 
 
 def _normed(x: Tensor, weight: Tensor, eps: float, heads: int) -> Tensor:
@@ -266,5 +306,6 @@ def _turn_slots(raw: Tensor, turn: Tensor, turned: Tensor) -> None:
 
 
 _RUNS: tuple[Callable[..., Any], ...] = (
-    _modulated, gate, _gated_normed, _added_modulated, _gelu, _normed, _turned, _lay_in, _turn_slots,
+    _modulated, gate, _gated_normed, _added_modulated, _gelu, _small_gelu, to_float8, _normed, _turned, _lay_in,
+    _turn_slots,
 )  # fmt: skip

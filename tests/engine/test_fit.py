@@ -52,7 +52,9 @@ def test_on_a_processor_no_block_waits():
     assert any(fit != NOTHING for fit in chosen) and all(fit.resident is None for fit in chosen)
 
 
-@pytest.mark.parametrize("text", ["off", "offload=18", "tiles=32,int8", "offload=0,tiles=40,int8,fp8", "fp8"])
+@pytest.mark.parametrize(
+    "text", ["off", "offload=18", "tiles=32,int8", "offload=0,tiles=40,int8,fp8", "fp8-fast"]
+)
 def test_what_is_said_can_be_asked_for(text):
     fit = read_fit(text)
     assert fit is not None and write_fit(fit) == text
