@@ -160,6 +160,9 @@ class MemorySpec:
     rolling: int | None = field(default=None, metadata=LATER)
     """As many chunks as there are steps are denoised together, the oldest the cleanest (Rolling Forcing), in calls that
     see at most so many frames, their own counted. None: chunk by chunk, and all of the memory is seen."""
+    wave: bool = field(default=False, metadata=LATER)
+    """With `rolling`: a chunk on the way sees the cleaner ones and not the noisier ones (Wave Forcing). So each has a
+    call of its own, which ranks make side by side; the clean pass of the one that is finished is one of them."""
 
     @property
     def window(self) -> int:
@@ -282,7 +285,9 @@ class Recipe:
     @property
     def latency(self) -> int:
         """Chunks that are fed after a chunk before it is finished."""
-        return len(self.sample.steps) - 1 if self.memory.rolling is not None else 0
+        if self.memory.rolling is None:
+            return 0
+        return len(self.sample.steps) - (not self.memory.wave)
 
     @property
     def ahead(self) -> int:

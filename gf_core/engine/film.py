@@ -163,7 +163,7 @@ class Film:
         self.bundle.check_size(video)
         if self.bundle.team is not None:
             height = video.height // self.bundle.codec.spatial_stride
-            check_split(self.bundle.spec, self.recipe.memory, height, self.bundle.team.count)
+            check_split(self.bundle.spec, self.recipe, height, self.bundle.team.count)
         self._check_memory()
         size = (video.height, video.width, 3)
         if self.start is not None and self.start.shape[1:] != size:

@@ -9,6 +9,7 @@ import torch
 
 from ..checkpoints.networks import Networks, load_networks
 from ..sampling.sampler import Sampler
+from ..sampling.wave import MOVES
 from ..team import Team
 
 
@@ -16,7 +17,8 @@ from ..team import Team
 def follow(team: Team, networks: Networks | None = None) -> None:
     """Returns when the first rank has nothing more to do.
 
-    Orders are `load` (arguments of `load_networks`), `make` (of `Networks.sampler`), and methods of a `Director`.
+    Orders are `load` (arguments of `load_networks`), `make` (of `Networks.sampler`), and methods of a `Director` or of
+    a `Wave`.
 
     Raises:
         Exception: an order failed here; the others notice by this process's end.
@@ -32,4 +34,4 @@ def follow(team: Team, networks: Networks | None = None) -> None:
             with team.agreed():
                 sampler = networks.sampler(*args, **kwargs, device=team.device, team=team)
         elif sampler is not None:
-            getattr(sampler.director, name)(*args, **kwargs)
+            getattr(sampler if name in MOVES else sampler.director, name)(*args, **kwargs)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import PLACES, Fit, ModelSpec, Recipe, VideoSpec
-from ..memory.regions import Sizes
+from ..memory.regions import Sizes, is_lean
 from ..vae.decoders import DECODE_VALUES, STATE_VALUES, Decoder, kind_of, spans
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class ModelCost:
     def sizes(self, recipe: Recipe) -> Sizes:
         """What the memory of such films takes."""
         height, width = (side // self.spatial_stride for side in (recipe.video.height, recipe.video.width))
-        lean = self.compiled and not recipe.memory.heads
+        lean = is_lean(recipe.memory, self.compiled)
         return Sizes(recipe.memory, self.spec, height, width, self.value_bytes, recipe.ahead, lean)
 
 
@@ -236,7 +236,7 @@ def parts_of(cost: ModelCost, recipe: Recipe, upscale: int) -> dict[str, int]:
     """Bytes of memory by what they are for."""
     parts = {
         "weights": cost.weight_bytes,
-        "memory": -(-cost.sizes(recipe).buffers // cost.ranks),
+        "memory": -(-cost.sizes(recipe).buffers // (1 if recipe.memory.wave else cost.ranks)),
         "work": work_bytes(cost, recipe),
     }
     if not cost.apart:
@@ -251,7 +251,8 @@ def work_bytes(cost: ModelCost, recipe: Recipe) -> int:
     """Bytes of one network call: activations of the frames it runs over, and the prompt's keys and values."""
     spec, memory = cost.spec, recipe.memory
     height, width = (side // cost.spatial_stride for side in (recipe.video.height, recipe.video.width))
-    frames = max(memory.chunk + recipe.ahead, memory.recent if memory.switch in ("apr", "recache") else 0)
+    together = 0 if memory.wave else recipe.ahead
+    frames = max(memory.chunk + together, memory.recent if memory.switch in ("apr", "recache") else 0)
     tokens = frames * spec.tokens_per_frame(height, width)
     activations = tokens * ((10 * spec.dim + 2 * spec.ffn_dim) * cost.value_bytes + 12 * spec.dim)
     return activations + 2 * spec.num_layers * spec.text_len * spec.dim * cost.value_bytes

@@ -50,4 +50,6 @@ PRESETS: dict[str, MemorySpec] = {
     # MemRoPE: a slow and a fast mean of all that left, between sink and recent frames.
     "memrope": replace(_SINK, recent=4, anchor_index="slot", bank=2, bank_policy="means"),
     "memrope_adaptive": replace(_SINK, recent=4, anchor_index="slot", bank=2, bank_policy="adaptive"),
+    # Wave Forcing: Rolling Forcing's window, in which a chunk does not see the noisier ones behind it.
+    "wave_forcing": replace(_SINK, recent=18, anchor_index="slot", rolling=21, wave=True),
 }

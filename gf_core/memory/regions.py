@@ -168,6 +168,11 @@ def check(spec: MemorySpec) -> None:
             f"calls of {spec.rolling} frames do not hold {spec.anchors} anchors and a chunk of {spec.chunk}",
             fix="let calls see more frames (rolling), or fewer anchors",
         )
+    if spec.wave and spec.rolling is None:
+        raise GroundedError(
+            "a wave is one of chunks that are denoised together",
+            fix="say how many frames a call sees (rolling), or leave wave away",
+        )
     if spec.cut_position is not None and spec.rolling is not None:
         raise GroundedError(
             "chunks that are denoised together cannot stand apart after a cut",
@@ -233,6 +238,12 @@ def _check_bank(spec: MemorySpec) -> None:
             f"a bank cannot be recomputed before eviction, nor compared every {spec.bank_every} chunks",
             fix="switch recache_before_evict off, and give bank_every of at least 1",
         )
+
+
+def is_lean(spec: MemorySpec, turns_at_reading: bool) -> bool:
+    """Whether keys are turned when they are read: where that is fast, and where a call reads what others just wrote."""
+    # Heads pick from the turned copy of every layer.
+    return (turns_at_reading or spec.wave) and not spec.heads
 
 
 def means_frames(spec: MemorySpec) -> int:

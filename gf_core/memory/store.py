@@ -28,9 +28,9 @@ from .heads import Share, check_heads, groups_of
 from .ledger import Ledger, Move
 from .packed import fill, packed_width, values_of
 from .policies import Evaluation, measure
-from .regions import Layout, Sees, Sizes, alone, check, ends, means_frames, newest, positions
+from .regions import Layout, Sees, Sizes, alone, check, ends, is_lean, means_frames, newest, positions
 from .snapshots import Snapshots
-from .views import GradView, Made, Place, View, joined
+from .views import GradView, Made, Place, View, joined, wave
 
 
 class DualMemory(Snapshots, Gradients):
@@ -56,7 +56,7 @@ class DualMemory(Snapshots, Gradients):
         and come after it. share: the heads that are kept here, where others keep the rest.
         """
         check(spec)
-        lean = pieces.turns_at_reading and not spec.heads  # heads pick from the turned copy of every layer
+        lean = is_lean(spec, pieces.turns_at_reading)
         self.sizes = Sizes(spec, model, *latent_shape[1:], dtype.itemsize, ahead, lean)  # of all heads
         if share is not None:
             model, spec = share.of(model, spec)
@@ -182,15 +182,24 @@ class DualMemory(Snapshots, Gradients):
         """View of a call over several chunks at once, `frames` in all, which keeps nothing and sees both `ends`."""
         return View(self, self._places(frames, ends), keep=False)
 
-    def _places(self, frames: int, sees: Sees) -> list[Place]:
+    def open_wave(self, frames: Sequence[int], written: int) -> list[View]:
+        """Views of a call for each of several chunks, the cleanest first: each sees what the ones before it wrote.
+
+        written: frames of a chunk in front of them that is being written (`open`) and seen, and not committed yet.
+        """
+        return wave(self, self._places(sum(frames), ends, written), frames) if frames else []
+
+    def _places(self, frames: int, sees: Sees, written: int = 0) -> list[Place]:
         """Where in every layer a call of `frames` writes and what it sees; all that it sees is rotated for it."""
         size, places = self.tokens_per_frame, list[Place]()
         for layers, layout in self.alike():
-            numbers, stop = self.ledger.numbers(len(places)), (layout.past + frames) * size
+            layout, first = replace(layout, recent=layout.recent + written), self.ledger.frame + written
+            numbers = [*self.ledger.numbers(len(places)), *range(self.ledger.frame, first)]
+            stop = (layout.past + frames) * size
             parts = sees(self.spec, layout, frames)
             seen = [slot for part in parts for slot in part]
             now = layout.only(seen, frames)
-            own = range(self.ledger.frame, self.ledger.frame + frames)
+            own = range(first, first + frames)
             at = self._at(now, [*(numbers[slot] for slot in seen), *own])
             rest, past = at, ()
             for part in parts:

@@ -179,6 +179,39 @@ class View:
                 memory.pieces.turn_all(raw, turn, k[None, :, run], frames)
 
 
+def wave(memory: Slots, places: Sequence[Place], frames: Sequence[int]) -> list[View]:
+    """A view for each of the chunks that `places` are of, so many frames each, which sees those before it.
+
+    They keep raw keys, and each turns what the ones before it have written: it may have come from another rank.
+    """
+    views, size = list[View](), memory.tokens_per_frame
+    for number, count in enumerate(frames):
+        first, found = sum(frames[:number]) * size, dict[int, Place]()
+        here = slice(first, first + count * size)
+        for place in places:  # layers that are alike share one
+            if id(place) not in found:
+                found[id(place)] = _part_of(place, here, size)
+        views.append(View(memory, [found[id(place)] for place in places], keep=True))
+    return views
+
+
+def _part_of(place: Place, here: slice, size: int) -> Place:
+    """The place of some of a call's tokens, whose other tokens before them are seen like the past."""
+    turn, stop = place.queries[here], place.start + here.stop
+    *regions, (name, _) = place.regions
+    before = ((place.start, place.queries[: here.start]),) if here.start else ()
+    return replace(
+        place,
+        start=place.start + here.start,
+        stop=stop,
+        queries=turn,
+        keys=turn,
+        parts=(*place.parts[:-1], (place.parts[-1][0], stop)),
+        regions=(*regions, (name, here.stop // size)),
+        past=place.past + before,
+    )
+
+
 def _seen(store: Tensor, parts: tuple[tuple[int, int], ...]) -> Tensor:
     """The given runs of slots [b s h d] of one layer; a copy only where there are several."""
     runs = [store[:, start:stop] for start, stop in parts]

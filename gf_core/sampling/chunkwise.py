@@ -19,6 +19,7 @@ from .rolling import Rolling
 from .sampler import Chunk, Clean, OnStep, Sampler
 from .schedule import Schedule, add_noise, flow_to_x0, timesteps
 from .trace import Trace
+from .wave import Wave
 
 
 class Chunkwise:
@@ -105,8 +106,6 @@ class Chunkwise:
 def make_sampler(model: Tree, spec: ModelSpec, recipe: Recipe, **placed: Any) -> Sampler:
     """A sampler of one film with a director of its own; `placed` goes to `Director`."""
     director = Director(model, spec, recipe.memory, recipe.sample, **placed)
-    return (
-        Chunkwise(director, recipe.sample)
-        if recipe.memory.rolling is None
-        else Rolling(director, recipe.sample)
-    )
+    if recipe.memory.rolling is None:
+        return Chunkwise(director, recipe.sample)
+    return (Wave if recipe.memory.wave else Rolling)(director, recipe.sample)

@@ -81,7 +81,8 @@ class Director:
         self._pieces = pieces
         self._latent = (spec.in_dim, latent_height, latent_width)
         self.team = team
-        self._split = None if team is None else Split(team, spec, latent_height, latent_width)
+        shared = team is not None and not memory.wave  # in a wave every rank has all of every frame
+        self._split = Split(team, spec, latent_height, latent_width) if shared else None
         alone = call if record is None else Graphs(record)
         self._call = alone if self._split is None else self._split.call
         self.memory = DualMemory(
@@ -219,10 +220,6 @@ class Director:
     @together
     def open_joint(self, frames: int) -> SelfAttention:
         """What a call over several chunks, `frames` in all, sees; it leaves nothing behind."""
-        if self.learns:
-            raise GroundedError(
-                "gradients do not go through chunks that are denoised together", fix="train chunk by chunk"
-            )
         return self._opened((self.memory.open_joint(frames),))[0]
 
     @together
@@ -259,7 +256,7 @@ class Director:
         timestep: None is the context timestep, at which the model's own chunks enter memory; Self Forcing lets
         frames that it has not made enter at 0.
         """
-        self.prepare()
+        self.prepare(latents.shape[1])
         latents = latents.to(self.device, self.dtype)
         _, clean = self.open(latents.shape[1])
         self.remember(latents, clean, None if timestep is None else self._writing_time(timestep))
@@ -269,6 +266,10 @@ class Director:
         """Lay a picture, clean latents [b or 1, 1, c, h, w], among the anchors; it is written at timestep 0."""
         latents = latents.to(self.device, self.dtype).expand(self.memory.batch, -1, -1, -1, -1)
         self._clean(latents, give(self.memory, latents), "clean", self._writing_time(0.0))
+
+    def write(self, latents: Tensor, view: SelfAttention) -> None:
+        """The clean pass of latents [b f c h w] that others will commit."""
+        self._clean(latents, view, "clean")
 
     def _clean(
         self,
@@ -293,8 +294,8 @@ class Director:
             self.before_call()
 
     @together
-    def prepare(self) -> None:
-        """Make room for a chunk and carry out a pending switch."""
+    def prepare(self, written: int = 0) -> None:
+        """Make room for a chunk and carry out a pending switch. written: frames that enter memory first."""
         if not self._text:
             raise GroundedError("no prompt has been given", fix="call start() before the first chunk")
         memory, spec = self.memory, self.memory.spec
@@ -306,7 +307,7 @@ class Director:
 
         if alpha is not None and spec.switch == "recache" and spec.recache_before_evict:
             recache_all(memory, recompute)
-        memory.evict(spec.recent)
+        memory.evict(max(0, spec.recent - written) if spec.wave else spec.recent)
         if alpha is not None and spec.switch == "flush":
             memory.evict(min(FLUSH_KEEP, spec.recent))
         if spec.refresh:

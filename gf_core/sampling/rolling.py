@@ -22,7 +22,7 @@ from .trace import Trace
 
 
 @dataclass(frozen=True)
-class _UnderWay:
+class UnderWay:
     """A chunk in the window."""
 
     index: int
@@ -38,7 +38,11 @@ class Rolling:
     """A sampler whose latency is its number of steps less one."""
 
     def __init__(self, director: Director, sample: SampleSpec) -> None:
-        """Raises GroundedError where a first chunk wants steps of its own: it is denoised together with others."""
+        """Raises GroundedError for gradients, and where a first chunk, made together with others, wants own steps."""
+        if director.learns:
+            raise GroundedError(
+                "gradients do not go through chunks that are denoised together", fix="train chunk by chunk"
+            )
         if sample.first_steps is not None and sample.first_steps != sample.steps:
             raise GroundedError(
                 f"chunks that are denoised together cannot have other steps first ({sample.steps_in_words()})",
@@ -46,7 +50,7 @@ class Rolling:
             )
         self.director = director
         self.levels = timesteps(sample)
-        self._window: list[_UnderWay] = []
+        self._window: list[UnderWay] = []
         self._moves = 0
 
     @property
@@ -67,7 +71,7 @@ class Rolling:
             return
         director = self.director
         (noise,) = director.bring(chunk.noise(0))
-        yield from self._move([*window, _UnderWay(chunk.index, chunk.noise, noise, 0)], on_step)
+        yield from self._move([*window, UnderWay(chunk.index, chunk.noise, noise, 0)], on_step)
 
     def flush(self) -> Iterator[Clean]:
         """Move the window without new chunks until it is empty."""
@@ -78,7 +82,7 @@ class Rolling:
         """Whether a chunk is in the window."""
         return any(way.index == index for way in self._window)
 
-    def _move(self, window: list[_UnderWay], on_step: OnStep | None) -> Iterator[Clean]:
+    def _move(self, window: list[UnderWay], on_step: OnStep | None) -> Iterator[Clean]:
         """One call over all chunks of the window, and the clean pass of the one that it finishes."""
         director = self.director
         director.prepare()
@@ -105,7 +109,7 @@ class Rolling:
         if finished is not None:
             yield finished
 
-    def _next(self, way: _UnderWay, clean: Tensor) -> _UnderWay:
+    def _next(self, way: UnderWay, clean: Tensor) -> UnderWay:
         """A chunk at the level of its next step."""
         step = way.step + 1
         if way.noise is None:
@@ -135,6 +139,6 @@ class Rolling:
         """Go on with a window; its chunks are to be fed again, for their noise."""
         director = self.director
         self._window = [
-            _UnderWay(index, None, state[f"window.{place}"].to(director.device, director.dtype), step)
+            UnderWay(index, None, state[f"window.{place}"].to(director.device, director.dtype), step)
             for place, (index, step) in enumerate(state["window"].tolist())
         ]

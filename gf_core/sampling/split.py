@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..config import MemorySpec, ModelSpec
+from ..config import ModelSpec, Recipe
 from ..errors import GroundedError
 from ..memory.heads import Share
 from ..memory.views import View
@@ -37,12 +37,20 @@ def parts(count: int, ranks: int) -> list[range]:
     return [range(count * rank // ranks, count * (rank + 1) // ranks) for rank in range(ranks)]
 
 
-def check_split(model: ModelSpec, memory: MemorySpec, latent_height: int, ranks: int) -> None:
+def check_split(model: ModelSpec, recipe: Recipe, latent_height: int, ranks: int) -> None:
     """Refuse what so many ranks cannot make.
 
     Raises:
         GroundedError: says why, and what to do.
     """
+    memory, calls = recipe.memory, len(recipe.sample.steps) + 1
+    if memory.wave:
+        if ranks > calls:
+            raise GroundedError(
+                f"{ranks} ranks cannot share the {calls} calls of a move of this film",
+                f"start torchrun with --nproc-per-node {calls} or fewer",
+            )
+        return
     rows = latent_height // model.patch_size[1]
     for name, many in (("attention heads", model.num_heads), ("rows of tokens", rows)):
         if ranks > many:

@@ -28,6 +28,7 @@ MEMORIES = {
     ),
     "heads that pick": replace(PRESETS["sgf"], **PICKING),
     "rolling": replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
+    "wave": replace(PRESETS["wave_forcing"], recent=6, rolling=15),
 }
 
 

@@ -21,16 +21,19 @@ MEMORIES = {
     "long": PRESETS["rolling_forcing"],
     "short": replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
     "recache": replace(PRESETS["rolling_forcing"], recent=6, rolling=12, switch="apr"),
+    "wave": PRESETS["wave_forcing"],
+    "short wave": replace(PRESETS["wave_forcing"], recent=6, rolling=12, switch="apr"),
 }
 
 
-def plan_of(text=TEXT):
-    return make_plan(parse(text), Timing(chunk_frames=3, latency=len(STEPS) - 1))
+def plan_of(text=TEXT, memory=MEMORIES["long"]):
+    latency = Recipe(memory, SampleSpec(steps=STEPS)).latency
+    return make_plan(parse(text), Timing(chunk_frames=3, latency=latency))
 
 
 @pytest.mark.parametrize("name", MEMORIES)
 def test_a_film_goes_on_bit_for_bit_with_chunks_on_the_way(sampler, embeds, name):
-    plan, run = plan_of(), sampler(MEMORIES[name])
+    plan, run = plan_of(memory=MEMORIES[name]), sampler(MEMORIES[name])
     states, chunks, fed = [], [], []
     made = film_chunks(run, plan, embeds, before=lambda index: states.append(run.snapshot()))
     for clean in made:
@@ -38,7 +41,7 @@ def test_a_film_goes_on_bit_for_bit_with_chunks_on_the_way(sampler, embeds, name
         chunks.append(clean.latents)
         fed.append(len(states))
     assert len(chunks) == plan.chunks
-    assert max(number - index for index, number in enumerate(fed)) == len(STEPS), (
+    assert max(number - index for index, number in enumerate(fed)) == len(STEPS) + MEMORIES[name].wave, (
         "finished so many chunks later"
     )
     for place, state in enumerate(states):
@@ -63,10 +66,8 @@ def test_what_is_on_the_way_wants_its_noise_again(sampler, embeds):
 @pytest.mark.parametrize("name", MEMORIES)
 def test_a_replay_gives_cues_as_early_as_they_were_given(sampler, embeds, name):
     """When a chunk is written, those on the way behind it have moved a blend on."""
-    plan, run = (
-        plan_of("a fox | 3s\nthen: it jumps | 4.5s | blend 3s\ncut: a hen | 1.5s"),
-        sampler(MEMORIES[name]),
-    )
+    text = "a fox | 3s\nthen: it jumps | 4.5s | blend 3s\ncut: a hen | 1.5s"
+    plan, run = plan_of(text, MEMORIES[name]), sampler(MEMORIES[name])
     states: list[dict] = []
     made = list(film_chunks(run, plan, embeds, before=lambda index: states.append(run.snapshot())))
     twin = sampler(MEMORIES[name])
@@ -89,16 +90,18 @@ def test_a_segment_knows_nothing_of_those_behind_it(sampler, embeds):
         assert torch.equal(mine.latents, theirs.latents)
 
 
+@pytest.mark.parametrize("name", ["short", "short wave"])
 @pytest.mark.parametrize("chunks", [1, 2, 3])
-def test_a_segment_may_be_shorter_than_the_window(sampler, embeds, chunks):
-    made = list(film_chunks(sampler(MEMORIES["short"]), plan_of(f"a fox | {0.75 * chunks}s"), embeds))
+def test_a_segment_may_be_shorter_than_the_window(sampler, embeds, chunks, name):
+    made = list(film_chunks(sampler(MEMORIES[name]), plan_of(f"a fox | {0.75 * chunks}s"), embeds))
     assert [clean.index for clean in made] == list(range(chunks))
     assert all(clean.latents.isfinite().all() for clean in made)
 
 
-def test_a_call_that_fails_changes_nothing(sampler, embeds):
-    plan, whole, run = plan_of("a fox | 4.5s"), [], sampler(MEMORIES["short"])
-    whole = [clean.latents for clean in film_chunks(sampler(MEMORIES["short"]), plan, embeds)]
+@pytest.mark.parametrize("name", ["short", "short wave"])
+def test_a_call_that_fails_changes_nothing(sampler, embeds, name):
+    plan, run = plan_of("a fox | 4.5s", MEMORIES[name]), sampler(MEMORIES[name])
+    whole = [clean.latents for clean in film_chunks(sampler(MEMORIES[name]), plan, embeds)]
     failed = []
 
     def fail_once(chunk):

@@ -174,7 +174,7 @@ def test_the_built_in_model_on_two_ranks(tmp_path):
 )
 def test_what_ranks_cannot_share_is_said(ranks, memory, words):
     with pytest.raises(GroundedError, match=words.partition(".*")[0]) as error:
-        check_split(THREE, memory, 4, ranks)
+        check_split(THREE, Recipe(memory), 4, ranks)
     assert words.partition(".*")[2] in error.value.fix
 
 

@@ -1,0 +1,191 @@
+"""Wave Forcing: chunks on the way move on side by side, each seeing the cleaner ones and not the noisier ones.
+
+A move is Rolling Forcing's, in calls of one chunk each: the clean pass of the oldest, then a denoising step of each of
+the others, the cleanest first. At every layer a call sees what those before it have written at that layer of the same
+move, each at its own noise level. So several ranks make them at once, each with the whole network and the whole memory:
+the calls go round the ranks in turn, and a chunk's keys and values to whoever makes a noisier one. Which rank made what
+changes no bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..config import SampleSpec
+from ..memory.store import DualMemory
+from ..memory.views import View
+from ..model.layers import Time
+from ..team import Team
+from .director import Director
+from .rolling import Rolling, UnderWay
+from .sampler import Clean, OnStep
+from .schedule import flow_to_x0
+from .split import together
+from .trace import Trace
+
+MOVES = ("tick", "commit")
+"""Orders to other ranks that are a sampler's, and not its director's."""
+
+
+class Wave(Rolling):
+    """A sampler whose latency is its number of steps: a chunk is given when its clean pass has written it.
+
+    Until then it is in the window, at step `len(levels)`, its latents clean.
+    """
+
+    def __init__(self, director: Director, sample: SampleSpec) -> None:
+        """Raises as `Rolling`."""
+        super().__init__(director, sample)
+        self._times: list[Time] = [director.time(level.timestep) for level in self.levels]
+        self._written: Tensor | None = None
+        """Latents that the last tick's clean pass wrote."""
+
+    @property
+    def team(self) -> Team | None:
+        """The ranks that make the film together."""
+        return self.director.team
+
+    def ask(self) -> None:
+        """As `Director.ask`."""
+        self.director.ask()
+
+    def _move(self, window: list[UnderWay], on_step: OnStep | None) -> Iterator[Clean]:
+        last, oldest = len(self.levels), window[0]
+        denoised = self.tick([way.noisy for way in window], [way.step for way in window])
+        if on_step is not None:
+            on_step(0, 1)
+        finished = oldest.step == last
+        if finished:
+            self.commit()
+        self._window = [
+            replace(way, noisy=clean, step=last) if way.step + 1 == last else self._next(way, clean)
+            for way, clean in zip(window, denoised)
+            if way.step < last
+        ]
+        if finished:
+            yield Clean(oldest.index, oldest.noisy)
+
+    @together
+    def tick(self, latents: Sequence[Tensor], steps: Sequence[int]) -> list[Tensor]:
+        """The calls of one move over chunks [b f c h w], each at its step; it commits nothing.
+
+        Returns what the denoising steps predict, on the first rank; what is clean is given back as it is.
+        """
+        director, team = self.director, self.team
+        rank, ranks = (0, 1) if team is None else (team.rank, team.count)
+        writes = steps[0] == len(self.levels)
+        views, made = self._views([x.shape[1] for x in latents], writes), list(latents)
+        for first in range(0, len(views), ranks):
+            mine = first + rank
+            beside = None if team is None else _Beside(team, director.memory, views, first, writes)
+            if mine >= len(views):
+                if beside is not None:
+                    beside.only_take()
+                continue
+            view = views[mine] if beside is None else beside
+            if steps[mine] == len(self.levels):
+                director.write(latents[mine], view)
+                continue
+            flow = director.predict(latents[mine], self._times[steps[mine]], view)
+            made[mine] = flow_to_x0(latents[mine], flow, self.levels[steps[mine]].sigma)
+            if director.watch is not None:
+                director.watch(Trace("denoise", steps[mine], latents[mine], flow, made[mine]))
+        self._written = latents[0] if writes else None
+        return made if team is None else _gathered(team, made, int(writes))
+
+    def _views(self, frames: Sequence[int], writes: bool) -> list[View]:
+        """What the calls of a move see, after room was made for it."""
+        director, memory = self.director, self.director.memory
+        written = frames[0] if writes else 0
+        director.prepare(written)
+        clean = [memory.open(written)[1]] if writes else []
+        return [*clean, *memory.open_wave(frames[len(clean) :], written)]
+
+    @together
+    def commit(self) -> None:
+        """Take the chunk that the last tick's clean pass wrote into memory."""
+        if self._written is not None:
+            self.director.memory.commit(self._written)
+            self._written = None
+
+
+def _gathered(team: Team, made: list[Tensor], first: int) -> list[Tensor]:
+    """Predictions of the ranks, whose are in turn, from place `first` on; all of them on the first rank."""
+    turns = [range(rank, len(made), team.count) for rank in range(team.count)]
+    mine = [made[place].reshape(-1) for place in turns[team.rank] if place >= first and not team.first]
+    flat = torch.cat([made[0].new_empty(0), *mine])
+    theirs = [
+        [place for place in turn if place >= first] if rank and team.first else []
+        for rank, turn in enumerate(turns)
+    ]
+    sizes = [sum(made[place].numel() for place in places) for places in theirs]
+    found = team.exchange([flat, *[flat[:0]] * (team.count - 1)], [(size,) for size in sizes])
+    for places, values in zip(theirs, found):
+        parts = values.split([made[place].numel() for place in places]) if places else ()
+        for place, part in zip(places, parts):
+            made[place] = part.view(made[place].shape)
+    return made
+
+
+class _Beside:
+    """What a call sees while other ranks make those beside it: all hand on at every layer what they have computed."""
+
+    def __init__(self, team: Team, memory: DualMemory, views: list[View], first: int, writes: bool) -> None:
+        """views: of the whole move, in which this rank makes the call `first` + its number, if there is one.
+
+        writes: the move's first call writes memory, which every rank has.
+        """
+        self._team, self._memory, self._views = team, memory, views
+        self._round = range(first, min(first + team.count, len(views)))
+        everyone = set(range(team.count))
+        self._takers = [
+            (
+                everyone
+                if writes and not place
+                else {later % team.count for later in range(place + 1, len(views))}
+            )
+            - {place % team.count}
+            for place in self._round
+        ]
+        """By call of the round, the ranks that need what it writes: they make a later one."""
+
+    @property
+    def _view(self) -> View:
+        return self._views[self._round.start + self._team.rank]
+
+    def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
+        """As `View.attend`."""
+        self._hand_on(layer, torch.stack((raw_k, v)))
+        return self._view.attend(layer, q, raw_k, v)
+
+    def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
+        """As `View.write`."""
+        self._hand_on(layer, torch.stack((raw_k, v)))
+        self._view.write(layer, raw_k, v)
+
+    def only_take(self) -> None:
+        """What a rank without a call does while the others have one."""
+        for layer in range(len(self._memory.raw_k)):
+            self._hand_on(layer, self._memory.k.new_empty(0))
+
+    def _hand_on(self, layer: int, made: Tensor) -> None:
+        """Give keys and values [2 b s h d] of this rank's call to their takers, and lay in what it takes itself."""
+        if not any(self._takers):
+            return
+        rank, taken = self._team.rank, list[tuple[int, ...]]()
+        takers = [*self._takers, *[set[int]()] * (self._team.count - len(self._takers))]
+        _, batch, _, *heads = self._memory.k.shape
+        for number, takes in enumerate(takers):
+            if rank not in takes:
+                taken.append((0,))
+                continue
+            place = self._views[self._round.start + number].places[layer]
+            taken.append((2, batch, place.stop - place.start, *heads))
+        pieces = [made if other in takers[rank] else made[:0] for other in range(self._team.count)]
+        for number, found in enumerate(self._team.exchange(pieces, taken)):
+            if found.numel():
+                self._views[self._round.start + number].write(layer, *found.unbind(0))
