@@ -80,9 +80,9 @@ class Director:
         self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel, attention, shape)
         self._pieces = pieces
         self._latent = (spec.in_dim, latent_height, latent_width)
-        self.team = team
-        shared = team is not None and not memory.wave  # in a wave every rank has all of every frame
-        self._split = Split(team, spec, latent_height, latent_width) if shared else None
+        self.team, self._split = team, None
+        if team is not None and not memory.wave:  # in a wave every rank has all of every frame
+            self._split = Split(team, spec, latent_height, latent_width)
         alone = call if record is None else Graphs(record)
         self._call = alone if self._split is None else self._split.call
         self.memory = DualMemory(

@@ -95,7 +95,7 @@ class Wave(Rolling):
             if director.watch is not None:
                 director.watch(Trace("denoise", steps[mine], latents[mine], flow, made[mine]))
         self._written = latents[0] if writes else None
-        return made if team is None else _gathered(team, made, int(writes))
+        return made if team is None else _gathered(team, made)
 
     def _views(self, frames: Sequence[int], writes: bool) -> list[View]:
         """What the calls of a move see, after room was made for it."""
@@ -113,22 +113,26 @@ class Wave(Rolling):
             self._written = None
 
 
-def _gathered(team: Team, made: list[Tensor], first: int) -> list[Tensor]:
-    """Predictions of the ranks, whose are in turn, from place `first` on; all of them on the first rank."""
+def _gathered(team: Team, made: list[Tensor]) -> list[Tensor]:
+    """What the ranks have made, in turn, all of it on the first."""
     turns = [range(rank, len(made), team.count) for rank in range(team.count)]
-    mine = [made[place].reshape(-1) for place in turns[team.rank] if place >= first and not team.first]
+    mine = () if team.first else [made[place].reshape(-1) for place in turns[team.rank]]
     flat = torch.cat([made[0].new_empty(0), *mine])
-    theirs = [
-        [place for place in turn if place >= first] if rank and team.first else []
-        for rank, turn in enumerate(turns)
-    ]
-    sizes = [sum(made[place].numel() for place in places) for places in theirs]
-    found = team.exchange([flat, *[flat[:0]] * (team.count - 1)], [(size,) for size in sizes])
-    for places, values in zip(theirs, found):
-        parts = values.split([made[place].numel() for place in places]) if places else ()
-        for place, part in zip(places, parts):
+    theirs = [turn if rank and team.first else range(0) for rank, turn in enumerate(turns)]
+    shapes = [(sum(made[place].numel() for place in turn),) for turn in theirs]
+    found = team.exchange([flat, *[flat[:0]] * (team.count - 1)], shapes)
+    for turn, values in zip(theirs, found):
+        for place, part in zip(turn, values.split([made[place].numel() for place in turn] or 1)):
             made[place] = part.view(made[place].shape)
     return made
+
+
+def takers(calls: int, ranks: int, writes: bool) -> list[set[int]]:
+    """By call of a move, the ranks that need its keys and values: who makes a later one, and of a clean pass all."""
+    later = [{other % ranks for other in range(call + 1, calls)} for call in range(calls)]
+    if writes:
+        later[0] = set(range(ranks))
+    return [needs - {call % ranks} for call, needs in enumerate(later)]
 
 
 class _Beside:
@@ -137,35 +141,21 @@ class _Beside:
     def __init__(self, team: Team, memory: DualMemory, views: list[View], first: int, writes: bool) -> None:
         """views: of the whole move, in which this rank makes the call `first` + its number, if there is one.
 
-        writes: the move's first call writes memory, which every rank has.
+        writes: the move's first call writes the memory, which every rank has.
         """
-        self._team, self._memory, self._views = team, memory, views
-        self._round = range(first, min(first + team.count, len(views)))
-        everyone = set(range(team.count))
-        self._takers = [
-            (
-                everyone
-                if writes and not place
-                else {later % team.count for later in range(place + 1, len(views))}
-            )
-            - {place % team.count}
-            for place in self._round
-        ]
-        """By call of the round, the ranks that need what it writes: they make a later one."""
-
-    @property
-    def _view(self) -> View:
-        return self._views[self._round.start + self._team.rank]
+        self._team, self._memory = team, memory
+        here = slice(first, first + team.count)
+        self._views, self._takers = views[here], takers(len(views), team.count, writes)[here]
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
         """As `View.attend`."""
         self._hand_on(layer, torch.stack((raw_k, v)))
-        return self._view.attend(layer, q, raw_k, v)
+        return self._views[self._team.rank].attend(layer, q, raw_k, v)
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
         """As `View.write`."""
         self._hand_on(layer, torch.stack((raw_k, v)))
-        self._view.write(layer, raw_k, v)
+        self._views[self._team.rank].write(layer, raw_k, v)
 
     def only_take(self) -> None:
         """What a rank without a call does while the others have one."""
@@ -176,16 +166,15 @@ class _Beside:
         """Give keys and values [2 b s h d] of this rank's call to their takers, and lay in what it takes itself."""
         if not any(self._takers):
             return
-        rank, taken = self._team.rank, list[tuple[int, ...]]()
-        takers = [*self._takers, *[set[int]()] * (self._team.count - len(self._takers))]
+        rank, nothing = self._team.rank, [set[int]()] * self._team.count
+        needs = [*self._takers, *nothing][: self._team.count]
         _, batch, _, *heads = self._memory.k.shape
-        for number, takes in enumerate(takers):
-            if rank not in takes:
-                taken.append((0,))
-                continue
-            place = self._views[self._round.start + number].places[layer]
-            taken.append((2, batch, place.stop - place.start, *heads))
-        pieces = [made if other in takers[rank] else made[:0] for other in range(self._team.count)]
-        for number, found in enumerate(self._team.exchange(pieces, taken)):
+        pieces = [made if other in needs[rank] else made[:0] for other in range(self._team.count)]
+        shapes: list[tuple[int, ...]] = [(0,)] * self._team.count
+        for call, view in enumerate(self._views):
+            if rank in needs[call]:
+                place = view.places[layer]
+                shapes[call] = (2, batch, place.stop - place.start, *heads)
+        for call, found in enumerate(self._team.exchange(pieces, shapes)):
             if found.numel():
-                self._views[self._round.start + number].write(layer, *found.unbind(0))
+                self._views[call].write(layer, *found.unbind(0))

@@ -86,7 +86,7 @@ def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
         facts["parts"] = parts
     if bundle.compiled:
         facts["compiled"] = fused().name
-    if bundle.team is not None:  # products over some of the rows round otherwise
+    if bundle.team is not None and not recipe.memory.wave:  # products over some of the rows round otherwise
         facts["ranks"] = bundle.team.count
     attention = bundle.pick_attention(recipe).name
     return facts if attention == "sdpa" else {**facts, "attention": attention}

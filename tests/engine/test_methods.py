@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from gf_core.engine.events import Reused, StepDone
 from gf_core.engine.film import settle
 from gf_core.memory.presets import PRESETS
+from gf_core.take.facts import kernels
 from gf_core.take.folder import Run, Take
 
 from ..heads import PICKING
@@ -117,6 +119,14 @@ def test_a_damaged_chunk_of_a_film_made_in_windows_is_made_again(bundle, films, 
     whole.latents(index).write_bytes(bytes([data[0] ^ 1]) + data[1:])
     run, _ = render(bundle, films, tmp_path, MEMORIES["rolling"])
     assert bytes_of(run) == before
+
+
+@pytest.mark.parametrize("name", ["rolling", "wave"])
+def test_ranks_are_in_the_key_where_they_change_bits(bundle, name):
+    recipe = replace(bundle.recipe, memory=MEMORIES[name])
+    alone = kernels(bundle, recipe)
+    bundle.team = SimpleNamespace(count=2)
+    assert (kernels(bundle, recipe) == alone) is recipe.memory.wave
 
 
 def test_where_noise_is_drawn_for_a_whole_clip_its_length_counts(bundle):

@@ -59,18 +59,21 @@ class Masked:
 
 @torch.no_grad()
 def test_a_move_is_a_call_that_no_chunk_sees_noisier_ones_in(sampler, embeds):
-    run, plan, traces = sampler(WAVE), plan_of("a fox | 12s", WAVE), []
-    run.director.watch = lambda trace: trace.kind == "denoise" and traces.append(trace)
+    run, plan, told = sampler(WAVE), plan_of("a fox | 12s", WAVE), []
+    run.director.watch = told.append
     for clean in film_chunks(run, plan, embeds):
         if clean.index == 10:
             break
-    latest = traces[-len(STEPS) :]  # of the move that wrote chunk 10
+    latest = [trace for trace in told if trace.kind == "denoise"][
+        -len(STEPS) :
+    ]  # of the move that wrote chunk 10
     assert [trace.step for trace in latest] == [2, 1, 0]
     director, memory = run.director, run.director.memory
     x = torch.cat([trace.latents for trace in latest], 1)
     time = director.time(*(run.levels[trace.step].timestep for trace in latest for _ in range(3)))
     seen = 21 - 3 - 3 * len(STEPS)  # frames of recent memory, chunk 10 among them
     wanted = call(director.model, x, time, director._text, Masked(memory, memory.layout.past - seen))
+    assert wanted is not None
     flow = torch.cat([trace.flow for trace in latest], 1)
     assert (flow - wanted).norm() < 2e-6 * wanted.norm()
 
