@@ -1,16 +1,15 @@
-"""Convolutions of the Wan decoder as sums over taps in Triton: pixels x channels times a tap's weights, no copy of the input.
+"""Convolutions of the Wan decoder as sums over taps in Triton: pixels times a tap's weights, no copy of the input.
 
-Frames lie as `t h w c`, past in front. A program makes a patch of pixels of one frame; the border is what a tensor
-descriptor reads outside, which is 0. Of nothing that is measured depends how a sum is ordered.
+Frames lie as `t h w c`, past in front, with a border of one that is 0: so a tap is the same run of pixels, moved by a
+number. Nothing that is measured decides how a sum is ordered.
 """
 
 from __future__ import annotations
 
-import torch
-import triton
-import triton.language as tl
+import triton  # type: ignore[import-not-found]
+import triton.language as tl  # type: ignore[import-not-found]
 from torch import Tensor
-from triton.tools.tensor_descriptor import TensorDescriptor
+from triton.tools.tensor_descriptor import TensorDescriptor  # type: ignore[import-not-found]
 
 
 @triton.jit
@@ -80,16 +79,18 @@ def _conv_rows(
 
 
 @triton.jit
-def _lay(source, gamma, out, rows, scale, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr):
-    """RMS norm over channels and SiLU."""
+def _lay(
+    source, gamma, out, rows, height, width, border, C: tl.constexpr, BC: tl.constexpr, BM: tl.constexpr
+):
     row, c = tl.program_id(0) * BM + tl.arange(0, BM), tl.arange(0, BC)
     inside = (row < rows)[:, None] & (c < C)[None]
-    at = row[:, None].to(tl.int64) * C + c[None]
-    x = tl.load(source + at, inside, 0).to(tl.float32)
-    mean = tl.sum(x * x, 1) / C
-    x = x * (scale * tl.rsqrt(mean + 1e-12))[:, None] * tl.load(gamma + c, c < C, 0).to(tl.float32)[None]
+    x = tl.load(source + row[:, None] * C + c[None], inside, 0).to(tl.float32)
+    x *= tl.rsqrt(tl.sum(x * x, 1) / C + 1e-12)[:, None]
+    x *= tl.load(gamma + c, c < C, 0).to(tl.float32)[None]
     x = x.to(out.dtype.element_ty).to(tl.float32)
-    tl.store(out + at, (x * tl.sigmoid(x)).to(out.dtype.element_ty), inside)
+    h, w = row // width % height + border, row % width + border
+    to = (row // (width * height) * (height + 2 * border) + h) * (width + 2 * border) + w
+    tl.store(out + to[:, None] * C + c[None], (x * tl.sigmoid(x)).to(out.dtype.element_ty), inside)
 
 
 Tile = tuple[int, int, int, int, int]
@@ -121,7 +122,8 @@ def conv(
     _conv[(grid,)](
         TensorDescriptor.from_tensor(rows, [bm, bk]), TensorDescriptor.from_tensor(taps, [bk, bn]),
         TensorDescriptor.from_tensor(taps, [bk, more or bn]), bias, out if aside is None else aside, out, frames,
-        height, width, channels, outputs, depth, bm, bn, bk, more, aside is not None, num_warps=warps, num_stages=stages,
+        height, width, channels, outputs, depth, bm, bn, bk, more, aside is not None, num_warps=warps,
+        num_stages=stages,
     )  # fmt: skip
     return out
 
@@ -133,7 +135,7 @@ def conv_rows(
     channels, outputs = source.shape[-1], taps.shape[1]
     depth = len(taps) // channels // 9
     frames, height, width = len(source) - depth + 1, *source.shape[1:3]
-    (bm, bn, more, warps, stages), bk = tile, 64 if channels % 64 == 0 else 32
+    (bm, bn, _, warps, stages), bk = tile, 64 if channels % 64 == 0 else 32
     out = source.new_empty(frames, height, width, outputs)
     _conv_rows[(-(-frames * height * width // bm) * -(-outputs // bn),)](
         source, taps, bias, out if aside is None else aside, out, frames, height, width, channels, outputs, depth, bm,
@@ -143,8 +145,8 @@ def conv_rows(
 
 
 def lay(x: Tensor, gamma: Tensor, out: Tensor) -> None:
-    """RMS norm and SiLU of `t h w c` into `out`."""
-    channels = x.shape[-1]
+    """RMS norm and SiLU of `t h w c` into `out`, which may have a border of one."""
+    _, height, width, channels = x.shape
     rows, block = x.numel() // channels, triton.next_power_of_2(channels)
-    size = max(1, 8192 // block)
-    _lay[(-(-rows // size),)](x, gamma, out, rows, 1.0, channels, block, size, num_warps=4)
+    size, border = max(1, 4096 // block), (out.shape[1] - height) // 2
+    _lay[(-(-rows // size),)](x, gamma, out, rows, height, width, border, channels, block, size)
