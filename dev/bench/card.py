@@ -38,6 +38,7 @@ PARTS = {
     "kernels": ("card_parts:kernels", 50),
     "film TAEHV": ("card_parts:film_taehv", 80),
     "film Wan VAE": ("card_parts:film_wan", 100),
+    "training step": ("card_training:training_step", 75),
     "training": ("card_parts:train", 110),
 }
 """Name -> module:function and most seconds, in this order; what is left of the whole time bounds each too."""

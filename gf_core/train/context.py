@@ -24,6 +24,7 @@ from .batch import ClipBatch, RecacheTable, ScheduleTable
 from .grouped import attend_grouped
 from .schedule import EMPTY
 
+Pair = tuple[Tensor, Tensor]
 TextEncoder = Callable[[Tensor, Tensor], Tensor]
 """Padded ids [n words] and lengths [n] to rows [n words width]; rows past the length are zero."""
 
@@ -43,13 +44,13 @@ class ContextNet(nn.Module):
 
     def __init__(self, model: WanModel, text: nn.Module) -> None:
         super().__init__()
-        self.model, self.text = model, text
+        self.model, self.text, self.steps = model, text, PLAIN
 
     def forward(
         self, batch: ClipBatch, context: Tensor, noisy: Tensor, sigma: Tensor, drop: Tensor
     ) -> StreamOutput:
         """`run_streams` at noise levels sigma [b draws chunks] in 0..1."""
-        return run_streams(self.model, self.text, batch, context, noisy, sigma * 1000, drop)
+        return run_streams(self.model, self.text, batch, context, noisy, sigma * 1000, drop, self.steps)
 
 
 def embed_prompts(
@@ -93,79 +94,143 @@ def _at_least_one(frames: Tensor) -> Tensor:
     return safe
 
 
+def _attend_chunks(
+    q: Pair, k: Pair, v: Pair, bank: Pair, slots: Tensor, positions: Tensor, own: Tensor, turns: Tensor
+) -> Pair:
+    """Clean units [(b c) n h d] and noisy ones [(b r c) n h d]: both attend to the chunk's context and to themselves.
+
+    bank: raw keys and values of frames [b f s h d]. slots, positions [b c k], own [b c]: `ScheduleTable`.
+    """
+    (batch, chunks), tokens = slots.shape[:2], turns.shape[1]
+    # Positions of a chunk's own frames follow its context; both come from the engine's layout.
+    at = own.flatten()[:, None] + torch.arange(q[0].shape[1] // tokens, device=own.device)  # (b c) f
+    # The past as this chunk will find it: slots of the bank, turned to its window (b c k s h d).
+    context_k, context_v = rotate(_gather(bank[0], slots), turns[positions]), _gather(bank[1], slots)
+    context = [x.flatten(0, 1).flatten(1, 2).transpose(1, 2) for x in (context_k, context_v)]
+    bias = _mask(slots, tokens).flatten(0, 1)[:, None, None]
+
+    # A chunk's clean unit and its noisy draws share the context, so they are one group and see each their own.
+    def grouped(pair: Pair) -> Tensor:
+        noisy = pair[1].view(batch, -1, chunks, *pair[1].shape[1:]).transpose(1, 2).flatten(0, 1)
+        return torch.cat([pair[0][:, None], noisy], 1)  # (b c) 1+r (f s) h d
+
+    turn = turns[at].flatten(1, 2)[:, None]  # (b c) 1 (f s) 1 d/2 2
+    queries, keys, values = (
+        x.movedim(3, 1) for x in (rotate(grouped(q), turn), rotate(grouped(k), turn), grouped(v))
+    )
+    out = attend_grouped(queries, (context[0], context[1], bias), (keys, values))  # (b c) h 1+r n d
+    noisy = out[:, :, 1:].unflatten(0, (batch, chunks)).permute(0, 3, 1, 4, 2, 5).flatten(0, 2)
+    return out[:, :, 0].transpose(1, 2), noisy
+
+
+def _attend_recached(
+    q: Tensor, k: Tensor, v: Tensor, bank: Pair, slots: Tensor, frames: Tensor, at: Tensor, turns: Tensor
+) -> Tensor:
+    """Recomputed frames [b f s h d] of one switch attend to the old anchors and to each other; like q.
+
+    slots [b a]: the anchors in the bank. frames, at [b f]: their numbers and time positions.
+    """
+    # Old recent keys are not in the context: the frames see the anchors and each other, as in `recache`.
+    anchors = rotate(_gather(bank[0], slots), turns[torch.zeros_like(slots)]), _gather(bank[1], slots)
+    context = [x.flatten(1, 2).transpose(1, 2) for x in anchors]
+    turn = turns[at]
+    units = (rotate(q, turn), rotate(k, turn), v)
+    queries, keys, values = (x.flatten(1, 2).transpose(1, 2)[:, :, None] for x in units)  # b h 1 (f s) d
+    out = attend_grouped(
+        queries,
+        (context[0], context[1], _mask(slots, q.shape[2])[:, None, None]),
+        (keys, values),
+        _mask(_at_least_one(frames), q.shape[2])[:, None, None, None],
+    )
+    return out[:, :, 0].transpose(1, 2).unflatten(1, q.shape[1:3])
+
+
+def _before(block: nn.Module, x: Tensor, e0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return layers.before_attention(block, x, layers.modulation(block, e0))
+
+
+def _after(
+    block: nn.Module, x: Tensor, attended: Tensor, e0: Tensor, text: tuple[Tensor, ...], which: Tensor
+) -> Tensor:
+    """text: keys, values and bias of all prompts; which: that of each unit."""
+    chosen = layers.Text(*(part[which] for part in text))
+    return layers.after_attention(block, x, attended, layers.modulation(block, e0), chosen)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What a forward is made of, so that each can be replaced by a compiled one (`compiled_steps`)."""
+
+    before: Callable[..., tuple[Tensor, Tensor, Tensor]] = _before
+    after: Callable[..., Tensor] = _after
+    chunks: Callable[..., Pair] = _attend_chunks
+    recached: Callable[..., Tensor] = _attend_recached
+    compiled: bool = False
+
+    def vary(self, dim: int, *inputs: Tensor) -> None:
+        """Tell a compiler that this dimension is longer in other batches."""
+        for x in inputs if self.compiled else ():
+            torch._dynamo.maybe_mark_dynamic(x, dim)
+
+
+PLAIN = Steps()
+
+
+@lru_cache(maxsize=1)
+def compiled_steps(backend: str = "inductor") -> Steps:
+    """The same, compiled at their first call; shapes that differ between kinds of clips are symbols."""
+    parts = (_before, _after, _attend_chunks, _attend_recached)
+    return Steps(*(torch.compile(part, backend=backend, fullgraph=True) for part in parts), compiled=True)
+
+
 class _Attention:
     """Self-attention of all units of a batch in one layer; handed to `layers.run_block`."""
 
-    def __init__(self, table: ScheduleTable, turns: Tensor, chunks: int, draws: int, size: int) -> None:
-        self.table, self.turns = table, turns
-        self.chunks, self.draws, self.size = chunks, draws, size
-        self.batch = len(table.slots)
+    def __init__(self, table: ScheduleTable, turns: Tensor, draws: int, steps: Steps) -> None:
+        self.table, self.turns, self.steps = table, turns, steps
+        self.batch, self.chunks = table.slots.shape[:2]
+        self.draws = draws
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         split = [self.batch * self.chunks, self.batch * self.chunks * self.draws]
         split.append(len(q) - sum(split))
-        qs, ks, vs = (rearrange(x, "u (f s) h d -> u f s h d", f=self.size).split(split) for x in (q, k, v))
-        clean_k, clean_v = (rearrange(x[0], "(b c) f s h d -> b (c f) s h d", b=self.batch) for x in (ks, vs))
+        qs, ks, vs = (x.split(split) for x in (q, k, v))
+        tokens = self.turns.shape[1]
+        clean_k, clean_v = (
+            x[0].unflatten(1, (-1, tokens)).unflatten(0, (self.batch, -1)).flatten(1, 2) for x in (ks, vs)
+        )
         recached = []
         if self.table.recache:
-            out, clean_k, clean_v = self._recached(
-                self.table.recache, (qs[2], ks[2], vs[2]), clean_k, clean_v
-            )
+            fresh = (qs[2], ks[2], vs[2])
+            out, clean_k, clean_v = self._recached(self.table.recache, fresh, clean_k, clean_v)
             recached.append(out)
-        return torch.cat([*self._chunks(qs, ks, vs, clean_k, clean_v), *recached])
-
-    def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Rotate frames x [... f s h d] to time positions [... f]."""
-        return rotate(x, self.turns[positions])
-
-    def _chunks(self, q: tuple, k: tuple, v: tuple, bank_k: Tensor, bank_v: Tensor) -> tuple[Tensor, Tensor]:
-        """Clean and noisy units: both attend to the chunk's context and to themselves."""
-        table, draws = self.table, self.draws
-        # Positions of a chunk's own frames follow its context; both come from the engine's layout.
-        own = table.own[..., None] + torch.arange(self.size, device=table.own.device)  # b chunks f
-        # The past as this chunk will find it: slots of the bank, turned to its window (b chunks k s h d).
-        context = (self._rotate(_gather(bank_k, table.slots), table.positions), _gather(bank_v, table.slots))
-        context_k, context_v = (rearrange(x, "b c k s h d -> (b c) h (k s) d") for x in context)
-        bias = _mask(table.slots, bank_k.shape[2]).flatten(0, 1)[:, None, None]
-
-        # A chunk's clean unit and its noisy draws share the context, so they are one group and see each their own.
-        def grouped(clean: Tensor, noisy: Tensor) -> Tensor:
-            noisy = rearrange(noisy, "(b r c) f s h d -> (b c) r f s h d", b=self.batch, r=draws)
-            return torch.cat([clean[:, None], noisy], 1)  # (b c) 1+r f s h d
-
-        at = own.flatten(0, 1)[:, None]  # (b c) 1 f
-        units = (self._rotate(grouped(*q[:2]), at), self._rotate(grouped(*k[:2]), at), grouped(*v[:2]))
-        queries, keys, values = (rearrange(x, "g r f s h d -> g h r (f s) d") for x in units)
-        out = attend_grouped(queries, (context_k, context_v, bias), (keys, values))  # g 1+r h n d
-        noisy = rearrange(out[:, :, 1:], "(b c) h r n d -> (b r c) n h d", b=self.batch)
-        return out[:, :, 0].transpose(1, 2), noisy
+        table, bank = self.table, (clean_k, clean_v)
+        self.steps.vary(0, qs[1], ks[1], vs[1])
+        self.steps.vary(1, *bank)
+        given = (qs[:2], ks[:2], vs[:2], bank, table.slots, table.positions, table.own, self.turns)
+        return torch.cat([*self.steps.chunks(*given), *recached])
 
     def _recached(
         self, table: RecacheTable, fresh: tuple[Tensor, Tensor, Tensor], bank_k: Tensor, bank_v: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Recomputed frames attend to the old anchors and each other; then blend into new bank slots.
+        """Recomputed frames attend, then blend into new bank slots.
 
         Returns their attention output and the bank with the blended frames appended.
         """
-        events = table.frames.shape[1]
-        q, k, v = (rearrange(x, "(b e c) f s h d -> b e (c f) s h d", b=self.batch, e=events) for x in fresh)
-        tokens, heads, own = q.shape[3], "b f s h d -> b h (f s) d", "b f s h d -> b h 1 (f s) d"
+        events, tokens = table.frames.shape[1], self.turns.shape[1]
+        q, k, v = (
+            x.unflatten(1, (-1, tokens)).unflatten(0, (self.batch, events, -1)).flatten(2, 3) for x in fresh
+        )  # b e f s h d
         outs = []
         # In the order of the film: a later switch may blend what an earlier one has left.
         for event in range(events):
-            slots, at = table.anchors[:, event], table.positions[:, event]
-            # Old recent keys are not in the context: the frames see the anchors and each other, as in `recache`.
-            anchors_k = self._rotate(_gather(bank_k, slots), torch.zeros_like(slots))  # b k s h d
-            context = rearrange(anchors_k, heads), rearrange(_gather(bank_v, slots), heads)
-            units = (self._rotate(q[:, event], at), self._rotate(k[:, event], at), v[:, event])
-            queries, keys, values = (rearrange(x, own) for x in units)
-            out = attend_grouped(
-                queries,
-                (*context, _mask(slots, tokens)[:, None, None]),
-                (keys, values),
-                _mask(_at_least_one(table.frames[:, event]), tokens)[:, None, None, None],
+            self.steps.vary(1, bank_k, bank_v)
+            tables = (table.anchors[:, event], table.frames[:, event], table.positions[:, event])
+            outs.append(
+                self.steps.recached(
+                    q[:, event], k[:, event], v[:, event], (bank_k, bank_v), *tables, self.turns
+                )
             )
-            outs.append(rearrange(out, "b h 1 (c n) d -> b c n h d", n=self.size * tokens))
             # Blended raw, and appended: chunks before the switch go on reading the old slots.
             alpha = table.alphas[:, event, :, None, None, None]
             source = table.source[:, event]
@@ -175,7 +240,8 @@ class _Attention:
             bank_v = torch.cat(
                 [bank_v, torch.lerp(_gather(bank_v, source), v[:, event], alpha.to(v.dtype))], 1
             )
-        return torch.stack(outs, 1).flatten(0, 2), bank_k, bank_v
+        out = torch.stack(outs, 1).flatten(2, 3).unflatten(2, (-1, len(fresh[0][0])))  # b e parts (f s) h d
+        return out.flatten(0, 2), bank_k, bank_v
 
 
 def run_streams(
@@ -186,6 +252,7 @@ def run_streams(
     noisy: Tensor,
     timesteps: Tensor,
     drop_text: Tensor,
+    steps: Steps = PLAIN,
 ) -> StreamOutput:
     """Predict the flow of noisy chunks under the engine's memory.
 
@@ -223,14 +290,18 @@ def run_streams(
     e, e0 = layers.time_conditioning(model, torch.cat(times)[:, None], x.dtype)
     e, e0 = e.expand(-1, size, -1), e0.expand(-1, size, -1, -1)
     table_of_turns = _turns(table.slots.shape[-1] + size, rows, columns, model.spec.head_dim, device)
-    attention = _Attention(table, table_of_turns, chunks, draws, size)
+    attention = _Attention(table, table_of_turns, draws, steps)
     middle = (len(model.blocks) + 1) // 2
     units = slice(len(frames[0]), len(frames[0]) + len(frames[1]))
     hidden = x
     for number, block in enumerate(model.blocks):
         text = forward.block_text(block, text_rows)
         assert text.v is not None  # our own block, whose forward nobody replaces
-        x = block(x, e0, attention, layers.Text(text.k[which], text.v[which], text_bias[which]))
+        prompts = (text.k, text.v, text_bias)
+        steps.vary(0, x, e0, which, *prompts)
+        attended = attention(*steps.before(block, x, e0))
+        steps.vary(0, attended)
+        x = steps.after(block, x, attended, e0, prompts, which)
         if number + 1 == middle:
             hidden = x[units].mean(1)
     flow = layers.head(model, x[units], e[units], rows, columns)
