@@ -30,18 +30,18 @@ def farm(args: Namespace, team: Team | None) -> int:
         )
     jobs = jobs_of(args)
     table = Table(jobs, Asked(jobs[0].args))
-    waiting = {number: job for number, job in enumerate(jobs) if not table.found(number)}
     try:
-        if args.ray is None:
-            make_here(waiting, table.tell, team)
-        else:
-            on_ray(args.ray, waiting, table.tell)
+        with table.line.kept(table.summary):
+            waiting = {number: job for number, job in enumerate(jobs) if not table.found(number)}
+            if args.ray is None:
+                make_here(waiting, table.tell, team)
+            else:
+                on_ray(args.ray, waiting, table.tell)
     except KeyboardInterrupt:
         table.stop()
         print("stopped: what is made is kept; the same command goes on", file=sys.stderr)
         return INTERRUPTED
     finally:
-        table.line.end()
         print(*table.lines(), sep="\n")
     return REFUSED if any(state.kind == "failed" for state in table.states) else 0
 
@@ -99,7 +99,7 @@ class Table:
             self.line.end()
             print(self._row(number), file=sys.stderr, flush=True)
         else:
-            self.line.show(self._summary())
+            self.line.show(self.summary())
 
     def stop(self) -> None:
         """Nothing is being made any more."""
@@ -107,14 +107,15 @@ class Table:
             State("stopped", state.share) if state.kind == "making" else state for state in self.states
         ]
 
-    def _summary(self) -> str:
+    def summary(self) -> str:
+        """How far all are."""
         over = sum(state.over for state in self.states)
         making = [
             f"{job.name} {state.share:.0%}{f' ({clock(state.left)} left)' if state.left else ''}"
             for job, state in zip(self._jobs, self.states)
             if state.kind == "making"
         ]
-        return f"{over} of {counted(len(self._jobs), 'film')}, making {', '.join(making)}"
+        return f"{over} of {counted(len(self._jobs), 'film')}, making {', '.join(making) or 'nothing yet'}"
 
     def _row(self, number: int) -> str:
         state = self.states[number]

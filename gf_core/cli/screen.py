@@ -30,27 +30,9 @@ class Screen:
         self._last: ChunkDone | None = None
         self._doing, self._since = "getting ready", time.monotonic()
 
-    @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
-        """Log lines get a line of their own inside the block, and the progress line stands in the end.
-
-        Where nothing was said for `SILENCE`, it is said what is being done.
-        """
-        log, over = logging.getLogger("grounded"), threading.Event()
-        log.addFilter(self._make_room)
-        # A computer so full that it begins no thread has other worries.
-        with contextlib.suppress(RuntimeError):
-            threading.Thread(target=self._remind, args=(over,), name="grounded-screen", daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()
-            log.removeFilter(self._make_room)
-            self.line.end()
-
-    def _remind(self, over: threading.Event) -> None:
-        while not over.wait(1.0):
-            self.line.remind(f"{self._doing}  {clock(time.monotonic() - self._since)}")
+    def shown(self) -> contextlib.AbstractContextManager[None]:
+        """Inside the block it is said what is being done, as `ProgressLine.kept` tells."""
+        return self.line.kept(lambda: f"{self._doing}  {clock(time.monotonic() - self._since)}")
 
     def show_budget(self, budget: Budget) -> None:
         """Print the estimate."""
@@ -73,11 +55,6 @@ class Screen:
             shot, shots, total = event.shot + 1, self._started.shots, self._started.seconds
             left = event.seconds_left
             self.line.show(progress_line(shot, shots, event.film_seconds, total, event.fps, left))
-
-    def _make_room(self, record: logging.LogRecord) -> bool:
-        """A log filter that lets everything pass, on a line of its own."""
-        self.line.end()
-        return True
 
     def what_is_kept(self) -> str:
         """Where the film so far is."""
@@ -113,6 +90,34 @@ class ProgressLine:
                 self._stream.write(text + "\n")
             self._shown_at = self._now()
             self._stream.flush()
+
+    @contextlib.contextmanager
+    def kept(self, doing: Callable[[], str]) -> Iterator[None]:
+        """Log lines get a line of their own inside the block, and the progress line stands in the end.
+
+        Where nothing was said for `SILENCE`, that is what `doing` gives.
+        """
+        log, over = logging.getLogger("grounded"), threading.Event()
+
+        def remind() -> None:
+            while not over.wait(0.2):
+                self.remind(doing())
+
+        log.addFilter(self._make_room)
+        # A computer so full that it begins no thread has other worries.
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=remind, name="grounded-screen", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+            log.removeFilter(self._make_room)
+            self.end()
+
+    def _make_room(self, record: logging.LogRecord) -> bool:
+        """A log filter that lets everything pass, on a line of its own."""
+        self.end()
+        return True
 
     def remind(self, text: str) -> None:
         """Show `text` if nothing was said for `SILENCE`."""

@@ -76,6 +76,7 @@ def _versions(backend: str) -> list[str]:
 @functools.cache
 def works(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a small piece comes through the compiler; where not, one line says why. Takes seconds the first time."""
+    log.info("trying the compiler, which may take a minute the first time")
     x, share = (torch.ones(shape, device=device, dtype=dtype) for shape in ((1, 16, 64), (1, 1, 1, 64)))
     try:
         with torch.no_grad():

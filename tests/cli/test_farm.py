@@ -93,6 +93,13 @@ def test_ctrl_c_stops_all_and_says_how_far_each_is(farm, monkeypatch):
     assert [films[name][0] for name in BOARDS] == ["stopped", "waiting"]
 
 
+def test_no_ten_seconds_pass_without_a_line(farm, monkeypatch):
+    """However long a model is opened or compiled, of which no event tells."""
+    monkeypatch.setattr("gf_core.cli.screen.SILENCE", 0.0)
+    monkeypatch.setattr(filming, "open_film", lambda *_: time.sleep(0.7))
+    assert "1 of 2 films, making fox 0%\n" * 2 in farm()[2]
+
+
 def test_a_folder_without_storyboards_and_a_cluster_without_ray_are_refused(
     farm, tmp_path, monkeypatch, capsys
 ):

@@ -54,7 +54,7 @@ def test_a_long_silence_is_broken(monkeypatch, capsys):
     screen = Screen()
     with screen.shown():
         screen.tell(StepDone(3, 9, 1, 2, 4, 0.3))
-        time.sleep(1.5)
+        time.sleep(0.5)
     assert "chunk 4 of 9, step 2 of 4, 30%" in capsys.readouterr().err
 
 
