@@ -36,6 +36,7 @@ PARTS = {
     "attention": ("card_attention:attention", 50),
     "reference": ("card_reference:reference", 50),
     "kernels": ("card_parts:kernels", 50),
+    "kernels compiled": ("card_parts:kernels_compiled", 60),
     "film TAEHV": ("card_parts:film_taehv", 80),
     "film Wan VAE": ("card_parts:film_wan", 100),
     "training step": ("card_training:training_step", 75),
@@ -62,8 +63,11 @@ class Done:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-def run_part(name: str, limit: float, dry: bool, log: Path) -> Done:
-    """One part in its own process group, which is ended with all its children when the limit is over."""
+def run_part(name: str, limit: float, dry: bool, log: Path, cache: str) -> Done:
+    """One part in its own process group, which is ended with all its children when the limit is over.
+
+    cache: folder that all parts share, so that a later one finds compiled what an earlier one has compiled.
+    """
     done, began = Done(name), time.perf_counter()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, log.open("a") as out:
         told = Path(folder) / "told"
@@ -71,7 +75,7 @@ def run_part(name: str, limit: float, dry: bool, log: Path) -> Done:
         out.write(f"\n== {name}\n")
         out.flush()
         command = [sys.executable, __file__, folder, "--part", name, "--limit", f"{limit:.1f}"]
-        environment = {**os.environ, "GROUNDED_CACHE": f"{folder}/cache", "TMPDIR": folder}
+        environment = {**os.environ, "GROUNDED_CACHE": cache, "TMPDIR": folder}
         process = subprocess.Popen(
             [*command, *(["--dry"] if dry else [])],
             stdout=out, stderr=subprocess.STDOUT, start_new_session=True, env=environment,
@@ -169,14 +173,15 @@ def main() -> int:
     log = args.out / "card.log"
     log.unlink(missing_ok=True)
     parts: list[Done] = []
-    for name, (_, seconds) in PARTS.items():
-        if args.only and name not in args.only:
-            continue
-        limit = min(DRY_SECONDS if args.dry else seconds, end - time.perf_counter())
-        parts.append(run_part(name, limit, args.dry, log) if limit >= LEAST else Done(name))
-        print(f"{name}: {parts[-1].status} after {parts[-1].seconds:.0f} s {parts[-1].error}", flush=True)
-        (args.out / "card.json").write_text(json.dumps([asdict(part) for part in parts], indent=1))
-        (args.out / "card.md").write_text(table(parts, args.dry))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        for name, (_, seconds) in PARTS.items():
+            if args.only and name not in args.only:
+                continue
+            limit = min(DRY_SECONDS if args.dry else seconds, end - time.perf_counter())
+            parts.append(run_part(name, limit, args.dry, log, cache) if limit >= LEAST else Done(name))
+            print(f"{name}: {parts[-1].status} after {parts[-1].seconds:.0f} s {parts[-1].error}", flush=True)
+            (args.out / "card.json").write_text(json.dumps([asdict(part) for part in parts], indent=1))
+            (args.out / "card.md").write_text(table(parts, args.dry))
     print((args.out / "card.md").read_text())
     return 0
 

@@ -24,7 +24,7 @@ from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.engine.events import Event, Preview
 from gf_core.engine.render import render_film
 from gf_core.engine.report import report_lines
-from gf_core.evaluation.bench import measure, now, open_film, turn_seconds
+from gf_core.evaluation.bench import Subject, measure, now, open_film, turn_seconds
 from gf_core.model import compiled
 from gf_core.model.pieces import PLAIN, Pieces
 from gf_core.rope import rotate
@@ -219,7 +219,19 @@ def _first_picture(bundle: ModelBundle, out: Path) -> float:
 
 def kernels(place: Place) -> None:
     """Where one steady chunk goes, by kind of kernel."""
-    subject = place.subject("grounded")
+    _kernels(place, place.subject("grounded"))
+
+
+def kernels_compiled(place: Place) -> None:
+    """The same with the small operations fused."""
+    if place.dry:
+        compiled.BACKEND = "eager"
+    if not compiled.works(place.device, place.dtype):
+        raise RuntimeError("no compiler works here")
+    _kernels(place, replace(place.subject("grounded"), pieces=compiled.fused()))
+
+
+def _kernels(place: Place, subject: Subject) -> None:
     full = -(-subject.recipe.memory.slots // subject.recipe.memory.chunk)
     cuda = place.device.type == "cuda"
     sampler, plan, prompts = open_film(subject, full + STEADY + 2)
