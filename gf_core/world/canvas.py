@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -105,27 +107,18 @@ class Canvas:
         rx: Number,
         ry: Number,
         colour: Colour,
-        rim: float = 0.0,
-        light: float = 0.0,
-        alpha: Number = 1.0,
+        *,
         soft: float = 1.0,
+        **look: Any,
     ) -> None:
-        """An upright ellipse around (cx, cy)."""
+        """An upright ellipse around (cx, cy); `look` as `paint` takes it, here and below."""
 
         def distance(u: Array, v: Array) -> Array:
             r = np.sqrt(((u - cx) / rx) ** 2 + ((v - cy) / ry) ** 2)
             return (r - 1.0) * np.minimum(rx, ry)
 
-        grow = soft
-        self.paint(
-            (cx - rx - grow, cy - ry - grow, cx + rx + grow, cy + ry + grow),
-            distance,
-            colour,
-            rim,
-            light,
-            alpha,
-            soft,
-        )
+        box = (cx - rx - soft, cy - ry - soft, cx + rx + soft, cy + ry + soft)
+        self.paint(box, distance, colour, soft=soft, **look)
 
     def box(
         self,
@@ -135,9 +128,7 @@ class Canvas:
         hy: float,
         colour: Colour,
         radius: float = 1.0,
-        rim: float = 0.0,
-        light: float = 0.0,
-        alpha: Number = 1.0,
+        **look: Any,
     ) -> None:
         """A rounded box with half sizes hx, hy."""
 
@@ -147,20 +138,13 @@ class Canvas:
             outside = np.sqrt(np.maximum(qx, 0) ** 2 + np.maximum(qy, 0) ** 2)
             return outside + np.minimum(np.maximum(qx, qy), 0) - radius
 
-        self.paint((cx - hx, cy - hy, cx + hx, cy + hy), distance, colour, rim, light, alpha)
+        self.paint((cx - hx, cy - hy, cx + hx, cy + hy), distance, colour, **look)
 
     def polygon(
-        self,
-        points: tuple[tuple[Number, Number], ...],
-        colour: Colour,
-        rim: float = 0.0,
-        light: float = 0.0,
-        alpha: Number = 1.0,
-        grow: float = 0.0,
+        self, points: tuple[tuple[Number, Number], ...], colour: Colour, *, grow: float = 0.0, **look: Any
     ) -> None:
         """A convex polygon, corners clockwise on the screen, grown by `grow` pixels with sharp corners."""
-        us = [p[0] for p in points]
-        vs = [p[1] for p in points]
+        us, vs = zip(*points)
 
         def distance(u: Array, v: Array) -> Array:
             best = np.full_like(u, -np.inf)
@@ -172,9 +156,9 @@ class Canvas:
                 best = np.maximum(best, d)
             return best - grow
 
-        lo = (_reduce(np.minimum, us) - grow, _reduce(np.minimum, vs) - grow)
-        hi = (_reduce(np.maximum, us) + grow, _reduce(np.maximum, vs) + grow)
-        self.paint((*lo, *hi), distance, colour, rim, light, alpha)
+        lo = (reduce(np.minimum, us) - grow, reduce(np.minimum, vs) - grow)
+        hi = (reduce(np.maximum, us) + grow, reduce(np.maximum, vs) + grow)
+        self.paint((*lo, *hi), distance, colour, **look)
 
     def line(
         self,
@@ -184,9 +168,7 @@ class Canvas:
         by: Number,
         radius: float,
         colour: Colour,
-        rim: float = 0.0,
-        light: float = 0.0,
-        alpha: Number = 1.0,
+        **look: Any,
     ) -> None:
         """A thick line with round ends."""
 
@@ -197,11 +179,4 @@ class Canvas:
 
         lo = (np.minimum(ax, bx) - radius, np.minimum(ay, by) - radius)
         hi = (np.maximum(ax, bx) + radius, np.maximum(ay, by) + radius)
-        self.paint((*lo, *hi), distance, colour, rim, light, alpha)
-
-
-def _reduce(function: Callable, values: list) -> Number:
-    result = values[0]
-    for value in values[1:]:
-        result = function(result, value)
-    return result
+        self.paint((*lo, *hi), distance, colour, **look)
