@@ -145,7 +145,7 @@ class UMT5Encoder:
     """Prompts to rows; the weights (11 GB) are read for each call of `encode` and let go after it.
 
     A film's prompts come in one call, and what was encoded once is in the store, so keeping them would only
-    take memory from the video model.
+    take memory from the video model; `keep` keeps them all the same, as training wants it.
     """
 
     def __init__(
@@ -163,6 +163,9 @@ class UMT5Encoder:
         """What the weights take in memory while prompts are encoded."""
         self._tensors, self._tokenizer = tensors, tokenizer
         self._dtype, self._device, self._max_rows = dtype, device, max_rows
+        self.keep = False
+        """Whether the weights stay between calls."""
+        self._model: Any = None
 
     def token_ids(self, prompt: str) -> list[int]:
         """Ids of a cleaned prompt with the end mark, at most `max_rows`; a longer prompt is cut with a log line."""
@@ -175,12 +178,16 @@ class UMT5Encoder:
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> list[Tensor]:
         """Each prompt to float32 rows [tokens, text_dim] on the CPU."""
-        log.info("reading the text encoder, %s", exact_size(self.weight_bytes))
-        model, rows = build(self._tensors, self._dtype, self._device), []
+        model, rows = self._model, []
+        if model is None:
+            log.info("reading the text encoder, %s", exact_size(self.weight_bytes))
+            model = build(self._tensors, self._dtype, self._device)
+        if self.keep:
+            self._model = model
         for prompt in prompts:
             ids = torch.tensor([self.token_ids(prompt)], device=self._device)
             rows.append(model(input_ids=ids).last_hidden_state[0].float().cpu())
         del model
-        if torch.device(self._device).type == "cuda":
+        if not self.keep and torch.device(self._device).type == "cuda":
             torch.cuda.empty_cache()  # or torch keeps the room, and the video model is told that it does not fit
         return rows

@@ -106,14 +106,16 @@ def test_a_prompt_of_just_the_limit_is_whole_and_one_more_is_cut(original, token
     assert model.encode(["a prompt"])[0].shape == (rows, 16)
 
 
-def test_weights_are_read_late_and_let_go(original, tokenizer):
+@pytest.mark.parametrize("keep, readings", [(False, 2), (True, 1)])
+def test_weights_are_read_late_and_let_go(original, tokenizer, keep, readings):
     reads = []
     model = UMT5Encoder(lazy(original, reads), tokenizer, "tiny", dtype=torch.float32)
+    model.keep = keep
     assert not reads
     model.encode(["a", "b"])
     assert sorted(reads) == sorted(original)
     model.encode(["a"])
-    assert len(reads) == 2 * len(original)
+    assert len(reads) == readings * len(original)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
