@@ -26,6 +26,8 @@ BACKEND = "inductor"
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 KEPT = 512 * 2**20
 """Bytes of compiled code that are kept."""
+DAMAGED = "fx graph cache unable to load"
+"""How inductor's words begin where what it kept cannot be read."""
 SHAPES = 64
 """Shapes that a piece may be compiled for in one process; torch would stop at 8, which joint calls come to."""
 
@@ -76,7 +78,6 @@ def _versions(backend: str) -> list[str]:
 @functools.cache
 def works(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a small piece comes through the compiler; where not, one line says why. Takes seconds the first time."""
-    log.info("trying the compiler, which may take a minute the first time")
     x, share = (torch.ones(shape, device=device, dtype=dtype) for shape in ((1, 16, 64), (1, 1, 1, 64)))
     try:
         with torch.no_grad():
@@ -104,3 +105,17 @@ def _keep_in_cache() -> None:
         os.environ[FOLDER] = str(folder)
     if os.environ[FOLDER] == str(folder):
         prune(folder, KEPT)
+    logging.getLogger("torch._inductor.codecache").addFilter(_plainly)
+
+
+def _plainly(record: logging.LogRecord) -> bool:
+    """Of code that cannot be read back inductor tells the traceback for every piece; one line says it."""
+    damaged = str(record.msg).startswith(DAMAGED)
+    if damaged:
+        _say_damaged(os.environ.get(FOLDER, ""))
+    return not damaged
+
+
+@functools.cache
+def _say_damaged(folder: str) -> None:
+    log.warning("compiled code in %s is damaged: it is compiled anew", folder)

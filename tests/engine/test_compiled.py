@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -139,6 +140,21 @@ def test_code_is_kept_in_the_project_s_cache(monkeypatch, tmp_path, before, ours
         monkeypatch.setenv(compiled.FOLDER, before)
     compiled._keep_in_cache()
     assert os.environ[compiled.FOLDER] == (str(tmp_path / "compiled") if ours else before)
+
+
+def test_damaged_code_costs_one_line(monkeypatch, tmp_path, caplog):
+    """In place of torch's traceback for every piece; all else that it says is heard."""
+    monkeypatch.setenv(compiled.FOLDER, str(tmp_path))
+    compiled._keep_in_cache()
+    said = logging.getLogger("torch._inductor.codecache")
+    words = [f"{compiled.DAMAGED} compiled graph"] * 3 + ["something else"]
+    for word in words:
+        said.warning(word, exc_info=True)
+    assert [record.message for record in caplog.records] == [
+        f"compiled code in {tmp_path} is damaged: it is compiled anew", "something else",
+    ]  # fmt: skip
+    source = Path(torch.__file__).with_name("_inductor") / "codecache.py"
+    assert compiled.DAMAGED in source.read_text(encoding="utf-8")
 
 
 def test_several_ranks_do_without_and_say_so(bundle, tmp_path):
