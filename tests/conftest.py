@@ -29,3 +29,7 @@ def of_pack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleT
     yield lambda name: importlib.import_module(f"gf_pack.nodes.{name}")
     for name in [name for name in sys.modules if name.startswith("gf_pack.")]:
         del sys.modules[name]
+
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False

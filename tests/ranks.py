@@ -13,11 +13,14 @@ import torch.distributed as dist
 
 from gf_core.team import Team
 
+COPIES = "fork" in multiprocessing.get_all_start_methods() and not torch.cuda.is_available()
+"""Whether ranks begin as copies, which have torch imported; where there is a card, copies cannot compute gradients."""
+KIND = "fork" if COPIES else "spawn"
+
 
 def lead(count: int, folder: Path, work: Callable[[Team], object], serve: Callable[[Team], None]) -> object:
     """What `work` gives on the first of `count` ranks, while the others do `serve`; every rank must end well."""
-    kind = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(kind)
+    context = multiprocessing.get_context(KIND)
     ranks = [
         context.Process(target=_rank, args=(n, count, folder, work if not n else serve)) for n in range(count)
     ]

@@ -9,6 +9,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,12 +73,19 @@ def layer(path: Path) -> str:
     return part.removesuffix(".py")
 
 
+@cache
+def statements(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Every import in the file, those inside functions too."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+
+
 def imports(path: Path) -> Iterator[tuple[int, str, int]]:
-    """(relative level, dotted module, line) of every import in the file, those inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """(relative level, dotted module, line) of every import in the file."""
+    for node in statements(path):
         if isinstance(node, ast.Import):
             yield from ((0, alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = node.module or ""
             names = [base] if base else [alias.name for alias in node.names]
             yield from ((node.level, name, node.lineno) for name in names)
@@ -205,7 +213,7 @@ NODES = sorted((CORE.parent / "nodes").rglob("*.py"))
 def relative(path: Path) -> Iterator[str]:
     """Every module of the repository that the file imports relatively, such as `nodes.host` or `gf_core.words`."""
     package = path.relative_to(CORE.parent).parent.parts
-    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for statement in statements(path):
         if isinstance(statement, ast.ImportFrom) and statement.level:
             up = package[: len(package) - statement.level + 1]
             base = ".".join([*up, *filter(None, [statement.module])])
@@ -243,7 +251,7 @@ DEV = sorted(path for path in (CORE.parent / "dev").rglob("*.py") if path.name !
 @pytest.mark.parametrize("path", DEV, ids=lambda path: path.stem)
 def test_a_development_script_imports_what_is_there(path):
     """Benchmarks are run seldom: a name that moved must not wait until then."""
-    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for statement in statements(path):
         if not isinstance(statement, ast.ImportFrom) or not (statement.module or "").startswith("gf_core"):
             continue
         module = importlib.import_module(statement.module)

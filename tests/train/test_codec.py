@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -26,12 +28,18 @@ from gf_core.train.recipes.codec_data import BACKGROUND, HEADS, IGNORED, Batch, 
 from gf_core.vae.builtin import BuiltinCodec, load_codec
 
 
-def filled(held: int = 2) -> Pictures:
-    pictures = Pictures(6, held, CPU)
+@cache
+def rendered() -> Pictures:
+    pictures = Pictures(6, 2, CPU)
     fresh = fresh_pictures(3)
     while not pictures.full:
         pictures.add(next(fresh))
     return pictures
+
+
+def filled() -> Pictures:
+    """A store of its own; the clips are rendered once."""
+    return deepcopy(rendered())
 
 
 @pytest.fixture(scope="module")
