@@ -224,6 +224,13 @@ class _Parser(ArgumentParser):
     def __init__(self, **kwargs) -> None:
         super().__init__(formatter_class=_Help, allow_abbrev=False, **kwargs)
 
+    def parse_known_args(self, *given: Any, **words: Any) -> Any:
+        """A command refuses by itself what it does not know, so that its own usage is shown and not the program's."""
+        found, unknown = super().parse_known_args(*given, **words)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
 
 class _Help(RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:

@@ -90,6 +90,23 @@ def test_sizes_that_are_none(size, capsys):
     assert stop.value.code == 2 and "--size" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        (["plan", "film.txt", "--colour"], "usage: grounded plan "),
+        (["plan", "film.txt", "another.txt"], "usage: grounded plan "),
+        (["--colour"], "usage: grounded [-h] COMMAND"),
+    ],
+)
+def test_an_unknown_option_is_refused_by_its_command(command, usage, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    said = capsys.readouterr().err
+    assert (
+        stop.value.code == 2 and said.startswith(usage) and f"unrecognized arguments: {command[-1]}" in said
+    )
+
+
 def test_inspect_refuses_what_is_no_model(capsys):
     assert main(["inspect", "film.txt"]) == 2
     assert "fix:" in capsys.readouterr().err
