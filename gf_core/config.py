@@ -163,6 +163,9 @@ class MemorySpec:
     wave: bool = field(default=False, metadata=LATER)
     """With `rolling`: a chunk on the way sees the cleaner ones and not the noisier ones (Wave Forcing). So each has a
     call of its own, which ranks make side by side; the clean pass of the one that is finished is one of them."""
+    walk: bool = field(default=False, metadata=LATER)
+    """Calls see the newest `recent` frames only, and all of these but the newest chunk hold the keys and values of the
+    first frames, the anchors, walked forward and back in turn (Rolling Sink)."""
 
     @property
     def window(self) -> int:

@@ -154,6 +154,8 @@ def _switch(spec: MemorySpec) -> str:
 def _anchors(spec: MemorySpec) -> str:
     if not spec.capacity:
         return "none"
+    if spec.walk:
+        return "the first frames, walked forward and back where recent frames lay"
     when = {"on_switch": "at a prompt switch", "every_chunk": "at any time", "never": "never"}[
         spec.anchor_update
     ]

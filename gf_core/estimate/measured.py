@@ -42,7 +42,7 @@ def speed_key(cost: ModelCost, recipe: Recipe) -> str:
         else []
     )
     window += [memory.stored] if memory.stored != "full" else []
-    window += ["wave"] if memory.wave else []
+    window += [name for name in ("wave", "walk") if getattr(memory, name)]
     made_by = [cost.device, cost.fingerprint, cost.value_bytes, cost.decoder]
     made_by += [*astuple(cost.fit)] if cost.fit != Fit() else []
     made_by += ["compiled"] if cost.compiled else []

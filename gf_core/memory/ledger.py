@@ -116,6 +116,8 @@ class Ledger:
 
         Where keys stand at their frames' own numbers, recent frames get those right in front of what comes.
         """
+        if self.spec.walk:  # it goes on where it was
+            self.begun += frame - self.frame
         self.frame, self.prompt = frame, prompt
         if self.spec.positions == "absolute":
             first = frame - len(self.recent)
@@ -149,6 +151,19 @@ class Ledger:
         self.frame += frames
         self.chunks += 1
         self.apart = self.cutting = False
+
+    def walked(self, frames: int) -> list[tuple[int, int]]:
+        """(slot, slot) of recent frames that the newest chunk, of `frames`, parts from now on: which takes on which.
+
+        Number n of the film, or of its last scene, takes on the frame that a walk over the anchors' slots, forward and
+        back in turn, is at after n steps: at the turns it stands. Until there are as many frames, they are the anchors.
+        """
+        size, layout = self.spec.capacity, self.layout
+        found = list[tuple[int, int]]()
+        for slot in range(max(size, layout.past - frames - self.spec.chunk), layout.past - frames):
+            turn, step = divmod(self.recent[slot - layout.kept].number - self.begun, size)
+            found.append((slot, size - 1 - step if turn % 2 else step))
+        return found
 
     def compares(self, frames: int) -> bool:
         """Whether the newest chunk, of `frames`, is one that may go to the banks if it differs from the one before."""

@@ -52,4 +52,6 @@ PRESETS: dict[str, MemorySpec] = {
     "memrope_adaptive": replace(_SINK, recent=4, anchor_index="slot", bank=2, bank_policy="adaptive"),
     # Wave Forcing: Rolling Forcing's window, in which a chunk does not see the noisier ones behind it.
     "wave_forcing": replace(_SINK, recent=18, anchor_index="slot", rolling=21, wave=True),
+    # Rolling Sink: what lies before the newest chunk is a walk over the film's first 18 frames, forward and back.
+    "rolling_sink": replace(_SINK, anchors=18, recent=18, anchor_index="slot", walk=True),
 }

@@ -60,8 +60,10 @@ Sees = Callable[[MemorySpec, Layout, int], list[range]]
 
 def newest(spec: MemorySpec, layout: Layout, frames: int) -> list[range]:
     """The newest frames."""
-    first = 0 if spec.rolling is None else max(0, layout.past - max(0, spec.rolling - frames))
-    return [range(first, layout.past)]
+    reach = spec.recent if spec.walk else layout.past
+    if spec.rolling is not None:
+        reach = max(0, spec.rolling - frames)
+    return [range(max(0, layout.past - reach), layout.past)]
 
 
 def alone(spec: MemorySpec, layout: Layout, frames: int) -> list[range]:
@@ -91,7 +93,7 @@ def full_layout(spec: MemorySpec) -> Layout:
     recent = spec.recent
     if spec.rolling is not None:
         recent = min(recent, spec.rolling - spec.capacity - spec.bank - spec.chunk)
-    return Layout(spec.capacity, recent, spec.chunk, spec.bank)
+    return Layout(0 if spec.walk else spec.capacity, recent, spec.chunk, spec.bank)
 
 
 Scheme = Callable[[MemorySpec, Layout, Sequence[int]], Sequence[int]]
@@ -157,7 +159,8 @@ def check(spec: MemorySpec) -> None:
             raise GroundedError(
                 f"there is no {name} called {getattr(spec, name)!r}", fix=f"choose from {', '.join(table)}"
             )
-    seen = spec.window if spec.rolling is None else min(spec.window, spec.rolling)
+    seen = full_layout(spec).total if spec.walk else spec.window
+    seen = seen if spec.rolling is None else min(seen, spec.rolling)
     if spec.positions != "absolute" and spec.max_position is not None and seen - 1 > spec.max_position:
         raise GroundedError(
             f"anchors, recent and chunk are {seen} frames together; models have learned {spec.max_position + 1}",
@@ -173,6 +176,7 @@ def check(spec: MemorySpec) -> None:
             "a wave is one of chunks that are denoised together",
             fix="say how many frames a call sees (rolling), or leave wave away",
         )
+    _check_walk(spec)
     if spec.cut_position is not None and spec.rolling is not None:
         raise GroundedError(
             "chunks that are denoised together cannot stand apart after a cut",
@@ -215,11 +219,27 @@ def check_pictures(spec: MemorySpec) -> None:
     Raises:
         GroundedError: says why, and what to do.
     """
-    if not spec.capacity or POLICIES[spec.anchor_policy].averages:
+    if not spec.capacity or POLICIES[spec.anchor_policy].averages or spec.walk:
         why = "averages its anchors" if spec.capacity else "keeps no anchors"
+        why = "walks over its anchors" if spec.walk else why
         raise GroundedError(
             f"this memory {why}, so pictures of the cast have no place in it",
             fix="use another memory, such as grounded, or remove the pictures behind @cast",
+        )
+
+
+def _check_walk(spec: MemorySpec) -> None:
+    if not spec.walk:
+        return
+    if not spec.capacity or spec.anchor_policy != "frozen" or spec.switch not in ("cross_only", "flush"):
+        raise GroundedError(
+            "a walk goes over the film's first frames, which stay as they are",
+            fix="give anchors with anchor_policy frozen, and switch cross_only or flush",
+        )
+    if spec.bank or spec.heads or spec.rolling or spec.refresh or spec.cut_position is not None:
+        raise GroundedError(
+            "a memory that walks over its anchors is seen by all heads and chunks alike",
+            fix="give walk without bank, heads, rolling, refresh and cut_position",
         )
 
 

@@ -40,7 +40,7 @@ class Snapshots:
         bank = {} if self.bank is None else self.bank.snapshot()
         # Only where something asks for it: states of other films stay as they were.
         more = {} if self.spec.cut_position is None else {"apart": torch.tensor(ledger.apart)}
-        if self.spec.bank or self.spec.heads:
+        if self.spec.bank or self.spec.heads or self.spec.walk:
             more["since"] = torch.tensor([ledger.begun, ledger.chunks])
         if ledger.given:
             more["pictures"] = torch.tensor(ledger.given)

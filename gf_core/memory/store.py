@@ -228,10 +228,10 @@ class DualMemory(Snapshots, Gradients):
             GroundedError: also where this memory's settings let no gradient through.
         """
         self._check(frames)
-        if (spec := self.spec).bank or spec.heads or spec.rolling or spec.refresh or self.packed:
+        if (spec := self.spec).bank or spec.heads or spec.rolling or spec.refresh or spec.walk or self.packed:
             raise GroundedError(
                 "gradients do not go through this memory",
-                fix="train without bank, heads, rolling, refresh and int8, and use them when sampling",
+                fix="train without bank, heads, rolling, refresh, walk and int8, and use them when sampling",
             )
         layout, size = self.layout, self.tokens_per_frame
         now = replace(layout, current=frames)
@@ -274,6 +274,11 @@ class DualMemory(Snapshots, Gradients):
         self.recent_latents(frames).copy_(latents.detach())
         if self.bank is not None and not self.spec.averages:
             self.bank.compare(frames)
+        size = self.tokens_per_frame
+        for target, source in self.ledger.walked(frames) if self.spec.walk else ():
+            for store in (self.raw_k, self.v):
+                here = store[:, :, source * size : (source + 1) * size]
+                store[:, :, target * size : (target + 1) * size] = here
 
     # -- leaving ------------------------------------------------------------------------------------------------
 

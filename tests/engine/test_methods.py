@@ -31,6 +31,7 @@ MEMORIES = {
     "heads that pick": replace(PRESETS["sgf"], **PICKING),
     "rolling": replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
     "wave": replace(PRESETS["wave_forcing"], recent=6, rolling=15),
+    "walk": replace(PRESETS["rolling_sink"], anchors=3, recent=3),
 }
 
 
@@ -54,7 +55,12 @@ def bytes_of(run):
     return records, run.film.read_bytes()
 
 
-@pytest.mark.parametrize("name", MEMORIES)
+SLOW = ("walk",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in MEMORIES]
+)
 def test_a_stopped_film_goes_on_with_the_same_bytes(bundle, films, tmp_path, name):
     bundle.recipe = replace(bundle.recipe, sample=replace(bundle.recipe.sample, steps=(1000, 750, 500)))
     whole, _ = render(bundle, films, tmp_path / "whole", MEMORIES[name])

@@ -42,6 +42,7 @@ METHODS = {
     "heads that pick": replace(PRESETS["self_forcing_rolling"], **PICKING),
     "sparse": PRESETS["light_forcing"],
     "means, flush": replace(PRESETS["memrope"], switch="flush"),
+    "walk": replace(PRESETS["rolling_sink"], anchors=6, recent=3),
 }
 
 

@@ -21,8 +21,7 @@ MEMORIES = {
     "long": PRESETS["rolling_forcing"],
     "short": replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
     "recache": replace(PRESETS["rolling_forcing"], recent=6, rolling=12, switch="apr"),
-    "wave": PRESETS["wave_forcing"],
-    "short wave": replace(PRESETS["wave_forcing"], recent=6, rolling=12, switch="apr"),
+    "wave": replace(PRESETS["wave_forcing"], recent=6, rolling=12, switch="apr"),
 }
 
 
@@ -90,7 +89,7 @@ def test_a_segment_knows_nothing_of_those_behind_it(sampler, embeds):
         assert torch.equal(mine.latents, theirs.latents)
 
 
-@pytest.mark.parametrize("name", ["short", "short wave"])
+@pytest.mark.parametrize("name", ["short", "wave"])
 @pytest.mark.parametrize("chunks", [1, 2, 3])
 def test_a_segment_may_be_shorter_than_the_window(sampler, embeds, chunks, name):
     made = list(film_chunks(sampler(MEMORIES[name]), plan_of(f"a fox | {0.75 * chunks}s"), embeds))
@@ -98,7 +97,7 @@ def test_a_segment_may_be_shorter_than_the_window(sampler, embeds, chunks, name)
     assert all(clean.latents.isfinite().all() for clean in made)
 
 
-@pytest.mark.parametrize("name", ["short", "short wave"])
+@pytest.mark.parametrize("name", ["short", "wave"])
 def test_a_call_that_fails_changes_nothing(sampler, embeds, name):
     plan, run = plan_of("a fox | 4.5s", MEMORIES[name]), sampler(MEMORIES[name])
     whole = [clean.latents for clean in film_chunks(sampler(MEMORIES[name]), plan, embeds)]

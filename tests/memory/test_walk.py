@@ -1,0 +1,89 @@
+"""Rolling Sink: which of the first frames a call sees, as its published code has it; nothing else of the past stays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gf_core.errors import GroundedError
+from gf_core.memory.presets import PRESETS
+from gf_core.memory.regions import check, check_pictures
+
+SINK = PRESETS["rolling_sink"]
+
+
+def published(chunks: int, window: int, block: int = 3) -> list[list[int]]:
+    """Frames that the denoising steps of every chunk see before their own, by the arithmetic of the published cache.
+
+    A buffer of `window` frames drops its oldest chunk for the new one; after a clean pass the chunk before takes on a
+    piece of the first frames.
+    """
+    cache, seen = [], []
+    for start in range(0, chunks * block, block):
+        cache = cache[max(0, len(cache) + block - window) :]
+        seen.append(list(cache))
+        cache += range(start, start + block)
+        if start >= window:
+            place, reach = start - block, window - block
+            if (place // reach) % 2 == 1:
+                right = reach - place % reach
+                piece = list(range(right - block, right))[::-1]
+            else:
+                piece = list(range(place % reach, place % reach + block))
+            cache[-2 * block : -block] = piece
+    return seen
+
+
+def seen(run) -> list[int]:
+    """Frame numbers that lie in the keys that a call of the next chunk sees before its own."""
+    memory, size = run.memory, run.memory.tokens_per_frame
+    memory.evict(memory.spec.recent)
+    place = memory.open(3)[0].places[0]
+    slots = [token // size for start, stop in place.parts for token in range(start, stop, size)]
+    held = run.stored()
+    return [held[slot] for slot in slots if slot < memory.layout.past]
+
+
+@pytest.mark.parametrize("window", [21, 12])
+def test_a_call_sees_the_frames_of_the_published_cache(film, window):
+    run = film(replace(SINK, anchors=window - 3, recent=window - 3))
+    for wanted in published(40, window):
+        assert seen(run) == wanted
+        run.chunk()
+
+
+def test_a_cut_leaves_the_first_frames(film):
+    run = film(SINK)
+    for _ in range(9):
+        run.chunk()
+    run.memory.cut()
+    assert seen(run) == list(range(18))
+    run.chunk()
+    assert seen(run) == [*range(3, 18), 27, 28, 29]
+    run.chunk()
+    assert seen(run) == [*range(6, 18), 8, 7, 6, 30, 31, 32], (
+        "frame 27 is where 18 steps forward and 9 back lead"
+    )
+    run.memory.clear()
+    run.chunk()
+    assert seen(run) == [33, 34, 35]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"anchor_policy": "diversity"},
+        {"anchors": 0},
+        {"switch": "apr"},
+        {"rolling": 21},
+        {"cut_position": 45},
+    ],
+)
+def test_what_cannot_walk_is_said(wrong):
+    check(SINK)
+    with pytest.raises(GroundedError, match="walk") as told:
+        check(replace(SINK, **wrong))
+    assert told.value.fix
+    with pytest.raises(GroundedError, match="walks over its anchors"):
+        check_pictures(SINK)
