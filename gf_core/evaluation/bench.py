@@ -204,7 +204,7 @@ def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Tim
         if step == steps - 1:
             marks["stepped"] = now(device)
 
-    made = film_chunks(sampler, plan, prompts, before=begin, on_step=lambda index: stepped)
+    made = film_chunks(sampler, plan, prompts, before=begin, feed=lambda chunk: sampler.feed(chunk, stepped))
     try:
         for clean in made:
             ended = now(device)

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..config import ModelSpec, Recipe, SampleSpec
 from ..model.layers import Time, Tree
@@ -22,20 +21,14 @@ from .trace import Trace
 from .wave import Wave
 
 
-class Chunkwise:
+class Chunkwise(Sampler):
     """A sampler without latency. `sample` gives the step lists; a film's or scene's first chunk may have its own."""
 
     def __init__(self, director: Director, sample: SampleSpec) -> None:
-        self.director = director
-        self.levels = timesteps(sample)
+        super().__init__(director, sample)
         self.first_levels = timesteps(replace(sample, steps=sample.first))
         self._times: dict[float, Time] = {}
         self._context_sigma = Schedule(sample.shift).sigma(torch.tensor(sample.context_timestep)).item()
-
-    @property
-    def calls(self) -> int:
-        """Network calls that a chunk takes, the clean pass included."""
-        return len(self.levels) + 1
 
     def feed(self, chunk: Chunk, on_step: OnStep | None = None) -> Iterator[Clean]:
         """Make one chunk and commit it.
@@ -78,29 +71,6 @@ class Chunkwise:
         if timestep not in self._times:
             self._times[timestep] = self.director.time(timestep)
         return self._times[timestep]
-
-    def flush(self) -> Iterator[Clean]:
-        """Nothing is ever on the way."""
-        return iter(())
-
-    def holds(self, index: int) -> bool:
-        """Never."""
-        return False
-
-    def under_way(self) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
-
-    def take_up(self, state: dict[str, Tensor]) -> None:
-        """There was nothing."""
-
-    def snapshot(self) -> dict[str, Tensor]:
-        """The director's: between two chunks there is nothing else."""
-        return self.director.snapshot()
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Return to a `snapshot`."""
-        self.director.restore(state)
 
 
 def make_sampler(model: Tree, spec: ModelSpec, recipe: Recipe, **placed: Any) -> Sampler:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import GroundedError
 from .noise import check_noise, noise_of
-from .sampler import Chunk, Clean, OnStep, Sampler
+from .sampler import Chunk, Clean, Sampler
 
 if TYPE_CHECKING:
     from ..timeline.plan import Plan
@@ -123,7 +123,6 @@ def film_chunks(
     lead: Tensor | None = None,
     pictures: Mapping[str, Tensor] | None = None,
     before: Callable[[int], None] | None = None,
-    on_step: Callable[[int], OnStep] | None = None,
     feed: Feed | None = None,
     memories: Memories | None = None,
 ) -> Iterator[Clean]:
@@ -135,7 +134,6 @@ def film_chunks(
         lead: latents [b f c h w] that the film starts from; they enter memory before chunk 0 and are not given.
         pictures: as in `give_cue`.
         before: called with a chunk's index before anything is done for it; may raise to stop.
-        on_step: index of a chunk -> what is called after each of its denoising steps.
         feed: called in place of `sampler.feed`.
         memories: what segments go back to; None keeps them in hand.
     """
@@ -151,10 +149,7 @@ def film_chunks(
                 _lay_in(director, lead)
         shape = director.shape(plan.timing.latent_frames(index))
         wanted = Chunk(index, noise_of(director.sample, plan, index, shape))
-        if feed is not None:
-            yield from feed(wanted)
-        else:
-            yield from sampler.feed(wanted, None if on_step is None else on_step(index))
+        yield from (feed or sampler.feed)(wanted)
         if chunk == plan.segments[number].chunks - 1:  # so that no chunk sees a later segment
             yield from sampler.flush()
             if number in plan.recalled:

@@ -16,8 +16,8 @@ from torch import Tensor
 from ..config import SampleSpec
 from ..errors import GroundedError
 from .director import Director
-from .sampler import Chunk, Clean, OnStep
-from .schedule import add_noise, flow_to_x0, timesteps
+from .sampler import Chunk, Clean, OnStep, Sampler
+from .schedule import add_noise, flow_to_x0
 from .trace import Trace
 
 
@@ -34,7 +34,7 @@ class UnderWay:
     """Number of that step."""
 
 
-class Rolling:
+class Rolling(Sampler):
     """A sampler whose latency is its number of steps less one."""
 
     def __init__(self, director: Director, sample: SampleSpec) -> None:
@@ -48,15 +48,9 @@ class Rolling:
                 f"chunks that are denoised together cannot have other steps first ({sample.steps_in_words()})",
                 fix="choose a memory that is not rolling for this model, or another model",
             )
-        self.director = director
-        self.levels = timesteps(sample)
+        super().__init__(director, sample)
         self._window: list[UnderWay] = []
         self._moves = 0
-
-    @property
-    def calls(self) -> int:
-        """Network calls that a chunk takes once the window is full, in chunks' worth of frames."""
-        return len(self.levels) + 1
 
     def feed(self, chunk: Chunk, on_step: OnStep | None = None) -> Iterator[Clean]:
         """Take a chunk into the window and move it; gives the chunk that is finished by it, if one is.
@@ -120,20 +114,11 @@ class Rolling:
         (noise,) = self.director.bring(way.noise(step))
         return replace(way, noisy=add_noise(clean, noise, self.levels[step].sigma), step=step)
 
-    def snapshot(self) -> dict[str, Tensor]:
-        """The director's, and the noisy window."""
-        return {**self.director.snapshot(), **self.under_way()}
-
     def under_way(self) -> dict[str, Tensor]:
         """The noisy window."""
         state = {f"window.{place}": way.noisy.to("cpu", copy=True) for place, way in enumerate(self._window)}
         state["window"] = torch.tensor([[way.index, way.step] for way in self._window], dtype=torch.int64)
         return state
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Return to a `snapshot`; the chunks on the way are to be fed again, for their noise."""
-        self.director.restore(state)
-        self.take_up(state)
 
     def take_up(self, state: dict[str, Tensor]) -> None:
         """Go on with a window; its chunks are to be fed again, for their noise."""

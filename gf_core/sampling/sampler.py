@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 
+from ..config import SampleSpec
 from .director import Director
+from .schedule import timesteps
 
 OnStep = Callable[[int, int], None]
 """Called after denoising step i of n of a chunk; what it raises ends the chunk, which has left nothing behind then."""
@@ -42,43 +43,46 @@ class Clean:
     """Clean latents [b f c h w]."""
 
 
-class Sampler(Protocol):
-    """Makes the chunks of one film under the prompts that its director is given."""
+class Sampler:
+    """Makes the chunks of one film under the prompts that its director is given.
 
-    @property
-    def director(self) -> Director:
+    A sampler is `feed`; one that has chunks on the way says what becomes of them.
+    """
+
+    def __init__(self, director: Director, sample: SampleSpec) -> None:
+        self.director = director
         """Prompts and memory."""
-        ...
+        self.levels = timesteps(sample)
 
     @property
     def calls(self) -> int:
-        """Network calls that a chunk takes, the clean pass included."""
-        ...
+        """Network calls that a chunk takes (in chunks' worth of frames), the clean pass included."""
+        return len(self.levels) + 1
 
     def feed(self, chunk: Chunk, on_step: OnStep | None = None) -> Iterator[Clean]:
         """Take the next chunk; gives those that are finished by it: none, one or several, in film order."""
-        ...
+        raise NotImplementedError
 
     def flush(self) -> Iterator[Clean]:
         """The shot or the film is over: the chunks that are still on the way."""
-        ...
+        return iter(())
 
     def holds(self, index: int) -> bool:
         """Whether a chunk of this number is on the way; feeding it again, after `restore`, brings its noise only."""
-        ...
+        return False
 
     def under_way(self) -> dict[str, Tensor]:
         """The part of a `snapshot` that is neither memory nor prompts: copies of what is on the way."""
-        ...
+        return {}
 
     def take_up(self, state: dict[str, Tensor]) -> None:
         """Go on with what was `under_way`, where memory and prompts are those of that moment."""
-        ...
 
     def snapshot(self) -> dict[str, Tensor]:
         """Everything that decides the chunks to come, as copies of plain tensors."""
-        ...
+        return {**self.director.snapshot(), **self.under_way()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Return to a `snapshot` of a sampler with the same model, sizes and settings."""
-        ...
+        self.director.restore(state)
+        self.take_up(state)
