@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -200,12 +201,8 @@ def _timeline(
 
 def _left_out(board: Storyboard, shown: set[int], after: int) -> list[dict[str, Any]]:
     """Facts of the segments that are not in the film between segment `after` and the next one that is."""
-    left = []
-    for index in range(after + 1, len(board.segments)):
-        if index in shown:
-            break
-        left.append(_facts(board, index))
-    return left
+    rest = range(after + 1, len(board.segments))
+    return [_facts(board, index) for index in takewhile(lambda index: index not in shown, rest)]
 
 
 def _facts(board: Storyboard, index: int) -> dict[str, Any]:

@@ -32,33 +32,24 @@ _TIED = "encoder.embed_tokens.weight"
 """The embedding's second name, which is `shared.weight` too."""
 
 log = logging.getLogger("grounded")
-_MODULES = {
-    "norm1": "layer.0.layer_norm",
-    "attn.q": "layer.0.SelfAttention.q",
-    "attn.k": "layer.0.SelfAttention.k",
-    "attn.v": "layer.0.SelfAttention.v",
-    "attn.o": "layer.0.SelfAttention.o",
-    "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
-    "norm2": "layer.1.layer_norm",
-    "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
-    "ffn.fc1": "layer.1.DenseReluDense.wi_1",
-    "ffn.fc2": "layer.1.DenseReluDense.wo",
+_MODULES = (
+    ("norm1", "attn_norm", "layer.0.layer_norm"),
+    ("attn.q", "attn_q", "layer.0.SelfAttention.q"),
+    ("attn.k", "attn_k", "layer.0.SelfAttention.k"),
+    ("attn.v", "attn_v", "layer.0.SelfAttention.v"),
+    ("attn.o", "attn_o", "layer.0.SelfAttention.o"),
+    ("pos_embedding.embedding", "attn_rel_b", "layer.0.SelfAttention.relative_attention_bias"),
+    ("norm2", "ffn_norm", "layer.1.layer_norm"),
+    ("ffn.gate.0", "ffn_gate", "layer.1.DenseReluDense.wi_0"),
+    ("ffn.fc1", "ffn_up", "layer.1.DenseReluDense.wi_1"),
+    ("ffn.fc2", "ffn_down", "layer.1.DenseReluDense.wo"),
+)
+"""Parts of a block: Wan's names, llama.cpp's (GGUF files of encoders), and those of Hugging Face."""
+_PARTS = {name: theirs for *names, theirs in _MODULES for name in names}
+_WHOLE = {
+    **dict.fromkeys(("token_embedding.weight", "token_embd.weight"), "shared.weight"),
+    **dict.fromkeys(("norm.weight", "enc.output_norm.weight"), "encoder.final_layer_norm.weight"),
 }
-_WHOLE = {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
-_LLAMA = {
-    "attn_norm": "layer.0.layer_norm",
-    "attn_q": "layer.0.SelfAttention.q",
-    "attn_k": "layer.0.SelfAttention.k",
-    "attn_v": "layer.0.SelfAttention.v",
-    "attn_o": "layer.0.SelfAttention.o",
-    "attn_rel_b": "layer.0.SelfAttention.relative_attention_bias",
-    "ffn_norm": "layer.1.layer_norm",
-    "ffn_gate": "layer.1.DenseReluDense.wi_0",
-    "ffn_up": "layer.1.DenseReluDense.wi_1",
-    "ffn_down": "layer.1.DenseReluDense.wo",
-}
-"""llama.cpp's names of a block's parts, as its GGUF files of encoders have them."""
-_WHOLE |= {"token_embd.weight": "shared.weight", "enc.output_norm.weight": "encoder.final_layer_norm.weight"}
 _BLOCK = re.compile(r"(?:blocks|enc\.blk)\.(\d+)\.(.+)\.weight")
 
 
@@ -66,7 +57,7 @@ def to_hf_name(name: str) -> str:
     """Hugging Face's name of an original, llama.cpp or already Hugging Face tensor name."""
     name = name.removeprefix("text_encoder.").removeprefix("transformer.")
     block = _BLOCK.fullmatch(name)
-    module = (_MODULES | _LLAMA).get(block[2]) if block else None
+    module = _PARTS.get(block[2]) if block else None
     if block and module:
         return f"encoder.block.{block[1]}.{module}.weight"
     return _WHOLE.get(name, name)
