@@ -79,9 +79,9 @@ def understood(text: str, path: Path | None = None, fps: float | None = None) ->
         name = "this text" if path is None else path.name
         raise GroundedError(f"{name} cannot be read as a storyboard: {error}", KNOWN) from error
     parts = [f"{told.program}, read as {counted(len(board.segments), 'segment')}"]
-    parts += [
-        f"{what}: {', '.join(words)}" for what, words in (("assumed", told.assumed), (LEFT, left)) if words
-    ]
+    for what, words in (("assumed", told.assumed), (LEFT, left)):
+        if any(words):
+            parts.append(f"{what}: {', '.join(filter(None, words))}")
     return board, "; ".join(parts)
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...foreign import known_values
-from ...words import counted
-from .told import Shot, Told, check_frames, check_speed, seconds_of
+from .told import Shot, Told, check_frames, check_speed, seconds_of, some
 
 PROGRAM = "an LTX Director timeline"
 FPS = 24.0
@@ -57,15 +56,11 @@ def read_timeline(whole: dict[str, Any]) -> Told:
     shots, outside = _shots(sorted(segments, key=lambda segment: segment.start), timeline, fps)
     pictures = sum(segment.type != "text" for segment in segments)
     left = [
-        *([counted(pictures, "picture or video", "pictures and videos")] if pictures else []),
-        *([counted(len(timeline.motionSegments), "motion guide")] if timeline.motionSegments else []),
-        *(
-            [counted(len(timeline.audioSegments), "piece", "pieces") + " of sound"]
-            if timeline.audioSegments
-            else []
-        ),
-        *([counted(outside, "segment") + " outside of the rendered part"] if outside else []),
-        *(["its retake"] if timeline.retakeMode else []),
+        some(pictures, "picture or video", "pictures and videos"),
+        some(len(timeline.motionSegments), "motion guide"),
+        some(len(timeline.audioSegments), "piece of sound", "pieces of sound"),
+        some(outside, "segment outside of the rendered part", "segments outside of the rendered part"),
+        "its retake" if timeline.retakeMode else "",
         f"its {fps:g} frames a second",
     ]
     return Told(PROGRAM, shots, style=timeline.global_prompt, left=left)

@@ -47,8 +47,8 @@ def read_episode(whole: dict[str, Any]) -> Told:
     entities = [known_values(_Entity(), entity) for entity in (episode.entity_descriptions or {}).values()]
     cast, shots = _with_cast(entities, shots)
     left = [
-        *(["who is seen when"] if episode.entity_schedule else []),
-        *(["its overview"] if episode.story_overview else []),
+        "who is seen when" if episode.entity_schedule else "",
+        "its overview" if episode.story_overview else "",
     ]
     return Told(PROGRAM, shots, cast=cast, assumed=[NO_LENGTHS], left=left)
 

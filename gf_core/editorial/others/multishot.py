@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...foreign import known_values
-from ...words import counted
-from .told import NO_LENGTHS, Shot, Told
+from .told import NO_LENGTHS, Shot, Told, some
 
 PROGRAM = "an H3-Multishot script"
 BETWEEN = re.compile(r"^---[ \t]*$", re.MULTILINE)
@@ -32,7 +31,7 @@ def read_prompts(whole: Any) -> Told:
     """The script as JSON: `{"prompts": ["...", ...]}`, or the list alone; raises ValueError for other values."""
     script = known_values(_Script(), whole if isinstance(whole, dict) else {"prompts": whole})
     others = len(whole) - 1 if isinstance(whole, dict) else 0
-    return _told(script.prompts, [counted(others, "other entry", "other entries")] if others else [])
+    return _told(script.prompts, [some(others, "other entry", "other entries")])
 
 
 def _told(prompts: Sequence[str], left: Sequence[str] = ()) -> Told:

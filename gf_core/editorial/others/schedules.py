@@ -15,7 +15,7 @@ from typing import Any
 from ...foreign import known_values
 from ...timeline.storyboard import DEFAULT_FPS, DEFAULT_SECONDS
 from ...words import counted
-from .told import Shot, Told, seconds_of
+from .told import Shot, Told, seconds_of, some
 
 FIZZ, DEFORUM = "a schedule of prompts", "settings of Deforum"
 _FRAME = r"\"?([0-9]{1,12})\"?\s*:\s*(?=\")"
@@ -71,8 +71,8 @@ def read_settings(whole: dict[str, Any], fps: float | None) -> Told:
     if wrong is not None or not prompts:
         raise ValueError(f"frame {wrong[:40]!r} is no number" if wrong is not None else "it has no prompt")
     read = {name for name in whole if hasattr(settings, name)}
-    left = [counted(len(whole) - len(read), "other setting")] if len(whole) > len(read) else []
-    left += ["its negative prompt"] if settings.animation_prompts_negative else []
+    left = [some(len(whole) - len(read), "other setting")]
+    left.append("its negative prompt" if settings.animation_prompts_negative else "")
     return _told(DEFORUM, prompts, settings, fps, left)
 
 
@@ -97,14 +97,14 @@ def _told(
         style=settings.animation_prompts_positive,
         seed=None if settings.seed == -1 else settings.seed,
         assumed=[
-            *([] if settings.fps or fps else [f"{rate:g} frames a second (--fps N counts otherwise)"]),
-            *([f"{DEFAULT_SECONDS:g} s for its last prompt"] if end is None else []),
+            "" if settings.fps or fps else f"{rate:g} frames a second (--fps N counts otherwise)",
+            f"{DEFAULT_SECONDS:g} s for its last prompt" if end is None else "",
         ],
         left=[
             *left,
-            *([counted(len(at) - kept, "prompt") + " after its last frame"] if kept < len(at) else []),
-            *([counted(negative, "negative prompt")] if negative else []),
-            *([counted(weights, "weight in backticks", "weights in backticks")] if weights else []),
-            *([f"its {settings.fps:g} frames a second"] if settings.fps else []),
+            some(len(at) - kept, "prompt after its last frame", "prompts after its last frame"),
+            some(negative, "negative prompt"),
+            some(weights, "weight in backticks", "weights in backticks"),
+            f"its {settings.fps:g} frames a second" if settings.fps else "",
         ],
     )

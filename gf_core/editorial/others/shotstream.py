@@ -13,7 +13,7 @@ from typing import Any
 from ...foreign import known_values, read_json
 from ...timeline.storyboard import DEFAULT_SECONDS
 from ...words import counted
-from .told import NO_LENGTHS, Shot, Told, seconds_of
+from .told import NO_LENGTHS, Shot, Told, seconds_of, some
 
 PROGRAM = "captions of ShotStream"
 FPS = 16
@@ -50,13 +50,10 @@ def read_captions(whole: dict[str, Any], frames: tuple[tuple[int, int], ...] | N
     if frames is not None:
         lengths = [seconds_of(end - first, FPS) for first, end in frames]
     more = len(whole) - len(names) - ("global_caption" in whole)
+    unseen = len(names) - len(wanted)
     left = [
-        *(
-            [counted(len(names) - len(wanted), "caption") + " without frames"]
-            if len(wanted) < len(names)
-            else []
-        ),
-        *([counted(more, "other entry", "other entries")] if more else []),
+        some(unseen, "caption without frames", "captions without frames"),
+        some(more, "other entry", "other entries"),
     ]
     shots = [Shot(whole[name], seconds, "cut") for name, seconds in zip(wanted, lengths)]
     return Told(PROGRAM, shots, style=style, assumed=[NO_LENGTHS] if frames is None else [], left=left)
@@ -82,5 +79,5 @@ def read_list(text: str, open_captions: Callable[[str], str]) -> Told:
     if not isinstance(captions, dict):
         raise ValueError(f"{row[COLUMN]} holds no captions")
     told = read_captions(captions, frames)
-    films = [f"{counted(others, 'more film')} in its list"] if others else []
-    return replace(told, left=[*told.left, *films])
+    films = some(others, "more film in its list", "more films in its list")
+    return replace(told, left=[*told.left, films])

@@ -79,6 +79,11 @@ def storyboard_of(told: Told) -> tuple[Storyboard, list[str]]:
     return Storyboard(seed=seed, style=style, cast=cast, segments=segments), left
 
 
+def some(count: int, one: str, many: str = "") -> str:
+    """`counted` for what was left, or taken for granted; empty, and so not said, where there is none."""
+    return counted(count, one, many) if count else ""
+
+
 def one_line(text: str, what: str) -> str:
     """`text` in a single line, empty where nothing in it can be seen; `what` is for the error.
 
