@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..errors import GroundedError, TakeError
 from ..timeline import Timing
 from ..video import probe
 from ..world.reader import HEIGHT, WIDTH, Reader, Reading, load_reader, read
-from ..world.vocabulary import HIDDEN, IDENTITY, Labels, describe
+from ..world.vocabulary import HIDDEN, Labels, describe
 from .measures import drift, metrics
 from .measures.metrics import Span
 from .measures.recurrence import kept_by_distance
@@ -69,23 +70,12 @@ def small_frames(path: Path, batch: int = 16, tick: Callable[[], None] = lambda:
     """
     from ..video.reader import read_frames
 
-    small, waiting = [], []
-    for frame in read_frames(path):
-        tick()
-        waiting.append(frame)
-        if len(waiting) == batch:
-            small.append(shrink(np.stack(waiting)))
-            waiting = []
-    if waiting:
+    small, frames = [], read_frames(path, tick=tick)
+    while waiting := list(islice(frames, batch)):
         small.append(shrink(np.stack(waiting)))
     if not small:
         raise GroundedError(f"{path} holds no frames", "render the film again")
     return np.concatenate(small)
-
-
-def _mean(rows: Iterable[dict], name: str) -> float:
-    values = [row[name] for row in rows]
-    return float(np.mean(values)) if values else float("nan")
 
 
 def judge(frames: np.ndarray, spans: Sequence[Span], fps: float, reader: Reader) -> tuple[dict, Reading]:
@@ -100,7 +90,6 @@ def judge(frames: np.ndarray, spans: Sequence[Span], fps: float, reader: Reader)
     drifts = [drift.colour_drift(frames, a, b, fps) for a, b in shots]
     # The first second of each character is the reference itself, so it is left out of the means.
     later = [row for row in seconds if row["age"] > 0]
-    identity = {name: _mean(later, name) for name in ("hidden", *IDENTITY)} if later else {}
     result = {
         "frames": len(frames),
         "fps": fps,
@@ -116,7 +105,7 @@ def judge(frames: np.ndarray, spans: Sequence[Span], fps: float, reader: Reader)
             for span, row in zip(spans, rows)
         ],
         "adherence": metrics.share_right(rows),
-        "identity": identity | metrics.after_cut(seconds, spans),
+        "identity": metrics.means(later) | metrics.after_cut(seconds, spans),
         "identity_by_second": seconds,
         "identity_by_distance": kept_by_distance(seconds, spans),
         "place_left": metrics.place_left(reading, spans, fps),

@@ -28,9 +28,9 @@ from ..foreign import read_json
 from ..timeline import Timing, make_plan, parse
 from ..world.reader import Reader, load_reader
 from ..world.script import Script, sample_script, storyboard
-from ..world.vocabulary import HIDDEN, IDENTITY, PROMPTED
+from ..world.vocabulary import PROMPTED
 from .film import judge, spans_of
-from .measures.metrics import first_second
+from .measures.metrics import LEFT, TRAITS, means
 from .report import percent, run_command, write_json
 from .suite_table import suite_table
 
@@ -120,12 +120,6 @@ def _weighted(results: list[dict], verbs: tuple[str, ...] | None = None) -> dict
     return shares
 
 
-def _identity(rows: list[dict]) -> dict[str, float]:
-    return (
-        {name: float(np.mean([row[name] for row in rows])) for name in ("hidden", *IDENTITY)} if rows else {}
-    )
-
-
 def _rows(results: list[dict], keep: Callable[[dict], bool]) -> list[dict]:
     return [row for result in results for row in result["identity_by_second"] if keep(row)]
 
@@ -180,12 +174,12 @@ def evaluate_suite(
             verb: _weighted(first, (verb,)) for verb in ("start", "then", "cut", "scene")
         }
         result["identity"] = {
-            "shot": _identity(_rows(first, lambda row: row["age"] > 0 and row["cuts"] == 0)),
-            "cut": _identity(_rows(first, lambda row: row["cuts"] > 0 and row["absence"] == 0)),
+            "shot": means(_rows(first, lambda row: row["age"] > 0 and row["cuts"] == 0)),
+            "cut": means(_rows(first, lambda row: row["cuts"] > 0 and row["absence"] == 0)),
         }
         left = [row for film in first for row in film["place_left"]]
         result["place_left"] = {
-            verb: first_second([row for row in left if row["verb"] == verb]) for verb in ("cut", "scene")
+            verb: means([row for row in left if row["verb"] == verb], LEFT) for verb in ("cut", "scene")
         }
         result["picture"] = _picture(first)
         names = first[0]["unreadable"]
@@ -194,9 +188,9 @@ def evaluate_suite(
         }
     if back:
         rows = _rows(back, lambda row: row["segment"] == 2)
-        result.setdefault("identity", {})["return"] = _identity(rows)
+        result.setdefault("identity", {})["return"] = means(rows)
     if lasting:
-        result.setdefault("identity", {})["long"] = _identity(_rows(lasting, lambda row: row["age"] > 0))
+        result.setdefault("identity", {})["long"] = means(_rows(lasting, lambda row: row["age"] > 0))
         result["long_by_age"] = _by_age(lasting)
         result["long_adherence"] = _weighted(lasting)
         result["long_picture"] = _picture(lasting)
@@ -220,35 +214,23 @@ def suite_lines(result: dict) -> list[str]:
     }
     for kind, values in result.get("identity", {}).items():
         if values:
-            shown = "  ".join(
-                f"{name} {percent(values[name])}" for name in ("hidden", *HIDDEN, "subject", "colour")
-            )
-            lines.append(f"{titles[kind]:<24} {shown}")
+            lines.append(_row(titles[kind], {name: values[name] for name in TRAITS}))
     for verb, shares in result.get("place_left", {}).items():
         if shares:
-            title = f"place after a {verb}"
-            lines.append(
-                f"{title:<24} " + "  ".join(f"{name} {percent(value)}" for name, value in shares.items())
-            )
+            lines.append(_row(f"place after a {verb}", shares))
     if "long_by_age" in result:
-        lines.append(
-            f"{'hidden by age':<24} "
-            + "  ".join(f"{age} s {percent(v)}" for age, v in result["long_by_age"].items())
-        )
-        lines.append(
-            f"{'long adherence':<24} "
-            + "  ".join(f"{k} {percent(v)}" for k, v in result["long_adherence"].items())
-        )
+        lines.append(_row("hidden by age", {f"{age} s": v for age, v in result["long_by_age"].items()}))
+        lines.append(_row("long adherence", result["long_adherence"]))
     for key, title in (("picture", "picture"), ("long_picture", "picture of long shots")):
         if key in result:
-            lines.append(
-                f"{title:<24} " + "  ".join(f"{name} {value:.4f}" for name, value in result[key].items())
-            )
+            lines.append(_row(title, result[key], "{:.4f}".format))
     if "unreadable" in result:
-        lines.append(
-            f"{'unreadable':<24} " + "  ".join(f"{k} {percent(v)}" for k, v in result["unreadable"].items())
-        )
+        lines.append(_row("unreadable", result["unreadable"]))
     return lines
+
+
+def _row(title: str, values: Mapping[str, float], write: Callable[[float], str] = percent) -> str:
+    return f"{title:<24} " + "  ".join(f"{name} {write(value)}" for name, value in values.items())
 
 
 def memories(spec: MemorySpec, names: Iterable[str]) -> dict[str, MemorySpec]:

@@ -17,14 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..world.reader import Reader, load_reader, read
 from ..world.vocabulary import (
     ACTIONS,
     COLOURS,
-    HIDDEN,
-    IDENTITY,
     PLACES,
     SUBJECTS,
     TIMES,
@@ -87,8 +83,7 @@ def measure(render: Render, reader: Reader, texts: Sequence[str], judged: slice)
         wanted = range(len(spans))[judged]
         kept += [row for row in metrics.identity(reading, spans, fps) if row["segment"] in wanted]
         places += [row for row in metrics.place_left(reading, spans, fps) if row["segment"] in wanted]
-    found = {name: float(np.mean([row[name] for row in kept])) for name in ("hidden", *IDENTITY)}
-    return found | metrics.first_second(places) | {"segments": len(places)}
+    return metrics.means(kept) | metrics.means(places, metrics.LEFT) | {"segments": len(places)}
 
 
 def measure_verbs(
@@ -110,7 +105,7 @@ def measure_verbs(
 
 def line_of(name: str, way: str, row: dict[str, float]) -> str:
     """One way's shares as a line."""
-    shown = (f"{key} {percent(row[key])}" for key in ("hidden", *HIDDEN, "subject", "colour", "old", "new"))
+    shown = (f"{key} {percent(row[key])}" for key in (*metrics.TRAITS, *metrics.LEFT))
     return f"{name} {way:<6} {row['segments']:>3} segments  " + "  ".join(shown)
 
 

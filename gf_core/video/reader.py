@@ -230,8 +230,12 @@ def _decoded(
         log.warning("film ends early, a frame cannot be decoded: %s", error)
 
 
-def read_frames(path: str | Path, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+def read_frames(
+    path: str | Path, start: int = 0, stop: int | None = None, tick: Callable[[], None] = lambda: None
+) -> Iterator[np.ndarray]:
     """Yield frames `start` (from 0) up to but without `stop`, each uint8 [H W 3]; few are in memory at once.
+
+    tick: called for every frame; may raise to stop.
 
     Raises:
         TakeError: the file cannot be read at all; a damaged tail only ends the iteration and logs a line.
@@ -252,6 +256,7 @@ def read_frames(path: str | Path, start: int = 0, stop: int | None = None) -> It
             if wanted is None or frame.pts is None or frame.pts >= wanted[0]
         )
         for frame in islice(frames, count):
+            tick()
             yield to_rgb(frame)
 
 

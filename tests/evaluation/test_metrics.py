@@ -117,7 +117,7 @@ def test_the_old_place_is_counted_in_the_first_second_of_a_hard_beginning_only()
         (1, "cut", 0.25, 0.5),
         (3, "back", 0.0, 1.0),
     ]
-    assert metrics.first_second(rows) == {"old": 0.125, "new": 0.75} and metrics.first_second([]) == {}
+    assert metrics.means(rows, metrics.LEFT) == {"old": 0.125, "new": 0.75} and metrics.means([]) == {}
 
 
 def test_going_back_is_a_return_like_a_cut() -> None:

@@ -18,6 +18,10 @@ from ...world.reader import READABLE, WINDOW, Reading
 from ...world.vocabulary import HIDDEN, IDENTITY, PROMPTED, Labels
 from .drift import HARD, seconds_of
 
+TRAITS = ("hidden", *IDENTITY)
+"""What of a character is told: the traits that no prompt names together, and each one."""
+LEFT = ("old", "new")
+"""Whose place is seen after a cut, as `place_left` has it."""
 SETTLE_SECONDS = 0.75
 """Start of a segment that is not judged for its action: the film needs a chunk to turn to the new prompt."""
 
@@ -179,9 +183,9 @@ def place_left(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict
     return rows
 
 
-def first_second(rows: Sequence[dict]) -> dict[str, float]:
-    """Means of `place_left`; none of no rows."""
-    return {name: float(np.mean([row[name] for row in rows])) for name in ("old", "new")} if rows else {}
+def means(rows: Sequence[dict], names: Sequence[str] = TRAITS) -> dict[str, float]:
+    """The mean of each of these columns; empty where there is no row."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in names} if rows else {}
 
 
 def after_cut(rows: Sequence[dict], spans: Sequence[Span]) -> dict[str, float]:
@@ -199,9 +203,7 @@ def after_cut(rows: Sequence[dict], spans: Sequence[Span]) -> dict[str, float]:
         known.add(key)
     result = {}
     for title, part in (("cut", same), ("return", back)):
-        if part:
-            for name in ("hidden", *IDENTITY):
-                result[f"{title}_{name}"] = float(np.mean([row[name] for row in part]))
+        result |= {f"{title}_{name}": mean for name, mean in means(part).items()}
     return result
 
 

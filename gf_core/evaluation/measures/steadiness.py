@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,7 @@ def measure_film(
     cuts = shots([part.verb for part in parts], [part.start for part in parts], total)
     spans = [(*span, number) for number, shot in enumerate(cuts) for span in seconds_of(*shot, fps)]
 
-    def frames() -> Iterator[np.ndarray]:
-        for frame in read_frames(path):
-            tick()
-            yield frame
-
-    found = compare(frames(), spans)
+    found = compare(read_frames(path, tick=tick), spans)
     return _with_identity(path, parts, found, tick) if builtin else found
 
 
