@@ -207,13 +207,6 @@ def send(event: str, data: dict[str, Any]) -> None:
         server.send_sync(f"grounded.{event}", data)
 
 
-def show_text(text: str, node: str) -> None:
-    """Show `text` on the node, where the host can."""
-    server = getattr(PromptServer, "instance", None)
-    if server is not None and hasattr(server, "send_progress_text"):
-        server.send_progress_text(text, node)
-
-
 class WanScale:
     """Between latents of a Wan 2.1 model and those of its VAE, for nodes that have the VAE alone."""
 

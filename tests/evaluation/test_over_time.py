@@ -9,7 +9,7 @@ import pytest
 
 from gf_core.evaluation.measures.bootstrap import mean_interval
 from gf_core.evaluation.measures.borders import border_ratio, chunk_borders
-from gf_core.evaluation.measures.ends import drift_ratio, ends
+from gf_core.evaluation.measures.ends import ends, pooled_drift
 from gf_core.evaluation.measures.metrics import Span
 from gf_core.evaluation.measures.recurrence import kept_by_distance
 from gf_core.timeline import Timing, make_plan, parse
@@ -19,13 +19,13 @@ from gf_core.world.vocabulary import Labels
 def test_the_ends_are_fifteen_per_cent_of_the_film():
     values = [10.0] * 15 + [99.0] * 70 + [8.0] * 15
     assert ends(values) == (10.0, 8.0)
-    assert drift_ratio(values) == pytest.approx(-0.2)
+    assert pooled_drift([np.array(values)]) == pytest.approx(-0.2)
     assert ends([3.0]) == (3.0, 3.0)
 
 
 @pytest.mark.parametrize("values", [[], [0.0, 1.0]])
 def test_a_beginning_of_nothing_has_no_ratio(values):
-    assert math.isnan(drift_ratio(values))
+    assert math.isnan(pooled_drift([np.array(values)]))
 
 
 @pytest.mark.parametrize("first", [None, 1, 5])

@@ -22,19 +22,11 @@ def ends(values: Sequence[float] | np.ndarray, share: float = SHARE) -> tuple[fl
     return float(found[:count].mean()), float(found[-count:].mean())
 
 
-def drift_ratio(values: Sequence[float] | np.ndarray, share: float = SHARE) -> float:
-    """How far the end is from the beginning, as a share of the beginning: -0.2 has lost a fifth.
-
-    NaN where the beginning is 0: there is nothing to compare with.
-    """
-    first, last = ends(values, share)
-    return last / first - 1 if first else float("nan")
-
-
 def pooled_drift(shots: Sequence[np.ndarray]) -> float:
-    """`drift_ratio` of a film of several shots: every shot's ends against each other, as long shots weigh more.
+    """How far the shots' ends are from their beginnings, as a share of the beginnings: -0.2 has lost a fifth.
 
-    Ends are averaged before they are divided, so that a shot that begins with next to nothing decides no film.
+    Long shots weigh more. Ends are averaged before they are divided, so that a shot that begins with next to nothing
+    decides no film. NaN where the beginnings are 0: there is nothing to compare with.
     """
     lengths = [len(shot) for shot in shots]
     if not sum(lengths):
