@@ -1,6 +1,8 @@
 """The stages hang together: what a stage needs is named, what is exported loads and is the trained net."""
 
 import logging
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from gf_core.errors import GroundedError
 from gf_core.train.recipes import builtin, clips
 from gf_core.train.recipes.builtin import Options, export, main, run_stage
 from gf_core.train.recipes.codec import CONFIG, CodecPlan
-from gf_core.train.recipes.video import VideoNet, load_weights, save_video
+from gf_core.train.recipes.video import BUILTIN_SPEC, VideoNet, load_weights, save_video
 from gf_core.vae.builtin import BuiltinCodec, save_codec
 
 SMALL = CodecPlan(config=CONFIG.__class__(encoder_widths=(8, 8, 16), decoder_widths=(8, 8, 16)), statistics=8)
@@ -118,6 +120,8 @@ def test_a_live_run_makes_a_model(tmp_path, monkeypatch):
 
 def test_the_stages_on_processors_make_a_model(tmp_path, monkeypatch):
     monkeypatch.setattr(builtin, "CodecPlan", lambda **given: SMALL.__class__(**{**vars(SMALL), **given}))
+    video_net = partial(VideoNet, replace(BUILTIN_SPEC, num_layers=1))
+    monkeypatch.setattr("gf_core.train.recipes.video.VideoNet", video_net)
     monkeypatch.setattr(builtin, "POOL", 6)
     monkeypatch.setattr(builtin, "HELD_OUT", 2)
     monkeypatch.setattr(clips, "SHARD", 3)

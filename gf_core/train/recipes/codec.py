@@ -22,7 +22,7 @@ from ..loop import Pace, Run
 from ..objectives import Loss, Precision
 from ..optim import Muon, adamw
 from ..ranks import Ranks
-from ..state import replacing
+from ..state import find, replacing
 from .codec_data import HEADS, IGNORED, Batch, Pictures, cell_targets
 
 log = logging.getLogger("grounded")
@@ -175,13 +175,14 @@ def train_codec(
     codec.to(device)
     codec.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     meaning = Meaning(codec.channels).to(device)
-    if not plan.decoder_of:
+    kept = folder / "codec.pt"
+    if not plan.decoder_of and find(kept) is None:
         start_from_principal_components(codec, pictures)
     kernels, rest = split_kernels(codec.net_decoder if plan.decoder_of else codec)
     rest += [] if plan.decoder_of else list(meaning.parameters())
     optimisers = [Muon(kernels, RATE, decay=0.0, conv=True), adamw(rest, RATE)]
     modules = {"codec": codec, "meaning": meaning}
-    run = Run("codec", modules, optimisers, plan.pace, precision, folder / "codec.pt", ranks)
+    run = Run("codec", modules, optimisers, plan.pace, precision, kept, ranks)
     torch.manual_seed(7 + 100 * run.step + ranks.rank)
 
     def draw() -> Batch:
