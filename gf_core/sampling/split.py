@@ -8,18 +8,20 @@ Ulysses). The model does not know: it is called over a lower picture, and its `S
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..attention import Where, attend
 from ..config import ModelSpec, Recipe
 from ..errors import GroundedError
 from ..memory.heads import Share
 from ..memory.views import View
 from ..model.forward import SelfAttention, TextKV, call
-from ..model.layers import Time, Tree
+from ..model.layers import Text, Time, Tree
 from ..model.pieces import PLAIN, Pieces
 from ..team import Team
 
@@ -110,13 +112,32 @@ class Split:
         pieces: Pieces = PLAIN,
     ) -> Tensor | None:
         """As `forward.call`; the flow is whole on the first rank, and of its own rows on the others."""
-        rows = self._rows[self._team.rank]
+        rows, frames = self._rows[self._team.rank], latents.shape[1]
         mine = latents[:, :, :, rows.start * self._patch : rows.stop * self._patch]
-        flow = call(model, mine, time, text, _Exchanging(self, view, latents.shape[1]), want_flow, pieces)
+        if latents.device.type == "cpu":
+            text = [one if one.v is None else self.in_place(one, frames) for one in text]
+        flow = call(model, mine, time, text, _Exchanging(self, view, frames), want_flow, pieces)
         if flow is None:
             return None
         sizes = [len(rows) * self._patch for rows in self._rows]
         return self._team.gather(flow, 3, sizes, all_ranks=False)
+
+    def in_place(self, text: Text, frames: int) -> Text:
+        """The prompt, attended to by rows that lie where they lie on one rank.
+
+        A processor's attention rounds by blocks of queries, and otherwise in the last block, which is not full. Of all
+        that rows do alone this was the one thing that rounded otherwise at the built-in model's own size.
+        """
+        before, mine = sum(self._tokens[: self._team.rank]), self._tokens[self._team.rank]
+
+        def kernel(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
+            q = q.unflatten(1, (frames, mine))
+            whole = q.new_zeros(len(q), frames, sum(self._tokens), *q.shape[3:])
+            whole[:, :, before : before + mine] = q
+            found = attend(whole.flatten(1, 2), k, v, kernel=text.kernel, where=where, bias=text.bias)
+            return found.unflatten(1, (frames, -1))[:, :, before : before + mine].flatten(1, 2)
+
+        return replace(text, bias=None, kernel=kernel)
 
     def opened(self, views: Views) -> Views:
         """The same views, which every rank has opened and orders can name from now on."""

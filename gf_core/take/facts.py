@@ -88,5 +88,7 @@ def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
         facts["compiled"] = fused().name
     if bundle.team is not None and not recipe.memory.wave:  # products over some of the rows round otherwise
         facts["ranks"] = bundle.team.count
+        if device.type == "cpu":
+            facts["prompts"] = "in place"  # `Split.in_place`; before, their rows were rounded otherwise
     attention = bundle.pick_attention(recipe).name
     return facts if attention == "sdpa" else {**facts, "attention": attention}
