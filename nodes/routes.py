@@ -13,10 +13,9 @@ from typing import Any
 from aiohttp import web
 from server import PromptServer
 
-from ..gf_core.editorial.others import is_theirs, understood
+from ..gf_core.editorial.others import pasted
 from ..gf_core.errors import GroundedError, TakeError
 from ..gf_core.foreign import read_json
-from ..gf_core.timeline import format_storyboard
 from ..gf_core.words import plain
 from . import host, shown
 from .live import NODE, find_channel, paced
@@ -24,8 +23,6 @@ from .live import NODE, find_channel, paced
 LIVE = "/grounded/live/{node}"
 BOUNDARY = "grounded-frame"
 PART = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
-LONGEST = 4_000_000
-"""Characters of a pasted storyboard; one with pictures inside has millions."""
 INDEX = re.compile(r"[0-9]{1,6}")
 
 
@@ -106,19 +103,11 @@ async def convert(request: web.Request) -> web.Response:
     text = (await _asked(request)).get("text")
     if not isinstance(text, str):
         raise web.HTTPBadRequest(text="give the text")
-    if len(text) > LONGEST:
-        raise web.HTTPRequestEntityTooLarge(LONGEST, len(text), text="the text is too long for a storyboard")
     try:
-        return web.json_response(await asyncio.to_thread(_converted, text))
+        ours, said = await asyncio.to_thread(pasted, text)
     except GroundedError as error:
         raise web.HTTPUnprocessableEntity(text=plain(host.in_words(error))) from error
-
-
-def _converted(text: str) -> dict[str, str]:
-    if not is_theirs(text):
-        raise GroundedError("this is no other program's storyboard", "paste all of its file")
-    board, said = understood(text)
-    return {"text": format_storyboard(board), "said": said}
+    return web.json_response({"text": ours, "said": said})
 
 
 async def _asked(request: web.Request) -> dict[str, Any]:

@@ -3,18 +3,24 @@
 import io
 import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dev.bench.forms import FORMS
 from gf_core.checkpoints import networks as networks_module
 from gf_core.checkpoints.bundle import load_model
 from gf_core.checkpoints.companions import open_text
 from gf_core.checkpoints.inspect import inspect_file
-from gf_core.config import MemorySpec, SampleSpec, VideoSpec
+from gf_core.config import Fit, MemorySpec, SampleSpec, VideoSpec
 from gf_core.errors import CheckpointError
 from gf_core.estimate.room import bundle_cost, file_cost
+from gf_core.files.fingerprint import combine
 from gf_core.text.small import SmallTextEncoder, save_small_encoder
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig, save_codec
 from gf_core.vae.load import load_vae
@@ -81,6 +87,20 @@ def test_own_folder_opens_with_its_settings(own_folder, state):
     assert torch.equal(bundle.model.state_dict()["head.modulation"], state["head.modulation"])
     assert bundle.text.encode(["owl fox"])[0].shape == (3, 24)
     assert bundle.codec.channels == 16
+
+
+def test_float8_of_the_file_and_float8_of_ours_are_told_apart(tmp_path, state):
+    """In keys: a Take that was begun with weights that were rounded here does not go on with those of the file."""
+    prints = []
+    for name in ("fp8_rows", "int8_rows"):
+        (folder := tmp_path / name).mkdir()
+        path = FORMS[name].write(folder, {name: value.float() for name, value in state.items()})
+        plain, fitted = (
+            load_model(path, assume="self_forcing", fit=fit, **PARTS).fingerprint
+            for fit in (Fit(), Fit(weights="fp8"))
+        )
+        prints.append([fitted == combine([plain, f"float8 {how}"]) for how in ("as stored", "rows")])
+    assert prints == [[True, False], [False, True]]
 
 
 def test_a_second_set_of_weights_writes_the_memory(tmp_path, state):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gf_core.cli import main
 from gf_core.cli.files import is_own_text, read_text
+from gf_core.editorial import others
 from gf_core.editorial.others import is_theirs, read_theirs
 from gf_core.errors import GroundedError, StoryboardError
 from gf_core.timeline import Storyboard, format_storyboard, parse
@@ -282,3 +283,14 @@ def test_schedules_are_read_as_they_are_written(parts):
     begins = [int(frame) / 16 for frame, prompt in entries.items() if prompt.strip(" \u200b\u3000\n")]
     assert len(begins) == len(board.segments)
     assert len(begins) == 1 or abs(ends - begins[-1]) < 0.0001 * len(begins)
+
+
+def test_what_is_pasted_has_a_longest_length(monkeypatch):
+    text = (THEIRS / "multishot.txt").read_text()
+    monkeypatch.setattr(others, "LONGEST", len(text))
+    board, said = others.understood(text)
+    assert others.pasted(text) == (format_storyboard(board), said)
+    with pytest.raises(GroundedError, match="too long for a storyboard"):
+        others.pasted(text + "\n")
+    with pytest.raises(GroundedError, match="no other program's"):
+        others.pasted("a fox")

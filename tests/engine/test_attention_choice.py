@@ -71,6 +71,21 @@ def test_the_fastest_is_taken_and_measured_once(other, name, caplog):
     assert any("broken does not run here: no kernel" in line for line in caplog.messages)
 
 
+def test_nothing_is_remembered_where_pytorchs_own_kernel_was_not_measured():
+    """Too little memory, say, in which another kernel ran: the next film may have more."""
+    slower, own = Watch(2.0), [True]
+
+    def clock(kernel, q, k, v):
+        if kernel is sdpa and own:
+            raise RuntimeError("out of memory")
+        return slower(kernel, q, k, v)
+
+    kernels = {"other": slow, "sdpa": sdpa}
+    assert fastest.fastest(CALL, kernels, clock) == "other"
+    own.clear()
+    assert fastest.fastest(CALL, kernels, clock) == "sdpa"
+
+
 @pytest.mark.parametrize("damage", ["{", "[]", '{"a": 1}', "[" * 100_000])
 def test_a_damaged_memory_is_measured_again(damage, caplog):
     file = cache_dir("measured") / "attention.json"

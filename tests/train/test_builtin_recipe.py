@@ -7,9 +7,10 @@ from functools import partial
 import pytest
 import torch
 
+from gf_core.builtin import BUILTIN_FOLDER
 from gf_core.checkpoints.bundle import load_model
 from gf_core.errors import GroundedError
-from gf_core.train.recipes import builtin, clips
+from gf_core.train.recipes import builtin, chain, clips
 from gf_core.train.recipes.builtin import Options, export, main, run_stage
 from gf_core.train.recipes.codec import CONFIG, CodecPlan
 from gf_core.train.recipes.video import BUILTIN_SPEC, VideoNet, load_weights, save_video
@@ -129,3 +130,18 @@ def test_the_stages_on_processors_make_a_model(tmp_path, monkeypatch):
         main(arguments(f"--stage {stage} --minutes 0.01 --ranks 1 --clips 6", tmp_path))
     assert len(list((tmp_path / "clips").iterdir())) == 2
     assert load_model(tmp_path / "builtin").recipe.video.fps == 16
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_chain_takes_the_codec_of_its_folder(tmp_path, monkeypatch, given):
+    """All latents of the chain are one codec's: the folder's where there is one, else the one that is shipped."""
+    shipped, used = BUILTIN_FOLDER / "codec.safetensors", []
+    codec = tmp_path / "codec.safetensors" if given else shipped
+    if given:
+        codec.write_bytes(shipped.read_bytes())
+    monkeypatch.setattr(chain, "begin", lambda folder, spec, codec: used.append(codec))
+    monkeypatch.setattr(chain, "write_stories", lambda folder, codec, *sizes: used.append(codec))
+    monkeypatch.setattr(chain, "stages_of", lambda size: {})
+    monkeypatch.setattr(builtin, "_ship", lambda options, files: None)
+    builtin.run_all(Options(folder=tmp_path, size="tiny"))
+    assert used == [codec, codec]

@@ -12,17 +12,19 @@ from pathlib import Path
 
 from ...errors import GroundedError, StoryboardError
 from ...foreign import read_json
-from ...timeline import Storyboard, parse
+from ...timeline import Storyboard, format_storyboard, parse
 from ...words import counted
 from . import director, entitybench, multishot, schedules, shotstream
 from .told import Told, storyboard_of
 
-__all__ = ["is_theirs", "read_theirs", "understood"]
+__all__ = ["is_theirs", "pasted", "read_theirs", "understood"]
 
 log = logging.getLogger("grounded")
 
 LARGEST = 1_000_000
 """Bytes of a file that another one names."""
+LONGEST = 4_000_000
+"""Characters of a pasted storyboard; one with pictures inside has millions."""
 SUFFIXES = (".json", ".csv")
 """Of files that are never text in our own language."""
 KNOWN = (
@@ -65,6 +67,19 @@ def read_theirs(text: str, path: Path, fps: float | None = None) -> Storyboard:
     board, said = understood(text, path, fps)
     log.warning("%s is %s", path.name, said)
     return board
+
+
+def pasted(text: str) -> tuple[str, str]:
+    """Another program's storyboard, pasted, in the words of ours, and what it is as `understood` says it.
+
+    Raises GroundedError: too long, not another program's, or one that holds what no storyboard can.
+    """
+    if len(text) > LONGEST:
+        raise GroundedError("the text is too long for a storyboard", f"paste at most {LONGEST:,} characters")
+    if not is_theirs(text):
+        raise GroundedError("this is no other program's storyboard", "paste all of its file")
+    board, said = understood(text)
+    return format_storyboard(board), said
 
 
 def understood(text: str, path: Path | None = None, fps: float | None = None) -> tuple[Storyboard, str]:
