@@ -8,14 +8,13 @@ from pathlib import Path
 from ..config import Recipe
 from ..errors import CheckpointError
 from ..files.scales import unscaled
+from ..timeline import Timing
 from ..words import amount, counted, exact_size, plain
 from .bundle import licence_of, own_part, wanted_recipe
 from .companions import find
 from .identify import Identified, identify, kind_in_words, require_drivable
 from .networks import lora_beside
 
-_TIME_STRIDE = 4
-"""Pictures per latent frame of every Wan 2.1 VAE and of the built-in codec."""
 _KINDS = {"safetensors": "safetensors", "pickle": "PyTorch pickle", "gguf": "GGUF", "folder": "folder"}
 
 
@@ -113,7 +112,7 @@ def _in_memory(item: Identified) -> str:
 def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
     sample, memory, video = recipe.sample, recipe.memory, recipe.video
     meant = "warped" if sample.warp else "taken as they are"
-    seconds = memory.chunk * _TIME_STRIDE / video.fps
+    seconds = memory.chunk * Timing.time_stride / video.fps
     preset = item.known.memory if item.known is not None else "its own" if item.own else "grounded"
     reason = (
         item.known.reason

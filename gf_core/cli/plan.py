@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ..text.tokens import Tokenizer
 
 log = logging.getLogger("grounded")
-TIME_STRIDE = 4
-"""Pictures per latent frame of every codec that belongs to a Wan 2.1 model."""
 
 
 def plan(args: Namespace) -> int:
@@ -40,7 +38,7 @@ def plan(args: Namespace) -> int:
     recorded = read_making(args)
     args.model = model_of(args, recorded)
     recipe = choose(wanted(args, recorded), args, board.fps)
-    timing = Timing(board.fps, recipe.memory.chunk, TIME_STRIDE, recipe.sample.first_chunk_frames)
+    timing = Timing(board.fps, recipe.memory.chunk, first_chunk_frames=recipe.sample.first_chunk_frames)
     planned = make_plan(board, timing)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
     print(*table(board, planned, width), sep="\n", flush=True)
@@ -104,7 +102,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     for part in (args.vae, args.text_encoder):
         if part is not None and not os.path.exists(part):  # Path.exists raises for a name that is too long
             raise CheckpointError(f"there is no {part}", "check the name and the folder")
-    start, file = open_start(recipe, args.start_image, args.start_video, TIME_STRIDE)
+    start, file = open_start(recipe, args.start_image, args.start_video)
     lines = start_lines(args, recorded, planned, file)
     try:
         cost, bundle = _cost(args, recipe, dtype_for(args, recorded, device), device)
@@ -116,7 +114,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     if bundle is None:
         if (tokenizer := _tokenizer(args)) is not None:
             lines += long_prompts(planned, tokenizer)
-        lead = file.latent_frames(TIME_STRIDE) if file else 0
+        lead = file.latent_frames(planned.timing.time_stride) if file else 0
         budget = estimate(planned, cost, recipe, encoding, sheet=True, lead=lead)
     else:
         film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args))
@@ -134,7 +132,8 @@ def start_lines(
     from .opening import lacks_start
 
     if file is not None:
-        longer = planned.timing.seconds(file.latent_frames(TIME_STRIDE) * TIME_STRIDE)
+        stride = planned.timing.time_stride
+        longer = planned.timing.seconds(file.latent_frames(stride) * stride)
         return [
             f"start   {file}, {counted(file.pictures, 'picture')} of it: {longer:.2f} s more than the table"
         ]

@@ -11,13 +11,12 @@ from typing import Any
 from ..errors import TakeError
 from ..take.folder import Run
 from ..take.own import read_file
+from ..timeline import Timing
 from ..video import Chapter
 from .recorded import comment
 
 VERSIONED = ("torch", "av", "numpy", "safetensors", "einops", "diffusers", "transformers")
 """Packages whose versions can matter to a picture."""
-PICTURES_PER_LATENT = 4
-"""Of every codec that belongs to a Wan 2.1 model."""
 
 
 def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
@@ -92,4 +91,4 @@ def _lead_frames(run: Run, settings: dict[str, Any]) -> int:
     """Pictures of a start: what chunk 0 holds beyond its own."""
     own = settings["sample"].get("first_chunk_frames") or settings["memory"]["chunk"]
     first = next(iter(run.committed()), None)
-    return 0 if first is None else max(0, first["frames"] - (1 + (own - 1) * PICTURES_PER_LATENT))
+    return 0 if first is None else max(0, first["frames"] - (1 + (own - 1) * Timing.time_stride))
