@@ -30,9 +30,8 @@ SELF_FORCING = KnownCheckpoint(
     outer="generator_ema",
     groups=_BOTH,
 )
-_FOLDER = replace(
-    SELF_FORCING, file="transformer/", outer=None, groups=(), inner="", scheme="diffusers", licence=UNSTATED
-)
+_FLAT = replace(SELF_FORCING, outer=None, groups=(), inner="")
+_FOLDER = replace(_FLAT, file="transformer/", scheme="diffusers", licence=UNSTATED)
 _CAUSAL_FORCING = KnownCheckpoint(
     "causal_forcing",
     "Causal Forcing, chunk-wise",
@@ -42,6 +41,7 @@ _CAUSAL_FORCING = KnownCheckpoint(
     APACHE,
     groups=("generator",),
 )
+_FRAMEWISE = replace(_CAUSAL_FORCING, chunk=1, outer="generator_ema", groups=_BOTH, inner=FSDP)
 _RAVEN = KnownCheckpoint(
     "raven",
     "RAVEN 1.3B",
@@ -51,6 +51,20 @@ _RAVEN = KnownCheckpoint(
     BY_NC,
     inner="",
     note="trained without a window, on 21 latent frames; how its file is wrapped is not described",
+)
+STREAM_DIFFUSION = KnownCheckpoint(
+    "streamdiffusion",
+    "StreamDiffusionV2 1.3B",
+    "jerryfeng/StreamDiffusionV2",
+    "wan_causal_dmd_v2v/model.pt",
+    ("*wan_causal_dmd_v2v/*", "*wan_causal_dmd_v2v*"),
+    APACHE,
+    sample=SampleSpec(steps=(700, 500, 400, 200), warp=False, shift=8.0),
+    chunk=1,
+    outer="generator",
+    groups=("generator",),
+    refusal="made to restyle a video that is there: its steps begin at 700, in that video's noise, and films here "
+    "begin from noise alone",
 )
 
 ROWS = (
@@ -80,66 +94,48 @@ ROWS = (
         patterns=("*self_forcing_diffusers*",),
     ),
     replace(
-        SELF_FORCING,
+        _FLAT,
         id="self_forcing_fp8",
         title="Self Forcing 1.3B in fp8",
         repository="lightx2v/Self-Forcing-FP8",
         file="self_forcing_fp8.safetensors",
         patterns=("*self_forcing*fp8*",),
-        outer=None,
-        groups=(),
-        inner="",
         packed="fp8",
         note="LightX2V runs these weights at about 999, 958, 900, 702; here at the steps that they were trained with",
     ),
     replace(
-        SELF_FORCING,
+        _FLAT,
         id="self_forcing_nvfp4",
         title="Self Forcing 1.3B in NVFP4",
         repository="lightx2v/Self-Forcing-NVFP4",
         file="self_forcing_nvfp4.safetensors",
         patterns=("*self_forcing*nvfp4*",),
-        outer=None,
-        groups=(),
-        inner="",
         packed="nvfp4",
         refusal="its weights are packed as NVFP4, which cannot be read here; use the bf16 or fp8 file of Self Forcing",
     ),
     _CAUSAL_FORCING,
     replace(
-        _CAUSAL_FORCING,
+        _FRAMEWISE,
         id="causal_forcing_framewise",
         title="Causal Forcing, frame-wise",
         file="framewise/causal_forcing.pt",
         patterns=("*framewise/causal_forcing*", "*causal_forcing*framewise*"),
-        chunk=1,
-        outer="generator_ema",
-        groups=_BOTH,
-        inner=FSDP,
     ),
     replace(
-        _CAUSAL_FORCING,
+        _FRAMEWISE,
         id="causal_forcing_2step",
         title="Causal Forcing++, 2 steps",
         file="causal-forcing++/framewise-2step.pt",
         patterns=("*framewise_2step*",),
         sample=SampleSpec(steps=(1000, 500), first_steps=_FOUR_FIRST),
-        chunk=1,
-        outer="generator_ema",
-        groups=_BOTH,
-        inner=FSDP,
     ),
     replace(
-        _CAUSAL_FORCING,
+        _FRAMEWISE,
         id="causal_forcing_1step",
         title="Causal Forcing++, 1 step",
         file="causal-forcing++/framewise-1step.pt",
         patterns=("*framewise_1step*",),
         sample=SampleSpec(steps=(1000,), first_steps=_FOUR_FIRST),
-        chunk=1,
-        outer="generator_ema",
-        groups=_BOTH,
-        inner=FSDP,
     ),
     replace(
         _CAUSAL_FORCING,
@@ -189,18 +185,5 @@ ROWS = (
         groups=("generator",),
         note="trained with a growing memory of up to 21 latent frames",
     ),
-    KnownCheckpoint(
-        "streamdiffusion",
-        "StreamDiffusionV2 1.3B",
-        "jerryfeng/StreamDiffusionV2",
-        "wan_causal_dmd_v2v/model.pt",
-        ("*wan_causal_dmd_v2v/*", "*wan_causal_dmd_v2v*"),
-        APACHE,
-        sample=SampleSpec(steps=(700, 500, 400, 200), warp=False, shift=8.0),
-        chunk=1,
-        outer="generator",
-        groups=("generator",),
-        refusal="made to restyle a video that is there: its steps begin at 700, in that video's noise, and films here "
-        "begin from noise alone",
-    ),
+    STREAM_DIFFUSION,
 )

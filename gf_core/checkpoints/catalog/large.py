@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...config import SampleSpec
+from .distilled import STREAM_DIFFUSION
 from .row import APACHE, BY_NC_SA, UNSTATED, KnownCheckpoint
 
 _LONGLIVE_2 = KnownCheckpoint(
@@ -20,7 +21,12 @@ _LONGLIVE_2 = KnownCheckpoint(
     groups=("generator",),
     refusal="it is the 5B of Wan 2.2, whose latents have 48 channels and a VAE of their own; films here have 16",
 )
-_PACKED = "its weights are packed as NVFP4, which cannot be read here, and its latents have 48 channels (Wan 2.2 5B)"
+_PACKED = replace(
+    _LONGLIVE_2,
+    file="model_te.pt",
+    packed="nvfp4",
+    refusal="its weights are packed as NVFP4, which cannot be read here, and its latents have 48 channels (Wan 2.2 5B)",
+)
 _A14B = KnownCheckpoint(
     "self_forcing_a14b",
     "Self Forcing of Wan 2.2 A14B",
@@ -59,41 +65,28 @@ ROWS = (
         inner="",
         sample=SampleSpec(steps=(999, 934, 862, 756, 603, 410, 250, 140, 74), warp=False, shift=8.0),
     ),
-    KnownCheckpoint(
-        "streamdiffusion_14b",
-        "StreamDiffusionV2 14B",
-        "jerryfeng/StreamDiffusionV2",
-        "wan_causal_dmd_v2v_14b/model.pt",
-        ("*wan_causal_dmd_v2v_14b/*", "*wan_causal_dmd_v2v_14b*"),
-        APACHE,
+    replace(
+        STREAM_DIFFUSION,
+        id="streamdiffusion_14b",
+        title="StreamDiffusionV2 14B",
+        file="wan_causal_dmd_v2v_14b/model.pt",
+        patterns=("*wan_causal_dmd_v2v_14b/*", "*wan_causal_dmd_v2v_14b*"),
         dim=5120,
-        sample=SampleSpec(steps=(700, 500, 400, 200), warp=False, shift=8.0),
-        chunk=1,
-        outer="generator",
-        groups=("generator",),
-        refusal="made to restyle a video that is there: its steps begin at 700, in that video's noise, and films here "
-        "begin from noise alone",
     ),
     _LONGLIVE_2,
     replace(
-        _LONGLIVE_2,
+        _PACKED,
         id="longlive2_nvfp4_4step",
         title="LongLive 2.0 5B in NVFP4, 4 steps",
         repository="Efficient-Large-Model/LongLive-2.0-5B-NVFP4-S4",
-        file="model_te.pt",
         patterns=("*longlive_2.0_5b_nvfp4_s4*", "*longlive_2.0_5b_nvfp4_s4*/model_*.pt"),
-        packed="nvfp4",
-        refusal=_PACKED,
     ),
     replace(
-        _LONGLIVE_2,
+        _PACKED,
         id="longlive2_nvfp4_2step",
         title="LongLive 2.0 5B in NVFP4, 2 steps",
         repository="Efficient-Large-Model/LongLive-2.0-5B-NVFP4-S2",
-        file="model_te.pt",
         patterns=("*longlive_2.0_5b_nvfp4_s2*", "*longlive_2.0_5b_nvfp4_s2*/model_*.pt"),
-        packed="nvfp4",
-        refusal=_PACKED,
     ),
     _A14B,
     replace(

@@ -60,17 +60,13 @@ _SGF_PLUS = replace(
 
 ROWS = (
     _LONGLIVE,
-    KnownCheckpoint(
-        "memflow",
-        "MemFlow 1.3B",
-        "KlingAIResearch/MemFlow",
-        "base.pt",
-        ("*memflow*", "*memflow*/base.pt"),
-        APACHE,
-        trained_memory="longlive",
-        outer="generator",
-        groups=("generator",),
-        lora="lora.pt",
+    replace(
+        _LONGLIVE,
+        id="memflow",
+        title="MemFlow 1.3B",
+        repository="KlingAIResearch/MemFlow",
+        file="base.pt",
+        patterns=("*memflow*", "*memflow*/base.pt"),
         note="trained with a memory bank; driven here with anchors instead",
     ),
     replace(
