@@ -31,9 +31,9 @@ NEEDED = (
 )
 
 
-@dataclass(frozen=True)
-class Identified:
-    """A file, what is in it, and why it is taken for a causal model."""
+@dataclass(frozen=True, kw_only=True)
+class Identified(Recognised):
+    """A file, what is in it, and why it is taken for a causal model; `known` is None for this project's own files."""
 
     file: TensorFile
     """The opened file."""
@@ -41,16 +41,10 @@ class Identified:
     """Its network's tensors."""
     what: Detected
     """What they are."""
-    known: KnownCheckpoint | None
-    """Catalogue row; None for this project's own files and for unknown names."""
     own: dict
     """This project's settings from the header; empty for other files."""
     evidence: str
     """Why it counts as causal, in words; empty when nothing says so."""
-    doubt: str = ""
-    """Why its name does not say which row it is, in words; only the user can tell then."""
-    candidates: tuple[str, ...] = ()
-    """Ids of rows that it may be, where `known` is None."""
 
 
 def identify(path: str | Path, *, assume: str | None = None, weights: str | None = None) -> Identified:
@@ -73,7 +67,8 @@ def identify(path: str | Path, *, assume: str | None = None, weights: str | None
     seen = Recognised(assumed) if own or assumed else recognise(file.path, found, what)
     evidence = _evidence(file.metadata, found.outer, seen.known, assumed is not None)
     known = None if own else seen.known
-    return Identified(file, found, what, known, own, evidence, seen.doubt, seen.candidates)
+    told = known, seen.doubt, seen.candidates
+    return Identified(*told, file=file, found=found, what=what, own=own, evidence=evidence)
 
 
 def _open(path: str | Path) -> TensorFile:

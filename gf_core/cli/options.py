@@ -132,7 +132,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--fit": {
         "type": fit,
-        "default": None,
         "metavar": "HOW",
         "help": "what is done to save memory: off, or some of offload=N (blocks that stay), tiles=N (16 or more), "
         "int8, fp8 or fp8-fast with commas between (default: auto, blocks wait where that is enough; the rest makes "
@@ -140,7 +139,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--compile": {
         "type": compiled,
-        "default": None,
         "metavar": "auto|on|off",
         "help": "fuse small operations with a compiler, which makes other last bits (default: auto, on a card where "
         "the film is long enough, and as its Take was begun)",

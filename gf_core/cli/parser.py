@@ -96,10 +96,7 @@ COMMANDS = {
         "render:pick",
         "write a take's seed into the storyboard",
         (
-            (
-                "storyboard",
-                {"type": named, "metavar": "STORYBOARD", "help": "the one that the takes were made from"},
-            ),
+            _file("storyboard", "the one that the takes were made from", type=named),
             ("segment", number(1, MANY, metavar="SEGMENT", help="counted from 1")),
             ("name", {"metavar": "NAME", "help": "the take's name"}),
             *("--take", "--seed", "--fps"),
