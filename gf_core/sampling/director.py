@@ -336,7 +336,9 @@ class Director:
 
     @together
     def snapshot(self) -> dict[str, Tensor]:
-        """Everything that decides the chunks to come, as copies of plain tensors."""
+        """Everything that decides the chunks to come, as copies of plain tensors; on the first rank, which asks."""
+        if self.team is not None and self._split is None and not self.team.first:
+            return {}  # that has all of it
         memory = self.memory.snapshot()
         if self._split is not None:
             memory = self._split.whole(memory)

@@ -127,7 +127,8 @@ ROWS = (
         groups=(),
         inner="",
         scheme="diffusers",
-        note="its longvideo.pt is that of Causal Forcing",
+        note="its longvideo.pt is that of Causal Forcing; in its own runs no chunk sees a noisier one, as with "
+        "--memory wave_forcing",
     ),
     KnownCheckpoint(
         "infinite_forcing",
