@@ -75,9 +75,10 @@ def _require_vbench(args: Namespace) -> None:
     if args.vbench or args.vbench_long:
         from ..evaluation.vbench.adapter import require_vbench
 
+        films = films_in(args.film) if args.film.is_dir() else [args.film]
         for python, long in ((args.vbench, False), (args.vbench_long, True)):
             if python is not None:
-                require_vbench(python, long)
+                require_vbench(python, films, long)
 
 
 def _vbench(args: Namespace, films: list[tuple[Path, dict[str, Any]]]) -> dict[str, float]:

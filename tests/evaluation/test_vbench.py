@@ -13,6 +13,7 @@ import pytest
 
 from gf_core.cli import main
 from gf_core.errors import GroundedError
+from gf_core.evaluation.parts import Part
 from gf_core.evaluation.vbench import adapter as vbench
 from gf_core.evaluation.vbench import inside as vbench_inside
 
@@ -223,5 +224,13 @@ def test_what_cannot_score_is_refused_before_anything_is_measured(
     (tmp_path / "hub/checkpoints/dino_vitbase16_pretrain.pth").unlink()
     asked = ["evaluate", str(films[0][0]), option]
     assert main([*asked, sys.executable]) == 2 and "would fetch" in capsys.readouterr().err
+    (tmp_path / "hub/checkpoints/dino_vitbase16_pretrain.pth").touch()
+    (
+        tmp_path / "vbench/ViCLIP/ViClip-InternVid-10M-FLT.pth"
+    ).unlink()  # it reads prompts, which long films do not get
+    monkeypatch.setattr(vbench, "film_parts", lambda path: [Part(0, 1, "start", "a fox")])
+    if option == "--vbench":
+        assert main([*asked, sys.executable]) == 2
+        assert "ViClip-InternVid-10M-FLT.pth\n    from https://" in capsys.readouterr().err
     assert main([*asked, str(tmp_path / "python")]) == 2
     assert "cannot be run: No such file" in capsys.readouterr().err

@@ -3,6 +3,7 @@ packages. Nothing is fetched: weights that are not there are named."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -41,14 +42,19 @@ class Scores:
     """For every film, dimension -> value."""
 
 
-def require_vbench(python: Path, long: bool = False) -> None:
-    """See that VBench is there, with the weights that it needs for films of any prompt.
+def require_vbench(python: Path, films: Sequence[Path], long: bool = False) -> None:
+    """See that VBench is there, with the weights that it needs for these films; those that are none are passed over.
 
     Raises:
         GroundedError: it is not, lacks weights, or fails.
     """
+    prompts = []
+    for path in films:
+        with contextlib.suppress(GroundedError):
+            prompts.append(_prompt(path))
+    dimensions = _dimensions(prompts, long)
     with tempfile.TemporaryDirectory(prefix="vbench") as name:
-        _ask(python, Path(name), {"films": None, "dimensions": DIMENSIONS, "long": long})
+        _ask(python, Path(name), {"films": None, "dimensions": dimensions, "long": long})
 
 
 def score_films(python: Path, films: Sequence[tuple[Path, str]], long: bool = False) -> Scores:
@@ -62,7 +68,8 @@ def score_films(python: Path, films: Sequence[tuple[Path, str]], long: bool = Fa
     others = [path.name for path, _ in films if path.suffix.lower() != ".mp4"]
     if others:
         raise GroundedError(f"VBench takes .mp4 only, not {', '.join(others)}", "save them as mp4")
-    prompted = not long and all(prompt for _, prompt in films)
+    dimensions = _dimensions([prompt for _, prompt in films], long)
+    prompted = len(dimensions) > len(DIMENSIONS)
     with tempfile.TemporaryDirectory(prefix="vbench") as name:
         work = Path(name)
         (work / "films").mkdir()
@@ -74,11 +81,16 @@ def score_films(python: Path, films: Sequence[tuple[Path, str]], long: bool = Fa
             "films": str(work / "films"),
             "out": str(work / "out"),
             "prompts": {new: prompt for new, (_, prompt) in staged.items()} if prompted else [],
-            "dimensions": [*DIMENSIONS, *(PROMPTED if prompted else ())],
+            "dimensions": dimensions,
             "long": long,
         }
         answer = _ask(python, work, wanted)
     return _scores(answer, len(films))
+
+
+def _dimensions(prompts: Sequence[str], long: bool) -> list[str]:
+    """What films of these prompts are scored for."""
+    return [*DIMENSIONS, *(PROMPTED if not long and all(prompts) else ())]
 
 
 def _ask(python: Path, work: Path, wanted: dict[str, Any]) -> dict[str, Any]:
