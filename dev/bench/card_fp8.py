@@ -49,7 +49,7 @@ def products(place: Place) -> None:
     here: dict[str, Any] = {"device": place.device, "dtype": place.dtype}
     x, y, broad = (torch.randn(1, _rows(place), side, **here) for side in (1536, 1536, 8960))
     shift, scale = (torch.randn(1, 1, 1, 1536, **here) for _ in "ab")
-    made = compiled.fused()
+    made: Any = compiled.fused()
     runs: dict[str, tuple[Callable[[], object], float]] = {  # and bytes read and written per value
         "modulated": (lambda: made._modulated(x, None, None, 1e-6, shift, scale, None), 4),
         "modulated to float8": (lambda: made._modulated(x, None, None, 1e-6, shift, scale, 1.0), 3),
@@ -92,7 +92,9 @@ def _product(place: Place, name: str, width: int, out: int) -> None:
     ones = torch.ones(len(x), 1, device=device)
 
     def scaled(by: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor | None, fast: bool) -> Tensor:
-        return torch._scaled_mm(small, weight.t(), *by, bias=bias, out_dtype=dtype, use_fast_accum=fast)
+        return torch.ops.aten._scaled_mm(
+            small, weight.t(), *by, bias=bias, out_dtype=dtype, use_fast_accum=fast
+        )
 
     whole, each = (one, scale[:1]), (ones, scales[None])
     ways: dict[str, Callable[[], Tensor]] = {
@@ -153,7 +155,7 @@ def chunks(place: Place) -> None:
     exact = _first_latents(subject)
     _soft(place, "bfloat16, recorded", lambda: _chunk(place, recorded, "bfloat16, recorded"))
     for name, layers in LAYERS.items():
-        with multiplied(subject.model.blocks, layers):
+        with multiplied(subject.model, layers):
             _soft(place, name, lambda name=name: _chunk(place, subject, f"float8: {name}", exact))
             if name == "all":
                 _soft(place, name, lambda: _chunk(place, recorded, "float8: all, recorded"))
@@ -189,14 +191,14 @@ def _first_latents(subject: Subject) -> Tensor:
 
 
 @contextmanager
-def multiplied(blocks: torch.nn.ModuleList, layers: tuple[str, ...]) -> Iterator[None]:
+def multiplied(model: Any, layers: tuple[str, ...]) -> Iterator[None]:
     """With some of the blocks' layers multiplied in float8; all are put back."""
     away = list[tuple[torch.nn.Module, str, torch.nn.Module]]()
-    for block in blocks:
+    for block in model.blocks:
         for name in layers:
             home, leaf = block.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
-            linear = home.get_submodule(leaf)
-            layer = fp8.Fp8Product(linear, fp8.GAINS[name])  # type: ignore[arg-type]
+            linear: Any = home.get_submodule(leaf)
+            layer = fp8.Fp8Product(linear, fp8.GAINS[name])
             layer.fill(*fp8.quantise(linear.weight, whole=True))
             away.append((home, leaf, linear))
             setattr(home, leaf, layer)

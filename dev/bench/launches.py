@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 from gf_core.attention import Where
 from gf_core.config import SHAPES, ModelSpec, Recipe
 from gf_core.memory.presets import PRESETS
+from gf_core.model import fp8
 from gf_core.model.pieces import PLAIN, Fused, Pieces
 from gf_core.model.wan import build_meta
 from gf_core.sampling.chunkwise import make_sampler
@@ -105,12 +106,14 @@ class Count(TorchDispatchMode):
         return call
 
 
-def steady_chunk(shape: str, memory: str, make_pieces: Callable[[Count], Pieces]) -> tuple[Counter, Counter]:
-    """What one chunk with a full memory takes, and of it the kernels by name.
+def steady_chunk(
+    shape: str, memory: str, make_pieces: Callable[[Count], Pieces], fast: bool = False
+) -> tuple[Counter, Counter]:
+    """What one chunk with a full memory takes, and of it the kernels by name; fast: with products in float8.
 
     Counted with two and with three layers: every layer more takes as much as the third.
     """
-    two, three = (_count(replace(SHAPES[shape], num_layers=n), memory, make_pieces) for n in (2, 3))
+    two, three = (_count(replace(SHAPES[shape], num_layers=n), memory, make_pieces, fast) for n in (2, 3))
     more = SHAPES[shape].num_layers - 2
     found, names = (
         Counter({what: a[what] + more * (b[what] - a[what]) for what in a | b})
@@ -119,9 +122,11 @@ def steady_chunk(shape: str, memory: str, make_pieces: Callable[[Count], Pieces]
     return found, names
 
 
-def _count(spec: ModelSpec, memory: str, make_pieces: Callable[[Count], Pieces]) -> Count:
+def _count(spec: ModelSpec, memory: str, make_pieces: Callable[[Count], Pieces], fast: bool) -> Count:
     count = Count()
     model = build_meta(spec).requires_grad_(False)
+    held = fp8.hold_as_fp8(model.blocks, products=True) if fast else {}
+    own = {f"blocks.{name}.{part}" for name in held for part in ("weight", "scale")}
     recipe = Recipe(replace(PRESETS[memory], anchor_update="never"))  # choosing anchors reads numbers
 
     def attention(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
@@ -135,8 +140,10 @@ def _count(spec: ModelSpec, memory: str, make_pieces: Callable[[Count], Pieces])
     timing = Timing(recipe.video.fps, recipe.memory.chunk, 4, None)
     plan = make_plan(Storyboard(segments=(Segment("start", "a", 60.0),)), timing)
     with torch.no_grad(), count:
-        shapes = {name: value.shape for name, value in model.state_dict().items()}
-        weights = {n: torch.empty(size, device=CARD, dtype=torch.bfloat16) for n, size in shapes.items()}
+        weights = {
+            name: torch.empty(value.shape, device=CARD, dtype=value.dtype if name in own else torch.bfloat16)
+            for name, value in model.state_dict().items()
+        }
         model.load_state_dict(weights, assign=True)
         sampler = make_sampler(
             model, spec, recipe, latent_height=recipe.video.height // 8, latent_width=recipe.video.width // 8,
@@ -172,6 +179,8 @@ def main() -> int:
         "compiled": lambda count: Fused(lambda run: count.whole(f"piece {run.__name__}", run), "counted"),
     }
     told = {name: steady_chunk(args.shape, args.memory, make) for name, make in ways.items()}
+    fp8.multiplies = lambda device, dtype: True  # type: ignore[assignment]
+    told["fp8-fast"] = steady_chunk(args.shape, args.memory, ways["compiled"], fast=True)
     for name, (found, names) in told.items():
         print(f"{name:<9}" + ", ".join(f"{number} {what}" for what, number in sorted(found.items())))
         print("  " + ", ".join(f"{number} {what}" for what, number in names.most_common(14)))

@@ -81,7 +81,7 @@ class Fp8Product(Fp8Linear):
         if not multiplies(x.device, dtype):
             return super().forward(small.to(dtype))
         one, scale = _one(x.device), self.scale[:1]
-        made = torch._scaled_mm(
+        made = torch.ops.aten._scaled_mm(
             small.flatten(0, -2), self.weight.t(), one, scale, bias=self.bias, out_dtype=dtype, use_fast_accum=True
         )  # fmt: skip
         return made.unflatten(0, x.shape[:-1])
