@@ -140,10 +140,11 @@ def _count(spec: ModelSpec, memory: str, make_pieces: Callable[[Count], Pieces],
     timing = Timing(recipe.video.fps, recipe.memory.chunk, 4, None)
     plan = make_plan(Storyboard(segments=(Segment("start", "a", 60.0),)), timing)
     with torch.no_grad(), count:
-        weights = {
-            name: torch.empty(value.shape, device=CARD, dtype=value.dtype if name in own else torch.bfloat16)
+        forms = {
+            name: (value.shape, value.dtype if name in own else torch.bfloat16)
             for name, value in model.state_dict().items()
         }
+        weights = {n: torch.empty(size, device=CARD, dtype=dtype) for n, (size, dtype) in forms.items()}
         model.load_state_dict(weights, assign=True)
         sampler = make_sampler(
             model, spec, recipe, latent_height=recipe.video.height // 8, latent_width=recipe.video.width // 8,
