@@ -10,7 +10,7 @@ from ..config import Fit, ModelSpec
 from ..devices import require_memory
 from ..errors import CheckpointError
 from ..files.lazy import LazyTensor
-from ..model.fp8 import FLOAT8, hold_as_fp8, quantise
+from ..model.fp8 import FLOAT8, hold_as_fp8, join, quantise
 from ..model.offload import Streamed, waiting
 from ..model.wan import WanModel, build_meta
 from .lora import Lora, merged
@@ -82,6 +82,7 @@ def build_network(
             state[name].copy_(merged(name, tensor.load(), loras))
         else:
             tensor.copy_to(state[name])
+    join(model.blocks)
     if away:
         model.blocks = Streamed(model.blocks, away, device)
     return model.requires_grad_(False).eval()

@@ -135,7 +135,6 @@ def open_film(subject: Subject, chunks: int) -> tuple[Sampler, Plan, list[Tensor
         subject.model, subject.spec, subject.recipe,
         latent_height=subject.recipe.video.height // stride,
         latent_width=subject.recipe.video.width // stride,
-        dtype=next(subject.model.parameters()).dtype,
         pieces=subject.pieces,
         record=subject.record,
     )  # fmt: skip

@@ -7,7 +7,7 @@ Numerics follow Self Forcing: activation dtype throughout, float32 q/k norm stat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..attention import Kernel, attend, sdpa
+from .fp8 import joint
 from .pieces import PLAIN, Pieces, modulate
 
 Tree = Any
@@ -116,15 +117,16 @@ def qkv(block: Tree, x: Tensor, pieces: Pieces = PLAIN) -> tuple[Any, Any, Tenso
     Query and key are as `Pieces.fresh` gives them: where pieces are fused, they are normed when they are turned.
     """
     attention = block.self_attn
-    q = pieces.fresh(attention.norm_q, attention.q(x), attention.num_heads)
-    return q, *_kv(block, x, pieces)
+    layer = joint(attention)
+    q, *rest = (attention.q(x),) if layer is None else layer(x).chunk(3, -1)
+    q = pieces.fresh(attention.norm_q, q, attention.num_heads)
+    return q, *_kv(attention, rest or (attention.k(x), attention.v(x)), pieces)
 
 
-def _kv(block: Tree, x: Tensor, pieces: Pieces) -> tuple[Any, Tensor]:
-    """The same without the query."""
-    attention, heads = block.self_attn, block.self_attn.num_heads
-    k = pieces.fresh(attention.norm_k, attention.k(x), heads)
-    return k, attention.v(x).unflatten(-1, (heads, -1))
+def _kv(attention: Tree, values: Sequence[Tensor], pieces: Pieces) -> tuple[Any, Tensor]:
+    """Raw key and value [b s h d] of what the two layers gave [b s c]."""
+    k, v = values
+    return pieces.fresh(attention.norm_k, k, attention.num_heads), v.unflatten(-1, (attention.num_heads, -1))
 
 
 def modulation(block: Tree, e0: Tensor) -> tuple[Tensor, ...]:
@@ -136,7 +138,10 @@ def modulation(block: Tree, e0: Tensor) -> tuple[Tensor, ...]:
 def block_keys(block: Tree, x: Tensor, e0: Tensor, pieces: Pieces = PLAIN) -> tuple[Any, Tensor]:
     """Raw keys and values [b s h d] of a block whose output nobody needs; arguments as in `run_block`."""
     shift, scale, *_ = modulation(block, e0)
-    return _kv(block, pieces.modulated(block.norm1, x, shift, scale, block.self_attn.k), pieces)
+    attention, layer = block.self_attn, joint(block.self_attn)
+    x = pieces.modulated(block.norm1, x, shift, scale, layer or attention.k)
+    values = (attention.k(x), attention.v(x)) if layer is None else layer(x).chunk(3, -1)[1:]
+    return _kv(attention, values, pieces)
 
 
 def run_block(
@@ -155,7 +160,9 @@ def before_attention(
     block: Tree, x: Tensor, share: tuple[Tensor, ...], pieces: Pieces = PLAIN
 ) -> tuple[Any, Any, Tensor]:
     """The first half of `run_block`: what self-attention is given, of tokens x under `modulation` values."""
-    return qkv(block, pieces.modulated(block.norm1, x, *share[:2], block.self_attn.q), pieces)
+    shift, scale, *_ = share
+    taker = joint(block.self_attn) or block.self_attn.q
+    return qkv(block, pieces.modulated(block.norm1, x, shift, scale, taker), pieces)
 
 
 def after_attention(

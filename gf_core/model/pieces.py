@@ -179,11 +179,13 @@ class Fused(Pieces):
 
     def feed_forward(self, ffn: Any, x: Tensor) -> Tensor:
         grow, _, shrink = ffn
-        wide, gain = grow(x), gain_of(shrink)
-        if gain is not None:
-            return shrink(self._small_gelu(wide, gain))
-        self._gelu(wide)
-        return shrink(wide)
+        gain = gain_of(shrink)
+        if gain is None:
+            wide = grow(x)
+            self._gelu(wide)
+            return shrink(wide)
+        parts = [shrink(self._small_gelu(grow(part), gain)) for part in x.split(AT_ONCE, 1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def turned(self, q: Fresh, turn: Tensor) -> Tensor:
         return self._turned(q.values, q.weight, q.eps, q.heads, turn)
@@ -205,6 +207,8 @@ class Fused(Pieces):
             self._turn_slots(mine, own, theirs)
 
 
+AT_ONCE = 4680
+"""Tokens that a feed-forward in float8 takes at once: a chunk at 832x480. Its widest tensors lie in memory twice."""
 TOGETHER = 3
 """Frames that are turned in one pass; a memory mostly holds multiples of them."""
 

@@ -71,8 +71,8 @@ class Director:
                 fix="choose a width and height that are multiples of 16 pixels",
             )
         # A weight is looked at only where it is not said: a host may keep it elsewhere, or packed.
-        self.device = model.blocks[0].self_attn.q.weight.device if device is None else torch.device(device)
-        self.dtype = model.blocks[0].self_attn.q.weight.dtype if dtype is None else dtype
+        self.device = model.patch_embedding.weight.device if device is None else torch.device(device)
+        self.dtype = model.patch_embedding.weight.dtype if dtype is None else dtype
         self.model, self.spec, self.sample, self.grad = model, spec, sample, grad
         self.writer = model if writer is None else writer
         cells = (latent_height, latent_width)
