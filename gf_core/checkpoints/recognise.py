@@ -61,7 +61,7 @@ def _alike(found: Unwrapped, what: Detected, writer: bool) -> Iterator[KnownChec
     if spec is None:
         return
     for row in CATALOG:
-        if not row.causal or row.refusal or row.misfit(spec.dim, what.channels, writer):
+        if not row.films or row.misfit(spec.dim, what.channels, writer):
             continue
         if spec.dim not in WIDTHS and row.dim != WIDTHS[0]:
             continue

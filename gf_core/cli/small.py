@@ -23,7 +23,7 @@ from .terminal import print_text
 def inspect(args: Namespace) -> int:
     """What is this checkpoint, and what does it want? Prints the report of one file, or the whole catalogue."""
     if args.list:
-        from ..checkpoints.catalog.table import lines
+        from ..checkpoints.catalog import lines
 
         print(*lines(), sep="\n")
         return 0

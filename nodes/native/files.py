@@ -51,7 +51,7 @@ def model_choices() -> list[str]:
 
 def _known(name: str) -> bool:
     rows = (match(Path(name), width) for width in WIDTHS)
-    return any(row is not None and row.causal and not row.refusal for row in rows)
+    return any(row is not None and row.films for row in rows)
 
 
 def find(folder: str, patterns: tuple[str, ...]) -> str:

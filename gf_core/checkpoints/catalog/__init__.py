@@ -22,7 +22,7 @@ def by_id(name: str) -> KnownCheckpoint | None:
 
 def drivable() -> list[str]:
     """Ids of the rows that films are made with."""
-    return [row.id for row in CATALOG if row.causal and not row.refusal]
+    return [row.id for row in CATALOG if row.films]
 
 
 def match(path: Path, dim: int, outer: str | None = None) -> KnownCheckpoint | None:
@@ -68,3 +68,13 @@ def _exacter(those: list[str], these: list[str]) -> bool:
 def normal(text: str) -> str:
     """Lower case with '-' and ' ' as '_', as the patterns are written."""
     return text.lower().replace("-", "_").replace(" ", "_")
+
+
+def lines() -> list[str]:
+    """The table for a terminal: what to call it, what it is, whether films are made with it, under which licence."""
+    width = max(len(row.id) for row in CATALOG)
+    titles = max(len(row.title) for row in CATALOG)
+    said = {True: "yes", False: "no"}
+    return [
+        f"{row.id:<{width}}  {row.title:<{titles}}  {said[row.films]:<3}  {row.licence}" for row in CATALOG
+    ]

@@ -86,6 +86,11 @@ class KnownCheckpoint:
         return _SIZES.get(self.dim, _LARGEST)
 
     @property
+    def films(self) -> bool:
+        """Whether films are made with it."""
+        return self.causal and not self.refusal
+
+    @property
     def free(self) -> bool:
         """Whether its licence lets everybody do everything with it."""
         return self.licence == APACHE
