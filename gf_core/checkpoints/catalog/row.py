@@ -91,11 +91,6 @@ class KnownCheckpoint:
         return self.causal and not self.refusal
 
     @property
-    def free(self) -> bool:
-        """Whether its licence lets everybody do everything with it."""
-        return self.licence == APACHE
-
-    @property
     def spec(self) -> MemorySpec:
         """The memory that makes long films with it."""
         spec = replace(PRESETS[self.memory], chunk=self.chunk)
