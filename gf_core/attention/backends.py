@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
-from . import Kernel, Where, cudnn_fp8, sdpa
+from ..files.cache import cache_dir
+from . import Kernel, Where, sdpa
 from .fastest import Call, Clock, deviation, fastest
 
 log = logging.getLogger("grounded")
@@ -57,10 +59,6 @@ def _can_sage(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     return _in_halves(device, dtype, head_dim) and _importable("sageattention")
 
 
-def _can_cudnn_fp8(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
-    return _in_halves(device, dtype, head_dim) and _is_hopper_or_later(device) and _importable("cudnn")
-
-
 def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
@@ -69,6 +67,9 @@ def _importable(module: str) -> bool:
 
 
 def _flash4() -> Kernel:
+    # It compiles itself in every process, which takes seconds; with these two it reads back what it made.
+    os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1")
+    os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", str(cache_dir("flash-attn-4")))
     flash = importlib.import_module("flash_attn.cute").flash_attn_func
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
@@ -87,10 +88,6 @@ def _sage() -> Kernel:
     return kernel
 
 
-def _cudnn_fp8() -> Kernel:
-    return cudnn_fp8.kernel(importlib.import_module("cudnn"))
-
-
 def _one_of_torch(backend: SDPBackend) -> Callable[[], Kernel]:
     """One of the kernels among which PyTorch chooses."""
 
@@ -102,11 +99,10 @@ def _one_of_torch(backend: SDPBackend) -> Callable[[], Kernel]:
 
 
 BACKENDS: tuple[Backend, ...] = (
-    Backend("flash-attn-4", _can_flash4, _flash4),
+    Backend("flash-attn-4", _can_flash4, _flash4, "faster"),
     Backend("sdpa-cudnn", _in_halves, _one_of_torch(SDPBackend.CUDNN_ATTENTION), "faster"),
     Backend("sdpa-flash", _in_halves, _one_of_torch(SDPBackend.FLASH_ATTENTION), "faster"),
     Backend("sage", _can_sage, _sage, "asked"),
-    Backend("cudnn-fp8", _can_cudnn_fp8, _cudnn_fp8, "asked"),
     Backend("sdpa", lambda device, dtype, head_dim: True, lambda: sdpa),
 )
 """In order of preference where nothing is measured."""
@@ -139,7 +135,7 @@ def pick(
     else:
         found = able(device, dtype, head_dim, rows)
         if call is not None and len(found) > 1:
-            name = fastest(call, {row.name: row.load() for row in found}, clock)
+            name = fastest(call, _loaded(found), clock)
             found = [row for row in found if row.name == name]
         else:
             found = [row for row in found if row.when == "can"]
@@ -153,6 +149,18 @@ def pick(
     said = f"does not run on {where}, or lacks its package" if wanted in names else "is not known"
     fits = ", ".join(row.name for row in rows if row.can(device, dtype, head_dim))
     raise GroundedError(f"attention by {wanted} {said}", f"use one that runs here: {fits}")
+
+
+def _loaded(rows: Sequence[Backend]) -> dict[str, Kernel]:
+    """The kernels of rows by name, without those whose packages do not load: a line says why."""
+    kernels = dict[str, Kernel]()
+    for row in rows:
+        try:
+            kernels[row.name] = row.load()
+        except Exception as error:  # whatever a package comes across that lacks another, or fits no other
+            why = str(error).partition("\n")[0]
+            log.info("attention by %s does not load: %s: %s", row.name, type(error).__name__, why)
+    return kernels
 
 
 def able(

@@ -127,8 +127,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--attention": {
         "metavar": "NAME",
-        "help": "who computes attention: flash-attn-4, sdpa-cudnn, sdpa-flash, sdpa, or sage and cudnn-fp8, which "
-        "round to a byte and make other pictures (default: the fastest of the others, measured once per card)",
+        "help": "who computes attention: flash-attn-4, sdpa-cudnn, sdpa-flash, sdpa, or sage, which rounds to a byte "
+        "and makes other pictures (default: the fastest of the others, measured once per card)",
     },
     "--fit": {
         "type": fit,

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import sys
+from types import ModuleType
 from typing import Literal
 
 import pytest
@@ -126,6 +129,44 @@ def test_what_rounds_says_how_much(monkeypatch, caplog):
     assert choose(CPU, torch.float32, 8, wanted="bytes", call=CALL) is rounded
     assert 0.001 < fastest.deviation(CALL, rounded) < 0.2
     assert f"off by {fastest.deviation(CALL, rounded):.2g} of" in caplog.text
+
+
+def test_a_package_that_does_not_load_is_left_out(caplog):
+    caplog.set_level(logging.INFO, "grounded")
+
+    def lacks_another():
+        raise ImportError("libcute.so: cannot open\nshared object file")
+
+    half = Backend("half", lambda *_: True, lacks_another, "faster")
+    assert pick(CPU, torch.float32, 8, call=CALL, rows=(half, *ROWS), clock=Watch(0.5)).name == "other"
+    assert "attention by half does not load: ImportError: libcute.so: cannot open" in caplog.messages
+
+
+@pytest.mark.parametrize("chosen", [None, "elsewhere"])
+def test_flash_attention_4_keeps_what_it_compiled(monkeypatch, tmp_path, chosen):
+    """Nor is it taken where it was not measured, as in a training, whose backward it never ran."""
+    names = [f"FLASH_ATTENTION_CUTE_DSL_CACHE_{name}" for name in ("ENABLED", "DIR")]
+    for name in names:  # set first, so that what the row sets is taken back
+        monkeypatch.setenv(name, chosen or "")
+        if chosen is None:
+            monkeypatch.delenv(name)
+    seen = []
+
+    def flash_attn_func(q, k, v):
+        seen.append([os.environ[name] for name in names])
+        return sdpa(q, k, v), None
+
+    monkeypatch.setitem(sys.modules, "flash_attn", ModuleType("flash_attn"))
+    package = ModuleType("flash_attn.cute")
+    monkeypatch.setattr(package, "flash_attn_func", flash_attn_func, raising=False)
+    monkeypatch.setitem(sys.modules, "flash_attn.cute", package)
+    row = next(row for row in BACKENDS if row.name == "flash-attn-4")
+    q, k, v = CALL.inputs()
+    assert torch.equal(row.load()(q, k, v), sdpa(q, k, v))
+    ours = ["1", str(cache_dir("flash-attn-4"))]
+    assert seen == [[chosen, chosen] if chosen else ours] and str(tmp_path) in ours[1]
+    rows = (Backend(row.name, lambda *_: True, row.load, row.when), BACKENDS[-1])
+    assert pick(CPU, torch.float32, 8, rows=rows).name == "sdpa"
 
 
 def settings(folder):
