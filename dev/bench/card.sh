@@ -11,7 +11,7 @@ python=${PYTHON:-python3}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
-for packed in build/card/{site,attention}.tar.xz; do
+for packed in build/card/*.tar.xz; do
     if [ -f "$packed" ]; then
         "$python" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$packed" "$site"
     fi

@@ -1,29 +1,36 @@
-"""Part of `card.py`: who computes attention fastest, how far off it is, and what it takes to begin.
+"""Parts of `card.py`: who computes attention fastest, how far off it is, and what it takes to begin.
 
-Decides which rows of `gf_core/attention/backends.py` stay, whether cuDNN's own choice of a plan is its best, from how
-many keys on float8 pays, and whether attention over a prompt's rows is slow for its size.
+Decides which rows of `gf_core/attention/backends.py` stay, and whether queries that do not fill a card's last round of
+blocks are worth a call of their own. flash-attn-4 may be lent (`flash4` beside the packages of card.sh, for a card that
+has no room for its compiler) to these parts alone: others' code takes a package of its name for an older one.
 """
 
 from __future__ import annotations
 
-import importlib
 import statistics
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from unittest import mock
 
 import torch
 from card_place import Place, ms
 from torch import Tensor
 
-from gf_core.attention import Kernel, cudnn_fp8, plain
+from gf_core.attention import Kernel, backends, plain
 from gf_core.attention.backends import BACKENDS, film_call, pick
 from gf_core.attention.fastest import Call
 from gf_core.config import SHAPES
-from gf_core.evaluation.bench import now
+from gf_core.evaluation.bench import measure, now
 from gf_core.memory.presets import PRESETS
+from gf_core.model import compiled
+from gf_core.sampling.graphs import on_card
 
 TIMES = 20
+FULL_ROUNDS = 4224
+"""Queries that fill three rounds of an H200: 33 blocks of 128 for 12 heads are three for each of 132 processors."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +43,12 @@ class Shape:
     k: Tensor
     v: Tensor
 
-    def should_be(self, sharper: float) -> Tensor:
-        few = self.q[:, :256, :2].float() * sharper
-        return plain(few, self.k[:, :, :2].float(), self.v[:, :, :2].float())
-
     def errors(self, kernel: Kernel) -> str:
         """Relative root mean square error where logits spread by 1, and by 4."""
         told = []
         for sharper in (1.0, 4.0):
-            exact = self.should_be(sharper)
+            few = self.q[:, :256, :2].float() * sharper
+            exact = plain(few, self.k[:, :, :2].float(), self.v[:, :, :2].float())
             off = kernel(self.q * sharper, self.k, self.v)[:, :256, :2].float() - exact
             told.append(f"{float(off.norm() / exact.norm()):.2g}")
         return "off by " + ", ".join(told)
@@ -57,7 +61,7 @@ class Shape:
 @torch.no_grad()
 def attention(place: Place) -> None:
     """Every kernel at the shapes of a film with a memory of 12, 21 and 3 frames, and over a prompt's rows."""
-    cudnn_fp8.LEAST_KEYS = 0  # from how many keys on it pays is what is asked
+    lend()
     first, rows = next(_shapes(place)), []
     for row in BACKENDS:
         if row.can(place.device, place.dtype, first.call.head_dim):
@@ -68,16 +72,54 @@ def attention(place: Place) -> None:
         call = shape.call
         place.tell(shape.name, f"{call.queries} x {call.keys}", f"{call.heads} heads of {call.head_dim}")
         for row in rows:
-            _tried(place, row.name, lambda row=row, shape=shape: _row(place, shape, row.load()))
+            try:
+                told = _row(place, shape, row.load())
+            except Exception as error:  # whatever a kernel says where it does not run: the next one is tried
+                told = "", f"{type(error).__name__}: {error}"
+            place.tell(row.name, *told)
     began = now(place.device)
     chosen = pick(place.device, place.dtype, first.call.head_dim, call=first.call)
     place.tell("chosen", chosen.name, f"in {now(place.device) - began:.2f} s")
-    _tried(place, "casts", lambda: _casts(place, first))
-    if place.device.type == "cuda":
-        for shape in _shapes(place):
-            _tried(place, f"{shape.name}: float8 without casts", lambda shape=shape: _bare(place, shape))
-            _tried(place, f"{shape.name}: cuDNN's plans", lambda shape=shape: _plans(place, shape))
-            _tried(place, f"{shape.name}: PyTorch's kernel", lambda shape=shape: _named(place, shape))
+
+
+def in_chunks(place: Place) -> None:
+    """A steady chunk, compiled and recorded, by PyTorch's kernel and by flash-attn-4.
+
+    Decides what of a kernel's gain is left in a film, and whether recordings hold a kernel that is not PyTorch's.
+    """
+    if place.dry:
+        compiled.BACKEND = "eager"
+    if not compiled.works(place.device, place.dtype):
+        raise RuntimeError("no compiler works here")
+    subject = replace(place.subject("grounded"), pieces=compiled.fused())
+    subject = replace(subject, record=on_card()) if place.device.type == "cuda" else subject
+    for name in ("sdpa", "flash-attn-4"):
+        try:
+            with by(name):
+                told = measure(subject, 4 if place.dry else 12)
+        except Exception as error:  # whatever it is, the table tells it
+            place.tell(name, "", f"{type(error).__name__}: {error}")
+            continue
+        stages = told["seconds per chunk"]
+        chunk, fps = stages["steps"] + stages["clean"], told["sampling fps"]
+        place.tell(f"chunk by {name}", ms(chunk), f"{fps:.1f} pictures a second")
+
+
+def lend() -> None:
+    """Find flash-attn-4 where card.sh has unpacked it."""
+    sys.path += [str(path) for folder in sys.path if (path := Path(folder) / "flash4").is_dir()]
+
+
+@contextmanager
+def by(name: str) -> Iterator[None]:
+    """With films computed by this kernel alone. Raises RuntimeError where it is not there."""
+    lend()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    row = next(row for row in BACKENDS if row.name == name)
+    if not row.can(device, torch.bfloat16, 128):
+        raise RuntimeError(f"{name} is not there")
+    with mock.patch.object(backends, "BACKENDS", (replace(row, when="can"),)):
+        yield
 
 
 def _shapes(place: Place) -> Iterator[Shape]:
@@ -89,15 +131,8 @@ def _shapes(place: Place) -> Iterator[Shape]:
     for name, keys in kinds.items():
         call = replace(full, keys=keys)
         yield Shape(name, call, *call.inputs())
-
-
-def _tried(place: Place, name: str, what: Callable[[], tuple[str, str] | None]) -> None:
-    try:
-        told = what()
-    except Exception as error:  # whatever a kernel says where it does not run: the next one is tried
-        told = "", f"{type(error).__name__}: {error}"
-    if told:
-        place.tell(name, *told)
+    call = replace(full, queries=min(FULL_ROUNDS, full.queries))
+    yield Shape("12 frames, full rounds", call, *call.inputs())
 
 
 def _row(place: Place, shape: Shape, kernel: Kernel) -> tuple[str, str]:
@@ -142,86 +177,3 @@ def _recorded(what: Callable[[], Tensor]) -> str:
         return "recorded" if torch.equal(told, expected) else "recorded, with other numbers"
     except Exception as error:
         return f"not recorded: {type(error).__name__}: {str(error)[:80]}"
-
-
-def _casts(place: Place, shape: Shape) -> None:
-    """What rounding k takes, one way and the other; v takes as long, q a quarter."""
-
-    def cut(x: Tensor) -> Tensor:
-        return x.clamp(-cudnn_fp8.LARGEST, cudnn_fp8.LARGEST).to(cudnn_fp8.FLOAT8)
-
-    ways: dict[str, Callable[[Tensor], Tensor]] = {
-        "as it is": cudnn_fp8.rounded,
-        "cast alone": lambda x: x.to(cudnn_fp8.FLOAT8),
-        "cut off and cast": cut,
-    }
-    if not place.dry:  # a processor's compiler may take a minute
-        ways["the same, compiled"] = torch.compile(cut, dynamic=False)
-    for name, way in ways.items():
-        _tried(
-            place,
-            f"k to float8: {name}",
-            lambda way=way: (f"{_median(lambda: way(shape.k), place) * 1000:.3f} ms", ""),
-        )
-    big = shape.k[:, :1, :1] * 0 + 1000
-    told = big.to(cudnn_fp8.FLOAT8).float().flatten()[0].item()
-    place.tell("1000 cast to float8", f"{told:g}", "448 where casts cut off")
-
-
-def _bare(place: Place, shape: Shape) -> tuple[str, str]:
-    """What the kernel would take if q, k and v were float8 already."""
-    cudnn: Any = importlib.import_module("cudnn")
-    handle, keys = cudnn.create_handle(), shape.k.shape[1]
-    plan = cudnn_fp8.Plan(cudnn, handle, place.device, shape.q.shape, keys)
-    q, k, v = (cudnn_fp8.rounded(x) for x in (shape.q, shape.k, shape.v))
-    seconds = _median(lambda: plan(q, k, v), place)
-    return f"{seconds * 1000:.3f} ms", shape.rate(seconds)
-
-
-def _named(place: Place, shape: Shape) -> tuple[str, str]:
-    """Which kernel PyTorch launches."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CUDA]) as told:
-        BACKENDS[-1].load()(shape.q, shape.k, shape.v)
-        torch.cuda.synchronize()
-    kernels = [event.key for event in told.key_averages()]
-    return "", ", ".join(kernels)[:280]
-
-
-def _plans(place: Place, shape: Shape) -> tuple[str, str]:
-    """All plans that cuDNN has for the numbers as they are, of which PyTorch takes the first."""
-    cudnn: Any = importlib.import_module("cudnn")
-    handle, bf16, float32 = cudnn.create_handle(), cudnn.data_type.BFLOAT16, cudnn.data_type.FLOAT
-    cudnn.set_stream(handle=handle, stream=torch.cuda.current_stream().cuda_stream)
-    graph = cudnn.pygraph(
-        handle=handle, io_data_type=bf16, intermediate_data_type=float32, compute_data_type=float32
-    )
-    tensors = {name: getattr(shape, name).transpose(1, 2) for name in "qkv"}
-    ports = {
-        name: graph.tensor(name=name, dim=list(x.shape), stride=list(x.stride()), data_type=bf16)
-        for name, x in tensors.items()
-    }
-    out, _ = graph.sdpa(**ports, attn_scale=shape.call.head_dim**-0.5, generate_stats=False)
-    result = torch.empty_like(shape.q).transpose(1, 2)
-    out.set_output(True).set_dim(list(result.shape)).set_stride(list(result.stride())).set_data_type(bf16)
-    graph.validate()
-    graph.build_operation_graph()
-    graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
-    graph.check_support()
-    graph.build_plans(cudnn.build_plan_policy.ALL)
-    values, took = {**{ports[name]: x for name, x in tensors.items()}, out: result}, {}
-    for index in range(graph.get_execution_plan_count()):
-        try:
-            size = max(graph.get_workspace_size_plan_at_index(index), 1)
-            space = torch.empty(size, dtype=torch.uint8, device=place.device)
-
-            def run(index: int = index, space: Tensor = space) -> None:
-                graph.execute_plan_at_index(values, space, index, handle=handle)
-
-            took[graph.get_plan_name_at_index(index)] = _median(run, place)
-        except Exception as error:  # a plan that was not built
-            place.tell(f"plan {index}", "", f"{type(error).__name__}: {error}")
-    best = min(took.values())
-    told = ", ".join(f"{name} {seconds * 1000:.3f}" for name, seconds in took.items())
-    return f"{best * 1000:.3f} ms", f"{shape.rate(best)}; {told}"
