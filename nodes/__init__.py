@@ -15,11 +15,11 @@ NODES = {
     "stream_sampler": ("StreamSampler",),
     "segment_takes": ("SegmentTakes",),
     "save_video": ("SaveVideo",),
-    "take_images": ("TakeToImages",),
-    "take_latent": ("TakeToLatent",),
-    "take_sheet": ("TakeSheet",),
-    "take_report": ("TakeReport",),
-    "take_drift": ("TakeDrift",),
+    "take.images": ("TakeToImages",),
+    "take.latent": ("TakeToLatent",),
+    "take.sheet": ("TakeSheet",),
+    "take.report": ("TakeReport",),
+    "take.drift": ("TakeDrift",),
 }
 """Module -> its node classes, in the order of the menu."""
 

@@ -120,7 +120,7 @@ def test_the_pack_never_imports_itself_by_name():
         "shot_cut",
         "segment_takes",
         "save_video",
-        "take_latent",
+        "take/latent",
         "telling",
     ],
 )

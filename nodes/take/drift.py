@@ -6,11 +6,11 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from .compat import schema
-from .host import said_plainly, stop_if_interrupted
-from .pictures import image_tensor
-from .shown import keep, shown
-from .types import Take, TakeHandle
+from ..compat import schema
+from ..host import said_plainly, stop_if_interrupted
+from ..pictures import image_tensor
+from ..shown import keep, shown
+from ..types import Take, TakeHandle
 
 
 class TakeDrift(io.ComfyNode):
@@ -40,9 +40,9 @@ class TakeDrift(io.ComfyNode):
     @classmethod
     @said_plainly
     def execute(cls, take: TakeHandle) -> io.NodeOutput:
-        from ..gf_core.evaluation.charts.drift import drift_chart, shot_lines
-        from ..gf_core.evaluation.parts import run_parts
-        from ..gf_core.video import probe
+        from ...gf_core.evaluation.charts.drift import drift_chart, shot_lines
+        from ...gf_core.evaluation.parts import run_parts
+        from ...gf_core.video import probe
 
         run = take.open()
         parts, builtin = run_parts(run)

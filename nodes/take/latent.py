@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..gf_core.errors import GroundedError, ResourceError
-from ..gf_core.words import size
-from .compat import schema, widget
-from .host import said_plainly
-from .types import Take, TakeHandle
+from ...gf_core.errors import GroundedError, ResourceError
+from ...gf_core.words import size
+from ..compat import schema, widget
+from ..host import said_plainly
+from ..types import Take, TakeHandle
 
 LARGEST = 2 * 10**9
 """Bytes of latents that may leave at once."""

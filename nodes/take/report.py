@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .compat import schema
-from .host import said_plainly
-from .shown import report_facts, shown
-from .types import Take, TakeHandle
+from ..compat import schema
+from ..host import said_plainly
+from ..shown import report_facts, shown
+from ..types import Take, TakeHandle
 
 
 class TakeReport(io.ComfyNode):

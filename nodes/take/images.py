@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..gf_core.errors import GroundedError, ResourceError
-from ..gf_core.words import size
-from .compat import schema, widget
-from .host import said_plainly, stop_if_interrupted
-from .types import Take, TakeHandle
+from ...gf_core.errors import GroundedError, ResourceError
+from ...gf_core.words import size
+from ..compat import schema, widget
+from ..host import said_plainly, stop_if_interrupted
+from ..types import Take, TakeHandle
 
 LARGEST = 2 * 10**9
 """Bytes of pictures that may leave at once."""
@@ -62,7 +62,7 @@ class TakeToImages(io.ComfyNode):
     @classmethod
     @said_plainly
     def execute(cls, take: TakeHandle, start_seconds: float, seconds: float, every_nth: int) -> io.NodeOutput:
-        from ..gf_core.video import probe, read_frames
+        from ...gf_core.video import probe, read_frames
 
         run = take.open()
         info = probe(run.film)

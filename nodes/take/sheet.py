@@ -8,13 +8,13 @@ from pathlib import Path
 from comfy_api.latest import io
 from PIL import Image
 
-from ..gf_core.errors import TakeError
-from ..gf_core.words import counted
-from .compat import schema, widget
-from .host import said_plainly
-from .pictures import image_tensor
-from .shown import keep, shown
-from .types import Take, TakeHandle
+from ...gf_core.errors import TakeError
+from ...gf_core.words import counted
+from ..compat import schema, widget
+from ..host import said_plainly
+from ..pictures import image_tensor
+from ..shown import keep, shown
+from ..types import Take, TakeHandle
 
 
 class TakeSheet(io.ComfyNode):
@@ -39,8 +39,8 @@ class TakeSheet(io.ComfyNode):
     @classmethod
     @said_plainly
     def execute(cls, take: TakeHandle, columns: int) -> io.NodeOutput:
-        from ..gf_core.engine.imprint import film_chapters, said_verb
-        from ..gf_core.video import contact_sheet, film_row, probe
+        from ...gf_core.engine.imprint import film_chapters, said_verb
+        from ...gf_core.video import contact_sheet, film_row, probe
 
         run = take.open()
         info, rows, segments = probe(run.film), [], run.read_settings()["segments"]

@@ -1,0 +1,1 @@
+"""Nodes that read a Take: its pictures and latents, its sheet, report and drift."""
