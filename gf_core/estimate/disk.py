@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ..config import MemorySpec, Recipe
@@ -58,13 +58,9 @@ class DiskCost:
 
     def line(self) -> str:
         """As text: `34 MB: latents 2 MB, films 10 MB, states 22 MB`."""
-        whole = size(self.needed + self.states)
-        parts = {
-            "latents": self.latents, "films": self.films, "notes": self.notes, "recalled": self.recalled,
-            "states": self.states,
-        }  # fmt: skip
-        told = ", ".join(f"{name} {size(value)}" for name, value in parts.items() if value)
-        return f"{'' if self.known else 'at most '}{whole}: {told}"
+        parts = {name: count for name, count in asdict(self).items() if name != "known" and count}
+        told = ", ".join(f"{name} {size(count)}" for name, count in parts.items())
+        return f"{'' if self.known else 'at most '}{size(self.needed + self.states)}: {told}"
 
 
 def disk_cost(

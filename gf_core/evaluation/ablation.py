@@ -91,12 +91,7 @@ def story(kind: str, number: int, seconds: float) -> str:
     """Storyboard `number` of a set (`switches`, `returns`, `one`), `seconds` a segment; every segment has a seed."""
     rng = random.Random(f"{SEED} {kind} {number}")
     cast = rng.sample([(s, c) for s in range(len(SUBJECTS)) for c in range(len(COLOURS))], 3)
-    actions = [rng.randrange(len(ACTIONS))]
-    while len(actions) < SEGMENTS:
-        actions.append(rng.choice([a for a in range(len(ACTIONS)) if a != actions[-1]]))
-    places = [rng.randrange(len(PLACES))]
-    while len(places) < SEGMENTS:
-        places.append(rng.choice([place for place in range(len(PLACES)) if place != places[-1]]))
+    actions, places = (_walk(rng, len(names)) for names in (ACTIONS, PLACES))
     time = rng.randrange(len(TIMES))
     lines = [scene_caption(rng, *cast[0], actions[0], places[0], time)]
     if kind == "switches":
@@ -113,6 +108,14 @@ def story(kind: str, number: int, seconds: float) -> str:
     return "".join(
         f"{line} | {seconds:g}s | seed {1000 * number + place}\n" for place, line in enumerate(lines)
     )
+
+
+def _walk(rng: random.Random, count: int) -> list[int]:
+    """A number below `count` for every segment, none of them that of the segment before."""
+    found = [rng.randrange(count)]
+    while len(found) < SEGMENTS:
+        found.append(rng.choice([number for number in range(count) if number != found[-1]]))
+    return found
 
 
 def measure(frames: np.ndarray, text: str, reader: Reader) -> dict[str, Any]:
