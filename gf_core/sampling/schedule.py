@@ -53,12 +53,6 @@ class Schedule:
         bell = bell - bell.min()
         return bell * (len(bell) / bell.sum())
 
-    def euler_step(self, x: Tensor, flow: Tensor, index: Tensor) -> Tensor:
-        """Latents [b ...] moved along the flow from entry index [b] to the next; past the last entry sigma is 0."""
-        sigmas = torch.cat([self.sigmas, self.sigmas.new_zeros(1)])
-        gap = (sigmas[index + 1] - sigmas[index]).to(x.device)
-        return x + flow * gap.reshape(-1, *[1] * (x.ndim - 1))
-
     def warp(self, step: float) -> float:
         """Timestep at position `step` (1000 = noisiest, 0 = clean) of the table with a final 0 appended."""
         if step != int(step) or not 0 <= step <= TABLE:
@@ -87,12 +81,6 @@ def flow_to_x0(x: Tensor, flow: Tensor, sigma: float | Tensor) -> Tensor:
     """Clean latents x - sigma*flow, computed in float64 and cast to flow's dtype."""
     scale = _wide(sigma) if isinstance(sigma, Tensor) else sigma
     return (_wide(x) - scale * _wide(flow)).to(flow.dtype)
-
-
-def x0_to_flow(x: Tensor, x0: Tensor, sigma: float | Tensor) -> Tensor:
-    """Flow (x - x0) / sigma, computed in float64 and cast to x0's dtype."""
-    scale = _wide(sigma) if isinstance(sigma, Tensor) else sigma
-    return ((_wide(x) - _wide(x0)) / scale).to(x0.dtype)
 
 
 def add_noise(x0: Tensor, noise: Tensor, sigma: float | Tensor) -> Tensor:
