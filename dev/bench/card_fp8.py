@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from gf_core.evaluation.bench import Subject, measure, now, open_film
 from gf_core.model import compiled, fp8
+from gf_core.model.pieces import Fused
 from gf_core.sampling.film import film_chunks
 from gf_core.sampling.graphs import on_card
 
@@ -30,14 +32,18 @@ LAYERS = {
     "all": ("self_attn.o", "cross_attn.o"),
 }
 """What is multiplied in float8, one after the other."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "sums in one pass": {"split_reductions": False},
+    "measured": {"deterministic": False},
+}
+"""Of inductor, beside those of films."""
 
 
 def products(place: Place) -> None:
-    """Seconds of each product in bfloat16 and in float8, and of what casts before it.
+    """Seconds of products in bfloat16 and in float8, and of what is fused before them, as the card takes them.
 
-    Decides: one scale per weight or one per row (whether rows are as fast); `use_fast_accum` (what it spares against
-    what it is off); which layers are worth it, where the cast has a pass of its own (o) and where not; whether one
-    product for q, k and v is worth its code; whether the compiled pieces come near the card's memory.
+    Decides: whether float8 goes on paying, and with one scale per row; whether inductor makes better code where its
+    sums are not split in two passes, or where it may measure (then bits would depend on what it measured).
     """
     for name, (width, out) in SHAPES.items():
         wide, tall = (side // 96 if place.dry else side for side in (width, out))
@@ -46,24 +52,35 @@ def products(place: Place) -> None:
         compiled.BACKEND = "eager"
     if not compiled.works(place.device, place.dtype):
         raise RuntimeError("no compiler works here")
+    _pieces(place, compiled.fused(), "")
+    for name, changed in OPTIONS.items():
+        options = None if place.dry else {**compiled._options(), **changed}
+        compile = partial(
+            torch.compile, fullgraph=True, dynamic=False, backend=compiled.BACKEND, options=options
+        )
+        _soft(place, name, lambda name=name, compile=compile: _pieces(place, Fused(compile, name), name))
+
+
+def _pieces(place: Place, made: Any, how: str) -> None:
+    """Pieces of a chunk; GELU only with the options that films have."""
     here: dict[str, Any] = {"device": place.device, "dtype": place.dtype}
     x, y, broad = (torch.randn(1, _rows(place), side, **here) for side in (1536, 1536, 8960))
     shift, scale = (torch.randn(1, 1, 1, 1536, **here) for _ in "ab")
-    made: Any = compiled.fused()
+    weight, turn = torch.ones(1536, **here), torch.randn(len(x[0]), 1, 64, 2, device=place.device)
     runs: dict[str, tuple[Callable[[], object], float]] = {  # and bytes read and written per value
         "modulated": (lambda: made._modulated(x, None, None, 1e-6, shift, scale, None), 4),
-        "modulated to float8": (lambda: made._modulated(x, None, None, 1e-6, shift, scale, 1.0), 3),
         "added, modulated to float8": (
-            lambda: made._added_modulated(x, y, None, None, 1e-6, shift, scale, 1.0),
-            7,
+            lambda: made._added_modulated(x, y, None, None, 1e-6, shift, scale, 1.0), 7
         ),
+        "normed and turned": (lambda: made._turned(x, weight, 1e-6, 12, turn), 4),
         "GELU in place": (lambda: made._gelu(broad), 4),
         "GELU to float8": (lambda: made._small_gelu(broad, 1.0), 3),
         "cast alone": (lambda: made._small(x, 4.0), 3),
-    }
-    for name, (run, bytes) in runs.items():
-        values = broad.numel() if "GELU" in name else x.numel()
-        _soft(place, name, lambda name=name, run=run, size=bytes * values: _piece(place, name, run, size))
+    }  # fmt: skip
+    for name, (run, bytes) in list(runs.items())[: 3 if how else None]:
+        size = bytes * (broad if "GELU" in name else x).numel()
+        named = f"{name}, {how}" if how else name
+        _soft(place, named, lambda named=named, run=run, size=size: _piece(place, named, run, size))
 
 
 def _rows(place: Place) -> int:
@@ -71,65 +88,51 @@ def _rows(place: Place) -> int:
 
 
 def _piece(place: Place, name: str, run: Callable[[], object], size: float) -> None:
-    seconds = _queued(run, place.device)
-    place.tell(f"piece: {name}", ms(seconds), f"{size / seconds / 1e12:.2f} TB/s read and written")
+    seconds = _alone(run, place.device)
+    place.tell(
+        f"piece: {name}", f"{seconds * 1e3:.4f} ms", f"{size / seconds / 1e12:.2f} TB/s read and written"
+    )
 
 
 def _product(place: Place, name: str, width: int, out: int) -> None:
-    device, dtype = place.device, torch.bfloat16
-    x, weight = (
-        torch.randn(_rows(place), width, device=device),
-        torch.randn(out, width, device=device) / width**0.5,
-    )
-    bias, one = torch.randn(out, device=device).to(dtype), torch.ones(1, device=device)
+    device, dtype, rows = place.device, torch.bfloat16, _rows(place)
+    x, weight = (torch.randn(side, width, device=device) for side in (rows, out))
+    bias, ones = torch.randn(out, device=device).to(dtype), torch.ones(rows, 1, device=device)
     exact = F.linear(x, weight, bias.float())
-    wide, held = x.to(dtype), weight.to(dtype)
-    small, (tensor, scale), (rows, scales) = (
-        fp8.to_float8(x, 1.0),
-        fp8.quantise(weight, whole=True),
-        fp8.quantise(weight),
-    )
-    ones = torch.ones(len(x), 1, device=device)
+    wide, held, small = x.to(dtype), weight.to(dtype), fp8.to_float8(x, 1.0)
+    (whole, scale), (each, scales) = fp8.quantise(weight, whole=True), fp8.quantise(weight)
 
-    def scaled(by: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor | None, fast: bool) -> Tensor:
+    def scaled(weight: Tensor, *by: Tensor) -> Tensor:
         return torch.ops.aten._scaled_mm(
-            small, weight.t(), *by, bias=bias, out_dtype=dtype, use_fast_accum=fast
+            small, weight.t(), *by, bias=bias, out_dtype=dtype, use_fast_accum=True
         )
 
-    whole, each = (one, scale[:1]), (ones, scales[None])
     ways: dict[str, Callable[[], Tensor]] = {
         "bfloat16": lambda: F.linear(wide, held, bias),
-        "float8": lambda: scaled(whole, tensor, bias, True),
-        "float8, no bias": lambda: scaled(whole, tensor, None, True),
-        "float8, slow sums": lambda: scaled(whole, tensor, bias, False),
-        "float8 by rows": lambda: scaled(each, rows, bias, True),
-        "float8 by rows, no bias": lambda: scaled(each, rows, None, True),
-        "float8 by rows, slow sums": lambda: scaled(each, rows, bias, False),
+        "float8": lambda: scaled(whole, ones[0], scale[:1]),
+        "float8 by rows": lambda: scaled(each, ones, scales[None]),
     }
     for way, run in ways.items():
-        _soft(place, f"{name}, {way}", lambda way=way, run=run: _way(place, name, way, run, exact, bias))
+        _soft(place, f"{name}, {way}", lambda way=way, run=run: _way(place, f"{name}: {way}", run, exact))
 
 
-def _way(place: Place, name: str, way: str, run: Callable[[], Tensor], exact: Tensor, bias: Tensor) -> None:
-    made = run().float() + (bias if "no bias" in way else 0)
-    off = float((made - exact).norm() / exact.norm())
-    seconds = _queued(run, place.device)
-    shape = f"{exact.shape[0]} rows to {exact.shape[1]}"
-    place.tell(f"{name}: {way}", f"{seconds * 1e3:.4f} ms", f"{off:.2%} off; {shape}")
+def _way(place: Place, name: str, run: Callable[[], Tensor], exact: Tensor) -> None:
+    off = float((run().float() - exact).norm() / exact.norm())
+    seconds = _alone(run, place.device)
+    place.tell(name, f"{seconds * 1e3:.4f} ms", f"{off:.2%} off; {exact.shape[0]} rows to {exact.shape[1]}")
 
 
-def _queued(run: Callable[[], object], device: torch.device, times: int = 20) -> float:
-    """Seconds of a call among many that wait in line, so that the time to launch is hidden."""
+def _alone(run: Callable[[], object], device: torch.device, times: int = 20) -> float:
+    """Seconds of a call as a card takes it: many are recorded and replayed, so that none waits for its launch."""
     run()
-
     if device.type == "cpu":  # its products of float8 are slow
         return timed(run, device, 1)
 
-    def many() -> None:
-        for _ in range(times):
-            run()
+    def many() -> object:
+        return [run() for _ in range(times)]
 
-    return timed(many, device, 5) / times
+    replay, _ = on_card()(many)  # type: ignore[arg-type]
+    return timed(replay, device, 5) / times
 
 
 def _soft(place: Place, name: str, what: Callable[[], None]) -> None:
