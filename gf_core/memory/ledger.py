@@ -109,6 +109,10 @@ class Ledger:
         """A new shot of the same cast: recent frames leave as if evicted, then a new prompt is in force."""
         self.apart, self.cutting = self.spec.cut_position is not None, True
         yield from self.make_room(min(FLUSH_KEEP, self.spec.recent) if self.apart else 0, choose)
+        if self.spec.walk:  # else the new shot would walk in the old one's place
+            for anchors in self.anchors:
+                del anchors[self.spec.chunk :]
+            self.begun = self.frame - len(self.anchors[0])
         self.prompt += 1
 
     def resume(self, frame: int, prompt: int) -> None:
@@ -155,8 +159,9 @@ class Ledger:
     def walked(self, frames: int) -> list[tuple[int, int]]:
         """(slot, slot) of recent frames that the newest chunk, of `frames`, parts from now on: which takes on which.
 
-        Number n of the film, or of its last scene, takes on the frame that a walk over the anchors' slots, forward and
-        back in turn, is at after n steps: at the turns it stands. Until there are as many frames, they are the anchors.
+        Number n of the film, its last scene or shot (behind what a cut kept), takes on the frame that a walk over the
+        anchors' slots, forward and back in turn, is at after n steps: at the turns it stands. Until there are as many
+        frames, they are the anchors.
         """
         size, layout = self.spec.capacity, self.layout
         found = list[tuple[int, int]]()
