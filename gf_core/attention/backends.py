@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 import torch
@@ -38,6 +39,16 @@ class Backend:
     """The kernel; called only where `can` said yes."""
     when: Literal["can", "faster", "asked"] = "can"
     """Taken where it can, only where it was measured to be the fastest, or only by its name: it rounds its inputs."""
+    package: str = ""
+    """Whose version decides the last bits beside PyTorch's, as pip calls it."""
+
+    @property
+    def signed(self) -> str:
+        """The name, and behind a space the version of the package."""
+        try:
+            return f"{self.name} {version(self.package)}" if self.package else self.name
+        except PackageNotFoundError:  # it was put there without pip
+            return self.name
 
 
 def _is_hopper_or_later(device: torch.device) -> bool:
@@ -99,7 +110,7 @@ def _one_of_torch(backend: SDPBackend) -> Callable[[], Kernel]:
 
 
 BACKENDS: tuple[Backend, ...] = (
-    Backend("flash-attn-4", _can_flash4, _flash4, "faster"),
+    Backend("flash-attn-4", _can_flash4, _flash4, "faster", "flash-attn-4"),
     Backend("sdpa-cudnn", _in_halves, _one_of_torch(SDPBackend.CUDNN_ATTENTION), "faster"),
     Backend("sdpa-flash", _in_halves, _one_of_torch(SDPBackend.FLASH_ATTENTION), "faster"),
     Backend("sage", _can_sage, _sage, "asked"),

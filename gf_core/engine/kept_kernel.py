@@ -34,13 +34,18 @@ def begun_with(bundle: ModelBundle, facts: Mapping[str, Any], take: Path) -> str
 
 def named(facts: Mapping[str, Any]) -> str:
     """The kernel that a film's facts name."""
-    return facts["kernels"].get("attention", "sdpa")
+    return _name(facts["kernels"])
 
 
 def recorded_attention(bundle: ModelBundle, machine: Mapping[str, Any]) -> str:
     """The kernel that a film was made with, from its facts; empty where it does not run here."""
-    name = machine.get("attention", "sdpa")
+    name = _name(machine)
     return name if can_run(name, bundle.computes_on, bundle.computes_in, bundle.spec.head_dim) else ""
+
+
+def _name(machine: Mapping[str, Any]) -> str:
+    """Without the version that is behind a space; a film of another version is computed anew, by the same kernel."""
+    return str(machine.get("attention", "sdpa")).partition(" ")[0]
 
 
 def _without(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,5 +90,5 @@ def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
         facts["ranks"] = bundle.team.count
         if device.type == "cpu":
             facts["prompts"] = "in place"  # `Split.in_place`; before, their rows were rounded otherwise
-    attention = bundle.pick_attention(recipe).name
+    attention = bundle.pick_attention(recipe).signed
     return facts if attention == "sdpa" else {**facts, "attention": attention}

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from types import ModuleType
 from typing import Literal
 
@@ -200,3 +201,20 @@ def test_a_film_goes_on_with_the_kernel_it_was_begun_with(bundle, films, tmp_pat
     said.write_text(json.dumps(other))
     with Take.open(folder) as take:
         assert films.session(bundle, TEXT, take).film.bundle.attention == now
+
+
+def test_another_version_of_a_kernel_makes_the_chunks_anew(bundle, films, tmp_path, monkeypatch):
+    versions = {"some-package": "1.0"}
+    monkeypatch.setattr(backends, "version", versions.__getitem__)
+    monkeypatch.setattr(backends, "BACKENDS", (replace(ROWS[0], package="some-package"), ROWS[-1]))
+    monkeypatch.setattr(backends, "fastest", lambda *_: "other")
+    with Take.open(tmp_path / "take") as take:
+        films.session(bundle, TEXT, take).play(lambda event: None)
+        assert '"attention": "other 1.0"' in settings(tmp_path / "take")
+        assert films.session(bundle, TEXT, take)._found.reuse.finished
+        versions["some-package"] = "2.0"
+        monkeypatch.setattr(backends, "fastest", lambda *_: "sdpa")
+        session = films.session(bundle, TEXT, take)
+        assert session.film.bundle.attention == "other" and not session._found.reuse.chunks
+        versions["some-package"] = "1.0"
+        assert films.session(bundle, TEXT, take)._found.reuse.finished
