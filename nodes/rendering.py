@@ -47,12 +47,12 @@ class Wishes:
     width: int
     height: int
     seed: int
-    memory: MemorySpec | None
-    start_image: torch.Tensor | None
+    memory: MemorySpec | None = None
+    start_image: torch.Tensor | None = None
     """[n H W 3] in 0..1: a picture, or a video of the film's speed whose last pictures count."""
-    steps: str
-    shift: float
-    until: int
+    steps: str = ""
+    shift: float = 0.0
+    until: int = 0
     tiles: int = 0
     """Side of the tiles that pictures are decoded in, in latent cells."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
@@ -10,6 +10,10 @@ from ..gf_core.timeline import MAX_SEED
 from . import host
 from .compat import widget
 from .types import Memory, Timeline
+
+if TYPE_CHECKING:
+    from ..gf_core.checkpoints.bundle import ModelBundle
+    from .rendering import Wishes
 
 
 def sockets() -> list[Any]:
@@ -118,6 +122,19 @@ def advanced() -> list[Any]:
             "pixels. Slower, and seams that nobody sees. 0: whole pictures.",
         ),
     ]
+
+
+def asked(
+    node: type[io.ComfyNode], *, model: Any, clip: Any, vae: Any, assume: str = "detect", **wishes: Any
+) -> tuple[str, ModelBundle, Wishes]:
+    """The node's id, what it drives, and what for: values of all these inputs but timeline and take."""
+    from .native import native_bundle, trace_model_file
+    from .rendering import Wishes
+
+    name = str(node.hidden.unique_id)
+    file = trace_model_file(node.hidden.prompt, name)
+    bundle = native_bundle(model, clip, vae, assume=assume, model_file=file)
+    return name, bundle, Wishes(**wishes)
 
 
 def take_state(take: Any) -> str:

@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING, Any
 from comfy_api.latest import io
 from PIL import Image
 
-from ..gf_core.config import MemorySpec
 from ..gf_core.errors import GroundedError, TakeError
 from ..gf_core.timeline import parse
 from ..gf_core.timeline.edits import reseed
 from . import host
 from .compat import nothing_yet, schema, widget
 from .pictures import image_tensor
-from .sampler_inputs import advanced, options, settings, sockets, take_name, take_state
+from .sampler_inputs import advanced, asked, options, settings, sockets, take_name, take_state
 from .types import Timeline, TimelineText
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..gf_core.take.shelf import Alternative
 
 
@@ -61,34 +58,12 @@ class SegmentTakes(io.ComfyNode):
     @classmethod
     @host.said_plainly
     def execute(
-        cls,
-        model: Any,
-        clip: Any,
-        vae: Any,
-        timeline: TimelineText,
-        width: int,
-        height: int,
-        seed: int,
-        take: str,
-        segment: int,
-        count: int,
-        pick: str,
-        memory: MemorySpec | None = None,
-        start_image: Tensor | None = None,
-        steps: str = "",
-        shift: float = 0.0,
-        assume: str = "detect",
-        tiles: int = 0,
+        cls, timeline: TimelineText, take: str, segment: int, count: int, pick: str, **inputs: Any
     ) -> io.NodeOutput:
-        from .native import native_bundle, trace_model_file
-        from .rendering import Wishes
         from .shown import shown, takes_facts
 
-        node = str(cls.hidden.unique_id)
-        file = trace_model_file(cls.hidden.prompt, node)
-        bundle = native_bundle(model, clip, vae, assume=assume, model_file=file)
-        wishes = Wishes(width, height, seed, memory, start_image, steps, shift, segment, tiles)
-        film = timeline.with_seed(seed)
+        node, bundle, wishes = asked(cls, until=segment, **inputs)
+        film = timeline.with_seed(wishes.seed)
         made, sheet = _render(node, bundle, film, wishes, take, count)
         chosen = _picked(made, pick)
         then = "Pick one, and Run again" if chosen is None else f"{chosen.name} goes on, seed {chosen.seed}"

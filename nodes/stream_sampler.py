@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from comfy_api.latest import io
 
-from ..gf_core.config import MemorySpec
 from . import host
 from .compat import schema
-from .sampler_inputs import advanced, options, settings, sockets, take_name, take_state
+from .sampler_inputs import advanced, asked, options, settings, sockets, take_name, take_state
 from .types import Take, TakeHandle, TimelineText
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class StreamSampler(io.ComfyNode):
@@ -58,32 +54,11 @@ class StreamSampler(io.ComfyNode):
 
     @classmethod
     @host.said_plainly
-    def execute(
-        cls,
-        model: Any,
-        clip: Any,
-        vae: Any,
-        timeline: TimelineText,
-        width: int,
-        height: int,
-        seed: int,
-        take: str,
-        memory: MemorySpec | None = None,
-        start_image: Tensor | None = None,
-        steps: str = "",
-        shift: float = 0.0,
-        until: int = 0,
-        assume: str = "detect",
-        tiles: int = 0,
-    ) -> io.NodeOutput:
-        from .native import native_bundle, trace_model_file
-        from .rendering import Wishes, remember, render
+    def execute(cls, timeline: TimelineText, take: str, **inputs: Any) -> io.NodeOutput:
+        from .rendering import remember, render
         from .shown import sampler_facts, shown
 
-        node = str(cls.hidden.unique_id)
-        file = trace_model_file(cls.hidden.prompt, node)
-        bundle = native_bundle(model, clip, vae, assume=assume, model_file=file)
-        wishes = Wishes(width, height, seed, memory, start_image, steps, shift, until, tiles)
+        node, bundle, wishes = asked(cls, **inputs)
         folder = host.take_folder(take)
         done = render(node, bundle, timeline, wishes, folder)
         remember(take, folder / done.run, done.whole)
