@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from card_place import Place, ms
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 from gf_core.evaluation.bench import now
 from gf_core.vae.base import LatentCodec, StreamDecoder
+from gf_core.vae.wan_stages import Stages
 
 DECODED = 6
 """Chunks that a decoder is timed over; the first is told apart."""
@@ -27,9 +31,16 @@ def codecs(place: Place) -> dict[str, Callable[[], LatentCodec]]:
         return codec.to(place.device, place.dtype).eval().requires_grad_(False)
 
     def wan_codec() -> LatentCodec:
+        # What may be packed for attention alone is not what diffusers thinks that it has found.
+        aside = sys.modules.pop("flash_attn", None)
+        sys.modules["flash_attn"] = None  # type: ignore[assignment]
         from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
         from gf_core.vae.wan import WanVAE
+
+        del sys.modules["flash_attn"]
+        if aside is not None:
+            sys.modules["flash_attn"] = aside
 
         sizes: dict[str, Any] = (
             {"base_dim": 4, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1} if place.dry else {}
@@ -42,14 +53,35 @@ def codecs(place: Place) -> dict[str, Callable[[], LatentCodec]]:
 
 
 def decoders(place: Place) -> None:
-    """Twelve pictures at a time, as films are decoded here and in the other layout."""
+    """Twelve pictures at a time: as films are decoded here, where that goes, and by cuDNN alone.
+
+    Decides whether `own_taps` stays; 110 ms are wanted of Wan's, 6 of TAEHV's.
+    """
     cells, torch_rng = (8, 12) if place.dry else (60, 104), torch.Generator().manual_seed(0)
     latents = torch.randn(3, 16, *cells, generator=torch_rng).to(place.device, place.dtype)
     for name, make in codecs(place).items():
-        for layout, last in (("planes, a latent frame a call", False), ("channels last, together", True)):
-            codec: Any = make()
-            stream: Any = type(codec.decoder())
-            _decode(place, f"{name}, {layout}", stream(codec, channels_last=last), latents)
+        codec: Any = make()
+        decoder = codec.decoder()
+        _decode(place, f"{name}, as films do", decoder, latents)
+        _look(place, name, lambda decoder=decoder: decoder.decode(latents))
+        if getattr(codec, "arithmetic", ""):
+            decoder = codec.decoder()
+            decoder._stages = Stages(codec.network.decoder, decoder._stages.cache, True)
+            _decode(place, f"{name}, cuDNN alone", decoder, latents)
+
+
+def _look(place: Place, name: str, call: Callable[[], Any]) -> None:
+    """Where a call goes, by the names of kernels."""
+    cuda = place.device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
+        call()
+        now(place.device)
+    rows = [row for row in seen.key_averages() if (row.device_type == DeviceType.CUDA) == cuda]
+    spent = [((row.self_device_time_total if cuda else row.self_cpu_time_total) / 1e6, row) for row in rows]
+    spent.sort(key=lambda one: -one[0])
+    place.keep(f"kernels of {name}", [(seconds, row.count, row.key[:160]) for seconds, row in spent[:40]])
+    first = "; ".join(f"{ms(seconds)} {row.count}x {row.key[:50]}" for seconds, row in spent[:4])
+    place.tell(f"{name}, kernels", ms(sum(seconds for seconds, _ in spent)), first)
 
 
 def _decode(place: Place, name: str, decoder: StreamDecoder, latents: torch.Tensor) -> None:

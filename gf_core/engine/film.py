@@ -24,6 +24,7 @@ from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
 from ..take.reuse import Reuse, find_reuse
 from ..take.states import STATES_FOLDER, StateStore, window_name
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
+from ..vae.base import look_of
 from ..vae.tiles import whole
 from .given.cast import open_cast
 from .given.start import StartFile, open_start
@@ -194,7 +195,7 @@ class Film:
         `film_key` names what made the latents beside the storyboard, `pictures_key` what makes a film of them.
         """
         bundle, recipe = self.bundle, self.recipe
-        pictures = picture_facts(bundle.codec.fingerprint, self.encoding, recipe.video.fps)
+        pictures = picture_facts(look_of(bundle.codec), self.encoding, recipe.video.fps)
         return {
             "film_key": self.key,
             "pictures_key": hash_facts(pictures),

@@ -24,7 +24,7 @@ from ..take.folder import RunWriter
 from ..take.own import checksum
 from ..take.reuse import Reuse
 from ..take.states import State, StateStore, decoder_name, memory_name, pays, state_bytes, window_name
-from ..vae.base import to_uint8
+from ..vae.base import look_of, to_uint8
 from ..vae.decoders import chunks_within_reach
 from ..video.boxes import read_layout
 from ..video.pixels import preview
@@ -109,7 +109,7 @@ class Finisher:
     def __init__(self, job: Job, run: RunWriter) -> None:
         bundle, recipe, encoding = job.film.bundle, job.film.recipe, job.film.encoding
         self._run, self._store, self._relief = run, job.store, job.relief
-        self._codec = bundle.codec.fingerprint
+        self._codec = look_of(bundle.codec)
         # What settles the decoder's state.
         self._reach = chunks_within_reach(bundle.codec, recipe.memory.chunk)
         self.decoder = bundle.codec.decoder()

@@ -21,6 +21,7 @@ from ..sampling.film import replay
 from ..sampling.sampler import Sampler
 from ..take.reuse import Reuse
 from ..take.states import StateStore, decoder_name, digest, memory_name, window_name
+from ..vae.base import look_of
 from ..vae.decoders import chunks_within_reach
 from .film import Film
 from .recalled import OnDisk
@@ -48,7 +49,7 @@ class Rejoined:
 
 def state_names(film: Film) -> set[str]:
     """Names of every state that the film has at its segments' ends."""
-    codec = film.bundle.codec.fingerprint
+    codec = look_of(film.bundle.codec)
     last = [segment.chunk_key(segment.chunks - 1) for segment in film.plan.segments]
     return {name for key in last for name in (memory_name(key), decoder_name(key, codec))}
 
@@ -153,7 +154,7 @@ def rejoin_decoder(
 
     It looks back a fixed number of frames, so at most those are decoded again, whatever the length of the film.
     """
-    keys, codec, done = film.plan.chunk_keys, film.bundle.codec.fingerprint, reuse.decoded
+    keys, codec, done = film.plan.chunk_keys, look_of(film.bundle.codec), reuse.decoded
     reach = chunks_within_reach(film.bundle.codec, film.recipe.memory.chunk)
     begun = int(max(0, done - reach))
     settled = begun + reach if begun else 0  # the first chunk after which the state is that of the whole film

@@ -51,6 +51,7 @@ class Tiled:
         self.encode = codec.encode
         self.fingerprint = combine([codec.fingerprint, f"tiles of {tile}, {OVERLAP} shared"])
         """Tiles change pictures a little."""
+        self.arithmetic: str = getattr(codec, "arithmetic", "")
 
     def decoder(self) -> TiledDecoder:
         """A stream for one film."""

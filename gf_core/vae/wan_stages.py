@@ -6,12 +6,13 @@ enlargement, where a picture is 64 times smaller, all of a call go together.
 
 On the processor every number is that of diffusers' own forward, to the bit, one latent frame a call. On a card tensors
 lie with their channels last, as its convolutions want them, which pad space themselves, and the norm is torch's fused
-one. Source: Wan2.1 `wan/modules/vae.py`.
+one; where `taps` runs, it computes the layers of large pictures. Source: Wan2.1 `wan/modules/vae.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -49,11 +50,17 @@ class Stages:
         decoder: diffusers' `WanDecoder3d`.
         cache: brought up to date in place; its tensors are never written to again.
         channels_last: how tensors lie, and which norm computes.
+        taps: the module `taps`, which wants channels last, for the layers that it fits.
     """
 
-    def __init__(self, decoder: Any, cache: FeatureCache, channels_last: bool) -> None:
+    def __init__(
+        self, decoder: Any, cache: FeatureCache, channels_last: bool, taps: ModuleType | None = None
+    ) -> None:
         self._decoder, self.cache, self._last = decoder, cache, channels_last
-        self._slots = {layer: slot for slot, layer in enumerate(causal_layers(decoder))}
+        self._taps: Any = taps
+        layers = list(causal_layers(decoder))
+        self._slots = {layer: slot for slot, layer in enumerate(layers)}
+        self._own = {layer: taps.taps_of(layer.weight) for layer in layers if taps and taps.fits(layer)}
 
     @property
     def new(self) -> bool:
@@ -90,31 +97,46 @@ class Stages:
         short = block.conv_shortcut
         aside = F.conv3d(x, short.weight, short.bias) if isinstance(short, nn.Conv3d) else x
         x = self._causal(block.conv1, x, block.norm1)
-        return self._causal(block.conv2, x, block.norm2) + aside
+        return self._causal(block.conv2, x, block.norm2, aside)
 
-    def _causal(self, layer: nn.Conv3d, x: Tensor, norm: Any = None) -> Tensor:
-        """A causal convolution over `1 c t h w`, or over what `norm` and SiLU make of it, behind its past."""
+    def _causal(self, layer: nn.Conv3d, x: Tensor, norm: Any = None, aside: Tensor | None = None) -> Tensor:
+        """A causal convolution over `1 c t h w`, or what `norm` and SiLU make of it, behind its past; plus `aside`."""
         slot, border = self._slots[layer], layer.kernel_size[-1] // 2
         past, frames = self.cache[slot], x.shape[2]
         known = past.shape[2] if isinstance(past, Tensor) else 0
-        run, inside = self._run(x, border)
+        own = None if norm is None else self._own.get(layer)
+        run, inside = self._run(x, border, own is not None)
         if known < PAST:
             inside[:, :, : PAST - known] = 0
         if known:
             inside[:, :, PAST - known : PAST] = past
-        self._fill(inside[:, :, PAST:], x, norm)
+        if norm is not None and own is not None:
+            self._taps.normed(x, norm.gamma.flatten(), run[:, :, PAST:])
+        else:
+            self._fill(inside[:, :, PAST:], x, norm)
         kept = PAST if past is REPEAT else min(PAST, known + frames)
-        self.cache[slot] = inside[:, :, -kept:].clone()  # a view would keep all frames of the call alive
-        return F.conv3d(run, layer.weight, layer.bias, padding=(0, border, border) if self._last else 0)
+        form = torch.channels_last_3d if self._last else torch.contiguous_format
+        # Cloned: a view would keep all frames of the call alive.
+        self.cache[slot] = inside[:, :, -kept:].clone(memory_format=form)
+        if own is not None:
+            return self._taps.conv(run, own, layer.bias, aside)
+        made = F.conv3d(run, layer.weight, layer.bias, padding=(0, border, border) if self._last else 0)
+        return made if aside is None else made + aside
 
-    def _run(self, x: Tensor, border: int) -> tuple[Tensor, Tensor]:
-        """Room for `x` behind its past, and the part inside the border; a card pads in its convolutions."""
+    def _run(self, x: Tensor, border: int, own: bool) -> tuple[Tensor, Tensor]:
+        """Room for `x` behind its past, and the part inside the border; cuDNN pads in its convolutions."""
         _, channels, frames, height, width = x.shape
-        if self._last:
-            size = (1, channels, PAST + frames, height, width)
+        if self._last and not own:
+            border = 0
+        size = (1, channels, PAST + frames, height + 2 * border, width + 2 * border)
+        if not self._last:
+            run = x.new_zeros(size)
+        else:
             run = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
-            return run, run
-        run = x.new_zeros(1, channels, PAST + frames, height + 2 * border, width + 2 * border)
+        if own:
+            past = run[:, :, :PAST]  # around the others `normed` writes them
+            for edge in (past[..., 0], past[..., -1], past[..., 0, :], past[..., -1, :]):
+                edge.zero_()
         return run, run[..., border : border + height, border : border + width]
 
     def _fill(self, place: Tensor, x: Tensor, norm: Any) -> None:
