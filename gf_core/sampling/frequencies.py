@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Filter = Literal["butterworth", "gaussian", "ideal", "box"]
 
-
-def low_pass(kind: Filter, shape: tuple[int, int, int], space: float, time: float, order: int = 4) -> Tensor:
-    """Share [t h w] of every frequency that passes, the lowest in the middle, float32.
+def low_pass(shape: tuple[int, int, int], space: float, time: float, order: int = 4) -> Tensor:
+    """Share [t h w] of every frequency that passes a Butterworth filter, the lowest in the middle, float32.
 
     shape: frames, rows, columns. space, time: where the filter ends, as a share of the range; 0 lets nothing pass.
-    order: steepness of `butterworth`. Details are the published code's: of odd sizes the lowest frequency is a hair
-    off, `ideal` compares a squared distance with 2 * space, and `box` is not symmetric.
+    order: its steepness. As in the published code, of odd sizes the lowest frequency is a hair off.
     """
-    mask = torch.zeros(shape)
     if space == 0 or time == 0:
-        return mask
-    if kind == "box":
-        half, deep = round(shape[1] // 2 * space), round(shape[0] // 2 * time)
-        t, h, w = (size // 2 for size in shape)
-        mask[max(0, t - deep) : t + deep, max(0, h - half) : h + half, max(0, w - half) : w + half] = 1
-        return mask
+        return torch.zeros(shape)
     t, h, w = (2 * torch.arange(size, dtype=torch.float64) / size - 1 for size in shape)
     far = (space / time * t)[:, None, None] ** 2 + h[:, None] ** 2 + w**2  # squared distance
-    passes = {
-        "butterworth": 1 / (1 + (far / space**2) ** order),
-        "gaussian": torch.exp(-far / (2 * space**2)),
-        "ideal": (far <= 2 * space).double(),
-    }
-    return passes[kind].float()
+    return (1 / (1 + (far / space**2) ** order)).float()
 
 
 def mix(low: Tensor, high: Tensor, mask: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def chunk_noise(
     if steady and chunk_index and not step:
         first, own = (chunk_noise(segment_seed, index, 0, shape) for index in (0, chunk_index))
         frames, _, rows, columns = shape[1:]
-        mask = low_pass("butterworth", (frames, rows, columns), steady, steady)
+        mask = low_pass((frames, rows, columns), steady, steady)
         return mix(first.transpose(1, 2), own.transpose(1, 2), mask).transpose(1, 2).contiguous()
     key = f"{segment_seed} {chunk_index} {step}".encode()
     seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
