@@ -55,7 +55,7 @@ def bytes_of(run):
     return records, run.film.read_bytes()
 
 
-SLOW = ("walk",)
+SLOW = ("wave", "walk")
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,9 @@ def wave_of(networks, memory, team):
 @pytest.mark.parametrize(
     ("ranks", "names"),
     [
-        (2, ["wave", "short, packed"]),
+        (2, ["wave"]),
         (4, ["wave"]),
+        pytest.param(2, ["short, packed"], marks=pytest.mark.slow),
         pytest.param(3, ["wave", "short, packed"], marks=pytest.mark.slow),
         pytest.param(4, ["short, packed"], marks=pytest.mark.slow),
     ],
