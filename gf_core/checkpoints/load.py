@@ -10,7 +10,7 @@ from ..config import Fit, ModelSpec
 from ..devices import require_memory
 from ..errors import CheckpointError
 from ..files.lazy import LazyTensor
-from ..model.fp8 import FLOAT8, hold_as_fp8, join, quantise
+from ..model.fp8 import FLOAT8, Fp8Product, hold_as_fp8, join, quantise
 from ..model.offload import Streamed, waiting
 from ..model.wan import WanModel, build_meta
 from .lora import Lora, merged
@@ -77,7 +77,8 @@ def build_network(
             if tensor.rows is not None and not changed:
                 small[layer].fill(*tensor.rows())
             else:
-                small[layer].fill(*quantise(merged(name, tensor.load(), loras) if changed else tensor.load()))
+                value = merged(name, tensor.load(), loras) if changed else tensor.load()
+                small[layer].fill(*quantise(value, whole=isinstance(small[layer], Fp8Product)))
         elif changed:
             state[name].copy_(merged(name, tensor.load(), loras))
         else:

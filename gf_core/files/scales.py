@@ -2,8 +2,8 @@
 
 Layouts read, each scale one number, one per output row, or one per block of rows and columns: ComfyUI's `scaled_fp8`
 (`X.scale_weight`), its later one (`X.weight_scale`, with `X.comfy_quant` as JSON or a list in the header), and
-LightX2V's (`X.weight_scale` per row, fp8 or int8). Nothing is multiplied in fp8 or int8 here, so scales of inputs are
-left out.
+LightX2V's (`X.weight_scale` per row, fp8 or int8). Scales of inputs are left out: what is multiplied in fp8 has fixed
+ones (`model.fp8`).
 """
 
 from __future__ import annotations

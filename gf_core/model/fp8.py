@@ -61,18 +61,20 @@ class Fp8Linear(nn.Module):
 
 
 class Fp8Product(Fp8Linear):
-    """The same with equal scales in all rows, multiplied in float8 where a card can (elsewhere to the same rounding).
+    """The same, multiplied in float8 where a card can (elsewhere to the same rounding).
 
     Takes activations of the type of its bias, or already in float8, multiplied by `gain`; gives the type of its bias.
+    `scale` undoes `gain` too.
     """
 
     def __init__(self, linear: nn.Linear, gain: float) -> None:
         super().__init__(linear)
         self.gain = gain
+        self.whole = True
+        """All rows have the same scale, which is faster for some shapes."""
 
     def fill(self, weight: Tensor, scale: Tensor) -> None:
-        if bool((scale != scale[0]).any()):
-            weight, scale = quantise(weight.float() * scale.float()[:, None], whole=True)
+        self.whole = bool((scale == scale[0]).all())
         super().fill(weight, scale.float() / self.gain)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,10 +82,13 @@ class Fp8Product(Fp8Linear):
         dtype = self.bias.dtype
         if not multiplies(x.device, dtype):
             return super().forward(small.to(dtype))
-        one, scale = _one(x.device), self.scale[:1]
+        small = small.flatten(0, -2)
+        scales = (_ones(x.device, 1)[0], self.scale[:1])
+        if not self.whole:
+            scales = (_ones(x.device, len(small)), self.scale[None])
         made = torch.ops.aten._scaled_mm(
-            small.flatten(0, -2), self.weight.t(), one, scale, bias=self.bias, out_dtype=dtype, use_fast_accum=True
-        )  # fmt: skip
+            small, self.weight.t(), *scales, bias=self.bias, out_dtype=dtype, use_fast_accum=True
+        )
         return made.unflatten(0, x.shape[:-1])
 
 
@@ -106,7 +111,7 @@ def _joined(parts: list[Fp8Product]) -> Fp8Product:
         linear = nn.Linear(first.weight.shape[1], 3 * len(first.weight), dtype=first.bias.dtype)
     linear.bias = nn.Parameter(torch.cat([part.bias for part in parts]), requires_grad=False)
     whole = Fp8Product(linear, first.gain)
-    weight, scale = (torch.cat([getattr(part, name).data for part in parts]) for name in ("weight", "scale"))
+    weight, scale = (torch.cat([getattr(part, name) for part in parts]) for name in ("weight", "scale"))
     whole.fill(weight, scale * first.gain)
     return whole
 
@@ -136,8 +141,8 @@ def multiplies(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 @functools.cache
-def _one(device: torch.device) -> Tensor:
-    return torch.ones(1, device=device)
+def _ones(device: torch.device, rows: int) -> Tensor:
+    return torch.ones(rows, 1, device=device)
 
 
 def quantise(weight: Tensor, *, whole: bool = False) -> tuple[Tensor, Tensor]:
