@@ -11,7 +11,7 @@ from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.sampler import Chunk
 from gf_core.text.small import SmallTextEncoder
 from gf_core.train.batch import ClipBatch, forgotten, tabulate
-from gf_core.train.context import run_streams
+from gf_core.train.context import PLAIN, compiled_steps, run_streams
 from gf_core.train.schedule import plan_schedule
 
 MEMORY = MemorySpec(anchor_update="never")
@@ -133,3 +133,26 @@ def test_a_forgotten_chunk_does_not_see_the_memory(parts):
     assert not torch.allclose(seeing[6:], seeing_other[6:], atol=1e-4)
     torch.testing.assert_close(blind[6:], blind_other[6:])
     assert torch.equal(blind[:6], seeing[:6])
+
+
+@pytest.mark.slow
+def test_compiled_steps_give_the_same_gradients_for_every_kind_of_clip(parts):
+    """Traced and differentiated as a compiler would, with more and fewer switches, clips and draws."""
+    model, encoder = parts
+    ids, lengths = encoder.batch(PROMPTS)
+    for clips, draws, verbs in ((2, 2, {}), (2, 2, {2: "then", 4: "then"}), (3, 3, {2: "then"})):
+        prompt = torch.tensor([[sum(c >= s for s in verbs) for c in range(5)]]).expand(clips, -1)
+        table = tabulate([plan_schedule(5, verbs, MEMORY, NeverReplace())] * clips, prompt)
+        latents, noisy = torch.randn(clips, 15, 4, 4, 4), torch.randn(clips, draws, 15, 4, 4, 4)
+        nothing = torch.zeros(clips, 15, 4, 4), torch.zeros(clips, 5, 8, dtype=torch.long)
+        prompts = ids.expand(clips, -1, -1), lengths.expand(clips, -1)
+        batch = ClipBatch(latents, *nothing, *prompts, prompt, table)
+        drop, found = torch.zeros(clips, draws, 5, dtype=torch.bool), []
+        for steps in (PLAIN, compiled_steps("aot_eager")):
+            model.zero_grad()
+            times = torch.full((clips, draws, 5), TIMESTEP)
+            out = run_streams(model, encoder, batch, latents, noisy, times, drop, steps)
+            out.flow.square().mean().backward()
+            found.append([out.flow.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+        assert len(found[0]) > 30
+        torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)

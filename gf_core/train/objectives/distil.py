@@ -23,7 +23,8 @@ class Distil:
 
     levels: the sampler's noise levels 0..1, highest first. draws: noisy draws per clean chunk. guidance: of the teacher
     when it makes targets. solver_steps: Euler steps from a level to the clean end. guess: share of batches whose memory
-    holds the net's own chunks, at most `generations` away from the truth.
+    holds the net's own chunks, at most `generations` away from the truth. own: share of noisy chunks, below the highest
+    level, that are noise on the net's own prediction from the level above instead of on the truth.
     """
 
     def __init__(
@@ -38,11 +39,12 @@ class Distil:
         solver_steps: int = 2,
         guess: float = 0.6,
         generations: int = 3,
+        own: float = 0.0,
         heads: Heads | None = None,
     ) -> None:
         self.net, self.teacher, self.precision, self.draws = net, teacher, precision, draws
         self.guidance, self.solver_steps = guidance, solver_steps
-        self.guess, self.generations, self.heads = guess, generations, heads or {}
+        self.guess, self.generations, self.own, self.heads = guess, generations, own, heads or {}
         self.levels = torch.tensor(levels, device=precision.device)
 
     def __call__(self, batch: ClipBatch) -> Loss:
@@ -54,9 +56,11 @@ class Distil:
         # Drawn on the processor, so that nothing waits for the card.
         if self.guess and torch.rand(()).item() < self.guess:
             context = self._guesses(batch, context)
-        sigma = self.levels[torch.randint(len(self.levels), shape, device=device)]
+        level = torch.randint(len(self.levels), shape, device=device)
+        sigma = self.levels[level]
         noise = torch.randn(len(latents), self.draws, *latents.shape[1:], device=device)
-        noisy = torch.lerp(latents[:, None], noise, per_frame(sigma, size))
+        clean = self._predicted(batch, context, level) if self.own else latents[:, None]
+        noisy = torch.lerp(clean, noise, per_frame(sigma, size))
         # The teacher sees the true memory: the student learns to come back to it.
         end = self._solve(batch, noisy, sigma, size)
         keep = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -86,6 +90,27 @@ class Distil:
             x = x + self._guided(batch, x, here) * per_frame(there - here, size)
             here = there
         return x
+
+    @torch.no_grad()
+    def _predicted(self, batch: ClipBatch, context: Tensor, level: Tensor) -> Tensor:
+        """Clean latents [b r f c h w] for noise of `level` [b r chunks]: the truth, or what the net makes of it.
+
+        In a film the sampler noises what the net has just predicted, and all that a chunk shows is decided on the first
+        level, from noise alone. Truth under the noise would tell the levels after it what only memory can.
+        """
+        size = batch.latents.shape[1] // level.shape[2]
+        truth = batch.latents[:, None]
+        above = self.levels[(level - 1).clamp_min(0)]
+        noisy = torch.lerp(
+            truth,
+            torch.randn(*level.shape[:2], *truth.shape[2:], device=truth.device),
+            per_frame(above, size),
+        )
+        flow = self._run(
+            self.net, batch, context, noisy, above, torch.zeros_like(level, dtype=torch.bool)
+        ).flow.float()
+        mine = (level > 0) & (torch.rand(level.shape, device=level.device) < self.own)
+        return torch.where(per_frame(mine, size), noisy - per_frame(above, size) * flow, truth)
 
     @torch.no_grad()
     def _guesses(self, batch: ClipBatch, context: Tensor) -> Tensor:

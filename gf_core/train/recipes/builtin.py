@@ -37,7 +37,7 @@ from .codec import CodecPlan, train_codec
 from .codec_data import Pictures
 from .reader import PACE as READER_PACE
 from .reader import train_reader
-from .video import STUDENT, TEACHER, train_video
+from .video import MORE, STUDENT, TEACHER, train_video
 
 log = logging.getLogger("grounded")
 
@@ -45,6 +45,8 @@ STAGES = ("codec", "clips", "teacher", "student", "reader", "export")
 ALL = "all"
 LIVE = {"codec": 0.28, "teacher": 0.51, "student": 0.18}
 """Shares of a live run's minutes; the rest goes by in starting, encoding and exporting."""
+FURTHER = {"teacher": 0.5, "student": 0.43}
+"""The same where a finished teacher learns further: it has most behind it, its new student all before it."""
 POOL, HELD_OUT = 700, 48
 """Clips of three chunks that each rank of the codec stage holds, and those of them kept for its scores."""
 
@@ -61,6 +63,7 @@ class Options:
     ranks: int = 2
     clips: int = 8192
     teacher: Path | None = None
+    further: bool = False
     decoder_of: Path | None = None
     device: str | None = None
     workers: int | None = None
@@ -78,12 +81,12 @@ class Options:
     @property
     def start(self) -> Path:
         """Weights that a student begins from."""
-        return self.teacher or self.folder / "teacher.pt"
+        return self.teacher if self.teacher and not self.further else self.folder / "teacher.pt"
 
     @property
     def stages(self) -> tuple[str, ...]:
         """What is to run, in order."""
-        given = ("codec", "teacher") if self.teacher else ()
+        given = (("codec",) if self.further else ("codec", "teacher")) if self.teacher else ()
         return (self.stage,) if self.stage else tuple(stage for stage in STAGES if stage not in given)
 
 
@@ -221,8 +224,6 @@ def run_live(options: Options) -> None:
         Feed(Path(shards), device, consume=True) as feed,
     ):
         _live(options, Source(feed), count)
-    if "student" in options.stages:
-        export(options)
 
 
 def _live(options: Options, source: Source, workers: int) -> None:
@@ -231,7 +232,8 @@ def _live(options: Options, source: Source, workers: int) -> None:
     minutes, report = options.minutes or 7.5, 100 if precision.device.type == "cuda" else 5
 
     def paced(pace: Pace, stage: str) -> Pace:
-        return replace(pace.lasting(minutes * (LIVE[stage] if len(stages) > 1 else 1.0)), report=report)
+        share = (FURTHER if options.further else LIVE)[stage] if len(stages) > 1 else 1.0
+        return replace(pace.lasting(minutes * share), report=report)
 
     if "codec" in stages:
         # Whole shards, or the last would push a part of the first out.
@@ -249,11 +251,14 @@ def _live(options: Options, source: Source, workers: int) -> None:
     while source.clips.count < 4 * options.shard:
         source.refresh(wait=True)
     log.info("%d clips encoded", source.clips.count)
-    for plan in (TEACHER, replace(STUDENT, solver_steps=4)):
+    for plan in (MORE if options.further else TEACHER, replace(STUDENT, solver_steps=4)):
         if plan.stage in stages:
-            start = needs(options.start, "teacher") if plan.stage == "student" else None
+            student = plan.stage == "student"
+            start = needs(options.start, "teacher") if student else options.teacher
             plan = replace(plan, pace=paced(plan.pace, plan.stage), clips=options.batch)
-            train_video(folder, plan, source.clips, source.refresh, precision, ranks, start)
+            # What would be shipped now, so that a run that is ended early leaves a model all the same.
+            kept = partial(export, options) if student else None
+            train_video(folder, plan, source.clips, source.refresh, precision, ranks, start, kept)
             log.info("%s ended with %d clips", plan.stage, source.clips.count)
 
 
@@ -269,6 +274,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--out", type=Path, help="where to export (default: FOLDER/builtin)")
     add("--minutes", type=float, help="wall time of the stage, or of a whole live run (default there: 7.5)")
     add("--teacher", type=Path, metavar="PATH", help="a finished teacher with its codec: folder, file or .pt")
+    add("--further", action="store_true", default=None, help="teach the teacher of --teacher further first")
     add("--decoder-of", type=Path, metavar="CODEC", help="codec stage: train only the decoder of this codec")
     add("--ranks", type=int, help="processes of one thread each; the number of cores (default: 2)")
     add("--clips", type=int, help="training clips to render and encode (default: 8192)")
@@ -281,6 +287,8 @@ def main(argv: list[str] | None = None) -> int:
     live("--crops", type=int, help="crops in a step of the codec (default: 192)")
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     options = Options(**given)
+    if options.further and not (options.teacher and options.device):
+        parser.error("--further needs --teacher and --device")
     set_up_log(options.folder)
     if options.device and options.stage in (None, *LIVE):
         run_live(options)

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 
 from ...config import ModelSpec, SampleSpec
 from ...errors import GroundedError
+from ...model.compiled import works
 from ...model.wan import WanModel
 from ...sampling.schedule import timesteps
 from ...text.small import SmallTextEncoder, load_small_encoder, save_small_encoder
 from ...world import ATTRIBUTES, words
 from ..batch import ClipBatch
-from ..context import ContextNet, StreamOutput
+from ..context import ContextNet, StreamOutput, compiled_steps
 from ..data import Clips
 from ..loop import Pace, Run
 from ..objectives import Objective, Precision
@@ -65,11 +66,15 @@ class VideoPlan:
     "share of chunks that are made without memory (see `Clips.draw`)"
     guess: float = 0.6
     "share of a student's batches whose memory holds its own chunks instead of true latents"
+    own: float = 0.0
+    "share of a student's noisy chunks that are its own predictions, noised again"
     seed: int = 0
     "of batches and noise"
 
 
 TEACHER = VideoPlan()
+MORE = VideoPlan(pace=Pace(minutes=40, rate=0.6, decay_from=0.3))
+"""A teacher that goes on from finished weights."""
 STUDENT = VideoPlan("student", Pace(minutes=40, rate=0.25, decay_from=0.3, average=0.99), clips=2, draws=2)
 
 
@@ -141,6 +146,7 @@ def objective_of(
         guidance=plan.guidance,
         solver_steps=plan.solver_steps,
         guess=plan.guess,
+        own=plan.own,
         heads=heads,
     )
 
@@ -153,25 +159,45 @@ def train_video(
     precision: Precision,
     ranks: Ranks,
     start: Path | None = None,
+    kept: Callable[[], None] | None = None,
 ) -> None:
-    """One stage on this rank, with its checkpoint in FOLDER/<stage>.pt; ends with its files in FOLDER/<stage>/.
+    """One stage on this rank, with its checkpoint in FOLDER/<stage>.pt; its files are in FOLDER/<stage>/ at its end.
 
     clips: material. refresh: called after every step. start: weights to begin from
-    (`load_weights`), a student's teacher.
+    (`load_weights`), a student's teacher. kept: called when the files are there; if given, they are written at every
+    report too.
     """
     torch.manual_seed(plan.seed)
     video, teacher = VideoNet(), None
     if start is not None:
         load_weights(video, start)
     if plan.stage == "student":
-        teacher = VideoNet().requires_grad_(False)
+        teacher = VideoNet()
         teacher.load_state_dict(video.state_dict())
         teacher.to(precision.device)
     video.to(precision.device)
+    for net in (video, teacher):
+        if net and precision.device.type == "cuda" and works(precision.device, precision.dtype):
+            net.net.steps = compiled_steps()
     hidden, rest = split_parameters(video)
     optimisers = [Muon(hidden, 0.02), adamw(rest, 1.5e-3)]
+    template = VideoNet()
+
+    def write(*report: object) -> None:
+        template.load_state_dict(run.average.values)
+        save_video(template.net, folder / plan.stage)
+        if kept:
+            kept()
+
     run = Run(
-        plan.stage, {"video": video}, optimisers, plan.pace, precision, folder / f"{plan.stage}.pt", ranks
+        plan.stage,
+        {"video": video},
+        optimisers,
+        plan.pace,
+        precision,
+        folder / f"{plan.stage}.pt",
+        ranks,
+        report=write if kept else None,
     )
     # The step is part of the seed: a resumed run must not draw the noise of its beginning again.
     seed = hash((plan.seed, ranks.rank, run.step)) % 2**63
@@ -180,8 +206,7 @@ def train_video(
     objective = objective_of(video, plan, precision, teacher)
     run.run(objective, lambda: clips.draw(plan.clips, plan.forget), refresh)
     if ranks.first:
-        video.load_state_dict(run.average.values)
-        save_video(video.net, folder / plan.stage)
+        write()
 
 
 def load_weights(video: VideoNet, path: Path) -> None:
