@@ -38,7 +38,7 @@ PARTS = {
     "kernels compiled": ("card_parts:kernels_compiled", 60),
     "film TAEHV": ("card_parts:film_taehv", 80),
     "film Wan VAE": ("card_parts:film_wan", 100),
-    "training step": ("card_training:training_step", 75),
+    "training step": ("card_training:training_step", 50),
     "training": ("card_parts:train", 110),
 }
 """Name -> module:function and most seconds, in this order; what is left of the whole time bounds each too."""

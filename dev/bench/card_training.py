@@ -1,8 +1,7 @@
-"""How a step of the built-in model's training is fastest on a card: decides what `grounded train builtin` does.
+"""How a step of the built-in model's training is fastest on a card: whether what `train_video` does there pays.
 
-Rows: seconds of a teacher's and a student's step as they are, and with the blocks compiled (is it worth the seconds of
-compiling?); what kernels a step is made of (what is left to fuse?); a step's graph replayed (does the computer hold
-the card up?); patches by convolution and by product; clips that the workers render in a second.
+Rows: seconds of a teacher's and a student's step under autocast, in narrow weights, and recorded; what kernels a step is
+made of (what is left to save?); clips that the workers render in a second.
 """
 
 from __future__ import annotations
@@ -13,26 +12,27 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from card_parts import KINDS, kind_of
-from card_place import Place, ms, timed
+from card_place import Place, ms
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from gf_core.evaluation.bench import now
 from gf_core.text.small import SmallTextEncoder
 from gf_core.train.batch import ClipBatch
-from gf_core.train.context import PLAIN, compiled_steps
 from gf_core.train.data import Clips, Workers
 from gf_core.train.loop import Pace, Run
 from gf_core.train.objectives import Precision
 from gf_core.train.optim import Muon, adamw, split_parameters
+from gf_core.train.recipes.builtin import LIVE_STUDENT
 from gf_core.train.recipes.clips import CHUNKS, MIXTURE, tables, world_shard
-from gf_core.train.recipes.video import STUDENT, TEACHER, VideoNet, objective_of
+from gf_core.train.recipes.video import TEACHER, VideoNet, objective_of
+from gf_core.train.replay import Recorder, Replayed
 from gf_core.world import sample_script, words
 
 
@@ -53,7 +53,7 @@ class _Step:
 
     def __init__(self, place: Place, stage: str, clips: Clips, count: int) -> None:
         self.video, self.clips, self.count = VideoNet().to(place.device), clips, count
-        plan = TEACHER if stage == "teacher" else replace(STUDENT, solver_steps=4)
+        plan = TEACHER if stage == "teacher" else LIVE_STUDENT
         hidden, rest = split_parameters(self.video)
         precision = Precision(place.device)
         pace = Pace(minutes=10)
@@ -62,7 +62,7 @@ class _Step:
         )
         teacher = VideoNet().to(place.device) if stage == "student" else None
         self.nets = [self.video.net, *([teacher.net] if teacher else [])]
-        self.objective = objective_of(self.video, plan, precision, teacher)
+        self.objective: Any = objective_of(self.video, plan, precision, teacher)
 
     def __call__(self) -> None:
         self.run.advance(self.objective, self.draw)
@@ -97,18 +97,18 @@ def training_step(place: Place) -> None:
         for stage, step in steps.items():
             _tried(place, f"{stage}, as it is", partial(_seconds, step, place, times))
         _tried(place, "teacher's kernels", partial(_kernels, place, steps["teacher"]))
-        _tried(place, "patches", partial(_patches, place, steps["teacher"], count))
         made = len(list(Path(folder).glob("*.safetensors"))) * (2 if place.dry else 32)
         rate = made / (time.perf_counter() - began)
         place.tell("workers", f"{rate:.0f} clips a second", f"{made}, their start counted in")
         for stage, step in steps.items():
             for net in step.nets:
-                net.steps = PLAIN if place.dry else compiled_steps()
-            _tried(place, f"{stage}, compiling", partial(_compiling, step, place))
-            _tried(place, f"{stage}, compiled", partial(_seconds, step, place, 2 * times))
-        _tried(place, "teacher's kernels, compiled", partial(_kernels, place, steps["teacher"]))
-        if not place.dry:
-            _tried(place, "teacher, a graph", partial(_replayed, place, steps["teacher"]))
+                net.narrow = torch.bfloat16
+            _tried(place, f"{stage}, narrow", partial(_seconds, step, place, times))
+        _tried(place, "teacher's kernels, narrow", partial(_kernels, place, steps["teacher"]))
+        for stage, step in steps.items() if place.device.type == "cuda" else ():
+            step.objective = Replayed(step.objective, step.run.params, Recorder())
+            _tried(place, f"{stage}, recording", partial(_recording, step, place))
+            _tried(place, f"{stage}, recorded", partial(_seconds, step, place, 3 * times))
 
 
 def _seconds(step: _Step, place: Place, times: int) -> tuple[str, str]:
@@ -123,12 +123,11 @@ def _seconds(step: _Step, place: Place, times: int) -> tuple[str, str]:
     return ms(seconds), f"{times} steps; {place.peak()}; last wait {now(place.device) - issued:.2f} s"
 
 
-def _compiling(step: _Step, place: Place) -> tuple[str, str]:
+def _recording(step: _Step, place: Place) -> tuple[str, str]:
     began = now(place.device)
-    for _ in range(1 if place.dry else 12):
+    for _ in range(12):
         step()
-    counted = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    return f"{now(place.device) - began:.1f} s", f"the first 12 steps, {counted} graphs so far"
+    return f"{now(place.device) - began:.1f} s", f"the first 12 steps; {place.peak()}"
 
 
 def _kernels(place: Place, step: _Step) -> tuple[str, str]:
@@ -149,47 +148,3 @@ def _kernels(place: Place, step: _Step) -> tuple[str, str]:
     print(*named[:50], sep="\n")
     kinds = ", ".join(f"{kind} {ms(spent[kind])}" for kind in (*KINDS, "other"))
     return ms(sum(spent.values())), f"{launches} launches; {kinds}"
-
-
-def _patches(place: Place, step: _Step, count: int) -> tuple[str, str]:
-    """The patch embedding forward and backward, by convolution and by a product."""
-    layer = step.video.net.model.patch_embedding
-    x = torch.randn(28 * count, 16, 3, 8, 12, device=place.device)
-    weight = layer.weight.flatten(1)
-
-    def by_product() -> torch.Tensor:
-        cells = x.unflatten(4, (-1, 2)).unflatten(3, (-1, 2)).permute(0, 2, 3, 5, 1, 4, 6).flatten(4)
-        return torch.nn.functional.linear(cells, weight, layer.bias)
-
-    def both(call: Callable[[], torch.Tensor]) -> None:
-        with torch.autocast(place.device.type, torch.bfloat16):
-            call().sum().backward()
-
-    seconds = [timed(partial(both, call), place.device, 3) for call in (lambda: layer(x), by_product)]
-    step.video.zero_grad()
-    return ms(seconds[0]), f"{ms(seconds[1])} by a product"
-
-
-def _replayed(place: Place, step: _Step) -> tuple[str, str]:
-    """Forward and backward of one batch, captured once and replayed."""
-    batch, stream = step.draw(), torch.cuda.Stream()
-    params = [p for p in step.video.parameters() if p.requires_grad]
-    for p in params:
-        p.grad = torch.zeros_like(p)
-
-    def both() -> None:
-        step.objective(batch).total.backward()
-
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            both()
-    torch.cuda.current_stream().wait_stream(stream)
-    eager = timed(both, place.device, 5)
-    graph = torch.cuda.CUDAGraph()
-    began = now(place.device)
-    with torch.cuda.graph(graph):
-        both()
-    capturing = now(place.device) - began
-    seconds = timed(graph.replay, place.device, 5)
-    return ms(seconds), f"{ms(eager)} without; captured in {capturing:.1f} s; without optimiser"

@@ -59,8 +59,7 @@ def attend(
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    masked = bias is not None
-    if (q.requires_grad and (q.device.type == "cpu" or masked)) or (masked and torch.compiler.is_compiling()):
+    if q.requires_grad and (q.device.type == "cpu" or bias is not None):
         return plain(q, k, v, bias)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # b h s d
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)

@@ -129,7 +129,7 @@ def _kv(attention: Tree, values: Sequence[Tensor], pieces: Pieces) -> tuple[Any,
     return pieces.fresh(attention.norm_k, k, attention.num_heads), v.unflatten(-1, (attention.num_heads, -1))
 
 
-def modulation(block: Tree, e0: Tensor) -> tuple[Tensor, ...]:
+def _modulation(block: Tree, e0: Tensor) -> tuple[Tensor, ...]:
     """shift, scale, gate of self-attention, then of the feed-forward; each [b f 1 c]."""
     # Cast to e0's device too: a bare parameter stays where a host that swaps weights has left it.
     return (block.modulation.to(e0).unsqueeze(1) + e0).chunk(6, dim=2)
@@ -137,7 +137,7 @@ def modulation(block: Tree, e0: Tensor) -> tuple[Tensor, ...]:
 
 def block_keys(block: Tree, x: Tensor, e0: Tensor, pieces: Pieces = PLAIN) -> tuple[Any, Tensor]:
     """Raw keys and values [b s h d] of a block whose output nobody needs; arguments as in `run_block`."""
-    shift, scale, *_ = modulation(block, e0)
+    shift, scale, *_ = _modulation(block, e0)
     attention, layer = block.self_attn, joint(block.self_attn)
     x = pieces.modulated(block.norm1, x, shift, scale, layer or attention.k)
     values = (attention.k(x), attention.v(x)) if layer is None else layer(x).chunk(3, -1)[1:]
@@ -151,30 +151,15 @@ def run_block(
 
     self_attend(q, raw_k, v) gets and returns [b s h d]; `text` is this block's entry of `forward.text_kv`.
     """
-    share = modulation(block, e0)
-    attended = self_attend(*before_attention(block, x, share, pieces))
-    return after_attention(block, x, attended, share, text, pieces)
-
-
-def before_attention(
-    block: Tree, x: Tensor, share: tuple[Tensor, ...], pieces: Pieces = PLAIN
-) -> tuple[Any, Any, Tensor]:
-    """The first half of `run_block`: what self-attention is given, of tokens x under `modulation` values."""
-    shift, scale, *_ = share
-    taker = joint(block.self_attn) or block.self_attn.q
-    return qkv(block, pieces.modulated(block.norm1, x, shift, scale, taker), pieces)
-
-
-def after_attention(
-    block: Tree, x: Tensor, attended: Tensor, share: tuple[Tensor, ...], text: Text, pieces: Pieces = PLAIN
-) -> Tensor:
-    """The second half: tokens x [b (f s) c] with what self-attention made [b s h d]."""
-    _, _, gate1, shift2, scale2, gate2 = share
-    attended = pieces.product(block.self_attn.o, attended.flatten(2))
+    shift1, scale1, gate1, shift2, scale2, gate2 = _modulation(block, e0)
+    attention, ffn = block.self_attn, block.ffn
+    normed = pieces.modulated(block.norm1, x, shift1, scale1, joint(attention) or attention.q)
+    attended = pieces.product(attention.o, self_attend(*qkv(block, normed, pieces)).flatten(2))
     x, y = pieces.gated_normed(x, attended, gate1, block.norm3, block.cross_attn.q)
-    told = cross_attend(block, y, text, pieces)
-    x, y = pieces.added_modulated(x, told, block.norm2, shift2, scale2, block.ffn[0])
-    return pieces.gated(x, pieces.feed_forward(block.ffn, y), gate2)
+    x, y = pieces.added_modulated(
+        x, cross_attend(block, y, text, pieces), block.norm2, shift2, scale2, ffn[0]
+    )
+    return pieces.gated(x, pieces.feed_forward(ffn, y), gate2)
 
 
 def cross_attend(block: Tree, x: Tensor, text: Text, pieces: Pieces = PLAIN) -> Tensor:

@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..model import forward, layers
+from ..model.pieces import Norm, Pieces
 from ..model.wan import WanModel
 from ..rope import rotate, turns
 from .batch import ClipBatch, RecacheTable, ScheduleTable
@@ -40,17 +43,42 @@ class StreamOutput:
 
 
 class ContextNet(nn.Module):
-    """A transformer and its text encoder, trained together."""
+    """A transformer and its text encoder, trained together.
+
+    narrow: compute in this type throughout, the residual stream included, with copies of the transformer's weights. On
+    a card that halves what is read and written, of which a step consists; on processors autocast is as fast.
+    """
 
     def __init__(self, model: WanModel, text: nn.Module) -> None:
         super().__init__()
-        self.model, self.text, self.steps = model, text, PLAIN
+        self.model, self.text = model, text
+        self.narrow: torch.dtype | None = None
 
     def forward(
         self, batch: ClipBatch, context: Tensor, noisy: Tensor, sigma: Tensor, drop: Tensor
     ) -> StreamOutput:
         """`run_streams` at noise levels sigma [b draws chunks] in 0..1."""
-        return run_streams(self.model, self.text, batch, context, noisy, sigma * 1000, drop, self.steps)
+        model, given = self.model, (batch, context, noisy, sigma * 1000, drop)
+        if self.narrow is None:
+            return run_streams(model, self.text, *given)
+        given = (batch, context.to(self.narrow), noisy.to(self.narrow), sigma * 1000, drop)
+        names, weights = zip(*model.named_parameters())
+        narrow = dict(zip(names, (w.to(self.narrow) for w in weights)))
+        with torch.autocast(context.device.type, enabled=False):
+            return functional_call(
+                _Streams(model), {f"model.{n}": w for n, w in narrow.items()}, (self.text, *given)
+            )
+
+
+class _Streams(nn.Module):
+    """`run_streams` as a module, whose parameters others can stand in for."""
+
+    def __init__(self, model: WanModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, text: TextEncoder, *given: Any) -> StreamOutput:
+        return run_streams(self.model, text, *given)
 
 
 def embed_prompts(
@@ -60,9 +88,9 @@ def embed_prompts(
 
     As `layers.embed_text`, but the zeros that follow in rows narrower than the model's are not multiplied.
     """
-    rows = nn.functional.pad(encoder(ids, lengths), (0, 0, 0, 1))
-    weight = model.get_parameter("text_embedding.0.weight")
-    bias = model.get_parameter("text_embedding.0.bias")
+    weight, bias = model.text_embedding[0].weight, model.text_embedding[0].bias
+    # The encoder is small, and keeps its own type.
+    rows = nn.functional.pad(encoder(ids, lengths), (0, 0, 0, 1)).to(weight.dtype)
     hidden = nn.functional.linear(rows, weight[:, : rows.shape[-1]], bias)
     context = model.text_embedding[2](model.text_embedding[1](hidden))
     return context, layers.padding_bias(lengths, ids.shape[1], model.spec.text_len)
@@ -145,49 +173,23 @@ def _attend_recached(
     return out[:, :, 0].transpose(1, 2).unflatten(1, q.shape[1:3])
 
 
-def _before(block: nn.Module, x: Tensor, e0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return layers.before_attention(block, x, layers.modulation(block, e0))
+class _Quick(Pieces):
+    """The norm of queries and keys by torch's one kernel, where it has one for the type."""
+
+    def normed(self, norm: Norm, x: Tensor, heads: int) -> Tensor:
+        if x.dtype == torch.float32 or x.dtype != norm.weight.dtype:
+            return super().normed(norm, x, heads)
+        return nn.functional.rms_norm(x, x.shape[-1:], norm.weight, norm.eps).unflatten(-1, (heads, -1))
 
 
-def _after(
-    block: nn.Module, x: Tensor, attended: Tensor, e0: Tensor, text: tuple[Tensor, ...], which: Tensor
-) -> Tensor:
-    """text: keys, values and bias of all prompts; which: that of each unit."""
-    chosen = layers.Text(*(part[which] for part in text))
-    return layers.after_attention(block, x, attended, layers.modulation(block, e0), chosen)
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What a forward is made of, so that each can be replaced by a compiled one (`compiled_steps`)."""
-
-    before: Callable[..., tuple[Tensor, Tensor, Tensor]] = _before
-    after: Callable[..., Tensor] = _after
-    chunks: Callable[..., Pair] = _attend_chunks
-    recached: Callable[..., Tensor] = _attend_recached
-    compiled: bool = False
-
-    def vary(self, dim: int, *inputs: Tensor) -> None:
-        """Tell a compiler that this dimension is longer in other batches."""
-        for x in inputs if self.compiled else ():
-            torch._dynamo.maybe_mark_dynamic(x, dim)
-
-
-PLAIN = Steps()
-
-
-@lru_cache(maxsize=1)
-def compiled_steps(backend: str = "inductor") -> Steps:
-    """The same, compiled at their first call; shapes that differ between kinds of clips are symbols."""
-    parts = (_before, _after, _attend_chunks, _attend_recached)
-    return Steps(*(torch.compile(part, backend=backend, fullgraph=True) for part in parts), compiled=True)
+QUICK = _Quick()
 
 
 class _Attention:
     """Self-attention of all units of a batch in one layer; handed to `layers.run_block`."""
 
-    def __init__(self, table: ScheduleTable, turns: Tensor, draws: int, steps: Steps) -> None:
-        self.table, self.turns, self.steps = table, turns, steps
+    def __init__(self, table: ScheduleTable, turns: Tensor, draws: int) -> None:
+        self.table, self.turns = table, turns
         self.batch, self.chunks = table.slots.shape[:2]
         self.draws = draws
 
@@ -205,10 +207,8 @@ class _Attention:
             out, clean_k, clean_v = self._recached(self.table.recache, fresh, clean_k, clean_v)
             recached.append(out)
         table, bank = self.table, (clean_k, clean_v)
-        self.steps.vary(0, qs[1], ks[1], vs[1])
-        self.steps.vary(1, *bank)
         given = (qs[:2], ks[:2], vs[:2], bank, table.slots, table.positions, table.own, self.turns)
-        return torch.cat([*self.steps.chunks(*given), *recached])
+        return torch.cat([*_attend_chunks(*given), *recached])
 
     def _recached(
         self, table: RecacheTable, fresh: tuple[Tensor, Tensor, Tensor], bank_k: Tensor, bank_v: Tensor
@@ -224,12 +224,9 @@ class _Attention:
         outs = []
         # In the order of the film: a later switch may blend what an earlier one has left.
         for event in range(events):
-            self.steps.vary(1, bank_k, bank_v)
             tables = (table.anchors[:, event], table.frames[:, event], table.positions[:, event])
             outs.append(
-                self.steps.recached(
-                    q[:, event], k[:, event], v[:, event], (bank_k, bank_v), *tables, self.turns
-                )
+                _attend_recached(q[:, event], k[:, event], v[:, event], (bank_k, bank_v), *tables, self.turns)
             )
             # Blended raw, and appended: chunks before the switch go on reading the old slots.
             alpha = table.alphas[:, event, :, None, None, None]
@@ -252,7 +249,6 @@ def run_streams(
     noisy: Tensor,
     timesteps: Tensor,
     drop_text: Tensor,
-    steps: Steps = PLAIN,
 ) -> StreamOutput:
     """Predict the flow of noisy chunks under the engine's memory.
 
@@ -290,18 +286,15 @@ def run_streams(
     e, e0 = layers.time_conditioning(model, torch.cat(times)[:, None], x.dtype)
     e, e0 = e.expand(-1, size, -1), e0.expand(-1, size, -1, -1)
     table_of_turns = _turns(table.slots.shape[-1] + size, rows, columns, model.spec.head_dim, device)
-    attention = _Attention(table, table_of_turns, draws, steps)
+    attention = _Attention(table, table_of_turns, draws)
     middle = (len(model.blocks) + 1) // 2
     units = slice(len(frames[0]), len(frames[0]) + len(frames[1]))
     hidden = x
     for number, block in enumerate(model.blocks):
         text = forward.block_text(block, text_rows)
         assert text.v is not None  # our own block, whose forward nobody replaces
-        prompts = (text.k, text.v, text_bias)
-        steps.vary(0, x, e0, which, *prompts)
-        attended = attention(*steps.before(block, x, e0))
-        steps.vary(0, attended)
-        x = steps.after(block, x, attended, e0, prompts, which)
+        spoken = layers.Text(text.k[which], text.v[which], text_bias[which])
+        x = block(x, e0, attention, spoken, QUICK)
         if number + 1 == middle:
             hidden = x[units].mean(1)
     flow = layers.head(model, x[units], e[units], rows, columns)

@@ -1,20 +1,28 @@
 """The stages hang together: what a stage needs is named, what is exported loads and is the trained net."""
 
 import logging
+import random
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from gf_core.builtin import BUILTIN_FOLDER
 from gf_core.checkpoints.bundle import load_model
 from gf_core.errors import GroundedError
+from gf_core.text.small import SmallTextEncoder
+from gf_core.train.data import Clips
+from gf_core.train.loop import Pace
+from gf_core.train.objectives import Precision
+from gf_core.train.ranks import Ranks
 from gf_core.train.recipes import builtin, chain, clips
 from gf_core.train.recipes.builtin import Options, export, main, run_stage
 from gf_core.train.recipes.codec import CONFIG, CodecPlan
-from gf_core.train.recipes.video import BUILTIN_SPEC, VideoNet, load_weights, save_video
+from gf_core.train.recipes.video import BUILTIN_SPEC, TEACHER, VideoNet, load_weights, save_video, train_video
 from gf_core.vae.builtin import BuiltinCodec, save_codec
+from gf_core.world import sample_script, words
 
 SMALL = CodecPlan(config=CONFIG.__class__(encoder_widths=(8, 8, 16), decoder_widths=(8, 8, 16)), statistics=8)
 
@@ -74,6 +82,11 @@ def test_a_teacher_is_a_checkpoint_a_folder_or_a_file(tmp_path):
         )
     assert Options(teacher=tmp_path / "teacher.pt").codec == tmp_path / "codec.safetensors"
     assert Options(teacher=tmp_path).stages == ("clips", "student", "reader", "export")
+    further = Options(teacher=tmp_path, further=True, folder=tmp_path / "run")
+    assert further.stages == ("clips", "teacher", "student", "reader", "export")
+    assert (
+        further.start == tmp_path / "run" / "teacher.pt" and further.codec == tmp_path / "codec.safetensors"
+    )
     save_video(VideoNet().net, tmp_path / "student")
     for end in ("model", "text"):  # a folder may hold a student beside its teacher
         (tmp_path / f"{end}.safetensors").rename(tmp_path / f"teacher_{end}.safetensors")
@@ -98,6 +111,31 @@ def test_an_unknown_stage_is_refused_by_the_command_line(capsys):
     assert "invalid choice" in capsys.readouterr().err
 
 
+def test_a_teacher_learns_further_only_where_there_is_one(capsys):
+    with pytest.raises(SystemExit):
+        main(["--further", "--device", "cpu"])
+    assert "--further needs --teacher" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_student_that_is_ended_early_has_been_kept(tmp_path):
+    """At every report the files are those that would be shipped, of the average so far."""
+    torch.manual_seed(0)
+    scripts = [sample_script(random.Random(number), 2, "single") for number in range(2)]
+    shard = clips.tables(scripts, "single", SmallTextEncoder(words()), random.Random(0))
+    shard |= {"latents": torch.randn(2, 6, 16, 4, 4).half(), "share": torch.zeros(2, 6, 4, 4)}
+    store = Clips({"single": 1.0}, torch.device("cpu"))
+    store.add("single", shard)
+    seen: list[torch.Tensor] = []
+
+    def kept() -> None:
+        seen.append(load_file(tmp_path / "teacher" / "model.safetensors")["blocks.0.ffn.0.weight"])
+
+    plan = replace(TEACHER, pace=Pace(steps=3, report=2, rate=0.1), clips=1, draws=1)
+    train_video(tmp_path, plan, store, lambda: None, Precision(), Ranks(), kept=kept)
+    assert len(seen) == 3 and not torch.equal(seen[0], seen[-1])  # at step 2, at step 3, and at the end
+
+
 def arguments(text: str, folder) -> list[str]:
     return [*text.split(), "--folder", str(folder)]
 
@@ -117,6 +155,9 @@ def test_a_live_run_makes_a_model(tmp_path, monkeypatch):
     main(arguments(f"{sizes} --minutes 0.02 --teacher {start}", tmp_path / "again"))
     assert (tmp_path / "again" / "builtin" / "codec.safetensors").is_file()
     assert not (tmp_path / "again" / "teacher.pt").exists()
+    main(arguments(f"{sizes} --minutes 0.02 --teacher {start} --further", tmp_path / "further"))
+    assert load_model(tmp_path / "further" / "builtin").codec.config.decoder_widths == (8, 8, 16)
+    assert (tmp_path / "further" / "teacher.pt").exists()
 
 
 def test_the_stages_on_processors_make_a_model(tmp_path, monkeypatch):

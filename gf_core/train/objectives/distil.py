@@ -46,16 +46,26 @@ class Distil:
         self.guidance, self.solver_steps = guidance, solver_steps
         self.guess, self.generations, self.own, self.heads = guess, generations, own, heads or {}
         self.levels = torch.tensor(levels, device=precision.device)
+        self.regenerated = self._regenerate
 
     def __call__(self, batch: ClipBatch) -> Loss:
         """The loss of one batch; draws noise from torch's generator of the batch's device."""
+        return self.loss(batch, self.context(batch))
+
+    def context(self, batch: ClipBatch) -> Tensor:
+        """Latents [b f c h w] that fill the memory: the truth, or what the net has made in its place."""
+        context = corrupt(batch.latents)
+        # Drawn on the processor, so that nothing waits for the card.
+        if self.guess and torch.rand(()).item() < self.guess:
+            for _ in range(int(torch.randint(1, self.generations + 1, ()))):
+                context = self.regenerated(batch, context)
+        return context
+
+    def loss(self, batch: ClipBatch, context: Tensor) -> Loss:
+        """The loss of one batch behind `context`."""
         latents, device = batch.latents, batch.latents.device
         shape = (len(latents), self.draws, batch.prompt.shape[1])
         size = latents.shape[1] // shape[2]
-        context = corrupt(latents)
-        # Drawn on the processor, so that nothing waits for the card.
-        if self.guess and torch.rand(()).item() < self.guess:
-            context = self._guesses(batch, context)
         level = torch.randint(len(self.levels), shape, device=device)
         sigma = self.levels[level]
         noise = torch.randn(len(latents), self.draws, *latents.shape[1:], device=device)
@@ -113,8 +123,8 @@ class Distil:
         return torch.where(per_frame(mine, size), noisy - per_frame(above, size) * flow, truth)
 
     @torch.no_grad()
-    def _guesses(self, batch: ClipBatch, context: Tensor) -> Tensor:
-        """Latents [b f c h w] as a long film's memory holds them: several generations of the net's own chunks.
+    def _regenerate(self, batch: ClipBatch, context: Tensor) -> Tensor:
+        """Latents [b f c h w] as a long film's memory holds them: the net's own chunks, a generation after `context`.
 
         Each generation denoises a noised truth in two steps while looking at the one before, so what only memory can
         tell (a scarf, a hat) is handed on by the net and gets lost as in a film, and the truth under the noise keeps
@@ -123,13 +133,10 @@ class Distil:
         shape = (len(context), 1, batch.prompt.shape[1])
         size, last = context.shape[1] // shape[2], self.levels[-1]
         alone = (batch.schedule.slots == EMPTY).all(-1)[:, None]
-        sigmas = (torch.where(alone, last, self.levels[1]), last.expand(shape))
         keep = torch.zeros(shape, dtype=torch.bool, device=context.device)
-        for _ in range(int(torch.randint(1, self.generations + 1, ()))):
-            clean = batch.latents[:, None]
-            for sigma in sigmas:
-                level = per_frame(sigma, size)
-                noisy = torch.lerp(clean, torch.randn_like(clean), level)
-                clean = noisy - level * self._run(self.net, batch, context, noisy, sigma, keep).flow.float()
-            context = clean[:, 0]
-        return context
+        clean = batch.latents[:, None]
+        for sigma in (torch.where(alone, last, self.levels[1]), last.expand(shape)):
+            level = per_frame(sigma, size)
+            noisy = torch.lerp(clean, torch.randn_like(clean), level)
+            clean = noisy - level * self._run(self.net, batch, context, noisy, sigma, keep).flow.float()
+        return clean[:, 0]

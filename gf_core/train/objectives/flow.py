@@ -83,9 +83,16 @@ class Flow:
 
     def __call__(self, batch: ClipBatch) -> Loss:
         """The loss of one batch; draws noise from torch's generator of the batch's device."""
+        return self.loss(batch, self.context(batch))
+
+    def context(self, batch: ClipBatch) -> Tensor:
+        """Latents [b f c h w] that fill the memory."""
+        return corrupt(batch.latents)
+
+    def loss(self, batch: ClipBatch, context: Tensor) -> Loss:
+        """The loss of one batch behind `context`."""
         latents, device = batch.latents, batch.latents.device
         shape = (len(latents), self.draws, batch.prompt.shape[1])
-        context = corrupt(latents)
         sigma = random_sigmas(shape, self.shift, device)
         noise = torch.randn(len(latents), self.draws, *latents.shape[1:], device=device)
         noisy = torch.lerp(latents[:, None], noise, per_frame(sigma, latents.shape[1] // shape[2]))

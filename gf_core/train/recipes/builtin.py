@@ -47,6 +47,8 @@ LIVE = {"codec": 0.28, "teacher": 0.51, "student": 0.18}
 """Shares of a live run's minutes; the rest goes by in starting, encoding and exporting."""
 FURTHER = {"teacher": 0.5, "student": 0.43}
 """The same where a finished teacher learns further: it has most behind it, its new student all before it."""
+LIVE_STUDENT = replace(STUDENT, solver_steps=4, generations=5, own=0.5)
+"""A student where steps are cheap."""
 POOL, HELD_OUT = 700, 48
 """Clips of three chunks that each rank of the codec stage holds, and those of them kept for its scores."""
 
@@ -251,11 +253,13 @@ def _live(options: Options, source: Source, workers: int) -> None:
     while source.clips.count < 4 * options.shard:
         source.refresh(wait=True)
     log.info("%d clips encoded", source.clips.count)
-    for plan in (MORE if options.further else TEACHER, replace(STUDENT, solver_steps=4)):
+    for plan in (MORE if options.further else TEACHER, LIVE_STUDENT):
         if plan.stage in stages:
             student = plan.stage == "student"
             start = needs(options.start, "teacher") if student else options.teacher
-            plan = replace(plan, pace=paced(plan.pace, plan.stage), clips=options.batch)
+            plan = replace(
+                plan, pace=paced(plan.pace, plan.stage), clips=max(1, options.batch // (2 if student else 1))
+            )
             # What would be shipped now, so that a run that is ended early leaves a model all the same.
             kept = partial(export, options) if student else None
             train_video(folder, plan, source.clips, source.refresh, precision, ranks, start, kept)
@@ -283,7 +287,7 @@ def main(argv: list[str] | None = None) -> int:
     live("--workers", type=int, help="processes that render (default: all cores but two)")
     live("--most", type=int, help="clips held as pictures while the codec learns, 2 MB each (default: 16384)")
     live("--shard", type=int, help="clips that a worker renders at a time (default: 32)")
-    live("--batch", type=int, help="clips in a step of the video model (default: 48)")
+    live("--batch", type=int, help="clips in a step of the teacher, twice a student's (default: 48)")
     live("--crops", type=int, help="crops in a step of the codec (default: 192)")
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     options = Options(**given)

@@ -21,13 +21,12 @@ from torch import Tensor, nn
 
 from ...config import ModelSpec, SampleSpec
 from ...errors import GroundedError
-from ...model.compiled import works
 from ...model.wan import WanModel
 from ...sampling.schedule import timesteps
 from ...text.small import SmallTextEncoder, load_small_encoder, save_small_encoder
 from ...world import ATTRIBUTES, words
 from ..batch import ClipBatch
-from ..context import ContextNet, StreamOutput, compiled_steps
+from ..context import ContextNet, StreamOutput
 from ..data import Clips
 from ..loop import Pace, Run
 from ..objectives import Objective, Precision
@@ -35,6 +34,7 @@ from ..objectives.distil import Distil
 from ..objectives.flow import Flow, Heads
 from ..optim import Muon, adamw, split_parameters
 from ..ranks import Ranks
+from ..replay import Recorder, Replayed
 from ..state import replacing
 from .clips import MEMORY
 
@@ -66,6 +66,8 @@ class VideoPlan:
     "share of chunks that are made without memory (see `Clips.draw`)"
     guess: float = 0.6
     "share of a student's batches whose memory holds its own chunks instead of true latents"
+    generations: int = 3
+    "most that such a memory is away from the truth"
     own: float = 0.0
     "share of a student's noisy chunks that are its own predictions, noised again"
     seed: int = 0
@@ -131,7 +133,7 @@ def encoder_of(net: ContextNet) -> SmallTextEncoder:
 
 def objective_of(
     video: VideoNet, plan: VideoPlan, precision: Precision, teacher: VideoNet | None = None
-) -> Objective:
+) -> Flow | Distil:
     """The objective of a stage; a student needs its teacher."""
     heads: Heads = {"attributes": (HEADS_WEIGHT, video.heads)}
     if teacher is None:
@@ -146,6 +148,7 @@ def objective_of(
         guidance=plan.guidance,
         solver_steps=plan.solver_steps,
         guess=plan.guess,
+        generations=plan.generations,
         own=plan.own,
         heads=heads,
     )
@@ -176,9 +179,10 @@ def train_video(
         teacher.load_state_dict(video.state_dict())
         teacher.to(precision.device)
     video.to(precision.device)
-    for net in (video, teacher):
-        if net and precision.device.type == "cuda" and works(precision.device, precision.dtype):
-            net.net.steps = compiled_steps()
+    if precision.device.type == "cuda":
+        video.net.narrow = precision.dtype
+        if teacher:
+            teacher.net.narrow = precision.dtype
     hidden, rest = split_parameters(video)
     optimisers = [Muon(hidden, 0.02), adamw(rest, 1.5e-3)]
     template = VideoNet()
@@ -203,7 +207,9 @@ def train_video(
     seed = hash((plan.seed, ranks.rank, run.step)) % 2**63
     torch.manual_seed(seed)
     clips.reseed(seed)
-    objective = objective_of(video, plan, precision, teacher)
+    plain = objective_of(video, plan, precision, teacher)
+    on_card = precision.device.type == "cuda"
+    objective: Objective = Replayed(plain, run.params, Recorder()) if on_card else plain
     run.run(objective, lambda: clips.draw(plan.clips, plan.forget), refresh)
     if ranks.first:
         write()
