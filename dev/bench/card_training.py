@@ -1,7 +1,7 @@
 """How a step of the built-in model's training is fastest on a card: whether what `train_video` does there pays.
 
-Rows: seconds of a teacher's and a student's step under autocast, in narrow weights, and recorded; what kernels a step is
-made of (what is left to save?); clips that the workers render in a second.
+Rows: seconds of a teacher's and a student's step under autocast, in narrow weights, and recorded; what kernels a step
+is made of (what is left to save?); clips that the workers render in a second.
 """
 
 from __future__ import annotations
