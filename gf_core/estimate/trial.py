@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import tempfile
 import threading
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..checkpoints.bundle import ModelBundle
 
+log = logging.getLogger("grounded")
 PATIENCE = 0.5
 """Seconds that one pass of the network may take; slower models are not tried, it would hold up the film."""
 COLD = 5.0
@@ -61,6 +63,11 @@ def try_out(bundle: ModelBundle, prompt: str | None, recipe: Recipe, encoding: E
         return None
     sampler, device = bundle.sampler(recipe), bundle.computes_on
     director, memory, video = sampler.director, recipe.memory, recipe.video
+    if (
+        bundle.compiled
+    ):  # as the film is, which would do it next; a first pass that compiles looks like a slow model
+        log.info("compiling the network for the film and its estimate")
+        director.warm_up()
     rng = torch.Generator().manual_seed(0)
     rows = torch.randn(1, min(32, bundle.spec.text_len), bundle.spec.text_dim, generator=rng).mul(0.1)
     director.start(rows)  # any text will do to see whether the model is quick

@@ -16,14 +16,17 @@ import torch
 from torch._dynamo.exc import BackendCompilerFailed
 
 from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.config import Encoding
 from gf_core.engine import compiling
 from gf_core.engine.compiling import settle_pieces
 from gf_core.engine.events import ChunkDone, Reused
 from gf_core.engine.film import Film, look
 from gf_core.engine.session import Session
 from gf_core.errors import GroundedError
+from gf_core.estimate import trial
 from gf_core.model import compiled
 from gf_core.model.pieces import Fused
+from gf_core.sampling.director import Director
 from gf_core.take.folder import Run, Take
 
 SHORT, LONG = "a fox runs | 1.5s", "a fox runs | 1.5s\nthen: it jumps | 1.5s"
@@ -140,6 +143,17 @@ def test_code_is_kept_in_the_project_s_cache(monkeypatch, tmp_path, before, ours
         monkeypatch.setenv(compiled.FOLDER, before)
     compiled._keep_in_cache()
     assert os.environ[compiled.FOLDER] == (str(tmp_path / "compiled") if ours else before)
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_compiling_does_not_make_a_model_look_slow(bundle, monkeypatch, kind):
+    """Before its speed is tried: a pass that compiles takes longer than anybody waits for an estimate."""
+    done = []
+    for name in ("warm_up", "prefill"):
+        monkeypatch.setattr(Director, name, lambda self, *given, name=name: done.append(name))
+    monkeypatch.setattr(trial, "COLD", -1.0)
+    assert trial.try_out(replace(bundle, compiled=kind), None, bundle.recipe, Encoding()) is None
+    assert done == (["warm_up"] if kind else []) + ["prefill"]
 
 
 def test_damaged_code_costs_one_line(monkeypatch, tmp_path, caplog):
