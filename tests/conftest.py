@@ -3,6 +3,7 @@
 Spinning takes the processor from encoders, other processes of the tests and whatever else the machine does.
 """
 
+import gc
 import importlib
 import os
 import sys
@@ -33,3 +34,9 @@ def of_pack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleT
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: the collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from functools import cache
 from typing import Any, NamedTuple
 
 from ..arguments import MANY, number
@@ -199,6 +200,7 @@ COMMANDS = {
 }
 
 
+@cache
 def build_parser() -> ArgumentParser:
     """The whole command line; `args.command` names the command, or is None."""
     parser = _Parser(prog="grounded", description=texts.DESCRIPTION, epilog=texts.EXAMPLES)

@@ -5,6 +5,7 @@ Everything is read from the run's folder, so a film can be placed long after it 
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import metadata as packages
 from typing import Any
 
@@ -31,7 +32,7 @@ def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
     settings = run.read_settings()
     facts = {
         "settings": settings,
-        "versions": installed_versions(),
+        "versions": dict(installed_versions()),
         "start_image": _lead_frames(run, settings) > 0,
     }
     try:
@@ -64,8 +65,9 @@ def film_chapters(run: Run) -> list[Chapter]:
         raise TakeError(f"the journal of {run.folder} is of another film", "render again") from error
 
 
+@cache
 def installed_versions() -> dict[str, str]:
-    """Versions of this program and of the packages under it."""
+    """Versions of this program and of the packages under it; looked up once."""
     found = {}
     for name in ("grounded-forcing", *VERSIONED):
         try:

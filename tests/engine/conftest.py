@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -84,14 +85,21 @@ class TinyCodec:
         return latents
 
 
-def tiny_bundle() -> ModelBundle:
+@cache
+def tiny_network() -> WanModel:
     torch.manual_seed(0)
     model = WanModel(SPEC).eval().requires_grad_(False)
     for parameter in model.parameters():
         parameter.normal_(0, 0.05)
+    return model
+
+
+def tiny_bundle() -> ModelBundle:
+    network = tiny_network()
+    torch.manual_seed(0)
     return ModelBundle(
         name="tiny",
-        model=model,
+        model=network,
         spec=SPEC,
         text=TinyText(),
         codec=TinyCodec(),
@@ -109,7 +117,7 @@ def bundle() -> ModelBundle:
 
 @pytest.fixture(scope="session")
 def make_bundle():
-    """`make_bundle()`: a new bundle, always with the same weights."""
+    """`make_bundle()`: a new bundle, always of the same network, which nobody may change."""
     return tiny_bundle
 
 

@@ -146,9 +146,10 @@ def test_a_scene_needs_no_replay_of_what_it_forgets(bundle, films, folder):
     assert again == [sampler.first_chunk, sampler.first_chunk]
 
 
-def test_a_finished_film_is_returned_as_it_is(bundle, films, folder):
+def test_a_finished_film_is_returned_as_it_is(bundle, films, folder, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "lock"}
-    bundle.text.encode = bundle.model.forward = None  # neither is asked
+    for part, name in ((bundle.text, "encode"), (bundle.model, "forward")):
+        monkeypatch.setattr(part, name, None)  # neither is asked
     events, run = render(bundle, films, folder, FILM)
     plan = films.plan(bundle, FILM)
     assert [type(event) for event in events] == [Started, Reused] + [SegmentDone] * 7 + [Finished]
