@@ -32,7 +32,7 @@ cut: the same red fox dances on a beach at sunset | 9s
 then: it strolls to the left | 9s
 cut: the same red fox sleeps in the snow at night | 9s
 """
-WAYS = (Fit(resident=0), Fit(tile=TILE), Fit(memory="int8"), Fit(weights="fp8"))
+WAYS = (Fit(resident=0), Fit(tile=TILE), Fit(memory="int8"), Fit(weights="fp8"), Fit(weights="fp8-fast"))
 ALL = Fit(resident=0, tile=TILE, memory="int8", weights="fp8")
 MODEL = ("weights", "memory", "work", "decoder")
 
