@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -163,6 +164,7 @@ def chunks(place: Place) -> None:
 
 def _chunk(place: Place, subject: Subject, name: str, exact: Tensor | None = None) -> None:
     if place.device.type == "cuda":
+        gc.collect()  # of the film before
         torch.cuda.empty_cache()
         subject = replace(subject, record=on_card())
     place.peak()
