@@ -6,7 +6,9 @@ stream. Layout of the public `taew2_1` files (madebyollin/taehv); widths are rea
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from .base import check_frames, check_state, fill, lay_channels_last, lies_last, lifted, piecewise
+from .base import check_frames, check_state, fill, lay_channels_last, lies_last, lifted, piecewise, put
 
 GROWTH = (1, 2, 2)
 """Frames out per frame in at the decoder's three stages."""
@@ -25,10 +27,32 @@ GROW_AT = (7, 13, 19)
 FINE_FROM = 13
 """Layer of the decoder from which on pictures are large: a latent frame at a time goes through these."""
 
+FUSED = "adds and clips in cuDNN"
+"""The arithmetic of a card."""
+
 
 def conv(inputs: int, outputs: int, *, stride: int = 1, bias: bool = True) -> nn.Conv2d:
     """3x3, size kept (halved at stride 2)."""
     return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias)
+
+
+def bent(layer: Any, x: Tensor, aside: Tensor | None = None) -> Tensor:
+    """ReLU of `layer`, a `conv` of stride 1, plus `aside`: in one pass where cuDNN is asked for channels last."""
+    if x.is_cuda and lies_last(x) and fuses(x.device):
+        form = [1, 1], [1, 1], [1, 1], 1
+        if aside is None:
+            return torch.cudnn_convolution_relu(x, layer.weight, layer.bias, *form)
+        return torch.cudnn_convolution_add_relu(x, layer.weight, aside, 1, layer.bias, *form)
+    made = layer(x)
+    return (made if aside is None else made.add_(aside)).relu_()
+
+
+@functools.cache
+def fuses(device: torch.device) -> bool:
+    """Whether cuDNN adds and clips as it convolves: it does from Ampere on."""
+    if device.type != "cuda" or torch.version.hip or not torch.backends.cudnn.is_available():
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 class SoftClamp(nn.Module):
@@ -56,10 +80,11 @@ class MemBlock(nn.Module):
         frames, width, *size = x.shape
         form = torch.channels_last if lies_last(x) else torch.contiguous_format
         both = torch.empty(frames, 2 * width, *size, dtype=x.dtype, device=x.device, memory_format=form)
-        both[:, :width] = x
-        both[:1, width:] = before
-        both[1:, width:] = x[:-1]
-        return self.conv(both).add_(x).relu_()
+        put(both[:, :width], x)
+        put(both[:1, width:], before)
+        put(both[1:, width:], x[:-1])
+        first, _, second, _, third = self.conv
+        return bent(third, bent(second, bent(first, both)), x)
 
 
 class Grow(nn.Module):
@@ -162,6 +187,11 @@ class TAEHV(nn.Module):
         fill(codec, own, "a TAEHV", "use taew2_1.safetensors or taew2_1.pth")
         return codec
 
+    @property
+    def arithmetic(self) -> str:
+        """Who rounds its pictures, where that is not the device's library alone."""
+        return FUSED if fuses(next(self.decoder_net.parameters()).device) else ""
+
     def decoder(self) -> TinyDecoder:
         """A stream for one film, in the layout that suits the device where the weights are."""
         return TinyDecoder(self, channels_last=next(self.decoder_net.parameters()).is_cuda)
@@ -184,12 +214,17 @@ class TAEHV(nn.Module):
 
 def run_stream(layers: Iterable[tuple[int, nn.Module]], x: Tensor, state: dict[str, Tensor]) -> Tensor:
     """Frames `t c h w` through numbered layers; `state` holds what each MemBlock saw last and is brought up to date."""
-    for index, layer in layers:
-        if isinstance(layer, MemBlock):
+    named = dict(layers)
+    for index, layer in named.items():
+        if isinstance(layer, nn.ReLU) and isinstance(named.get(index - 1), nn.Conv2d):
+            continue  # done with the convolution
+        if isinstance(layer, nn.Conv2d) and isinstance(named.get(index + 1), nn.ReLU):
+            x = bent(layer, x)
+        elif isinstance(layer, MemBlock):
             before = state.get(f"{index:02d}")
             # Copied where there are more: a view would keep all frames of the call alive.
             state[f"{index:02d}"] = x if len(x) == 1 else x[-1:].clone()
-            x = layer(x, x.new_zeros(()) if before is None else before)
+            x = layer(x, x.new_zeros(1, 1, 1, 1) if before is None else before)
         else:
             x = layer(x)
     return x

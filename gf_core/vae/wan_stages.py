@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import lifted
+from .base import copied, lifted, put
 
 REPEAT = "Rep"
 """Mark of a slot whose layer has seen the first latent frame only, and doubles time from the second on."""
@@ -109,15 +109,15 @@ class Stages:
         if known < PAST:
             inside[:, :, : PAST - known] = 0
         if known:
-            inside[:, :, PAST - known : PAST] = past
+            put(inside[:, :, PAST - known : PAST], past)
         if norm is not None and own is not None:
             self._taps.normed(x, norm.gamma.flatten(), run[:, :, PAST:])
         else:
             self._fill(inside[:, :, PAST:], x, norm)
         kept = PAST if past is REPEAT else min(PAST, known + frames)
-        form = torch.channels_last_3d if self._last else torch.contiguous_format
-        # Cloned: a view would keep all frames of the call alive.
-        self.cache[slot] = inside[:, :, -kept:].clone(memory_format=form)
+        # Copied: a view would keep all frames of the call alive.
+        last_seen = inside[:, :, -kept:]
+        self.cache[slot] = copied(last_seen) if self._last else last_seen.clone()
         if own is not None:
             return self._taps.conv(run, own, layer.bias, aside)
         made = F.conv3d(run, layer.weight, layer.bias, padding=(0, border, border) if self._last else 0)

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dev.bench.forms import write_gguf
 from gf_core.errors import CheckpointError, GroundedError
-from gf_core.vae.base import LatentCodec, StreamDecoder
+from gf_core.vae.base import LatentCodec, StreamDecoder, copied, lies_last, lifted, put
 from gf_core.vae.load import build_vae, detect_vae, load_vae
 from gf_core.vae.taehv import TAEHV, Grow, MemBlock, TinyDecoder
 
@@ -71,6 +71,43 @@ def test_the_layout_of_a_card_gives_the_same_pictures(tiny, sizes):
     decoder = TinyDecoder(build_vae(file_state(tiny)), channels_last=True)
     parts = [decoder.decode(part) for part in latents.split(sizes)]
     assert torch.allclose(torch.cat(parts), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("width", [8, 6])
+def test_a_card_copies_many_channels_at_a_time_and_the_same_numbers(width, dtype):
+    """Whether 16 bytes fit into the channels or not."""
+    x = torch.randn(3, 2 * width, 5, 4).to(dtype)
+    last = x.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(lifted(last, 2), lifted(x, 2)) and lies_last(lifted(last, 2))
+    place = torch.zeros(3, 4 * width, 5, 4, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    put(place[1:, 2 * width :], last[:-1])
+    assert (
+        torch.equal(place[1:, 2 * width :], x[:-1]) and not place[:, : 2 * width].any() and not place[0].any()
+    )
+    assert torch.equal(copied(place[1:, 2 * width :]), x[:-1]) and lies_last(copied(place[1:, 2 * width :]))
+    put(place[:1, 2 * width :], x[2:])  # laid otherwise, as a state from a file may be
+    assert torch.equal(place[:1, 2 * width :], x[2:])
+
+
+def test_a_state_is_the_same_in_both_layouts(tiny):
+    latents = torch.randn(4, 16, 3, 4)
+    plain, card = TinyDecoder(tiny), TinyDecoder(build_vae(file_state(tiny)), channels_last=True)
+    plain.decode(latents[:2])
+    card.restore(plain.snapshot())
+    assert torch.allclose(card.decode(latents[2:]), plain.decode(latents[2:]), atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_a_card_adds_and_clips_as_it_convolves():
+    """To the rounding of bfloat16, at every width, and the same bits twice."""
+    codec = TAEHV().eval().requires_grad_(False)
+    latents = torch.randn(4, 16, 12, 20)
+    wanted = codec.decoder().decode(latents)
+    codec = codec.to("cuda", torch.bfloat16)
+    one, two = (codec.decoder().decode(latents.cuda()).cpu() for _ in "ab")
+    assert torch.equal(one, two) and codec.arithmetic
+    assert (one - wanted).abs().mean() < 5e-3
 
 
 @pytest.mark.parametrize("factor", [1, 2])
