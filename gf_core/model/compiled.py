@@ -60,7 +60,12 @@ def _options() -> dict[str, Any]:
     """Nothing that is measured may choose how sums are ordered; what was made is read back from the disk."""
     import torch._inductor.config as config
 
-    wanted = {"fx_graph_cache": True, "deterministic": True, "max_autotune": False}
+    wanted = {
+        "fx_graph_cache": True,
+        "deterministic": True,
+        "max_autotune": False,
+        "split_reductions": False,  # else a norm of a chunk's few tokens is three passes, two of which wait
+    }
     return {name: value for name, value in wanted.items() if hasattr(config, name)}
 
 
