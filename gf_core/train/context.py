@@ -88,7 +88,8 @@ def embed_prompts(
 
     As `layers.embed_text`, but the zeros that follow in rows narrower than the model's are not multiplied.
     """
-    weight, bias = model.text_embedding[0].weight, model.text_embedding[0].bias
+    first: Any = model.text_embedding[0]  # whose weights may be narrow copies
+    weight, bias = first.weight, first.bias
     # The encoder is small, and keeps its own type.
     rows = nn.functional.pad(encoder(ids, lengths), (0, 0, 0, 1)).to(weight.dtype)
     hidden = nn.functional.linear(rows, weight[:, : rows.shape[-1]], bias)
@@ -207,8 +208,9 @@ class _Attention:
             out, clean_k, clean_v = self._recached(self.table.recache, fresh, clean_k, clean_v)
             recached.append(out)
         table, bank = self.table, (clean_k, clean_v)
-        given = (qs[:2], ks[:2], vs[:2], bank, table.slots, table.positions, table.own, self.turns)
-        return torch.cat([*_attend_chunks(*given), *recached])
+        asked, keys, values = ((x[0], x[1]) for x in (qs, ks, vs))
+        made = _attend_chunks(asked, keys, values, bank, table.slots, table.positions, table.own, self.turns)
+        return torch.cat([*made, *recached])
 
     def _recached(
         self, table: RecacheTable, fresh: tuple[Tensor, Tensor, Tensor], bank_k: Tensor, bank_v: Tensor

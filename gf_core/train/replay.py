@@ -12,9 +12,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, _foreach_copy_, _foreach_mul  # pyright: ignore[reportPrivateImportUsage]
 
 from .objectives import Loss
+from .objectives.distil import Distil
 
 log = logging.getLogger("grounded")
 WARM = 2
@@ -72,13 +73,14 @@ class Recorded:
             try:
                 made, again = self.record(lambda: self.function(*own))
                 self._kept[key] = _tensors(own), made, again
+                log.info("recorded for %d kinds of clips so far", len(self._kept))
             except RuntimeError as error:  # a kernel of this version waits for the card, or memory is short
                 self.record = None
                 log.warning("steps are computed call by call: %s", str(error).splitlines()[0])
         if key not in self._kept:
             return self.function(*given)
         held, made, again = self._kept[key]
-        torch._foreach_copy_(held, inputs)
+        _foreach_copy_(held, inputs)
         again()
         return made
 
@@ -90,7 +92,7 @@ class Replayed:
         self.objective, self.params = objective, [p for p in params if p.requires_grad]
         self._names: list[str] = []
         self._learn = Recorded(self._differentiated, record)
-        if hasattr(objective, "regenerated"):
+        if isinstance(objective, Distil):
             objective.regenerated = _First(Recorded(_tupled(objective.regenerated), record))
 
     def __call__(self, batch: Any) -> Loss:
@@ -118,7 +120,7 @@ class _Given(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return None, None, *torch._foreach_mul(list(ctx.grads), scale)
+        return None, None, *_foreach_mul(list(ctx.grads), scale)
 
 
 class _First:

@@ -6,7 +6,7 @@ the student's own chunks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class Distil:
         self.guidance, self.solver_steps = guidance, solver_steps
         self.guess, self.generations, self.own, self.heads = guess, generations, own, heads or {}
         self.levels = torch.tensor(levels, device=precision.device)
-        self.regenerated = self._regenerate
+        self.regenerated: Callable[[ClipBatch, Tensor], Tensor] = self._regenerate
 
     def __call__(self, batch: ClipBatch) -> Loss:
         """The loss of one batch; draws noise from torch's generator of the batch's device."""
