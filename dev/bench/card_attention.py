@@ -92,8 +92,8 @@ def in_chunks(place: Place) -> None:
     if not compiled.works(place.device, place.dtype):
         raise RuntimeError("no compiler works here")
     subject = replace(place.subject("grounded"), pieces=compiled.fused())
-    subject = replace(subject, record=on_card()) if place.device.type == "cuda" else subject
     for name in ("sdpa", "flash-attn-4"):
+        subject = replace(subject, record=on_card()) if place.device.type == "cuda" else subject
         try:
             with by(name):
                 told = measure(subject, 4 if place.dry else 12)

@@ -14,18 +14,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from card_attention import lend
 from card_decoders import codecs
+from card_fp8 import multiply
 from card_place import GIGA, Place, ms, timed
 from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from gf_core.checkpoints.bundle import ModelBundle
-from gf_core.engine.events import Event, Preview
+from gf_core.engine.events import ChunkDone, Event, Preview
 from gf_core.engine.render import render_film
 from gf_core.engine.report import report_lines
 from gf_core.evaluation.bench import Subject, measure, now, open_film, turn_seconds
 from gf_core.model import compiled
+from gf_core.model.fp8 import GAINS
 from gf_core.model.pieces import PLAIN, Pieces
 from gf_core.rope import rotate
 from gf_core.sampling.film import film_chunks
@@ -152,17 +155,32 @@ class FixedText:
 
 
 def film_taehv(place: Place) -> None:
-    """A whole film with the tiny decoder."""
-    _film(place, "TAEHV")
+    """A whole film with the tiny decoder, as `--compile on` makes it; then with products in float8 as well."""
+    _film(place, "TAEHV", _fast(place))
+    subject = _fast(place)
+    multiply(subject.model, tuple(GAINS))
+    _film(place, "TAEHV", subject, ", float8")
 
 
 def film_wan(place: Place) -> None:
-    """A whole film with the full decoder."""
-    _film(place, "Wan VAE")
+    """A whole film with the full decoder, the same way."""
+    _film(place, "Wan VAE", _fast(place))
 
 
-def _film(place: Place, codec: str) -> None:
-    subject = place.subject("grounded")
+def film_eager(place: Place) -> None:
+    """A whole film with the tiny decoder, operation by operation."""
+    _film(place, "TAEHV", place.subject("grounded"))
+
+
+def _fast(place: Place) -> Subject:
+    """A network whose small operations are fused, and the fastest attention."""
+    if place.dry:
+        compiled.BACKEND = "eager"
+    lend()
+    return replace(place.subject("grounded"), pieces=compiled.fused())
+
+
+def _film(place: Place, codec: str, subject: Subject, how: str = "") -> None:
     bundle = ModelBundle(
         name=subject.name,
         model=subject.model,
@@ -170,14 +188,29 @@ def _film(place: Place, codec: str) -> None:
         text=FixedText(subject.spec.text_dim),
         codec=codecs(place)[codec](),
         recipe=subject.recipe,
-        fingerprint=f"random, decoded by {codec}",
+        fingerprint=f"random, decoded by {codec}{how}",
+        compiled=subject.pieces is not PLAIN,
     )
     place.peak()
+    done: list[tuple[float, int]] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, ChunkDone):
+            done.append((time.perf_counter(), event.frames))
+
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "film.mp4"
-        result = render_film(bundle, BOARD.format(third=1 if place.dry else 6.67), out, sheet=False)
+        board = BOARD.format(third=1 if place.dry else 10)
+        result = render_film(bundle, board, out, sheet=False, listener=listen)
         size = result.path.stat().st_size
         seconds = [_first_picture(bundle, Path(folder) / f"{n}.mp4") for n in range(2)]
+    half = done[len(done) // 2 :]
+    rate = (half[-1][1] - half[0][1]) / (half[-1][0] - half[0][0])
+    place.tell(
+        f"second half{how}",
+        f"{rate:.1f} pictures a second",
+        f"on the disk; attention by {_attention(bundle)}",
+    )
     place.tell("first picture, warm", f"{seconds[1]:.2f} s", "from a storyboard to what a listener shows")
     report = result.report
     place.keep("report", report)
@@ -203,6 +236,10 @@ def _film(place: Place, codec: str) -> None:
             note = f"it took {measured:.2f} {unit}: {expected / measured - 1:+.0%}"
             most = "" if part.get("known", True) else "at most "
             place.tell(f"{name} as estimated", f"{most}{expected:.2f} {unit}", note)
+
+
+def _attention(bundle: ModelBundle) -> str:
+    return bundle.pick_attention(bundle.recipe).name
 
 
 def _first_picture(bundle: ModelBundle, out: Path) -> float:
