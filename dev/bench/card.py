@@ -25,6 +25,9 @@ from typing import Any
 PARTS = {
     "machine": ("card_parts:machine", 60),
     "gpu tests": ("card_parts:tests", 75),
+    "film TAEHV": ("card_parts:film_taehv", 110),
+    "film Wan VAE": ("card_parts:film_wan", 100),
+    "film eager": ("card_parts:film_eager", 60),
     "memory grounded": ("card_parts:bench_grounded", 75),
     "memory self_forcing": ("card_parts:bench_self_forcing", 75),
     "compiled grounded": ("card_parts:bench_compiled", 90),
@@ -36,9 +39,6 @@ PARTS = {
     "reference": ("card_reference:reference", 50),
     "kernels": ("card_parts:kernels", 50),
     "kernels compiled": ("card_parts:kernels_compiled", 60),
-    "film eager": ("card_parts:film_eager", 60),
-    "film TAEHV": ("card_parts:film_taehv", 90),
-    "film Wan VAE": ("card_parts:film_wan", 100),
     "training step": ("card_training:training_step", 50),
     "training": ("card_parts:train", 110),
 }

@@ -14,7 +14,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from gf_core.evaluation.bench import now
 from gf_core.vae.base import LatentCodec, StreamDecoder
-from gf_core.vae.wan_stages import Stages
 
 DECODED = 6
 """Chunks that a decoder is timed over; the first is told apart."""
@@ -53,10 +52,7 @@ def codecs(place: Place) -> dict[str, Callable[[], LatentCodec]]:
 
 
 def decoders(place: Place) -> None:
-    """Twelve pictures at a time: as films are decoded here, where that goes, and by cuDNN alone.
-
-    Decides whether `own_taps` stays; 110 ms are wanted of Wan's, 6 of TAEHV's.
-    """
+    """Twelve pictures as films are decoded here, and where that goes; 110 ms are wanted of Wan's, 6 of TAEHV's."""
     cells, torch_rng = (8, 12) if place.dry else (60, 104), torch.Generator().manual_seed(0)
     latents = torch.randn(3, 16, *cells, generator=torch_rng).to(place.device, place.dtype)
     for name, make in codecs(place).items():
@@ -64,10 +60,6 @@ def decoders(place: Place) -> None:
         decoder = codec.decoder()
         _decode(place, f"{name}, as films do", decoder, latents)
         _look(place, name, lambda decoder=decoder: decoder.decode(latents))
-        if getattr(codec, "arithmetic", ""):
-            decoder = codec.decoder()
-            decoder._stages = Stages(codec.network.decoder, decoder._stages.cache, True)
-            _decode(place, f"{name}, cuDNN alone", decoder, latents)
 
 
 def _look(place: Place, name: str, call: Callable[[], Any]) -> None:

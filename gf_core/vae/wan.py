@@ -7,7 +7,6 @@ split changes no bit. Source: Wan2.1 `wan/modules/vae.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,9 +30,6 @@ WAN_STD = (
     3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160,
 )  # fmt: skip
 """Standard deviation of each latent channel before normalisation."""
-
-HOPPER = 9
-"""Of the numbers that a card says it can do, the first."""
 
 
 def saved_cache(cache: FeatureCache) -> dict[str, Tensor]:
@@ -63,19 +59,6 @@ def restored_cache(state: dict[str, Tensor], slots: int, like: Tensor) -> Featur
             )
         cache[int(slot)] = REPEAT if mark else value.to(like)
     return cache
-
-
-def own_taps(like: Tensor) -> ModuleType | None:
-    """The module `taps` where it was measured to be faster and runs: on a Hopper card, in 16 bits, with Triton."""
-    if not like.is_cuda or like.dtype not in (torch.bfloat16, torch.float16) or torch.version.hip:
-        return None
-    if torch.cuda.get_device_capability(like.device)[0] != HOPPER:
-        return None
-    try:
-        from . import taps
-    except ImportError:  # no Triton, or one before 3.3
-        return None
-    return taps if taps.works(like.device, like.dtype) else None
 
 
 def _slots(network: nn.Module) -> int:
@@ -116,12 +99,6 @@ class WanVAE(nn.Module):
     def _like(self) -> Tensor:
         """A weight, for its device and dtype."""
         return self.network.post_quant_conv.weight
-
-    @property
-    def arithmetic(self) -> str:
-        """Who rounds its pictures, where that is not the device's library alone."""
-        taps = own_taps(self._like())
-        return "" if taps is None else taps.NAME
 
     def natural(self, latents: Tensor) -> Tensor:
         """Latents of the video model `... c h w` -> those of the VAE, float32."""
@@ -165,9 +142,7 @@ class WanDecoder:
         the latent frames of a call go together as long as their pictures are small."""
         self._vae, self.together = vae, channels_last
         cache: FeatureCache = [None] * _slots(vae.network.decoder)
-        self._stages = Stages(
-            vae.network.decoder, cache, channels_last, own_taps(vae._like()) if channels_last else None
-        )
+        self._stages = Stages(vae.network.decoder, cache, channels_last)
         if channels_last:
             lay_channels_last(vae.network.decoder)
 

@@ -6,13 +6,12 @@ enlargement, where a picture is 64 times smaller, all of a call go together.
 
 On the processor every number is that of diffusers' own forward, to the bit, one latent frame a call. On a card tensors
 lie with their channels last, as its convolutions want them, which pad space themselves, and the norm is torch's fused
-one; where `taps` runs, it computes the layers of large pictures. Source: Wan2.1 `wan/modules/vae.py`.
+one. Source: Wan2.1 `wan/modules/vae.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -50,17 +49,11 @@ class Stages:
         decoder: diffusers' `WanDecoder3d`.
         cache: brought up to date in place; its tensors are never written to again.
         channels_last: how tensors lie, and which norm computes.
-        taps: the module `taps`, which wants channels last, for the layers that it fits.
     """
 
-    def __init__(
-        self, decoder: Any, cache: FeatureCache, channels_last: bool, taps: ModuleType | None = None
-    ) -> None:
+    def __init__(self, decoder: Any, cache: FeatureCache, channels_last: bool) -> None:
         self._decoder, self.cache, self._last = decoder, cache, channels_last
-        self._taps: Any = taps
-        layers = list(causal_layers(decoder))
-        self._slots = {layer: slot for slot, layer in enumerate(layers)}
-        self._own = {layer: taps.taps_of(layer.weight) for layer in layers if taps and taps.fits(layer)}
+        self._slots = {layer: slot for slot, layer in enumerate(causal_layers(decoder))}
 
     @property
     def new(self) -> bool:
@@ -97,46 +90,33 @@ class Stages:
         short = block.conv_shortcut
         aside = F.conv3d(x, short.weight, short.bias) if isinstance(short, nn.Conv3d) else x
         x = self._causal(block.conv1, x, block.norm1)
-        return self._causal(block.conv2, x, block.norm2, aside)
+        return self._causal(block.conv2, x, block.norm2) + aside
 
-    def _causal(self, layer: nn.Conv3d, x: Tensor, norm: Any = None, aside: Tensor | None = None) -> Tensor:
-        """A causal convolution over `1 c t h w`, or what `norm` and SiLU make of it, behind its past; plus `aside`."""
+    def _causal(self, layer: nn.Conv3d, x: Tensor, norm: Any = None) -> Tensor:
+        """A causal convolution over `1 c t h w`, or over what `norm` and SiLU make of it, behind its past."""
         slot, border = self._slots[layer], layer.kernel_size[-1] // 2
         past, frames = self.cache[slot], x.shape[2]
         known = past.shape[2] if isinstance(past, Tensor) else 0
-        own = None if norm is None else self._own.get(layer)
-        run, inside = self._run(x, border, own is not None)
+        run, inside = self._run(x, border)
         if known < PAST:
             inside[:, :, : PAST - known] = 0
         if known:
             put(inside[:, :, PAST - known : PAST], past)
-        if norm is not None and own is not None:
-            self._taps.normed(x, norm.gamma.flatten(), run[:, :, PAST:])
-        else:
-            self._fill(inside[:, :, PAST:], x, norm)
+        self._fill(inside[:, :, PAST:], x, norm)
         kept = PAST if past is REPEAT else min(PAST, known + frames)
         # Copied: a view would keep all frames of the call alive.
         last_seen = inside[:, :, -kept:]
         self.cache[slot] = copied(last_seen) if self._last else last_seen.clone()
-        if own is not None:
-            return self._taps.conv(run, own, layer.bias, aside)
-        made = F.conv3d(run, layer.weight, layer.bias, padding=(0, border, border) if self._last else 0)
-        return made if aside is None else made + aside
+        return F.conv3d(run, layer.weight, layer.bias, padding=(0, border, border) if self._last else 0)
 
-    def _run(self, x: Tensor, border: int, own: bool) -> tuple[Tensor, Tensor]:
-        """Room for `x` behind its past, and the part inside the border; cuDNN pads in its convolutions."""
+    def _run(self, x: Tensor, border: int) -> tuple[Tensor, Tensor]:
+        """Room for `x` behind its past, and the part inside the border; a card pads in its convolutions."""
         _, channels, frames, height, width = x.shape
-        if self._last and not own:
-            border = 0
-        size = (1, channels, PAST + frames, height + 2 * border, width + 2 * border)
-        if not self._last:
-            run = x.new_zeros(size)
-        else:
+        if self._last:
+            size = (1, channels, PAST + frames, height, width)
             run = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
-        if own:
-            past = run[:, :, :PAST]  # around the others `normed` writes them
-            for edge in (past[..., 0], past[..., -1], past[..., 0, :], past[..., -1, :]):
-                edge.zero_()
+            return run, run
+        run = x.new_zeros(1, channels, PAST + frames, height + 2 * border, width + 2 * border)
         return run, run[..., border : border + height, border : border + width]
 
     def _fill(self, place: Tensor, x: Tensor, norm: Any) -> None:

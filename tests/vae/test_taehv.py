@@ -12,9 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dev.bench.forms import write_gguf
 from gf_core.errors import CheckpointError, GroundedError
-from gf_core.vae.base import LatentCodec, StreamDecoder, copied, lies_last, lifted, put
+from gf_core.vae.base import LatentCodec, StreamDecoder, copied, lies_last, lifted, look_of, put
 from gf_core.vae.load import build_vae, detect_vae, load_vae
 from gf_core.vae.taehv import TAEHV, Grow, MemBlock, TinyDecoder
+from gf_core.vae.tiles import Tiled
 
 
 def file_state(codec):
@@ -248,3 +249,13 @@ def test_wrong_things_are_refused_in_words(tiny):
         tiny.decoder().restore({"03": torch.zeros(1)})
     with pytest.raises(GroundedError, match="multiple of 8"):
         tiny.encode(torch.zeros(1, 12, 16, 3))
+
+
+def test_pictures_are_told_apart_where_a_codec_rounds_in_its_own_way(monkeypatch):
+    """In tiles too; and keep their key where it does not: a Take made before goes on."""
+    codec = TAEHV(16, (8, 8, 8, 8), encoder_width=8, fingerprint="tiny")
+    tiled = Tiled(codec, 40)
+    assert look_of(codec) == "tiny" and look_of(tiled) == tiled.fingerprint
+    monkeypatch.setattr(TAEHV, "arithmetic", "its own")
+    tiled = Tiled(codec, 40)
+    assert look_of(codec) not in ("tiny", "its own") and look_of(tiled) != tiled.fingerprint
