@@ -54,9 +54,9 @@ def _wants(film: Film, folder: Path) -> bool:
     return make_plan(film.board, film.timing).chunks >= WORTH_CHUNKS  # its keys wait for what is settled here
 
 
-def warm_up(director: Director) -> None:
-    """Have everything compiled, or read back from the disk, before the first chunk."""
+def warm_up(director: Director, switches: bool) -> None:
+    """Have everything compiled, or read back from the disk, before the first chunk of a film with switches or none."""
     log.info("compiling the network, once per card and size")
     began = now(director.device)
-    director.warm_up()
+    director.warm_up(switches)
     log.info("compiled in %.1f s", now(director.device) - began)

@@ -195,5 +195,6 @@ class Session:
         sampler = self.film.bundle.sampler(self.film.recipe)
         if self.film.bundle.compiled:
             with meter.stage("compiling"), in_words("compiling the network"):
-                warm_up(sampler.director)
+                segments = self.film.board.segments
+                warm_up(sampler.director, any(one.verb == "then" or one.motion for one in segments))
         return sampler

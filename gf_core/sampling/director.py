@@ -319,18 +319,38 @@ class Director:
         elif spec.switch == "recache" and not spec.recache_before_evict:
             recache(memory, recompute, None)
 
-    @together
-    def warm_up(self) -> None:
-        """Make the calls of a chunk once, of nothing, so that kernels are made and chosen; for an empty memory."""
-        frames = self.memory.spec.chunk
+    def warm_up(self, switches: bool = False) -> None:
+        """Make the calls of a film of nothing, so that kernels are made and chosen; the memory is empty and stays so.
+
+        switches: the film has prompts within a shot, so there are calls over all recent frames as well.
+        """
+        frames, empty = self.memory.spec.chunk, self.snapshot()
         latents = torch.zeros(self.shape(frames), device=self.device, dtype=self.dtype)
         rows = torch.zeros(1, 1, self.spec.text_dim, device=self.device, dtype=self.dtype)
-        text = text_kv(self.model, rows, self.spec.text_len, self._kernel)
+
+        def chunk() -> None:
+            self.prepare()
+            step, clean = self.open(frames)
+            self.predict(latents, self._clean_time, step)
+            self.remember(latents, clean)
+
         # Not by what records calls: these layouts do not come from a film.
-        run = call if self._split is None else self._call
-        step, clean = self.open(frames)
-        for view, want_flow in ((step, True), (clean, False)):  # what they write, the first chunk writes anew
-            run(self.model, latents, self._clean_time, text, view, want_flow, self._pieces)
+        recorded, self._call = self._call, call
+        try:
+            self.start(rows)
+            chunk()
+            chunk()
+            if switches:
+                for _ in range(self.memory.spec.slots // frames):  # until the first frames have left
+                    self.prefill(latents)
+                self.switch(rows)
+                chunk()
+            self.cut(rows)  # anchors alone
+            chunk()
+        finally:
+            self._call = recorded
+            self.restore(empty)
+            self._prompt_embeds, self._text, self._writing_text = None, [], []
 
     # -- snapshots ----------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ def test_the_film_is_the_same(sampler, embeds, name):
     """With verbs, recaches, banks, heads, packed slots and joint calls; no compiler is asked here."""
     pieces = Fused(lambda function: function, "as written")
     plain, other = (sampler(MEMORIES[name], **placed) for placed in ({}, {"pieces": pieces}))
-    other.director.warm_up()
+    other.director.warm_up(switches=True)
     memory = other.director.memory
     stores = (memory.raw_k, memory.k, memory.v, memory.unpacked_v, memory.anchor_latents, memory.history)
     held = sum(
@@ -48,6 +48,37 @@ def test_the_film_is_the_same(sampler, embeds, name):
     films = [[clean.latents for clean in film_chunks(run, plan_of(SHORT), embeds)] for run in (plain, other)]
     for one, another in zip(*films, strict=True):
         torch.testing.assert_close(another, one, atol=1e-5, rtol=0)
+
+
+class Counted:
+    """Stands for a compiler: what it would compile is each shape of each piece."""
+
+    def __init__(self):
+        self.shapes = set()
+
+    def __call__(self, function):
+        def piece(*given):
+            shapes = tuple(tuple(x.shape) if isinstance(x, torch.Tensor) else x for x in given)
+            self.shapes.add((function.__name__, shapes))
+            return function(*given)
+
+        return piece
+
+
+@pytest.mark.parametrize("name", ["grounded", "longlive", "self_forcing", "infinity_rope", "reward_forcing"])
+def test_a_film_compiles_nothing_after_its_warm_up(sampler, embeds, name):
+    """Prompts are all as long as in half the width, where rows of nothing are not left out."""
+    compiler, whole = Counted(), [torch.ones(1, SPEC.text_len, SPEC.text_dim)] * 4
+    run = sampler(PRESETS[name], pieces=Fused(compiler, "counted"))
+    begun = run.director.snapshot()
+    run.director.warm_up(switches=True)
+    assert not run.director._text and not run.director.switching
+    for part, value in run.director.snapshot().items():
+        assert torch.equal(value, begun[part]), part
+    made = {shape for shape in compiler.shapes if shape[0] != "_normed"}  # a prompt's keys come with it
+    for _ in film_chunks(run, plan_of(SHORT), whole):
+        pass
+    assert {shape for shape in compiler.shapes if shape[0] != "_normed"} - made == set()
 
 
 @pytest.fixture
