@@ -143,6 +143,8 @@ class Finisher:
         with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
             start = time.perf_counter()
             digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
+            if chunk.under_way:  # before the journal's line, behind which a film may have to go on
+                self._store.save(window_name(chunk.key), chunk.index + 1, chunk.under_way)
             self.seconds["save"] += time.perf_counter() - start
             try:
                 self._commit(chunk, digest)
@@ -157,7 +159,7 @@ class Finisher:
                     log.warning("the latents of chunk %d are not kept: %s", chunk.index, error.message)
                 raise
             start = time.perf_counter()
-            self._keep_window(chunk)
+            self._drop_window(chunk)
             with contextlib.suppress(_PutOff):  # a state is a convenience, and may be gigabytes
                 self._keep_states(chunk)
             self.seconds["save"] += time.perf_counter() - start
@@ -207,12 +209,10 @@ class Finisher:
         if chunk.stored is None:
             record = {"kind": "latents", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
             self._run.commit({**record, "latents": digest, "anchor": chunk.anchor})
-            self._keep_window(chunk)
+        self._drop_window(chunk)
 
-    def _keep_window(self, chunk: SampledChunk) -> None:
-        """Keep what is on the way behind a chunk, and that behind the one before it no longer: it is used up."""
-        if chunk.under_way:
-            self._store.save(window_name(chunk.key), chunk.index + 1, chunk.under_way)
+    def _drop_window(self, chunk: SampledChunk) -> None:
+        """Keep what was on the way behind the chunk before this one no longer: it is used up."""
         if self._window:
             self._store.drop(self._window)
         self._window = window_name(chunk.key) if chunk.under_way else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from gf_core.engine.events import Reused, StepDone
 from gf_core.engine.film import settle
 from gf_core.memory.presets import PRESETS
 from gf_core.take.facts import kernels
-from gf_core.take.folder import Run, Take
+from gf_core.take.folder import Run, RunWriter, Take
 
 from ..heads import PICKING
 
@@ -97,6 +98,26 @@ def test_a_film_made_in_windows_goes_on_within_a_segment(bundle, films, tmp_path
     told = [event.chunks for event in events if isinstance(event, Reused)]
     assert told == [kept]
     assert events[-1].report["reuse"]["exact"] is not False
+
+
+@pytest.mark.parametrize("name", ["rolling", "wave"])
+def test_a_kill_behind_a_journal_s_line_loses_no_chunk(bundle, films, tmp_path, monkeypatch, name):
+    """What is on the way behind a chunk lies on the disk before the journal says that the chunk is done."""
+    bundle.recipe = replace(bundle.recipe, sample=replace(bundle.recipe.sample, steps=(1000, 750, 500)))
+    whole, _ = render(bundle, films, tmp_path / "whole", MEMORIES[name])
+
+    def killed(run, *records):
+        commit(run, *records)
+        if any(record.get("index") == 2 for record in records):
+            shutil.copytree(tmp_path / "t", tmp_path / "killed")  # as the disk is in that moment
+
+    commit = RunWriter.commit
+    monkeypatch.setattr(RunWriter, "commit", killed)
+    render(bundle, films, tmp_path / "t", MEMORIES[name])
+    monkeypatch.setattr(RunWriter, "commit", commit)
+    run, events = render(bundle, films, tmp_path / "killed", MEMORIES[name])
+    assert [event.chunks for event in events if isinstance(event, Reused)] == [3]
+    assert bytes_of(run) == bytes_of(whole)
 
 
 def test_a_segment_made_in_windows_is_lengthened(bundle, films, tmp_path):
