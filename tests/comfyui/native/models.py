@@ -8,7 +8,7 @@ sys.path.append(str(Path(__file__).parent))
 import comfy.sd
 import tiny
 import torch
-from grounded_forcing.gf_core.checkpoints.keymaps import rename
+from grounded_forcing.gf_core.checkpoints.keymaps import original_to_diffusers, rename
 from grounded_forcing.gf_core.checkpoints.load import build_network
 from grounded_forcing.gf_core.errors import GroundedError
 from grounded_forcing.gf_core.files.tensors import open_file
@@ -77,7 +77,7 @@ def main():
     save_file(tensors, DIFFUSION / "renamed.safetensors")
     wrapped = {f"model._fsdp_wrapped_module.{name}": value for name, value in tensors.items()}
     torch.save({"generator_ema": wrapped, "generator": {}, "step": 1}, DIFFUSION / "training.pt")
-    save_file(rename(tensors, "original", "diffusers"), DIFFUSION / "sfwan2.1_diffusers.safetensors")
+    save_file(rename(tensors, original_to_diffusers), DIFFUSION / "sfwan2.1_diffusers.safetensors")
     core_lora = loras(tensors)
 
     def bundle(model, **options):
