@@ -28,11 +28,11 @@ from gf_core.train.batch import ClipBatch
 from gf_core.train.data import Clips, Workers
 from gf_core.train.loop import Pace, Run
 from gf_core.train.objectives import Precision
+from gf_core.train.objectives.replay import Recorder, Replayed
 from gf_core.train.optim import Muon, adamw, split_parameters
 from gf_core.train.recipes.builtin import LIVE_STUDENT
 from gf_core.train.recipes.clips import CHUNKS, MIXTURE, tables, world_shard
 from gf_core.train.recipes.video import TEACHER, VideoNet, objective_of
-from gf_core.train.replay import Recorder, Replayed
 from gf_core.world import sample_script, words
 
 

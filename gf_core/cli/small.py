@@ -156,9 +156,9 @@ def bench(args: Namespace) -> int:
 def train(args: Namespace) -> int:
     """Train, or say what it would take."""
     if args.what == "plan":
-        from .train_plan import main
+        from .trainings.plan import main
     elif args.what == "ablate":
-        from .ablate import main
+        from .trainings.ablate import main
     elif args.what == "builtin":
         from ..train.recipes.builtin import main
     else:

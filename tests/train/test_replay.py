@@ -9,7 +9,7 @@ from gf_core.train.context import StreamOutput
 from gf_core.train.objectives import Precision
 from gf_core.train.objectives.distil import Distil
 from gf_core.train.objectives.flow import Flow
-from gf_core.train.replay import Replayed
+from gf_core.train.objectives.replay import Replayed
 
 PLACE = Precision(dtype=torch.float32)
 

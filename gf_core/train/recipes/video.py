@@ -32,9 +32,9 @@ from ..loop import Pace, Run
 from ..objectives import Objective, Precision
 from ..objectives.distil import Distil
 from ..objectives.flow import Flow, Heads
+from ..objectives.replay import Recorder, Replayed
 from ..optim import Muon, adamw, split_parameters
 from ..ranks import Ranks
-from ..replay import Recorder, Replayed
 from ..state import replacing
 from .clips import MEMORY
 

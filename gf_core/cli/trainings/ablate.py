@@ -13,19 +13,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import MANY, number
-from ..errors import GroundedError
-from ..files.atomic import write_text
-from ..files.fingerprint import combine
+from ...arguments import MANY, number
+from ...errors import GroundedError
+from ...files.atomic import write_text
+from ...files.fingerprint import combine
 
 if TYPE_CHECKING:
-    from ..config import MemorySpec
-    from ..evaluation.suite import Render
+    from ...config import MemorySpec
+    from ...evaluation.suite import Render
 
 
 def main(argv: list[str]) -> int:
     """Measure, and write OUT/table.md and OUT/chart.png."""
-    from ..evaluation import ablation
+    from ...evaluation import ablation
 
     parser = argparse.ArgumentParser(prog="grounded train ablate", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     lines = [*ablation.table(rows, columns), "", *ablation.by_seed(rows, columns)]
     print(*lines, sep="\n")
     write_text(args.out / "table.md", "\n".join(lines) + "\n")
-    from ..evaluation.charts.ablation import draw
+    from ...evaluation.charts.ablation import draw
 
     draw(rows, columns, args.out / "chart.png")
     print(f"table, chart and films.jsonl in {args.out}")
@@ -65,10 +65,10 @@ def main(argv: list[str]) -> int:
 
 
 def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
-    from ..checkpoints.bundle import load_model
-    from ..evaluation import ablation
-    from ..evaluation.suite import in_memory
-    from ..world.reader import load_reader
+    from ...checkpoints.bundle import load_model
+    from ...evaluation import ablation
+    from ...evaluation.suite import in_memory
+    from ...world.reader import load_reader
 
     bundle = load_model(args.model)
     chosen = _chosen(args, bundle.recipe.memory)
@@ -86,7 +86,7 @@ def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
 
 def _chosen(args: argparse.Namespace, memory: MemorySpec) -> dict[str, MemorySpec]:
     """Memories by name; a method is a preset, whatever the model's own memory is."""
-    from ..evaluation import ablation
+    from ...evaluation import ablation
 
     known = ablation.methods() if args.methods else ablation.variants(memory)
     names = args.variants.split(",") if args.variants else list(known)
@@ -98,7 +98,7 @@ def _chosen(args: argparse.Namespace, memory: MemorySpec) -> dict[str, MemorySpe
 
 def _retrained(args: argparse.Namespace, name: str, memory: MemorySpec) -> Path:
     """The model that the chain's last stage gives under this memory."""
-    from ..train.recipes.chain import SIZES, model_of, run_stage, stages_of
+    from ...train.recipes.chain import SIZES, model_of, run_stage, stages_of
 
     folder = args.retrain / args.size
     if not model_of(folder, "match").is_dir():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..arguments import MANY, number, size
-from ..config import SHAPES
-from ..estimate.training import Card, Setup, plan_lines, plan_training
+from ...arguments import MANY, number, size
+from ...config import SHAPES
+from ...estimate.training import Card, Setup, plan_lines, plan_training
 
 USUAL = {"frames": 21, "batch": 64}
 """Self Forcing's own, which its recipe has too."""

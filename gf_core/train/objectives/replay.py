@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, _foreach_copy_, _foreach_mul  # pyright: ignore[reportPrivateImportUsage]
 
-from .objectives import Loss
-from .objectives.distil import Distil
+from . import Loss
+from .distil import Distil
 
 log = logging.getLogger("grounded")
 WARM = 2

@@ -1,0 +1,1 @@
+"""Commands under `grounded train` that train nothing, or only to compare."""
