@@ -212,7 +212,12 @@ class Finisher:
         self._drop_window(chunk)
 
     def _drop_window(self, chunk: SampledChunk) -> None:
-        """Keep what was on the way behind the chunk before this one no longer: it is used up."""
+        """Keep what was on the way behind the chunk before this one no longer: it is used up.
+
+        Not for a chunk that an earlier run has sampled: the film still goes on with what lies behind the last of those.
+        """
+        if chunk.stored is not None:
+            return
         if self._window:
             self._store.drop(self._window)
         self._window = window_name(chunk.key) if chunk.under_way else ""

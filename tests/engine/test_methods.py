@@ -10,6 +10,7 @@ import pytest
 
 from gf_core.engine.events import Reused, StepDone
 from gf_core.engine.film import settle
+from gf_core.engine.finish import Finisher
 from gf_core.memory.presets import PRESETS
 from gf_core.take.facts import kernels
 from gf_core.take.folder import Run, RunWriter, Take
@@ -118,6 +119,38 @@ def test_a_kill_behind_a_journal_s_line_loses_no_chunk(bundle, films, tmp_path, 
     run, events = render(bundle, films, tmp_path / "killed", MEMORIES[name])
     assert [event.chunks for event in events if isinstance(event, Reused)] == [3]
     assert bytes_of(run) == bytes_of(whole)
+
+
+@pytest.mark.parametrize("again", ["stopped", "killed"])
+def test_a_film_that_ends_twice_loses_no_chunk(bundle, films, tmp_path, monkeypatch, again):
+    """While a second run makes pictures of the first one's latents, what was on the way behind them stays."""
+    bundle.recipe = replace(bundle.recipe, sample=replace(bundle.recipe.sample, steps=(1000, 750, 500)))
+    memory, take = MEMORIES["rolling"], tmp_path / "t"
+    begin, commit = Finisher.__init__, RunWriter.commit
+
+    def hurried(finisher, *args):
+        begin(finisher, *args)
+        finisher.hurry()
+
+    def killed(run, *records):
+        commit(run, *records)
+        if any(record["kind"] == "chunk" and record["index"] == 1 for record in records):
+            shutil.copytree(take, tmp_path / "killed")  # as the disk is in that moment
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Finisher, "__init__", hurried)
+        render(bundle, films, take, memory, BLENDED, stop_at=9)  # leaves latents only
+        if again == "stopped":
+            render(bundle, films, take, memory, BLENDED, stop_at=9)
+    if again == "killed":
+        monkeypatch.setattr(RunWriter, "commit", killed)
+        render(bundle, films, take, memory, BLENDED)
+        monkeypatch.setattr(RunWriter, "commit", commit)
+        take = tmp_path / "killed"
+    run, events = render(bundle, films, take, memory, BLENDED)
+    assert run is not None
+    assert [event.chunks for event in events if isinstance(event, Reused)] == [7]
+    assert bytes_of(run) == bytes_of(render(bundle, films, tmp_path / "whole", memory, BLENDED)[0])
 
 
 def test_a_segment_made_in_windows_is_lengthened(bundle, films, tmp_path):
