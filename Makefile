@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Two processes share the tests, file by file: a run keeps one core busy, and two are what everybody has.
+PYTEST := $(RUN)/python -m pytest -n 2 --dist loadgroup
 
 define NEEDS_PYTHON
 This needs Python 3.10 or newer, and '$(PYTHON)' is not. Name another one: make PYTHON=python3.12 ...
@@ -24,13 +26,13 @@ demo: $(INSTALLED)
 	$(RUN)/grounded render workflows/storyboards/first_film.txt --out films/first_film.mp4
 
 test: $(INSTALLED)
-	$(RUN)/python -m pytest
+	$(PYTEST)
 
 check: $(INSTALLED)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/pyright
-	$(RUN)/python -m pytest
+	$(PYTEST)
 
 test-comfyui: $(INSTALLED)
 	$(RUN)/python dev/comfyui/setup.py

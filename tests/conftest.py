@@ -15,6 +15,8 @@ import pytest
 
 from gf_core.cli import SPINS
 
+ROOT = Path(__file__).resolve().parents[1]
+
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
@@ -22,8 +24,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 @pytest.fixture
 def of_pack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
     """Imports `nodes.<name>` where it needs no ComfyUI, without the pack's own first line, which does."""
-    root = Path(__file__).resolve().parents[1]
-    for name, folder in (("gf_pack", root), ("gf_pack.nodes", root / "nodes")):
+    for name, folder in (("gf_pack", ROOT), ("gf_pack.nodes", ROOT / "nodes")):
         package = ModuleType(name)
         package.__path__ = [str(folder)]
         monkeypatch.setitem(sys.modules, name, package)
@@ -34,6 +35,14 @@ def of_pack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleT
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Processes that share the tests take whole files, whose fixtures are made once; one takes all of ComfyUI's."""
+    for item in items:
+        file = item.path.relative_to(ROOT)
+        item.add_marker(pytest.mark.xdist_group("comfyui" if "comfyui" in file.parts else file.as_posix()))
 
 
 def pytest_collection_finish() -> None:
