@@ -30,7 +30,7 @@ NOTHING = Fit()
 FIX = "write off, or some of offload=N, tiles=N, int8, fp8 or fp8-fast with commas between them"
 
 
-def choose_fit(cost: ModelCost, recipe: Recipe, free: int, upscale: int = 1, *, alter: bool = True) -> Fit:
+def choose_fit(cost: ModelCost, recipe: Recipe, free: int, *, alter: bool = True) -> Fit:
     """The first that fits `free` bytes; nothing where nothing has to be done, or where all of it is not enough.
 
     alter: also what makes other pictures than there would be without.
@@ -38,7 +38,7 @@ def choose_fit(cost: ModelCost, recipe: Recipe, free: int, upscale: int = 1, *, 
     most = cost.spec.num_layers
 
     def fits(fit: Fit) -> bool:
-        return sum(parts_of(cost.fitted(fit), recipe.fitted(fit), upscale).values()) * MARGIN <= free
+        return sum(parts_of(cost.fitted(fit), recipe.fitted(fit), upscale=1).values()) * MARGIN <= free
 
     for fit in _steps(cost, recipe) if alter else (NOTHING,):
         if fits(fit):

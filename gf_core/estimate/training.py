@@ -14,6 +14,7 @@ from .room import count_parameters
 
 CRITIC_STEPS = 5
 """For one of the student's (Self Forcing, LongLive and Context Forcing alike)."""
+CARDS_OF_A_NODE = 8
 STEPS = 4
 """Denoising steps; the one that a film is left at is drawn, so that (STEPS + 1) / 2 are made in the mean."""
 WEIGHT, GRADIENT, ADAM, AVERAGE = 4, 4, 8, 4
@@ -215,10 +216,10 @@ def plan_lines(setup: Setup, plans: list[TrainingPlan], card: Card, launch: str 
     return lines + [launch_line(plan.cards, launch) for plan in plans if launch]
 
 
-def launch_line(cards: int, launch: str, per_node: int = 8) -> str:
+def launch_line(cards: int, launch: str) -> str:
     """How a training on so many cards is started."""
     if cards == 1:
         return f"grounded train {launch} --device cuda"
-    nodes = -(-cards // per_node)
+    nodes = -(-cards // CARDS_OF_A_NODE)
     group = f"--nnodes {nodes} --rdzv-backend c10d --rdzv-endpoint FIRST_NODE:29500 " if nodes > 1 else ""
-    return f"torchrun {group}--nproc-per-node {min(cards, per_node)} -m gf_core train {launch} --device cuda"
+    return f"torchrun {group}--nproc-per-node {min(cards, CARDS_OF_A_NODE)} -m gf_core train {launch} --device cuda"

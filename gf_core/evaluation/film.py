@@ -22,6 +22,9 @@ from .over_time import measure_over_time
 from .parts import Part, film_parts, planned_parts, start_pictures, timing_of
 from .report import write_json
 
+BATCH = 16
+"""Full-size frames that are in memory at a time."""
+
 
 def judged_spans(parts: Sequence[Part]) -> list[Span]:
     """The segments with what their prompts ask for.
@@ -38,11 +41,9 @@ def judged_spans(parts: Sequence[Part]) -> list[Span]:
     return spans
 
 
-def spans_of(
-    storyboard_text: str, frames: int | None = None, timing: Timing | None = None
-) -> tuple[list[Span], float]:
+def spans_of(storyboard_text: str, frames: int | None = None) -> tuple[list[Span], float]:
     """The segments of a storyboard as frame spans, and the film's fps, as `planned_parts`."""
-    parts, fps = planned_parts(storyboard_text, frames, timing)
+    parts, fps = planned_parts(storyboard_text, frames)
     return judged_spans(parts), fps
 
 
@@ -63,15 +64,15 @@ def shrink(frames: np.ndarray) -> np.ndarray:
     return (tiles.mean((2, 4), dtype=np.float32) + 0.5).astype(np.uint8)
 
 
-def small_frames(path: Path, batch: int = 16, tick: Callable[[], None] = lambda: None) -> np.ndarray:
-    """All frames of a film at 96x64; only `batch` full-size frames are in memory at a time.
+def small_frames(path: Path, tick: Callable[[], None] = lambda: None) -> np.ndarray:
+    """All frames of a film at 96x64; only `BATCH` full-size frames are in memory at a time.
 
     tick: called for every frame; may raise to stop.
     """
     from ..video.reader import read_frames
 
     small, frames = [], read_frames(path, tick=tick)
-    while waiting := list(islice(frames, batch)):
+    while waiting := list(islice(frames, BATCH)):
         small.append(shrink(np.stack(waiting)))
     if not small:
         raise GroundedError(f"{path} holds no frames", "render the film again")
@@ -125,7 +126,6 @@ def evaluate_film(
     storyboard_text: str | None = None,
     out_json: str | Path | None = None,
     out_png: str | Path | None = None,
-    reader: Reader | None = None,
 ) -> dict:
     """Measure a film, and say how far one of the built-in model is what the storyboard asks for.
 
@@ -159,7 +159,7 @@ def evaluate_film(
         if not (given if made is None else made.builtin):
             raise GroundedError("only films of the built-in model can be read", "see what else is measured")
         frames = small_frames(path)
-        result |= judge(frames, judged_spans(parts), fps, reader or load_reader())[0]
+        result |= judge(frames, judged_spans(parts), fps, load_reader())[0]
     except GroundedError as error:
         if given and (made is None or made.builtin):
             raise

@@ -75,9 +75,9 @@ def return_scripts(count: int = 8) -> list[Script]:
     return [_even(sample_script(random.Random(SEED + 500_000 + i), 12, "return")) for i in range(count)]
 
 
-def mixed_storyboards(count: int = 20, segments: int = 5) -> list[str]:
+def mixed_storyboards(count: int = 20) -> list[str]:
     """The storyboards of `mixed_scripts`."""
-    return [storyboard(script) for script in mixed_scripts(count, segments)]
+    return [storyboard(script) for script in mixed_scripts(count)]
 
 
 def return_storyboards(count: int = 8) -> list[str]:
@@ -85,10 +85,10 @@ def return_storyboards(count: int = 8) -> list[str]:
     return [storyboard(script) for script in return_scripts(count)]
 
 
-def long_storyboards(count: int = 3, seconds: float = LONG_SECONDS) -> list[str]:
-    """One prompt for `seconds` seconds."""
+def long_storyboards(count: int = 3) -> list[str]:
+    """One prompt for a minute."""
     scripts = (sample_script(random.Random(SEED + 700_000 + i), 4, "single") for i in range(count))
-    return [f"{script.segments[0].caption} | {seconds:g}s\n" for script in scripts]
+    return [f"{script.segments[0].caption} | {LONG_SECONDS}s\n" for script in scripts]
 
 
 def _judge_all(

@@ -87,10 +87,10 @@ def measure(render: Render, reader: Reader, texts: Sequence[str], judged: slice)
 
 
 def measure_verbs(
-    render: Render, films: int, reader: Reader | None = None, note: Callable[[str], None] = lambda text: None
+    render: Render, films: int, note: Callable[[str], None] = lambda text: None
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Set -> way -> `measure`."""
-    reader = reader or load_reader()
+    reader = load_reader()
     result: dict[str, dict[str, dict[str, float]]] = {}
     for name, write, judged in (
         ("known", known_storyboard, slice(3, 4)),

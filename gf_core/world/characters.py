@@ -66,23 +66,21 @@ class Painter:
             v = -ry + 0.4 - 2.4 * p.stride * np.maximum(side * np.cos(p.step), 0)
             self.c.ellipse(u, v, rx, ry, colour, rim=0.3)
 
-    def _eyes(self, cu: float, cv: float, apart: float, r: float, pupil: float, white: Colour = EYE) -> None:
+    def _eyes(self, cu: float, cv: float, apart: float, r: float, pupil: float) -> None:
         p = self.p
         for side in (-1.0, 1.0):
             u = cu + side * apart
             if p.asleep:
                 self.c.ellipse(u, cv + 0.5, r, 1.8, DARK)
                 continue
-            self.c.ellipse(u, cv, r, r * 1.1, white, rim=0.1)
+            self.c.ellipse(u, cv, r, r * 1.1, EYE, rim=0.1)
             self.c.ellipse(u + 0.9 * p.turn, cv + 0.3, pupil, pupil * 1.15, DARK)
 
-    def _neck(self, cu: Number, cv: float, half: float, tail: float = 1.0) -> None:
+    def _neck(self, cu: Number, cv: float, half: float) -> None:
         self.c.box(cu, cv, half, 2.5, self.scarf, radius=2.2, rim=0.28)
         tu = cu - half * 0.55 if self.p.turn else cu + half * 0.45
         swing = 1.2 * self.p.stride * np.sin(self.p.step)
-        self.c.line(
-            tu, cv + 1, tu - 1.5 * self.p.turn + swing, cv + 1 + 4.5 * tail, 2.1, self.scarf, rim=0.28
-        )
+        self.c.line(tu, cv + 1, tu - 1.5 * self.p.turn + swing, cv + 1 + 4.5, 2.1, self.scarf, rim=0.28)
 
     def _patch(self, cu: float, cv: float, r: float) -> None:
         kind = PATCHES[self.who.patch]

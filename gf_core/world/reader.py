@@ -29,6 +29,8 @@ CROP = 48
 """Side in pixels of the crop around the subject: body, hat and tail fit with a margin."""
 WINDOW = 12
 """Frames that one action reading sees: one chunk."""
+STRIDE = 3
+"""Frames between the beginnings of two such readings."""
 ACTION_CROP = 32
 """Side of the action window in half-resolution pixels (so 64 scene pixels)."""
 READABLE = 0.6
@@ -213,14 +215,9 @@ class Reading:
 
 @torch.no_grad()
 def read(
-    reader: Reader,
-    frames: np.ndarray,
-    *,
-    stride: int = 3,
-    batch: int = 96,
-    tick: Callable[[], None] = lambda: None,
+    reader: Reader, frames: np.ndarray, *, batch: int = 96, tick: Callable[[], None] = lambda: None
 ) -> Reading:
-    """Read uint8 frames [t 64 96 3]; action windows start every `stride` frames.
+    """Read uint8 frames [t 64 96 3]; action windows start every `STRIDE` frames.
 
     tick: called before every batch; may raise to stop.
     """
@@ -240,7 +237,7 @@ def read(
         presence.append(seen["mask"].flatten(1).amax(-1).sigmoid())
     track = torch.cat(boxes)
     halves = halve(images)
-    starts = torch.tensor(range(0, len(images) - WINDOW + 1, stride), dtype=torch.long)
+    starts = torch.tensor(range(0, len(images) - WINDOW + 1, STRIDE), dtype=torch.long)
     actions = []
     for part in starts.split(max(batch // 4, 1)):
         tick()

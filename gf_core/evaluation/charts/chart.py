@@ -59,9 +59,9 @@ class Page:
         for x, y in points:
             self.draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=LINE)
 
-    def fitting(self, text: str, width: float, size: int = 13) -> str:
+    def fitting(self, text: str, width: float) -> str:
         """`text`, shortened with an ellipsis to `width` pixels; empty when nothing readable fits."""
-        font = _font(size)
+        font = _font(13)
         if font.getlength(text) <= width:
             return text
         while text and font.getlength(text + "…") > width:

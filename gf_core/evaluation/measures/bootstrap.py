@@ -12,10 +12,8 @@ TIMES = 2000
 LEVEL = 0.95
 
 
-def mean_interval(
-    films: Sequence[Sequence[float]], level: float = LEVEL, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean of all numbers, and the ends of the interval that holds `level` of the means of films drawn anew.
+def mean_interval(films: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """Mean of all numbers, and the ends of the interval that holds `LEVEL` of the means of films drawn anew.
 
     films: the numbers of each film; those without any do not count. One film has no interval: both ends are NaN.
     """
@@ -26,9 +24,9 @@ def mean_interval(
     mean = float(sums.sum() / counts.sum())
     if len(kept) == 1:
         return mean, float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).integers(0, len(kept), (TIMES, len(kept)))
+    drawn = np.random.default_rng(0).integers(0, len(kept), (TIMES, len(kept)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return mean, float(low), float(high)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 _BINS = 32
+MARGIN = 6
+"""Pixels around a character that are not background either."""
 
 
 def seconds_of(start: int, stop: int, fps: float) -> list[tuple[int, int]]:
@@ -19,11 +21,11 @@ def seconds_of(start: int, stop: int, fps: float) -> list[tuple[int, int]]:
     return list(zip(edges, [*edges[1:], stop]))
 
 
-def frame_differences(frames: np.ndarray, boxes: np.ndarray | None = None, margin: float = 6.0) -> np.ndarray:
+def frame_differences(frames: np.ndarray, boxes: np.ndarray | None = None) -> np.ndarray:
     """Mean |f_t - f_(t-1)| on a 0..1 scale, float [t-1]; with boxes [t 4] (cx, cy, w, h) on the background
     only.
 
-    Background is what lies outside the box of either frame, widened by `margin` pixels.
+    Background is what lies outside the box of either frame, widened by `MARGIN` pixels.
     """
     result = np.zeros(max(len(frames) - 1, 0), np.float32)
     rows, columns = np.mgrid[: frames.shape[1], : frames.shape[2]] + 0.5
@@ -32,7 +34,7 @@ def frame_differences(frames: np.ndarray, boxes: np.ndarray | None = None, margi
         inside = np.zeros(frames.shape[1:3], bool)
         if boxes is not None:
             cx, cy, w, h = boxes[t]
-            inside = (abs(columns - cx) < w / 2 + margin) & (abs(rows - cy) < h / 2 + margin)
+            inside = (abs(columns - cx) < w / 2 + MARGIN) & (abs(rows - cy) < h / 2 + MARGIN)
         if t:
             background = ~(inside | inside_before)
             if background.any():

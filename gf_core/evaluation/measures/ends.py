@@ -13,12 +13,12 @@ SHARE = 0.15
 """Share of a film that counts as its beginning, and as its end."""
 
 
-def ends(values: Sequence[float] | np.ndarray, share: float = SHARE) -> tuple[float, float]:
-    """Means over the first and the last `share` (at least one) of a measure per frame or second; NaN of nothing."""
+def ends(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Means over the first and the last `SHARE` (at least one) of a measure per frame or second; NaN of nothing."""
     found = np.asarray(values, float)
     if not found.size:
         return float("nan"), float("nan")
-    count = max(1, round(found.size * share))
+    count = max(1, round(found.size * SHARE))
     return float(found[:count].mean()), float(found[-count:].mean())
 
 
