@@ -107,12 +107,7 @@ def sampler_facts(run: Run, text: str | None = None) -> dict[str, Any]:
     Raises:
         TakeError: the run's folder is damaged.
     """
-    settings, timeline, records, report = (
-        run.read_settings(),
-        rendered_text(run),
-        run.committed(),
-        _report(run),
-    )
+    settings, records, report = run.read_settings(), run.committed(), _report(run)
     fps, segments = settings["video"]["fps"], settings["segments"]
     first: dict[int, int] = {}
     for record in records:
@@ -123,7 +118,7 @@ def sampler_facts(run: Run, text: str | None = None) -> dict[str, Any]:
         "take": take_name(run.folder.parent),
         "text": text or (SO_FAR if report is None else end_text(report)),
         "share": min(1.0, frames / fps / planned),
-        "timeline": timeline,
+        "timeline": run.read_timeline(),
         "pictures": {segments[at]["number"] - 1: picture_address(run, frame) for at, frame in first.items()},
         "picture": picture_address(run, frames - 1),
         "film": view(run.film),
@@ -176,20 +171,6 @@ def end_text(report: dict[str, Any]) -> str:
     first = f"{length} of film {how}"
     said = f"stopped: {first}" if report["film"]["cancelled"] else first
     return "\n".join([said, *reuse, *(line for line in lines if line not in reuse)])
-
-
-def rendered_text(run: Run) -> str:
-    """The storyboard that `run` was rendered from.
-
-    Raises:
-        TakeError: the run's folder is damaged.
-    """
-    try:
-        return read_file(run.timeline).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TakeError(
-            f"the storyboard of {run.folder} cannot be read: {error}", "render it again"
-        ) from error
 
 
 def take_name(folder: Path) -> str:

@@ -11,7 +11,7 @@ from ..gf_core.take.folder import Run
 from ..gf_core.words import clock, counted
 from . import host
 from .live import Channel
-from .shown import SO_FAR, end_text, rendered_text
+from .shown import SO_FAR, end_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ class Teller:
         self._lead = event.frames - self._plan.timing.pictures(event.chunks)
         self._send(
             "started",
-            timeline=rendered_text(Run(event.folder)),
+            timeline=Run(event.folder).read_timeline(),
             seconds=event.seconds,
             fps=self._plan.timing.fps,
             frames=event.frames,

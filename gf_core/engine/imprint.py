@@ -11,7 +11,6 @@ from typing import Any
 
 from ..errors import TakeError
 from ..take.folder import Run
-from ..take.own import read_file
 from ..timeline import Timing
 from ..video import Chapter
 from .recorded import comment
@@ -35,10 +34,7 @@ def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
         "versions": dict(installed_versions()),
         "start_image": _lead_frames(run, settings) > 0,
     }
-    try:
-        timeline = read_file(run.timeline).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TakeError(f"the storyboard of {run.folder} cannot be read: {error}", "render again") from error
+    timeline = run.read_timeline()
     own = {"comment": comment(timeline), "timeline": timeline, "grounded": facts}
     return {"title": title, **own} if title else own
 

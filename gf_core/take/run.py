@@ -89,6 +89,19 @@ class Run:
             raise TakeError(f"the {what} of {self.folder} cannot be read: {error}", "render again") from error
         return found
 
+    def read_timeline(self) -> str:
+        """The storyboard as it was rendered.
+
+        Raises:
+            TakeError: the file is missing or damaged.
+        """
+        try:
+            return own.read_file(self.timeline).decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TakeError(
+                f"the storyboard of {self.folder} cannot be read: {error}", "render again"
+            ) from error
+
     def note(self, timeline: str, settings: dict[str, Any]) -> None:
         """Write storyboard and settings as they were asked for; what lies there already is not believed.
 
