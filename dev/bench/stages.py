@@ -40,7 +40,7 @@ WATCHED: dict[str, list[tuple[Any, str]]] = {
         (writer.FilmWriter, "_append"),
     ],
     "placing the film": [(render, "place_film")],
-    "contact sheet": [(render, "_draw_sheet")],
+    "contact sheet": [(render, "draw_sheet")],
 }
 """Stage -> functions; what one of them calls that is watched itself counts there alone."""
 

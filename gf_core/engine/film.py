@@ -215,33 +215,28 @@ class Film:
             "film": asdict(self.encoding),
             "machine": self.facts["kernels"],
             **({"start": asdict(self.begins_with)} if self.begins_with else {}),
-            "segments": [
-                {
-                    "number": segment.index + 1,
-                    "verb": segment.verb,
-                    "prompt": segment.prompt,
-                    "seed": segment.seed,
-                    "first_chunk": segment.first_chunk,
-                    "chunks": segment.chunks,
-                    "seconds": segment.seconds,
-                    "blend": segment.blend_chunks,
-                    "recache": segment.recache,
-                    "key": segment.key,
-                    **self._gone_back(segment),
-                    **({"pictures": self._prints_of(segment)} if segment.pictures else {}),
-                }
-                for segment in self.plan.segments
-            ],
+            "segments": [self._planned(segment) for segment in self.plan.segments],
         }
 
-    def _gone_back(self, segment: PlannedSegment) -> dict[str, Any]:
-        """Of a segment that goes back, where to, and whether with motion."""
-        number = self.number_back(segment)
-        return {} if number is None else {"back": number, "motion": segment.motion}
-
-    def number_back(self, segment: PlannedSegment) -> int | None:
-        """Of a segment that goes back, the number that is written there."""
-        return None if segment.back is None else self.plan.segments[segment.back].index + 1
+    def _planned(self, segment: PlannedSegment) -> dict[str, Any]:
+        """What `settings` say of a segment; where it goes back to, and pictures, only where there are any."""
+        facts: dict[str, Any] = {
+            "number": segment.index + 1,
+            "verb": segment.verb,
+            "prompt": segment.prompt,
+            "seed": segment.seed,
+            "first_chunk": segment.first_chunk,
+            "chunks": segment.chunks,
+            "seconds": segment.seconds,
+            "blend": segment.blend_chunks,
+            "recache": segment.recache,
+            "key": segment.key,
+        }
+        if segment.back is not None:
+            facts |= {"back": self.plan.segments[segment.back].index + 1, "motion": segment.motion}
+        if segment.pictures:
+            facts["pictures"] = {file: self.prints.get(file, "") for file in segment.pictures}
+        return facts
 
     def _check_memory(self) -> None:
         """Refuse to go back with a memory in which nothing of an earlier shot stays."""
@@ -254,9 +249,6 @@ class Film:
                     line=self.board.segments[segment.index].line,
                     column=1,
                 )
-
-    def _prints_of(self, segment: PlannedSegment) -> dict[str, str]:
-        return {file: self.prints.get(file, "") for file in segment.pictures}
 
 
 def as_path(value: Any, name: str) -> Path:

@@ -40,23 +40,28 @@ def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
 
 
 def film_chapters(run: Run) -> list[Chapter]:
-    """A chapter per segment that has at least one chunk in the film, exact to the frame.
+    """A chapter per segment that is in the film, exact to the frame. Raises TakeError: the run's folder is damaged."""
+    fps = run.read_settings()["video"]["fps"]
+    return [
+        Chapter(first / fps, end / fps, _title(number, segment))
+        for number, segment, first, end in filmed_segments(run)
+    ]
+
+
+def filmed_segments(run: Run) -> list[tuple[int, dict[str, Any], int, int]]:
+    """Every segment that has at least one chunk in the film: its number in the plan, what the run's settings say of it,
+    its first picture, and the one behind its last.
 
     Raises:
         TakeError: the run's folder is damaged.
     """
-    settings = run.read_settings()
-    fps, segments = settings["video"]["fps"], settings["segments"]
+    segments = run.read_settings()["segments"]
     spans: dict[int, tuple[int, int]] = {}
     try:
         for record in run.committed():
-            first, end = record["first_frame"], record["first_frame"] + record["frames"]
-            number = record["segment"]
-            spans[number] = (spans[number][0], end) if number in spans else (first, end)
-        return [
-            Chapter(start / fps, end / fps, _title(number, segments[number]))
-            for number, (start, end) in sorted(spans.items())
-        ]
+            first, number = record["first_frame"], record["segment"]
+            spans[number] = (spans.get(number, (first,))[0], first + record["frames"])
+        return [(number, segments[number], *span) for number, span in sorted(spans.items())]
     except (KeyError, IndexError, TypeError) as error:
         raise TakeError(f"the journal of {run.folder} is of another film", "render again") from error
 

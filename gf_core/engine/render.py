@@ -15,16 +15,16 @@ from ..estimate.measured import remember_bits, sheet_key
 from ..files.atomic import check_writable, on_disk, shortened, write_json
 from ..files.names import LONGEST
 from ..take.folder import Run, Take
-from ..video import contact_sheet, film_row, place_film
+from ..video import place_film
 from ..video.codecs import SUFFIXES, check_suffix
 from ..video.place import free_name
-from ..words import counted
 from .compiling import settle_pieces
 from .events import Event, Finished
 from .film import Film, as_path, look, settle
-from .imprint import film_chapters, film_metadata, said_verb
+from .imprint import film_chapters, film_metadata, filmed_segments
 from .making import check, make, preflight
 from .session import Session
+from .sheet import draw_sheet
 
 if TYPE_CHECKING:
     from ..checkpoints.bundle import ModelBundle
@@ -162,8 +162,9 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
     with on_disk(out_path, "saving the finished film"):
         title = film_metadata(run, out_path.stem)
         path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run))
-        sheet_path = _draw_sheet(path, film, end) if sheet else None
+        sheet_path = _companion(path, "_sheet.png") if sheet else None
         if sheet_path is not None:
+            draw_sheet(run, path, sheet_path, path.stem)
             _count_sheet(sheet_path, film, end)
         report_path = _companion(path, "_report.json")
         write_json(report_path, end.report)
@@ -172,23 +173,8 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
 
 def _count_sheet(path: Path, film: Film, end: Finished) -> None:
     """Add the sheet to what the film took, and remember its size for the next one."""
-    taken, rows = path.stat().st_size, len(film_chapters(Run(end.path.parent)))
+    taken, rows = path.stat().st_size, len(filmed_segments(Run(end.path.parent)))
     disk = end.report["estimate"]["disk"]
     if disk["measured"]:
         disk["measured"] += taken
     remember_bits(sheet_key(film.bundle.fingerprint, film.recipe.video), taken * 8 / rows, end.frames)
-
-
-def _draw_sheet(path: Path, film: Film, end: Finished) -> Path:
-    """The contact sheet of the film at `path`: a row per segment, frames read and shrunk one row at a time."""
-    rows, fps = [], film.timing.fps
-    for segment in film.plan.segments:
-        first, last = film.frames(segment.first_chunk), film.frames(segment.first_chunk + segment.chunks)
-        last = min(last, end.frames)
-        if first >= last:
-            break
-        span = f"{first / fps:.1f} - {last / fps:.1f} s"
-        verb = said_verb(segment.verb, film.number_back(segment))
-        rows.append(film_row(path, first, last, fps, segment.prompt, verb, span))
-    title, subtitle = path.stem, f"{end.seconds:.1f} s, {counted(len(rows), 'segment')}"
-    return contact_sheet(rows, _companion(path, "_sheet.png"), title=title, subtitle=subtitle)

@@ -8,8 +8,6 @@ from pathlib import Path
 from comfy_api.latest import io
 from PIL import Image
 
-from ...gf_core.errors import TakeError
-from ...gf_core.words import counted
 from ..compat import schema, widget
 from ..host import said_plainly
 from ..pictures import image_tensor
@@ -39,24 +37,12 @@ class TakeSheet(io.ComfyNode):
     @classmethod
     @said_plainly
     def execute(cls, take: TakeHandle, columns: int) -> io.NodeOutput:
-        from ...gf_core.engine.imprint import film_chapters, said_verb
-        from ...gf_core.video import contact_sheet, film_row, probe
+        from ...gf_core.engine.sheet import draw_sheet
 
         run = take.open()
-        info, rows, segments = probe(run.film), [], run.read_settings()["segments"]
-        for chapter in film_chapters(run):
-            first, end = round(chapter.start_seconds * info.fps), round(chapter.end_seconds * info.fps)
-            span = f"{chapter.start_seconds:.1f} - {chapter.end_seconds:.1f} s"
-            segment = segments[int(chapter.title.partition(".")[0]) - 1]
-            about = (segment["prompt"], said_verb(segment["verb"], segment.get("back")), span)
-            rows.append(film_row(run.film, first, end, info.fps, *about, count=columns))
-        if not rows:
-            raise TakeError(f"{run.folder.name} has no whole segment yet", "render at least one chunk")
-        subtitle = f"{info.seconds:.1f} s, {counted(len(rows), 'segment')}"
         with tempfile.TemporaryDirectory() as folder:
-            page = contact_sheet(
-                rows, Path(folder) / "sheet.png", title=Path(take.folder).name, subtitle=subtitle
-            )
+            page = Path(folder) / "sheet.png"
+            subtitle = draw_sheet(run, run.film, page, Path(take.folder).name, columns)
             with Image.open(page) as image:
                 facts = keep(run, "GF_TakeSheet", {"text": subtitle}, image, columns=columns)
                 return io.NodeOutput(image_tensor(image), ui=shown(facts))
