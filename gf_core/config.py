@@ -250,6 +250,10 @@ class VideoSpec:
             )
 
 
+TINY_SIDE, SHOWN_SIDE = 192, 768
+"""Films with no longer side than the first are enlarged to about the second."""
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How a film is encoded; it changes nothing in the latents."""
@@ -260,6 +264,12 @@ class Encoding:
     """H.264 scale: 0 is lossless, 18 looks so, 51 is the worst."""
     upscale: int = 1
     """Whole-number enlargement."""
+
+    @classmethod
+    def usual(cls, video: VideoSpec) -> Encoding:
+        """What a film of this size gets where nothing is asked for: tiny ones would be stamps on a screen."""
+        side = max(video.width, video.height)
+        return cls(upscale=SHOWN_SIDE // side if side <= TINY_SIDE else 1)
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,6 @@ log = logging.getLogger("grounded")
 
 GRID = 16
 """Film sides are multiples of this many pixels."""
-TINY_SIDE, SHOWN_SIDE = 192, 768
-"""Films with no longer side than the first are enlarged to about the second, or they would be stamps on a screen."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +110,8 @@ def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Film:
         sample = replace(sample, shift=wishes.shift)
     video = picture_size(replace(own.video, fps=timeline.board.fps), wishes.width, wishes.height)
     start = None if wishes.start_image is None else _fit(wishes.start_image, video, memory)
-    longest = max(video.width, video.height)
-    encoding = Encoding(upscale=SHOWN_SIDE // longest if longest <= TINY_SIDE else 1)
     pictures = open_cast(timeline.board, host.input_folder(), video)
-    return Film(bundle, timeline.text, Recipe(memory, sample, video), encoding, start, pictures)
+    return Film(bundle, timeline.text, Recipe(memory, sample, video), Encoding.usual(video), start, pictures)
 
 
 def read_steps(text: str) -> tuple[float, ...]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from gf_core.checkpoints.bundle import load_model
-from gf_core.cli.settings import SHOWN_SIDE
 from gf_core.config import Encoding
 from gf_core.engine import finish, render
 from gf_core.take.folder import RunWriter
@@ -78,7 +77,7 @@ def main() -> None:
     began, imported = time.perf_counter(), time.process_time()
     bundle = load_model("builtin")
     loaded, seconds = time.process_time(), watch()
-    encoding = Encoding(upscale=SHOWN_SIDE // bundle.recipe.video.width)
+    encoding = Encoding.usual(bundle.recipe.video)
     with tempfile.TemporaryDirectory() as folder:
         result = render.render_film(bundle, text, Path(folder) / "film.mp4", encoding=encoding)
     wall, whole, film = time.perf_counter() - began, time.process_time(), result.report["film"]

@@ -16,9 +16,6 @@ from ..memory.presets import PRESETS
 if TYPE_CHECKING:
     from ..engine.recorded import Recorded
 
-TINY_SIDE, SHOWN_SIDE = 192, 768
-"""Films with no longer side than the first are enlarged to about the second, or they would be stamps on a screen."""
-
 
 def choose(wanted: Recipe, args: Namespace, fps: float) -> Recipe:
     """What the model wants, with --memory, --size, --noise and the film's speed in its place."""
@@ -76,9 +73,5 @@ def model_of(args: Namespace, recorded: Recorded | None) -> str:
 
 def encoding_for(args: Namespace, video: VideoSpec, recorded: Recorded | None) -> Encoding:
     """How the film is encoded: as `recorded` was, else enlarged by its size; --upscale goes before either."""
-    if recorded is not None:
-        encoding = recorded.encoding
-    else:
-        side = max(video.width, video.height)
-        encoding = Encoding(upscale=SHOWN_SIDE // side if side <= TINY_SIDE else 1)
+    encoding = Encoding.usual(video) if recorded is None else recorded.encoding
     return replace(encoding, upscale=args.upscale) if args.upscale else encoding
