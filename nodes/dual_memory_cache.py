@@ -17,8 +17,9 @@ from ..gf_core.config import (
     Stored,
     SwitchPolicy,
 )
+from ..gf_core.memory.checks import check
 from ..gf_core.memory.presets import PRESETS
-from ..gf_core.memory.regions import check, full_layout, positions
+from ..gf_core.memory.regions import full_layout, positions
 from .compat import schema, widget
 from .host import said_plainly
 from .types import Memory

@@ -21,8 +21,8 @@ from ..files.fingerprint import combine, hash_tensors, recalled, remembered
 from ..files.scales import unscaled
 from ..files.tensors import open_file
 from ..foreign import with_values
+from ..memory.checks import check
 from ..memory.presets import PRESETS
-from ..memory.regions import check
 from ..sampling.sampler import Sampler
 from ..team import Team
 from ..text.base import TextEncoder

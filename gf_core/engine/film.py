@@ -17,7 +17,7 @@ from torch import Tensor
 from ..config import Encoding, Recipe, as_facts
 from ..errors import GroundedError, StoryboardError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
-from ..memory.regions import check_pictures
+from ..memory.checks import check_pictures
 from ..sampling.noise import check_noise
 from ..sampling.split import check_split
 from ..take.facts import hash_facts, latent_facts, picture_facts, print_of

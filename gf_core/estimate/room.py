@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import PLACES, Fit, ModelSpec, Recipe, VideoSpec
-from ..memory.regions import Sizes, is_lean
+from ..memory.sizes import Sizes, is_lean
 from ..vae.decoders import DECODE_VALUES, STATE_VALUES, Decoder, kind_of, spans
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..config import MemorySpec, ModelSpec
-from ..errors import GroundedError
 from .ledger import Ledger
 from .regions import Layout, of_head
 from .views import Heads, joined
@@ -40,28 +39,6 @@ class Share:
         heads, width = len(self.heads), model.head_dim
         table = spec.heads and tuple(row[here] for row in spec.heads)
         return replace(model, num_heads=heads, dim=heads * width), replace(spec, heads=table)
-
-
-def check_heads(spec: MemorySpec, model: ModelSpec, size: int) -> None:
-    """Refuse a table that is not of this model, or that no memory could serve.
-
-    Raises:
-        GroundedError: says so, and what to do.
-    """
-    table = spec.heads
-    if not table:
-        return
-    entries = {entry for row in table for entry in row}
-    picks = [entry[1] for entry in entries if len(entry) == 3]
-    fits = len(table) == model.num_layers and all(len(row) == model.num_heads for row in table)
-    fits = fits and all(2 <= len(entry) <= 3 and min(entry) >= 0 for entry in entries)
-    if fits and (not picks or (size % spec.heads_runs == 0 and max(picks) + spec.chunk <= spec.recent)):
-        return
-    raise GroundedError(
-        f"the table of heads does not fit {model.num_layers} layers of {model.num_heads} heads, {spec.recent} recent "
-        f"frames and frames of {size} tokens in {spec.heads_runs} runs",
-        fix="use the table that was made for this model; picking wants a chunk more of recent frames than a head sees",
-    )
 
 
 def groups_of(spec: MemorySpec, ledger: Ledger, k: Tensor, frames: int, size: int) -> list[tuple[Heads, ...]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .regions import SCALE_BYTES
+from .sizes import SCALE_BYTES
 
 STEPS = 127
 """The largest whole number that a value becomes."""

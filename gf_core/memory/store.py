@@ -23,12 +23,14 @@ from ..errors import GroundedError
 from ..model.pieces import PLAIN, Pieces
 from .bank import Bank
 from .buffers import TURNS_KEPT, Turns, shift
+from .checks import check, check_heads
 from .gradients import Gradients
-from .heads import Share, check_heads, groups_of
+from .heads import Share, groups_of
 from .ledger import Ledger, Move
 from .packed import fill, packed_width, values_of
 from .policies import Evaluation, measure
-from .regions import Layout, Sees, Sizes, alone, check, ends, is_lean, means_frames, newest, positions
+from .regions import Layout, Sees, alone, ends, newest, positions
+from .sizes import Sizes, is_lean, means_frames
 from .snapshots import Snapshots
 from .views import GradView, Made, Place, View, joined, wave
 

@@ -16,7 +16,7 @@ from gf_core.evaluation import ablation
 from gf_core.evaluation.charts.ablation import draw
 from gf_core.evaluation.film import spans_of
 from gf_core.evaluation.measures import events
-from gf_core.memory.regions import check
+from gf_core.memory.checks import check
 from gf_core.timeline import parse
 from gf_core.world.reader import Reading, load_reader
 from gf_core.world.vocabulary import ATTRIBUTES, JUMP, STAND, Labels

@@ -9,9 +9,9 @@ import torch
 
 from gf_core.config import MemorySpec, ModelSpec
 from gf_core.errors import GroundedError
+from gf_core.memory.checks import check
 from gf_core.memory.ledger import Frame
 from gf_core.memory.presets import PRESETS
-from gf_core.memory.regions import check
 from gf_core.memory.store import DualMemory
 
 MODEL = ModelSpec(dim=12, num_heads=2, num_layers=2, in_dim=2, out_dim=2)

@@ -9,9 +9,9 @@ import torch
 
 from gf_core.config import MemorySpec, as_facts
 from gf_core.errors import GroundedError
+from gf_core.memory.checks import check
 from gf_core.memory.packed import fill, pack, packed_width, values_of
 from gf_core.memory.presets import PRESETS
-from gf_core.memory.regions import check
 
 
 def packed(spec: MemorySpec) -> MemorySpec:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from gf_core.errors import GroundedError
+from gf_core.memory.checks import check, check_pictures
 from gf_core.memory.presets import PRESETS
-from gf_core.memory.regions import check, check_pictures
 
 SINK = PRESETS["rolling_sink"]
 

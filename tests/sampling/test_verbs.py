@@ -7,8 +7,9 @@ import torch
 
 from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.errors import GroundedError
+from gf_core.memory.checks import check
 from gf_core.memory.presets import PRESETS
-from gf_core.memory.regions import Layout, check
+from gf_core.memory.regions import Layout
 from gf_core.model.wan import WanModel
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import film_chunks

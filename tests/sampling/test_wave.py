@@ -14,8 +14,8 @@ from gf_core.checkpoints.networks import Networks
 from gf_core.config import Recipe, SampleSpec
 from gf_core.engine.follow import follow
 from gf_core.errors import GroundedError
+from gf_core.memory.checks import check
 from gf_core.memory.presets import PRESETS
-from gf_core.memory.regions import check
 from gf_core.model.forward import call
 from gf_core.rope import rotate, turns
 from gf_core.sampling.film import film_chunks
