@@ -127,8 +127,8 @@ class Cache:
             return
         back = turns(torch.tensor([-frames]), 1, 1, director.spec.head_dim)
         moved = {}
-        for number, made in memory.graph.items():
-            before = memory.graph.get(number - frames) if number - frames >= sink else None
+        for number, made in memory.gradients.graph.items():
+            before = memory.gradients.graph.get(number - frames) if number - frames >= sink else None
             constant = [(k.detach(), v.detach()) for k, v in made]
             if number < sink:
                 constant = made
@@ -138,7 +138,7 @@ class Cache:
                     for (k, v), (other_k, other_v) in zip(constant, before)
                 ]
             moved[number] = constant
-        memory.graph = moved
+        memory.gradients.graph = moved
 
     def _recached(self, director: Director) -> None:
         """Every frame that the recorded code computes anew, also those that lie in our memory no more."""

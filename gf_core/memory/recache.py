@@ -125,7 +125,7 @@ def _recache_newest(memory: DualMemory, recompute: Recompute, reach: int) -> Non
     """LongLive's training: all is zeroed, and of the newest frames those that lie in memory are recomputed together."""
     layout, ledger = memory.layout, memory.ledger
     latents, slots = memory.recent_latents(layout.recent), range(layout.kept, layout.past)
-    memory.make_constant(frame for anchors in ledger.anchors for frame in anchors)
+    memory.gradients.make_constant(frame for anchors in ledger.anchors for frame in anchors)
     oldest = min((frame.number for anchors in ledger.anchors for frame in anchors), default=ledger.frame)
     if oldest >= ledger.frame - reach:
         latents = torch.cat([memory.anchor_latents[:, : layout.anchors], latents], 1)

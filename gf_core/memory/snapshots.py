@@ -9,9 +9,9 @@ from ..config import MemorySpec
 from ..errors import GroundedError
 from .bank import Bank
 from .buffers import copy_out
+from .gradients import Gradients
 from .ledger import Frame, Ledger
 from .regions import Layout
-from .views import Made
 
 
 class Snapshots:
@@ -28,7 +28,7 @@ class Snapshots:
     history: Tensor
     kept: int
     bank: Bank | None
-    graph: dict[int, Made]
+    gradients: Gradients
 
     def snapshot(self) -> dict[str, Tensor]:
         """Everything a later `restore` needs, as copies in the computer's memory; only slots in use are taken."""
@@ -69,7 +69,7 @@ class Snapshots:
                     f"the snapshot's {name} does not fit this memory",
                     fix="restore with the model, size and memory settings that the snapshot was made with",
                 )
-        self.graph.clear()
+        self.gradients.graph.clear()
         used = state["raw_k"].shape[2]
         for store, name in ((self.raw_k, "raw_k"), (self.v, "v")):
             for mine, theirs in zip(store, state[name]):
@@ -94,6 +94,6 @@ class Snapshots:
     def recall(self, state: dict[str, Tensor]) -> None:
         """Return to an earlier `snapshot` of the film; its count of frames and prompts goes on."""
         now = self.ledger.frame, self.ledger.prompt
-        self.graph.clear()
+        self.gradients.graph.clear()
         self.restore(state)
         self.ledger.resume(*now)

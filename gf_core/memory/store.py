@@ -24,7 +24,7 @@ from ..model.pieces import PLAIN, Pieces
 from .bank import Bank
 from .buffers import TURNS_KEPT, Turns, shift
 from .checks import check, check_heads
-from .gradients import Gradients
+from .gradients import Gradients, GradView
 from .heads import Share, groups_of
 from .ledger import Ledger, Move
 from .packed import fill, packed_width, values_of
@@ -32,10 +32,10 @@ from .policies import Evaluation, measure
 from .regions import Layout, Sees, alone, ends, newest, positions
 from .sizes import Sizes, is_lean, means_frames
 from .snapshots import Snapshots
-from .views import GradView, Made, Place, View, joined, wave
+from .views import Place, View, joined, wave
 
 
-class DualMemory(Snapshots, Gradients):
+class DualMemory(Snapshots):
     """Anchors, recent frames and current chunk of one latent stream; `b` samples share the layout."""
 
     def __init__(
@@ -101,10 +101,7 @@ class DualMemory(Snapshots, Gradients):
         self._turn = Turns(*self.grid, self._head_dim, device, TURNS_KEPT + 2 * spec.bank)
         self.kept = 0
         """Frames of `history` in use."""
-        self.graph: dict[int, Made] = {}
-        """Frame number -> raw keys and values [b s h d] per layer as gradients see them; empty but in training."""
-        self.leaks: dict[int, Made] = {}
-        """The same of the current chunk's denoising call, where later chunks are to give it their gradients."""
+        self.gradients = Gradients(self, self.ledger)
         self.log: list[Evaluation] = []
         """Every decision about an anchor, for the report: the one thing that grows, by some 200 bytes each."""
 
@@ -114,7 +111,7 @@ class DualMemory(Snapshots, Gradients):
         """Forget everything (a new scene) under a new prompt; the film's frame count goes on."""
         self.ledger.scene()
         self.kept = 0
-        self.graph.clear()
+        self.gradients.graph.clear()
         if self.bank is not None:
             self.bank.clear()
 
@@ -243,7 +240,8 @@ class DualMemory(Snapshots, Gradients):
         own = self._turn(at[layout.past :])
         place = Place(start, stop, own, own, ((0, stop),), now.regions())
         before = self._turn(at[: layout.past])
-        return GradView(self, place, before, leaks=leaky), GradView(self, place, before, keep=True)
+        denoising = GradView(self.gradients, place, before, leaks=leaky)
+        return denoising, GradView(self.gradients, place, before, keep=True)
 
     def reopen(self, context: int = 0, slots: range | None = None, *, keep: bool = True) -> View:
         """View of a call that recomputes frames in place, seeing what lies before them and itself.
@@ -252,7 +250,7 @@ class DualMemory(Snapshots, Gradients):
         keep: raw keys are written, and so are values where they are packed; else the caller does.
         """
         size, places = self.tokens_per_frame, list[Place]()
-        self.make_constant(self.ledger.recent)
+        self.gradients.make_constant(self.ledger.recent)
         for layers, layout in self.alike():
             here = range(layout.kept, layout.past) if slots is None else slots
             at = positions(self.spec, layout, self.ledger.numbers(len(places)))
@@ -313,7 +311,7 @@ class DualMemory(Snapshots, Gradients):
                 for layers, layout in self.alike():
                     for store in (self.raw_k[layers], self.v[layers]):
                         shift(store, 2, layout.kept * size, layout.past * size, move.count * size)
-        self.forget_left()
+        self.gradients.forget_left()
 
     def _promote(self, count: int) -> None:
         """The oldest recent frames become anchors: the border between the regions moves, and a bank moves up."""
@@ -354,7 +352,7 @@ class DualMemory(Snapshots, Gradients):
     def _average(self, leaving: int) -> None:
         """Fold leaving frames into the anchors' mean; another count than theirs overwrites, as in Reward Forcing."""
         have, size = self.layout.anchors, self.tokens_per_frame
-        self.make_constant(frame for anchors in self.ledger.anchors for frame in anchors)
+        self.gradients.make_constant(frame for anchors in self.ledger.anchors for frame in anchors)
         keep = self.spec.ema_keep if leaving == have else 0.0
         count = min(leaving, have) * size
         for layers, layout in self.alike():

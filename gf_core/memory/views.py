@@ -1,4 +1,4 @@
-"""What one network call sees of the memory: `View` writes in place, `GradView` lets gradients through."""
+"""What one network call sees of the memory, and where it writes its own keys and values."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from ..attention import Kernel, Where, attend
 from ..model.pieces import Pieces
 from ..rope import rotate
 from .packed import fill, values_of
-
-Made = list[tuple[Tensor, Tensor]]
-"""Raw keys and values [b s h d] per layer of a frame, as the call computed them that made it."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +69,6 @@ class Slots(Protocol):
     grid: tuple[int, int]
 
     def seen(self, layer: int) -> tuple[Tensor, Tensor]: ...
-
-    def keep(self, layer: int, start: int, raw_k: Tensor, v: Tensor) -> None: ...
-
-    def leak(self, layer: int, raw_k: Tensor, v: Tensor) -> None: ...
-
-    def past(self) -> list[Made]: ...
 
 
 class View:
@@ -216,48 +207,3 @@ def _seen(store: Tensor, parts: tuple[tuple[int, int], ...]) -> Tensor:
     """The given runs of slots [b s h d] of one layer; a copy only where there are several."""
     runs = [store[:, start:stop] for start, stop in parts]
     return runs[0] if len(runs) == 1 else torch.cat(runs, 1)
-
-
-class GradView:
-    """The same for a call through which gradients flow: what it sees is put together anew, nothing is overwritten.
-
-    Past frames are what they were when the view was opened (`gradients.Gradients`), however often a layer is computed.
-    """
-
-    def __init__(
-        self, memory: Slots, place: Place, past_turn: Tensor, *, keep: bool = False, leaks: bool = False
-    ) -> None:
-        """place: the same in every layer. keep: the call writes memory. leaks: it takes the gradients of what will."""
-        self._memory, self._turn, self._past_turn = memory, place.queries, past_turn
-        self._keep, self._leaks = keep, leaks
-        self.start = place.start
-        self._where = [Where(layer, place.regions, memory.grid) for layer in range(len(memory.raw_k))]
-        self._past = memory.past()
-        self._written: set[int] = set()
-
-    def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
-        """As `View.attend`."""
-        memory = self._memory
-        past_k, past_v = self._look_back(layer)
-        keys = torch.cat([rotate(past_k, self._past_turn), rotate(raw_k, self._turn)], 1)
-        values = torch.cat([past_v, v], 1)
-        self.write(layer, raw_k, v)
-        return attend(rotate(q, self._turn), keys, values, kernel=memory.kernel, where=self._where[layer])
-
-    def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
-        """Hand on what was computed, if it is to be remembered; a layer computed again for backward changes nothing."""
-        if layer in self._written or not (self._keep or (self._leaks and raw_k.requires_grad)):
-            return
-        self._written.add(layer)
-        if self._keep:
-            self._memory.keep(layer, self.start, raw_k, v)
-        else:
-            self._memory.leak(layer, raw_k, v)
-
-    def _look_back(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Raw keys and values [b s h d] of the past."""
-        if not self._past:
-            k, v = (store[layer, :, :0] for store in (self._memory.raw_k, self._memory.v))
-            return k, v
-        k, v = (torch.cat([made[layer][side] for made in self._past], 1) for side in (0, 1))
-        return k, v

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 def recompute(blocks: Iterable[nn.Module]) -> None:
     """Let every block compute its activations twice rather than keep them; call it before `ranks.fsdp`.
 
-    What a block's attention reads of a memory must be what it was: `memory.views.GradView` holds it, and writes once.
+    What a block's attention reads of a memory must be what it was: a `GradView` holds it, and writes once.
     """
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)

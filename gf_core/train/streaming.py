@@ -91,7 +91,7 @@ class Stream:
         told = self._told(story, piece, batch)
         assert self.sampler is not None
         director, size = self.sampler.director, self.film.chunk
-        director.memory.detach()
+        director.memory.gradients.detach()
         director.blend(told.prompt)
         chunks, first = (piece.stop - piece.start) // size, (piece.learn_from - piece.start) // size
         made = make_chunks(self.sampler, self.film, told, chunks, first)

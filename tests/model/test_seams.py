@@ -138,15 +138,15 @@ def test_gradients_cross_chunks(model):
     assert got.keys() == wanted.keys()
     for name, grad in wanted.items():
         torch.testing.assert_close(got[name], grad, atol=1e-4, rtol=1e-4, msg=name)
-    assert memory.graph
-    memory.detach()
+    assert memory.gradients.graph
+    memory.gradients.detach()
     memory.evict(6)
     _, clean = memory.open_grad(3)
     alone = call(model, latents[:, :3], time, text, clean)
     assert (
         alone is not None
         and alone.requires_grad
-        and not any(k.requires_grad for made in memory.past() for k, _ in made)
+        and not any(k.requires_grad for made in memory.gradients.past() for k, _ in made)
     )
 
 
