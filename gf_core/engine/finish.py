@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,39 +22,17 @@ from ..errors import GroundedError
 from ..files.atomic import on_disk, sync_folder
 from ..take.folder import RunWriter
 from ..take.own import checksum
-from ..take.reuse import Reuse
-from ..take.states import State, StateStore, decoder_name, memory_name, pays, state_bytes, window_name
+from ..take.states import State, decoder_name, memory_name, pays, state_bytes, window_name
 from ..vae.base import look_of, to_uint8
 from ..vae.decoders import chunks_within_reach
 from ..video.boxes import read_layout
 from ..video.pixels import preview
 from ..video.writer import FilmWriter
 from .events import Preview
-from .film import Film
-from .relief import Relief, in_words
+from .job import Job
+from .relief import in_words
 
 log = logging.getLogger("grounded")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a shoot is to make."""
-
-    film: Film
-    stop: int
-    """Chunks that the film is to have in the end."""
-    reuse: Reuse
-    """What of them lies in the Take."""
-    store: StateStore
-    """Where states are kept."""
-    embeds: list[Tensor]
-    """Prompt embeddings [1 rows c], one per segment; empty when nothing is sampled."""
-    start: Tensor | None = None
-    """Latents [1 f c h w] that the film starts from, when its first chunk is sampled."""
-    pictures: dict[str, Tensor] = field(default_factory=dict)
-    """Latents [1 1 c h w] of the cast's pictures, by file, when something is sampled."""
-    relief: Relief = field(default_factory=Relief)
-    """What is done when memory runs out."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +212,7 @@ class Finisher:
             self.film.write(pictures, self._check_hurry)
 
         with on_disk(film, f"writing chunk {index} to the film"):
-            self._relief.retried("encoding", f"encoding chunk {index}", write, write)
+            self._relief.retried("encoding", f"encoding chunk {index}", write)
             self._film_bytes = film.stat().st_size
             return {"film_bytes": self._film_bytes, "film_sum": checksum(film, begin, self._film_bytes)}
 

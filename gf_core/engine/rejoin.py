@@ -9,7 +9,7 @@ it was, so are its bytes, and all that comes behind it stays.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,11 @@ from torch import Tensor
 from ..errors import TakeError
 from ..sampling.film import replay
 from ..sampling.sampler import Sampler
-from ..take.reuse import Reuse
 from ..take.states import StateStore, decoder_name, digest, memory_name, window_name
 from ..vae.base import look_of
 from ..vae.decoders import chunks_within_reach
 from .film import Film
+from .job import Job
 from .recalled import OnDisk
 
 if TYPE_CHECKING:
@@ -56,20 +56,23 @@ def state_names(film: Film) -> set[str]:
 
 @torch.no_grad()
 def rejoin_sampler(
-    sampler: Sampler, film: Film, embeds: Sequence[Tensor], reuse: Reuse, stop: int, store: StateStore,
-    memories: OnDisk, stored: Callable[[int], Tensor], mend: Callable[[int], None], tick: Tick,
-    pictures: Mapping[str, Tensor],
-) -> Rejoined:  # fmt: skip
-    """Bring a fresh sampler to where it was after the chunks of `reuse`.
+    sampler: Sampler,
+    job: Job,
+    memories: OnDisk,
+    stored: Callable[[int], Tensor],
+    mend: Callable[[int], None],
+    tick: Tick,
+) -> Rejoined:
+    """Bring a fresh sampler to where it was after the chunks of `job.reuse`.
 
-    embeds: one [1 rows c] per segment. memories: what segments go back to. pictures: as in `give_cue`. stored: index of
-    a chunk -> its latents [f c h w]. mend: samples a chunk without latents. Raises TakeError when stored latents cannot
-    be read.
+    memories: what segments go back to. stored: index of a chunk -> its latents [f c h w]. mend: samples a chunk without
+    latents. Raises TakeError when stored latents cannot be read.
     """
+    film, reuse, stop = job.film, job.reuse, job.stop
     holes, done = reuse.holes, len(reuse.chunks)
     if done == stop:  # it does not go on: only the holes are filled
         done = stop = holes[-1] + 1 if holes else 0
-    at = begun = _start_sampler(sampler, film, min([done, *holes]), stop, store, memories)
+    at = begun = _start_sampler(sampler, film, min([done, *holes]), stop, job.store, memories)
     checks, director = [], sampler.director
 
     def latents(index: int) -> Tensor:
@@ -79,7 +82,9 @@ def rejoin_sampler(
         film.make_ready()
 
     for hole in [*holes, done]:
-        replayed = replay(sampler, film.plan, embeds, latents, at, hole, film.lead, pictures, ready, memories)
+        replayed = replay(
+            sampler, film.plan, job.embeds, latents, at, hole, film.lead, job.pictures, ready, memories
+        )
         for index in replayed:
             # Snapshots cost a copy of the memory, so only where a digest is known.
             wanted = reuse.digests.get(memory_name(film.plan.chunk_keys[index]))
@@ -90,7 +95,7 @@ def rejoin_sampler(
             mend(hole)
         at = hole + 1
     if film.recipe.latency and 0 < done < stop:
-        _take_up(sampler, film, done, store)
+        _take_up(sampler, film, done, job.store)
     director.memory.log.clear()  # the evaluations of the replayed chunks are in the journal
     return _told("memory", Rejoined(begun, done - begun, all(checks) if checks else None))
 
@@ -142,25 +147,19 @@ def _start_sampler(
 
 
 @torch.no_grad()
-def rejoin_decoder(
-    decoder: StreamDecoder,
-    film: Film,
-    reuse: Reuse,
-    store: StateStore,
-    stored: Callable[[int], Tensor],
-    tick: Tick,
-) -> Rejoined:
-    """Bring a fresh decoder to where it was after the pictures that `reuse` takes over.
+def rejoin_decoder(decoder: StreamDecoder, job: Job, stored: Callable[[int], Tensor], tick: Tick) -> Rejoined:
+    """Bring a fresh decoder to where it was after the pictures that `job.reuse` takes over.
 
     It looks back a fixed number of frames, so at most those are decoded again, whatever the length of the film.
     """
+    film, reuse = job.film, job.reuse
     keys, codec, done = film.plan.chunk_keys, look_of(film.bundle.codec), reuse.decoded
     reach = chunks_within_reach(film.bundle.codec, film.recipe.memory.chunk)
     begun = int(max(0, done - reach))
     settled = begun + reach if begun else 0  # the first chunk after which the state is that of the whole film
     # A kept state nearer than that saves the rest, and is exact at once.
     for end in range(done, begun, -1):
-        state = store.load(decoder_name(keys[end - 1], codec))
+        state = job.store.load(decoder_name(keys[end - 1], codec))
         if state is not None:
             decoder.restore(state)
             begun = settled = end

@@ -57,11 +57,11 @@ class Relief:
             yield
 
     def retried(
-        self, kind: str, doing: str, work: Callable[[], Result], again: Callable[[], Result]
+        self, kind: str, doing: str, work: Callable[[], Result], again: Callable[[], Result] | None = None
     ) -> Result:
-        """What `work` gives; where memory runs out the first time in this kind of work, what `again` gives.
+        """What `work` gives; where memory runs out the first time in this kind of work, what `again`, or `work`, gives.
 
-        kind: one of `STEPS`. doing: `decoding chunk 4`. Raises what `again` raises, and other errors of `work`.
+        kind: one of `STEPS`. doing: `decoding chunk 4`. Raises what the second try raises, and other errors of `work`.
         """
         try:
             return work()
@@ -75,7 +75,7 @@ class Relief:
         self.told.append(f"memory ran out while {doing}: {STEPS[kind]}")
         log.warning("%s (%s)", self.told[-1], why)
         give_back()
-        return again()
+        return (again or work)()
 
 
 def give_back() -> None:

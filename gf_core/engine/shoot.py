@@ -22,7 +22,8 @@ from ..sampling.sampler import Chunk, Clean, Sampler
 from ..take.folder import RunWriter
 from ..take.states import State, pays
 from .events import ChunkDone, Event, Pulse, Replayed, Reused, SegmentDone, Started, StepDone
-from .finish import CommittedChunk, Finisher, Job, SampledChunk
+from .finish import CommittedChunk, Finisher, SampledChunk
+from .job import Job
 from .meter import Meter, free_memory
 from .recalled import OnDisk
 from .rejoin import Rejoined, rejoin_decoder, rejoin_sampler
@@ -60,7 +61,7 @@ class Shoot:
         emit: Emit,
         cancel: threading.Event,
     ) -> None:
-        self._job, self._wanted, self._plan, self._writer = job, job.film, job.film.plan, writer
+        self._job, self._film, self._plan, self._writer = job, job.film, job.film.plan, writer
         self._sampler, self._meter, self._listener, self._cancel = sampler, meter, emit, cancel
         self.sampled = self._since_state = 0
         """Chunks that were sampled."""
@@ -119,7 +120,7 @@ class Shoot:
 
     def _rejoin(self) -> None:
         """Bring decoder and sampler to where the film goes on."""
-        job, reuse = self._job, self._job.reuse
+        job, reuse, stored = self._job, self._job.reuse, self._writer.run.load_latents
 
         def tick(index: int, upto: int) -> None:
             self._emit(Replayed(index, upto))
@@ -127,15 +128,11 @@ class Shoot:
 
         with self._meter.stage("rejoining"), in_words("rebuilding the memory"):
             if self._sampler is not None and reuse.chunks:
-                rejoined = rejoin_sampler(
-                    self._sampler, job.film, job.embeds, reuse, job.stop, job.store, self._memories,
-                    self._writer.run.load_latents, self._mend, tick, job.pictures,
-                )  # fmt: skip
+                rejoined = rejoin_sampler(self._sampler, job, self._memories, stored, self._mend, tick)
                 self.rejoined.append(rejoined)
                 self._since_state = rejoined.replayed
             if 0 < reuse.decoded < job.stop:
-                decoder, stored = self._finisher.decoder, self._writer.run.load_latents
-                self.rejoined.append(rejoin_decoder(decoder, job.film, reuse, job.store, stored, tick))
+                self.rejoined.append(rejoin_decoder(self._finisher.decoder, job, stored, tick))
             device = job.film.bundle.decodes_on
             if device.type == "cuda":  # the worker goes on with the decoder on a stream of its own
                 torch.cuda.synchronize(device)
@@ -177,7 +174,7 @@ class Shoot:
 
         def ready(index: int) -> None:
             self._ask()
-            self._wanted.make_ready()
+            self._film.make_ready()
 
         made = film_chunks(
             sampler, self._plan, job.embeds, start=start, stop=stop, lead=job.start,
@@ -221,7 +218,7 @@ class Shoot:
 
         if sampler.director.switching:
             return iter(feed())
-        return iter(relief.retried("sampling", f"sampling chunk {chunk.index}", feed, feed))
+        return iter(relief.retried("sampling", f"sampling chunk {chunk.index}", feed))
 
     def _as_sampled(self, clean: Clean, anchor: dict | None) -> SampledChunk:
         """A chunk that the sampler has given, as the worker wants it."""
@@ -286,7 +283,7 @@ class Shoot:
 
     def _share(self, index: int, part: float) -> float:
         """How much of the film is made when `part` of chunk `index` is; the sampler is ahead of the film."""
-        first, end = self._wanted.frames(index), self._wanted.frames(index + 1)
+        first, end = self._film.frames(index), self._film.frames(index + 1)
         self._made = max(self._made, (first + part * (end - first)) / self._begin.frames)
         return self._made
 
@@ -306,7 +303,7 @@ class Shoot:
                 index=done.index,
                 total=self._job.stop,
                 segment=done.segment,
-                shot=self._wanted.shot_of(done.segment),
+                shot=self._film.shot_of(done.segment),
                 frames=done.frames,
                 total_frames=begin.frames,
                 film_seconds=done.frames / fps,
@@ -318,4 +315,4 @@ class Shoot:
         )
         segment = self._plan.segments[done.segment]
         if done.index == segment.first_chunk + segment.chunks - 1:
-            self._emit(SegmentDone.of(self._wanted, done.segment, self._writer.run.film))
+            self._emit(SegmentDone.of(self._film, done.segment, self._writer.run.film))
