@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 
 import torch
@@ -27,12 +28,13 @@ from .compiling import warm_up
 from .events import Finished, Reused, SegmentDone, Started
 from .film import Found
 from .finish import film_header
+from .job import Job
 from .meter import Meter
 from .recalled import recalled_names
 from .rejoin import state_names
 from .relief import Relief, in_words
 from .report import make_report
-from .shoot import Emit, Job, Shoot
+from .shoot import Emit, Shoot
 
 log = logging.getLogger("grounded")
 
@@ -77,8 +79,7 @@ class Session:
             return
         reuse = self._usable(self._found.reuse)
         relief = Relief()
-        embeds, start = self._prepare(reuse, meter, relief)
-        pictures = self._encode_cast(meter, relief) if embeds else {}
+        embeds, start, pictures = self._encode(reuse, meter, relief)
         cost, upscale = bundle_cost(film.bundle), film.encoding.upscale
         needed = disk_cost(film.plan, cost, film.recipe, upscale=upscale, lead=film.lead).needed
         held = recalled_names(film)
@@ -147,47 +148,32 @@ class Session:
         emit(Finished(run.film, frames, frames / film.timing.fps, False, report))
 
     @torch.no_grad()
-    def _prepare(self, reuse: Reuse, meter: Meter, relief: Relief) -> tuple[list[Tensor], Tensor | None]:
-        """Prompt embeddings [1 rows c] per segment and the start latents [1 f c h w], where the model is.
+    def _encode(
+        self, reuse: Reuse, meter: Meter, relief: Relief
+    ) -> tuple[list[Tensor], Tensor | None, dict[str, Tensor]]:
+        """What is given, as the sampler takes it, where the model is: prompts, the start and the cast's pictures.
 
-        No embeddings when nothing is to be sampled, no latents when the first chunk is there.
+        As in `Job`: nothing when nothing is to be sampled, no start when the first chunk is there.
         """
-        pictures, stop = self.film.start, self._found.stop
-        if len(reuse.chunks) == stop and not reuse.holes:
-            return [], None
-        bundle, segments = self.film.bundle, self.film.plan.segments
-        device, dtype = bundle.computes_on, bundle.computes_in
-        with meter.stage("text"), in_words("encoding the prompts"):
-            prompts = list(dict.fromkeys(segment.prompt for segment in segments))
+        bundle, film = self.film.bundle, self.film
+        if len(reuse.chunks) == self._found.stop and not reuse.holes:
+            return [], None, {}
 
-            def encode() -> dict[str, Tensor]:
-                return dict(zip(prompts, bundle.text.encode(prompts)))
+        def encoded(stage: str, what: str, work: Callable[[], list[Tensor]]) -> list[Tensor]:
+            with meter.stage(stage), in_words(f"encoding {what}"):
+                rows = relief.retried(stage, f"encoding {what}", work)
+                return [row[None].to(bundle.computes_on, bundle.computes_in) for row in rows]
 
-            rows = relief.retried("text", "encoding the prompts", encode, encode)
-            embeds = {prompt: row[None].to(device, dtype) for prompt, row in rows.items()}
+        def latents(pictures: Tensor, what: str) -> Tensor:
+            return encoded("start image", what, lambda: [bundle.codec.encode(pictures)])[0]
+
+        prompts = list(dict.fromkeys(segment.prompt for segment in film.plan.segments))
+        embeds = dict(zip(prompts, encoded("text", "the prompts", lambda: bundle.text.encode(prompts))))
         start = None
-        if pictures is not None and (not reuse.chunks or reuse.chunks[0] is None):
-            with meter.stage("start image"), in_words("encoding the start image"):
-
-                def lead() -> Tensor:
-                    return bundle.codec.encode(pictures)[None].to(device, dtype)
-
-                start = relief.retried("start image", "encoding the start image", lead, lead)
-        return [embeds[segment.prompt] for segment in segments], start
-
-    @torch.no_grad()
-    def _encode_cast(self, meter: Meter, relief: Relief) -> dict[str, Tensor]:
-        """Latents [1 1 c h w] of the cast's pictures, by file, where the model is."""
-        bundle, told, found = self.film.bundle, "encoding the cast's pictures", dict[str, Tensor]()
-        device, dtype = bundle.computes_on, bundle.computes_in
-        for file, frames in self.film.pictures.items():
-            with meter.stage("start image"), in_words(told):
-
-                def encode(frames: Tensor = frames) -> Tensor:
-                    return bundle.codec.encode(frames)[None].to(device, dtype)
-
-                found[file] = relief.retried("start image", told, encode, encode)
-        return found
+        if film.start is not None and (not reuse.chunks or reuse.chunks[0] is None):
+            start = latents(film.start, "the start image")
+        pictures = {file: latents(frames, "the cast's pictures") for file, frames in film.pictures.items()}
+        return [embeds[segment.prompt] for segment in film.plan.segments], start, pictures
 
     @torch.no_grad()
     def _make_sampler(self, meter: Meter) -> Sampler:
