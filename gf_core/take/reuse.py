@@ -19,13 +19,12 @@ from typing import Any
 
 from ..errors import TakeError
 from . import own
+from .changed import Settings, what_changed
 from .journal import Record, scan_journal
 from .run import Run, has_fields, runs_in
 
 log = logging.getLogger("grounded")
 
-Settings = dict[str, Any]
-"""What a run's `settings.json` holds."""
 _LATENTS = {"index": int, "segment": int, "key": str, "latents": str, "anchor": dict | None}
 _FIELDS: dict[str, dict[str, Any]] = {
     "latents": _LATENTS,
@@ -136,12 +135,11 @@ def find_reuse(take: Path, settings: Settings, keys: Sequence[str], ends: Sequen
     # Latents may come from several runs, pictures from one film only; both are read and checked here.
     film, pictures = _longest_film([earlier for earlier in alike if earlier in films], keys)
     chunks = _collect(alike, keys, pictures)
-    # It goes on in place if all that its journal speaks of is whole and its own; else a new run takes over.
-    goes_on = film is not None and film in same and pictures == len(film.records)
-    goes_on = goes_on and all(kept is None or kept.run is film.run for kept in chunks[:pictures])  # type: ignore[union-attr]
-    finished = goes_on and film is not None and film.ended and pictures == len(keys)
-    finished = finished and (None not in chunks or not any(chunks))
-    finished = finished and film.run.film.stat().st_size == film.records[-1]["film_bytes"]  # type: ignore[union-attr]
+    goes_on = finished = False
+    if film is not None and film in same and pictures == len(film.records):
+        # It goes on in place if all that its journal speaks of is whole and its own; else a new run takes over.
+        goes_on = all(kept is None or kept.run is film.run for kept in chunks[:pictures])
+        finished = goes_on and pictures == len(keys) and _is_finished(film, chunks)
     if ends and not finished:  # up to the last such end with no damaged chunk in front of it
         whole = next((index for index, kept in enumerate(chunks) if kept is None), len(chunks))
         chunks = chunks[: max((end for end in ends if end <= whole), default=0)]
@@ -156,7 +154,7 @@ def find_reuse(take: Path, settings: Settings, keys: Sequence[str], ends: Sequen
         source=film.run if film else None,
         goes_on=goes_on,
         finished=finished,
-        changed=what_changed(nearest, settings, len(chunks), pictures, len(keys)),
+        changed=_why_more(nearest, settings, len(chunks), pictures, len(keys)),
         digests={record["name"]: record["digest"] for earlier in alike for record in earlier.states},
     )
 
@@ -201,6 +199,12 @@ def _is_same_film(earlier: _Earlier, settings: Settings, keys: Sequence[str]) ->
     segments = [[segment["key"] for segment in s["segments"]] for s in (earlier.settings, settings)]
     fits = earlier.matching(keys) == len(earlier.records) <= len(keys)
     return earlier.whole and segments[0] == segments[1] and fits
+
+
+def _is_finished(film: _Earlier, chunks: Sequence[Kept | None]) -> bool:
+    """Whether a film whose chunks are all there came to its end; one without any latents is believed as it is."""
+    sampled = None not in chunks or not any(chunks)
+    return film.ended and sampled and film.run.film.stat().st_size == film.records[-1]["film_bytes"]
 
 
 def _collect(runs: Sequence[_Earlier], keys: Sequence[str], pictures: int) -> tuple[Kept | None, ...]:
@@ -268,100 +272,16 @@ def _film_chunks(run: Run, records: Sequence[Record]) -> int:
     return count
 
 
-# -- why not more ----------------------------------------------------------------------------------------------
+def _why_more(nearest: _Earlier, settings: Settings, chunks: int, pictures: int, wanted: int) -> str:
+    """Why only `chunks` of `wanted` chunks (and pictures of `pictures`) could be taken over; empty when all is there.
 
-_FACTS = {
-    "engine": "the program's version",
-    "model": "the model",
-    "text": "the text encoder",
-    "size": "the size",
-    "start": "the start image or video",
-    "codec": "the decoder",
-    "fps": "frames per second",
-    "encoder": "the video encoder's version",
-    "options": "the video encoder's settings",
-    "geometry": "the chunks",
-}
-_TOLD = ("verb", "back", "motion", "seed", "recache", "blend")
-"""Differences of a segment that are told with both values."""
-
-
-def what_changed(run: _Earlier, new: Settings, chunks: int, pictures: int, wanted: int) -> str:
-    """The reason why only `chunks` of `wanted` chunks (and pictures of `pictures`) could be taken from `run`.
-
-    new: the `settings.json` of the film to be made. Empty when all is there.
+    nearest: the earlier run that the change is told against. settings: of the film to be made.
     """
-    old, lost = run.settings, "what an earlier run kept is damaged or gone"
+    lost = "what an earlier run kept is damaged or gone"
     if min(chunks, pictures) == wanted:
         return ""
-    if not old:
+    if not nearest.settings:
         return lost
-    kind = "facts" if chunks < wanted else "pictures"
-    said = _facts(old.get(kind, {}), new[kind]) or (_segments(old, new) if chunks < wanted else "")
-    damaged = not run.whole or (run.ended and len(run.records) >= wanted)
-    return said or (lost if damaged else "the film was not finished")
-
-
-def _facts(old: Any, new: Any, path: tuple[str, ...] = ()) -> str:
-    """The first difference between two trees of JSON values: `memory: recent 6 -> 4`."""
-    if old == new:
-        return ""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(old.keys() | new.keys()):
-            found = _facts(old.get(name), new.get(name), (*path, name))
-            if found:
-                return found
-    if "options" in path:
-        return _FACTS["options"]
-    name = _FACTS.get(path[-1], path[-1]) if path else "the settings"
-    where = f"{path[0]}: " if len(path) > 1 else ""
-    hidden = path and path[-1] in ("model", "text", "start", "codec")
-    return f"{where}{name}" + ("" if hidden else f" {_value(old)} -> {_value(new)}")
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return ("x" if all(isinstance(item, int) for item in value) else ", ").join(map(str, value))
-    return "none" if value is None else str(value)
-
-
-def _segments(old: Settings, new: Settings) -> str:
-    """What the first segment with another key differs in; empty where there is none."""
-    before: list[dict[str, Any]] = old.get("segments", [])
-    after: list[dict[str, Any]] = new["segments"]
-    known_keys = [segment["key"] for segment in before]
-    place = next((i for i, s in enumerate(after) if s["key"] not in known_keys[i : i + 1]), None)
-    if place is None:
-        return ""
-    segment = after[place]
-    name = f"segment {segment['number']}"
-    if place >= len(before):
-        return f"{name}: new"
-    was = before[place]
-    known, still = [_text(s) for s in before], [_text(s) for s in after]
-    mine = _text(segment)
-    if mine != _text(was):
-        if mine in known:
-            return f"{name}: moved" if _text(was) in still else f"a segment before {name} was removed"
-        if _text(was) in still[place + 1 :]:
-            return f"{name}: new"
-    return f"{name}: {_difference(was, segment)}"
-
-
-def _text(segment: dict[str, Any]) -> tuple[str, int]:
-    """What makes a segment itself, wherever it stands."""
-    return segment["prompt"], segment["seed"]
-
-
-def _difference(was: dict[str, Any], now: dict[str, Any]) -> str:
-    if was["prompt"] != now["prompt"]:
-        return "prompt"
-    for file, seen in now.get("pictures", {}).items():
-        if seen not in str(was.get("pictures")):
-            return f"the picture {file}"
-    for name in _TOLD:
-        if was.get(name) != now.get(name):
-            return f"{name} {_value(was.get(name))} -> {_value(now.get(name))}"
-    if was["chunks"] != now["chunks"]:
-        return f"{was['seconds']:g} s -> {now['seconds']:g} s"
-    return "what comes before it"
+    damaged = not nearest.whole or (nearest.ended and len(nearest.records) >= wanted)
+    changed = what_changed(nearest.settings, settings, latents=chunks < wanted)
+    return changed or (lost if damaged else "the film was not finished")

@@ -1,0 +1,92 @@
+"""What has changed from one render of a film to the next, in words: `segment 4: prompt`, `memory: recent 6 -> 4`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Settings = dict[str, Any]
+"""What a run's `settings.json` holds."""
+_NAMES = {
+    "engine": "the program's version",
+    "model": "the model",
+    "text": "the text encoder",
+    "size": "the size",
+    "start": "the start image or video",
+    "codec": "the decoder",
+    "fps": "frames per second",
+    "encoder": "the video encoder's version",
+    "options": "the video encoder's settings",
+    "geometry": "the chunks",
+}
+_TOLD = ("verb", "back", "motion", "seed", "recache", "blend")
+"""Differences of a segment that are told with both values."""
+
+
+def what_changed(old: Settings, new: Settings, *, latents: bool) -> str:
+    """The first difference that decides latents, or else pictures; empty where there is none."""
+    kind = "facts" if latents else "pictures"
+    return _first_difference(old.get(kind, {}), new[kind]) or (_changed_segment(old, new) if latents else "")
+
+
+def _first_difference(old: Any, new: Any, path: tuple[str, ...] = ()) -> str:
+    """The first difference between two trees of JSON values: `memory: recent 6 -> 4`."""
+    if old == new:
+        return ""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            found = _first_difference(old.get(name), new.get(name), (*path, name))
+            if found:
+                return found
+    if "options" in path:
+        return _NAMES["options"]
+    name = _NAMES.get(path[-1], path[-1]) if path else "the settings"
+    where = f"{path[0]}: " if len(path) > 1 else ""
+    hidden = path and path[-1] in ("model", "text", "start", "codec")
+    return f"{where}{name}" + ("" if hidden else f" {_value(old)} -> {_value(new)}")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ("x" if all(isinstance(item, int) for item in value) else ", ").join(map(str, value))
+    return "none" if value is None else str(value)
+
+
+def _changed_segment(old: Settings, new: Settings) -> str:
+    """What the first segment with another key differs in; empty where there is none."""
+    before: list[dict[str, Any]] = old.get("segments", [])
+    after: list[dict[str, Any]] = new["segments"]
+    known_keys = [segment["key"] for segment in before]
+    place = next((i for i, s in enumerate(after) if s["key"] not in known_keys[i : i + 1]), None)
+    if place is None:
+        return ""
+    segment = after[place]
+    name = f"segment {segment['number']}"
+    if place >= len(before):
+        return f"{name}: new"
+    was = before[place]
+    if _identity(segment) != _identity(was):
+        stays = _identity(was) in map(_identity, after)
+        if _identity(segment) in map(_identity, before):
+            return f"{name}: moved" if stays else f"a segment before {name} was removed"
+        if _identity(was) in map(_identity, after[place + 1 :]):
+            return f"{name}: new"
+    return f"{name}: {_difference(was, segment)}"
+
+
+def _identity(segment: dict[str, Any]) -> tuple[str, int]:
+    """What makes a segment itself, wherever it stands."""
+    return segment["prompt"], segment["seed"]
+
+
+def _difference(was: dict[str, Any], now: dict[str, Any]) -> str:
+    if was["prompt"] != now["prompt"]:
+        return "prompt"
+    for file, seen in now.get("pictures", {}).items():
+        if seen not in str(was.get("pictures")):
+            return f"the picture {file}"
+    for name in _TOLD:
+        if was.get(name) != now.get(name):
+            return f"{name} {_value(was.get(name))} -> {_value(now.get(name))}"
+    if was["chunks"] != now["chunks"]:
+        return f"{was['seconds']:g} s -> {now['seconds']:g} s"
+    return "what comes before it"
