@@ -32,6 +32,7 @@ from gf_core.model.fp8 import GAINS
 from gf_core.model.pieces import PLAIN, Pieces
 from gf_core.rope import rotate
 from gf_core.sampling.film import film_chunks
+from gf_core.sampling.warm import warm_up
 
 ROOT = Path(__file__).resolve().parents[2]
 STEADY = 3
@@ -102,9 +103,9 @@ def bench_compiled(place: Place) -> None:
     subject = replace(place.subject("grounded"), pieces=compiled.fused())
     for name in ("on an empty cache", "again, from the disk"):
         torch.compiler.reset()
-        director, began = open_film(subject, 2)[0].director, now(place.device)
+        (sampler, plan, _), began = open_film(subject, 8), now(place.device)
         with torch.no_grad():
-            director.warm_up()
+            warm_up(sampler, plan)
         place.tell("compiling", f"{now(place.device) - began:.1f} s", name)
     _bench(place, "grounded", subject.pieces)
 

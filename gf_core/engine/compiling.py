@@ -14,9 +14,10 @@ from ..devices import now
 from ..errors import GroundedError
 from ..model.compiled import works
 from ..model.layers import Own
-from ..sampling.director import Director
+from ..sampling.sampler import Sampler
+from ..sampling.warm import warm_up
 from ..take.run import settings_in
-from ..timeline import make_plan
+from ..timeline import Plan, make_plan
 from .film import Film
 
 log = logging.getLogger("grounded")
@@ -54,9 +55,15 @@ def _wants(film: Film, folder: Path) -> bool:
     return make_plan(film.board, film.timing).chunks >= WORTH_CHUNKS  # its keys wait for what is settled here
 
 
-def warm_up(director: Director, switches: bool) -> None:
-    """Have everything compiled, or read back from the disk, before the first chunk of a film with switches or none."""
+def get_ready(sampler: Sampler, plan: Plan, lead: int = 0) -> float:
+    """Have everything compiled, or read back from the disk, before the first chunk of a film; seconds that it took.
+
+    lead: as in `warm_up`.
+    """
     log.info("compiling the network, once per card and size")
-    began = now(director.device)
-    director.warm_up(switches)
-    log.info("compiled in %.1f s", now(director.device) - began)
+    device = sampler.director.device
+    began = now(device)
+    warm_up(sampler, plan, lead)
+    took = now(device) - began
+    log.info("compiled in %.1f s", took)
+    return took

@@ -13,8 +13,11 @@ from ..estimate.budget import Budget, check_budget, estimate
 from ..estimate.measured import Pace, recall_pace, remember_bits, remember_pace, size_key, speed_key
 from ..estimate.room import bundle_cost, decode_bytes
 from ..estimate.trial import try_out
+from ..sampling.sampler import Sampler
 from ..take.folder import Run
 from ..take.tidy import FILMS, KEPT_FILMS, tidy
+from ..timeline import Plan
+from .compiling import get_ready
 from .events import Event, Finished
 from .film import Film, Found
 from .relief import in_words
@@ -57,12 +60,18 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
     # What does not fit `check` refuses.
     if budget.pace is None and worth and budget.to_come <= film.bundle.free_memory():
         prompt = film.plan.segments[0].prompt if cost.decoder == "builtin" else None  # of one small family
-        trial = try_out(film.bundle, prompt, film.recipe, film.encoding)
+        took = list[float]()
+
+        def ready(sampler: Sampler, plan: Plan) -> None:
+            took.append(get_ready(sampler, plan))
+
+        trial = try_out(film.bundle, prompt, film.recipe, film.encoding, ready)
         if trial is not None:
             remember_pace(pace_name(film), trial.pace)
             if trial.bits is not None and not budget.disk.known:
                 remember_bits(bits_name(film), trial.bits, trial.frames)
             budget = told()
+        budget = replace(budget, compiling=sum(took))
     return budget
 
 
@@ -107,6 +116,8 @@ def make(session: Session, budget: Budget, listener: Callable[[Event], None] | N
 
     session.play(listen, budget.pace.fps if budget.pace else 0.0)
     end = finished[0]
+    if budget.compiling:
+        end.report["seconds"]["compiling"] = budget.compiling + end.report["seconds"].get("compiling", 0.0)
     run = Run(end.path.parent)
     end.report["estimate"] = compared(budget, end.report, run)
     end.report["notes"] = list(session.film.bundle.notes)

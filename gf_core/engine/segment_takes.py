@@ -95,10 +95,13 @@ def render_takes(
         check(film, budget, folder)
 
         def render(one: Alternative) -> str:
+            nonlocal budget
             tell = None if listener is None else partial(listener, one)
             told = film.retold(version(film.text, number, one))
             session = Session(take, look(told, folder, number))
-            return make(session, budget, tell).path.parent.name
+            end = make(session, budget, tell)
+            budget = replace(budget, compiling=0.0)  # it was for all of them
+            return end.path.parent.name
 
         done = render_each(shelf, proposed, folder.name, render)
     return SegmentTakes(done, [shelf.clip(one.name) for one in done], shelf.sheet)

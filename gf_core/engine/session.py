@@ -24,7 +24,7 @@ from ..sampling.sampler import Sampler
 from ..take.folder import RunWriter, Take
 from ..take.reuse import Reuse
 from ..take.states import STATES, StateStore
-from .compiling import warm_up
+from .compiling import get_ready
 from .events import Finished, Reused, SegmentDone, Started
 from .film import Found
 from .finish import film_header
@@ -181,6 +181,5 @@ class Session:
         sampler = self.film.bundle.sampler(self.film.recipe)
         if self.film.bundle.compiled:
             with meter.stage("compiling"), in_words("compiling the network"):
-                segments = self.film.board.segments
-                warm_up(sampler.director, any(one.verb == "then" or one.motion for one in segments))
+                get_ready(sampler, self.film.plan, self.film.lead)
         return sampler

@@ -54,6 +54,8 @@ class Budget:
     """The pictures that the model was trained for, where that is known."""
     lead: int = 0
     """Pictures that the film begins with and that were given."""
+    compiling: float = 0.0
+    """Seconds for which the network was compiled before a moment of it was tried."""
 
     @property
     def frames(self) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import statistics
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,8 @@ import torch
 from ..config import Encoding, Recipe
 from ..devices import now
 from ..sampling.film import film_chunks
-from ..sampling.sampler import Clean
-from ..timeline import Segment, Storyboard, Timing, make_plan
+from ..sampling.sampler import Clean, Sampler
+from ..timeline import Plan, Segment, Storyboard, Timing, make_plan
 from ..vae.base import to_uint8
 from ..video.writer import FilmWriter
 from .measured import Pace
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
 
     from ..checkpoints.bundle import ModelBundle
 
-log = logging.getLogger("grounded")
+GetReady = Callable[[Sampler, Plan], object]
+"""Has compiled what the film of a plan will ask for."""
 PATIENCE = 0.5
 """Seconds that one pass of the network may take; slower models are not tried, it would hold up the film."""
 COLD = 5.0
@@ -52,10 +52,13 @@ class Trial:
 
 
 @torch.no_grad()
-def try_out(bundle: ModelBundle, prompt: str | None, recipe: Recipe, encoding: Encoding) -> Trial | None:
+def try_out(
+    bundle: ModelBundle, prompt: str | None, recipe: Recipe, encoding: Encoding, get_ready: GetReady
+) -> Trial | None:
     """Make a few chunks of `prompt` with a full memory, decoding and encoding beside the sampling as in a film.
 
-    prompt: None where reading the text encoder would take longer than all the rest.
+    prompt: None where reading the text encoder would take longer than all the rest. get_ready: called where the network
+    is compiled, as the film's own is: a first pass that compiles looks like a slow model.
 
     Returns None where a pass takes longer than `COLD`, the next than `PATIENCE`, or a host manages the weights.
     """
@@ -63,11 +66,10 @@ def try_out(bundle: ModelBundle, prompt: str | None, recipe: Recipe, encoding: E
         return None
     sampler, device = bundle.sampler(recipe), bundle.computes_on
     director, memory, video = sampler.director, recipe.memory, recipe.video
-    if (
-        bundle.compiled
-    ):  # as the film is, which would do it next; a first pass that compiles looks like a slow model
-        log.info("compiling the network for the film and its estimate")
-        director.warm_up()
+    timing = Timing(video.fps, memory.chunk, bundle.codec.time_stride, latency=recipe.latency)
+    plan = make_plan(Storyboard(segments=(Segment("start", prompt or "any", ENDLESS),)), timing)
+    if bundle.compiled:
+        get_ready(sampler, plan)
     rng = torch.Generator().manual_seed(0)
     rows = torch.randn(1, min(32, bundle.spec.text_len), bundle.spec.text_dim, generator=rng).mul(0.1)
     director.start(rows)  # any text will do to see whether the model is quick
@@ -80,9 +82,7 @@ def try_out(bundle: ModelBundle, prompt: str | None, recipe: Recipe, encoding: E
     director.scene(rows)
     if prompt is not None:
         rows = bundle.text.encode([prompt])[0][None]
-    timing = Timing(video.fps, memory.chunk, bundle.codec.time_stride)
-    board = Storyboard(segments=(Segment("start", prompt or "any", ENDLESS),))
-    chunks = film_chunks(sampler, make_plan(board, timing), [rows])
+    chunks = film_chunks(sampler, plan, [rows])
     first = next(chunks).latents
     for _ in range(-(-(memory.window - memory.chunk) // memory.chunk)):
         director.prefill(first)

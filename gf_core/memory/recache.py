@@ -8,7 +8,7 @@ LongLive's recache is the same call with every share at 1, before the oldest chu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -46,6 +46,11 @@ class Blend:
         self._rest = 1 - self._share
         here = memory.v[0, :, place.start : place.stop]
         self._old_v = None if memory.packed else torch.empty_like(here)
+
+    @property
+    def kind(self) -> Hashable:
+        """As `View.kind`."""
+        return "mix", self._view.kind
 
     def attend(self, layer: int, q: Any, raw_k: Any, v: Tensor) -> Tensor:
         """Attention over the anchors and the fresh frames, then the mix."""

@@ -99,6 +99,15 @@ class View:
             places.append((*own, place.parts, place.regions, past, place.heads))
         return (self._keep, self._skip, tuple(places)), [turn for _, turn in turns.values()]
 
+    @property
+    def kind(self) -> Hashable:
+        """What the shapes of all that a call works on follow from, beside those of its own tokens."""
+        lengths = {
+            (tuple(len(turn) for _, turn in place.past), tuple(stop - start for start, stop in place.parts))
+            for place in self.places
+        }
+        return self._keep, self._skip, frozenset(lengths)
+
     def over(self, turns: Sequence[Tensor]) -> View:
         """The same with other tensors for the rotations of `layout`."""
         new = {id(mine): theirs for mine, theirs in zip(self.layout[1], turns)}

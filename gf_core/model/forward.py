@@ -19,6 +19,8 @@ from . import layers
 from .layers import Own, Text, Time, Tree
 from .pieces import PLAIN, Pieces
 
+Call = Callable[..., Tensor | None]
+"""`call`, or what does it otherwise."""
 TextKV = Sequence[Text]
 """The prompt as the cross-attention of every layer reads it."""
 

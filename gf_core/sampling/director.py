@@ -9,7 +9,8 @@ is committed. What gradients do with the past is said once (`grad`); whether any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -22,7 +23,7 @@ from ..errors import GroundedError
 from ..memory.given import give
 from ..memory.recache import recache, recache_all, refresh
 from ..memory.store import DualMemory
-from ..model.forward import SelfAttention, TextKV, call, text_kv, time_conditioning, trimmed
+from ..model.forward import Call, SelfAttention, TextKV, call, text_kv, time_conditioning, trimmed
 from ..model.layers import Time, Tree
 from ..model.pieces import PLAIN, Pieces
 from ..team import Team
@@ -84,7 +85,7 @@ class Director:
         if team is not None and not memory.wave:  # in a wave every rank has all of every frame
             self._split = Split(team, spec, latent_height, latent_width)
         alone = call if record is None else Graphs(record)
-        self._call = alone if self._split is None else self._split.call
+        self._call: Call = alone if self._split is None else self._split.call
         self.memory = DualMemory(
             spec, memory, self._latent, batch=batch, device=self.device, dtype=self.dtype, kernel=self._kernel,
             pieces=pieces, ahead=Recipe(memory, sample).ahead, share=self._split and self._split.share,
@@ -319,37 +320,17 @@ class Director:
         elif spec.switch == "recache" and not spec.recache_before_evict:
             recache(memory, recompute, None)
 
-    def warm_up(self, switches: bool = False) -> None:
-        """Make the calls of a film of nothing, so that kernels are made and chosen; the memory is empty and stays so.
-
-        switches: the film has prompts within a shot, so there are calls over all recent frames as well.
-        """
-        frames, empty = self.memory.spec.chunk, self.snapshot()
-        latents = torch.zeros(self.shape(frames), device=self.device, dtype=self.dtype)
-        rows = torch.zeros(1, 1, self.spec.text_dim, device=self.device, dtype=self.dtype)
-
-        def chunk() -> None:
-            self.prepare()
-            step, clean = self.open(frames)
-            self.predict(latents, self._clean_time, step)
-            self.remember(latents, clean)
-
-        # Not by what records calls: these layouts do not come from a film.
-        recorded, self._call = self._call, call
+    @contextmanager
+    def calling(self, other: Call) -> Iterator[None]:
+        """Have `other` called in place of `model.forward.call` for a while, of a film that is then as it was before."""
+        begun, own = self.snapshot(), self._call
+        self._call = other
         try:
-            self.start(rows)
-            chunk()
-            chunk()
-            if switches:
-                for _ in range(self.memory.spec.slots // frames):  # until the first frames have left
-                    self.prefill(latents)
-                self.switch(rows)
-                chunk()
-            self.cut(rows)  # anchors alone
-            chunk()
+            yield
         finally:
-            self._call = recorded
-            self.restore(empty)
+            self._call = own
+            self.restore(begun)
+            self.memory.log.clear()
             self._prompt_embeds, self._text, self._writing_text = None, [], []
 
     # -- snapshots ----------------------------------------------------------------------------------------------

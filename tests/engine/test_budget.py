@@ -256,7 +256,7 @@ def test_a_film_never_made_is_tried_once_and_remembered(bundle, tmp_path, monkey
 def test_slow_models_and_hosts_are_not_tried(bundle, monkeypatch):
     from gf_core.estimate import trial as calibrate
 
-    settings = ["a fox", bundle.recipe, Encoding()]
+    settings = ["a fox", bundle.recipe, Encoding(), None]
     monkeypatch.setattr(calibrate, "PATIENCE", -1.0)
     assert try_out(bundle, *settings) is None
     passes, prefill = [], Director.prefill

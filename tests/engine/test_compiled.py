@@ -17,7 +17,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.config import Encoding
-from gf_core.engine import compiling
+from gf_core.engine import compiling, making
 from gf_core.engine.compiling import settle_pieces
 from gf_core.engine.events import ChunkDone, Reused
 from gf_core.engine.film import Film, look
@@ -149,11 +149,26 @@ def test_code_is_kept_in_the_project_s_cache(monkeypatch, tmp_path, before, ours
 def test_compiling_does_not_make_a_model_look_slow(bundle, monkeypatch, kind):
     """Before its speed is tried: a pass that compiles takes longer than anybody waits for an estimate."""
     done = []
-    for name in ("warm_up", "prefill"):
-        monkeypatch.setattr(Director, name, lambda self, *given, name=name: done.append(name))
+
+    def ready(sampler, plan):
+        done.append("compiled")
+
+    monkeypatch.setattr(Director, "prefill", lambda self, latents: done.append("prefill"))
     monkeypatch.setattr(trial, "COLD", -1.0)
-    assert trial.try_out(replace(bundle, compiled=kind), None, bundle.recipe, Encoding()) is None
-    assert done == (["warm_up"] if kind else []) + ["prefill"]
+    assert trial.try_out(replace(bundle, compiled=kind), None, bundle.recipe, Encoding(), ready) is None
+    assert done == (["compiled"] if kind else []) + ["prefill"]
+
+
+def test_the_report_tells_of_all_compiling(bundle, tmp_path, monkeypatch):
+    """Also of what was compiled for the estimate, before the film was begun."""
+    monkeypatch.setattr(making, "WORTH_TRYING_CHUNKS", 1)
+    monkeypatch.setattr(making, "get_ready", lambda sampler, plan: 50.0)
+    monkeypatch.setattr(making, "try_out", lambda *given: given[-1](None, None))
+    film = settle_pieces(Film(replace(bundle, compiled=True), "a fox runs | 0.75s", bundle.recipe), tmp_path)
+    with Take.open(tmp_path) as take:
+        found = look(film, tmp_path)
+        told = making.make(Session(take, found), making.preflight(found)).report["seconds"]
+    assert 50 < told["compiling"] < 60
 
 
 def test_damaged_code_costs_one_line(monkeypatch, tmp_path, caplog):

@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from gf_core.config import Recipe, SampleSpec
+from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
+from gf_core.memory.regions import check_pictures
 from gf_core.model import compiled
 from gf_core.model.pieces import Fused
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import film_chunks
+from gf_core.sampling.warm import warm_up
 
 from .conftest import HEIGHT, SPEC, STEPS, WIDTH
 from .test_methods import METHODS
@@ -27,29 +30,6 @@ MEMORIES = {
 SHORT = "a fox | 4.5s\nthen: it jumps | 1.5s\ncut: a hen | 1.5s"
 
 
-@pytest.mark.parametrize("name", MEMORIES)
-def test_the_film_is_the_same(sampler, embeds, name):
-    """With verbs, recaches, banks, heads, packed slots and joint calls; no compiler is asked here."""
-    pieces = Fused(lambda function: function, "as written")
-    plain, other = (sampler(MEMORIES[name], **placed) for placed in ({}, {"pieces": pieces}))
-    other.director.warm_up(switches=True)
-    memory = other.director.memory
-    stores = (memory.raw_k, memory.k, memory.v, memory.unpacked_v, memory.anchor_latents, memory.history)
-    held = sum(
-        store.nbytes for store in (*stores, *memory.means, *(memory.bank.means if memory.bank else ()))
-    )
-    plainly = plain.director.memory.sizes.buffers
-    assert (
-        held == memory.sizes.buffers < plainly
-        or memory.spec.heads
-        or memory.packed
-        or (memory.spec.wave and held == plainly)  # keys are turned at reading in any case
-    )
-    films = [[clean.latents for clean in film_chunks(run, plan_of(SHORT), embeds)] for run in (plain, other)]
-    for one, another in zip(*films, strict=True):
-        torch.testing.assert_close(another, one, atol=1e-5, rtol=0)
-
-
 class Counted:
     """Stands for a compiler: what it would compile is each shape of each piece."""
 
@@ -58,27 +38,66 @@ class Counted:
 
     def __call__(self, function):
         def piece(*given):
-            shapes = tuple(tuple(x.shape) if isinstance(x, torch.Tensor) else x for x in given)
+            shapes = tuple((x.shape, x.stride()) if isinstance(x, torch.Tensor) else x for x in given)
             self.shapes.add((function.__name__, shapes))
             return function(*given)
 
         return piece
 
 
-@pytest.mark.parametrize("name", ["grounded", "longlive", "self_forcing", "infinity_rope", "reward_forcing"])
-def test_a_film_compiles_nothing_after_its_warm_up(sampler, embeds, name):
-    """Prompts are all as long as in half the width, where rows of nothing are not left out."""
-    compiler, whole = Counted(), [torch.ones(1, SPEC.text_len, SPEC.text_dim)] * 4
-    run = sampler(PRESETS[name], pieces=Fused(compiler, "counted"))
-    begun = run.director.snapshot()
-    run.director.warm_up(switches=True)
-    assert not run.director._text and not run.director.switching
-    for part, value in run.director.snapshot().items():
+TEXT = """@cast una = a hen | una.png
+a fox | {short}s
+then: it jumps | 1.5s | blend 1.5s
+cut: {{una}} sits | 0.75s
+then: it goes | {long}s
+back to 2: a fox again | 0.75s
+scene: rain | {short}s"""
+EVERY = MEMORIES | PRESETS
+ONCE = {memory: name for name, memory in EVERY.items()}.values()
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "lead"),
+    [(0.75, 2.25, 4), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((9, 15, 0), (1.5, 6, 10)))],
+)
+@pytest.mark.parametrize("name", ONCE)
+def test_the_film_is_the_same_and_compiles_nothing_after_its_warm_up(
+    sampler, embeds, name, short, long, lead
+):
+    """With a start image or video, a picture of the cast, a switch before memory is full, and going back."""
+    memory, compiler, text = EVERY[name], Counted(), TEXT.format(short=short, long=long)
+    plain, other = sampler(memory), sampler(memory, pieces=Fused(compiler, "counted"))
+    try:
+        check_pictures(memory)
+    except GroundedError:
+        text = text.replace(" | una.png", "")
+    plan, begun = plan_of(text, memory), other.snapshot()
+    warm_up(other, plan, lead)
+    _holds_as_much_as_is_said(other.director.memory, plain.director.memory.sizes.buffers)
+    assert not other.director._text and not other.director.switching and not other.director.memory.log
+    for part, value in other.snapshot().items():
         assert torch.equal(value, begun[part]), part
-    made = {shape for shape in compiler.shapes if shape[0] != "_normed"}  # a prompt's keys come with it
-    for _ in film_chunks(run, plan_of(SHORT), whole):
-        pass
-    assert {shape for shape in compiler.shapes if shape[0] != "_normed"} - made == set()
+    made, rng = set(compiler.shapes), torch.Generator().manual_seed(5)
+    start, picture = (torch.randn(plain.director.shape(frames or 1), generator=rng) for frames in (lead, 1))
+    more = {"lead": start if lead else None, "pictures": {"una.png": picture}}
+    films = [[*film_chunks(run, plan, [*embeds, *embeds[:2]], **more)] for run in (plain, other)]
+    for one, another in zip(*films, strict=True):
+        torch.testing.assert_close(another.latents, one.latents, atol=1e-5, rtol=0)
+    assert compiler.shapes - made == set()
+
+
+def _holds_as_much_as_is_said(memory, plainly):
+    """plainly: bytes of the same memory without fused pieces."""
+    stores = (memory.raw_k, memory.k, memory.v, memory.unpacked_v, memory.anchor_latents, memory.history)
+    held = sum(
+        store.nbytes for store in (*stores, *memory.means, *(memory.bank.means if memory.bank else ()))
+    )
+    assert (
+        held == memory.sizes.buffers < plainly
+        or memory.spec.heads
+        or memory.packed
+        or (memory.spec.wave and held == plainly)  # keys are turned at reading in any case
+    )
 
 
 @pytest.fixture
