@@ -10,7 +10,7 @@ from ..config import Fit, ModelSpec
 from ..devices import require_memory
 from ..errors import CheckpointError
 from ..files.lazy import LazyTensor
-from ..model.fp8 import FLOAT8, Fp8Product, hold_as_fp8, join, quantise
+from ..model.fp8 import Fp8Product, hold_as_fp8, join, quantise
 from ..model.offload import Streamed, waiting
 from ..model.wan import WanModel, build_meta
 from .lora import Lora, merged
@@ -36,57 +36,58 @@ def build_network(
 
     One tensor at a time is read, changed and placed, so the peak is the finished model plus one tensor. All of the
     model's memory is asked for before: between tensors that stay, what is freed would be lost.
+
     Raises CheckpointError for missing, unexpected or misshapen tensors, ResourceError when the computer has too
     little memory for it.
     """
-    dtype = dtype or default_dtype(device)
+    fit, device, dtype = fit or Fit(), torch.device(device), dtype or default_dtype(device)
     model = build_meta(spec)
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    _check_names(wanted, tensors)
-    fit, device = fit or Fit(), torch.device(device)
+    _check_names({name: tuple(value.shape) for name, value in model.state_dict().items()}, tensors)
     held = {} if fit.weights == "full" else hold_as_fp8(model.blocks, products=fit.weights == "fp8-fast")
-    small = {f"blocks.{name}": layer for name, layer in held.items()}
+    layers = {f"blocks.{name}.weight": layer for name, layer in held.items()}
     away = () if fit.resident is None else waiting(spec.num_layers, fit.resident)
-    home = {f"blocks.{number}." for number in away}
-    require_memory(
-        sum(
-            value.numel() * (value.itemsize if value.dtype == FLOAT8 else dtype.itemsize)
-            for name, value in model.state_dict().items()
-            if not name.startswith(tuple(home))
-        ),
-        device,
-        f"the transformer as {str(dtype).removeprefix('torch.')}",
-        "close other programs, choose bfloat16, or use a smaller model.",
-    )
-    model.load_state_dict(
-        {
-            # `empty_like` of a shape on the meta device would bring all of sympy in: a second of every start.
-            name: torch.empty(
-                value.shape,
-                dtype=value.dtype if name.removesuffix(".weight").removesuffix(".scale") in small else dtype,
-                device="cpu" if name.startswith(tuple(home)) else device,
-            )
-            for name, value in model.state_dict().items()
-        },
-        assign=True,
-    )
+    _allocate(model, {*layers, *(f"blocks.{name}.scale" for name in held)}, away, dtype, device)
     state = model.state_dict()
     for name, tensor in tensors.items():
-        layer, changed = name.removesuffix(".weight"), any(lora.changes(name) for lora in loras)
-        if layer in small and name != layer:
-            if tensor.rows is not None and not changed:
-                small[layer].fill(*tensor.rows())
-            else:
-                value = merged(name, tensor.load(), loras) if changed else tensor.load()
-                small[layer].fill(*quantise(value, whole=isinstance(small[layer], Fp8Product)))
-        elif changed:
-            state[name].copy_(merged(name, tensor.load(), loras))
-        else:
+        layer, changed = layers.get(name), any(lora.changes(name) for lora in loras)
+        if layer is None and not changed:
             tensor.copy_to(state[name])
+        elif layer is not None and tensor.rows is not None and not changed:
+            layer.fill(*tensor.rows())
+        else:
+            value = merged(name, tensor.load(), loras)
+            if layer is None:
+                state[name].copy_(value)
+            else:
+                layer.fill(*quantise(value, whole=isinstance(layer, Fp8Product)))
     join(model.blocks)
     if away:
         model.blocks = Streamed(model.blocks, away, device)
     return model.requires_grad_(False).eval()
+
+
+def _allocate(
+    model: WanModel, as_built: set[str], away: Sequence[int], dtype: torch.dtype, device: torch.device
+) -> None:
+    """Give a model on the meta device memory: as `dtype`, but for names in `as_built`, and blocks `away` on the CPU.
+
+    Raises:
+        ResourceError: the device has too little.
+    """
+    wait, wanted = tuple(f"blocks.{number}." for number in away), model.state_dict()
+    types = {name: value.dtype if name in as_built else dtype for name, value in wanted.items()}
+    require_memory(
+        sum(v.numel() * types[name].itemsize for name, v in wanted.items() if not name.startswith(wait)),
+        device,
+        f"the transformer as {str(dtype).removeprefix('torch.')}",
+        "close other programs, choose bfloat16, or use a smaller model.",
+    )
+    # `empty_like` of a shape on the meta device would bring all of sympy in: a second of every start.
+    made = {
+        name: torch.empty(v.shape, dtype=types[name], device="cpu" if name.startswith(wait) else device)
+        for name, v in wanted.items()
+    }
+    model.load_state_dict(made, assign=True)
 
 
 def _check_names(wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, LazyTensor]) -> None:
