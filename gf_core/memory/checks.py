@@ -14,8 +14,8 @@ Faults = Iterator[tuple[str, str]]
 """What is wrong, and what to do."""
 
 
-def check(spec: MemorySpec) -> None:
-    """Refuse settings that no film could run under.
+def check(spec: MemorySpec, batch: int = 1) -> None:
+    """Refuse settings that no film could run under, or no `batch` films in step.
 
     Raises:
         GroundedError: says which setting, and what to do.
@@ -23,6 +23,17 @@ def check(spec: MemorySpec) -> None:
     for faults in (_numbers, _window, _walk, _others, _bank):
         for message, fix in faults(spec):
             raise GroundedError(message, fix)
+    if batch == 1:
+        return
+    if spec.positions == "absolute" and POLICIES[spec.anchor_policy].accepts is not None:
+        raise GroundedError(
+            "absolute positions cannot serve several samples that choose their own anchors",
+            fix="use batch 1, relative positions, or frozen anchors",
+        )
+    if spec.bank and not spec.averages:
+        raise GroundedError(
+            "several samples cannot share a bank that each fills by its own changes", fix="use batch 1"
+        )
 
 
 def _numbers(spec: MemorySpec) -> Faults:

@@ -46,21 +46,23 @@ def groups_of(spec: MemorySpec, ledger: Ledger, k: Tensor, frames: int, size: in
 
     k: rotated keys [l b s h d] of the past. size: tokens of a frame.
     """
-    table, layout = spec.heads or (), ledger.layout
+    table, before = spec.heads or (), spec.heads_before
     if ledger.chunks < spec.heads_from:
-        before = spec.heads_before
-        return [
-            () if before is None else _groups([before] * len(row), layout, frames, size, {}) for row in table
-        ]
+        table = [[] if before is None else [before] * len(row) for row in table]
+    runs = _picked(spec, k, ledger.layout.past, size) if ledger.chunks > spec.heads_from else {}
+    return [_groups(row, ledger.layout, frames, size, runs) for row in table]
+
+
+def _picked(spec: MemorySpec, k: Tensor, past: int, size: int) -> dict[tuple[int, ...], Runs]:
+    """The runs that heads pick, by their entry in the table; the first layer whose heads pick does so for all."""
     runs: dict[tuple[int, ...], Runs] = {}
-    if ledger.chunks > spec.heads_from:
-        for row, keys in zip(table, k):  # the first layer whose heads pick does so for all
-            for sees in dict.fromkeys(row):
-                # A film that has just begun, and one behind a cut, has nothing to pick from.
-                if len(sees) > 2 and sees not in runs and layout.past >= sees[1] + spec.chunk:
-                    mine = [number for number, other in enumerate(row) if other == sees]
-                    runs[sees] = pick(keys[:, :, mine], layout.past - sees[1], spec, size, sees[2])[0]
-    return [_groups(row, layout, frames, size, runs) for row in table]
+    for row, keys in zip(spec.heads or (), k):
+        # A film that has just begun, and one behind a cut, has nothing to pick from.
+        new = {sees for sees in row if len(sees) > 2 and past >= sees[1] + spec.chunk} - runs.keys()
+        for sees in new:
+            mine = [number for number, other in enumerate(row) if other == sees]
+            runs[sees] = pick(keys[:, :, mine], past - sees[1], spec, size, sees[2])[0]
+    return runs
 
 
 def pick(k: Tensor, stop: int, spec: MemorySpec, size: int, count: int) -> tuple[Runs, Tensor]:

@@ -57,21 +57,12 @@ class DualMemory(Snapshots):
         pieces: who turns keys, as in the network's calls. ahead: frames that are denoised together with a chunk
         and come after it. share: the heads that are kept here, where others keep the rest.
         """
-        check(spec)
+        check(spec, batch)
         lean = is_lean(spec, pieces.turns_at_reading)
         self.sizes = Sizes(spec, model, *latent_shape[1:], dtype.itemsize, ahead, lean)  # of all heads
         if share is not None:
             model, spec = share.of(model, spec)
         self.ledger = Ledger(spec, batch, model.num_layers)
-        if batch > 1 and spec.positions == "absolute" and self.ledger.policy.accepts is not None:
-            raise GroundedError(
-                "absolute positions cannot serve several samples that choose their own anchors",
-                fix="use batch 1, relative positions, or frozen anchors",
-            )
-        if batch > 1 and spec.bank and not spec.averages:
-            raise GroundedError(
-                "several samples cannot share a bank that each fills by its own changes", fix="use batch 1"
-            )
         self.spec, self.batch = spec, batch
         self.kernel: Kernel = Sparse(kernel, spec.sparse) if spec.sparse else kernel
         self.pieces = pieces
@@ -306,12 +297,16 @@ class DualMemory(Snapshots):
                 begins = True
             elif move.kind == "mean" and self.bank is not None:
                 self.bank.fold(move.count, begins)
-            elif move.kind == "drop":  # the recent frames that stay close up, behind anchors and bank
-                size = self.tokens_per_frame
-                for layers, layout in self.alike():
-                    for store in (self.raw_k[layers], self.v[layers]):
-                        shift(store, 2, layout.kept * size, layout.past * size, move.count * size)
+            elif move.kind == "drop":
+                self._drop(move.count)
         self.gradients.forget_left()
+
+    def _drop(self, count: int) -> None:
+        """The oldest recent frames go: the others close up, behind anchors and bank."""
+        size = self.tokens_per_frame
+        for layers, layout in self.alike():
+            for store in (self.raw_k[layers], self.v[layers]):
+                shift(store, 2, layout.kept * size, layout.past * size, count * size)
 
     def _promote(self, count: int) -> None:
         """The oldest recent frames become anchors: the border between the regions moves, and a bank moves up."""
