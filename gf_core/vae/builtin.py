@@ -79,12 +79,13 @@ class TimeMix(nn.Module):
         self.norm = ChannelNorm(2 * width)
         self.mix = _conv(2 * width, width, 1)
 
-    def forward(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        """`b f c h w` and the past `b 1 c h w` -> mixed `b f c h w` and the next past `b 1 c h w`."""
+    def forward(self, x: Tensor, past: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
+        """`(b f) c h w` and the past `b 1 c h w` -> mixed `(b f) c h w` and the next past `b 1 c h w`."""
+        x = rearrange(x, "(b f) c h w -> b f c h w", b=batch)
         before = torch.cat([x[:, :1] if past is None else past.to(x.dtype), x[:, :-1]], dim=1)
         both = rearrange(torch.cat([x, before], dim=2), "b f c h w -> (b f) c h w")
-        mixed = F.silu(self.mix(self.norm(both)))
-        return x + rearrange(mixed, "(b f) c h w -> b f c h w", b=x.shape[0]), x[:, -1:]
+        mixed = rearrange(F.silu(self.mix(self.norm(both))), "(b f) c h w -> b f c h w", b=batch)
+        return rearrange(x + mixed, "b f c h w -> (b f) c h w"), x[:, -1:]
 
 
 class Encoder(nn.Module):
@@ -112,11 +113,9 @@ class Encoder(nn.Module):
         skip = self.linear(F.pixel_unshuffle(flat, STRIDE))
         h = self.fine(self.stem(F.pixel_unshuffle(flat, 2)))
         h = self.middle(self.down1(F.pixel_unshuffle(h, 2)))
-        h = self.down2(F.pixel_unshuffle(h, 2))
-        h, first = self.mixes[0](rearrange(h, "(b f) c h w -> b f c h w", b=b), past[0])
-        h = self.coarse(rearrange(h, "b f c h w -> (b f) c h w"))
-        h, second = self.mixes[1](rearrange(h, "(b f) c h w -> b f c h w", b=b), past[1])
-        z = self.head(self.norm(rearrange(h, "b f c h w -> (b f) c h w"))) + skip
+        h, first = self.mixes[0](self.down2(F.pixel_unshuffle(h, 2)), past[0], b)
+        h, second = self.mixes[1](self.coarse(h), past[1], b)
+        z = self.head(self.norm(h)) + skip
         return rearrange(z, "(b f) c h w -> b f c h w", b=b), [first, second]
 
 
@@ -143,11 +142,9 @@ class Decoder(nn.Module):
         b = z.shape[0]
         flat = rearrange(z, "b f c h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
         skip = F.pixel_shuffle(self.linear(flat), STRIDE)
-        h, first = self.mixes[0](rearrange(self.stem(flat), "(b f) c h w -> b f c h w", b=b), past[0])
-        h = self.coarse(rearrange(h, "b f c h w -> (b f) c h w"))
-        h, second = self.mixes[1](rearrange(h, "(b f) c h w -> b f c h w", b=b), past[1])
-        h = self.up1(rearrange(h, "b f c h w -> (b f) c h w"))
-        h = self.middle(F.pixel_shuffle(h, 2))
+        h, first = self.mixes[0](self.stem(flat), past[0], b)
+        h, second = self.mixes[1](self.coarse(h), past[1], b)
+        h = self.middle(F.pixel_shuffle(self.up1(h), 2))
         h = self.fine(F.pixel_shuffle(self.up2(h), 2))
         x = F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2) + skip
         return rearrange(x, "(b f) c h w -> b f c h w", b=b), [first, second]
