@@ -14,7 +14,7 @@ from card_place import GIGA, Place, ms, timed
 from torch import Tensor
 
 from gf_core.evaluation.bench import Subject, measure, now, open_film
-from gf_core.model import compiled, fp8
+from gf_core.model import compiled, fp8, pieces
 from gf_core.model.pieces import Fused
 from gf_core.sampling.film import film_chunks
 from gf_core.sampling.graphs import on_card
@@ -68,15 +68,14 @@ def _pieces(place: Place, made: Any, how: str) -> None:
     x, y, broad = (torch.randn(1, _rows(place), side, **here) for side in (1536, 1536, 8960))
     shift, scale = (torch.randn(1, 1, 1, 1536, **here) for _ in "ab")
     weight, turn = torch.ones(1536, **here), torch.randn(len(x[0]), 1, 64, 2, device=place.device)
+    fused, norm = made._run, (None, None, 1e-6)
     runs: dict[str, tuple[Callable[[], object], float]] = {  # and bytes read and written per value
-        "modulated": (lambda: made._modulated(x, None, None, 1e-6, shift, scale, None), 4),
-        "added, modulated to float8": (
-            lambda: made._added_modulated(x, y, None, None, 1e-6, shift, scale, 1.0), 7
-        ),
-        "normed and turned": (lambda: made._turned(x, weight, 1e-6, 12, turn), 4),
-        "GELU in place": (lambda: made._gelu(broad), 4),
-        "GELU to float8": (lambda: made._small_gelu(broad, 1.0), 3),
-        "cast alone": (lambda: made._small(x, 4.0), 3),
+        "modulated": (lambda: fused[pieces._modulated](x, norm, shift, scale, None), 4),
+        "added, modulated to float8": (lambda: fused[pieces._added_modulated](x, y, norm, shift, scale, 1.0), 7),
+        "normed and turned": (lambda: fused[pieces._turned]((x, weight, 1e-6, 12), turn), 4),
+        "GELU in place": (lambda: fused[pieces._gelu](broad), 4),
+        "GELU to float8": (lambda: fused[pieces._small_gelu](broad, 1.0), 3),
+        "cast alone": (lambda: fused[pieces.to_float8](x, 4.0), 3),
     }  # fmt: skip
     for name, (run, bytes) in list(runs.items())[: 3 if how else None]:
         size = bytes * (broad if "GELU" in name else x).numel()

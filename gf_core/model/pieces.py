@@ -46,6 +46,10 @@ def mix(slots: Tensor, old: Tensor, fresh: Tensor, rest: Tensor, share: Tensor) 
     torch.add(old.detach() * rest, fresh.detach() * share, out=slots)
 
 
+FreshParts = tuple[Tensor, Tensor, float, int]
+NormParts = tuple[Tensor | None, Tensor | None, float]
+
+
 @dataclass(frozen=True)
 class Fresh:
     """Queries or keys whose norm waits for the pass that turns them."""
@@ -55,6 +59,11 @@ class Fresh:
     weight: Tensor
     eps: float
     heads: int
+
+    @property
+    def parts(self) -> FreshParts:
+        """All of it, as the fused runs take it."""
+        return self.values, self.weight, self.eps, self.heads
 
     def __getitem__(self, index: Any) -> Fresh:
         """Some of the tokens."""
@@ -144,35 +153,30 @@ class Fused(Pieces):
 
     def __init__(self, compile: Callable[[Callable[..., Any]], Callable[..., Any]], name: str) -> None:
         self.name = name
-        made = {function: compile(function) for function in _RUNS}
-        self._modulated, self._gated, self._gated_normed = made[_modulated], made[gate], made[_gated_normed]
-        self._added_modulated, self._gelu = made[_added_modulated], made[_gelu]
-        self._small_gelu, self._small = made[_small_gelu], made[to_float8]
-        self._normed, self._turned, self._lay_in = made[_normed], made[_turned], made[_lay_in]
-        self._turn_slots = made[_turn_slots]
+        self._run = {function: compile(function) for function in _RUNS}
 
     def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor, taker: Taker) -> Tensor:
-        return self._modulated(x, *_parts(norm), shift, scale, gain_of(taker))
+        return self._run[_modulated](x, _parts(norm), shift, scale, gain_of(taker))
 
     def gated(self, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
-        return self._gated(x, y, share)
+        return self._run[gate](x, y, share)
 
     def gated_normed(
         self, x: Tensor, y: Tensor, share: Tensor, norm: Norm, taker: Taker
     ) -> tuple[Tensor, Tensor]:
-        return self._gated_normed(x, y, share, *_parts(norm), gain_of(taker))
+        return self._run[_gated_normed](x, y, share, _parts(norm), gain_of(taker))
 
     def added_modulated(
         self, x: Tensor, y: Tensor, norm: Norm, shift: Tensor, scale: Tensor, taker: Taker
     ) -> tuple[Tensor, Tensor]:
-        return self._added_modulated(x, y, *_parts(norm), shift, scale, gain_of(taker))
+        return self._run[_added_modulated](x, y, _parts(norm), shift, scale, gain_of(taker))
 
     def product(self, linear: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         gain = gain_of(linear)
-        return linear(x if gain is None else self._small(x, gain))
+        return linear(x if gain is None else self._run[to_float8](x, gain))
 
     def normed(self, norm: Norm, x: Tensor, heads: int) -> Tensor:
-        return self._normed(x, norm.weight, norm.eps, heads)
+        return self.values_of(self.fresh(norm, x, heads))
 
     def fresh(self, norm: Norm, x: Tensor, heads: int) -> Fresh:
         return Fresh(x, norm.weight, norm.eps, heads)
@@ -182,16 +186,16 @@ class Fused(Pieces):
         gain = gain_of(shrink)
         if gain is None:
             wide = grow(x)
-            self._gelu(wide)
+            self._run[_gelu](wide)
             return shrink(wide)
-        parts = [shrink(self._small_gelu(grow(part), gain)) for part in x.split(AT_ONCE, 1)]
+        parts = [shrink(self._run[_small_gelu](grow(part), gain)) for part in x.split(AT_ONCE, 1)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def turned(self, q: Fresh, turn: Tensor) -> Tensor:
-        return self._turned(q.values, q.weight, q.eps, q.heads, turn)
+        return self._run[_turned](q.parts, turn)
 
     def values_of(self, k: Fresh) -> Tensor:
-        return self._normed(k.values, k.weight, k.eps, k.heads)
+        return self._run[_normed](k.parts)
 
     def lay_in(
         self, k: Fresh | Tensor, v: Tensor, turn: Tensor, turned: Tensor, values: Tensor, raw: Tensor | None
@@ -199,12 +203,12 @@ class Fused(Pieces):
         if isinstance(k, Tensor):  # `values_of` was asked before
             super().lay_in(k, v, turn, turned, values, raw)
         else:
-            self._lay_in(k.values, k.weight, k.eps, k.heads, v, turn, turned, values, raw)
+            self._run[_lay_in](k.parts, v, turn, turned, values, raw)
 
     def turn_all(self, raw: Tensor, turn: Tensor, turned: Tensor, frames: int) -> None:
         # Some at a time, so that there are few shapes however many there are.
         for mine, own, theirs in zip(*_groups(frames, (raw, 2), (turn, 0), (turned, 2))):
-            self._turn_slots(mine, own, theirs)
+            self._run[_turn_slots](mine, own, theirs)
 
 
 AT_ONCE = 4680
@@ -218,11 +222,12 @@ def _groups(frames: int, *parts: tuple[Tensor, int]) -> list[tuple[Tensor, ...]]
     return [x.split(x.shape[dim] // frames * TOGETHER, dim) for x, dim in parts]
 
 
-def _parts(norm: Norm) -> tuple[Tensor | None, Tensor | None, float]:
+def _parts(norm: Norm) -> NormParts:
     return norm.weight, norm.bias, norm.eps
 
 
-def _layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+def _layer_norm(x: Tensor, norm: NormParts) -> Tensor:
+    weight, bias, eps = norm
     return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
 
 
@@ -231,43 +236,22 @@ def _given(x: Tensor, gain: float | None) -> Tensor:
     return x if gain is None else to_float8(x, gain)
 
 
-def _modulated(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    shift: Tensor,
-    scale: Tensor,
-    gain: float | None,
-) -> Tensor:
-    return _given(modulate(_layer_norm(x, weight, bias, eps), shift, scale), gain)
+def _modulated(x: Tensor, norm: NormParts, shift: Tensor, scale: Tensor, gain: float | None) -> Tensor:
+    return _given(modulate(_layer_norm(x, norm), shift, scale), gain)
 
 
 def _gated_normed(
-    x: Tensor,
-    y: Tensor,
-    share: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    gain: float | None,
+    x: Tensor, y: Tensor, share: Tensor, norm: NormParts, gain: float | None
 ) -> tuple[Tensor, Tensor]:
     x = gate(x, y, share)
-    return x, _given(_layer_norm(x, weight, bias, eps), gain)
+    return x, _given(_layer_norm(x, norm), gain)
 
 
 def _added_modulated(
-    x: Tensor,
-    y: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    shift: Tensor,
-    scale: Tensor,
-    gain: float | None,
+    x: Tensor, y: Tensor, norm: NormParts, shift: Tensor, scale: Tensor, gain: float | None
 ) -> tuple[Tensor, Tensor]:
     x = x + y
-    return x, _given(modulate(_layer_norm(x, weight, bias, eps), shift, scale), gain)
+    return x, _modulated(x, norm, shift, scale, gain)
 
 
 def _gelu(x: Tensor) -> None:
@@ -279,30 +263,19 @@ def _small_gelu(x: Tensor, gain: float) -> Tensor:
     return to_float8(F.gelu(x, approximate="tanh"), gain)
 
 
-def _normed(x: Tensor, weight: Tensor, eps: float, heads: int) -> Tensor:
+def _normed(k: FreshParts) -> Tensor:
+    x, weight, eps, heads = k
     return rms_norm(x, weight, eps).unflatten(-1, (heads, -1))
 
 
-def _turned(x: Tensor, weight: Tensor, eps: float, heads: int, turn: Tensor) -> Tensor:
-    return rotate(_normed(x, weight, eps, heads), turn)
+def _turned(q: FreshParts, turn: Tensor) -> Tensor:
+    return rotate(_normed(q), turn)
 
 
 def _lay_in(
-    x: Tensor,
-    weight: Tensor,
-    eps: float,
-    heads: int,
-    v: Tensor,
-    turn: Tensor,
-    turned: Tensor,
-    values: Tensor,
-    raw: Tensor | None,
+    fresh: FreshParts, v: Tensor, turn: Tensor, turned: Tensor, values: Tensor, raw: Tensor | None
 ) -> None:
-    k = _normed(x, weight, eps, heads)
-    if raw is not None:
-        raw.copy_(k)
-    values.copy_(v)
-    rotate(k, turn, out=turned)
+    PLAIN.lay_in(_normed(fresh), v, turn, turned, values, raw)
 
 
 def _turn_slots(raw: Tensor, turn: Tensor, turned: Tensor) -> None:

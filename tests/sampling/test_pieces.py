@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from gf_core.config import Recipe, SampleSpec
 from gf_core.errors import GroundedError
+from gf_core.memory.checks import check_pictures
 from gf_core.memory.presets import PRESETS
-from gf_core.memory.regions import check_pictures
 from gf_core.model import compiled
 from gf_core.model.pieces import Fused
 from gf_core.sampling.chunkwise import make_sampler
@@ -38,7 +39,8 @@ class Counted:
 
     def __call__(self, function):
         def piece(*given):
-            shapes = tuple((x.shape, x.stride()) if isinstance(x, torch.Tensor) else x for x in given)
+            leaves = tree_leaves(given)
+            shapes = tuple((x.shape, x.stride()) if isinstance(x, torch.Tensor) else x for x in leaves)
             self.shapes.add((function.__name__, shapes))
             return function(*given)
 
