@@ -23,7 +23,7 @@ from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
 from ..files.cache import cache_dir
 from . import Kernel, Where, sdpa
-from .fastest import Call, Clock, deviation, fastest
+from .fastest import Call, deviation, fastest
 
 log = logging.getLogger("grounded")
 
@@ -127,39 +127,34 @@ def pick(
     host: Kernel | None = None,
     wanted: str = "",
     call: Call | None = None,
-    rows: Sequence[Backend] | None = None,
-    clock: Clock | None = None,
 ) -> Backend:
     """The row that computes: `host`, a kernel lent by the program around us; else `wanted`; else one that can.
 
     wanted: the name of a row; empty is any. call: the film's attention, of which the fastest row is taken; None is the
-    first. rows, clock: table and watch; tests hand in their own.
+    first.
 
     Raises:
         GroundedError: no row can, which SDPA in the table rules out, or not the wanted one.
     """
     if host is not None:
         return Backend(getattr(host, "__name__", "the host's"), lambda *_: True, lambda: host)
-    rows = BACKENDS if rows is None else rows
+    found = [row for row in BACKENDS if row.can(device, dtype, head_dim)]
+    fits, known = ", ".join(row.name for row in found), ", ".join(row.name for row in BACKENDS)
+    where = f"{device} in {dtype} at head width {head_dim}"
     if wanted:
-        found = [row for row in rows if row.name == wanted and row.can(device, dtype, head_dim)]
+        found = [row for row in found if row.name == wanted]
+        if not found:
+            there = any(row.name == wanted for row in BACKENDS)
+            said = f"does not run on {where}, or lacks its package" if there else "is not known"
+            raise GroundedError(f"attention by {wanted} {said}", f"use one that runs here: {fits}")
+    elif call is not None and len(able(device, dtype, head_dim)) > 1:
+        name = fastest(call, _loaded(able(device, dtype, head_dim)))
+        found = [row for row in found if row.name == name]
     else:
-        found = able(device, dtype, head_dim, rows)
-        if call is not None and len(found) > 1:
-            name = fastest(call, _loaded(found), clock)
-            found = [row for row in found if row.name == name]
-        else:
-            found = [row for row in found if row.when == "can"]
-    if found:
-        return found[0]
-    where, names = f"{device} in {dtype} at head width {head_dim}", [row.name for row in rows]
-    if not wanted:
-        raise GroundedError(
-            f"no attention kernel runs on {where}", f"use one of {', '.join(names)} where it runs"
-        )
-    said = f"does not run on {where}, or lacks its package" if wanted in names else "is not known"
-    fits = ", ".join(row.name for row in rows if row.can(device, dtype, head_dim))
-    raise GroundedError(f"attention by {wanted} {said}", f"use one that runs here: {fits}")
+        found = [row for row in found if row.when == "can"]
+    if not found:
+        raise GroundedError(f"no attention kernel runs on {where}", f"use one of {known} where it runs")
+    return found[0]
 
 
 def _loaded(rows: Sequence[Backend]) -> dict[str, Kernel]:
@@ -174,12 +169,9 @@ def _loaded(rows: Sequence[Backend]) -> dict[str, Kernel]:
     return kernels
 
 
-def able(
-    device: torch.device, dtype: torch.dtype, head_dim: int, rows: Sequence[Backend] | None = None
-) -> list[Backend]:
+def able(device: torch.device, dtype: torch.dtype, head_dim: int) -> list[Backend]:
     """The rows that can, without those that are taken by their name only."""
-    rows = BACKENDS if rows is None else rows
-    return [row for row in rows if row.when != "asked" and row.can(device, dtype, head_dim)]
+    return [row for row in BACKENDS if row.when != "asked" and row.can(device, dtype, head_dim)]
 
 
 def can_run(name: object, device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:

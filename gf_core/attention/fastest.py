@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,16 +56,12 @@ class Call:
         return " | ".join(what)
 
 
-Clock = Callable[[Kernel, Tensor, Tensor, Tensor], float]
-"""Seconds of one call."""
-
-
-def fastest(call: Call, kernels: Mapping[str, Kernel], clock: Clock | None = None) -> str:
+def fastest(call: Call, kernels: Mapping[str, Kernel]) -> str:
     """Name of the fastest of `kernels`, the last of which always can; of two alike it is the last."""
     known, name = _read(), call.name(kernels)
     if known.get(name) in kernels:
         return known[name]
-    took = _measure(call, kernels, clock or _seconds)
+    took = _measure(call, kernels)
     *others, own = kernels
     best = min(others, key=lambda other: took.get(other, float("inf")))
     chosen = best if took.get(best, float("inf")) < GAIN * took.get(own, float("inf")) else own
@@ -83,13 +79,13 @@ def deviation(call: Call, kernel: Kernel) -> float:
     return float((kernel(q, k, v).float() - exact).square().mean().sqrt() / exact.square().mean().sqrt())
 
 
-def _measure(call: Call, kernels: Mapping[str, Kernel], clock: Clock) -> dict[str, float]:
+def _measure(call: Call, kernels: Mapping[str, Kernel]) -> dict[str, float]:
     """Seconds of every kernel that runs; the others are named in the log."""
     took, (q, k, v) = {}, call.inputs()
     for name, kernel in kernels.items():
         try:
             with torch.no_grad():
-                seconds = [clock(kernel, q, k, v) for _ in range(WARM_UP + CALLS)]
+                seconds = [_seconds(kernel, q, k, v) for _ in range(WARM_UP + CALLS)]
             took[name] = statistics.median(seconds[WARM_UP:])
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
             log.info("attention by %s does not run here: %s", name, str(error).partition("\n")[0])
@@ -97,6 +93,7 @@ def _measure(call: Call, kernels: Mapping[str, Kernel], clock: Clock) -> dict[st
 
 
 def _seconds(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> float:
+    """Of one call."""
     began = now(q.device)
     kernel(q, k, v)
     return now(q.device) - began

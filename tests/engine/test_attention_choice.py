@@ -46,6 +46,18 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture
+def picked(monkeypatch):
+    """Picks for a film's call, as a watch says how long each of `ROWS` takes."""
+
+    def pick_by(watch, call=CALL, rows=ROWS, **wishes):
+        monkeypatch.setattr(backends, "BACKENDS", rows)
+        monkeypatch.setattr(fastest, "_seconds", watch)
+        return pick(CPU, torch.float32, 8, call=call, **wishes).name
+
+    return pick_by
+
+
 class Watch:
     """Says how long a kernel takes, and counts how often it is asked."""
 
@@ -59,12 +71,8 @@ class Watch:
         return self.times[kernel]
 
 
-def picked(watch, **wishes):
-    return pick(CPU, torch.float32, 8, call=CALL, rows=ROWS, clock=watch, **wishes).name
-
-
 @pytest.mark.parametrize(("other", "name"), [(0.5, "other"), (0.99, "sdpa"), (2.0, "sdpa")])
-def test_the_fastest_is_taken_and_measured_once(other, name, caplog):
+def test_the_fastest_is_taken_and_measured_once(picked, other, name, caplog):
     caplog.set_level(logging.INFO, "grounded")
     watch = Watch(other)
     assert picked(watch) == name
@@ -75,7 +83,7 @@ def test_the_fastest_is_taken_and_measured_once(other, name, caplog):
     assert any("broken does not run here: no kernel" in line for line in caplog.messages)
 
 
-def test_nothing_is_remembered_where_pytorchs_own_kernel_was_not_measured():
+def test_nothing_is_remembered_where_pytorchs_own_kernel_was_not_measured(monkeypatch):
     """Too little memory, say, in which another kernel ran: the next film may have more."""
     slower, own = Watch(2.0), [True]
 
@@ -85,13 +93,14 @@ def test_nothing_is_remembered_where_pytorchs_own_kernel_was_not_measured():
         return slower(kernel, q, k, v)
 
     kernels = {"other": slow, "sdpa": sdpa}
-    assert fastest.fastest(CALL, kernels, clock) == "other"
+    monkeypatch.setattr(fastest, "_seconds", clock)
+    assert fastest.fastest(CALL, kernels) == "other"
     own.clear()
-    assert fastest.fastest(CALL, kernels, clock) == "sdpa"
+    assert fastest.fastest(CALL, kernels) == "sdpa"
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"a": 1}', "[" * 100_000])
-def test_a_damaged_memory_is_measured_again(damage, caplog):
+def test_a_damaged_memory_is_measured_again(picked, damage, caplog):
     file = cache_dir("measured") / "attention.json"
     picked(Watch(0.5))
     file.write_text(damage)
@@ -100,15 +109,14 @@ def test_a_damaged_memory_is_measured_again(damage, caplog):
     assert len([line for line in caplog.messages if "measured again" in line]) == 1
 
 
-def test_what_is_remembered_is_bounded(monkeypatch):
+def test_what_is_remembered_is_bounded(picked, monkeypatch):
     monkeypatch.setattr(fastest, "KEPT", 3)
     for queries in range(1, 6):
-        call = fastest.Call(CPU, torch.float32, 2, 8, queries, 12)
-        pick(CPU, torch.float32, 8, call=call, rows=ROWS, clock=lambda *_: 1.0)
+        picked(lambda *_: 1.0, fastest.Call(CPU, torch.float32, 2, 8, queries, 12))
     assert (cache_dir("measured") / "attention.json").read_text().count("x12") == 3
 
 
-def test_a_wish_and_a_host_go_before_what_is_measured():
+def test_a_wish_and_a_host_go_before_what_is_measured(picked, monkeypatch):
     def ours(q, k, v, *, where=None):
         return q
 
@@ -119,6 +127,7 @@ def test_a_wish_and_a_host_go_before_what_is_measured():
     with pytest.raises(GroundedError, match="attention by none is not known") as refused:
         picked(watch, wanted="none")
     assert "other, bytes, broken, sdpa" in refused.value.fix
+    monkeypatch.setattr(backends, "BACKENDS", BACKENDS)
     with pytest.raises(GroundedError, match="attention by sage does not run on cpu in") as refused:
         pick(CPU, torch.float32, 64, wanted="sage")
     assert refused.value.fix == "use one that runs here: sdpa"
@@ -132,14 +141,14 @@ def test_what_rounds_says_how_much(monkeypatch, caplog):
     assert f"off by {fastest.deviation(CALL, rounded):.2g} of" in caplog.text
 
 
-def test_a_package_that_does_not_load_is_left_out(caplog):
+def test_a_package_that_does_not_load_is_left_out(picked, caplog):
     caplog.set_level(logging.INFO, "grounded")
 
     def lacks_another():
         raise ImportError("libcute.so: cannot open\nshared object file")
 
     half = Backend("half", lambda *_: True, lacks_another, "faster")
-    assert pick(CPU, torch.float32, 8, call=CALL, rows=(half, *ROWS), clock=Watch(0.5)).name == "other"
+    assert picked(Watch(0.5), rows=(half, *ROWS)) == "other"
     assert "attention by half does not load: ImportError: libcute.so: cannot open" in caplog.messages
 
 
@@ -167,7 +176,8 @@ def test_flash_attention_4_keeps_what_it_compiled(monkeypatch, tmp_path, chosen)
     ours = ["1", str(cache_dir("flash-attn-4"))]
     assert seen == [[chosen, chosen] if chosen else ours] and str(tmp_path) in ours[1]
     rows = (Backend(row.name, lambda *_: True, row.load, row.when), BACKENDS[-1])
-    assert pick(CPU, torch.float32, 8, rows=rows).name == "sdpa"
+    monkeypatch.setattr(backends, "BACKENDS", rows)
+    assert pick(CPU, torch.float32, 8).name == "sdpa"
 
 
 def settings(folder):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gf_core.attention import Where, attend, sdpa
+from gf_core.attention import Where, attend, backends, sdpa
 from gf_core.attention.backends import BACKENDS, Backend, pick
 from gf_core.errors import GroundedError
 from gf_core.take.facts import kernels
@@ -54,16 +54,18 @@ def test_a_kernel_is_asked_where_it_takes_what_is_asked():
     assert calls == [where]
 
 
-def test_the_first_row_that_can_is_picked():
+def test_the_first_row_that_can_is_picked(monkeypatch):
     def row(name, can):
         return Backend(name, lambda *_: can, lambda: sdpa)
 
     cpu, rows = torch.device("cpu"), (row("a", False), row("b", True), row("c", True))
-    assert pick(cpu, torch.float32, 128, rows=rows).name == "b"
-    assert pick(cpu, torch.float32, 128, host=lambda q, k, v, *, where=None: q, rows=rows).name == "<lambda>"
     assert pick(cpu, torch.float32, 128).name == BACKENDS[-1].name == "sdpa"
+    monkeypatch.setattr(backends, "BACKENDS", rows)
+    assert pick(cpu, torch.float32, 128).name == "b"
+    assert pick(cpu, torch.float32, 128, host=lambda q, k, v, *, where=None: q).name == "<lambda>"
+    monkeypatch.setattr(backends, "BACKENDS", rows[:1])
     with pytest.raises(GroundedError, match=r"no attention kernel runs on cpu in torch.float32"):
-        pick(cpu, torch.float32, 128, rows=rows[:1])
+        pick(cpu, torch.float32, 128)
 
 
 def test_the_session_lends_the_bundles_kernel(bundle, films, tmp_path):
