@@ -8,8 +8,7 @@ import torch
 
 from ..config import Fit, ModelSpec
 from ..devices import require_memory
-from ..errors import CheckpointError
-from ..files.lazy import LazyTensor
+from ..files.lazy import LazyTensor, check_shapes
 from ..model.fp8 import Fp8Product, hold_as_fp8, join, quantise
 from ..model.offload import Streamed, waiting
 from ..model.wan import WanModel, build_meta
@@ -42,7 +41,9 @@ def build_network(
     """
     fit, device, dtype = fit or Fit(), torch.device(device), dtype or default_dtype(device)
     model = build_meta(spec)
-    _check_names({name: tuple(value.shape) for name, value in model.state_dict().items()}, tensors)
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    fix = "use the file as its authors published it, or a version saved whole."
+    check_shapes("the transformer", wanted, tensors, fix)
     held = {} if fit.weights == "full" else hold_as_fp8(model.blocks, products=fit.weights == "fp8-fast")
     layers = {f"blocks.{name}.weight": layer for name, layer in held.items()}
     away = () if fit.resident is None else waiting(spec.num_layers, fit.resident)
@@ -88,20 +89,3 @@ def _allocate(
         for name, v in wanted.items()
     }
     model.load_state_dict(made, assign=True)
-
-
-def _check_names(wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, LazyTensor]) -> None:
-    """Raises CheckpointError with a few examples unless names and shapes are exactly those of `wanted`."""
-    missing = [name for name in wanted if name not in tensors]
-    unexpected = [name for name in tensors if name not in wanted]
-    misshapen = [n for n, shape in wanted.items() if n in tensors and tensors[n].shape != shape]
-    problems = [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
-        if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"the file does not fit the transformer: of {len(wanted)} tensors {', '.join(problems)}",
-            "use the file as its authors published it, or a version saved whole.",
-        )

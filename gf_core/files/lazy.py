@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..errors import CheckpointError
+
 
 @dataclass(frozen=True)
 class LazyTensor:
@@ -60,6 +62,26 @@ class LazyTensor:
     def nbytes(self) -> int:
         """Bytes in the file."""
         return self.packed.nbytes if self.packed else self.numel * self.dtype.itemsize
+
+
+def check_shapes(
+    what: str, wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, LazyTensor], fix: str
+) -> None:
+    """Raises CheckpointError with a few examples unless names and shapes are those `wanted`, for `what`."""
+    found = {
+        "missing": [name for name in wanted if name not in tensors],
+        "unexpected": [name for name in tensors if name not in wanted],
+        "of another shape": [n for n, shape in wanted.items() if n in tensors and tensors[n].shape != shape],
+    }
+    problems = [
+        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for kind, names in found.items()
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"the file does not fit {what}: of {len(wanted)} tensors {', '.join(problems)}", fix
+        )
 
 
 def filled(shape: tuple[int, ...], fill: Callable[[Tensor], None]) -> Tensor:

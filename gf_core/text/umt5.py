@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..devices import require_memory
 from ..errors import CheckpointError, headless
-from ..files.lazy import LazyTensor
+from ..files.lazy import LazyTensor, check_shapes
 from ..foreign import numbered
 from ..words import exact_size
 from .clean import clean_prompt
@@ -110,14 +110,8 @@ def build(
     with torch.device("meta"):
         model = UMT5EncoderModel(config)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items() if name != _TIED}
-    missing, foreign = sorted(wanted.keys() - named.keys()), sorted(named.keys() - wanted.keys())
-    odd = [name for name in named if wanted.get(name, named[name].shape) != named[name].shape]
-    if missing or foreign or odd:
-        raise CheckpointError(
-            f"the file does not fit UMT5: {len(missing)} tensors missing {missing[:2]}, "
-            f"{len(foreign)} unexpected {foreign[:2]}, {len(odd)} of another shape {odd[:2]}",
-            "use the encoder as Wan-AI or Comfy-Org published it, in bf16 or fp16.",
-        )
+    fix = "use the encoder as Wan-AI or Comfy-Org published it, in bf16 or fp16."
+    check_shapes("UMT5", wanted, named, fix)
     require_memory(
         sum(tensor.numel for tensor in named.values()) * dtype.itemsize,
         torch.device(device),

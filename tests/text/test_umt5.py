@@ -150,7 +150,7 @@ def test_incomplete_and_foreign_weights_are_refused_unread(original):
     lacking = {name: value for name, value in original.items() if name != "blocks.1.attn.v.weight"}
     odd = {**original, "blocks.1.attn.v.weight": torch.zeros(3, 3)}
     for weights, told in (
-        (lacking, r"1 tensors missing .*block\.1\.layer\.0\.SelfAttention\.v"),
+        (lacking, r"1 missing .*block\.1\.layer\.0\.SelfAttention\.v"),
         ({**original, "lm_head.weight": torch.zeros(1)}, "1 unexpected"),
         ({"shared.weight": torch.zeros(2, 2)}, "no tensor"),
         (odd, r"1 of another shape .*block\.1\.layer\.0\.SelfAttention\.v"),
