@@ -19,8 +19,7 @@ def name_of(device: torch.device) -> str:
 def pick_device(name: str | None, fix: str = "use --device cpu") -> torch.device:
     """The device called `name`, or the best one here.
 
-    Raises:
-        ResourceError: this machine has no such device; `fix` says what to do.
+    Raises ResourceError: this machine has no such device; `fix` says what to do.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -62,8 +61,7 @@ def held_bytes() -> int:
 def require_memory(need: int, device: torch.device, what: str, fix: str) -> None:
     """Refuse before it is read what cannot fit.
 
-    Raises:
-        ResourceError: `what` needs more bytes than are free on the device; `fix` says what to do.
+    Raises ResourceError: `what` needs more bytes than are free on the device; `fix` says what to do.
     """
     if device.type not in ("cuda", "cpu"):
         return  # other accelerators do not tell how much is free

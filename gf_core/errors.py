@@ -78,8 +78,7 @@ def reason(error: BaseException) -> str:
 def headless(what: str) -> Iterator[None]:
     """Around imports of packages that only the command line needs: one that is missing is said in words.
 
-    Raises:
-        GroundedError: the package that `what` needs is not installed.
+    Raises GroundedError: the package that `what` needs is not installed.
     """
     try:
         yield

@@ -33,8 +33,7 @@ def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def with_values(base: T, values: Any) -> T:
     """The dataclass `base` with `values` (names to JSON values) in it; lists become tuples.
 
-    Raises:
-        ValueError: `values` is no mapping, names a field that is not there, or gives one a value of another type.
+    Raises ValueError: `values` is no mapping, names a field that is not there, or gives one a value of another type.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{type(values).__name__} where names and values are meant")
@@ -80,8 +79,8 @@ def _fits(value: Any, hint: Any) -> bool:
 def numbered(names: Iterable[str], prefix: str) -> int:
     """How many layers `prefix0.`, `prefix1.`, ... the names have; other words after the prefix do not count.
 
-    Raises:
-        ValueError: a number between is missing. (A name can claim to be of layer 10^9; nothing may be built from that.)
+    Raises ValueError: a number between is missing. (A name can claim to be of layer 10^9; nothing may be built from
+    that.)
     """
     words = {name[len(prefix) :].partition(".")[0] for name in names if name.startswith(prefix)}
     found = {int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 10}

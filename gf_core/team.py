@@ -60,8 +60,7 @@ class Team:
     def tell(self, name: str, *args: Any, **kwargs: Any) -> None:
         """Give the others an order.
 
-        Raises:
-            ResourceError: something failed before, and they are not in step any more.
+        Raises ResourceError: something failed before, and they are not in step any more.
         """
         if self._lost:
             raise ResourceError(
@@ -93,8 +92,7 @@ class Team:
     def doing(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
         """Around what the first rank does together with the others. Ctrl-C waits until it is done.
 
-        Raises:
-            ResourceError: it failed here or elsewhere, and the ranks are not in step any more.
+        Raises ResourceError: it failed here or elsewhere, and the ranks are not in step any more.
         """
         self.busy = True
         try:
@@ -118,8 +116,7 @@ class Team:
 
         The first rank gives the order, the others, who have heard it, none.
 
-        Raises:
-            ResourceError: on the first rank, with the words of another. There, too, what failed on itself.
+        Raises ResourceError: on the first rank, with the words of another. There, too, what failed on itself.
         """
         failed: Exception | None = None
         try:
@@ -240,8 +237,7 @@ def join(device: str | None) -> Team | None:
 
     device: as `devices.pick_device`; each rank takes a card of its own.
 
-    Raises:
-        GroundedError: the device is one certain card, or there are fewer cards than ranks.
+    Raises GroundedError: the device is one certain card, or there are fewer cards than ranks.
     """
     place = launched()
     if place is None or place[1] == 1:

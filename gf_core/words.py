@@ -57,8 +57,7 @@ def clock(seconds: float, tenths: bool = False) -> str:
 def read_rate(text: str) -> int | float:
     """Frames per second: `24`, `24.0`, `12.5`, `24000/1001`; `23.976` and `29.97` are what broadcasters mean by them.
 
-    Raises:
-        ValueError: no such number, or one that is no fraction with 1001 parts at most.
+    Raises ValueError: no such number, or one that is no fraction with 1001 parts at most.
     """
     if found := re.fullmatch(r"([0-9]{1,6})/([0-9]{1,4})", text):
         parts = int(found[2])

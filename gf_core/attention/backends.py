@@ -133,8 +133,7 @@ def pick(
     wanted: the name of a row; empty is any. call: the film's attention, of which the fastest row is taken; None is the
     first.
 
-    Raises:
-        GroundedError: no row can, which SDPA in the table rules out, or not the wanted one.
+    Raises GroundedError: no row can, which SDPA in the table rules out, or not the wanted one.
     """
     if host is not None:
         return Backend(getattr(host, "__name__", "the host's"), lambda *_: True, lambda: host)

@@ -72,8 +72,7 @@ def _allocate(
 ) -> None:
     """Give a model on the meta device memory: as `dtype`, but for names in `as_built`, and blocks `away` on the CPU.
 
-    Raises:
-        ResourceError: the device has too little.
+    Raises ResourceError: the device has too little.
     """
     wait, wanted = tuple(f"blocks.{number}." for number in away), model.state_dict()
     types = {name: value.dtype if name in as_built else dtype for name, value in wanted.items()}

@@ -15,11 +15,7 @@ Faults = Iterator[tuple[str, str]]
 
 
 def check(spec: MemorySpec, batch: int = 1) -> None:
-    """Refuse settings that no film could run under, or no `batch` films in step.
-
-    Raises:
-        GroundedError: says which setting, and what to do.
-    """
+    """Refuse settings that no film could run under, or no `batch` films in step. Raises GroundedError."""
     for faults in (_numbers, _window, _walk, _others, _bank):
         for message, fix in faults(spec):
             raise GroundedError(message, fix)
@@ -137,11 +133,7 @@ def _bank(spec: MemorySpec) -> Faults:
 
 
 def check_pictures(spec: MemorySpec) -> None:
-    """Refuse a memory in which pictures of the cast have no place.
-
-    Raises:
-        GroundedError: says why, and what to do.
-    """
+    """Refuse a memory in which pictures of the cast have no place. Raises GroundedError."""
     if spec.walk:
         why = "walks over its anchors"
     elif not spec.capacity:
@@ -159,8 +151,7 @@ def check_pictures(spec: MemorySpec) -> None:
 def check_heads(spec: MemorySpec, model: ModelSpec, size: int) -> None:
     """Refuse a table of heads that is not of this model, or that no memory could serve; size: tokens of a frame.
 
-    Raises:
-        GroundedError: says so, and what to do.
+    Raises GroundedError.
     """
     if not spec.heads:
         return

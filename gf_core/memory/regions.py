@@ -127,8 +127,7 @@ SCHEMES: dict[str, Scheme] = {"relative": _relative, "absolute": _absolute, "top
 def positions(spec: MemorySpec, layout: Layout, frames: Sequence[int]) -> tuple[int, ...]:
     """Time position of every frame in memory, in slot order; `frames` are their absolute numbers in the film.
 
-    Raises:
-        GroundedError: one is beyond what the model was trained on.
+    Raises GroundedError: one is beyond what the model was trained on.
     """
     found = tuple(SCHEMES[spec.positions](spec, layout, frames))
     if spec.max_position is not None and found and max(found) > spec.max_position:

@@ -150,8 +150,7 @@ class DualMemory(Snapshots):
     def open(self, frames: int) -> tuple[View, View]:
         """Views for the next chunk of `frames`: for denoising steps, and for the clean pass that keeps raw keys.
 
-        Raises:
-            GroundedError: the chunk is larger than this memory was built for.
+        Raises GroundedError: the chunk is larger than this memory was built for.
         """
         self._check(frames)
         places = self._places(frames, newest)
@@ -214,8 +213,7 @@ class DualMemory(Snapshots):
     def open_grad(self, frames: int, *, leaky: bool = False) -> tuple[GradView, GradView]:
         """The same where gradients flow through the calls, so that nothing is overwritten. leaky: as `ContextGradient`.
 
-        Raises:
-            GroundedError: also where this memory's settings let no gradient through.
+        Raises GroundedError: also where this memory's settings let no gradient through.
         """
         self._check(frames)
         if (spec := self.spec).bank or spec.heads or spec.rolling or spec.refresh or spec.walk or self.packed:

@@ -128,14 +128,13 @@ def film_chunks(
 ) -> Iterator[Clean]:
     """Make chunks `start` to `stop` (None: the film's last) of a plan, in order.
 
-    Args:
-        sampler: fresh, or brought to where chunk `start` begins.
-        embeds: one [b rows c] per segment.
-        lead: latents [b f c h w] that the film starts from; they enter memory before chunk 0 and are not given.
-        pictures: as in `give_cue`.
-        before: called with a chunk's index before anything is done for it; may raise to stop.
-        feed: called in place of `sampler.feed`.
-        memories: what segments go back to; None keeps them in hand.
+    sampler: fresh, or brought to where chunk `start` begins.
+    embeds: one [b rows c] per segment.
+    lead: latents [b f c h w] that the film starts from; they enter memory before chunk 0 and are not given.
+    pictures: as in `give_cue`.
+    before: called with a chunk's index before anything is done for it; may raise to stop.
+    feed: called in place of `sampler.feed`.
+    memories: what segments go back to; None keeps them in hand.
     """
     director, memories = sampler.director, memories or InHand(plan)
     check_noise(director.sample, plan)

@@ -72,8 +72,7 @@ def noise_of(sample: SampleSpec, plan: Plan, index: int, shape: tuple[int, ...])
 def check_noise(sample: SampleSpec, plan: Plan) -> None:
     """Refuse a film whose noise is drawn clip by clip where a segment is longer than such a clip can be.
 
-    Raises:
-        GroundedError: says which segment, and what to do.
+    Raises GroundedError.
     """
     for number, segment in enumerate(plan.segments if sample.noise == "comfyui" else ()):
         if (frames := sum(_lengths(plan, number))) > LONGEST_CLIP:

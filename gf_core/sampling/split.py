@@ -40,11 +40,7 @@ def parts(count: int, ranks: int) -> list[range]:
 
 
 def check_split(model: ModelSpec, recipe: Recipe, latent_height: int, ranks: int) -> None:
-    """Refuse what so many ranks cannot make.
-
-    Raises:
-        GroundedError: says why, and what to do.
-    """
+    """Refuse what so many ranks cannot make. Raises GroundedError."""
     memory, calls = recipe.memory, len(recipe.sample.steps) + 1
     if memory.wave:
         if ranks > calls:

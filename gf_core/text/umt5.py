@@ -99,8 +99,7 @@ def build(
     Names and shapes are compared before anything is read. Then one tensor at a time is read and placed, so that the
     peak is the finished encoder and one tensor.
 
-    Raises:
-        CheckpointError: missing, unexpected or misshapen tensors. ResourceError: too little memory.
+    Raises CheckpointError: missing, unexpected or misshapen tensors. ResourceError: too little memory.
     """
     with headless("the text encoder UMT5"):
         from transformers import UMT5Config, UMT5EncoderModel

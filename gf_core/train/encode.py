@@ -63,8 +63,7 @@ def encode_shots(
     there, whole, and of the same shot, caption, codec and settings is kept. Ranks share the shots out. tick: called
     after every clip; may raise to stop.
 
-    Raises:
-        GroundedError: shots that could not be read, after all others are done.
+    Raises GroundedError: shots that could not be read, after all others are done.
     """
     ranks = ranks or Ranks()
     done, unread = Encoding(), []

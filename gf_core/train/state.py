@@ -101,8 +101,7 @@ def find(path: Path) -> Path | None:
 def load(path: Path, state: State) -> State:
     """Read what `save` wrote. A folder is read into the tensors of `state`, which must have every entry.
 
-    Raises:
-        CheckpointError: ranks have something of their own in it, and there were more or fewer of them.
+    Raises CheckpointError: ranks have something of their own in it, and there were more or fewer of them.
     """
     if not path.is_dir():
         return torch.load(path, weights_only=True, map_location="cpu")

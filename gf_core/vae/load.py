@@ -46,8 +46,7 @@ def build_vae(
 ) -> LatentCodec:  # fmt: skip
     """A Wan VAE or a TAEHV from tensors under original, ComfyUI or diffusers names, in the dtype they have.
 
-    Raises:
-        CheckpointError: neither of the two, or tensors missing.
+    Raises CheckpointError: neither of the two, or tensors missing.
     """
     kind = detect_vae(state)
     fingerprint = fingerprint or hash_state(state)
@@ -70,12 +69,10 @@ def load_vae(
 ) -> LatentCodec:
     """Open a VAE file (.safetensors, .pth) or a diffusers `vae` folder.
 
-    Args:
-        dtype: of the weights; None keeps the file's on a card and takes float32 on the CPU, which computes no other
-            type well.
+    dtype: of the weights; None keeps the file's on a card and takes float32 on the CPU, which computes no other
+        type well.
 
-    Raises:
-        CheckpointError: missing, damaged, unsafe, or no VAE.
+    Raises CheckpointError: missing, damaged, unsafe, or no VAE.
     """
     path = Path(path)
     file = open_file(path)
@@ -129,8 +126,7 @@ def canonical(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def read_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Arguments of `AutoencoderKLWan` for a state under diffusers' names.
 
-    Raises:
-        CheckpointError: another kind of VAE, such as that of Wan2.2 5B.
+    Raises CheckpointError: another kind of VAE, such as that of Wan2.2 5B.
     """
     try:
         base = state["encoder.conv_in.weight"].shape[0]

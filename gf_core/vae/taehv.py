@@ -161,11 +161,7 @@ class TAEHV(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], fingerprint: str = "") -> TAEHV:
-        """Build from the tensors of a file, in their dtype.
-
-        Raises:
-            CheckpointError: the tensors are not of a TAEHV.
-        """
+        """Build from the tensors of a file, in their dtype. Raises CheckpointError: the tensors are not of a TAEHV."""
         first, second, third, last = (_size(state, f"decoder.{n}.weight", 1) for n in (8, 14, 20, 22))
         widths = (first, second, third, last)
         pixels = _size(state, "decoder.22.weight", 0)

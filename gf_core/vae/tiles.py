@@ -38,11 +38,7 @@ class Tiled:
     """A codec whose films are decoded in tiles; pictures are encoded whole, as by the codec itself."""
 
     def __init__(self, codec: LatentCodec, tile: int) -> None:
-        """tile: side of a tile in latent cells.
-
-        Raises:
-            GroundedError: tiles so small that their overlaps meet.
-        """
+        """tile: side of a tile in latent cells. Raises GroundedError: tiles so small that their overlaps meet."""
         if tile < SMALLEST:
             raise GroundedError(f"tiles of {tile} latent cells are too small", f"give {SMALLEST} or more")
         self.codec, self.tile = codec, tile
@@ -107,8 +103,7 @@ class TiledDecoder:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `snapshot`; an empty one starts a new film.
 
-        Raises:
-            GroundedError: the state is of a decoder without tiles.
+        Raises GroundedError: the state is of a decoder without tiles.
         """
         self._states = {}
         for name, value in state.items():

@@ -46,8 +46,7 @@ def saved_cache(cache: FeatureCache) -> dict[str, Tensor]:
 def restored_cache(state: dict[str, Tensor], slots: int, like: Tensor) -> FeatureCache:
     """The cache that `saved_cache` wrote down, where and of the type that `like` is.
 
-    Raises:
-        GroundedError: the state is of another decoder.
+    Raises GroundedError: the state is of another decoder.
     """
     cache: FeatureCache = [None] * slots
     for name, value in state.items():
@@ -68,10 +67,9 @@ def _slots(network: nn.Module) -> int:
 class WanVAE(nn.Module):
     """Encodes and decodes films; weights in any dtype, latents and pictures cross in float32.
 
-    Args:
-        network: the modules.
-        latents_mean, latents_std: what a latent channel is normalised by.
-        fingerprint: tells two sets of weights apart.
+    network: the modules.
+    latents_mean, latents_std: what a latent channel is normalised by.
+    fingerprint: tells two sets of weights apart.
     """
 
     kind = "wan"
@@ -172,8 +170,7 @@ class WanDecoder:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a `snapshot`; an empty one starts a new film.
 
-        Raises:
-            GroundedError: the state is of another decoder.
+        Raises GroundedError: the state is of another decoder.
         """
         cache = self._stages.cache
         cache[:] = restored_cache(state, len(cache), self._vae._like())

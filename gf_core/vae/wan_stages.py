@@ -45,10 +45,9 @@ def causal_layers(decoder: Any) -> Iterator[nn.Conv3d]:
 class Stages:
     """The decoder's stages over one film's cache.
 
-    Args:
-        decoder: diffusers' `WanDecoder3d`.
-        cache: brought up to date in place; its tensors are never written to again.
-        channels_last: how tensors lie, and which norm computes.
+    decoder: diffusers' `WanDecoder3d`.
+    cache: brought up to date in place; its tensors are never written to again.
+    channels_last: how tensors lie, and which norm computes.
     """
 
     def __init__(self, decoder: Any, cache: FeatureCache, channels_last: bool) -> None:

@@ -88,8 +88,7 @@ class Errors:
 def chosen(batch: ClipsGiven, film: RolloutSpec) -> tuple[Window, Tensor]:
     """A window of clips that lies in one segment, behind its past, and that segment's prompt [b rows c].
 
-    Raises:
-        GroundedError: every segment is shorter than the window.
+    Raises GroundedError: every segment is shorter than the window.
     """
     chunks, size = batch.latents.shape[1] // film.chunk, film.window // film.chunk
     edges = [0, *sorted(batch.cues), chunks]

@@ -166,8 +166,7 @@ def model_of(folder: Path, stage: str) -> Path:
 def begin(folder: Path, spec: ModelSpec, codec: Path) -> None:
     """A model of random weights, with text encoder and codec beside it; kept if it is there.
 
-    Raises:
-        GroundedError: what is there has another codec, whose latents the stories are.
+    Raises GroundedError: what is there has another codec, whose latents the stories are.
     """
     files = [folder / name for name in BUILTIN_FILES]
     if all(path.exists() for path in files):

@@ -23,8 +23,7 @@ def open_source(
     then: of a text file of prompts, the one of what they turn into. normalise: the codec's latents `... c h w` to the
     video model's, for data that hold the codec's own.
 
-    Raises:
-        GroundedError: nothing there that is known, damaged, or a package is missing that reads it.
+    Raises GroundedError: nothing there that is known, damaged, or a package is missing that reads it.
     """
     if then is not None and path.suffix != ".txt":
         raise refused(path, "only a text file of prompts has a second one beside it", "leave --then away")
