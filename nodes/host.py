@@ -104,8 +104,7 @@ def input_folder() -> Path:
 def take_folder(name: str) -> Path:
     """The folder of the Take `name`, which may have subfolders (`monday/fox`) but stays inside the Takes.
 
-    Raises:
-        TakeError: no folder can have that name, or it points elsewhere.
+    Raises TakeError: no folder can have that name, or it points elsewhere.
     """
     parts = [part.strip() for part in name.replace("\\", "/").split("/")]
     fault = fault_along(parts)
@@ -118,11 +117,7 @@ def take_folder(name: str) -> Path:
 
 
 def check_prefix(prefix: str) -> None:
-    """Refuse a prefix that some system could not save a film under.
-
-    Raises:
-        TakeError: why, and what to write.
-    """
+    """Refuse a prefix that some system could not save a film under. Raises TakeError: why, and what to write."""
     path = dated(prefix).replace("\\", "/")
     fault = fault_along([part for part in path.split("/") if part not in ("", ".", "..")] or [""], NUMBERED)
     home = os.path.abspath(output_folder())
@@ -166,8 +161,7 @@ def _quoted(name: str) -> str:
 def free_name(prefix: str, width: int, height: int, suffix: str) -> Path:
     """Where the next file of `prefix` goes, numbered like ComfyUI's own: film_00001_.mp4.
 
-    Raises:
-        TakeError: no system could save it, or the prefix leads out of the output folder.
+    Raises TakeError: no system could save it, or the prefix leads out of the output folder.
     """
     check_prefix(prefix)
     try:

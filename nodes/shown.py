@@ -74,8 +74,7 @@ def keep(
 def facts_of(take: str) -> dict[str, list[dict[str, Any]]]:
     """Facts by kind of node for the newest render in the Take called `take`; nothing where there is none.
 
-    Raises:
-        TakeError: no Take can have that name.
+    Raises TakeError: no Take can have that name.
     """
     run = next((run for run in reversed(runs_in(host.take_folder(take))) if run.committed()), None)
     if run is None:
@@ -104,8 +103,7 @@ def sampler_facts(run: Run, text: str | None = None) -> dict[str, Any]:
         `pictures` (place in the storyboard -> address), `picture` (the film's last one), `film`; and to look through
         it: `starts` (place -> first frame), `frames`, `fps`, and `any`, an address that wants a frame's number.
 
-    Raises:
-        TakeError: the run's folder is damaged.
+    Raises TakeError: the run's folder is damaged.
     """
     settings, records, report = run.read_settings(), run.committed(), _report(run)
     fps, segments = settings["video"]["fps"], settings["segments"]
@@ -202,11 +200,7 @@ def picture_address(run: Run, frame: int | None = None) -> str:
 
 
 def picture_of(take: str, run: str, frame: int) -> bytes | None:
-    """A small JPEG of one picture of a film; None where there is none.
-
-    Raises:
-        TakeError: no Take can have that name.
-    """
+    """A small JPEG of one picture of a film; None where there is none. Raises TakeError: no Take can have that name."""
     known = {one.folder.name: one for one in runs_in(host.take_folder(take))}
     if run not in known or not is_file(known[run].film):
         return None

@@ -30,14 +30,13 @@ def progress_text(event: ChunkDone, started: Started) -> str:
 class Teller:
     """The listener of one render. Give it to `Session.play`; `finished` and `started` are for afterwards.
 
-    Args:
-        node: execution id.
-        take: what the artist calls the Take.
-        plan: of the film.
-        size: (width, height) of the film.
-        channel: the node's live view.
-        check: raises when the artist has cancelled; asked at every event, so at least before every network call, and
-            ten times a second while the sampler waits.
+    node: execution id.
+    take: what the artist calls the Take.
+    plan: of the film.
+    size: (width, height) of the film.
+    channel: the node's live view.
+    check: raises when the artist has cancelled; asked at every event, so at least before every network call, and
+        ten times a second while the sampler waits.
     """
 
     def __init__(

@@ -46,11 +46,7 @@ class TakeHandle:
     """Name of the render's folder in it."""
 
     def open(self) -> Run:
-        """Its paths and readers.
-
-        Raises:
-            TakeError: the folder was deleted or moved.
-        """
+        """Its paths and readers. Raises TakeError: the folder was deleted or moved."""
         from ..gf_core.take.folder import Run
 
         folder = Path(self.folder) / self.run

@@ -27,8 +27,7 @@ VIEW = (1200, 700)
 def arrange(graph: dict[str, Any], workflow: Workflow) -> dict[str, Any]:
     """The same graph, placed: node sizes as the front end gave them or as the table wishes.
 
-    Args:
-        graph: what the front end serialised for `api_prompt(workflow)`; not changed.
+    graph: what the front end serialised for `api_prompt(workflow)`; not changed.
     """
     nodes = {node["id"]: dict(node) for node in graph["nodes"]}
     for index, wished in enumerate(workflow.nodes, 1):

@@ -35,8 +35,7 @@ class Board:
 def on_ray(address: str, jobs: dict[int, Job], tell: Tell) -> None:
     """Make the films on the cluster at `address`, as many at a time as it has room for.
 
-    Raises:
-        GroundedError: Ray is not installed, or there is no such cluster.
+    Raises GroundedError: Ray is not installed, or there is no such cluster.
     """
     try:
         ray = importlib.import_module("ray")

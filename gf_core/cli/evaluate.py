@@ -93,11 +93,7 @@ def _vbench(args: Namespace, films: list[tuple[Path, dict[str, Any]]]) -> dict[s
 
 
 def films_in(folder: Path) -> list[Path]:
-    """All films in a folder and those below it, by name.
-
-    Raises:
-        GroundedError: there are none.
-    """
+    """All films in a folder and those below it, by name. Raises GroundedError: there are none."""
     found = sorted(path for path in folder.rglob("*") if is_film(path.name) and path.is_file())
     if not found:
         raise GroundedError(f"there are no films in {folder}", f"a film ends with {', '.join(FILMS)}")

@@ -49,8 +49,7 @@ def farm(args: Namespace, team: Team | None) -> int:
 def jobs_of(args: Namespace) -> list[Job]:
     """The folder's storyboards by name, with where their films go.
 
-    Raises:
-        GroundedError: there is no such folder, or no storyboard in it.
+    Raises GroundedError: there is no such folder, or no storyboard in it.
     """
     folder = args.folder.resolve()
     boards = sorted(path for path in folder.glob("*.txt") if path.is_file()) if folder.is_dir() else []

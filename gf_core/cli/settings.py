@@ -60,8 +60,7 @@ def builtin_recipe() -> Recipe:
 def model_of(args: Namespace, recorded: Recorded | None) -> str:
     """The model to open: --model, else the built-in one.
 
-    Raises:
-        GroundedError: a film is to be made again whose model is another one, and --model does not say where it is.
+    Raises GroundedError: a film is to be made again whose model is another one, and --model does not say where it is.
     """
     if args.model is None and recorded is not None and not recorded.builtin:
         raise GroundedError(

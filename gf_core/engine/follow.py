@@ -20,8 +20,7 @@ def follow(team: Team, networks: Networks | None = None) -> None:
     Orders are `load` (arguments of `load_networks`), `make` (of `Networks.sampler`), and methods of a `Director` or of
     a `Wave`.
 
-    Raises:
-        Exception: an order failed here; the others notice by this process's end.
+    Raises Exception: an order failed here; the others notice by this process's end.
     """
     sampler: Sampler | None = None
     while (order := team.hear()) is not None:

@@ -25,8 +25,7 @@ def film_metadata(run: Run, title: str = "") -> dict[str, Any]:
     `grounded` holds `settings` (the run's settings.json: model and its hash, memory, sampler, size, seeds),
     `versions`, and `start_image` (the film began from a picture or a video). Add `prompt` and `workflow` for a graph.
 
-    Raises:
-        TakeError: the run's folder is damaged.
+    Raises TakeError: the run's folder is damaged.
     """
     settings = run.read_settings()
     facts = {
@@ -52,8 +51,7 @@ def filmed_segments(run: Run) -> list[tuple[int, dict[str, Any], int, int]]:
     """Every segment that has at least one chunk in the film: its number in the plan, what the run's settings say of it,
     its first picture, and the one behind its last.
 
-    Raises:
-        TakeError: the run's folder is damaged.
+    Raises TakeError: the run's folder is damaged.
     """
     segments = run.read_settings()["segments"]
     spans: dict[int, tuple[int, int]] = {}

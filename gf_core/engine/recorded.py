@@ -84,8 +84,7 @@ class Recorded:
 def read_recorded(path: str | Path) -> Recorded:
     """What the film at `path` says about its making.
 
-    Raises:
-        TakeError: no film, a film of something else, or one of a newer version.
+    Raises TakeError: no film, a film of something else, or one of a newer version.
     """
     name, timeline = Path(path).name, read_timeline(path)
     try:
@@ -128,8 +127,7 @@ def _numbers(part: dict[str, Any]) -> dict[str, int | None]:
 def read_timeline(path: str | Path) -> str:
     """The storyboard's text in the film at `path`; enough for films whose settings this version cannot read.
 
-    Raises:
-        TakeError: no film, or no storyboard in it.
+    Raises TakeError: no film, or no storyboard in it.
     """
     found, name = read_metadata(path), Path(path).name
     text = found.get("timeline", _behind(found.get("comment", "")))

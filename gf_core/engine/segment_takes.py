@@ -56,8 +56,7 @@ def open_shelf(
 ) -> tuple[Shelf, list[Alternative]]:
     """Where the takes of segment `number` (from 1) of this film belong, and which `count` of them to render.
 
-    Raises:
-        GroundedError children: no such segment, too many takes, names that cannot be used.
+    Raises GroundedError children: no such segment, too many takes, names that cannot be used.
     """
     for name, value in (("segment", number), ("count", count)):
         if not isinstance(value, int):
@@ -82,8 +81,7 @@ def render_takes(
     Takes that are there already are not made again, so the call after a stop goes on. `listener` gets each event with
     the take it belongs to; what it raises stops, and the takes that are whole are kept.
 
-    Raises:
-        GroundedError children: as in `render_film`; no such segment, too many takes, names that cannot be used.
+    Raises GroundedError children: as in `render_film`; no such segment, too many takes, names that cannot be used.
     """
     folder = as_path(folder, "folder")
     film = settle_pieces(film, folder)

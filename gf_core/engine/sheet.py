@@ -14,8 +14,7 @@ from .imprint import filmed_segments, said_verb
 def draw_sheet(run: Run, film: Path, out: Path, title: str, columns: int = 6) -> str:
     """Draw what is in `film`, which `run` has made, to the image file `out`; returns the line under its title.
 
-    Raises:
-        TakeError: there is no picture in it yet, or it cannot be read.
+    Raises TakeError: there is no picture in it yet, or it cannot be read.
     """
     info, rows = probe(film), []
     fps = float(info.fps)

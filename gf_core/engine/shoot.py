@@ -42,11 +42,10 @@ class _Cancelled(Exception):
 class Shoot:
     """Makes a film chunk by chunk and tells what has happened. `close` must be called in the end.
 
-    Args:
-        writer: where everything is written; it holds what `job.reuse` found.
-        sampler: fresh, of the bundle's model; None when nothing is to be sampled.
-        emit: gets the events, in the thread that calls `render`.
-        cancel: once set, no call of the network begins any more; the pictures of what is sampled are still made.
+    writer: where everything is written; it holds what `job.reuse` found.
+    sampler: fresh, of the bundle's model; None when nothing is to be sampled.
+    emit: gets the events, in the thread that calls `render`.
+    cancel: once set, no call of the network begins any more; the pictures of what is sampled are still made.
 
     An exception, of `emit` or another, breaks the render off: pictures are not waited for, and of what is sampled and
     not in the film the latents are kept.

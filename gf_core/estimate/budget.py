@@ -157,12 +157,11 @@ def estimate(
 ) -> Budget:
     """The cost of a plan with these settings.
 
-    Args:
-        encoding: None is H.264 at quality 18.
-        stop: chunks that the film is to have; None is all.
-        reuse: what of it lies in the Take.
-        sheet: a contact sheet is drawn.
-        lead: latent frames that the film starts from.
+    encoding: None is H.264 at quality 18.
+    stop: chunks that the film is to have; None is all.
+    reuse: what of it lies in the Take.
+    sheet: a contact sheet is drawn.
+    lead: latent frames that the film starts from.
     """
     encoding, video = encoding or Encoding(), recipe.video
     pace = recall_pace(speed_key(cost, recipe))
@@ -189,12 +188,10 @@ def estimate(
 def check_budget(budget: Budget, *, free_memory: int, folder: Path) -> None:
     """Refuse a film that cannot fit, with the change that would.
 
-    Args:
-        free_memory: bytes free on the device.
-        folder: where the Take and the film go; it need not exist yet.
+    free_memory: bytes free on the device.
+    folder: where the Take and the film go; it need not exist yet.
 
-    Raises:
-        ResourceError: too little device memory, or too little disk.
+    Raises ResourceError: too little device memory, or too little disk.
     """
     if budget.to_come > free_memory:
         raise ResourceError(

@@ -62,11 +62,7 @@ def _steps(cost: ModelCost, recipe: Recipe) -> Iterator[Fit]:
 
 
 def read_fit(text: str) -> Fit | None:
-    """`offload=18,tiles=32,int8,fp8`, or `off`; None for `auto`.
-
-    Raises:
-        GroundedError: nothing of the kind.
-    """
+    """`offload=18,tiles=32,int8,fp8`, or `off`; None for `auto`. Raises GroundedError: nothing of the kind."""
     if text == "auto":
         return None
     fit = NOTHING

@@ -43,8 +43,7 @@ def film_parts(path: str | Path) -> list[Part]:
 def run_parts(run: Run) -> tuple[list[Part], bool]:
     """The segments of a Take's run, and whether they are the built-in model's.
 
-    Raises:
-        TakeError: its folder is damaged, or it has no film yet.
+    Raises TakeError: its folder is damaged, or it has no film yet.
     """
     chapters = film_chapters(run)  # raises for settings that cannot be read
     settings = json.loads(run.settings.read_text(encoding="utf-8"))

@@ -29,8 +29,7 @@ Record = dict[str, Any]
 def encode_record(record: Record) -> bytes:
     """One line: the record with its CRC-32 as the last field, `sum`.
 
-    Raises:
-        TakeError: the record holds a value that JSON has no exact form for, or a field called `sum`.
+    Raises TakeError: the record holds a value that JSON has no exact form for, or a field called `sum`.
     """
     if "sum" in record:
         raise TakeError("a journal record may not have a field called 'sum'", "rename the field")
@@ -73,11 +72,7 @@ class Scan:
 
 
 def scan_journal(path: Path) -> Scan:
-    """Read a journal as far as it can be trusted.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Read a journal as far as it can be trusted. Raises OSError: the file cannot be read."""
     lines = read_file(path).splitlines(keepends=True)
     records = [decode_record(line) for line in lines]
     bad = records.index(None) if None in records else None
@@ -91,8 +86,7 @@ def scan_journal(path: Path) -> Scan:
 def read_journal(path: Path) -> list[Record]:
     """Every record of a journal; a torn last line is dropped with one line in the log.
 
-    Raises:
-        TakeError: a line that is not the last is damaged, or the file cannot be read.
+    Raises TakeError: a line that is not the last is damaged, or the file cannot be read.
     """
     try:
         scan = scan_journal(path)
@@ -114,8 +108,7 @@ class Journal:
     def __init__(self, path: Path, keep: int | None = None) -> None:
         """Create `path`, which must not exist yet; or with `keep`, go on after that many bytes of it.
 
-        Raises:
-            TakeError: it exists (or with `keep`, does not), or cannot be written.
+        Raises TakeError: it exists (or with `keep`, does not), or cannot be written.
         """
         self.path, self._lock = path, threading.Lock()
         with on_disk(path, "starting the journal"):
@@ -127,8 +120,7 @@ class Journal:
     def append(self, *records: Record) -> None:
         """Write records and push them to the disk before returning; all of them or none. From any thread.
 
-        Raises:
-            ResourceError: the disk is full. TakeError: any other trouble with the file.
+        Raises ResourceError: the disk is full. TakeError: any other trouble with the file.
         """
         lines = b"".join(encode_record(record) for record in records)
         with self._lock, on_disk(self.path, "writing the journal"):

@@ -65,8 +65,7 @@ def read_audio(path: str | Path, seconds: float | None = None) -> Audio:
     Every part lies at its own time, counted from the file's first picture where it has pictures: what starts late has
     silence in front, gaps are silent, and what comes before the first picture is left out.
 
-    Raises:
-        TakeError: not there, not readable, or without sound.
+    Raises TakeError: not there, not readable, or without sound.
     """
     path = Path(path)
     if not path.is_file():

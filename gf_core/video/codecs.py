@@ -104,8 +104,7 @@ def suffix_for(name: str) -> str:
 def check_suffix(file: Path, name: str) -> None:
     """Refuse a file that a film in codec `name` does not go into; an unknown codec is taken for one of mp4.
 
-    Raises:
-        TakeError: with the suffixes that do.
+    Raises TakeError: with the suffixes that do.
     """
     suffixes = CODECS[name].suffixes if name in CODECS else SUFFIXES
     if file.suffix.lower() not in suffixes:
@@ -133,8 +132,7 @@ def available_codecs() -> list[str]:
 def find_codec(name: str) -> tuple[str, CodecChoice]:
     """(encoder name, choice) for codec `name`.
 
-    Raises:
-        ResourceError: unknown name, or this PyAV was built without an encoder for it.
+    Raises ResourceError: unknown name, or this PyAV was built without an encoder for it.
     """
     choice = CODECS.get(name)
     usable = [encoder for encoder in choice.encoders if find_encoder(encoder)] if choice else []

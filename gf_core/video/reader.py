@@ -66,8 +66,7 @@ def open_media(path: Path, end: int | None = None) -> InputContainer:
 
     It is a file whatever its name says (`http:a.mp4`), and names no other file or address to be read in its place.
 
-    Raises:
-        FFmpegError, OSError, ValueError: it cannot be read.
+    Raises FFmpegError, OSError, ValueError: it cannot be read.
     """
     place = str(path.absolute())
     if end is not None:
@@ -80,8 +79,7 @@ def open_media(path: Path, end: int | None = None) -> InputContainer:
 def open_film(path: str | Path) -> Iterator[InputContainer]:
     """Open `path` for reading; of a film with a torn tail only the whole fragments are seen.
 
-    Raises:
-        TakeError: not there, not a film, or no picture in it that can be read.
+    Raises TakeError: not there, not a film, or no picture in it that can be read.
     """
     path = Path(path)
     if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
@@ -166,8 +164,7 @@ def _read_times(path: str, _: tuple[int, int] | None) -> tuple[tuple[int, ...], 
 def frame_times(path: str | Path) -> tuple[tuple[int, ...], Fraction]:
     """When every frame is shown, ascending, in ticks of so many seconds; nothing is decoded.
 
-    Raises:
-        TakeError: it cannot be opened as a film, or does not say.
+    Raises TakeError: it cannot be opened as a film, or does not say.
     """
     times = _times(path)
     with open_film(path) as container:
@@ -237,8 +234,7 @@ def read_frames(
 
     tick: called for every frame; may raise to stop.
 
-    Raises:
-        TakeError: the file cannot be read at all; a damaged tail only ends the iteration and logs a line.
+    Raises TakeError: the file cannot be read at all; a damaged tail only ends the iteration and logs a line.
     """
     if start < 0 or (stop is not None and stop <= start):
         return
@@ -282,11 +278,7 @@ def pick_frames(
 
 
 def probe(path: str | Path) -> FilmInfo:
-    """Count and measure a film, without decoding a frame.
-
-    Raises:
-        TakeError: it cannot be opened as a film.
-    """
+    """Count and measure a film, without decoding a frame. Raises TakeError: it cannot be opened as a film."""
     with open_film(path) as container:
         stream = container.streams.video[0]
         context, codec = stream.codec_context, stream.codec.canonical_name

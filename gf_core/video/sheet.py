@@ -166,8 +166,7 @@ def contact_sheet(
 
     The page is as wide as the longest row, `columns * thumb_width` plus margins; captions set its height.
 
-    Raises:
-        ValueError: no row, or a row without frames.
+    Raises ValueError: no row, or a row without frames.
     """
     if not rows or any(not len(row.frames) for row in rows):
         raise ValueError("a contact sheet needs at least one row, and every row a frame")
@@ -198,8 +197,7 @@ def film_row(
 ) -> SheetRow:
     """A row of `count` pictures (at most 640 pixels) spread evenly over pictures `first` to `end - 1` of `film`.
 
-    Raises:
-        TakeError: none of them can be read.
+    Raises TakeError: none of them can be read.
     """
     indices = sorted({round(at) for at in np.linspace(first, end - 1, count)})
     found = pick_frames(film, indices)

@@ -33,18 +33,16 @@ FRAGMENTED = "frag_custom+empty_moov+default_base_moof+skip_trailer"
 class FilmWriter(AbstractContextManager["FilmWriter"]):
     """Writes uint8 RGB frames to a fragmented film.
 
-    Args:
-        path: the film; `.mp4` (`.mov` for ProRes).
-        width, height: size in pixels of the frames given to `write`.
-        fps: frames per second; 16, 23.976 as a Fraction, ...
-        codec: a name in `codecs.CODECS`.
-        quality: H.264 CRF scale, 0 (lossless) to 51; 18 looks lossless. Other codecs map it to a like look.
-        upscale: whole-number enlargement of small frames.
-        keep: frames of the film already at `path` that stay, to continue it.
+    path: the film; `.mp4` (`.mov` for ProRes).
+    width, height: size in pixels of the frames given to `write`.
+    fps: frames per second; 16, 23.976 as a Fraction, ...
+    codec: a name in `codecs.CODECS`.
+    quality: H.264 CRF scale, 0 (lossless) to 51; 18 looks lossless. Other codecs map it to a like look.
+    upscale: whole-number enlargement of small frames.
+    keep: frames of the film already at `path` that stay, to continue it.
 
-    Raises:
-        ResourceError: the codec cannot be encoded here, or the disk is full.
-        TakeError: `keep` frames are not there, do not end a fragment, or were written with other settings.
+    Raises ResourceError: the codec cannot be encoded here, or the disk is full. TakeError: `keep` frames are not there,
+    do not end a fragment, or were written with other settings.
     """
 
     def __init__(
@@ -102,9 +100,8 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
 
         check: called after every picture that is encoded; what it raises leaves the film as it was before the call.
 
-        Raises:
-            ResourceError: no space left; the film stays as it was before the call. MemoryError: too little for the
-            encoder.
+        Raises ResourceError: no space left; the film stays as it was before the call. MemoryError: too little for the
+        encoder.
         """
         frames = np.asarray(frames)
         if frames.ndim != 4 or frames.shape[1:] != self._shape or frames.dtype != np.uint8:
@@ -188,8 +185,7 @@ def cut_out(source: str | Path, out: str | Path, first: int, count: int) -> Path
 
     A fragment is what one `FilmWriter.write` left; it decodes alone, so nothing is encoded. An old `out` is replaced.
 
-    Raises:
-        TakeError: there is no such film, or it has not that many fragments.
+    Raises TakeError: there is no such film, or it has not that many fragments.
     """
     source, out = Path(source), Path(out)
     ticks = timescale_of(probe(source).fps)[1]

@@ -180,8 +180,7 @@ class TinyStream:
 def native_codec(vae: Any, base: Any) -> LatentCodec:
     """The codec of a host's VAE, for the model whose host object is `base`.
 
-    Raises:
-        CheckpointError: a VAE of another model, or one whose modules are not known.
+    Raises CheckpointError: a VAE of another model, or one whose modules are not known.
     """
     network = vae.first_stage_model
     home, channels = type(network).__module__, getattr(vae, "latent_channels", 0)

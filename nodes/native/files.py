@@ -57,8 +57,7 @@ def _known(name: str) -> bool:
 def find(folder: str, patterns: tuple[str, ...]) -> str:
     """The file of `folder` that fits the first pattern; of several a GGUF last, which loses more.
 
-    Raises:
-        CheckpointError: there is none; says what to fetch, from where, and what is nearly right.
+    Raises CheckpointError: there is none; says what to fetch, from where, and what is nearly right.
     """
     there = names(folder)
     for pattern in patterns:

@@ -73,8 +73,7 @@ class Loaded:
 def load(request: Request) -> Loaded:
     """Open everything that a film needs.
 
-    Raises:
-        CheckpointError: a file is missing, damaged, or of another kind; says which, and what to do.
+    Raises CheckpointError: a file is missing, damaged, or of another kind; says which, and what to do.
     """
     builtin = request.model == NAME
     path = BUILTIN_FOLDER / BUILTIN_FILES[0] if builtin else locate(request.model, files.MODEL_FOLDERS)
@@ -100,8 +99,7 @@ def load(request: Request) -> Loaded:
 def judge(model: str) -> None:
     """Refuse by name and header what no setting of the node makes drivable, before anything else is asked for.
 
-    Raises:
-        CheckpointError: says what it is; or where to get it, when it is not there.
+    Raises CheckpointError: says what it is; or where to get it, when it is not there.
     """
     if model == NAME:
         return

@@ -39,8 +39,7 @@ def host_names(lora: Lora) -> dict[str, Tensor]:
 def put_on(model: Any, lora: Lora) -> Any:
     """A clone of MODEL with the LoRA, which was opened for its shapes, on it.
 
-    Raises:
-        CheckpointError: the host matches none of it.
+    Raises CheckpointError: the host matches none of it.
     """
     import comfy.sd
 

@@ -63,8 +63,7 @@ def attached(patcher: Any) -> Wanted | None:
 def settings_of(patcher: Any, spec: ModelSpec, assume: str | None, model_file: str | None) -> Wanted:
     """What the MODEL wants. `assume`: a catalogue id to take it for, None or "detect" to find out.
 
-    Raises:
-        CheckpointError: nothing says that it is causal, or it is known not to be.
+    Raises CheckpointError: nothing says that it is causal, or it is known not to be.
     """
     found = attached(patcher)
     if assume and assume != DETECT:
@@ -108,8 +107,7 @@ def from_identified(item: Identified) -> Wanted:
 def require_one_set(item: Identified) -> None:
     """Refuse another loader's file with a second set of weights (SGF+): the MODEL holds one, the other would be lost.
 
-    Raises:
-        CheckpointError: says what to use.
+    Raises CheckpointError: says what to use.
     """
     if experts(item.what.tensors)[1]:
         raise CheckpointError(

@@ -30,8 +30,7 @@ def network_of(patcher: Any) -> Any:
 def read_shape(patcher: Any) -> ModelSpec:
     """Shape of the Wan transformer in a MODEL.
 
-    Raises:
-        CheckpointError: it is something else, which the message names.
+    Raises CheckpointError: it is something else, which the message names.
     """
     network = network_of(patcher)
     kind = type(network).__name__

@@ -25,8 +25,7 @@ FIX = (
 class NativeText:
     """Encodes prompts with a CLIP; the host loads it when it is needed, which may push the model out.
 
-    Raises:
-        CheckpointError: the CLIP is of another model family.
+    Raises CheckpointError: the CLIP is of another model family.
     """
 
     def __init__(self, clip: Any, text_dim: int, text_len: int) -> None:

@@ -25,9 +25,8 @@ def published_text(path: Path) -> dict[str, Tensor] | None:
 
     None for every other file: ComfyUI opens it, or says itself what is wrong.
 
-    Raises:
-        CheckpointError: it is a GGUF of another model; or it is such a UMT5, and its tokenizer is not there; says what
-            to fetch and where to put it.
+    Raises CheckpointError: it is a GGUF of another model; or it is such a UMT5, and its tokenizer is not there; says
+    what to fetch and where to put it.
     """
     gguf = path.suffix.lower() == ".gguf"
     if gguf:

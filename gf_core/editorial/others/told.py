@@ -47,8 +47,7 @@ class Told:
 def storyboard_of(told: Told) -> tuple[Storyboard, list[str]]:
     """The storyboard, and in words what has no counterpart in it.
 
-    Raises:
-        ValueError: nothing is seen in it, or a number, a length or a sign that no storyboard can hold.
+    Raises ValueError: nothing is seen in it, or a number, a length or a sign that no storyboard can hold.
     """
     left = list(told.left)
     if len(told.shots) > MOST_SHOTS:
@@ -87,8 +86,7 @@ def some(count: int, one: str, many: str = "") -> str:
 def one_line(text: str, what: str) -> str:
     """`text` in a single line, empty where nothing in it can be seen; `what` is for the error.
 
-    Raises:
-        ValueError: it is too long, or holds a sign that no storyboard can.
+    Raises ValueError: it is too long, or holds a sign that no storyboard can.
     """
     if len(text) > MAX_PROMPT:
         raise ValueError(f"{what} has more than {MAX_PROMPT} characters")

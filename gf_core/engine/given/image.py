@@ -30,8 +30,7 @@ def open_start_image(path: str | Path, video: VideoSpec, what: str = "start imag
     More than 8 bits, and floats, are scaled to 8; what is transparent becomes white, and a log line says so.
     `what` it is called in errors.
 
-    Raises:
-        GroundedError: no readable picture there.
+    Raises GroundedError: no readable picture there.
     """
     path = Path(path)
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for

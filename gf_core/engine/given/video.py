@@ -41,8 +41,7 @@ def open_start_video(path: Path, recipe: Recipe, time_stride: int = 4) -> Tensor
     They are the pictures that are shown at the film's speed, whatever the video's own: of 32 pictures a second every
     second one in a film of 16. Of the rest only the times are read; its sound is left alone.
 
-    Raises:
-        GroundedError: no video that can be read there.
+    Raises GroundedError: no video that can be read there.
     """
     try:
         times, tick = frame_times(path)

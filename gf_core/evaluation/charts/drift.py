@@ -39,14 +39,12 @@ def drift_chart(
 ) -> tuple[Image.Image, list[Second]]:
     """The chart of the film at `film`, and the seconds it shows.
 
-    Args:
-        parts: its segments; None takes those that the film carries.
-        builtin: it is the built-in model's, so that identity can be read; None asks the film.
-        title: stands above the chart; empty takes the file's name.
-        tick: called for every frame that is looked at; may raise to stop.
+    parts: its segments; None takes those that the film carries.
+    builtin: it is the built-in model's, so that identity can be read; None asks the film.
+    title: stands above the chart; empty takes the file's name.
+    tick: called for every frame that is looked at; may raise to stop.
 
-    Raises:
-        TakeError: no film there.
+    Raises TakeError: no film there.
     """
     film = Path(film)
     parts = film_parts(film) if parts is None else parts

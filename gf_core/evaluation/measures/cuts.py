@@ -16,8 +16,7 @@ EXTRA = "pip install 'grounded-forcing[scenedetect]'"
 def detected_cuts(path: Path) -> list[int]:
     """First frames of the shots that PySceneDetect's adaptive detector sees, without the film's own first.
 
-    Raises:
-        GroundedError: it is not installed, or cannot read the film.
+    Raises GroundedError: it is not installed, or cannot read the film.
     """
     try:
         from scenedetect import (  # pyright: ignore[reportMissingImports]  # an extra

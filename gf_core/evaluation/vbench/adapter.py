@@ -45,8 +45,7 @@ class Scores:
 def require_vbench(python: Path, films: Sequence[Path], long: bool = False) -> None:
     """See that VBench is there, with the weights that it needs for these films; those that are none are passed over.
 
-    Raises:
-        GroundedError: it is not, lacks weights, or fails.
+    Raises GroundedError: it is not, lacks weights, or fails.
     """
     prompts = []
     for path in films:
@@ -62,8 +61,7 @@ def score_films(python: Path, films: Sequence[tuple[Path, str]], long: bool = Fa
 
     python: that of an environment where VBench is installed. Prompts count where every film has one.
 
-    Raises:
-        GroundedError: it is not there, lacks weights, or fails.
+    Raises GroundedError: it is not there, lacks weights, or fails.
     """
     others = [path.name for path, _ in films if path.suffix.lower() != ".mp4"]
     if others:
