@@ -48,6 +48,7 @@ PIECES = [
         "back to 1:",
         "\nback to 2: ",
         "back to ",
+        "back to 1: x | motion",
         "back:",
         "| motion",
         "start:",
@@ -56,6 +57,15 @@ PIECES = [
         "then ",
     ],
     *["@fps ", "@seed ", "@style ", "@cast ", "fox", "{fox}", "{ fox }", "fox = ", "@cast fox = a red fox\n"],
+    *[
+        "| fox.png",
+        "| a/b.jpg",
+        "| ../x.webp",
+        "| C:\\a.png",
+        "| a\u202eb.png",
+        "| .png",
+        "@cast owl = {fox} | owl.png\n",
+    ],
     *[
         "5s",
         "| 5s",
@@ -130,7 +140,8 @@ def attack(text: str, rng: random.Random) -> tuple[dict[str, Any], str]:
         inside = 1 <= error.line <= len(rows) and 1 <= error.column <= len(rows[error.line - 1]) + 1
         said = {"error": [error.line, error.column, error.message, error.fix]}
         return said, "" if inside and error.message and error.fix else "refused outside the text"
-    said = {"segments": [], "plan": []}
+    pictures = [[name, picture.file] for name, picture in board.pictures.items()]
+    said = {"pictures": pictures, "segments": [], "plan": []}
     try:
         said["segments"] = [
             [part.verb, board.expanded(index), write_options(part)]
