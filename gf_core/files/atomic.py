@@ -36,6 +36,19 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> list[Path]:
+    """Make `folder`, and those above it that are missing, their names pushed down to the disk; these, innermost first.
+
+    Raises:
+        FileExistsError: a file has that name.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in made:
+        sync_folder(path.parent)
+    return made
+
+
 def shortened(name: str, room: int = LONGEST) -> str:
     """As much of `name` as takes at most `room` bytes, cut at a whole character."""
     return os.fsencode(name)[:room].decode("utf-8", "ignore")
@@ -83,7 +96,7 @@ def check_writable(folder: Path) -> None:
         TakeError, ResourceError: it cannot be made or written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"film")
     except FileExistsError as error:

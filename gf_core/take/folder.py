@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GroundedError, TakeError
-from ..files.atomic import beside, on_disk, sync_file, sync_folder, write_atomic
+from ..files.atomic import beside, make_folder, on_disk, sync_file, sync_folder, write_atomic
 from . import own
 from .journal import Journal, Record, scan_journal
 from .lock import Lock
@@ -162,9 +162,8 @@ class Take:
         """
         folder = Path(folder)
         with on_disk(folder, "making the Take's folder"):
-            made = [path for path in (folder, *folder.parents) if not path.exists()]
             try:
-                folder.mkdir(parents=True, exist_ok=True)
+                made = make_folder(folder)
             except FileExistsError as error:
                 fix = "choose another name for the Take"
                 raise TakeError(f"{folder} is a file, not a folder", fix) from error

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GroundedError, TakeError
-from ..files.atomic import beside, on_disk, put, write_atomic, write_json
+from ..files.atomic import beside, make_folder, on_disk, put, write_atomic, write_json
 from ..foreign import read_json
 from ..timeline import Storyboard, Timing, make_plan, parse
 from ..timeline.edits import reseed, segment_at
@@ -168,7 +168,7 @@ class Shelf:
         seeds = {take.seed for take in takes}
         whole = [*takes, *(take for take in self.known if take.seed not in seeds)]
         with on_disk(self.folder, "saving the takes of a segment"):
-            self.folder.mkdir(exist_ok=True)
+            make_folder(self.folder)
             rows = [self._row(take) for take in takes]
             subtitle = f"{self._prompt(takes[0])}   (pick {', '.join(take.name for take in takes)})"
             lines = {"segment": self.number, **self._whose, "takes": [asdict(take) for take in whole]}

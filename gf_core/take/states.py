@@ -26,7 +26,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files.atomic import write_atomic
+from ..files.atomic import make_folder, write_atomic
 from . import own
 
 if TYPE_CHECKING:
@@ -141,9 +141,9 @@ class StateStore:
                     return None
                 if self.folder.is_symlink():
                     raise OSError(f"{self.folder} is a link")
-                self.folder.mkdir(exist_ok=True)
+                make_folder(self.folder)
                 told = digest(state, check)
-                notes = {"digest": told}
+                notes = {"name": name, "digest": told}
                 write_atomic(self._path(name, chunks), lambda part: write_tensors(part, state, notes, check))
         except OSError as error:
             log.warning("state after chunk %d not kept: %s", chunks, error)
@@ -162,7 +162,7 @@ class StateStore:
         return {state_name(path) for path in self._files()}
 
     def load(self, name: str) -> State | None:
-        """A state, checked against its own digest; None where there is none, or it is damaged (one log line)."""
+        """A state, checked against its own name and digest; None where there is none, or it is damaged (one log line)."""
         from safetensors import SafetensorError, safe_open
 
         path = self._find(name)
@@ -170,10 +170,12 @@ class StateStore:
             return None
         try:
             with safe_open(str(path), "pt") as file:
-                wanted = (file.metadata() or {}).get("digest")
+                notes = file.metadata() or {}
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            if digest(state) != wanted:
+            if digest(state) != notes.get("digest"):
                 raise ValueError("its bytes have changed")
+            if (said := notes.get("name", name)) != name:  # older ones do not say
+                raise ValueError(f"it is {said}, under another name")
             os.utime(path)
         except (OSError, SafetensorError, ValueError) as error:
             log.warning("state %s dropped, its part of the film is replayed: %s", path.name, error)

@@ -27,7 +27,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from ..errors import ResourceError, TakeError, reason
-from ..files.atomic import beside, put, shortened
+from ..files.atomic import beside, make_folder, shortened, sync_file, sync_folder
 from ..files.names import LONGEST
 from .audio import Audio, copy_sound, encode_sound, fitted, read_audio
 from .codecs import CODECS, SUFFIXES, available_codecs, check_suffix, find_codec, suffix_for
@@ -259,7 +259,7 @@ def _place_stills(
 
 def _through_temporary(out: Path, write: Callable[[Path], None]) -> Path:
     """Let `write` fill a temporary file beside `out`, then give it its name."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     with beside(out, out.suffix) as part:
         part.touch()  # a folder that takes no files is not the fault of the film's suffix
         try:
@@ -273,9 +273,10 @@ def _through_temporary(out: Path, write: Callable[[Path], None]) -> Path:
                 f"{out.name} cannot be saved: {reason(error)}",
                 "use .mp4 for H.264, HEVC and AV1, .mov for ProRes",
             ) from error
-        # The name is taken when the file is whole, so that a failure leaves no empty one; it is ours from then on.
-        place = next(filter(_made, numbered(out, out.suffix)))
-        put(part, place)
+        sync_file(part)
+        # The name is taken when the file is whole, so that neither a failure nor a kill leaves an empty one.
+        place = next(name for name in numbered(out, out.suffix) if _called(part, name))
+        sync_folder(place.parent)
     return place
 
 
@@ -291,11 +292,16 @@ def free_name(path: Path) -> Path:
     return next(name for name in numbered(path, path.suffix) if not os.path.lexists(name))
 
 
-def _made(name: Path) -> bool:
-    """Whether an empty file could be created at `name`, where none was."""
+def _called(part: Path, name: Path) -> bool:
+    """Whether the file `part` could be called `name`, which nothing was: of two renders, each gets a name of its own."""
     try:
-        # O_EXCL: of two renders that end together, each gets a name of its own.
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        try:
+            os.link(part, name)
+        except FileExistsError:
+            raise
+        except OSError:  # this disk makes no hard links
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            os.replace(part, name)
     except FileExistsError:
         return False
     return True

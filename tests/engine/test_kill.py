@@ -221,3 +221,19 @@ def test_a_power_cut_takes_nothing_that_was_promised(bundle, films, tmp_path, mo
     assert [record["from"] for record in Run(folder / "run-0002").committed() if "from" in record] == [
         "run-0001"
     ] * 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks the system for the name behind a handle")
+def test_a_power_cut_leaves_the_name_of_a_new_take(bundle, films, tmp_path, monkeypatch):
+    """The folders above it are new as well; and in it that of the states, which a film may have to go on from."""
+    disk = Disk(tmp_path, monkeypatch)
+    with Take.open(tmp_path / "films" / "takes" / "fox") as take:
+        films.events(bundle, "a fox | 0.75s\ncut: a hen | 0.75s\nback to 1: it runs | 0.75s", take)
+    for place in ("run-0001/journal.jsonl", "run-0001/film.mp4", *_states(take.folder)):
+        assert disk.left("films", "takes", "fox", *place.split("/")), place
+
+
+def _states(take: Path) -> list[str]:
+    found = [f"states/{path.name}" for path in take.glob("states/*.memory.*")]
+    assert found
+    return found

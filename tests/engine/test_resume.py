@@ -257,14 +257,22 @@ def test_the_header_is_the_same_whatever_is_in_the_film(bundle, stopped):
         assert film_header(video, other) != film_header(video, Encoding())
 
 
-@pytest.mark.parametrize("kind", ["memory", "decoder"])
-def test_a_damaged_state_is_replaced_by_a_replay(bundle, films, stopped, whole, kind, caplog, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "damage"), [("memory", "a bit"), ("decoder", "a bit"), ("memory", "another"), ("decoder", "another")]
+)
+def test_a_damaged_state_is_replaced_by_a_replay(
+    bundle, films, stopped, whole, kind, damage, caplog, monkeypatch
+):
     monkeypatch.setitem(REACH, "builtin", 99)  # else the decoder would not look for a state so far back
+    others = {path.name: path for path in (whole / "states").glob(f"*.{kind}.safetensors")}
     for path in (stopped / "states").glob(f"*.{kind}.safetensors"):
-        flip(path, -1)
+        if damage == "a bit":
+            flip(path, -1)
+        else:  # whole, and of another chunk
+            path.write_bytes(next(other for name, other in others.items() if name != path.name).read_bytes())
     events, run = render(bundle, films, stopped)
     assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
-    assert "its bytes have changed" in caplog.text
+    assert ("its bytes have changed" if damage == "a bit" else "under another name") in caplog.text
     assert events[-1].report["reuse"]["exact"] is True
 
 

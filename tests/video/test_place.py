@@ -116,6 +116,26 @@ def test_finished_films_are_never_overwritten_unasked(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == there
 
 
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "none"])
+def test_a_kill_while_a_film_is_pushed_to_the_disk_leaves_no_empty_one(tmp_path, monkeypatch, links):
+    src = write_film(tmp_path / "film.mp4", upto=1)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    def refused(*_):
+        raise OSError(errno.EPERM, "this disk makes no hard links")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            place_film(src, tmp_path / "final.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+    assert [place_film(src, tmp_path / "final.mp4").name for _ in range(2)] == ["final.mp4", "final-2.mp4"]
+
+
 @pytest.mark.parametrize("kind", [None, "png"])
 def test_the_third_and_fourth_of_one_name_get_numbers(tmp_path, kind):
     src = write_film(tmp_path / "film.mp4", upto=1)
