@@ -22,6 +22,15 @@ def plain(text: object, most: int = 0) -> str:
     return f"{shown[:most]}..." if 0 < most < len(shown) else shown
 
 
+def is_text(name: object) -> bool:
+    """Whether a name is UTF-8: on some disks it may be any bytes, which not every library takes.
+
+    >>> is_text("fox"), is_text("fo\\udcff")
+    (True, False)
+    """
+    return not re.search("[\ud800-\udfff]", str(name))
+
+
 def counted(count: int, one: str, many: str = "") -> str:
     """`1 segment`, `2 segments`; `many` where it is not `one` with an s."""
     return f"{count} {one if count == 1 else many or one + 's'}"

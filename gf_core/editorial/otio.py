@@ -21,7 +21,7 @@ from ..errors import GroundedError, StoryboardError
 from ..foreign import read_json, with_values
 from ..timeline import Picture, Segment, Storyboard
 from ..timeline.storyboard import MAX_SECONDS
-from ..words import exact_rate
+from ..words import exact_rate, is_text
 
 log = logging.getLogger("grounded")
 
@@ -62,6 +62,9 @@ def write_edit(
     """
     otio, path = _library(), Path(path)
     adapter = _adapter(otio, path)
+    for name in (path, film or ""):
+        if not is_text(name):
+            raise GroundedError(f"the name {name} is not text in UTF-8, as an edit is", "choose another name")
     rate = board.fps
     if adapter != "otio_json" and rate not in PLAIN_RATES:
         told = "%s has no %g frames a second: times are rounded to frames of %d"

@@ -22,6 +22,7 @@ from ..errors import GroundedError
 from ..files.atomic import on_disk, sync_folder
 from ..take.folder import RunWriter
 from ..take.own import checksum
+from ..take.reuse import pictures_mark
 from ..take.states import State, decoder_name, memory_name, pays, state_bytes, window_name
 from ..vae.base import look_of, to_uint8
 from ..vae.decoders import chunks_within_reach
@@ -87,7 +88,7 @@ class Finisher:
     def __init__(self, job: Job, run: RunWriter) -> None:
         bundle, recipe, encoding = job.film.bundle, job.film.recipe, job.film.encoding
         self._run, self._store, self._relief = run, job.store, job.relief
-        self._codec = look_of(bundle.codec)
+        self._codec, self._look = look_of(bundle.codec), pictures_mark(job.film.settings)
         # What settles the decoder's state.
         self._reach = chunks_within_reach(bundle.codec, recipe.memory.chunk)
         self.decoder = bundle.codec.decoder()
@@ -159,8 +160,8 @@ class Finisher:
         # No way out any more: what is in the film comes into the journal. Last, for the line promises the other two;
         # `film_bytes` is where the next run may cut the film, `film_sum` is of all since the line before.
         record = {"kind": "chunk", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
-        placed = {"first_frame": self.frames, "frames": len(pictures), "latents": digest, **place}
-        self._run.commit({**record, **placed, "anchor": chunk.anchor})
+        placed = {"first_frame": self.frames, "frames": len(pictures), "pictures": self._look, **place}
+        self._run.commit({**record, "latents": digest, **placed, "anchor": chunk.anchor})
         self.frames += len(pictures)
         self.seconds["decode"] += decoded - start
         self.seconds["encode"] += encoded - decoded

@@ -33,7 +33,8 @@ class OnDisk:
             raise TakeError(
                 f"the memory at the end of segment {segment.index + 1}, to which a later one goes back, cannot be kept "
                 f"in {self._store.folder}",
-                "make room on the disk, or choose another folder, and render again: the film goes on",
+                "make room on the disk, and let nothing but a folder lie there; or choose another place for the Take. "
+                "Render again: the film goes on",
             )
         self._note({"kind": "state", "name": name, "chunks": chunks, "digest": told})
 

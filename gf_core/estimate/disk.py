@@ -22,7 +22,7 @@ FILM_BITS = 1.0
 """Bits per pixel of film where none was made yet: the most at quality 18. Small films with hard edges come near it."""
 LATENTS_HEAD = 80
 """Bytes of a latents file beside its numbers."""
-CHUNK_NOTE = 312
+CHUNK_NOTE = 342
 """Bytes of a chunk's line in the journal; measured, as are the following."""
 NOTES = 4000
 """Bytes of settings, report and metadata of a film; two of each are kept."""

@@ -84,9 +84,14 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda part: part.write_bytes(text.encode("utf-8")))
 
 
+def json_bytes(value: Any) -> bytes:
+    """`value` as JSON, indented for people; half a character, as of a name that is no UTF-8, stays as an escape."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Atomic JSON file, indented for people."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Atomic JSON file."""
+    write_atomic(path, lambda part: part.write_bytes(json_bytes(value)))
 
 
 def check_writable(folder: Path) -> None:

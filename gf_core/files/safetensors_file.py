@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..foreign import read_json
-from ..words import exact_size, plain
+from ..words import exact_size, is_text, plain
 from .lazy import LazyTensor, TensorFile
 from .strange import MAX_AXES, MAX_SIDE, MAX_TENSORS, MAX_TEXT
 
@@ -104,6 +104,10 @@ class _SafetensorsHandle:
     def read(self, name: str) -> Tensor:
         from safetensors import SafetensorError, safe_open
 
+        if not is_text(self.path):
+            raise CheckpointError(
+                f"the path of {self.path} is not text in UTF-8", "rename what is not, or move the file."
+            )
         try:
             if self._open is None:
                 self._open = safe_open(self.path, framework="pt", device="cpu")

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import GroundedError, TakeError
 from ..files.atomic import beside, make_folder, on_disk, sync_file, sync_folder, write_atomic
+from ..words import is_text
 from . import own
 from .journal import Journal, Record, scan_journal
 from .lock import Lock
@@ -161,6 +162,9 @@ class Take:
             TakeError: another process is rendering into it, or it cannot be made or written.
         """
         folder = Path(folder)
+        if not is_text(os.path.abspath(folder)):
+            fix = "choose another name for the Take, or another place"
+            raise TakeError(f"the path of the Take, {folder}, is not text in UTF-8", fix)
         with on_disk(folder, "making the Take's folder"):
             try:
                 made = make_folder(folder)

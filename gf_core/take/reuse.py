@@ -124,11 +124,13 @@ def find_reuse(take: Path, settings: Settings, keys: Sequence[str], ends: Sequen
     runs = [earlier for run in reversed(runs_in(take)) if (earlier := _open(run)) is not None]
     if not runs:
         return Reuse()
-    # Same film key: same latents wherever the chunk keys agree. Same pictures key too: same bytes of film.
-    alike = [e for e in runs if not e.settings or e.settings["film_key"] == settings["film_key"]]
+    # A chunk's key names all that made its latents, whatever the settings say.
     # The longest first, so that latents and pictures of one run are preferred; sorting keeps newer runs in front.
-    alike.sort(key=lambda earlier: -earlier.matching(keys))
-    films = [e for e in alike if e.settings and e.settings["pictures_key"] == settings["pictures_key"]]
+    alike = sorted(
+        runs, key=lambda e: (-e.matching(keys), e.settings.get("film_key") != settings["film_key"])
+    )
+    # Same keys there, too: same bytes of film.
+    films = [earlier for earlier in alike if _looks_alike(earlier, settings)]
     # A run of this very film goes first, stopped or finished: only it can be gone on with in place.
     same = [earlier for earlier in films if _is_same_film(earlier, settings, keys)]
     alike = same + [earlier for earlier in alike if earlier not in same]
@@ -147,7 +149,7 @@ def find_reuse(take: Path, settings: Settings, keys: Sequence[str], ends: Sequen
         film = film if pictures else None
     # Against which run the change is told: the one that the last chunk came from.
     last = chunks[-1] if chunks else None
-    nearest = next((e for e in alike if last is not None and e.run is last.run), film or (alike or runs)[0])
+    nearest = next((e for e in alike if last is not None and e.run is last.run), film or alike[0])
     return Reuse(
         chunks=chunks,
         film=tuple(film.records[:pictures]) if film else (),
@@ -192,6 +194,19 @@ def _open(run: Run) -> _Earlier | None:
         whole=(scan.bad_line is None or scan.torn) and len(in_order) == len(chunks) and run.writable(),
         ended=bool(scan.records) and scan.records[-1]["kind"] == "end" and not scan.records[-1]["cancelled"],
     )
+
+
+def _looks_alike(earlier: _Earlier, settings: Settings) -> bool:
+    """Whether the pictures of a run are encoded as they are asked for; its journal says so too, but for older ones."""
+    decided, mark = ("film_key", "pictures_key"), pictures_mark(settings)
+    if not earlier.settings or any(earlier.settings[key] != settings[key] for key in decided):
+        return False
+    return all(record.get("pictures", mark) == mark for record in earlier.records)
+
+
+def pictures_mark(settings: Settings) -> str:
+    """What a journal's line says about how its chunk's pictures are encoded."""
+    return settings["pictures_key"][:16]
 
 
 def _is_same_film(earlier: _Earlier, settings: Settings, keys: Sequence[str]) -> bool:

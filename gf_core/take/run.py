@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TakeError
-from ..files.atomic import on_disk, write_atomic, write_json
+from ..files.atomic import json_bytes, on_disk, write_atomic, write_json
 from ..foreign import read_json
 from . import own
 from .journal import Record, read_journal
@@ -108,9 +107,10 @@ class Run:
         Raises:
             TakeError, ResourceError: they cannot be written.
         """
-        told = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-        for path, text in ((self.timeline, timeline), (self.settings, told)):
-            data = text.encode("utf-8")
+        for path, data in (
+            (self.timeline, timeline.encode("utf-8")),
+            (self.settings, json_bytes(settings)),
+        ):
             with on_disk(path, "noting what the film is made of"):
                 if not own.is_file(path) or path.read_bytes() != data:
                     write_atomic(path, lambda part, data=data: part.write_bytes(data))

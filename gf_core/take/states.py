@@ -162,7 +162,7 @@ class StateStore:
         return {state_name(path) for path in self._files()}
 
     def load(self, name: str) -> State | None:
-        """A state, checked against its own name and digest; None where there is none, or it is damaged (one log line)."""
+        """A state, held against its own name and digest; None where there is none, or it is damaged (one log line)."""
         from safetensors import SafetensorError, safe_open
 
         path = self._find(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,6 +25,8 @@ TICKS = 1000
 TITLE_BYTES = 250
 """An mp4 chapter title holds 255 bytes."""
 
+_UNFIT = re.compile("[\0\ud800-\udfff]")
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -37,16 +40,18 @@ class Chapter:
 def as_text(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Values as the file holds them: text stays, everything else becomes JSON; None is left out.
 
-    A NUL, at which every reader would end, becomes the mark of a letter that cannot be read, and a log line says so.
+    A NUL, at which every reader would end, becomes the mark of a letter that cannot be read, and a log line says so;
+    so does half a character, which no file can hold.
     """
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in metadata.items()
         if value is not None
     }
-    for key in [key for key, text in texts.items() if "\0" in text]:
-        log.warning("the film's %s has a NUL in it, which becomes \N{REPLACEMENT CHARACTER}", key)
-        texts[key] = texts[key].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    for key in [key for key, text in texts.items() if _UNFIT.search(text)]:
+        what = "a NUL" if "\0" in texts[key] else "half a character"
+        log.warning("the film's %s has %s in it, which becomes \N{REPLACEMENT CHARACTER}", key, what)
+        texts[key] = _UNFIT.sub("\N{REPLACEMENT CHARACTER}", texts[key])
     return texts
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import cache
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ..errors import ResourceError
+from ..files.atomic import json_bytes
 from .codecs import find_encoder
 
 Still = Literal["png", "exr"]
@@ -52,8 +52,7 @@ def write_pictures(
             Image.fromarray(frame).save(path, pnginfo=None if count else info, compress_level=4)
         count += 1
     facts = {"fps": str(fps), "frames": count, **metadata}
-    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-    (folder / "metadata.json").write_bytes(text.encode("utf-8"))
+    (folder / "metadata.json").write_bytes(json_bytes(facts))
     return count
 
 

@@ -293,7 +293,7 @@ def free_name(path: Path) -> Path:
 
 
 def _called(part: Path, name: Path) -> bool:
-    """Whether the file `part` could be called `name`, which nothing was: of two renders, each gets a name of its own."""
+    """Whether the file `part` could be called `name`, as nothing was: of two renders each gets a name of its own."""
     try:
         try:
             os.link(part, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,19 @@ def test_all_unknown_words_are_named_before_anything_is_tried(place, capsys, mon
         said = capsys.readouterr().err
         assert "line 1, column 7" in said and "fux (line 1), danses (line 2), unicorn (line 3)" in said
         assert "did you mean fox for fux, dances for danses?" in said and len(said) < 600
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is always text")
+def test_names_that_are_no_text(model, capsys, monkeypatch):
+    """As of an archive of long ago: what takes them is given them, what does not is refused in words."""
+    bad = "f\udcff"
+    Path(f"{bad}.txt").write_bytes(Path("film.txt").read_bytes())
+    assert main(["render", f"{bad}.txt", "--take", "take"]) == 0
+    (film,) = Path("films").glob("*.mp4")
+    assert film.stem == bad and main(["open", str(film)]) == 0
+    renders = ["render", "film.txt", "--take", bad], ["render", f"{bad}.txt"]
+    for command in (*renders, ["export", "film.txt", f"{bad}.otio"], ["export", str(film), "cut.otio"]):
+        capsys.readouterr()
+        assert main(command) == 2
+        assert "not text in UTF-8" in capsys.readouterr().err
+    assert not Path(bad).exists() and not Path("cut.otio").exists()

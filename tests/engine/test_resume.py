@@ -120,6 +120,16 @@ def of_other_quality(run):
     return path
 
 
+def another_key(name):
+    """As of another film's settings, or one bit of them."""
+
+    def damage(run):
+        settings = json.loads(run.settings.read_text())
+        run.settings.write_text(json.dumps({**settings, name: "0" * 64}))
+
+    return damage
+
+
 def flip_in_fragment(number):
     def damage(run):
         fragment = read_layout(run.film).fragments[number]
@@ -158,6 +168,8 @@ DAMAGE = {
     "no settings": (lambda run: run.settings.unlink(), 4, 0, 0, 2),
     "settings that are none": (lambda run: run.settings.write_text("[" * 100_000), 4, 0, 0, 2),
     "a folder for settings": (make_folder("settings.json"), 4, 0, 0, 2),
+    "settings of another key": (another_key("film_key"), 4, 0, 0, 2),
+    "settings of other pictures": (another_key("pictures_key"), 4, 0, 0, 2),
     "no storyboard": (lambda run: run.timeline.unlink(), 4, 0, 4, 1),
     "an empty storyboard": (lambda run: cut(run.timeline, 0), 4, 0, 4, 1),
     "a folder for a storyboard": (make_folder("timeline.txt"), 4, 0, 4, 2),
@@ -201,6 +213,7 @@ FINISHED_DAMAGE = {
     "a number in the settings": (
         lambda run: run.settings.write_text(run.settings.read_text().replace('"width": 32', '"width": 48')), 0, 7, 1,
     ),
+    "settings of another key": (another_key("film_key"), 0, 0, 2),
     "the last journal line": (lambda run: cut(run.journal, run.journal.stat().st_size - 9), 0, 7, 1),
     "a journal line in the middle": (damage_the_journal, 1, 2, 2),
     "no report": (lambda run: run.report.unlink(), 0, 7, 1),
@@ -250,6 +263,21 @@ def test_a_film_that_another_encoder_began_is_made_again_of_its_latents(
     assert not of(render(bundle, films, stopped)[0], StepDone)
 
 
+def test_settings_of_two_runs_that_have_changed_places_are_not_believed(bundle, films, whole, tmp_path):
+    """A journal says itself how the pictures are encoded that it promises."""
+    want = Run(whole / "run-0001").film.read_bytes()
+    folder = shutil.copytree(whole, tmp_path / "take")
+    coarse = render(bundle, films, folder, encoding=Encoding(quality=40))[1]
+    first, second = Run(folder / "run-0001").settings, coarse.settings
+    said = first.read_bytes(), second.read_bytes()
+    second.write_bytes(said[0])
+    first.write_bytes(said[1])
+    other = coarse.film.read_bytes()
+    for quality, film in ((40, other), (Encoding().quality, want)):
+        events, run = render(bundle, films, folder, encoding=Encoding(quality=quality))
+        assert run.film.read_bytes() == film and not of(events, StepDone)
+
+
 def test_the_header_is_the_same_whatever_is_in_the_film(bundle, stopped):
     video, film = bundle.recipe.video, Run(stopped / "run-0001").film
     assert film.read_bytes().startswith(film_header(video, Encoding()))
@@ -258,7 +286,8 @@ def test_the_header_is_the_same_whatever_is_in_the_film(bundle, stopped):
 
 
 @pytest.mark.parametrize(
-    ("kind", "damage"), [("memory", "a bit"), ("decoder", "a bit"), ("memory", "another"), ("decoder", "another")]
+    ("kind", "damage"),
+    [("memory", "a bit"), ("decoder", "a bit"), ("memory", "another"), ("decoder", "another")],
 )
 def test_a_damaged_state_is_replaced_by_a_replay(
     bundle, films, stopped, whole, kind, damage, caplog, monkeypatch

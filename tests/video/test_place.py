@@ -105,6 +105,16 @@ def test_text_does_not_end_at_a_nul(tmp_path, caplog, suffix):
     assert ["timeline has a NUL" in line for line in caplog.messages] == [True]
 
 
+def test_half_a_character_in_a_graph_does_not_cost_the_film(tmp_path):
+    """A page cuts an emoji in two, and its workflow is given with the film."""
+    src = write_film(tmp_path / "film.mp4", upto=1)
+    texts = {"title": "f\udcff", "workflow": {"note": "a\ud83e"}}
+    for codec, name in ((None, "a.mp4"), ("png", "b")):
+        placed = place_film(src, tmp_path / name, codec=codec, metadata=texts)
+        found = read_metadata(placed) if codec is None else json.loads((placed / "metadata.json").read_text())
+        assert found["title"] == "f\ufffd" and json.loads(found["workflow"]) == {"note": "a\ufffd"}
+
+
 def test_finished_films_are_never_overwritten_unasked(tmp_path):
     src = write_film(tmp_path / "film.mp4", upto=1)
     dst = tmp_path / "final.mp4"
