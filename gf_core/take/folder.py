@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("grounded")
 
+TRIES = 100
+"""To lock a folder that others make and remove."""
+
 
 class RunWriter:
     """The one writer of a run that is being made."""
@@ -165,13 +168,9 @@ class Take:
         if not is_text(os.path.abspath(folder)):
             fix = "choose another name for the Take, or another place"
             raise TakeError(f"the path of the Take, {folder}, is not text in UTF-8", fix)
-        with on_disk(folder, "making the Take's folder"):
-            try:
-                made = make_folder(folder)
-            except FileExistsError as error:
-                fix = "choose another name for the Take"
-                raise TakeError(f"{folder} is a file, not a folder", fix) from error
-        take = cls(folder, Lock(folder / "lock"), made)
+        with on_disk(folder, "opening the Take"):
+            made, lock = _held(folder)
+        take = cls(folder, lock, made)
         try:
             with on_disk(folder, "looking into the Take"):
                 runs = [run.folder for run in take.runs()]
@@ -213,3 +212,19 @@ class Take:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _held(folder: Path) -> tuple[list[Path], Lock]:
+    """Make the folder of a Take and lock it; again where a process that leaves is just removing both."""
+    tries = TRIES
+    while True:
+        try:
+            return make_folder(folder), Lock(folder / "lock")
+        except (FileExistsError, FileNotFoundError) as error:
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise TakeError(
+                    f"{folder} is a file, not a folder", "choose another name for the Take"
+                ) from error
+            tries -= 1
+            if not tries:
+                raise

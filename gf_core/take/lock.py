@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import TakeError
-from ..files.atomic import on_disk
 
 log = logging.getLogger("grounded")
 
@@ -42,24 +43,27 @@ class Lock:
     that has no locks, as some in networks, is used without one, with a line in the log.
 
     Raises:
-        TakeError: another process (or this one) holds the lock, or the file cannot be written.
+        TakeError: another process (or this one) holds the lock, or the file cannot be written. FileNotFoundError: its
+        folder, or the file, was removed in this moment, as a process does that leaves an empty Take.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._handle: int | None = None
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise TakeError(f"{path} is not the lock of a Take, but something else", "remove it")
-        with on_disk(path, "locking the Take"):
-            handle = os.open(path, _FLAGS, 0o644)
-            try:
-                self._take(handle)
-                os.lseek(handle, 0, os.SEEK_SET)
-                os.ftruncate(handle, 0)
-                os.write(handle, f"{os.getpid()}\n".encode("ascii"))
-            except BaseException:
-                os.close(handle)
-                raise
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise TakeError(f"{path} is not the lock of a Take, but something else", "remove it")
+        handle = os.open(path, _FLAGS, 0o644)
+        try:
+            self._take(handle)
+            if not os.fstat(handle).st_nlink:  # who comes next would lock another file
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+            os.lseek(handle, 0, os.SEEK_SET)
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{os.getpid()}\n".encode("ascii"))
+        except BaseException:
+            os.close(handle)
+            raise
         self._handle = handle
 
     def _take(self, handle: int) -> None:

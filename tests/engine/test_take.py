@@ -15,6 +15,7 @@ import torch
 from gf_core.errors import ResourceError, TakeError
 from gf_core.files import atomic
 from gf_core.take import own
+from gf_core.take import lock as lock_module
 from gf_core.take.folder import Take
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,3 +167,21 @@ def test_damaged_latents_are_named(tmp_path):
             writer.run.load_latents(3)
         with pytest.raises(TakeError, match="chunk 4"):
             writer.run.load_latents(4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file that is open cannot be removed there")
+@pytest.mark.parametrize("gone", ["the lock", "the folder too"])
+def test_a_lock_that_its_last_owner_removes_meanwhile_holds_nothing(tmp_path, monkeypatch, gone):
+    """A process that has made nothing takes its empty Take away, while another one is just opening it."""
+    folder, real = tmp_path / "take", lock_module._lock
+
+    def removed(handle):
+        monkeypatch.setattr(lock_module, "_lock", real)
+        (folder / "lock").unlink()
+        if gone == "the folder too":
+            folder.rmdir()
+        real(handle)
+
+    monkeypatch.setattr(lock_module, "_lock", removed)
+    with Take.open(folder), pytest.raises(TakeError, match="in use"):
+        Take.open(folder)
