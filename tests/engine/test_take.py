@@ -14,8 +14,8 @@ import torch
 
 from gf_core.errors import ResourceError, TakeError
 from gf_core.files import atomic
-from gf_core.take import own
 from gf_core.take import lock as lock_module
+from gf_core.take import own
 from gf_core.take.folder import Take
 
 ROOT = Path(__file__).resolve().parents[2]
