@@ -76,12 +76,13 @@ def _stores(case: Case, layer: int, block: int, frames: int) -> dict[str, list[t
         groups = rollout["head_table"][layer]
         found = {f"{kind}_sink": [(slice(sink), groups[kind])] for kind in windows}
         return found | {f"{kind}_recent": [(last(n, sink), groups[kind])] for kind, n in windows.items()}
+    recent = 3 * rollout["local_context_chunks"]
     if not parted:
-        return {"sink": [(slice(1), everyone)], "local": [(last(3, 1), everyone)]}
+        return {"sink": [(slice(1), everyone)], "local": [(last(recent, 1), everyone)]}
     groups = rollout["head_groups"][layer]
     return {
         "sink": [(slice(1), groups["first"]), (last(1, 0), groups["last"])],
-        "local": [(last(3, 0), groups["mid"])],
+        "local": [(last(recent, 1), groups["mid"])],
     }
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from dev.parity import heads
 from dev.parity.case import Case, Refusal, float_scalars
 from dev.parity.methods import CONTEXT_FORCING, INFINITY, KREA, ROWS, calls, memory_spec, repo, sample_spec
+from dev.parity.prompts import Switch, prompts_of
+from dev.parity.published import director_of
 from gf_core.checkpoints.keymaps import experts
-from gf_core.memory.views import View
-from gf_core.model.forward import SelfAttention, text_kv
-from gf_core.rope import turns
+from gf_core.model.forward import text_kv
 from gf_core.sampling.chunkwise import Chunkwise
 from gf_core.sampling.director import Director
 from gf_core.sampling.sampler import Chunk
@@ -111,43 +111,9 @@ def _padded(value: Tensor, shape: list[int] | None) -> Tensor:
     return torch.nn.functional.pad(value, (0, 0, 0, 0, 0, short)) if short > 0 else value
 
 
-def _prompts(case: Case, batch: int) -> list[Tensor]:
-    """The prompts in film order, each [b rows text_dim]."""
-    embeds = case.inputs["prompt_embeds"]
-    if embeds.ndim == 4:
-        return list(embeds)
-    rollout = case.doc["rollout"]
-    switching = bool(rollout.get("switch_frame_indices") or rollout.get("scene_blocks"))
-    return list(embeds.split(1)) if switching or embeds.shape[0] != batch else [embeds]
-
-
-def _switch_frames(case: Case) -> list[tuple[int, bool]]:
-    """Latent frames from which a new prompt is due, ascending, and whether it is a cut."""
-    rollout = case.doc["rollout"]
-    if rollout.get("switch_frame_indices"):
-        return [(frame, False) for frame in sorted(rollout["switch_frame_indices"])]
-    starts = [sum(rollout["frames_per_block"][:n]) for n in range(rollout["blocks"])]
-    boundaries = rollout.get("scene_boundaries", [])
-    return sorted((starts[boundary["block"]], bool(boundary.get("rope_cut"))) for boundary in boundaries)
-
-
-class _TailQueries(Director):
-    """Infinity-RoPE's queries: at the end of the window once the film has filled it, wherever their keys stand."""
-
-    def open(self, frames: int) -> tuple[SelfAttention, SelfAttention]:
-        memory, views = self.memory, self.memory.open(frames)
-        window = memory.spec.slots
-        if memory.ledger.frame >= window and not memory.ledger.apart:
-            queries = turns(torch.arange(window - frames, window), *memory.grid, self.spec.head_dim)
-            for view in views:
-                assert isinstance(view, View)
-                view.places = [replace(place, queries=queries) for place in view.places]
-        return views
-
-
 def _feed_given(case: Case, director: Director, recorder: Recorder) -> Tensor | None:
     """Commit the given latents in the pieces that the calls before the first denoising step have."""
-    known = ("noise", "renoise", "prompt_embeds")
+    known = ("noise", "renoise", "prompt_embeds", "reencoded")
     given = next((v for n, v in case.inputs.items() if v.ndim == 5 and not n.startswith(known)), None)
     if given is None or not given.shape[1]:
         return None
@@ -175,7 +141,7 @@ def replay(case: Case) -> None:
     denoising, writing = experts(case.weights)
     model, batch = case.model(denoising), options["batch"]
     scores = heads.Scores(case) if heads.serves(case) else None
-    director = (_TailQueries if repo(case) == INFINITY else Director)(
+    director = director_of(case)(
         model, spec, memory_spec(case), sample, latent_height=height, latent_width=width, batch=batch,
         writer=case.model(writing) if writing else None, kernel=scores,
     )  # fmt: skip
@@ -186,13 +152,13 @@ def replay(case: Case) -> None:
         scores.block = lambda: recorder.block
     for name, levels in (("timesteps", sampler.levels), ("timesteps_first_block", sampler.first_levels)):
         case.give(name, float_scalars([level.timestep for level in levels]))
-    prompts = _prompts(case, batch)
+    prompts, switches = prompts_of(case)
     director.start(prompts[0])
     for layer, text in enumerate(text_kv(model, prompts[0], spec.text_len)):
         case.give(f"cross_kv.layer{layer}.k", text.k)
         case.give(f"cross_kv.layer{layer}.v", text.v)
     given = _feed_given(case, director, recorder)
-    film = _run(case, first, sampler, recorder, prompts)
+    film = _run(case, first, sampler, recorder, list(zip(switches, prompts[1:])))
     latents = film if given is None else torch.cat([given, film], dim=1)
     shape = case.shape("latents")
     case.give("latents", latents if shape is None else latents[:, -shape[1] :])
@@ -200,17 +166,21 @@ def replay(case: Case) -> None:
 
 
 def _run(
-    case: Case, first: Chunkwise, sampler: Chunkwise, recorder: Recorder, prompts: list[Tensor]
+    case: Case,
+    first: Chunkwise,
+    sampler: Chunkwise,
+    recorder: Recorder,
+    switches: list[tuple[Switch, Tensor]],
 ) -> Tensor:
     """Denoise every recorded block with the recorded noise; returns the generated latents [b f c h w].
 
-    first: makes the first block, whether or not latents were given before it.
+    first: makes the first block, whether or not latents were given before it. switches: with the prompt of each.
     """
     starts = [call for call in calls(case) if call["kind"] == "denoise" and call["step"] == 0]
     noise = case.inputs["noise"]
     # The frame of the first noise.
     begin = starts[-1]["current_start_frame"] + starts[-1]["frames"] - noise.shape[1]
-    switches, used, latents = _switch_frames(case), 0, []
+    latents: list[Tensor] = []
     director = sampler.director
     recorder.in_block = True
     for call in starts:
@@ -219,9 +189,9 @@ def _run(
             raise Refusal(
                 f"block {call['block']} starts at frame {start}, not at {director.memory.ledger.frame}"
             )
-        if used < len(switches) and start >= switches[used][0]:  # one switch a block at most
-            used += 1
-            (director.cut if switches[used - 1][1] else director.switch)(prompts[used])
+        if switches and start >= switches[0][0].frame:  # one switch a block at most
+            switch, prompt = switches.pop(0)
+            (director.cut if switch.cut else director.switch)(prompt)
 
         again = case.inputs.get(f"reencoded_first_latent.block{call['block']}")
         if again is not None:

@@ -11,10 +11,13 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from dev.parity.case import Refusal  # noqa: E402
+from dev.parity import rollouts  # noqa: E402
+from dev.parity.case import Case, Refusal  # noqa: E402
 from dev.parity.compare import compare, difference  # noqa: E402
 from dev.parity.methods import memory_spec  # noqa: E402
+from dev.parity.prompts import prompts_of  # noqa: E402
 from dev.parity.replay import replay  # noqa: E402
+from gf_core.sampling.director import Director  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "fixtures" / "golden"
 MORE = [Path(folder) for folder in os.environ.get("GROUNDED_RECORDINGS", "").split(os.pathsep) if folder]
@@ -79,28 +82,58 @@ def test_unknown_kind_is_refused(tmp_path):
         replay(path)
 
 
-class Described:
-    """A case that says how it was recorded and holds no tensors."""
+class Described(Case):
+    """A case that says how it was recorded and holds no weights."""
 
-    def __init__(self, doc):
-        self.doc = doc
+    def __init__(self, doc, **inputs):
+        self.doc, self.inputs = doc, inputs
 
 
 @pytest.mark.parametrize(
-    ("repo", "window", "sink", "frames", "said"),
+    "name",
     [
-        ("NVlabs/LongLive", 8, 4, 3, "attends to 4 sink frames when its first call has filled 3"),
-        ("JaydenLyh/Reward-Forcing", 9, 3, 2, "attends to 3 sink frames when its first call has filled 2"),
-        ("yesiltepe-hidir/infinity-rope", 7, 1, 3, "places queries and keys differently"),
-        ("yesiltepe-hidir/infinity-rope", 6, 0, 3, "leaves its oldest key unrotated"),
+        "dummy_two_chunks",
+        "infinity_early_flush_no_sink",
+        "krea_moving_prompt",
+        "longlive_sink_over_chunk",
+        "memrope_sink_over_chunk",
+        "reward_sink_over_chunk",
     ],
 )
-def test_what_only_the_recorded_code_does_is_refused_in_words(repo, window, sink, frames, said):
-    calls = [{"kind": "denoise", "current_start_frame": n * frames, "frames": frames} for n in range(5)]
-    rollout = {"sink_frames": sink, "kv_cache_frames": window}
-    case = Described({"model": {}, "upstream": {"repo": repo}, "rollout": rollout, "calls": calls})
-    with pytest.raises(Refusal, match=said):
+def test_what_only_the_published_code_does_is_noticed(name, tmp_path, monkeypatch):
+    """Without what is laid over our memory these recordings differ."""
+    monkeypatch.setattr(rollouts, "director_of", lambda case: Director)
+    path = GOLDEN / f"{name}.safetensors"
+    case = replay(path)
+    case.save(tmp_path / "got.safetensors")
+    assert any(family.failures for family in compare(tmp_path / "got.safetensors", path).values())
+
+
+def test_a_window_smaller_than_a_chunk_is_refused_in_words():
+    case = Described(
+        {
+            "model": {},
+            "upstream": {"repo": "guandeh17/Self-Forcing"},
+            "calls": [],
+            "rollout": {"sink_frames": 1, "kv_cache_frames": 2},
+        }
+    )
+    case.doc["calls"] = [{"kind": "denoise", "current_start_frame": 0, "frames": 3}]
+    with pytest.raises(Refusal, match="a window of 2 frames cannot hold 3"):
         memory_spec(case)
+
+
+@pytest.mark.parametrize(
+    ("told", "frames"),
+    [([2], [4]), ([{"block": 3}], [6]), ([[1, "p1"], [4, "p2"]], [2, 8]), ([{"start_frame": 5}], [5])],
+)
+def test_switches_are_found_however_they_are_told(told, frames):
+    case = Described(
+        {"rollout": {"batch": 1, "frames_per_block": [2] * 5, "prompt_switches": told}},
+        prompt_embeds=torch.zeros(len(told) + 1, 3, 4),
+    )
+    prompts, switches = prompts_of(case)
+    assert len(prompts) == len(told) + 1 and [switch.frame for switch in switches] == frames
 
 
 def damaged(case_path, folder, change):

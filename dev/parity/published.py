@@ -1,0 +1,238 @@
+"""What only the published code does and no film asks for (docs/method.md), laid over our memory for its recordings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dev.parity.case import Case
+from dev.parity.methods import (
+    DUMMY_FORCING,
+    INFINITY,
+    KREA,
+    LONGLIVE,
+    MEMROPE,
+    REWARD_FORCING,
+    relative,
+    repo,
+)
+from gf_core.memory.ledger import Frame
+from gf_core.memory.views import Place, View, joined
+from gf_core.model.forward import SelfAttention
+from gf_core.model.layers import Time
+from gf_core.rope import turns
+from gf_core.sampling.director import Director
+
+Written = Literal["clean", "recache"]
+"""Why a call leaves keys and values behind."""
+FLUSHED = 3
+"""Frames that Infinity-RoPE counts in its buffer behind a flush, whatever was in it."""
+
+FILLED = 128
+"""Tokens that masked attention is asked for at a time."""
+
+
+class AsPublished(Director):
+    """A director whose chunks may see in their first call what they do not see in the others."""
+
+    case: Case
+    _first: View | None = None
+
+    def open(self, frames: int) -> tuple[SelfAttention, SelfAttention]:
+        """As `Director.open`; what the first denoising call sees is put aside."""
+        views = [view for view in super().open(frames) if isinstance(view, View)]
+        self._first, later, clean = self.changed(frames, *views)
+        return later, clean
+
+    def changed(self, frames: int, step: View, clean: View) -> tuple[View | None, View, View]:
+        """Views of the first denoising call, None for the same, of the others, and of the clean pass."""
+        return None, step, clean
+
+    def predict(self, x: Tensor, time: Time, view: SelfAttention) -> Tensor:
+        """As `Director.predict`."""
+        first, self._first = self._first, None
+        return super().predict(x, time, first or view)
+
+
+class LargeSink(AsPublished):
+    """A sink larger than the first chunk.
+
+    LongLive and Reward Forcing see slots of it that nothing was written to yet. LongLive and MemRoPE write those that
+    a later chunk fills in that chunk's first call alone, so what stays there is the keys and values of noise.
+    """
+
+    def changed(self, frames: int, step: View, clean: View) -> tuple[View | None, View, View]:
+        """As `AsPublished.changed`."""
+        self._widen(step)
+        self._widen(clean)
+        own = min(frames * self.memory.tokens_per_frame, self._sink - step.places[0].start)
+        if repo(self.case) == REWARD_FORCING or own <= 0 or not self.memory.ledger.frame:
+            return None, step, clean
+        rest = [_rest(place, own) for place in step.places]
+        return (
+            View(self.memory, step.places, keep=True),
+            View(self.memory, rest, keep=False, skip=own),
+            View(self.memory, rest, keep=True, skip=own),
+        )
+
+    @property
+    def _sink(self) -> int:
+        return self.case.doc["rollout"].get("sink_frames", 0) * self.memory.tokens_per_frame
+
+    def _widen(self, view: View) -> None:
+        """See the whole sink, where the recorded code does."""
+        if repo(self.case) != MEMROPE and not relative(self.case):
+            view.places = [_widened(place, self._sink) for place in view.places]
+
+    def _clean(self, latents: Tensor, view: SelfAttention, kind: Written, time: Time | None = None) -> None:
+        """As `Director._clean`; a recache too sees the whole sink, and leaves as it is what lies there."""
+        if kind == "recache" and isinstance(view, View):
+            self._widen(view)
+            tokens, place = latents.shape[1] * self.memory.tokens_per_frame, view.places[0]
+            own = min(place.stop, self._sink) - place.start
+            if (
+                own > 0
+                and self.memory.spec.recache_keeps_anchors
+                and latents.shape[1] < self.memory.ledger.frame
+            ):
+                rest = [_rest(place, own) for place in view.places]
+                view = View(self.memory, rest, keep=True, skip=tokens - (place.stop - place.start) + own)
+        super()._clean(latents, view, kind, time)
+
+
+def _rest(place: Place, own: int) -> Place:
+    """A place without its first tokens."""
+    return replace(place, start=place.start + own, keys=place.keys[own:])
+
+
+def _widened(place: Place, stop: int) -> Place:
+    end = place.parts[-1][1]
+    return replace(place, parts=joined([*place.parts, (end, max(end, stop))]))
+
+
+class Infinity(AsPublished):
+    """Infinity-RoPE's queries, which do not always stand where their keys do, and its flush of any buffer."""
+
+    _rolled = False
+
+    def prepare(self, written: int = 0) -> None:
+        """As `Director.prepare`."""
+        self._before = self.memory.layout.past
+        super().prepare(written)
+
+    def changed(self, frames: int, step: View, clean: View) -> tuple[View | None, View, View]:
+        """Queries at the end of a window that the film has filled; in the call that fills it also before."""
+        memory, window = self.memory, self.memory.spec.slots
+        rolls = self._before + frames > window
+        self._rolled |= rolls
+        if self._rolled and not memory.spec.anchors:  # its oldest key is left as it lies
+            memory.k[:, :, : memory.tokens_per_frame] = memory.raw_k[:, :, : memory.tokens_per_frame]
+        if memory.ledger.apart:
+            return None, step, clean
+        start = memory.ledger.frame
+        later = start if start < window else window - frames
+        first = View(memory, step.places, keep=False)
+        for view, at in ((first, window - frames if rolls else later), (step, later), (clean, later)):
+            queries = turns(torch.arange(at, at + frames), *memory.grid, self.spec.head_dim)
+            view.places = [replace(place, queries=queries) for place in view.places]
+        return first, step, clean
+
+    def switch(self, prompt_embeds: Tensor, alpha_max: float | None = None) -> None:
+        """As `Director.switch`."""
+        if self._literal:
+            self._flush(prompt_embeds, False)
+        else:
+            super().switch(prompt_embeds, alpha_max)
+
+    def cut(self, prompt_embeds: Tensor) -> None:
+        """As `Director.cut`."""
+        if self._literal:
+            self._flush(prompt_embeds, True)
+        else:
+            super().cut(prompt_embeds)
+
+    @property
+    def _literal(self) -> bool:
+        """Whether the recorded flushes differ from ours: of another sink than one frame, and of unused slots."""
+        rollout, first, size = self.case.doc["rollout"], 0, self.memory.tokens_per_frame
+        chunk, window = self.memory.spec.chunk, self.memory.spec.slots
+        shape = self.case.shape("block0.kv.layer0.k")
+        if self.memory.spec.anchors != 1 or (shape and shape[1] > chunk * size):
+            return True
+        blocks = [boundary["block"] for boundary in rollout["scene_boundaries"]]
+        for before, block in zip([0, *blocks], blocks):
+            if first + sum(rollout["frames_per_block"][before:block]) < window:
+                return True
+            first = FLUSHED
+        return False
+
+    def _flush(self, prompt_embeds: Tensor, apart: bool) -> None:
+        """The buffer's last two slots behind its first one, whatever lies there; the rest stays and counts as free."""
+        memory = self.memory
+        ledger, size = memory.ledger, memory.tokens_per_frame
+        for store in (memory.raw_k, memory.v):
+            store[:, :, size : FLUSHED * size] = store[:, :, (1 - FLUSHED) * size :].clone()
+        ledger.then()
+        frames = [Frame(ledger.frame - FLUSHED + number, ledger.prompt) for number in range(FLUSHED)]
+        sink = min(memory.spec.anchors, FLUSHED)
+        ledger.anchors = [frames[:sink] for _ in ledger.anchors]
+        ledger.recent, ledger.apart = frames[sink:], apart
+        self.blend(prompt_embeds)
+
+
+class Moving(AsPublished):
+    """Krea's memory, computed anew under the prompt of the block before.
+
+    A last block of it that is not full sees keys of zeros where it ends, which its code fills up runs of tokens with.
+    """
+
+    _next: Tensor | None = None
+
+    def _clean(self, latents: Tensor, view: SelfAttention, kind: Written, time: Time | None = None) -> None:
+        """As `Director._clean`."""
+        if kind == "recache" and isinstance(view, View):
+            memory, stop = self.memory, view.places[0].stop
+            short = (memory.spec.chunk - latents.shape[1]) * memory.tokens_per_frame
+            end = stop + min(short, -stop % FILLED)
+            for store in (memory.k, memory.v):
+                store[:, :, stop:end] = 0
+            view.places = [_widened(place, end) for place in view.places]
+        super()._clean(latents, view, kind, time)
+
+    def switch(self, prompt_embeds: Tensor, alpha_max: float | None = None) -> None:
+        """As `Director.switch`."""
+        self._next = prompt_embeds
+
+    def open(self, frames: int) -> tuple[SelfAttention, SelfAttention]:
+        """As `Director.open`."""
+        if self._next is not None:
+            self.blend(self._next)
+        return super().open(frames)
+
+
+class NoFirst(AsPublished):
+    """Dummy Forcing's heads of the middle, which never see the film's first frame."""
+
+    def open(self, frames: int) -> tuple[SelfAttention, SelfAttention]:
+        """As `Director.open`."""
+        memory = self.memory
+        reach = min(memory.spec.recent, max(0, memory.layout.past - 1))
+        table = tuple(
+            tuple((0, reach) if sees[0] == 0 and sees[1] > 1 else sees for sees in row)
+            for row in memory.spec.heads or ()
+        )
+        whole, memory.spec = memory.spec, replace(memory.spec, heads=table)
+        try:
+            return super().open(frames)
+        finally:
+            memory.spec = whole
+
+
+def director_of(case: Case) -> type[AsPublished]:
+    """What directs a recorded rollout."""
+    rows = {INFINITY: Infinity, DUMMY_FORCING: NoFirst, KREA: Moving}
+    rows |= dict.fromkeys((LONGLIVE, REWARD_FORCING, MEMROPE), LargeSink)
+    return type("Recorded", (rows.get(repo(case), AsPublished),), {"case": case})
