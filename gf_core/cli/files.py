@@ -35,6 +35,17 @@ def film_name(args: Namespace) -> str:
     return "film" if args.storyboard == "-" else Path(args.storyboard).stem
 
 
+def take_folder(args: Namespace, out: Path | None = None) -> Path:
+    """The Take: --take, or the storyboard's own in takes/, whatever its films are called.
+
+    out: the film. One that was begun in a Take of its name goes on there.
+    """
+    takes = Path("takes")
+    if out is not None and args.take is None and (takes / out.stem).is_dir():
+        return takes / out.stem
+    return args.take or takes / film_name(args)
+
+
 def folder_of(args: Namespace) -> Path:
     """Where the storyboard lies; where we are for standard input."""
     return Path() if args.storyboard == "-" else Path(args.storyboard).parent

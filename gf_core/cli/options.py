@@ -104,7 +104,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "KIND",
         "help": "take a file of unknown name for this kind of checkpoint, for example self_forcing",
     },
-    "--take": {"type": path, "metavar": "DIR", "help": "run folder (default: takes/<the film's name>)"},
+    "--take": {
+        "type": path,
+        "metavar": "DIR",
+        "help": "run folder (default: takes/<the storyboard's name>)",
+    },
     "--start-image": {**FILE, "help": "begin the film from this picture"},
     "--start-video": {**FILE, "help": "go on from the end of this video, with which the film begins"},
     "--vae": {**FILE, "help": "VAE or TAEHV (default: beside the model)"},

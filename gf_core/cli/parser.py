@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 from ..arguments import MANY, number
 from . import texts
@@ -55,7 +58,7 @@ COMMANDS = {
     "plan": Command(
         "plan:plan",
         "show what a storyboard will become and cost",
-        (*FILM, START, *PARTS, *DEVICE, "--parts-on", "--attention", "--fit", "--compile"),
+        (*FILM, "--take", START, *PARTS, *DEVICE, "--parts-on", "--attention", "--fit", "--compile"),
         texts.PLAN,
     ),
     "takes": Command(
@@ -227,8 +230,33 @@ class _Parser(ArgumentParser):
         """A command refuses by itself what it does not know, so that its own usage is shown and not the program's."""
         found, unknown = super().parse_known_args(*given, **words)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}", self._meant(unknown, found))
         return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = difflib.get_close_matches(str(value), map(str, action.choices or ()), 1)
+            self.error(str(error), f"did you mean {near[0]}?" if near else "")
+
+    def error(self, message: str, fix: str = "") -> NoReturn:
+        """End with what is wrong; `fix` says what to do, where that is known."""
+        super().error(message + (f"\n  fix: {fix}" if fix else ""))
+
+    def _meant(self, unknown: Sequence[str], found: argparse.Namespace) -> str:
+        """What was most likely meant by words that nothing takes; empty where that is not known."""
+        for word in unknown:
+            if word.startswith("-"):
+                near = difflib.get_close_matches(word.partition("=")[0], self._option_string_actions, 1)
+                return f"did you mean {near[0]}?" if near else "--help lists the options"
+        for name in filter(
+            None, (getattr(found, key, None) for key in ("storyboard", "film", "source", "file"))
+        ):
+            whole = " ".join((str(name), *unknown))
+            if Path(whole).exists():
+                return f"a name with blanks stands in quotes: '{whole}'"
+        return "a name with blanks stands in quotes, such as 'my film.txt'"
 
 
 class _Help(RawDescriptionHelpFormatter):

@@ -17,7 +17,7 @@ from ..engine.given.cast import find_cast
 from ..errors import CheckpointError, GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from ..words import counted
-from .files import film_name, folder_of, read_board, read_making
+from .files import folder_of, read_board, read_making, take_folder
 from .settings import choose, encoding_for, model_of, wanted
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     else:
         film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args))
         film = replace(film, start=start, begins_with=file)
-        folder = Path("takes") / film_name(args)
+        folder = take_folder(args)
         budget = preflight(look(settle_pieces(film, folder), folder), sheet=True)
     print(*lines, *budget.lines()[1:], sep="\n")
     check_budget(budget, free_memory=free_bytes(device), folder=Path.cwd())

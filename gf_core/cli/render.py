@@ -21,7 +21,7 @@ from ..take.shelf import Alternative, find_pick
 from ..team import Team
 from ..timeline.edits import reseed, segment_at
 from ..words import rate
-from .files import film_name, is_own_text, read_board
+from .files import film_name, is_own_text, read_board, take_folder
 from .opening import open_film
 from .screen import Screen
 from .several import in_team
@@ -41,7 +41,7 @@ def render(args: Namespace, team: Team | None) -> int:
             result = render_settled(
                 film,
                 out,
-                take_folder=args.take or Path("takes") / out.stem,
+                take_folder=take_folder(args, out),
                 until=args.until,
                 sheet=not args.no_sheet,
                 listener=screen.tell,
@@ -59,7 +59,7 @@ def render(args: Namespace, team: Team | None) -> int:
 def takes(args: Namespace, team: Team | None) -> int:
     """Render the takes, list names and places; 130 after Ctrl-C: those that are whole are kept."""
     count = args.seeds or len(args.names) or DEFAULT_TAKES
-    screen, folder = Screen(), _take_folder(args)
+    screen, folder = Screen(), take_folder(args)
 
     def show(budget: Budget, proposed: Sequence[Alternative]) -> None:
         screen.show_budget(budget)
@@ -105,7 +105,7 @@ def pick(args: Namespace) -> int:
     """Write the take's seed into the storyboard's file; where it has none of its own, print the new text."""
     text, board = read_board(args)
     segment_at(board, args.segment)
-    take = find_pick(_take_folder(args), board, args.segment, args.name)
+    take = find_pick(take_folder(args), board, args.segment, args.name)
     path = Path(args.storyboard)
     if not is_own_text(args.storyboard):
         print_text(reseed(text, args.segment, take.seed))
@@ -125,7 +125,3 @@ def _fill(part: Path, text: str, old: Path) -> None:
     part.write_bytes(text.encode("utf-8"))
     if os.name != "nt":
         shutil.copymode(old, part)
-
-
-def _take_folder(args: Namespace) -> Path:
-    return args.take or Path("takes") / film_name(args)

@@ -60,7 +60,7 @@ class Screen:
         """Where the film so far is."""
         if self._started is None or self._last is None:
             return "stopped before the first chunk was done"
-        return f"stopped: {clock(self._last.film_seconds)} of film are kept in {self._started.path}"
+        return f"stopped: {clock(self._last.film_seconds)} of film are kept in {self._started.path}; run again to go on"
 
 
 def progress_line(shot: int, shots: int, done: float, total: float, fps: float, left: float) -> str:

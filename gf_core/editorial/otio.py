@@ -72,6 +72,8 @@ def write_edit(
         rate = PLAIN_RATE
     if film is not None and adapter == FORMATS[".fcpxml"]:  # Final Cut looks for addresses, not for paths
         film = Path(os.path.abspath(path.parent / film)).as_uri()
+    if adapter != FORMATS[".otio"]:
+        board = board.without_cast()
     timeline = _timeline(otio, board, spans, path.stem, film, rate)
     try:
         if adapter == FORMATS[".fcpxml"]:

@@ -138,7 +138,7 @@ def output_path(out: str | Path, name: str = "film") -> Path:
     if suffix in OTHERS:
         raise TakeError(
             f"{path.name} cannot be saved: a film does not go into a file called {suffix}",
-            f"use {', '.join(SUFFIXES)}; another format is made of it afterwards",
+            f"use {', '.join(SUFFIXES)}; sound and other forms afterwards: docs/films.md, Saving in another form",
         )
     if suffix not in SUFFIXES:
         path = path.with_name(f"{path.name}.mp4")

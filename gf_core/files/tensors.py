@@ -71,7 +71,7 @@ def _open_folder(path: Path) -> TensorFile:
             return replace(open_file(files[0]), config=_read_config(root))
         listing = ", ".join(p.name for p in files[:8]) or "no model file"
         raise CheckpointError(
-            f"the folder {root.name} is not a model in diffusers layout; it holds {listing}",
+            f"the folder {root.name or root} is not a model in diffusers layout; it holds {listing}",
             "name one file, or the folder that holds config.json and diffusion_pytorch_model*.safetensors.",
         )
     tree: dict[str, LazyTensor] = {}

@@ -24,6 +24,7 @@ END, UNKNOWN_LIMIT = 0, 6
 CLOSE = 0.66
 """Likeness from which a known word may have been meant: `fux` and `fox` have 0.67."""
 _WORD = re.compile(r"[a-z0-9']+")
+_LENGTH = re.compile("[0-9]+(s|sec|seconds|f|frames|ms|min)")
 
 
 class _Layer(nn.Module):
@@ -115,10 +116,12 @@ class SmallTextEncoder(nn.Module):
             ]
         more = f" and {len(found) - UNKNOWN_LIMIT} more" if len(found) > UNKNOWN_LIMIT else ""
         line, column = min((place for places in found.values() for place in places), default=(0, 0))
+        tips = ["a length stands behind a bar: | 5s."] if any(map(_LENGTH.fullmatch, found)) else []
+        tips += [f"did you mean {', '.join(near)}?"] if near else []
+        tips.append(f"{'All' if tips else 'all'} its {len(self.words)} words are in docs/storyboard.md")
         raise PromptError(
             f"the built-in model does not know: {', '.join(told)}{more}{where}",
-            (f"did you mean {', '.join(near)}? " if near else "")
-            + f"All its {len(self.words)} words are in docs/storyboard.md, a full Wan model reads any text",
+            f"{' '.join(tips)}, a full Wan model reads any text",
             line=line,
             column=column,
             text=_lines(text)[line - 1] if line else "",

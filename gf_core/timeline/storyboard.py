@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -106,6 +106,15 @@ class Storyboard:
                 column=1 if segment.line else 0,
             )
         return full
+
+    def without_cast(self) -> Storyboard:
+        """The same film said without names of the cast, for files that have no place for it; pictures are lost.
+
+        Raises KeyError for a name that is not in the cast.
+        """
+        cast = self._resolved_cast
+        parts = tuple(replace(part, prompt=_expand(part.prompt, cast)) for part in self.segments)
+        return replace(self, style=_expand(self.style, cast), cast={}, pictures={}, segments=parts)
 
     def pictured(self, index: int) -> list[str]:
         """Files of the pictures of all who are named in segment `index`, its style too; in the order of the cast."""

@@ -47,6 +47,17 @@ def test_render_places_film_sheet_report_and_take(place, model, capsys):
     assert re.search(r"shot \d/2  0:0\d of 0:04  \d+\.\d fps  0:\d\d left", printed.err)
 
 
+def test_a_film_of_another_name_goes_on_from_the_storyboards_take(place, model, capsys):
+    calls = ["render", "film.txt", "--device", "cpu", "--no-sheet", "--out"]
+    assert main([*calls, "films/first.mp4"]) == 0
+    assert main([*calls, "films/second.mp4"]) == 0
+    assert "3 of 3 segments are as they were" in capsys.readouterr().err
+    assert [take.name for take in (place / "takes").iterdir()] == ["film"]
+    (place / "takes" / "third").mkdir()  # begun when a Take was called as the film
+    assert main([*calls, "films/third.mp4", "--until", "1"]) == 0
+    assert (place / "takes" / "third" / "run-0001").is_dir()
+
+
 def test_render_options(place, model):
     options = ["--out", "a/b.mp4", "--take", "t", "--size", "48x32", "--memory", "longlive"]
     more = ["--seed", "9", "--fps", "8", "--upscale", "2", "--no-sheet", "--dtype", "float32"]
@@ -139,7 +150,7 @@ def test_the_film_is_the_project(place, model, capsys, caplog):
     assert main(["plan", "kept.mp4"]) == 0
     assert main(["render", "kept.mp4", "--out", "again.mp4", "--no-sheet"]) == 0
     assert "another film" not in caplog.text and "last bits" not in caplog.text
-    runs = [place / "takes" / name / "run-0001" for name in ("film", "again")]
+    runs = [place / "takes" / name / "run-0001" for name in ("film", "kept")]
     assert runs[0].joinpath("film.mp4").read_bytes() == runs[1].joinpath("film.mp4").read_bytes()
     assert stored(place / "kept.mp4") == stored(place / "again.mp4")
     assert read_chapters(place / "kept.mp4") == read_chapters(place / "again.mp4")

@@ -151,3 +151,20 @@ def test_names_that_are_no_text(model, capsys, monkeypatch):
         assert main(command) == 2
         assert "not text in UTF-8" in capsys.readouterr().err
     assert not Path(bad).exists() and not Path("cut.otio").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "fix"),
+    [
+        (["plan", "my", "film.txt"], "in quotes: 'my film.txt'"),
+        (["export", "my", "film.txt", "a.otio"], "in quotes, such as"),
+        (["plan", "film.txt", "--memry", "longlive"], "did you mean --memory?"),
+        (["plan", "film.txt", "--memory", "longlve"], "did you mean longlive?"),
+        (["rendr", "film.txt"], "did you mean render?"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_answered_with_what_was_meant(command, fix, capsys):
+    Path("my film.txt").write_text("a fox\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2 and fix in capsys.readouterr().err

@@ -177,6 +177,8 @@ def test_a_picture_that_cannot_be_used_is_told_with_its_line(bundle, tmp_path, f
     (folder / "boat.png").unlink()
     with pytest.raises(StoryboardError, match=r"line 2.*there is no picture boat.png of boat in board"):
         settle(bundle, TEXT, folder=folder)
+    with pytest.raises(StoryboardError, match=r"did you mean mara.png\?"):
+        settle(bundle, TEXT.replace("mara.png", "maar.png"), folder=folder)
     (folder / "boat.png").write_text("no picture")
     with pytest.raises(StoryboardError, match=r"line 2.*the picture of boat"):
         settle(bundle, TEXT, folder=folder)

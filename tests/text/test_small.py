@@ -36,6 +36,12 @@ def test_an_unknown_word_is_named_with_the_nearest(encoder: SmallTextEncoder, wo
     assert f"did you mean {near} for {word}?" in error.value.fix
 
 
+def test_a_length_without_its_bar_is_told(encoder: SmallTextEncoder):
+    with pytest.raises(PromptError) as error:
+        encoder.encode(["a red fox jumps 5s"])
+    assert "a length stands behind a bar: | 5s" in error.value.fix
+
+
 def test_all_unknown_words_are_named_at_once_with_their_lines(encoder: SmallTextEncoder):
     text = "@cast it = the unicorn\n{it} jumps\r\nthen: a Fux\rcut: a red hen, a dragon\nthen: a fux | mute\n"
     spoken = [(2, "the unicorn jumps"), (3, "a Fux"), (4, "a red hen, a dragon"), (5, "a fux")]

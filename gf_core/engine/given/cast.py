@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...config import VideoSpec
 from ...errors import GroundedError, StoryboardError
+from ...timeline.lines import suggest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,9 @@ def find_cast(board: Storyboard, folder: Path) -> dict[str, tuple[str, int]]:
     for file, (name, line) in found.items():
         if not os.path.exists(folder / file):  # Path.exists raises for a name that is too long
             message = f"there is no picture {file} of {name} in {folder.name or 'this folder'}"
-            raise _at(line, message, "put it there, or remove it from the line")
+            beside = [other.name for other in folder.iterdir()] if folder.is_dir() else []
+            fix = "put it there, or remove it from the line"
+            raise _at(line, message, suggest(file, beside, fix, "{}"))
     return found
 
 
