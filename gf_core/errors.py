@@ -31,14 +31,17 @@ class GroundedError(Exception):
 
 
 class StoryboardError(GroundedError):
-    """The timeline text cannot be read; carries the 1-based `line` and `column` of the first wrong character."""
+    """The timeline text cannot be read; carries the 1-based `line` and `column` of the first wrong character.
+
+    line: 0 where none is at fault. column: by default the first.
+    """
 
     def __init__(
-        self, message: str, fix: str = "", *, line: int = 0, column: int = 0, text: str = ""
+        self, message: str, fix: str = "", *, line: int = 0, column: int = 1, text: str = ""
     ) -> None:
         super().__init__(message, fix)
         self.line = line
-        self.column = column
+        self.column = column if line else 0
         self.text = text
 
     @property

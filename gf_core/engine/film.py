@@ -247,7 +247,6 @@ class Film:
                     f"segment {segment.index + 1} goes back for its cast, and this memory keeps none (no anchors)",
                     "choose a memory with anchors, or add | motion, which brings the last frames back",
                     line=self.board.segments[segment.index].line,
-                    column=1,
                 )
 
 

@@ -90,7 +90,6 @@ def parse(text: str) -> Storyboard:
             "the storyboard has no segment",
             "write what is seen on a line of its own, for example: a red fox walks left in a meadow | 5s",
             line=len(lines),
-            column=1,
         )
     segments = tuple(reading.segments)
     return Storyboard(cast=reading.cast, segments=segments, pictures=reading.pictures, **reading.settings)

@@ -204,7 +204,7 @@ def make_plan(
         key = planned[-1].key
     if not planned:
         fix = "remove 'mute' from at least one segment"
-        raise StoryboardError("every segment is muted", fix, line=board.segments[0].line, column=1)
+        raise StoryboardError("every segment is muted", fix, line=board.segments[0].line)
     return Plan(timing, tuple(planned))
 
 
@@ -254,7 +254,6 @@ def _place(
             f"segment {index + 1} cannot go back to segment {segment.back}",
             "choose one that is seen before it",
             line=segment.line,
-            column=1,
         )
     if back is not None:
         facts |= {"back": back, "motion": segment.motion}

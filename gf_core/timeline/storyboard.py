@@ -103,7 +103,6 @@ class Storyboard:
                 f"with cast and style the prompt has more than {MAX_PROMPT} characters",
                 "say it in fewer words",
                 line=segment.line,
-                column=1 if segment.line else 0,
             )
         return full
 

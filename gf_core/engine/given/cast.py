@@ -31,7 +31,7 @@ def find_cast(board: Storyboard, folder: Path) -> dict[str, tuple[str, int]]:
             message = f"there is no picture {file} of {name} in {folder.name or 'this folder'}"
             beside = [other.name for other in folder.iterdir()] if folder.is_dir() else []
             fix = "put it there, or remove it from the line"
-            raise _at(line, message, suggest(file, beside, fix, "{}"))
+            raise StoryboardError(message, suggest(file, beside, fix, "{}"), line=line)
     return found
 
 
@@ -48,9 +48,5 @@ def open_cast(board: Storyboard, folder: Path, video: VideoSpec) -> dict[str, Te
         try:
             pictures[file] = open_start_image(folder / file, video, f"picture of {name}")
         except GroundedError as error:
-            raise _at(line, error.message, error.fix) from error
+            raise StoryboardError(error.message, error.fix, line=line) from error
     return pictures
-
-
-def _at(line: int, message: str, fix: str) -> StoryboardError:
-    return StoryboardError(message, fix, line=line, column=1 if line else 0)
