@@ -17,7 +17,7 @@ log = logging.getLogger("grounded")
 
 BLOCK = 1 << 20
 _PART = re.compile(
-    r"\.?(\d{6}-[0-9a-f]{24}\.(memory|decoder)\.safetensors|\d{6}\.safetensors|settings\.json|timeline\.txt|report\.json)"
+    r"\.?(\d{6}-[0-9a-f]{24}\.(memory|decoder|window)\.safetensors|\d{6}\.safetensors|settings\.json|timeline\.txt|report\.json)"
     r"(\.[0-9a-f]{8})?\.part"
 )
 """What a file of a Take is called while it is being written."""

@@ -92,7 +92,10 @@ def test_a_take_that_grows_too_large_tidies_itself(bundle, folder, tmp_path, mon
 
 def test_what_a_kill_left_half_written_goes(folder):
     left = [
-        folder / "states" / f".000002-{'b' * 24}.memory.safetensors.0123abcd.part",
+        *(
+            folder / "states" / f".000002-{'b' * 24}.{kind}.safetensors.0123abcd.part"
+            for kind in ("memory", "decoder", "window")
+        ),
         folder / "run-0001" / "latents" / ".000001.safetensors.0123abcd.part",
         folder / "run-0001" / ".report.json.0123abcd.part",
     ]
