@@ -28,9 +28,8 @@ from ..foreign import read_json
 from ..timeline import Timing, make_plan, parse
 from ..world.reader import Reader, load_reader
 from ..world.script import Script, sample_script, storyboard
-from ..world.vocabulary import PROMPTED
 from .film import judge, spans_of
-from .measures.metrics import LEFT, TRAITS, means
+from .measures.metrics import LEFT, TRAITS, means, share_right
 from .report import percent, run_command, write_json
 from .suite_table import suite_table
 
@@ -105,19 +104,10 @@ def _judge_all(
     return results
 
 
-def _weighted(results: list[dict], verbs: tuple[str, ...] | None = None) -> dict[str, float]:
-    """Share of segments (of the given verbs) read right per attribute."""
-    shares = {}
-    for name in PROMPTED:
-        judged = [
-            segment["read"][name]["right"]
-            for result in results
-            for segment in result["segments"]
-            if (verbs is None or segment["verb"] in verbs) and segment["read"][name]["right"] is not None
-        ]
-        if judged:
-            shares[name] = float(np.mean(judged))
-    return shares
+def _adherence(results: list[dict], verb: str = "") -> dict[str, float]:
+    """Share of segments (of this verb, where one is given) read right per attribute."""
+    segments = (segment for result in results for segment in result["segments"])
+    return share_right([segment["read"] for segment in segments if verb in ("", segment["verb"])])
 
 
 def _rows(results: list[dict], keep: Callable[[dict], bool]) -> list[dict]:
@@ -169,9 +159,9 @@ def evaluate_suite(
     lasting = _judge_all(render, long_storyboards(long), reader, lambda t: note(f"long {t}"))
     result: dict = {"counts": {"mixed": mixed, "returns": returns, "long": long}}
     if first:
-        result["adherence"] = _weighted(first)
+        result["adherence"] = _adherence(first)
         result["adherence_by_verb"] = {
-            verb: _weighted(first, (verb,)) for verb in ("start", "then", "cut", "scene")
+            verb: _adherence(first, verb) for verb in ("start", "then", "cut", "scene")
         }
         result["identity"] = {
             "shot": means(_rows(first, lambda row: row["age"] > 0 and row["cuts"] == 0)),
@@ -192,7 +182,7 @@ def evaluate_suite(
     if lasting:
         result.setdefault("identity", {})["long"] = means(_rows(lasting, lambda row: row["age"] > 0))
         result["long_by_age"] = _by_age(lasting)
-        result["long_adherence"] = _weighted(lasting)
+        result["long_adherence"] = _adherence(lasting)
         result["long_picture"] = _picture(lasting)
     result["films"] = first + back + lasting
     return result

@@ -21,15 +21,15 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import GroundedError, TakeError
 from ..files.atomic import beside, make_folder, on_disk, put, write_atomic, write_json
 from ..foreign import read_json
-from ..timeline import Storyboard, Timing, make_plan, parse
-from ..timeline.edits import reseed, segment_at
+from ..timeline import PlannedSegment, Storyboard, make_plan, parse
+from ..timeline.edits import reseed, segment_at, with_seed
 from ..video import SheetRow, contact_sheet, cut_out, film_row
 from . import own
 from .folder import Run
@@ -61,8 +61,7 @@ def own_seed(board: Storyboard, number: int) -> int:
     Raises:
         StoryboardError: there is no such segment, or it is muted.
     """
-    index = segment_at(board, number)
-    return next(segment.seed for segment in make_plan(board).segments if segment.index == index)
+    return _planned(board, segment_at(board, number)).seed
 
 
 def other_seeds(board: Storyboard, number: int, count: int) -> list[int]:
@@ -81,10 +80,12 @@ def other_seeds(board: Storyboard, number: int, count: int) -> list[int]:
 def identity(board: Storyboard, number: int) -> str:
     """Names everything in the storyboard up to segment `number` that decides its pictures, but its seed."""
     index = segment_at(board, number)
-    segments = list(board.segments)
-    segments[index] = replace(segments[index], seed=0)
-    plan = make_plan(replace(board, segments=tuple(segments)), Timing(board.fps))
-    return next(segment.key for segment in plan.segments if segment.index == index)
+    return _planned(with_seed(board, index, 0), index).key
+
+
+def _planned(board: Storyboard, index: int) -> PlannedSegment:
+    """The segment at `index` of the text, which is not muted, as it is planned."""
+    return next(segment for segment in make_plan(board).segments if segment.index == index)
 
 
 def propose(

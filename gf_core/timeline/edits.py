@@ -169,18 +169,22 @@ def reseed(text: str, number: int, seed: int) -> str:
     index = segment_at(board, number)
     parts = re.split(r"(\r\n|\n|\r)", text)
     at = 2 * (board.segments[index].line - 1)
-    parts[at] = _with_seed(parts[at], seed)
+    parts[at] = _reseeded(parts[at], seed)
     changed = "".join(parts)
-    segments = list(board.segments)
-    segments[index] = replace(segments[index], seed=seed)
-    if parse(changed) != replace(board, segments=tuple(segments)):
+    if parse(changed) != with_seed(board, index, seed):
         raise StoryboardError(
             f"the seed cannot be written into segment {number}", f"write | seed {seed} at the end of its line"
         )
     return changed
 
 
-def _with_seed(source: str, seed: int) -> str:
+def with_seed(board: Storyboard, index: int, seed: int) -> Storyboard:
+    """`board` with `seed` as the own one of `board.segments[index]`."""
+    own = replace(board.segments[index], seed=seed)
+    return replace(board, segments=(*board.segments[:index], own, *board.segments[index + 1 :]))
+
+
+def _reseeded(source: str, seed: int) -> str:
     """A segment's line with that seed, in the place of an old one or at its end."""
     for option in Line(1, source).fields(is_option)[1]:
         if option.plain.partition(" ")[0].lower() == "seed":
