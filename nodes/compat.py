@@ -27,6 +27,18 @@ def widget(kind: Any, name: str, **settings: Any) -> Any:
     return kind.Input(name, **{key: value for key, value in settings.items() if key in known})
 
 
+def number(name: str, default: float, limits: tuple[float, float], tooltip: str, **settings: Any) -> Any:
+    """A number within `limits`: a whole one where `default` is."""
+    kind = io.Int if isinstance(default, int) else io.Float
+    least, most = limits
+    return widget(kind, name, default=default, min=least, max=most, tooltip=tooltip, **settings)
+
+
+def choice(name: str, options: list[str], tooltip: str, **settings: Any) -> Any:
+    """One of `options`, by default the first."""
+    return widget(io.Combo, name, options=options, default=options[0], tooltip=tooltip, **settings)
+
+
 @lru_cache(maxsize=64)
 def _keywords(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)

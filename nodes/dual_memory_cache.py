@@ -20,7 +20,7 @@ from ..gf_core.config import (
 from ..gf_core.memory.checks import check
 from ..gf_core.memory.presets import PRESETS
 from ..gf_core.memory.regions import full_layout, positions
-from .compat import schema, widget
+from .compat import choice, number, schema, widget
 from .host import said_plainly
 from .types import Memory
 
@@ -51,12 +51,10 @@ class DualMemoryCache(io.ComfyNode):
                 "self forcing",
             ],
             inputs=[
-                widget(
-                    io.Combo,
+                choice(
                     "preset",
-                    options=list(PRESETS),
-                    default="grounded",
-                    tooltip="A published method as a whole. grounded is this pack's own; the others are for comparison "
+                    list(PRESETS),
+                    "A published method as a whole. grounded is this pack's own; the others are for comparison "
                     "or for models trained their way.",
                 ),
                 *_sizes(),
@@ -171,32 +169,20 @@ def _anchors(spec: MemorySpec) -> str:
 
 def _sizes() -> list[Any]:
     return [
-        widget(
-            io.Int,
-            "anchors",
-            default=-1,
-            min=-1,
-            max=64,
-            tooltip="Frames kept for the whole film to hold the cast. -1: the preset's (3).",
+        number(
+            "anchors", -1, (-1, 64), "Frames kept for the whole film to hold the cast. -1: the preset's (3)."
         ),
-        widget(
-            io.Int,
-            "recent",
-            default=-1,
-            min=-1,
-            max=64,
-            tooltip="Most recent past frames, which hold the motion. -1: the preset's (6).",
+        number(
+            "recent", -1, (-1, 64), "Most recent past frames, which hold the motion. -1: the preset's (6)."
         ),
-        widget(
-            io.Float,
+        number(
             "recache",
-            default=-1.0,
-            min=-1.0,
-            max=1.0,
+            -1.0,
+            (-1.0, 1.0),
+            "How far the newest memory is rebuilt under the new prompt at a then: (0 not at all, 1 wholly). "
+            "-1: the preset's (0.8). A segment's own recache goes first.",
             step=0.05,
             round=0.001,
-            tooltip="How far the newest memory is rebuilt under the new prompt at a then: (0 not at all, 1 wholly). "
-            "-1: the preset's (0.8). A segment's own recache goes first.",
         ),
     ]
 

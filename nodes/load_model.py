@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io, ui
 
 from ..gf_core.errors import GroundedError
-from .compat import schema, widget
+from .compat import choice, number, schema
 from .host import in_words, said_plainly
 from .native import files
 from .native.loader import PRECISIONS, Request, judge, load
@@ -17,7 +19,6 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        text_encoders = [files.AUTO, *files.names("text_encoders")]
         return schema(
             node_id="GF_LoadModel",
             display_name="Load Model (Grounded Forcing)",
@@ -31,65 +32,7 @@ class LoadModel(io.ComfyNode):
                 "checkpoint loader",
                 "grounded forcing",
             ],
-            inputs=[
-                widget(
-                    io.Combo,
-                    "model",
-                    options=files.model_choices(),
-                    default=files.BUILTIN,
-                    tooltip="The built-in model draws a small cartoon world and needs no download. Others come from "
-                    "models/diffusion_models and models/checkpoints; known causal models are listed first.",
-                ),
-                widget(
-                    io.Combo,
-                    "text_encoder",
-                    options=text_encoders,
-                    default=files.AUTO,
-                    tooltip="auto takes the UMT5-XXL in models/text_encoders, a GGUF if there is no other. The "
-                    "built-in model brings its own.",
-                ),
-                widget(
-                    io.Combo,
-                    "vae",
-                    options=[files.AUTO, *files.names("vae")],
-                    default=files.AUTO,
-                    tooltip="auto takes the Wan 2.1 VAE in models/vae, else its tiny version taew2_1, which is faster "
-                    "and softer. The built-in model brings its own.",
-                ),
-                widget(
-                    io.Combo,
-                    "precision",
-                    options=list(PRECISIONS),
-                    default="auto",
-                    tooltip="How the weights are stored in memory. auto leaves it to ComfyUI; fp8 halves the memory "
-                    "of bf16 and changes the picture a little.",
-                ),
-                widget(
-                    io.Combo,
-                    "lora",
-                    options=[files.NONE, *files.names("loras")],
-                    default=files.NONE,
-                    tooltip="A LoRA for Wan 2.1 under any naming. ComfyUI's own LoRA nodes work behind this node too.",
-                ),
-                widget(
-                    io.Float,
-                    "lora_strength",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.05,
-                    tooltip="How much of the LoRA to add; 0 leaves it out.",
-                ),
-                widget(
-                    io.Combo,
-                    "assume",
-                    options=assume_choices(),
-                    default=assume_choices()[0],
-                    advanced=True,
-                    tooltip="For a causal model under another name: which published one it is like. Causal and plain "
-                    "Wan files look the same inside, so a wrong choice here gives noise.",
-                ),
-            ],
+            inputs=[*_files(), *_weights()],
             outputs=[
                 io.Model.Output(
                     display_name="MODEL", tooltip="The video model, for Stream Sampler or a LoRA node."
@@ -126,3 +69,58 @@ class LoadModel(io.ComfyNode):
         loaded = load(Request(model, text_encoder, vae, precision, lora, lora_strength, assume))
         shown = ui.PreviewText(loaded.info)
         return io.NodeOutput(loaded.model, loaded.clip, loaded.vae, loaded.info, ui=shown)
+
+
+def _files() -> list[Any]:
+    """Model, text encoder and decoder."""
+    return [
+        choice(
+            "model",
+            files.model_choices(),
+            "The built-in model draws a small cartoon world and needs no download. Others come from "
+            "models/diffusion_models and models/checkpoints; known causal models are listed first.",
+        ),
+        choice(
+            "text_encoder",
+            [files.AUTO, *files.names("text_encoders")],
+            "auto takes the UMT5-XXL in models/text_encoders, a GGUF if there is no other. The "
+            "built-in model brings its own.",
+        ),
+        choice(
+            "vae",
+            [files.AUTO, *files.names("vae")],
+            "auto takes the Wan 2.1 VAE in models/vae, else its tiny version taew2_1, which is faster "
+            "and softer. The built-in model brings its own.",
+        ),
+    ]
+
+
+def _weights() -> list[Any]:
+    """How the model's weights are held, what is added to them, and what they are taken for."""
+    return [
+        choice(
+            "precision",
+            list(PRECISIONS),
+            "How the weights are stored in memory. auto leaves it to ComfyUI; fp8 halves the memory "
+            "of bf16 and changes the picture a little.",
+        ),
+        choice(
+            "lora",
+            [files.NONE, *files.names("loras")],
+            "A LoRA for Wan 2.1 under any naming. ComfyUI's own LoRA nodes work behind this node too.",
+        ),
+        number(
+            "lora_strength",
+            1.0,
+            (-10.0, 10.0),
+            "How much of the LoRA to add; 0 leaves it out.",
+            step=0.05,
+        ),
+        choice(
+            "assume",
+            assume_choices(),
+            "For a causal model under another name: which published one it is like. Causal and plain "
+            "Wan files look the same inside, so a wrong choice here gives noise.",
+            advanced=True,
+        ),
+    ]

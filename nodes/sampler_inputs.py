@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..gf_core.timeline import MAX_SEED
 from . import host
-from .compat import widget
+from .compat import choice, number, widget
 from .types import Memory, Timeline
 
 if TYPE_CHECKING:
@@ -32,13 +32,11 @@ def settings() -> list[Any]:
     return [
         widget(io.Int, "width", **side, tooltip="Width in pixels. 0: what the model was trained for."),
         widget(io.Int, "height", **side, tooltip="Height in pixels. 0: what the model was trained for."),
-        widget(
-            io.Int,
+        number(
             "seed",
-            default=0,
-            min=0,
-            max=MAX_SEED,
-            tooltip="Seed of the film; each segment derives its own from it. A timeline that says @seed uses that "
+            0,
+            (0, MAX_SEED),
+            "Seed of the film; each segment derives its own from it. A timeline that says @seed uses that "
             "instead, and the node says so.",
         ),
         widget(
@@ -80,46 +78,38 @@ def advanced() -> list[Any]:
             advanced=True,
             tooltip="Step list such as 1000, 750, 500, 250. Empty: what the model was distilled for.",
         ),
-        widget(
-            io.Float,
+        number(
             "shift",
+            0.0,
+            (0.0, 100.0),
+            "Time shift of the noise schedule. 0: the model's.",
             optional=True,
-            default=0.0,
-            min=0.0,
-            max=100.0,
             step=0.1,
             advanced=True,
-            tooltip="Time shift of the noise schedule. 0: the model's.",
         ),
-        widget(
-            io.Int,
+        number(
             "until",
+            0,
+            (0, 10000),
+            "Stop after this segment, look, then raise it: what is there is kept. 0: the whole film.",
             optional=True,
-            default=0,
-            min=0,
-            max=10000,
             advanced=True,
-            tooltip="Stop after this segment, look, then raise it: what is there is kept. 0: the whole film.",
         ),
-        widget(
-            io.Combo,
+        choice(
             "assume",
+            assume_choices(),
+            "What a renamed model file is, when it is not recognised.",
             optional=True,
-            options=assume_choices(),
-            default="detect",
             advanced=True,
-            tooltip="What a renamed model file is, when it is not recognised.",
         ),
-        widget(
-            io.Int,
+        number(
             "tiles",
-            optional=True,
-            default=0,
-            min=0,
-            max=512,
-            advanced=True,
-            tooltip="For a small card: decode in tiles with sides of so many latent cells, 16 or more; 40 are 320 "
+            0,
+            (0, 512),
+            "For a small card: decode in tiles with sides of so many latent cells, 16 or more; 40 are 320 "
             "pixels. Slower, and seams that nobody sees. 0: whole pictures.",
+            optional=True,
+            advanced=True,
         ),
     ]
 

@@ -12,7 +12,7 @@ from comfy_api.latest import InputImpl, io
 from ..gf_core.errors import GroundedError, TakeError
 from ..gf_core.video.place import AS_RENDERED, DEFAULT_QUALITY, available_formats
 from . import host
-from .compat import schema, widget
+from .compat import choice, number, schema, widget
 from .shown import keep, shown, view
 from .types import Take, TakeHandle
 
@@ -52,21 +52,17 @@ class SaveVideo(io.ComfyNode):
                     tooltip="Name in the output folder; may have subfolders, %date% or %date:yyyy-MM-dd hh.mm%, and "
                     "%width%. Files are numbered. Left as grounded/film, it follows the name of the Take.",
                 ),
-                widget(
-                    io.Combo,
+                choice(
                     "codec",
-                    options=available_formats(),
-                    default=AS_RENDERED,
-                    tooltip="As rendered copies the pictures as they are. Any other encodes them again; "
+                    available_formats(),
+                    "As rendered copies the pictures as they are. Any other encodes them again; "
                     "png and exr make a folder of pictures.",
                 ),
-                widget(
-                    io.Int,
+                number(
                     "quality",
-                    default=DEFAULT_QUALITY,
-                    min=0,
-                    max=51,
-                    tooltip="For another codec: 0 is lossless, 18 looks so, 51 is the worst. Unused for as rendered.",
+                    DEFAULT_QUALITY,
+                    (0, 51),
+                    "For another codec: 0 is lossless, 18 looks so, 51 is the worst. Unused for as rendered.",
                 ),
                 io.Audio.Input("audio", optional=True, tooltip="Sound; cut or padded to the film's length."),
                 io.Vae.Input(

@@ -12,7 +12,7 @@ from ..gf_core.errors import GroundedError, TakeError
 from ..gf_core.timeline import parse
 from ..gf_core.timeline.edits import reseed
 from . import host
-from .compat import nothing_yet, schema, widget
+from .compat import nothing_yet, number, schema, widget
 from .pictures import image_tensor
 from .sampler_inputs import advanced, asked, options, settings, sockets, take_name, take_state
 from .types import Timeline, TimelineText
@@ -130,21 +130,9 @@ def _with(film: TimelineText, segment: int, chosen: Alternative | None) -> Any:
 
 def _choice() -> list[Any]:
     return [
-        widget(
-            io.Int,
-            "segment",
-            default=1,
-            min=1,
-            max=10000,
-            tooltip="The segment to try, counted from 1 as in the text.",
-        ),
-        widget(
-            io.Int,
-            "count",
-            default=4,
-            min=1,
-            max=26,
-            tooltip="How many takes, called a, b, c ... a is the seed that the timeline has now.",
+        number("segment", 1, (1, 10000), "The segment to try, counted from 1 as in the text."),
+        number(
+            "count", 4, (1, 26), "How many takes, called a, b, c ... a is the seed that the timeline has now."
         ),
         widget(
             io.String,

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..gf_core.timeline import MAX_SEED, format_storyboard
 from ..gf_core.timeline.edits import insert_shot
-from .compat import schema, widget
+from .compat import number, schema, widget
 from .host import said_plainly
 from .types import Timeline, TimelineText
 
@@ -39,15 +39,13 @@ class ShotCut(io.ComfyNode):
                     default="a blue owl stands still in the forest at night",
                     tooltip="What is seen in the new shot. {name} stands for a @cast entry of the timeline.",
                 ),
-                widget(
-                    io.Float,
+                number(
                     "seconds",
-                    default=5.0,
-                    min=0.25,
-                    max=3600.0,
+                    5.0,
+                    (0.25, 3600.0),
+                    "Length of the new shot. It snaps to whole chunks (0.75 s at 16 frames per second).",
                     step=0.25,
                     round=0.001,
-                    tooltip="Length of the new shot. It snaps to whole chunks (0.75 s at 16 frames per second).",
                 ),
                 widget(
                     io.Boolean,
@@ -57,23 +55,19 @@ class ShotCut(io.ComfyNode):
                     label_off="scene: forget all",
                     tooltip="On: a cut, the motion stops, the cast is remembered. Off: a new scene, all is forgotten.",
                 ),
-                widget(
-                    io.Int,
+                number(
                     "seed",
-                    default=-1,
-                    min=-1,
-                    max=MAX_SEED,
-                    tooltip="Seed of the new shot. -1 derives one from the film's seed and the prompt.",
+                    -1,
+                    (-1, MAX_SEED),
+                    "Seed of the new shot. -1 derives one from the film's seed and the prompt.",
                 ),
-                widget(
-                    io.Int,
+                number(
                     "back_to",
-                    optional=True,
-                    default=0,
-                    min=0,
-                    max=10_000,
-                    tooltip="Number of an earlier segment of the timeline that comes in: the new shot has its cast, "
+                    0,
+                    (0, 10_000),
+                    "Number of an earlier segment of the timeline that comes in: the new shot has its cast, "
                     "as it was at that segment's end. 0: keep_cast decides.",
+                    optional=True,
                 ),
             ],
             outputs=[Timeline.Output(display_name="timeline", tooltip="The film with the new shot in it.")],

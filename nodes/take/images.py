@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ...gf_core.errors import GroundedError, ResourceError
 from ...gf_core.words import size
-from ..compat import schema, widget
+from ..compat import number, schema
 from ..host import said_plainly, stop_if_interrupted
 from ..types import Take, TakeHandle
 
@@ -31,27 +31,23 @@ class TakeToImages(io.ComfyNode):
             search_aliases=["extract frames", "last frame", "video to images"],
             inputs=[
                 Take.Input("take", tooltip="The render, from Stream Sampler."),
-                widget(
-                    io.Float,
+                number(
                     "start_seconds",
-                    default=0.0,
-                    min=-36000.0,
-                    max=36000.0,
+                    0.0,
+                    (-36000.0, 36000.0),
+                    "Where to begin, in seconds of film; below zero counts from the end.",
                     step=0.25,
                     round=0.001,
-                    tooltip="Where to begin, in seconds of film; below zero counts from the end.",
                 ),
-                widget(
-                    io.Float,
+                number(
                     "seconds",
-                    default=2.0,
-                    min=0.0,
-                    max=36000.0,
+                    2.0,
+                    (0.0, 36000.0),
+                    "How much of the film, in seconds. At least one picture comes out.",
                     step=0.25,
                     round=0.001,
-                    tooltip="How much of the film, in seconds. At least one picture comes out.",
                 ),
-                widget(io.Int, "every_nth", default=1, min=1, max=10000, tooltip="Take every n-th picture."),
+                number("every_nth", 1, (1, 10000), "Take every n-th picture."),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The pictures."),
@@ -74,10 +70,10 @@ class TakeToImages(io.ComfyNode):
                 "choose a moment inside the film",
             )
         images = _room(math.ceil((end - begin) / every_nth), info.height, info.width)
-        for number, frame in enumerate(read_frames(run.film, begin, end)):
+        for count, frame in enumerate(read_frames(run.film, begin, end)):
             stop_if_interrupted()
-            if number % every_nth == 0:
-                images[number // every_nth] = torch.from_numpy(frame).float().div_(255)
+            if count % every_nth == 0:
+                images[count // every_nth] = torch.from_numpy(frame).float().div_(255)
         return io.NodeOutput(images, float(info.fps / every_nth))
 
 

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ...gf_core.errors import GroundedError, ResourceError
 from ...gf_core.words import size
-from ..compat import schema, widget
+from ..compat import number, schema
 from ..host import said_plainly
 from ..types import Take, TakeHandle
 
@@ -33,13 +33,11 @@ class TakeToLatent(io.ComfyNode):
                     "model", tooltip="The model that made the film; it knows the scale of its latents."
                 ),
                 Take.Input("take", tooltip="The render, from Stream Sampler."),
-                widget(
-                    io.Int,
+                number(
                     "segment",
-                    default=0,
-                    min=0,
-                    max=100000,
-                    tooltip="Number of the segment in the film, muted ones not counted. 0: the whole film.",
+                    0,
+                    (0, 100000),
+                    "Number of the segment in the film, muted ones not counted. 0: the whole film.",
                 ),
             ],
             outputs=[

@@ -8,7 +8,7 @@ from pathlib import Path
 from comfy_api.latest import io
 from PIL import Image
 
-from ..compat import schema, widget
+from ..compat import number, schema
 from ..host import said_plainly
 from ..pictures import image_tensor
 from ..shown import keep, shown
@@ -28,7 +28,7 @@ class TakeSheet(io.ComfyNode):
             search_aliases=["contact sheet", "overview"],
             inputs=[
                 Take.Input("take", tooltip="The render, from Stream Sampler."),
-                widget(io.Int, "columns", default=6, min=1, max=24, tooltip="Pictures per segment."),
+                number("columns", 6, (1, 24), "Pictures per segment."),
             ],
             outputs=[io.Image.Output(display_name="image", tooltip="The page.")],
             has_intermediate_output=True,  # so that the page is seen although nothing ran
