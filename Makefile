@@ -44,5 +44,6 @@ $(INSTALLED): pyproject.toml requirements.txt constraints-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$$NEEDS_PYTHON"; exit 1; }
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV) || { echo "$$NEEDS_VENV"; exit 1; }
 	@$(RUN)/python -m pip --version > /dev/null || { echo "$$NEEDS_VENV"; exit 1; }
+	@echo "Setting up $(VENV), once: torch and the rest are a download of some gigabytes, which takes minutes."
 	$(RUN)/python -m pip install --disable-pip-version-check -c constraints-dev.txt -e '.[dev]' torch==2.13.0
 	@touch $@

@@ -14,6 +14,12 @@ PUBLIC = {
 }
 """Names to import from here and the modules that hold them, which are loaded when first asked for."""
 
+__all__ = list(PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *PUBLIC]
+
 
 def __getattr__(name: str) -> Any:
     if name not in PUBLIC:

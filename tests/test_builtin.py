@@ -53,3 +53,10 @@ def test_a_film_shows_its_storyboard():
     for segment in result["segments"]:
         for name in ("place", "time", "colour"):
             assert segment["read"][name]["right"], (segment["prompt"], name, segment["read"][name])
+
+
+def test_the_names_of_the_library_are_listed_where_one_looks():
+    import gf_core
+
+    names = {"load_model", "render_film", "parse", "Recipe"}
+    assert names <= set(dir(gf_core)) & set(gf_core.__all__)

@@ -47,13 +47,13 @@ class ModelBundle:
 
     name: str
     """What to call it: `builtin`, or the file's name."""
-    model: nn.Module
+    model: nn.Module = field(repr=False)
     """Transformer with original Wan names."""
     spec: ModelSpec
     """Its shape."""
-    text: TextEncoder
+    text: TextEncoder = field(repr=False)
     """Prompts to rows."""
-    codec: LatentCodec
+    codec: LatentCodec = field(repr=False)
     """Pictures to latents and back."""
     recipe: Recipe
     """What the weights want: the sampler they were distilled for, a memory for long films, their size."""

@@ -135,7 +135,9 @@ def run_chain(
     """
     codec = codec or BUILTIN_FOLDER / "codec.safetensors"
     begin(folder / "start", size.spec, codec)
-    log.info("stories in %s", folder / "stories")
+    log.info(
+        "%d stories are rendered and encoded into %s, if they are not there", size.stories, folder / "stories"
+    )
     write_stories(folder / "stories", codec, size.stories, size.chunks, size.window // MEMORY.chunk)
     model = Path()
     for name, stage in stages_of(size).items():
