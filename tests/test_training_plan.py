@@ -10,7 +10,7 @@ from gf_core.attention import plain
 from gf_core.cli import main
 from gf_core.config import SHAPES, ModelSpec
 from gf_core.estimate.training import Card, Setup, adapters, call_flops, memory_parts, plan_training
-from gf_core.model.forward import call, text_kv, time_conditioning
+from gf_core.model.forward import Call, text_kv, time_conditioning
 from gf_core.model.wan import WanModel, build_meta
 from gf_core.train.lora import LoraSpec, add_lora
 from gf_core.train.state import learned
@@ -34,7 +34,7 @@ def test_a_call_is_counted_as_it_computes():
     time = time_conditioning(model, torch.zeros(1, 1), torch.float32)
     text = text_kv(model, torch.ones(1, spec.text_len, spec.text_dim), spec.text_len, counted)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        call(model, torch.zeros(1, 3, 16, 8, 8), time, text, Itself())
+        Call(model, torch.zeros(1, 3, 16, 8, 8), time, text, Itself()).run()
     patches_and_head = 2 * 48 * 2 * 64 * spec.dim
     assert call_flops(spec, 48, 48) + patches_and_head == counter.get_total_flops()
 

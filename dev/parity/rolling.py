@@ -8,7 +8,7 @@ from torch import Tensor
 from dev.parity.case import Case, Refusal, float_scalars
 from dev.parity.methods import repo
 from gf_core.config import MemorySpec, SampleSpec
-from gf_core.model.forward import call, text_kv
+from gf_core.model.forward import Call, text_kv
 from gf_core.rope import rotate, turns
 from gf_core.sampling.director import Director
 from gf_core.sampling.rolling import Rolling
@@ -69,7 +69,9 @@ class Recorder:
         frames = memory.layout.past
         if not frames and self._denoised is not None:
             _, clean = self.director.open(self.chunk)
-            call(self.director.model, self._denoised[:, : self.chunk], self._time, self._text, clean, False)
+            Call(
+                self.director.model, self._denoised[:, : self.chunk], self._time, self._text, clean, False
+            ).run()
             frames = self.chunk
         # Stored rotated where each stands in the film, but for the first block.
         numbers = torch.tensor(memory.ledger.numbers() or range(frames))

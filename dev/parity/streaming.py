@@ -11,7 +11,7 @@ from dev.parity.case import Case
 from dev.parity.training import Recorded, film_of, give_gradients, match_of, named, net_of, says, stub
 from gf_core.config import ContextGradient
 from gf_core.memory.views import View
-from gf_core.model.forward import call, text_kv
+from gf_core.model.forward import Call, text_kv
 from gf_core.rope import rotate, turns
 from gf_core.sampling.director import Director
 from gf_core.sampling.trace import Trace
@@ -151,7 +151,7 @@ class Cache:
         written = _Written(memory.reopen(context))
         text = text_kv(model, self.case.inputs[PROMPTS[1]], director.spec.text_len)
         with torch.no_grad():
-            call(model, latents, director.time(0.0), text, written, want_flow=False)
+            Call(model, latents, director.time(0.0), text, written, want_flow=False).run()
         raw_k, v = written.last
         for number, frame in enumerate(range(first, end)):
             here = slice(number * memory.tokens_per_frame, (number + 1) * memory.tokens_per_frame)

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..attention import attend
 from ..config import ModelSpec
 from ..rope import rotate, turns
-from .forward import call, text_kv, time_conditioning
+from .forward import Call, text_kv, time_conditioning
 from .layers import Tree
 
 
@@ -36,6 +36,6 @@ def bidirectional_flow(
     turn = turns(torch.arange(frames, device=latents.device), rows, columns, spec.head_dim)
     time = time_conditioning(model, timesteps, latents.dtype)
     text = text_kv(model, prompt_embeds, spec.text_len)
-    flow = call(model, latents, time, text, Bidirectional(turn))
+    flow = Call(model, latents, time, text, Bidirectional(turn)).run()
     assert flow is not None  # asked for
     return flow

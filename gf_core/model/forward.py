@@ -8,6 +8,7 @@ answers `SelfAttention`, and whether the flow is wanted. Our own tree is called 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,8 +20,6 @@ from . import layers
 from .layers import Own, Text, Time, Tree
 from .pieces import PLAIN, Pieces
 
-Call = Callable[..., Tensor | None]
-"""`call`, or what does it otherwise."""
 TextKV = Sequence[Text]
 """The prompt as the cross-attention of every layer reads it."""
 
@@ -80,21 +79,31 @@ def time_conditioning(model: Tree, timesteps: Tensor, dtype: torch.dtype) -> Tim
     return _of(model, "time", layers.time_conditioning)(timesteps, dtype)
 
 
-def call(
-    model: Tree,
-    latents: Tensor,
-    time: Time,
-    text: TextKV,
-    memory: SelfAttention,
-    want_flow: bool = True,
-    pieces: Pieces = PLAIN,
-) -> Tensor | None:
-    """Flow [b f c h w] of latents [b f c h w] under `time_conditioning` values and a prompt's `text_kv`.
+@dataclass(frozen=True)
+class Call:
+    """One call of a network: all that it takes."""
 
-    Without `want_flow` the call ends at the last layer's keys and values, all that a clean pass needs.
-    pieces: who does the small operations; fused ones want a tree of our own and a `memory.views.View`.
-    """
-    return _of(model, "__call__", walk)(latents, time, text, memory, want_flow, pieces)
+    model: Tree
+    latents: Tensor
+    """[b f c h w]"""
+    time: Time
+    """As `time_conditioning` gives it."""
+    text: TextKV
+    """As `text_kv` gives it."""
+    memory: SelfAttention
+    want_flow: bool = True
+    """False ends the call at the last layer's keys and values, all that a clean pass needs."""
+    pieces: Pieces = PLAIN
+    """Who does the small operations; fused ones want a tree of our own and a `memory.views.View`."""
+
+    def run(self) -> Tensor | None:
+        """The flow [b f c h w], where it is wanted."""
+        walked = _of(self.model, "__call__", walk)
+        return walked(self.latents, self.time, self.text, self.memory, self.want_flow, self.pieces)
+
+
+Caller = Callable[[Call], Tensor | None]
+"""`Call.run`, or what gives the same otherwise."""
 
 
 def walk(
@@ -106,7 +115,7 @@ def walk(
     want_flow: bool = True,
     pieces: Pieces = PLAIN,
 ) -> Tensor | None:
-    """The same from outside: patches, blocks, head."""
+    """`Call.run` from outside: patches, blocks, head."""
     e, e0 = time
     x = layers.embed_patches(model, latents.transpose(1, 2))  # b (f h w) c
     last = len(model.blocks) - 1

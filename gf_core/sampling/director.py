@@ -23,7 +23,7 @@ from ..errors import GroundedError
 from ..memory.given import give
 from ..memory.recache import recache, recache_all, refresh
 from ..memory.store import DualMemory
-from ..model.forward import Call, SelfAttention, TextKV, call, text_kv, time_conditioning, trimmed
+from ..model.forward import Call, Caller, SelfAttention, TextKV, text_kv, time_conditioning, trimmed
 from ..model.layers import Time, Tree
 from ..model.pieces import PLAIN, Pieces
 from ..team import Team
@@ -84,8 +84,8 @@ class Director:
         self.team, self._split = team, None
         if team is not None and not memory.wave:  # in a wave every rank has all of every frame
             self._split = Split(team, spec, latent_height, latent_width)
-        alone = call if record is None else Graphs(record)
-        self._call: Call = alone if self._split is None else self._split.call
+        alone: Caller = Call.run if record is None else Graphs(record)
+        self._call = alone if self._split is None else self._split.call
         self.memory = DualMemory(
             spec, memory, self._latent, batch=batch, device=self.device, dtype=self.dtype, kernel=self._kernel,
             pieces=pieces, ahead=Recipe(memory, sample).ahead, share=self._split and self._split.share,
@@ -227,7 +227,7 @@ class Director:
     def predict(self, x: Tensor, time: Time, view: SelfAttention) -> Tensor:
         """Flow [b f c h w] of noisy latents [b f c h w] under the prompt in force."""
         self.ask()
-        flow = self._call(self.model, x, time, self._text, view, pieces=self._pieces)
+        flow = self._call(Call(self.model, x, time, self._text, view, pieces=self._pieces))
         assert flow is not None  # asked for
         return flow
 
@@ -285,7 +285,7 @@ class Director:
             time = self._writing_time(self.sample.context_timestep) if self.learns else self._clean_time
         told = watch is not None and self.team is None
         self.ask()
-        flow = self._call(self.writer, latents, time, self._writing_text, view, told, pieces=self._pieces)
+        flow = self._call(Call(self.writer, latents, time, self._writing_text, view, told, self._pieces))
         if watch is not None and flow is not None:
             watch(Trace(kind, 0, latents, flow, None))
 
@@ -321,8 +321,8 @@ class Director:
             recache(memory, recompute, None)
 
     @contextmanager
-    def calling(self, other: Call) -> Iterator[None]:
-        """Have `other` called in place of `model.forward.call` for a while, of a film that is then as it was before."""
+    def calling(self, other: Caller) -> Iterator[None]:
+        """Have `other` called in place of `Call.run` for a while, of a film that is then as it was before."""
         begun, own = self.snapshot(), self._call
         self._call = other
         try:

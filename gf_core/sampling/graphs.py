@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from ..memory.views import View
-from ..model.forward import SelfAttention, TextKV, call
-from ..model.layers import Text, Time, Tree
-from ..model.pieces import PLAIN, Pieces
+from ..model.forward import Call, TextKV
+from ..model.layers import Text
 
 log = logging.getLogger("grounded")
 MOST = 12
@@ -75,7 +74,7 @@ class _Recorded:
 
 
 class Graphs:
-    """`model.forward.call`, replayed where it can be; for one film, without gradients, on a tree of our own.
+    """`Call.run`, replayed where it can be; for one film, without gradients, on a tree of our own.
 
     What is recorded is compared with the call itself: should a replay give other bits, it is said once, and nothing is
     recorded any more.
@@ -88,61 +87,41 @@ class Graphs:
         self._texts: dict[Hashable, tuple[list[Text], _Inputs]] = {}
         self._works = True
 
-    def __call__(
-        self,
-        model: Tree,
-        latents: Tensor,
-        time: Time,
-        text: TextKV,
-        memory: SelfAttention,
-        want_flow: bool = True,
-        pieces: Pieces = PLAIN,
-    ) -> Tensor | None:
-        """As `model.forward.call`; a result that was replayed is overwritten by the next call of its layout."""
-        if not self._works or not isinstance(memory, View):
-            return call(model, latents, time, text, memory, want_flow, pieces)
-        often, texts, (layout, turns) = [latents, *time], _tensors(text), memory.layout
+    def __call__(self, asked: Call) -> Tensor | None:
+        """As `Call.run`; a result that was replayed is overwritten by the next call of its layout."""
+        view = asked.memory
+        if not self._works or not isinstance(view, View):
+            return asked.run()
+        often, texts, (layout, turns) = [asked.latents, *asked.time], _tensors(asked.text), view.layout
         shapes = tuple(tuple(value.shape) for value in (*often, *texts, *turns))
-        key = id(model), want_flow, layout, shapes
+        key = id(asked.model), asked.want_flow, layout, shapes
         if (kept := self._kept.get(key)) is not None:
             self._kept.move_to_end(key)
             kept.often.put(often, always=True)
             kept.turns.put(turns)
-            self._text_places(model, text, texts)
+            self._text_places(asked)
             kept.replay()
             return kept.made
-        made = call(model, latents, time, text, memory, want_flow, pieces)
-        first = self._seen.setdefault(key, memory)
+        made = asked.run()
+        first = self._seen.setdefault(key, view)
         if len(self._seen) > SEEN:
             self._seen.popitem(last=False)
-        if first is not memory:
-            self._keep(key, model, (often, turns), text, memory, want_flow, pieces, made)
+        if first is not view:
+            self._keep(key, asked, view, made)
         return made
 
-    def _keep(
-        self,
-        key: Hashable,
-        model: Tree,
-        inputs: tuple[list[Tensor], list[Tensor]],
-        text: TextKV,
-        memory: View,
-        want_flow: bool,
-        pieces: Pieces,
-        made: Tensor | None,
-    ) -> None:
+    def _keep(self, key: Hashable, asked: Call, view: View, made: Tensor | None) -> None:
         """Record a call that was just made, unless that gives something else."""
-        often, turns = (_Inputs.of(values) for values in inputs)
-        latents, *time = often.here
-        places, view = self._text_places(model, text, _tensors(text)), memory.over(turns.here)
-
-        def run() -> Tensor | None:
-            return call(model, latents, (time[0], time[1]), places, view, want_flow, pieces)
-
+        often, turns = _Inputs.of([asked.latents, *asked.time]), _Inputs.of(view.layout[1])
+        latents, e, e0 = often.here
+        here = replace(
+            asked, latents=latents, time=(e, e0), text=self._text_places(asked), memory=view.over(turns.here)
+        )
         try:
-            written = [_bits(store) for store in memory.written()]
-            replay, again = self._record(run)
+            written = [_bits(store) for store in view.written()]
+            replay, again = self._record(here.run)
             replay()
-            same = all(torch.equal(old, _bits(store)) for old, store in zip(written, memory.written()))
+            same = all(torch.equal(old, _bits(store)) for old, store in zip(written, view.written()))
             if same and (made is None or (again is not None and torch.equal(made, again))):
                 self._kept[key] = _Recorded(replay, again, often, turns)
                 if len(self._kept) > MOST:
@@ -154,17 +133,18 @@ class Graphs:
         self._works = False
         self._kept.clear()
         log.warning("network calls are not recorded: %s", why)
-        call(model, inputs[0][0], (inputs[0][1], inputs[0][2]), text, memory, want_flow, pieces)
+        asked.run()
 
-    def _text_places(self, model: Tree, text: TextKV, values: list[Tensor]) -> list[Text]:
+    def _text_places(self, asked: Call) -> list[Text]:
         """The prompt where recorded calls read it."""
-        key = id(model), tuple(tuple(value.shape) for value in values)
+        values = _tensors(asked.text)
+        key = id(asked.model), tuple(tuple(value.shape) for value in values)
         if key not in self._texts:
             inputs = _Inputs.of(values)
             rest = iter(inputs.here)
             named = ("k", "v", "bias")
-            parts = [{n: next(rest) for n in named if getattr(one, n) is not None} for one in text]
-            self._texts[key] = [replace(one, **part) for one, part in zip(text, parts)], inputs
+            parts = [{n: next(rest) for n in named if getattr(one, n) is not None} for one in asked.text]
+            self._texts[key] = [replace(one, **part) for one, part in zip(asked.text, parts)], inputs
         places, inputs = self._texts[key]
         inputs.put(values)
         return places

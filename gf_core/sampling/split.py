@@ -20,9 +20,8 @@ from ..config import ModelSpec, Recipe
 from ..errors import GroundedError
 from ..memory.heads import Share
 from ..memory.views import View
-from ..model.forward import SelfAttention, TextKV, call
-from ..model.layers import Text, Time, Tree
-from ..model.pieces import PLAIN, Pieces
+from ..model.forward import Call, SelfAttention
+from ..model.layers import Text
 from ..team import Team
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -97,22 +96,14 @@ class Split:
     def _gather_heads(self, mine: Tensor, dim: int) -> Tensor:
         return self._team.gather(mine, dim, [len(heads) for heads in self._heads])
 
-    def call(
-        self,
-        model: Tree,
-        latents: Tensor,
-        time: Time,
-        text: TextKV,
-        view: SelfAttention,
-        want_flow: bool = True,
-        pieces: Pieces = PLAIN,
-    ) -> Tensor | None:
-        """As `forward.call`; the flow is whole on the first rank, and of its own rows on the others."""
+    def call(self, asked: Call) -> Tensor | None:
+        """As `Call.run`; the flow is whole on the first rank, and of its own rows on the others."""
+        latents, text = asked.latents, asked.text
         rows, frames = self._rows[self._team.rank], latents.shape[1]
         mine = latents[:, :, :, rows.start * self._patch : rows.stop * self._patch]
         if latents.device.type == "cpu":
             text = [one if one.v is None else self.in_place(one, frames) for one in text]
-        flow = call(model, mine, time, text, _Exchanging(self, view, frames), want_flow, pieces)
+        flow = replace(asked, latents=mine, text=text, memory=_Exchanging(self, asked.memory, frames)).run()
         if flow is None:
             return None
         sizes = [len(rows) * self._patch for rows in self._rows]

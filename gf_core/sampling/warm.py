@@ -18,9 +18,8 @@ from ..config import MemorySpec
 from ..memory.recache import Blend
 from ..memory.store import DualMemory
 from ..memory.views import View
-from ..model.forward import SelfAttention, TextKV, call
-from ..model.layers import Time, Tree
-from ..model.pieces import PLAIN, TOGETHER, Pieces
+from ..model.forward import Call
+from ..model.pieces import TOGETHER
 from ..timeline.plan import Plan, PlannedSegment
 from .film import InHand, film_chunks
 from .sampler import Chunk, Clean, Sampler
@@ -56,32 +55,22 @@ def warm_up(sampler: Sampler, plan: Plan, lead: int = 0) -> None:
 
 
 class OneOfAKind:
-    """`model.forward.call` for a film of nothing: a call is made if none of its kind was, and leaves nothing behind."""
+    """`Call.run` for a film of nothing: a call is made if none of its kind was, and leaves nothing behind."""
 
     def __init__(self, memory: DualMemory) -> None:
         self._memory, self._made = memory, set[Hashable]()
 
-    def __call__(
-        self,
-        model: Tree,
-        latents: Tensor,
-        time: Time,
-        text: TextKV,
-        memory: SelfAttention,
-        want_flow: bool = True,
-        pieces: Pieces = PLAIN,
-    ) -> Tensor | None:
-        """As `model.forward.call`, but for what it gives."""
-        assert isinstance(
-            memory, (View, Blend)
-        )  # where gradients flow, and on several ranks, nothing is compiled
-        kind = (id(model), latents.shape, time[1].shape, want_flow, memory.kind)
+    def __call__(self, asked: Call) -> Tensor | None:
+        """As `Call.run`, but for what it gives."""
+        # Where gradients flow, and on several ranks, nothing is compiled.
+        assert isinstance(asked.memory, (View, Blend))
+        kind = (id(asked.model), asked.latents.shape, asked.time[1].shape, asked.want_flow, asked.memory.kind)
         if kind not in self._made:
             self._made.add(kind)
-            call(model, latents, time, text, memory, want_flow, pieces)
+            asked.run()
             for store in (self._memory.raw_k, self._memory.v):  # what lies in memory can decide what it does
                 store.zero_()
-        return torch.zeros_like(latents) if want_flow else None
+        return torch.zeros_like(asked.latents) if asked.want_flow else None
 
 
 class _Hollow(InHand):

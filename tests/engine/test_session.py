@@ -23,7 +23,7 @@ from gf_core.engine.film import Film
 from gf_core.engine.finish import Finisher
 from gf_core.engine.report import report_lines
 from gf_core.errors import GroundedError, ResourceError
-from gf_core.sampling import director as director_module
+from gf_core.model.forward import Call
 from gf_core.sampling.noise import chunk_noise
 from gf_core.sampling.sampler import Chunk
 from gf_core.take.folder import RunWriter, Take
@@ -178,11 +178,11 @@ def test_an_exception_of_the_listener_stops_the_render(bundle, films, take):
 def test_no_network_call_begins_after_a_cancel(bundle, films, take, monkeypatch, call):
     """Pressed at any moment: in a step, a clean pass, the recache of a `then:`, the first step after it."""
     pressed, calls = threading.Event(), []
-    real = director_module.call
+    real = Call.run
 
-    def counted(*args, **options):
+    def counted(asked):
         calls.append(pressed.is_set())
-        out = real(*args, **options)
+        out = real(asked)
         if len(calls) == call:
             pressed.set()  # while it runs, as far as anybody can tell
         return out
@@ -191,7 +191,7 @@ def test_no_network_call_begins_after_a_cancel(bundle, films, take, monkeypatch,
         if pressed.is_set():
             raise InterruptedError("the host said stop")
 
-    monkeypatch.setattr(director_module, "call", counted)
+    monkeypatch.setattr(Call, "run", counted)
     with pytest.raises(InterruptedError):
         films.session(bundle, TEXT, take).play(listen)
     assert len(calls) == call and not any(calls)

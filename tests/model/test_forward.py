@@ -9,7 +9,7 @@ import torch
 from gf_core.checkpoints.keymaps import original_to_diffusers, rename
 from gf_core.config import ModelSpec
 from gf_core.model import layers
-from gf_core.model.forward import call, text_kv, trimmed
+from gf_core.model.forward import Call, text_kv, trimmed
 from gf_core.model.wan import RMSNorm, WanModel, build_meta
 from gf_core.rope import axis_widths, inverse_frequencies, rotate, rotation, turns
 
@@ -139,7 +139,7 @@ def test_text_padding_is_attended(model):
         unpadded = text_kv(model, prompt, text_len=3)
         turn = turns(torch.arange(1), 2, 2, SPEC.head_dim)
         time = layers.time_conditioning(model, torch.tensor([[500.0]]), torch.float32)
-        other = call(model, latents, time, unpadded, Bidirectional(turn))
+        other = Call(model, latents, time, unpadded, Bidirectional(turn)).run()
     assert (other - short).abs().max() > 1e-3
 
 

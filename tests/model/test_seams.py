@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from gf_core.attention import attend
 from gf_core.config import MemorySpec, ModelSpec
 from gf_core.memory.store import DualMemory
-from gf_core.model.forward import call, text_kv, time_conditioning
+from gf_core.model.forward import Call, text_kv, time_conditioning
 from gf_core.model.wan import WanModel
 from gf_core.rope import rotate, turns
 from gf_core.team import Team
@@ -62,10 +62,8 @@ def test_one_network_call_compiles_whole(model, want_flow):
     time = time_conditioning(model, torch.tensor([[500.0]]), torch.float32)
     text = text_kv(model, torch.randn(1, 4, SPEC.text_dim), SPEC.text_len)
 
-    def run(latents: Tensor) -> Tensor | None:
-        return call(model, latents, time, text, step, want_flow)
-
-    plain = run(latents)
+    asked = Call(model, latents, time, text, step, want_flow)
+    plain = asked.run()
     written = memory.k.clone(), memory.v.clone()
     graphs = []
 
@@ -77,9 +75,9 @@ def test_one_network_call_compiles_whole(model, want_flow):
     place = step.places[0]
     memory.k[:, :, place.start : place.stop].zero_()
     memory.v[:, :, place.start : place.stop].zero_()
-    compiled = torch.compile(run, fullgraph=True, backend=counted)(
-        latents
-    )  # refuses what would break the graph
+    compiled = torch.compile(
+        asked.run, fullgraph=True, backend=counted
+    )()  # refuses what would break the graph
     assert len(graphs) == 1
     if want_flow:
         assert plain is not None and compiled is not None
@@ -118,7 +116,7 @@ def test_gradients_cross_chunks(model):
         time = time_conditioning(model, torch.tensor([[0.0]]), torch.float32)
         return time, text_kv(model, prompt, SPEC.text_len)
 
-    whole = call(model, latents, *given(), Masked(9, 3, 4))
+    whole = Call(model, latents, *given(), Masked(9, 3, 4)).run()
     assert whole is not None
     wanted = gradients(whole)
     memory = DualMemory(
@@ -130,7 +128,7 @@ def test_gradients_cross_chunks(model):
     for chunk in latents.split(3, 1):
         memory.evict(6)
         _, clean = memory.open_grad(3)
-        flows.append(call(model, chunk, time, text, clean))
+        flows.append(Call(model, chunk, time, text, clean).run())
         memory.commit(chunk)
     flow = torch.cat(flows, 1)
     torch.testing.assert_close(flow, whole, atol=1e-5, rtol=1e-5)
@@ -142,7 +140,7 @@ def test_gradients_cross_chunks(model):
     memory.gradients.detach()
     memory.evict(6)
     _, clean = memory.open_grad(3)
-    alone = call(model, latents[:, :3], time, text, clean)
+    alone = Call(model, latents[:, :3], time, text, clean).run()
     assert (
         alone is not None
         and alone.requires_grad
@@ -167,10 +165,10 @@ def losses(model: nn.Module) -> Tensor:
         latents = torch.randn(1, 3, *LATENT)
         memory.evict(3)
         step, clean = memory.open_grad(3)
-        flow = call(model, latents, time, text, step)
+        flow = Call(model, latents, time, text, step).run()
         assert flow is not None
         total = total + flow.square().mean()
-        call(model, latents, time, text, clean, want_flow=False)
+        Call(model, latents, time, text, clean, want_flow=False).run()
         memory.commit(latents)
     return total
 

@@ -10,9 +10,8 @@ from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.model import layers
-from gf_core.model.forward import call, text_kv
+from gf_core.model.forward import Call, text_kv
 from gf_core.rope import rotate, turns
-from gf_core.sampling import director as director_module
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.noise import chunk_noise
 from gf_core.sampling.sampler import Chunk
@@ -48,7 +47,7 @@ def test_chunks_with_memory_equal_one_masked_forward(film, model, prompts):
         turn = turns(torch.arange(12), 1, 2, SPEC.head_dim)
         time = layers.time_conditioning(model, torch.zeros(1, 1), torch.float32)
         text = text_kv(model, prompts[0], SPEC.text_len)
-        want = call(model, latents, time, text, Masked(12, 3, 2, turn))
+        want = Call(model, latents, time, text, Masked(12, 3, 2, turn)).run()
     torch.testing.assert_close(torch.cat(flows, dim=1), want, atol=1e-5, rtol=0)
 
 
@@ -201,8 +200,8 @@ def test_cancelled_chunk_can_be_repeated(film, prompts, at):
 
 
 def test_every_network_call_can_be_stopped_before_it_begins(film, prompts, monkeypatch):
-    order, real = [], director_module.call
-    monkeypatch.setattr(director_module, "call", lambda *a, **k: (order.append("call"), real(*a, **k))[1])
+    order, real = [], Call.run
+    monkeypatch.setattr(Call, "run", lambda asked: (order.append("call"), real(asked))[1])
     run = film()
     run.director.before_call = lambda: order.append("asked")
     run.director.start(prompts[0])

@@ -12,7 +12,7 @@ import torch
 from gf_core.attention import attend
 from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec
 from gf_core.model import layers
-from gf_core.model.forward import call, text_kv
+from gf_core.model.forward import Call, text_kv
 from gf_core.rope import rotate, turns
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.noise import chunk_noise
@@ -56,7 +56,7 @@ class Reference:
     def call(self, latents, timestep, start, rewrite_sink=False):
         self.start, self.rewrite_sink = start, rewrite_sink
         time = layers.time_conditioning(self.model, torch.tensor([[timestep]]), torch.float32)
-        return call(self.model, latents, time, text_kv(self.model, self.prompt, SPEC.text_len), self)
+        return Call(self.model, latents, time, text_kv(self.model, self.prompt, SPEC.text_len), self).run()
 
     def attend(self, layer, q, raw_k, v):
         buffer, setup, new = self.buffers[layer], self.setup, q.shape[1]

@@ -16,7 +16,7 @@ from gf_core.engine.follow import follow
 from gf_core.errors import GroundedError
 from gf_core.memory.checks import check
 from gf_core.memory.presets import PRESETS
-from gf_core.model.forward import call
+from gf_core.model.forward import Call
 from gf_core.rope import rotate, turns
 from gf_core.sampling.film import film_chunks
 from gf_core.sampling.split import check_split
@@ -72,7 +72,7 @@ def test_a_move_is_a_call_that_no_chunk_sees_noisier_ones_in(sampler, embeds):
     x = torch.cat([trace.latents for trace in latest], 1)
     time = director.time(*(run.levels[trace.step].timestep for trace in latest for _ in range(3)))
     seen = 21 - 3 - 3 * len(STEPS)  # frames of recent memory, chunk 10 among them
-    wanted = call(director.model, x, time, director._text, Masked(memory, memory.layout.past - seen))
+    wanted = Call(director.model, x, time, director._text, Masked(memory, memory.layout.past - seen)).run()
     assert wanted is not None
     flow = torch.cat([trace.flow for trace in latest], 1)
     assert (flow - wanted).norm() < 2e-6 * wanted.norm()

@@ -7,7 +7,7 @@ import torch
 
 from gf_core.attention import attend
 from gf_core.config import MemorySpec, Recipe, SampleSpec
-from gf_core.model.forward import call, text_kv, time_conditioning
+from gf_core.model.forward import Call, text_kv, time_conditioning
 from gf_core.rope import rotate, turns
 from gf_core.sampling.schedule import Schedule
 from gf_core.train.films import ClipsGiven, RandomDraws
@@ -68,7 +68,7 @@ def test_forcing_is_the_masked_forward_over_a_doubled_sequence(nets, clips, film
     both = torch.cat([torch.zeros_like(times), times], 1)
     time = time_conditioning(net, both, torch.float32)
     text = text_kv(net, clips.prompt, net.spec.text_len)
-    wanted = call(net, torch.cat([clean, noisy], 1), time, text, Doubled(net.spec.head_dim))[:, 9:]
+    wanted = Call(net, torch.cat([clean, noisy], 1), time, text, Doubled(net.spec.head_dim)).run()[:, 9:]
     got = forced_flow(net, film, clips.prompt, noisy, times, clean)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
     theirs = gradients(wanted)
