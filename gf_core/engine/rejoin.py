@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ..errors import TakeError
+from ..files.pieces import digest
 from ..sampling.film import replay
 from ..sampling.sampler import Sampler
-from ..take.states import StateStore, decoder_name, digest, memory_name, window_name
+from ..take.states import StateStore, decoder_name, memory_name, window_name
 from ..vae.base import look_of
 from ..vae.decoders import chunks_within_reach
 from .film import Film

@@ -7,26 +7,24 @@ The name holds the key of the last chunk, and that key names everything that dec
 Take finds the same file. A state is a convenience: without it the sampler replays the stored latents, one clean pass
 per chunk, and the decoder decodes them again, to the same bits (docs/benchmarks, dev/bench/snapshots.py).
 
-The files are safetensors, written piece by piece, so that gigabytes need not be waited for when nobody wants them any
-more. Nothing here imports torch: the estimate asks this module what a state costs.
+Nothing here imports torch: the estimate asks this module what a state costs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import re
 import shutil
 import threading
-import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files.atomic import make_folder, write_atomic
+from ..files.pieces import digest, write_tensors
 from . import own
 
 if TYPE_CHECKING:
@@ -45,34 +43,11 @@ READ_SPEED = 1e9
 """Bytes per second at which a state is read and checked, on the slow side for a solid-state disk."""
 WRITE_SPEED = 7e8
 """Bytes per second at which a state is fetched, summed and written; measured with 9.2 GB from a card."""
-PIECE = 64 << 20
-"""Bytes written and pushed to the disk at a time: a blink, on a slow disk too."""
-NAMES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
-    "int64": "I64", "int32": "I32", "int8": "I8", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip
-"""Torch's name of a number type -> that of safetensors."""
 
 
 def state_bytes(state: Mapping[str, Tensor]) -> int:
     """Bytes of all tensors."""
     return sum(value.nbytes for value in state.values())
-
-
-def digest(state: Mapping[str, Tensor], check: Callable[[], None] = lambda: None) -> str:
-    """Tells two states apart: hex SHA-256 over names, types, shapes and the CRC-32 of each tensor's bytes.
-
-    CRC-32 because a state can be gigabytes, and SHA-256 over all of it takes two to four times as long. `check` is
-    called between pieces and may raise to stop.
-    """
-    lines = []
-    for name, value in sorted(state.items()):
-        crc = 0
-        for piece in pieces(value):
-            check()
-            crc = zlib.crc32(piece, crc)
-        lines.append(f"{name} {value.dtype} {list(value.shape)} {crc:08x}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def pays(size: int, chunks: int, call_seconds: float) -> bool:
@@ -232,41 +207,3 @@ class StateStore:
 def state_name(path: Path) -> str:
     """`<what made it>.memory` of `000048-<what made it>.memory.safetensors`."""
     return path.name.partition("-")[2].removesuffix(".safetensors")
-
-
-def pieces(tensor: Tensor) -> Iterator[memoryview]:
-    """The bytes of a tensor in row order, at most `PIECE` at a time; no copy where it lies so in memory."""
-    import torch
-
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    whole = flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
-    return (whole[at : at + PIECE] for at in range(0, len(whole), PIECE))
-
-
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str], check: Callable[[], None]
-) -> None:
-    """Write `tensors`, and `notes` into the header; `check` is called between pieces and may raise to stop.
-
-    Layout (safetensors): bytes of the header as a little-endian 64-bit number, the header as JSON, the tensors.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    header: dict[str, object] = {"__metadata__": dict(notes)}
-    end = 0
-    for name, tensor in tensors.items():
-        dtype, place = NAMES[str(tensor.dtype).removeprefix("torch.")], [end, end + tensor.nbytes]
-        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": place}
-        end += tensor.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a whole word
-    with open(path, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            for piece in pieces(tensor):
-                check()
-                file.write(piece)
-                if len(piece) == PIECE:  # all at once in the end would be one long wait
-                    file.flush()
-                    os.fsync(file.fileno())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gf_core.checkpoints.bundle import load_model
-from gf_core.take.states import digest
+from gf_core.files.pieces import digest
 from gf_core.vae.decoders import REACH, STATE_VALUES, chunks_within_reach, kind_of
 from gf_core.vae.taehv import TAEHV
 from gf_core.vae.wan import WanVAE

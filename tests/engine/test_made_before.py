@@ -12,9 +12,10 @@ import pytest
 from gf_core.engine import film as film_module
 from gf_core.engine.events import ChunkDone, Finished, Reused, StepDone
 from gf_core.engine.recorded import read_recorded, read_timeline
+from gf_core.files.pieces import digest
 from gf_core.take import facts
 from gf_core.take.folder import Run, Take
-from gf_core.take.states import StateStore, digest
+from gf_core.take.states import StateStore
 from gf_core.video import probe
 
 OLD = Path(__file__).parents[1] / "fixtures" / "made_before"
