@@ -177,59 +177,77 @@ def file_cost(
         CheckpointError: a file that is no such model, encoder or VAE.
     """
     from ..checkpoints.bundle import known_fingerprint
-    from ..checkpoints.companions import describe_text, find
     from ..checkpoints.identify import identify
     from ..checkpoints.keymaps import experts
     from ..checkpoints.load import default_dtype
     from ..devices import name_of
     from ..errors import CheckpointError
-    from ..files.scales import unscaled
-    from ..files.tensors import open_file
-    from ..files.unwrap import unwrap
-    from ..text.umt5 import weights_of
-    from ..vae.load import detect_vae
-
-    def part(kind: str, given: str | Path | None) -> Path | None:
-        try:
-            return find(kind, Path(model)) if given is None else Path(given)
-        except CheckpointError as error:
-            log.info("not counted: %s", error.message)
-            return None
 
     item = identify(Path(model), assume=assume)
     spec = item.what.spec
     if spec is None:
         raise CheckpointError(f"{model} is not a text-to-video transformer", "choose another file")
-    beside, decoder = part("text", text), part("vae", vae)
-    encoder = {} if beside is None else weights_of(unscaled(describe_text(beside)[1]))
-    codec = {} if decoder is None else unscaled(unwrap(open_file(decoder).tree).tensors)
-    kind = "wan" if decoder is None else detect_vae(codec)
-    if kind is None:
-        raise CheckpointError(
-            f"{decoder} is not a VAE that can be driven", "choose a Wan2.1 VAE or its tiny version"
-        )
+    read = _text_numbers(_part("text", text, model))
+    kind, held, wide = _decoder(_part("vae", vae, model))
     width = (dtype or default_dtype(device)).itemsize
     # As `load_vae` keeps them: on the processor always float32.
+    wide = 4 if (parts_on or device).type == "cpu" else wide or width
     apart = parts_on is not None and parts_on != device
-    wide = (
-        4
-        if (parts_on or device).type == "cpu"
-        else max((tensor.dtype.itemsize for tensor in codec.values()), default=width)
-    )
     networks = 2 if experts(item.what.tensors)[1] else 1
     return ModelCost(
         spec,
         value_bytes=width,
-        weights=networks * count_parameters(spec) * width
-        + (0 if apart else sum(tensor.numel for tensor in codec.values()) * wide),
+        weights=networks * count_parameters(spec) * width + (0 if apart else held * wide),
         decoder=kind,
         fingerprint=known_fingerprint(item) or "",
         apart=apart,
         device=name_of(device),
-        text=0 if apart else sum(tensor.numel for tensor in encoder.values()) * TEXT_BYTES,
+        text=0 if apart else read * TEXT_BYTES,
         decoder_bytes=wide,
         networks=networks,
     )
+
+
+def _part(kind: str, given: str | Path | None, model: str | Path) -> Path | None:
+    """The file that is `given`, or the one beside the model; None, with a line in the log, where there is none."""
+    from ..checkpoints.companions import find
+    from ..errors import CheckpointError
+
+    try:
+        return find(kind, Path(model)) if given is None else Path(given)
+    except CheckpointError as error:
+        log.info("not counted: %s", error.message)
+        return None
+
+
+def _text_numbers(file: Path | None) -> int:
+    """Numbers in the text encoder of a file; 0 without one."""
+    from ..checkpoints.companions import describe_text
+    from ..files.scales import unscaled
+    from ..text.umt5 import weights_of
+
+    weights = {} if file is None else weights_of(unscaled(describe_text(file)[1]))
+    return sum(tensor.numel for tensor in weights.values())
+
+
+def _decoder(file: Path | None) -> tuple[Decoder, int, int]:
+    """Which decoder a file holds, its numbers, and bytes per number; without a file the largest, and zeros."""
+    from ..errors import CheckpointError
+    from ..files.scales import unscaled
+    from ..files.tensors import open_file
+    from ..files.unwrap import unwrap
+    from ..vae.load import detect_vae
+
+    if file is None:
+        return "wan", 0, 0
+    tensors = unscaled(unwrap(open_file(file).tree).tensors)
+    kind = detect_vae(tensors)
+    if kind is None:
+        raise CheckpointError(
+            f"{file} is not a VAE that can be driven", "choose a Wan2.1 VAE or its tiny version"
+        )
+    wide = max((tensor.dtype.itemsize for tensor in tensors.values()), default=0)
+    return kind, sum(tensor.numel for tensor in tensors.values()), wide
 
 
 def parts_of(cost: ModelCost, recipe: Recipe, upscale: int) -> dict[str, int]:
