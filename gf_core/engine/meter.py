@@ -49,7 +49,7 @@ class Meter:
         self._before = frames
         self._sampling_began = time.perf_counter()
 
-    def look(self) -> None:
+    def note_memory(self) -> None:
         """Note the memory in use now."""
         try:
             self.peak = max(self.peak, held_bytes())
@@ -58,7 +58,7 @@ class Meter:
 
     def committed(self, frames: int) -> None:
         """Note that the film on disk now has `frames` pictures."""
-        self.look()
+        self.note_memory()
         self._last = (time.perf_counter(), frames)
         self._first = self._first or self._last
 

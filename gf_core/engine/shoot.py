@@ -204,7 +204,7 @@ class Shoot:
         assert sampler is not None
 
         def on_step(step: int, steps: int) -> None:
-            self._meter.look()
+            self._meter.note_memory()
             number, _ = self._plan.places[chunk.index]
             # What is left to do for it counts as a step, too.
             share = self._share(chunk.index, (step + 1) / (steps + 1))

@@ -221,5 +221,5 @@ def test_a_meter_without_handles_goes_on(monkeypatch):
     meter = Meter()
     monkeypatch.setattr("psutil.Process", none)
     monkeypatch.setattr("psutil.virtual_memory", none)
-    meter.look()
+    meter.note_memory()
     assert meter.peak == 0 and free_memory() == 0
