@@ -89,16 +89,7 @@ def train(ranks: Ranks, options: Options) -> Run:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     torch.manual_seed(options.seed)  # of adapters; everything else goes by number
     bundle = load_model(options.model, dtype=torch.float32)
-    place = partial(_placed, stage=stage, device=device, dtype=dtype, nodes=options.nodes)
-    nets = Nets(place(bundle.model, learns=True))
-    taught_by = options.teacher or options.model
-    if stage.ratio:
-        fake = load_model(options.critic or taught_by, dtype=torch.float32)
-        nets = replace(nets, fake=place(fake.model, learns=True))
-    elif stage.objective == "consistency":
-        nets = replace(nets, average=place(load_model(options.model, dtype=dtype).model, learns=False))
-    if stage.ratio or nets.average is not None:
-        nets = replace(nets, real=place(load_model(taught_by, dtype=dtype).model, learns=False))
+    nets = _networks(options, bundle, device, dtype)
     film = replace(stage.film, device=device, dtype=dtype, first_frame=partial(first_frame, bundle.codec))
     source = open_source(options.data, options.then, getattr(bundle.codec, "normalised", None))
     order = Order(len(source), ranks, options.seed)
@@ -107,32 +98,20 @@ def train(ranks: Ranks, options: Options) -> Run:
     texts = Texts(bundle, options.negative, small=is_small(options.model))
     films = Films(stage, source, order, texts, latent_of(bundle, stage), device, options.seed)
     networks = {"student": nets.generator} | ({"critic": nets.fake} if stage.ratio else {})
-    settings = {"student": (stage.rate, stage.betas), "critic": (stage.critic_rate, stage.critic_betas)}
+    paces = [(stage.rate, stage.betas), (stage.critic_rate, stage.critic_betas)]
     optimisers = [
-        adamw(
-            [p for p in net.parameters() if p.requires_grad],
-            settings[name][0],
-            stage.decay,
-            settings[name][1],
-        )
-        for name, net in networks.items()
+        adamw([p for p in net.parameters() if p.requires_grad], rate, stage.decay, betas)
+        for net, (rate, betas) in zip(networks.values(), paces)
     ]
     journal = Journal(options.folder / "log.jsonl", options.wandb) if ranks.first else None
     pace = _pace(stage, options, ranks)
-    path = options.folder / f"{options.name}.pt"
-    precision = Precision(device, dtype)
     run = Run(
-        options.name,
-        networks,
-        optimisers,
-        pace,
-        precision,
-        path,
+        options.name, networks, optimisers, pace, Precision(device, dtype), options.folder / f"{options.name}.pt",
         ranks,
         carried={"order": order},
         own=errors or (stream and OnTheWay(stream, nets.generator, device)),
         report=journal and partial(counted, journal, stage.ratio),
-    )
+    )  # fmt: skip
     numbers = count(run.step * pace.accumulate)
     turns: Objective = Turns(nets, replace(stage, film=film), stream or errors, lambda: run.step)
     if nets.average is not None:
@@ -141,11 +120,26 @@ def train(ranks: Ranks, options: Options) -> Run:
     run.run(turns, lambda: make(next(numbers), ranks, options.each))
     _keep(run, options, bundle, ranks)
     log.info(
-        "student in %s, for grounded render %s",
+        "student in %s, for grounded render --%s",
         options.folder / "student",
-        "--lora" if stage.lora else "--model",
+        "lora" if stage.lora else "model",
     )
     return run
+
+
+def _networks(options: Options, bundle: ModelBundle, device: torch.device, dtype: torch.dtype) -> Nets:
+    """The networks that a stage has, beside the student that learns: critic, teacher, the student's average."""
+    stage, taught_by = options.stage, options.teacher or options.model
+    place = partial(_placed, stage=stage, device=device, dtype=dtype, nodes=options.nodes)
+    nets = Nets(place(bundle.model, learns=True))
+    if stage.ratio:
+        fake = load_model(options.critic or taught_by, dtype=torch.float32)
+        nets = replace(nets, fake=place(fake.model, learns=True))
+    elif stage.objective == "consistency":
+        nets = replace(nets, average=place(load_model(options.model, dtype=dtype).model, learns=False))
+    if stage.ratio or nets.average is not None:
+        nets = replace(nets, real=place(load_model(taught_by, dtype=dtype).model, learns=False))
+    return nets
 
 
 def _length(options: Options) -> str:
