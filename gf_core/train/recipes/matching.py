@@ -89,9 +89,9 @@ def train(ranks: Ranks, options: Options) -> Run:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     torch.manual_seed(options.seed)  # of adapters; everything else goes by number
     bundle = load_model(options.model, dtype=torch.float32)
+    source = open_source(options.data, options.then, getattr(bundle.codec, "normalised", None))
     nets = _networks(options, bundle, device, dtype)
     film = replace(stage.film, device=device, dtype=dtype, first_frame=partial(first_frame, bundle.codec))
-    source = open_source(options.data, options.then, getattr(bundle.codec, "normalised", None))
     order = Order(len(source), ranks, options.seed)
     stream = None if stage.stream is None else Stream(film, stage.stream)
     errors = Errors(stage.taught) if isinstance(stage.taught, Recycling) else None
