@@ -97,11 +97,7 @@ class DualMemoryCache(io.ComfyNode):
 
 
 def build_memory(preset: str, changes: dict[str, Any]) -> MemorySpec:
-    """The preset with `changes` in it.
-
-    Raises:
-        GroundedError: no film could run under it.
-    """
+    """The preset with `changes` in it. Raises GroundedError: no film could run under it."""
     base = PRESETS[preset]
     if changes.get("positions", base.positions) != base.positions:
         # The limit belongs to positions inside the window; counted from the film's start they grow for ever.

@@ -112,8 +112,7 @@ class SaveVideo(io.ComfyNode):
 def _check(run: Run) -> None:
     """Save nothing damaged; the next Run makes it anew, though nothing in the graph has changed.
 
-    Raises:
-        TakeError: the film is not what was rendered.
+    Raises TakeError: the film is not what was rendered.
     """
     from .rendering import forget
 

@@ -78,11 +78,7 @@ class SegmentTakes(io.ComfyNode):
 def _render(
     node: str, bundle: Any, film: TimelineText, wishes: Any, take: str, count: int
 ) -> tuple[list[Alternative], Path]:
-    """The takes that are whole, and their contact sheet.
-
-    Raises:
-        TakeError: stopped before the first one was whole.
-    """
+    """The takes that are whole, and their contact sheet. Raises TakeError: stopped before the first one was whole."""
     from ..gf_core.engine.segment_takes import open_shelf, render_each
     from ..gf_core.take.shelf import version
     from .rendering import remember, render, settle
@@ -106,11 +102,7 @@ def _render(
 
 
 def _picked(made: list[Alternative], pick: str) -> Alternative | None:
-    """The take called `pick`; None where nothing is picked yet.
-
-    Raises:
-        GroundedError: there is no take of that name.
-    """
+    """The take called `pick`; None where nothing is picked yet. Raises GroundedError: there is no take of that name."""
     if not pick.strip():
         return None
     found = [one for one in made if one.name.casefold() == pick.strip().casefold()]

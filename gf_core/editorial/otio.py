@@ -53,12 +53,10 @@ def write_edit(
 ) -> None:
     """Write `board` as an edit, in the format that the suffix of `path` names.
 
-    Args:
-        spans: the segments that are in the film, in film order; muted ones are not among them.
-        film: the film that the clips point into, as seen from the edit's folder; None leaves them without media.
+    spans: the segments that are in the film, in film order; muted ones are not among them.
+    film: the film that the clips point into, as seen from the edit's folder; None leaves them without media.
 
-    Raises:
-        GroundedError: OpenTimelineIO, or its plugin for this format, is not installed; or the format is unknown.
+    Raises GroundedError: OpenTimelineIO, or its plugin for this format, is not installed; or the format is unknown.
     """
     otio, path = _library(), Path(path)
     adapter = _adapter(otio, path)
@@ -93,9 +91,8 @@ def write_edit(
 def read_edit(path: str | Path) -> Storyboard:
     """The storyboard of an edit.
 
-    Raises:
-        GroundedError: not readable, without a clip, or OpenTimelineIO or its plugin is missing.
-        StoryboardError: an edit that no storyboard can say.
+    Raises GroundedError: not readable, without a clip, or OpenTimelineIO or its plugin is missing. StoryboardError: an
+    edit that no storyboard can say.
     """
     otio, path = _library(), Path(path)
     if not path.is_file():

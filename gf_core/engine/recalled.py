@@ -23,8 +23,7 @@ class OnDisk:
     def keep(self, number: int, state: State) -> None:
         """Write what a sampler is at the end of segment `number` of the plan.
 
-        Raises:
-            TakeError: it cannot be written.
+        Raises TakeError: it cannot be written.
         """
         segment = self._film.plan.segments[number]
         name, chunks = recalled_name(self._film, number), segment.first_chunk + segment.chunks
@@ -39,11 +38,7 @@ class OnDisk:
         self._note({"kind": "state", "name": name, "chunks": chunks, "digest": told})
 
     def recall(self, number: int, to: int) -> State:
-        """What was kept there.
-
-        Raises:
-            TakeError: it was damaged or removed since the render began.
-        """
+        """What was kept there. Raises TakeError: it was damaged or removed since the render began."""
         state = self._store.load(recalled_name(self._film, number))
         if state is None:
             here, there = (self._film.plan.segments[place].index + 1 for place in (to, number))

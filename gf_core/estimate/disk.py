@@ -79,14 +79,13 @@ def disk_cost(
 ) -> DiskCost:
     """What a film of `plan` takes on the disk.
 
-    Args:
-        bits: per pixel of such films; None counts the most.
-        pace: decides which states are kept; None counts all of them.
-        stop: chunks that the film is to have; None is all.
-        kept: chunks whose latents are there.
-        in_place: pictures that are in the film already, where it goes on in its run.
-        page: bits of a contact sheet per segment; None where one is drawn and its size is not known.
-        lead: latent frames that the film starts from, which lie in chunk 0.
+    bits: per pixel of such films; None counts the most.
+    pace: decides which states are kept; None counts all of them.
+    stop: chunks that the film is to have; None is all.
+    kept: chunks whose latents are there.
+    in_place: pictures that are in the film already, where it goes on in its run.
+    page: bits of a contact sheet per segment; None where one is drawn and its size is not known.
+    lead: latent frames that the film starts from, which lie in chunk 0.
     """
     memory, video = recipe.memory, recipe.video
     chunks = plan.chunks if stop is None else stop

@@ -38,8 +38,7 @@ def _sync(path: Path, flags: int) -> None:
 def make_folder(folder: Path) -> list[Path]:
     """Make `folder`, and those above it that are missing, their names pushed down to the disk; these, innermost first.
 
-    Raises:
-        FileExistsError: a file has that name.
+    Raises FileExistsError: a file has that name.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,8 +95,7 @@ def write_json(path: Path, value: Any) -> None:
 def check_writable(folder: Path) -> None:
     """Make `folder` and try to write in it: a film should not be made before it turns out that it cannot be saved.
 
-    Raises:
-        TakeError, ResourceError: it cannot be made or written.
+    Raises TakeError, ResourceError: it cannot be made or written.
     """
     try:
         make_folder(folder)

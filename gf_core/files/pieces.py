@@ -52,8 +52,7 @@ def write_tensors(
 
     Layout (safetensors): bytes of the header as a little-endian 64-bit number, the header as JSON, the tensors.
 
-    Raises:
-        OSError: the file cannot be written.
+    Raises OSError: the file cannot be written.
     """
     from .safetensors_file import SAFETENSORS_DTYPES
 

@@ -58,8 +58,7 @@ class RunWriter:
     def begin(cls, run: Run, timeline: str, settings: dict[str, Any]) -> RunWriter:
         """Fill a new, empty run folder; `settings` is JSON.
 
-        Raises:
-            TakeError, ResourceError: the folder cannot be written.
+        Raises TakeError, ResourceError: the folder cannot be written.
         """
         with on_disk(run.folder, "starting the run"):
             run.latents(0).parent.mkdir()
@@ -70,8 +69,7 @@ class RunWriter:
     def resume(cls, run: Run, timeline: str, settings: dict[str, Any]) -> RunWriter:
         """Go on with a run that was stopped; a line of its journal that a kill tore is cut off.
 
-        Raises:
-            TakeError, ResourceError: the run cannot be read or written.
+        Raises TakeError, ResourceError: the run cannot be read or written.
         """
         run.note(timeline, settings)
         with on_disk(run.folder, "going on with the run"):
@@ -98,8 +96,7 @@ class RunWriter:
 
         The run is new, or the one that `reuse` goes on with: then only latents of other runs are added.
 
-        Raises:
-            TakeError, ResourceError: the run cannot be written.
+        Raises TakeError, ResourceError: the run cannot be written.
         """
         run, source = self.run, reuse.source
         with on_disk(run.folder, "taking over what was made before"):
@@ -161,8 +158,7 @@ class Take:
     def open(cls, folder: str | Path) -> Take:
         """Make the folder if needed and take hold of it.
 
-        Raises:
-            TakeError: another process is rendering into it, or it cannot be made or written.
+        Raises TakeError: another process is rendering into it, or it cannot be made or written.
         """
         folder = Path(folder)
         if not is_text(os.path.abspath(folder)):
@@ -187,8 +183,7 @@ class Take:
     def begin(self, timeline: str, settings: dict[str, Any]) -> RunWriter:
         """Start the next run: a new numbered folder, with the storyboard's text and what decides the pixels.
 
-        Raises:
-            TakeError, ResourceError: the folder cannot be written.
+        Raises TakeError, ResourceError: the folder cannot be written.
         """
         with on_disk(self.folder, "starting a run"):
             last = max((number for number, _ in numbered(self.folder)), default=0)

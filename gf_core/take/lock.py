@@ -42,9 +42,8 @@ class Lock:
     The file keeps the owner's process id so that a second process can name it; the id alone decides nothing. A drive
     that has no locks, as some in networks, is used without one, with a line in the log.
 
-    Raises:
-        TakeError: another process (or this one) holds the lock, or the file cannot be written. FileNotFoundError: its
-        folder, or the file, was removed in this moment, as a process does that leaves an empty Take.
+    Raises TakeError: another process (or this one) holds the lock, or the file cannot be written. FileNotFoundError:
+    its folder, or the file, was removed in this moment, as a process does that leaves an empty Take.
     """
 
     def __init__(self, path: Path) -> None:

@@ -41,11 +41,7 @@ def _mode(path: Path) -> int:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a plain file.
-
-    Raises:
-        OSError: there is none, or it cannot be read.
-    """
+    """The bytes of a plain file. Raises OSError: there is none, or it cannot be read."""
     if path.exists() and not is_file(path):
         raise OSError(f"{path.name} is no plain file")
     return path.read_bytes()
@@ -54,8 +50,7 @@ def read_file(path: Path) -> bytes:
 def checksum(path: Path, start: int, end: int) -> str | None:
     """CRC-32 of the bytes `start` to `end` of a plain file, as 8 hex digits; None where it has not that many.
 
-    Raises:
-        OSError: it cannot be read.
+    Raises OSError: it cannot be read.
     """
     if not is_file(path) or not 0 <= start <= end:
         return None

@@ -71,11 +71,7 @@ class Run:
         return not any(own.is_folder(path) for path in files)
 
     def read_settings(self) -> dict[str, Any]:
-        """What `settings.json` holds.
-
-        Raises:
-            TakeError: the file is missing or damaged.
-        """
+        """What `settings.json` holds. Raises TakeError: the file is missing or damaged."""
         return self._read(self.settings, "settings", _whole_settings)
 
     def _read(self, path: Path, what: str, whole: Callable[[Any], bool]) -> dict[str, Any]:
@@ -89,11 +85,7 @@ class Run:
         return found
 
     def read_timeline(self) -> str:
-        """The storyboard as it was rendered.
-
-        Raises:
-            TakeError: the file is missing or damaged.
-        """
+        """The storyboard as it was rendered. Raises TakeError: the file is missing or damaged."""
         try:
             return own.read_file(self.timeline).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -104,8 +96,7 @@ class Run:
     def note(self, timeline: str, settings: dict[str, Any]) -> None:
         """Write storyboard and settings as they were asked for; what lies there already is not believed.
 
-        Raises:
-            TakeError, ResourceError: they cannot be written.
+        Raises TakeError, ResourceError: they cannot be written.
         """
         for path, data in (
             (self.timeline, timeline.encode("utf-8")),
@@ -116,22 +107,14 @@ class Run:
                     write_atomic(path, lambda part, data=data: part.write_bytes(data))
 
     def read_report(self) -> dict[str, Any]:
-        """What `report.json` holds.
-
-        Raises:
-            TakeError: the film was not finished yet, or the file is damaged.
-        """
+        """What `report.json` holds. Raises TakeError: the film was not finished yet, or the file is damaged."""
         if not os.path.lexists(self.report):
             raise TakeError(f"{self.folder.name} has no report yet", "render again: the film goes on")
         fields = {"film": dict, "reuse": dict, "seconds": dict, "speed": dict}
         return self._read(self.report, "report", lambda found: has_fields(found, fields))
 
     def save_report(self, report: dict[str, Any]) -> None:
-        """Write `report.json`; the Take is held.
-
-        Raises:
-            TakeError, ResourceError: it cannot be written.
-        """
+        """Write `report.json`; the Take is held. Raises TakeError, ResourceError: it cannot be written."""
         with on_disk(self.report, "writing the report"):
             write_json(self.report, report)
 
@@ -146,8 +129,7 @@ class Run:
     def pictures(self, records: Sequence[Record]) -> int:
         """How many of these chunks, the film's first, lie in it to the byte, the header in front of them included.
 
-        Raises:
-            OSError: it cannot be read.
+        Raises OSError: it cannot be read.
         """
         begin = 0
         for count, record in enumerate(records):
@@ -160,8 +142,7 @@ class Run:
     def check_film(self) -> None:
         """Refuse a film that is not what was rendered; one from before films had sums is believed.
 
-        Raises:
-            TakeError: it is damaged or gone.
+        Raises TakeError: it is damaged or gone.
         """
         records = self.committed()
         try:
@@ -175,8 +156,7 @@ class Run:
     def load_latents(self, index: int) -> Tensor:
         """Clean latents [f c h w] of a committed chunk, on the CPU.
 
-        Raises:
-            TakeError: the file is missing or damaged.
+        Raises TakeError: the file is missing or damaged.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load

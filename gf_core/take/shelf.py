@@ -58,8 +58,7 @@ class Alternative:
 def own_seed(board: Storyboard, number: int) -> int:
     """The seed that segment `number` (from 1) has in `board`, written there or derived.
 
-    Raises:
-        StoryboardError: there is no such segment, or it is muted.
+    Raises StoryboardError: there is no such segment, or it is muted.
     """
     return _planned(board, segment_at(board, number)).seed
 
@@ -95,8 +94,7 @@ def propose(
 
     names: in that order; where there are not enough, letters.
 
-    Raises:
-        StoryboardError: no such segment. GroundedError: too many, or names that cannot be used.
+    Raises StoryboardError: no such segment. GroundedError: too many, or names that cannot be used.
     """
     own = own_seed(board, number)
     if not 1 <= count <= MOST:
@@ -133,11 +131,10 @@ def version(text: str, number: int, take: Alternative) -> str:
 class Shelf:
     """The folder of one segment's takes.
 
-    Args:
-        take: the Take's folder.
-        number: the segment, from 1.
-        storyboard: `identity` of the storyboard.
-        film: the plan's base key (`settings.film_key`): model, memory, sampler, size, machine.
+    take: the Take's folder.
+    number: the segment, from 1.
+    storyboard: `identity` of the storyboard.
+    film: the plan's base key (`settings.film_key`): model, memory, sampler, size, machine.
     """
 
     def __init__(self, take: Path, number: int, storyboard: str, film: str) -> None:
@@ -163,8 +160,7 @@ class Shelf:
 
         takes: rendered ones. Those that were here before and are not among them stay in the list.
 
-        Raises:
-            TakeError, ResourceError: a run lacks the segment, or the folder cannot be written.
+        Raises TakeError, ResourceError: a run lacks the segment, or the folder cannot be written.
         """
         seeds = {take.seed for take in takes}
         whole = [*takes, *(take for take in self.known if take.seed not in seeds)]
@@ -199,8 +195,7 @@ class Shelf:
 def read_segment(run: Run, number: int) -> tuple[dict[str, Any], int]:
     """A run's settings, and the place of segment `number` (from 1) among those it was planned with.
 
-    Raises:
-        TakeError: it cannot be read, or has no such segment.
+    Raises TakeError: it cannot be read, or has no such segment.
     """
     settings = run.read_settings()
     try:
@@ -213,8 +208,7 @@ def read_segment(run: Run, number: int) -> tuple[dict[str, Any], int]:
 def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternative:
     """The take called `name` of segment `number`; of several models or sizes, the one tried last.
 
-    Raises:
-        StoryboardError: no such segment. TakeError: no such take, or the storyboard has changed since.
+    Raises StoryboardError: no such segment. TakeError: no such take, or the storyboard has changed since.
     """
     whose, found = identity(board, number), _folders(take, number)
     mine = [folder for folder in found if _whose(folder).get("storyboard") == whose]

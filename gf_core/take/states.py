@@ -77,12 +77,11 @@ def window_name(key: str) -> str:
 class StateStore:
     """The `states` folder of a Take.
 
-    Args:
-        folder: made when the first state is kept.
-        needed: names of states of the film being made; these leave last.
-        budget: bytes that may lie here.
-        reserve: bytes of the disk that the film itself may need.
-        held: names of states that the film goes back to; these are kept whatever they take, and do not leave.
+    folder: made when the first state is kept.
+    needed: names of states of the film being made; these leave last.
+    budget: bytes that may lie here.
+    reserve: bytes of the disk that the film itself may need.
+    held: names of states that the film goes back to; these are kept whatever they take, and do not leave.
 
     Two threads may save.
     """

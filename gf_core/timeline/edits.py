@@ -33,19 +33,18 @@ def insert_shot(
 ) -> Storyboard:
     """`board` with one more segment.
 
-    Args:
-        at: `12.5s` or `0:12.5`, a moment of the film as written (muted segments take no time); `3`, before the
-            third segment; `end`.
-        prompt: what is seen; line breaks become blanks.
-        seconds: its length.
-        keep_cast: True makes it a `cut`, False a `scene`.
-        seed: its own; None derives one from the film's.
-        back: number of the segment of `board`, from 1, whose cast it has; None is that of the moment.
+    at: `12.5s` or `0:12.5`, a moment of the film as written (muted segments take no time); `3`, before the
+        third segment; `end`.
+    prompt: what is seen; line breaks become blanks.
+    seconds: its length.
+    keep_cast: True makes it a `cut`, False a `scene`.
+    seed: its own; None derives one from the film's.
+    back: number of the segment of `board`, from 1, whose cast it has; None is that of the moment.
 
     Segments that go back to a later number follow their segment to its new one.
 
-    Raises:
-        StoryboardError: `at` cannot be read or lies outside the film, or prompt, length, seed or `back` are impossible.
+    Raises StoryboardError: `at` cannot be read or lies outside the film, or prompt, length, seed or `back` are
+    impossible.
     """
     verb: Verb = "cut" if keep_cast else "scene"
     shot = Segment(verb, _read_prompt(board, prompt), float(seconds), seed)
@@ -145,8 +144,7 @@ def _read_prompt(board: Storyboard, prompt: str) -> str:
 def segment_at(board: Storyboard, number: int) -> int:
     """Place in `board.segments` of segment `number`, counted from 1.
 
-    Raises:
-        StoryboardError: there is no such segment, or it is muted.
+    Raises StoryboardError: there is no such segment, or it is muted.
     """
     if not 1 <= number <= len(board.segments):
         raise StoryboardError(
@@ -161,8 +159,7 @@ def segment_at(board: Storyboard, number: int) -> int:
 def reseed(text: str, number: int, seed: int) -> str:
     """`text` with `seed` as segment `number`'s own; remarks, blanks and line ends stay as they were.
 
-    Raises:
-        StoryboardError: the text cannot be read, there is no such segment, or it is muted.
+    Raises StoryboardError: the text cannot be read, there is no such segment, or it is muted.
     """
     _check_seed(seed)
     board = parse(text)

@@ -35,8 +35,7 @@ def write_pictures(
     The first PNG carries the metadata too, where ComfyUI looks for a graph. EXR holds linear light (sRGB curve
     undone) as 32-bit floats.
 
-    Raises:
-        ResourceError: this PyAV cannot encode EXR.
+    Raises ResourceError: this PyAV cannot encode EXR.
     """
     if not can_write(kind):
         raise ResourceError("EXR pictures cannot be encoded by this PyAV build", "choose png, or prores")

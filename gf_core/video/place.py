@@ -64,20 +64,18 @@ def place_film(
 ) -> Path:
     """Place the film `run_film` at `out` and return where it is; a file in the way is never replaced.
 
-    Args:
-        out: `.mp4`, `.mov` or `.mkv`; a name without suffix gets that of the codec. For `png` and `exr` a folder.
-        codec: a name in `available_formats()`. None or `as rendered` copies the pictures; `as rendered` ignores
-            `quality`, None with a `quality` encodes in the film's own codec.
-        quality: H.264 scale, 0 to 51; 18 where another codec is asked for without one.
-        audio: sound, or a file that has some; cut or padded to the film. Without it the film keeps what it has.
-        metadata: put over what the film carries; values that are not text are stored as JSON.
-        chapters: in the order of time; without them the film keeps what it has.
-        frames: blocks uint8 [t H W 3] of the whole film to encode from, enlarged to the film's size. Without them
-            the film's own pictures are encoded again, and a log line says so.
+    out: `.mp4`, `.mov` or `.mkv`; a name without suffix gets that of the codec. For `png` and `exr` a folder.
+    codec: a name in `available_formats()`. None or `as rendered` copies the pictures; `as rendered` ignores
+        `quality`, None with a `quality` encodes in the film's own codec.
+    quality: H.264 scale, 0 to 51; 18 where another codec is asked for without one.
+    audio: sound, or a file that has some; cut or padded to the film. Without it the film keeps what it has.
+    metadata: put over what the film carries; values that are not text are stored as JSON.
+    chapters: in the order of time; without them the film keeps what it has.
+    frames: blocks uint8 [t H W 3] of the whole film to encode from, enlarged to the film's size. Without them
+        the film's own pictures are encoded again, and a log line says so.
 
-    Raises:
-        TakeError: no readable frame in `run_film`, or `out` cannot hold what is asked.
-        ResourceError: a codec that cannot be encoded here, or a full disk.
+    Raises TakeError: no readable frame in `run_film`, or `out` cannot hold what is asked. ResourceError: a codec that
+    cannot be encoded here, or a full disk.
     """
     source, out = Path(run_film), Path(out)
     info = probe(source)
@@ -120,13 +118,11 @@ def write_film(
 ) -> None:  # fmt: skip
     """Write the film `src` to `dst` in one pass, its pictures copied where `encode` is None.
 
-    Args:
-        audio: as long as the film; None keeps the film's own sound.
-        chapters: empty keeps the film's own.
-        texts: put over the film's own.
+    audio: as long as the film; None keeps the film's own sound.
+    chapters: empty keeps the film's own.
+    texts: put over the film's own.
 
-    Raises:
-        av.error.FFmpegError, ValueError: the container cannot hold this, or the disk failed.
+    Raises av.error.FFmpegError, ValueError: the container cannot hold this, or the disk failed.
     """
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_film(src))

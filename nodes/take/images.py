@@ -78,11 +78,7 @@ class TakeToImages(io.ComfyNode):
 
 
 def _room(count: int, height: int, width: int) -> Any:
-    """Space for the pictures [count H W 3].
-
-    Raises:
-        ResourceError: too many, with a number that would do.
-    """
+    """Space for the pictures [count H W 3]. Raises ResourceError: too many, with a number that would do."""
     one = height * width * 3 * 4
     if count * one > LARGEST:
         raise ResourceError(
