@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -33,16 +33,14 @@ def model() -> WanModel:
     return WanModel(SPEC).eval().requires_grad_(False)
 
 
+def memory_of(**settings: Any) -> DualMemory:
+    spec = MemorySpec(**settings)
+    return DualMemory(SPEC, spec, LATENT, batch=1, device=torch.device("cpu"), dtype=torch.float32)
+
+
 def full_memory() -> DualMemory:
     """A memory after three chunks, so that every region is in use."""
-    memory = DualMemory(
-        SPEC,
-        MemorySpec(anchors=1, recent=3),
-        LATENT,
-        batch=1,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-    )
+    memory = memory_of(anchors=1, recent=3)
     for _ in range(3):
         memory.evict(3)
         memory.open(3)
@@ -119,10 +117,7 @@ def test_gradients_cross_chunks(model):
     whole = Call(model, latents, *given(), Masked(9, 3, 4)).run()
     assert whole is not None
     wanted = gradients(whole)
-    memory = DualMemory(
-        SPEC, MemorySpec(anchors=0, recent=6, anchor_policy="none"), LATENT,
-        batch=1, device=torch.device("cpu"), dtype=torch.float32,
-    )  # fmt: skip
+    memory = memory_of(anchors=0, recent=6, anchor_policy="none")
     time, text = given()
     flows = []
     for chunk in latents.split(3, 1):
@@ -150,14 +145,7 @@ def test_gradients_cross_chunks(model):
 
 def losses(model: nn.Module) -> Tensor:
     torch.manual_seed(5)
-    memory = DualMemory(
-        SPEC,
-        MemorySpec(anchors=1, recent=3),
-        LATENT,
-        batch=1,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-    )
+    memory = memory_of(anchors=1, recent=3)
     time = time_conditioning(model, torch.tensor([[300.0]]), torch.float32)
     text = text_kv(model, torch.randn(1, 4, SPEC.text_dim), SPEC.text_len)
     total = torch.zeros(())
