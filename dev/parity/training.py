@@ -13,11 +13,18 @@ from dev.parity.case import Case, Refusal
 from dev.parity.replay import Kinds
 from gf_core.config import ContextGradient, MemorySpec, Recipe, SampleSpec
 from gf_core.model.wan import WanModel
-from gf_core.sampling.schedule import TABLE
+from gf_core.sampling.schedule import TABLE, flow_to_x0, timesteps
 from gf_core.sampling.trace import Trace
 from gf_core.train.films import ClipsGiven, FilmBatch
 from gf_core.train.objectives.dmd import critic, dmd, learn_window, match_window, sid
-from gf_core.train.objectives.forced import Consistency, Forcing, consistency, forcing, regression
+from gf_core.train.objectives.forced import (
+    Consistency,
+    Forcing,
+    consistency,
+    forced_flow,
+    forcing,
+    regression,
+)
 from gf_core.train.objectives.scores import Matching, Nets
 from gf_core.train.rollout import RolloutSpec, Watch, Window, make_chunks, sampler_for
 
@@ -69,9 +76,10 @@ def give_gradients(case: Case, net: WanModel, name: str) -> None:
 def memory_of(case: Case) -> MemorySpec:
     """The memory that a recorded generator was trained with."""
     train, model = case.doc["train"], case.doc["model"]
-    chunk, sink = train["frames_per_block"], model["sink_size"]
-    window = model["local_attn_size"]
+    chunk, window, sink = train["frames_per_block"], model["local_attn_size"], model["sink_size"]
     inside = sink if train.get("window_counts_sink") else 0
+    if not inside and not says(*SGF)(case):
+        sink = 0  # the buffer holds the whole film: nothing is kept when its window moves on
     recent = train.get("frames", 0) - chunk if window < 0 else window - chunk - inside
     return MemorySpec(
         anchors=sink, recent=recent, chunk=chunk, anchor_policy="frozen" if sink else "none",
@@ -103,6 +111,7 @@ def match_of(case: Case) -> Matching:
     low, high = train.get("clamp", (20, 980))
     return Matching(
         guidance=train.get("guidance_scale_upstream_form", 0.0), shift=train["shift"],
+        fake_guidance=train.get("fake_guidance_scale", 0.0),
         score_shift=train["score_net_sigma_table_shift"], lowest=low, highest=high,
         alpha=train.get("sid_alpha", 1.0),
     )  # fmt: skip
@@ -171,25 +180,59 @@ def replay_gradient(case: Case) -> None:
     not."""
     nets = Nets(*(net_of(case, name) for name in ("generator", "fake", "real")))
     batch, match, film = films(case), match_of(case), film_of(case, "replay")
+    noisy, context, given = first_pass(case, nets, batch, film)
+    nets.generator.requires_grad_(True)
+    if given is not None:
+        level = timesteps(film.recipe.sample)[case.doc["train"]["exit_step"]]
+        times = torch.full(noisy.shape[:2], level.timestep)
+        flow = forced_flow(nets.generator, film, batch.prompt, noisy, times, context, given)
+        window = Window(flow_to_x0(noisy, flow, level.sigma), None)
+        case.give("rollout", window.latents)
+        match_window(nets, batch, window, match, named(case)).total.backward()
+        give_gradients(case, nets.generator, "")
+        return
+    variants: list[tuple[str, ContextGradient]] = [("", "replay"), ("context_frozen.", "none")]
+    for variant, context_gradient in variants:
+        dmd(nets, batch, film_of(case, context_gradient), match, named(case, variant)).total.backward()
+        give_gradients(case, nets.generator, variant)
+
+
+@torch.no_grad()
+def first_pass(
+    case: Case, nets: Nets, batch: FilmBatch, film: RolloutSpec
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The film without a gradient: its noisy latents at the exit step, the context behind them, and the timesteps
+    [b f] of that context if the second pass is given another one than the film was made with."""
+    train, steps = case.doc["train"], len(film.recipe.sample.steps)
+    final = train.get("cache_mode") == "final_clean"
+    same = train.get("match_context", True)
+    if final:
+        wholes = {"exit": steps - 1, "chunks": train["frames"] // train["frames_per_block"]}
+        batch = replace(batch, draws=Recorded(case, wholes, {}))
     sampler = sampler_for(nets.generator, film, len(batch.prompt), batch.latent)
-    read: dict[str, list[Tensor]] = {"denoise": [], "clean": []}
+    read: dict[str, list[Tensor]] = {"noisy": [], "clean": [], "x0": []}
 
     def follow(trace: Trace) -> None:
-        if trace.kind == "clean" or trace.step == case.doc["train"]["exit_step"]:
-            read[trace.kind].append(trace.latents)
+        if trace.kind == "clean":
+            read["clean"].append(trace.latents)
+        elif trace.step == train["exit_step"] and trace.denoised is not None:
+            read["noisy"].append(trace.latents)
+            read["x0"].append(trace.denoised)
 
     sampler.director.watch = follow
-    with torch.no_grad():
-        sampler.director.start(batch.prompt)
-        chunks = film.frames // film.chunk
-        case.give("pass1.exit_x0", make_chunks(sampler, film, batch, chunks, 0))
-    case.give("pass1.noisy_at_exit", torch.cat(read["denoise"], 1))
-    case.give("pass1.clean_context", torch.cat(read["clean"], 1))
-    nets.generator.requires_grad_(True)
-    variants: list[tuple[str, ContextGradient]] = [("", "replay"), ("context_frozen.", "none")]
-    for variant, context in variants:
-        dmd(nets, batch, film_of(case, context), match, named(case, variant)).total.backward()
-        give_gradients(case, nets.generator, variant)
+    sampler.director.start(batch.prompt)
+    made = make_chunks(sampler, film, batch, film.frames // film.chunk, 0)
+    noisy, clean, x0 = (torch.cat(found, 1) for found in read.values())
+    for name, value in (
+        ("exit_x0", x0),
+        ("noisy_at_exit", noisy),
+        ("clean_context", clean if same else made),
+    ):
+        case.give(f"pass1.{name}", value)
+    if same and not final:
+        return noisy, clean, None
+    context_times = torch.full(noisy.shape[:2], film.recipe.sample.context_timestep if same else 0.0)
+    return noisy, clean if same else made, context_times
 
 
 def replay_contextual(case: Case) -> None:
@@ -270,9 +313,10 @@ def says(*words: str) -> Callable[[Case], bool]:
     return serves
 
 
+SGF = ("SGF", "self_gradient_forcing")
 KINDS: Kinds = (
     (says("contextual DMD", "compute_distribution_matching_loss"), replay_contextual),
-    (says("SGF", "self_gradient_forcing"), replay_gradient),
+    (says(*SGF), replay_gradient),
     (says("diffusion.py", "ode_regression.py", "naive_consistency.py"), replay_given),
     (says("critic_loss"), replay_critic),
     (says("DMD.generator_loss", "SiD.generator_loss"), replay_generator),

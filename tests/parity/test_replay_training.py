@@ -1,6 +1,6 @@
 """Recorded training steps of public reference code, replayed through our objectives to the recorded tolerance.
 
-They are too large to lie here: `GROUNDED_TRAINING_RECORDINGS` names folders of them.
+Most are too large to lie here: `GROUNDED_TRAINING_RECORDINGS` names folders of them.
 """
 
 import os
@@ -18,7 +18,8 @@ from dev.parity.replay import replay  # noqa: E402
 from dev.parity.replay_training import KINDS, replay_document  # noqa: E402
 
 FOLDERS = os.environ.get("GROUNDED_TRAINING_RECORDINGS", "").split(os.pathsep)
-CASES = sorted(path for folder in FOLDERS if folder for path in Path(folder).glob("*.safetensors"))
+GOLDEN = ROOT / "tests" / "fixtures" / "golden_training"
+CASES = sorted(path for folder in (GOLDEN, *FOLDERS) if folder for path in Path(folder).glob("*.safetensors"))
 BOOKS = sorted(
     path
     for folder in FOLDERS
@@ -30,9 +31,6 @@ STRICT = 3e-5
 """What the recordings allow where sinusoids are float64; ours are 1e-6 from them."""
 
 
-@pytest.mark.skipif(
-    not CASES, reason="GROUNDED_TRAINING_RECORDINGS names no folder of recorded training steps"
-)
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
 def test_a_recorded_step_is_repeated(path, tmp_path):
     case = replay(path, KINDS)

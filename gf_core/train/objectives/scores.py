@@ -38,6 +38,8 @@ class Matching:
 
     guidance: float = 3.0
     """g of the teacher's c + g (c - u), which is 4 in the usual u + g (c - u)."""
+    fake_guidance: float = 0.0
+    """The same g of the critic (CausVid's code has it; all published recipes leave it at 0)."""
     shift: float = 5.0
     """Time shift of the noise levels that clips are judged at."""
     score_shift: float = 8.0
@@ -120,6 +122,8 @@ def both_scores(
     told, free = (clean_of(nets.real, clip, text, match) for text in (prompt, negative))
     for name, value in (("fake_cond_x0", fake), ("real_cond_x0", told), ("real_uncond_x0", free)):
         watch(f"score.{name}", value)
+    if match.fake_guidance:
+        fake = fake + match.fake_guidance * (fake - clean_of(nets.fake, clip, negative, match))
     return fake, told + match.guidance * (told - free)
 
 
