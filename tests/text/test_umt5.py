@@ -3,16 +3,21 @@
 import logging
 import math
 import weakref
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 
+from gf_core.checkpoints.bundle import ModelBundle
 from gf_core.errors import CheckpointError, ResourceError
 from gf_core.files.lazy import LazyTensor
+from gf_core.text.store import StoredEncoder
 from gf_core.text.tokens import SentencePieceTokenizer
 from gf_core.text.umt5 import UMT5Encoder, build, sizes_of, to_hf_name
+from gf_core.train.recipes.prompted import Texts
 
-from .conftest import lazy
+from .conftest import SIZES, lazy
 
 PROMPTS = ["a red fox walks in the snow", "", "the owl"]
 
@@ -116,6 +121,16 @@ def test_weights_are_read_late_and_let_go(original, tokenizer, keep, readings):
     assert sorted(reads) == sorted(original)
     model.encode(["a"])
     assert len(reads) == readings * len(original)
+
+
+def test_a_training_reads_the_weights_once(original, tokenizer):
+    reads = []
+    stored = StoredEncoder(UMT5Encoder(lazy(original, reads), tokenizer, "tiny", dtype=torch.float32))
+    bundle = cast(ModelBundle, SimpleNamespace(text=stored, spec=SimpleNamespace(text_dim=SIZES["width"])))
+    texts = Texts(bundle, None, small=True)
+    for prompt in ("a", "b"):
+        assert texts([prompt]).shape[2] == SIZES["width"]
+    assert len(reads) == len(original)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
