@@ -83,29 +83,37 @@ def is_own_text(name: str) -> bool:
 
 
 def _plain_text(name: str) -> str:
-    path = Path(name)
-    if name == "-":
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(encoding="utf-8-sig")
-        try:
-            return sys.stdin.read()
-        except UnicodeDecodeError as error:
-            raise GroundedError("standard input is not text in UTF-8", "save it as UTF-8 text") from error
+    path, shown = Path(name), "standard input" if name == "-" else name
     try:
-        if path.stat().st_size > LARGEST:
+        data = _read_stdin() if name == "-" else _read_bytes(path)
+        if len(data) > LARGEST:
             raise GroundedError(
-                f"{path} has {size(path.stat().st_size)}, no storyboard has", "give its text alone"
+                f"{shown} has more than {size(LARGEST)}, no storyboard has", "give its text alone"
             )
-        return path.read_text(encoding="utf-8-sig")
+        return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
     except FileNotFoundError as error:
         beside = [other.name for other in path.parent.glob("*.txt")] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, beside, n=1)
         fix = f"did you mean {path.with_name(near[0])}?" if near else "check the name and the folder"
         raise GroundedError(f"there is no storyboard {path}", fix) from error
     except UnicodeDecodeError as error:
-        raise GroundedError(f"{path} is not text in UTF-8", "save it as UTF-8 text") from error
+        raise GroundedError(f"{shown} is not text in UTF-8", "save it as UTF-8 text") from error
     except OSError as error:
-        raise GroundedError(f"{path} cannot be read: {reason(error)}", "give a text file") from error
+        raise GroundedError(f"{shown} cannot be read: {reason(error)}", "give a text file") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    """No more than can be refused: a device never ends."""
+    with open(path, "rb") as file:
+        return file.read(LARGEST + 1)
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise GroundedError("there is no standard input", "give the storyboard's file, or pipe its text in")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        return sys.stdin.buffer.read(LARGEST + 1)
+    return sys.stdin.read().encode("utf-8")  # a host's own
 
 
 def read_making(args: Namespace) -> Recorded | None:

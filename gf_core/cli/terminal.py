@@ -23,12 +23,22 @@ def safe_output() -> Iterator[None]:
 
     Signs that the code page does not have are spelled out: a film is not lost over its name in a log.
     """
+    for handle in range(
+        3
+    ):  # one that is closed would be given to the next file, and a library's notes go into 2
+        try:
+            os.fstat(handle)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     with contextlib.ExitStack() as shown:
         both = (sys.stdout, contextlib.redirect_stdout), (sys.stderr, contextlib.redirect_stderr)
         for stream, redirect in both:
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
-            if stream is not None and stream.isatty():
+            if stream is None:  # a service has none, or they are closed
+                nothing = shown.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                shown.enter_context(redirect(nothing))
+            elif stream.isatty():
                 shown.enter_context(redirect(Terminal(stream)))  # type: ignore[type-var]  # it has what print needs
         yield
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gf_core.cli import main
+from gf_core.cli import files, main
 from gf_core.cli.screen import ProgressLine, Screen, progress_line
 from gf_core.engine.events import StepDone
 from gf_core.video import FilmWriter, place_film
 
-from .tiny import FILM
+from .tiny import FILM, python
 
 
 def test_progress_line_text():
@@ -110,3 +111,28 @@ def test_nothing_steers_a_terminal(place, monkeypatch):
         main(["plan", "film.txt", "--size", "\x1b[2J"])
     shown = out.getvalue() + err.getvalue()
     assert "\\x1b]0;mine\\x07" in shown and not set("\x1b\x07\x9b\u202e") & set(shown)
+
+
+def test_streams_that_are_closed(place, model, monkeypatch, capsys):
+    """Nothing can be read from them, and their numbers go to no file of ours: a library's notes would go into that."""
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["plan", "-"]) == 2
+    assert "no standard input" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        patch.setattr(sys, "stderr", None)
+        assert main(["render", "film.txt"]) == 0 and main(["plan", "absent.txt"]) == 2
+    close = "import os, sys; os.close(1); os.close(2); sys.stdout = sys.stderr = None; from gf_core.cli import main; "
+    done = python("-c", f"{close} main(['plan', 'absent.txt']); sys.exit(os.open('film.txt', os.O_RDONLY))")
+    assert done.returncode > 2
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file that never ends")
+@pytest.mark.parametrize("command", ["plan", "open"])
+def test_a_storyboard_that_never_ends_is_refused(command, monkeypatch, capsys):
+    monkeypatch.setattr(files, "LARGEST", 10_000)
+    assert main([command, "/dev/zero"]) == 2
+    endless = io.TextIOWrapper(io.BufferedReader(io.FileIO("/dev/zero")))
+    monkeypatch.setattr(sys, "stdin", endless)
+    assert main([command, "-"]) == 2
+    assert capsys.readouterr().err.count("no storyboard has") == 2
