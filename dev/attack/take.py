@@ -1,6 +1,6 @@
 """Damages a Take, file by file, and renders again: the film must come out with the bytes of an undisturbed one.
 
-    python dev/attack/take.py [--seeds N] [--flips 60] [--deletions 20]
+    python dev/attack/take.py [--seed 0] [--seeds N] [--flips 60] [--deletions 20]
 
 Per seed, a finished Take and one that was stopped in the middle are copied, and one bit of one file is turned over, or
 one file is removed; every kind of file in turn. Then the film is rendered and placed, and after that an edit of it.
@@ -153,6 +153,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="damage Takes, and hold what is rendered then to what it should be"
     )
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--seeds", type=int, default=1, help="how often, each time elsewhere")
     parser.add_argument("--flips", type=int, default=60, help="bits to turn over per Take and seed")
     parser.add_argument("--deletions", type=int, default=20, help="files to remove per Take and seed")
@@ -163,7 +164,7 @@ def main() -> int:
     tiny = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tiny)
     bundle, outcomes = tiny.tiny_bundle(), []
-    for seed in range(options.seeds):
+    for seed in range(options.seed, options.seed + options.seeds):
         with tempfile.TemporaryDirectory() as folder:
             for outcome in attack(bundle, Path(folder), seed, options.flips, options.deletions):
                 outcomes.append(outcome)

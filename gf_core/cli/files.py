@@ -103,7 +103,9 @@ def _plain_text(name: str) -> str:
 
 
 def _read_bytes(path: Path) -> bytes:
-    """No more than can be refused: a device never ends."""
+    """No more than can be refused: a device never ends, and a pipe may never begin (but for one made by a shell)."""
+    if path.is_fifo() and path.parts[:2] not in (("/", "dev"), ("/", "proc")):
+        raise GroundedError(f"{path} is a pipe, not a file", "give the file, or - and pipe the text in")
     with open(path, "rb") as file:
         return file.read(LARGEST + 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from pathlib import Path
@@ -127,9 +128,11 @@ def test_streams_that_are_closed(place, model, monkeypatch, capsys):
     assert done.returncode > 2
 
 
-@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file that never ends")
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a file that never ends, and pipes")
 @pytest.mark.parametrize("command", ["plan", "open"])
-def test_a_storyboard_that_never_ends_is_refused(command, monkeypatch, capsys):
+def test_a_storyboard_that_never_ends_or_begins_is_refused(command, place, monkeypatch, capsys):
+    os.mkfifo("pipe")
+    assert main([command, "pipe"]) == 2 and "is a pipe" in capsys.readouterr().err
     monkeypatch.setattr(files, "LARGEST", 10_000)
     assert main([command, "/dev/zero"]) == 2
     endless = io.TextIOWrapper(io.BufferedReader(io.FileIO("/dev/zero")))
