@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
 from .errors import ResourceError
 from .words import exact_size
 
+if TYPE_CHECKING:
+    import torch
+
 
 def name_of(device: torch.device) -> str:
     """The card's own name, or `cpu`."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    if device.type != "cuda":
+        return device.type
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def pick_device(name: str | None, fix: str = "use --device cpu") -> torch.device:
@@ -21,6 +29,8 @@ def pick_device(name: str | None, fix: str = "use --device cpu") -> torch.device
 
     Raises ResourceError: this machine has no such device; `fix` says what to do.
     """
+    import torch
+
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -34,6 +44,8 @@ def pick_device(name: str | None, fix: str = "use --device cpu") -> torch.device
 
 def now(device: torch.device) -> float:
     """Seconds on a clock, once all that the device was given is done."""
+    import torch
+
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -43,7 +55,24 @@ def now(device: torch.device) -> float:
 
 def free_bytes(device: torch.device) -> int:
     """Bytes free on the device: on a card, else in the computer."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if device.type != "cuda":
+        return psutil.virtual_memory().available
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0]
+
+
+def card_peak() -> int | None:
+    """Most bytes that torch has held on a card; None where there is none."""
+    torch = sys.modules.get("torch")  # what was not imported has held nothing
+    return torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_available() else None
+
+
+def threads() -> int:
+    """On how many threads a sum is computed on the processor."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def held_bytes() -> int:

@@ -29,7 +29,7 @@ from .shown import end_text, take_name
 from .telling import Teller
 
 if TYPE_CHECKING:
-    from ..gf_core.checkpoints.bundle import ModelBundle
+    from ..gf_core.checkpoints.model_bundle import ModelBundle
     from .types import TimelineText
 
 log = logging.getLogger("grounded")

@@ -12,7 +12,7 @@ from .compat import choice, number, widget
 from .types import Memory, Timeline
 
 if TYPE_CHECKING:
-    from ..gf_core.checkpoints.bundle import ModelBundle
+    from ..gf_core.checkpoints.model_bundle import ModelBundle
     from .rendering import Wishes
 
 

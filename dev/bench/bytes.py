@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from gf_core import load_model
-from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.config import MemorySpec
 from gf_core.engine.render import render_film
 from gf_core.memory.presets import PRESETS

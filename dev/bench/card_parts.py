@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.engine.events import ChunkDone, Event, Preview
 from gf_core.engine.render import render_film
 from gf_core.engine.report import report_lines

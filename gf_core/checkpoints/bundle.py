@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
-from ..attention import Kernel
-from ..attention.backends import Backend, film_call, pick
 from ..config import Fit, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
-from ..devices import free_bytes, name_of
-from ..errors import CheckpointError, GroundedError, ResourceError
+from ..errors import CheckpointError, GroundedError
 from ..files.fingerprint import combine, hash_tensors, recalled, remembered
 from ..files.scales import unscaled
 from ..files.tensors import open_file
 from ..foreign import with_values
 from ..memory.checks import check
 from ..memory.presets import PRESETS
-from ..sampling.sampler import Sampler
-from ..team import Team
 from ..text.base import TextEncoder
 from ..text.small import load_small_encoder
 from ..text.store import StoredEncoder
@@ -34,117 +26,12 @@ from ..vae.tiles import Tiled
 from .companions import find, open_text
 from .identify import Identified
 from .lora import Lora
-from .networks import Networks, all_loras, identified, networks_of
+from .model_bundle import ModelBundle
+from .networks import all_loras, identified, networks_of
 from .recognise import choices
 
 log = logging.getLogger("grounded")
 S = TypeVar("S", MemorySpec, SampleSpec, VideoSpec)
-
-
-@dataclass
-class ModelBundle:
-    """A model ready to make films."""
-
-    name: str
-    """What to call it: `builtin`, or the file's name."""
-    model: nn.Module = field(repr=False)
-    """Transformer with original Wan names."""
-    spec: ModelSpec
-    """Its shape."""
-    text: TextEncoder = field(repr=False)
-    """Prompts to rows."""
-    codec: LatentCodec = field(repr=False)
-    """Pictures to latents and back."""
-    recipe: Recipe
-    """What the weights want: the sampler they were distilled for, a memory for long films, their size."""
-    fingerprint: str
-    """Hash of the weights in use, LoRAs included."""
-    device: torch.device | None = None
-    """Where to compute; None is where the model's parameters are."""
-    dtype: torch.dtype | None = None
-    """What to compute in; None is the type of the model's parameters."""
-    kernel: Kernel | None = None
-    """Attention of the host that the model lives in; None is ours."""
-    attention: str = ""
-    """Name of the row in `attention.backends` that computes where no host does; empty is the fastest one."""
-    ready: Callable[[int], None] | None = None
-    """Brings a host's weights to the device, leaving so many bytes free for the work; called before every chunk."""
-    done: Callable[[], None] | None = None
-    """Told once when the work is over, however it ended."""
-    writer: nn.Module | None = None
-    """A second set of weights, which writes the memory (SGF+); None: the model does."""
-    licence: str = ""
-    """Under which terms its authors give it; empty where nothing is known of them, and for the built-in model."""
-    fit: Fit = field(default_factory=Fit)
-    """What was done so that it fits."""
-    compiled: bool | None = False
-    """The small operations between products and attention are compiled into fused ones (`model.compiled`). None leaves
-    it to the film (`engine.compiling`), and is as False until that is settled."""
-    parts_on: torch.device | None = None
-    """Where the codec and the text encoder compute; None is where the network does."""
-    team: Team | None = None
-    """The ranks that make films together; None: this process alone."""
-    notes: tuple[str, ...] = ()
-    """What people should know about it, a line each: of a host's model, what lies on it and has no effect."""
-
-    @property
-    def computes_on(self) -> torch.device:
-        """Where the network computes."""
-        return self.device or next(self.model.parameters()).device
-
-    @property
-    def decodes_on(self) -> torch.device:
-        """Where the codec computes."""
-        return self.parts_on or self.computes_on
-
-    @property
-    def computes_in(self) -> torch.dtype:
-        """What the network computes in."""
-        return self.dtype or next(self.model.parameters()).dtype
-
-    @property
-    def device_name(self) -> str:
-        """The card's own name, or `cpu`."""
-        return name_of(self.computes_on)
-
-    def free_memory(self) -> int:
-        """Bytes free where the network computes: on its card, or in the computer."""
-        return free_bytes(self.computes_on)
-
-    def check_size(self, video: VideoSpec) -> None:
-        """Raises ResourceError unless the network's grid divides the film's sides."""
-        grid = self.codec.spatial_stride * self.spec.patch_size[1]
-        if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
-            width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
-            raise ResourceError(
-                f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
-                f"use {width}x{height}",
-            )
-
-    def cells(self, video: VideoSpec) -> tuple[int, int]:
-        """Rows and columns of a film's latents."""
-        stride = self.codec.spatial_stride
-        return video.height // stride, video.width // stride
-
-    def pick_attention(self, recipe: Recipe) -> Backend:
-        """Who computes attention in such films."""
-        call = film_call(
-            self.spec, recipe.memory, self.cells(recipe.video), self.computes_on, self.computes_in
-        )
-        given: dict[str, Any] = {"host": self.kernel, "wanted": self.attention, "call": call}
-        return pick(self.computes_on, self.computes_in, self.spec.head_dim, **given)
-
-    def sampler(self, recipe: Recipe) -> Sampler:
-        """A fresh sampler of films of this size under these settings."""
-        height, width = self.cells(recipe.video)
-        placed: dict[str, Any] = {"latent_height": height, "latent_width": width, "dtype": self.computes_in}
-        placed |= {"compiled": bool(self.compiled), "attention": self.attention}
-        if self.team is not None:  # all by the kernel that is the fastest here
-            placed["attention"] = self.pick_attention(recipe).name
-        networks = Networks(self.model, self.writer, self.spec)
-        here = {"device": self.computes_on, "kernel": self.kernel, "team": self.team}
-        with contextlib.nullcontext() if self.team is None else self.team.agreed("make", recipe, **placed):
-            return networks.sampler(recipe, **placed, **here)
 
 
 def load_model(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import sys
 from argparse import Namespace
-
-import torch
+from typing import TYPE_CHECKING
 
 from ..builtin import is_small
-from ..checkpoints.bundle import ModelBundle, load_model
+from ..checkpoints.noted import PROCESSOR, note_bundle, note_of, recall_bundle, without_card
 from ..config import Recipe
 from ..devices import free_bytes, name_of, pick_device
 from ..engine.film import Film, settle
@@ -20,9 +21,15 @@ from ..errors import GroundedError
 from ..estimate.fit import NOTHING, choose_fit, write_fit
 from ..estimate.room import ModelCost, file_cost
 from ..take.facts import kernels
-from ..team import Team
+from ..timeline import Storyboard
 from .files import folder_of, read_board, read_making
 from .settings import choose, encoding_for, model_of, wanted
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..checkpoints.model_bundle import ModelBundle
+    from ..team import Team
 
 log = logging.getLogger("grounded")
 
@@ -42,8 +49,59 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
             f"{args.storyboard} began from {recorded.start or 'a picture or a video'}, which is not in the film",
             "give it: --start-image FILE or --start-video FILE",
         )
+    known = team is None and _is_plain(args)
+    device = PROCESSOR if known else pick_device(args.device)
+    args.model = model_of(args, recorded)
+    note = None
+    if known and is_small(args.model) and not compiled_for(args, recorded, device):
+        note = note_of(args.model, _dtype_name(args, recorded, device))
+
+    @functools.cache
+    def opens() -> ModelBundle:
+        opened = _open_bundle(args, team, board, recorded)
+        if note is not None:
+            note_bundle(note, opened, kernels(opened, opened.recipe))
+        return opened
+
+    bundle = (recall_bundle(note, opens) if note is not None else None) or opens()
+    if bundle.licence:
+        log.info("%s is given under: %s", bundle.name, bundle.licence)
+    recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
+    recipe = recipe.fitted(bundle.fit)
+    if recorded is not None:
+        if not bundle.attention and recorded.device == bundle.device_name:
+            bundle.attention = recorded_attention(bundle, recorded.machine)
+        _compare(recorded, bundle, recipe)
+    encoding = encoding_for(args, recipe.video, recorded)
+    start = {"start_image": args.start_image, "start_video": args.start_video}
+    film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args), **start)
+    if recorded is not None:
+        _compare_starts(recorded.start, film.begins_with)
+    return film
+
+
+def _is_plain(args: Namespace) -> bool:
+    """Whether all is left to the model, on a processor: then what it comes to may be known before it is opened."""
+    asked = (
+        args.text_encoder,
+        args.vae,
+        args.lora,
+        args.assume,
+        args.parts_on,
+        args.attention,
+        args.fit,
+        args.compile,
+    )
+    return "torch" not in sys.modules and args.device in (None, "cpu") and not any(asked) and without_card()
+
+
+def _open_bundle(
+    args: Namespace, team: Team | None, board: Storyboard, recorded: Recorded | None
+) -> ModelBundle:
+    from ..checkpoints.bundle import load_model
+
     device = pick_device(args.device)
-    args.model, dtype = model_of(args, recorded), dtype_for(args, recorded, device)
+    dtype = dtype_for(args, recorded, device)
     fit = args.fit
     if fit is None and not is_small(args.model):
         fit = fitted_cost(
@@ -63,20 +121,7 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
             **network,
         )
     bundle.team = team
-    if bundle.licence:
-        log.info("%s is given under: %s", bundle.name, bundle.licence)
-    recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
-    recipe = recipe.fitted(bundle.fit)
-    if recorded is not None:
-        if not bundle.attention and recorded.device == bundle.device_name:
-            bundle.attention = recorded_attention(bundle, recorded.machine)
-        _compare(recorded, bundle, recipe)
-    encoding = encoding_for(args, recipe.video, recorded)
-    start = {"start_image": args.start_image, "start_video": args.start_video}
-    film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args), **start)
-    if recorded is not None:
-        _compare_starts(recorded.start, film.begins_with)
-    return film
+    return bundle
 
 
 def lacks_start(args: Namespace, recorded: Recorded) -> bool:
@@ -131,10 +176,16 @@ def parts_device(args: Namespace) -> torch.device | None:
 
 def dtype_for(args: Namespace, recorded: Recorded | None, device: torch.device) -> torch.dtype | None:
     """--dtype, else that of the film where it was made on such a device; None leaves it to the device."""
-    name = args.dtype
-    if name is None and recorded is not None and recorded.device == name_of(device):
-        name = recorded.dtype
+    import torch
+
+    name = _dtype_name(args, recorded, device)
     return getattr(torch, name) if name else None
+
+
+def _dtype_name(args: Namespace, recorded: Recorded | None, device: torch.device) -> str | None:
+    if args.dtype is None and recorded is not None and recorded.device == name_of(device):
+        return recorded.dtype
+    return args.dtype
 
 
 def compiled_for(args: Namespace, recorded: Recorded | None, device: torch.device) -> bool | None:

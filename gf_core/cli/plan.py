@@ -23,7 +23,7 @@ from .settings import choose, encoding_for, model_of, wanted
 if TYPE_CHECKING:
     import torch
 
-    from ..checkpoints.bundle import ModelBundle
+    from ..checkpoints.model_bundle import ModelBundle
     from ..engine.given.start import StartFile
     from ..engine.recorded import Recorded
     from ..estimate.room import ModelCost
@@ -88,6 +88,8 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     try:
         from ..devices import free_bytes, pick_device
         from .opening import dtype_for, parts_device
+
+        device = pick_device(args.device)
     except ModuleNotFoundError as error:
         print(f"cost    not known: {error.name} is not installed")
         return
@@ -97,7 +99,6 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     from ..engine.making import preflight
     from ..estimate.budget import check_budget, estimate
 
-    device = pick_device(args.device)
     parts_device(args)  # which refuses what is not here
     for part in (args.vae, args.text_encoder):
         if part is not None and not os.path.exists(part):  # Path.exists raises for a name that is too long

@@ -10,6 +10,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..engine.events import Event, Finished
 from ..engine.render import output_path, render_settled
@@ -18,7 +19,6 @@ from ..engine.segment_takes import SegmentTakes, render_takes
 from ..estimate.budget import Budget
 from ..files.atomic import on_disk, write_atomic
 from ..take.shelf import Alternative, find_pick
-from ..team import Team
 from ..timeline.edits import reseed, segment_at
 from ..words import rate
 from .files import film_name, is_own_text, read_board, take_folder
@@ -26,6 +26,9 @@ from .opening import open_film
 from .screen import Screen
 from .several import in_team
 from .terminal import INTERRUPTED, print_text
+
+if TYPE_CHECKING:
+    from ..team import Team
 
 DEFAULT_TAKES = 5
 

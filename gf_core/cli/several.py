@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from argparse import Namespace
 from collections.abc import Callable
 from functools import wraps
+from typing import TYPE_CHECKING
 
-from ..engine.follow import follow
 from ..errors import ResourceError
-from ..team import Team, join, leave
 from .terminal import status_of
 
-Command = Callable[[Namespace, Team | None], int]
+if TYPE_CHECKING:
+    from ..team import Team
+
+LAUNCHED = "TORCHELASTIC_RUN_ID"
+"""What torchrun tells all that it starts."""
+Command = Callable[[Namespace, "Team | None"], int]
 
 
 def in_team(command: Command) -> Callable[[Namespace], int]:
@@ -21,6 +26,10 @@ def in_team(command: Command) -> Callable[[Namespace], int]:
 
     @wraps(command)
     def here(args: Namespace) -> int:
+        if LAUNCHED not in os.environ:  # or torch would be imported to find that out
+            return command(args, None)
+        from ..team import join, leave
+
         team = join(args.device)
         if team is None:
             return command(args, None)
@@ -36,6 +45,8 @@ def _on_rank(command: Command, args: Namespace, team: Team) -> int:
             return command(args, team)
         logging.getLogger("grounded").setLevel(logging.ERROR)  # the first has said the rest
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when the first one does
+        from ..engine.follow import follow
+
         try:
             follow(team)
         except RuntimeError as error:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..devices import now
 from ..errors import GroundedError
-from ..model.compiled import works
-from ..model.layers import Own
-from ..sampling.sampler import Sampler
-from ..sampling.warm import warm_up
 from ..take.run import settings_in
 from ..timeline import Plan, make_plan
 from .film import Film
+
+if TYPE_CHECKING:
+    from ..checkpoints.model_bundle import ModelBundle
+    from ..sampling.sampler import Sampler
 
 log = logging.getLogger("grounded")
 WORTH_CHUNKS = 128
@@ -38,12 +39,20 @@ def settle_pieces(film: Film, folder: Path) -> Film:
                 "leave --compile away",
             )
         return replace(film, bundle=replace(bundle, compiled=False))
-    wanted = bundle.compiled
-    if wanted is None:
-        possible = isinstance(bundle.model, Own) and bundle.computes_on.type == "cuda"
-        wanted = possible and _wants(film, folder)
-    compiled = wanted and works(bundle.computes_on, bundle.computes_in)
+    compiled = bundle.compiled
+    if compiled is None:
+        compiled = bundle.computes_on.type == "cuda" and _is_own(bundle) and _wants(film, folder)
+    if compiled:
+        from ..model.compiled import works
+
+        compiled = works(bundle.computes_on, bundle.computes_in)
     return film if compiled is bundle.compiled else replace(film, bundle=replace(bundle, compiled=compiled))
+
+
+def _is_own(bundle: ModelBundle) -> bool:
+    from ..model.layers import Own
+
+    return isinstance(bundle.model, Own)
 
 
 def _wants(film: Film, folder: Path) -> bool:
@@ -60,6 +69,8 @@ def get_ready(sampler: Sampler, plan: Plan, lead: int = 0) -> float:
 
     lead: as in `warm_up`.
     """
+    from ..sampling.warm import warm_up
+
     log.info("compiling the network, once per card and size")
     device = sampler.director.device
     began = now(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -183,3 +184,6 @@ class Finished:
 
 
 Event = Union[Started, Reused, Replayed, StepDone, Pulse, ChunkDone, SegmentDone, Preview, Finished]  # noqa: UP007 (3.10 at run time)
+
+Emit = Callable[[Event], None]
+"""Who is told."""

@@ -12,26 +12,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from ..config import Encoding, Recipe, as_facts
 from ..errors import GroundedError, StoryboardError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
 from ..memory.checks import check_pictures
-from ..sampling.noise import check_noise
-from ..sampling.split import check_split
 from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
 from ..take.reuse import Reuse, find_reuse
 from ..take.states import STATES_FOLDER, StateStore, window_name
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
-from ..vae.base import look_of
-from ..vae.tiles import whole
+from ..vae.decoders import look_of
 from .given.cast import open_cast
 from .given.start import StartFile, open_start
 from .kept_kernel import begun_with
 
 if TYPE_CHECKING:
-    from ..checkpoints.bundle import ModelBundle
+    from torch import Tensor
+
+    from ..checkpoints.model_bundle import ModelBundle
 
 log = logging.getLogger("grounded")
 
@@ -91,6 +88,10 @@ class Film:
     @cached_property
     def prints(self) -> dict[str, str]:
         """By file, a hash of what is seen in each picture of the cast and of how it becomes latents."""
+        if not self.pictures:
+            return {}
+        from ..vae.tiles import whole
+
         codec = whole(self.bundle.codec).fingerprint
         return {file: hash_facts([codec, print_of(frames)]) for file, frames in self.pictures.items()}
 
@@ -163,6 +164,8 @@ class Film:
         video = self.recipe.video
         self.bundle.check_size(video)
         if self.bundle.team is not None:
+            from ..sampling.split import check_split
+
             height = video.height // self.bundle.codec.spatial_stride
             check_split(self.bundle.spec, self.recipe, height, self.bundle.team.count)
         self._check_memory()
@@ -174,7 +177,10 @@ class Film:
             )
         if any(segment.pictures for segment in self.plan.segments):
             check_pictures(self.recipe.memory)
-        check_noise(self.recipe.sample, self.plan)
+        if self.recipe.sample.noise == "comfyui":
+            from ..sampling.noise import check_noise
+
+            check_noise(self.recipe.sample, self.plan)
         # Of a closed vocabulary.
         if (check_words := getattr(self.bundle.text, "check_words", None)) is not None:
             lines = self.board.segments
@@ -319,7 +325,7 @@ def look(film: Film, folder: Path, until: int | None = None) -> Found:
     """Check the film and search the Take in `folder` for it, up to segment `until` of the storyboard (None: all of it).
 
     Every file that is believed is read: hold the Take open until what was found is used. `grounded plan`, which uses
-    nothing, does not.
+    nothing, does not. A bundle that is known from notes alone is opened where something is to be made.
 
     Raises:
         GroundedError children: the film cannot be rendered, or there is nothing up to that segment.
@@ -330,6 +336,11 @@ def look(film: Film, folder: Path, until: int | None = None) -> Found:
         film = replace(film, bundle=replace(film.bundle, attention=attention))
     stop = film.chunks_until(until)
     reuse = find_reuse(folder, film.settings, film.plan.chunk_keys[:stop], _ends(film, folder, stop))
+    bundle = film.bundle if reuse.finished else film.bundle.opened()
+    if bundle is not film.bundle:
+        noted, film = film.settings, replace(film, bundle=bundle)
+        if film.settings != noted:  # what was noted is not so
+            return look(film, folder, until)
     return Found(film, stop, reuse, time.perf_counter() - began)
 
 

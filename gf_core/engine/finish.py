@@ -24,8 +24,8 @@ from ..take.folder import RunWriter
 from ..take.own import checksum
 from ..take.reuse import pictures_mark
 from ..take.states import State, decoder_name, memory_name, pays, state_bytes, window_name
-from ..vae.base import look_of, to_uint8
-from ..vae.decoders import chunks_within_reach
+from ..vae.base import to_uint8
+from ..vae.decoders import chunks_within_reach, look_of
 from ..video.boxes import read_layout
 from ..video.pixels import preview
 from ..video.writer import FilmWriter

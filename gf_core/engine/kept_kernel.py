@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..attention.backends import able, can_run
-from ..checkpoints.bundle import ModelBundle
 from ..take.run import settings_in
+
+if TYPE_CHECKING:
+    from ..checkpoints.model_bundle import ModelBundle
 
 log = logging.getLogger("grounded")
 
@@ -19,8 +20,11 @@ def begun_with(bundle: ModelBundle, facts: Mapping[str, Any], take: Path) -> str
 
     Empty where there is nothing to choose: a host computes, a kernel was asked for, or there is one only.
     """
-    placed = (bundle.computes_on, bundle.computes_in, bundle.spec.head_dim)
-    if bundle.kernel is not None or bundle.attention or len(able(*placed)) == 1:
+    if bundle.kernel is not None or bundle.attention:
+        return ""
+    from ..attention.backends import able
+
+    if len(able(bundle.computes_on, bundle.computes_in, bundle.spec.head_dim)) == 1:
         return ""
     for settings in settings_in(take):
         then = settings.get("facts")
@@ -39,6 +43,8 @@ def named(facts: Mapping[str, Any]) -> str:
 
 def recorded_attention(bundle: ModelBundle, machine: Mapping[str, Any]) -> str:
     """The kernel that a film was made with, from its facts; empty where it does not run here."""
+    from ..attention.backends import can_run
+
     name = _name(machine)
     return name if can_run(name, bundle.computes_on, bundle.computes_in, bundle.spec.head_dim) else ""
 

@@ -6,14 +6,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..devices import require_memory
 from ..errors import TakeError
 from ..estimate.budget import Budget, check_budget, estimate
 from ..estimate.measured import Pace, recall_pace, remember_bits, remember_pace, size_key, speed_key
 from ..estimate.room import bundle_cost, decode_bytes
-from ..estimate.trial import try_out
-from ..sampling.sampler import Sampler
 from ..take.folder import Run
 from ..take.tidy import FILMS, KEPT_FILMS, tidy
 from ..timeline import Plan
@@ -23,6 +22,9 @@ from .film import Film, Found
 from .relief import in_words
 from .report import compared
 from .session import Session
+
+if TYPE_CHECKING:
+    from ..sampling.sampler import Sampler
 
 log = logging.getLogger("grounded")
 
@@ -64,6 +66,8 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
 
         def ready(sampler: Sampler, plan: Plan) -> None:
             took.append(get_ready(sampler, plan))
+
+        from ..estimate.trial import try_out
 
         trial = try_out(film.bundle, prompt, film.recipe, film.encoding, ready)
         if trial is not None:

@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterator
 
 import psutil
-import torch
 
-from ..devices import free_bytes, held_bytes
+from ..devices import held_bytes
 
 log = logging.getLogger("grounded")
 
@@ -98,7 +97,7 @@ class Meter:
 def free_memory() -> int:
     """Bytes that this computer has left; 0 where it cannot say."""
     try:
-        return free_bytes(torch.device("cpu"))
+        return psutil.virtual_memory().available
     except (OSError, psutil.Error) as error:
         log.debug("the free memory is not known: %s", error)
         return 0

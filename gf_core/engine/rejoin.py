@@ -21,8 +21,7 @@ from ..files.pieces import digest
 from ..sampling.film import replay
 from ..sampling.sampler import Sampler
 from ..take.states import StateStore, decoder_name, memory_name, window_name
-from ..vae.base import look_of
-from ..vae.decoders import chunks_within_reach
+from ..vae.decoders import chunks_within_reach, look_of
 from .film import Film
 from .job import Job
 from .recalled import OnDisk

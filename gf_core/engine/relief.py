@@ -11,11 +11,10 @@ import contextlib
 import errno
 import gc
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
-
-import torch
 
 from ..errors import ResourceError
 
@@ -65,7 +64,7 @@ class Relief:
         """
         try:
             return work()
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError) as error:  # that of torch is one of the latter
             if kind in self._taken or not is_out_of_memory(error):
                 raise
             why = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -80,6 +79,8 @@ class Relief:
 
 def give_back() -> None:
     """Return to the card, and to the computer, what nobody holds any more."""
+    import torch
+
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -87,10 +88,16 @@ def give_back() -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a card or the computer had too little memory; torch and threads say the latter by a RuntimeError."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, MemoryError) or _of_torch(error):
         return True
     said = ("DefaultCPUAllocator", "can't start new thread")
     return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+
+
+def _of_torch(error: BaseException) -> bool:
+    """Whether it is the error by which torch says that a card has too little memory."""
+    torch = sys.modules.get("torch")  # what was not imported has raised nothing
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 @contextlib.contextmanager
@@ -101,12 +108,11 @@ def in_words(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise ResourceError(f"the graphics card ran out of memory while {doing}", FIX) from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ResourceError(f"the computer ran out of memory while {doing}", FIX) from error
+        place = "graphics card" if _of_torch(error) else "computer"
+        raise ResourceError(f"the {place} ran out of memory while {doing}", FIX) from error
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise

@@ -27,7 +27,7 @@ from .session import Session
 from .sheet import draw_sheet
 
 if TYPE_CHECKING:
-    from ..checkpoints.bundle import ModelBundle
+    from ..checkpoints.model_bundle import ModelBundle
 
 
 OTHERS = (
@@ -116,6 +116,7 @@ def render_settled(
     film = settle_pieces(film, folder)
     with Take.open(folder) as take:
         found = look(film, folder, until)
+        film = found.film
         budget = preflight(found, sheet=sheet)
         if on_budget is not None:
             on_budget(budget)

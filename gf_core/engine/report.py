@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from ..devices import card_peak, threads
 from ..estimate.budget import Budget
 from ..take.folder import Run
 from ..take.states import state_name
@@ -16,7 +15,9 @@ from .events import Reused
 from .film import Found
 from .given.start import start_of
 from .meter import Meter
-from .rejoin import Rejoined
+
+if TYPE_CHECKING:
+    from .rejoin import Rejoined
 
 STAGES = (
     "looking", "text", "start image", "compiling", "rejoining", "sampling", "keeping", "decode", "encode", "save",
@@ -37,7 +38,6 @@ def make_report(
     """
     film, reuse = found.film, found.reuse
     settings, fps, video = film.settings, film.timing.fps, film.recipe.video
-    card = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     busy = meter.seconds.get("sampling", 0.0)
     told = Reused.of(film, reuse)
     begun = {"start": settings["start"]} if "start" in settings else {}
@@ -55,7 +55,7 @@ def make_report(
         },
         **begun,
         "model": {"name": settings["model"]["name"], "fingerprint": settings["model"]["fingerprint"]},
-        "machine": {**settings["machine"], "threads": torch.get_num_threads()},
+        "machine": {**settings["machine"], "threads": settings["machine"].get("threads") or threads()},
         "reuse": {
             **asdict(told),
             "replayed": sum(how.replayed for how in rejoined),
@@ -63,7 +63,7 @@ def make_report(
         },
         "seconds": {"total": meter.elapsed, "first chunk": meter.first_chunk_seconds, **meter.seconds},
         "speed": {"fps": meter.fps, "sampling fps": (frames - told.frames) / busy if busy else 0.0},
-        "memory": {"peak held bytes": meter.peak, "peak card bytes": card},
+        "memory": {"peak held bytes": meter.peak, "peak card bytes": card_peak()},
         "anchors": [*reuse.anchors, *anchors],
     }
 

@@ -13,28 +13,26 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ..errors import GroundedError
 from ..estimate.disk import disk_cost
 from ..estimate.room import bundle_cost
-from ..sampling.sampler import Sampler
 from ..take.folder import RunWriter, Take
 from ..take.reuse import Reuse
 from ..take.states import STATES, StateStore
 from .compiling import get_ready
-from .events import Finished, Reused, SegmentDone, Started
+from .events import Emit, Finished, Reused, SegmentDone, Started
 from .film import Found
-from .finish import film_header
-from .job import Job
 from .meter import Meter
 from .recalled import recalled_names
-from .rejoin import state_names
 from .relief import Relief, in_words
 from .report import make_report
-from .shoot import Emit, Shoot
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..sampling.sampler import Sampler
 
 log = logging.getLogger("grounded")
 
@@ -77,9 +75,16 @@ class Session:
         if self._found.reuse.finished:
             self._tell_finished(meter, emit)
             return
+        import torch
+
+        from .job import Job
+        from .rejoin import state_names
+        from .shoot import Shoot
+
         reuse = self._usable(self._found.reuse)
         relief = Relief()
-        embeds, start, pictures = self._encode(reuse, meter, relief)
+        with torch.no_grad():
+            embeds, start, pictures = self._encode(reuse, meter, relief)
         cost, upscale = bundle_cost(film.bundle), film.encoding.upscale
         needed = disk_cost(film.plan, cost, film.recipe, upscale=upscale, lead=film.lead).needed
         held = recalled_names(film)
@@ -88,7 +93,8 @@ class Session:
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
             if film.bundle.done is not None:
                 stack.callback(film.bundle.done)
-            sampler = self._make_sampler(meter) if embeds else None
+            with torch.no_grad():
+                sampler = self._make_sampler(meter) if embeds else None
             writer = self._open_run(reuse)
             stack.callback(writer.close)
             shoot = Shoot(job, writer, sampler, meter, emit, self._cancel)
@@ -113,6 +119,8 @@ class Session:
         """
         if reuse.source is None or reuse.decoded == self._found.stop:
             return reuse
+        from .finish import film_header
+
         header = film_header(self.film.recipe.video, self.film.encoding)
         with open(reuse.source.film, "rb") as file:
             if file.read(len(header)) == header:
@@ -147,7 +155,6 @@ class Session:
         report = make_report(self._found, meter, frames)
         emit(Finished(run.film, frames, frames / film.timing.fps, False, report))
 
-    @torch.no_grad()
     def _encode(
         self, reuse: Reuse, meter: Meter, relief: Relief
     ) -> tuple[list[Tensor], Tensor | None, dict[str, Tensor]]:
@@ -175,7 +182,6 @@ class Session:
         pictures = {file: latents(frames, "the cast's pictures") for file, frames in film.pictures.items()}
         return [embeds[segment.prompt] for segment in film.plan.segments], start, pictures
 
-    @torch.no_grad()
     def _make_sampler(self, meter: Meter) -> Sampler:
         self.film.make_ready(with_memory=True)
         sampler = self.film.bundle.sampler(self.film.recipe)

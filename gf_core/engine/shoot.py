@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..sampling.film import film_chunks
 from ..sampling.sampler import Chunk, Clean, Sampler
 from ..take.folder import RunWriter
 from ..take.states import State, pays
-from .events import ChunkDone, Event, Pulse, Replayed, Reused, SegmentDone, Started, StepDone
+from .events import ChunkDone, Emit, Event, Pulse, Replayed, Reused, SegmentDone, Started, StepDone
 from .finish import CommittedChunk, Finisher, SampledChunk
 from .job import Job
 from .meter import Meter, free_memory
@@ -31,8 +31,6 @@ from .relief import in_words
 from .worker import Worker
 
 log = logging.getLogger("grounded")
-
-Emit = Callable[[Event], None]
 
 
 class _Cancelled(Exception):

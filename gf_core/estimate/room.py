@@ -18,7 +18,7 @@ from ..vae.decoders import DECODE_VALUES, STATE_VALUES, Decoder, kind_of, spans
 if TYPE_CHECKING:
     import torch
 
-    from ..checkpoints.bundle import ModelBundle
+    from ..checkpoints.model_bundle import ModelBundle
 
 log = logging.getLogger("grounded")
 TEXT_BYTES = 2
@@ -124,21 +124,12 @@ def block_parameters(spec: ModelSpec) -> int:
 
 def bundle_cost(bundle: ModelBundle, prompts: Sequence[str] = ()) -> ModelCost:
     """What the estimate has to know about a loaded model; `prompts` are those that it will encode."""
-    from torch import nn
-
-    from ..devices import held_bytes
-    from ..model.offload import device_bytes
-    from ..text.store import StoredEncoder
-    from ..vae.tiles import whole
-
-    codec = whole(bundle.codec)
-    weight = next(codec.parameters(), None) if isinstance(codec, nn.Module) else None
-    networks = [bundle.model] if bundle.writer is None else [bundle.model, bundle.writer]
-    apart = bundle.decodes_on != bundle.computes_on
+    apart, weight = bundle.decodes_on != bundle.computes_on, bundle.weight
+    to_read = getattr(bundle.text, "bytes_to_read", None)  # of an encoder that is opened for new prompts only
     return ModelCost(
         spec=bundle.spec,
-        value_bytes=bundle.computes_in.itemsize,
-        weights=sum(device_bytes(part, bundle.computes_on) for part in networks),
+        value_bytes=weight.value,
+        weights=weight.networks,
         decoder=kind_of(bundle.codec) or "wan",
         spatial_stride=bundle.codec.spatial_stride,
         fingerprint=bundle.fingerprint,
@@ -146,13 +137,11 @@ def bundle_cost(bundle: ModelBundle, prompts: Sequence[str] = ()) -> ModelCost:
         ranks=1 if bundle.team is None else bundle.team.count,
         device=bundle.device_name,
         loaded=True,
-        resident=held_bytes() if bundle.computes_on.type == "cpu" else 0,
-        text=bundle.text.bytes_to_read(prompts)
-        if isinstance(bundle.text, StoredEncoder) and not apart
-        else 0,
-        decoder_bytes=None if weight is None else weight.dtype.itemsize,
+        resident=weight.program,
+        text=0 if to_read is None or apart else to_read(prompts),
+        decoder_bytes=weight.decoder,
         fit=bundle.fit,
-        networks=len(networks),
+        networks=weight.transformers,
         compiled=bool(bundle.compiled),
     )
 

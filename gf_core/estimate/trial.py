@@ -24,7 +24,7 @@ from .measured import Pace
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..checkpoints.bundle import ModelBundle
+    from ..checkpoints.model_bundle import ModelBundle
 
 GetReady = Callable[[Sampler, Plan], object]
 """Has compiled what the film of a plan will ask for."""

@@ -32,7 +32,7 @@ from ..vae.base import to_uint8
 from ..video.writer import FilmWriter
 
 if TYPE_CHECKING:
-    from ..checkpoints.bundle import ModelBundle
+    from ..checkpoints.model_bundle import ModelBundle
     from ..vae.base import LatentCodec, StreamDecoder
 
 PROMPT_ROWS = 64

@@ -36,7 +36,7 @@ from .suite_table import suite_table
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..checkpoints.bundle import ModelBundle
+    from ..checkpoints.model_bundle import ModelBundle
 
 Render = Callable[[str], np.ndarray]
 """Storyboard text -> film, uint8 frames [t 64 96 3]."""

@@ -13,13 +13,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from .cache import cache_dir, recall, remember
-from .lazy import LazyTensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .lazy import LazyTensor
 
 log = logging.getLogger("grounded")
 _WORKERS = min(4, os.cpu_count() or 1)
@@ -46,6 +47,8 @@ def _hash_one(item: tuple[str, LazyTensor]) -> str:
 
 
 def _add(digest: Any, name: str, tensor: Tensor) -> None:
+    import torch
+
     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
     flat = tensor.contiguous().reshape(-1)
     digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
@@ -67,11 +70,17 @@ def recalled(files: Sequence[Path], variant: str) -> str | None:
 
 def _note(files: Sequence[Path], variant: str) -> tuple[Path, list[str]]:
     """Where the hash of `files` in their present state is kept, and that state."""
-    stamps = []
+    stamps = states(files)
+    return cache_dir("fingerprints") / f"{combine([variant, *stamps])}.json", stamps
+
+
+def states(files: Iterable[Path]) -> list[str]:
+    """Place, size and time of change of each file, in order of place; another state may be other contents."""
+    told = []
     for file in sorted(files):
         state = file.stat()
-        stamps.append(f"{file.resolve()} {state.st_size} {state.st_mtime_ns}")
-    return cache_dir("fingerprints") / f"{combine([variant, *stamps])}.json", stamps
+        told.append(f"{file.resolve()} {state.st_size} {state.st_mtime_ns}")
+    return told
 
 
 def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTensor]) -> str:

@@ -8,18 +8,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import av
-import torch
 
+from ..checkpoints.noted import NotedBundle
 from ..config import Encoding, Recipe, as_facts
 from ..devices import name_of
-from ..model.compiled import fused
-from ..vae.tiles import whole
 from ..video.codecs import find_codec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..checkpoints.bundle import ModelBundle
+    from ..checkpoints.model_bundle import ModelBundle
 
 ENGINE = 2
 """Raised whenever the same settings would give other pixels than before."""
@@ -40,6 +38,8 @@ def latent_facts(bundle: ModelBundle, recipe: Recipe, start: Tensor | None = Non
         "kernels": kernels(bundle, recipe),
     }
     if start is not None:
+        from ..vae.tiles import whole
+
         facts["start"] = [whole(bundle.codec).fingerprint, print_of(start)]
     return json.loads(json.dumps(facts))
 
@@ -73,6 +73,10 @@ def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
 
     Measured with the built-in model: one thread and two give different latents from the first chunk on.
     """
+    if isinstance(bundle, NotedBundle):
+        return dict(bundle.kernels)
+    import torch
+
     device, dtype = bundle.computes_on, bundle.computes_in
     facts: dict[str, Any] = {
         "device": bundle.device_name,
@@ -85,6 +89,8 @@ def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
     if parts != facts["device"]:  # another kind of card reads prompts otherwise
         facts["parts"] = parts
     if bundle.compiled:
+        from ..model.compiled import fused
+
         facts["compiled"] = fused().name
     if bundle.team is not None and not recipe.memory.wave:  # products over some of the rows round otherwise
         facts["ranks"] = bundle.team.count

@@ -14,7 +14,6 @@ from einops import repeat
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, GroundedError
-from ..files.fingerprint import combine
 
 WIDEST = torch.complex128
 """Type of the largest elements, for copies alone."""
@@ -61,12 +60,6 @@ class LatentCodec(Protocol):
     def encode(self, frames: Tensor) -> Tensor:
         """Frames `t H W 3`, float 0..1 -> latents `f c h w`, f = 1 + (t - 1) // 4."""
         ...
-
-
-def look_of(codec: LatentCodec) -> str:
-    """Tells pictures of the same latents apart: whose weights they are, and who rounds where a codec says so."""
-    told = getattr(codec, "arithmetic", "")
-    return combine([codec.fingerprint, told]) if told else codec.fingerprint
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], what: str, fix: str) -> None:

@@ -1,8 +1,10 @@
-"""What estimates and replays must know of the decoders: what they hold, and how far back they look."""
+"""What keys, estimates and replays must know of decoders: whose they are, what they hold, how far back they look."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
+
+from ..files.fingerprint import combine
 
 if TYPE_CHECKING:
     from .base import LatentCodec
@@ -32,6 +34,12 @@ def spans(length: int, tile: int) -> list[tuple[int, int]]:
     count = -(-(length - OVERLAP) // (tile - OVERLAP))
     starts = (round(n * (length - tile) / (count - 1)) for n in range(count))
     return [(start, start + tile) for start in starts]
+
+
+def look_of(codec: LatentCodec) -> str:
+    """Tells pictures of the same latents apart: whose weights they are, and who rounds where a codec says so."""
+    told = getattr(codec, "arithmetic", "")
+    return combine([codec.fingerprint, told]) if told else codec.fingerprint
 
 
 def kind_of(codec: LatentCodec) -> Decoder | None:

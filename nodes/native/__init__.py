@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .trace import trace_model_file
 
 if TYPE_CHECKING:
-    from ...gf_core.checkpoints.bundle import ModelBundle
+    from ...gf_core.checkpoints.model_bundle import ModelBundle
 
 __all__ = ["native_bundle", "trace_model_file"]
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from ...gf_core.checkpoints.bundle import ModelBundle
+from ...gf_core.checkpoints.model_bundle import ModelBundle
 from ...gf_core.errors import CheckpointError
 from ...gf_core.text.base import TextEncoder
 from ...gf_core.vae.base import LatentCodec

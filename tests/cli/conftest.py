@@ -20,12 +20,13 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(monkeypatch):
-    import gf_core.checkpoints.bundle
-    import gf_core.cli.opening
-
     asked = []
-    monkeypatch.setattr(gf_core.cli.opening, "load_model", lambda *a, **k: asked.append((a, k)) or bundle())
-    monkeypatch.setattr(gf_core.checkpoints.bundle, "load_model", lambda *a, **k: bundle())  # as `plan` asks
+
+    def opens(*args, **options):
+        asked.append((args, options))
+        return bundle()
+
+    monkeypatch.setattr("gf_core.checkpoints.bundle.load_model", opens)
     return asked
 
 

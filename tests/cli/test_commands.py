@@ -188,7 +188,7 @@ def test_the_catalogue_is_listed_with_its_licences(capsys):
 
 def test_a_render_tells_the_licence_of_its_model_and_so_does_the_film(monkeypatch, caplog, capsys):
     monkeypatch.setattr(
-        "gf_core.cli.opening.load_model", lambda *a, **k: replace(bundle(), licence="CC BY-NC 4.0")
+        "gf_core.checkpoints.bundle.load_model", lambda *a, **k: replace(bundle(), licence="CC BY-NC 4.0")
     )
     with caplog.at_level("INFO"):
         assert main(["render", "film.txt", "--until", "1", "--no-sheet"]) == 0

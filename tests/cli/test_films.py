@@ -174,7 +174,7 @@ def test_another_programs_storyboard_is_planned_and_rendered(place, model, capsy
 
 @pytest.mark.parametrize("command", ["plan", "render"])
 def test_a_film_keeps_its_number_type(command, place, monkeypatch):
-    name, asked = f"gf_core.{'checkpoints.bundle' if command == 'plan' else 'cli.opening'}.load_model", []
+    name, asked = "gf_core.checkpoints.bundle.load_model", []
     made = bundle()
     made.model.to(torch.bfloat16)
     render_film(made, FILM, "films/film.mp4", take_folder="takes/film", sheet=False)
@@ -286,7 +286,7 @@ def test_ctrl_c_in_a_real_process(place):
     code = (
         f"import signal, sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests' / 'cli')!r}]\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
-        "import gf_core.cli.opening as r, tiny\n"
+        "import gf_core.checkpoints.bundle as r, tiny\n"
         "r.load_model = lambda *a, **k: tiny.bundle()\n"
         "from gf_core.cli import main\n"
         "sys.exit(main(['render', 'slow.txt']))\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import torch
 
-from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from gf_core.model.wan import WanModel
 

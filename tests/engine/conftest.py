@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.config import Encoding, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from gf_core.engine.events import Event
 from gf_core.engine.film import Film, look

@@ -106,7 +106,7 @@ def test_states_are_told_apart_from_what_the_film_needs(bundle, films):
 
 def test_disk_is_told_from_the_films_before(bundle, tmp_path, monkeypatch):
     text = "a fox runs | 3s\nthen: it jumps | 3s\ncut: a hen | 3s"
-    monkeypatch.setattr("gf_core.engine.making.try_out", lambda *_: None)
+    monkeypatch.setattr("gf_core.estimate.trial.try_out", lambda *_: None)
     monkeypatch.setitem(STATE_VALUES, "builtin", 3)  # what the tiny decoder holds
     first, second = [], []
     for told, name in ((first, "one"), (second, "two")):
@@ -246,7 +246,7 @@ def test_a_film_never_made_is_tried_once_and_remembered(bundle, tmp_path, monkey
     making = settle(bundle, "a fox runs | 9s")
     budget = preflight(look(making, tmp_path))
     assert budget.pace is not None and budget.pace.fps > 0 and budget.disk.known
-    monkeypatch.setattr("gf_core.engine.making.try_out", None)
+    monkeypatch.setattr("gf_core.estimate.trial.try_out", None)
     again = preflight(look(making, tmp_path))
     assert (again.pace, again.disk) == (budget.pace, budget.disk)
     short = settle(of_size(bundle, VideoSpec(48, 32)), "a fox runs | 2s")

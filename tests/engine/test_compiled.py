@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch._dynamo.exc import BackendCompilerFailed
 
-from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.config import Encoding
 from gf_core.engine import compiling, making
 from gf_core.engine.compiling import settle_pieces
@@ -39,9 +39,10 @@ def pieces(monkeypatch):
     plain = fused.modulated
     monkeypatch.setattr(fused, "modulated", lambda *given: plain(*given) * (1 + 2**-20))
     monkeypatch.setattr(compiled, "_fused", lambda backend: fused)
-    compiled.works.cache_clear()
+    works = compiled.works
+    works.cache_clear()
     yield fused
-    compiled.works.cache_clear()
+    works.cache_clear()
 
 
 def play(bundle, text, folder, stop_at=None):
@@ -81,7 +82,7 @@ def test_a_take_goes_on_as_it_was_begun(bundle, tmp_path, monkeypatch):
     auto = replace(bundle, compiled=None)
     play(bundle, SHORT, tmp_path / "eager")
     play(replace(bundle, compiled=True), LONG, tmp_path / "compiled")
-    monkeypatch.setattr(compiling, "works", lambda device, dtype: True)
+    monkeypatch.setattr("gf_core.model.compiled.works", lambda device, dtype: True)
     monkeypatch.setattr(compiling, "WORTH_CHUNKS", 4)
     film = Film(auto, LONG, auto.recipe)
     assert settle_pieces(film, tmp_path).bundle.compiled is False, "on a processor"
@@ -163,7 +164,7 @@ def test_the_report_tells_of_all_compiling(bundle, tmp_path, monkeypatch):
     """Also of what was compiled for the estimate, before the film was begun."""
     monkeypatch.setattr(making, "WORTH_TRYING_CHUNKS", 1)
     monkeypatch.setattr(making, "get_ready", lambda sampler, plan: 50.0)
-    monkeypatch.setattr(making, "try_out", lambda *given: given[-1](None, None))
+    monkeypatch.setattr("gf_core.estimate.trial.try_out", lambda *given: given[-1](None, None))
     film = settle_pieces(Film(replace(bundle, compiled=True), "a fox runs | 0.75s", bundle.recipe), tmp_path)
     with Take.open(tmp_path) as take:
         found = look(film, tmp_path)

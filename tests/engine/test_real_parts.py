@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.config import Recipe, VideoSpec
 from gf_core.engine import finish as finish_module
 from gf_core.engine.compiling import settle_pieces

@@ -209,8 +209,8 @@ def test_the_longest_names_have_film_sheet_and_report(bundle, tmp_path, letter):
 
 
 def test_a_film_that_cannot_fit_is_not_tried_first(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("gf_core.checkpoints.bundle.free_bytes", lambda device: 1000)
-    monkeypatch.setattr("gf_core.engine.making.try_out", None)  # would be called for a film of this length
+    monkeypatch.setattr("gf_core.checkpoints.model_bundle.free_bytes", lambda device: 1000)
+    monkeypatch.setattr("gf_core.estimate.trial.try_out", None)  # would be called for a film of this length
     with pytest.raises(ResourceError, match="needs"):
         render_film(bundle, "a fox | 20s", tmp_path / "fox.mp4")
     assert not (tmp_path / "fox.take").exists()
@@ -222,7 +222,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(bundle, tmp_path, monk
         render_film(bundle, "then: it jumps | 2s", out)
     with pytest.raises(GroundedError, match="start image"):
         render_film(bundle, TEXT, out, start_image=tmp_path / "none.png")
-    monkeypatch.setattr("gf_core.checkpoints.bundle.free_bytes", lambda device: 1000)
+    monkeypatch.setattr("gf_core.checkpoints.model_bundle.free_bytes", lambda device: 1000)
     with pytest.raises(ResourceError, match="of memory"):
         render_film(bundle, TEXT, out)
     assert not (tmp_path / "films").exists()

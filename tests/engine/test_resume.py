@@ -255,7 +255,7 @@ def test_a_film_that_another_encoder_began_is_made_again_of_its_latents(
 ):
     """The header says how all fragments are to be read, so this one cannot be gone on with."""
     with monkeypatch.context() as patch:
-        patch.setattr("gf_core.engine.session.film_header", lambda *_: b"of another encoder")
+        patch.setattr("gf_core.engine.finish.film_header", lambda *_: b"of another encoder")
         events, run = render(bundle, films, stopped)
     assert "encoded otherwise" in caplog.text and run.folder.name == "run-0002"
     assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
 from gf_core.errors import GroundedError
 from gf_core.evaluation import suite

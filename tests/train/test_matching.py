@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.cli import main
 from gf_core.config import MemorySpec, ModelSpec, Recipe
 from gf_core.errors import GroundedError

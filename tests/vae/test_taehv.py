@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dev.bench.forms import write_gguf
 from gf_core.errors import CheckpointError, GroundedError
-from gf_core.vae.base import LatentCodec, StreamDecoder, copied, lies_last, lifted, look_of, put
+from gf_core.vae.base import LatentCodec, StreamDecoder, copied, lies_last, lifted, put
+from gf_core.vae.decoders import look_of
 from gf_core.vae.load import build_vae, detect_vae, load_vae
 from gf_core.vae.taehv import TAEHV, Grow, MemBlock, TinyDecoder
 from gf_core.vae.tiles import Tiled

@@ -41,10 +41,13 @@ def open_cast(board: Storyboard, folder: Path, video: VideoSpec) -> dict[str, Te
     Raises:
         StoryboardError: one is not there or cannot be read, with its line.
     """
+    found = find_cast(board, folder)
+    if not found:
+        return {}
     from .image import open_start_image
 
     pictures: dict[str, Tensor] = {}
-    for file, (name, line) in find_cast(board, folder).items():
+    for file, (name, line) in found.items():
         try:
             pictures[file] = open_start_image(folder / file, video, f"picture of {name}")
         except GroundedError as error:

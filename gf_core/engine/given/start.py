@@ -6,15 +6,14 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ...config import Recipe
 from ...errors import GroundedError
 from ...words import UNFIT
-from .image import open_start_image
-from .video import open_start_video
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,9 @@ def open_start(
     path = video or image
     if path is None:
         return None, None
+    from .image import open_start_image
+    from .video import open_start_video
+
     try:
         frames = (
             open_start_image(path, recipe.video)

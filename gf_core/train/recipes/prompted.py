@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ...checkpoints.bundle import ModelBundle
+from ...checkpoints.model_bundle import ModelBundle
 from ...errors import GroundedError
 from ...text.store import StoredEncoder
 from ..draws import SampleDraws

@@ -1,0 +1,95 @@
+"""A closed vocabulary: what the built-in model's text encoder can read, and the words in which the rest is refused."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from ..errors import PromptError
+
+END, UNKNOWN_LIMIT = 0, 6
+CLOSE = 0.66
+"""Likeness from which a known word may have been meant: `fux` and `fox` have 0.67."""
+_WORD = re.compile(r"[a-z0-9']+")
+_LENGTH = re.compile("[0-9]+(s|sec|seconds|f|frames|ms|min)")
+
+
+class Vocabulary:
+    """All words that there are; a prompt with another one is refused, and so is one with too many."""
+
+    def __init__(self, words: Sequence[str], max_words: int) -> None:
+        self.words, self.max_words = tuple(words), max_words
+        self.index = {word: i + 1 for i, word in enumerate(self.words)}
+
+    def tokenize(self, prompt: str) -> list[int]:
+        """Word ids with the end token; raises PromptError for words outside the vocabulary or too many of them."""
+        self._refuse_unknown({word: [] for word in self._unknown(prompt)}, f' (in "{prompt.strip()[:200]}")')
+        found = _WORD.findall(prompt.lower())
+        if len(found) > self.max_words:
+            raise PromptError(
+                f"prompt of {len(found)} words, the built-in model reads {self.max_words}",
+                "Shorten the prompt.",
+            )
+        return [self.index[word] for word in found] + [END]
+
+    def check_words(self, text: str, spoken: Sequence[tuple[int, str]]) -> None:
+        """Refuse all that it cannot read in a storyboard at once.
+
+        text: the storyboard. spoken: line (from 1) and whole prompt of every segment.
+
+        Raises PromptError, which names lines and points at the first word.
+        """
+        found: dict[str, list[tuple[int, int]]] = {}
+        for line, prompt in spoken:
+            for word in self._unknown(prompt):
+                found.setdefault(word, []).append(_find(word, text, line))
+        self._refuse_unknown(found, text=text)
+        for line, prompt in spoken:
+            if (count := len(_WORD.findall(prompt.lower()))) > self.max_words:
+                message = f"prompt of {count} words, the built-in model reads {self.max_words}"
+                raise PromptError(
+                    message, "Shorten the prompt.", line=line, column=1, text=_lines(text)[line - 1]
+                )
+
+    def _unknown(self, prompt: str) -> list[str]:
+        return [word for word in dict.fromkeys(_WORD.findall(prompt.lower())) if word not in self.index]
+
+    def _refuse_unknown(
+        self, found: dict[str, list[tuple[int, int]]], where: str = "", text: str = ""
+    ) -> None:
+        if not found:
+            return
+        told, near = [], []
+        for word, places in list(found.items())[:UNKNOWN_LIMIT]:
+            lines = list(dict.fromkeys(str(line) for line, _ in places))
+            told.append(f"{word} (line{'s' * (len(lines) > 1)} {', '.join(lines[:4])})" if lines else word)
+            near += [
+                f"{match} for {word}" for match in difflib.get_close_matches(word[:40], self.words, 1, CLOSE)
+            ]
+        more = f" and {len(found) - UNKNOWN_LIMIT} more" if len(found) > UNKNOWN_LIMIT else ""
+        line, column = min((place for places in found.values() for place in places), default=(0, 0))
+        tips = ["a length stands behind a bar: | 5s."] if any(map(_LENGTH.fullmatch, found)) else []
+        tips += [f"did you mean {', '.join(near)}?"] if near else []
+        tips.append(f"{'All' if tips else 'all'} its {len(self.words)} words are in docs/storyboard.md")
+        raise PromptError(
+            f"the built-in model does not know: {', '.join(told)}{more}{where}",
+            f"{' '.join(tips)}, a full Wan model reads any text",
+            line=line,
+            column=column,
+            text=_lines(text)[line - 1] if line else "",
+        )
+
+
+def _lines(text: str) -> list[str]:
+    return re.split(r"\r\n|\n|\r", text)
+
+
+def _find(word: str, text: str, line: int) -> tuple[int, int]:
+    """Line and column of `word`: in the segment's own line, else in the cast or style that brought it there."""
+    lines = _lines(text)
+    pattern = re.compile(rf"(?<![a-z0-9']){re.escape(word)}(?![a-z0-9'])", re.IGNORECASE)
+    for number in (line, *(place for place, other in enumerate(lines, 1) if other.lstrip().startswith("@"))):
+        if found := pattern.search(lines[number - 1]):
+            return number, found.start() + 1
+    return line, 1
