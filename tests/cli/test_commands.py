@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from dataclasses import replace
@@ -48,6 +49,16 @@ def test_waiting_threads_sleep_unless_it_is_said_otherwise(given, spins, monkeyp
         monkeypatch.setenv(name, value)
     main([])
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_collector_leaves_out_what_a_command_is_made_of(own, place, model, monkeypatch):
+    """Where the process is the command's own; whoever calls it from Python keeps what is theirs."""
+    told = list[bool]()
+    monkeypatch.setattr("sys.argv", ["grounded", "plan", "film.txt"])
+    monkeypatch.setattr("gc.freeze", lambda: told.append(gc.isenabled()))
+    assert main(None if own else ["plan", "film.txt"]) == 0
+    assert told == [False] * own and gc.isenabled()
 
 
 def test_plan_needs_no_torch(place):
