@@ -45,6 +45,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group("comfyui" if "comfyui" in file.parts else file.as_posix()))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What wants a card is left out where there is none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA card here")
+
+
 def pytest_collection_finish() -> None:
     """What is imported stays: the collector need not look through it again and again."""
     gc.collect()

@@ -84,8 +84,6 @@ def test_an_unknown_word_stops_before_a_run_is_begun(bundle, films, tmp_path):
 
 @pytest.mark.gpu
 def test_on_a_card_the_overlapped_film_is_the_one_decoded_alone(bundle, films, tmp_path, given):
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA card here")
     real = real_bundle(replace(bundle), "cuda")
     first, _ = render(real, films, tmp_path / "a")
     second, end = render(real, films, tmp_path / "b")
@@ -118,8 +116,6 @@ def make(bundle, folder, stop_at=None):
 @pytest.mark.gpu
 def test_on_a_card_a_compiled_film_goes_on_with_the_same_bytes(bundle, tmp_path, caplog):
     """Its calls are recorded and replayed; where it is torn is inside of a row of replays."""
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA card here")
     caplog.set_level(logging.WARNING, "grounded")
     real = replace(real_bundle(bundle, "cuda"), compiled=True)
     make(real, tmp_path / "whole")
