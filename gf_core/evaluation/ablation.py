@@ -7,6 +7,7 @@ long shot instead. Definitions: metrics.py, events.py, recurrence.py, borders.py
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -189,21 +190,19 @@ def run(
     """
     rows, kinds = list(_read(out)), ("one",) if long else ("switches", "returns")
     wanted = []
-    for seed in range(seeds):
-        for kind in kinds:
+    for seed, kind, name in itertools.product(range(seeds), kinds, renders):
+        key = {"variant": name, "set": kind, "seed": seed, "seconds": seconds, "made": made[name]}
+        found = next((row for row in rows if key.items() <= row.items()), None)
+        if found is None:
             text = story(kind, seed, seconds)
-            for name, render in renders.items():
-                key = {"variant": name, "set": kind, "seed": seed, "seconds": seconds, "made": made[name]}
-                found = next((row for row in rows if key.items() <= row.items()), None)
-                if found is None:
-                    frames = render(text)
-                    measured = (measure_long if long else measure)(frames, text, reader)
-                    found = key | {"story": text, "measures": measured}
-                    out.parent.mkdir(parents=True, exist_ok=True)
-                    with out.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(found) + "\n")
-                    note(f"{name}, {kind} {seed + 1}: {len(frames)} frames")
-                wanted.append(found)
+            frames = renders[name](text)
+            measured = (measure_long if long else measure)(frames, text, reader)
+            found = key | {"story": text, "measures": measured}
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(found) + "\n")
+            note(f"{name}, {kind} {seed + 1}: {len(frames)} frames")
+        wanted.append(found)
     return wanted
 
 

@@ -114,24 +114,27 @@ def packets(container: InputContainer, joints: list[int] | None = None) -> Itera
     joints: gets the time at which each such part begins.
     """
     shift, last, shown, step = 0, None, 0, 0
+    for packet in _undamaged(container):
+        if packet.dts is not None:
+            back = 0 if last is None else last - packet.dts - shift
+            if back * (packet.time_base or 0) > LEAST_FALL:
+                # Matroska tells no decoding times: those of the first frames may be as late as their showing.
+                early = 0 if packet.pts is None else shown - packet.pts - shift
+                shift += max(back, early) + step
+                if joints is not None:
+                    joints.append(packet.dts + shift)
+            packet.dts += shift
+            step, last = packet.duration or step, packet.dts
+        if packet.pts is not None:
+            packet.pts += shift
+            shown = max(shown, packet.pts)
+        yield packet
+
+
+def _undamaged(container: InputContainer) -> Iterator[Packet]:
+    """Picture packets as they lie in the file, until its end, or until it is damaged."""
     try:
-        for packet in container.demux(container.streams.video[0]):
-            if not packet.size:
-                continue
-            if packet.dts is not None:
-                back = 0 if last is None else last - packet.dts - shift
-                if back * (packet.time_base or 0) > LEAST_FALL:
-                    # Matroska tells no decoding times: those of the first frames may be as late as their showing.
-                    early = 0 if packet.pts is None else shown - packet.pts - shift
-                    shift += max(back, early) + step
-                    if joints is not None:
-                        joints.append(packet.dts + shift)
-                packet.dts += shift
-                step, last = packet.duration or step, packet.dts
-            if packet.pts is not None:
-                packet.pts += shift
-                shown = max(shown, packet.pts)
-            yield packet
+        yield from (packet for packet in container.demux(container.streams.video[0]) if packet.size)
     except FFmpegError as error:
         log.warning("film ends early, its tail cannot be read: %s", error)
 
