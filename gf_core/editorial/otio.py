@@ -307,8 +307,8 @@ def _renumbered(found: list[tuple[int, Segment]]) -> list[Segment]:
             if before:
                 segment = replace(segment, back=before[-1])
             else:
-                told = "%s: segment %s is not in front of it any more, so it does not go back but cuts"
-                log.warning(told, segment.prompt, segment.back)
+                message = "%s: segment %s is not in front of it any more, so it does not go back but cuts"
+                log.warning(message, segment.prompt, segment.back)
                 segment = replace(segment, verb="cut", back=None, motion=False)
         segments.append(segment)
     return segments

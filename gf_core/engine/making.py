@@ -43,7 +43,7 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
     prompts = [] if whole else [segment.prompt for segment in film.plan.segments]
     cost = bundle_cost(film.bundle, prompts)
 
-    def told() -> Budget:
+    def estimated() -> Budget:
         made = estimate(
             film.plan,
             cost,
@@ -57,7 +57,7 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
         return replace(made, own=film.bundle.recipe.video)
 
     with in_words("estimating what the film will take"):
-        budget = told()
+        budget = estimated()
     worth = found.stop - budget.kept >= WORTH_TRYING_CHUNKS
     # What does not fit `check` refuses.
     if budget.pace is None and worth and budget.to_come <= film.bundle.free_memory():
@@ -74,7 +74,7 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
             remember_pace(pace_name(film), trial.pace)
             if trial.bits is not None and not budget.disk.known:
                 remember_bits(bits_name(film), trial.bits, trial.frames)
-            budget = told()
+            budget = estimated()
         budget = replace(budget, compiling=sum(took))
     return budget
 

@@ -27,15 +27,15 @@ class OnDisk:
         """
         segment = self._film.plan.segments[number]
         name, chunks = recalled_name(self._film, number), segment.first_chunk + segment.chunks
-        told = self._store.save(name, chunks, state)
-        if told is None:
+        state_digest = self._store.save(name, chunks, state)
+        if state_digest is None:
             raise TakeError(
                 f"the memory at the end of segment {segment.index + 1}, to which a later one goes back, cannot be kept "
                 f"in {self._store.folder}",
                 "make room on the disk, and let nothing but a folder lie there; or choose another place for the Take. "
                 "Render again: the film goes on",
             )
-        self._note({"kind": "state", "name": name, "chunks": chunks, "digest": told})
+        self._note({"kind": "state", "name": name, "chunks": chunks, "digest": state_digest})
 
     def recall(self, number: int, to: int) -> State:
         """What was kept there. Raises TakeError: it was damaged or removed since the render began."""

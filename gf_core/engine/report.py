@@ -39,7 +39,7 @@ def make_report(
     film, reuse = found.film, found.reuse
     settings, fps, video = film.settings, film.timing.fps, film.recipe.video
     busy = meter.seconds.get("sampling", 0.0)
-    told = Reused.of(film, reuse)
+    reused = Reused.of(film, reuse)
     begun = {"start": settings["start"]} if "start" in settings else {}
     checked = [how.exact for how in rejoined if how.exact is not None]
     return {
@@ -57,12 +57,12 @@ def make_report(
         "model": {"name": settings["model"]["name"], "fingerprint": settings["model"]["fingerprint"]},
         "machine": {**settings["machine"], "threads": settings["machine"].get("threads") or threads()},
         "reuse": {
-            **asdict(told),
+            **asdict(reused),
             "replayed": sum(how.replayed for how in rejoined),
             "exact": all(checked) if checked else None,
         },
         "seconds": {"total": meter.elapsed, "first chunk": meter.first_chunk_seconds, **meter.seconds},
-        "speed": {"fps": meter.fps, "sampling fps": (frames - told.frames) / busy if busy else 0.0},
+        "speed": {"fps": meter.fps, "sampling fps": (frames - reused.frames) / busy if busy else 0.0},
         "memory": {"peak held bytes": meter.peak, "peak card bytes": card_peak()},
         "anchors": [*reuse.anchors, *anchors],
     }

@@ -95,8 +95,8 @@ def render_takes(
         def render(one: Alternative) -> str:
             nonlocal budget
             tell = None if listener is None else partial(listener, one)
-            told = film.retold(version(film.text, number, one))
-            session = Session(take, look(told, folder, number))
+            other = film.retold(version(film.text, number, one))
+            session = Session(take, look(other, folder, number))
             end = make(session, budget, tell)
             budget = replace(budget, compiling=0.0)  # it was for all of them
             return end.path.parent.name

@@ -59,8 +59,8 @@ class DiskCost:
     def line(self) -> str:
         """As text: `34 MB: latents 2 MB, films 10 MB, states 22 MB`."""
         parts = {name: count for name, count in asdict(self).items() if name != "known" and count}
-        told = ", ".join(f"{name} {size(count)}" for name, count in parts.items())
-        return f"{'' if self.known else 'at most '}{size(self.needed + self.states)}: {told}"
+        listed = ", ".join(f"{name} {size(count)}" for name, count in parts.items())
+        return f"{'' if self.known else 'at most '}{size(self.needed + self.states)}: {listed}"
 
 
 def disk_cost(

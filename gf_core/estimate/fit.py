@@ -93,14 +93,14 @@ def write_fit(fit: Fit) -> str:
 
 def fit_line(cost: ModelCost, recipe: Recipe) -> str:
     """What is done and what it costs: `offload=18: 12 of 30 blocks wait outside, 5.0 GB a chunk are fetched`."""
-    fit, told = cost.fit, list[str]()
+    fit, parts = cost.fit, list[str]()
     if fit.resident is not None:
         layers = cost.spec.num_layers
         whole = replace(cost, weights=None).fitted(replace(fit, resident=None)).weight_bytes
         none = replace(cost, weights=None).fitted(replace(fit, resident=0)).weight_bytes
         away = max(0, layers - fit.resident)
         fetched = (whole - none) * away // max(1, layers - PLACES) * (len(recipe.sample.steps) + 1)
-        told.append(
+        parts.append(
             f"{away} of {layers} blocks wait outside, {size(fetched)} a chunk are fetched, the same film"
             if away
             else f"all {layers} blocks stay, the same film"
@@ -110,10 +110,10 @@ def fit_line(cost: ModelCost, recipe: Recipe) -> str:
         more = 1.0
         for cells in (video.height // stride, video.width // stride):
             more *= sum(stop - start for start, stop in spans(cells, fit.tile)) / cells
-        told.append(f"decoding in tiles of {fit.tile * stride} pixels, {more:.1f} times the work")
+        parts.append(f"decoding in tiles of {fit.tile * stride} pixels, {more:.1f} times the work")
     if fit.memory == "int8" or recipe.memory.stored == "int8":
-        told.append("keys and values in a byte, latents half a percent off")
+        parts.append("keys and values in a byte, latents half a percent off")
     if fit.weights != "full":
         multiplied = " and multiplied so" if fit.weights == "fp8-fast" else ""
-        told.append(f"weights in a byte{multiplied}, another film")
-    return f"fit     {write_fit(fit)}: {'; '.join(told)}"
+        parts.append(f"weights in a byte{multiplied}, another film")
+    return f"fit     {write_fit(fit)}: {'; '.join(parts)}"

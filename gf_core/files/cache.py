@@ -81,8 +81,8 @@ def prune(folder: Path, most: int) -> None:
     for path in folder.rglob("*"):
         try:
             if path.is_file():
-                told = path.stat()
-                files.append((max(told.st_atime, told.st_mtime), told.st_size, path))
+                state = path.stat()
+                files.append((max(state.st_atime, state.st_mtime), state.st_size, path))
         except OSError:  # another program has just removed it
             continue
     held = sum(size for _, size, _ in files)

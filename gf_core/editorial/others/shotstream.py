@@ -78,6 +78,6 @@ def read_list(text: str, open_captions: Callable[[str], str]) -> Told:
     captions = read_json(open_captions(row[COLUMN]))
     if not isinstance(captions, dict):
         raise ValueError(f"{row[COLUMN]} holds no captions")
-    told = read_captions(captions, frames)
+    read = read_captions(captions, frames)
     films = some(others, "more film in its list", "more films in its list")
-    return replace(told, left=[*told.left, films])
+    return replace(read, left=[*read.left, films])
