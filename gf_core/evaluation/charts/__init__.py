@@ -1,0 +1,1 @@
+"""What was measured, drawn as pictures."""

@@ -1,0 +1,1 @@
+"""Scores of VBench, which runs in a Python of its own."""
