@@ -134,6 +134,6 @@ def take_state(take: Any) -> str:
     return state_of(take) if isinstance(take, str) else ""
 
 
-def take_name(take: Any) -> bool | str:
+def check_take(take: Any) -> bool | str:
     """True, or why the Take cannot be called that; a name from another node is only known later."""
     return host.allowed(host.take_folder, take)

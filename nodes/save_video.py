@@ -13,7 +13,7 @@ from ..gf_core.errors import GroundedError, TakeError
 from ..gf_core.video.place import AS_RENDERED, DEFAULT_QUALITY, available_formats
 from . import host
 from .compat import choice, number, schema, widget
-from .shown import keep, shown, view
+from .shown import age, keep, shown, view
 from .types import Take, TakeHandle
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class SaveVideo(io.ComfyNode):
         run = take.open()
         graph = _graph(cls.hidden.prompt, cls.hidden.extra_pnginfo)
         wanted = json.dumps(
-            [take.folder, take.run, _age(run), filename_prefix, codec, quality, _plain(cls.hidden.prompt)]
+            [take.folder, take.run, age(run.film), filename_prefix, codec, quality, _plain(cls.hidden.prompt)]
         )
         path = _saved.get(wanted) if audio is None else None
         if path is None or not path.exists():
@@ -229,11 +229,6 @@ def _inside(path: Path) -> str:
 
 _saved: dict[str, Path] = {}
 """What was saved with which settings and graph in this session: the same is not saved twice."""
-
-
-def _age(run: Run) -> tuple[int, int]:
-    state = run.film.stat()
-    return state.st_size, state.st_mtime_ns
 
 
 def _remember(wanted: str, path: Path) -> None:

@@ -14,7 +14,7 @@ from ..gf_core.timeline.edits import reseed
 from . import host
 from .compat import nothing_yet, number, schema, widget
 from .pictures import image_tensor
-from .sampler_inputs import advanced, asked, options, settings, sockets, take_name, take_state
+from .sampler_inputs import advanced, asked, check_take, options, settings, sockets, take_state
 from .types import Timeline, TimelineText
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SegmentTakes(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, take: str | None = None) -> bool | str:
         """Refuse an impossible name before anything runs."""
-        return take_name(take)
+        return check_take(take)
 
     @classmethod
     @host.said_plainly

@@ -65,7 +65,7 @@ def keep(
                 put(part, page)
             facts["picture"] = view(page)
         others = [one for one in _kept(run, kind) if one["of"] != of]
-        write_json(folder / f"{kind}.json", {"film": _age(run.film), "facts": [*others, facts][-KEPT:]})
+        write_json(folder / f"{kind}.json", {"film": age(run.film), "facts": [*others, facts][-KEPT:]})
     except OSError as error:
         host.log.info("what %s shows is not kept for the next page: %s", kind, error)
     return facts
@@ -230,7 +230,7 @@ def _kept(run: Run, kind: str) -> list[dict[str, Any]]:
     """What was kept of this very film: a render that went on makes another."""
     try:
         told = read_json(read_file(run.folder / "shown" / f"{kind}.json"))
-        return told["facts"] if told["film"] == _age(run.film) else []
+        return told["facts"] if told["film"] == age(run.film) else []
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version
         return []
 
@@ -240,7 +240,8 @@ def _is_there(facts: dict[str, Any]) -> bool:
     return "path" not in facts or Path(facts["path"]).exists()
 
 
-def _age(film: Path) -> list[int]:
+def age(film: Path) -> list[int]:
+    """Changes with a film: its size, and when it was written last."""
     state = film.stat()
     return [state.st_size, state.st_mtime_ns]
 

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import host
 from .compat import schema
-from .sampler_inputs import advanced, asked, options, settings, sockets, take_name, take_state
+from .sampler_inputs import advanced, asked, check_take, options, settings, sockets, take_state
 from .types import Take, TakeHandle, TimelineText
 
 
@@ -50,7 +50,7 @@ class StreamSampler(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, take: str | None = None) -> bool | str:
         """Refuse an impossible name before anything runs."""
-        return take_name(take)
+        return check_take(take)
 
     @classmethod
     @host.said_plainly
