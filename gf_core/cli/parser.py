@@ -19,7 +19,8 @@ FILM = ("storyboard", "--model", "--size", "--memory", "--noise", "--seed", "--f
 DEVICE = ("--device", "--dtype")
 PARTS = ("--vae", "--text-encoder")
 START = ["--start-image", "--start-video"]
-MAKING = ("--take", START, *PARTS, "--lora", *DEVICE, "--parts-on", "--attention", "--fit", "--compile")
+COMPUTING = (*DEVICE, "--parts-on", "--attention", "--fit", "--compile")
+MAKING = ("--take", START, *PARTS, "--lora", *COMPUTING)
 
 
 class Command(NamedTuple):
@@ -58,7 +59,7 @@ COMMANDS = {
     "plan": Command(
         "plan:plan",
         "show what a storyboard will become and cost",
-        (*FILM, "--take", START, *PARTS, *DEVICE, "--parts-on", "--attention", "--fit", "--compile"),
+        (*FILM, "--take", START, *PARTS, *COMPUTING),
         texts.PLAN,
     ),
     "takes": Command(
@@ -77,11 +78,7 @@ COMMANDS = {
             ("--out", {"type": path, "metavar": "DIR", "help": "where the films go (default: films)"}),
             *PARTS,
             "--lora",
-            *DEVICE,
-            "--parts-on",
-            "--attention",
-            "--fit",
-            "--compile",
+            *COMPUTING,
             "--no-sheet",
             (
                 "--ray",
@@ -155,10 +152,7 @@ COMMANDS = {
         "small:train",
         "train a model, or say what it would take",
         (
-            (
-                "what",
-                {"choices": TRAININGS, "metavar": "WHAT", "help": ", ".join(TRAININGS)},
-            ),
+            ("what", {"choices": TRAININGS, "metavar": "WHAT", "help": ", ".join(TRAININGS)}),
             ("rest", {"nargs": argparse.REMAINDER, "help": "options of the training: --help lists them"}),
         ),
         texts.TRAIN,
