@@ -68,11 +68,7 @@ class Rendered:
 
 
 def render(node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishes, folder: Path) -> Rendered:
-    """Render into the Take at `folder`.
-
-    Raises:
-        GroundedError children: it cannot be rendered, in words.
-    """
+    """Render into the Take at `folder`. Raises GroundedError children: it cannot be rendered, in words."""
     film = settle(bundle, timeline.with_seed(wishes.seed), wishes)
     try:
         with Take.open(folder) as take:
@@ -115,11 +111,7 @@ def settle(bundle: ModelBundle, timeline: TimelineText, wishes: Wishes) -> Film:
 
 
 def read_steps(text: str) -> tuple[float, ...]:
-    """`1000, 750, 500, 250` as numbers.
-
-    Raises:
-        GroundedError: not a falling list of numbers above 0 and up to 1000.
-    """
+    """`1000, 750, 500, 250` as numbers. Raises GroundedError: not a falling list of numbers above 0 and up to 1000."""
     fix = "write for example 1000, 750, 500, 250"
     try:
         steps = tuple(float(part) for part in text.replace(",", " ").split())

@@ -39,8 +39,7 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
 
     team: the ranks that make it.
 
-    Raises:
-        GroundedError children: a storyboard or model that cannot be used, a film's start that is not given.
+    Raises GroundedError children: a storyboard or model that cannot be used, a film's start that is not given.
     """
     text, board = read_board(args)
     recorded = read_making(args)

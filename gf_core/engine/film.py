@@ -112,8 +112,7 @@ class Film:
     def chunks_until(self, segment: int | None) -> int:
         """Chunks up to the end of `segment` of the storyboard (from 1, muted ones counted); all for 0 or None.
 
-        Raises:
-            GroundedError: there is nothing up to that segment.
+        Raises GroundedError: there is nothing up to that segment.
         """
         plan = self.plan
         if segment is not None and (not isinstance(segment, int) or segment < 0):
@@ -151,9 +150,8 @@ class Film:
     def check(self) -> None:
         """Refuse, in words, what cannot be rendered.
 
-        Raises:
-            ResourceError: the size does not fit the model's grid. GroundedError: nor the start the size, or the
-            encoding asks for what there is not. PromptError: the text encoder cannot read a prompt.
+        Raises ResourceError: the size does not fit the model's grid. GroundedError: nor the start the size, or the
+        encoding asks for what there is not. PromptError: the text encoder cannot read a prompt.
         """
         encoding = self.encoding
         if not 0 <= encoding.quality <= 51 or encoding.upscale < 1:
@@ -286,8 +284,7 @@ def settle(
     start_image: a picture that it begins with. start_video: a video that it goes on from; it begins with its end.
     folder: where the storyboard lies, and with it the pictures of its cast.
 
-    Raises:
-        GroundedError children: the storyboard or what it is to start from cannot be used.
+    Raises GroundedError children: the storyboard or what it is to start from cannot be used.
     """
     for name, value, kind in (("recipe", recipe, Recipe), ("encoding", encoding, Encoding)):
         if value is not None and not isinstance(value, kind):
@@ -327,8 +324,7 @@ def look(film: Film, folder: Path, until: int | None = None) -> Found:
     Every file that is believed is read: hold the Take open until what was found is used. `grounded plan`, which uses
     nothing, does not. A bundle that is known from notes alone is opened where something is to be made.
 
-    Raises:
-        GroundedError children: the film cannot be rendered, or there is nothing up to that segment.
+    Raises GroundedError children: the film cannot be rendered, or there is nothing up to that segment.
     """
     began = time.perf_counter()
     film.check()

@@ -116,8 +116,7 @@ class Finisher:
     def __call__(self, chunk: SampledChunk) -> CommittedChunk | None:
         """Commit one chunk; None when only its latents were kept.
 
-        Raises:
-            GroundedError children in words for a full disk or memory, and others as met.
+        Raises GroundedError children in words for a full disk or memory, and others as met.
         """
         with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
             start = time.perf_counter()
@@ -271,8 +270,7 @@ class Finisher:
 def film_header(video: VideoSpec, encoding: Encoding) -> bytes:
     """What a film of this size, speed and encoding begins with, on this computer, in front of its first fragment.
 
-    Raises:
-        ResourceError: it cannot be encoded.
+    Raises ResourceError: it cannot be encoded.
     """
     black = np.zeros((4, video.height, video.width, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:

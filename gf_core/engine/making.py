@@ -90,11 +90,7 @@ def bits_name(film: Film) -> str:
 
 
 def check(film: Film, budget: Budget, folder: Path) -> None:
-    """Refuse a film that cannot fit.
-
-    Raises:
-        ResourceError: with the change that would.
-    """
+    """Refuse a film that cannot fit. Raises ResourceError: with the change that would."""
     with in_words("estimating what the film will take"):
         check_budget(budget, free_memory=film.bundle.free_memory(), folder=folder)
         if budget.cost.apart:
@@ -107,8 +103,7 @@ def check(film: Film, budget: Budget, folder: Path) -> None:
 def make(session: Session, budget: Budget, listener: Callable[[Event], None] | None = None) -> Finished:
     """Render; the report compares `budget` with what it took, and speed and size are kept for the next estimate.
 
-    Raises:
-        GroundedError children: what went wrong, in words.
+    Raises GroundedError children: what went wrong, in words.
     """
     finished: list[Finished] = []
 

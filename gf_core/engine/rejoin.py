@@ -103,8 +103,7 @@ def rejoin_sampler(
 def _take_up(sampler: Sampler, film: Film, done: int, store: StateStore) -> None:
     """Go on with the chunks that were on the way after `done`; at a segment's end there are none.
 
-    Raises:
-        TakeError: they are gone since the Take was looked at.
+    Raises TakeError: they are gone since the Take was looked at.
     """
     number, chunk = film.plan.places[done - 1]
     if chunk == film.plan.segments[number].chunks - 1:

@@ -106,8 +106,8 @@ def render_settled(
         listener: gets every event; what it raises stops the render, and the film so far stays in the Take.
         on_budget: gets the estimate before anything is made.
 
-    Raises:
-        GroundedError children: the storyboard, the settings, the machine's limits, or a failure on the way, in words.
+    Raises GroundedError children: the storyboard, the settings, the machine's limits, or a failure on the way, in
+    words.
     """
     out_path = output_path(out_path)
     check_suffix(out_path, film.encoding.codec)
@@ -129,8 +129,7 @@ def render_settled(
 def output_path(out: str | Path, name: str = "film") -> Path:
     """Where a film that is asked for at `out` goes: with a suffix, and into a folder that exists as `name`.mp4.
 
-    Raises:
-        GroundedError: it cannot be saved there, whatever it will look like.
+    Raises GroundedError: it cannot be saved there, whatever it will look like.
     """
     path = as_path(out, "out_path")
     if os.path.isdir(path) or str(out).endswith(("/", os.sep)):

@@ -64,8 +64,7 @@ class Session:
 
         expected_fps: how fast such films were made before, for the time that is left; 0 where that is not known.
 
-        Raises:
-            GroundedError children: what went wrong, in words. The film up to the last `ChunkDone` stays and plays.
+        Raises GroundedError children: what went wrong, in words. The film up to the last `ChunkDone` stays and plays.
         """
         if self._begun:
             raise GroundedError("a session runs once", "make a new Session for another render")

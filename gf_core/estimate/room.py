@@ -162,8 +162,7 @@ def file_cost(
     found the encoder of Wan is left out, and its VAE counted, the largest there is. assume, parts_on: as in
     `load_model`.
 
-    Raises:
-        CheckpointError: a file that is no such model, encoder or VAE.
+    Raises CheckpointError: a file that is no such model, encoder or VAE.
     """
     from ..checkpoints.bundle import known_fingerprint
     from ..checkpoints.identify import identify

@@ -31,8 +31,7 @@ def native_bundle(
     model, clip, vae: values of the native sockets. assume: catalogue id to take the MODEL for; None or "detect" finds
     out. model_file: name of its file as the loader shows it, where known (`trace_model_file`).
 
-    Raises:
-        CheckpointError: not a Wan text-to-video model, not causal, or a CLIP or VAE of another model.
+    Raises CheckpointError: not a Wan text-to-video model, not causal, or a CLIP or VAE of another model.
     """
     if clip is None or vae is None:
         missing = "CLIP" if clip is None else "VAE"

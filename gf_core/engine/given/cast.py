@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 def find_cast(board: Storyboard, folder: Path) -> dict[str, tuple[str, int]]:
     """By file, name and line of everybody whose picture is seen in an unmuted segment; all of them lie in `folder`.
 
-    Raises:
-        StoryboardError: one does not.
+    Raises StoryboardError: one does not.
     """
     seen = {file for n, part in enumerate(board.segments) if not part.mute for file in board.pictured(n)}
     found = {
@@ -38,8 +37,7 @@ def find_cast(board: Storyboard, folder: Path) -> dict[str, tuple[str, int]]:
 def open_cast(board: Storyboard, folder: Path, video: VideoSpec) -> dict[str, Tensor]:
     """The pictures that `find_cast` finds, [1 H W 3] of the film's size, by file.
 
-    Raises:
-        StoryboardError: one is not there or cannot be read, with its line.
+    Raises StoryboardError: one is not there or cannot be read, with its line.
     """
     found = find_cast(board, folder)
     if not found:

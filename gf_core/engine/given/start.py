@@ -51,8 +51,7 @@ def open_start(
 ) -> tuple[Tensor, StartFile] | tuple[None, None]:
     """The picture, or the end of the video, as frames [t H W 3] in 0..1 of the film's size, and the file it is.
 
-    Raises:
-        GroundedError: both are given, or the one cannot be read.
+    Raises GroundedError: both are given, or the one cannot be read.
     """
     if image is not None and video is not None:
         raise GroundedError("a film starts from a picture or from a video", "leave one of the two away")
