@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import PLACES, Fit, ModelSpec, Recipe, VideoSpec
+from ..errors import CheckpointError
 from ..memory.sizes import Sizes, is_lean
 from ..vae.decoders import DECODE_VALUES, STATE_VALUES, Decoder, kind_of, spans
 
@@ -169,7 +170,6 @@ def file_cost(
     from ..checkpoints.keymaps import experts
     from ..checkpoints.load import default_dtype
     from ..devices import name_of
-    from ..errors import CheckpointError
 
     item = identify(Path(model), assume=assume)
     spec = item.what.spec
@@ -199,7 +199,6 @@ def file_cost(
 def _part(kind: str, given: str | Path | None, model: str | Path) -> Path | None:
     """The file that is `given`, or the one beside the model; None, with a line in the log, where there is none."""
     from ..checkpoints.companions import find
-    from ..errors import CheckpointError
 
     try:
         return find(kind, Path(model)) if given is None else Path(given)
@@ -220,7 +219,6 @@ def _text_numbers(file: Path | None) -> int:
 
 def _decoder(file: Path | None) -> tuple[Decoder, int, int]:
     """Which decoder a file holds, its numbers, and bytes per number; without a file the largest, and zeros."""
-    from ..errors import CheckpointError
     from ..files.scales import unscaled
     from ..files.tensors import open_file
     from ..files.unwrap import unwrap
