@@ -11,6 +11,7 @@ from gf_core.config import MemorySpec, SampleSpec
 from gf_core.model.forward import Call, text_kv
 from gf_core.rope import rotate, turns
 from gf_core.sampling.director import Director
+from gf_core.sampling.placement import Placement
 from gf_core.sampling.rolling import Rolling
 from gf_core.sampling.sampler import Chunk
 from gf_core.sampling.trace import Trace
@@ -89,10 +90,8 @@ def replay(case: Case) -> None:
     memory, sample = _settings(case)
     height, width = case.doc["rollout"]["latent_hw"]
     noise, prompt, blocks = case.inputs["noise"], case.inputs["prompt_embeds"], case.doc["rollout"]["blocks"]
-    director = Director(
-        case.model(), case.model_spec(), memory, sample,
-        latent_height=height, latent_width=width, batch=len(noise),
-    )  # fmt: skip
+    placement = Placement(latent_height=height, latent_width=width, batch=len(noise))
+    director = Director(case.model(), case.model_spec(), memory, sample, placement)
     sampler = Rolling(director, sample)
     director.start(prompt)
     director.watch = recorder = Recorder(case, director, prompt, memory.chunk, sample.context_timestep)

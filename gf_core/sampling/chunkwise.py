@@ -14,6 +14,7 @@ import torch
 from ..config import ModelSpec, Recipe, SampleSpec
 from ..model.layers import Time, Tree
 from .director import Director
+from .placement import Placement
 from .rolling import Rolling
 from .sampler import Chunk, Clean, OnStep, Sampler
 from .schedule import Schedule, add_noise, flow_to_x0, timesteps
@@ -74,8 +75,8 @@ class Chunkwise(Sampler):
 
 
 def make_sampler(model: Tree, spec: ModelSpec, recipe: Recipe, **placed: Any) -> Sampler:
-    """A sampler of one film with a director of its own; `placed` goes to `Director`."""
-    director = Director(model, spec, recipe.memory, recipe.sample, **placed)
+    """A sampler of one film with a director of its own; `placed` are fields of `placement.Placement`."""
+    director = Director(model, spec, recipe.memory, recipe.sample, Placement(**placed))
     if recipe.memory.rolling is None:
         return Chunkwise(director, recipe.sample)
     return (Wave if recipe.memory.wave else Rolling)(director, recipe.sample)

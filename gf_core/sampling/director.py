@@ -16,18 +16,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..attention import Kernel
 from ..attention.backends import choose, film_call
-from ..config import FLUSH_KEEP, ContextGradient, MemorySpec, ModelSpec, Recipe, SampleSpec
+from ..config import FLUSH_KEEP, MemorySpec, ModelSpec, Recipe, SampleSpec
 from ..errors import GroundedError
 from ..memory.given import give
 from ..memory.recache import recache, recache_all, refresh
 from ..memory.store import DualMemory
 from ..model.forward import Call, Caller, SelfAttention, TextKV, text_kv, time_conditioning, trimmed
 from ..model.layers import Time, Tree
-from ..model.pieces import PLAIN, Pieces
-from ..team import Team
-from .graphs import Graphs, Record
+from .graphs import Graphs
+from .placement import Placement
 from .split import Split, Views, together
 from .trace import Trace
 
@@ -36,59 +34,35 @@ class Director:
     """One film (or `batch` films in step) being generated."""
 
     def __init__(
-        self,
-        model: Tree,
-        spec: ModelSpec,
-        memory: MemorySpec,
-        sample: SampleSpec,
-        *,
-        latent_height: int,
-        latent_width: int,
-        batch: int = 1,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-        kernel: Kernel | None = None,
-        pieces: Pieces = PLAIN,
-        record: Record | None = None,
-        attention: str = "",
-        grad: ContextGradient | None = None,
-        writer: Tree | None = None,
-        team: Team | None = None,
+        self, model: Tree, spec: ModelSpec, memory: MemorySpec, sample: SampleSpec, placement: Placement
     ) -> None:
-        """latent_height, latent_width: latent cells; both multiples of the patch size.
-
-        device, dtype: what to compute in; None is where and as the weights are. A host that keeps weights elsewhere or
-        packed says both. kernel: attention of a host; None is ours, by the row called `attention`, or by the fastest.
-        pieces: who does the small operations; fused ones for trees of our own, without gradients. record: lets calls of
-        such trees be recorded and replayed; not with a team. grad: gradients flow from chunks to the weights, and so
-        through the past; None is not in training. writer: the weights that write the memory, in clean passes and
-        recaches, where they are others than those that denoise (SGF+). team: the ranks that make the film together,
-        each with a director that does what the first one does.
-        """
+        """Raises GroundedError: the patch size does not divide the latents, or nobody computes such attention."""
+        cells = height, width = placement.latent_height, placement.latent_width
         _, ph, pw = spec.patch_size
-        if latent_height % ph or latent_width % pw:
+        if height % ph or width % pw:
             raise GroundedError(
-                f"latents of {latent_height} x {latent_width} cells cannot be cut into patches of {ph} x {pw}",
+                f"latents of {height} x {width} cells cannot be cut into patches of {ph} x {pw}",
                 fix="choose a width and height that are multiples of 16 pixels",
             )
+        self.model, self.spec, self.sample, self.grad = model, spec, sample, placement.grad
+        self.writer = model if placement.writer is None else placement.writer
         # A weight is looked at only where it is not said: a host may keep it elsewhere, or packed.
+        device, dtype = placement.device, placement.dtype
         self.device = model.patch_embedding.weight.device if device is None else torch.device(device)
         self.dtype = model.patch_embedding.weight.dtype if dtype is None else dtype
-        self.model, self.spec, self.sample, self.grad = model, spec, sample, grad
-        self.writer = model if writer is None else writer
-        cells = (latent_height, latent_width)
-        shape = None if grad else film_call(spec, memory, cells, self.device, self.dtype)
-        self._kernel = choose(self.device, self.dtype, spec.head_dim, kernel, attention, shape)
-        self._pieces = pieces
-        self._latent = (spec.in_dim, latent_height, latent_width)
-        self.team, self._split = team, None
-        if team is not None and not memory.wave:  # in a wave every rank has all of every frame
-            self._split = Split(team, spec, latent_height, latent_width)
-        alone: Caller = Call.run if record is None else Graphs(record)
+        full = None if self.grad else film_call(spec, memory, cells, self.device, self.dtype)
+        wanted = (placement.kernel, placement.attention, full)
+        self._kernel = choose(self.device, self.dtype, spec.head_dim, *wanted)
+        self._pieces, self._latent = placement.pieces, (spec.in_dim, *cells)
+        self.team, self._split = placement.team, None
+        if self.team is not None and not memory.wave:  # in a wave every rank has all of every frame
+            self._split = Split(self.team, spec, *cells)
+        alone: Caller = Call.run if placement.record is None else Graphs(placement.record)
         self._call = alone if self._split is None else self._split.call
         self.memory = DualMemory(
-            spec, memory, self._latent, batch=batch, device=self.device, dtype=self.dtype, kernel=self._kernel,
-            pieces=pieces, ahead=Recipe(memory, sample).ahead, share=self._split and self._split.share,
+            spec, memory, self._latent, batch=placement.batch, device=self.device, dtype=self.dtype,
+            kernel=self._kernel, pieces=self._pieces, ahead=Recipe(memory, sample).ahead,
+            share=self._split and self._split.share,
         )  # fmt: skip
         self.watch: Callable[[Trace], None] | None = None
         """Called after every network call, for previews and comparisons; costs the full length of the clean pass.
