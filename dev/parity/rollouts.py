@@ -17,6 +17,7 @@ from gf_core.checkpoints.keymaps import experts
 from gf_core.model.forward import text_kv
 from gf_core.sampling.chunkwise import Chunkwise
 from gf_core.sampling.director import Director
+from gf_core.sampling.placement import Placement
 from gf_core.sampling.sampler import Chunk
 from gf_core.sampling.trace import Trace
 
@@ -141,10 +142,11 @@ def replay(case: Case) -> None:
     denoising, writing = experts(case.weights)
     model, batch = case.model(denoising), options["batch"]
     scores = heads.Scores(case) if heads.serves(case) else None
-    director = director_of(case)(
-        model, spec, memory_spec(case), sample, latent_height=height, latent_width=width, batch=batch,
-        writer=case.model(writing) if writing else None, kernel=scores,
+    placement = Placement(
+        latent_height=height, latent_width=width, batch=batch, kernel=scores,
+        writer=case.model(writing) if writing else None,
     )  # fmt: skip
+    director = director_of(case)(model, spec, memory_spec(case), sample, placement)
     sampler = Chunkwise(director, sample)
     first = Chunkwise(director, replace(sample, steps=sample.first))
     director.watch = recorder = Recorder(case, director)
