@@ -332,12 +332,13 @@ def look(film: Film, folder: Path, until: int | None = None) -> Found:
         film = replace(film, bundle=replace(film.bundle, attention=attention))
     stop = film.chunks_until(until)
     reuse = find_reuse(folder, film.settings, film.plan.chunk_keys[:stop], _ends(film, folder, stop))
+    seconds = time.perf_counter() - began
     bundle = film.bundle if reuse.finished else film.bundle.opened()
     if bundle is not film.bundle:
         noted, film = film.settings, replace(film, bundle=bundle)
         if film.settings != noted:  # what was noted is not so
             return look(film, folder, until)
-    return Found(film, stop, reuse, time.perf_counter() - began)
+    return Found(film, stop, reuse, seconds)
 
 
 def _ends(film: Film, folder: Path, stop: int) -> list[int]:

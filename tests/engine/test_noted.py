@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,3 +109,9 @@ def test_another_state_has_another_note(change, tmp_path, monkeypatch):
 def test_a_damaged_note_is_not_believed(damage, opened, note, caplog):
     note.write_bytes(damage(note.read_bytes()))
     assert recall_bundle(note, lambda: opened) is None and "not read" in caplog.text
+
+
+def test_opening_is_not_counted_as_looking(opened, note, tmp_path):
+    noted = recalled(note, opened)
+    noted.opens = lambda: time.sleep(0.3) or opened
+    assert look(Film(noted, TEXT, noted.recipe), tmp_path / "take").seconds < 0.3

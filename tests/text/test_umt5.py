@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 import torch
 
-from gf_core.checkpoints.bundle import ModelBundle
+from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.errors import CheckpointError, ResourceError
 from gf_core.files.lazy import LazyTensor
 from gf_core.text.store import StoredEncoder
