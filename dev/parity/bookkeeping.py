@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gf_core.config import ModelSpec, Recipe
+from gf_core.config import ModelSpec, Recipe, SampleSpec
 from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import WanModel
 from gf_core.sampling.director import Director
+from gf_core.sampling.schedule import timesteps
 from gf_core.sampling.trace import Trace
 from gf_core.train.films import Cue, FilmBatch
 from gf_core.train.objectives.dmd import learners
@@ -64,34 +65,60 @@ class Calls:
             getattr(self, trace.kind).append(frame)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What the recorded trainer drew for a piece."""
+
+    exit_t: float
+    switch: int
+    """Frame of the new prompt in the piece's film."""
+    frames: int
+    """Latent frames of the piece, where it does not begin its film."""
+    longest: int
+    """Latent frames that the film under way never passes; it gives way to a new one where a piece does not fit."""
+
+
+def drawn(pieces: list[dict[str, Any]], config: dict[str, Any]) -> list[Drawn]:
+    """The draws of recorded pieces. A film's greatest length is told by where it ended."""
+    lengths, ends = config.get("possible_max_length") or [config["max_length"]], dict[int, int]()
+    for piece in pieces:
+        ends[piece["sequence"]] = piece["end"]
+    before = [pieces[0], *pieces]
+    longest = [min(length for length in lengths if length >= ends[piece["sequence"]]) for piece in before]
+    frames = [piece["new_frames"] if piece["start"] else config["min_new_frame"] for piece in pieces]
+    return [
+        Drawn(piece["exit_t"], piece["switch_frame"], count, most)
+        for piece, count, most in zip(pieces, frames, longest)
+    ]
+
+
 class Run:
     """One recorded run of the trainer."""
 
-    def __init__(self, config: dict[str, Any], levels: list[float]) -> None:
-        self.config, self.levels, self.calls, self.draws = config, levels, Calls(), Plain()
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config, self.calls, self.draws = config, Calls(), Plain()
+        steps = tuple(config.get("denoising_step_list", SampleSpec.steps))
+        sample = SampleSpec(steps=steps, shift=config.get("timestep_shift", SampleSpec.shift))
+        self.levels = [level.timestep for level in timesteps(sample)]
         window, size = config["chunk"], config["frames_per_block"]
         sink = 3
         memory = replace(
             PRESETS["longlive"], anchors=sink, recent=config["local_attn_size"] - sink - size, chunk=size,
             recache_reach=window,
         )  # fmt: skip
-        film = RolloutSpec(Recipe(memory), frames=window, window=window, first_frame=self._first)
-        self.stream = Stream(
-            film,
-            StreamSpec(config["max_length"], config["min_new_frame"]),
-            watch=lambda director, trace: self.calls.follow(director, trace),
-        )
+        film = RolloutSpec(Recipe(memory, sample), frames=window, window=window, first_frame=self._first)
+        self.stream = Stream(film, watch=lambda director, trace: self.calls.follow(director, trace))
         self.net = WanModel(TINY).eval()
-        self.switch = min(config["switch_choices"])
 
     def _first(self, latents: Tensor) -> Tensor:
         self.calls.decoded = latents.shape[1]
         return latents[:, -1:]
 
-    def piece(self, step: int, learner: str, exit_t: float) -> dict[str, Any]:
+    def piece(self, step: int, learner: str, drawn: Drawn) -> dict[str, Any]:
         """What happens in the next piece."""
         self.calls, size = Calls(), self.config["frames_per_block"]
-        self.draws.exit_step = min(range(len(self.levels)), key=lambda i: abs(self.levels[i] - exit_t))
+        self.draws.exit_step = min(range(len(self.levels)), key=lambda i: abs(self.levels[i] - drawn.exit_t))
+        self.stream.spec, self.switch = StreamSpec(drawn.longest, drawn.frames), drawn.switch
         before, after = torch.ones(1, 1, TINY.text_dim), torch.full((1, 1, TINY.text_dim), 2.0)
         batch = FilmBatch(before, before, LATENT, self.draws, {-(-self.switch // size): Cue("then", after)})
         learns = learner == "generator"
@@ -134,16 +161,15 @@ class Run:
 
 
 def replay(document: dict[str, Any]) -> dict[str, Any]:
-    """The runs of a recorded document, piece by piece; of its pieces only the drawn exit levels are read."""
+    """The runs of a recorded document, piece by piece; of its pieces only what was drawn is read."""
     runs = []
     for recorded in document["runs"]:
-        levels = [1000.0, 937.5, 833.3333129882812, 625.0]
-        run, pieces, step = Run(recorded["config"], levels), list[dict[str, Any]](), 0
-        exits = [piece["exit_t"] for piece in recorded["chunks"]]
-        while len(pieces) < len(exits):
+        run, pieces, step = Run(recorded["config"]), list[dict[str, Any]](), 0
+        draws = drawn(recorded["chunks"], recorded["config"])
+        while len(pieces) < len(draws):
             for learner in learners(step, recorded["config"]["ratio"]):
-                if len(pieces) < len(exits):
-                    pieces.append(run.piece(step, learner, exits[len(pieces)]))
+                if len(pieces) < len(draws):
+                    pieces.append(run.piece(step, learner, draws[len(pieces)]))
             step += 1
         runs.append({"name": recorded["name"], "chunks": pieces})
     return {"runs": runs}

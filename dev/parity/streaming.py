@@ -18,7 +18,7 @@ from gf_core.sampling.trace import Trace
 from gf_core.train.films import Cue, FilmBatch
 from gf_core.train.objectives.scores import Nets
 from gf_core.train.objectives.streaming import stream_critic, stream_dmd
-from gf_core.train.streaming import Stream, StreamSpec, next_piece
+from gf_core.train.streaming import Stream, next_piece
 
 WINDOW = 21
 """Frames that a loss sees, and that a recache computes anew."""
@@ -40,7 +40,7 @@ def _replay(case: Case, context: ContextGradient, variant: str) -> None:
     memory = replace(film.recipe.memory, switch="recache", recache_before_evict=True, recache_reach=WINDOW)
     film = replace(film, recipe=replace(film.recipe, memory=memory), first_frame=stub)
     cache = Cache(case, nets, train["cache_frames"])
-    stream = Stream(film, StreamSpec(piece=min(train["new_frames"])), watch=cache.follow)
+    stream = Stream(film, watch=cache.follow)
     block = -(-train["switch_frame"] // film.chunk)
     before, after = (case.inputs[name] for name in PROMPTS)
     _, _, *latent = case.inputs["chunk0.noise"].shape
@@ -55,6 +55,7 @@ def _replay(case: Case, context: ContextGradient, variant: str) -> None:
             before, case.inputs["uncond_embeds"], tuple(latent), draws, {block: Cue("then", after)}
         )
         cache.exit_step = train["exit_step"][number]
+        stream.spec = replace(stream.spec, piece=train["new_frames"][number])
         _piece(case, nets, stream, batch, use, number, variant)
         cache.give(stream, number)
 
@@ -133,10 +134,11 @@ class Cache:
             if number < sink:
                 constant = made
             elif before is not None:
-                constant = [
-                    (k + rotate(other_k - other_k.detach(), back), v + (other_v - other_v.detach()))
-                    for (k, v), (other_k, other_v) in zip(constant, before)
-                ]
+                with torch.enable_grad():  # the clean pass has none
+                    constant = [
+                        (k + rotate(other_k - other_k.detach(), back), v + (other_v - other_v.detach()))
+                        for (k, v), (other_k, other_v) in zip(constant, before)
+                    ]
             moved[number] = constant
         memory.gradients.graph = moved
 
@@ -151,7 +153,14 @@ class Cache:
         written = _Written(memory.reopen(context))
         text = text_kv(model, self.case.inputs[PROMPTS[1]], director.spec.text_len)
         with torch.no_grad():
-            Call(model, latents, director.time(0.0), text, written, want_flow=False).run()
+            Call(
+                model,
+                latents,
+                director.time(director.sample.context_timestep),
+                text,
+                written,
+                want_flow=False,
+            ).run()
         raw_k, v = written.last
         for number, frame in enumerate(range(first, end)):
             here = slice(number * memory.tokens_per_frame, (number + 1) * memory.tokens_per_frame)
