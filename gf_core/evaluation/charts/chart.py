@@ -3,7 +3,7 @@ Drawn with pillow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +80,14 @@ class Page:
             hard = segment["verb"] in HARD
             x = self.x(segment["start_seconds"])
             self.draw.line((x, top, x, bottom), fill=INK if hard else FAINT, width=2 if hard else 1)
+
+    def panel(self, height: float, low: float, high: float) -> Callable[[float], float]:
+        """A box for curves of values from `low` to `high`, which stand beside it; gives where a value lies in it."""
+        top = self.y
+        self.draw.rounded_rectangle((LEFT, top, WIDTH - RIGHT, top + height), 6, fill=PANEL)
+        self.text(LEFT - 10, top, f"{high:.2f}", 12, FAINT, "ra")
+        self.text(LEFT - 10, top + height - 14, f"{low:.2f}" if low else "0", 12, FAINT, "ra")
+        return lambda value: top + height - 4 - (height - 8) * (value - low) / (high - low)
 
     def cell(self, left: float, right: float, fill: tuple, text: str = "") -> None:
         self.draw.rounded_rectangle(
@@ -162,20 +170,14 @@ def _picture(page: Page) -> None:
     note += f"loudness of switches {loud}"
     page.heading("The picture holds", note)
     top, height = page.y, 90
-    page.draw.rounded_rectangle((LEFT, top, WIDTH - RIGHT, top + height), 6, fill=PANEL)
     values = [v for shot in picture["colour_drift_by_second"] for v in shot]
-    scale = max(0.1, *values) if values else 0.1
+    lies = page.panel(height, 0, max(0.1, *values) if values else 0.1)
     page.text(28, top, "colour drift", 15, FAINT)
-    page.text(LEFT - 10, top, f"{scale:.2f}", 12, FAINT, "ra")
-    page.text(LEFT - 10, top + height - 14, "0", 12, FAINT, "ra")
     starts = [
         s["start_seconds"] for i, s in enumerate(page.result["segments"]) if i == 0 or s["verb"] in HARD
     ]
     for start, shot in zip(starts, picture["colour_drift_by_second"]):
-        points = [
-            (page.x(start + i + 0.5), top + height - 4 - (height - 8) * v / scale) for i, v in enumerate(shot)
-        ]
-        page.curve(points)
+        page.curve([(page.x(start + i + 0.5), lies(v)) for i, v in enumerate(shot)])
     page.boundaries(top, top + height)
     page.y = top + height + 8
     axis(page)

@@ -11,7 +11,7 @@ from PIL import Image
 from ...video import pick_frames, probe
 from ..measures.steadiness import MEASURES, Second, measure_film
 from ..parts import Part, film_parts, says_builtin
-from .chart import FAINT, LEFT, PANEL, RIGHT, WIDTH, Page, axis, film_strip
+from .chart import FAINT, LEFT, RIGHT, WIDTH, Page, axis, film_strip
 
 NOTES = {
     "identity": "traits of the character that are not as at first sight (0 to 1)",
@@ -115,21 +115,12 @@ def _panel(page: Page, name: str, rows: Sequence[Second], fps: float) -> None:
     values = [value for row in rows if (value := getattr(row, name)) is not None]
     scale = max(SCALE[name], *(abs(value) for value in values))
     low = -scale if name in SIGNED else 0.0
-    top = page.y
-    page.draw.rounded_rectangle((LEFT, top, WIDTH - RIGHT, top + HEIGHT), 6, fill=PANEL)
-
-    def height(value: float) -> float:
-        return top + HEIGHT - 4 - (HEIGHT - 8) * (value - low) / (scale - low)
-
-    page.text(LEFT - 10, top, f"{scale:.2f}", 12, FAINT, "ra")
-    page.text(LEFT - 10, top + HEIGHT - 14, f"{low:.2f}" if low else "0", 12, FAINT, "ra")
-    page.draw.line((LEFT, height(0), WIDTH - RIGHT, height(0)), fill=FAINT, width=1)
+    top, lies = page.y, page.panel(HEIGHT, low, scale)
+    page.draw.line((LEFT, lies(0), WIDTH - RIGHT, lies(0)), fill=FAINT, width=1)
     for shot in sorted({row.shot for row in rows}):
         own = [(row, getattr(row, name)) for row in rows if row.shot == shot]
         points = [
-            (page.x((row.start + row.stop) / 2 / fps), height(value))
-            for row, value in own
-            if value is not None
+            (page.x((row.start + row.stop) / 2 / fps), lies(value)) for row, value in own if value is not None
         ]
         page.curve(points)
     page.boundaries(top, top + HEIGHT)
