@@ -98,13 +98,12 @@ def render_settled(
 ) -> FilmResult:
     """Check, render, and place film, contact sheet and report at `out_path`; nothing is overwritten.
 
-    Args:
-        out_path: the film. Where it is taken, `name-2`, ... is used; sheet and report wear the same name.
-        take_folder: None keeps the Take beside the film, as `name.take`.
-        until: stop after this segment of the storyboard, counted from 1; the next render into the Take goes on.
-        sheet: draw the contact sheet.
-        listener: gets every event; what it raises stops the render, and the film so far stays in the Take.
-        on_budget: gets the estimate before anything is made.
+    out_path: the film. Where it is taken, `name-2`, ... is used; sheet and report wear the same name.
+    take_folder: None keeps the Take beside the film, as `name.take`.
+    until: stop after this segment of the storyboard, counted from 1; the next render into the Take goes on.
+    sheet: draw the contact sheet.
+    listener: gets every event; what it raises stops the render, and the film so far stays in the Take.
+    on_budget: gets the estimate before anything is made.
 
     Raises GroundedError children: the storyboard, the settings, the machine's limits, or a failure on the way, in
     words.

@@ -43,10 +43,9 @@ class Session:
     What the Take holds of the film is used: a run that was stopped is gone on with, the chunks in front of a change
     are taken over into a new run, and a film that is finished is returned as it is.
 
-    Args:
-        take: open; the session does not close it.
-        found: what `look` has found in it, since it was opened.
-        state_budget: bytes of kept states that may lie in the Take.
+    take: open; the session does not close it.
+    found: what `look` has found in it, since it was opened.
+    state_budget: bytes of kept states that may lie in the Take.
     """
 
     def __init__(self, take: Take, found: Found, *, state_budget: int = STATES) -> None:

@@ -215,10 +215,8 @@ def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternat
     if not mine:
         why, fix = "has no takes yet", f"make some: grounded takes ... --segment {number}"
         if found:
-            why, fix = (
-                "was changed since its takes were made",
-                f"give the --seed and --fps that they had, or {fix}",
-            )
+            why = "was changed since its takes were made"
+            fix = f"give the --seed and --fps that they had, or {fix}"
         raise TakeError(f"segment {number} {why} (in {take})", fix)
     mine.sort(key=lambda folder: (folder / "takes.json").stat().st_mtime)
     names: dict[str, Alternative] = {}
