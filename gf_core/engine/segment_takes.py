@@ -11,7 +11,7 @@ from ..errors import GroundedError
 from ..estimate.budget import Budget
 from ..take.facts import hash_facts
 from ..take.folder import Take
-from ..take.shelf import Alternative, Shelf, identity, propose, version
+from ..take.shelf import Alternative, Shelf, identity, propose, with_take
 from .compiling import settle_pieces
 from .events import Event
 from .film import Film, as_path, look
@@ -95,7 +95,7 @@ def render_takes(
         def render(one: Alternative) -> str:
             nonlocal budget
             tell = None if listener is None else partial(listener, one)
-            other = film.retold(version(film.text, number, one))
+            other = film.retold(with_take(film.text, number, one))
             session = Session(take, look(other, folder, number))
             end = make(session, budget, tell)
             budget = replace(budget, compiling=0.0)  # it was for all of them

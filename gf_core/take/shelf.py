@@ -123,7 +123,7 @@ def _check_names(names: Sequence[str], count: int) -> None:
         )
 
 
-def version(text: str, number: int, take: Alternative) -> str:
+def with_take(text: str, number: int, take: Alternative) -> str:
     """The storyboard `text` with that take of segment `number`: as it is, where it has that seed already."""
     return text if own_seed(parse(text), number) == take.seed else reseed(text, number, take.seed)
 

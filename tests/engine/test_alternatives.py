@@ -12,7 +12,7 @@ from gf_core.engine.film import settle
 from gf_core.engine.render import render_film
 from gf_core.engine.segment_takes import render_takes
 from gf_core.errors import GroundedError, StoryboardError, TakeError
-from gf_core.take.shelf import Alternative, find_pick, other_seeds, own_seed, propose, version
+from gf_core.take.shelf import Alternative, find_pick, other_seeds, own_seed, propose, with_take
 from gf_core.timeline import parse
 from gf_core.video import probe, read_frames
 
@@ -50,7 +50,7 @@ def test_each_take_samples_one_segment_and_the_picked_one_goes_on(bundle, tmp_pa
         assert sheet.height > 300
 
     picked = find_pick(tmp_path / "take", parse(text_of()), 2, "C")
-    text = version(text_of(), 2, picked)
+    text = with_take(text_of(), 2, picked)
     assert text == text_of(f" | seed {picked.seed}")
     events: list = []
     film = render_film(
