@@ -70,15 +70,17 @@ def _tell_all(args: Namespace, results: list[dict[str, Any]], means: dict[str, f
         write_json({"films": results, "vbench": means}, args.json)
 
 
+def _scorers(args: Namespace) -> list[tuple[Path, bool]]:
+    """The Pythons that are to score, and whether with VBench-Long."""
+    return [(python, long) for python, long in ((args.vbench, False), (args.vbench_long, True)) if python]
+
+
 def _require_vbench(args: Namespace) -> None:
     """Refuse what cannot score before anything is measured, which takes minutes."""
-    if args.vbench or args.vbench_long:
-        from ..evaluation.vbench.adapter import require_vbench
+    from ..evaluation.vbench.adapter import require_vbench
 
-        films = films_in(args.film) if args.film.is_dir() else [args.film]
-        for python, long in ((args.vbench, False), (args.vbench_long, True)):
-            if python is not None:
-                require_vbench(python, films, long)
+    for python, long in _scorers(args):
+        require_vbench(python, films_in(args.film) if args.film.is_dir() else [args.film], long)
 
 
 def _vbench(args: Namespace, films: list[tuple[Path, dict[str, Any]]]) -> dict[str, float]:
@@ -86,9 +88,8 @@ def _vbench(args: Namespace, films: list[tuple[Path, dict[str, Any]]]) -> dict[s
     from ..evaluation.vbench.adapter import add_scores
 
     means: dict[str, float] = {}
-    for python, long in ((args.vbench, False), (args.vbench_long, True)):
-        if python is not None:
-            means |= add_scores(films, python, long)
+    for python, long in _scorers(args):
+        means |= add_scores(films, python, long)
     return means
 
 
