@@ -88,6 +88,17 @@ def test_each_variant_lacks_one_part_and_runs() -> None:
         check(memory)
 
 
+def test_a_long_shot_is_looked_at_where_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A film is a few pictures shorter than asked for: its first latent frame makes one picture."""
+    rows = [{"second": second, "hidden": second / 10} for second in range(5)]
+    monkeypatch.setattr(ablation, "judge", lambda *given: ({"identity_by_second": rows}, None))
+    found = ablation.measure_long(
+        np.zeros((round(5 * FPS) - 3, 1, 1, 3), np.uint8), ablation.story("one", 0, 5), None
+    )
+    assert found["identity_5"] == [pytest.approx(0.35)] and found["drift_5"] == [0]
+    assert "identity_60" not in found
+
+
 def test_a_run_goes_on_and_its_table_has_every_variant(tmp_path, monkeypatch) -> None:
     made: list[tuple[str, str]] = []
     measured = {"identity": [0.5, 1.0], "turn": [0.25], "identity_by_second": [[1, 0.5], [2, 1.0]]}
