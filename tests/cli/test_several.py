@@ -20,7 +20,7 @@ TEXT = "a red fox walks right in a meadow at noon | 3s\nthen: it jumps | 2s\ncut
 class Film:
     """The command, and the journal of what it makes."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, ranks: int = 2) -> None:
         self.folder, board = folder, folder / "board.txt"
         board.write_text(TEXT)
         self.command = [
@@ -28,7 +28,7 @@ class Film:
             "-m",
             "torch.distributed.run",
             "--nproc-per-node",
-            "2",
+            str(ranks),
             "-m",
             "gf_core",
         ]
@@ -82,6 +82,20 @@ def test_whatever_ends_one_rank_ends_all_and_the_film_goes_on(tmp_path, wave):
     assert wave or len(list(tmp_path.glob("take/run-*"))) == 1
     runs = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("take/run-*/settings.json"))]
     assert all(run == runs[0] for run in runs), "under one key"
+
+
+@pytest.mark.slow
+def test_a_wave_is_the_same_film_on_any_number_of_ranks(tmp_path):
+    told = []
+    for ranks in (1, 2, 4):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        said = Film(folder, "--memory", "wave_forcing", ranks=ranks).start().communicate(timeout=300)[0]
+        assert ("ranks    " in said) is (ranks > 1), said
+        (journal,) = folder.glob("take/run-*/journal.jsonl")
+        lines = map(json.loads, journal.read_text().splitlines())
+        told.append([(line["key"], line["latents"]) for line in lines if line["kind"] == "chunk"])
+    assert told[0] == told[1] == told[2] and len(told[0]) == 10
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.engine.film import settle
 from gf_core.engine.follow import follow
 from gf_core.errors import GroundedError
+from gf_core.memory.checks import check_pictures
 from gf_core.memory.presets import PRESETS
 from gf_core.model.layers import Text
 from gf_core.model.wan import WanModel
@@ -31,7 +32,12 @@ from .conftest import SPEC
 from .test_methods import METHODS
 
 SIZE = {"latent_height": 10, "latent_width": 4}  # 5 rows of tokens for two ranks
-TEXT = "a fox | 3s\nthen: it jumps | 0.75s\ncut: a hen | 0.75s\nback to 1: it sits | 0.75s"
+TEXT = """@cast una = a hen | una.png
+a fox | 3s
+then: it jumps | 0.75s
+cut: {una} | 0.75s
+back to 1: it sits | 0.75s
+scene: {una} | 0.75s"""
 FILM = (
     "a red fox walks right in a meadow at noon | 1.5s\nthen: it jumps | 0.75s\n"
     "cut: the same red fox sleeps in the snow at night | 0.75s\nback to 1: it jumps | 0.75s"
@@ -57,21 +63,36 @@ MORE = {
     "cut": METHODS["cut"],
     "walk": METHODS["walk"],
 }
+MORE |= {
+    name: memory
+    for name, memory in PRESETS.items()
+    if not memory.wave and memory not in [*SHARED.values(), *MORE.values()]
+}
 
 
-def plan_of(text=TEXT):
+def plan_of(memory):
+    text = TEXT
+    try:
+        check_pictures(memory)
+    except GroundedError:
+        text = TEXT.replace(" | una.png", "")
     return make_plan(parse(text), Timing(chunk_frames=3, latency=len(STEPS) - 1))
 
 
 @torch.no_grad()
 def films(networks, memories, embeds, team=None):
-    """By memory, latents of a film's chunks, the state behind it, and what comes of restoring that."""
-    found = {}
+    """By memory, latents of a film's chunks, the state behind it, and what comes of restoring that.
+
+    It begins with a start image or video, and has a picture of the cast where memory takes one.
+    """
+    found, rng = {}, torch.Generator().manual_seed(3)
+    start, picture = (torch.randn(1, frames, 4, 10, 4, generator=rng) for frames in (4, 1))
+    more = {"lead": start, "pictures": {"una.png": picture}}
     for name, memory in memories.items():
         recipe = Recipe(memory, SampleSpec(steps=STEPS))
         with contextlib.nullcontext() if team is None else team.agreed("make", recipe, **SIZE):
             run = networks.sampler(recipe, **SIZE, team=team)
-        chunks = [clean.latents for clean in film_chunks(run, plan_of(), embeds)]
+        chunks = [clean.latents for clean in film_chunks(run, plan_of(memory), [*embeds, embeds[0]], **more)]
         state = run.snapshot()
         run.restore(state)
         found[name] = chunks, state, run.snapshot()
