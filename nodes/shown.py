@@ -112,6 +112,8 @@ def sampler_facts(run: Run, text: str | None = None) -> dict[str, Any]:
         first.setdefault(record["segment"], record["first_frame"])
     frames = records[-1]["first_frame"] + records[-1]["frames"]
     planned = sum(segment["seconds"] for segment in segments)
+    if not first.keys() <= set(range(len(segments))) or fps <= 0 or planned <= 0:
+        raise TakeError(f"the settings of {run.folder} are of another film", "render again")
     return {
         "take": take_name(run.folder.parent),
         "text": text or (SO_FAR if report is None else end_text(report)),
@@ -221,7 +223,7 @@ def _report(run: Run) -> dict[str, Any] | None:
     try:
         report = run.read_report()
         end_text(report)
-    except (TakeError, ValueError, KeyError, TypeError):
+    except (TakeError, ValueError, LookupError, TypeError, ArithmeticError):
         return None
     return report
 
@@ -230,8 +232,9 @@ def _kept(run: Run, kind: str) -> list[dict[str, Any]]:
     """What was kept of this very film: a render that went on makes another."""
     try:
         told = read_json(read_file(run.folder / "shown" / f"{kind}.json"))
-        return told["facts"] if told["film"] == age(run.film) else []
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version
+        facts = told["facts"] if told["film"] == age(run.film) else []
+        return [one for one in facts if "of" in one and isinstance(one.get("path", ""), str)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none yet, or of another version
         return []
 
 

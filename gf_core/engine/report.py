@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..devices import card_peak, threads
+from ..errors import TakeError
 from ..estimate.budget import Budget
 from ..take.folder import Run
 from ..take.states import state_name
@@ -122,7 +123,18 @@ def _how_far(film: dict[str, Any]) -> str:
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:
-    """The report as text lines."""
+    """The report as text lines.
+
+    Raises:
+        TakeError: another version wrote it, or somebody has changed it.
+    """
+    try:
+        return _lines(report)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise TakeError("the report of this film is of another version", "render again") from error
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
     film, machine, seconds, speed = (report[part] for part in ("film", "machine", "seconds", "speed"))
     stages = ", ".join(f"{name} {seconds[name]:.1f} s" for name in STAGES if seconds.get(name, 0.0) >= 0.05)
     card = report["memory"]["peak card bytes"]

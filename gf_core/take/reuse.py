@@ -21,18 +21,9 @@ from ..errors import TakeError
 from . import own
 from .changed import Settings, what_changed
 from .journal import Record, scan_journal
-from .run import Run, has_fields, runs_in
+from .run import Run, is_whole, runs_in
 
 log = logging.getLogger("grounded")
-
-_LATENTS = {"index": int, "segment": int, "key": str, "latents": str, "anchor": dict | None}
-_FIELDS: dict[str, dict[str, Any]] = {
-    "latents": _LATENTS,
-    "chunk": {**_LATENTS, "frames": int, "first_frame": int, "film_bytes": int},
-    "state": {"name": str, "digest": str},
-    "end": {"cancelled": bool},
-}
-"""Kind of a journal's record -> what it must hold."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +157,7 @@ def _open(run: Run) -> _Earlier | None:
     name = run.folder.name
     try:
         scan = scan_journal(run.journal)
-        if not all(
-            has_fields(record, _FIELDS.get(record["kind"], {})) for record in (*scan.records, *scan.later)
-        ):
+        if not all(map(is_whole, (*scan.records, *scan.later))):
             raise ValueError("it was made by another version")
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.info("%s holds nothing to reuse: %s", name, error)

@@ -29,6 +29,14 @@ _SEGMENT = {
     "number": int, "verb": str, "prompt": str, "seed": int, "chunks": int, "seconds": float, "key": str,
 }  # fmt: skip
 """What `settings.json` must hold, and each of its segments."""
+_LATENTS = {"index": int, "segment": int, "key": str, "latents": str, "anchor": dict | None}
+_FIELDS: dict[str, dict[str, Any]] = {
+    "latents": _LATENTS,
+    "chunk": {**_LATENTS, "frames": int, "first_frame": int, "film_bytes": int},
+    "state": {"name": str, "digest": str},
+    "end": {"cancelled": bool},
+}
+"""Kind of a journal's record -> what it must hold."""
 
 
 def has_fields(values: Any, fields: Mapping[str, Any]) -> bool:
@@ -38,6 +46,12 @@ def has_fields(values: Any, fields: Mapping[str, Any]) -> bool:
     return all(
         isinstance(values[name], (int, kind) if kind is float else kind) for name, kind in fields.items()
     )
+
+
+def is_whole(record: Any) -> bool:
+    """Whether a journal's record is one that this version writes."""
+    kind = record.get("kind") if isinstance(record, dict) else None
+    return isinstance(kind, str) and has_fields(record, _FIELDS.get(kind, {}))
 
 
 def _whole_settings(found: Any) -> bool:
@@ -123,8 +137,15 @@ class Run:
         return read_journal(self.journal)
 
     def committed(self) -> list[Record]:
-        """Records of committed chunks, in film order."""
-        return [record for record in self.records() if record["kind"] == "chunk"]
+        """Records of committed chunks, in film order.
+
+        Raises:
+            TakeError: the journal is damaged, or another version made it.
+        """
+        records = self.records()
+        if not all(map(is_whole, records)):
+            raise TakeError(f"the journal of {self.folder} was made by another version", "render again")
+        return [record for record in records if record["kind"] == "chunk"]
 
     def pictures(self, records: Sequence[Record]) -> int:
         """How many of these chunks, the film's first, lie in it to the byte, the header in front of them included.

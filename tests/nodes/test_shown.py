@@ -1,0 +1,103 @@
+"""What a page asks of a Take that somebody has changed: words, never an error of the server."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import gf_core.engine.report
+import gf_core.take.shelf  # noqa: F401  (what the page's answers are made with)
+from gf_core.errors import TakeError
+from gf_core.take.journal import decode_record, encode_record
+
+ROOT = Path(__file__).resolve().parents[2]
+TAKE = ROOT / "tests" / "fixtures" / "made_before" / "film.take"
+
+
+@pytest.fixture
+def shown(tmp_path) -> Iterator[ModuleType]:
+    """`nodes.shown` over a host that has an output folder and nothing else, in which a Take `t` lies."""
+    pack, nodes, host = (
+        ModuleType(name) for name in ("shown_alone", "shown_alone.nodes", "shown_alone.nodes.host")
+    )
+    pack.__path__, nodes.__path__ = [str(ROOT)], [str(ROOT / "nodes")]
+    there = {
+        "log": logging.getLogger("grounded"), "TAKES": "takes",
+        "output_folder": lambda: tmp_path, "take_folder": lambda name: tmp_path / "takes" / name,
+    }  # fmt: skip
+    vars(host).update(there)
+    nodes.host = host  # type: ignore[attr-defined]
+    # The library is the one that is imported already, under the name that it has below the pack.
+    library = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "gf_core"}
+    sys.modules.update({f"shown_alone.{name}": module for name, module in library.items()})
+    sys.modules.update({module.__name__: module for module in (pack, nodes, host)})
+    shutil.copytree(TAKE, tmp_path / "takes" / "t")
+    module = importlib.import_module("shown_alone.nodes.shown")
+    yield module
+    for name in [name for name in sys.modules if name.startswith("shown_alone")]:
+        del sys.modules[name]
+
+
+def _change(path: Path, name: str, value: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+
+
+def _journal_without(run: Path, field: str) -> None:
+    path, written = run / "journal.jsonl", []
+    for line in path.read_bytes().splitlines(True):
+        record = decode_record(line) or {}
+        written.append(
+            encode_record({key: value for key, value in record.items() if key not in ("sum", field)})
+        )
+    path.write_bytes(b"".join(written))
+
+
+def _report(run: Path, **changed: object) -> None:
+    whole = {
+        "film": {"seconds": 1, "frames": 9, "width": 96, "height": 64, "fps": 16, "cancelled": False, "segments": 3},
+        "seconds": {"first chunk": 0, "total": 1}, "speed": {"fps": 0}, "memory": {"peak card bytes": 0},
+        "machine": {"dtype": "float32", "device": "cpu"}, "model": {"name": "x", "fingerprint": "y"},
+        "reuse": {"chunks": 0}, "anchors": [],
+    }  # fmt: skip
+    (run / "report.json").write_text(json.dumps({**whole, **changed}))
+
+
+def _shown(run: Path, facts: list[object]) -> None:
+    (run / "shown").mkdir()
+    film = (run / "film.mp4").stat()
+    told = {"film": [film.st_size, film.st_mtime_ns], "facts": facts}
+    (run / "shown" / "GF_TakeDrift.json").write_text(json.dumps(told))
+
+
+CHANGES = {
+    "a journal of another version": lambda run: _journal_without(run, "first_frame"),
+    "another film's settings": lambda run: _change(run / "settings.json", "segments", []),
+    "no speed": lambda run: _change(run / "settings.json", "video", {"fps": 0}),
+    "nothing": _report,
+    "a report of numbers": lambda run: _report(run, anchors=[1, 2]),
+    "a report without seconds": lambda run: _report(run, film={"seconds": None}),
+    "what was shown is none": lambda run: _shown(
+        run, [1, "of", {"of": {}, "path": {}}, {"of": {}, "text": "x"}]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_shown_of_a_changed_take(shown, tmp_path, name):
+    for run in (tmp_path / "takes" / "t").glob("run-*"):
+        CHANGES[name](run)
+    try:
+        facts = shown.facts_of("t")
+    except TakeError as error:
+        assert error.fix and name != "nothing"
+    else:
+        assert bool(facts[shown.REPORT]) == (name == "nothing")
+        assert facts[shown.SAMPLER] and facts.get("GF_TakeDrift", []) in ([], [{"of": {}, "text": "x"}])
