@@ -155,7 +155,7 @@ class Run:
         begin = 0
         for count, record in enumerate(records):
             end = record["film_bytes"]
-            if own.checksum(self.film, begin, end) != record.get("film_sum", ""):
+            if own.checksum(self.film, begin, end) != (record.get("film_sum") or ""):
                 return count
             begin = end
         return len(records)

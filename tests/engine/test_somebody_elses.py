@@ -269,3 +269,10 @@ def test_a_damaged_take_samples_nothing_that_is_whole(bundle, take):
     out = take.parent / "b.mp4"
     render_film(bundle, TEXT, out, take_folder=take, sheet=False, listener=seen.append)
     assert {event.index for event in seen if isinstance(event, StepDone)} == {1}
+
+
+@pytest.mark.parametrize("said", ["", None])
+def test_a_journal_that_promises_more_than_the_film_has_is_not_believed(tmp_path, said):
+    run = Run(tmp_path)
+    run.film.write_bytes(b"film")
+    assert run.pictures([{"film_bytes": 10**9, "film_sum": said}]) == 0
