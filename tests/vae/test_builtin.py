@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gf_core.errors import CheckpointError, GroundedError
-from gf_core.vae.builtin import BuiltinCodec, CodecConfig, load_codec, save_codec
+from gf_core.vae.builtin import AT_ONCE, BuiltinCodec, CodecConfig, load_codec, save_codec
 
 SMALL = CodecConfig(encoder_widths=(8, 12, 16), decoder_widths=(8, 12, 16), decoder_blocks=(1, 1, 1))
 
@@ -38,6 +38,26 @@ def test_decoding_does_not_depend_on_the_split(codec: BuiltinCodec, split: list[
     with torch.no_grad():
         whole = codec.decode_batch(latents[None])[0].clamp(0, 1)
     assert torch.allclose(pieces, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize(("off", "calls"), [(0.0, [1, 1, 1, 3, 1]), (1e-7, [1] * 7)])
+def test_a_call_decodes_several_latent_frames_where_that_keeps_bits(codec, off, calls, monkeypatch) -> None:
+    """Not in a film's first call, which somebody waits for; off: what sums over more of them come out otherwise."""
+    seen = list[int]()
+
+    def decode(self, z, past):
+        seen.append(z.shape[1])
+        stacked = z.mean(2, keepdim=True).expand(-1, -1, 12, -1, -1) + off * (z.shape[1] > 1)
+        return stacked, [z[:, -1:], z[:, -1:]]
+
+    monkeypatch.setattr(type(codec.net_decoder), "forward", decode)
+    assert codec.at_once(2, 3) == codec.at_once(2, 3) == (1 if off else AT_ONCE)
+    assert seen == [AT_ONCE, 1, 1, 1], "tried once for each size"
+    seen.clear()
+    stream = codec.decoder()
+    for count in (3, 4):
+        stream.decode(torch.randn(count, 16, 2, 3))
+    assert seen == calls
 
 
 def test_encoding_frame_by_frame_is_encoding_at_once(codec: BuiltinCodec) -> None:
