@@ -6,6 +6,7 @@ it must not lie in slots that are overwritten. Slots are kept up beside it, for 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 
 import torch
@@ -24,11 +25,18 @@ class Gradients:
     """The past as gradients see it."""
 
     def __init__(self, memory: Slots, ledger: Ledger) -> None:
-        self.memory, self._ledger = memory, ledger
+        self._memory, self._ledger = weakref.ref(memory), ledger  # which has this: it is to be free at once
         self.graph: dict[int, Made] = {}
         """By frame number; empty but in training."""
         self.leaks: dict[int, Made] = {}
         """The current chunk's denoising call, where later chunks are to give it their gradients."""
+
+    @property
+    def memory(self) -> Slots:
+        """Whose past it is."""
+        memory = self._memory()
+        assert memory is not None  # whoever asks has it
+        return memory
 
     def keep(self, layer: int, start: int, raw_k: Tensor, v: Tensor) -> None:
         """What a clean `GradView` computed for the chunk at token `start`: values in the slots, itself for
@@ -118,14 +126,14 @@ class GradView:
         """place: the same in every layer. keep: the call writes memory. leaks: it takes the gradients of what will."""
         self._gradients, self._keep, self._leaks = gradients, keep, leaks
         self._turn, self._past_turn, self._start = place.queries, past_turn, place.start
-        memory = gradients.memory
+        self._memory = memory = gradients.memory
         self._where = [Where(layer, place.regions, memory.grid) for layer in range(len(memory.raw_k))]
         self._past = gradients.past()
         self._written: set[int] = set()
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
         """As `View.attend`."""
-        memory = self._gradients.memory
+        memory = self._memory
         past_k, past_v = self._look_back(layer)
         keys = torch.cat([rotate(past_k, self._past_turn), rotate(raw_k, self._turn)], 1)
         values = torch.cat([past_v, v], 1)
@@ -145,7 +153,7 @@ class GradView:
     def _look_back(self, layer: int) -> tuple[Tensor, Tensor]:
         """Raw keys and values [b s h d] of the past."""
         if not self._past:
-            memory = self._gradients.memory
+            memory = self._memory
             return memory.raw_k[layer, :, :0], memory.v[layer, :, :0]
         k, v = (torch.cat([made[layer][side] for made in self._past], 1) for side in (0, 1))
         return k, v
