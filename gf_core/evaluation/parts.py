@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +44,9 @@ def run_parts(run: Run) -> tuple[list[Part], bool]:
 
     Raises TakeError: its folder is damaged, or it has no film yet.
     """
-    chapters = film_chapters(run)  # raises for settings that cannot be read
-    settings = json.loads(run.settings.read_text(encoding="utf-8"))
-    return _placed(settings["segments"], chapters, probe(run.film)), settings["model"]["name"] in BUILTIN
+    settings = run.read_settings()
+    parts = _placed(settings["segments"], film_chapters(run), probe(run.film))
+    return parts, settings["model"]["name"] in BUILTIN
 
 
 def _placed(segments: Sequence[dict[str, Any]], chapters: Sequence[Chapter], info: FilmInfo) -> list[Part]:
