@@ -19,6 +19,9 @@ from ..files.tensors import open_file
 from ..foreign import read_json
 from .vocabulary import Vocabulary
 
+SHORT = 15
+"""Rows that a prompt is filled up to while it is encoded."""
+
 
 class _Layer(nn.Module):
     """Pre-norm self-attention and feed-forward over the words of one prompt."""
@@ -81,11 +84,18 @@ class SmallTextEncoder(nn.Module, Vocabulary):
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> list[Tensor]:
-        """Each prompt to float32 rows [words+1, text_dim]; columns past the encoder's width are zero."""
-        ids, lengths = self.batch(prompts)
-        rows = self(ids.to(self.position.device), lengths.to(self.position.device)).float()
-        rows = nn.functional.pad(rows, (0, self.text_dim - rows.shape[-1]))
-        return [row[:length] for row, length in zip(rows, lengths.tolist())]
+        """Each prompt to float32 rows [words+1, text_dim]; columns past the encoder's width are zero.
+
+        The rows of a prompt have the same bits whatever is encoded with it.
+        """
+        return [self._rows(prompt) for prompt in prompts]
+
+    def _rows(self, prompt: str) -> Tensor:
+        # Sums come out otherwise where a call has another shape, so a prompt alone decides the shape of its call.
+        ids, lengths = self.batch([prompt] * 2)
+        ids = nn.functional.pad(ids, (0, max(0, min(SHORT, len(self.position)) - ids.shape[1])))
+        rows = self(ids.to(self.position.device), lengths.to(self.position.device))[0, : lengths[0]].float()
+        return nn.functional.pad(rows, (0, self.text_dim - rows.shape[-1]))
 
 
 def save_small_encoder(encoder: SmallTextEncoder, path: Path, dtype: torch.dtype = torch.float16) -> None:

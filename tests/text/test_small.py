@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gf_core.builtin import BUILTIN_FOLDER
 from gf_core.errors import CheckpointError, PromptError
 from gf_core.text.small import SmallTextEncoder, load_small_encoder, save_small_encoder
 
@@ -15,16 +16,37 @@ def encoder() -> SmallTextEncoder:
     return SmallTextEncoder(WORDS, dim=16, heads=2, max_words=6, text_dim=32).eval()
 
 
+@pytest.fixture(scope="module")
+def shipped() -> SmallTextEncoder:
+    return load_small_encoder(BUILTIN_FOLDER / "text.safetensors")
+
+
 def test_rows_are_words_and_an_end(encoder: SmallTextEncoder):
     rows = encoder.encode(["A red fox, jumps!"])[0]
     assert rows.shape == (5, 32)
     assert rows[:, 16:].abs().max() == 0 and rows[:, :16].abs().min(1).values.max() > 0
 
 
-def test_a_prompt_does_not_depend_on_its_neighbours(encoder: SmallTextEncoder):
-    alone = encoder.encode(["the fox"])[0]
-    beside = encoder.encode(["the fox", "a red fox jumps"])[0]
-    torch.testing.assert_close(alone, beside)
+FOX = "a red fox jumps in a meadow at noon"
+NEIGHBOURS = ("it", "a blue owl stands still in the forest at night", "a red fox " * 6, "a red fox " * 13)
+
+
+@pytest.mark.parametrize("prompt", (FOX, *NEIGHBOURS))
+@pytest.mark.parametrize("beside", [(one,) for one in NEIGHBOURS] + [NEIGHBOURS * 5])
+def test_a_prompt_has_the_same_bits_whatever_is_beside_it(shipped: SmallTextEncoder, prompt, beside):
+    """Or a segment that is added would change the chunks before it, whose keys stay."""
+    alone = shipped.encode([prompt])[0]
+    assert torch.equal(alone, shipped.encode([prompt, *beside])[0])
+    assert torch.equal(alone, shipped.encode([*beside, prompt])[-1])
+
+
+def test_a_prompt_of_few_rows_is_as_a_film_of_several_had_it(shipped: SmallTextEncoder):
+    prompts = [FOX, *NEIGHBOURS[:2]]
+    ids, lengths = shipped.batch(prompts)
+    with torch.no_grad():
+        together = shipped(ids, lengths)
+    for rows, length, now in zip(together, lengths, shipped.encode(prompts)):
+        torch.testing.assert_close(now[:, : rows.shape[-1]], rows[:length], rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(
