@@ -58,10 +58,16 @@ def as_text(metadata: Mapping[str, Any]) -> dict[str, str]:
 def read_metadata(path: str | Path) -> dict[str, str]:
     """Key -> text as stored in the film, without what the format says about itself."""
     with open_film(path) as container:
-        found = dict(container.metadata)
-        if "matroska" in container.format.name:  # its writer raises every letter
-            found = {key.lower(): value for key, value in found.items()}
-        return {key: value for key, value in found.items() if key not in MP4_OWN}
+        return {key: value for key, value in texts_of(container).items() if key not in MP4_OWN}
+
+
+def texts_of(container: InputContainer) -> dict[str, str]:
+    """Key -> text as stored in an open film; Matroska's writer raises every letter of a key, which is undone.
+
+    Also where the film has been copied out of Matroska since, by whatever program.
+    """
+    found = dict(container.metadata)
+    return {key.lower() if key.isupper() and key.lower() not in found else key: found[key] for key in found}
 
 
 def read_chapters(path: str | Path) -> list[Chapter]:

@@ -32,7 +32,7 @@ from ..files.names import LONGEST
 from .audio import Audio, copy_sound, encode_sound, fitted, read_audio
 from .codecs import CODECS, SUFFIXES, available_codecs, check_suffix, find_codec, suffix_for
 from .encoder import add_pictures, encoded, timescale_of
-from .metadata import Chapter, as_text, chapters_of, read_metadata, write_chapters
+from .metadata import Chapter, as_text, chapters_of, read_metadata, texts_of, write_chapters
 from .pictures import STILLS, Still, can_write, write_pictures
 from .pixels import even_size, upscaled
 from .reader import FilmInfo, open_film, packets, probe, rate_of, read_frames
@@ -136,7 +136,7 @@ def write_film(
         options = {"movflags": "faststart+use_metadata_tags", "video_track_timescale": str(ticks)}
         options = {} if dst.suffix.lower() == ".mkv" else options
         target = stack.enter_context(av.open(str(dst.absolute()), "w", options=options))
-        target.metadata.update({**source.metadata, **texts})
+        target.metadata.update({**texts_of(source), **texts})
         chapters = chapters or chapters_of(source)
         write_chapters(target, chapters)
         if encode is None:

@@ -378,7 +378,8 @@ def test_a_film_comes_out_of_matroska_as_it_went_in(tmp_path, fps, sound):
         for count in (9, 12, 12):
             film.write(np.zeros((count, 16, 16, 3), np.uint8))
     audio = tone(33 / float(fps)) if sound else None
-    first = place_film(tmp_path / "run.mp4", tmp_path / "first.mp4", audio=audio)
+    told = {"title": "Dawn", "timeline": "a fox | 1s", "grounded": "{}"}
+    first = place_film(tmp_path / "run.mp4", tmp_path / "first.mp4", audio=audio, metadata=told)
     path = first
     for name in ("a.mkv", "b.mkv", "c.mov", "d.mkv", "e.mp4"):
         path = place_film(path, tmp_path / name)
@@ -388,7 +389,7 @@ def test_a_film_comes_out_of_matroska_as_it_went_in(tmp_path, fps, sound):
             base = container.streams.video[0].time_base
             times = [packet.pts * base for packet in container.demux(video=0) if packet.size]
         assert all(abs(b - a - 1 / probe(first).fps) <= base for a, b in pairwise(times))
-    assert copied(path) == copied(first)
+    assert copied(path) == copied(first) and read_metadata(path) == read_metadata(first) == told
 
 
 def test_uneven_times_are_left_as_they_are(tmp_path):
