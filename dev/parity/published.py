@@ -19,7 +19,9 @@ from dev.parity.methods import (
     relative,
     repo,
 )
+from gf_core.memory.gradients import GradView
 from gf_core.memory.ledger import Frame
+from gf_core.memory.store import DualMemory
 from gf_core.memory.views import Place, View, joined
 from gf_core.model.forward import SelfAttention
 from gf_core.model.layers import Time
@@ -91,15 +93,8 @@ class LargeSink(AsPublished):
         """As `Director._clean`; a recache too sees the whole sink, and leaves as it is what lies there."""
         if kind == "recache" and isinstance(view, View):
             self._widen(view)
-            tokens, place = latents.shape[1] * self.memory.tokens_per_frame, view.places[0]
-            own = min(place.stop, self._sink) - place.start
-            if (
-                own > 0
-                and self.memory.spec.recache_keeps_anchors
-                and latents.shape[1] < self.memory.ledger.frame
-            ):
-                rest = [_rest(place, own) for place in view.places]
-                view = View(self.memory, rest, keep=True, skip=tokens - (place.stop - place.start) + own)
+            if self.memory.spec.recache_keeps_anchors:
+                view = without_sink(self.memory, view, latents.shape[1], self._sink)
         super()._clean(latents, view, kind, time)
 
 
@@ -108,9 +103,81 @@ def _rest(place: Place, own: int) -> Place:
     return replace(place, start=place.start + own, keys=place.keys[own:])
 
 
+def without_sink(memory: DualMemory, view: View, frames: int, sink: int) -> View:
+    """A view that computes anew, without what it would leave in the sink unless it begins the film."""
+    tokens, place = frames * memory.tokens_per_frame, view.places[0]
+    own = min(place.stop, sink) - place.start
+    if own <= 0 or frames >= memory.ledger.frame:
+        return view
+    rest = [_rest(place, own) for place in view.places]
+    return View(memory, rest, keep=True, skip=tokens - (place.stop - place.start) + own)
+
+
 def _widened(place: Place, stop: int) -> Place:
     end = place.parts[-1][1]
     return replace(place, parts=joined([*place.parts, (end, max(end, stop))]))
+
+
+class LearnedSink(Director):
+    """The same sink where LongLive learns. A piece that is learned at its first step hands gradients to that noise."""
+
+    def open(self, frames: int) -> tuple[SelfAttention, SelfAttention]:
+        """As `Director.open`."""
+        kept, first = dict[int, tuple[Tensor, Tensor]](), self.memory.ledger.frame
+        sink, size = self.memory.spec.anchors, self.memory.tokens_per_frame
+        own, empty = (sink - first if first else 0), sink - first - frames
+        step, clean = (
+            NoisySink(view, kept, max(0, own) * size, max(0, empty) * size)
+            for view in super().open(frames)
+            if isinstance(view, GradView)
+        )
+        return step, clean
+
+    def _clean(self, latents: Tensor, view: SelfAttention, kind: Written, time: Time | None = None) -> None:
+        """As `Director._clean`; a recache too sees the whole sink."""
+        if kind == "recache" and isinstance(view, View):
+            sink, begins = self.memory.spec.anchors * self.memory.tokens_per_frame, view.places[0].start
+            view.places = [_widened(place, sink) for place in view.places]
+            view = without_sink(self.memory, view, latents.shape[1], sink)
+            for store in (self.memory.raw_k, self.memory.v, self.memory.k):
+                store[:, :, begins : view.places[0].start] = 0
+        super()._clean(latents, view, kind, time)
+
+
+class NoisySink(GradView):
+    """What a block of `LearnedSink` sees and keeps."""
+
+    def __init__(self, view: GradView, kept: dict[int, tuple[Tensor, Tensor]], own: int, empty: int) -> None:
+        """kept: the block's first keys and values per layer, its first `own` tokens stay; empty: tokens behind it."""
+        vars(self).update(vars(view))
+        self._kept, self._own = kept, own
+        stop = self._start + len(self._turn)
+        self._behind = slice(stop, stop + empty)
+        memory = self._memory
+        frames = torch.arange(stop, stop + empty, memory.tokens_per_frame) // memory.tokens_per_frame
+        after = turns(frames, *memory.grid, memory.raw_k.shape[-1])
+        self._past_turn = torch.cat([self._past_turn, after])
+
+    def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
+        """As `GradView.attend`."""
+        return super().attend(layer, q, *self._mixed(layer, raw_k, v))
+
+    def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
+        """As `GradView.write`."""
+        super().write(layer, *self._mixed(layer, raw_k, v))
+
+    def _mixed(self, layer: int, raw_k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        first_k, first_v = self._kept.setdefault(layer, (raw_k, v))
+        pairs, own = ((first_k, raw_k), (first_v, v)), self._own
+        k, v = (torch.cat([first[:, :own], now[:, own:]], 1) for first, now in pairs)
+        return k, v
+
+    def _look_back(self, layer: int) -> tuple[Tensor, Tensor]:
+        again, memory = layer in self._written, self._memory
+        sides = zip(super()._look_back(layer), (memory.raw_k[layer], memory.v[layer]))
+        behind = [(past, store[:, self._behind]) for past, store in sides]
+        k, v = (torch.cat([past, now if again else torch.zeros_like(now)], 1) for past, now in behind)
+        return k, v
 
 
 class Infinity(AsPublished):

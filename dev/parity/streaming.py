@@ -8,16 +8,29 @@ import torch
 from torch import Tensor
 
 from dev.parity.case import Case
-from dev.parity.training import Recorded, film_of, give_gradients, match_of, named, net_of, says, stub
+from dev.parity.published import LearnedSink, without_sink
+from dev.parity.training import (
+    Recorded,
+    exits_of,
+    film_of,
+    give_gradients,
+    match_of,
+    named,
+    net_of,
+    says,
+    stub,
+)
 from gf_core.config import ContextGradient
 from gf_core.memory.views import View
 from gf_core.model.forward import Call, text_kv
+from gf_core.model.layers import Tree
 from gf_core.rope import rotate, turns
 from gf_core.sampling.director import Director
 from gf_core.sampling.trace import Trace
 from gf_core.train.films import Cue, FilmBatch
 from gf_core.train.objectives.scores import Nets
 from gf_core.train.objectives.streaming import stream_critic, stream_dmd
+from gf_core.train.recompute import recompute
 from gf_core.train.streaming import Stream, next_piece
 
 WINDOW = 21
@@ -39,22 +52,25 @@ def _replay(case: Case, context: ContextGradient, variant: str) -> None:
     film = film_of(case, context)
     memory = replace(film.recipe.memory, switch="recache", recache_before_evict=True, recache_reach=WINDOW)
     film = replace(film, recipe=replace(film.recipe, memory=memory), first_frame=stub)
+    if film.recipe.memory.anchors > film.chunk:
+        recompute(nets.generator.blocks)
     cache = Cache(case, nets, train["cache_frames"])
-    stream = Stream(film, watch=cache.follow)
+    stream = Published(film, watch=cache.follow)
     block = -(-train["switch_frame"] // film.chunk)
     before, after = (case.inputs[name] for name in PROMPTS)
     _, _, *latent = case.inputs["chunk0.noise"].shape
     for number, use in enumerate(train["chunk_use"]):
         name = "critic" if use == "critic" else "score"
         index = train["t_index"].get(str(number), 0)
-        draws = Recorded(
-            case, {"exit": train["exit_step"][number]}, {"score.place": index}, f"chunk{number}."
-        )
+        steps = train["exit_step"][number]
+        draws = Recorded(case, exits_of(steps), {"score.place": index}, f"chunk{number}.")
         draws.apart = {"score.noise": f"{name}.noise"}
         batch = FilmBatch(
             before, case.inputs["uncond_embeds"], tuple(latent), draws, {block: Cue("then", after)}
         )
-        cache.exit_step = train["exit_step"][number]
+        blocks = train["new_frames"][number] // film.chunk
+        own = steps if isinstance(steps, list) else [steps] * blocks
+        cache.exits = [own[0]] * blocks if film.one_exit else own
         stream.spec = replace(stream.spec, piece=train["new_frames"][number])
         _piece(case, nets, stream, batch, use, number, variant)
         cache.give(stream, number)
@@ -85,6 +101,15 @@ def _piece(
     learning.requires_grad_(False)
 
 
+class Published(Stream):
+    """A stream that is directed as the recorded one."""
+
+    def _begin(self, net: Tree, batch: FilmBatch) -> None:
+        super()._begin(net, batch)
+        assert self.sampler is not None
+        self.sampler.director.__class__ = LearnedSink
+
+
 class Cache:
     """Keys and values of the last layer as the recorded code stores them: rotated, sink first, then the newest
     frames."""
@@ -93,7 +118,8 @@ class Cache:
         self.case, self.nets, self.frames = case, nets, frames
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
         self.latents: dict[int, Tensor] = {}
-        self.exit_step = 0
+        self.exits: list[int] = []
+        """Steps that the piece's blocks are taken at, from the next block on."""
 
     def follow(self, director: Director, trace: Trace) -> None:
         """After a call that wrote memory: take what it wrote."""
@@ -102,7 +128,7 @@ class Cache:
             frames = trace.denoised.detach().split(1, 1)
             self.latents |= dict(enumerate(frames, memory.ledger.frame))
         if trace.kind == "clean":
-            first = memory.layout.past
+            first, self.exits = memory.layout.past, self.exits[1:]
             self._roll(director, trace.latents.shape[1])
             for number in range(trace.latents.shape[1]):
                 here = slice((first + number) * size, (first + number + 1) * size)
@@ -124,7 +150,7 @@ class Cache:
         """
         memory, sink = director.memory, director.memory.spec.anchors
         end = memory.ledger.frame + frames
-        if director.grad != "leaky" or not self.exit_step or end + frames <= self.frames:
+        if director.grad != "leaky" or not any(self.exits[:1]) or end + frames <= self.frames:
             return
         back = turns(torch.tensor([-frames]), 1, 1, director.spec.head_dim)
         moved = {}
@@ -149,8 +175,10 @@ class Cache:
         first = max(0, end - WINDOW)
         self.kept.clear()
         latents = torch.cat([self.latents[frame] for frame in range(first, end)], 1)
-        context = latents.shape[1] - memory.layout.recent
-        written = _Written(memory.reopen(context))
+        past, kept = memory.layout.past, min(memory.layout.recent, latents.shape[1])
+        view = memory.reopen(latents.shape[1] - kept, range(past - kept, past))
+        sink = memory.spec.anchors * memory.tokens_per_frame
+        written = _Written(without_sink(memory, view, latents.shape[1], sink))
         text = text_kv(model, self.case.inputs[PROMPTS[1]], director.spec.text_len)
         with torch.no_grad():
             Call(
@@ -163,6 +191,8 @@ class Cache:
             ).run()
         raw_k, v = written.last
         for number, frame in enumerate(range(first, end)):
+            if first and frame < memory.spec.anchors:
+                continue  # its sink is left as it lies: empty
             here = slice(number * memory.tokens_per_frame, (number + 1) * memory.tokens_per_frame)
             self._take(director, frame, raw_k[:, here], v[:, here])
 

@@ -120,13 +120,16 @@ def match_of(case: Case) -> Matching:
 def films(case: Case) -> FilmBatch:
     """The recorded prompts and draws."""
     train, inputs = case.doc["train"], case.inputs
-    exits = train["exit_step"]
-    wholes = {"exit": exits, "chunks": train["frames"] // train["frames_per_block"]}
-    if isinstance(exits, list):
-        wholes |= {f"exit.block{block}": step for block, step in enumerate(exits)}
+    wholes = {**exits_of(train["exit_step"]), "chunks": train["frames"] // train["frames_per_block"]}
     draws = Recorded(case, wholes, {"score.place": train["score_t_index"]})
     _, _, *latent = inputs["noise"].shape
     return FilmBatch(inputs["cond_embeds"], inputs["uncond_embeds"], tuple(latent), draws)
+
+
+def exits_of(steps: Any) -> dict[str, Any]:
+    """The draws of the step that all blocks are taken at, or of a list of one for each."""
+    own = enumerate(steps) if isinstance(steps, list) else ()
+    return {"exit": steps, **{f"exit.block{block}": step for block, step in own}}
 
 
 def named(case: Case, prefix: str = "") -> Watch:

@@ -129,14 +129,15 @@ def recache_all(memory: DualMemory, recompute: Recompute) -> None:
 def _recache_newest(memory: DualMemory, recompute: Recompute, reach: int) -> None:
     """LongLive's training: all is zeroed, and of the newest frames those that lie in memory are recomputed together."""
     layout, ledger = memory.layout, memory.ledger
-    latents, slots = memory.recent_latents(layout.recent), range(layout.kept, layout.past)
+    newest = min(layout.recent, reach)
+    latents, slots = memory.recent_latents(newest), range(layout.past - newest, layout.past)
     memory.gradients.make_constant(frame for anchors in ledger.anchors for frame in anchors)
     oldest = min((frame.number for anchors in ledger.anchors for frame in anchors), default=ledger.frame)
-    if oldest >= ledger.frame - reach:
+    if oldest >= ledger.frame - reach and layout.past <= reach:
         latents = torch.cat([memory.anchor_latents[:, : layout.anchors], latents], 1)
         slots = range(layout.past)
     else:
         for store in (memory.raw_k, memory.v):
-            store[:, :, : layout.kept * memory.tokens_per_frame].zero_()
+            store[:, :, : slots.start * memory.tokens_per_frame].zero_()
     if slots:
         recompute(latents, memory.reopen(slots=slots))
