@@ -104,7 +104,10 @@ def note_of(model: str, dtype: str | None) -> Path:
     program = [
         Path(folder, file) for folder, _, files in os.walk(PROGRAM) for file in files if file.endswith(".py")
     ]
-    state = states([home / name for name in BUILTIN_FILES] + program + [_version_of_torch()])
+    looked_at = [home / name for name in BUILTIN_FILES] + program + [_version_of_torch()]
+    there = sorted(filter(os.path.isfile, looked_at))  # what is missing is told where the model is opened
+    # Size and time can be those of the file that it replaced, but not when it was put there.
+    state = states(there) + [str(file.stat().st_ctime_ns) for file in there]
     return cache_dir("models") / f"{combine([model, str(dtype), *state, *_machine()])}.json"
 
 

@@ -35,7 +35,8 @@ def hash_tensors(tensors: Mapping[str, LazyTensor]) -> str:
 
 def combine(parts: Iterable[str]) -> str:
     """Hex sha256 of several fingerprints (or other short texts) in order."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    # Names of files and variables may be any bytes.
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _hash_one(item: tuple[str, LazyTensor]) -> str:

@@ -90,7 +90,20 @@ def test_what_was_noted_and_is_not_so_is_looked_up_anew(opened, note, tmp_path):
     assert found.reuse.finished and asked and found.film.settings == film.settings
 
 
-@pytest.mark.parametrize("change", ["weights", "threads", "program", "type"])
+POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows does not note when a file was put there")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "weights",
+        "threads",
+        "program",
+        "type",
+        "no text",
+        *(pytest.param(n, marks=POSIX) for n in ("bytes", "missing")),
+    ],
+)
 def test_another_state_has_another_note(change, tmp_path, monkeypatch):
     model = tmp_path / "model"
     shutil.copytree(BUILTIN_FOLDER, model)
@@ -98,10 +111,19 @@ def test_another_state_has_another_note(change, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = note_of(str(model), None)
     assert note_of(str(model), None) == before
-    if change == "threads":
-        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    codec = model / "codec.safetensors"
+    if change in ("threads", "no text"):
+        monkeypatch.setenv("OMP_NUM_THREADS", "3" if change == "threads" else "\udcff")
+    elif change == "bytes":
+        state, data = codec.stat(), codec.read_bytes()
+        time.sleep(0.01)  # as fine as a disk's clock may be
+        codec.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        os.utime(codec, ns=(state.st_atime_ns, state.st_mtime_ns))
+    elif change == "missing":
+        codec.unlink()
+        (tmp_path / "gone.py").symlink_to("nowhere")
     elif change != "type":
-        os.utime(model / ("codec.safetensors" if change == "weights" else "__init__.py"), (1, 1))
+        os.utime(codec if change == "weights" else model / "__init__.py", (1, 1))
     assert note_of(str(model), "bfloat16" if change == "type" else None) != before
 
 
