@@ -30,10 +30,10 @@ class TimelineText:
     text: str
 
     def with_seed(self, seed: int) -> TimelineText:
-        """The same film with `seed`, unless its text has an `@seed` already."""
+        """The same film with `seed`, unless its text has an `@seed` already; its lines stay where they are."""
         if self.board.seed is not None:
             return self
-        return TimelineText(replace(self.board, seed=seed), f"@seed {seed}\n{self.text}")
+        return TimelineText(replace(self.board, seed=seed), f"{self.text}\n@seed {seed}\n")
 
 
 @dataclass(frozen=True)
