@@ -1,9 +1,10 @@
 /** The live view on nodes that render: the film as it is made, where it is, a Stop that keeps what is there, and a report. */
 
-import { make, put, shield } from "./timeline/dom.js";
+import { make, put, report, shield } from "./timeline/dom.js";
 import { firstSentence } from "./toasts.js";
 
 const EMPTY = "The film shows here while it is made";
+const FAILED = "Nothing was made in this Run";
 
 export class LiveView {
   /** `url(path)` makes a path of the server's; `stop(nodeId)` asks it to end the render. */
@@ -57,7 +58,7 @@ export class LiveView {
 
   /** What is known before and while it renders: what it will take, what was kept. */
   noted({ text, share = null }) {
-    put(this.report, { textContent: text });
+    report(this.report, text);
     this.measure(share);
   }
 
@@ -78,10 +79,11 @@ export class LiveView {
     if (!this.began) this.image.removeAttribute("src");
     Object.assign(this, { node: null, stopping: false });
     this.stop.disabled = true;
-    this.words.textContent = "";
-    this.say(firstSentence(text), 0);
+    this.words.textContent = this.began ? "" : FAILED;
+    const first = firstSentence(text);
+    this.say(first, 0);
     this.said.title = text;
-    put(this.report, { textContent: "" });
+    report(this.report, text.trim().slice(first.length).trim()); // what to do
   }
 
   /** What lies in the Take (null: nothing). A render that runs says more. */
@@ -97,7 +99,7 @@ export class LiveView {
   tell(text, share) {
     const [first, ...rest] = text.split("\n");
     this.say(first, share);
-    put(this.report, { textContent: rest.join("\n") });
+    report(this.report, rest.join("\n"));
   }
 
   /** One line, and how much of the film is there (null: as before). A Stop keeps its words until it has stopped. */

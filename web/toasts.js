@@ -28,12 +28,13 @@ export class Toasts {
   }
 
   /** The host's last verdict on a graph: a new one takes the refusals of the one before away. A Run that fails at once
-   * may be told of before its graph is said to be taken, so what a Run says stays until the next one begins. */
+   * may be told of before its graph is said to be taken, so what a Run says stays until the next one begins or is refused. */
   verdict(nodeErrors) {
     if (nodeErrors === this.refused) return;
     this.refused = nodeErrors;
-    this.clear(({ refusal }) => refusal);
-    refusals(nodeErrors).forEach((text) => this.say(text, true));
+    const said = refusals(nodeErrors);
+    this.clear(({ refusal }) => refusal || said.length > 0);
+    said.forEach((text) => this.say(text, true));
   }
 
   /** Newer front ends mark a node that failed and say why two clicks away; older ones say it in a dialog. */

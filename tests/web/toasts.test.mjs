@@ -60,3 +60,14 @@ test("a Run that fails before the page knows that its graph was taken is told al
   context.mock.timers.tick(400);
   assert.equal(shown.size, 1);
 });
+
+test("a Run that is refused takes away why the one before failed", (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const shown = new Set();
+  const toasts = new Toasts(() => ({ add: (one) => shown.add(one), remove: (one) => shown.delete(one) }), () => false);
+  toasts.say("an older failure.");
+  context.mock.timers.tick(400);
+  toasts.verdict({ 1: node(error("custom_validation_failed", `timeline - ${SAID}`)) });
+  context.mock.timers.tick(400);
+  assert.deepEqual([...shown].map(({ detail }) => detail), [SAID]);
+});

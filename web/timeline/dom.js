@@ -22,6 +22,23 @@ export function put(target, values) {
   for (const [name, value] of Object.entries(values)) if (target[name] !== value) target[name] = value;
 }
 
+const LABEL = 9; // letters, to which a report pads what a line is about
+
+/** The label of a line of a report, padding and all, and what stands behind it. */
+export function labelled(line) {
+  const [label] = /^[a-z]+ +|^/.exec(line);
+  return label.length === LABEL ? [label, line.slice(LABEL)] : ["", line];
+}
+
+/** Lines of text on `target`; the labels of a report stand in a column of their own, whatever the letters' widths. */
+export function report(target, text) {
+  if (target.textContent === text) return;
+  target.replaceChildren(...text.split(/(?<=\n)/).filter(Boolean).map((line) => {
+    const [label, rest] = labelled(line);
+    return label ? make("div", "gf-line", {}, make("span", "gf-label", {}, label), rest) : make("div", "", {}, line);
+  }));
+}
+
 /** Give `parent` as many children as `count`, new ones from `create(index)`; the children. */
 export function keep(parent, count, create) {
   while (parent.children.length > count) parent.lastChild.remove();
