@@ -1,6 +1,6 @@
 /** What a node says after a Run: lines of text, a picture, a film. */
 
-import { make, put, shield } from "./timeline/dom.js";
+import { make, put, report, shield } from "./timeline/dom.js";
 
 export class Shown {
   /** `url(path)` makes a path of the server's. */
@@ -21,7 +21,7 @@ export class Shown {
   /** Show what a node says (null: nothing). */
   shown(facts) {
     this.facts = facts;
-    put(this.text, { textContent: facts?.text ?? "" });
+    report(this.text, facts?.text ?? "");
     put(this.note, { textContent: "" });
     put(this.image, { hidden: !facts?.picture });
     if (facts?.picture) this.image.src = this.url(facts.picture);
