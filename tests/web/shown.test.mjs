@@ -21,7 +21,7 @@ for (const [line, label] of Object.entries({
 test("a block says its verb on one line, or its number alone", () => {
   const then = { verb: "then" };
   assert.equal(sayPlace(0, { verb: "start" }, 26), "1");
-  assert.deepEqual([45, 43].map((width) => sayPlace(1, then, width)), ["2 then", "2"]);
-  assert.deepEqual([50, 45].map((width) => sayPlace(11, then, width)), ["12 then", "12"]);
+  assert.deepEqual([49, 48].map((width) => sayPlace(1, then, width)), ["2 then", "2"]);
+  assert.deepEqual([57, 50].map((width) => sayPlace(11, then, width)), ["12 then", "12"]);
   assert.equal(sayPlace(4, { verb: "back", back: 2 }, 90), "5 back to 2");
 });

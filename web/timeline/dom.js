@@ -32,8 +32,7 @@ export function labelled(line) {
 
 /** Lines of text on `target`; the labels of a report stand in a column of their own, whatever the letters' widths. */
 export function report(target, text) {
-  if (target.textContent === text) return;
-  target.replaceChildren(...text.split(/(?<=\n)/).filter(Boolean).map((line) => {
+  target.replaceChildren(...text.split("\n").filter(Boolean).map((line) => {
     const [label, rest] = labelled(line);
     return label ? make("div", "gf-line", {}, make("span", "gf-label", {}, label), rest) : make("div", "", {}, line);
   }));

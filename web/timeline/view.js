@@ -7,7 +7,7 @@ import { writeNumber } from "./lengths.js";
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800];
 const EXCERPT = 160;
 const CHOICES = ["then", "cut", "back", "scene"];
-const LETTER = 6; // pixels that a letter of a verb takes at most
+const LETTER = 7.5; // pixels that a letter of a verb takes at most
 const PIN = 12; // pixels for a muted segment, which has no length
 const VERB_WORDS = {
   start: "opens the film",
@@ -170,7 +170,7 @@ export class View {
 export function sayPlace(index, { verb, back }, width) {
   const place = String(index + 1);
   const says = { start: "", back: ` back to ${back}` }[verb] ?? ` ${verb}`;
-  return width < 8 + LETTER * (place + says).length ? place : place + says;
+  return width < LETTER * (place + says).length + 4 ? place : place + says;
 }
 
 function makeBlock(index) {
