@@ -310,6 +310,8 @@ def test_what_holds_for_the_film_and_for_a_then(browser: Browser) -> None:
     page.locator(".gf-block[data-index='3']").click(position={"x": 12, "y": 30})
     assert not page.locator("[data-field=blend]").is_visible()
     page.locator("[data-action=film]").click()
+    cast, fps = (page.locator(f"[data-film={name}]").bounding_box() for name in ("cast", "fps"))
+    assert cast and fps and cast["width"] > 4 * fps["width"]
     page.locator("[data-film=style]").fill("film noir")
     page.locator("[data-film=fps]").fill("24")
     page.locator("[data-film=cast]").fill("fox = a red fox\nowl = a blue owl")
