@@ -26,7 +26,11 @@ def replay(case: Case) -> None:
 
 
 def _mask(told: dict[str, Any], shape: Any) -> torch.Tensor:
-    """What passes; the published `ideal` compares a squared distance with 2 * space, and `box` is not symmetric."""
+    """What passes; the published `ideal` compares a squared distance with 2 * space, and `box` is not symmetric.
+
+    Half of its side is a share of the rows: where frames are taller than wide its first column may be negative, which
+    counts from the right.
+    """
     space, time, kind = told["d_s"], told["d_t"], told["kind"]
     mask = torch.zeros(shape)
     if kind == "butterworth":
@@ -36,7 +40,7 @@ def _mask(told: dict[str, Any], shape: Any) -> torch.Tensor:
     if kind == "box":
         half, deep = round(shape[1] // 2 * space), round(shape[0] // 2 * time)
         t, h, w = (size // 2 for size in shape)
-        mask[max(0, t - deep) : t + deep, max(0, h - half) : h + half, max(0, w - half) : w + half] = 1
+        mask[t - deep : t + deep, h - half : h + half, w - half : w + half] = 1
         return mask
     t, h, w = (2 * torch.arange(size, dtype=torch.float64) / size - 1 for size in shape)
     far = (space / time * t)[:, None, None] ** 2 + h[:, None] ** 2 + w**2
