@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -277,9 +278,10 @@ def _from_clip(otio: ModuleType, clip: Any, facts: Any) -> Segment:
     segment = Segment("cut", " ".join(clip.name.split()) or "untitled")
     if facts is not None:
         segment = _from_facts(facts)
-    try:
+    length = None
+    with suppress(otio.exceptions.CannotComputeAvailableRangeError):
         length = clip.trimmed_range().duration
-    except otio.exceptions.CannotComputeAvailableRangeError:
+    if length is None or not length.rate > 0:
         log.warning("%s: its clip has no length, %g s are taken", segment.prompt, segment.seconds)
         return segment if clip.enabled else replace(segment, mute=True)
     if facts is None or length.value != facts["frames"]:

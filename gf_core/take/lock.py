@@ -57,9 +57,12 @@ class Lock:
             self._take(handle)
             if not os.fstat(handle).st_nlink:  # who comes next would lock another file
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-            os.lseek(handle, 0, os.SEEK_SET)
-            os.ftruncate(handle, 0)
-            os.write(handle, f"{os.getpid()}\n".encode("ascii"))
+            if (
+                os.fstat(handle).st_nlink == 1
+            ):  # else another file's text would go with it, as of a copy by `cp -al`
+                os.lseek(handle, 0, os.SEEK_SET)
+                os.ftruncate(handle, 0)
+                os.write(handle, f"{os.getpid()}\n".encode("ascii"))
         except BaseException:
             os.close(handle)
             raise

@@ -264,7 +264,7 @@ def _read_fps(value: Field) -> int | float:
     except ValueError:
         fix = f"write a number such as 24 or 23.976, or a fraction such as 24000/1001, from 1 to {MAX_FPS}"
         number = re.fullmatch(r"([0-9]{1,3})[.,]([0-9]{1,3}) *(?:fps)?|([0-9]{1,3}) *(?:fps)?", said.lower())
-        if number:
+        if number and 1 <= float(number[0].replace(",", ".").removesuffix("fps")) <= MAX_FPS:
             fix = f"write @fps {number[3] or f'{number[1]}.{number[2]}'}"
         raise value.error(f"@fps needs a number, not '{value.text}'", fix) from None
     if not 1 <= fps <= MAX_FPS:

@@ -244,11 +244,12 @@ for number in range({len(NO_TRACKS)}):
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_clips_without_a_length_are_taken(tmp_path, caplog, own):
+@pytest.mark.parametrize("length", [None, otio.opentime.TimeRange(duration=otio.opentime.RationalTime(9, 0))])
+def test_clips_without_a_length_are_taken(tmp_path, caplog, own, length):
     board, spans, path = written(tmp_path)
     timeline = otio.adapters.read_from_file(str(path))
     for clip in list(timeline.tracks[0]):
-        clip.source_range, clip.media_reference = None, otio.schema.MissingReference()
+        clip.source_range, clip.media_reference = length, otio.schema.MissingReference()
         if not own:
             del clip.metadata["grounded"]
     otio.adapters.write_to_file(timeline, str(path))

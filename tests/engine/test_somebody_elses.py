@@ -92,6 +92,15 @@ def test_links_are_not_followed(bundle, first, take, tmp_path, place, there):
 
 
 @posix
+def test_a_lock_that_is_another_file_s_second_name_leaves_it_as_it_is(bundle, first, take, tmp_path):
+    (tmp_path / "mine").write_bytes(b"mine")
+    (take / "lock").unlink(missing_ok=True)
+    (take / "lock").hardlink_to(tmp_path / "mine")
+    assert again(bundle, take) == (first / "film.mp4").read_bytes()
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+@posix
 def test_a_run_that_is_a_link_is_no_run(bundle, first, take, tmp_path):
     (take / "run-0001").rename(tmp_path / "outside")
     (take / "run-0001").symlink_to(tmp_path / "outside")

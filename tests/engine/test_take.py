@@ -45,7 +45,8 @@ def test_each_render_gets_its_own_run_and_the_earlier_ones_stay(tmp_path):
     with Take.open(tmp_path / "film") as take:
         first = take.begin("a fox", {"seed": 7})
         first.save_latents(0, torch.arange(8.0).view(1, 2, 2, 2))
-        first.commit({"kind": "chunk", "index": 0, "key": "k"})
+        latents = {"index": 0, "segment": 0, "key": "k", "latents": "", "anchor": None}
+        first.commit({"kind": "chunk", **latents, "frames": 8, "first_frame": 0, "film_bytes": 0})
         first.close()
         second = take.begin("a hen", {"seed": 8})
         second.close()

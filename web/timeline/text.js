@@ -221,16 +221,17 @@ function readRate(text) {
 
 const divisor = (a, b) => (b ? divisor(b, a % b) : a);
 
+const inRange = (fps) => fps >= 1 && fps <= MAX_FPS;
+
 function readFps(value) {
   const said = bare(value);
   const rate = readRate(said);
   const number = /^([0-9]{1,3})[.,]([0-9]{1,3}) *(?:fps)?$|^([0-9]{1,3}) *(?:fps)?$/.exec(said.toLowerCase());
-  const fix = number
+  const fix = number && inRange(parseFloat(number[0].replace(",", ".")))
     ? `write @fps ${number[3] ?? `${number[1]}.${number[2]}`}`
     : `write a number such as 24 or 23.976, or a fraction such as 24000/1001, from 1 to ${MAX_FPS}`;
   value.require(rate, `@fps needs a number, not '${value.text}'`, fix);
-  const inRange = rate.value >= 1 && rate.value <= MAX_FPS;
-  value.require(inRange, `@fps ${value.text} is out of range`, `choose a number from 1 to ${MAX_FPS}`);
+  value.require(inRange(rate.value), `@fps ${value.text} is out of range`, `choose a number from 1 to ${MAX_FPS}`);
   return rate;
 }
 
