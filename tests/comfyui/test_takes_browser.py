@@ -21,6 +21,10 @@ PICK = """() => window.app.graph._nodes.find((n) => n.type === 'GF_SegmentTakes'
   .widgets.find((w) => w.name === 'pick').value"""
 PLAYABLE = "() => [...document.querySelectorAll('.gf-take video')].filter((film) => film.readyState >= 2).length === 2"
 
+RESIZE = "(size) => window.app.graph._nodes.find((n) => n.type === 'GF_SegmentTakes').setSize(size)"
+CUT_OFF = """() => [...document.querySelectorAll('.gf-take')].filter((take) =>
+  take.querySelector('button').getBoundingClientRect().bottom > take.getBoundingClientRect().bottom).length"""
+
 
 @pytest.fixture(scope="module", params=[False, True], ids=["litegraph", "nodes-2.0"])
 def browser(server: Server, request: pytest.FixtureRequest) -> Iterator[Browser]:
@@ -52,6 +56,10 @@ def test_a_take_is_watched_and_picked_on_the_node(browser: Browser, request: pyt
     assert page.locator(".gf-letter").all_inner_texts() == ["a", "b"]
     assert "Pick one" in page.locator(".gf-live:has(.gf-take) .gf-said").inner_text()
 
+    page.evaluate(RESIZE, [300, 300])  # so narrow that one stands below the other
+    page.wait_for_timeout(500)
+    assert page.evaluate(CUT_OFF) == 0
+    page.evaluate(RESIZE, [460, 766])
     page.locator(".gf-take .gf-button").nth(1).click()
     assert page.evaluate(PICK) == "b"
     assert page.locator(".gf-take.gf-chosen .gf-letter").all_inner_texts() == ["b"]
