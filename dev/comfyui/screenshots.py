@@ -16,6 +16,7 @@ from tests.comfyui.browser import Browser, open_browser
 from tests.comfyui.hosts import ROOT, find_hosts
 from tests.comfyui.server import Server
 from tests.comfyui.stand_ins import fill_models
+from tests.comfyui.test_drag_back import DROP
 
 LARGEST = 300_000
 """bytes"""
@@ -48,6 +49,7 @@ SHOW_NODE = """([kind, width]) => {
   return {x: box.left + x * canvas.ds.scale, y: box.top + y * canvas.ds.scale,
           width: node.size[0] * canvas.ds.scale, height: (node.size[1] + 30) * canvas.ds.scale};
 }"""
+FIRST_FILM = "filename=first_film_00001_.mp4&subfolder=grounded&type=output"
 PLAYING = "() => [...document.querySelectorAll('video')].some((video) => video.readyState >= 2)"
 OPEN_TEMPLATES = "async () => await window.app.extensionManager.command.execute('Comfy.BrowseTemplates')"
 log = logging.getLogger("grounded")
@@ -72,6 +74,16 @@ def after_a_run(browser: Browser, shot: Path) -> None:
         raise RuntimeError(f"the first film did not render:\n{browser.server.log[-3000:]}")
     browser.wait_until(PLAYING, 60)
     keep(browser.screenshot(shot), "comfyui_first_film.png")
+
+
+def dragged_back(browser: Browser, shot: Path) -> None:
+    """The graph of the first film, from nothing but the film: dropped on an empty page."""
+    browser.page.evaluate("() => window.app.graph.clear()")
+    browser.page.evaluate(DROP, {"url": "/api/view?" + FIRST_FILM, "name": "film.mp4", "type": "video/mp4"})
+    browser.wait_until("() => window.app.graph._nodes.length > 4", 30)
+    browser.fit()
+    browser.wait_until(PLAYING, 60)
+    keep(browser.screenshot(shot), "comfyui_drag_back.png")
 
 
 def ten_segments(browser: Browser, shot: Path) -> None:
@@ -104,6 +116,7 @@ def main() -> None:
             templates(browser, shot)
             browser.reload()
             after_a_run(browser, shot)
+            dragged_back(browser, shot)
             ten_segments(browser, shot)
 
 
