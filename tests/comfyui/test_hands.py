@@ -319,6 +319,9 @@ def test_what_holds_for_the_film_and_for_a_then(browser: Browser) -> None:
     assert "@style film noir\n" in text and "@fps 24\n" in text and "@cast owl = a blue owl\n" in text
     assert page.locator(".gf-error").count() == 0
     page.locator("[data-action=film]").click()
+    assert page.locator(".gf-words").first.is_visible()
+    page.locator("[data-action=film]").click()
+    page.locator(".gf-block[data-index='1']").click(position={"x": 12, "y": 30})
     assert page.locator(".gf-words").first.is_visible() and browser.errors == []
 
 

@@ -161,7 +161,10 @@ function dragOrder(editor, event, first, count, at, place) {
     for (const block of blocks) block.classList.remove("gf-dragged");
     if (kept && target !== null) editor.reorder(first, target, count);
     else if (kept) {
-      if (!event.target.closest(".gf-shot")) editor.select(place);
+      if (!event.target.closest(".gf-shot")) {
+        editor.view.showFields("segment"); // who presses a segment wants its fields, even while the film's are open
+        editor.select(place);
+      }
       editor.setMarker(at);
     }
   });
