@@ -93,7 +93,7 @@ class LargeSink(AsPublished):
         """As `Director._clean`; a recache too sees the whole sink, and leaves as it is what lies there."""
         if kind == "recache" and isinstance(view, View):
             self._widen(view)
-            if self.memory.spec.recache_keeps_anchors:
+            if self.memory.spec.recache_keeps_anchors and latents.shape[1] < self.memory.ledger.frame:
                 view = without_sink(self.memory, view, latents.shape[1], self._sink)
         super()._clean(latents, view, kind, time)
 
@@ -104,10 +104,11 @@ def _rest(place: Place, own: int) -> Place:
 
 
 def without_sink(memory: DualMemory, view: View, frames: int, sink: int) -> View:
-    """A view that computes anew, without what it would leave in the sink unless it begins the film."""
+    """A view that computes `frames` anew, without what it would leave in the sink (a call that begins the film
+    does)."""
     tokens, place = frames * memory.tokens_per_frame, view.places[0]
     own = min(place.stop, sink) - place.start
-    if own <= 0 or frames >= memory.ledger.frame:
+    if own <= 0:
         return view
     rest = [_rest(place, own) for place in view.places]
     return View(memory, rest, keep=True, skip=tokens - (place.stop - place.start) + own)
@@ -136,11 +137,13 @@ class LearnedSink(Director):
     def _clean(self, latents: Tensor, view: SelfAttention, kind: Written, time: Time | None = None) -> None:
         """As `Director._clean`; a recache too sees the whole sink."""
         if kind == "recache" and isinstance(view, View):
-            sink, begins = self.memory.spec.anchors * self.memory.tokens_per_frame, view.places[0].start
+            memory, start = self.memory, view.places[0].start
+            sink = memory.spec.anchors * memory.tokens_per_frame
             view.places = [_widened(place, sink) for place in view.places]
-            view = without_sink(self.memory, view, latents.shape[1], sink)
-            for store in (self.memory.raw_k, self.memory.v, self.memory.k):
-                store[:, :, begins : view.places[0].start] = 0
+            if memory.ledger.frame > (memory.spec.recache_reach or 0):
+                view = without_sink(memory, view, latents.shape[1], sink)
+                for store in (memory.raw_k, memory.v, memory.k):
+                    store[:, :, start : view.places[0].start] = 0
         super()._clean(latents, view, kind, time)
 
 

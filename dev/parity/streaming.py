@@ -178,7 +178,7 @@ class Cache:
         past, kept = memory.layout.past, min(memory.layout.recent, latents.shape[1])
         view = memory.reopen(latents.shape[1] - kept, range(past - kept, past))
         sink = memory.spec.anchors * memory.tokens_per_frame
-        written = _Written(without_sink(memory, view, latents.shape[1], sink))
+        written = _Written(without_sink(memory, view, latents.shape[1], sink) if first else view)
         text = text_kv(model, self.case.inputs[PROMPTS[1]], director.spec.text_len)
         with torch.no_grad():
             Call(
