@@ -51,13 +51,23 @@ def test_a_damaged_run_is_said(bundle, tmp_path):
         film_chapters(Run(result.run))
 
 
+WHOLE = {
+    "kind": "chunk", "index": 0, "segment": 9, "key": "k", "latents": "", "anchor": None,
+    "first_frame": 0, "frames": 1, "film_bytes": 0,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "record",
-    [{"kind": "chunk", "index": 0}, {"kind": "chunk", "segment": 9, "first_frame": 0, "frames": 1}],
+    ("record", "words"),
+    [
+        ({"kind": "chunk", "index": 0}, "another version"),
+        ({"kind": "chunk", "segment": 9, "first_frame": 0, "frames": 1}, "another version"),
+        (WHOLE, "another film"),
+    ],
     ids=str,
 )
-def test_a_journal_of_another_film_is_said(bundle, tmp_path, record):
+def test_a_journal_of_another_film_or_version_is_said(bundle, tmp_path, record, words):
     result = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
     (result.run / "journal.jsonl").write_bytes(encode_record(record))
-    with pytest.raises(TakeError, match="another film"):
+    with pytest.raises(TakeError, match=words):
         film_chapters(Run(result.run))
