@@ -53,14 +53,14 @@ def filmed_segments(run: Run) -> list[tuple[int, dict[str, Any], int, int]]:
 
     Raises TakeError: the run's folder is damaged.
     """
-    segments = run.read_settings()["segments"]
+    segments = dict(enumerate(run.read_settings()["segments"]))
     spans: dict[int, tuple[int, int]] = {}
     try:
         for record in run.committed():
             first, number = record["first_frame"], record["segment"]
             spans[number] = (spans.get(number, (first,))[0], first + record["frames"])
         return [(number, segments[number], *span) for number, span in sorted(spans.items())]
-    except (KeyError, IndexError, TypeError) as error:
+    except KeyError as error:
         raise TakeError(f"the journal of {run.folder} is of another film", "render again") from error
 
 

@@ -50,10 +50,17 @@ def _home() -> Path:
         return Path(folder.name)
 
 
+def read_kept(path: Path) -> bytes:
+    """What lies there. Raises OSError: nothing, or something that is no file; a pipe would be waited for."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file")
+    return path.read_bytes()
+
+
 def recall(path: Path, read: Callable[[Any], T], otherwise: T, lost: str) -> T:
     """What `read` makes of the JSON in `path`; `otherwise` where there is none, or a damaged one, told as `lost`."""
     try:
-        return read(read_json(path.read_bytes()))
+        return read(read_json(read_kept(path)))
     except FileNotFoundError:
         return otherwise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -91,7 +91,8 @@ class SmallTextEncoder(nn.Module, Vocabulary):
         return [self._rows(prompt) for prompt in prompts]
 
     def _rows(self, prompt: str) -> Tensor:
-        # Sums come out otherwise where a call has another shape, so a prompt alone decides the shape of its call.
+        # Sums come out otherwise where a call has another shape, so a prompt alone decides the shape of its call. It
+        # is there twice, and as wide as usual prompts are together: so a film of several has always had its rows.
         ids, lengths = self.batch([prompt] * 2)
         ids = nn.functional.pad(ids, (0, max(0, min(SHORT, len(self.position)) - ids.shape[1])))
         rows = self(ids.to(self.position.device), lengths.to(self.position.device))[0, : lengths[0]].float()

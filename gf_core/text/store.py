@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..files.atomic import write_atomic
-from ..files.cache import cache_dir, prune
+from ..files.cache import cache_dir, prune, read_kept
 from .clean import clean_prompt
 from .umt5 import UMT5Encoder
 
@@ -48,7 +48,7 @@ class EmbeddingStore:
 
         path = self._path(key)
         try:
-            rows = load(path.read_bytes())["rows"]
+            rows = load(read_kept(path))["rows"]
             os.utime(path)
         except FileNotFoundError:
             return None

@@ -239,9 +239,8 @@ class DecodeStream:
     def decode(self, latents: Tensor) -> Tensor:
         """`f c h w` -> frames `t H W 3` in 0..1: one for the clip's first latent frame, 4 for every other."""
         count, several = len(latents), 1
-        if (
-            count >= AT_ONCE and self._past[0] is not None
-        ):  # nobody waits for a trial to see the first pictures
+        # Not in the first call: nobody waits for a trial to see the first pictures.
+        if count >= AT_ONCE and self._past[0] is not None:
             several = self._codec.at_once(*latents.shape[-2:])
         sizes = [several] * (count // several) + [1] * (count % several)
         return piecewise(latents.to(self._codec.latent_mean), self._codec, sizes, self._pictures).clamp(0, 1)

@@ -63,6 +63,7 @@ WHOLE = {
         ({"kind": "chunk", "index": 0}, "another version"),
         ({"kind": "chunk", "segment": 9, "first_frame": 0, "frames": 1}, "another version"),
         (WHOLE, "another film"),
+        ({**WHOLE, "segment": -1}, "another film"),
     ],
     ids=str,
 )

@@ -133,6 +133,12 @@ def test_a_damaged_note_is_not_believed(damage, opened, note, caplog):
     assert recall_bundle(note, lambda: opened) is None and "not read" in caplog.text
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among files")
+def test_a_pipe_in_the_place_of_a_note_is_not_waited_for(opened, tmp_path, caplog):
+    os.mkfifo(tmp_path / "pipe")
+    assert recall_bundle(tmp_path / "pipe", lambda: opened) is None and "it is no file" in caplog.text
+
+
 def test_opening_is_not_counted_as_looking(opened, note, tmp_path):
     noted = recalled(note, opened)
     noted.opens = lambda: time.sleep(0.3) or opened

@@ -21,7 +21,6 @@ from gf_core.engine.finish import film_header
 from gf_core.errors import ResourceError, TakeError
 from gf_core.sampling.director import Director
 from gf_core.take.folder import Run, Take
-from gf_core.take.states import StateStore
 from gf_core.vae.decoders import REACH
 from gf_core.video import FilmWriter, read_frames
 from gf_core.video.boxes import read_layout
@@ -401,27 +400,6 @@ def test_a_read_only_take_is_said_in_words(tmp_path):
         Take.open(tmp_path / "take")
 
 
-def test_of_other_films_states_the_longest_unused_goes_first(tmp_path):
-    """Undoing an edit then finds the states of a moment ago; what was read counts as used."""
-    foreign = [f"{number:024x}.memory" for number in range(4)]
-    own, tensor = "f" * 24 + ".memory", {"x": torch.zeros(25_000)}
-    store = StateStore(tmp_path / "states", [own], budget=520_000)
-    for age, name in zip((30, 40, 20, 10), foreign):
-        assert store.save(name, 6, tensor)
-        (path,) = tmp_path.glob(f"states/*{name}*")
-        os.utime(path, (time.time() - age,) * 2)
-    assert store.save(own, 6, tensor) and store.names() == {*foreign, own}
-    left = [*foreign, own]
-    for gone, new in ((1, "a"), (0, "b")):
-        name = new * 24 + ".memory"
-        assert store.save(name, 6, tensor)
-        left = [*(known for known in left if known != foreign[gone]), name]
-        assert store.names() == set(left)
-    assert store.load(foreign[2]) is not None
-    assert store.save("c" * 24 + ".memory", 6, tensor)
-    assert store.names() == {foreign[2], own, *(new * 24 + ".memory" for new in "abc")}
-
-
 @pytest.mark.parametrize("replayed", [True, False], ids=["after a replay", "from a state"])
 def test_chunks_that_were_replayed_count_for_the_next_state(bundle, films, tmp_path, monkeypatch, replayed):
     """A state spares the replay of all since the last one, of those replayed now as well as of those made now."""
@@ -442,25 +420,6 @@ def test_chunks_that_were_replayed_count_for_the_next_state(bundle, films, tmp_p
 def kept_memories(take):
     """After how many chunks a sampler's state lies in a Take."""
     return sorted(int(path.name[:6]) for path in take.glob("states/*.memory.safetensors"))
-
-
-def test_the_budget_lets_the_least_useful_states_go_first(tmp_path):
-    tensor = {"x": torch.zeros(25_000)}
-    names = [f"{number:024x}.memory" for number in range(5)]
-    store = StateStore(tmp_path / "states", names[1:], budget=420_000)
-    for name, chunks in zip(names, (6, 10, 20, 21)):
-        assert store.save(name, chunks, tensor)
-    assert store.save(names[4], 30, tensor)
-    assert names[0] not in store.names()  # not of this film
-    assert store.save("f" * 24 + ".memory", 40, tensor)
-    assert names[3] not in store.names() and names[2] in store.names()  # one chunk behind the state before it
-    assert store.save("e" * 24 + ".memory", 40, {"x": torch.zeros(200_000)}) is None
-    assert store.load(names[1])["x"].shape == (25_000,)
-
-
-def test_states_leave_the_film_its_disk(tmp_path):
-    store = StateStore(tmp_path / "states", [], reserve=shutil.disk_usage(tmp_path).total)
-    assert store.save("a" * 24 + ".memory", 6, {"x": torch.zeros(10)}) is None
 
 
 @pytest.mark.parametrize("positions", ["relative", "absolute"])

@@ -124,6 +124,20 @@ class TestLongLive:
         run.chunk()
         assert run.memory.ledger.numbers() == [9, 10, 11, *range(15, 24)]
 
+    @pytest.mark.parametrize(
+        ("reach", "asked", "left"),
+        [
+            (6, range(15, 21), [-1] * 6 + [99] * 6),  # less than what is recent
+            (9, range(12, 21), [-1] * 3 + [99] * 9),
+            (99, [0, 1, 2, *range(12, 21)], [99] * 12),  # back to the anchors
+        ],
+    )
+    def test_in_training_only_the_newest_frames_are_recomputed(self, film, reach, asked, left):
+        run, network = filled(film, replace(self.SPEC, recache_reach=reach), chunks=7), Fresh(100.0)
+        recache_all(run.memory, network)
+        assert network.frames == [list(asked)]
+        assert run.stored() == left
+
     def test_recached_frames_are_of_the_new_prompt(self, film):
         """So they may be offered as anchors, as a replacement waits for frames of the prompt that was switched to."""
         spec = replace(

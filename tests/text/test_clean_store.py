@@ -81,13 +81,22 @@ def test_a_disk_that_refuses_costs_no_second_reading(tmp_path):
     assert inner.asked == [["fox"]] and torch.equal(first[0], second[0])
 
 
-@pytest.mark.parametrize("content", [b"", b"rubbish that is no safetensors file"])
+PIPE = pytest.param(
+    None, marks=pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among files")
+)
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish that is no safetensors file", PIPE])
 def test_damaged_entries_are_dropped_with_one_line(tmp_path, caplog, content):
     store = EmbeddingStore(tmp_path)
     key = store.key("f", "fox")
     store.put(key, torch.ones(2, 3))
     path = next(tmp_path.glob("*.safetensors"))
-    path.write_bytes(content)
+    if content is None:
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
     with caplog.at_level(logging.WARNING, "grounded"):
         assert store.get(key) is None
     assert len(caplog.records) == 1 and not path.exists()

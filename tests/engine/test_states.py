@@ -1,0 +1,49 @@
+"""Which states a Take keeps: what goes first where there is no room for all."""
+
+import os
+import shutil
+import time
+
+import torch
+
+from gf_core.take.states import StateStore
+
+
+def test_of_other_films_states_the_longest_unused_goes_first(tmp_path):
+    """Undoing an edit then finds the states of a moment ago; what was read counts as used."""
+    foreign = [f"{number:024x}.memory" for number in range(4)]
+    own, tensor = "f" * 24 + ".memory", {"x": torch.zeros(25_000)}
+    store = StateStore(tmp_path / "states", [own], budget=520_000)
+    for age, name in zip((30, 40, 20, 10), foreign):
+        assert store.save(name, 6, tensor)
+        (path,) = tmp_path.glob(f"states/*{name}*")
+        os.utime(path, (time.time() - age,) * 2)
+    assert store.save(own, 6, tensor) and store.names() == {*foreign, own}
+    left = [*foreign, own]
+    for gone, new in ((1, "a"), (0, "b")):
+        name = new * 24 + ".memory"
+        assert store.save(name, 6, tensor)
+        left = [*(known for known in left if known != foreign[gone]), name]
+        assert store.names() == set(left)
+    assert store.load(foreign[2]) is not None
+    assert store.save("c" * 24 + ".memory", 6, tensor)
+    assert store.names() == {foreign[2], own, *(new * 24 + ".memory" for new in "abc")}
+
+
+def test_the_budget_lets_the_least_useful_states_go_first(tmp_path):
+    tensor = {"x": torch.zeros(25_000)}
+    names = [f"{number:024x}.memory" for number in range(5)]
+    store = StateStore(tmp_path / "states", names[1:], budget=420_000)
+    for name, chunks in zip(names, (6, 10, 20, 21)):
+        assert store.save(name, chunks, tensor)
+    assert store.save(names[4], 30, tensor)
+    assert names[0] not in store.names()  # not of this film
+    assert store.save("f" * 24 + ".memory", 40, tensor)
+    assert names[3] not in store.names() and names[2] in store.names()  # one chunk behind the state before it
+    assert store.save("e" * 24 + ".memory", 40, {"x": torch.zeros(200_000)}) is None
+    assert store.load(names[1])["x"].shape == (25_000,)
+
+
+def test_states_leave_the_film_its_disk(tmp_path):
+    store = StateStore(tmp_path / "states", [], reserve=shutil.disk_usage(tmp_path).total)
+    assert store.save("a" * 24 + ".memory", 6, {"x": torch.zeros(10)}) is None
