@@ -7,7 +7,6 @@ import { writeNumber } from "./lengths.js";
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800];
 const EXCERPT = 160;
 const CHOICES = ["then", "cut", "back", "scene"];
-const LETTER = 7.5; // pixels that a letter of a verb takes at most
 const PIN = 12; // pixels for a muted segment, which has no length
 const VERB_WORDS = {
   start: "opens the film",
@@ -125,7 +124,8 @@ export class View {
       stretch(block, Math.max(0, Math.min(left, plan.seconds * scale - width)), width); // a pin at an end stays inside
       const [image, first, words, length] = block.children;
       put(image.style, { backgroundImage: url ? `url("${url}")` : "" });
-      put(first, { textContent: sayPlace(index, { verb, back }, width) });
+      const says = { start: "", back: ` back to ${back}` }[verb] ?? ` ${verb}`;
+      put(first, { textContent: `${index + 1}${says}` }); // as nodes and messages count
       put(words, { textContent: prompt.slice(0, EXCERPT) });
       put(length, { textContent: sayLength(placed) });
     });
@@ -164,13 +164,6 @@ export class View {
     this.errors.replaceChildren(...errors.map((error) =>
       make("button", "gf-error", { type: "button", "data-line": error.line, "data-column": error.column }, sayError(error))));
   }
-}
-
-/** What a block is called, counted as nodes and messages count; its verb only where `width` pixels hold it on a line. */
-export function sayPlace(index, { verb, back }, width) {
-  const place = String(index + 1);
-  const says = { start: "", back: ` back to ${back}` }[verb] ?? ` ${verb}`;
-  return width < LETTER * (place + says).length + 4 ? place : place + says;
 }
 
 function makeBlock(index) {
