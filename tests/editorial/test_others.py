@@ -285,6 +285,14 @@ def test_schedules_are_read_as_they_are_written(parts):
     assert len(begins) == 1 or abs(ends - begins[-1]) < 0.0001 * len(begins)
 
 
+@pytest.mark.parametrize(
+    "prompt", ["{{a}}", "{{{fox}}} {b}", "{a{b}c}", "{" * 9 + "a" + "}" * 9, "{a" * 9 + "}" * 9]
+)
+def test_nested_braces_of_others_name_nobody(prompt):
+    board = read_theirs(json.dumps({"0": prompt}), Path("schedule.json"), 16)
+    assert parse(format_storyboard(board)) == board and "{" not in board.segments[0].prompt
+
+
 def test_what_is_pasted_has_a_longest_length(monkeypatch):
     text = (THEIRS / "multishot.txt").read_text()
     monkeypatch.setattr(others, "LONGEST", len(text))

@@ -13,6 +13,7 @@ from ...words import counted
 
 MOST_SHOTS = 10_000
 """Shots of a file: fourteen hours of film at the usual length."""
+_BRACES = re.compile(f"{REFERENCE.pattern}|[{{}}]")
 NO_LENGTHS = f"{DEFAULT_SECONDS:g} s for each, as it says no lengths"
 """What is told of a format that says nothing about time."""
 
@@ -53,8 +54,9 @@ def storyboard_of(told: Told) -> tuple[Storyboard, list[str]]:
     if len(told.shots) > MOST_SHOTS:
         raise ValueError(f"it has {len(told.shots)} shots, more than {MOST_SHOTS}")
     prompts = [one_line(shot.prompt, f"the prompt of shot {n}") for n, shot in enumerate(told.shots, 1)]
-    prompts, freed = _free_braces(prompts, told.cast)
-    style = REFERENCE.sub(r"\1", one_line(told.style, "what is said of every shot"))
+    found = [_free_braces(prompt, told.cast) for prompt in prompts]
+    prompts, freed = [prompt for prompt, _ in found], sum(count for _, count in found)
+    style, _ = _free_braces(one_line(told.style, "what is said of every shot"), {})
     empty = sum(not prompt for prompt in prompts)
     left += [counted(empty, "prompt without words", "prompts without words")] if empty else []
     left += [counted(freed, "pair of braces", "pairs of braces")] if freed else []
@@ -72,7 +74,7 @@ def storyboard_of(told: Told) -> tuple[Storyboard, list[str]]:
     if not segments:
         raise ValueError("it has no prompt")
     cast = {
-        name: REFERENCE.sub(r"\1", one_line(words, f"the description of {name}"))
+        name: _free_braces(one_line(words, f"the description of {name}"), {})[0]
         for name, words in told.cast.items()
     }
     return Storyboard(seed=seed, style=style, cast=cast, segments=segments), left
@@ -95,16 +97,15 @@ def one_line(text: str, what: str) -> str:
     return line if half_width(line).strip(" ") else ""
 
 
-def _free_braces(prompts: list[str], cast: Mapping[str, str]) -> tuple[list[str], int]:
-    """The prompts without braces around words that are no names of the cast, and how many there were."""
-    count = 0
-
-    def freed(match: re.Match[str]) -> str:
-        nonlocal count
-        count += match[1] not in cast
-        return match[0] if match[1] in cast else match[1]
-
-    return [REFERENCE.sub(freed, prompt) for prompt in prompts], count
+def _free_braces(text: str, cast: Mapping[str, str]) -> tuple[str, int]:
+    """The text without braces around words that are no names of the cast, and how many pairs there were."""
+    unknown = [name for name in REFERENCE.findall(text) if name not in cast]
+    text = REFERENCE.sub(lambda match: match[0] if match[1] in cast else match[1], text)
+    if not all(
+        name in cast for name in REFERENCE.findall(text)
+    ):  # they were nested: all go but the cast's own
+        text = _BRACES.sub(lambda match: match[0] if match[1] in cast else match[1] or "", text)
+    return text, len(unknown)
 
 
 def _without_empty(shots: Sequence[Shot], style: str) -> list[Shot]:
