@@ -165,7 +165,8 @@ def test_a_film_can_start_from_a_picture(server):
     result = server.queue(graph)
     assert result.status == "success", result.error
     assert "25 frames" in result.outputs["5"]["text"][0]
-    assert (runs(server, "pictured")[0] / "timeline.txt").read_text() == f"@seed 5\n{FILM.splitlines()[2]}"
+    # The node's seed follows the text, so that its lines keep their numbers.
+    assert (runs(server, "pictured")[0] / "timeline.txt").read_text() == f"{FILM.splitlines()[2]}\n@seed 5\n"
 
 
 def test_what_a_front_end_adds_does_not_save_the_film_twice(done, server):
