@@ -3,7 +3,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Two processes share the tests, file by file: a run keeps one core busy, and two are what everybody has.
-PYTEST := $(RUN)/python -m pytest -n 2 --dist loadgroup
+PYTEST := $(RUN)/python -m pytest -n 2
 
 define NEEDS_PYTHON
 This needs Python 3.10 or newer, and '$(PYTHON)' is not. Name another one: make PYTHON=python3.12 ...
