@@ -9,7 +9,7 @@ import pytest
 
 from .browser import Browser, missing_browser, open_browser
 from .server import Server
-from .test_browser import artefact, meaning
+from .test_browser import SET_TEXT, artefact, meaning
 from .workflow_files import ui_graph
 
 pytestmark = pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "a browser is there")
@@ -19,8 +19,6 @@ FILM = """# a remark that must not get lost
 a red fox walks right in a meadow at noon | 1.5s
 cut: a blue owl stands still in the forest at night | 1.5s
 """
-SET_TEXT = """(text) => { const node = window.app.graph._nodes.find((n) => n.type === 'GF_PromptTimeline');
-                          node.widgets.find((w) => w.name === 'timeline').value = text; }"""
 DROP = """async ({url, name, type}) => {
   const answer = await fetch(url);
   if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
