@@ -60,14 +60,15 @@ class Sizes:
 
     @property
     def buffers(self) -> int:
-        """All of the memory: raw keys, rotated keys and values of every slot, the latents behind them, the means."""
+        """All of the memory: raw keys, rotated keys and values of every slot, the latents behind them, all means."""
         spec = self.spec
         frames = spec.slots + self.ahead
         turned = self.keys // self.model.num_layers if self.lean else self.keys
         slots = frames * (2 * self.keys + turned)
         if spec.stored == "int8":  # keys and values, and those of one layer as they are computed
             slots = 2 * frames * (self.stored + self.keys // self.model.num_layers)
-        return slots + (spec.capacity + spec.window) * self.latents + self.means
+        newest = 4 * self.model.num_layers * self.model.dim if spec.bank and not spec.averages else 0
+        return slots + (spec.capacity + spec.window) * self.latents + self.means + newest
 
     @property
     def means(self) -> int:

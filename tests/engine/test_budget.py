@@ -65,7 +65,7 @@ def test_the_memory_estimate_is_what_the_memory_takes(bundle, name, stored):
     recipe = Recipe(replace(PRESETS[name], stored=stored), video=VideoSpec(width=48, height=32))
     held_by = bundle.sampler(recipe).director.memory
     own = vars(held_by).values()
-    bank = held_by.bank.means if held_by.bank is not None else []
+    bank = [*held_by.bank.means, held_by.bank.mean_key] if held_by.bank is not None else []
     held = [*(thing for thing in own if hasattr(thing, "nbytes")), *held_by.means, *bank]
     cost = bundle_cost(bundle)
     assert cost.sizes(recipe).buffers == sum(tensor.nbytes for tensor in held)
