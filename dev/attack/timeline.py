@@ -3,7 +3,8 @@
     python dev/attack/timeline.py --texts 300000 --seed 1
 
 Each text is parsed; what reads is written, read again, planned, edited; what does not must be refused inside the text.
-With node at hand every text goes through the browser's reader too, which must say the same word for word.
+With node at hand every text goes through the browser's reader too, which must say the same word for word. Ends with
+status 1 where something failed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import random
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -167,7 +169,7 @@ def _edit(text: str, board: Storyboard, rng: random.Random) -> str:
     return "" if parse(format_storyboard(longer)) == longer else "the new shot cannot be written"
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -220,7 +222,8 @@ def main() -> None:
     for kind, count in failures.most_common():
         print(f"{count:>9}  FAILED: {kind}\n           {samples[kind][:300]!r}")
     print(f"{sum(failures.values())} failures")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

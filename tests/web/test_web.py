@@ -83,7 +83,9 @@ def _texts() -> list[str]:
         for case in json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))
     ]
     films = [_random_film(rng) for _ in range(150)]
-    return fixtures + films + [_spoil(rng.choice(fixtures), rng) for _ in range(600)]
+    # Between two numbers of chunks, but for the last digit of a length in seconds.
+    ties = [f"@fps {fps}\na fox | {frames}f" for fps in (18, 28, 52.5) for frames in range(3, 200, 12)]
+    return fixtures + films + ties + [_spoil(rng.choice(fixtures), rng) for _ in range(600)]
 
 
 def _random_film(rng: random.Random) -> str:

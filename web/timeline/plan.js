@@ -3,13 +3,21 @@
  * Mirrors the arithmetic of gf_core/timeline/plan.py (lengths only; no seeds, no keys).
  */
 
+import { writeNumber } from "./lengths.js";
+
 const FORCE = { then: 0, cut: 1, back: 2, scene: 2, start: 3 };
 const CHUNK = 12; // pictures: three latent frames of four
 const FIRST_CHUNK = 9; // the film's first latent frame is one picture
-const TIE = 1e-9; // of a chunk: ten times 0.1 s is 1 s
+const SECOND = 10n ** 30n;
 
 /** Pictures in the first `chunks` chunks of a film. */
 const pictures = (chunks) => (chunks ? FIRST_CHUNK + (chunks - 1) * CHUNK : 0);
+
+/** The decimal that was written, so that 0.1 s ten times is 1 s: `seconds` as parts of `SECOND`. */
+function exact(seconds) {
+  const [whole, part = ""] = writeNumber(seconds).split(".");
+  return BigInt(whole + part.slice(0, 30).padEnd(30, "0"));
+}
 
 /**
  * Plan `board` (from `read`): `{seconds, segments, shots}`, one of `segments` for each of the text:
@@ -19,7 +27,7 @@ const pictures = (chunks) => (chunks ? FIRST_CHUNK + (chunks - 1) * CHUNK : 0);
 export function makePlan({ rate: { above, below }, segments }) {
   const shots = [];
   const seconds = (frames) => (frames * below) / above;
-  let [asked, end, mutedVerb] = [0, 0, "then"];
+  let [asked, end, mutedVerb] = [0n, 0, "then"];
   const placed = segments.map((segment, index) => {
     let verb = FORCE[mutedVerb] > FORCE[segment.verb] ? mutedVerb : segment.verb;
     const [first, start] = [end, seconds(pictures(end))];
@@ -28,9 +36,10 @@ export function makePlan({ rate: { above, below }, segments }) {
       if (!shots.length) verb = "start";
       if (verb !== "then") shots.push({ index, verb, start });
       mutedVerb = "then";
-      asked += segment.seconds;
+      asked += exact(segment.seconds) * BigInt(above);
       // As many chunks from the start of the film as come closest; a tie takes the longer.
-      end = Math.max(end, Math.floor(((asked * above) / below - FIRST_CHUNK) / CHUNK + 0.5 + TIE)) + 1;
+      const chunk = SECOND * BigInt(CHUNK * below);
+      end = Math.max(end, Number((asked - SECOND * BigInt(FIRST_CHUNK * below) + chunk / 2n) / chunk)) + 1;
       shots.at(-1).seconds = seconds(pictures(end)) - shots.at(-1).start;
     }
     return { muted: segment.mute, start, asked: segment.seconds, seconds: seconds(pictures(end) - pictures(first)) };
