@@ -182,3 +182,19 @@ def test_variants_are_trained_again_through_the_long_stage(tmp_path, monkeypatch
     )
     assert (full.recipe.memory.positions, absolute.recipe.memory.positions) == ("relative", "absolute")
     assert full.fingerprint == load_model(model).fingerprint != absolute.fingerprint
+
+
+@pytest.mark.slow
+def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatch) -> None:
+    """Each from the weights of --model under its own memory; none of them stays what it was."""
+    from gf_core.builtin import BUILTIN_FOLDER
+    from gf_core.checkpoints.bundle import load_model
+    from gf_core.train.recipes import chain
+
+    monkeypatch.setattr("gf_core.train.recipes.matching.set_up_log", lambda *a: None)
+    monkeypatch.setattr(chain, "FURTHER", replace(chain.FURTHER, stories=1, steps={"long": 1}))
+    command = f"train ablate --further {BUILTIN_FOLDER} --seeds 1 --seconds 1 --variants full,absolute"
+    assert main([*command.split(), "--out", str(tmp_path)]) == 0
+    full, absolute = (load_model(tmp_path / name / "student") for name in ("full", "absolute"))
+    assert (full.recipe.memory.positions, absolute.recipe.memory.positions) == ("relative", "absolute")
+    assert len({full.fingerprint, absolute.fingerprint, load_model("builtin").fingerprint}) == 3

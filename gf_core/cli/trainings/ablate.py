@@ -1,7 +1,8 @@
 """`grounded train ablate`: what each part of the memory does, measured on the built-in model's world.
 
 Training-free by default: the same weights under the memory without one of its parts. With --retrain FOLDER each
-variant is trained again through the last stage of the chain that lies there (`grounded train builtin --stage all`).
+variant is trained again through the last stage of the chain that lies there (`grounded train builtin --stage all`);
+with --further TEACHER, through that stage from the model's own weights.
 Films are measured one by one into OUT/films.jsonl; the same command goes on after a stop.
 """
 
@@ -48,6 +49,12 @@ def main(argv: list[str]) -> int:
         help="run folder of a chain, to train every variant through its end",
     )
     add("--size", choices=("tiny", "builtin"), default="builtin", help="of that chain (default: builtin)")
+    add(
+        "--further",
+        type=Path,
+        metavar="TEACHER",
+        help="train --model further under every variant, judged by the bidirectional model in this folder",
+    )
     add("--out", type=Path, default=Path("runs/ablation"), help="default: runs/ablation")
     args = parser.parse_args(argv)
     seconds = args.seconds or (240 if args.methods else 10)
@@ -75,7 +82,7 @@ def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
     renders: dict[str, Render] = {}
     made: dict[str, str] = {}
     for name, memory in chosen.items():
-        own = load_model(_retrained(args, name, memory)) if args.retrain else bundle
+        own = load_model(_trained(args, name, memory)) if args.retrain or args.further else bundle
         renders[name] = in_memory(own, memory)
         made[name] = combine([own.fingerprint, repr(sorted(asdict(memory).items()))])
     return ablation.run(
@@ -96,10 +103,12 @@ def _chosen(args: argparse.Namespace, memory: MemorySpec) -> dict[str, MemorySpe
     return {name: known[name] for name in names}
 
 
-def _retrained(args: argparse.Namespace, name: str, memory: MemorySpec) -> Path:
-    """The model that the chain's last stage gives under this memory."""
-    from ...train.recipes.chain import SIZES, model_of, run_stage, stages_of
+def _trained(args: argparse.Namespace, name: str, memory: MemorySpec) -> Path:
+    """The model that the last stage gives under this memory: of a chain, or from the model's own weights."""
+    from ...train.recipes.chain import SIZES, model_of, run_stage, stages_of, train_further
 
+    if args.further:
+        return train_further(args.model, args.further, memory, args.out / "stories", args.out / name)
     folder = args.retrain / args.size
     if not model_of(folder, "match").is_dir():
         raise GroundedError(

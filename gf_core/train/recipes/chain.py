@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from ...builtin import BUILTIN_FILES, BUILTIN_FOLDER
+from ...builtin import BUILTIN_FILES, BUILTIN_FOLDER, model_file
 from ...config import MemorySpec, ModelSpec, Recipe, VideoSpec
 from ...errors import GroundedError
 from ...vae.builtin import load_codec
@@ -88,6 +88,18 @@ SIZES = {
         steps={"teacher": 6000, "context": 2000, "causal": 4000, "few": 1000, "match": 1000, "long": 750},
     ),
 }
+FURTHER = Size(
+    BUILTIN_SPEC,
+    stories=64,
+    chunks=20,
+    window=21,
+    past=Past(),
+    recycling=Recycling(),
+    batch=1,
+    rates=(5e-5, 1e-4),
+    steps={"long": 120},
+)
+"""A finished model of the built-in shape trained further through the last stage, within minutes of a processor."""
 BEGINS = {
     "teacher": ("start", None),
     "context": ("teacher", None),
@@ -123,7 +135,7 @@ def stages_of(size: Size, memory: MemorySpec = MEMORY) -> dict[str, Stage]:
         "match": own_films,
         "long": replace(own_films, film=behind, stream=longest, verbs=Verbs(switches=(1, size.chunks))),
     }
-    return {name: replace(stage, iterations=size.steps[name]) for name, stage in rows.items()}
+    return {name: replace(rows[name], iterations=steps) for name, steps in size.steps.items()}
 
 
 def run_chain(
@@ -154,10 +166,28 @@ def run_stage(
         name, stage, folder / "stories", str(model_of(folder, first)), out, device=device, report=report,
         teacher=teacher and str(model_of(folder, teacher)),
     )  # fmt: skip
-    if device == "cpu":
+    return _run(options)
+
+
+def train_further(model: str, teacher: Path, memory: MemorySpec, folder: Path, out: Path) -> Path:
+    """The last stage for a finished model, under a memory, into `out`; returns the folder of what came of it.
+
+    teacher: a folder like the model's with a bidirectional network, which knows no past. folder: for the stories.
+    """
+    codec = model_file(model).parent / BUILTIN_FILES[-1]
+    write_stories(folder, codec, FURTHER.stories, FURTHER.chunks, FURTHER.window // memory.chunk)
+    stage = stages_of(FURTHER, memory)["long"]
+    # So few steps would hardly move an average of a hundred.
+    stage = replace(stage, film=replace(stage.film, past=None), average=0.9)
+    return _run(Options("further", stage, folder, model, out, teacher=str(teacher)))
+
+
+def _run(options: Options) -> Path:
+    """A stage on one device, and the folder of its student."""
+    if options.device == "cpu":
         torch.set_num_threads(1)  # networks as small as these wait longer for a second thread than they gain
-    launch(train, 1, device, options)
-    return out / "student"
+    launch(train, 1, options.device, options)
+    return options.folder / "student"
 
 
 def model_of(folder: Path, stage: str) -> Path:
