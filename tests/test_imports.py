@@ -259,3 +259,8 @@ def test_a_development_script_imports_what_is_there(path):
         for alias in statement.names:
             there = hasattr(module, alias.name) or alias.name in inner
             assert there, f"{path.name}:{statement.lineno}: {statement.module} has no {alias.name}"
+
+
+def test_no_folder_has_grown_out_of_sight() -> None:
+    folders = {path.parent for path in FILES}
+    assert not {folder.name for folder in folders if len(list(folder.glob("*.py"))) > 20}

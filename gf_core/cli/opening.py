@@ -15,12 +15,12 @@ from ..config import Recipe
 from ..devices import free_bytes, name_of, pick_device
 from ..engine.film import Film, settle
 from ..engine.given.start import StartFile
-from ..engine.kept_kernel import recorded_attention
 from ..engine.recorded import Recorded
 from ..errors import GroundedError
 from ..estimate.fit import NOTHING, choose_fit, write_fit
 from ..estimate.room import ModelCost, file_cost
 from ..take.facts import kernels
+from ..take.kept_kernel import recorded_attention
 from ..timeline import Storyboard
 from .files import folder_of, read_board, read_making
 from .settings import choose, encoding_for, model_of, wanted

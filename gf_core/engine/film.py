@@ -17,13 +17,13 @@ from ..errors import GroundedError, StoryboardError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
 from ..memory.checks import check_pictures
 from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
+from ..take.kept_kernel import begun_with
 from ..take.reuse import Reuse, find_reuse
 from ..take.states import STATES_FOLDER, StateStore, window_name
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
 from ..vae.decoders import look_of
 from .given.cast import open_cast
 from .given.start import StartFile, open_start
-from .kept_kernel import begun_with
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..take.run import settings_in
+from .run import settings_in
 
 if TYPE_CHECKING:
     from ..checkpoints.model_bundle import ModelBundle
