@@ -7,11 +7,14 @@ import re
 from collections.abc import Sequence
 
 from ..errors import PromptError
+from ..words import plain
 
 END, UNKNOWN_LIMIT = 0, 6
+LONGEST = 40
+"""Characters of a word that are told and compared: some scripts have no blanks."""
 CLOSE = 0.66
 """Likeness from which a known word may have been meant: `fux` and `fox` have 0.67."""
-_WORD = re.compile(r"[a-z0-9']+")
+_WORD = re.compile(r"(?:[^\W_]|')+")  # of any script: what it cannot read is told and not left out
 _LENGTH = re.compile("[0-9]+(s|sec|seconds|f|frames|ms|min)")
 
 
@@ -63,9 +66,11 @@ class Vocabulary:
         told, near = [], []
         for word, places in list(found.items())[:UNKNOWN_LIMIT]:
             lines = list(dict.fromkeys(str(line) for line, _ in places))
-            told.append(f"{word} (line{'s' * (len(lines) > 1)} {', '.join(lines[:4])})" if lines else word)
+            said = plain(word, LONGEST)
+            told.append(f"{said} (line{'s' * (len(lines) > 1)} {', '.join(lines[:4])})" if lines else said)
             near += [
-                f"{match} for {word}" for match in difflib.get_close_matches(word[:40], self.words, 1, CLOSE)
+                f"{match} for {word}"
+                for match in difflib.get_close_matches(word[:LONGEST], self.words, 1, CLOSE)
             ]
         more = f" and {len(found) - UNKNOWN_LIMIT} more" if len(found) > UNKNOWN_LIMIT else ""
         line, column = min((place for places in found.values() for place in places), default=(0, 0))
@@ -88,7 +93,7 @@ def _lines(text: str) -> list[str]:
 def _find(word: str, text: str, line: int) -> tuple[int, int]:
     """Line and column of `word`: in the segment's own line, else in the cast or style that brought it there."""
     lines = _lines(text)
-    pattern = re.compile(rf"(?<![a-z0-9']){re.escape(word)}(?![a-z0-9'])", re.IGNORECASE)
+    pattern = re.compile(rf"(?<![^\W_])(?<!'){re.escape(word)}(?![^\W_]|')", re.IGNORECASE)
     for number in (line, *(place for place, other in enumerate(lines, 1) if other.lstrip().startswith("@"))):
         if found := pattern.search(lines[number - 1]):
             return number, found.start() + 1

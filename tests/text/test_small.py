@@ -58,6 +58,24 @@ def test_an_unknown_word_is_named_with_the_nearest(encoder: SmallTextEncoder, wo
     assert f"did you mean {near} for {word}?" in error.value.fix
 
 
+@pytest.mark.parametrize(
+    ("prompt", "word"),
+    [
+        ("狐", "狐"), ("a red fox 雪", "雪"), ("лиса jumps", "лиса"), ("the süß fox", "süß"),
+        ("a 狐fox jumps", "狐fox"), ("the café", "café"), ("雪" * 500, "雪" * 40 + "..."),
+    ],
+)  # fmt: skip
+def test_a_word_of_another_script_is_not_left_out(encoder: SmallTextEncoder, prompt, word):
+    with pytest.raises(PromptError) as error:
+        encoder.encode([prompt])
+    assert f"does not know: {word} " in error.value.message
+
+
+@pytest.mark.parametrize("prompt", ["“a red_fox” — jumps…", "a red fox 🦊 jumps！", "A RED FOX\u00a0jumps"])
+def test_signs_are_no_words(encoder: SmallTextEncoder, prompt):
+    assert encoder.tokenize(prompt) == encoder.tokenize("a red fox jumps")
+
+
 def test_a_length_without_its_bar_is_told(encoder: SmallTextEncoder):
     with pytest.raises(PromptError) as error:
         encoder.encode(["a red fox jumps 5s"])
