@@ -7,6 +7,8 @@ module whose `opens` gives the file, or None where it is of another.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from ..words import plain
 from . import gguf_file, pickles, safetensors_file
 from .lazy import LazyTensor, TensorFile
 from .strange import MAX_TEXT, MODEL_SUFFIXES, missing, refuse_foreign, refuse_unfinished, start_of
+
+_PART = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})(\.safetensors|\.bin)")
+"""What one file of a model in parts is called: `diffusion_pytorch_model-00001-of-00002.safetensors`."""
 
 
 def open_file(path: str | Path) -> TensorFile:
@@ -34,6 +39,11 @@ def open_file(path: str | Path) -> TensorFile:
             "check the path and your rights to the file.",
         ) from error
     refuse_unfinished(path)
+    if (part := _PART.fullmatch(path.name)) and int(part[3]) > 1:
+        raise CheckpointError(
+            f"{plain(path.name, 200)} is one part of a model in {int(part[3])} parts",
+            f"give the folder {path.absolute().parent.name}, with all of them in it.",
+        )
     for form in (safetensors_file, pickles, gguf_file):
         if (file := form.opens(path, head)) is not None:
             return file
@@ -65,6 +75,7 @@ def _open_folder(path: Path) -> TensorFile:
         shards = sorted(root.glob("diffusion_pytorch_model*.safetensors")) or sorted(
             root.glob("model*.safetensors") if (root / "config.json").exists() else ()
         )
+        _refuse_missing(root, _sisters(shards))
     if not shards:
         files = sorted(p for p in root.iterdir() if p.suffix.lower() in MODEL_SUFFIXES)
         if len(files) == 1:
@@ -88,16 +99,29 @@ def _open_folder(path: Path) -> TensorFile:
 def _shards_of_index(root: Path, index: Path) -> list[Path]:
     try:
         names = sorted(set(read_settings(index)["weight_map"].values()))
-        missing = [n for n in names if os.path.basename(n) != n or not (root / n).is_file()]
+        _refuse_missing(root, names)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{index.name} is damaged", "download it again.") from error
+    return [root / name for name in names]
+
+
+def _sisters(shards: Sequence[Path]) -> list[str]:
+    """All parts of the models that some of `shards` are parts of, as their names count them."""
+    models = {part.group(1, 3, 4) for shard in shards if (part := _PART.fullmatch(shard.name))}
+    return [
+        f"{stem}-{n:05d}-of-{total}{end}" for stem, total, end in models for n in range(1, int(total) + 1)
+    ]
+
+
+def _refuse_missing(root: Path, names: Sequence[str]) -> None:
+    names = sorted(set(names))
+    missing = [n for n in names if os.path.basename(n) != n or not (root / n).is_file()]
     if missing:
         raise CheckpointError(
             f"{len(missing)} of {len(names)} parts of the model in {root.name} are missing: "
             f"{plain(', '.join(missing[:4]), 200)}",
             "download the missing parts into the same folder.",
         )
-    return [root / name for name in names]
 
 
 def _read_config(root: Path) -> dict[str, Any]:

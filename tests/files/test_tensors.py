@@ -171,7 +171,15 @@ def test_sharded_folder(tmp_path, tensors):
         and file.config["num_attention_heads"] == 2
     )
     assert torch.equal(file.tree["b"].load(), tensors["b"])
+    with pytest.raises(CheckpointError, match="is one part of a model in 2 parts") as error:
+        open_file(root / names[0])
+    assert "transformer" in error.value.fix
+    (root / "diffusion_pytorch_model.safetensors.index.json").rename(tmp_path / "index.json")
+    assert set(open_file(root.parent).tree) == {"a.weight", "b"}
     (root / names[1]).unlink()
+    with pytest.raises(CheckpointError, match=f"1 of 2 parts .* missing: {names[1]}"):
+        open_file(root.parent)
+    (tmp_path / "index.json").rename(root / "diffusion_pytorch_model.safetensors.index.json")
     with pytest.raises(CheckpointError, match="1 of 2 parts"):
         open_file(root.parent)
 
