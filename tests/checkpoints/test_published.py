@@ -144,6 +144,15 @@ def test_the_licence_is_in_the_film_of_a_checkpoint_and_not_in_that_of_the_built
     assert "licence" not in without.settings["model"] and without.key == film.key
 
 
+@pytest.mark.parametrize("folder", ["WaveForcing", "checkpoints", "diffusion_models"])
+def test_the_long_file_of_causal_forcing_needs_no_folder_of_its_own(folder, tmp_path):
+    """That of WaveForcing's runs is the same; as Self Forcing it would be driven with another memory."""
+    item = identify(build(by_id("causal_forcing_long"), tmp_path).rename(tmp_path / "longvideo.pt"))
+    assert item.known == by_id("causal_forcing_long")
+    (path := tmp_path / folder / "longvideo.pt").parent.mkdir()
+    assert named(path, "generator") == (item.known,) and not named(path)
+
+
 def test_generic_names_count_with_their_outer_key_and_the_tensors_decide(tmp_path):
     for row in ("sgf", "sgf_plus"):
         path = build(by_id(row), tmp_path / row)

@@ -111,6 +111,7 @@ ROWS = (
         repository="zhuhz22/Causal-Forcing",
         file="chunkwise/longvideo.pt",
         patterns=("*chunkwise/longvideo*", "*causal_forcing*longvideo*"),
+        generic=("longvideo.pt",),
         licence=APACHE,
         sample=SampleSpec(),
         groups=("generator",),
