@@ -115,14 +115,15 @@ def _wan_family(tensors: Mapping[str, LazyTensor]) -> Family:
     if any(name.startswith(("vace_blocks.", "vace_patch_embedding.")) for name in tensors):
         return "wan_vace"
     channels = _channels(tensors)
-    if channels == 48:
+    patch = tensors["patch_embedding.weight"].shape
+    head = tensors["head.head.weight"].shape if "head.head.weight" in tensors else ()
+    out = channels * prod(patch[2:])
+    if channels == 48 and (not head or head[0] == out):  # else inputs that control it lie beside the latents
         return "wan_5b"
     image_head = any(name.startswith("img_emb.") or ".k_img." in name for name in tensors)
     if image_head or channels == 36:
         return "wan_i2v"
-    patch = tensors["patch_embedding.weight"].shape
-    head = tensors["head.head.weight"].shape if "head.head.weight" in tensors else ()
-    whole = len(patch) == 5 and prod(patch) and (not head or head[0] == channels * prod(patch[2:]))
+    whole = len(patch) == 5 and prod(patch) and (not head or head[0] == out)
     return "wan_t2v" if whole else "wan_other"
 
 

@@ -20,6 +20,7 @@ from ..foreign import read_json
 from ..words import amount, exact_size
 from .catalog import CATALOG, KnownCheckpoint, by_id, drivable, named
 from .detect import Detected, Family, detect, own_settings
+from .lora import refuse_kind
 from .recognise import Recognised, choices, recognise
 from .strangers import stranger
 
@@ -119,6 +120,8 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
     name = item.file.path.name
     if not assumed:
         require_known(item)
+    if item.what.family == "lora":
+        refuse_kind(name, item.what.tensors, {})
     if item.what.family != "wan_t2v":
         if item.what.family == "unknown" and (words := stranger(item.what.tensors)):
             raise CheckpointError(f"{name} is {words}, not a Wan transformer", NEEDED)

@@ -169,7 +169,7 @@ def parse_lora(
     if not isfinite(strength):
         raise CheckpointError(f"{name} at the strength {strength}", "give a number.")
     settings = settings or {}
-    _refuse_kind(name, tensors, settings)
+    refuse_kind(name, tensors, settings)
     table = _modules(shapes)
     updates: dict[str, Update] = {}
     called: dict[str, str] = {}
@@ -202,8 +202,8 @@ def parse_lora(
     return Lora(name, updates, strength, alpha, alphas, note)
 
 
-def _refuse_kind(name: str, tensors: Mapping[str, LazyTensor], settings: Mapping[str, Any]) -> None:
-    """Raises for other kinds of update, whose parts would be half understood."""
+def refuse_kind(name: str, tensors: Mapping[str, LazyTensor], settings: Mapping[str, Any]) -> None:
+    """Raises CheckpointError for other kinds of update, whose parts would be half understood."""
     kind = next((kind for key in tensors for sign, kind in _KINDS.items() if sign in key), None)
     if kind is None and settings.get("use_dora"):
         kind = "DoRA"

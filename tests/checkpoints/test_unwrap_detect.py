@@ -127,7 +127,11 @@ WAN = {"head.modulation": lazy(1, 2, 8), "head.head.weight": lazy(64, 8)}
             {**WAN, "patch_embedding.weight": lazy(8, 16, 1, 2, 2), "img_emb.proj.0.weight": lazy(8)},
             "wan_i2v",
         ),
-        ({**WAN, "patch_embedding.weight": lazy(8, 48, 1, 2, 2)}, "wan_5b"),
+        (
+            {**WAN, "patch_embedding.weight": lazy(8, 48, 1, 2, 2), "head.head.weight": lazy(192, 8)},
+            "wan_5b",
+        ),
+        ({**WAN, "patch_embedding.weight": lazy(8, 48, 1, 2, 2)}, "wan_other"),  # the head makes 16
         ({**WAN, "patch_embedding.weight": lazy(8, 32, 1, 2, 2)}, "wan_other"),
         ({**WAN, "patch_embedding.weight": lazy(8, 16, 1, 2, 2), "vace_blocks.0.x": lazy(1)}, "wan_vace"),
         ({"decoder.middle.0.residual.0.gamma": lazy(384, 1, 1, 1)}, "wan_vae"),

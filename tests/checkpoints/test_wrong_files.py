@@ -72,7 +72,10 @@ CASES = {
     "image head": lambda d: saved(
         {**widened(wan(), 36), "img_emb.proj.0.weight": torch.ones(8)}, d / "wan2.1_i2v_480p_14B.safetensors"
     ),
-    "wan 2.2 5b": lambda d: saved(widened(wan(), 48), d / "wan2.2_ti2v_5B.safetensors"),
+    "wan 2.2 5b": lambda d: saved(
+        {**widened(wan(), 48), "head.head.weight": torch.ones(4 * 48, 128)}, d / "wan2.2_ti2v_5B.safetensors"
+    ),
+    "control inputs": lambda d: saved(widened(wan(), 48), d / "wan2.1_fun_control_1.3B.safetensors"),
     "vae": lambda d: saved(
         shapes(decoder__conv1__weight=(8, 16, 3, 3, 3), decoder__middle__0__residual__0__gamma=(8,)),
         d / "wan_2.1_vae.safetensors",
@@ -96,6 +99,9 @@ CASES = {
     "pickle with code": lambda d: with_code(d / "self_forcing_dmd.pt"),
     "nvfp4": lambda d: build(by_id("self_forcing_nvfp4"), d / "x").rename(d / "mine_nvfp4.safetensors"),
     "lora as model": lambda d: saved(lora(128), d / "style_lora.safetensors"),
+    "loha as model": lambda d: saved(
+        shapes(blocks__0__self_attn__q__hada_w1_a=(128, 4)), d / "style_loha.safetensors"
+    ),
     "lora of another width": lambda d: saved(lora(5120), d / "style_lora_14b.safetensors"),
 }
 
