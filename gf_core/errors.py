@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -75,6 +76,20 @@ class TakeError(GroundedError):
 def reason(error: BaseException) -> str:
     """What `error` says, without the number and the address that the system, or a library like it, puts around it."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a card or the computer had too little memory; torch and threads say the latter by a RuntimeError."""
+    if isinstance(error, MemoryError) or is_card_full(error):
+        return True
+    said = ("DefaultCPUAllocator", "can't start new thread")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+
+
+def is_card_full(error: BaseException) -> bool:
+    """Whether it is the error by which torch says that a card has too little memory."""
+    torch = sys.modules.get("torch")  # what was not imported has raised nothing
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 @contextmanager

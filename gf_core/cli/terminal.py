@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from ..engine.relief import in_words
 from ..errors import GroundedError, reason
 from ..words import plain
 
@@ -46,7 +47,8 @@ def safe_output() -> Iterator[None]:
 def status_of(command: Callable[[], int]) -> int:
     """Exit status of a command; errors that a person can mend are printed without a traceback."""
     try:
-        return command()
+        with in_words("running this command"):
+            return command()
     except GroundedError as error:
         print(f"grounded: {error}", file=sys.stderr)
         return REFUSED

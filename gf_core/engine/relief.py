@@ -11,12 +11,11 @@ import contextlib
 import errno
 import gc
 import logging
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from ..errors import ResourceError
+from ..errors import ResourceError, is_card_full, is_out_of_memory
 
 log = logging.getLogger("grounded")
 Result = TypeVar("Result")
@@ -86,20 +85,6 @@ def give_back() -> None:
         torch.cuda.empty_cache()
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a card or the computer had too little memory; torch and threads say the latter by a RuntimeError."""
-    if isinstance(error, MemoryError) or _of_torch(error):
-        return True
-    said = ("DefaultCPUAllocator", "can't start new thread")
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
-
-
-def _of_torch(error: BaseException) -> bool:
-    """Whether it is the error by which torch says that a card has too little memory."""
-    torch = sys.modules.get("torch")  # what was not imported has raised nothing
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
-
-
 @contextlib.contextmanager
 def in_words(doing: str) -> Iterator[None]:
     """Turn too little memory, or too many open files, met while `doing` something into a ResourceError.
@@ -111,7 +96,7 @@ def in_words(doing: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        place = "graphics card" if _of_torch(error) else "computer"
+        place = "graphics card" if is_card_full(error) else "computer"
         raise ResourceError(f"the {place} ran out of memory while {doing}", FIX) from error
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):

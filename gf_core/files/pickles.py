@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, is_out_of_memory
 from ..words import exact_size, plain
 from .lazy import LazyTensor, TensorFile
 
@@ -108,6 +108,8 @@ def load_pickle(path: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         raise _refusal(path, zipped, error) from error
     except Exception as error:  # a damaged file makes the reader raise almost anything
+        if is_out_of_memory(error):
+            raise
         reason = plain(str(error).splitlines()[0], 200) if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{path.name} ({path.stat().st_size} bytes) is damaged: {reason}", "download it again."

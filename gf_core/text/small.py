@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, is_out_of_memory
 from ..files.tensors import open_file
+from ..files.zeros import refuse_zeros
 from ..foreign import read_json
 from .vocabulary import Vocabulary
 
@@ -111,11 +112,14 @@ def load_small_encoder(path: Path, fingerprint: str = "") -> SmallTextEncoder:
     file = open_file(path)
     if "words" not in file.metadata:
         raise CheckpointError(f"{path} is not a small text encoder", fix)
+    refuse_zeros(path.name, file.tensors)
     try:
         words, settings = (read_json(file.metadata[name]) for name in ("words", "settings"))
         encoder = SmallTextEncoder(words, **settings)
         encoder.load_state_dict({name: tensor.load().float() for name, tensor in file.tensors.items()})
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"the text encoder {path} is damaged: {error}", fix) from error
     encoder.fingerprint = fingerprint or str(path)
     return encoder.eval()

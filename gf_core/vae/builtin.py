@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, GroundedError
+from ..errors import CheckpointError, GroundedError, is_out_of_memory
 from ..files.tensors import open_file
 from ..foreign import read_json, with_values
 from .base import check_state, piecewise
@@ -308,6 +308,8 @@ def load_codec(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float
         codec = BuiltinCodec(with_values(CodecConfig(), read_json(header.get("config", "null"))))
         codec.load_state_dict({name: tensor.load() for name, tensor in file.tensors.items()})
     except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"the tensors of {path} do not fit its own header: {error}", fix) from error
     codec.fingerprint = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
     return codec.to(device, dtype).eval()

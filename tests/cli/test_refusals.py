@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
@@ -20,6 +21,24 @@ def test_errors_are_words_on_stderr_and_status_2(command, model, capsys):
     assert "line 2, column 1" in said and "wrong.txt" in said and "did you mean 'then:'?" in said
     assert main([command, "fil.txt"]) == 2
     assert "did you mean film.txt?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "ran out of memory"),
+        (RuntimeError("can't start new thread"), "ran out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "ran out of memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "no more files may be opened"),
+    ],
+)
+def test_too_little_of_the_computer_is_said_in_words(error, said, capsys, monkeypatch):
+    def short(*given, **named):
+        raise error
+
+    monkeypatch.setattr("gf_core.cli.plan.read_board", short)
+    assert main(["plan", "film.txt"]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_no_traceback_in_a_real_process():

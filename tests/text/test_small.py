@@ -113,3 +113,23 @@ def test_another_file_is_refused(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="not a small text encoder"):
         load_small_encoder(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+def test_a_download_that_has_its_length_and_not_its_rest_is_refused(tmp_path, kept):
+    whole = (BUILTIN_FOLDER / "text.safetensors").read_bytes()
+    path, header = tmp_path / "text.safetensors", 8 + int.from_bytes(whole[:8], "little")
+    begun = header + int((len(whole) - header) * kept)
+    path.write_bytes(whole[:begun] + bytes(len(whole) - begun))
+    with pytest.raises(CheckpointError, match="hold nothing but zeros"):
+        load_small_encoder(path)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_too_little_memory_is_not_called_damage(monkeypatch, error):
+    def short(*given, **named):
+        raise error
+
+    monkeypatch.setattr(SmallTextEncoder, "load_state_dict", short)
+    with pytest.raises(type(error)):
+        load_small_encoder(BUILTIN_FOLDER / "text.safetensors")

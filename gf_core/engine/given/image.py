@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ...config import VideoSpec
-from ...errors import GroundedError, reason
+from ...errors import GroundedError, is_out_of_memory, reason
 
 log = logging.getLogger("grounded")
 
@@ -45,6 +45,8 @@ def open_start_image(path: str | Path, video: VideoSpec, what: str = "start imag
             f"make it smaller; the film has {video.width}x{video.height}",
         ) from error
     except Exception as error:  # Pillow's readers raise what they like
+        if is_out_of_memory(error):
+            raise
         raise GroundedError(
             f"the {what} {path} cannot be read: {reason(error)}",
             "give a PNG or JPEG file",
