@@ -119,6 +119,7 @@ class Finisher:
         Raises GroundedError children in words for a full disk or memory, and others as met.
         """
         with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
+            self._check_numbers(chunk)
             start = time.perf_counter()
             digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
             if chunk.under_way:  # before the journal's line, behind which a film may have to go on
@@ -142,6 +143,15 @@ class Finisher:
                 self._keep_states(chunk)
             self.seconds["save"] += time.perf_counter() - start
         return CommittedChunk(chunk.index, chunk.segment, self.frames, chunk.anchor)
+
+    def _check_numbers(self, chunk: SampledChunk) -> None:
+        """Raises GroundedError: a chunk that was sampled now holds NaN or infinity, of which only black is left."""
+        if chunk.stored is None and not chunk.latents.isfinite().all():
+            self.hurry()  # the film cannot go on behind a gap
+            raise GroundedError(
+                f"chunk {chunk.index} came out with numbers that are none (NaN or infinite): nothing would be seen",
+                "compute in float32 or bfloat16, use less of its LoRAs, or download the model again: it may be damaged",
+            )
 
     def _commit(self, chunk: SampledChunk, digest: str) -> None:
         """Decode, encode and note a chunk whose latents are stored."""
