@@ -35,6 +35,8 @@ SAID = ("verb", "prompt", "seconds", "seed", "recache", "blend", "mute", "back",
 PLAIN_RATE = 24
 """EDL and Final Cut XML know the rates of cinema and television only; other films are told in frames of this one."""
 PLAIN_RATES = (24, 25, 30, 48, 50, 60, 24000 / 1001, 30000 / 1001)
+KINDS = {"b": "true or false", "l": "a whole number", "d": "a number"}
+"""What stands in the library's errors for types without a name."""
 QUOTE = "\ue000"
 """Stands for a single quote where there may be none; a character that no text has."""
 
@@ -116,8 +118,15 @@ def read_edit(path: str | Path) -> Storyboard:
     except Exception as error:
         # Plugins raise what they like, and so do values that are not what they should be.
         raise GroundedError(
-            f"{path.name} cannot be read as an edit: {error}", "export it as .otio"
+            f"{path.name} cannot be read as an edit: {_in_words(error)}", "export it as .otio"
         ) from error
+
+
+def _in_words(error: Exception) -> str:
+    """What the library says, with its classes by their own names: it says `N14opentimelineio7v0_18_14ClipE`."""
+    said = re.sub(r"\bN\d+open\w*?_\d+([A-Z]\w*)E\b", r"\1", str(error.args[0] if error.args else error))
+    said = re.sub(r"\btype ([bld])\b", lambda found: KINDS[found[1]], said)
+    return f"something is missing: {said}" if isinstance(error, KeyError) else said
 
 
 def _edl_rate(text: str) -> float:

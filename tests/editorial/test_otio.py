@@ -243,6 +243,26 @@ for number in range({len(NO_TRACKS)}):
     assert done.returncode == 0 and done.stdout.split() == ["words"] * len(NO_TRACKS), done
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"source_range": 5}, "expected type TimeRange under key 'source_range': found a whole number"),
+        ({"metadata": []}, "type AnyDictionary under key 'metadata'"),
+        ({"enabled": "yes"}, "expected true or false under key 'enabled'"),
+        ({"OTIO_SCHEMA": "Fox.1"}, "expected to read a Composable, found a UnknownSchema"),
+        ({"OTIO_SCHEMA": "Track.1"}, "something is missing: .*'Track'"),
+    ],
+)
+def test_what_does_not_fit_is_said_without_names_of_the_librarys_inside(tmp_path, value, said):
+    edit = {"OTIO_SCHEMA": "Timeline.1", "tracks": {"OTIO_SCHEMA": "Stack.1", "children": [
+        {"OTIO_SCHEMA": "Track.1", "kind": "Video", "children": [{"OTIO_SCHEMA": "Clip.1", "name": "a fox", **value}]}
+    ]}}  # fmt: skip
+    (tmp_path / "x.otio").write_text(json.dumps(edit))
+    with pytest.raises(GroundedError, match=said) as caught:
+        read_edit(tmp_path / "x.otio")
+    assert "opentime" not in str(caught.value)
+
+
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("length", [None, otio.opentime.TimeRange(duration=otio.opentime.RationalTime(9, 0))])
 def test_clips_without_a_length_are_taken(tmp_path, caplog, own, length):
