@@ -123,7 +123,9 @@ def check_prefix(prefix: str) -> None:
     home = os.path.abspath(output_folder())
     inside = os.path.dirname(os.path.normpath(path))  # as the host reads it
     below = os.path.abspath(os.path.join(home, inside))
-    if not fault and below != home and not below.startswith(os.path.join(home, "")):
+    by_links = getattr(folder_paths, "is_within_directory", None)  # newer hosts mind where links lead, too
+    within = below == home or below.startswith(os.path.join(home, ""))
+    if not fault and not (within and (by_links is None or by_links(home, below))):
         fault = "that leads out of the output folder"
     if not fault:
         try:

@@ -47,6 +47,16 @@ def test_a_film_cannot_be_saved_as(server: Server, name: str) -> None:
     assert "the film cannot be saved as" in words(server, graph, "4")
 
 
+def test_a_link_out_of_the_output_folder_is_refused_before_sampling(server: Server) -> None:
+    """Where the host refuses it: older ones do not mind links."""
+    if "def is_within_directory" not in (server.host.path / "folder_paths.py").read_text():
+        pytest.skip("this host lets links lead out of its output folder")
+    (server.base / "output" / "away").symlink_to(server.base.parent)
+    graph = film("named")
+    graph["4"]["inputs"]["filename_prefix"] = "away/film"
+    assert "that leads out of the output folder" in words(server, graph, "4")
+
+
 def test_a_ring_of_links_is_refused_before_sampling(server: Server) -> None:
     ring = server.base / "output" / "ring"
     ring.symlink_to(ring)
