@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import StoryboardError
 from ..words import exact_rate, rate, read_rate
-from .lines import EDGES, UNSEEN, Field, Line, escape, half_width, split_lines, suggest
+from .lines import BARS, EDGES, UNSEEN, Field, Line, escape, half_width, split_lines, suggest
 from .options import is_option, read_options, read_whole, write_options
 from .storyboard import (
     DEFAULT_FPS,
@@ -37,9 +37,10 @@ _BACK_TO = re.compile(r" +to +([0-9]+) *", re.IGNORECASE)
 _OPENS_BACK = re.compile(r" *back +to +[0-9]+ *:", re.IGNORECASE)
 """`back to 2:`; a first prompt may begin with other words from `back` to a colon."""
 
+_FPS = re.compile(r" *@fps +(.+)", re.IGNORECASE)
 _CAST = re.compile(rf"[{EDGES}]*({NAME})[{EDGES}]*[=＝]")
 PICTURES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff")
-_PICTURE = re.compile(rf"[|｜][{EDGES}]*([^|｜]*\.[A-Za-z0-9]{{2,5}})$")
+_PICTURE = re.compile(rf"[{BARS}][{EDGES}]*([^{BARS}]*\.[A-Za-z0-9]{{2,5}})$")
 """A name with a suffix behind the last bar of a description; any other bar there is a part of the description."""
 _BRACED = re.compile(r"[{｛]([^{}｛｝]{1,80})[}｝]")
 _SCHEDULE = re.compile(r""" *(?:"[0-9]+" *:|0 *:(?! *[0-9])|[{[]+ *(?:(?:"|[0-9]+ *:).*)?$)""")
@@ -70,12 +71,11 @@ def parse(text: str) -> Storyboard:
     lines = split_lines(text)
     reading.fps = _foreseen_fps(lines)
     for line in lines:
-        whole = line.whole()
-        said = whole.plain.lstrip(" ")
-        if not said or said.startswith("#"):
+        if line.sign in ("", "#"):  # first: there may be very many
             continue
-        if said.startswith("@"):
-            _read_directive(whole.after(len(whole.plain) - len(said)), reading)
+        whole = line.whole()
+        if line.sign == "@":
+            _read_directive(whole.after(len(whole.plain) - len(whole.plain.lstrip(" "))), reading)
         elif len(reading.segments) == MAX_SEGMENTS:
             message = f"the storyboard has more than {MAX_SEGMENTS:,} segments, and those are a day of film"
             raise whole.error(message, "cut it into several storyboards")
@@ -136,7 +136,7 @@ def _say(segment: Segment) -> str:
 def _foreseen_fps(lines: list[Line]) -> Fraction:
     """What the line with `@fps` will say, which may stand below lengths in frames."""
     for line in lines:
-        if found := re.match(r" *@fps +(.+)", half_width(line.source), re.IGNORECASE):
+        if line.sign == "@" and (found := _FPS.match(half_width(line.source))):
             try:
                 return exact_rate(read_rate(found[1].strip(" ")))
             except ValueError:

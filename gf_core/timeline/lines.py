@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 
 from ..errors import StoryboardError
 from ..words import UNFIT
@@ -17,7 +16,7 @@ LONGEST_MESSAGE = 400
 """Characters of an error's message; a longer one loses its middle."""
 LONGEST_WORD = 40
 MOST_WIDE_BARS = 50
-"""Full-width bars of a prompt that are asked whether an option stands behind them."""
+"""Other bars than `|` of a prompt that are asked whether an option stands behind them."""
 
 
 UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060"
@@ -32,8 +31,10 @@ _HALF_WIDTH = {
     **{0x66B: ".", 0x2212: "-", 0xFE55: ":"},
 }
 
-_BAR = re.compile(r"\\.|[|｜]")
-_ESCAPED = re.compile(r"\\([\\|｜])")
+BARS = "|｜￨│┃∣¦"
+"""The bar, its full-width sister, and signs that are taken for it: U+FFE8, U+2502, U+2503, U+2223, U+00A6."""
+_BAR = re.compile(rf"\\.|[{BARS}]")
+_ESCAPED = re.compile(rf"\\([\\{BARS}])")
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, at which other programs end a text, and halves of characters, as badly cut JSON has them."""
 
@@ -55,6 +56,11 @@ class Line:
     source: str
     """As written, without its line break."""
 
+    @property
+    def sign(self) -> str:
+        """Its first character that is no blank, in half width; empty for a line of blanks."""
+        return half_width(self.source.lstrip(EDGES)[:1])
+
     def whole(self) -> Field:
         """The trimmed line as one field, nothing unescaped."""
         return Field(self, self.source, 0, escapes=False).trimmed()
@@ -62,17 +68,18 @@ class Line:
     def fields(self, is_option: Callable[[Field], bool]) -> tuple[Field, Iterator[Field]]:
         r"""What stands before the first bar, and the parts between the others; `\|` is no bar, `\\` a backslash.
 
-        A full-width bar `｜` in front of the first half-width one is a bar if `is_option` holds for what follows it.
+        Another of `BARS` in front of the first `|` is a bar if `is_option` holds for what follows it.
         """
-        bars = [match.start() for match in _BAR.finditer(self.source) if match[0] in "|｜"]
+        bars = [match.start() for match in _BAR.finditer(self.source) if match[0] in BARS]
         ends = [*bars[1:], len(self.source)]
-        parts = (
-            Field(self, self.source[bar + 1 : end], bar + 1).trimmed(EDGES) for bar, end in zip(bars, ends)
-        )
+
+        def part(number: int) -> Field:
+            bar = bars[number]
+            return Field(self, self.source[bar + 1 : ends[number]], bar + 1).trimmed(EDGES)
+
         for number, bar in enumerate(bars):
-            option = next(parts)
-            if self.source[bar] == "|" or (number < MOST_WIDE_BARS and is_option(option)):
-                return Field(self, self.source[:bar], 0).trimmed(), chain([option], parts)
+            if self.source[bar] == "|" or (number < MOST_WIDE_BARS and is_option(part(number))):
+                return Field(self, self.source[:bar], 0).trimmed(), map(part, range(number, len(bars)))
         return Field(self, self.source, 0).trimmed(), iter(())
 
 
@@ -143,7 +150,7 @@ def split_lines(text: str) -> list[Line]:
 
 def escape(text: str) -> str:
     """Write `text` so that `Line.fields` reads it back."""
-    return re.sub(r"[\\|｜]", r"\\\g<0>", text)
+    return re.sub(rf"[\\{BARS}]", r"\\\g<0>", text)
 
 
 def suggest(word: str, known: Iterable[str], otherwise: str, form: str = "'{}'") -> str:

@@ -100,6 +100,7 @@ tricky = st.lists(
             "|",
             "\\",
             "｜",
+            "│",
             "#",
             "@",
             "cut:",
@@ -295,9 +296,11 @@ def test_more_segments_than_a_day_of_film_are_refused_where_they_begin(monkeypat
         "".join(f"@cast {'n' * 195}{i:04d} = x\n" for i in range(1000)) + "{" + "n" * 199 + "}",
         "a" + "｜seed x" * 30_000,
         "|" * 300_000,
+        "a" + "｜" * 500_000,
+        "# a remark\n" * 300_000,
         "a" + " " * 300_000 + "b | " + "9" * 300_000,
     ],
-    ids=["long names", "wide bars", "bars", "blanks and digits"],
+    ids=["long names", "options behind wide bars", "bars", "wide bars", "remarks", "blanks and digits"],
 )
 def test_no_text_takes_long(text):
     import time

@@ -110,7 +110,8 @@ test("while an option is typed the others stay as they are", () => {
     assert.equal(seconds(line), 12, line);
 });
 
-test("full-width bars are taken away with their option", () => {
+test("full-width bars, and signs taken for bars, are taken away with their option", () => {
+  assert.equal(edits.setSeed("a│3s￨seed 5¦mute", 0, null), "a│3s ¦mute");
   assert.equal(edits.setSeed("a｜3s｜seed 5｜mute", 0, null), "a｜3s ｜mute");
   assert.equal(edits.setSeconds("a｜3s｜seed 5", 0, 4), "a｜4s｜seed 5");
 });

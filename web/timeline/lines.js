@@ -11,8 +11,11 @@ export const EDGES = `${BLANKS}${UNSEEN}\u2000\u2001\u2002\u2003\u2004\u2005\u20
 const DIGITS = [0x660, 0x6f0, 0x966, 0x9e6, 0xe50]; // zeros of Arabic, Persian, Devanagari, Bengali and Thai
 const OTHERS = { "\u066b": ".", "\u2212": "-", "\ufe55": ":" };
 const WIDE = new RegExp(`[${EDGES.slice(1)}\\uff01-\\uff5e\\u066b\\u2212\\ufe55${DIGITS.map((zero) => String.fromCharCode(zero, 45, zero + 9)).join("")}]`, "g");
-const ESCAPED = /\\([\\|｜])/g;
-const BAR = /\\[^]|[|｜]/g;
+/** The bar, its full-width sister, and signs that are taken for it. */
+export const BARS = "|｜￨│┃∣¦";
+const ESCAPED = new RegExp(`\\\\([\\\\${BARS}])`, "g");
+const BAR = new RegExp(`\\\\[^]|[${BARS}]`, "g");
+const WRITTEN = new RegExp(`[\\\\${BARS}]`, "g");
 const FORBIDDEN = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\p{Surrogate}/u;
 const LONGEST_WORD = 40; // of words that are compared
 const MOST_WIDE_BARS = 50; // of a prompt that are asked whether an option stands behind them
@@ -103,11 +106,11 @@ export class Line {
 
   /**
    * `[say, ...options]`: what stands before the first bar, and the parts between the others; `\|` is no bar, `\\` a
-   * backslash. A full-width bar in front of the first half-width one is a bar if `isOption` holds for what follows it.
+   * backslash. Another of `BARS` in front of the first `|` is a bar if `isOption` holds for what follows it.
    */
   fields(isOption) {
     const { source } = this;
-    const bars = [...source.matchAll(BAR)].filter(([sign]) => sign === "|" || sign === "｜").map(({ index }) => index);
+    const bars = [...source.matchAll(BAR)].filter(([sign]) => BARS.includes(sign)).map(({ index }) => index);
     const part = (at) => new Field(this, source.slice(bars[at] + 1, bars[at + 1]), bars[at] + 1, ESCAPED, EDGES);
     const first = bars.findIndex((bar, at) => source[bar] === "|" || (at < MOST_WIDE_BARS && isOption(part(at))));
     if (first < 0) return [new Field(this, source, 0)];
@@ -147,7 +150,7 @@ export function findForbidden(lines) {
 }
 
 /** Write `text` so that `Line.fields` reads it back. */
-export const escape = (text) => text.replace(/[\\|｜]/g, "\\$&");
+export const escape = (text) => text.replace(WRITTEN, "\\$&");
 
 /** `did you mean 'x'?` about the known word that `word` most likely stands for: Python's difflib.get_close_matches. */
 export function suggest(word, known, otherwise, form = (name) => `'${name}'`) {

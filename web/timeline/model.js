@@ -5,9 +5,11 @@
  */
 
 import { MAX_SECONDS } from "./lengths.js";
-import { escape } from "./lines.js";
+import { BARS, escape } from "./lines.js";
 import { PLAIN, writeOption } from "./options.js";
 import { read, writeLine, writeSay } from "./text.js";
+
+const LAST_BAR = new RegExp(`[${BARS}]$`);
 
 const PAUSE = 800; // milliseconds
 const LIMIT = 200; // texts that can be gone back to
@@ -268,7 +270,7 @@ function withOptions({ source, promptPlace, places }, wanted) {
     const [before, rest] = [source.slice(0, start), source.slice(end)];
     if (said && isNew) source = `${before} | ${said}${rest && !/^\s/.test(rest) ? " " : ""}${rest}`;
     else if (said) source = before + said + rest;
-    else if (!isNew) source = before.trimEnd().replace(/[|｜]$/, "").trimEnd() + (/^[|｜]/.test(rest) ? " " : "") + rest;
+    else if (!isNew) source = before.trimEnd().replace(LAST_BAR, "").trimEnd() + (BARS.includes(rest[0]) ? " " : "") + rest;
   }
   return source;
 }

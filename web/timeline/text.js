@@ -4,7 +4,7 @@
  * so that the picture of a film stays while one of its lines is being typed.
  */
 
-import { EDGES, Field, TimelineError, UNSEEN, escape, findForbidden, plain, splitLines, strip, suggest } from "./lines.js";
+import { BARS, EDGES, Field, TimelineError, UNSEEN, escape, findForbidden, plain, splitLines, strip, suggest } from "./lines.js";
 import { MAX_SEED, PLAIN, bare, isOption, readOptions, readWhole, writeOptions } from "./options.js";
 
 const VERBS = ["then", "cut", "scene"]; // of one word
@@ -19,7 +19,7 @@ const OPENS_BACK = /^ *back +to +[0-9]+ *:/i; // a first prompt may begin with o
 const CAST = new RegExp(`^[${EDGES}]*(${NAME})[${EDGES}]*[=＝]`, "u");
 export const REFERENCE = new RegExp(`\\{(${NAME})\\}`, "gu");
 const PICTURES = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff"];
-const PICTURE = new RegExp(`[|｜][${EDGES}]*([^|｜]*\\.[A-Za-z0-9]{2,5})$`, "u");
+const PICTURE = new RegExp(`[${BARS}][${EDGES}]*([^${BARS}]*\\.[A-Za-z0-9]{2,5})$`, "u");
 const BRACED = /[{｛]([^{}｛｝]{1,80})[}｝]/gu;
 const SCHEDULE = /^ *(?:"[0-9]+" *:|0 *:(?! *[0-9])|[{[]+ *(?:(?:"|[0-9]+ *:)[^]*)?$)/;
 const LIST = /^ *(?:[-*+•·–] |[0-9]+[.)] |"?[0-9]+"? *:|[\]}],?$)/;
