@@ -32,12 +32,12 @@ from .storyboard import (
 VERBS: tuple[Verb, ...] = ("then", "cut", "scene")
 VERB = re.compile(r" *([A-Za-z]+) *:")
 """A word and a colon at the start of a plain line; a verb if the word is one."""
-_BACK = re.compile(r" *back( [^:]*|):", re.IGNORECASE)
-_BACK_TO = re.compile(r" +to +([0-9]+) *", re.IGNORECASE)
-_OPENS_BACK = re.compile(r" *back +to +[0-9]+ *:", re.IGNORECASE)
+_BACK = re.compile(r" *back( [^:]*|):", re.IGNORECASE | re.ASCII)
+_BACK_TO = re.compile(r" +to +([0-9]+) *", re.IGNORECASE | re.ASCII)
+_OPENS_BACK = re.compile(r" *back +to +[0-9]+ *:", re.IGNORECASE | re.ASCII)
 """`back to 2:`; a first prompt may begin with other words from `back` to a colon."""
 
-_FPS = re.compile(r" *@fps +(.+)", re.IGNORECASE)
+_FPS = re.compile(r" *@fps +(.+)", re.IGNORECASE | re.ASCII)
 _CAST = re.compile(rf"[{EDGES}]*({NAME})[{EDGES}]*[=＝]")
 PICTURES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff")
 _PICTURE = re.compile(rf"[{BARS}][{EDGES}]*([^{BARS}]*\.[A-Za-z0-9]{{2,5}})$")
@@ -162,7 +162,7 @@ def _read_segment(line: Line, reading: _Reading) -> Segment:
 
 def _read_back(prompt: Field, match: re.Match[str], reading: _Reading) -> int:
     """The number in `back to 2:`; whether there is such a segment is asked when all are read."""
-    number, said = _BACK_TO.fullmatch(match[1]), re.sub("(?i)^ +to(?= |$)", "", match[1]).strip(" ")
+    number, said = _BACK_TO.fullmatch(match[1]), re.sub("(?ai)^ +to(?= |$)", "", match[1]).strip(" ")
     if number is None or len(number[1]) > 9:
         fix = f"write back to {said}:" if re.fullmatch("[0-9]{1,9}", said) else "write for example back to 1:"
         raise prompt.error(

@@ -13,7 +13,7 @@ from .lines import Field, suggest
 from .storyboard import MAX_SECONDS, MAX_SEED, Segment
 
 _SHARE = re.compile(r"([0-9]+(?:[.,][0-9]*)?|[.,][0-9]+) *(%?)")
-_NUMBER_LIKE = re.compile(r"[+-]?(?:[0-9.,]|(?:nan|inf|infinity) *s?$)", re.IGNORECASE)
+_NUMBER_LIKE = re.compile(r"[+-]?(?:[0-9.,]|(?:nan|inf|infinity) *s?$)", re.IGNORECASE | re.ASCII)
 _WORD = re.compile(r"[A-Za-z]*")
 
 
