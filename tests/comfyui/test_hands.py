@@ -181,6 +181,9 @@ def test_a_linked_text_shows_what_came_in(browser: Browser) -> None:
     browser.wait_until("() => document.querySelector('.gf-board').inert")
     aside = browser.page.locator(".gf-board .gf-aside")
     assert aside.inner_text().endswith("It is shown here after a Run.")
+    browser.page.wait_for_timeout(300)
+    line, board = aside.bounding_box(), browser.page.locator(".gf-board").bounding_box()
+    assert line and board and line["y"] + line["height"] < board["y"] + board["height"] + 1, "not cut off"
     assert not browser.page.locator(".gf-block").first.is_visible()
     assert browser.page.evaluate(f"() => {TIMELINE}.size[1]") < tall - 200, "no room for what is not there"
     assert browser.queue() == "success"

@@ -94,7 +94,7 @@ export class Editor {
 
   /** Pixels that it takes while there is nothing to edit, else null: a line, and the strip when its text is known. */
   get height() {
-    return this.linked ? (this.incoming === null ? 24 : 210) : null;
+    return this.linked ? (this.incoming === null ? 44 : 212) : null;
   }
 
   /** Go back (-1) or forward (1) in what was typed and done here, after what has just been typed in the text's own box. */
