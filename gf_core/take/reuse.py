@@ -133,6 +133,7 @@ def find_reuse(take: Path, settings: Settings, keys: Sequence[str], ends: Sequen
         # It goes on in place if all that its journal speaks of is whole and its own; else a new run takes over.
         goes_on = all(kept is None or kept.run is film.run for kept in chunks[:pictures])
         finished = goes_on and pictures == len(keys) and _is_finished(film, chunks)
+        goes_on = goes_on and (finished or film.run.stands_alone())
     if ends and not finished:  # up to the last such end with no damaged chunk in front of it
         whole = next((index for index, kept in enumerate(chunks) if kept is None), len(chunks))
         chunks = chunks[: max((end for end in ends if end <= whole), default=0)]

@@ -84,6 +84,10 @@ class Run:
             return False
         return not any(own.is_folder(path) for path in files)
 
+    def stands_alone(self) -> bool:
+        """Whether film and journal have no second name, as after `cp -al`: what is appended would be in both."""
+        return all(path.lstat().st_nlink < 2 for path in (self.film, self.journal) if os.path.lexists(path))
+
     def read_settings(self) -> dict[str, Any]:
         """What `settings.json` holds. Raises TakeError: the file is missing or damaged."""
         return self._read(self.settings, "settings", _whole_settings)

@@ -101,6 +101,18 @@ def test_a_lock_that_is_another_file_s_second_name_leaves_it_as_it_is(bundle, fi
 
 
 @posix
+@pytest.mark.parametrize("lines", [1, 2])
+def test_a_copy_made_of_second_names_does_not_grow(bundle, first, take, tmp_path, lines):
+    """As `cp -al` makes it: a stopped film goes on beside its files that have two names, and not in them."""
+    journal = take / "run-0001" / "journal.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-lines]))
+    shutil.copytree(take, tmp_path / "copy", copy_function=os.link)
+    before = everything(tmp_path / "copy")
+    assert again(bundle, take) == (first / "film.mp4").read_bytes()
+    assert everything(tmp_path / "copy") == before
+
+
+@posix
 def test_a_run_that_is_a_link_is_no_run(bundle, first, take, tmp_path):
     (take / "run-0001").rename(tmp_path / "outside")
     (take / "run-0001").symlink_to(tmp_path / "outside")
