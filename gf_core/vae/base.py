@@ -166,5 +166,14 @@ def check_state(state: dict[str, Tensor], names: set[str]) -> None:
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:
-    """Frames [t H W 3] in 0..1 (clamped here) -> uint8 array of the same shape, rounded to nearest."""
-    return frames.float().mul(255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
+    """Frames [t H W 3] in 0..1 (clamped here) -> uint8 array of the same shape, rounded to nearest.
+
+    Raises CheckpointError: some are NaN, which would be black.
+    """
+    frames = frames.float()
+    if frames.sum().isnan():
+        raise CheckpointError(
+            "the decoder makes pictures of numbers that are none (NaN), which would be black",
+            "decode in float32 or bfloat16, or download the VAE again: it may be damaged",
+        )
+    return frames.mul(255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()

@@ -70,6 +70,22 @@ def test_a_film_of_which_nothing_would_be_seen_ends_in_words(bundle, films, take
     assert isinstance(ends[-1], Finished)
 
 
+def test_a_decoder_that_makes_nothing_ends_in_words_and_keeps_the_latents(bundle, films, take):
+    real = type(bundle.codec.decoder())
+
+    class Overflowing(real):
+        def decode(self, latents):
+            frames = super().decode(latents)
+            return frames.index_fill(0, torch.tensor([-1]), float("nan")) if len(frames) == 12 else frames
+
+    bundle.codec.decoder = Overflowing
+    with pytest.raises(GroundedError, match="pictures of numbers that are none"):
+        films.events(bundle, TEXT, take)
+    bundle.codec.decoder = real
+    steps = len(bundle.recipe.sample.steps)
+    assert len(of(films.events(bundle, TEXT, take), StepDone)) < films.plan(bundle, TEXT).chunks * steps
+
+
 def test_a_film_with_every_verb_is_whole_and_told_in_order(bundle, films, take):
     plan = films.plan(bundle, TEXT)
     events = films.events(bundle, TEXT, take)
