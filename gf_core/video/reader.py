@@ -202,6 +202,7 @@ def _decoded(
         _seek(container, wanted[0])
     ahead = deque(wanted or ())
     waiting: list[Packet] = []  # since the last key frame, with nothing in them yet that is wanted
+    given: set[int | None] = set()  # times that the decoder has got in front of those wanted before them
     fed = False
     try:
         for packet in packets(container):
@@ -217,7 +218,9 @@ def _decoded(
             waiting.append(packet)
             if packet.pts != ahead[0]:
                 continue
-            given = {ready.pts for ready in waiting}  # not in the order of time where frames are reordered
+            given.update(
+                ready.pts for ready in waiting
+            )  # not in the order of time where frames are reordered
             for ready in waiting:
                 yield from stream.decode(ready)
             waiting, fed = [], True
@@ -225,6 +228,7 @@ def _decoded(
                 ahead.popleft()
             if not ahead:
                 break
+            given = {time for time in given if time is not None and time > ahead[0]}
         yield from stream.decode(None)
     except FFmpegError as error:
         log.warning("film ends early, a frame cannot be decoded: %s", error)

@@ -42,18 +42,35 @@ def film(tmp_path):
     return path
 
 
-@pytest.fixture
-def reordered(tmp_path):
-    """A clip of a camera or an editor: B-frames, one key frame every ten."""
-    path = tmp_path / "clip.mp4"
+def clip(path, order, count=45):
+    """A clip of a camera or an editor at `path`: B-frames, which lie in the file behind a later picture."""
+    options = {"bf": "3", "g": "10", "crf": "10", "x264-params": f"scenecut=0:{order}"}  # greys are no cuts
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=16, options={"bf": "3", "g": "10", "crf": "10"})
-        stream.width = stream.height = 32
-        stream.pix_fmt = "yuv420p"
-        for frame in grey(0, 45):
+        stream = container.add_stream("libx264", rate=16, options=options)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for frame in grey(0, count):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
         container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        times = [packet.pts for packet in container.demux() if packet.size]
+    assert times != sorted(times)
     return path
+
+
+@pytest.fixture
+def reordered(tmp_path):
+    """Such a clip with one key frame every ten."""
+    return clip(tmp_path / "clip.mp4", "b-adapt=0")
+
+
+@pytest.mark.parametrize("order", ["b-adapt=1", "b-adapt=0:b-pyramid=none", "b-adapt=0:bframes=7:open-gop=1"])
+def test_every_range_of_a_reordered_clip_is_whole(tmp_path, order):
+    """A picture may be given to the decoder long before those that are shown in front of it."""
+    path = clip(tmp_path / "clip.mp4", order, 30)
+    for start in range(30):
+        assert numbers(read_frames(path, start, start + 9)) == list(range(30))[start : start + 9]
+    wanted = [3, 4, 7, 8, 9, 20, 29]
+    assert sorted(pick_frames(path, wanted)) == wanted
 
 
 @pytest.mark.parametrize(
