@@ -10,13 +10,19 @@ import av
 import pytest
 import torch
 
+from gf_core.builtin import BUILTIN_FOLDER
+from gf_core.config import VideoSpec
 from gf_core.engine.events import Finished
+from gf_core.engine.given.image import open_start_image
 from gf_core.engine.meter import Meter, free_memory
 from gf_core.engine.relief import Relief, in_words
 from gf_core.engine.report import report_lines
 from gf_core.errors import ResourceError
+from gf_core.files.tensors import open_file
 from gf_core.sampling.director import Director
 from gf_core.take.folder import Take
+from gf_core.text.small import load_small_encoder
+from gf_core.vae.builtin import load_codec
 from gf_core.video import FilmWriter
 
 FILM = "a fox runs | 3s\nthen: it jumps | 1.5s"
@@ -223,3 +229,33 @@ def test_a_meter_without_handles_goes_on(monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", none)
     meter.note_memory()
     assert meter.peak == 0 and free_memory() == 0
+
+
+DOORS = {
+    "text encoder": (
+        "gf_core.text.small.SmallTextEncoder.load_state_dict",
+        load_small_encoder,
+        "text.safetensors",
+    ),
+    "codec": ("gf_core.vae.builtin.BuiltinCodec.load_state_dict", load_codec, "codec.safetensors"),
+    "pickle": ("torch.load", open_file, "m.pt"),
+    "picture": ("PIL.Image.open", lambda path: open_start_image(path, VideoSpec(32, 32, 16)), "fox.png"),
+}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), COMPUTER], ids=["of Python", "of torch"])
+@pytest.mark.parametrize("door", DOORS)
+def test_too_little_memory_is_not_called_damage(tmp_path, monkeypatch, door, error):
+    """Else one would download again what is whole."""
+    place, opened, name = DOORS[door]
+    path = BUILTIN_FOLDER / name
+    if not path.exists():
+        path = tmp_path / name
+        torch.save({"a": torch.zeros(3)}, path)
+
+    def short(*given, **named):
+        raise error
+
+    monkeypatch.setattr(place, short)
+    with pytest.raises(type(error)):
+        opened(path)

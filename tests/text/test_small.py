@@ -123,13 +123,3 @@ def test_a_download_that_has_its_length_and_not_its_rest_is_refused(tmp_path, ke
     path.write_bytes(whole[:begun] + bytes(len(whole) - begun))
     with pytest.raises(CheckpointError, match="hold nothing but zeros"):
         load_small_encoder(path)
-
-
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_too_little_memory_is_not_called_damage(monkeypatch, error):
-    def short(*given, **named):
-        raise error
-
-    monkeypatch.setattr(SmallTextEncoder, "load_state_dict", short)
-    with pytest.raises(type(error)):
-        load_small_encoder(BUILTIN_FOLDER / "text.safetensors")
