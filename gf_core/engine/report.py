@@ -171,5 +171,5 @@ def _lines(report: dict[str, Any]) -> list[str]:
     lines += [f"note     {note}" for note in report.get("notes", [])]
     replaced = [entry for entry in report["anchors"] if entry.get("replaced")]
     if report["anchors"]:
-        lines.append(f"anchors  {len(replaced)} replaced in {len(report['anchors'])} evaluations")
+        lines.append(f"anchors  {len(replaced)} replaced in {counted(len(report['anchors']), 'evaluation')}")
     return lines

@@ -1,4 +1,4 @@
-"""What has changed from one render of a film to the next, in words: `segment 4: prompt`, `memory: recent 6 -> 4`."""
+"""What has changed from one render to the next, in words: `segment 4: another prompt`, `memory: recent 6 -> 4`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _identity(segment: dict[str, Any]) -> tuple[str, int]:
 
 def _difference(was: dict[str, Any], now: dict[str, Any]) -> str:
     if was["prompt"] != now["prompt"]:
-        return "prompt"
+        return "another prompt"
     for file, seen in now.get("pictures", {}).items():
         if seen not in str(was.get("pictures")):
             return f"the picture {file}"
@@ -88,5 +88,5 @@ def _difference(was: dict[str, Any], now: dict[str, Any]) -> str:
         if was.get(name) != now.get(name):
             return f"{name} {_value(was.get(name))} -> {_value(now.get(name))}"
     if was["chunks"] != now["chunks"]:
-        return f"{was['seconds']:g} s -> {now['seconds']:g} s"
+        return " -> ".join(f"{round(one['seconds'], 2):g} s" for one in (was, now))
     return "what comes before it"

@@ -125,7 +125,7 @@ def test_what_lies_in_the_take_is_not_counted_again(bundle, tmp_path):
         budget = preflight(look(settle(bundle, changed), tmp_path / "one.take"))
         assert (budget.chunks, budget.kept) == (12, kept)
         assert budget.disk.latents == (12 - kept) * (3 * 16 * 4 * 4 * 4 + 80)
-    assert "8 of 12 chunks are there already; segment 3: prompt" in "\n".join(budget.lines())
+    assert "8 of 12 chunks are there already; segment 3: another prompt" in "\n".join(budget.lines())
     assert preflight(look(settle(bundle, text), tmp_path / "one.take")).minutes == 0.0
     assert preflight(look(settle(bundle, text), tmp_path / "none", 1)).chunks == 4
 

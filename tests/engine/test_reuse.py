@@ -40,14 +40,14 @@ def swapped(number):
 
 
 EDITS = {
-    "the last": (edited(7, "then: it dances | 0.75s"), 6, 0, "segment 7: prompt"),
-    "the middle": (edited(4, "cut: a cow sits | 0.75s"), 3, 0, "segment 4: prompt"),
+    "the last": (edited(7, "then: it dances | 0.75s"), 6, 0, "segment 7: another prompt"),
+    "the middle": (edited(4, "cut: a cow sits | 0.75s"), 3, 0, "segment 4: another prompt"),
     "a new one": ("\n".join([*LINES[:5], "then: it hops | 0.75s", *LINES[5:]]), 4, 0, "segment 5: new"),
     "another order": (swapped(2), 1, 0, "segment 2: moved"),
     "one less": (edited(3, None), 2, 0, "a segment before segment 3 was removed"),
     "another seed": (edited(5, "then: it sleeps | 0.75s | seed 11"), 4, 0, "-> 11"),
     "longer": (edited(4, "cut: a hen sits | 1.5s"), 3, 1, "segment 4: 0.75 s -> 1.5 s"),
-    "shorter": (edited(1, "a fox runs | 0.75s"), 1, 0, "segment 1: 1.3125 s -> 0.5625 s"),
+    "shorter": (edited(1, "a fox runs | 0.75s"), 1, 0, "segment 1: 1.31 s -> 0.56 s"),
     "muted": (
         edited(2, "then: it jumps high | 0.75s | mute"),
         1,
