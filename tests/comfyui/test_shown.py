@@ -59,6 +59,8 @@ SAID = """() => {
     drift: text('6').slice(0, 6), chart: src(of('6')?.querySelector('img')),
     sheet: src(of('7')?.querySelector('img')) };
 }"""
+TALL = """() => { const node = window.app.graph._nodes.find((one) => one.type === 'GF_SaveVideo');
+  return document.querySelector(`[data-node-id="${node.id}"]`)?.offsetHeight ?? node.size[1]; }"""
 WHOLE = {
     "thumbs": 2,
     "gauge": "100%",
@@ -157,6 +159,7 @@ def test_the_film_that_was_saved_is_shown_in_every_codec(
     whole["4"]["inputs"]["filename_prefix"] = f"{take}/{browser.mode}_{codec}"  # type: ignore[attr-defined]
     browser.load_api({key: whole[key] for key in ("1", "2", "3", "4")})
     browser.errors.clear()
+    tall = browser.page.evaluate(TALL)
     assert browser.queue() == "success"
     browser.wait_until("() => document.querySelector('.gf-film').videoWidth > 0", 30)
     browser.wait_until(f"() => ({SAID})().film", 30)
@@ -170,6 +173,7 @@ def test_the_film_that_was_saved_is_shown_in_every_codec(
     else:
         assert "filename=film.mp4" in source and f"take{take}" not in source
         assert codec in said["note"] and said["note"].endswith("below is the Take's own film."), said
+    assert browser.page.evaluate(TALL) == tall, "the film fits into its node"
     menu = browser.page.evaluate(
         """() => { const node = window.app.graph._nodes.find((n) => n.type === 'GF_SaveVideo');
              const items = window.app.extensions.flatMap((one) => one.getNodeMenuItems?.(node) ?? []);
