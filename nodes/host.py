@@ -118,7 +118,7 @@ def take_folder(name: str) -> Path:
 
 def check_prefix(prefix: str) -> None:
     """Refuse a prefix that some system could not save a film under. Raises TakeError: why, and what to write."""
-    path = dated(prefix).replace("\\", "/")
+    path = dated(prefix)
     fault = fault_along([part for part in path.split("/") if part not in ("", ".", "..")] or [""], NUMBERED)
     home = os.path.abspath(output_folder())
     inside = os.path.dirname(os.path.normpath(path))  # as the host reads it
@@ -141,7 +141,8 @@ def check_prefix(prefix: str) -> None:
 def dated(prefix: str) -> str:
     """`prefix` with today in place of %date%, or now as %date:yyyy-MM-dd hh.mm.ss% wishes; the host knows the rest.
 
-    Parts: yyyy, yy, M, MM, d, dd, h, hh, m, mm, s, ss, as in the host's own nodes.
+    Parts: yyyy, yy, M, MM, d, dd, h, hh, m, mm, s, ss, as in the host's own nodes. A \\ becomes /, so that what is
+    checked is what the host reads, whatever the system.
     """
     now = time.localtime()
     values = {"M": now.tm_mon, "d": now.tm_mday, "h": now.tm_hour, "m": now.tm_min, "s": now.tm_sec}
@@ -151,7 +152,7 @@ def dated(prefix: str) -> str:
             return str(now.tm_year)[-len(found[0]) :]
         return str(values[found[0][0]]).zfill(len(found[0]))
 
-    return _DATE.sub(lambda found: _DATE_PARTS.sub(part, found[1] or "yyyy-MM-dd"), prefix)
+    return _DATE.sub(lambda found: _DATE_PARTS.sub(part, found[1] or "yyyy-MM-dd"), prefix).replace("\\", "/")
 
 
 def _quoted(name: str) -> str:
