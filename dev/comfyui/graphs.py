@@ -152,7 +152,7 @@ _DANCE = "robot dances in a desert at sunset"
 
 def _shot(key: str, prompt: str, keep_cast: bool) -> Node:
     inputs = {"timeline": Link("base"), "at": "end", "prompt": prompt, "seconds": 4.5, "keep_cast": keep_cast}
-    return Node(key, "GF_ShotCut", 2, inputs, key, 380, 250)
+    return Node(key, "GF_ShotCut", 2, inputs, key, 380, 286)
 
 
 def _way(key: str, title: str) -> tuple[Node, Node]:
