@@ -1,9 +1,12 @@
 """Damages a Take, file by file, and renders again: the film must come out with the bytes of an undisturbed one.
 
-    python dev/attack/take.py [--seed 0] [--seeds N] [--flips 60] [--deletions 20]
+    python dev/attack/take.py [--seed 0] [--seeds N] [--flips 60] [--deletions 20] [--others 90] [--searches 6000]
+                              [--kinds film,journal]
 
 Per seed, a finished Take and one that was stopped in the middle are copied, and one bit of one file is turned over, or
-one file is removed; every kind of file in turn. Then the film is rendered and placed, and after that an edit of it.
+one file is removed, cut, emptied, or is something else; every kind of file in turn. Then the film is rendered and
+placed, and after that an edit of it. Last, the finished Take is searched with its journal cut at every byte, and with
+bytes of journal and settings changed: what is believed must be true.
 Prints a row per kind of file and each failure; ends with status 1 where there is one. The model is the tests' tiny one:
 what is tried is how a Take is kept.
 """
@@ -12,18 +15,23 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
+import os
 import random
 import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.engine.events import ChunkDone, Event, StepDone
+from gf_core.engine.film import look, settle
 from gf_core.engine.render import FilmResult, render_film
+from gf_core.take.journal import encode_record
+from gf_core.take.run import Run
 
 TINY = Path(__file__).parents[2] / "tests" / "engine" / "conftest.py"
 TEXT = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 0.75s\ncut: a hen | 0.75s"
@@ -61,7 +69,15 @@ class Outcome:
     """What is wrong with the film or its edit; empty where nothing is."""
 
 
-def attack(bundle: ModelBundle, folder: Path, seed: int, flips: int, deletions: int) -> Iterator[Outcome]:
+def attack(
+    bundle: ModelBundle,
+    folder: Path,
+    seed: int,
+    flips: int,
+    deletions: int,
+    others: int = 0,
+    only: Collection[str] = tuple(KINDS),
+) -> Iterator[Outcome]:
     """Damage copies of a finished and of a stopped Take, made in `folder`, and look at what comes of them."""
     dice = random.Random(seed)
     want = {text: _bytes(_render(bundle, text, folder / name)) for text, name in ((TEXT, "a"), (EDIT, "b"))}
@@ -72,11 +88,14 @@ def attack(bundle: ModelBundle, folder: Path, seed: int, flips: int, deletions: 
     }
     for state, source in (("finished", folder / "a"), ("stopped", folder / "stopped")):
         tries = [_flip] * flips + [_delete] * deletions
+        tries += [OTHERS[number // len(only) % len(OTHERS)] for number in range(others)]
         for number, damage in enumerate(tries):
             place = shutil.copytree(source, folder / "try")
-            kinds = [kind for kind, pattern in KINDS.items() if list((place / "take").glob(pattern))]
+            kinds = [kind for kind in only if list((place / "take").glob(KINDS[kind]))]
             kind = kinds[number % len(kinds)]
             path = dice.choice(sorted((place / "take").glob(KINDS[kind])))
+            if kind == "lock" and damage in NO_FILES:  # that is refused in words
+                damage = _cut
             how = f"{damage(path, dice)} {path.relative_to(place / 'take')}"
             fault, sampled = "", 0
             for text in (TEXT, EDIT):
@@ -148,6 +167,89 @@ def _delete(path: Path, dice: random.Random) -> str:
     return "without"
 
 
+def _cut(path: Path, dice: random.Random) -> str:
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data[: dice.randrange(len(data))])
+    return "a piece of"
+
+
+def _empty(path: Path, dice: random.Random) -> str:
+    size = path.stat().st_size
+    path.unlink()
+    path.write_bytes(bytes(dice.choice([0, size])))
+    return "zeros in"
+
+
+def _noise(path: Path, dice: random.Random) -> str:
+    path.unlink()
+    path.write_bytes(dice.randbytes(dice.choice([1, 5000])))
+    return "noise in"
+
+
+def _folder(path: Path, dice: random.Random) -> str:
+    path.unlink()
+    (path / "more").mkdir(parents=True)
+    return "a folder for"
+
+
+def _loop(path: Path, dice: random.Random) -> str:
+    path.unlink()
+    path.symlink_to(path.name)
+    return "a ring of links for"
+
+
+def _pipe(path: Path, dice: random.Random) -> str:
+    path.unlink()
+    os.mkfifo(path)
+    return "a pipe for"
+
+
+NO_FILES = (_folder, _loop, _pipe)
+OTHERS = (_cut, _empty, _noise, *NO_FILES)
+
+
+def search(bundle: ModelBundle, folder: Path, seed: int, count: int) -> Iterator[tuple[str, str]]:
+    """(kind of file, what is wrong) of searches of a finished Take whose journal or settings are not what they were."""
+    dice, film = random.Random(seed), settle(bundle, TEXT)
+    run = Run(_render(bundle, TEXT, folder).run)
+    whole, records = look(film, run.folder.parent).reuse, run.committed()
+    journal, settings = run.journal.read_bytes(), (run.folder / "settings.json").read_bytes()
+    cuts = [(run.journal, journal, journal[:size]) for size in range(len(journal))]
+    changed = [
+        (path, was, _changed(was, dice))
+        for path, was in ((run.journal, journal), (run.folder / "settings.json", settings))
+        for _ in range(count)
+    ]
+    for path, was, now in cuts + changed:
+        path.write_bytes(now)
+        lines = set(now.splitlines(keepends=True))
+        true = [r for r in records if path != run.journal or encode_record(r) in lines]
+        kind = "journal, cut" if len(now) < len(was) and was.startswith(now) else f"{path.stem}, changed"
+        try:
+            found = look(film, run.folder.parent).reuse
+        except Exception as error:  # whatever it is, it is a failure
+            yield kind, f"{type(error).__name__}: {error}"
+        else:
+            believed = [kept.record for kept in found.chunks if kept is not None]
+            right = all(record in true for record in (*believed, *found.film))
+            lost = len(believed) < len(true) and path != run.journal
+            yield kind, "" if right and not lost and len(believed) <= len(whole.chunks) else f"{now!r}"[:300]
+        path.write_bytes(was)
+
+
+def _changed(data: bytes, dice: random.Random) -> bytes:
+    """Some bytes turned, doubled or taken away."""
+    out = bytearray(data)
+    for _ in range(dice.choice([1, 1, 3])):
+        at, long = dice.randrange(len(out)), dice.choice([1, 8, 200])
+        piece = dice.choice(
+            [b"", out[at : at + long] * 2, dice.randbytes(long), b"[", b"null", b"9" * 30, b"\n"]
+        )
+        out[at : at + long] = piece
+    return bytes(out)
+
+
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -157,26 +259,44 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how often, each time elsewhere")
     parser.add_argument("--flips", type=int, default=60, help="bits to turn over per Take and seed")
     parser.add_argument("--deletions", type=int, default=20, help="files to remove per Take and seed")
+    parser.add_argument("--others", type=int, default=90, help="files to make something else of")
+    parser.add_argument(
+        "--searches", type=int, default=6000, help="changed journals, and settings, to search with"
+    )
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of files, with commas between")
     options = parser.parse_args()
+    only = options.kinds.split(",")
     spec = importlib.util.spec_from_file_location("tiny", TINY)
     if spec is None or spec.loader is None:
         raise FileNotFoundError(TINY)
     tiny = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tiny)
     bundle, outcomes = tiny.tiny_bundle(), []
+    searched, lost = Counter[str](), Counter[str]()
     for seed in range(options.seed, options.seed + options.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            for outcome in attack(bundle, Path(folder), seed, options.flips, options.deletions):
+            asked = options.flips, options.deletions, options.others, only
+            for outcome in attack(bundle, Path(folder), seed, *asked):
                 outcomes.append(outcome)
                 if outcome.fault:
                     print(f"seed {seed}, {outcome.state}, {outcome.how}: {outcome.fault}", flush=True)
+        logging.disable(logging.WARNING)  # a line for each search
+        with tempfile.TemporaryDirectory() as folder:
+            for kind, fault in search(bundle, Path(folder), seed, options.searches):
+                searched[kind] += 1
+                if fault:
+                    lost[kind] += 1
+                    print(f"seed {seed}, searched with another {kind}: {fault}", flush=True)
+        logging.disable(logging.NOTSET)
     tried, wrong = Counter(o.kind for o in outcomes), Counter(o.kind for o in outcomes if o.fault)
     print(f"{'file':<12}{'damaged':>8}{'failed':>8}{'sampled again, at most':>24}")
     for kind in KINDS:
         most = max((o.chunks for o in outcomes if o.kind == kind), default=0)
         print(f"{kind:<12}{tried[kind]:>8}{wrong[kind]:>8}{most:>24}")
     print(f"{'all':<12}{tried.total():>8}{wrong.total():>8}")
-    return 1 if wrong else 0
+    for kind, count in searched.items():
+        print(f"{count:>8} searches, {kind}: {lost[kind]} failed")
+    return 1 if wrong or lost else 0
 
 
 if __name__ == "__main__":
