@@ -106,9 +106,7 @@ def note_of(model: str, dtype: str | None) -> Path:
     ]
     looked_at = [home / name for name in BUILTIN_FILES] + program + [_version_of_torch()]
     there = sorted(filter(os.path.isfile, looked_at))  # what is missing is told where the model is opened
-    # Size and time can be those of the file that it replaced, but not when it was put there.
-    state = states(there) + [str(file.stat().st_ctime_ns) for file in there]
-    return cache_dir("models") / f"{combine([model, str(dtype), *state, *_machine()])}.json"
+    return cache_dir("models") / f"{combine([model, str(dtype), *states(there), *_machine()])}.json"
 
 
 def _version_of_torch() -> Path:

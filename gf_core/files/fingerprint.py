@@ -76,11 +76,14 @@ def _note(files: Sequence[Path], variant: str) -> tuple[Path, list[str]]:
 
 
 def states(files: Iterable[Path]) -> list[str]:
-    """Place, size and time of change of each file, in order of place; another state may be other contents."""
+    """Place, size and times of change of each file, in order of place; another state may be other contents.
+
+    Size and time can be those of the file that it replaced, but not when it was put there.
+    """
     told = []
     for file in sorted(files):
         state = file.stat()
-        told.append(f"{file.resolve()} {state.st_size} {state.st_mtime_ns}")
+        told.append(f"{file.resolve()} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}")
     return told
 
 

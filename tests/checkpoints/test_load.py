@@ -1,6 +1,8 @@
 """Filling a model: strict names, exact LoRA merges, dtype, fp8 scales, fingerprints."""
 
 import json
+import os
+import time
 
 import pytest
 import torch
@@ -214,6 +216,17 @@ def test_fingerprint_is_remembered_until_the_file_changes(tmp_path, tensors):
     assert remembered([path], "flat", broken) == first
     save_file({n: t.load() + 1 for n, t in tensors.items()}, path)
     assert remembered([path], "flat", open_file(path).tree) != first
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not note when a file was put there")
+def test_a_file_of_the_same_size_and_time_is_not_taken_for_the_other(tmp_path):
+    path, found = tmp_path / "a.safetensors", []
+    for value in (1.0, 2.0):
+        save_file({"x": torch.tensor([value])}, path)
+        os.utime(path, (1, 1))
+        found.append(remembered([path], "flat", {"x": lazy(torch.tensor([value]))}))
+        time.sleep(0.01)  # as fine as a disk's clock may be
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize(
