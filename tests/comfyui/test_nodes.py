@@ -117,17 +117,23 @@ def test_the_browser_hears_of_every_stage(done):
     assert heard.binary == 0 or not heard.of("b_preview"), "pictures go over our own route only"
 
 
-def test_thumbs_and_live_view_answer_afterwards(done, server):
-    thumb = done["heard"].of("grounded.segment")[1]["thumb"]
-    with Image.open(io.BytesIO(server.read(thumb))) as picture:
+def test_thumbs_and_live_view_answer_afterwards(server):
+    with server.listen() as heard:
+        assert (
+            server.queue(film("thumbs", "@seed 8\na red fox walks right in a meadow at noon | 0.75s")).status
+            == "success"
+        )
+        heard.wait_for("grounded.finished")
+    with Image.open(io.BytesIO(server.read(heard.of("grounded.segment")[0]["thumb"]))) as picture:
         assert picture.size == (256, 170) or max(picture.size) <= 256
     assert server.read("/grounded/live/3").startswith(b"--grounded-frame\r\nContent-Type: image/jpeg")
     assert server.post("/grounded/stop", {"node": "3"}) == {"stopped": False}
 
 
 def test_the_same_graph_again_is_cached(done, server):
-    again = server.queue(done["graph"], workflow={"nodes": [], "note": "kept"})
-    assert sorted(again.cached) == ["1", "2", "3", "4", "5"]
+    workflow = {"nodes": [], "note": "kept"}
+    assert server.queue(done["graph"], workflow=workflow).status == "success"
+    assert sorted(server.queue(done["graph"], workflow=workflow).cached) == ["1", "2", "3", "4", "5"]
 
 
 def test_saving_in_another_way_samples_nothing(done, server):
