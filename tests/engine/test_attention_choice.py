@@ -13,9 +13,12 @@ import torch
 
 from gf_core.attention import backends, fastest, sdpa
 from gf_core.attention.backends import BACKENDS, Backend, choose, pick
+from gf_core.engine.film import Film
 from gf_core.errors import GroundedError
 from gf_core.files.cache import cache_dir
 from gf_core.take.folder import Take
+from gf_core.take.kept_kernel import begun_with
+from gf_core.take.run import Run
 
 CPU = torch.device("cpu")
 CALL = fastest.Call(CPU, torch.float32, 2, 8, 6, 12)
@@ -211,6 +214,20 @@ def test_a_film_goes_on_with_the_kernel_it_was_begun_with(bundle, films, tmp_pat
     said.write_text(json.dumps(other))
     with Take.open(folder) as take:
         assert films.session(bundle, TEXT, take).film.bundle.attention == now
+
+
+def test_a_kernel_that_does_not_run_here_any_more_is_not_gone_on_with(bundle, tmp_path, monkeypatch):
+    rows = (ROWS[0], row("third", slow, "faster"), ROWS[-1])
+    monkeypatch.setattr(backends, "BACKENDS", rows)
+    monkeypatch.setattr(backends, "fastest", lambda *_: "other")
+    begun = Film(bundle, TEXT, bundle.recipe)
+    (tmp_path / "run-0001").mkdir()
+    Run(tmp_path / "run-0001").note(TEXT, begun.settings)
+    monkeypatch.setattr(backends, "fastest", lambda *_: "third")
+    now = Film(bundle, TEXT, bundle.recipe).facts
+    assert begun_with(bundle, now, tmp_path) == "other"
+    monkeypatch.setattr(backends, "BACKENDS", (replace(rows[0], can=lambda *_: False), *rows[1:]))
+    assert begun_with(bundle, now, tmp_path) == "third"
 
 
 def test_another_version_of_a_kernel_makes_the_chunks_anew(bundle, films, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import pytest
 from gf_core import load_model
 from gf_core.builtin import BUILTIN_FOLDER
 from gf_core.checkpoints.model_bundle import ModelBundle
-from gf_core.checkpoints.noted import NotedBundle, note_bundle, note_of, recall_bundle
+from gf_core.checkpoints.noted import NotedBundle, note_bundle, note_of, recall_bundle, without_card
 from gf_core.engine.film import Film, look
 from gf_core.engine.render import render_settled
 from gf_core.errors import PromptError
@@ -88,6 +88,42 @@ def test_what_was_noted_and_is_not_so_is_looked_up_anew(opened, note, tmp_path):
     other = replace(noted, kernels={**noted.kernels, "threads": 999})
     found = look(replace(film, bundle=other), tmp_path / "take")
     assert found.reuse.finished and asked and found.film.settings == film.settings
+
+
+def test_opened_it_computes_as_was_asked_of_the_note(opened, note):
+    noted = recalled(note, opened, [])
+    for compiled in (True, False):
+        assert replace(noted, compiled=compiled).opened().compiled is compiled
+
+
+def test_notes_that_were_used_longest_ago_leave(opened, note, monkeypatch):
+    older = note.with_name("older.json")
+    older.write_bytes(note.read_bytes())
+    os.utime(older, (1, 1))
+    monkeypatch.setattr("gf_core.checkpoints.noted.MOST", note.stat().st_size)
+    note_bundle(note, opened, kernels(opened, opened.recipe))
+    assert note.exists() and not older.exists()
+
+
+@pytest.mark.parametrize(
+    ("torch", "driver", "without"),
+    [
+        ("cuda = None", True, True),
+        ("cuda = '13.0'", True, False),
+        ("cuda = '13.0'", False, True),
+        ("cuda = None\nhip = '7.0'", False, False),
+        ("cuda = None\nhip = None\nxpu = '2025'", False, False),
+    ],
+)
+def test_whether_there_may_be_a_card_is_seen_without_torch(torch, driver, without, tmp_path, monkeypatch):
+    def load(name):
+        if not driver:
+            raise OSError(f"{name} is not there")
+
+    (tmp_path / "version.py").write_text(torch)
+    monkeypatch.setattr("gf_core.checkpoints.noted._version_of_torch", lambda: tmp_path / "version.py")
+    monkeypatch.setattr("gf_core.checkpoints.noted.ctypes.CDLL", load)
+    assert without_card() is without
 
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows does not note when a file was put there")

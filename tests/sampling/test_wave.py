@@ -71,6 +71,7 @@ def test_a_move_is_a_call_that_no_chunk_sees_noisier_ones_in(sampler, embeds):
     director, memory = run.director, run.director.memory
     x = torch.cat([trace.latents for trace in latest], 1)
     time = director.time(*(run.levels[trace.step].timestep for trace in latest for _ in range(3)))
+    assert memory.layout.recent == WAVE.recent  # the chunk that was being written counts among them
     seen = 21 - 3 - 3 * len(STEPS)  # frames of recent memory, chunk 10 among them
     wanted = Call(director.model, x, time, director._text, Masked(memory, memory.layout.past - seen)).run()
     assert wanted is not None
