@@ -23,6 +23,8 @@ from .live import NODE, find_channel, paced
 LIVE = "/grounded/live/{node}"
 BOUNDARY = "grounded-frame"
 PART = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+PATIENCE = 10.0
+"""Seconds that a body may take: aiohttp may wait for ever for the rest of one that cannot be unpacked."""
 INDEX = re.compile(r"[0-9]{1,6}")
 
 
@@ -115,7 +117,9 @@ async def _asked(request: web.Request) -> dict[str, Any]:
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="send JSON, as application/json")
     try:
-        asked = read_json(await request.read())
+        asked = read_json(await asyncio.wait_for(request.read(), PATIENCE))
+    except asyncio.TimeoutError as error:
+        raise web.HTTPRequestTimeout(text="the body did not come") from error
     except (ValueError, web.RequestPayloadError) as error:  # no JSON, or not packed as it says
         raise web.HTTPBadRequest(text="the body is no JSON") from error
     return asked if isinstance(asked, dict) else {}

@@ -89,6 +89,16 @@ def test_stop_refuses_a_body_that_is_not_packed_as_it_says(server: Server, heade
     assert 400 <= ask(server, "POST", "/grounded/stop", b"stop it", plain) < 500
 
 
+def test_a_body_that_does_not_come_is_not_waited_for(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.putrequest("POST", "/grounded/stop")
+    for name, value in {**JSON, "Content-Length": "10"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    assert connection.getresponse().status == 408
+    connection.close()
+
+
 def test_stop_reads_what_is_packed_and_answers_for_a_node_that_does_not_run(server: Server) -> None:
     packed = zlib.compress(b'{"node": "12"}')
     assert ask(server, "POST", "/grounded/stop", packed, {**JSON, "Content-Encoding": "deflate"}) == 200
