@@ -23,6 +23,8 @@ then: it waits | 1.5s | mute
 then: it sleeps | 2.25s
 scene: an owl stands | 2.25s
 then: it flies | 1.5s
+back to 2: it runs | 1.5s
+back to 3: it rests | 1.5s | motion
 """
 
 

@@ -27,6 +27,7 @@ MEMORIES = {
     **METHODS,
     **{name: PRESETS[name] for name in ("grounded", "longlive", "reward_forcing")},
     "int8": replace(PRESETS["grounded"], stored="int8"),
+    "longlive, a part": replace(PRESETS["longlive"], recache_reach=21),
 }
 SHORT = "a fox | 4.5s\nthen: it jumps | 1.5s\ncut: a hen | 1.5s"
 
@@ -86,6 +87,20 @@ def test_the_film_is_the_same_and_compiles_nothing_after_its_warm_up(
     for one, another in zip(*films, strict=True):
         torch.testing.assert_close(another.latents, one.latents, atol=1e-5, rtol=0)
     assert compiler.shapes - made == set()
+
+
+def test_frames_that_have_left_memory_are_recached_compiled(sampler, embeds):
+    """It comes late in a long shot, so the film of nothing has to be as long."""
+    memory, compiler = EVERY["longlive, a part"], Counted()
+    run, plan = (
+        sampler(memory, pieces=Fused(compiler, "counted")),
+        plan_of("a fox | 9s\nthen: it | 0.75s", memory),
+    )
+    warm_up(run, plan)
+    made = set(compiler.shapes)
+    for _ in film_chunks(run, plan, embeds):
+        pass
+    assert compiler.shapes == made
 
 
 def _holds_as_much_as_is_said(memory, plainly):
