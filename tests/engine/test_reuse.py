@@ -133,6 +133,8 @@ def test_an_edit_gives_the_bytes_of_a_fresh_render(bundle, films, folder, fresh,
 def test_without_kept_states_the_replay_gives_the_same_bytes(bundle, films, folder, fresh, name):
     shutil.rmtree(folder / "states")
     events = check_edit(bundle, films, folder, fresh, name, state_budget=0)
+    judged = [entry["frame"] for entry in events[-1].report["anchors"]]
+    assert judged and len(set(judged)) == len(judged), "replayed chunks are told of once"
     assert of(events, Replayed) and events[-1].report["reuse"]["exact"] is True
     assert not (folder / "states").exists()
 
@@ -144,6 +146,15 @@ def test_a_scene_needs_no_replay_of_what_it_forgets(bundle, films, folder):
     again = [event.index for event in of(events, Replayed)]
     # The sampler, and the decoder, which looks back one chunk.
     assert again == [sampler.first_chunk, sampler.first_chunk]
+
+
+def test_a_scene_is_replayed_where_it_does_not_forget_all(bundle, films, tmp_path):
+    """A running mean outlives it: gone on with from nothing, the memory would not be what was recorded."""
+    memory = replace(bundle.recipe.memory, anchor_policy="ema")
+    render(bundle, films, tmp_path / "t", FILM, memory=memory)
+    shutil.rmtree(tmp_path / "t" / "states")
+    events, _ = render(bundle, films, tmp_path / "t", EDITS["the last"][0], memory=memory)
+    assert of(events, Replayed)[0].index == 0
 
 
 def test_a_finished_film_is_returned_as_it_is(bundle, films, folder, monkeypatch):
