@@ -48,8 +48,10 @@ class Screen:
         elif isinstance(event, Replayed):
             self._doing = f"bringing chunk {event.index + 1} of {event.upto} back"
         elif isinstance(event, StepDone):
-            chunk, step = f"chunk {event.index + 1} of {event.total}", f"step {event.step} of {event.steps}"
-            self._doing = f"{chunk}, {step}, {event.share:.0%}"
+            step = f"step {event.step} of {event.steps}"
+            if event.step == event.steps:  # its pictures may take longer than all steps did
+                step = "steps done, its pictures"
+            self._doing = f"chunk {event.index + 1} of {event.total}, {step}, {event.share:.0%}"
         elif isinstance(event, ChunkDone) and self._started is not None:
             self._last = event
             shot, shots, total = event.shot + 1, self._started.shots, self._started.seconds

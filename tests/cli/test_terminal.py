@@ -51,13 +51,16 @@ def test_progress_is_a_line_every_few_seconds_elsewhere():
     assert stream.getvalue() == "first\nsecond\nsince 116\nsince 126\n"
 
 
-def test_a_long_silence_is_broken(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("step", "said"), [(2, "step 2 of 4"), (4, "steps done, its pictures")], ids=["a step", "the last step"]
+)
+def test_a_long_silence_is_broken(monkeypatch, capsys, step, said):
     monkeypatch.setattr("gf_core.cli.screen.SILENCE", 0.0)
     screen = Screen()
     with screen.shown():
-        screen.tell(StepDone(3, 9, 1, 2, 4, 0.3))
+        screen.tell(StepDone(3, 9, 1, step, 4, 0.3))
         time.sleep(0.5)
-    assert "chunk 4 of 9, step 2 of 4, 30%" in capsys.readouterr().err
+    assert f"chunk 4 of 9, {said}, 30%" in capsys.readouterr().err
 
 
 CJK = "# 狐狸 \u202e\n@seed 4\na red fox walks right in a meadow at noon | 3s | seed 3\n"

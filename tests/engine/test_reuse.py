@@ -129,6 +129,20 @@ def test_an_edit_gives_the_bytes_of_a_fresh_render(bundle, films, folder, fresh,
     assert len(of(events, Replayed)) == (2 if name == "shorter" else 0)
 
 
+def test_a_chunk_after_an_edit_takes_the_network_no_more_than_any_other(bundle, films, tmp_path, monkeypatch):
+    calls, forward = [], bundle.model.forward
+    monkeypatch.setattr(bundle.model, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
+
+    def taken(text, folder):
+        calls.clear()
+        render(bundle, films, tmp_path / folder, text)
+        return len(calls)
+
+    start = "a fox runs | 0.75s"
+    chunk = taken(f"{start}\nthen: it sits | 0.75s", "take") - taken(start, "start")
+    assert taken(f"{start}\nthen: it jumps | 0.75s", "take") == chunk > 0
+
+
 @pytest.mark.parametrize("name", ["the last", "one less", "longer"])
 def test_without_kept_states_the_replay_gives_the_same_bytes(bundle, films, folder, fresh, name):
     shutil.rmtree(folder / "states")

@@ -3,15 +3,17 @@
 import json
 import os
 import struct
+import sys
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from gf_core.checkpoints.companions import open_text
-from gf_core.checkpoints.identify import identify
+from gf_core.checkpoints.identify import identify, require_drivable
 from gf_core.checkpoints.lora import open_lora
 from gf_core.errors import CheckpointError
 from gf_core.files.tensors import open_file
@@ -166,6 +168,33 @@ def test_headers_are_judged_in_moments_and_few_words(tmp_path, content):
     with pytest.raises(CheckpointError) as error:
         open_file(tmp_path / "m.safetensors")
     assert time.process_time() - began < 3 and len(str(error.value)) < 500
+
+
+def most_resident() -> int:
+    """Bytes that lay in memory at the most since it was reset, pages of mapped files too."""
+    return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the most that was held cannot be reset")
+@pytest.mark.parametrize("door", ["model", "vae", "lora"])
+def test_what_is_refused_is_not_read(tmp_path, door):
+    """A text encoder of 11 GB that is chosen for something else."""
+    state = {f"blocks.0.{name}.weight": torch.ones(4, 4) for name in ("attn.q", "ffn.gate.0", "norm1")}
+    # So large that its memory is given back, not kept for the next: what is left cannot hide what is read.
+    state["token_embedding.weight"] = torch.ones(9 * 2**20)
+    path = tmp_path / "umt5"
+    torch.save(state, path)
+
+    def refused():
+        with pytest.raises(CheckpointError):
+            found = DOORS[door](path)
+            require_drivable(found)  # a model's door describes whatever it is
+
+    refused()  # what is imported meanwhile is not counted
+    Path("/proc/self/clear_refs").write_text("5")
+    before = most_resident()
+    refused()
+    assert most_resident() - before < 2**22 < path.stat().st_size / 8
 
 
 @pytest.mark.parametrize("member", ["version", "byteorder", "data.pkl", ".data/serialization_id"])
