@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import MANY, number, size
-from ..config import Fit
 from ..errors import GroundedError
-from ..estimate.fit import read_fit
 from ..memory.presets import PRESETS
 from ..timeline.storyboard import MAX_FPS, MAX_SEED
 from ..words import read_rate
+
+if TYPE_CHECKING:
+    from ..config import Fit
 
 
 def named(text: str) -> str:
@@ -60,6 +61,8 @@ def names(text: str) -> list[str]:
 
 def fit(text: str) -> Fit | None:
     """`offload=18,tiles=32,int8,fp8`, `off` or `auto`."""
+    from ..estimate.fit import read_fit  # here, as `--help` has no use for it
+
     try:
         return read_fit(text)
     except GroundedError as error:
