@@ -47,45 +47,6 @@ def threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("grounded")]
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("at", [0, 2])
-def test_a_film_of_which_nothing_would_be_seen_ends_in_words(bundle, films, take, monkeypatch, bad, at):
-    """Of latents that are no numbers every decoder makes black, and the film would be placed as if nothing were."""
-    real = Finisher.__call__
-
-    def spoilt(self, chunk):
-        if chunk.index >= at:
-            chunk = replace(
-                chunk, latents=torch.where(chunk.latents == chunk.latents.max(), bad, chunk.latents)
-            )
-        return real(self, chunk)
-
-    monkeypatch.setattr(Finisher, "__call__", spoilt)
-    with pytest.raises(GroundedError, match=f"chunk {at} came out with numbers that are none") as caught:
-        films.events(bundle, TEXT, take)
-    assert "LoRA" in caught.value.fix
-    assert len(list(take.folder.glob("run-*/latents/*"))) == at
-    monkeypatch.undo()
-    ends = films.events(bundle, TEXT, take)
-    assert isinstance(ends[-1], Finished)
-
-
-def test_a_decoder_that_makes_nothing_ends_in_words_and_keeps_the_latents(bundle, films, take):
-    real = type(bundle.codec.decoder())
-
-    class Overflowing(real):
-        def decode(self, latents):
-            frames = super().decode(latents)
-            return frames.index_fill(0, torch.tensor([-1]), float("nan")) if len(frames) == 12 else frames
-
-    bundle.codec.decoder = Overflowing
-    with pytest.raises(GroundedError, match="pictures of numbers that are none"):
-        films.events(bundle, TEXT, take)
-    bundle.codec.decoder = real
-    steps = len(bundle.recipe.sample.steps)
-    assert len(of(films.events(bundle, TEXT, take), StepDone)) < films.plan(bundle, TEXT).chunks * steps
-
-
 def test_a_film_with_every_verb_is_whole_and_told_in_order(bundle, films, take):
     plan = films.plan(bundle, TEXT)
     events = films.events(bundle, TEXT, take)
