@@ -192,8 +192,9 @@ def main() -> int:
                 (takes / "fox" / "run-0001").mkdir(parents=True)
         for kind, end, fault in asked(args.asked, dice):
             count(f"route {kind}", end, fault)
-        there = {path.name for path in top.iterdir()}
-        count("files outside", "none" if there == {"output", "input", "outside"} else str(there), "")
+        there = [*top.iterdir(), *(top / "input").iterdir(), *(top / "outside").iterdir()]
+        strangers = sorted({str(path.relative_to(top)) for path in there} - {"output", "input", "outside"})
+        count("files outside", "some" if strangers else "none", ", ".join(strangers))
     for kind, number in sorted(tried.items()):
         print(f"{number:>6}  {kind}")
     print(f"{tried.total()} tries, {faults} failures")

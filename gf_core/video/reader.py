@@ -218,9 +218,8 @@ def _decoded(
             waiting.append(packet)
             if packet.pts != ahead[0]:
                 continue
-            given.update(
-                ready.pts for ready in waiting
-            )  # not in the order of time where frames are reordered
+            # Not in the order of time where frames are reordered.
+            given.update(ready.pts for ready in waiting)
             for ready in waiting:
                 yield from stream.decode(ready)
             waiting, fed = [], True

@@ -118,11 +118,9 @@ def test_the_browser_hears_of_every_stage(done):
 
 
 def test_thumbs_and_live_view_answer_afterwards(server):
+    graph = film("thumbs", "@seed 8\na red fox walks right in a meadow at noon | 0.75s")
     with server.listen() as heard:
-        assert (
-            server.queue(film("thumbs", "@seed 8\na red fox walks right in a meadow at noon | 0.75s")).status
-            == "success"
-        )
+        assert server.queue(graph).status == "success"
         heard.wait_for("grounded.finished")
     with Image.open(io.BytesIO(server.read(heard.of("grounded.segment")[0]["thumb"]))) as picture:
         assert picture.size == (256, 170) or max(picture.size) <= 256

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gf_core.builtin import BUILTIN_FILES
 from gf_core.cli import main
 from gf_core.config import MemorySpec
 from gf_core.errors import GroundedError
@@ -161,6 +162,15 @@ def test_what_cannot_be_ablated_is_said(tmp_path, capsys) -> None:
     assert "no variant called 'soup'" in capsys.readouterr().err
     assert main(["train", "ablate", "--retrain", str(tmp_path), "--size", "tiny", *out]) == 2
     assert "--stage all --size tiny" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["train", "ablate", "--retrain", str(tmp_path), "--further", str(tmp_path), *out])
+    assert "not allowed with" in capsys.readouterr().err
+    assert main(["train", "ablate", "--further", str(tmp_path), *out]) == 2
+    assert "no folder like the built-in model's" in capsys.readouterr().err
+    for name in BUILTIN_FILES:
+        (tmp_path / name).write_bytes(b"another")
+    assert main(["train", "ablate", "--further", str(tmp_path), *out]) == 2
+    assert "another codec" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -42,19 +42,20 @@ def main(argv: list[str]) -> int:
         **number(1, MANY, default=3, help="stories of each set, with noise of their own (default: 3)"),
     )
     add("--seconds", **number(1, MANY, help="of a segment (default: 10), or of the long shot (default: 240)"))
-    add(
+    trained = parser.add_mutually_exclusive_group().add_argument
+    trained(
         "--retrain",
         type=Path,
         metavar="FOLDER",
         help="run folder of a chain, to train every variant through its end",
     )
-    add("--size", choices=("tiny", "builtin"), default="builtin", help="of that chain (default: builtin)")
-    add(
+    trained(
         "--further",
         type=Path,
         metavar="TEACHER",
         help="train --model further under every variant, judged by the bidirectional model in this folder",
     )
+    add("--size", choices=("tiny", "builtin"), default="builtin", help="of that chain (default: builtin)")
     add("--out", type=Path, default=Path("runs/ablation"), help="default: runs/ablation")
     args = parser.parse_args(argv)
     seconds = args.seconds or (240 if args.methods else 10)

@@ -101,9 +101,7 @@ def _free_braces(text: str, cast: Mapping[str, str]) -> tuple[str, int]:
     """The text without braces around words that are no names of the cast, and how many pairs there were."""
     unknown = [name for name in REFERENCE.findall(text) if name not in cast]
     text = REFERENCE.sub(lambda match: match[0] if match[1] in cast else match[1], text)
-    if not all(
-        name in cast for name in REFERENCE.findall(text)
-    ):  # they were nested: all go but the cast's own
+    if any(name not in cast for name in REFERENCE.findall(text)):  # nested: all go but the cast's own
         text = _BRACES.sub(lambda match: match[0] if match[1] in cast else match[1] or "", text)
     return text, len(unknown)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from ...builtin import BUILTIN_FILES, BUILTIN_FOLDER, model_file
+from ...builtin import BUILTIN_FILES, BUILTIN_FOLDER, is_small, model_file
 from ...config import MemorySpec, ModelSpec, Recipe, VideoSpec
 from ...errors import GroundedError
 from ...vae.builtin import load_codec
@@ -88,17 +88,7 @@ SIZES = {
         steps={"teacher": 6000, "context": 2000, "causal": 4000, "few": 1000, "match": 1000, "long": 750},
     ),
 }
-FURTHER = Size(
-    BUILTIN_SPEC,
-    stories=64,
-    chunks=20,
-    window=21,
-    past=Past(),
-    recycling=Recycling(),
-    batch=1,
-    rates=(5e-5, 1e-4),
-    steps={"long": 120},
-)
+FURTHER = replace(SIZES["builtin"], stories=64, batch=1, rates=(5e-5, 1e-4), steps={"long": 120})
 """A finished model of the built-in shape trained further through the last stage, within minutes of a processor."""
 BEGINS = {
     "teacher": ("start", None),
@@ -173,8 +163,21 @@ def train_further(model: str, teacher: Path, memory: MemorySpec, folder: Path, o
     """The last stage for a finished model, under a memory, into `out`; returns the folder of what came of it.
 
     teacher: a folder like the model's with a bidirectional network, which knows no past. folder: for the stories.
+
+    Raises GroundedError: one of the two is not like the built-in model, or the teacher has another codec.
     """
-    codec = model_file(model).parent / BUILTIN_FILES[-1]
+    for given in (model, teacher):
+        if not is_small(given):
+            raise GroundedError(
+                f"{given} is no folder like the built-in model's",
+                f"give one that holds {', '.join(BUILTIN_FILES)}",
+            )
+    codec, its = (model_file(given).parent / BUILTIN_FILES[-1] for given in (model, teacher))
+    if its.read_bytes() != codec.read_bytes():
+        raise GroundedError(
+            f"the teacher in {teacher} has another codec than the model {model}",
+            "give a teacher that was trained with the model's: networks know the latents of one codec only",
+        )
     write_stories(folder, codec, FURTHER.stories, FURTHER.chunks, FURTHER.window // memory.chunk)
     stage = stages_of(FURTHER, memory)["long"]
     # So few steps would hardly move an average of a hundred.
