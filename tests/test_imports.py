@@ -45,7 +45,7 @@ BELOW: dict[str, set[str]] = {
     "model": FOUNDATION | {"rope", "attention"},
     "memory": FOUNDATION | {"rope", "attention", "model"},
     "sampling": FOUNDATION | {"rope", "attention", "model", "memory", "timeline"},
-    "timeline": {"errors", "words"},
+    "timeline": {"config", "errors", "words"},
     "video": FOUNDATION,
     "editorial": {"errors", "foreign", "timeline", "words"},
     "vae": FOUNDATION,

@@ -139,8 +139,7 @@ def _count(spec: ModelSpec, memory: str, make_pieces: Callable[[Count], Pieces],
     def kernel(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
         return counted(q, k, v)
 
-    timing = Timing(recipe.video.fps, recipe.memory.chunk, 4, None)
-    plan = make_plan(Storyboard(segments=(Segment("start", "a", 60.0),)), timing)
+    plan = make_plan(Storyboard(segments=(Segment("start", "a", 60.0),)), Timing.of(recipe))
     with torch.no_grad(), count:
         forms = {
             name: (value.shape, value.dtype if name in own else torch.bfloat16)

@@ -55,7 +55,8 @@ HEAD = (
 
 def film_of(bundle: ModelBundle, spec: MemorySpec, chunks: int) -> tuple[Sampler, Plan, list[torch.Tensor]]:
     """A sampler, a film of `chunks` chunks (rounded up to whole segments), and a prompt per segment."""
-    timing = Timing(16, spec.chunk, bundle.codec.time_stride, bundle.recipe.sample.first_chunk_frames)
+    recipe = replace(bundle.recipe, memory=spec)
+    timing = Timing.of(recipe, bundle.codec.time_stride)
     count = -(-chunks // SEGMENT_CHUNKS)
     seconds = timing.chunk_pictures * SEGMENT_CHUNKS / timing.fps
     segments = [
@@ -65,7 +66,7 @@ def film_of(bundle: ModelBundle, spec: MemorySpec, chunks: int) -> tuple[Sampler
     plan = make_plan(Storyboard(seed=7, segments=tuple(segments)), timing)
     embeds = {prompt: rows[None] for prompt, rows in zip(PROMPTS, bundle.text.encode(list(PROMPTS)))}
     return (
-        bundle.sampler(replace(bundle.recipe, memory=spec)),
+        bundle.sampler(recipe),
         plan,
         [embeds[s.prompt] for s in plan.segments],
     )

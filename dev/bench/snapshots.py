@@ -77,7 +77,7 @@ def measure(bundle: ModelBundle, chunks: int) -> dict[str, Any]:
     """Seconds of everything, per chunk or per state, and whether the replay gave the same bits."""
     embeds = [bundle.text.encode([PROMPT])[0][None]]
     sampled, replayed = (bundle.sampler(bundle.recipe) for _ in range(2))
-    timing = Timing(bundle.recipe.video.fps, bundle.recipe.memory.chunk, bundle.codec.time_stride)
+    timing = Timing.of(bundle.recipe, bundle.codec.time_stride)
     board = Storyboard(segments=(Segment("start", PROMPT, timing.pictures(chunks) / timing.fps, seed=7),))
     plan = make_plan(board, timing)
     decoder, again = bundle.codec.decoder(), bundle.codec.decoder()

@@ -112,7 +112,7 @@ def _in_memory(item: Identified) -> str:
 def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
     sample, memory, video = recipe.sample, recipe.memory, recipe.video
     meant = "warped" if sample.warp else "taken as they are"
-    seconds = memory.chunk * Timing.time_stride / video.fps
+    seconds = Timing.of(recipe).chunk_pictures / video.fps
     preset = item.known.memory if item.known is not None else "its own" if item.own else "grounded"
     reason = (
         item.known.reason

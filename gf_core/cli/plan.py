@@ -38,8 +38,7 @@ def plan(args: Namespace) -> int:
     recorded = read_making(args)
     args.model = model_of(args, recorded)
     recipe = choose(wanted(args, recorded), args, board.fps)
-    timing = Timing(board.fps, recipe.memory.chunk, first_chunk_frames=recipe.sample.first_chunk_frames)
-    planned = make_plan(board, timing)
+    planned = make_plan(board, Timing.of(recipe))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
     print(*table(board, planned, width), sep="\n", flush=True)
     find_cast(board, folder_of(args))

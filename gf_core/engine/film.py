@@ -63,9 +63,7 @@ class Film:
     @property
     def timing(self) -> Timing:
         """How time is cut into chunks."""
-        memory, sample, video = self.recipe.memory, self.recipe.sample, self.recipe.video
-        stride = self.bundle.codec.time_stride
-        return Timing(video.fps, memory.chunk, stride, sample.first_chunk_frames, self.recipe.latency)
+        return Timing.of(self.recipe, self.bundle.codec.time_stride)
 
     @cached_property
     def facts(self) -> dict[str, Any]:

@@ -66,7 +66,8 @@ def try_out(
         return None
     sampler, device = bundle.sampler(recipe), bundle.computes_on
     director, memory, video = sampler.director, recipe.memory, recipe.video
-    timing = Timing(video.fps, memory.chunk, bundle.codec.time_stride, latency=recipe.latency)
+    # The first chunk as long as the others: it fills the memory.
+    timing = replace(Timing.of(recipe, bundle.codec.time_stride), first_chunk_frames=None)
     plan = make_plan(Storyboard(segments=(Segment("start", prompt or "any", ENDLESS),)), timing)
     if bundle.compiled:
         get_ready(sampler, plan)

@@ -227,8 +227,7 @@ def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Tim
 
 def _plan(subject: Subject, chunks: int) -> Plan:
     """A film of `chunks` chunks, the last of which begins with a new prompt."""
-    stride, first = subject.time_stride, subject.recipe.sample.first_chunk_frames
-    timing = Timing(subject.recipe.video.fps, subject.recipe.memory.chunk, stride, first)
+    timing = Timing.of(subject.recipe, subject.time_stride)
     before, last = (count / timing.fps for count in (timing.pictures(chunks - 1), timing.chunk_pictures))
     return make_plan(Storyboard(segments=(Segment("start", "a", before), Segment("then", "b", last))), timing)
 

@@ -19,7 +19,7 @@ from .measures import drift, metrics
 from .measures.metrics import Span
 from .measures.recurrence import kept_by_distance
 from .over_time import measure_over_time
-from .parts import Part, film_parts, planned_parts, start_pictures, timing_of
+from .parts import Part, film_parts, planned_parts, start_pictures
 from .report import write_json
 
 BATCH = 16
@@ -143,7 +143,7 @@ def evaluate_film(
     made = recorded(path)
     info = probe(path)
     fps = float(info.fps)
-    timing = None if made is None else timing_of(made, fps)
+    timing = None if made is None else replace(Timing.of(made.recipe), fps=fps)
     start = 0 if made is None or timing is None else start_pictures(path, made, timing)
     parts = _parts_behind(start, path, storyboard_text, info.frames, timing)
     if not parts:

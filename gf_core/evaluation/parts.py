@@ -68,7 +68,7 @@ def planned_parts(
     frames: length of the film at hand; one that was stopped early has the segments that it got to.
     """
     board = parse(storyboard_text)
-    plan = make_plan(board, timing or Timing(fps=board.fps))
+    plan = make_plan(board, timing)
     last = plan.frames if frames is None else frames
     parts = [
         Part(
@@ -96,11 +96,6 @@ def start_pictures(path: str | Path, made: Recorded, timing: Timing) -> int:
         chunks = made.segments[0].get("chunks") if made.segments else None
         given = end - timing.pictures(chunks) if isinstance(chunks, int) else 0
     return given if 0 < given < end else 0  # another program may have cut the film
-
-
-def timing_of(made: Recorded, fps: float) -> Timing:
-    """How a film that says how it was made was cut into chunks."""
-    return Timing(fps, made.recipe.memory.chunk, first_chunk_frames=made.recipe.sample.first_chunk_frames)
 
 
 def says_builtin(path: str | Path) -> bool:

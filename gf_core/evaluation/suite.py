@@ -249,9 +249,9 @@ def in_memory(
 
     @torch.no_grad()
     def render(text: str) -> np.ndarray:
-        board, recipe = parse(text), replace(bundle.recipe, memory=memory)
-        timing = Timing(board.fps, memory.chunk, bundle.codec.time_stride, recipe.sample.first_chunk_frames)
-        plan = make_plan(board, timing)
+        board = parse(text)
+        recipe = replace(bundle.recipe, memory=memory, video=replace(bundle.recipe.video, fps=board.fps))
+        plan = make_plan(board, Timing.of(recipe, bundle.codec.time_stride))
         embeds = [rows[None] for rows in bundle.text.encode([s.prompt for s in plan.segments])]
         sampler = bundle.sampler(recipe)
         decoder = bundle.codec.decoder()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
+from ..config import Recipe
 from ..errors import StoryboardError
 from ..words import exact_rate
 from .storyboard import DEFAULT_FPS, MAX_SEED, Segment, Storyboard, Verb
@@ -44,6 +45,12 @@ class Timing:
             raise StoryboardError(
                 f"a film of {self.fps!r} pictures a second", "give fps as 16, 23.976 or the like"
             )
+
+    @classmethod
+    def of(cls, recipe: Recipe, time_stride: int = 4) -> Timing:
+        """That of films of `recipe`. time_stride: of the codec; by default Wan's."""
+        first = recipe.sample.first_chunk_frames
+        return cls(recipe.video.fps, recipe.memory.chunk, time_stride, first, recipe.latency)
 
     @property
     def chunk_pictures(self) -> int:
