@@ -103,9 +103,9 @@ def bench_compiled(place: Place) -> None:
     subject = replace(place.subject("grounded"), pieces=compiled.fused())
     for name in ("on an empty cache", "again, from the disk"):
         torch.compiler.reset()
-        (sampler, plan, _), began = open_film(subject, 8), now(place.device)
+        (sampler, cues), began = open_film(subject, 8), now(place.device)
         with torch.no_grad():
-            warm_up(sampler, plan)
+            warm_up(sampler, cues.plan)
         place.tell("compiling", f"{now(place.device) - began:.1f} s", name)
     _bench(place, "grounded", subject.pieces)
 
@@ -272,8 +272,7 @@ def kernels_compiled(place: Place) -> None:
 def _kernels(place: Place, subject: Subject) -> None:
     full = -(-subject.recipe.memory.slots // subject.recipe.memory.chunk)
     cuda = place.device.type == "cuda"
-    sampler, plan, prompts = open_film(subject, full + STEADY + 2)
-    chunks = film_chunks(sampler, plan, prompts)
+    chunks = film_chunks(*open_film(subject, full + STEADY + 2))
     with torch.no_grad():
         for _ in range(full + STEADY - 1):
             next(chunks)

@@ -30,7 +30,7 @@ from gf_core.model import fp8
 from gf_core.model.pieces import PLAIN, Fused, Pieces
 from gf_core.model.wan import build_meta
 from gf_core.sampling.chunkwise import make_sampler
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import Cues, film_chunks
 from gf_core.timeline import Segment, Storyboard, Timing, make_plan
 
 CARD = torch.device("meta")
@@ -156,7 +156,7 @@ def _count(spec: ModelSpec, memory: str, make_pieces: Callable[[Count], Pieces],
         director.start(prompt)
         for _ in range(-(-recipe.memory.slots // recipe.memory.chunk)):
             director.prefill(torch.zeros(director.shape(recipe.memory.chunk), device=CARD))
-        chunks = film_chunks(sampler, plan, [prompt], start=plan.chunks - 2)
+        chunks = film_chunks(sampler, Cues(plan, [prompt]), start=plan.chunks - 2)
         next(chunks)  # the last to compute what is kept from chunk to chunk
         count.paused = False
         next(chunks)

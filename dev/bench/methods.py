@@ -30,7 +30,7 @@ from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.config import MemorySpec
 from gf_core.devices import held_bytes
 from gf_core.memory.presets import PRESETS
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import Cues, film_chunks
 from gf_core.sampling.sampler import Sampler
 from gf_core.take.states import StateStore, state_bytes
 from gf_core.timeline import Plan, Segment, Storyboard, Timing, Verb, make_plan
@@ -105,7 +105,7 @@ def sample(name: str, chunks: int, folder: Path, resume: bool) -> Iterator[dict[
             raise SystemExit("the state is gone")
         sampler.restore(state)
     began, size = time.process_time(), 0
-    for clean in film_chunks(sampler, plan, embeds, start=start):
+    for clean in film_chunks(sampler, Cues(plan, embeds), start=start):
         spent, began = time.process_time() - began, time.process_time()
         bound = largest_position(spec, memory.ledger.frame - 1)
         if not 0 <= min(seen) <= max(seen) <= bound:

@@ -22,7 +22,7 @@ from gf_core.engine.film import settle
 from gf_core.estimate.fit import TILE, write_fit
 from gf_core.estimate.room import ModelCost, parts_of
 from gf_core.model.fp8 import quantise
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import Cues, film_chunks
 
 BOARD = """\
 @seed 7
@@ -57,7 +57,7 @@ def film(
     recipe = replace(made.recipe, video=size) if size else made.recipe
     embeds = [bundle.text.encode([segment.prompt])[0][None] for segment in made.plan.segments]
     began = time.perf_counter()
-    found = film_chunks(bundle.sampler(recipe), made.plan, embeds)
+    found = film_chunks(bundle.sampler(recipe), Cues(made.plan, embeds))
     latents = [next(found).latents[0].float() for _ in range(chunks)]
     stream = bundle.codec.decoder()
     return latents, [stream.decode(one) for one in latents], time.perf_counter() - began

@@ -25,7 +25,7 @@ from torch import Tensor
 from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.config import MemorySpec, ModelSpec, VideoSpec
 from gf_core.memory import regions
-from gf_core.sampling.film import film_chunks, replay
+from gf_core.sampling.film import Cues, film_chunks, replay
 from gf_core.take.states import StateStore, digest, state_bytes
 from gf_core.timeline import Segment, Storyboard, Timing, make_plan
 
@@ -84,8 +84,8 @@ def measure(bundle: ModelBundle, chunks: int) -> dict[str, Any]:
     latents: list[Tensor] = []
     spent = dict.fromkeys(("sample", "replay", "decode", "copy", "digest", "sha256", "write", "read"), 0.0)
     equal = []
-    made = film_chunks(sampled, plan, embeds)
-    followed = replay(replayed, plan, embeds, lambda index: latents[index], 0, chunks)
+    made = film_chunks(sampled, Cues(plan, embeds))
+    followed = replay(replayed, Cues(plan, embeds), lambda index: latents[index], 0, chunks)
     with tempfile.TemporaryDirectory() as folder:
         store = StateStore(Path(folder) / "states", (), 10**9)
         for index in range(chunks):

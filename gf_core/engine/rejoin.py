@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import TakeError
 from ..files.pieces import digest
-from ..sampling.film import replay
+from ..sampling.film import Cues, replay
 from ..sampling.sampler import Sampler
 from ..take.states import StateStore, decoder_name, memory_name, window_name
 from ..vae.decoders import chunks_within_reach, look_of
@@ -73,7 +73,7 @@ def rejoin_sampler(
     if done == stop:  # it does not go on: only the holes are filled
         done = stop = holes[-1] + 1 if holes else 0
     at = begun = _start_sampler(sampler, film, min([done, *holes]), stop, job.store, memories)
-    checks, director = [], sampler.director
+    checks, cues = list[bool](), Cues(film.plan, job.embeds, job.pictures, memories)
 
     def latents(index: int) -> Tensor:
         return stored(index)[None]
@@ -82,10 +82,7 @@ def rejoin_sampler(
         film.make_ready()
 
     for hole in [*holes, done]:
-        replayed = replay(
-            sampler, film.plan, job.embeds, latents, at, hole, film.lead, job.pictures, ready, memories
-        )
-        for index in replayed:
+        for index in replay(sampler, cues, latents, at, hole, film.lead, ready):
             # Snapshots cost a copy of the memory, so only where a digest is known.
             wanted = reuse.digests.get(memory_name(film.plan.chunk_keys[index]))
             if wanted is not None:
@@ -96,7 +93,7 @@ def rejoin_sampler(
         at = hole + 1
     if film.recipe.latency and 0 < done < stop:
         _take_up(sampler, film, done, job.store)
-    director.memory.log.clear()  # the evaluations of the replayed chunks are in the journal
+    sampler.director.memory.log.clear()  # the evaluations of the replayed chunks are in the journal
     return _told("memory", Rejoined(begun, done - begun, all(checks) if checks else None))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..sampling.film import film_chunks
+from ..sampling.film import Cues, film_chunks
 from ..sampling.sampler import Chunk, Clean, Sampler
 from ..take.folder import RunWriter
 from ..take.states import State, pays
@@ -173,10 +173,10 @@ class Shoot:
             self._ask()
             self._film.make_ready()
 
+        cues = Cues(self._plan, job.embeds, job.pictures, self._memories)
         made = film_chunks(
-            sampler, self._plan, job.embeds, start=start, stop=stop, lead=job.start,
-            pictures=job.pictures, before=ready, feed=self._feed, memories=self._memories,
-        )  # fmt: skip
+            sampler, cues, start=start, stop=stop, lead=job.start, before=ready, feed=self._feed
+        )
         index = start
         while True:
             seen = len(director.memory.log)

@@ -14,7 +14,7 @@ import torch
 
 from ..config import Encoding, Recipe
 from ..devices import now
-from ..sampling.film import film_chunks
+from ..sampling.film import Cues, film_chunks
 from ..sampling.sampler import Clean, Sampler
 from ..timeline import Plan, Segment, Storyboard, Timing, make_plan
 from ..vae.base import to_uint8
@@ -83,7 +83,7 @@ def try_out(
     director.scene(rows)
     if prompt is not None:
         rows = bundle.text.encode([prompt])[0][None]
-    chunks = film_chunks(sampler, plan, [rows])
+    chunks = film_chunks(sampler, Cues(plan, [rows]))
     first = next(chunks).latents
     for _ in range(-(-(memory.window - memory.chunk) // memory.chunk)):
         director.prefill(first)

@@ -24,7 +24,7 @@ from ..model.pieces import PLAIN, Pieces
 from ..model.wan import WanModel, build_meta
 from ..rope import rotate, turns
 from ..sampling.chunkwise import make_sampler
-from ..sampling.film import film_chunks
+from ..sampling.film import Cues, film_chunks
 from ..sampling.graphs import Record
 from ..sampling.sampler import Sampler
 from ..timeline import Plan, Segment, Storyboard, Timing, make_plan
@@ -128,8 +128,8 @@ def measure(subject: Subject, chunks: int) -> dict[str, Any]:
     return _summary(subject, chunks, times, device, time.perf_counter() - began)
 
 
-def open_film(subject: Subject, chunks: int) -> tuple[Sampler, Plan, list[Tensor]]:
-    """A fresh sampler, a film of `chunks` chunks whose last begins with a new prompt, and the two random prompts."""
+def open_film(subject: Subject, chunks: int) -> tuple[Sampler, Cues]:
+    """A fresh sampler, and a film of `chunks` chunks whose last begins with a new prompt; both prompts are random."""
     stride = subject.spatial_stride
     sampler = make_sampler(
         subject.model, subject.spec, subject.recipe,
@@ -139,7 +139,8 @@ def open_film(subject: Subject, chunks: int) -> tuple[Sampler, Plan, list[Tensor
         record=subject.record,
     )  # fmt: skip
     rows = min(PROMPT_ROWS, subject.spec.text_len)
-    return sampler, _plan(subject, chunks), [torch.randn(1, rows, subject.spec.text_dim) * 0.1 for _ in "ab"]
+    prompts = [torch.randn(1, rows, subject.spec.text_dim) * 0.1 for _ in "ab"]
+    return sampler, Cues(_plan(subject, chunks), prompts)
 
 
 @torch.no_grad()
@@ -189,7 +190,7 @@ def bench_lines(result: dict[str, Any]) -> list[str]:
 
 @torch.no_grad()
 def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Times:
-    sampler, plan, prompts = open_film(subject, chunks)
+    sampler, cues = open_film(subject, chunks)
     decoder = subject.codec.decoder() if subject.codec else None
     video = subject.recipe.video
     film = FilmWriter(path, video.width, video.height, video.fps) if decoder else None
@@ -203,7 +204,7 @@ def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Tim
         if step == steps - 1:
             marks["stepped"] = now(device)
 
-    made = film_chunks(sampler, plan, prompts, before=begin, feed=lambda chunk: sampler.feed(chunk, stepped))
+    made = film_chunks(sampler, cues, before=begin, feed=lambda chunk: sampler.feed(chunk, stepped))
     try:
         for clean in made:
             ended = now(device)

@@ -244,7 +244,7 @@ def in_memory(
 
     pictures: [1 H W 3] in 0..1 of the cast, by file.
     """
-    from ..sampling.film import film_chunks
+    from ..sampling.film import Cues, film_chunks
     from ..vae.base import to_uint8
 
     @torch.no_grad()
@@ -256,7 +256,7 @@ def in_memory(
         sampler = bundle.sampler(recipe)
         decoder = bundle.codec.decoder()
         given = {file: bundle.codec.encode(frames)[None] for file, frames in (pictures or {}).items()}
-        chunks = film_chunks(sampler, plan, embeds, pictures=given)
+        chunks = film_chunks(sampler, Cues(plan, embeds, given))
         return np.concatenate([to_uint8(decoder.decode(clean.latents[0])) for clean in chunks])
 
     return render

@@ -75,36 +75,47 @@ def carry_out(director: Director, verb: str, prompt: Tensor, recache: float | No
         {"start": director.start, "cut": director.cut, "scene": director.scene}[verb](prompt)
 
 
-def give_cue(
-    director: Director,
-    plan: Plan,
-    embeds: Sequence[Tensor],
-    index: int,
-    memories: Memories,
-    pictures: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Tell `director` what chunk `index` of the film begins with.
+class Cues:
+    """What a director is told in a film of `plan`.
 
-    A blend over k chunks moves the text by 1/k per chunk; the chunk that reaches the new prompt makes the one switch
-    of the memory. Without a blend that is the first chunk. `embeds` holds one [b rows c] per segment; `pictures`, by
-    file, latents [b or 1, 1, c, h, w] of the cast's, which enter memory where the plan says.
+    embeds: one [b rows c] per segment.
+    pictures: latents [b or 1, 1, c, h, w] of the cast's, by file, which enter memory where the plan says.
+    memories: what segments go back to; None keeps them in hand.
     """
-    number, chunk = plan.places[index]
-    segment, new = plan.segments[number], embeds[number]
-    if segment.verb == "then":
-        steps = max(1, segment.blend_chunks)
-        if chunk < steps - 1:
-            director.blend(mix_embeds(embeds[number - 1], new, (chunk + 1) / steps))
-        elif chunk == steps - 1:
-            carry_out(director, "then", new, segment.recache)
-    elif segment.back is not None:
+
+    def __init__(
+        self,
+        plan: Plan,
+        embeds: Sequence[Tensor],
+        pictures: Mapping[str, Tensor] | None = None,
+        memories: Memories | None = None,
+    ) -> None:
+        self.plan, self.memories = plan, memories or InHand(plan)
+        self._embeds, self._pictures = embeds, pictures or {}
+
+    def give(self, director: Director, index: int) -> None:
+        """Tell `director` what chunk `index` of the film begins with.
+
+        A blend over k chunks moves the text by 1/k per chunk; the chunk that reaches the new prompt makes the one
+        switch of the memory. Without a blend that is the first chunk.
+        """
+        number, chunk = self.plan.places[index]
+        segment, new = self.plan.segments[number], self._embeds[number]
+        if segment.verb == "then":
+            steps = max(1, segment.blend_chunks)
+            if chunk < steps - 1:
+                director.blend(mix_embeds(self._embeds[number - 1], new, (chunk + 1) / steps))
+            elif chunk == steps - 1:
+                carry_out(director, "then", new, segment.recache)
+        elif segment.back is not None:
+            if chunk == 0:
+                state = self.memories.recall(segment.back, number)
+                director.back(new, state=state, motion=segment.motion)
+        elif chunk == 0:
+            carry_out(director, segment.verb, new)
         if chunk == 0:
-            director.back(new, state=memories.recall(segment.back, number), motion=segment.motion)
-    elif chunk == 0:
-        carry_out(director, segment.verb, new)
-    if chunk == 0:
-        for file in segment.pictures:
-            director.give((pictures or {})[file])
+            for file in segment.pictures:
+                director.give(self._pictures[file])
 
 
 def _lay_in(director: Director, lead: Tensor) -> None:
@@ -115,35 +126,29 @@ def _lay_in(director: Director, lead: Tensor) -> None:
 
 def film_chunks(
     sampler: Sampler,
-    plan: Plan,
-    embeds: Sequence[Tensor],
+    cues: Cues,
     *,
     start: int = 0,
     stop: int | None = None,
     lead: Tensor | None = None,
-    pictures: Mapping[str, Tensor] | None = None,
     before: Callable[[int], None] | None = None,
     feed: Feed | None = None,
-    memories: Memories | None = None,
 ) -> Iterator[Clean]:
-    """Make chunks `start` to `stop` (None: the film's last) of a plan, in order.
+    """Make chunks `start` to `stop` (None: the film's last) of a film, in order.
 
     sampler: fresh, or brought to where chunk `start` begins.
-    embeds: one [b rows c] per segment.
     lead: latents [b f c h w] that the film starts from; they enter memory before chunk 0 and are not given.
-    pictures: as in `give_cue`.
     before: called with a chunk's index before anything is done for it; may raise to stop.
     feed: called in place of `sampler.feed`.
-    memories: what segments go back to; None keeps them in hand.
     """
-    director, memories = sampler.director, memories or InHand(plan)
+    director, plan = sampler.director, cues.plan
     check_noise(director.sample, plan)
     for index in range(start, plan.chunks if stop is None else stop):
         number, chunk = plan.places[index]
         if before is not None:
             before(index)
         if not sampler.holds(index):  # else its segment's verb has been carried out
-            give_cue(director, plan, embeds, index, memories, pictures)
+            cues.give(director, index)
             if index == 0 and lead is not None:
                 _lay_in(director, lead)
         shape = director.shape(plan.timing.latent_frames(index))
@@ -152,28 +157,25 @@ def film_chunks(
         if chunk == plan.segments[number].chunks - 1:  # so that no chunk sees a later segment
             yield from sampler.flush()
             if number in plan.recalled:
-                memories.keep(number, sampler.snapshot())
+                cues.memories.keep(number, sampler.snapshot())
     yield from sampler.flush()
 
 
 def replay(
     sampler: Sampler,
-    plan: Plan,
-    embeds: Sequence[Tensor],
+    cues: Cues,
     stored: Callable[[int], Tensor],
     start: int,
     stop: int,
     lead: int = 0,
-    pictures: Mapping[str, Tensor] | None = None,
     before: Callable[[int], None] | None = None,
-    memories: Memories | None = None,
 ) -> Iterator[int]:
     """Run the clean pass over stored chunks `start` to `stop`, which leaves the sampler as making them did.
 
     stored: index -> latents [b f c h w]; those of the film's start, `lead` latent frames, come first in chunk 0.
-    pictures, before, memories: as in `film_chunks`. Gives each index when it is done.
+    before: as in `film_chunks`. Gives each index when it is done.
     """
-    director, memories, cued = sampler.director, memories or InHand(plan), start
+    director, plan, cued = sampler.director, cues.plan, start
     for index in range(start, stop):
         if before is not None:
             before(index)
@@ -181,7 +183,7 @@ def replay(
         segment = plan.segments[number]
         # Where chunks are on the way together, later ones of the segment had been fed when this one was finished.
         while cued <= min(index + plan.timing.latency, segment.first_chunk + segment.chunks - 1):
-            give_cue(director, plan, embeds, cued, memories, pictures)
+            cues.give(director, cued)
             cued += 1
         latents = stored(index)
         if index == 0 and lead:
@@ -189,5 +191,5 @@ def replay(
             latents = latents[:, lead:]
         director.prefill(latents)
         if number in plan.recalled and chunk == segment.chunks - 1:
-            memories.keep(number, sampler.snapshot())
+            cues.memories.keep(number, sampler.snapshot())
         yield index

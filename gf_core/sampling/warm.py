@@ -21,7 +21,7 @@ from ..memory.views import View
 from ..model.forward import Call
 from ..model.pieces import TOGETHER
 from ..timeline.plan import Plan, PlannedSegment
-from .film import InHand, film_chunks
+from .film import Cues, InHand, film_chunks
 from .sampler import Chunk, Clean, Sampler
 
 MOST = 256
@@ -47,10 +47,8 @@ def warm_up(sampler: Sampler, plan: Plan, lead: int = 0) -> None:
         return sampler.feed(replace(chunk, noise=lambda step: nothing(shape)))
 
     with director.calling(OneOfAKind(memory)):
-        embeds, memories = [rows] * len(plan.segments), _Hollow(plan)
-        for _ in film_chunks(
-            sampler, plan, embeds, lead=start, pictures=pictures, feed=feed, memories=memories
-        ):
+        cues = Cues(plan, [rows] * len(plan.segments), pictures, _Hollow(plan))
+        for _ in film_chunks(sampler, cues, lead=start, feed=feed):
             pass
 
 

@@ -32,7 +32,7 @@ from gf_core.estimate.trial import try_out
 from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import build_meta
 from gf_core.sampling.director import Director
-from gf_core.sampling.film import replay
+from gf_core.sampling.film import Cues, replay
 from gf_core.take.states import pays
 from gf_core.vae.decoders import STATE_VALUES
 
@@ -177,7 +177,7 @@ def test_the_frames_in_a_state_are_those_of_a_real_memory(bundle, films, name, t
     embeds = [torch.zeros(1, 1, bundle.spec.text_dim)] * len(plan.segments)
     director = sampler.director
     latents = torch.zeros(director.shape(3))
-    done = replay(sampler, plan, embeds, lambda index: latents, 0, plan.chunks)
+    done = replay(sampler, Cues(plan, embeds), lambda index: latents, 0, plan.chunks)
     ends = {segment.first_chunk + segment.chunks - 1 for segment in plan.segments}
     real = [director.memory.layout.past for index in done if index in ends]
     assert list(_slots(plan, memory)) == real

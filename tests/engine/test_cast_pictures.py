@@ -15,7 +15,7 @@ from gf_core.engine.film import Film, look, settle
 from gf_core.engine.session import Session
 from gf_core.errors import GroundedError, StoryboardError
 from gf_core.memory.presets import PRESETS
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import Cues, film_chunks
 from gf_core.take.folder import Take
 from gf_core.timeline import make_plan, parse
 
@@ -148,7 +148,7 @@ def test_pictures_fill_the_first_anchors_and_stay_until_a_scene(bundle, folder):
     seen = []
     with torch.no_grad():
         for clean in film_chunks(
-            sampler, film.plan, embeds, pictures={"mara.png": mara[None], "boat.png": boat[None]}
+            sampler, Cues(film.plan, embeds, {"mara.png": mara[None], "boat.png": boat[None]})
         ):
             seen.append(film.plan.places[clean.index][0])
             held = memory.anchor_latents[0, : memory.layout.anchors]

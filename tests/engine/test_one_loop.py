@@ -10,7 +10,7 @@ import torch
 
 from gf_core.engine.film import settle
 from gf_core.evaluation.suite import in_memory
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import Cues, film_chunks
 from gf_core.take.folder import Run, Take
 from gf_core.vae.base import to_uint8
 
@@ -37,7 +37,7 @@ def test_every_loop_makes_the_same_film(bundle, films, tmp_path, first):
         end = films.events(bundle, EVERYTHING, take)[-1]
     run, film = Run(end.path.parent), settle(bundle, EVERYTHING)
     embeds = [bundle.text.encode([segment.prompt])[0][None] for segment in film.plan.segments]
-    made = list(film_chunks(bundle.sampler(film.recipe), film.plan, embeds))
+    made = list(film_chunks(bundle.sampler(film.recipe), Cues(film.plan, embeds)))
     assert [clean.index for clean in made] == list(range(film.plan.chunks))
     for clean in made:
         assert torch.equal(clean.latents[0], run.load_latents(clean.index))

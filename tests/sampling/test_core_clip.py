@@ -14,7 +14,7 @@ from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import WanModel
 from gf_core.sampling.chunkwise import make_sampler
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import Cues, film_chunks
 from gf_core.sampling.noise import check_noise
 from gf_core.timeline import make_plan, parse
 from gf_core.timeline.plan import Timing
@@ -41,7 +41,7 @@ def film(noise: str, clip: torch.Tensor) -> torch.Tensor:
     rows = torch.randn(1, 5, 4096, generator=torch.Generator().manual_seed(5)) * 0.1
     plan = make_plan(parse("a fox | 2.0625s | seed 11"), Timing(16, 3, 4))
     with torch.inference_mode():
-        return torch.cat([clean.latents for clean in film_chunks(sampler, plan, [rows])], 1)
+        return torch.cat([clean.latents for clean in film_chunks(sampler, Cues(plan, [rows]))], 1)
 
 
 def test_a_core_clip_comes_again_from_its_seed(clip):

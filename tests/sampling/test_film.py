@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gf_core.sampling.film import InHand, give_cue, mix_embeds
+from gf_core.sampling.film import Cues, mix_embeds
 from gf_core.timeline import make_plan, parse
 
 
@@ -22,12 +22,12 @@ class Recorder:
 def cues(text):
     plan = make_plan(parse(text))
     embeds = [torch.full((1, 4, 2), float(number)) for number in range(len(plan.segments))]
-    director, at, memories = Recorder(), [], InHand(plan)
+    director, at, told = Recorder(), [], Cues(plan, embeds)
     for index, place in enumerate(plan.places):
         before = len(director.calls)
-        give_cue(director, plan, embeds, index, memories)
+        told.give(director, index)
         if place[1] == plan.segments[place[0]].chunks - 1:
-            memories.keep(place[0], {"end": place[0]})
+            told.memories.keep(place[0], {"end": place[0]})
         at += [(*place, *call) for call in director.calls[before:]]
     return at
 

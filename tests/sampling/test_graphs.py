@@ -16,7 +16,7 @@ from gf_core.memory.presets import PRESETS
 from gf_core.model.pieces import Fused
 from gf_core.sampling import graphs
 from gf_core.sampling.chunkwise import make_sampler
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import Cues, film_chunks
 
 from .conftest import HEIGHT, SPEC, STEPS, WIDTH
 from .test_rolling import MEMORIES as ROLLING
@@ -82,7 +82,7 @@ class Taped:
 def film(sampler, embeds, memory, **placed):
     run = sampler(memory, **placed)
     with torch.no_grad():
-        return [clean.latents.clone() for clean in film_chunks(run, plan_of(TEXT), embeds)], run
+        return [clean.latents.clone() for clean in film_chunks(run, Cues(plan_of(TEXT), embeds))], run
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_graphs_of_a_card_make_the_same_film(model, embeds, caplog):
         recipe = Recipe(MEMORIES["anchors"], SampleSpec(steps=STEPS))
         run = make_sampler(tree, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH, **how)
         with torch.no_grad():
-            films.append([clean.latents.clone() for clean in film_chunks(run, plan_of(TEXT), embeds)])
+            films.append([clean.latents.clone() for clean in film_chunks(run, Cues(plan_of(TEXT), embeds))])
     assert all(map(torch.equal, *films)) and not caplog.records
 
 

@@ -13,7 +13,7 @@ import torch
 from gf_core.config import Recipe, SampleSpec
 from gf_core.memory.presets import PRESETS
 from gf_core.sampling.chunkwise import make_sampler
-from gf_core.sampling.film import film_chunks, replay
+from gf_core.sampling.film import Cues, film_chunks, replay
 from gf_core.timeline import make_plan, parse
 
 from ..heads import PICKING
@@ -52,16 +52,16 @@ def test_clean_passes_alone_leave_the_same_state(sampler, embeds, name):
     plan, run, twin = plan_of(), sampler(METHODS[name]), sampler(METHODS[name])
     ends = [segment.first_chunk + segment.chunks - 1 for segment in plan.segments]
     latents, states = [], {}
-    for clean in film_chunks(run, plan, embeds):
+    for clean in film_chunks(run, Cues(plan, embeds)):
         latents.append(clean.latents)
         if clean.index in ends:
             states[clean.index] = run.snapshot()
-    for index in replay(twin, plan, embeds, latents.__getitem__, 0, plan.chunks):
+    for index in replay(twin, Cues(plan, embeds), latents.__getitem__, 0, plan.chunks):
         if index in ends:
             _same(twin.snapshot(), states[index])
     fresh = sampler(METHODS[name])
     fresh.director.memory.ledger.skip(3 * (ends[2] + 1), 2)
-    for _ in replay(fresh, plan, embeds, latents.__getitem__, ends[2] + 1, plan.chunks):
+    for _ in replay(fresh, Cues(plan, embeds), latents.__getitem__, ends[2] + 1, plan.chunks):
         pass
     _same(fresh.snapshot(), states[ends[3]])
 
@@ -80,7 +80,7 @@ def test_going_back_is_as_if_nothing_had_been_in_between(sampler, embeds, name, 
     for plan in (gone, straight):
         rows = [embeds[0], *embeds[1 : len(plan.segments) - 1], embeds[3]]
         made = sampler(memory)
-        films.append([clean.latents for clean in film_chunks(made, plan, rows)])
+        films.append([clean.latents for clean in film_chunks(made, Cues(plan, rows))])
         ledger, frames = made.director.memory.ledger, plan.timing.latent_frames
         assert ledger.frame == sum(map(frames, range(plan.chunks))), "the film's count goes on"
         assert ledger.prompt == len(plan.segments) - 1
@@ -130,6 +130,6 @@ def test_other_weights_write_the_memory_and_denoise_nothing(model, sampler, embe
 
 def numbers_of(sampler, embeds):
     """Three numbers per chunk: the mean, the mean size, one value."""
-    films = film_chunks(sampler, plan_of(TEXT), embeds)
+    films = film_chunks(sampler, Cues(plan_of(TEXT), embeds))
     chunks = [clean.latents for clean in films]
     return [[float(c.mean()), float(c.abs().mean()), float(c[0, -1, -1, -1, -1])] for c in chunks]

@@ -16,7 +16,7 @@ from gf_core.memory.presets import PRESETS
 from gf_core.model import compiled
 from gf_core.model.pieces import Fused
 from gf_core.sampling.chunkwise import make_sampler
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import Cues, film_chunks
 from gf_core.sampling.warm import warm_up
 
 from .conftest import HEIGHT, SPEC, STEPS, WIDTH
@@ -82,8 +82,10 @@ def test_the_film_is_the_same_and_compiles_nothing_after_its_warm_up(
         assert torch.equal(value, begun[part]), part
     made, rng = set(compiler.shapes), torch.Generator().manual_seed(5)
     start, picture = (torch.randn(plain.director.shape(frames or 1), generator=rng) for frames in (lead, 1))
-    more = {"lead": start if lead else None, "pictures": {"una.png": picture}}
-    films = [[*film_chunks(run, plan, [*embeds, *embeds[:2]], **more)] for run in (plain, other)]
+    latents, given = start if lead else None, {"una.png": picture}
+    films = [
+        [*film_chunks(run, Cues(plan, [*embeds, *embeds[:2]], given), lead=latents)] for run in (plain, other)
+    ]
     for one, another in zip(*films, strict=True):
         torch.testing.assert_close(another.latents, one.latents, atol=1e-5, rtol=0)
     assert compiler.shapes - made == set()
@@ -98,7 +100,7 @@ def test_frames_that_have_left_memory_are_recached_compiled(sampler, embeds):
     )
     warm_up(run, plan)
     made = set(compiler.shapes)
-    for _ in film_chunks(run, plan, embeds):
+    for _ in film_chunks(run, Cues(plan, embeds)):
         pass
     assert compiler.shapes == made
 
@@ -135,7 +137,9 @@ def test_compiled_the_film_is_the_same_and_its_bits_come_again(embeds, cache, mo
         size = {"latent_height": HEIGHT, "latent_width": WIDTH}
         run = make_sampler(trees[dtype], SPEC, recipe, **size, **placed)
         with torch.no_grad():
-            return torch.cat([clean.latents.float() for clean in film_chunks(run, plan_of(SHORT), embeds)], 1)
+            return torch.cat(
+                [clean.latents.float() for clean in film_chunks(run, Cues(plan_of(SHORT), embeds))], 1
+            )
 
     compiled._fused.cache_clear()
     exact, plain, fused = film(torch.float32), film(dtype), film(dtype, pieces=compiled.fused())

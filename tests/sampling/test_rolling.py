@@ -11,7 +11,7 @@ from gf_core.config import Recipe, SampleSpec
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.sampling.chunkwise import make_sampler
-from gf_core.sampling.film import film_chunks, replay
+from gf_core.sampling.film import Cues, film_chunks, replay
 from gf_core.timeline import Timing, make_plan, parse
 
 from .conftest import HEIGHT, SPEC, STEPS, WIDTH
@@ -34,7 +34,7 @@ def plan_of(text=TEXT, memory=MEMORIES["long"]):
 def test_a_film_goes_on_bit_for_bit_with_chunks_on_the_way(sampler, embeds, name):
     plan, run = plan_of(memory=MEMORIES[name]), sampler(MEMORIES[name])
     states, chunks, fed = [], [], []
-    made = film_chunks(run, plan, embeds, before=lambda index: states.append(run.snapshot()))
+    made = film_chunks(run, Cues(plan, embeds), before=lambda index: states.append(run.snapshot()))
     for clean in made:
         assert clean.index == len(chunks), "in film order"
         chunks.append(clean.latents)
@@ -47,14 +47,14 @@ def test_a_film_goes_on_bit_for_bit_with_chunks_on_the_way(sampler, embeds, name
         twin = sampler(MEMORIES[name])
         twin.restore(state)
         start = next((index for index in range(place) if twin.holds(index)), place)
-        for clean in film_chunks(twin, plan, embeds, start=start, stop=min(plan.chunks, place + 4)):
+        for clean in film_chunks(twin, Cues(plan, embeds), start=start, stop=min(plan.chunks, place + 4)):
             if clean.index < place + 2:  # near its end the shorter film is another one
                 assert torch.equal(clean.latents, chunks[clean.index]), (place, clean.index)
 
 
 def test_what_is_on_the_way_wants_its_noise_again(sampler, embeds):
     run, twin = sampler(MEMORIES["short"]), sampler(MEMORIES["short"])
-    made = film_chunks(run, plan_of(), embeds)
+    made = film_chunks(run, Cues(plan_of(), embeds))
     next(made)
     twin.restore(run.snapshot())
     assert twin.holds(1) and twin.holds(2) and not twin.holds(0)
@@ -68,9 +68,9 @@ def test_a_replay_gives_cues_as_early_as_they_were_given(sampler, embeds, name):
     text = "a fox | 3s\nthen: it jumps | 4.5s | blend 3s\ncut: a hen | 1.5s"
     plan, run = plan_of(text, MEMORIES[name]), sampler(MEMORIES[name])
     states: list[dict] = []
-    made = list(film_chunks(run, plan, embeds, before=lambda index: states.append(run.snapshot())))
+    made = list(film_chunks(run, Cues(plan, embeds), before=lambda index: states.append(run.snapshot())))
     twin = sampler(MEMORIES[name])
-    for index in replay(twin, plan, embeds, lambda index: made[index].latents, 0, plan.chunks):
+    for index in replay(twin, Cues(plan, embeds), lambda index: made[index].latents, 0, plan.chunks):
         number, chunk = plan.places[index]
         if chunk == plan.segments[number].chunks - 1:
             state = states[index + 1] if index + 1 < plan.chunks else run.snapshot()
@@ -80,10 +80,12 @@ def test_a_replay_gives_cues_as_early_as_they_were_given(sampler, embeds, name):
 
 def test_a_segment_knows_nothing_of_those_behind_it(sampler, embeds):
     one = list(
-        film_chunks(sampler(MEMORIES["short"]), plan_of("@seed 3\na fox | 3s\ncut: a hen | 3s"), embeds)
+        film_chunks(sampler(MEMORIES["short"]), Cues(plan_of("@seed 3\na fox | 3s\ncut: a hen | 3s"), embeds))
     )
     other = list(
-        film_chunks(sampler(MEMORIES["short"]), plan_of("@seed 3\na fox | 3s\nthen: it jumps | 1.5s"), embeds)
+        film_chunks(
+            sampler(MEMORIES["short"]), Cues(plan_of("@seed 3\na fox | 3s\nthen: it jumps | 1.5s"), embeds)
+        )
     )
     for mine, theirs in zip(one[:4], other[:4]):
         assert torch.equal(mine.latents, theirs.latents)
@@ -92,7 +94,7 @@ def test_a_segment_knows_nothing_of_those_behind_it(sampler, embeds):
 @pytest.mark.parametrize("name", ["short", "wave"])
 @pytest.mark.parametrize("chunks", [1, 2, 3])
 def test_a_segment_may_be_shorter_than_the_window(sampler, embeds, chunks, name):
-    made = list(film_chunks(sampler(MEMORIES[name]), plan_of(f"a fox | {0.75 * chunks}s"), embeds))
+    made = list(film_chunks(sampler(MEMORIES[name]), Cues(plan_of(f"a fox | {0.75 * chunks}s"), embeds)))
     assert [clean.index for clean in made] == list(range(chunks))
     assert all(clean.latents.isfinite().all() for clean in made)
 
@@ -100,7 +102,7 @@ def test_a_segment_may_be_shorter_than_the_window(sampler, embeds, chunks, name)
 @pytest.mark.parametrize("name", ["short", "wave"])
 def test_a_call_that_fails_changes_nothing(sampler, embeds, name):
     plan, run = plan_of("a fox | 4.5s", MEMORIES[name]), sampler(MEMORIES[name])
-    whole = [clean.latents for clean in film_chunks(sampler(MEMORIES[name]), plan, embeds)]
+    whole = [clean.latents for clean in film_chunks(sampler(MEMORIES[name]), Cues(plan, embeds))]
     failed = []
 
     def fail_once(chunk):
@@ -114,7 +116,7 @@ def test_a_call_that_fails_changes_nothing(sampler, embeds, name):
         except MemoryError:
             return list(run.feed(chunk, stop))
 
-    again = [clean.latents for clean in film_chunks(run, plan, embeds, feed=fail_once)]
+    again = [clean.latents for clean in film_chunks(run, Cues(plan, embeds), feed=fail_once)]
     assert failed == list(range(plan.chunks))
     assert all(torch.equal(a, b) for a, b in zip(again, whole, strict=True))
 

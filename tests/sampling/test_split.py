@@ -22,7 +22,7 @@ from gf_core.memory.checks import check_pictures
 from gf_core.memory.presets import PRESETS
 from gf_core.model.layers import Text
 from gf_core.model.wan import WanModel
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import Cues, film_chunks
 from gf_core.sampling.split import Split, check_split
 from gf_core.team import join
 from gf_core.timeline import Timing, make_plan, parse
@@ -87,12 +87,15 @@ def films(networks, memories, embeds, team=None):
     """
     found, rng = {}, torch.Generator().manual_seed(3)
     start, picture = (torch.randn(1, frames, 4, 10, 4, generator=rng) for frames in (4, 1))
-    more = {"lead": start, "pictures": {"una.png": picture}}
+    given = {"una.png": picture}
     for name, memory in memories.items():
         recipe = Recipe(memory, SampleSpec(steps=STEPS))
         with contextlib.nullcontext() if team is None else team.agreed("make", recipe, **SIZE):
             run = networks.sampler(recipe, **SIZE, team=team)
-        chunks = [clean.latents for clean in film_chunks(run, plan_of(memory), [*embeds, embeds[0]], **more)]
+        chunks = [
+            clean.latents
+            for clean in film_chunks(run, Cues(plan_of(memory), [*embeds, embeds[0]], given), lead=start)
+        ]
         state = run.snapshot()
         run.restore(state)
         found[name] = chunks, state, run.snapshot()
@@ -174,7 +177,7 @@ def built_in(team=None, dtype=torch.float64, size=(32, 32)):
     film = settle(bundle, FILM, recipe=recipe)
     embeds = [bundle.text.encode([segment.prompt])[0][None].to(dtype) for segment in film.plan.segments]
     run = bundle.sampler(recipe)
-    made = film_chunks(run, film.plan, embeds, before=lambda _: sent.append(team and team.sent))
+    made = film_chunks(run, Cues(film.plan, embeds), before=lambda _: sent.append(team and team.sent))
     return [clean.latents for clean in made], sent
 
 

@@ -12,7 +12,7 @@ from gf_core.memory.presets import PRESETS
 from gf_core.memory.regions import Layout
 from gf_core.model.wan import WanModel
 from gf_core.sampling.chunkwise import make_sampler
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import Cues, film_chunks
 from gf_core.timeline import Timing, make_plan, parse
 
 from .conftest import HEIGHT, SPEC, WIDTH
@@ -61,7 +61,7 @@ def test_the_oldest_frame_keeps_its_values_in_every_layer(embeds):
         run = make_sampler(tree, spec, recipe, latent_height=HEIGHT, latent_width=WIDTH)
         plan = make_plan(parse("a fox | 3.75s"), Timing(chunk_frames=3))
         with torch.no_grad():
-            for _ in film_chunks(run, plan, embeds):
+            for _ in film_chunks(run, Cues(plan, embeds)):
                 pass
             run.director.switch(embeds[1])
             run.director.prepare()

@@ -18,7 +18,7 @@ from gf_core.memory.checks import check
 from gf_core.memory.presets import PRESETS
 from gf_core.model.forward import Call
 from gf_core.rope import rotate, turns
-from gf_core.sampling.film import film_chunks
+from gf_core.sampling.film import Cues, film_chunks
 from gf_core.sampling.split import check_split
 
 from ..ranks import lead
@@ -61,7 +61,7 @@ class Masked:
 def test_a_move_is_a_call_that_no_chunk_sees_noisier_ones_in(sampler, embeds):
     run, plan, told = sampler(WAVE), plan_of("a fox | 12s", WAVE), []
     run.director.watch = told.append
-    for clean in film_chunks(run, plan, embeds):
+    for clean in film_chunks(run, Cues(plan, embeds)):
         if clean.index == 10:
             break
     latest = [trace for trace in told if trace.kind == "denoise"][
@@ -88,12 +88,12 @@ def films(networks, embeds, names, team=None):
         plan = plan_of(TEXT, memory)
         run = wave_of(networks, memory, team)
         made = film_chunks(
-            run, plan, embeds, before=lambda index, run=run, kept=states: kept.append(run.snapshot())
+            run, Cues(plan, embeds), before=lambda index, run=run, kept=states: kept.append(run.snapshot())
         )
         chunks = [clean.latents for clean in made]
         run.restore(states[5])
         start = next(index for index in range(6) if run.holds(index))
-        more = film_chunks(run, plan, embeds, start=start, stop=6)
+        more = film_chunks(run, Cues(plan, embeds), start=start, stop=6)
         found[name] = chunks, states[5], [clean.latents for clean in more]
     return found
 
@@ -135,7 +135,7 @@ def told(networks, embeds, folder, team):
     """What every rank has sent for a film of one shot; the first one's embeddings are not counted."""
     if team.first:
         run = wave_of(networks, WAVE, team)
-        list(film_chunks(run, plan_of(f"a fox | {0.75 * FED}s", WAVE), embeds))
+        list(film_chunks(run, Cues(plan_of(f"a fox | {0.75 * FED}s", WAVE), embeds)))
         torch.save(team.sent - embeds[0].nbytes * (RANKS - 1), folder / "0.pt")
         return
     follow(team, networks)
