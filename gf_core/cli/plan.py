@@ -97,6 +97,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     from ..engine.given.start import open_start
     from ..engine.making import preflight
     from ..estimate.budget import check_budget, estimate
+    from ..estimate.order import Order
 
     parts_device(args)  # which refuses what is not here
     for part in (args.vae, args.text_encoder):
@@ -115,7 +116,7 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
         if (tokenizer := _tokenizer(args)) is not None:
             lines += long_prompts(planned, tokenizer)
         lead = file.latent_frames(planned.timing.time_stride) if file else 0
-        budget = estimate(planned, cost, recipe, encoding, sheet=True, lead=lead)
+        budget = estimate(Order(planned, cost, recipe, encoding, lead), sheet=True)
     else:
         film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args))
         film = replace(film, start=start, begins_with=file)

@@ -12,6 +12,7 @@ from ..devices import require_memory
 from ..errors import TakeError
 from ..estimate.budget import Budget, check_budget, estimate
 from ..estimate.measured import Pace, recall_pace, remember_bits, remember_pace, size_key, speed_key
+from ..estimate.order import Order
 from ..estimate.room import bundle_cost, decode_bytes
 from ..take.folder import Run
 from ..take.tidy import FILMS, KEPT_FILMS, tidy
@@ -42,19 +43,10 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
     film, whole = found.film, len(found.reuse.chunks) == found.stop
     prompts = [] if whole else [segment.prompt for segment in film.plan.segments]
     cost = bundle_cost(film.bundle, prompts)
+    order = Order(film.plan, cost, film.recipe, film.encoding, film.lead, found.stop, found.reuse)
 
     def estimated() -> Budget:
-        made = estimate(
-            film.plan,
-            cost,
-            film.recipe,
-            film.encoding,
-            stop=found.stop,
-            reuse=found.reuse,
-            sheet=sheet,
-            lead=film.lead,
-        )
-        return replace(made, own=film.bundle.recipe.video)
+        return replace(estimate(order, sheet=sheet), own=film.bundle.recipe.video)
 
     with in_words("estimating what the film will take"):
         budget = estimated()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import GroundedError
 from ..estimate.disk import disk_cost
+from ..estimate.order import Order
 from ..estimate.room import bundle_cost
 from ..take.folder import RunWriter, Take
 from ..take.reuse import Reuse
@@ -83,8 +84,8 @@ class Session:
         relief = Relief()
         with torch.no_grad():
             embeds, start, pictures = self._encode(reuse, meter, relief)
-        cost, upscale = bundle_cost(film.bundle), film.encoding.upscale
-        needed = disk_cost(film.plan, cost, film.recipe, upscale=upscale, lead=film.lead).needed
+        order = Order(film.plan, bundle_cost(film.bundle), film.recipe, film.encoding, film.lead)
+        needed = disk_cost(order).needed
         held = recalled_names(film)
         store = StateStore(self.take.states, state_names(film), self._state_budget, needed, held)
         job = Job(film, self._found.stop, reuse, store, embeds, start, pictures, relief)

@@ -6,21 +6,17 @@ Device memory is counted in `room`, disk in `disk`; minutes are those of the fil
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..config import Encoding, Recipe, VideoSpec
+from ..config import VideoSpec
 from ..errors import ResourceError
-from ..timeline.plan import Plan
 from ..words import counted, size
 from .disk import DiskCost, disk_cost
 from .fit import NOTHING, fit_line
 from .measured import Pace, recall_bits, recall_pace, sheet_key, size_key, speed_key
-from .room import MARGIN, ModelCost, parts_of
-
-if TYPE_CHECKING:
-    from ..take.reuse import Reuse
+from .order import Order
+from .room import MARGIN, parts_of
 
 UNLIKE = 2.5
 """Times as many pixels, or as few, as a model was trained for, from which on that is said."""
@@ -29,47 +25,22 @@ SHRINK = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(Order):
     """The estimate of one film."""
 
-    plan: Plan
-    """All of the film."""
-    cost: ModelCost
-    """Of the model."""
-    recipe: Recipe
-    """Memory, sampler, size and speed."""
-    upscale: int
-    """How many times larger the film is shown than it is made."""
-    chunks: int
-    """That the film is to have, of the plan's."""
-    disk: DiskCost
+    disk: DiskCost = field(default_factory=DiskCost)
     """Latents, films, notes and kept states."""
-    pace: Pace | None
+    pace: Pace | None = None
     """Of the last film on this machine with these settings; None when never measured."""
-    kept: int = 0
-    """Chunks that are in the Take already, of `chunks`."""
-    changed: str = ""
-    """Why the others have to be made, where something was there before."""
     own: VideoSpec | None = None
     """The pictures that the model was trained for, where that is known."""
-    lead: int = 0
-    """Pictures that the film begins with and that were given."""
     compiling: float = 0.0
     """Seconds for which the network was compiled before a moment of it was tried."""
 
     @property
-    def frames(self) -> int:
-        """Pictures."""
-        return self.pictures(self.chunks)
-
-    def pictures(self, chunks: int) -> int:
-        """Pictures of the film's first `chunks` chunks, the given ones included."""
-        return self.plan.timing.pictures(chunks) + (self.lead if chunks else 0)
-
-    @property
     def parts(self) -> dict[str, int]:
         """Bytes of memory by what they are for."""
-        parts = parts_of(self.cost, self.recipe, self.upscale)
+        parts = parts_of(self.cost, self.recipe, self.encoding.upscale)
         # One lies beside the memory while it is written or read.
         if self.cost.resident and self.plan.recalled:
             parts["recalled"] = self.cost.sizes(self.recipe).state(self.recipe.memory.slots)
@@ -107,10 +78,10 @@ class Budget:
         segments = [segment for segment in self.plan.segments if segment.first_chunk < self.chunks]
         asked = sum(segment.asked_seconds for segment in segments)
         snapped = "" if abs(seconds - asked) < 0.005 else f" (asked {asked:.2f} s)"
-        width, height = self.recipe.video.width, self.recipe.video.height
+        width, height, times = self.recipe.video.width, self.recipe.video.height, self.encoding.upscale
         pictures = f"{width}x{height}"
-        if self.upscale > 1:
-            pictures = f"made at {pictures}, shown at {width * self.upscale}x{height * self.upscale}"
+        if times > 1:
+            pictures = f"made at {pictures}, shown at {width * times}x{height * times}"
         time = "not measured on this machine yet; the first film with these settings does that"
         if self.pace is not None and self.minutes is not None:
             besides = f" and {self.pace.extra:.0f} s besides" if self.minutes and self.pace.extra >= 5 else ""
@@ -118,7 +89,7 @@ class Budget:
         before = f"; {size(self.text)} before that, while prompts are encoded" if self.text else ""
         kept = []
         if self.kept:
-            why = f"; {self.changed}" if self.changed else ""
+            why = f"; {self.reuse.changed}" if self.reuse and self.reuse.changed else ""
             kept = [f"kept    {self.kept} of {self.chunks} chunks are there already{why}"]
         return [
             f"film    {seconds:.2f} s{snapped}, {self.frames} frames, {pictures}, "
@@ -144,45 +115,13 @@ class Budget:
         return [f"size    the model was made for {made}: at {how} the pixels it is out of its depth"]
 
 
-def estimate(
-    plan: Plan,
-    cost: ModelCost,
-    recipe: Recipe,
-    encoding: Encoding | None = None,
-    *,
-    stop: int | None = None,
-    reuse: Reuse | None = None,
-    sheet: bool = False,
-    lead: int = 0,
-) -> Budget:
-    """The cost of a plan with these settings.
-
-    encoding: None is H.264 at quality 18.
-    stop: chunks that the film is to have; None is all.
-    reuse: what of it lies in the Take.
-    sheet: a contact sheet is drawn.
-    lead: latent frames that the film starts from.
-    """
-    encoding, video = encoding or Encoding(), recipe.video
-    pace = recall_pace(speed_key(cost, recipe))
-    chunks = plan.chunks if stop is None else stop
-    kept = 0 if reuse is None else len(reuse.chunks)
-    disk = disk_cost(
-        plan,
-        cost,
-        recipe,
-        upscale=encoding.upscale,
-        bits=recall_bits(size_key(cost.fingerprint, video, encoding)),
-        pace=pace,
-        stop=chunks,
-        kept=kept,
-        in_place=reuse.frames if reuse is not None and reuse.goes_on else 0,
-        page=recall_bits(sheet_key(cost.fingerprint, video)) if sheet else 0.0,
-        lead=lead,
-    )
-    changed = "" if reuse is None else reuse.changed
-    given = lead * plan.timing.time_stride
-    return Budget(plan, cost, recipe, encoding.upscale, chunks, disk, pace, kept, changed, lead=given)
+def estimate(order: Order, *, sheet: bool = False) -> Budget:
+    """What a film will cost. sheet: a contact sheet is drawn."""
+    cost, video = order.cost, order.recipe.video
+    pace = recall_pace(speed_key(cost, order.recipe))
+    bits = recall_bits(size_key(cost.fingerprint, video, order.encoding))
+    page = recall_bits(sheet_key(cost.fingerprint, video)) if sheet else 0.0
+    return Budget(**vars(order), disk=disk_cost(order, bits=bits, pace=pace, page=page), pace=pace)
 
 
 def check_budget(budget: Budget, *, free_memory: int, folder: Path) -> None:

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from ..config import MemorySpec, Recipe
+from ..config import MemorySpec
 from ..memory.ledger import Ledger, Move
 from ..take.states import STATES, pays
 from ..timeline.plan import Plan
 from ..vae.decoders import REACH, STATE_VALUES
 from ..words import size
+from .order import Order
 
 if TYPE_CHECKING:
     from .measured import Pace
-    from .room import ModelCost
 
 FILM_BITS = 1.0
 """Bits per pixel of film where none was made yet: the most at quality 18. Small films with hard edges come near it."""
@@ -64,43 +64,29 @@ class DiskCost:
 
 
 def disk_cost(
-    plan: Plan,
-    cost: ModelCost,
-    recipe: Recipe,
-    *,
-    upscale: int = 1,
-    bits: float | None = None,
-    pace: Pace | None = None,
-    stop: int | None = None,
-    kept: int = 0,
-    in_place: int = 0,
-    page: float | None = 0.0,
-    lead: int = 0,
+    order: Order, *, bits: float | None = None, pace: Pace | None = None, page: float | None = 0.0
 ) -> DiskCost:
-    """What a film of `plan` takes on the disk.
+    """What a film takes on the disk.
 
     bits: per pixel of such films; None counts the most.
     pace: decides which states are kept; None counts all of them.
-    stop: chunks that the film is to have; None is all.
-    kept: chunks whose latents are there.
-    in_place: pictures that are in the film already, where it goes on in its run.
     page: bits of a contact sheet per segment; None where one is drawn and its size is not known.
-    lead: latent frames that the film starts from, which lie in chunk 0.
     """
-    memory, video = recipe.memory, recipe.video
-    chunks = plan.chunks if stop is None else stop
-    frames = plan.timing.pictures(chunks) + lead * plan.timing.time_stride
+    cost, memory, video, chunks = order.cost, order.recipe.memory, order.recipe.video, order.chunks
+    # Pictures that are in the film already, where it goes on in its run.
+    in_place = order.reuse.frames if order.reuse is not None and order.reuse.goes_on else 0
     cells = (video.width // cost.spatial_stride) * (video.height // cost.spatial_stride)
     frame = cost.spec.in_dim * cells * cost.value_bytes
     latents = memory.chunk * frame + LATENTS_HEAD
-    picture = video.width * video.height * upscale**2 * (FILM_BITS if bits is None else bits) / 8
-    segments = sum(segment.first_chunk < chunks for segment in plan.segments)
+    pixels = video.width * video.height * order.encoding.upscale**2
+    picture = pixels * (FILM_BITS if bits is None else bits) / 8
+    segments = sum(segment.first_chunk < chunks for segment in order.plan.segments)
     row = SHEET_PIXELS * SHEET_BYTES * video.height / video.width if page is None else page / 8
     notes = chunks * CHUNK_NOTE + 2 * (NOTES + segments * SEGMENT_NOTE) + int(segments * row)
-    states, recalled = map(sum, zip((0, 0), *_states(plan, cost, recipe, chunks, kept, pace)))
+    states, recalled = map(sum, zip((0, 0), *_states(order, pace)))
     return DiskCost(
-        latents=(chunks - kept) * latents + (0 if kept else lead * frame),
-        films=int((2 * frames - in_place) * picture),
+        latents=(chunks - order.kept) * latents + (0 if order.kept else order.lead * frame),
+        films=int((2 * order.frames - in_place) * picture),
         notes=notes,
         recalled=recalled,
         states=min(STATES, states),
@@ -108,13 +94,12 @@ def disk_cost(
     )
 
 
-def _states(
-    plan: Plan, cost: ModelCost, recipe: Recipe, stop: int, kept: int, pace: Pace | None
-) -> Iterator[tuple[int, int]]:
-    """Bytes of the states kept at the ends of segments after chunk `kept`, as `shoot` and `finish` decide.
+def _states(order: Order, pace: Pace | None) -> Iterator[tuple[int, int]]:
+    """Bytes of the states kept at the ends of segments that are to be made, as `shoot` and `finish` decide.
 
     Each as a pair: kept because it pays, kept because a segment goes back to it.
     """
+    plan, cost, recipe, kept = order.plan, order.cost, order.recipe, order.kept
     memory, video, calls = recipe.memory, recipe.video, len(recipe.sample.steps) + 1
     seconds = float("inf") if pace is None else plan.timing.chunk_pictures / pace.fps
     decoder = STATE_VALUES[cost.decoder] * video.width * video.height
@@ -123,7 +108,7 @@ def _states(
     since = {"memory": 0, "decoder": 0}
     for number, (segment, slots) in enumerate(zip(plan.segments, _slots(plan, memory))):
         end = segment.first_chunk + segment.chunks
-        if end <= kept or end > stop:
+        if end <= kept or end > order.chunks:
             continue
         prompt = min(cost.spec.text_len, len(segment.prompt.split()) + 2) * cost.spec.text_dim
         own = cost.sizes(recipe).state(slots) + prompt * cost.value_bytes + STATE_HEAD

@@ -27,6 +27,7 @@ from gf_core.estimate.measured import (
     size_key,
     speed_key,
 )
+from gf_core.estimate.order import Order
 from gf_core.estimate.room import ModelCost, bundle_cost, count_parameters
 from gf_core.estimate.trial import try_out
 from gf_core.memory.presets import PRESETS
@@ -72,7 +73,7 @@ def test_the_memory_estimate_is_what_the_memory_takes(bundle, name, stored):
 
 
 def test_the_paper_film_comes_to_known_figures(film):
-    budget = estimate(film, WAN, Recipe())
+    budget = estimate(Order(film, WAN, Recipe()))
     assert budget.parts["weights"] == pytest.approx(2.84e9, rel=0.01)
     # 287.5 MB per latent frame for keys and values, half as much again for the rotated keys; 12 frames.
     assert budget.parts["memory"] == pytest.approx(12 * 287.5e6 * 1.5, rel=0.01)
@@ -84,24 +85,24 @@ def test_the_paper_film_comes_to_known_figures(film):
 
 
 def test_length_costs_disk_and_no_memory(bundle, films):
-    short, long = (estimate(films.plan(bundle, f"a fox | {s}s"), WAN, Recipe()) for s in (30, 600))
+    short, long = (estimate(Order(films.plan(bundle, f"a fox | {s}s"), WAN, Recipe())) for s in (30, 600))
     assert short.peak == long.peak and long.disk.needed > 15 * short.disk.needed
 
 
 def test_states_are_told_apart_from_what_the_film_needs(bundle, films):
     plan = films.plan(bundle, "a fox | 6s\nthen: it runs | 6s\nscene: an owl | 3s")
-    budget = estimate(plan, WAN, Recipe())
+    budget = estimate(Order(plan, WAN, Recipe()))
     # 12 latent frames of 287.5 MB each behind every segment (3 anchors, 6 recent, the chunk just made).
     frame, decoder = 287.5e6, 2365 * 832 * 480 * 2
     assert budget.disk.states == pytest.approx(3 * (12 * frame + decoder), rel=0.02)
     assert "states" in budget.lines()[2]
-    quick = estimate(plan, replace(WAN, device="quick"), Recipe())
+    quick = estimate(Order(plan, replace(WAN, device="quick"), Recipe()))
     assert quick.disk.states == budget.disk.states
     remember_pace(speed_key(replace(WAN, device="quick"), Recipe()), Pace(100.0))
-    quick = estimate(plan, replace(WAN, device="quick"), Recipe())
+    quick = estimate(Order(plan, replace(WAN, device="quick"), Recipe()))
     assert quick.disk.states == 0  # replaying is quicker than reading
     long = films.plan(bundle, "a fox | 6s\n" + "then: it runs | 6s\n" * 40)
-    assert estimate(long, WAN, Recipe()).disk.states == 20 * 10**9
+    assert estimate(Order(long, WAN, Recipe())).disk.states == 20 * 10**9
 
 
 def test_disk_is_told_from_the_films_before(bundle, tmp_path, monkeypatch):
@@ -132,13 +133,13 @@ def test_what_lies_in_the_take_is_not_counted_again(bundle, tmp_path):
 
 def test_a_film_that_cannot_fit_is_refused_with_the_size_that_would(film, tmp_path):
     memory, video = MemorySpec(), VideoSpec(width=1280, height=720)
-    budget = estimate(film, WAN, Recipe(memory, video=video))
+    budget = estimate(Order(film, WAN, Recipe(memory, video=video)))
     with pytest.raises(ResourceError, match=r"needs .* GB of memory, 12.0 GB are free") as told:
         check_budget(budget, free_memory=12_000_000_000, folder=tmp_path)
     width, height = map(int, told.value.fix.split(" fits")[0].split("x"))
     smaller = VideoSpec(width=width, height=height)
     assert width % 16 == height % 16 == 0
-    fitting = estimate(film, WAN, Recipe(memory, video=smaller))
+    fitting = estimate(Order(film, WAN, Recipe(memory, video=smaller)))
     check_budget(fitting, free_memory=12_000_000_000, folder=tmp_path)
 
 
@@ -149,9 +150,9 @@ def test_the_size_that_is_advised_is_the_largest_that_fits(film, tmp_path, loade
     cost = replace(WAN, loaded=loaded)
     memory, video = MemorySpec(), VideoSpec(width=1280, height=720)
     sizes = [[max(16, int(side * share) // 16 * 16) for side in (1280, 720)] for share in SHRINK]
-    needs = [estimate(film, cost, Recipe(memory, video=VideoSpec(*size))).to_come for size in sizes]
+    needs = [estimate(Order(film, cost, Recipe(memory, video=VideoSpec(*size)))).to_come for size in sizes]
     fitting = [size for size, need in zip(sizes, needs) if need <= free * 10**9]
-    budget = estimate(film, cost, Recipe(memory, video=video))
+    budget = estimate(Order(film, cost, Recipe(memory, video=video)))
     with pytest.raises(ResourceError) as told:
         check_budget(budget, free_memory=free * 10**9, folder=tmp_path)
     assert told.value.fix.startswith("{}x{} fits".format(*fitting[0]) if fitting else "use a smaller model")
@@ -209,13 +210,13 @@ def test_the_frames_in_a_state_by_hand(bundle, films):
 
 
 def test_no_size_fits_is_said_too(film, tmp_path):
-    budget = estimate(film, WAN, Recipe())
+    budget = estimate(Order(film, WAN, Recipe()))
     with pytest.raises(ResourceError, match="no picture size fits"):
         check_budget(budget, free_memory=10**9, folder=tmp_path)
 
 
 def test_a_small_disk_is_noticed_before_the_folder_exists(film, tmp_path):
-    budget = replace(estimate(film, WAN, Recipe()), disk=DiskCost(latents=10**18))
+    budget = replace(estimate(Order(film, WAN, Recipe())), disk=DiskCost(latents=10**18))
     with pytest.raises(ResourceError, match="on the disk"):
         check_budget(budget, free_memory=10**15, folder=tmp_path / "not" / "yet")
 
@@ -229,7 +230,7 @@ def test_a_memory_that_takes_other_work_has_a_pace_of_its_own(change):
 
 def test_minutes_come_from_the_last_film_with_the_same_settings(film):
     def ask(video=None):
-        return estimate(film, WAN, Recipe(video=video or VideoSpec()))
+        return estimate(Order(film, WAN, Recipe(video=video or VideoSpec())))
 
     assert ask().minutes is None and "not measured" in ask().lines()[-1]
     key = speed_key(WAN, Recipe())
@@ -238,7 +239,7 @@ def test_minutes_come_from_the_last_film_with_the_same_settings(film):
     assert ask().lines()[-1].endswith(" min at 8.0 frames/s and 6 s besides")
     assert ask(VideoSpec(width=416)).minutes is None
     for other in (replace(WAN, value_bytes=4), replace(WAN, decoder="taehv"), replace(WAN, device="other")):
-        assert estimate(film, other, Recipe()).minutes is None
+        assert estimate(Order(film, other, Recipe())).minutes is None
 
 
 def test_a_film_never_made_is_tried_once_and_remembered(bundle, tmp_path, monkeypatch):
@@ -273,7 +274,7 @@ def test_slow_models_and_hosts_are_not_tried(bundle, monkeypatch):
 def test_on_the_processor_the_whole_program_counts(film):
     held = 400 * 2**20
     cost = replace(WAN, loaded=True, resident=held)
-    small, large = (estimate(film, cost, Recipe(), Encoding(upscale=upscale)) for upscale in (1, 2))
+    small, large = (estimate(Order(film, cost, Recipe(), Encoding(upscale=upscale))) for upscale in (1, 2))
     assert (
         small.peak == held + small.to_come
         and small.to_come > small.parts["memory"] + small.parts["work"] + small.parts["decoder"]
@@ -286,8 +287,8 @@ def test_on_the_processor_the_whole_program_counts(film):
 def test_the_text_encoder_counts_where_it_is_read(film, tmp_path, held):
     """Alone where the model is not loaded yet, beside it where it is; the larger of the two moments is the peak."""
     cost = replace(WAN, loaded=held > 0, resident=held)
-    kept, read = (estimate(film, replace(cost, text=text), Recipe()) for text in (0, 11 * 10**9))
-    large = estimate(film, replace(cost, text=30 * 10**9), Recipe())
+    kept, read = (estimate(Order(film, replace(cost, text=text), Recipe())) for text in (0, 11 * 10**9))
+    large = estimate(Order(film, replace(cost, text=30 * 10**9), Recipe()))
     assert read.text >= held + 11e9 and kept.text == 0
     assert read.peak == max(kept.peak, read.text) and large.peak == large.text > kept.peak
     assert "while prompts are encoded" in read.lines()[1] and "while" not in kept.lines()[1]
@@ -301,8 +302,8 @@ def test_the_text_encoder_counts_where_it_is_read(film, tmp_path, held):
 def test_the_narrower_numbers_that_would_fit_are_named(film, tmp_path, value_bytes, resident):
     """By what a film in them would need, opened anew; half widths are not halved again."""
     cost = replace(WAN, value_bytes=value_bytes, decoder_bytes=4, loaded=resident > 0, resident=resident)
-    wide = estimate(film, cost, Recipe())
-    narrow = estimate(film, cost.halved(), Recipe())
+    wide = estimate(Order(film, cost, Recipe()))
+    narrow = estimate(Order(film, cost.halved(), Recipe()))
     assert narrow.parts["weights"] == wide.parts["weights"] // 2
     assert narrow.parts["decoder"] == wide.parts["decoder"], "the decoder's numbers are its own"
     for free, fits in ((wide.to_come - 1, True), (narrow.peak - wide.cost.held - 1, False)):
@@ -363,7 +364,7 @@ def test_planning_needs_no_torch():
 def test_a_size_that_the_model_never_learned_is_said(films, bundle, size, said):
     recipe = Recipe(video=VideoSpec(width=size[0], height=size[1]))
     budget = replace(
-        estimate(films.plan(bundle, "a fox | 4s"), WAN, recipe), own=VideoSpec(width=96, height=64)
+        estimate(Order(films.plan(bundle, "a fox | 4s"), WAN, recipe)), own=VideoSpec(width=96, height=64)
     )
     lines = [line for line in budget.lines() if line.startswith("size ")]
     assert len(lines) == bool(said) and all(said in line and "made for 96x64" in line for line in lines)

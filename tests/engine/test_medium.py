@@ -16,6 +16,7 @@ import torch
 
 from gf_core.config import ModelSpec, Recipe, VideoSpec
 from gf_core.estimate.budget import estimate
+from gf_core.estimate.order import Order
 from gf_core.estimate.room import file_cost
 from gf_core.model.wan import WanModel
 from gf_core.timeline import Timing, make_plan, parse
@@ -114,7 +115,7 @@ def test_a_film_takes_what_was_told_and_never_both_large_models(home, tmp_path):
     )  # fmt: skip
     recipe = Recipe(video=VideoSpec(width=96, height=64))
     plan = make_plan(parse(BOARD), Timing(16, recipe.memory.chunk, 4))
-    budget = estimate(plan, cost, recipe)
+    budget = estimate(Order(plan, cost, recipe))
     # Python, torch and the libraries, which are small beside real models.
     program = peak - sum(budget.parts.values())
     assert 100e6 < program < 500e6
