@@ -20,7 +20,7 @@ def draw_sheet(run: Run, film: Path, out: Path, title: str, columns: int = 6) ->
     fps = float(info.fps)
     for _, segment, first, end in filmed_segments(run):
         verb, span = said_verb(segment["verb"], segment.get("back")), f"{first / fps:.1f} - {end / fps:.1f} s"
-        rows.append(film_row(film, first, end, fps, segment["prompt"], verb, span, columns))
+        rows.append(film_row(film, range(first, end), fps, segment["prompt"], verb, span, columns))
     if not rows:
         raise TakeError(f"{run.folder.name} has no whole segment yet", "render at least one chunk")
     subtitle = f"{info.seconds:.1f} s, {counted(len(rows), 'segment')}"

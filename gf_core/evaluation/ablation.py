@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -172,12 +172,19 @@ LONG_COLUMNS = {f"identity_{at}": (f"ID at {at} s %", 100.0) for at in AT} | {
 }
 
 
+class Variant(NamedTuple):
+    """One row of the table."""
+
+    render: Render
+    made: str
+    """What tells weights and memory; a film of others is made again."""
+
+
 def run(
-    renders: Mapping[str, Render],
+    variants: Mapping[str, Variant],
     seeds: int,
     seconds: float,
     reader: Reader,
-    made: dict[str, str],
     out: Path,
     *,
     long: bool = False,
@@ -185,17 +192,16 @@ def run(
 ) -> list[dict[str, Any]]:
     """Make and measure every film that `out` does not know yet, seed by seed; returns its rows.
 
-    made: what tells each variant (weights and memory); a row of other weights is made again. out: JSON lines, one a
-    film, so that the same command goes on after a stop.
+    out: JSON lines, one a film, so that the same command goes on after a stop.
     """
     rows, kinds = list(_read(out)), ("one",) if long else ("switches", "returns")
     wanted = []
-    for seed, kind, name in itertools.product(range(seeds), kinds, renders):
-        key = {"variant": name, "set": kind, "seed": seed, "seconds": seconds, "made": made[name]}
+    for seed, kind, name in itertools.product(range(seeds), kinds, variants):
+        key = {"variant": name, "set": kind, "seed": seed, "seconds": seconds, "made": variants[name].made}
         found = next((row for row in rows if key.items() <= row.items()), None)
         if found is None:
             text = story(kind, seed, seconds)
-            frames = renders[name](text)
+            frames = variants[name].render(text)
             measured = (measure_long if long else measure)(frames, text, reader)
             found = key | {"story": text, "measures": measured}
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -185,7 +185,7 @@ class Shelf:
         clip, first = self.clip(take.name), chunks[0]["index"]
         write_atomic(clip, lambda part: cut_out(run.film, part, first, len(chunks)))
         frames, fps = sum(record["frames"] for record in chunks), settings["video"]["fps"]
-        return film_row(clip, 0, frames, fps, f"seed {take.seed}", take.name, f"{frames / fps:.1f} s")
+        return film_row(clip, range(frames), fps, f"seed {take.seed}", take.name, f"{frames / fps:.1f} s")
 
     def _prompt(self, take: Alternative) -> str:
         settings, place = read_segment(Run(self.take / take.run), self.number)

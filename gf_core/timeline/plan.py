@@ -206,7 +206,7 @@ def make_plan(
         seen = seen | new.keys()
         known.append(seen)
         place = replace(segment, verb=verb, prompt=prompt, seed=seed)
-        planned.append(_place(index, place, timing, first, end, key, places, new))
+        planned.append(_place(index, place, timing, range(first, end), key, places, new))
         places[index + 1] = len(places)
         key = planned[-1].key
     if not planned:
@@ -237,17 +237,16 @@ def _place(
     index: int,
     segment: Segment,
     timing: Timing,
-    first: int,
-    end: int,
+    chunks: range,
     previous_key: str,
     places: dict[int, int],
     pictures: dict[str, str],
 ) -> PlannedSegment:
-    """`segment`, with its final verb, prompt and seed, on chunks first..end - 1; `pictures`, file to print, at its
+    """`segment`, with its final verb, prompt and seed, on its `chunks` of the film; `pictures`, file to print, at its
     beginning."""
     verb, prompt, seed = segment.verb, segment.prompt, segment.seed or 0
     recache = segment.recache if verb == "then" else None
-    blend = _blend_chunks(segment, timing, end - first) if verb == "then" else 0
+    blend = _blend_chunks(segment, timing, len(chunks)) if verb == "then" else 0
     facts: dict[str, object] = {
         "verb": verb,
         "prompt": prompt,
@@ -268,20 +267,20 @@ def _place(
         facts["pictures"] = list(pictures.values())
     # Segments could once name LoRAs. The list, now always empty, stays in the hash: films made before go on.
     stem = _hash(previous_key, {**facts, "loras": []})
-    start, stop = timing.pictures(first), timing.pictures(end)
+    start, stop = timing.pictures(chunks.start), timing.pictures(chunks.stop)
     return PlannedSegment(
         index=index,
         verb=verb,
         prompt=prompt,
         seed=seed,
-        first_chunk=first,
-        chunks=end - first,
+        first_chunk=chunks.start,
+        chunks=len(chunks),
         start_frame=start,
         frames=stop - start,
         start_seconds=timing.seconds(start),
         seconds=timing.seconds(stop - start),
         asked_seconds=segment.seconds,
-        key=_hash(stem, {"chunks": end - first}),
+        key=_hash(stem, {"chunks": len(chunks)}),
         stem=stem,
         blend_chunks=blend,
         recache=recache,

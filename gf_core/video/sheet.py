@@ -187,19 +187,18 @@ def contact_sheet(
 
 def film_row(
     film: str | Path,
-    first: int,
-    end: int,
+    shown: range,
     fps: float | Fraction,
     caption: str,
     verb: str,
     span: str,
     count: int = 6,
 ) -> SheetRow:
-    """A row of `count` pictures (at most 640 pixels) spread evenly over pictures `first` to `end - 1` of `film`.
+    """A row of `count` pictures (at most 640 pixels) spread evenly over pictures `shown` of `film`.
 
     Raises TakeError: none of them can be read.
     """
-    indices = sorted({round(at) for at in np.linspace(first, end - 1, count)})
+    indices = sorted({round(at) for at in np.linspace(shown.start, shown.stop - 1, count)})
     found = pick_frames(film, indices)
     if not found:
         raise TakeError(

@@ -20,6 +20,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
+from ..config import Encoding
 from ..errors import ResourceError, TakeError
 from .boxes import place_fragment, read_layout, split_header
 from .codecs import find_codec
@@ -36,9 +37,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
     path: the film; `.mp4` (`.mov` for ProRes).
     width, height: size in pixels of the frames given to `write`.
     fps: frames per second; 16, 23.976 as a Fraction, ...
-    codec: a name in `codecs.CODECS`.
-    quality: H.264 CRF scale, 0 (lossless) to 51; 18 looks lossless. Other codecs map it to a like look.
-    upscale: whole-number enlargement of small frames.
+    encoding: codec, quality and enlargement; other codecs map H.264's scale of quality to a like look.
     keep: frames of the film already at `path` that stay, to continue it.
 
     Raises ResourceError: the codec cannot be encoded here, or the disk is full. TakeError: `keep` frames are not there,
@@ -46,9 +45,11 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
     """
 
     def __init__(
-        self, path: str | Path, width: int, height: int, fps: float | Fraction, codec: str = "h264",
-        quality: int = 18, upscale: int = 1, *, keep: int = 0,
+        self, path: str | Path, width: int, height: int, fps: float | Fraction,
+        encoding: Encoding | None = None, *, keep: int = 0,
     ) -> None:  # fmt: skip
+        encoding = encoding or Encoding()
+        codec, quality, upscale = encoding.codec, encoding.quality, encoding.upscale
         if min(width, height, upscale) < 1 or fps <= 0 or not 0 <= quality <= 51:
             raise ValueError(f"a film of {width}x{height} x{upscale} at {fps} fps, quality {quality}")
         self.path = Path(path)

@@ -108,18 +108,18 @@ def test_a_run_goes_on_and_its_table_has_every_variant(tmp_path, monkeypatch) ->
     def rendering(name):
         return lambda text: made.append((name, text)) or np.zeros((4, 1, 1, 3), np.uint8)
 
-    renders = {name: rendering(name) for name in ("full", "keep")}
+    full, keep = (ablation.Variant(rendering(name), made) for name, made in (("full", "a"), ("keep", "b")))
+    both = {"full": full, "keep": keep}
     given = {
         "seconds": 3,
         "reader": None,
-        "made": {"full": "a", "keep": "b"},
         "out": tmp_path / "o" / "films.jsonl",
     }
-    ablation.run({"full": renders["full"]}, 1, **given)
+    ablation.run({"full": full}, 1, **given)
     with given["out"].open("a") as file:
         file.write('{"variant": "fu')  # a kill
     given["out"].write_text(given["out"].read_text() + "\n")
-    rows = ablation.run(renders, 2, **given)
+    rows = ablation.run(both, 2, **given)
     assert len(made) == len(set(made)) == len(rows) == 8
     lines = ablation.table(rows, {name: ablation.COLUMNS[name] for name in ("identity", "turn", "place")})
     assert [line.split(" | ")[0] for line in lines] == [
@@ -133,11 +133,11 @@ def test_a_run_goes_on_and_its_table_has_every_variant(tmp_path, monkeypatch) ->
     assert line == "- ID % by seed: full 75 / 75; w/o APR: keep 75 / 75"
     draw(rows, ablation.COLUMNS, tmp_path / "chart.png")
     assert Image.open(tmp_path / "chart.png").width == 1200
-    ablation.run(renders, 1, **(given | {"made": {"full": "other", "keep": "b"}}))  # other weights
+    ablation.run(both | {"full": full._replace(made="other")}, 1, **given)  # other weights
     assert [name for name, _ in made[8:]] == ["full", "full"]
     given["out"].write_text(json.dumps({"a": 1}))
     with pytest.raises(GroundedError, match="no result of an ablation"):
-        ablation.run(renders, 1, **given)
+        ablation.run(both, 1, **given)
 
 
 def test_a_film_is_measured_in_all_columns() -> None:

@@ -14,6 +14,7 @@ import pytest
 from av.error import FFmpegError
 from PIL import Image
 
+from gf_core.config import Encoding
 from gf_core.errors import ResourceError, TakeError
 from gf_core.video import (
     Audio,
@@ -34,7 +35,7 @@ from gf_core.video.boxes import read_layout
 
 def write_film(path, codec="h264", upto=3):
     rng = np.random.default_rng(1)
-    with FilmWriter(path, 128, 96, 16, codec=codec) as film:
+    with FilmWriter(path, 128, 96, 16, Encoding(codec=codec)) as film:
         for count in (9, 12, 12)[:upto]:
             film.write(rng.integers(0, 255, (count, 6, 8, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2))
     return path
@@ -317,7 +318,7 @@ def test_other_codecs_encode_again_from_the_frames_given(tmp_path, codec):
     if codec not in available_codecs():
         pytest.skip(f"this PyAV has no encoder for {codec}")
     small = np.random.default_rng(2).integers(0, 255, (33, 12, 16, 3), dtype=np.uint8)
-    with FilmWriter(tmp_path / "film.mp4", 16, 12, 16, quality=0, upscale=8) as film:
+    with FilmWriter(tmp_path / "film.mp4", 16, 12, 16, Encoding(quality=0, upscale=8)) as film:
         film.write(small)
     wanted = list(read_frames(tmp_path / "film.mp4"))
     dst = place_film(

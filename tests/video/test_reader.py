@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from gf_core.config import Encoding
 from gf_core.errors import TakeError
 from gf_core.video import (
     FilmWriter,
@@ -110,7 +111,7 @@ def test_colours_come_back(tmp_path):
     colours = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     picture = colours.repeat(16, 0).repeat(16, 1)[None]
     path = tmp_path / "film.mp4"
-    with FilmWriter(path, 128, 96, 16, quality=4) as writer:
+    with FilmWriter(path, 128, 96, 16, Encoding(quality=4)) as writer:
         writer.write(picture)
     back = next(read_frames(path)).astype(int)
     inner = np.abs(back - picture[0])[7::16, 7::16]
@@ -130,7 +131,7 @@ def test_copies_of_copies_do_not_darken(tmp_path):
     picture = colours.repeat(16, 0).repeat(16, 1)
     for turn in range(4):
         path = tmp_path / f"{turn}.mp4"
-        with FilmWriter(path, 128, 96, 16, quality=0) as writer:
+        with FilmWriter(path, 128, 96, 16, Encoding(quality=0)) as writer:
             writer.write(picture[None])
         picture = next(read_frames(path))
     drift = (picture.astype(float) - colours.repeat(16, 0).repeat(16, 1))[7::16, 7::16]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gf_core.config import Encoding
 from gf_core.errors import ResourceError, TakeError
 from gf_core.video import FilmWriter, available_codecs, probe, read_frames
 from gf_core.video.boxes import read_layout
@@ -194,7 +195,7 @@ def test_upscale_is_a_whole_number_of_pixels(tmp_path):
     path = tmp_path / "film.mp4"
     small = np.zeros((1, 8, 12, 3), np.uint8)
     small[:, :, 6:] = 230
-    with FilmWriter(path, 12, 8, 16, upscale=8) as film:
+    with FilmWriter(path, 12, 8, 16, Encoding(upscale=8)) as film:
         film.write(small)
     frame = next(read_frames(path))
     assert frame.shape == (64, 96, 3)
@@ -215,7 +216,7 @@ def test_codecs_count_and_colour(tmp_path, codec):
     if codec not in available_codecs():
         pytest.skip(f"this PyAV has no encoder for {codec}")
     path = tmp_path / ("film.mov" if codec == "prores" else "film.mp4")
-    with FilmWriter(path, WIDTH * 2, HEIGHT * 2, 16, codec=codec) as film:
+    with FilmWriter(path, WIDTH * 2, HEIGHT * 2, 16, Encoding(codec=codec)) as film:
         film.write(numbered(0, 9, WIDTH * 2, HEIGHT * 2))
         film.write(numbered(9, 12, WIDTH * 2, HEIGHT * 2))
     frames = list(read_frames(path))
@@ -226,9 +227,9 @@ def test_codecs_count_and_colour(tmp_path, codec):
 
 def test_missing_codec_names_the_ones_there_are(tmp_path):
     with pytest.raises(ResourceError, match="h264"):
-        FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16, codec="vp6")
+        FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16, Encoding(codec="vp6"))
     with pytest.raises(ResourceError, match=r"\.mov"):
-        FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16, codec="prores")
+        FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16, Encoding(codec="prores"))
 
 
 def test_wrong_arrays_are_refused(tmp_path):

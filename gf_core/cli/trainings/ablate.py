@@ -21,7 +21,6 @@ from ...files.fingerprint import combine
 
 if TYPE_CHECKING:
     from ...config import MemorySpec
-    from ...evaluation.suite import Render
 
 
 def main(argv: list[str]) -> int:
@@ -80,14 +79,13 @@ def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
 
     bundle = load_model(args.model)
     chosen = _chosen(args, bundle.recipe.memory)
-    renders: dict[str, Render] = {}
-    made: dict[str, str] = {}
+    variants: dict[str, ablation.Variant] = {}
     for name, memory in chosen.items():
         own = load_model(_trained(args, name, memory)) if args.retrain or args.further else bundle
-        renders[name] = in_memory(own, memory)
-        made[name] = combine([own.fingerprint, repr(sorted(asdict(memory).items()))])
+        made = combine([own.fingerprint, repr(sorted(asdict(memory).items()))])
+        variants[name] = ablation.Variant(in_memory(own, memory), made)
     return ablation.run(
-        renders, args.seeds, seconds, load_reader(), made, args.out / "films.jsonl", long=args.methods,
+        variants, args.seeds, seconds, load_reader(), args.out / "films.jsonl", long=args.methods,
         note=lambda text: print(text, file=sys.stderr, flush=True),
     )  # fmt: skip
 
