@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -33,15 +34,28 @@ PATIENCE = 120.0
 """Seconds to wait for a shard before giving up."""
 
 
-def write_shard(folder: Path, kind: str, maker: int, number: int, shard: Shard) -> None:
-    """Write one shard under its name."""
+def write_shard(
+    folder: Path, kind: str, maker: int, number: int, shard: Shard, codec: str | None = None
+) -> None:
+    """Write one shard under its name. codec: the fingerprint of the one that encoded it."""
     with replacing(shard_path(folder, kind, maker, number)) as part:
-        save_file({name: value.contiguous() for name, value in shard.items()}, part)
+        told = None if codec is None else {"codec": codec}
+        save_file({name: value.contiguous() for name, value in shard.items()}, part, told)
 
 
 def read_shard(path: Path) -> tuple[str, Shard]:
     """Kind and tensors of a shard."""
     return path.stem.rsplit("-", 2)[0], load_file(path)
+
+
+def of_others(folder: Path, codec: str) -> list[Path]:
+    """Shards in `folder` that another codec than the one with this fingerprint encoded."""
+    found = []
+    for path in sorted(folder.glob("*-*-*.safetensors")):
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("codec", codec) != codec:
+                found.append(path)
+    return found
 
 
 def shard_path(folder: Path, kind: str, maker: int, number: int) -> Path:

@@ -107,8 +107,9 @@ class Run:
 
     name: what the log calls it. modules: everything with weights; the average is of the first. precision: where it
     runs. path: the checkpoint, read if it is there; None keeps nothing. carried: what else is kept in it by name, the
-    same on all ranks. own: that of this rank alone, such as the film that it is in the middle of. report: is told the
-    means of the last steps, by name.
+    same on all ranks. own: that of this rank alone, such as the film that it is in the middle of. begun: what decides
+    what the run comes to, in words by name (`state.told`); a checkpoint that was begun with something else is refused.
+    report: is told the means of the last steps, by name.
     """
 
     def __init__(
@@ -122,11 +123,13 @@ class Run:
         ranks: Ranks | None = None,
         carried: Mapping[str, Carried] | None = None,
         own: Carried | None = None,
+        begun: Mapping[str, str] | None = None,
         report: Callable[[int, dict[str, float]], None] | None = None,
     ) -> None:
         self.name, self.modules, self.optimisers, self.pace = name, dict(modules), optimisers, pace
         self.device, self.path, self.ranks = precision.device, path, ranks or Ranks()
         self.carried, self.own, self.report = dict(carried or {}), own, report
+        self.begun = dict(begun or {})
         self.main = next(iter(self.modules.values()))
         self.average = Average(self.main, pace.average, pace.average_from)
         self.params = [p for o in optimisers for group in o.param_groups for p in group["params"]]
@@ -223,6 +226,7 @@ class Run:
             "optimisers": {str(i): o.state_dict() for i, o in enumerate(self.optimisers)},
             "step": self.step,
             "seconds": self.seconds,
+            state.BEGUN: self.begun,
             **{_key(name): part.state_dict() for name, part in self.carried.items()},
             **({state.OWN: self.own.state_dict()} if self.own else {}),
         }
@@ -234,7 +238,7 @@ class Run:
             state.save(self.path, self._state())
 
     def _go_on(self, path: Path) -> None:
-        """Take up what lies there. Raises CheckpointError where it is damaged, or of another network."""
+        """Take up what lies there. Raises CheckpointError where it is damaged, or of another network or run."""
         try:
             self._load(path)
         except GroundedError:
@@ -248,6 +252,7 @@ class Run:
             ) from error
 
     def _load(self, path: Path) -> None:
+        state.same_run(path, self.name, self.begun)
         if path.is_dir():
             for optimiser in self.optimisers:
                 prime(optimiser)

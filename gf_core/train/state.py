@@ -7,8 +7,10 @@ of, every rank writes into a folder (torch.distributed.checkpoint); otherwise th
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,10 @@ from ..files.atomic import beside, put
 State = dict[str, Any]
 OWN = "own"
 """The entry of a state that belongs to the rank alone."""
+BEGUN = "begun with"
+"""The entry that says what the run was begun with: words by name (`told`, `same_run`)."""
+PRINT = "#"
+"""What a value of it begins with that is a fingerprint, and says nothing to people."""
 
 
 @contextlib.contextmanager
@@ -80,8 +86,10 @@ def save(path: Path, state: State) -> None:
                 torch.save(state, part)
         return
     part, old = (path.with_name(path.name + end) for end in (".part", ".old"))
-    write_parts({name: value for name, value in state.items() if name != OWN}, checkpoint_id=part)
+    write_parts(_shared(state), checkpoint_id=part)
     torch.save(state.get(OWN), _own(part, rank))
+    if first:
+        _begun(part).write_text(json.dumps(state.get(BEGUN, {})), "utf-8")
     dist.barrier()
     if first:
         shutil.rmtree(old, ignore_errors=True)
@@ -113,12 +121,57 @@ def load(path: Path, state: State) -> State:
             f"{path} was written by {written} ranks, each in the middle of a film of its own; here are {count}",
             f"go on with {written} ranks",
         )
-    shared = {name: value for name, value in state.items() if name != OWN}
+    shared = _shared(state)
     read_parts(shared, checkpoint_id=path)
     own = torch.load(_own(path, rank), weights_only=True, map_location="cpu") if rank < written else None
     return {**shared, OWN: own}
 
 
+def told(value: object, name: str) -> Iterator[tuple[str, str]]:
+    """A setting in words by name; those of settings inside settings are called `outer.inner`."""
+    if not is_dataclass(value):
+        yield name, str(value)
+        return
+    for field in fields(value):
+        yield from told(getattr(value, field.name), f"{name}.{field.name}".lstrip("."))
+
+
+def same_run(path: Path, name: str, now: Mapping[str, str]) -> None:
+    """Refuse to go on from the checkpoint of `name` at `path` with other settings, weights or data than it was begun
+    with. What only one of the two tells is not compared: programs learn new settings.
+
+    Raises CheckpointError.
+    """
+    if path.is_dir():
+        file = _begun(path)
+        then = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    else:
+        then = torch.load(path, weights_only=True, map_location="cpu", mmap=True).get(BEGUN, {})
+    other = [key for key, value in now.items() if then.get(key, value) != value]
+    if other:
+        said = [
+            f"another {key}"
+            if PRINT in (then[key][:1], now[key][:1])
+            else f"{key} {then[key]}, which is {now[key]} now"
+            for key in other
+        ]
+        more = f", and {len(said) - 3} more" if len(said) > 3 else ""
+        raise CheckpointError(
+            f"{name} in {path} was begun with {'; '.join(said[:3])}{more}",
+            "go on with what it was begun with, begin in another folder, or move it away: then it begins anew",
+        )
+
+
+def _shared(state: State) -> State:
+    """What lies in a folder's checkpoint itself."""
+    return {name: value for name, value in state.items() if name not in (OWN, BEGUN)}
+
+
 def _own(folder: Path, rank: int) -> Path:
     """Where a rank's own part lies."""
     return folder / f"rank{rank}.pt"
+
+
+def _begun(folder: Path) -> Path:
+    """Where what the run was begun with lies."""
+    return folder / "begun.json"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from gf_core.builtin import BUILTIN_FILES
 from gf_core.cli import main
@@ -195,7 +198,7 @@ def test_variants_are_trained_again_through_the_long_stage(tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatch) -> None:
+def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatch, capsys) -> None:
     """Each from the weights of --model under its own memory; none of them stays what it was."""
     from gf_core.builtin import BUILTIN_FOLDER
     from gf_core.checkpoints.bundle import load_model
@@ -208,3 +211,13 @@ def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatc
     full, absolute = (load_model(tmp_path / name / "student") for name in ("full", "absolute"))
     assert (full.recipe.memory.positions, absolute.recipe.memory.positions) == ("relative", "absolute")
     assert len({full.fingerprint, absolute.fingerprint, load_model("builtin").fingerprint}) == 3
+    made = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.suffix in (".pt", ".safetensors")}
+    other = tmp_path / "other"
+    shutil.copytree(BUILTIN_FOLDER, other)
+    copy = {name: 1.01 * value for name, value in load_file(other / "model.safetensors").items()}
+    with safe_open(other / "model.safetensors", "pt") as file:
+        save_file(copy, other / "model.safetensors", file.metadata())
+    again = command.replace(str(BUILTIN_FOLDER), str(other))
+    assert main([*again.split(), "--out", str(tmp_path)]) == 2
+    assert "begun with another critic; another teacher" in capsys.readouterr().err
+    assert all(path.read_bytes() == held for path, held in made.items())

@@ -19,8 +19,18 @@ from gf_core.train.objectives import Precision
 from gf_core.train.ranks import Ranks
 from gf_core.train.recipes import builtin, chain, clips
 from gf_core.train.recipes.builtin import Options, export, main, run_stage
-from gf_core.train.recipes.codec import CONFIG, CodecPlan
-from gf_core.train.recipes.video import BUILTIN_SPEC, TEACHER, VideoNet, load_weights, save_video, train_video
+from gf_core.train.recipes.codec import CONFIG, CodecPlan, train_codec
+from gf_core.train.recipes.codec_data import Pictures
+from gf_core.train.recipes.video import (
+    BUILTIN_SPEC,
+    MORE,
+    STUDENT,
+    TEACHER,
+    VideoNet,
+    load_weights,
+    save_video,
+    train_video,
+)
 from gf_core.vae.builtin import BuiltinCodec, save_codec
 from gf_core.world import sample_script, words
 
@@ -121,11 +131,7 @@ def test_a_teacher_learns_further_only_where_there_is_one(capsys):
 def test_a_student_that_is_ended_early_has_been_kept(tmp_path):
     """At every report the files are those that would be shipped, of the average so far."""
     torch.manual_seed(0)
-    scripts = [sample_script(random.Random(number), 2, "single") for number in range(2)]
-    shard = clips.tables(scripts, "single", SmallTextEncoder(words()), random.Random(0))
-    shard |= {"latents": torch.randn(2, 6, 16, 4, 4).half(), "share": torch.zeros(2, 6, 4, 4)}
-    store = Clips({"single": 1.0}, torch.device("cpu"))
-    store.add("single", shard)
+    store = some_clips()
     seen: list[torch.Tensor] = []
 
     def kept() -> None:
@@ -134,6 +140,94 @@ def test_a_student_that_is_ended_early_has_been_kept(tmp_path):
     plan = replace(TEACHER, pace=Pace(steps=3, report=2, rate=0.1), clips=1, draws=1)
     train_video(tmp_path, plan, store, lambda: None, Precision(), Ranks(), kept=kept)
     assert len(seen) == 3 and not torch.equal(seen[0], seen[-1])  # at step 2, at step 3, and at the end
+
+
+def some_clips() -> Clips:
+    scripts = [sample_script(random.Random(number), 2, "single") for number in range(2)]
+    shard = clips.tables(scripts, "single", SmallTextEncoder(words()), random.Random(0))
+    shard |= {"latents": torch.randn(2, 6, 16, 4, 4).half(), "share": torch.zeros(2, 6, 4, 4)}
+    store = Clips({"single": 1.0}, torch.device("cpu"))
+    store.add("single", shard)
+    return store
+
+
+def test_a_folder_goes_on_with_the_same_teacher_only(tmp_path, monkeypatch):
+    """Of `--teacher` and `--further`; a run's own teacher may have learned on. Other settings are refused as well."""
+    tiny = replace(BUILTIN_SPEC, dim=128, ffn_dim=128, num_heads=1, num_layers=1)
+    monkeypatch.setattr("gf_core.train.recipes.video.VideoNet", partial(VideoNet, tiny))
+    store = some_clips()
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        torch.save({"average": VideoNet(tiny).state_dict()}, tmp_path / f"{name}.pt")
+
+    def train(folder: str, plan, start=None, steps: int = 1, codec: str = "one") -> None:
+        plan = replace(plan, pace=replace(plan.pace, steps=steps), clips=1, draws=1)
+        where = tmp_path / folder
+        train_video(where, plan, store, lambda: None, Precision(), Ranks(), start, codec=codec)
+
+    for plan in (MORE, STUDENT):
+        train(plan.stage, plan, tmp_path / "a.pt")
+        train(plan.stage, plan, tmp_path / "a.pt", steps=2)
+        for start in (tmp_path / "b.pt", None) if plan is MORE else (tmp_path / "b.pt",):
+            with pytest.raises(GroundedError, match="another teacher"):
+                train(plan.stage, plan, start)
+        with pytest.raises(GroundedError, match="another codec"):
+            train(plan.stage, plan, tmp_path / "a.pt", codec="two")
+    with pytest.raises(GroundedError, match="solver_steps 2, which is 4 now"):
+        train("student", replace(STUDENT, solver_steps=4), tmp_path / "a.pt")
+    for name in "ab":
+        (tmp_path / "teacher" / "teacher.pt").write_bytes((tmp_path / f"{name}.pt").read_bytes())
+        train("teacher", STUDENT, tmp_path / "teacher" / "teacher.pt")
+
+
+def codec_file(path, seed: int):
+    torch.manual_seed(seed)
+    save_codec(BuiltinCodec(SMALL.config), path)
+    return path
+
+
+def test_clips_and_students_of_another_codec_are_told(tmp_path, monkeypatch):
+    """Clips are encoded anew by their own stage, and refused by those that learn from them; nothing is shipped with a
+    codec whose latents it does not know."""
+    monkeypatch.setattr(clips, "SHARD", 2)
+    codec, options = tmp_path / "codec.safetensors", Options(folder=tmp_path, ranks=1, clips=2)
+    codec_file(codec, 0)
+    run_stage("clips", options)
+    (shard,) = (tmp_path / "clips").iterdir()
+    first = load_file(shard)["latents"]
+    run_stage("clips", options)
+    assert torch.equal(load_file(shard)["latents"], first)
+    codec_file(codec, 1)
+    with pytest.raises(GroundedError, match="encoded by another codec") as refused:
+        run_stage("teacher", options)
+    assert "--stage clips" in refused.value.fix
+    run_stage("clips", options)
+    assert not torch.equal(load_file(shard)["latents"], first)
+    save_video(VideoNet().net, tmp_path / "student")
+    torch.save({"begun with": {"codec": "#of old"}}, tmp_path / "student.pt")
+    with pytest.raises(GroundedError, match="another codec"):
+        export(options)
+
+
+def test_a_codec_with_a_teacher_is_trained_no_further(tmp_path):
+    """More minutes are the teacher's and the student's, who know its latents; its own stage may be asked for."""
+    assert Options(folder=tmp_path).stages[0] == "codec"
+    (tmp_path / "teacher.pt").write_bytes(b"")
+    assert Options(folder=tmp_path).stages == ("clips", "teacher", "student", "reader", "export")
+    assert Options(folder=tmp_path, stage="codec").stages == ("codec",)
+
+
+def test_a_codec_goes_on_from_the_same_one_only(tmp_path):
+    pictures = Pictures(4, 2, torch.device("cpu"))
+    while not pictures.full:
+        pictures.add(clips.render_shard([sample_script(random.Random(0), 3, "single")] * 2))
+    one, other = (codec_file(tmp_path / f"{seed}.safetensors", seed) for seed in (0, 1))
+    plan = replace(SMALL, pace=Pace(steps=1), crops=3, decoder_of=one)
+    for given in (plan, replace(plan, crops=6, pace=Pace(steps=2))):
+        train_codec(tmp_path / "run", given, pictures, lambda: None, Precision(), Ranks())
+    for given in (replace(plan, decoder_of=other), replace(plan, decoder_of=None)):
+        with pytest.raises(GroundedError, match="another codec"):
+            train_codec(tmp_path / "run", given, pictures, lambda: None, Precision(), Ranks())
 
 
 def arguments(text: str, folder) -> list[str]:

@@ -16,8 +16,9 @@ from gf_core.train.objectives.teacher import Errors, Recycling, chosen, teacher
 from gf_core.train.past import Past
 from gf_core.train.recipes import chain
 from gf_core.train.recipes.chain import SIZES, run_chain, stages_of
-from gf_core.train.sources.encoded import Encoded, write_clip
+from gf_core.train.sources.encoded import Encoded, read_clip, write_clip
 from gf_core.train.streaming import Stream, StreamSpec
+from gf_core.vae.builtin import BuiltinCodec, CodecConfig, save_codec
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,23 @@ def test_a_clip_tells_what_its_prompts_do(tmp_path):
             Encoded(tmp_path)[2 + number]
     told, silent = Encoded(tmp_path)[0], Encoded(tmp_path)[1]
     assert told.prompt == "fox" and told.cues == ((1, "cut", "hen"),) and silent.cues is None
+
+
+def test_stories_of_another_codec_are_made_again(tmp_path):
+    """Those of the same codec are kept, and so are those of an older program, which does not say."""
+    made = []
+    codecs = [tmp_path / "a", tmp_path / "b"]
+    for seed, path in enumerate(codecs):
+        torch.manual_seed(seed)
+        save_codec(BuiltinCodec(CodecConfig(encoder_widths=(8, 8, 16), decoder_widths=(8, 8, 16))), path)
+    for codec in (codecs[0], codecs[0], codecs[1]):
+        chain.write_stories(tmp_path / "stories", codec, 2, 3, tick=made.append)
+    assert made == [0, 1, 0, 1]
+    facts, latents = read_clip(tmp_path / "stories" / "00000.safetensors")
+    del facts["codec"]
+    write_clip(tmp_path / "stories" / "00000.safetensors", latents, facts)
+    chain.write_stories(tmp_path / "stories", codecs[0], 1, 3, tick=made.append)
+    assert made == [0, 1, 0, 1]
 
 
 def short(**steps):

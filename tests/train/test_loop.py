@@ -19,7 +19,7 @@ from gf_core.train.objectives import Loss, Precision
 from gf_core.train.optim import Muon, adamw, split_parameters
 from gf_core.train.order import Order
 from gf_core.train.ranks import Ranks, fsdp, launch
-from gf_core.train.state import find, gathered, load, replacing
+from gf_core.train.state import find, gathered, load, replacing, same_run
 
 from ..ranks import KIND
 
@@ -255,7 +255,8 @@ def _train(ranks: Ranks, folder, steps: int) -> None:
     for name, nodes in (("whole", 0), ("sharded", 1), ("nodes", 2), ("stream", 1), ("unbroken stream", 1)):
         own = Stream(ranks.rank) if "stream" in name else None
         unbroken = name.startswith("unbroken")
-        run, net = start(Pace(steps=3), None if unbroken else folder / f"{name}.pt", ranks, nodes, own=own)
+        path = None if unbroken else folder / f"{name}.pt"
+        run, net = start(Pace(steps=3), path, ranks, nodes, own=own, begun={"seed": "0"})
         draw = batches(run, ranks.rank, ranks.count)
         for until in (3, steps) if unbroken else (steps,):
             run.pace = Pace(steps=until)
@@ -288,6 +289,10 @@ def test_two_ranks_do_what_one_does(tmp_path, monkeypatch):
     stream, unbroken = (torch.load(tmp_path / f"{name} values.pt") for name in ("stream", "unbroken stream"))
     assert torch.equal(stream["weights"], unbroken["weights"])
     assert torch.equal(stream["average"], unbroken["average"])
+    for path in (tmp_path / "whole.pt", tmp_path / "sharded.pt"):
+        same_run(path, "toy", {"seed": "0", "what older programs did not say": "1"})
+        with pytest.raises(CheckpointError, match="seed 0, which is 1 now"):
+            same_run(path, "toy", {"seed": "1"})
     with pytest.raises(CheckpointError, match=r"written by 2 ranks.*here are 1"):
         load(tmp_path / "stream.pt", {"own": {"trace": torch.zeros(8)}})
 

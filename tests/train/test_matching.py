@@ -132,7 +132,7 @@ def test_a_student_begins_from_ode_states(given, tmp_path, capsys):
         "1",
     ]
     assert main([*command, "--data", "pairs", "--frames", "9"]) == 0
-    lines = journal(tmp_path / "runs" / "self_forcing")
+    lines = journal(tmp_path / "runs" / "self_forcing" / "ode")
     assert len(lines) == 4 and all(line["regression"] > 0 for line in lines)
     assert main([*command, "--data", "pairs", "--frames", "12", "--folder", "other"]) == 2
     assert "(5, 9, 4, 2, 4)" in capsys.readouterr().err
@@ -146,7 +146,7 @@ def test_every_recipe_runs_from_the_command_line(given, tmp_path, recipe, stage)
     values = stages_of(recipe)[stage]
     frames = ["--frames", "48"] if values.film.context else ["--frames", "39" if values.stream else "9"]
     assert main([*command, *frames, "--iterations", "1", "--report", "1"]) == 0
-    folder = tmp_path / "runs" / recipe
+    folder = tmp_path / "runs" / recipe / stage
     lines = journal(folder)
     loss = stages_of(recipe)[stage].objective
     assert [next(name for name in ("dmd", "sid", "critic") if name in line) for line in lines] == [
@@ -229,6 +229,56 @@ def test_a_stopped_training_goes_on_to_the_bit(given, tmp_path, streams):
         *(torch.load(place.folder / "values.pt") for place in (whole, parted)), strict=True
     ):
         assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_folder_goes_on_with_the_same_run_only(given, tmp_path, monkeypatch, streams):
+    """Another teacher, student, critic, set of data, seed or setting is refused by name, and changes nothing there;
+    a longer run, and the same data elsewhere, go on."""
+    run = options(tmp_path, then=tmp_path / "b.txt", critic="teacher")
+    run = replace(run, stage=replace(run.stage, iterations=1, batch=1))
+    run = replace(run, stage=streaming(run.stage)) if streams else run
+    matching.train(Ranks(), run)
+    kept = (run.folder / "dmd.pt").read_bytes()
+    for name, text in (("c", "fox\nhen\n"), ("d", "\n".join("fox" + "o" * n for n in (0, 1, 2, 3, 4, 5, 7)))):
+        (tmp_path / f"{name}.txt").write_text(text)
+    (tmp_path / "e.txt").write_text((tmp_path / "b.txt").read_text().replace("hene\n", "hey\n"))
+    film = replace(run.stage.film, recipe=replace(run.stage.film.recipe, memory=MemorySpec(recent=9)))
+    changes = [
+        ({"model": "teacher"}, "another model"),
+        ({"teacher": "student"}, "another teacher"),
+        ({"critic": "student"}, "another critic"),
+        (
+            {"data": tmp_path / "c.txt", "then": None if not streams else tmp_path / "c.txt"},
+            "another set of data",
+        ),
+        ({"data": tmp_path / "d.txt"}, "another set of data"),
+        ({"then": tmp_path / "e.txt"}, "another set of data"),
+        ({"seed": 5}, "seed 0, which is 5 now"),
+        ({"negative": "ugly"}, "negative prompt None, which is ugly now"),
+        ({"stage": replace(run.stage, batch=2)}, "batch 1, which is 2 now"),
+        ({"stage": replace(run.stage, rate=1.0)}, "rate 0.001, which is 1.0 now"),
+        ({"stage": replace(run.stage, film=film)}, "film.recipe.memory"),
+    ]
+    for change, said in changes:
+        with pytest.raises(GroundedError, match=said) as refused:
+            matching.train(Ranks(), replace(run, **change))
+        assert "another folder" in refused.value.fix
+    assert (run.folder / "dmd.pt").read_bytes() == kept
+    (tmp_path / "elsewhere.txt").write_bytes((tmp_path / "a.txt").read_bytes())
+    longer = replace(run, data=tmp_path / "elsewhere.txt", stage=replace(run.stage, iterations=3))
+    assert matching.train(Ranks(), longer).step == 4
+
+
+def test_a_student_is_not_written_over_by_another_stage(given, tmp_path, capsys):
+    command = ["train", "self_forcing", *given, "--frames", "9", "--batch", "1", "--iterations", "1"]
+    assert main([*command, "--folder", "one"]) == 0
+    made = (tmp_path / "one" / "student" / "model.safetensors").read_bytes()
+    assert main([*command, "--folder", "one", "--stage", "sid"]) == 2
+    assert "holds what the stage dmd made" in capsys.readouterr().err
+    assert (tmp_path / "one" / "student" / "model.safetensors").read_bytes() == made
+    assert main([*command, "--folder", "one"]) == 0, "the finished one again"
+    assert main(command) == main([*command, "--stage", "sid"]) == 0, "each has a folder of its own"
 
 
 def test_draws_belong_to_samples_and_lengths_to_batches():

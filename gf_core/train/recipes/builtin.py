@@ -25,12 +25,12 @@ import torch
 from ...builtin import BUILTIN_FILES
 from ...errors import GroundedError
 from ...vae.builtin import BuiltinCodec, load_codec
-from ..data import Clips, Feed, Shard, Workers
+from ..data import Clips, Feed, Shard, Workers, of_others
 from ..journal import set_up_log
 from ..loop import Pace
 from ..objectives import Precision
 from ..ranks import Ranks, launch
-from ..state import replacing
+from ..state import PRINT, find, replacing, same_run
 from .chain import SIZES, run_chain
 from .clips import MIXTURE, PICTURES, encoded, fresh_pictures, world_shard, write_clips
 from .codec import CodecPlan, train_codec
@@ -89,6 +89,8 @@ class Options:
     def stages(self) -> tuple[str, ...]:
         """What is to run, in order."""
         given = (("codec",) if self.further else ("codec", "teacher")) if self.teacher else ()
+        if not given and find(self.folder / "teacher.pt"):
+            given = ("codec",)  # whose latents the teacher knows
         return (self.stage,) if self.stage else tuple(stage for stage in STAGES if stage not in given)
 
 
@@ -105,6 +107,8 @@ def export(options: Options) -> None:
     reader = options.folder / "reader.safetensors"
     names = BUILTIN_FILES[:2]
     found = [*(student / name for name in names), needs(options.codec, "codec")]
+    if kept := find(options.folder / "student.pt"):
+        same_run(kept, "student", {"codec": PRINT + load_codec(options.codec).fingerprint})
     _ship(options, [*found, reader] if reader.exists() else found)
 
 
@@ -170,6 +174,16 @@ def run_stage(stage: str, options: Options) -> None:
         needs(options.start, "teacher")
     if stage in ("teacher", "student"):
         needs(options.folder / "clips", "clips")
+    if stage in ("clips", "teacher", "student") and options.codec.exists():
+        others = of_others(options.folder / "clips", load_codec(options.codec).fingerprint)
+        if others and stage != "clips":
+            raise GroundedError(
+                f"{len(others)} shards in {options.folder / 'clips'} were encoded by another codec than "
+                f"{options.codec}",
+                "Encode them again: --stage clips.",
+            )
+        for path in others:
+            path.unlink()
     # Otherwise the C library returns large activations to the system and pays page faults at every step.
     os.environ.update(
         MALLOC_MMAP_THRESHOLD_="4000000000", MALLOC_TRIM_THRESHOLD_="8000000000", OMP_NUM_THREADS="1"
@@ -204,7 +218,8 @@ def _rank(ranks: Ranks, stage: str, options: Options) -> None:
             source = Source(feed)
             for _ in range(max(1, feed.there)):
                 source.refresh(wait=True)
-            train_video(folder, plan, source.clips, source.refresh, precision, ranks, start)
+            known = load_codec(options.codec).fingerprint if options.codec.exists() else ""
+            train_video(folder, plan, source.clips, source.refresh, precision, ranks, start, codec=known)
 
 
 # -- live, on one device -------------------------------------------------------------------------------------------
@@ -249,7 +264,8 @@ def _live(options: Options, source: Source, workers: int) -> None:
         train_codec(folder, plan, source.pictures, source.refresh, precision, ranks)
         if stages == ["codec"]:
             return
-    source.encode_all(load_codec(needs(options.codec, "codec"), str(precision.device)))
+    codec = load_codec(needs(options.codec, "codec"), str(precision.device))
+    source.encode_all(codec)
     while source.clips.count < 4 * options.shard:
         source.refresh(wait=True)
     log.info("%d clips encoded", source.clips.count)
@@ -262,7 +278,9 @@ def _live(options: Options, source: Source, workers: int) -> None:
             )
             # What would be shipped now, so that a run that is ended early leaves a model all the same.
             kept = partial(export, options) if student else None
-            train_video(folder, plan, source.clips, source.refresh, precision, ranks, start, kept)
+            train_video(
+                folder, plan, source.clips, source.refresh, precision, ranks, start, kept, codec.fingerprint
+            )
             log.info("%s ended with %d clips", plan.stage, source.clips.count)
 
 

@@ -8,6 +8,7 @@ pictures by its codec, unless the run has made a codec of its own.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import shutil
@@ -28,7 +29,7 @@ from ..objectives.teacher import Recycling
 from ..past import Past
 from ..ranks import launch
 from ..rollout import RolloutSpec
-from ..sources.encoded import write_clip
+from ..sources.encoded import facts_of, write_clip
 from ..state import replacing
 from ..streaming import StreamSpec
 from .clips import MEMORY, MIXTURE
@@ -230,14 +231,15 @@ def write_stories(
     longest: int = 1,
     tick: Callable[[int], None] = lambda number: None,
 ) -> None:
-    """Render and encode scripts of the small world, a file each with what its prompts do; those there are kept.
+    """Render and encode scripts of the small world, a file each with what its prompts do; those there are kept, but for
+    latents of another codec.
 
     longest: chunks that a script's longest segment has at least. tick: told the number of each that was made.
     """
-    opened = None
+    opened, known = None, hashlib.sha256(codec.read_bytes()).hexdigest()[:16]
     for number in range(count):
         path = folder / f"{number:05d}.safetensors"
-        if path.exists():
+        if path.exists() and facts_of(path).get("codec", known) == known:
             continue
         opened = opened or load_codec(codec)
         rng = random.Random(STORY_SEED + number)
@@ -249,5 +251,6 @@ def write_stories(
         cues = [(segment.start_chunk, segment.verb, segment.caption) for segment in later]
         with torch.no_grad():
             latents = opened.encode(torch.from_numpy(render(script).frames).float() / 255)
-        write_clip(path, latents, {"prompt": first.caption, "cues": cues, "script": number})
+        facts = {"prompt": first.caption, "cues": cues, "script": number, "codec": known}
+        write_clip(path, latents, facts)
         tick(number)

@@ -116,7 +116,7 @@ def write_clips(codec: BuiltinCodec, folder: Path, clips: int, maker: int, chunk
         if any(shard_path(folder, kind, maker, number).exists() for kind in MIXTURE):
             continue
         kind, shard = world_shard(maker, number, SHARD, chunks)
-        write_shard(folder, kind, maker, number, encoded(shard, codec))
+        write_shard(folder, kind, maker, number, encoded(shard, codec), codec.fingerprint)
 
 
 def fresh_pictures(seed: int, chunks: int = 3, size: int = 1) -> Iterator[Shard]:

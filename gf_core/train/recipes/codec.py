@@ -7,6 +7,7 @@ which keeps the meaning loud in the latents; noise on the latents makes the deco
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import math
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from ..loop import Pace, Run
 from ..objectives import Loss, Precision
 from ..optim import Muon, adamw
 from ..ranks import Ranks
-from ..state import find, replacing
+from ..state import PRINT, find, replacing, told
 from .codec_data import HEADS, IGNORED, Batch, Pictures, cell_targets
 
 log = logging.getLogger("grounded")
@@ -182,7 +183,7 @@ def train_codec(
     rest += [] if plan.decoder_of else list(meaning.parameters())
     optimisers = [Muon(kernels, RATE, decay=0.0, conv=True), adamw(rest, RATE)]
     modules = {"codec": codec, "meaning": meaning}
-    run = Run("codec", modules, optimisers, plan.pace, precision, kept, ranks)
+    run = Run("codec", modules, optimisers, plan.pace, precision, kept, ranks, begun=_decisive(plan))
     torch.manual_seed(7 + 100 * run.step + ranks.rank)
 
     def draw() -> Batch:
@@ -205,6 +206,14 @@ def train_codec(
         with replacing(path) as part:
             save_codec(final, part, {"score": repr(score), "steps": str(run.step)})
     return path
+
+
+def _decisive(plan: CodecPlan) -> dict[str, str]:
+    """What of a plan may not change while a run lasts: all but how long it is and how much a step takes."""
+    given = plan.decoder_of
+    begun = PRINT + hashlib.sha256(given.read_bytes()).hexdigest() if given else "nothing"
+    free = ("pace.", "crops", "statistics", "decoder_of")
+    return {"codec": begun, **{name: value for name, value in told(plan, "") if not name.startswith(free)}}
 
 
 @torch.no_grad()

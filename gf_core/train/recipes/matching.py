@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -36,8 +37,8 @@ from ..order import Order
 from ..ranks import Ranks, fsdp, launch
 from ..recompute import recompute
 from ..rollout import RolloutSpec
-from ..sources import open_source
-from ..state import gathered, replacing
+from ..sources import digest_of, open_source
+from ..state import PRINT, gathered, replacing, told
 from ..streaming import Stream
 from .prompted import Films, OnTheWay, Texts, latent_of
 from .stage import Stage
@@ -84,13 +85,14 @@ def counted(journal: Journal, ratio: int, step: int, means: dict[str, float]) ->
 def train(ranks: Ranks, options: Options) -> Run:
     """One stage on this rank, with its checkpoint and what came of it in the run's folder; returns the finished run."""
     set_up_log(options.folder, ranks.first)
+    _refuse_another(options)
     stage, device = options.stage, _device(options.device)
     log.info(_length(options))
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     torch.manual_seed(options.seed)  # of adapters; everything else goes by number
     bundle = load_model(options.model, dtype=torch.float32)
     source = open_source(options.data, options.then, getattr(bundle.codec, "normalised", None))
-    nets = _networks(options, bundle, device, dtype)
+    nets, prints = _networks(options, bundle, device, dtype)
     film = replace(stage.film, device=device, dtype=dtype, first_frame=partial(first_frame, bundle.codec))
     order = Order(len(source), ranks, options.seed)
     stream = None if stage.stream is None else Stream(film, stage.stream)
@@ -110,6 +112,7 @@ def train(ranks: Ranks, options: Options) -> Run:
         ranks,
         carried={"order": order},
         own=errors or (stream and OnTheWay(stream, nets.generator, device)),
+        begun={**_decisive(options), **prints, "set of data": PRINT + digest_of(source)},
         report=journal and partial(counted, journal, stage.ratio),
     )  # fmt: skip
     numbers = count(run.step * pace.accumulate)
@@ -127,19 +130,49 @@ def train(ranks: Ranks, options: Options) -> Run:
     return run
 
 
-def _networks(options: Options, bundle: ModelBundle, device: torch.device, dtype: torch.dtype) -> Nets:
-    """The networks that a stage has, beside the student that learns: critic, teacher, the student's average."""
+def _refuse_another(options: Options) -> None:
+    """Raises GroundedError where the folder holds another stage's student, which would be written over."""
+    there = options.folder / "student" / BUILTIN_FILES[0]
+    if options.stage.lora or not there.is_file():
+        return
+    try:
+        with safe_open(there, "pt") as file:
+            name = json.loads((file.metadata() or {}).get("grounded", "{}")).get("name", options.name)
+    except (SafetensorError, ValueError, OSError):
+        return
+    if name != options.name:
+        raise GroundedError(
+            f"{there.parent} holds what the stage {name} made, and {options.name} would write over it",
+            "begin in another --folder, or move it away",
+        )
+
+
+def _decisive(options: Options) -> dict[str, str]:
+    """Settings that may not change while a run lasts: all but how long it is and where it is computed."""
+    stage = dict(told(options.stage, ""))
+    kept = {name: value for name, value in stage.items() if name not in ("iterations", "sources")}
+    return {**kept, "seed": str(options.seed), "negative prompt": str(options.negative)}
+
+
+def _networks(
+    options: Options, bundle: ModelBundle, device: torch.device, dtype: torch.dtype
+) -> tuple[Nets, dict[str, str]]:
+    """The networks that a stage has, beside the student that learns: critic, teacher, the student's average; and
+    fingerprints of what they begin as."""
     stage, taught_by = options.stage, options.teacher or options.model
     place = partial(_placed, stage=stage, device=device, dtype=dtype, nodes=options.nodes)
-    nets = Nets(place(bundle.model, learns=True))
+    nets, prints = Nets(place(bundle.model, learns=True)), {"model": PRINT + bundle.fingerprint}
     if stage.ratio:
         fake = load_model(options.critic or taught_by, dtype=torch.float32)
+        prints["critic"] = PRINT + fake.fingerprint
         nets = replace(nets, fake=place(fake.model, learns=True))
     elif stage.objective == "consistency":
         nets = replace(nets, average=place(load_model(options.model, dtype=dtype).model, learns=False))
     if stage.ratio or nets.average is not None:
-        nets = replace(nets, real=place(load_model(taught_by, dtype=dtype).model, learns=False))
-    return nets
+        real = load_model(taught_by, dtype=dtype)
+        prints["teacher"] = PRINT + real.fingerprint
+        nets = replace(nets, real=place(real.model, learns=False))
+    return nets, prints
 
 
 def _length(options: Options) -> str:
@@ -232,7 +265,7 @@ def main(recipe: str, argv: list[str]) -> int:
     add("--teacher", help="bidirectional teacher (default: the student's weights)")
     add("--critic", help="what the critic begins as (default: the teacher)")
     add("--stage", choices=list(stages), default=next(iter(stages)), help="default: the first")
-    add("--folder", type=Path, help=f"run folder (default: runs/{recipe})")
+    add("--folder", type=Path, help=f"run folder (default: runs/{recipe}/STAGE)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
     add(
         "--ranks",
@@ -255,7 +288,8 @@ def main(recipe: str, argv: list[str]) -> int:
     add("--wandb", metavar="PROJECT", help="tell Weights & Biases too")
     args = parser.parse_args(argv)
     options = Options(
-        name=args.stage, stage=_asked(stages[args.stage], args), folder=args.folder or Path("runs") / recipe,
+        name=args.stage, stage=_asked(stages[args.stage], args),
+        folder=args.folder or Path("runs") / recipe / args.stage,
         **{name: getattr(args, name) for name in ("data", "then", "model", "teacher", "critic", "negative", "device",
            "ranks", "nodes", "each", "seed", "report", "wandb")},
     )  # fmt: skip

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...files.fingerprint import hash_state
 from ...vae.builtin import load_codec
 from ...world.reader import (
     BUILTIN_WEIGHTS,
@@ -33,6 +34,7 @@ from ...world.vocabulary import ATTRIBUTES, PICTURED, SCENE
 from ..loop import Pace, Run
 from ..objectives import Loss, Precision
 from ..optim import adamw
+from ..state import PRINT
 from .reader_data import HELD_OUT, Clip, ClipPool, Recode, Windows, corrupt, draw_script, render_clip
 
 log = logging.getLogger("grounded")
@@ -175,7 +177,8 @@ def train_reader(
     precision = precision or Precision()
     reader = (load_reader(start) if start else Reader()).to(precision.device).train()
     optimiser = adamw(reader.parameters(), RATE, decay=0.02)
-    run = Run("reader", {"reader": reader}, [optimiser], pace, precision, folder / "reader.pt")
+    kept, begun = folder / "reader.pt", PRINT + hash_state(reader.state_dict()) if start else "nothing"
+    run = Run("reader", {"reader": reader}, [optimiser], pace, precision, kept, begun={"reader": begun})
     pool = ClipPool(run.step, POOL)
     pool.refresh(80)
     rng = torch.Generator(precision.device).manual_seed(run.step)

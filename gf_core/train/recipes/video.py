@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from ...config import ModelSpec, SampleSpec
 from ...errors import GroundedError
+from ...files.fingerprint import hash_state
 from ...model.wan import WanModel
 from ...sampling.schedule import timesteps
 from ...text.small import SmallTextEncoder, load_small_encoder, save_small_encoder
 from ...world import ATTRIBUTES, words
+from .. import state
 from ..batch import ClipBatch
 from ..context import ContextNet, StreamOutput
 from ..data import Clips
@@ -35,7 +37,6 @@ from ..objectives.flow import Flow, Heads
 from ..objectives.replay import Recorder, Replayed
 from ..optim import Muon, adamw, split_parameters
 from ..ranks import Ranks
-from ..state import replacing
 from .clips import MEMORY
 
 BUILTIN_SPEC = ModelSpec(dim=256, ffn_dim=1024, num_heads=2, num_layers=6)
@@ -163,17 +164,21 @@ def train_video(
     ranks: Ranks,
     start: Path | None = None,
     kept: Callable[[], None] | None = None,
+    codec: str = "",
 ) -> None:
     """One stage on this rank, with its checkpoint in FOLDER/<stage>.pt; its files are in FOLDER/<stage>/ at its end.
 
     clips: material. refresh: called after every step. start: weights to begin from
     (`load_weights`), a student's teacher. kept: called when the files are there; if given, they are written at every
-    report too.
+    report too. codec: fingerprint of the one whose latents the clips are.
     """
     torch.manual_seed(plan.seed)
     video, teacher = VideoNet(), None
+    begun = "nothing"
     if start is not None:
         load_weights(video, start)
+        own = start == folder / "teacher.pt"  # which may have learned on since
+        begun = "the run's own" if own else state.PRINT + hash_state(video.net.state_dict())
     if plan.stage == "student":
         teacher = VideoNet()
         teacher.load_state_dict(video.state_dict())
@@ -201,6 +206,7 @@ def train_video(
         precision,
         folder / f"{plan.stage}.pt",
         ranks,
+        begun={"teacher": begun, **_decisive(plan), **({"codec": state.PRINT + codec} if codec else {})},
         report=write if kept else None,
     )
     # The step is part of the seed: a resumed run must not draw the noise of its beginning again.
@@ -213,6 +219,13 @@ def train_video(
     run.run(objective, lambda: clips.draw(plan.clips, plan.forget), refresh)
     if ranks.first:
         write()
+
+
+def _decisive(plan: VideoPlan) -> dict[str, str]:
+    """What of a plan may not change while a run lasts: all but how long it is and how much a step takes."""
+    return {
+        name: value for name, value in state.told(plan, "") if not name.startswith(("pace.", "clips", "seed"))
+    }
 
 
 def load_weights(video: VideoNet, path: Path) -> None:
@@ -257,7 +270,7 @@ def save_video(net: ContextNet, folder: Path) -> None:
     }
     net = net.cpu()
     tensors = {name: value.half().contiguous() for name, value in net.model.state_dict().items()}
-    with replacing(folder / "model.safetensors") as part:
+    with state.replacing(folder / "model.safetensors") as part:
         save_file(tensors, part, {"grounded": json.dumps(settings)})
-    with replacing(folder / "text.safetensors") as part:
+    with state.replacing(folder / "text.safetensors") as part:
         save_small_encoder(encoder_of(net), part)

@@ -5,6 +5,7 @@ a rank takes next.
 """
 
 from .base import Sample, Source
+from .digest import digest_of
 from .opened import open_source
 
-__all__ = ["Sample", "Source", "open_source"]
+__all__ = ["Sample", "Source", "digest_of", "open_source"]

@@ -87,6 +87,16 @@ def read_clip(path: Path) -> tuple[dict[str, Any], Tensor]:
     return facts, latents
 
 
+def facts_of(path: Path) -> dict[str, Any]:
+    """What the clip at `path` was made from, its latents unread; nothing where it is none, or damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get(MARK, "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
 def _digest(latents: Tensor, facts: Mapping[str, Any]) -> str:
     found = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     found.update(latents.numpy().tobytes())
