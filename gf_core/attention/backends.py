@@ -178,16 +178,8 @@ def can_run(name: object, device: torch.device, dtype: torch.dtype, head_dim: in
     return any(row.name == name and row.can(device, dtype, head_dim) for row in BACKENDS)
 
 
-def choose(
-    device: torch.device,
-    dtype: torch.dtype,
-    head_dim: int,
-    host: Kernel | None = None,
-    wanted: str = "",
-    call: Call | None = None,
-) -> Kernel:
-    """The kernel of the row that `pick` takes, with one line in the log."""
-    row = pick(device, dtype, head_dim, host=host, wanted=wanted, call=call)
+def loaded(row: Backend, call: Call | None) -> Kernel:
+    """The kernel of a row that `pick` has taken, with one line in the log; `call` as there."""
     kernel = row.load()
     if row.when == "asked" and call is not None:
         log.info("attention: %s, off by %.2g of what it should be", row.name, deviation(call, kernel))

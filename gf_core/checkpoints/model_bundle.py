@@ -151,11 +151,9 @@ class ModelBundle:
         """Who computes attention in such films."""
         from ..attention.backends import film_call, pick
 
-        call = film_call(
-            self.spec, recipe.memory, self.cells(recipe.video), self.computes_on, self.computes_in
-        )
-        given: dict[str, Any] = {"host": self.kernel, "wanted": self.attention, "call": call}
-        return pick(self.computes_on, self.computes_in, self.spec.head_dim, **given)
+        place, cells = (self.computes_on, self.computes_in), self.cells(recipe.video)
+        call = film_call(self.spec, recipe.memory, cells, *place)
+        return pick(*place, self.spec.head_dim, host=self.kernel, wanted=self.attention, call=call)
 
     def sampler(self, recipe: Recipe) -> Sampler:
         """A fresh sampler of films of this size under these settings."""

@@ -9,9 +9,9 @@ Which frame lies where is the ledger's business: its moves are carried out here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -21,8 +21,8 @@ from ..attention.sparse import Sparse
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
 from ..model.pieces import PLAIN, Pieces
+from ..rope import turns
 from .bank import Bank
-from .buffers import TURNS_KEPT, Turns, shift
 from .checks import check, check_heads
 from .gradients import Gradients, GradView
 from .heads import Share, groups_of
@@ -31,11 +31,13 @@ from .packed import fill, packed_width, values_of
 from .policies import Evaluation, measure
 from .regions import Layout, Sees, alone, ends, newest, positions
 from .sizes import Sizes, is_lean, means_frames
-from .snapshots import Snapshots
 from .views import Place, View, joined, wave
 
+TURNS_KEPT = 8
+"""Rotations of frames at given positions that are kept: steady state repeats them."""
 
-class DualMemory(Snapshots):
+
+class DualMemory:
     """Anchors, recent frames and current chunk of one latent stream; `b` samples share the layout."""
 
     def __init__(
@@ -66,7 +68,6 @@ class DualMemory(Snapshots):
         self.spec, self.batch = spec, batch
         self.kernel: Kernel = Sparse(kernel, spec.sparse) if spec.sparse else kernel
         self.pieces = pieces
-        self._device, self._head_dim = device, model.head_dim
         self.grid = (latent_shape[1] // model.patch_size[1], latent_shape[2] // model.patch_size[2])
         self.tokens_per_frame = self.grid[0] * self.grid[1]
         check_heads(spec, model, self.tokens_per_frame)
@@ -89,7 +90,8 @@ class DualMemory(Snapshots):
         self.means = [zeros(model.num_layers, batch, means, *heads, dtype=torch.float32) for _ in range(2)]
         stores = (self.raw_k, self.v)
         self.bank = Bank(spec, self.ledger, stores, self.tokens_per_frame, share) if spec.bank else None
-        self._turn = Turns(*self.grid, self._head_dim, device, TURNS_KEPT + 2 * spec.bank)
+        turned = partial(_turned, device, *self.grid, model.head_dim)
+        self._turn: Callable[[tuple[int, ...]], Tensor] = lru_cache(TURNS_KEPT + 2 * spec.bank)(turned)
         self.kept = 0
         """Frames of `history` in use."""
         self.gradients = Gradients(self, self.ledger)
@@ -131,7 +133,7 @@ class DualMemory(Snapshots):
         k = self.k[0 if self.lean else layer]
         return k, self.unpacked_v[0] if self.packed else self.v[layer]
 
-    def _rotate(self, layers: slice, at: Sequence[int], first: int = 0) -> tuple[tuple[int, Tensor], ...]:
+    def _rotate(self, layers: slice, at: tuple[int, ...], first: int = 0) -> tuple[tuple[int, Tensor], ...]:
         """Refresh the rotated copy of some layers' frames from slot `first` on, which stand at these positions.
 
         Of a lean memory they are rotated when they are read: returns their first token, and the rotation.
@@ -357,3 +359,15 @@ class DualMemory(Snapshots):
                 leaves = values_of(store[:, :, start : start + count])
                 mean[:, :, :count].mul_(keep).add_(leaves, alpha=1 - keep)
                 fill(store[:, :, :count], mean[:, :, :count])
+
+
+def _turned(device: torch.device, rows: int, columns: int, head_dim: int, at: tuple[int, ...]) -> Tensor:
+    """`rope.turns` of frames at these positions."""
+    return turns(torch.tensor(at, device=device), rows, columns, head_dim)
+
+
+def shift(store: Tensor, dim: int, start: int, stop: int, by: int) -> None:
+    """Move entries [start+by, stop) of `dim` down by `by`, piecewise because the two ranges overlap."""
+    for at in range(start, stop - by, by):
+        count = min(by, stop - by - at)
+        store.narrow(dim, at, count).copy_(store.narrow(dim, at + by, count))

@@ -16,9 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..attention.backends import choose, film_call
+from ..attention.backends import film_call, loaded, pick
 from ..config import FLUSH_KEEP, MemorySpec, ModelSpec, Recipe, SampleSpec
 from ..errors import GroundedError
+from ..memory import snapshots
 from ..memory.given import give
 from ..memory.recache import recache, recache_all, refresh
 from ..memory.store import DualMemory
@@ -51,8 +52,9 @@ class Director:
         self.device = model.patch_embedding.weight.device if device is None else torch.device(device)
         self.dtype = model.patch_embedding.weight.dtype if dtype is None else dtype
         full = None if self.grad else film_call(spec, memory, cells, self.device, self.dtype)
-        wanted = (placement.kernel, placement.attention, full)
-        self._kernel = choose(self.device, self.dtype, spec.head_dim, *wanted)
+        host, wanted = placement.kernel, placement.attention
+        row = pick(self.device, self.dtype, spec.head_dim, host=host, wanted=wanted, call=full)
+        self._kernel = loaded(row, full)
         self._pieces, self._latent = placement.pieces, (spec.in_dim, *cells)
         self.team, self._split = placement.team, None
         if self.team is not None and not memory.wave:  # in a wave every rank has all of every frame
@@ -161,7 +163,7 @@ class Director:
     @together
     def back(self, prompt_embeds: Tensor, state: dict[str, Tensor], motion: bool = False) -> None:
         """New shot with the cast of an earlier `snapshot`: a cut from its memory, or with `motion` a switch."""
-        self.memory.recall(self._memory_of(state))
+        snapshots.recall(self.memory, self._memory_of(state))
         if motion:
             self.switch(prompt_embeds)
         else:
@@ -314,7 +316,7 @@ class Director:
         """Everything that decides the chunks to come, as copies of plain tensors; on the first rank, which asks."""
         if self.team is not None and self._split is None and not self.team.first:
             return {}  # that has all of it
-        memory = self.memory.snapshot()
+        memory = snapshots.snapshot(self.memory)
         if self._split is not None:
             memory = self._split.whole(memory)
         state = {f"memory.{name}": value for name, value in memory.items()}
@@ -327,7 +329,7 @@ class Director:
     @together
     def restore(self, state: dict[str, Tensor]) -> None:
         """Return to a `snapshot` of a director with the same model, sizes and settings."""
-        self.memory.restore(self._memory_of(state))
+        snapshots.restore(self.memory, self._memory_of(state))
         self._alpha = next(iter(state["waiting_switch"].tolist()), None)
         if "prompt_embeds" in state:
             self.blend(state["prompt_embeds"])

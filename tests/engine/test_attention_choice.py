@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gf_core.attention import backends, fastest, sdpa
-from gf_core.attention.backends import BACKENDS, Backend, choose, pick
+from gf_core.attention.backends import BACKENDS, Backend, loaded, pick
 from gf_core.engine.film import Film
 from gf_core.errors import GroundedError
 from gf_core.files.cache import cache_dir
@@ -139,7 +139,7 @@ def test_a_wish_and_a_host_go_before_what_is_measured(picked, monkeypatch):
 def test_what_rounds_says_how_much(monkeypatch, caplog):
     caplog.set_level(logging.INFO, "grounded")
     monkeypatch.setattr(backends, "BACKENDS", ROWS)
-    assert choose(CPU, torch.float32, 8, wanted="bytes", call=CALL) is rounded
+    assert loaded(pick(CPU, torch.float32, 8, wanted="bytes", call=CALL), CALL) is rounded
     assert 0.001 < fastest.deviation(CALL, rounded) < 0.2
     assert f"off by {fastest.deviation(CALL, rounded):.2g} of" in caplog.text
 

@@ -12,6 +12,7 @@ from gf_core.errors import GroundedError
 from gf_core.memory.checks import check
 from gf_core.memory.ledger import Frame
 from gf_core.memory.presets import PRESETS
+from gf_core.memory.snapshots import restore, snapshot
 from gf_core.memory.store import DualMemory
 
 MODEL = ModelSpec(dim=12, num_heads=2, num_layers=2, in_dim=2, out_dim=2)
@@ -115,8 +116,8 @@ def test_a_scene_leaves_no_trace_in_the_bank():
     for one in (memory, fresh):
         for turned in [(False, False), (True, True), (False, False)]:
             chunk(one, turned)
-    theirs = fresh.snapshot()
-    assert all(torch.equal(value, theirs[name]) for name, value in memory.snapshot().items())
+    theirs = snapshot(fresh)
+    assert all(torch.equal(value, theirs[name]) for name, value in snapshot(memory).items())
 
 
 def test_a_snapshot_says_nothing_of_what_lies_behind_a_shorter_bank():
@@ -125,15 +126,15 @@ def test_a_snapshot_says_nothing_of_what_lies_behind_a_shorter_bank():
         store.fill_(99)  # as denoising steps leave it
     for turned in [(False, False), (False, False), (True, False)]:
         chunk(memory, turned)
-    state = memory.snapshot()
+    state = snapshot(memory)
     used = [memory.ledger.layer(layer).past * memory.tokens_per_frame for layer in range(2)]
     assert used[0] > used[1] and not state["raw_k"][1, :, used[1] :].any()
-    twin.restore(state)
+    restore(twin, state)
     for one in (memory, twin):
         chunk(one, (False, True))
         chunk(one, (True, False))
-    other = twin.snapshot()
-    assert all(torch.equal(value, other[name]) for name, value in memory.snapshot().items())
+    other = snapshot(twin)
+    assert all(torch.equal(value, other[name]) for name, value in snapshot(memory).items())
 
 
 @pytest.mark.parametrize(
@@ -208,5 +209,5 @@ def test_a_state_takes_what_is_said_of_it(name):
     for _ in range(12):
         memory.evict(memory.spec.recent)
         chunk(memory)
-    taken = sum(tensor.nbytes for tensor in memory.snapshot().values())
+    taken = sum(tensor.nbytes for tensor in snapshot(memory).values())
     assert 0 <= taken - memory.sizes.state(memory.layout.past) < most

@@ -9,6 +9,7 @@ from gf_core.config import MemorySpec
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.memory.regions import Layout, positions
+from gf_core.memory.snapshots import restore, snapshot
 from gf_core.rope import rotate, turns
 
 FROZEN = MemorySpec(anchor_policy="frozen", anchor_update="never")
@@ -134,7 +135,7 @@ def test_a_thousand_chunks_neither_grow_nor_move(film, name):
             run.memory.ledger.prompt += 1
     assert [(b.data_ptr(), b.shape) for b in buffers(run.memory)] == before
     assert len(run.memory.ledger.recent) <= run.memory.spec.recent + 3
-    assert len(run.memory._turn._found) <= 8
+    assert run.memory._turn.cache_info().currsize <= 8
     assert run.memory.ledger.frame == 3003
 
 
@@ -195,16 +196,16 @@ def test_snapshot_and_restore(film):
     latents = torch.randn(8, 2, 3, 2, 2, 4)
     for z in latents[:6]:
         run.chunk(latents=z)
-    state = run.memory.snapshot()
+    state = snapshot(run.memory)
     held = {name: value.clone() for name, value in state.items()}
     pointer = other.memory.raw_k.data_ptr()
-    other.memory.restore(state)
+    restore(other.memory, state)
     assert other.memory.raw_k.data_ptr() == pointer
     for z in latents[6:]:
         run.chunk(latents=z)
         other.chunk(latents=z)
     assert all(torch.equal(state[name], held[name]) for name in held)  # a snapshot is a copy
-    after, twin = run.memory.snapshot(), other.memory.snapshot()
+    after, twin = snapshot(run.memory), snapshot(other.memory)
     assert after.keys() == twin.keys() and all(torch.equal(after[n], twin[n]) for n in after)
 
 
@@ -226,19 +227,19 @@ FOREIGN = {
 def test_foreign_snapshot_is_refused(film, name):
     run, other = film(FROZEN), film(FROZEN)
     run.chunk()
-    state = run.memory.snapshot()
-    other.memory.restore(state)
+    state = snapshot(run.memory)
+    restore(other.memory, state)
     tensor, change = FOREIGN[name]
     with pytest.raises(GroundedError, match="does not fit"):
-        other.memory.restore({**state, tensor: change(state[tensor])})
+        restore(other.memory, {**state, tensor: change(state[tensor])})
 
 
 @pytest.mark.parametrize("tensor", ["raw_k", "history"])
 def test_a_snapshot_that_lacks_a_part_is_refused(film, tensor):
-    state = film(FROZEN).memory.snapshot()
+    state = snapshot(film(FROZEN).memory)
     del state[tensor]
     with pytest.raises(GroundedError, match="does not fit"):
-        film(FROZEN).memory.restore(state)
+        restore(film(FROZEN).memory, state)
 
 
 def test_impossible_settings_are_refused(film):

@@ -11,6 +11,7 @@ from gf_core.config import MemorySpec
 from gf_core.memory.given import give
 from gf_core.memory.policies import measure
 from gf_core.memory.presets import PRESETS
+from gf_core.memory.snapshots import restore, snapshot
 
 from .conftest import LATENT, MODEL
 
@@ -100,7 +101,7 @@ def test_a_picture_is_no_target_however_redundant():
 def test_a_snapshot_knows_which_anchors_are_pictures(film):
     run, twin = film(FROZEN), film(FROZEN)
     run.chunk()
-    assert "pictures" not in run.memory.snapshot()
+    assert "pictures" not in snapshot(run.memory)
     lay(run, PICTURE)
-    twin.memory.restore(run.memory.snapshot())
+    restore(twin.memory, snapshot(run.memory))
     assert twin.memory.ledger.pictures == 1 and twin.stored() == run.stored()

@@ -7,6 +7,7 @@ import torch
 
 from gf_core.config import MemorySpec
 from gf_core.memory.recache import proximity, recache, recache_all
+from gf_core.memory.snapshots import snapshot
 
 THIRD = 1 / 3
 
@@ -74,12 +75,12 @@ def test_early_in_a_film_the_frames_there_are_take_the_newest_shares(film):
 def test_share_zero_leaves_every_bit(film):
     run = filled(film)
     run.memory.evict(6)
-    before = run.memory.snapshot()
+    before = snapshot(run.memory)
     network = Fresh(100.0)
     recache(run.memory, network, 0.0)
     assert network.frames == []  # not even a call
     recache(run.memory, network, 0.8)
-    after = run.memory.snapshot()
+    after = snapshot(run.memory)
     oldest = slice(6, 8)  # share 0 in a call that did run
     assert torch.equal(before["raw_k"][:, :, oldest], after["raw_k"][:, :, oldest])
     assert torch.equal(before["v"][:, :, oldest], after["v"][:, :, oldest])
@@ -146,7 +147,7 @@ class TestLongLive:
         run = filled(film, spec, chunks=7)
         run.memory.ledger.prompt = 1
         recache_all(run.memory, Fresh(100.0))
-        frames, prompts = run.memory.snapshot()["recent"].tolist()
+        frames, prompts = snapshot(run.memory)["recent"].tolist()
         assert frames == list(range(9, 21)) and prompts == [1] * 12
         run.chunk()
         assert [evaluation.frame for evaluation in run.memory.log] == [12, 13, 14]

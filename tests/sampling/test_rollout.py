@@ -9,6 +9,7 @@ from gf_core.attention import attend
 from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
+from gf_core.memory.snapshots import snapshot
 from gf_core.model import layers
 from gf_core.model.forward import Call, text_kv
 from gf_core.rope import rotate, turns
@@ -162,7 +163,7 @@ def test_a_second_clean_pass_changes_no_bit(film, prompts):
     memory, size = run.director.memory, 2
     frames = slice(memory.layout.past * size - 3 * size, memory.layout.past * size)
     before = memory.raw_k[:, :, frames].clone(), memory.v[:, :, frames].clone()
-    state = memory.snapshot()
+    state = snapshot(memory)
     # the chunk is taken back out of recent memory and written again
     del memory.ledger.recent[-3:]
     memory.ledger.frame -= 3

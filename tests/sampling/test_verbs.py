@@ -10,6 +10,7 @@ from gf_core.errors import GroundedError
 from gf_core.memory.checks import check
 from gf_core.memory.presets import PRESETS
 from gf_core.memory.regions import Layout
+from gf_core.memory.snapshots import snapshot
 from gf_core.model.wan import WanModel
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import Cues, film_chunks
@@ -25,7 +26,7 @@ def states_after_switch(film, prompts, memory, **options):
         run.chunk()
     run.director.switch(prompts[1], **options)
     run.director.prepare()
-    return run.director.memory.snapshot()
+    return snapshot(run.director.memory)
 
 
 def test_switch_policies(film, prompts):
@@ -67,7 +68,7 @@ def test_the_oldest_frame_keeps_its_values_in_every_layer(embeds):
             run.director.prepare()
         memory = run.director.memory
         oldest = slice(3 * memory.tokens_per_frame, 4 * memory.tokens_per_frame)
-        after.append([memory.snapshot()[name][:, :, oldest] for name in ("raw_k", "v")])
+        after.append([snapshot(memory)[name][:, :, oldest] for name in ("raw_k", "v")])
     assert all(map(torch.equal, *after))
 
 
@@ -76,10 +77,10 @@ def test_recache_under_the_same_text_sees_only_anchors_and_itself(film, prompts)
     run = film(replace(MemorySpec(), switch="recache"))
     run.director.start(prompts[0])
     run.chunk()
-    before = run.director.memory.snapshot()
+    before = snapshot(run.director.memory)
     run.director.switch(prompts[0])
     run.director.prepare()
-    after = run.director.memory.snapshot()
+    after = snapshot(run.director.memory)
     torch.testing.assert_close(after["raw_k"], before["raw_k"], atol=1e-6, rtol=0)
     torch.testing.assert_close(after["v"], before["v"], atol=1e-6, rtol=0)
 
@@ -161,9 +162,9 @@ def test_blend_changes_the_text_and_nothing_else(film, prompts):
     run = film()
     run.director.start(prompts[0])
     run.chunk()
-    before, prompt = run.director.memory.snapshot(), run.director.memory.ledger.prompt
+    before, prompt = snapshot(run.director.memory), run.director.memory.ledger.prompt
     run.director.blend(torch.lerp(prompts[1], prompts[1].flip(1), 0.5))
-    after = run.director.memory.snapshot()
+    after = snapshot(run.director.memory)
     assert (
         all(torch.equal(before[n], after[n]) for n in before) and run.director.memory.ledger.prompt == prompt
     )
