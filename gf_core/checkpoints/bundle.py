@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..config import Fit, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
+from ..config import Fit, MemorySpec, Recipe, SampleSpec, VideoSpec
 from ..errors import CheckpointError, GroundedError
 from ..files.fingerprint import combine, hash_tensors, recalled, remembered
 from ..files.scales import unscaled
@@ -62,22 +62,22 @@ def load_model(
     Raises CheckpointError, saying what the file is and what is needed, or ResourceError for too little
     memory.
     """
-    path, item, spec = identified(source, assume, weights)
-    merges = all_loras(item, path, loras)
+    item = identified(source, assume, weights)
+    merges = all_loras(item, loras)
     fit = fit or Fit()
     codec = _codec(vae, item, parts_on or device, fit)
     encoder = _encoder(text, item, parts_on or device)
     if prompts and isinstance(encoder, StoredEncoder):
         encoder.encode(list(prompts))
-    networks = networks_of(item, spec, loras=merges, dtype=dtype, device=device, fit=fit)
+    networks = networks_of(item, loras=merges, dtype=dtype, device=device, fit=fit)
     return ModelBundle(
-        name=str(item.own.get("name") or path.name),
+        name=str(item.own.get("name") or item.file.path.name),
         model=networks.model,
-        spec=spec,
+        spec=item.spec,
         text=encoder,
         codec=codec,
         recipe=wanted_recipe(item).fitted(fit),
-        fingerprint=_fingerprint(item, spec, merges, fit),
+        fingerprint=_fingerprint(item, merges, fit),
         writer=networks.writer,
         licence=licence_of(item),
         fit=fit,
@@ -102,10 +102,10 @@ def model_prints(
 
     Arguments and errors as of `load_model`.
     """
-    path, item, spec = identified(source, assume)
+    item = identified(source, assume)
     fit = fit or Fit()
     prints = {
-        "model": _fingerprint(item, spec, all_loras(item, path, loras), fit),
+        "model": _fingerprint(item, all_loras(item, loras), fit),
         "text": _encoder(text, item, "cpu").fingerprint,
         "codec": _codec(vae, item, "cpu", fit).fingerprint,
     }
@@ -156,8 +156,7 @@ def _settings(base: S, values: Any, name: str) -> S:
 
 def own_part(item: Identified, name: str) -> Path | None:
     """The file `name` beside a model of this project's own, where it is."""
-    home = item.file.path if item.file.path.is_dir() else item.file.path.parent
-    return home / name if item.own and (home / name).is_file() else None
+    return item.home / name if item.own and (item.home / name).is_file() else None
 
 
 def _encoder(
@@ -196,8 +195,8 @@ def _variant(item: Identified) -> str:
     return f"{item.found.outer or 'flat'} {item.what.scheme}"
 
 
-def _fingerprint(item: Identified, spec: ModelSpec, loras: Sequence[Lora], fit: Fit) -> str:
-    parts = [checkpoint_fingerprint(item), repr(spec)]
+def _fingerprint(item: Identified, loras: Sequence[Lora], fit: Fit) -> str:
+    parts = [checkpoint_fingerprint(item), repr(item.spec)]
     for lora in loras:
         tensors = {f"{m} {part}": t for m, update in lora.updates.items() for part, t in update.parts.items()}
         parts += [hash_tensors(tensors), repr(lora.strength), repr(lora.alpha)]

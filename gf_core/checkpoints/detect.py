@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -19,34 +19,21 @@ from ..files import scales
 from ..files.lazy import LazyTensor
 from ..files.unwrap import Unwrapped
 from ..foreign import numbered, read_json, with_values
-from ..vae.decoders import Decoder
-from ..vae.load import detect_vae
+from .families import channels_of, family_of
 from .keymaps import Scheme, diffusers_to_original, rename, scheme_of
-
-Family = Literal[
-    "wan_t2v", "wan_i2v", "wan_5b", "wan_vace", "wan_other",
-    "own_codec", "own_text", "lora", "wan_vae", "tiny_vae", "umt5", "other_text", "unknown",
-]  # fmt: skip
 
 HEAD_WIDTH = 128
 """Width of one attention head in every published Wan; tensors do not tell it."""
 METADATA_KEY = "grounded"
 """Header key of this project's own files: JSON with sample, memory, video and model settings."""
 
-_VAES: dict[Decoder, Family] = {"wan": "wan_vae", "taehv": "tiny_vae", "builtin": "own_codec"}
-_OWN_BIAS = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
-"""Only UMT5 has a relative bias of its own in the second layer; T5 shares the first one's."""
-_LORA = (".lora_", ".lora.", ".diff", ".dora_scale", ".lokr_", ".hada_", ".oft_", ".w_norm")
-_LLAMA_BIAS = "enc.blk.1.attn_rel_b.weight"
-"""The same under llama.cpp's names."""
-
 
 @dataclass(frozen=True)
 class Detected:
     """What a checkpoint is."""
 
-    family: Family
-    """Kind of network."""
+    family: str
+    """Kind of network: a row of `families.KINDS`."""
     scheme: Scheme
     """Naming scheme of the tensors."""
     tensors: dict[str, LazyTensor]
@@ -76,65 +63,18 @@ def detect(
     scheme = scheme_of([found.prefix + name for name in tensors])
     if scheme_of(tensors) == "diffusers" and "scale_shift_table" in tensors:
         tensors, scheme = rename(tensors, diffusers_to_original), "diffusers"
-    family = family_of(tensors, found.lora)
+    family = family_of(tensors)
     sizes: Counter[torch.dtype] = Counter()
     for tensor in tensors.values():
         sizes[tensor.dtype] += tensor.numel
     dtype = sizes.most_common(1)[0][0] if sizes else torch.float32
     spec = None
-    channels = _channels(tensors)
+    channels = channels_of(tensors)
     if family == "wan_t2v":
         own = own_settings(metadata or {}).get("model", {})
         spec = read_spec(tensors, own if isinstance(own, dict) else {}, config or {})
     quantised, unread = scales.in_words(tensors), scales.unread(tensors, metadata or {})
     return Detected(family, scheme, tensors, dtype, sum(sizes.values()), spec, quantised, unread, channels)
-
-
-def family_of(tensors: Mapping[str, LazyTensor], lora: Mapping[str, LazyTensor] | None = None) -> Family:
-    """Kind of network that has these tensor names and shapes (transformers under original names)."""
-    names = tensors.keys()
-    if any(sign in name for name in names for sign in _LORA) or (lora and not names):
-        return "lora"
-    if "head.modulation" in names and "patch_embedding.weight" in names:
-        return _wan_family(tensors)
-    vae = detect_vae(names)
-    if vae is not None:
-        return _VAES[vae]
-    if {"embedding.weight", "position", "layers.0.qkv.weight"} <= names:
-        return "own_text"
-    if "blocks.0.pos_embedding.embedding.weight" in names or {_OWN_BIAS, _LLAMA_BIAS} & names:
-        return "umt5"
-    if any(
-        name.startswith(("text_model.", "encoder.block.", "enc.blk.", "layers.0.self_attn")) for name in names
-    ):
-        return "other_text"
-    return "unknown"
-
-
-def _wan_family(tensors: Mapping[str, LazyTensor]) -> Family:
-    if any(name.startswith(("vace_blocks.", "vace_patch_embedding.")) for name in tensors):
-        return "wan_vace"
-    channels = _channels(tensors)
-    patch = tensors["patch_embedding.weight"].shape
-    head = tensors["head.head.weight"].shape if "head.head.weight" in tensors else ()
-    out = channels * prod(patch[2:])
-    if channels == 48 and (not head or head[0] == out):  # else inputs that control it lie beside the latents
-        return "wan_5b"
-    image_head = any(name.startswith("img_emb.") or ".k_img." in name for name in tensors)
-    if image_head or channels == 36:
-        return "wan_i2v"
-    whole = len(patch) == 5 and prod(patch) and (not head or head[0] == out)
-    return "wan_t2v" if whole else "wan_other"
-
-
-def _channels(tensors: Mapping[str, LazyTensor]) -> int:
-    patch = tensors.get("patch_embedding.weight")
-    if patch is not None and len(patch.shape) == 5:
-        return patch.shape[1]
-    for name in ("decoder.conv1.weight", "decoder.conv_in.weight"):
-        if name in tensors and len(tensors[name].shape) == 5:
-            return tensors[name].shape[1]
-    return 0
 
 
 def own_settings(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config import ModelSpec
 from ..errors import CheckpointError
 from ..files.lazy import TensorFile
 from ..files.tensors import open_file
@@ -19,17 +20,13 @@ from ..files.zeros import refuse_zeros
 from ..foreign import read_json
 from ..words import amount, exact_size
 from .catalog import CATALOG, KnownCheckpoint, by_id, drivable, named
-from .detect import Detected, Family, detect, own_settings
+from .detect import Detected, detect, own_settings
+from .families import NEEDED, foreign
 from .lora import refuse_kind
 from .recognise import Recognised, choices, recognise
-from .strangers import stranger
 
 GENERATOR_KEYS = ("generator_ema", "generator")
 """Outer keys written only by trainings of few-step causal generators."""
-NEEDED = (
-    "The engine needs a causal Wan 2.1 text-to-video model, for example self_forcing_dmd.pt "
-    "(gdhe17/Self-Forcing) or longlive_base.pt with lora.pt (Efficient-Large-Model/LongLive-1.3B)."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +43,17 @@ class Identified(Recognised):
     """This project's settings from the header; empty for other files."""
     evidence: str
     """Why it counts as causal, in words; empty when nothing says so."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Shape of the transformer that `require_drivable` has found in it."""
+        assert self.what.spec is not None
+        return self.what.spec
+
+    @property
+    def home(self) -> Path:
+        """The folder that it is, or lies in: where its parts are looked for first."""
+        return self.file.path if self.file.path.is_dir() else self.file.path.parent
 
 
 def identify(path: str | Path, *, assume: str | None = None, weights: str | None = None) -> Identified:
@@ -67,9 +75,8 @@ def identify(path: str | Path, *, assume: str | None = None, weights: str | None
     what = detect(found, file.metadata, file.config)
     seen = Recognised(assumed) if own or assumed else recognise(file.path, found, what)
     evidence = _evidence(file.metadata, found.outer, seen.known, assumed is not None)
-    known = None if own else seen.known
-    told = known, seen.doubt, seen.candidates
-    return Identified(*told, file=file, found=found, what=what, own=own, evidence=evidence)
+    seen = Recognised(None, seen.doubt, seen.candidates) if own else seen
+    return Identified(**vars(seen), file=file, found=found, what=what, own=own, evidence=evidence)
 
 
 def _open(path: str | Path) -> TensorFile:
@@ -123,8 +130,6 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
     if item.what.family == "lora":
         refuse_kind(name, item.what.tensors, {})
     if item.what.family != "wan_t2v":
-        if item.what.family == "unknown" and (words := stranger(item.what.tensors)):
-            raise CheckpointError(f"{name} is {words}, not a Wan transformer", NEEDED)
         raise foreign(name, item.what.family, item.what.channels)
     if item.what.unread is not None:
         raise CheckpointError(f"{name} is a Wan transformer {item.what.unread[0]}", item.what.unread[1])
@@ -147,50 +152,12 @@ def require_known(item: Identified) -> None:
             f"{name}: {item.doubt}",
             f"say what it is, with {choices(item.candidates or drivable())} (in ComfyUI: under `assume`).",
         )
-    if (
-        known is not None
-        and known.refusal
-        and item.what.family.startswith("wan_")
-        and item.what.family != "wan_vae"
-    ):
+    transformer = item.what.family.startswith("wan_") and item.what.family != "wan_vae"
+    if known is not None and known.refusal and transformer:
         raise CheckpointError(f"{name} is {known.title} ({known.repository}): {known.refusal}", NEEDED)
-
-
-def kind_in_words(family: Family, channels: int) -> str:
-    """What a file of this family is: `a Wan VAE (16 channels), which turns latents into pictures`."""
-    return _WORDS[family][0].format(channels=channels)
-
-
-def foreign(name: str, family: Family, channels: int) -> CheckpointError:
-    """The refusal of `name`, which is of a family that the engine does not drive."""
-    return CheckpointError(f"{name} is {kind_in_words(family, channels)}", _WORDS[family][1])
 
 
 def size_name(what: Detected) -> str:
     """'1.42 B parameters (2.84 GB)' of a detected network."""
     stored = sum(tensor.nbytes for tensor in what.tensors.values())
     return f"{amount(what.parameters)} parameters ({exact_size(stored)})"
-
-
-_TRANSFORMER = f"Choose the transformer instead: {NEEDED}"
-_WORDS: dict[Family, tuple[str, str]] = {
-    "wan_t2v": ("a Wan text-to-video transformer", ""),
-    "wan_i2v": (
-        "an image-to-video Wan ({channels} input channels and an image head)",
-        f"{NEEDED} To start a film from a picture, give the picture to a text-to-video model as start image.",
-    ),
-    "wan_5b": ("the Wan 2.2 5B, whose latents have {channels} channels and another VAE", NEEDED),
-    "wan_vace": ("a Wan VACE model, which edits whole clips with control inputs", NEEDED),
-    "wan_other": ("a Wan transformer with {channels} input channels, not plain text-to-video", NEEDED),
-    "lora": (
-        "a LoRA, a small change to a model",
-        "Choose the model that it changes, and give this file as a LoRA of it.",
-    ),
-    "wan_vae": ("a Wan VAE ({channels} channels), which turns latents into pictures", _TRANSFORMER),
-    "tiny_vae": ("a tiny VAE (TAEHV), which turns latents into pictures fast", _TRANSFORMER),
-    "own_codec": ("the codec of the built-in model", "Choose model.safetensors beside it."),
-    "own_text": ("the text encoder of the built-in model", "Choose model.safetensors beside it."),
-    "umt5": ("the UMT5 text encoder", _TRANSFORMER),
-    "other_text": ("a text encoder of another model family", _TRANSFORMER),
-    "unknown": ("not a Wan transformer", NEEDED),
-}

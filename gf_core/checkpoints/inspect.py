@@ -12,7 +12,8 @@ from ..timeline import Timing
 from ..words import amount, counted, exact_size, plain
 from .bundle import licence_of, own_part, wanted_recipe
 from .companions import find
-from .identify import Identified, identify, kind_in_words, require_drivable
+from .families import kind_in_words
+from .identify import Identified, identify, require_drivable
 from .networks import lora_beside
 
 _KINDS = {"safetensors": "safetensors", "pickle": "PyTorch pickle", "gguf": "GGUF", "folder": "folder"}

@@ -62,27 +62,23 @@ def load_networks(
     fit: Fit | None,
 ) -> Networks:
     """The transformers alone; arguments and errors as of `bundle.load_model`."""
-    path, item, spec = identified(source, assume)
-    return networks_of(item, spec, loras=all_loras(item, path, loras), dtype=dtype, device=device, fit=fit)
+    item = identified(source, assume)
+    return networks_of(item, loras=all_loras(item, loras), dtype=dtype, device=device, fit=fit)
 
 
-def identified(
-    source: str | Path, assume: str | None, weights: str | None = None
-) -> tuple[Path, Identified, ModelSpec]:
+def identified(source: str | Path, assume: str | None, weights: str | None = None) -> Identified:
     """Which file `source` is, and what is in it; arguments and errors as of `bundle.load_model`."""
     path = _builtin_path() if str(source) == "builtin" else model_file(source)
     item = identify(path, assume=assume, weights=weights)
     require_drivable(item, assumed=assume is not None)
-    if item.what.spec is None:
-        raise CheckpointError(f"{path.name} is not a text-to-video transformer", "choose another file.")
-    return path, item, item.what.spec
+    return item
 
 
-def networks_of(item: Identified, spec: ModelSpec, **placed: Any) -> Networks:
+def networks_of(item: Identified, **placed: Any) -> Networks:
     """The transformers of an identified file; `placed` as in `load.build_network`."""
     denoising, writing = experts(unscaled(item.what.tensors))
-    model = build_network(spec, denoising, **placed)
-    return Networks(model, build_network(spec, writing, **placed) if writing else None, spec)
+    model = build_network(item.spec, denoising, **placed)
+    return Networks(model, build_network(item.spec, writing, **placed) if writing else None, item.spec)
 
 
 def _builtin_path() -> Path:
@@ -95,12 +91,12 @@ def _builtin_path() -> Path:
     return BUILTIN_FOLDER / BUILTIN_FILES[0]
 
 
-def all_loras(item: Identified, path: Path, asked: Sequence[tuple[str | Path, float]]) -> list[Lora]:
+def all_loras(item: Identified, asked: Sequence[tuple[str | Path, float]]) -> list[Lora]:
     """LoRAs to merge: those asked for, the one inside the file, and the one that the checkpoint cannot do without."""
     shapes = {name: tensor.shape for name, tensor in item.what.tensors.items()}
     loras = [open_lora(lora, strength, shapes) for lora, strength in asked]
     if item.found.lora:
-        loras.append(parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, shapes))
+        loras.append(parse_lora(item.found.lora, f"the LoRA inside {item.file.path.name}", 1.0, shapes))
     elif not loras and (beside := lora_beside(item)) is not None:
         loras.append(open_lora(beside, 1.0, shapes))
     for lora in loras:
@@ -113,15 +109,13 @@ def lora_beside(item: Identified) -> Path | None:
 
     Raises CheckpointError when it is not there.
     """
-    path, known = item.file.path, item.known
+    known = item.known
     if known is None or not known.lora or item.found.lora:
         return None
-    home = path if path.is_dir() else path.parent
-    stem = Path(known.lora).stem
     for suffix in (".pt", ".safetensors"):
-        if (home / f"{stem}{suffix}").is_file():
-            return home / f"{stem}{suffix}"
+        if (beside := item.home / f"{Path(known.lora).stem}{suffix}").is_file():
+            return beside
     raise CheckpointError(
-        f"{path.name} is only the first half of {known.title}: {known.note}",
+        f"{item.file.path.name} is only the first half of {known.title}: {known.note}",
         f"put {known.lora} from https://huggingface.co/{known.repository} beside it.",
     )

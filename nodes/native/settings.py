@@ -13,7 +13,8 @@ from typing import Any
 
 from ...gf_core.checkpoints.bundle import licence_of, wanted_recipe
 from ...gf_core.checkpoints.catalog import KnownCheckpoint, by_id, drivable, match
-from ...gf_core.checkpoints.identify import NEEDED, Identified, identify, require_known
+from ...gf_core.checkpoints.families import NEEDED
+from ...gf_core.checkpoints.identify import Identified, identify, require_known
 from ...gf_core.checkpoints.keymaps import experts
 from ...gf_core.config import ModelSpec, Recipe
 from ...gf_core.errors import CheckpointError

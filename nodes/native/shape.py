@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ...gf_core.checkpoints.identify import foreign
+from ...gf_core.checkpoints.families import foreign
 from ...gf_core.config import ModelSpec
 from ...gf_core.errors import CheckpointError
 

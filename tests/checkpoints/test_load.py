@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gf_core.checkpoints.detect import family_of
+from gf_core.checkpoints.families import family_of
 from gf_core.checkpoints.keymaps import original_to_diffusers
 from gf_core.checkpoints.load import build_network
 from gf_core.checkpoints.lora import open_lora, parse_lora

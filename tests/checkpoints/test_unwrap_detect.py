@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gf_core.checkpoints.detect import detect, family_of
+from gf_core.checkpoints.detect import detect
+from gf_core.checkpoints.families import family_of
 from gf_core.config import ModelSpec
 from gf_core.errors import CheckpointError
 from gf_core.files.lazy import LazyTensor
