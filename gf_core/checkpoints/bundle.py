@@ -42,7 +42,6 @@ def load_model(
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
     assume: str | None = None,
-    weights: str | None = None,
     loras: Sequence[tuple[str | Path, float]] = (),
     prompts: Sequence[str] = (),
     fit: Fit | None = None,
@@ -52,17 +51,16 @@ def load_model(
 ) -> ModelBundle:
     """Opens `source`: "builtin", a checkpoint file, or a folder.
 
-    text, vae: a ready encoder or codec, or the path of one; None looks beside the model. dtype: float32 on
-    the CPU, bfloat16 elsewhere. assume: catalogue id to take a renamed causal file for. weights: outer key
-    to take. loras: (path, strength) pairs merged into the weights. prompts: of the film to come; a large text encoder
-    reads them before the transformer is loaded, so that the two are never in memory together. fit: what is done so
-    that films fit; its `memory` is a film's, and goes into the recipe that the weights want. compiled, attention,
-    parts_on: as in `ModelBundle`.
+    text, vae: a ready encoder or codec, or the path of one; None looks beside the model. dtype: float32 on the CPU,
+    bfloat16 elsewhere. assume: catalogue id to take a renamed causal file for. loras: (path, strength) pairs merged
+    into the weights. prompts: of the film to come; a large text encoder reads them before the transformer is loaded,
+    so that the two are never in memory together. fit: what is done so that films fit; its `memory` is a film's, and
+    goes into the recipe that the weights want. compiled, attention, parts_on: as in `ModelBundle`.
 
     Raises CheckpointError, saying what the file is and what is needed, or ResourceError for too little
     memory.
     """
-    item = identified(source, assume, weights)
+    item = identified(source, assume)
     merges = all_loras(item, loras)
     fit = fit or Fit()
     codec = _codec(vae, item, parts_on or device, fit)

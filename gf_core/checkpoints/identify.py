@@ -56,11 +56,11 @@ class Identified(Recognised):
         return self.file.path if self.file.path.is_dir() else self.file.path.parent
 
 
-def identify(path: str | Path, *, assume: str | None = None, weights: str | None = None) -> Identified:
+def identify(path: str | Path, *, assume: str | None = None) -> Identified:
     """Opens and describes `path` without judging it.
 
-    `assume` is a catalogue id whose settings to take for a file of unknown name; `weights` an outer key.
-    Raises CheckpointError for an unreadable file, an unknown `assume`, or absent `weights`.
+    `assume` is a catalogue id whose settings to take for a file of unknown name.
+    Raises CheckpointError for an unreadable file, or an unknown `assume`.
     """
     file = _open(path)
     outer = [name for name in GENERATOR_KEYS if isinstance(file.tree.get(name), dict)]
@@ -70,7 +70,7 @@ def identify(path: str | Path, *, assume: str | None = None, weights: str | None
         raise CheckpointError(f"there is no kind of checkpoint called {assume}", f"choose one of {names}.")
     rows = (assumed,) if assumed else named(file.path, outer[0] if outer else None)
     wanted = {row.outer for row in rows if row.outer in file.tree}
-    found = unwrap(file.tree, weights or (wanted.pop() if len(wanted) == 1 else None))
+    found = unwrap(file.tree, wanted.pop() if len(wanted) == 1 else None)
     own = own_settings(file.metadata)
     what = detect(found, file.metadata, file.config)
     seen = Recognised(assumed) if own or assumed else recognise(file.path, found, what)

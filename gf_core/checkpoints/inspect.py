@@ -38,13 +38,13 @@ class Report:
         return "\n".join(self.lines)
 
 
-def inspect_file(path: str | Path, *, assume: str | None = None, weights: str | None = None) -> Report:
+def inspect_file(path: str | Path, *, assume: str | None = None) -> Report:
     """Describes a checkpoint and says whether and how films are made with it.
 
     Raises CheckpointError only when the file cannot be opened at all; a wrong kind of model is a normal
     report.
     """
-    item = identify(path, assume=assume, weights=weights)
+    item = identify(path, assume=assume)
     rows = [("file", _file(item)), ("what", _what(item)), ("stored as", _stored(item))]
     if item.what.family != "lora":  # it becomes part of its model
         rows.append(("in memory", _in_memory(item)))

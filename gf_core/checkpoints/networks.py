@@ -66,10 +66,10 @@ def load_networks(
     return networks_of(item, loras=all_loras(item, loras), dtype=dtype, device=device, fit=fit)
 
 
-def identified(source: str | Path, assume: str | None, weights: str | None = None) -> Identified:
+def identified(source: str | Path, assume: str | None) -> Identified:
     """Which file `source` is, and what is in it; arguments and errors as of `bundle.load_model`."""
     path = _builtin_path() if str(source) == "builtin" else model_file(source)
-    item = identify(path, assume=assume, weights=weights)
+    item = identify(path, assume=assume)
     require_drivable(item, assumed=assume is not None)
     return item
 

@@ -219,19 +219,11 @@ def _text_numbers(file: Path | None) -> int:
 
 def _decoder(file: Path | None) -> tuple[Decoder, int, int]:
     """Which decoder a file holds, its numbers, and bytes per number; without a file the largest, and zeros."""
-    from ..files.scales import unscaled
-    from ..files.tensors import open_file
-    from ..files.unwrap import unwrap
-    from ..vae.load import detect_vae
+    from ..vae.load import describe_vae
 
     if file is None:
         return "wan", 0, 0
-    tensors = unscaled(unwrap(open_file(file).tree).tensors)
-    kind = detect_vae(tensors)
-    if kind is None:
-        raise CheckpointError(
-            f"{file} is not a VAE that can be driven", "choose a Wan2.1 VAE or its tiny version"
-        )
+    _, kind, tensors = describe_vae(file)
     wide = max((tensor.dtype.itemsize for tensor in tensors.values()), default=0)
     return kind, sum(tensor.numel for tensor in tensors.values()), wide
 

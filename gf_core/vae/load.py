@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError, headless
 from ..files.fingerprint import hash_state
+from ..files.lazy import LazyTensor, TensorFile
 from ..files.scales import FP8, unread, unscaled
 from ..files.tensors import open_file
 from ..files.unwrap import unwrap
@@ -41,15 +42,17 @@ def detect_vae(names: Iterable[str]) -> Decoder | None:
 
 
 def build_vae(
-    state: Mapping[str, Tensor], *, fingerprint: str = "", latents_mean: tuple[float, ...] = WAN_MEAN,
+    state: Mapping[str, Tensor],
+    *,
+    latents_mean: tuple[float, ...] = WAN_MEAN,
     latents_std: tuple[float, ...] = WAN_STD,
-) -> LatentCodec:  # fmt: skip
+) -> LatentCodec:
     """A Wan VAE or a TAEHV from tensors under original, ComfyUI or diffusers names, in the dtype they have.
 
     Raises CheckpointError: neither of the two, or tensors missing.
     """
     kind = detect_vae(state)
-    fingerprint = fingerprint or hash_state(state)
+    fingerprint = hash_state(state)
     if kind == "taehv":
         return TAEHV.from_state(state, fingerprint)
     if kind != "wan":
@@ -64,20 +67,12 @@ def build_vae(
     return WanVAE(network, latents_mean, latents_std, fingerprint)
 
 
-def load_vae(
-    path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
-) -> LatentCodec:
-    """Open a VAE file (.safetensors, .pth) or a diffusers `vae` folder.
+def describe_vae(path: Path) -> tuple[TensorFile, Decoder, dict[str, LazyTensor]]:
+    """The file (.safetensors, .pth) or folder of a VAE, which one it is, and its tensors, none of them read.
 
-    dtype: of the weights; None keeps the file's on a card and takes float32 on the CPU, which computes no other
-        type well.
-
-    Raises CheckpointError: missing, damaged, unsafe, or no VAE.
+    Raises CheckpointError: missing, damaged, unsafe, packed in a way that is not read, or no VAE.
     """
-    path = Path(path)
     file = open_file(path)
-    if len(file.parts) != 1:
-        raise CheckpointError(f"{path} holds {len(file.parts)} weight files, a VAE has one", FIX)
     beside = {name: tensor for name, tensor in file.tree.items() if name.startswith(NEIGHBOURS)}
     tensors = unwrap(beside or file.tree).tensors
     kind = detect_vae(tensors)
@@ -86,6 +81,21 @@ def load_vae(
     if (cause := unread(tensors, file.metadata)) is not None:
         raise CheckpointError(f"{path.name} is a VAE {cause[0]}", cause[1])
     refuse_zeros(path.name, tensors)
+    return file, kind, unscaled(tensors)
+
+
+def load_vae(
+    path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> LatentCodec:
+    """Open what `describe_vae` describes; errors as there.
+
+    dtype: of the weights; None keeps the file's on a card and takes float32 on the CPU, which computes no other
+        type well.
+    """
+    path = Path(path)
+    file, kind, tensors = describe_vae(path)
+    if len(file.parts) != 1:
+        raise CheckpointError(f"{path} holds {len(file.parts)} weight files, a VAE has one", FIX)
     if dtype is None and torch.device(device).type == "cpu":
         dtype = torch.float32
     if kind == "builtin":
@@ -94,7 +104,7 @@ def load_vae(
         return load_codec(file.parts[0], str(device), dtype or torch.float32)
     # Copies, because mapped weights are unaligned and lock the file on Windows.
     codec: Any = build_vae(
-        {name: tensor.copied(_plain(tensor.dtype)) for name, tensor in unscaled(tensors).items()},
+        {name: tensor.copied(_plain(tensor.dtype)) for name, tensor in tensors.items()},
         latents_mean=_numbers(file.config.get("latents_mean", WAN_MEAN), path),
         latents_std=_numbers(file.config.get("latents_std", WAN_STD), path),
     )
