@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from gf_core.cli import main as grounded
+from gf_core.config import VideoSpec
 from gf_core.editorial import Span, write_edit
 from gf_core.timeline import make_plan, parse
 from gf_core.video import FilmWriter, place_film, read_metadata
@@ -196,9 +197,8 @@ class Films:
     def shape(self) -> Path:
         """A film of another program, of any size and speed."""
         width, height = self.dice.choice([(4096, 16), (16, 2048), (2, 2), (17, 5), (640, 360)])
-        with FilmWriter(
-            self.folder / "film.mp4", width, height, self.dice.choice([1, 7, 16, 23.976, 120])
-        ) as film:
+        video = VideoSpec(width, height, self.dice.choice([1, 7, 16, 23.976, 120]))
+        with FilmWriter(self.folder / "film.mp4", video) as film:
             frames = self.dice.choice([1, 2, 17, 40])
             film.write(bytes_as_frames(self.dice, frames, height, width))
         return self.folder / "film.mp4"

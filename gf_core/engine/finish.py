@@ -94,9 +94,7 @@ class Finisher:
         self.decoder = bundle.codec.decoder()
         path, video = run.run.film, recipe.video
         with on_disk(path, "starting the film"):
-            self.film = FilmWriter(
-                path, video.width, video.height, video.fps, encoding, keep=job.reuse.frames
-            )
+            self.film = FilmWriter(path, video, encoding, keep=job.reuse.frames)
             sync_folder(path.parent)
         self._in_pieces, self._piece = False, recipe.memory.chunk  # a start may be many times as long
         self._device, self._streams = bundle.decodes_on, dict[torch.device, torch.cuda.Stream]()
@@ -286,7 +284,7 @@ def film_header(video: VideoSpec, encoding: Encoding) -> bytes:
     black = np.zeros((4, video.height, video.width, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
-        with FilmWriter(path, video.width, video.height, video.fps, encoding) as film:
+        with FilmWriter(path, video, encoding) as film:
             film.write(black)
         with open(path, "rb") as file:
             return file.read(read_layout(path).header_end)

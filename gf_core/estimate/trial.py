@@ -89,7 +89,7 @@ def try_out(
         director.prefill(first)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
-        with FilmWriter(path, video.width, video.height, video.fps, encoding) as writer:
+        with FilmWriter(path, video, encoding) as writer:
             pixels = video.width * video.height * encoding.upscale**2
             trial = _time_chunks(bundle, first[0], chunks, writer, pixels)
             return trial if prompt is not None else replace(trial, bits=None)

@@ -193,7 +193,7 @@ def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Tim
     sampler, cues = open_film(subject, chunks)
     decoder = subject.codec.decoder() if subject.codec else None
     video = subject.recipe.video
-    film = FilmWriter(path, video.width, video.height, video.fps) if decoder else None
+    film = FilmWriter(path, video) if decoder else None
     memory = sampler.director.memory
     times, marks = Times(calls=sampler.calls), {"begun": 0.0, "stepped": 0.0}
 

@@ -139,13 +139,11 @@ def _undamaged(container: InputContainer) -> Iterator[Packet]:
         log.warning("film ends early, its tail cannot be read: %s", error)
 
 
-def _times(path: str | Path) -> tuple[int, ...]:
-    """Presentation times of all frames in stream ticks, ascending; remembered while the file stays as it is."""
-    return _timed(path)[0]
-
-
 def _timed(path: str | Path) -> tuple[tuple[int, ...], bool]:
-    """These, and whether the file is several recordings end to end: then nothing in it is found by a seek."""
+    """Presentation times of all frames in stream ticks, ascending; remembered while the file stays as it is.
+
+    And whether it is several recordings end to end: then nothing in it is found by a seek.
+    """
     try:
         state = Path(path).stat()
     except OSError:
@@ -169,7 +167,7 @@ def frame_times(path: str | Path) -> tuple[tuple[int, ...], Fraction]:
 
     Raises TakeError: it cannot be opened as a film, or does not say.
     """
-    times = _times(path)
+    times, _ = _timed(path)
     with open_film(path) as container:
         return times, container.streams.video[0].time_base or Fraction(1)
 
@@ -289,4 +287,4 @@ def probe(path: str | Path) -> FilmInfo:
         stream = container.streams.video[0]
         context, codec = stream.codec_context, stream.codec.canonical_name
         fps, size, pix_fmt = rate_of(container), (context.width, context.height), context.pix_fmt or ""
-    return FilmInfo(len(_times(path)), fps, *size, codec, pix_fmt)
+    return FilmInfo(len(_timed(path)[0]), fps, *size, codec, pix_fmt)

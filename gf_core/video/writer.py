@@ -13,15 +13,15 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 from av.error import FFmpegError
 
-from ..config import Encoding
+from ..config import Encoding, VideoSpec
 from ..errors import ResourceError, TakeError
+from ..words import exact_rate
 from .boxes import place_fragment, read_layout, split_header
 from .codecs import find_codec
 from .encoder import add_pictures, encoded, timescale_of
@@ -35,8 +35,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
     """Writes uint8 RGB frames to a fragmented film.
 
     path: the film; `.mp4` (`.mov` for ProRes).
-    width, height: size in pixels of the frames given to `write`.
-    fps: frames per second; 16, 23.976 as a Fraction, ...
+    video: size of the frames given to `write`, and speed.
     encoding: codec, quality and enlargement; other codecs map H.264's scale of quality to a like look.
     keep: frames of the film already at `path` that stay, to continue it.
 
@@ -45,24 +44,18 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
     """
 
     def __init__(
-        self, path: str | Path, width: int, height: int, fps: float | Fraction,
-        encoding: Encoding | None = None, *, keep: int = 0,
-    ) -> None:  # fmt: skip
-        encoding = encoding or Encoding()
-        codec, quality, upscale = encoding.codec, encoding.quality, encoding.upscale
-        if min(width, height, upscale) < 1 or fps <= 0 or not 0 <= quality <= 51:
-            raise ValueError(f"a film of {width}x{height} x{upscale} at {fps} fps, quality {quality}")
-        self.path = Path(path)
-        self.fps = Fraction(fps).limit_denominator(1001)
-        self.upscale = upscale
-        self._shape = (height, width, 3)
-        self._size = even_size(width * upscale, height * upscale)
-        self._encoder, self._choice = find_codec(codec)
-        self._quality = quality
+        self, path: str | Path, video: VideoSpec, encoding: Encoding | None = None, *, keep: int = 0
+    ) -> None:
+        self.path, self._encoding = Path(path), encoding or Encoding()
+        self.fps, enlarged = exact_rate(video.fps), self._encoding.upscale
+        self._shape = (video.height, video.width, 3)
+        self._size = even_size(video.width * enlarged, video.height * enlarged)
+        self._encoder, self._choice = find_codec(self._encoding.codec)
         self._timescale, self._ticks = timescale_of(self.fps)
         if self.path.suffix != f".{self._choice.container}":
             raise ResourceError(
-                f"{codec} film named {self.path.name}", f"end the name with .{self._choice.container}"
+                f"{self._encoding.codec} film named {self.path.name}",
+                f"end the name with .{self._choice.container}",
             )
         self.frames = 0
         """Frames on disk."""
@@ -148,10 +141,10 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
         options = {"movflags": FRAGMENTED, "video_track_timescale": str(self._timescale)}
         with av.open(memory, "w", format=self._choice.container, options=options) as container:
             stream = add_pictures(
-                container, self._encoder, self._choice, self._quality,
-                size=self._size, fps=self.fps, enlarged=self.upscale > 1,
+                container, self._encoder, self._choice, self._encoding.quality,
+                size=self._size, fps=self.fps, enlarged=self._encoding.upscale > 1,
             )  # fmt: skip
-            for packet in encoded(stream, checked(), self.fps, factor=self.upscale):
+            for packet in encoded(stream, checked(), self.fps, factor=self._encoding.upscale):
                 container.mux(packet)
                 check()
         return memory.getvalue()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gf_core.cli import main
+from gf_core.config import VideoSpec
 from gf_core.engine.recorded import read_recorded
 from gf_core.evaluation.films_table import films_table
 from gf_core.evaluation.measures.cuts import match_cuts
@@ -24,7 +25,7 @@ BUILTIN = Path(__file__).parents[1] / "fixtures/made_before/builtin.mp4"
 @pytest.fixture
 def other(place):
     """A film that says what the fixture says of itself, but for the model."""
-    with FilmWriter(place / "frames.mp4", 48, 32, 16) as film:
+    with FilmWriter(place / "frames.mp4", VideoSpec(48, 32, 16)) as film:
         film.write(np.random.default_rng(0).integers(0, 255, (33, 32, 48, 3), np.uint8))
     said = read_metadata(BUILTIN)
     said["grounded"] = json.loads(said["grounded"])
@@ -166,6 +167,6 @@ def test_cuts_are_looked_for_where_they_are_written(place):
 
     rng = np.random.default_rng(0)
     shots = [np.repeat(rng.integers(0, 255, (8, 12, 3), np.uint8), 8, 0).repeat(8, 1) for _ in range(3)]
-    with FilmWriter(place / "cut.mp4", 96, 64, 16) as film:
+    with FilmWriter(place / "cut.mp4", VideoSpec(96, 64, 16)) as film:
         film.write(np.concatenate([np.repeat(shot[None], 16, 0) for shot in shots]))
     assert detected_cuts(place / "cut.mp4") == [16, 32]

@@ -25,6 +25,7 @@ from gf_core.cli import main
 from gf_core.cli.files import read_board
 from gf_core.cli.opening import open_film
 from gf_core.cli.parser import build_parser
+from gf_core.config import VideoSpec
 from gf_core.engine.recorded import read_recorded
 from gf_core.engine.render import render_film
 from gf_core.timeline import parse
@@ -202,7 +203,7 @@ def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, mo
     capsys.readouterr()
     assert main(["render", "c.mp4"]) == 2
     assert "--model FILE" in capsys.readouterr().err
-    with FilmWriter("foreign.mp4", 32, 32, 16) as writer:
+    with FilmWriter("foreign.mp4", VideoSpec(32, 32, 16)) as writer:
         writer.write(np.zeros((3, 32, 32, 3), np.uint8))
     assert main(["open", "foreign.mp4"]) == 2
     assert "no storyboard in foreign.mp4" in capsys.readouterr().err
@@ -235,7 +236,7 @@ def test_a_start_image_is_asked_for_again(place, model, capsys, caplog):
 @pytest.mark.parametrize(("given", "lead"), [(None, 0), ("--start-image", 1), ("--start-video", 3)])
 def test_the_plan_counts_what_the_film_begins_with(place, model, capsys, given, lead):
     Image.new("RGB", (32, 32), (90, 90, 90)).save("start.png")
-    with FilmWriter("start.mp4", 32, 32, 16) as writer:
+    with FilmWriter("start.mp4", VideoSpec(32, 32, 16)) as writer:
         writer.write(np.zeros((24, 32, 32, 3), np.uint8))
     start = [given, "start.png" if lead == 1 else "start.mp4"] if given else []
     asked = ["film.txt", *start, "--device", "cpu", "--memory", "infinity_rope"]

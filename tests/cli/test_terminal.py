@@ -13,6 +13,7 @@ import pytest
 
 from gf_core.cli import files, main
 from gf_core.cli.screen import ProgressLine, Screen, progress_line
+from gf_core.config import VideoSpec
 from gf_core.engine.events import StepDone
 from gf_core.video import FilmWriter, place_film
 
@@ -106,7 +107,7 @@ def test_nothing_steers_a_terminal(place, monkeypatch):
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     evil = "# \x1b]0;mine\x07\x1b[2J\u202e\x9b\n"
-    with FilmWriter("plain.mp4", 32, 32, 16) as writer:
+    with FilmWriter("plain.mp4", VideoSpec(32, 32, 16)) as writer:
         writer.write(np.zeros((3, 32, 32, 3), np.uint8))
     place_film("plain.mp4", "evil.mp4", metadata={"timeline": evil + FILM})
     assert main(["open", "evil.mp4"]) == 0

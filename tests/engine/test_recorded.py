@@ -187,7 +187,7 @@ TEXT = '@seed 5\n# 狐狸 "quoted"\n\na fox | 1s\n\n\ncut: an owl | 1s\n'
 
 
 def made(tmp_path, text=TEXT):
-    with FilmWriter(tmp_path / "run.mp4", 16, 16, 16) as writer:
+    with FilmWriter(tmp_path / "run.mp4", VideoSpec(16, 16, 16)) as writer:
         writer.write(np.zeros((4, 16, 16, 3), np.uint8))
     texts = {"title": "fox", "comment": comment(text), "timeline": text, "grounded": {}}
     return place_film(tmp_path / "run.mp4", tmp_path / "film.mp4", metadata=texts)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from gf_core.config import Encoding
+from gf_core.config import Encoding, VideoSpec
 from gf_core.engine import finish as finish_module
 from gf_core.engine import shoot as shoot_module
 from gf_core.engine.events import ChunkDone, Replayed, Reused, StepDone
@@ -112,7 +112,7 @@ def of_other_quality(run):
     """A film of as many pictures in each chunk, from another encoder: only its bytes tell it from the one noted."""
     counts = [fragment.frames for fragment in read_layout(run.film).fragments]
     pictures, path = iter(read_frames(run.film)), run.folder / "other.mp4"
-    with FilmWriter(path, 32, 32, 16, Encoding(quality=40)) as film:
+    with FilmWriter(path, VideoSpec(32, 32, 16), Encoding(quality=40)) as film:
         for count in counts:
             film.write(np.stack([next(pictures) for _ in range(count)]))
     assert [fragment.frames for fragment in read_layout(path).fragments] == counts

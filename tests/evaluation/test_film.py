@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gf_core.config import Encoding, Recipe
+from gf_core.config import Encoding, Recipe, VideoSpec
 from gf_core.engine.given.start import StartFile
 from gf_core.errors import GroundedError
 from gf_core.evaluation import film as film_module
@@ -76,7 +76,7 @@ def test_truth_gets_full_marks_and_a_changed_hat_is_found(script) -> None:
 def test_evaluate_film_reads_a_written_film(script, tmp_path: Path) -> None:
     frames = render(script).frames
     film = tmp_path / "film.mp4"
-    writer = FilmWriter(film, 96, 64, 16, Encoding(upscale=4))
+    writer = FilmWriter(film, VideoSpec(96, 64, 16), Encoding(upscale=4))
     writer.write(frames)
     writer.close()
     text = storyboard(script)
@@ -95,7 +95,7 @@ def test_the_pictures_of_a_start_are_no_segments(script, tmp_path: Path, monkeyp
     frames = render(script).frames
     given = frames[other.first_frame :][:12]
     film = tmp_path / "film.mp4"
-    with FilmWriter(film, 96, 64, 16) as writer:
+    with FilmWriter(film, VideoSpec(96, 64, 16)) as writer:
         writer.write(np.concatenate([given, frames[:21]]))
     text = "\n".join(storyboard(script).splitlines()[:1]).split("|")[0] + "| 1.3125s"
     prompt, start = text.split(" |")[0], StartFile("a.mp4", "0", 9)

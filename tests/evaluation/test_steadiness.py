@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gf_core.cli import main
+from gf_core.config import VideoSpec
 from gf_core.evaluation import parts as parts_module
 from gf_core.evaluation.charts.drift import drift_chart
 from gf_core.evaluation.measures.steadiness import compare
@@ -67,7 +68,7 @@ def test_it_can_be_stopped_at_every_frame(tmp_path, builtin):
             raise InterruptedError
 
     path, asked, stop = tmp_path / "film.mp4", [], 0
-    with FilmWriter(path, 96, 64, 16) as film:
+    with FilmWriter(path, VideoSpec(96, 64, 16)) as film:
         film.write(np.full((40, 64, 96, 3), 90, np.uint8))
     parts = [Part(0, 40, "start", "a red fox jumps in a meadow")]
     drift_chart(path, parts, builtin=builtin, tick=tick)
@@ -81,7 +82,7 @@ def test_it_can_be_stopped_at_every_frame(tmp_path, builtin):
 
 
 def test_a_film_without_storyboard_is_charted_too(tmp_path, capsys):
-    with FilmWriter(tmp_path / "film.mp4", 64, 48, 16) as film:
+    with FilmWriter(tmp_path / "film.mp4", VideoSpec(64, 48, 16)) as film:
         film.write(still(40))
     path = tmp_path / "film.mp4"
     assert film_parts(path) == [Part(0, 40, "start", "")]
@@ -98,7 +99,7 @@ def test_a_film_without_storyboard_is_charted_too(tmp_path, capsys):
 )
 def test_a_film_of_any_shape_is_measured(tmp_path, width, height, count):
     path = tmp_path / "strip.mp4"
-    with FilmWriter(path, width, height, 16) as film:
+    with FilmWriter(path, VideoSpec(width, height, 16)) as film:
         film.write(np.full((count, height, width, 3), 90, np.uint8))
     page, rows = drift_chart(path)
     assert page.width > 0 and len(rows) == 1
@@ -108,7 +109,7 @@ def test_a_film_of_any_shape_is_measured(tmp_path, width, height, count):
 @pytest.mark.parametrize("starts", [[0, 99], [3, 2, 1, 0], [0, 0, 0.5], [-5, 1], [50], []])
 def test_chapters_that_another_program_left_as_they_were(tmp_path, monkeypatch, starts):
     path = tmp_path / "cut.mp4"
-    with FilmWriter(path, 16, 16, 16) as film:
+    with FilmWriter(path, VideoSpec(16, 16, 16)) as film:
         film.write(np.full((20, 16, 16, 3), 90, np.uint8))
     chapters = [Chapter(start, start + 1, str(number)) for number, start in enumerate(starts)]
     segments = [{"verb": "cut", "prompt": "a fox"}] * max(1, len(starts))

@@ -34,7 +34,7 @@ class Codec:
 def film(path, frames, fps=16, size=(64, 32)):
     """A film whose n-th picture is of brightness 4 n."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FilmWriter(path, *size, Fraction(fps)) as writer:
+    with FilmWriter(path, VideoSpec(*size, float(Fraction(fps)))) as writer:
         writer.write(np.stack([np.full((size[1], size[0], 3), 4 * n, np.uint8) for n in range(frames)]))
     path.with_suffix(".txt").write_text(f"film {path.stem}")
     return path

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from gf_core.config import Encoding
+from gf_core.config import Encoding, VideoSpec
 from gf_core.errors import TakeError
 from gf_core.video import (
     FilmWriter,
@@ -36,7 +36,7 @@ def numbers(frames):
 @pytest.fixture
 def film(tmp_path):
     path = tmp_path / "film.mp4"
-    with FilmWriter(path, 32, 32, 16) as writer:
+    with FilmWriter(path, VideoSpec(32, 32, 16)) as writer:
         writer.write(grey(0, 9))
         for chunk in range(3):
             writer.write(grey(9 + 12 * chunk, 12))
@@ -93,7 +93,7 @@ def test_picked_frames_are_the_asked_ones(film, reordered):
 
 def test_seeking_decodes_one_group_of_pictures(film):
     with reader.open_film(film) as container:
-        wanted = reader._times(film)[33:]
+        wanted = reader._timed(film)[0][33:]
         frames = list(reader._decoded(container, wanted))
     assert len(frames) == 12
 
@@ -111,7 +111,7 @@ def test_colours_come_back(tmp_path):
     colours = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     picture = colours.repeat(16, 0).repeat(16, 1)[None]
     path = tmp_path / "film.mp4"
-    with FilmWriter(path, 128, 96, 16, Encoding(quality=4)) as writer:
+    with FilmWriter(path, VideoSpec(128, 96, 16), Encoding(quality=4)) as writer:
         writer.write(picture)
     back = next(read_frames(path)).astype(int)
     inner = np.abs(back - picture[0])[7::16, 7::16]
@@ -131,7 +131,7 @@ def test_copies_of_copies_do_not_darken(tmp_path):
     picture = colours.repeat(16, 0).repeat(16, 1)
     for turn in range(4):
         path = tmp_path / f"{turn}.mp4"
-        with FilmWriter(path, 128, 96, 16, Encoding(quality=0)) as writer:
+        with FilmWriter(path, VideoSpec(128, 96, 16), Encoding(quality=0)) as writer:
             writer.write(picture[None])
         picture = next(read_frames(path))
     drift = (picture.astype(float) - colours.repeat(16, 0).repeat(16, 1))[7::16, 7::16]
@@ -168,7 +168,7 @@ def test_indexed_films_are_not_read_from_the_start(film, reordered, tmp_path, mo
             yield packet
 
     for path, most in ((finished, 12 + 1), (reordered, 2 * 10 + 5)):
-        reader._times(path)
+        reader._timed(path)
         monkeypatch.setattr(reader, "packets", counted)
         seen.clear()
         assert numbers(read_frames(path, 40, 41)) == [40]
@@ -216,7 +216,7 @@ def test_a_name_is_only_a_name(film, tmp_path, monkeypatch, name):
     assert placed.name == name and sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "a.mp4"])
     assert read_metadata(name)["title"] == "this one" and numbers(read_frames(name)) == list(range(45))
     torn = tmp_path / f"torn {name}"
-    with FilmWriter(torn, 32, 32, 16) as writer:
+    with FilmWriter(torn, VideoSpec(32, 32, 16)) as writer:
         writer.write(grey(0, 9)), writer.write(grey(9, 9))
     os.truncate(torn, torn.stat().st_size - 9)
     assert numbers(read_frames(torn.name)) == list(range(9))

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from gf_core.config import VideoSpec
 from gf_core.errors import TakeError
 from gf_core.video import Audio, FilmWriter, place_film, read_audio
 from gf_core.video import audio as sound
@@ -83,7 +84,7 @@ def test_sound_without_pictures_counts_from_the_files_start(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_a_film_gets_it_at_its_time(tmp_path, suffix):
-    with FilmWriter(tmp_path / "film.mp4", 16, 16, 16) as film:
+    with FilmWriter(tmp_path / "film.mp4", VideoSpec(16, 16, 16)) as film:
         film.write(np.zeros((32, 16, 16, 3), np.uint8))
     source = clip(tmp_path / "sound.mp4", [(0.5, 1), (1.5, 2)])
     placed = place_film(tmp_path / "film.mp4", tmp_path / f"out{suffix}", audio=source)

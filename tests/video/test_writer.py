@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gf_core.config import Encoding
+from gf_core.config import Encoding, VideoSpec
 from gf_core.errors import ResourceError, TakeError
 from gf_core.video import FilmWriter, available_codecs, probe, read_frames
 from gf_core.video.boxes import read_layout
@@ -41,7 +41,7 @@ def whole(path):
 
 def test_every_frame_comes_back_in_order(tmp_path):
     path = tmp_path / "film.mp4"
-    with FilmWriter(path, WIDTH, HEIGHT, 16) as film:
+    with FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16)) as film:
         film.write(numbered(0, 9))
         film.write(numbered(9, 12))
         film.write(numbered(21, 12))
@@ -54,7 +54,7 @@ def test_every_frame_comes_back_in_order(tmp_path):
 
 def test_film_is_whole_after_each_write(tmp_path):
     path = tmp_path / "film.mp4"
-    film = FilmWriter(path, WIDTH, HEIGHT, 16)
+    film = FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16))
     total = 0
     for count in (9, 1, 12, 3):
         film.write(numbered(total, count))
@@ -74,14 +74,14 @@ def test_a_write_can_be_broken_off_between_any_two_pictures(tmp_path, pictures):
             raise InterruptedError
 
     asked = []
-    with FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16) as film:
+    with FilmWriter(tmp_path / "film.mp4", VideoSpec(WIDTH, HEIGHT, 16)) as film:
         film.write(numbered(0, 9))
         before = film.path.read_bytes()
         with pytest.raises(InterruptedError):
             film.write(numbered(9, 12), check)
         assert film.path.read_bytes() == before and film.frames == 9 and len(asked) == pictures + 1
         film.write(numbered(9, 12))
-    with FilmWriter(tmp_path / "whole.mp4", WIDTH, HEIGHT, 16) as whole:
+    with FilmWriter(tmp_path / "whole.mp4", VideoSpec(WIDTH, HEIGHT, 16)) as whole:
         whole.write(numbered(0, 9)), whole.write(numbered(9, 12))
     assert film.path.read_bytes() == whole.path.read_bytes()
 
@@ -90,8 +90,9 @@ def test_killed_process_leaves_all_written_frames(tmp_path):
     path = tmp_path / "film.mp4"
     program = textwrap.dedent(f"""
         import numpy as np, sys, time
+        from gf_core.config import VideoSpec
         from gf_core.video import FilmWriter
-        film = FilmWriter({str(path)!r}, {WIDTH}, {HEIGHT}, 16)
+        film = FilmWriter({str(path)!r}, VideoSpec({WIDTH}, {HEIGHT}, 16))
         for chunk in range(4):
             frames = np.zeros((5, {HEIGHT}, {WIDTH}, 3), np.uint8)
             frames += np.arange(chunk * 5, chunk * 5 + 5, dtype=np.uint8)[:, None, None, None] * 4 + 10
@@ -113,7 +114,7 @@ def test_killed_process_leaves_all_written_frames(tmp_path):
 @pytest.mark.parametrize("missing", [1, 40, 200])
 def test_torn_tail_costs_the_torn_chunk_only(tmp_path, missing):
     path = tmp_path / "film.mp4"
-    with FilmWriter(path, WIDTH, HEIGHT, 16) as film:
+    with FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16)) as film:
         film.write(numbered(0, 9))
         film.write(numbered(9, 12))
     os.truncate(path, path.stat().st_size - missing)
@@ -124,17 +125,17 @@ def test_torn_tail_costs_the_torn_chunk_only(tmp_path, missing):
 def test_continued_film_has_the_bytes_of_an_unbroken_one(tmp_path):
     whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
     chunks = [numbered(0, 9), numbered(9, 12), numbered(21, 12)]
-    with FilmWriter(whole, WIDTH, HEIGHT, 16) as film:
+    with FilmWriter(whole, VideoSpec(WIDTH, HEIGHT, 16)) as film:
         for chunk in chunks:
             film.write(chunk)
-    with FilmWriter(broken, WIDTH, HEIGHT, 16) as film:
+    with FilmWriter(broken, VideoSpec(WIDTH, HEIGHT, 16)) as film:
         film.write(chunks[0])
         film.write(numbered(40, 12))
     os.truncate(broken, broken.stat().st_size - 7)
-    with FilmWriter(broken, WIDTH, HEIGHT, 16, keep=9) as film:
+    with FilmWriter(broken, VideoSpec(WIDTH, HEIGHT, 16), keep=9) as film:
         assert film.frames == 9
         film.write(chunks[1])
-    with FilmWriter(broken, WIDTH, HEIGHT, 16, keep=21) as film:
+    with FilmWriter(broken, VideoSpec(WIDTH, HEIGHT, 16), keep=21) as film:
         assert film.frames == 21
         film.write(chunks[2])
     assert broken.read_bytes() == whole.read_bytes()
@@ -142,30 +143,33 @@ def test_continued_film_has_the_bytes_of_an_unbroken_one(tmp_path):
 
 def test_keeping_part_of_a_chunk_is_refused(tmp_path):
     path = tmp_path / "film.mp4"
-    with FilmWriter(path, WIDTH, HEIGHT, 16) as film:
+    with FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16)) as film:
         film.write(numbered(0, 9))
         film.write(numbered(9, 12))
     before = path.read_bytes()
     with pytest.raises(TakeError, match="cannot be cut after frame 12"):
-        FilmWriter(path, WIDTH, HEIGHT, 16, keep=12)
+        FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16), keep=12)
     assert path.read_bytes() == before
     with pytest.raises(TakeError, match="missing"):
-        FilmWriter(tmp_path / "none.mp4", WIDTH, HEIGHT, 16, keep=9)
+        FilmWriter(tmp_path / "none.mp4", VideoSpec(WIDTH, HEIGHT, 16), keep=9)
 
 
 def test_other_settings_do_not_continue_a_film(tmp_path):
     path = tmp_path / "film.mp4"
-    with FilmWriter(path, WIDTH, HEIGHT, 16) as film:
+    with FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16)) as film:
         film.write(numbered(0, 9))
     before = path.read_bytes()
-    with FilmWriter(path, 32, 32, 16, keep=9) as film, pytest.raises(TakeError, match="another size"):
+    with (
+        FilmWriter(path, VideoSpec(32, 32, 16), keep=9) as film,
+        pytest.raises(TakeError, match="another size"),
+    ):
         film.write(numbered(9, 12, 32, 32))
     assert path.read_bytes() == before
 
 
 def test_full_disk_leaves_the_film_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "film.mp4"
-    film = FilmWriter(path, WIDTH, HEIGHT, 16)
+    film = FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16))
     film.write(numbered(0, 9))
     before = path.read_bytes()
 
@@ -184,7 +188,7 @@ def test_full_disk_leaves_the_film_as_it_was(tmp_path, monkeypatch):
 
 def test_odd_sizes_lose_no_pixel(tmp_path):
     path = tmp_path / "film.mp4"
-    with FilmWriter(path, 33, 17, 16) as film:
+    with FilmWriter(path, VideoSpec(33, 17, 16)) as film:
         film.write(numbered(3, 2, 33, 17))
     assert (probe(path).width, probe(path).height) == (34, 18)
     frame = next(read_frames(path))
@@ -195,7 +199,7 @@ def test_upscale_is_a_whole_number_of_pixels(tmp_path):
     path = tmp_path / "film.mp4"
     small = np.zeros((1, 8, 12, 3), np.uint8)
     small[:, :, 6:] = 230
-    with FilmWriter(path, 12, 8, 16, Encoding(upscale=8)) as film:
+    with FilmWriter(path, VideoSpec(12, 8, 16), Encoding(upscale=8)) as film:
         film.write(small)
     frame = next(read_frames(path))
     assert frame.shape == (64, 96, 3)
@@ -204,7 +208,7 @@ def test_upscale_is_a_whole_number_of_pixels(tmp_path):
 
 def test_fractional_speed_keeps_time(tmp_path):
     path = tmp_path / "film.mp4"
-    with FilmWriter(path, WIDTH, HEIGHT, Fraction(24000, 1001)) as film:
+    with FilmWriter(path, VideoSpec(WIDTH, HEIGHT, float(Fraction(24000, 1001)))) as film:
         for chunk in range(5):
             film.write(numbered(chunk * 12, 12))
     info = probe(path)
@@ -216,7 +220,7 @@ def test_codecs_count_and_colour(tmp_path, codec):
     if codec not in available_codecs():
         pytest.skip(f"this PyAV has no encoder for {codec}")
     path = tmp_path / ("film.mov" if codec == "prores" else "film.mp4")
-    with FilmWriter(path, WIDTH * 2, HEIGHT * 2, 16, Encoding(codec=codec)) as film:
+    with FilmWriter(path, VideoSpec(WIDTH * 2, HEIGHT * 2, 16), Encoding(codec=codec)) as film:
         film.write(numbered(0, 9, WIDTH * 2, HEIGHT * 2))
         film.write(numbered(9, 12, WIDTH * 2, HEIGHT * 2))
     frames = list(read_frames(path))
@@ -227,13 +231,13 @@ def test_codecs_count_and_colour(tmp_path, codec):
 
 def test_missing_codec_names_the_ones_there_are(tmp_path):
     with pytest.raises(ResourceError, match="h264"):
-        FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16, Encoding(codec="vp6"))
+        FilmWriter(tmp_path / "film.mp4", VideoSpec(WIDTH, HEIGHT, 16), Encoding(codec="vp6"))
     with pytest.raises(ResourceError, match=r"\.mov"):
-        FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16, Encoding(codec="prores"))
+        FilmWriter(tmp_path / "film.mp4", VideoSpec(WIDTH, HEIGHT, 16), Encoding(codec="prores"))
 
 
 def test_wrong_arrays_are_refused(tmp_path):
-    with FilmWriter(tmp_path / "film.mp4", WIDTH, HEIGHT, 16) as film:
+    with FilmWriter(tmp_path / "film.mp4", VideoSpec(WIDTH, HEIGHT, 16)) as film:
         with pytest.raises(ValueError, match="uint8"):
             film.write(np.zeros((1, HEIGHT, WIDTH, 3), np.float32))
         with pytest.raises(ValueError, match="uint8"):
