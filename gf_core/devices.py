@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import psutil
@@ -73,6 +75,22 @@ def threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """Compute sums on the processor on `count` threads, here and in the threads of Python that are begun inside."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count == before:  # asking alone makes threads anew
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def held_bytes() -> int:

@@ -2,7 +2,7 @@
 
 Only forward, on random numbers of the real shape, the median of a few calls. Where the file is damaged, or the card or
 library is new, it is measured again. What was chosen is in a Take's facts (`take.facts.kernels`), so a film that is
-gone on with keeps its kernel whatever is measured later (`take.kept_kernel`).
+gone on with keeps its kernel whatever is measured later (`take.begun`).
 """
 
 from __future__ import annotations

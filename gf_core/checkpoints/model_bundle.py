@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..config import Fit, ModelSpec, Recipe, VideoSpec
-from ..devices import free_bytes, held_bytes, name_of
+from ..devices import free_bytes, held_bytes, name_of, threads
 from ..errors import ResourceError
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ..team import Team
     from ..text.base import TextEncoder
     from ..vae.base import LatentCodec
+
+
+SMALL = 1 << 24
+"""Multiplications of a product of a chunk with a square matrix of the network; smaller ones stay on one thread."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class ModelBundle:
     """Attention of the host that the model lives in; None is ours."""
     attention: str = ""
     """Name of the row in `attention.backends` that computes where no host does; empty is the fastest one."""
+    threads: int = 0
+    """On how many threads the network is computed on a processor; 0 is as many as suit the film's size."""
     ready: Callable[[int], None] | None = None
     """Brings a host's weights to the device, leaving so many bytes free for the work; called before every chunk."""
     done: Callable[[], None] | None = None
@@ -146,6 +152,23 @@ class ModelBundle:
         """Rows and columns of a film's latents."""
         stride = self.codec.spatial_stride
         return video.height // stride, video.width // stride
+
+    @property
+    def own_threads(self) -> int:
+        """How many threads torch takes on this processor."""
+        return threads()
+
+    def threads_for(self, recipe: Recipe) -> int:
+        """On how many threads such films are computed on a processor.
+
+        Below `SMALL`, handing half of a product to a second thread takes longer than multiplying it, and decoding and
+        encoding, which go on at the same time, have use for the core (docs/speed.md).
+        """
+        rows, columns = self.cells(recipe.video)
+        _, patch_rows, patch_columns = self.spec.patch_size
+        tokens = recipe.memory.chunk * (rows // patch_rows) * (columns // patch_columns)
+        small = self.computes_on.type == "cpu" and tokens * self.spec.dim**2 < SMALL
+        return self.threads or (1 if small and self.team is None else self.own_threads)
 
     def pick_attention(self, recipe: Recipe) -> Backend:
         """Who computes attention in such films."""

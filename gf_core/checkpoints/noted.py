@@ -68,7 +68,7 @@ class NotedBundle(ModelBundle):
     """A bundle whose parts are not open; asked for anything but facts, they are not there."""
 
     kernels: Mapping[str, Any] = field(default_factory=dict)
-    """As `take.facts.kernels` says."""
+    """As `take.facts.kernels` says, but for the threads, which are torch's own."""
     weighed: Weight = field(default_factory=lambda: Weight(0, 0, 0, None, 0))
     """What it took when it was open."""
     opens: Callable[[], ModelBundle] = field(default=lambda: NotImplemented)
@@ -79,9 +79,14 @@ class NotedBundle(ModelBundle):
         """What it took when it was open."""
         return self.weighed
 
+    @property
+    def own_threads(self) -> int:
+        """How many threads torch takes."""
+        return self.kernels["threads"]
+
     def opened(self) -> ModelBundle:
         """The same, open."""
-        return replace(self.opens(), compiled=self.compiled)
+        return replace(self.opens(), compiled=self.compiled, threads=self.threads)
 
 
 def without_card() -> bool:
@@ -140,7 +145,7 @@ def note_bundle(note: Path, bundle: ModelBundle, kernels: Mapping[str, Any]) -> 
         "recipe": asdict(bundle.recipe),
         "fingerprint": bundle.fingerprint,
         "licence": bundle.licence,
-        "kernels": dict(kernels),
+        "kernels": {**kernels, "threads": bundle.own_threads},
         "weight": asdict(bundle.weight),
     }
     remember(note, {"sum": _sum(value), **value}, "what is known of the model")

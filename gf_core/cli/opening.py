@@ -19,8 +19,8 @@ from ..engine.recorded import Recorded
 from ..errors import GroundedError
 from ..estimate.fit import NOTHING, choose_fit, write_fit
 from ..estimate.room import ModelCost, file_cost
+from ..take.begun import with_choices
 from ..take.facts import kernels
-from ..take.kept_kernel import recorded_attention
 from ..timeline import Storyboard
 from .files import folder_of, read_board, read_making
 from .settings import choose, encoding_for, model_of, wanted
@@ -68,8 +68,8 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
     recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
     recipe = recipe.fitted(bundle.fit)
     if recorded is not None:
-        if not bundle.attention and recorded.device == bundle.device_name:
-            bundle.attention = recorded_attention(bundle, recorded.machine)
+        if recorded.device == bundle.device_name:
+            bundle = with_choices(bundle, recorded.machine)
         _compare(recorded, bundle, recipe)
     encoding = encoding_for(args, recipe.video, recorded)
     start = {"start_image": args.start_image, "start_video": args.start_video}

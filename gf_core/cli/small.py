@@ -132,7 +132,7 @@ def bench(args: Namespace) -> int:
     import torch
 
     from ..checkpoints.bundle import load_model
-    from ..devices import pick_device
+    from ..devices import on_threads, pick_device
     from ..evaluation.bench import bench_lines, bundle_subject, measure, random_subject
     from ..files.atomic import write_json
     from ..memory.presets import PRESETS
@@ -140,12 +140,12 @@ def bench(args: Namespace) -> int:
     device, dtype = pick_device(args.device), getattr(torch, args.dtype) if args.dtype else None
     memory = PRESETS[args.memory] if args.memory else None
     if args.shape:
-        subject = random_subject(args.shape, memory, args.size, device, dtype)
+        result = measure(random_subject(args.shape, memory, args.size, device, dtype), args.chunks)
     else:
-        subject = bundle_subject(
-            load_model(args.model or "builtin", dtype=dtype, device=device), memory, args.size
-        )
-    result = measure(subject, args.chunks)
+        bundle = load_model(args.model or "builtin", dtype=dtype, device=device)
+        subject = bundle_subject(bundle, memory, args.size)
+        with on_threads(bundle.threads_for(subject.recipe)):
+            result = measure(subject, args.chunks)
     print(*bench_lines(result), sep="\n")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -16,8 +16,8 @@ from ..config import Encoding, Recipe, as_facts
 from ..errors import GroundedError, StoryboardError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
 from ..memory.checks import check_pictures
+from ..take.begun import as_begun
 from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
-from ..take.kept_kernel import begun_with
 from ..take.reuse import Reuse, find_reuse
 from ..take.states import STATES_FOLDER, StateStore, window_name
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
@@ -92,6 +92,11 @@ class Film:
 
         codec = whole(self.bundle.codec).fingerprint
         return {file: hash_facts([codec, print_of(frames)]) for file, frames in self.pictures.items()}
+
+    @property
+    def threads(self) -> int:
+        """On how many threads of a processor it is computed."""
+        return self.bundle.threads_for(self.recipe)
 
     @property
     def lead(self) -> int:
@@ -326,8 +331,7 @@ def look(film: Film, folder: Path, until: int | None = None) -> Found:
     """
     began = time.perf_counter()
     film.check()
-    if attention := begun_with(film.bundle, film.facts, folder):
-        film = replace(film, bundle=replace(film.bundle, attention=attention))
+    film = replace(film, bundle=as_begun(film.bundle, film.facts, folder))
     stop = film.chunks_until(until)
     reuse = find_reuse(folder, film.settings, film.plan.chunk_keys[:stop], _ends(film, folder, stop))
     seconds = time.perf_counter() - began

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..devices import require_memory
+from ..devices import on_threads, require_memory
 from ..errors import TakeError
 from ..estimate.budget import Budget, check_budget, estimate
 from ..estimate.measured import Pace, recall_pace, remember_bits, remember_pace, size_key, speed_key
@@ -61,7 +61,8 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
 
         from ..estimate.trial import try_out
 
-        trial = try_out(film.bundle, prompt, film.recipe, film.encoding, ready)
+        with on_threads(film.threads):
+            trial = try_out(film.bundle, prompt, film.recipe, film.encoding, ready)
         if trial is not None:
             remember_pace(pace_name(film), trial.pace)
             if trial.bits is not None and not budget.disk.known:

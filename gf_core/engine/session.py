@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from ..devices import on_threads
 from ..errors import GroundedError
 from ..estimate.disk import disk_cost
 from ..estimate.order import Order
@@ -69,18 +70,23 @@ class Session:
         if self._begun:
             raise GroundedError("a session runs once", "make a new Session for another render")
         self._begun = True
-        meter, film = Meter(expected_fps), self.film
+        meter = Meter(expected_fps)
         meter.seconds["looking"] = self._found.seconds
         if self._found.reuse.finished:
             self._tell_finished(meter, emit)
             return
+        with on_threads(self.film.threads):
+            self._play(meter, emit)
+
+    def _play(self, meter: Meter, emit: Emit) -> None:
+        """Make what is missing."""
         import torch
 
         from .job import Job
         from .rejoin import state_names
         from .shoot import Shoot
 
-        reuse = self._usable(self._found.reuse)
+        film, reuse = self.film, self._usable(self._found.reuse)
         relief = Relief()
         with torch.no_grad():
             embeds, start, pictures = self._encode(reuse, meter, relief)

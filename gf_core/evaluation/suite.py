@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from ..config import MemorySpec
+from ..devices import on_threads
 from ..errors import GroundedError
 from ..foreign import read_json
 from ..timeline import Timing, make_plan, parse
@@ -252,12 +253,13 @@ def in_memory(
         board = parse(text)
         recipe = replace(bundle.recipe, memory=memory, video=replace(bundle.recipe.video, fps=board.fps))
         plan = make_plan(board, Timing.of(recipe, bundle.codec.time_stride))
-        embeds = [rows[None] for rows in bundle.text.encode([s.prompt for s in plan.segments])]
-        sampler = bundle.sampler(recipe)
-        decoder = bundle.codec.decoder()
-        given = {file: bundle.codec.encode(frames)[None] for file, frames in (pictures or {}).items()}
-        chunks = film_chunks(sampler, Cues(plan, embeds, given))
-        return np.concatenate([to_uint8(decoder.decode(clean.latents[0])) for clean in chunks])
+        with on_threads(bundle.threads_for(recipe)):
+            embeds = [rows[None] for rows in bundle.text.encode([s.prompt for s in plan.segments])]
+            sampler = bundle.sampler(recipe)
+            decoder = bundle.codec.decoder()
+            given = {file: bundle.codec.encode(frames)[None] for file, frames in (pictures or {}).items()}
+            chunks = film_chunks(sampler, Cues(plan, embeds, given))
+            return np.concatenate([to_uint8(decoder.decode(clean.latents[0])) for clean in chunks])
 
     return render
 

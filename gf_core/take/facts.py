@@ -74,7 +74,7 @@ def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
     Measured with the built-in model: one thread and two give different latents from the first chunk on.
     """
     if isinstance(bundle, NotedBundle):
-        return dict(bundle.kernels)
+        return {**bundle.kernels, "threads": bundle.threads_for(recipe)}
     import torch
 
     device, dtype = bundle.computes_on, bundle.computes_in
@@ -84,7 +84,8 @@ def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
         "torch": str(torch.__version__),
     }
     if device.type == "cpu":
-        facts |= {"instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+        facts["instructions"] = torch.backends.cpu.get_cpu_capability()
+        facts["threads"] = bundle.threads_for(recipe)
     parts = name_of(bundle.decodes_on)
     if parts != facts["device"]:  # another kind of card reads prompts otherwise
         facts["parts"] = parts

@@ -16,8 +16,8 @@ from gf_core.attention.backends import BACKENDS, Backend, loaded, pick
 from gf_core.engine.film import Film
 from gf_core.errors import GroundedError
 from gf_core.files.cache import cache_dir
+from gf_core.take.begun import as_begun
 from gf_core.take.folder import Take
-from gf_core.take.kept_kernel import begun_with
 from gf_core.take.run import Run
 
 CPU = torch.device("cpu")
@@ -225,9 +225,9 @@ def test_a_kernel_that_does_not_run_here_any_more_is_not_gone_on_with(bundle, tm
     Run(tmp_path / "run-0001").note(TEXT, begun.settings)
     monkeypatch.setattr(backends, "fastest", lambda *_: "third")
     now = Film(bundle, TEXT, bundle.recipe).facts
-    assert begun_with(bundle, now, tmp_path) == "other"
+    assert as_begun(bundle, now, tmp_path).attention == "other"
     monkeypatch.setattr(backends, "BACKENDS", (replace(rows[0], can=lambda *_: False), *rows[1:]))
-    assert begun_with(bundle, now, tmp_path) == "third"
+    assert as_begun(bundle, now, tmp_path).attention == "third"
 
 
 def test_another_version_of_a_kernel_makes_the_chunks_anew(bundle, films, tmp_path, monkeypatch):

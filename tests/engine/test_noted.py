@@ -85,7 +85,7 @@ def test_what_was_noted_and_is_not_so_is_looked_up_anew(opened, note, tmp_path):
     noted = recalled(note, opened, asked)
     found = look(replace(film, bundle=noted), tmp_path / "take")
     assert found.reuse.finished and not asked
-    other = replace(noted, kernels={**noted.kernels, "threads": 999})
+    other = replace(noted, kernels={**noted.kernels, "instructions": "others"})
     found = look(replace(film, bundle=other), tmp_path / "take")
     assert found.reuse.finished and asked and found.film.settings == film.settings
 

@@ -1,0 +1,113 @@
+"""On how many threads a film is computed on a processor: few for small products, and as its Take was begun."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gf_core.checkpoints import model_bundle
+from gf_core.config import VideoSpec
+from gf_core.devices import on_threads
+from gf_core.engine.film import Film
+from gf_core.engine.recorded import read_recorded
+from gf_core.engine.render import render_film
+from gf_core.take.begun import as_begun, with_choices
+from gf_core.take.folder import Take
+from gf_core.take.run import Run
+
+TEXT = "a fox runs | 1.5s\n"
+
+
+@pytest.fixture(autouse=True)
+def three_threads():
+    with on_threads(3):
+        yield
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """On how many threads the network was called."""
+    found, whole = set(), torch.nn.functional.linear
+
+    def linear(*given):
+        found.add(torch.get_num_threads())
+        return whole(*given)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    return found
+
+
+def sized(bundle, width, height):
+    return replace(bundle.recipe, video=VideoSpec(width, height))
+
+
+def test_small_products_stay_on_one_thread(bundle):
+    small, large = sized(bundle, 32, 32), sized(bundle, 8192, 8192)
+    assert bundle.threads_for(small) == 1 and bundle.threads_for(large) == 3
+    assert replace(bundle, threads=2).threads_for(small) == 2, "asked for, or begun so"
+    assert replace(bundle, team=object()).threads_for(small) == 3, "ranks share a film as they are started"
+
+
+def test_the_limit_is_of_a_product_of_a_chunk(bundle, monkeypatch):
+    recipe, spec = sized(bundle, 64, 32), bundle.spec
+    tokens = recipe.memory.chunk * (64 // 16) * (32 // 16)
+    for limit, count in ((tokens * spec.dim**2, 3), (tokens * spec.dim**2 + 1, 1)):
+        monkeypatch.setattr(model_bundle, "SMALL", limit)
+        assert bundle.threads_for(recipe) == count
+
+
+def test_a_film_is_computed_on_its_threads_and_leaves_those_of_the_process(bundle, films, tmp_path, used):
+    with Take.open(tmp_path / "take") as take:
+        films.session(bundle, TEXT, take).play(lambda event: None)
+    assert used == {1} and torch.get_num_threads() == 3
+
+
+def test_they_are_given_back_after_an_error(bundle, films, tmp_path):
+    def stop(event):
+        raise KeyError(event)
+
+    with Take.open(tmp_path / "take") as take, pytest.raises(KeyError):
+        films.session(bundle, TEXT, take).play(stop)
+    assert torch.get_num_threads() == 3
+
+
+def test_a_thread_that_begins_inside_has_as_many():
+    seen = []
+    with on_threads(2):
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+    assert seen == [2] and torch.get_num_threads() == 3
+
+
+def test_a_film_goes_on_with_the_threads_it_was_begun_on(bundle, films, tmp_path, used, caplog):
+    caplog.set_level("INFO", "grounded")
+    with Take.open(tmp_path / "take") as take:
+        films.session(replace(bundle, threads=2), TEXT, take).play(lambda event: None)
+        caplog.clear()
+        session = films.session(bundle, TEXT + "then: it rests | 1.5s\n", take)
+        assert session.film.threads == 2 and len(session._found.reuse.chunks) > 0
+        assert "threads: 2, with which this film was begun" in caplog.text
+        used.clear()
+        session.play(lambda event: None)
+        assert used == {2}
+    with Take.open(tmp_path / "another") as take:
+        assert films.session(bundle, TEXT, take).film.threads == 1
+
+
+@pytest.mark.parametrize("threads", [4, 0, -1, True, 1.0, "2", None])
+def test_more_threads_than_there_are_here_are_not_gone_on_with(bundle, tmp_path, threads):
+    film = Film(bundle, TEXT, bundle.recipe)
+    machine = {**film.facts["kernels"], "threads": threads}
+    assert with_choices(bundle, machine).threads == 0
+    (tmp_path / "run-0001").mkdir()
+    settings = {**film.settings, "facts": {**film.facts, "kernels": machine}}
+    Run(tmp_path / "run-0001").note(TEXT, settings)
+    assert as_begun(bundle, film.facts, tmp_path).threads == 1
+
+
+def test_a_finished_film_is_rendered_again_on_its_threads(bundle, tmp_path):
+    made = render_film(replace(bundle, threads=2), TEXT, tmp_path / "film.mp4", sheet=False)
+    machine = read_recorded(made.path).machine
+    assert machine["threads"] == 2 and with_choices(bundle, machine).threads == 2
