@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from .rejoin import Rejoined
 
 STAGES = (
-    "looking", "text", "start image", "compiling", "rejoining", "sampling", "keeping", "decode", "encode", "save",
-    "waiting", "listener",
+    "looking", "text", "start image", "compiling", "rebuilding memory", "sampling", "keeping memory", "decode",
+    "encode", "save", "waiting", "showing",
 )  # fmt: skip
-"""In the order of the work: looking searches the Take for what is there, rejoining rebuilds a state. Decode, encode
-and save run beside sampling; waiting is sampling held up by them, listener the time of whoever receives the events."""
+"""In the order of the work: looking searches the Take for what is there. Decode, encode and save run beside sampling;
+waiting is sampling held up by them, showing the time of whoever receives the events."""
 
 
 def make_report(
@@ -171,5 +171,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
     lines += [f"note     {note}" for note in report.get("notes", [])]
     replaced = [entry for entry in report["anchors"] if entry.get("replaced")]
     if report["anchors"]:
-        lines.append(f"anchors  {len(replaced)} replaced in {counted(len(report['anchors']), 'evaluation')}")
+        looks = counted(len(report["anchors"]), "comparison")
+        lines.append(
+            f"anchors  frames kept for the whole film, to hold the cast: {len(replaced)} replaced in {looks}"
+        )
     return lines

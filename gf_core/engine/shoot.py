@@ -123,7 +123,7 @@ class Shoot:
             self._emit(Replayed(index, upto))
             self._ask()
 
-        with self._meter.stage("rejoining"), in_words("rebuilding the memory"):
+        with self._meter.stage("rebuilding memory"), in_words("rebuilding the memory"):
             if self._sampler is not None and reuse.chunks:
                 rejoined = rejoin_sampler(self._sampler, job, self._memories, stored, self._mend, tick)
                 self.rejoined.append(rejoined)
@@ -244,7 +244,7 @@ class Shoot:
             log.warning("the memory's state is not kept: %d MB are too much for this computer", size >> 20)
             return None
         self._since_state = 0
-        with self._meter.stage("keeping"):
+        with self._meter.stage("keeping memory"):
             return sampler.snapshot()
 
     def _hand_over(self, chunk: SampledChunk) -> None:
@@ -286,7 +286,7 @@ class Shoot:
 
     def _emit(self, event: Event) -> None:
         """Hand an event over; the listener's time is a stage of its own, or a slow screen would look like slow work."""
-        with self._meter.stage("listener"):
+        with self._meter.stage("showing"):
             self._listener(event)
 
     def _tell(self, done: CommittedChunk) -> None:

@@ -289,4 +289,4 @@ def _why_more(nearest: _Earlier, settings: Settings, chunks: int, pictures: int,
         return lost
     damaged = not nearest.whole or (nearest.ended and len(nearest.records) >= wanted)
     changed = what_changed(nearest.settings, settings, latents=chunks < wanted)
-    return changed or (lost if damaged else "the film was not finished")
+    return changed or (lost if damaged else "the rest was not made yet")

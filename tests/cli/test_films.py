@@ -85,7 +85,7 @@ def test_until_stops_and_the_next_render_says_what_it_kept(place, model, capsys)
     assert main(["render", "film.txt", "--no-sheet", "--until", "1"]) == 0
     assert "as they were" not in capsys.readouterr().err
     assert main(["render", "film.txt", "--no-sheet"]) == 0
-    assert "1 of 3 segments are as they were; the film was not finished" in capsys.readouterr().err
+    assert "1 of 3 segments are as they were; the rest was not made yet" in capsys.readouterr().err
     assert probe(place / "films" / "film.mp4").frames < probe(place / "films" / "film-2.mp4").frames == 57
 
 

@@ -77,7 +77,7 @@ def test_whatever_ends_one_rank_ends_all_and_the_film_goes_on(tmp_path, wave):
     last = film.start()
     said = last.communicate(timeout=200)[0]
     assert last.returncode == 0, said
-    assert "chunks as they were; the film was not finished" in said and ("ranks    2, " in said) is not wave
+    assert "chunks as they were; the rest was not made yet" in said and ("ranks    2, " in said) is not wave
     # Killed between a line and what is kept of those on the way, it goes on at a segment's end, in a run of its own.
     assert wave or len(list(tmp_path.glob("take/run-*"))) == 1
     runs = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("take/run-*/settings.json"))]

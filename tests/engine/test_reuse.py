@@ -241,7 +241,7 @@ def test_stopping_after_a_segment_and_going_on_gives_the_whole_film(bundle, film
     assert events[0].frames == events[-1].frames == half and not events[-1].cancelled
     assert events[0].segments == 2
     events, again = render(bundle, films, tmp_path / "t", FILM, until=4)
-    assert of(events, Reused)[0] == Reused(2, plan.segments[2].first_chunk, half, "the film was not finished")
+    assert of(events, Reused)[0] == Reused(2, plan.segments[2].first_chunk, half, "the rest was not made yet")
     events, whole = render(bundle, films, tmp_path / "t", FILM)
     assert run.folder == again.folder == whole.folder and bytes_of(whole) == bytes_of(Run(first / "run-0001"))
     events, short = render(bundle, films, tmp_path / "t", FILM, until=2)
