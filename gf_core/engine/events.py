@@ -151,7 +151,7 @@ class SegmentDone:
         """The event of segment `number` of the plan, whose pictures are all in the film at `path`."""
         segment, total = film.plan.segments[number], len(film.plan.segments)
         start = film.frames(segment.first_chunk)
-        frames = film.frames(segment.first_chunk + segment.chunks) - start
+        frames = film.frames(segment.end) - start
         return cls(number, total, segment.verb, segment.prompt, start, frames, path)
 
 

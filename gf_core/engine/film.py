@@ -132,11 +132,11 @@ class Film:
                 f"the film cannot stop after segment {segment}: nothing comes up to there",
                 f"stop after segment {plan.segments[0].index + 1} or a later one",
             )
-        return inside[-1].first_chunk + inside[-1].chunks
+        return inside[-1].end
 
     def whole_segments(self, chunks: int) -> int:
         """Segments that lie wholly in the film's first `chunks` chunks."""
-        return sum(segment.first_chunk + segment.chunks <= chunks for segment in self.plan.segments)
+        return sum(segment.end <= chunks for segment in self.plan.segments)
 
     def shot_of(self, number: int) -> int:
         """Number of the shot, from 0, that segment `number` of the plan is in; -1 for no segment."""
@@ -352,4 +352,4 @@ def _ends(film: Film, folder: Path, stop: int) -> list[int]:
     store = StateStore(folder / STATES_FOLDER, ())
     there, keys = store.names(), film.plan.chunk_keys[:stop]
     kept = [n for n, key in enumerate(keys, 1) if window_name(key) in there and store.load(window_name(key))]
-    return [*(segment.first_chunk + segment.chunks for segment in film.plan.segments), *kept]
+    return [*(segment.end for segment in film.plan.segments), *kept]

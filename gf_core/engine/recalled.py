@@ -26,7 +26,7 @@ class OnDisk:
         Raises TakeError: it cannot be written.
         """
         segment = self._film.plan.segments[number]
-        name, chunks = recalled_name(self._film, number), segment.first_chunk + segment.chunks
+        name, chunks = recalled_name(self._film, number), segment.end
         state_digest = self._store.save(name, chunks, state)
         if state_digest is None:
             raise TakeError(
@@ -52,7 +52,7 @@ class OnDisk:
         """Segments that ended before chunk `at`, which those that begin from there to `stop` need and are not kept."""
         segments = self._film.plan.segments
         wanted = {s.back for s in segments if s.back is not None and at <= s.first_chunk < stop}
-        ended = [n for n in sorted(wanted) if segments[n].first_chunk + segments[n].chunks <= at]
+        ended = [n for n in sorted(wanted) if segments[n].end <= at]
         return [n for n in ended if not self._is_there(n)]
 
     def _is_there(self, number: int) -> bool:
@@ -64,8 +64,7 @@ class OnDisk:
 
 def recalled_name(film: Film, number: int) -> str:
     """Name of the state at the end of segment `number` of the plan."""
-    segment = film.plan.segments[number]
-    return memory_name(segment.chunk_key(segment.chunks - 1))
+    return memory_name(film.plan.segments[number].last_key)
 
 
 def recalled_names(film: Film) -> set[str]:

@@ -50,8 +50,8 @@ class Rejoined:
 def state_names(film: Film) -> set[str]:
     """Names of every state that the film has at its segments' ends."""
     codec = look_of(film.bundle.codec)
-    last = [segment.chunk_key(segment.chunks - 1) for segment in film.plan.segments]
-    return {name for key in last for name in (memory_name(key), decoder_name(key, codec))}
+    keys = [segment.last_key for segment in film.plan.segments]
+    return {name for key in keys for name in (memory_name(key), decoder_name(key, codec))}
 
 
 @torch.no_grad()
@@ -102,8 +102,7 @@ def _take_up(sampler: Sampler, film: Film, done: int, store: StateStore) -> None
 
     Raises TakeError: they are gone since the Take was looked at.
     """
-    number, chunk = film.plan.places[done - 1]
-    if chunk == film.plan.segments[number].chunks - 1:
+    if done == film.plan.segments[film.plan.places[done - 1][0]].end:
         return
     state = store.load(window_name(film.plan.chunk_keys[done - 1]))
     if state is None:
@@ -124,9 +123,9 @@ def _start_sampler(
     forgets = ("back",) if averages else ("back", "scene")
     # Backwards from where the film goes on: the first place found leaves the least to replay.
     for end in range(done, 0, -1):
-        number, chunk = plan.places[end - 1]
+        number, _ = plan.places[end - 1]
         after = plan.segments[number + 1].verb if number + 1 < len(plan.segments) else ""
-        begins_anew = after in forgets and chunk == plan.segments[number].chunks - 1
+        begins_anew = after in forgets and end == plan.segments[number].end
         name = memory_name(plan.chunk_keys[end - 1])
         if not (begins_anew or name in store.names()) or memories.lost(end, stop):
             continue

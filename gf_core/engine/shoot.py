@@ -160,7 +160,7 @@ class Shoot:
         """Chunk `index` as the worker wants it."""
         number, chunk = self._plan.places[index]
         segment = self._plan.segments[number]
-        last = chunk == segment.chunks - 1
+        last = index + 1 == segment.end
         return SampledChunk(index, number, segment.chunk_key(chunk), latents, anchor, stored, last)
 
     def _sampled_chunks(self, start: int, stop: int) -> Iterator[SampledChunk]:
@@ -310,6 +310,5 @@ class Shoot:
                 anchor=done.anchor,
             )
         )
-        segment = self._plan.segments[done.segment]
-        if done.index == segment.first_chunk + segment.chunks - 1:
+        if done.index + 1 == self._plan.segments[done.segment].end:
             self._emit(SegmentDone.of(self._film, done.segment, self._writer.run.film))

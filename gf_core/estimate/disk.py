@@ -107,7 +107,7 @@ def _states(order: Order, pace: Pace | None) -> Iterator[tuple[int, int]]:
     most = {"memory": plan.chunks, "decoder": -(-REACH[cost.decoder] // memory.chunk)}
     since = {"memory": 0, "decoder": 0}
     for number, (segment, slots) in enumerate(zip(plan.segments, _slots(plan, memory))):
-        end = segment.first_chunk + segment.chunks
+        end = segment.end
         if end <= kept or end > order.chunks:
             continue
         prompt = min(cost.spec.text_len, len(segment.prompt.split()) + 2) * cost.spec.text_dim
@@ -137,7 +137,7 @@ def _slots(plan: Plan, memory: MemorySpec) -> Iterator[int]:
             ledger.scene()
         elif segment.verb == "cut" or (segment.back is not None and not segment.motion):
             run(ledger.cut())
-        for chunk in range(segment.first_chunk, segment.first_chunk + segment.chunks):
+        for chunk in range(segment.first_chunk, segment.end):
             run(ledger.make_room(memory.recent))
             ledger.commit(plan.timing.latent_frames(chunk))
         if number in plan.recalled:

@@ -144,7 +144,7 @@ def film_chunks(
     director, plan = sampler.director, cues.plan
     check_noise(director.sample, plan)
     for index in range(start, plan.chunks if stop is None else stop):
-        number, chunk = plan.places[index]
+        number, _ = plan.places[index]
         if before is not None:
             before(index)
         if not sampler.holds(index):  # else its segment's verb has been carried out
@@ -154,7 +154,7 @@ def film_chunks(
         shape = director.shape(plan.timing.latent_frames(index))
         wanted = Chunk(index, noise_of(director.sample, plan, index, shape))
         yield from (feed or sampler.feed)(wanted)
-        if chunk == plan.segments[number].chunks - 1:  # so that no chunk sees a later segment
+        if index + 1 == plan.segments[number].end:  # so that no chunk sees a later segment
             yield from sampler.flush()
             if number in plan.recalled:
                 cues.memories.keep(number, sampler.snapshot())
@@ -179,10 +179,9 @@ def replay(
     for index in range(start, stop):
         if before is not None:
             before(index)
-        number, chunk = plan.places[index]
-        segment = plan.segments[number]
+        number, _ = plan.places[index]
         # Where chunks are on the way together, later ones of the segment had been fed when this one was finished.
-        while cued <= min(index + plan.timing.latency, segment.first_chunk + segment.chunks - 1):
+        while cued < min(index + plan.timing.latency + 1, plan.segments[number].end):
             cues.give(director, cued)
             cued += 1
         latents = stored(index)
@@ -190,6 +189,6 @@ def replay(
             _lay_in(director, latents[:, :lead])
             latents = latents[:, lead:]
         director.prefill(latents)
-        if number in plan.recalled and chunk == segment.chunks - 1:
+        if number in plan.recalled and index + 1 == plan.segments[number].end:
             cues.memories.keep(number, sampler.snapshot())
         yield index

@@ -92,23 +92,15 @@ class PlannedSegment:
     prompt: str
     """Expanded: cast and style are in it."""
     seed: int
+    timing: Timing
     first_chunk: int
     chunks: int
-    start_frame: int
-    frames: int
-    start_seconds: float
-    seconds: float
-    """Snapped length."""
     asked_seconds: float
-    key: str
-    """Hash of all that can change a picture of this segment or an earlier one, its length included."""
     stem: str
-    """The same without its own length: what can change the pictures of its n-th chunk."""
+    """What can change the pictures of its n-th chunk: `key` without its own length."""
     blend_chunks: int
     """Chunks over which the text moves from the prompt before; 0 is at once."""
     recache: float | None
-    latency: int = 0
-    """As in `Timing`."""
     back: int | None = None
     """For `back`: number in `Plan.segments` of the one whose memory, as it was at its end, is recalled."""
     motion: bool = False
@@ -117,13 +109,47 @@ class PlannedSegment:
     """Files of the cast's pictures that the memory is given at its beginning: of those who appear for the first time in
     the film or since a scene."""
 
+    @property
+    def end(self) -> int:
+        """The chunk behind its last."""
+        return self.first_chunk + self.chunks
+
+    @property
+    def start_frame(self) -> int:
+        return self.timing.pictures(self.first_chunk)
+
+    @property
+    def frames(self) -> int:
+        return self.timing.pictures(self.end) - self.start_frame
+
+    @property
+    def start_seconds(self) -> float:
+        return self.timing.seconds(self.start_frame)
+
+    @property
+    def seconds(self) -> float:
+        """Snapped length."""
+        return self.timing.seconds(self.frames)
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of all that can change a picture of this segment or an earlier one, its length included."""
+        return _hash(self.stem, {"chunks": self.chunks})
+
+    @property
+    def last_key(self) -> str:
+        """Key of its last chunk."""
+        return self.chunk_key(self.chunks - 1)
+
     def chunk_key(self, chunk: int) -> str:
         """Key of the segment's `chunk`-th chunk (from 0).
 
         Lengthening the segment leaves it as it is, unless chunks are made together and those behind it are too few.
         """
         behind = self.chunks - 1 - chunk
-        return _hash(self.stem, {"chunk": chunk, **({"behind": behind} if behind < self.latency else {})})
+        return _hash(
+            self.stem, {"chunk": chunk, **({"behind": behind} if behind < self.timing.latency else {})}
+        )
 
 
 @dataclass(frozen=True)
@@ -135,8 +161,7 @@ class Plan:
 
     @property
     def chunks(self) -> int:
-        last = self.segments[-1]
-        return last.first_chunk + last.chunks
+        return self.segments[-1].end
 
     @property
     def frames(self) -> int:
@@ -267,24 +292,18 @@ def _place(
         facts["pictures"] = list(pictures.values())
     # Segments could once name LoRAs. The list, now always empty, stays in the hash: films made before go on.
     stem = _hash(previous_key, {**facts, "loras": []})
-    start, stop = timing.pictures(chunks.start), timing.pictures(chunks.stop)
     return PlannedSegment(
         index=index,
         verb=verb,
         prompt=prompt,
         seed=seed,
+        timing=timing,
         first_chunk=chunks.start,
         chunks=len(chunks),
-        start_frame=start,
-        frames=stop - start,
-        start_seconds=timing.seconds(start),
-        seconds=timing.seconds(stop - start),
         asked_seconds=segment.seconds,
-        key=_hash(stem, {"chunks": len(chunks)}),
         stem=stem,
         blend_chunks=blend,
         recache=recache,
-        latency=timing.latency,
         back=back,
         motion=back is not None and segment.motion,
         pictures=tuple(pictures),

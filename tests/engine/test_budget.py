@@ -179,7 +179,7 @@ def test_the_frames_in_a_state_are_those_of_a_real_memory(bundle, films, name, t
     director = sampler.director
     latents = torch.zeros(director.shape(3))
     done = replay(sampler, Cues(plan, embeds), lambda index: latents, 0, plan.chunks)
-    ends = {segment.first_chunk + segment.chunks - 1 for segment in plan.segments}
+    ends = {segment.end - 1 for segment in plan.segments}
     real = [director.memory.layout.past for index in done if index in ends]
     assert list(_slots(plan, memory)) == real
 

@@ -50,7 +50,7 @@ METHODS = {
 def test_clean_passes_alone_leave_the_same_state(sampler, embeds, name):
     """At segments' ends, where states are kept; also from behind a scene, which starts from nothing."""
     plan, run, twin = plan_of(), sampler(METHODS[name]), sampler(METHODS[name])
-    ends = [segment.first_chunk + segment.chunks - 1 for segment in plan.segments]
+    ends = [segment.end - 1 for segment in plan.segments]
     latents, states = [], {}
     for clean in film_chunks(run, Cues(plan, embeds)):
         latents.append(clean.latents)
