@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -31,7 +31,7 @@ def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def with_values(base: T, values: Any) -> T:
-    """The dataclass `base` with `values` (names to JSON values) in it; lists become tuples.
+    """The dataclass `base` with `values` (names to JSON values) in it, and in those that it holds; lists become tuples.
 
     Raises ValueError: `values` is no mapping, names a field that is not there, or gives one a value of another type.
     """
@@ -41,7 +41,7 @@ def with_values(base: T, values: Any) -> T:
     strange = sorted(str(name) for name in values if name not in types)
     if strange:
         raise ValueError(f"unknown {', '.join(strange[:4])}")
-    found = {name: _tuples(value) for name, value in values.items()}
+    found = {name: _within(getattr(base, name), value) for name, value in values.items()}
     for name, value in found.items():
         if not _fits(value, types[name]):
             raise ValueError(f"{name} is {str(value)[:40]!r}")
@@ -53,6 +53,11 @@ def known_values(base: T, values: Any) -> T:
     if isinstance(values, Mapping):
         values = {name: values[name] for name in get_type_hints(type(base)) if name in values}
     return with_values(base, values)
+
+
+def _within(now: Any, value: Any) -> Any:
+    """What takes the place of `now`, a field's value."""
+    return with_values(now, value) if is_dataclass(now) and isinstance(value, Mapping) else _tuples(value)
 
 
 def _tuples(value: Any) -> Any:

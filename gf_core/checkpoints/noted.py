@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 
 from ..builtin import BUILTIN_FILES, model_file
-from ..config import MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
+from ..config import ModelSpec, Recipe
 from ..files.cache import cache_dir, prune, recall, remember
 from ..files.fingerprint import combine, states
 from ..foreign import with_values
@@ -164,18 +164,13 @@ def _sum(value: Any) -> str:
 def _bundle(found: dict[str, Any], opens: Callable[[], ModelBundle]) -> NotedBundle:
     if found.pop("sum") != _sum(found):
         raise ValueError("it is damaged")
-    recipe = found["recipe"]
     return NotedBundle(
         name=found["name"],
         model=None,  # type: ignore[arg-type]  # nobody has it before it is opened
         spec=with_values(ModelSpec(), found["spec"]),
         text=NotedText(*found["text"]),  # type: ignore[arg-type]
         codec=SimpleNamespace(**found["codec"]),  # type: ignore[arg-type]
-        recipe=Recipe(
-            with_values(MemorySpec(), recipe["memory"]),
-            with_values(SampleSpec(), recipe["sample"]),
-            with_values(VideoSpec(), recipe["video"]),
-        ),
+        recipe=with_values(Recipe(), found["recipe"]),
         fingerprint=found["fingerprint"],
         device=PROCESSOR,
         attention="sdpa",  # on a processor there is no other

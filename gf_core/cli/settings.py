@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..builtin import model_file
-from ..config import Encoding, MemorySpec, Recipe, SampleSpec, VideoSpec
+from ..config import Encoding, Recipe, VideoSpec
 from ..errors import GroundedError
-from ..foreign import with_values
+from ..foreign import known_values
 from ..memory.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ def builtin_recipe() -> Recipe:
         with file.open("rb") as opened:  # a safetensors file begins with the length of its JSON header
             header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
         own = json.loads(header["__metadata__"]["grounded"])
-    return Recipe(
-        with_values(MemorySpec(), own.get("memory", {})),
-        with_values(SampleSpec(), own.get("sample", {})),
-        with_values(VideoSpec(), own["video"]),
-    )
+    return known_values(Recipe(), own)
 
 
 def model_of(args: Namespace, recorded: Recorded | None) -> str:

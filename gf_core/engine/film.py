@@ -167,7 +167,7 @@ class Film:
         if self.bundle.team is not None:
             from ..sampling.split import check_split
 
-            height = video.height // self.bundle.codec.spatial_stride
+            height, _ = self.bundle.cells(video)
             check_split(self.bundle.spec, self.recipe, height, self.bundle.team.count)
         self._check_memory()
         size = (video.height, video.width, 3)

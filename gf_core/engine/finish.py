@@ -21,6 +21,7 @@ from ..config import Encoding, VideoSpec
 from ..errors import GroundedError
 from ..files.atomic import on_disk, sync_folder
 from ..take.folder import RunWriter
+from ..take.journal import Record
 from ..take.own import checksum
 from ..take.reuse import pictures_mark
 from ..take.states import State, decoder_name, memory_name, pays, state_bytes, window_name
@@ -58,6 +59,11 @@ class SampledChunk:
     """The sampler's state after it, when that is to be kept."""
     under_way: State | None = None
     """What the sampler has on the way behind it, where there is something."""
+
+    def record(self, kind: str, digest: str) -> Record:
+        """Its line in the journal, as far as latents go; digest: SHA-256 of their file."""
+        named = {"kind": kind, "index": self.index, "segment": self.segment, "key": self.key}
+        return {**named, "latents": digest, "anchor": self.anchor}
 
 
 @dataclass(frozen=True)
@@ -167,9 +173,8 @@ class Finisher:
         encoded = time.perf_counter()
         # No way out any more: what is in the film comes into the journal. Last, for the line promises the other two;
         # `film_bytes` is where the next run may cut the film, `film_sum` is of all since the line before.
-        record = {"kind": "chunk", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
         placed = {"first_frame": self.frames, "frames": len(pictures), "pictures": self._look, **place}
-        self._run.commit({**record, "latents": digest, **placed, "anchor": chunk.anchor})
+        self._run.commit({**chunk.record("chunk", digest), **placed})
         self.frames += len(pictures)
         self.seconds["decode"] += decoded - start
         self.seconds["encode"] += encoded - decoded
@@ -194,8 +199,7 @@ class Finisher:
     def _put_off(self, chunk: SampledChunk, digest: str) -> None:
         """Note that a chunk has latents and no pictures, unless an earlier run has said so."""
         if chunk.stored is None:
-            record = {"kind": "latents", "index": chunk.index, "segment": chunk.segment, "key": chunk.key}
-            self._run.commit({**record, "latents": digest, "anchor": chunk.anchor})
+            self._run.commit(chunk.record("latents", digest))
         self._drop_window(chunk)
 
     def _drop_window(self, chunk: SampledChunk) -> None:

@@ -138,8 +138,7 @@ class Shoot:
         """Sample chunk `index` again, whose latents are damaged or gone, and keep them where they were."""
         for chunk in self._sampled_chunks(index, index + 1):
             digest = self._writer.save_latents(index, chunk.latents)
-            record = {"kind": "latents", "index": index, "segment": chunk.segment, "key": chunk.key}
-            self.mended[index] = {**record, "latents": digest, "anchor": chunk.anchor}
+            self.mended[index] = chunk.record("latents", digest)
             self._writer.commit(self.mended[index])
             if index < self._job.reuse.decoded and self._job.reuse.film[index]["latents"] != digest:
                 log.warning(

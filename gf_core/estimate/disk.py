@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -75,8 +76,7 @@ def disk_cost(
     cost, memory, video, chunks = order.cost, order.recipe.memory, order.recipe.video, order.chunks
     # Pictures that are in the film already, where it goes on in its run.
     in_place = order.reuse.frames if order.reuse is not None and order.reuse.goes_on else 0
-    cells = (video.width // cost.spatial_stride) * (video.height // cost.spatial_stride)
-    frame = cost.spec.in_dim * cells * cost.value_bytes
+    frame = cost.spec.in_dim * math.prod(cost.cells(video)) * cost.value_bytes
     latents = memory.chunk * frame + LATENTS_HEAD
     pixels = video.width * video.height * order.encoding.upscale**2
     picture = pixels * (FILM_BITS if bits is None else bits) / 8

@@ -53,8 +53,7 @@ def choose_fit(cost: ModelCost, recipe: Recipe, free: int, *, alter: bool = True
 def _steps(cost: ModelCost, recipe: Recipe) -> Iterator[Fit]:
     """What is done beside offloading, from nothing to everything."""
     yield (fit := NOTHING)
-    longest = max(recipe.video.width, recipe.video.height) // cost.spatial_stride
-    if longest > TILE:
+    if max(cost.cells(recipe.video)) > TILE:
         yield (fit := replace(fit, tile=TILE))
     if not recipe.memory.heads:
         yield (fit := replace(fit, memory="int8"))
@@ -106,11 +105,12 @@ def fit_line(cost: ModelCost, recipe: Recipe) -> str:
             else f"all {layers} blocks stay, the same film"
         )
     if fit.tile:
-        stride, video = cost.spatial_stride, recipe.video
         more = 1.0
-        for cells in (video.height // stride, video.width // stride):
+        for cells in cost.cells(recipe.video):
             more *= sum(stop - start for start, stop in spans(cells, fit.tile)) / cells
-        parts.append(f"decoding in tiles of {fit.tile * stride} pixels, {more:.1f} times the work")
+        parts.append(
+            f"decoding in tiles of {fit.tile * cost.spatial_stride} pixels, {more:.1f} times the work"
+        )
     if fit.memory == "int8" or recipe.memory.stored == "int8":
         parts.append("keys and values in a byte, latents half a percent off")
     if fit.weights != "full":

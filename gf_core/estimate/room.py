@@ -99,11 +99,16 @@ class ModelCost:
         program = self.resident - weights if self.resident else 0
         return replace(self, value_bytes=self.value_bytes // 2, weights=weights, resident=program)
 
+    def cells(self, video: VideoSpec) -> tuple[int, int]:
+        """Rows and columns of a film's latents."""
+        return video.height // self.spatial_stride, video.width // self.spatial_stride
+
     def sizes(self, recipe: Recipe) -> Sizes:
         """What the memory of such films takes."""
-        height, width = (side // self.spatial_stride for side in (recipe.video.height, recipe.video.width))
         lean = is_lean(recipe.memory, self.compiled)
-        return Sizes(recipe.memory, self.spec, height, width, self.value_bytes, recipe.ahead, lean)
+        return Sizes(
+            recipe.memory, self.spec, *self.cells(recipe.video), self.value_bytes, recipe.ahead, lean
+        )
 
 
 def count_parameters(spec: ModelSpec) -> int:
@@ -246,10 +251,9 @@ def parts_of(cost: ModelCost, recipe: Recipe, upscale: int) -> dict[str, int]:
 def work_bytes(cost: ModelCost, recipe: Recipe) -> int:
     """Bytes of one network call: activations of the frames it runs over, and the prompt's keys and values."""
     spec, memory = cost.spec, recipe.memory
-    height, width = (side // cost.spatial_stride for side in (recipe.video.height, recipe.video.width))
     together = 0 if memory.wave else recipe.ahead
     frames = max(memory.chunk + together, memory.recent if memory.switch in ("apr", "recache") else 0)
-    tokens = frames * spec.tokens_per_frame(height, width)
+    tokens = frames * spec.tokens_per_frame(*cost.cells(recipe.video))
     activations = tokens * ((10 * spec.dim + 2 * spec.ffn_dim) * cost.value_bytes + 12 * spec.dim)
     return activations + 2 * spec.num_layers * spec.text_len * spec.dim * cost.value_bytes
 
@@ -266,9 +270,7 @@ def decode_bytes(cost: ModelCost, video: VideoSpec) -> int:
     if not cells:
         return most * video.width * video.height * wide
     stride = cost.spatial_stride
-    lengths = [
-        [stop - start for start, stop in spans(side // stride, cells)] for side in (video.height, video.width)
-    ]
+    lengths = [[stop - start for start, stop in spans(side, cells)] for side in cost.cells(video)]
     tile, every = (kind(lengths[0]) * kind(lengths[1]) * stride**2 for kind in (max, sum))
     waits = kept * (every - tile) if cost.device == "cpu" else 0  # elsewhere in the computer's memory
     return (most * tile + waits) * wide

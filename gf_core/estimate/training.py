@@ -126,9 +126,8 @@ def adapters(spec: ModelSpec, rank: int) -> int:
 def cycle_flops(setup: Setup) -> float:
     """Operations of a cycle, one film a step."""
     chunk, chunks = setup.memory.chunk, setup.frames // setup.memory.chunk
-    window = setup.memory.anchors + setup.memory.recent + chunk
     calls = [
-        call_flops(setup.student, chunk * setup.tokens, min(n * chunk, window) * setup.tokens)
+        call_flops(setup.student, chunk * setup.tokens, min(n * chunk, setup.memory.window) * setup.tokens)
         for n in range(1, chunks + 1)
     ]
     whole = setup.frames * setup.tokens
@@ -166,8 +165,7 @@ def _student_activations(setup: Setup) -> float:
     """Bytes of the student's activations: the exit call of every chunk."""
     chunk, spec = setup.memory.chunk, setup.student
     tokens = chunk * setup.tokens
-    seen = (setup.memory.anchors + setup.memory.recent + chunk) * setup.tokens
-    calls, one = setup.frames // chunk, _kept(setup, tokens, seen)
+    calls, one = setup.frames // chunk, _kept(setup, tokens, setup.memory.window * setup.tokens)
     if not setup.recompute:
         return calls * spec.num_layers * one
     return calls * spec.num_layers * COMPUTE * tokens * spec.dim + one

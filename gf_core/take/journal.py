@@ -70,6 +70,11 @@ class Scan:
     later: list[Record]
     """Whole lines behind that one: what they say is true, but something is missing between."""
 
+    @property
+    def ended(self) -> bool:
+        """The run came to the end that was asked for."""
+        return bool(self.records) and self.records[-1]["kind"] == "end" and not self.records[-1]["cancelled"]
+
 
 def scan_journal(path: Path) -> Scan:
     """Read a journal as far as it can be trusted. Raises OSError: the file cannot be read."""

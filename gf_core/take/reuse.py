@@ -182,7 +182,7 @@ def _open(run: Run) -> _Earlier | None:
         sampled=others,
         states=[record for record in (*scan.records, *scan.later) if record["kind"] == "state"],
         whole=(scan.bad_line is None or scan.torn) and len(in_order) == len(chunks) and run.writable(),
-        ended=bool(scan.records) and scan.records[-1]["kind"] == "end" and not scan.records[-1]["cancelled"],
+        ended=scan.ended,
     )
 
 

@@ -65,8 +65,7 @@ def tidy(take: Take, keep: int = 1, limit: int = 0, using: str = "") -> Tidied:
 def _is_finished(run: Run) -> bool:
     """It came to the end that was asked for; a journal that cannot be read says no."""
     try:
-        records = scan_journal(run.journal).records
+        return scan_journal(run.journal).ended
     except OSError as error:
         log.info("%s is left alone: %s", run.folder.name, error)
         return False
-    return bool(records) and records[-1]["kind"] == "end" and not records[-1]["cancelled"]
