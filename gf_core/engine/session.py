@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..devices import on_threads
 from ..errors import GroundedError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..sampling.sampler import Sampler
+    from .shoot import Shoot
 
 log = logging.getLogger("grounded")
 
@@ -83,18 +84,13 @@ class Session:
         import torch
 
         from .job import Job
-        from .rejoin import state_names
         from .shoot import Shoot
 
         film, reuse = self.film, self._usable(self._found.reuse)
         relief = Relief()
         with torch.no_grad():
             embeds, start, pictures = self._encode(reuse, meter, relief)
-        order = Order(film.plan, bundle_cost(film.bundle), film.recipe, film.encoding, film.lead)
-        needed = disk_cost(order).needed
-        held = recalled_names(film)
-        store = StateStore(self.take.states, state_names(film), self._state_budget, needed, held)
-        job = Job(film, self._found.stop, reuse, store, embeds, start, pictures, relief)
+        job = Job(film, self._found.stop, reuse, self._store(), embeds, start, pictures, relief)
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
             if film.bundle.done is not None:
                 stack.callback(film.bundle.done)
@@ -107,14 +103,28 @@ class Session:
             shoot.render()
             cancelled = self._cancel.is_set()
             anchors = [asdict(entry) for entry in sampler.director.memory.log] if sampler is not None else []
-            report = make_report(self._found, meter, shoot.frames, cancelled, shoot.rejoined, anchors)
-            report["reuse"]["mended"] = len(shoot.mended)
+            report = self._report(shoot, meter, cancelled, anchors)
             report["relief"] = relief.told
-            if (team := film.bundle.team) is not None:
-                report["ranks"] = {"count": team.count, "sent": team.sent, "chunks": shoot.sampled}
             writer.commit({"kind": "end", "frames": shoot.frames, "cancelled": cancelled})
             writer.run.save_report(report)
         emit(Finished(writer.run.film, shoot.frames, shoot.frames / film.timing.fps, cancelled, report))
+
+    def _store(self) -> StateStore:
+        """Where the film's states are kept, beside all that it needs itself."""
+        from .rejoin import state_names
+
+        film = self.film
+        order = Order(film.plan, bundle_cost(film.bundle), film.recipe, film.encoding, film.lead)
+        needed, held = disk_cost(order).needed, recalled_names(film)
+        return StateStore(self.take.states, state_names(film), self._state_budget, needed, held)
+
+    def _report(self, shoot: Shoot, meter: Meter, cancelled: bool, anchors: list[Any]) -> dict[str, Any]:
+        """What was measured in the shoot, which is over."""
+        report = make_report(self._found, meter, shoot.frames, cancelled, shoot.rejoined, anchors)
+        report["reuse"]["mended"] = len(shoot.mended)
+        if (team := self.film.bundle.team) is not None:
+            report["ranks"] = {"count": team.count, "sent": team.sent, "chunks": shoot.sampled}
+        return report
 
     def _usable(self, reuse: Reuse) -> Reuse:
         """`reuse` without the film, with a line in the log, where today's encoder would not go on with it.
