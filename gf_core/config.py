@@ -29,6 +29,16 @@ LATER = {"later": True}
 """Marks a field that came after Takes had been made: at its default it is in no Take's facts, whose keys stay."""
 
 
+def latents_of(pictures: int, time_stride: int = 4) -> int:
+    """Latent frames that so many pictures become: of the first one its own, then one for each `time_stride`."""
+    return 1 + (pictures - 1) // time_stride
+
+
+def pictures_of(latents: int, time_stride: int = 4) -> int:
+    """Pictures that so many latent frames become, the film's first among them."""
+    return 1 + (latents - 1) * time_stride
+
+
 def as_facts(settings: MemorySpec | SampleSpec) -> dict[str, Any]:
     """Settings as plain values for keys and records; a field marked `LATER` only where it is not at its default."""
     quiet = {

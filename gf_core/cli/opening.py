@@ -81,17 +81,9 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
 
 def _is_plain(args: Namespace) -> bool:
     """Whether all is left to the model, on a processor: then what it comes to may be known before it is opened."""
-    asked = (
-        args.text_encoder,
-        args.vae,
-        args.lora,
-        args.assume,
-        args.parts_on,
-        args.attention,
-        args.fit,
-        args.compile,
-    )
-    return "torch" not in sys.modules and args.device in (None, "cpu") and not any(asked) and without_card()
+    names = ("text_encoder", "vae", "lora", "assume", "parts_on", "attention", "fit", "compile")
+    asked = any(getattr(args, name) for name in names)
+    return "torch" not in sys.modules and args.device in (None, "cpu") and not asked and without_card()
 
 
 def _open_bundle(
@@ -103,9 +95,7 @@ def _open_bundle(
     dtype = dtype_for(args, recorded, device)
     fit = args.fit
     if fit is None and not is_small(args.model):
-        fit = fitted_cost(
-            args, args.model, choose(wanted(args, recorded), args, board.fps), dtype, device
-        ).fit
+        fit = fitted_cost(args, choose(wanted(args, recorded), args, board.fps), dtype, device).fit
     network = {"dtype": dtype, "fit": fit, "assume": args.assume, "loras": args.lora}
     with contextlib.nullcontext() if team is None else team.agreed("load", args.model, **network):
         bundle = load_model(
@@ -135,11 +125,11 @@ def _compare_starts(then: StartFile | None, now: StartFile | None) -> None:
 
 
 def fitted_cost(
-    args: Namespace, model: str, recipe: Recipe, dtype: torch.dtype | None, device: torch.device
+    args: Namespace, recipe: Recipe, dtype: torch.dtype | None, device: torch.device
 ) -> ModelCost:
     """What a model that is not opened costs, with what --fit says, or else with what fits it and alters nothing."""
     cost = file_cost(
-        model, device=device, dtype=dtype, text=args.text_encoder, vae=args.vae, assume=args.assume,
+        args.model, device=device, dtype=dtype, text=args.text_encoder, vae=args.vae, assume=args.assume,
         parts_on=parts_device(args),
     )  # fmt: skip
     if args.fit is not None:

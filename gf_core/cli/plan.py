@@ -159,7 +159,7 @@ def _cost(
         wishes = {"compiled": args.compile, "attention": args.attention or ""}
         bundle = load_model(args.model, fit=args.fit, **wishes, **parts)
         return bundle_cost(bundle), bundle
-    return fitted_cost(args, args.model, recipe, dtype, device), None
+    return fitted_cost(args, recipe, dtype, device), None
 
 
 def _tokenizer(args: Namespace) -> Tokenizer | None:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import Encoding, Recipe, as_facts
+from ..config import Encoding, Recipe, as_facts, latents_of
 from ..errors import GroundedError, StoryboardError
 from ..estimate.room import bundle_cost, decode_bytes, work_bytes
 from ..memory.checks import check_pictures
@@ -101,8 +101,7 @@ class Film:
     @property
     def lead(self) -> int:
         """Latent frames of the start; each is `time_stride` pictures more in the film."""
-        stride = self.bundle.codec.time_stride
-        return 0 if self.start is None else 1 + (self.start.shape[0] - 1) // stride
+        return 0 if self.start is None else latents_of(len(self.start), self.bundle.codec.time_stride)
 
     def frames(self, chunks: int) -> int:
         """Pictures of the film's first `chunks` chunks, those of the start included."""

@@ -9,9 +9,9 @@ from functools import cache
 from importlib import metadata as packages
 from typing import Any
 
+from ..config import pictures_of
 from ..errors import TakeError
 from ..take.folder import Run
-from ..timeline import Timing
 from ..video import Chapter
 from .recorded import comment
 
@@ -92,4 +92,4 @@ def _lead_frames(run: Run, settings: dict[str, Any]) -> int:
     """Pictures of a start: what chunk 0 holds beyond its own."""
     own = settings["sample"].get("first_chunk_frames") or settings["memory"]["chunk"]
     first = next(iter(run.committed()), None)
-    return 0 if first is None else max(0, first["frames"] - (1 + (own - 1) * Timing.time_stride))
+    return 0 if first is None else max(0, first["frames"] - pictures_of(own))

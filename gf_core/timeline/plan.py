@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
-from ..config import Recipe
+from ..config import Recipe, pictures_of
 from ..errors import StoryboardError
 from ..words import exact_rate
 from .storyboard import DEFAULT_FPS, MAX_SEED, Segment, Storyboard, Verb
@@ -66,7 +66,7 @@ class Timing:
         if chunks <= 0:
             return 0
         first = self.first_chunk_frames or self.chunk_frames
-        return 1 + (first - 1) * self.time_stride + (chunks - 1) * self.chunk_pictures
+        return pictures_of(first, self.time_stride) + (chunks - 1) * self.chunk_pictures
 
     @cached_property
     def exact_fps(self) -> Fraction:

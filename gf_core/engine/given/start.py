@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...config import Recipe
+from ...config import Recipe, latents_of
 from ...errors import GroundedError
 from ...words import UNFIT
 
@@ -29,7 +29,7 @@ class StartFile:
 
     def latent_frames(self, time_stride: int) -> int:
         """What they become; each makes the film `time_stride` pictures longer."""
-        return 1 + (self.pictures - 1) // time_stride
+        return latents_of(self.pictures, time_stride)
 
     def __str__(self) -> str:
         return f"{self.name} (SHA-256 {self.sha256[:12]})"

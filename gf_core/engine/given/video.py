@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ...config import MemorySpec, Recipe
+from ...config import MemorySpec, Recipe, latents_of, pictures_of
 from ...errors import GroundedError, TakeError
 from ...video.reader import frame_times, open_film, read_frames
 from ...words import exact_rate
@@ -28,11 +28,10 @@ def pictures_to_start(there: int, memory: MemorySpec, time_stride: int = 4) -> i
     As many latent frames as anchors and recent memory hold, in whole chunks where there is one: chunks are what the
     model has learned to see. Nothing older could be remembered.
     """
-    there = 1 + (there - 1) // time_stride  # latent frames
-    frames = max(1, min(there, memory.capacity + memory.recent, MOST_FRAMES))
+    frames = max(1, min(latents_of(there, time_stride), memory.capacity + memory.recent, MOST_FRAMES))
     if frames > memory.chunk:
         frames -= frames % memory.chunk
-    return 1 + (frames - 1) * time_stride
+    return pictures_of(frames, time_stride)
 
 
 def open_start_video(path: Path, recipe: Recipe, time_stride: int = 4) -> Tensor:
@@ -71,7 +70,7 @@ def open_start_video(path: Path, recipe: Recipe, time_stride: int = 4) -> Tensor
 def _shown(times: tuple[int, ...], tick: Fraction, fps: Fraction) -> list[int]:
     """Numbers of the pictures that are seen at the film's speed, the last one last; as many as a film may need."""
     chosen, at = [], len(times) - 1
-    for back in range(1 + (MOST_FRAMES - 1) * 4):
+    for back in range(pictures_of(MOST_FRAMES)):
         moment = times[-1] - back / fps / tick
         if moment < times[0]:
             break
