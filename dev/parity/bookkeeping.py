@@ -14,9 +14,8 @@ from torch import Tensor
 from gf_core.config import ModelSpec, Recipe, SampleSpec
 from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import WanModel
-from gf_core.sampling.director import Director
+from gf_core.sampling.director import Director, Trace
 from gf_core.sampling.schedule import timesteps
-from gf_core.sampling.trace import Trace
 from gf_core.train.films import Cue, FilmBatch
 from gf_core.train.objectives.dmd import learners
 from gf_core.train.rollout import RolloutSpec

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from dev.parity.case import Case
-from gf_core.sampling.frequencies import low_pass, mix
+from gf_core.sampling.noise import low_pass, mix
 
 
 def serves(case: Case) -> bool:

@@ -7,14 +7,13 @@ from torch import Tensor
 
 from dev.parity.case import Case, Refusal, float_scalars
 from dev.parity.methods import repo
-from gf_core.config import MemorySpec, SampleSpec
+from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.model.forward import Call, text_kv
 from gf_core.rope import rotate, turns
-from gf_core.sampling.director import Director
+from gf_core.sampling.director import Director, Trace
 from gf_core.sampling.placement import Placement
 from gf_core.sampling.rolling import Rolling
 from gf_core.sampling.sampler import Chunk
-from gf_core.sampling.trace import Trace
 
 
 def serves(case: Case) -> bool:
@@ -91,8 +90,8 @@ def replay(case: Case) -> None:
     height, width = case.doc["rollout"]["latent_hw"]
     noise, prompt, blocks = case.inputs["noise"], case.inputs["prompt_embeds"], case.doc["rollout"]["blocks"]
     placement = Placement(latent_height=height, latent_width=width, batch=len(noise))
-    director = Director(case.model(), case.model_spec(), memory, sample, placement)
-    sampler = Rolling(director, sample)
+    director = Director(case.model(), case.model_spec(), Recipe(memory, sample), placement)
+    sampler = Rolling(director)
     director.start(prompt)
     director.watch = recorder = Recorder(case, director, prompt, memory.chunk, sample.context_timestep)
     case.give("timesteps", float_scalars([level.timestep for level in sampler.levels]))

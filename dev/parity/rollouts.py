@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,12 +13,12 @@ from dev.parity.methods import CONTEXT_FORCING, INFINITY, KREA, ROWS, calls, mem
 from dev.parity.prompts import Switch, prompts_of
 from dev.parity.published import director_of
 from gf_core.checkpoints.keymaps import experts
+from gf_core.config import Recipe
 from gf_core.model.forward import text_kv
 from gf_core.sampling.chunkwise import Chunkwise
-from gf_core.sampling.director import Director
+from gf_core.sampling.director import Director, Trace
 from gf_core.sampling.placement import Placement
 from gf_core.sampling.sampler import Chunk
-from gf_core.sampling.trace import Trace
 
 
 def serves(case: Case) -> bool:
@@ -146,9 +145,9 @@ def replay(case: Case) -> None:
         latent_height=height, latent_width=width, batch=batch, kernel=scores,
         writer=case.model(writing) if writing else None,
     )  # fmt: skip
-    director = director_of(case)(model, spec, memory_spec(case), sample, placement)
-    sampler = Chunkwise(director, sample)
-    first = Chunkwise(director, replace(sample, steps=sample.first))
+    director = director_of(case)(model, spec, Recipe(memory_spec(case), sample), placement)
+    sampler, first = Chunkwise(director), Chunkwise(director)
+    first.levels = first.first_levels
     director.watch = recorder = Recorder(case, director)
     if scores is not None:
         scores.block = lambda: recorder.block

@@ -25,8 +25,7 @@ from gf_core.memory.views import View
 from gf_core.model.forward import Call, text_kv
 from gf_core.model.layers import Tree
 from gf_core.rope import rotate, turns
-from gf_core.sampling.director import Director
-from gf_core.sampling.trace import Trace
+from gf_core.sampling.director import Director, Trace
 from gf_core.train.films import Cue, FilmBatch
 from gf_core.train.objectives.scores import Nets
 from gf_core.train.objectives.streaming import stream_critic, stream_dmd

@@ -13,8 +13,8 @@ from dev.parity.case import Case, Refusal
 from dev.parity.replay import Kinds
 from gf_core.config import ContextGradient, MemorySpec, Recipe, SampleSpec
 from gf_core.model.wan import WanModel
+from gf_core.sampling.director import Trace
 from gf_core.sampling.schedule import TABLE, flow_to_x0, timesteps
-from gf_core.sampling.trace import Trace
 from gf_core.train.films import ClipsGiven, FilmBatch
 from gf_core.train.objectives.dmd import critic, dmd, learn_window, match_window, sid
 from gf_core.train.objectives.forced import (

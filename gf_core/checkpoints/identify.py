@@ -14,9 +14,9 @@ from pathlib import Path
 from ..config import ModelSpec
 from ..errors import CheckpointError
 from ..files.lazy import TensorFile
+from ..files.strange import refuse_zeros
 from ..files.tensors import open_file
 from ..files.unwrap import Unwrapped, unwrap
-from ..files.zeros import refuse_zeros
 from ..foreign import read_json
 from ..words import amount, exact_size
 from .catalog import CATALOG, KnownCheckpoint, by_id, drivable, named

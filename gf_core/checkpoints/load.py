@@ -50,7 +50,7 @@ def build_network(
     _allocate(model, {*layers, *(f"blocks.{name}.scale" for name in held)}, away, dtype, device)
     state = model.state_dict()
     for name, tensor in tensors.items():
-        layer, changed = layers.get(name), any(lora.changes(name) for lora in loras)
+        layer, changed = layers.get(name), any(lora.update_of(name) is not None for lora in loras)
         if layer is None and not changed:
             tensor.copy_to(state[name])
         elif layer is not None and tensor.rows is not None and not changed:

@@ -119,9 +119,10 @@ class Lora:
     note: str = ""
     """What was left out, and why; empty when all of it fits."""
 
-    def changes(self, name: str) -> bool:
-        """Whether there is an update for the parameter called `name`."""
-        return name in self.updates or name.rpartition(".")[0] in self.updates
+    def update_of(self, name: str) -> Update | None:
+        """What changes the parameter called `name`."""
+        module, _, leaf = name.rpartition(".")
+        return self.updates.get(module if leaf in ("weight", "bias") else name)
 
     def alpha_of(self, module: str) -> float | None:
         """Alpha of a module whose update brings none of its own."""
@@ -320,7 +321,7 @@ def merged(name: str, tensor: Tensor, loras: Iterable[Lora]) -> Tensor:
     """`tensor` called `name` with every update of it added; float32 when anything was added."""
     module, _, leaf = name.rpartition(".")
     for lora in loras:
-        update = lora.updates.get(name if leaf not in ("weight", "bias") else module)
+        update = lora.update_of(name)
         if update is None:
             continue
         if leaf == "bias":

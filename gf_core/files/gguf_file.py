@@ -218,8 +218,8 @@ class _Mapping:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.path.name} cannot be read: {plain(error, 200)}", _AGAIN) from error
 
-    def read(self, dtype: torch.dtype, start: int, stop: int, shape: tuple[int, ...]) -> Tensor:
-        return self.bytes[start:stop].view(dtype).view(shape)
+    def read(self, dtype: torch.dtype, start: int, shape: tuple[int, ...]) -> Tensor:
+        return self.bytes[start : start + math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
 
 
 def _tree(
@@ -231,12 +231,12 @@ def _tree(
     end = start
     try:
         for name, shape, kind, offset in sorted(infos, key=lambda info: info[3]):
-            stored = _stored(path, name, shape, kind)
+            dtype, lying = _as_it_lies(path, name, shape, kind)
             if name in tree or offset % alignment or start + offset < end:
                 raise ValueError("tensors of one name, between their places, or over each other")
-            end = start + offset + math.prod(stored.shape) * stored.dtype.itemsize
-            read = partial(handle.read, stored.dtype, start + offset, end, stored.shape)
-            tree[name] = _tensor(stored, read, kind, _true_shape(values, name, shape))
+            stored = LazyTensor(dtype, lying, partial(handle.read, dtype, start + offset, lying))
+            end = start + offset + stored.nbytes
+            tree[name] = _tensor(stored, kind, _true_shape(values, name, shape))
     except ValueError as error:
         raise CheckpointError(f"{path.name} is a damaged GGUF file: {error}", _AGAIN) from error
     if end > actual:
@@ -248,18 +248,12 @@ def _tree(
     return {name: tree[name] for name, *_ in infos}
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """How a tensor lies in the file."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-
-def _stored(path: Path, name: str, shape: tuple[int, ...], kind: int) -> _Stored:
-    """Plain numbers, or rows of packed bytes."""
+def _as_it_lies(
+    path: Path, name: str, shape: tuple[int, ...], kind: int
+) -> tuple[torch.dtype, tuple[int, ...]]:
+    """Type and shape in the file: of plain numbers, or of rows of packed bytes."""
     if kind in _PLAIN:
-        return _Stored(_PLAIN[kind], shape)
+        return _PLAIN[kind], shape
     if kind not in _PACKED:
         raise CheckpointError(
             f"{path.name} stores {plain(name, 80)} as {_UNREAD.get(kind, f'packing number {kind}')}, which is not read",
@@ -268,7 +262,7 @@ def _stored(path: Path, name: str, shape: tuple[int, ...], kind: int) -> _Stored
     _, numbers, size = _PACKED[kind]
     if not shape or not shape[-1] or shape[-1] % numbers:
         raise ValueError(f"{plain(name, 80)} with rows of {shape[-1:]} numbers")
-    return _Stored(torch.uint8, (*shape[:-1], shape[-1] // numbers * size))
+    return torch.uint8, (*shape[:-1], shape[-1] // numbers * size)
 
 
 def _true_shape(values: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -279,12 +273,11 @@ def _true_shape(values: Mapping[str, Any], name: str, shape: tuple[int, ...]) ->
     return noted
 
 
-def _tensor(stored: _Stored, read: Any, kind: int, shape: tuple[int, ...]) -> LazyTensor:
+def _tensor(stored: LazyTensor, kind: int, shape: tuple[int, ...]) -> LazyTensor:
     if kind in _PLAIN:
-        return LazyTensor(stored.dtype, shape, lambda: read().view(shape))
-    packed = LazyTensor(torch.uint8, stored.shape, read)
-    fill = partial(_unpack, packed, kind)
-    return LazyTensor(torch.float32, shape, partial(filled, shape, fill), fill, packed, _PACKED[kind][0])
+        return LazyTensor(stored.dtype, shape, lambda: stored.load().view(shape))
+    fill = partial(_unpack, stored, kind)
+    return LazyTensor(torch.float32, shape, partial(filled, shape, fill), fill, stored, _PACKED[kind][0])
 
 
 def _unpack(packed: LazyTensor, kind: int, out: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What lies where a model file should be and is none: nothing, half a download, a pipe, a picture, a text."""
+"""What lies where a model file should be and is none: nothing, half a download, a pipe, a picture, a text, zeros."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import difflib
 import logging
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from ..errors import CheckpointError
 from ..words import plain
+from .lazy import LazyTensor
 
 log = logging.getLogger("grounded")
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
@@ -117,3 +122,35 @@ def refuse_foreign(path: Path, head: bytes) -> None:
             f"{path.name} is not a PyTorch file: its first bytes are {head[:4]!r}",
             "download it again; if that does not help, the file at the source is not a model.",
         )
+
+
+_LARGE, _SPOT = 100_000, 128
+"""Bytes of a weight that is looked into, and numbers that are looked at in one place."""
+
+
+def refuse_zeros(name: str, tensors: Mapping[str, LazyTensor]) -> None:
+    """Raises for weights that no training leaves: all zero, as in the rest of a download that has its length already.
+
+    Of each large weight some numbers at the beginning, in the middle and at the end are looked at.
+    """
+    large = [key for key, tensor in tensors.items() if _is_large_weight(key, tensor)]
+    empty = [key for key in large if _is_zero(tensors[key].stored.load())]
+    if empty:
+        raise CheckpointError(
+            f"{name} is not whole: {len(empty)} of {len(large)} large weights hold nothing but zeros at their "
+            f"beginning, middle and end, first {plain(empty[0], 80)}",
+            "download it again; the previous download did not finish.",
+        )
+
+
+def _is_large_weight(name: str, tensor: LazyTensor) -> bool:
+    # Rows of an embedding that no text uses may well be zero.
+    embedding = name.endswith(("shared.weight", "token_embedding.weight", "embed_tokens.weight"))
+    return name.endswith(".weight") and not embedding and len(tensor.shape) > 1 and tensor.nbytes >= _LARGE
+
+
+def _is_zero(tensor: Tensor) -> bool:
+    flat = tensor.reshape(-1)
+    middle = len(flat) // 2
+    spots = (flat[:_SPOT], flat[middle : middle + _SPOT], flat[-_SPOT:])
+    return not any(spot.contiguous().view(torch.uint8).any() for spot in spots)

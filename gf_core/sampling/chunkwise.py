@@ -11,22 +11,22 @@ from typing import Any
 
 import torch
 
-from ..config import ModelSpec, Recipe, SampleSpec
+from ..config import ModelSpec, Recipe
 from ..model.layers import Time, Tree
-from .director import Director
+from .director import Director, Trace
 from .placement import Placement
 from .rolling import Rolling
 from .sampler import Chunk, Clean, OnStep, Sampler
 from .schedule import Schedule, add_noise, flow_to_x0, timesteps
-from .trace import Trace
 from .wave import Wave
 
 
 class Chunkwise(Sampler):
-    """A sampler without latency. `sample` gives the step lists; a film's or scene's first chunk may have its own."""
+    """A sampler without latency; a film's or scene's first chunk may have a step list of its own."""
 
-    def __init__(self, director: Director, sample: SampleSpec) -> None:
-        super().__init__(director, sample)
+    def __init__(self, director: Director) -> None:
+        super().__init__(director)
+        sample = director.sample
         self.first_levels = timesteps(replace(sample, steps=sample.first))
         self._times: dict[float, Time] = {}
         self._context_sigma = Schedule(sample.shift).sigma(torch.tensor(sample.context_timestep)).item()
@@ -76,7 +76,7 @@ class Chunkwise(Sampler):
 
 def make_sampler(model: Tree, spec: ModelSpec, recipe: Recipe, **placed: Any) -> Sampler:
     """A sampler of one film with a director of its own; `placed` are fields of `placement.Placement`."""
-    director = Director(model, spec, recipe.memory, recipe.sample, Placement(**placed))
+    director = Director(model, spec, recipe, Placement(**placed))
     if recipe.memory.rolling is None:
-        return Chunkwise(director, recipe.sample)
-    return (Wave if recipe.memory.wave else Rolling)(director, recipe.sample)
+        return Chunkwise(director)
+    return (Wave if recipe.memory.wave else Rolling)(director)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..attention.backends import film_call, loaded, pick
-from ..config import FLUSH_KEEP, MemorySpec, ModelSpec, Recipe, SampleSpec
+from ..config import FLUSH_KEEP, ModelSpec, Recipe
 from ..errors import GroundedError
 from ..memory import snapshots
 from ..memory.given import give
@@ -28,15 +29,28 @@ from ..model.layers import Time, Tree
 from .graphs import Graphs
 from .placement import Placement
 from .split import Split, Views, together
-from .trace import Trace
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one network call took and gave, for previews and comparisons; tensors are only valid during the callback."""
+
+    kind: Literal["denoise", "clean", "recache"]
+    """Which call this was."""
+    step: int
+    """Number of the denoising step; 0 for the other kinds."""
+    latents: Tensor
+    """Input of the call [b f c h w]."""
+    flow: Tensor
+    """Output of the call [b f c h w]."""
+    denoised: Tensor | None
+    """Clean latents predicted by a denoising step [b f c h w]."""
 
 
 class Director:
     """One film (or `batch` films in step) being generated."""
 
-    def __init__(
-        self, model: Tree, spec: ModelSpec, memory: MemorySpec, sample: SampleSpec, placement: Placement
-    ) -> None:
+    def __init__(self, model: Tree, spec: ModelSpec, recipe: Recipe, placement: Placement) -> None:
         """Raises GroundedError: the patch size does not divide the latents, or nobody computes such attention."""
         cells = height, width = placement.latent_height, placement.latent_width
         _, ph, pw = spec.patch_size
@@ -45,7 +59,8 @@ class Director:
                 f"latents of {height} x {width} cells cannot be cut into patches of {ph} x {pw}",
                 fix="choose a width and height that are multiples of 16 pixels",
             )
-        self.model, self.spec, self.sample, self.grad = model, spec, sample, placement.grad
+        self.model, self.spec, self.sample, self.grad = model, spec, recipe.sample, placement.grad
+        memory = recipe.memory
         self.writer = model if placement.writer is None else placement.writer
         # A weight is looked at only where it is not said: a host may keep it elsewhere, or packed.
         device, dtype = placement.device, placement.dtype
@@ -63,7 +78,7 @@ class Director:
         self._call = alone if self._split is None else self._split.call
         self.memory = DualMemory(
             spec, memory, self._latent, batch=placement.batch, device=self.device, dtype=self.dtype,
-            kernel=self._kernel, pieces=self._pieces, ahead=Recipe(memory, sample).ahead,
+            kernel=self._kernel, pieces=self._pieces, ahead=recipe.ahead,
             share=self._split and self._split.share,
         )  # fmt: skip
         self.watch: Callable[[Trace], None] | None = None
@@ -72,7 +87,7 @@ class Director:
         self.before_call: Callable[[], None] | None = None
         """Called before every network call; may raise to stop. The chunk is not committed then, but a switch that was
         under way may have changed part of the memory, so a sampler that was stopped is not gone on with."""
-        self._clean_time = self._writing_time(sample.context_timestep)
+        self._clean_time = self._writing_time(self.sample.context_timestep)
         self._prompt_embeds: Tensor | None = None
         self._text: TextKV = []
         self._writing_text: TextKV = []

@@ -1,7 +1,8 @@
 """Where noise comes from: a function of (segment seed, chunk in the segment, step), drawn on the CPU.
 
 Lengthening one segment therefore leaves the noise of every other as it was, and a seed means the same on every device.
-`clip_noise` is another program's rule, for the same picture from the same seed.
+`clip_noise` is another program's rule, for the same picture from the same seed. Two noises can be mixed by frequency
+(FreeInit): what is coarse stays, what is fine is new.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from ..config import SampleSpec
 from ..errors import GroundedError
-from .frequencies import low_pass, mix
 
 if TYPE_CHECKING:
     from ..timeline.plan import Plan
@@ -87,3 +87,27 @@ def _lengths(plan: Plan, number: int) -> list[int]:
     """Latent frames of each chunk of a segment."""
     segment = plan.segments[number]
     return [plan.timing.latent_frames(segment.first_chunk + chunk) for chunk in range(segment.chunks)]
+
+
+def low_pass(shape: tuple[int, int, int], space: float, time: float, order: int = 4) -> Tensor:
+    """Share [t h w] of every frequency that passes a Butterworth filter, the lowest in the middle, float32.
+
+    shape: frames, rows, columns. space, time: where the filter ends, as a share of the range; 0 lets nothing pass.
+    order: its steepness. As in the published code, of odd sizes the lowest frequency is a hair off.
+    """
+    if space == 0 or time == 0:
+        return torch.zeros(shape)
+    t, h, w = (2 * torch.arange(size, dtype=torch.float64) / size - 1 for size in shape)
+    far = (space / time * t)[:, None, None] ** 2 + h[:, None] ** 2 + w**2  # squared distance
+    return (1 / (1 + (far / space**2) ** order)).float()
+
+
+def mix(low: Tensor, high: Tensor, mask: Tensor) -> Tensor:
+    """The frequencies of `low` [... t h w] that `mask` [t h w] lets pass, and the others of `high`.
+
+    The sum of two noises is a little quieter or louder than either where the mask is neither 0 nor 1.
+    """
+    axes = (-3, -2, -1)
+    parts = [torch.fft.fftshift(torch.fft.fftn(x.float(), dim=axes), dim=axes) for x in (low, high)]
+    both = parts[0] * mask + parts[1] * (1 - mask)
+    return torch.fft.ifftn(torch.fft.ifftshift(both, dim=axes), dim=axes).real

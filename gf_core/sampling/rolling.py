@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..config import SampleSpec
 from ..errors import GroundedError
-from .director import Director
+from .director import Director, Trace
 from .sampler import Chunk, Clean, OnStep, Sampler
 from .schedule import add_noise, flow_to_x0
-from .trace import Trace
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,19 @@ class UnderWay:
 class Rolling(Sampler):
     """A sampler whose latency is its number of steps less one."""
 
-    def __init__(self, director: Director, sample: SampleSpec) -> None:
+    def __init__(self, director: Director) -> None:
         """Raises GroundedError for gradients, and where a first chunk, made together with others, wants own steps."""
         if director.learns:
             raise GroundedError(
                 "gradients do not go through chunks that are denoised together", fix="train chunk by chunk"
             )
+        sample = director.sample
         if sample.first_steps is not None and sample.first_steps != sample.steps:
             raise GroundedError(
                 f"chunks that are denoised together cannot have other steps first ({sample.steps_in_words()})",
                 fix="choose a memory that is not rolling for this model, or another model",
             )
-        super().__init__(director, sample)
+        super().__init__(director)
         self._window: list[UnderWay] = []
         self._moves = 0
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..config import SampleSpec
 from .director import Director
 from .schedule import timesteps
 
@@ -49,10 +48,10 @@ class Sampler:
     A sampler is `feed`; one that has chunks on the way says what becomes of them.
     """
 
-    def __init__(self, director: Director, sample: SampleSpec) -> None:
+    def __init__(self, director: Director) -> None:
         self.director = director
         """Prompts and memory."""
-        self.levels = timesteps(sample)
+        self.levels = timesteps(director.sample)
 
     @property
     def calls(self) -> int:

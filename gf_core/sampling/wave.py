@@ -15,17 +15,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..config import SampleSpec
 from ..memory.store import DualMemory
 from ..memory.views import View
 from ..model.layers import Time
 from ..team import Team
-from .director import Director
+from .director import Director, Trace
 from .rolling import Rolling, UnderWay
 from .sampler import Clean, OnStep
 from .schedule import flow_to_x0
 from .split import together
-from .trace import Trace
 
 MOVES = ("tick", "commit")
 """Orders to other ranks that are a sampler's, and not its director's."""
@@ -37,9 +35,9 @@ class Wave(Rolling):
     Until then it is in the window, at step `len(levels)`, its latents clean.
     """
 
-    def __init__(self, director: Director, sample: SampleSpec) -> None:
+    def __init__(self, director: Director) -> None:
         """Raises as `Rolling`."""
-        super().__init__(director, sample)
+        super().__init__(director)
         self._times: list[Time] = [director.time(level.timestep) for level in self.levels]
         self._written: Tensor | None = None
         """Latents that the last tick's clean pass wrote."""

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, is_out_of_memory
+from ..files.strange import refuse_zeros
 from ..files.tensors import open_file
-from ..files.zeros import refuse_zeros
 from ..foreign import read_json
 from .vocabulary import Vocabulary
 

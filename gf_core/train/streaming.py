@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from ..model.layers import Tree
-from ..sampling.director import Director
+from ..sampling.director import Director, Trace
 from ..sampling.sampler import Sampler
-from ..sampling.trace import Trace
 from .films import Cue, FilmBatch
 from .rollout import RolloutSpec, Window, make_chunks, sampler_for, with_past
 

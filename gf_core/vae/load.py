@@ -13,9 +13,9 @@ from ..errors import CheckpointError, headless
 from ..files.fingerprint import hash_state
 from ..files.lazy import LazyTensor, TensorFile
 from ..files.scales import FP8, unread, unscaled
+from ..files.strange import refuse_zeros
 from ..files.tensors import open_file
 from ..files.unwrap import unwrap
-from ..files.zeros import refuse_zeros
 from ..foreign import numbered
 from .base import LatentCodec, fill
 from .decoders import Decoder
