@@ -9,9 +9,9 @@ from dev.parity.case import Case, Refusal, float_scalars
 from dev.parity.methods import repo
 from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.model.forward import Call, text_kv
+from gf_core.model.placement import Placement
 from gf_core.rope import rotate, turns
 from gf_core.sampling.director import Director, Trace
-from gf_core.sampling.placement import Placement
 from gf_core.sampling.rolling import Rolling
 from gf_core.sampling.sampler import Chunk
 

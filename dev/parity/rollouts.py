@@ -15,9 +15,9 @@ from dev.parity.published import director_of
 from gf_core.checkpoints.keymaps import experts
 from gf_core.config import Recipe
 from gf_core.model.forward import text_kv
+from gf_core.model.placement import Placement
 from gf_core.sampling.chunkwise import Chunkwise
 from gf_core.sampling.director import Director, Trace
-from gf_core.sampling.placement import Placement
 from gf_core.sampling.sampler import Chunk
 
 

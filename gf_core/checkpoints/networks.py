@@ -38,7 +38,7 @@ class Networks:
     spec: ModelSpec
 
     def sampler(self, recipe: Recipe, *, compiled: bool = False, **placed: Any) -> Sampler:
-        """A fresh sampler; `placed` as in `sampling.placement.Placement`.
+        """A fresh sampler; `placed` as in `model.placement.Placement`.
 
         compiled: with fused pieces, and where weights stay on a card with recorded calls.
         """

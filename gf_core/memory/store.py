@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..attention import Kernel, sdpa
 from ..attention.sparse import Sparse
-from ..config import MemorySpec, ModelSpec
+from ..config import ModelSpec, Recipe
 from ..errors import GroundedError
-from ..model.pieces import PLAIN, Pieces
+from ..model.placement import Placement
 from ..rope import turns
 from .bank import Bank
 from .checks import check, check_heads
@@ -41,34 +41,25 @@ class DualMemory:
     """Anchors, recent frames and current chunk of one latent stream; `b` samples share the layout."""
 
     def __init__(
-        self,
-        model: ModelSpec,
-        spec: MemorySpec,
-        latent_shape: tuple[int, int, int],
-        *,
-        batch: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        kernel: Kernel = sdpa,
-        pieces: Pieces = PLAIN,
-        ahead: int = 0,
-        share: Share | None = None,
+        self, model: ModelSpec, recipe: Recipe, placement: Placement, share: Share | None = None
     ) -> None:
-        """latent_shape: (channels, height, width) of one latent frame. kernel: who computes attention over it.
+        """placement: device and number type are torch's own where it does not say them.
 
-        pieces: who turns keys, as in the network's calls. ahead: frames that are denoised together with a chunk
-        and come after it. share: the heads that are kept here, where others keep the rest.
+        share: the heads that are kept here, where others keep the rest.
         """
+        spec, ahead, batch, self.pieces = recipe.memory, recipe.ahead, placement.batch, placement.pieces
+        device, dtype = placement.device, placement.dtype or torch.get_default_dtype()
+        latent = (model.in_dim, placement.latent_height, placement.latent_width)
         check(spec, batch)
-        lean = is_lean(spec, pieces.turns_at_reading)
-        self.sizes = Sizes(spec, model, *latent_shape[1:], dtype.itemsize, ahead, lean)  # of all heads
+        lean = is_lean(spec, self.pieces.turns_at_reading)
+        self.sizes = Sizes(spec, model, *latent[1:], dtype.itemsize, ahead, lean)  # of all heads
         if share is not None:
             model, spec = share.of(model, spec)
         self.ledger = Ledger(spec, batch, model.num_layers)
         self.spec, self.batch = spec, batch
+        kernel = placement.kernel or sdpa
         self.kernel: Kernel = Sparse(kernel, spec.sparse) if spec.sparse else kernel
-        self.pieces = pieces
-        self.grid = (latent_shape[1] // model.patch_size[1], latent_shape[2] // model.patch_size[2])
+        self.grid = (latent[1] // model.patch_size[1], latent[2] // model.patch_size[2])
         self.tokens_per_frame = self.grid[0] * self.grid[1]
         check_heads(spec, model, self.tokens_per_frame)
 
@@ -82,8 +73,8 @@ class DualMemory:
         self.lean = lean or self.packed
         self.k = zeros(1 if self.lean else model.num_layers, batch, slots, *heads)
         self.unpacked_v = zeros(1 if self.packed else 0, batch, slots, *heads)
-        self.anchor_latents = zeros(batch, spec.capacity, *latent_shape)
-        self.history = zeros(batch, spec.window, *latent_shape)
+        self.anchor_latents = zeros(batch, spec.capacity, *latent)
+        self.history = zeros(batch, spec.window, *latent)
         """Clean latents of the newest frames, oldest first; a whole window, for a recache before eviction."""
         # A step of 0.001 vanishes in bfloat16, so the running mean lives in float32 and is cast into its slots.
         means = 0 if spec.averages else means_frames(spec) * self.tokens_per_frame
@@ -361,7 +352,9 @@ class DualMemory:
                 fill(store[:, :, :count], mean[:, :, :count])
 
 
-def _turned(device: torch.device, rows: int, columns: int, head_dim: int, at: tuple[int, ...]) -> Tensor:
+def _turned(
+    device: torch.device | str | None, rows: int, columns: int, head_dim: int, at: tuple[int, ...]
+) -> Tensor:
     """`rope.turns` of frames at these positions."""
     return turns(torch.tensor(at, device=device), rows, columns, head_dim)
 

@@ -13,8 +13,8 @@ import torch
 
 from ..config import ModelSpec, Recipe
 from ..model.layers import Time, Tree
+from ..model.placement import Placement
 from .director import Director, Trace
-from .placement import Placement
 from .rolling import Rolling
 from .sampler import Chunk, Clean, OnStep, Sampler
 from .schedule import Schedule, add_noise, flow_to_x0, timesteps
@@ -75,7 +75,7 @@ class Chunkwise(Sampler):
 
 
 def make_sampler(model: Tree, spec: ModelSpec, recipe: Recipe, **placed: Any) -> Sampler:
-    """A sampler of one film with a director of its own; `placed` are fields of `placement.Placement`."""
+    """A sampler of one film with a director of its own; `placed` are fields of `model.placement.Placement`."""
     director = Director(model, spec, recipe, Placement(**placed))
     if recipe.memory.rolling is None:
         return Chunkwise(director)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -26,8 +26,8 @@ from ..memory.recache import recache, recache_all, refresh
 from ..memory.store import DualMemory
 from ..model.forward import Call, Caller, SelfAttention, TextKV, text_kv, time_conditioning, trimmed
 from ..model.layers import Time, Tree
+from ..model.placement import Placement
 from .graphs import Graphs
-from .placement import Placement
 from .split import Split, Views, together
 
 
@@ -76,11 +76,8 @@ class Director:
             self._split = Split(self.team, spec, *cells)
         alone: Caller = Call.run if placement.record is None else Graphs(placement.record)
         self._call = alone if self._split is None else self._split.call
-        self.memory = DualMemory(
-            spec, memory, self._latent, batch=placement.batch, device=self.device, dtype=self.dtype,
-            kernel=self._kernel, pieces=self._pieces, ahead=recipe.ahead,
-            share=self._split and self._split.share,
-        )  # fmt: skip
+        here = replace(placement, device=self.device, dtype=self.dtype, kernel=self._kernel)
+        self.memory = DualMemory(spec, recipe, here, self._split and self._split.share)
         self.watch: Callable[[Trace], None] | None = None
         """Called after every network call, for previews and comparisons; costs the full length of the clean pass.
         With a team it is not called after clean passes."""

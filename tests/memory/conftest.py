@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from gf_core.config import MemorySpec, ModelSpec
+from gf_core.config import MemorySpec, ModelSpec, Recipe
 from gf_core.memory.store import DualMemory
+from gf_core.model.placement import Placement
 
 MODEL = ModelSpec(dim=12, num_heads=2, num_layers=2, in_dim=2, out_dim=2)
 LATENT = (2, 2, 4)  # two tokens per frame
@@ -14,7 +15,8 @@ class Film:
     """Commits chunks whose latents, raw keys and values are constants equal to the frame number plus one."""
 
     def __init__(self, spec: MemorySpec, batch: int = 1, dtype=torch.float32):
-        self.memory = DualMemory(MODEL, spec, LATENT, batch=batch, device=torch.device("cpu"), dtype=dtype)
+        placement = Placement(latent_height=LATENT[1], latent_width=LATENT[2], batch=batch, dtype=dtype)
+        self.memory = DualMemory(MODEL, Recipe(spec), placement)
 
     def chunk(self, frames: int = 3, latents: torch.Tensor | None = None) -> None:
         memory, size = self.memory, self.memory.tokens_per_frame

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gf_core.config import MemorySpec, ModelSpec
+from gf_core.config import MemorySpec, ModelSpec, Recipe
 from gf_core.errors import GroundedError
 from gf_core.memory.checks import check
 from gf_core.memory.ledger import Frame
 from gf_core.memory.presets import PRESETS
 from gf_core.memory.snapshots import restore, snapshot
 from gf_core.memory.store import DualMemory
+from gf_core.model.placement import Placement
 
 MODEL = ModelSpec(dim=12, num_heads=2, num_layers=2, in_dim=2, out_dim=2)
 LATENT = (2, 2, 4)  # two tokens per frame
@@ -21,7 +22,8 @@ CHANGES = replace(PRESETS["context_forcing"], anchors=1, bank=2, recent=3, bank_
 
 
 def memory_of(spec, batch=1):
-    return DualMemory(MODEL, spec, LATENT, batch=batch, device=torch.device("cpu"), dtype=torch.float32)
+    placement = Placement(latent_height=LATENT[1], latent_width=LATENT[2], batch=batch)
+    return DualMemory(MODEL, Recipe(spec), placement)
 
 
 def chunk(memory, turned=(False, False), frames=3):

@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gf_core.config import MemorySpec, ModelSpec
+from gf_core.config import MemorySpec, ModelSpec, Recipe
 from gf_core.memory.ledger import Frame, Ledger, Move
 from gf_core.memory.presets import PRESETS
 from gf_core.memory.regions import SCHEMES, Layout, full_layout, positions
 from gf_core.memory.store import DualMemory
+from gf_core.model.placement import Placement
 
 MODEL = ModelSpec(dim=12, num_heads=2, num_layers=2, in_dim=2, out_dim=2)
 LATENT = (2, 2, 4)
@@ -40,7 +41,7 @@ def test_the_ledger_tells_what_lies_in_the_memory(name, verbs, seed):
         "every chunk": MemorySpec(anchors=2, recent=3, anchor_update="every_chunk"),
     }
     spec = own.get(name) or PRESETS[name]
-    memory = DualMemory(MODEL, spec, LATENT, batch=1, device=torch.device("cpu"), dtype=torch.float32)
+    memory = DualMemory(MODEL, Recipe(spec), Placement(latent_height=LATENT[1], latent_width=LATENT[2]))
     rng = torch.Generator().manual_seed(seed)
     for verb in verbs:
         if verb == "then":

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from gf_core.attention import attend
-from gf_core.config import MemorySpec, ModelSpec
+from gf_core.config import MemorySpec, ModelSpec, Recipe
 from gf_core.memory.store import DualMemory
 from gf_core.model.forward import Call, text_kv, time_conditioning
+from gf_core.model.placement import Placement
 from gf_core.model.wan import WanModel
 from gf_core.rope import rotate, turns
 from gf_core.team import Team
@@ -35,7 +36,7 @@ def model() -> WanModel:
 
 def memory_of(**settings: Any) -> DualMemory:
     spec = MemorySpec(**settings)
-    return DualMemory(SPEC, spec, LATENT, batch=1, device=torch.device("cpu"), dtype=torch.float32)
+    return DualMemory(SPEC, Recipe(spec), Placement(latent_height=LATENT[1], latent_width=LATENT[2]))
 
 
 def full_memory() -> DualMemory:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..attention import Kernel
 from ..config import ContextGradient
-from ..model.layers import Tree
-from ..model.pieces import PLAIN, Pieces
 from ..team import Team
-from .graphs import Record
+from .layers import Tree
+from .pieces import PLAIN, Pieces
+
+Run = Callable[[], Tensor | None]
+Record = Callable[[Run], tuple[Callable[[], Any], Tensor | None]]
+"""Records what a call does; gives what does it again, and the result, which is then written anew in its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """What a `Director` has to know beside model and settings."""
+    """What a film's director and memory have to know beside model and settings."""
 
     latent_height: int
     """Latent cells; a multiple of the patch size, as is the width."""
