@@ -139,8 +139,6 @@ def _settings(base: S, values: Any, name: str) -> S:
         settings = with_values(base, values)
         if isinstance(settings, MemorySpec):
             check(settings)
-        if isinstance(settings, VideoSpec) and min(settings.width, settings.height, settings.fps) < 1:
-            raise ValueError(f"pictures of {settings.width}x{settings.height} at {settings.fps} a second")
         if isinstance(settings, SampleSpec) and not (settings.steps and settings.shift > 0):
             raise ValueError(f"{len(settings.steps)} steps, shift {settings.shift:g}")
     except (ValueError, GroundedError) as error:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..model.forward import SelfAttention
+from ..model.pieces import mix
 from .packed import fill, is_packed, pack, values_of
 from .store import DualMemory
 
@@ -77,13 +78,13 @@ class Blend:
     def _mix(self, layer: int, raw_k: Any, v: Tensor, old_v: Tensor | None) -> None:
         """Mix into the slots; old_v: values that were there, None where they still are."""
         k, values = self._slots(layer)
-        pieces, run = self._memory.pieces, slice(self._first, None)
-        for slots, old, fresh in ((k, k, pieces.values_of(raw_k)), (values, old_v, v)):
+        run, raw_k = slice(self._first, None), self._memory.pieces.values_of(raw_k)
+        for slots, old, fresh in ((k, k, raw_k), (values, old_v, v)):
             old = slots if old is None else old
             if is_packed(slots):
                 fill(slots, self._rest * values_of(old) + self._share * values_of(pack(fresh)))
             else:
-                pieces.mix(slots[:, run], old[:, run], fresh[:, run], self._rest, self._share)
+                mix(slots[:, run], old[:, run], fresh[:, run], self._rest, self._share)
 
 
 def recache(memory: DualMemory, recompute: Recompute, alpha_max: float | None) -> None:

@@ -42,7 +42,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def mix(slots: Tensor, old: Tensor, fresh: Tensor, rest: Tensor, share: Tensor) -> None:
-    """rest * old + share * fresh, computed in float32, into `slots`, which may be `old`."""
+    """rest * old + share * fresh, of keys or values [b s h d], into `slots`, which may be `old`.
+
+    Shares [s 1 1] are float32, and so is the sum.
+    """
     torch.add(old.detach() * rest, fresh.detach() * share, out=slots)
 
 
@@ -137,10 +140,6 @@ class Pieces:
         """Turn the keys of a run of `frames` slots [l b (f s) h d] of some layers into another buffer."""
         for mine, theirs in zip(raw, turned):
             rotate(mine, turn, out=theirs)
-
-    def mix(self, slots: Tensor, old: Tensor, fresh: Tensor, rest: Tensor, share: Tensor) -> None:
-        """rest * old + share * fresh, of keys or values [b s h d] and shares [s 1 1] in float32, into their slots."""
-        mix(slots, old, fresh, rest, share)
 
 
 PLAIN = Pieces()
