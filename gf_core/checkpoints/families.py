@@ -1,11 +1,12 @@
 """What a file is, told from the names and shapes of its tensors: a row for each kind of network that people try.
 
-Transformers are known by their original names. The first row that fits counts.
+Transformers are known by their original names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from math import prod
 from typing import NamedTuple
 
@@ -19,109 +20,91 @@ NEEDED = (
 )
 _TRANSFORMER = f"Choose the transformer instead: {NEEDED}"
 _OWN = "Choose model.safetensors beside it."
-
-Tensors = Mapping[str, LazyTensor]
-Sign = Callable[[Tensors], bool]
+_OTHER = ", not a Wan transformer"
 
 
 class Kind(NamedTuple):
     """One row."""
 
-    fits: Sign
-    """Whether tensors are of this kind, where those of no row above are."""
     words: str
     """What a file of it is; {channels} as `channels_of`."""
     fix: str = NEEDED
     """What to do where a causal Wan was wanted."""
+    sign: str = ""
+    """What the name of some tensor holds; empty where shapes or several names tell (`family_of`)."""
 
 
-def _has(*parts: str) -> Sign:
-    return lambda tensors: any(part in name for name in tensors for part in parts)
+KINDS = {
+    "lora": Kind(
+        "a LoRA, a small change to a model", "Choose the model that it changes, and give this file as a LoRA of it.",
+        r"\.(lora_|lora\.|diff|dora_scale|lokr_|hada_|oft_|w_norm)",
+    ),
+    "wan_vace": Kind("a Wan VACE model, which edits whole clips with control inputs"),
+    "wan_5b": Kind("the Wan 2.2 5B, whose latents have {channels} channels and another VAE"),
+    "wan_i2v": Kind(
+        "an image-to-video Wan ({channels} input channels and an image head)",
+        f"{NEEDED} To start a film from a picture, give the picture to a text-to-video model as start image.",
+    ),
+    "wan_t2v": Kind("a Wan text-to-video transformer", ""),
+    "wan_other": Kind("a Wan transformer with {channels} input channels, not plain text-to-video"),
+    "wan_vae": Kind("a Wan VAE ({channels} channels), which turns latents into pictures", _TRANSFORMER),
+    "tiny_vae": Kind("a tiny VAE (TAEHV), which turns latents into pictures fast", _TRANSFORMER),
+    "own_codec": Kind("the codec of the built-in model", _OWN),
+    "own_text": Kind("the text encoder of the built-in model", _OWN),
+    "umt5": Kind(  # Wan's names; the second layer's bias, which T5 shares with the first, and llama.cpp's name of it
+        "the UMT5 text encoder", _TRANSFORMER,
+        r"^(blocks\.0\.pos_embedding\.embedding|encoder\.block\.1\.layer\.0\.SelfAttention\.relative_attention_bias"
+        r"|enc\.blk\.1\.attn_rel_b)\.weight$",
+    ),
+    "other_text": Kind(
+        "a text encoder of another model family", _TRANSFORMER,
+        r"^(text_model|encoder\.block|enc\.blk)\.|^layers\.0\.self_attn",
+    ),
+    "sd": Kind(
+        f"a Stable Diffusion network (1.5 or XL), which makes single pictures{_OTHER}", sign=r"^input_blocks\.0\.0\."
+    ),
+    "sd3": Kind(f"a Stable Diffusion 3 network, which makes single pictures{_OTHER}", sign=r"^joint_blocks\.0\."),
+    "hunyuan": Kind(f"a HunyuanVideo network{_OTHER}", sign=r"^img_in\.proj\."),
+    "flux": Kind(f"a Flux network, which makes single pictures{_OTHER}", sign=r"^double_blocks\.0\."),
+    "ltx": Kind(f"an LTX or PixArt network{_OTHER}", sign=r"^adaln_single\."),
+    "dit": Kind(f"a transformer of another family{_OTHER}", sign=r"^transformer_blocks\.0\."),
+    "unet": Kind(
+        f"a U-Net in diffusers layout, which makes single pictures{_OTHER}", sign=r"^down_blocks\.0\."
+    ),
+    "unknown": Kind("not a Wan transformer"),
+}  # fmt: skip
+"""The first sign that fits counts, so the more telling stand first."""
+_VAES = {"wan": "wan_vae", "taehv": "tiny_vae", "builtin": "own_codec", None: ""}
 
 
-def _begins(*starts: str) -> Sign:
-    return lambda tensors: any(name.startswith(starts) for name in tensors)
+def family_of(tensors: Mapping[str, LazyTensor]) -> str:
+    """Name of the row that these tensors are of."""
+    signs = ((family, re.compile(kind.sign)) for family, kind in KINDS.items() if kind.sign)
+    named = next((family for family, sign in signs if any(map(sign.search, tensors))), "unknown")
+    if named == "lora":
+        return named
+    if {"head.modulation", "patch_embedding.weight"} <= tensors.keys():
+        return _wan_family(tensors)
+    own = {"embedding.weight", "position", "layers.0.qkv.weight"} <= tensors.keys()
+    return _VAES[detect_vae(tensors)] or ("own_text" if own else named)
 
 
-def _stranger(start: str, words: str) -> Kind:
-    return Kind(_begins(start), f"{words}, not a Wan transformer")
-
-
-def _vae(kind: str) -> Sign:
-    return lambda tensors: detect_vae(tensors) == kind
-
-
-def _wan(family: str) -> Sign:
-    return lambda tensors: _wan_family(tensors) == family
-
-
-def _wan_family(tensors: Tensors) -> str | None:
-    """Which of the Wan transformers; None for all other networks."""
-    if not {"head.modulation", "patch_embedding.weight"} <= tensors.keys():
-        return None
+def _wan_family(tensors: Mapping[str, LazyTensor]) -> str:
+    if any(name.startswith(("vace_blocks.", "vace_patch_embedding.")) for name in tensors):
+        return "wan_vace"
     channels, patch = channels_of(tensors), tensors["patch_embedding.weight"].shape
     head = tensors["head.head.weight"].shape if "head.head.weight" in tensors else ()
     alike = not head or head[0] == channels * prod(
         patch[2:]
     )  # else inputs that control it lie beside the latents
-    if _begins("vace_blocks.", "vace_patch_embedding.")(tensors):
-        return "vace"
     if channels == 48 and alike:
-        return "5b"
-    if channels == 36 or _has("img_emb.", ".k_img.")(tensors):
-        return "i2v"
-    return "t2v" if alike and len(patch) == 5 and prod(patch) else "other"
+        return "wan_5b"
+    if channels == 36 or any(name.startswith("img_emb.") or ".k_img." in name for name in tensors):
+        return "wan_i2v"
+    return "wan_t2v" if len(patch) == 5 and prod(patch) and alike else "wan_other"
 
 
-_UMT5 = {
-    "blocks.0.pos_embedding.embedding.weight", "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
-    "enc.blk.1.attn_rel_b.weight",
-}  # fmt: skip
-"""A relative bias in Wan's names, in the second layer (T5 shares the first one's), and that in llama.cpp's names."""
-KINDS = {
-    "lora": Kind(
-        _has(".lora_", ".lora.", ".diff", ".dora_scale", ".lokr_", ".hada_", ".oft_", ".w_norm"),
-        "a LoRA, a small change to a model", "Choose the model that it changes, and give this file as a LoRA of it.",
-    ),
-    "wan_vace": Kind(_wan("vace"), "a Wan VACE model, which edits whole clips with control inputs"),
-    "wan_5b": Kind(_wan("5b"), "the Wan 2.2 5B, whose latents have {channels} channels and another VAE"),
-    "wan_i2v": Kind(
-        _wan("i2v"), "an image-to-video Wan ({channels} input channels and an image head)",
-        f"{NEEDED} To start a film from a picture, give the picture to a text-to-video model as start image.",
-    ),
-    "wan_t2v": Kind(_wan("t2v"), "a Wan text-to-video transformer", ""),
-    "wan_other": Kind(_wan("other"), "a Wan transformer with {channels} input channels, not plain text-to-video"),
-    "wan_vae": Kind(
-        _vae("wan"), "a Wan VAE ({channels} channels), which turns latents into pictures", _TRANSFORMER
-    ),
-    "tiny_vae": Kind(_vae("taehv"), "a tiny VAE (TAEHV), which turns latents into pictures fast", _TRANSFORMER),
-    "own_codec": Kind(_vae("builtin"), "the codec of the built-in model", _OWN),
-    "own_text": Kind(
-        lambda tensors: {"embedding.weight", "position", "layers.0.qkv.weight"} <= tensors.keys(),
-        "the text encoder of the built-in model", _OWN,
-    ),
-    "umt5": Kind(lambda tensors: bool(_UMT5 & tensors.keys()), "the UMT5 text encoder", _TRANSFORMER),
-    "other_text": Kind(
-        _begins("text_model.", "encoder.block.", "enc.blk.", "layers.0.self_attn"),
-        "a text encoder of another model family", _TRANSFORMER,
-    ),
-    "sd": _stranger("input_blocks.0.0.", "a Stable Diffusion network (1.5 or XL), which makes single pictures"),
-    "sd3": _stranger("joint_blocks.0.", "a Stable Diffusion 3 network, which makes single pictures"),
-    "hunyuan": _stranger("img_in.proj.", "a HunyuanVideo network"),
-    "flux": _stranger("double_blocks.0.", "a Flux network, which makes single pictures"),
-    "ltx": _stranger("adaln_single.", "an LTX or PixArt network"),
-    "dit": _stranger("transformer_blocks.0.", "a transformer of another family"),
-    "unet": _stranger("down_blocks.0.", "a U-Net in diffusers layout, which makes single pictures"),
-    "unknown": Kind(lambda tensors: True, "not a Wan transformer"),
-}  # fmt: skip
-
-
-def family_of(tensors: Tensors) -> str:
-    """Name of the row that fits."""
-    return next(family for family, kind in KINDS.items() if kind.fits(tensors))
-
-
-def channels_of(tensors: Tensors) -> int:
+def channels_of(tensors: Mapping[str, LazyTensor]) -> int:
     """Channels that a transformer's patch embedding takes, or a VAE's latents have; 0 where neither is told."""
     for name in ("patch_embedding.weight", "decoder.conv1.weight", "decoder.conv_in.weight"):
         if name in tensors and len(tensors[name].shape) == 5:
