@@ -230,6 +230,16 @@ def test_a_codec_goes_on_from_the_same_one_only(tmp_path):
             train_codec(tmp_path / "run", given, pictures, lambda: None, Precision(), Ranks())
 
 
+def test_a_live_run_on_a_processor_takes_small_steps(monkeypatch, tmp_path):
+    """Those of a card would not end; what is asked for is what is done."""
+    asked = []
+    monkeypatch.setattr(builtin, "run_live", asked.append)
+    for more in ("--device cpu", "--device cpu --batch 6 --most 99", "--device cuda"):
+        main(arguments(more, tmp_path))
+    sizes = [(options.most, options.shard, options.batch, options.crops) for options in asked]
+    assert sizes == [(32, 4, 2, 3), (99, 4, 6, 3), (16384, 32, 48, 192)]
+
+
 def arguments(text: str, folder) -> list[str]:
     return [*text.split(), "--folder", str(folder)]
 

@@ -49,6 +49,8 @@ FURTHER = {"teacher": 0.5, "student": 0.43}
 """The same where a finished teacher learns further: it has most behind it, its new student all before it."""
 LIVE_STUDENT = replace(STUDENT, solver_steps=4, generations=5, own=0.5)
 """A student where steps are cheap."""
+ON_PROCESSORS = {"most": 32, "shard": 4, "batch": 2, "crops": 3}
+"""Sizes of a live run there, in place of those for a card, of which one step takes longer than a whole run may."""
 POOL, HELD_OUT = 700, 48
 """Clips of three chunks that each rank of the codec stage holds, and those of them kept for its scores."""
 
@@ -303,11 +305,18 @@ def main(argv: list[str] | None = None) -> int:
     live = parser.add_argument_group("live, on one device").add_argument
     live("--device", help="cuda or cpu: render and train at the same time")
     live("--workers", type=int, help="processes that render (default: all cores but two)")
-    live("--most", type=int, help="clips held as pictures while the codec learns, 2 MB each (default: 16384)")
-    live("--shard", type=int, help="clips that a worker renders at a time (default: 32)")
-    live("--batch", type=int, help="clips in a step of the teacher, twice a student's (default: 48)")
-    live("--crops", type=int, help="crops in a step of the codec (default: 192)")
+    sizes = {
+        "most": "clips held as pictures while the codec learns, 2 MB each",
+        "shard": "clips that a worker renders at a time",
+        "batch": "clips in a step of the teacher, twice a student's",
+        "crops": "crops in a step of the codec",
+    }
+    for name, told in sizes.items():
+        default = f"default: {getattr(Options, name)}; on a processor {ON_PROCESSORS[name]}"
+        live(f"--{name}", type=int, help=f"{told} ({default})")
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    if given.get("device") == "cpu":
+        given = ON_PROCESSORS | given
     options = Options(**given)
     if options.further and not (options.teacher and options.device):
         parser.error("--further needs --teacher and --device")
