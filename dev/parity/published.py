@@ -87,7 +87,7 @@ class LargeSink(AsPublished):
     def _widen(self, view: View) -> None:
         """See the whole sink, where the recorded code does."""
         if repo(self.case) != MEMROPE and not relative(self.case):
-            view.places = [_widened(place, self._sink) for place in view.places]
+            view.places = [widened(place, self._sink) for place in view.places]
 
     def _clean(self, latents: Tensor, view: SelfAttention, kind: Written, time: Time | None = None) -> None:
         """As `Director._clean`; a recache too sees the whole sink, and leaves as it is what lies there."""
@@ -114,7 +114,8 @@ def without_sink(memory: DualMemory, view: View, frames: int, sink: int) -> View
     return View(memory, rest, keep=True, skip=tokens - (place.stop - place.start) + own)
 
 
-def _widened(place: Place, stop: int) -> Place:
+def widened(place: Place, stop: int) -> Place:
+    """A place that sees slots up to `stop`, whether anything lies in them or not."""
     end = place.parts[-1][1]
     return replace(place, parts=joined([*place.parts, (end, max(end, stop))]))
 
@@ -139,7 +140,7 @@ class LearnedSink(Director):
         if kind == "recache" and isinstance(view, View):
             memory, start = self.memory, view.places[0].start
             sink = memory.spec.anchors * memory.tokens_per_frame
-            view.places = [_widened(place, sink) for place in view.places]
+            view.places = [widened(place, sink) for place in view.places]
             if memory.ledger.frame > (memory.spec.recache_reach or 0):
                 view = without_sink(memory, view, latents.shape[1], sink)
                 for store in (memory.raw_k, memory.v, memory.k):
@@ -269,7 +270,7 @@ class Moving(AsPublished):
             end = stop + min(short, -stop % FILLED)
             for store in (memory.k, memory.v):
                 store[:, :, stop:end] = 0
-            view.places = [_widened(place, end) for place in view.places]
+            view.places = [widened(place, end) for place in view.places]
         super()._clean(latents, view, kind, time)
 
     def switch(self, prompt_embeds: Tensor, alpha_max: float | None = None) -> None:

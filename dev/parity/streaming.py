@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dev.parity.case import Case
-from dev.parity.published import LearnedSink, without_sink
+from dev.parity.published import LearnedSink, widened, without_sink
 from dev.parity.training import (
     Recorded,
     exits_of,
@@ -177,6 +177,7 @@ class Cache:
         past, kept = memory.layout.past, min(memory.layout.recent, latents.shape[1])
         view = memory.reopen(latents.shape[1] - kept, range(past - kept, past))
         sink = memory.spec.anchors * memory.tokens_per_frame
+        view.places = [widened(place, sink) for place in view.places]
         written = _Written(without_sink(memory, view, latents.shape[1], sink) if first else view)
         text = text_kv(model, self.case.inputs[PROMPTS[1]], director.spec.text_len)
         with torch.no_grad():
