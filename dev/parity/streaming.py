@@ -151,10 +151,11 @@ class Cache:
         end = memory.ledger.frame + frames
         if director.grad != "leaky" or not any(self.exits[:1]) or end + frames <= self.frames:
             return
-        back = turns(torch.tensor([-frames]), 1, 1, director.spec.head_dim)
+        shift = min(frames, end + frames - self.frames)  # less the first time, of a buffer of no whole blocks
+        back = turns(torch.tensor([-shift]), 1, 1, director.spec.head_dim)
         moved = {}
         for number, made in memory.gradients.graph.items():
-            before = memory.gradients.graph.get(number - frames) if number - frames >= sink else None
+            before = memory.gradients.graph.get(number - shift) if number - shift >= sink else None
             constant = [(k.detach(), v.detach()) for k, v in made]
             if number < sink:
                 constant = made
