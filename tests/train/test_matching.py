@@ -272,6 +272,7 @@ def test_a_folder_goes_on_with_the_same_run_only(given, tmp_path, monkeypatch, s
 
 def test_a_student_is_not_written_over_by_another_stage(given, tmp_path, capsys):
     command = ["train", "self_forcing", *given, "--frames", "9", "--batch", "1", "--iterations", "1"]
+    command += ["--seed", str(2**32 - 1)]
     assert main([*command, "--folder", "one"]) == 0
     made = (tmp_path / "one" / "student" / "model.safetensors").read_bytes()
     assert main([*command, "--folder", "one", "--stage", "sid"]) == 2
@@ -294,6 +295,8 @@ def test_figures_tell_motion_and_borders():
     steady = torch.arange(9.0).view(1, 9, 1, 1, 1).expand(1, 9, 4, 2, 2)
     figures = film_figures(steady, 3)
     assert figures["motion"] == 1 and figures["border"] == 1
+    one = film_figures(steady[:, :3], 3)
+    assert set(one) == {"motion"}, "no border, rather than one that is no number"
     jumping = steady + 2 * torch.arange(9).div(3, rounding_mode="floor").view(1, 9, 1, 1, 1)
     assert film_figures(jumping, 3)["border"] == 9
 
@@ -316,7 +319,20 @@ def test_what_cannot_be_is_said(given, tmp_path, capsys):
     ):
         assert main(["train", "self_forcing", *given, *wrong]) == 2
         assert fix in capsys.readouterr().err
-    for name in ("--frames", "--batch", "--each", "--ranks", "--iterations"):
+    for recipe, stage, frames, fix in (
+        ("longlive", "long", "18", "21"),
+        ("context_forcing", "contextual", "24", "27"),
+    ):
+        command = ["train", recipe, *given, "--stage", stage, "--then", "b.txt", "--frames", frames]
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert f"{frames} latent frames are too few" in said and f"give --frames {fix} or more" in said
+    assert main(["train", "self_forcing", *given, "--nodes", "2"]) == 2
+    assert "1 ranks are no whole number for each of 2 nodes" in capsys.readouterr().err
+    for wrong in ("-1", str(2**32)):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", "self_forcing", *given, "--seed", wrong])
+    for name in ("--frames", "--batch", "--each", "--ranks", "--iterations", "--report"):
         with pytest.raises(SystemExit, match="2"):
             main(["train", "self_forcing", *given, name, "0"])
         assert "'0' is not a whole number from 1" in capsys.readouterr().err

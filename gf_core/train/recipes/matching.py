@@ -45,6 +45,8 @@ from .stage import Stage
 from .turns import Following, Turns
 
 RECIPES = ("self_forcing", "longlive", "context_forcing", "grounded_forcing")
+SEEDS = 2**32 - 1
+"""The largest seed: epochs and samples get numbers of their own from it, which must fit a generator."""
 log = logging.getLogger("grounded")
 
 
@@ -208,6 +210,11 @@ def _placed(
 def _pace(stage: Stage, options: Options, ranks: Ranks) -> Pace:
     """The stage's length and averages, counted as the loop counts."""
     at_once = options.each * ranks.count
+    if ranks.count % options.nodes:
+        raise GroundedError(
+            f"{ranks.count} ranks are no whole number for each of {options.nodes} nodes",
+            "give --nodes as the machines that take part, with equally many ranks on each",
+        )
     if stage.batch % at_once:
         raise GroundedError(
             f"{stage.batch} films in a step cannot be shared out by {ranks.count} ranks, {options.each} at a time",
@@ -283,8 +290,11 @@ def main(recipe: str, argv: list[str]) -> int:
     )
     add("--frames", **number(1, MANY, help="most latent frames of a film (default: the paper's)"))
     add("--negative", help="prompt of the unguided side (default: Wan's)")
-    add("--seed", type=int, default=0, help="default: 0")
-    add("--report", type=int, default=10, help="steps between two lines of the log (default: 10)")
+    add("--seed", **number(0, SEEDS, default=0, help="default: 0"))
+    add(
+        "--report",
+        **number(1, 100 * MANY, default=10, help="steps between two lines of the log (default: 10)"),
+    )
     add("--wandb", metavar="PROJECT", help="tell Weights & Biases too")
     args = parser.parse_args(argv)
     options = Options(
@@ -304,6 +314,13 @@ def _asked(stage: Stage, args: argparse.Namespace) -> Stage:
         raise GroundedError(
             f"{args.frames} latent frames are no whole chunks",
             f"give --frames as a multiple of {film.chunk}, such as {-(-args.frames // film.chunk) * film.chunk}",
+        )
+    least = film.window if stage.stream else film.context + 2 * film.chunk if film.context else film.chunk
+    if args.frames and args.frames < least:
+        why = "first piece is a window of" if stage.stream else "context and what is learned behind it take"
+        raise GroundedError(
+            f"{args.frames} latent frames are too few for the stage {args.stage}: a film's {why} {least}",
+            f"give --frames {least} or more",
         )
     if args.size:
         width, height = args.size

@@ -82,8 +82,11 @@ def film_figures(latents: Tensor, chunk: int) -> dict[str, Tensor]:
     """How films [b f c h w] move, and how much more they change from chunk to chunk than inside of them.
 
     `motion` is the root mean square of the change from frame to frame, `border` the ratio of its energies; a film whose
-    chunks show as stripes in time has a border far from 1.
+    chunks show as stripes in time has a border far from 1, one of a single chunk has none.
     """
     change = latents.float().diff(dim=1).square().mean((0, 2, 3, 4))
     between = torch.arange(1, len(change) + 1, device=change.device) % chunk == 0
-    return {"motion": change.mean().sqrt(), "border": change[between].mean() / change[~between].mean()}
+    figures = {"motion": change.mean().sqrt()}
+    if between.any() and not between.all():
+        figures["border"] = change[between].mean() / change[~between].mean()
+    return figures
