@@ -20,6 +20,8 @@ Memory = io.Custom("GF_MEMORY")
 """A `gf_core.config.MemorySpec`."""
 Take = io.Custom("GF_TAKE")
 """A `TakeHandle`."""
+LARGEST = 2 * 10**9
+"""Bytes of pictures or latents that may leave a Take at once."""
 
 
 @dataclass(frozen=True)

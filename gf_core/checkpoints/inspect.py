@@ -128,7 +128,7 @@ def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
         (
             "memory",
             f"{preset}: {counted(memory.anchors, 'anchor')} + {memory.recent} recent + {memory.chunk} current "
-            f"= {memory.window} latent frames, {memory.positions} positions: {reason}",
+            f"= {memory.window} latent frames (anchors hold the cast), {memory.positions} positions: {reason}",
         ),
         ("film", f"{video.width} x {video.height} at {video.fps:.5g} pictures a second"),
     ]

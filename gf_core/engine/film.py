@@ -250,7 +250,7 @@ class Film:
         for segment in self.plan.segments:
             if segment.back is not None and not (segment.motion or memory.capacity or memory.bank):
                 raise StoryboardError(
-                    f"segment {segment.index + 1} goes back for its cast, and this memory keeps none (no anchors)",
+                    f"segment {segment.index + 1} goes back for its cast; this memory keeps no frames of it (anchors)",
                     "choose a memory with anchors, or add | motion, which brings the last frames back",
                     line=self.board.segments[segment.index].line,
                 )

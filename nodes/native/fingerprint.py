@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+
+from ...gf_core.files.fingerprint import combine
 
 log = logging.getLogger("grounded")
 SAMPLE, BLOCK = 1 << 18, 1 << 12
@@ -25,11 +26,7 @@ def fingerprint(patcher: Any, weights: str = "") -> str:
     """Hex hash of a ModelPatcher's weights and patches; `weights` is the hash of its file where that is known."""
     weights = weights or _weights(patcher)
     patches = _patches(patcher)
-    return _combine([weights, patches]) if patches else weights
-
-
-def _combine(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return combine([weights, patches]) if patches else weights
 
 
 def _weights(patcher: Any) -> str:
@@ -48,7 +45,7 @@ def _hash_model(patcher: Any) -> str:
     absent = [name for name, tensor in tensors if tensor.is_meta and name not in originals]
     if absent:
         log.warning("%d weights are not in memory: the model is told by their shapes alone", len(absent))
-    return _combine(_digest(name, originals.get(name, tensor)) for name, tensor in sorted(tensors, key=_name))
+    return combine(_digest(name, originals.get(name, tensor)) for name, tensor in sorted(tensors, key=_name))
 
 
 def _name(item: tuple[str, Tensor]) -> str:
@@ -83,7 +80,7 @@ def _patches(patcher: Any) -> str:
     """Hash of LoRAs, merges and replaced modules; empty when there are none."""
     parts = [f"{key} {_describe(value)}" for key, value in sorted(getattr(patcher, "patches", {}).items())]
     parts += [f"object {key}" for key in sorted(getattr(patcher, "object_patches", {}))]
-    return _combine(parts) if parts else ""
+    return combine(parts) if parts else ""
 
 
 def _describe(value: Any) -> str:

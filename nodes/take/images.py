@@ -12,10 +12,7 @@ from ...gf_core.errors import GroundedError, ResourceError
 from ...gf_core.words import size
 from ..compat import number, schema
 from ..host import said_plainly, stop_if_interrupted
-from ..types import Take, TakeHandle
-
-LARGEST = 2 * 10**9
-"""Bytes of pictures that may leave at once."""
+from ..types import LARGEST, Take, TakeHandle
 
 
 class TakeToImages(io.ComfyNode):

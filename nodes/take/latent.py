@@ -11,10 +11,7 @@ from ...gf_core.errors import GroundedError, ResourceError
 from ...gf_core.words import size
 from ..compat import number, schema
 from ..host import said_plainly
-from ..types import Take, TakeHandle
-
-LARGEST = 2 * 10**9
-"""Bytes of latents that may leave at once."""
+from ..types import LARGEST, Take, TakeHandle
 
 
 class TakeToLatent(io.ComfyNode):

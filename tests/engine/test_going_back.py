@@ -140,7 +140,7 @@ def test_a_memory_without_anchors_says_that_it_brings_nobody_back(make_bundle):
     bundle = make_bundle()
     memory = MemorySpec(anchors=0, recent=3, anchor_policy="none")
     film = Film(bundle, "a fox\ncut: a hen\nback to 1: it", replace(bundle.recipe, memory=memory))
-    with pytest.raises(StoryboardError, match="this memory keeps none") as told:
+    with pytest.raises(StoryboardError, match="this memory keeps no frames of it") as told:
         film.check()
     assert told.value.line == 3 and "motion" in told.value.fix
     film.retold("a fox\ncut: a hen\nback to 1: it | motion").check()
