@@ -92,7 +92,7 @@ def _render(
         remember(take, folder / done.run, done.whole)
         return done.run if done.whole else None
 
-    made = render_each(shelf, proposed, folder.name, one)
+    made = render_each(shelf, proposed, one)
     if not made:
         raise TakeError(
             "stopped before the first take of the segment was whole",

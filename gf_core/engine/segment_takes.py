@@ -32,7 +32,7 @@ class SegmentTakes:
 
 
 def render_each(
-    shelf: Shelf, proposed: Sequence[Alternative], title: str, render: Callable[[Alternative], str | None]
+    shelf: Shelf, proposed: Sequence[Alternative], render: Callable[[Alternative], str | None]
 ) -> list[Alternative]:
     """Let `render` make one after the other; then, also after a stop or an error, put what is whole on the shelf.
 
@@ -47,7 +47,7 @@ def render_each(
             done.append(replace(one, run=run))
     finally:
         if done:
-            shelf.fill(done, title)
+            shelf.fill(done)
     return done
 
 
@@ -101,5 +101,5 @@ def render_takes(
             budget = replace(budget, compiling=0.0)  # it was for all of them
             return end.path.parent.name
 
-        done = render_each(shelf, proposed, folder.name, render)
+        done = render_each(shelf, proposed, render)
     return SegmentTakes(done, [shelf.clip(one.name) for one in done], shelf.sheet)

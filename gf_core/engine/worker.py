@@ -35,9 +35,9 @@ class Worker(Generic[Item, Result]):
         self._pending: deque[Future[Result | None]] = deque()
         self._failed = False
 
-    def offer(self, item: Item, timeout: float = PAUSE) -> bool:
-        """Queue an item; False when there was no room within `timeout` seconds."""
-        if not self._room.acquire(timeout=timeout):
+    def offer(self, item: Item) -> bool:
+        """Queue an item; False when there was no room within `PAUSE`."""
+        if not self._room.acquire(timeout=PAUSE):
             return False
         future = self._pool.submit(self._process, item)
         future.add_done_callback(lambda _: self._room.release())

@@ -155,7 +155,7 @@ class Shelf:
         """The clip of a take."""
         return self.folder / f"{name}.mp4"
 
-    def fill(self, takes: Sequence[Alternative], title: str) -> None:
+    def fill(self, takes: Sequence[Alternative]) -> None:
         """Cut the clips out of the runs' films, draw the sheet, note names and seeds.
 
         takes: rendered ones. Those that were here before and are not among them stay in the list.
@@ -170,8 +170,9 @@ class Shelf:
             subtitle = f"{self._prompt(takes[0])}   (pick {', '.join(take.name for take in takes)})"
             lines = {"segment": self.number, **self._whose, "takes": [asdict(take) for take in whole]}
             write_json(self.folder / "takes.json", lines)
+            title = f"{self.take.name}, segment {self.number}"
             with beside(self.sheet, ".png") as part:
-                contact_sheet(rows, part, title=f"{title}, segment {self.number}", subtitle=subtitle)
+                contact_sheet(rows, part, title=title, subtitle=subtitle)
                 put(part, self.sheet)
         self.known = whole
 

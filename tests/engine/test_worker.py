@@ -24,7 +24,7 @@ def test_the_queue_never_holds_more_than_its_depth():
     gate = threading.Event()
     worker = Worker(lambda item: gate.wait(10) and item, "test")
     taken = 0
-    while taken < 10 and worker.offer(taken, timeout=0.1):
+    while taken < 10 and worker.offer(taken):
         taken += 1
     assert taken == DEPTH + 1  # one in work
     gate.set()
