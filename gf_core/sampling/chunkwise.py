@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..config import ModelSpec, Recipe
-from ..model.layers import Time, Tree
+from ..model.layers import Tree
 from ..model.placement import Placement
 from .director import Director, Trace
 from .rolling import Rolling
@@ -28,7 +28,6 @@ class Chunkwise(Sampler):
         super().__init__(director)
         sample = director.sample
         self.first_levels = timesteps(replace(sample, steps=sample.first))
-        self._times: dict[float, Time] = {}
         self._context_sigma = Schedule(sample.shift).sigma(torch.tensor(sample.context_timestep)).item()
 
     def feed(self, chunk: Chunk, on_step: OnStep | None = None) -> Iterator[Clean]:
@@ -53,7 +52,7 @@ class Chunkwise(Sampler):
                 x = add_noise(denoised, noises[i], level.sigma)
             with torch.set_grad_enabled(torch.is_grad_enabled() and chunk.exit in (None, i)):
                 view = step if instead is None or i >= blind else instead
-                flow = director.predict(x, self._time(level.timestep), view)
+                flow = director.predict(x, director.time(level.timestep), view)
                 denoised = flow_to_x0(x, flow, level.sigma)
             if director.watch is not None:
                 director.watch(Trace("denoise", i, x, flow, denoised))
@@ -64,14 +63,6 @@ class Chunkwise(Sampler):
             written = add_noise(denoised.detach(), written.to(x.device, x.dtype), self._context_sigma)
         director.remember(denoised, clean, written=written)
         yield Clean(chunk.index, denoised)
-
-    def _time(self, timestep: float) -> Time:
-        """Conditioning on a level, computed once; while weights are learned, anew for every call."""
-        if self.director.learns:
-            return self.director.time(timestep)
-        if timestep not in self._times:
-            self._times[timestep] = self.director.time(timestep)
-        return self._times[timestep]
 
 
 def make_sampler(model: Tree, spec: ModelSpec, recipe: Recipe, **placed: Any) -> Sampler:

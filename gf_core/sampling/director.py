@@ -84,7 +84,7 @@ class Director:
         self.before_call: Callable[[], None] | None = None
         """Called before every network call; may raise to stop. The chunk is not committed then, but a switch that was
         under way may have changed part of the memory, so a sampler that was stopped is not gone on with."""
-        self._clean_time = self._writing_time(self.sample.context_timestep)
+        self._times: dict[tuple[int, tuple[float, ...]], Time] = {}
         self._prompt_embeds: Tensor | None = None
         self._text: TextKV = []
         self._writing_text: TextKV = []
@@ -92,7 +92,7 @@ class Director:
 
     def time(self, *timesteps: float) -> Time:
         """Time conditioning of a call, one value for all frames or one for each; a checkpoint's levels never change."""
-        return self.times(torch.tensor([timesteps]))
+        return self._timed(self.model, timesteps)
 
     def times(self, timesteps: Tensor) -> Time:
         """The same of values [b f], [b 1] or [1 f] that samples do not share."""
@@ -100,8 +100,15 @@ class Director:
 
     def _writing_time(self, timestep: float) -> Time:
         """The same of a call that writes the memory."""
-        value = torch.tensor([[timestep]], device=self.device)
-        return time_conditioning(self.writer, value, self.dtype)
+        return self._timed(self.writer, (timestep,))
+
+    def _timed(self, network: Tree, timesteps: tuple[float, ...]) -> Time:
+        """Computed once; while weights are learned, anew for every call."""
+        key = id(network), timesteps
+        if key in self._times:
+            return self._times[key]
+        made = time_conditioning(network, torch.tensor([timesteps], device=self.device), self.dtype)
+        return made if self.learns else self._times.setdefault(key, made)
 
     def shape(self, frames: int) -> tuple[int, ...]:
         """Shape [b f c h w] of `frames` latent frames."""
@@ -269,8 +276,7 @@ class Director:
     ) -> None:
         """One call that leaves keys and values behind."""
         watch = self.watch
-        if time is None:
-            time = self._writing_time(self.sample.context_timestep) if self.learns else self._clean_time
+        time = self._writing_time(self.sample.context_timestep) if time is None else time
         told = watch is not None and self.team is None
         self.ask()
         flow = self._call(Call(self.writer, latents, time, self._writing_text, view, told, self._pieces))

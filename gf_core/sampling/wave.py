@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ..memory.store import DualMemory
 from ..memory.views import View
-from ..model.layers import Time
 from ..team import Team
 from .director import Director, Trace
 from .rolling import Rolling, UnderWay
@@ -38,7 +37,6 @@ class Wave(Rolling):
     def __init__(self, director: Director) -> None:
         """Raises as `Rolling`."""
         super().__init__(director)
-        self._times: list[Time] = [director.time(level.timestep) for level in self.levels]
         self._written: Tensor | None = None
         """Latents that the last tick's clean pass wrote."""
 
@@ -88,8 +86,9 @@ class Wave(Rolling):
             if steps[mine] == len(self.levels):
                 director.write(latents[mine], view)
                 continue
-            flow = director.predict(latents[mine], self._times[steps[mine]], view)
-            made[mine] = flow_to_x0(latents[mine], flow, self.levels[steps[mine]].sigma)
+            level = self.levels[steps[mine]]
+            flow = director.predict(latents[mine], director.time(level.timestep), view)
+            made[mine] = flow_to_x0(latents[mine], flow, level.sigma)
             if director.watch is not None:
                 director.watch(Trace("denoise", steps[mine], latents[mine], flow, made[mine]))
         self._written = latents[0] if writes else None

@@ -169,7 +169,7 @@ def test_a_second_clean_pass_changes_no_bit(film, prompts):
     memory.ledger.frame -= 3
     _, again = memory.open(3)
     with torch.no_grad():
-        run.director._clean(latents, again, "clean", run.director._clean_time)
+        run.director._clean(latents, again, "clean", run.director._writing_time(0.0))
     assert torch.equal(memory.raw_k[:, :, frames], before[0])
     assert torch.equal(memory.v[:, :, frames], before[1])
     assert torch.equal(memory.raw_k[:, :, : frames.start], state["raw_k"][:, :, : frames.start])
