@@ -253,7 +253,7 @@ class Run:
 
     def _load(self, path: Path) -> None:
         state.same_run(path, self.name, self.begun)
-        if path.is_dir():
+        if path.is_dir() or state.sharded({"modules": list(self.main.state_dict().values())}):
             for optimiser in self.optimisers:
                 prime(optimiser)
         saved = state.load(path, self._state())

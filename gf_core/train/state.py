@@ -7,6 +7,7 @@ of, every rank writes into a folder (torch.distributed.checkpoint); otherwise th
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,12 +17,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict_loader import load as read_parts
 from torch.distributed.checkpoint.state_dict_saver import save as write_parts
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ResourceError
 from ..files.atomic import beside, put
 
 State = dict[str, Any]
@@ -35,12 +37,32 @@ PRINT = "#"
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to fill, renamed to `path` at the end: a kill leaves the old file or the new one."""
+    """A temporary path to fill, renamed to `path` at the end: a kill leaves the old file or the new one.
+
+    Raises ResourceError: the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with beside(path) as part:
-        yield part
-        part.chmod(0o644)  # safetensors writes files that only their owner may read
-        put(part, path)
+    try:
+        with beside(path) as part:
+            yield part
+            part.chmod(0o644)  # safetensors writes files that only their owner may read
+            put(part, path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _is_full(error):
+            raise
+        raise ResourceError(
+            f"the disk is full: {path} could not be written",
+            "free some space and run the same command again; what lay there before is kept",
+        ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind it: torch raises another error over the system's, safetensors tells its number."""
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error):
+            return True
+        error = error.__context__
+    return False
 
 
 def sharded(state: object) -> bool:
@@ -80,24 +102,36 @@ def save(path: Path, state: State) -> None:
     count = dist.get_world_size() if dist.is_initialized() else 1
     first = rank == 0
     own = state.get(OWN) if count > 1 else None
+    part, old = (path.with_name(path.name + end) for end in (".part", ".old"))
     if not own and not sharded(state):
         if first:
-            with replacing(path) as part:
-                torch.save(state, part)
+            if path.is_dir():  # of more ranks before
+                _remove(old)
+                path.rename(old)
+            with replacing(path) as file, file.open("wb") as written:
+                torch.save(state, written)
+            _remove(old)
         return
-    part, old = (path.with_name(path.name + end) for end in (".part", ".old"))
     write_parts(_shared(state), checkpoint_id=part)
     torch.save(state.get(OWN), _own(part, rank))
     if first:
         _begun(part).write_text(json.dumps(state.get(BEGUN, {})), "utf-8")
     dist.barrier()
     if first:
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
         if path.exists():
             path.rename(old)
         part.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     dist.barrier()
+
+
+def _remove(path: Path) -> None:
+    """A checkpoint of either form, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def find(path: Path) -> Path | None:
@@ -107,24 +141,34 @@ def find(path: Path) -> Path | None:
 
 
 def load(path: Path, state: State) -> State:
-    """Read what `save` wrote. A folder is read into the tensors of `state`, which must have every entry.
+    """Read what `save` wrote. A folder is read into the tensors of `state`, which must have every entry; of a file
+    the tensors are sharded as those of `state` are, which may have been whole when it was written.
 
     Raises CheckpointError: ranks have something of their own in it, and there were more or fewer of them.
     """
-    if not path.is_dir():
-        return torch.load(path, weights_only=True, map_location="cpu")
     rank = dist.get_rank() if dist.is_initialized() else 0
     count = dist.get_world_size() if dist.is_initialized() else 1
-    written = len(list(path.glob("rank*.pt")))
+    written = len(list(path.glob("rank*.pt"))) if path.is_dir() else 1
     if state.get(OWN) and written != count:
         raise CheckpointError(
             f"{path} was written by {written} ranks, each in the middle of a film of its own; here are {count}",
             f"go on with {written} ranks",
         )
+    if not path.is_dir():
+        return _placed(torch.load(path, weights_only=True, map_location="cpu"), state)
     shared = _shared(state)
     read_parts(shared, checkpoint_id=path)
     own = torch.load(_own(path, rank), weights_only=True, map_location="cpu") if rank < written else None
     return {**shared, OWN: own}
+
+
+def _placed(value: Any, like: Any) -> Any:
+    """A value with its tensors sharded as those in the same places of `like`; every rank must call."""
+    if isinstance(value, dict) and isinstance(like, dict):
+        return {name: _placed(part, like.get(name)) for name, part in value.items()}
+    if isinstance(value, Tensor) and isinstance(like, DTensor):
+        return distribute_tensor(value, like.device_mesh, like.placements)
+    return value
 
 
 def told(value: object, name: str) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.multiprocessing.spawn import start_processes
 
@@ -295,6 +296,58 @@ def test_two_ranks_do_what_one_does(tmp_path, monkeypatch):
             same_run(path, "toy", {"seed": "1"})
     with pytest.raises(CheckpointError, match=r"written by 2 ranks.*here are 1"):
         load(tmp_path / "stream.pt", {"own": {"trace": torch.zeros(8)}})
+
+
+def _resume(ranks: Ranks, folder) -> None:
+    """Six steps, from what one process left after three."""
+    torch.set_num_threads(1)
+    run, net = start(Pace(steps=6), folder / "toy.pt", ranks, nodes=1)
+    assert run.step == 3
+    run.run(objective(net), batches(run, ranks.rank, ranks.count))
+
+
+def test_a_run_goes_on_in_shards_and_whole_again(tmp_path, monkeypatch):
+    """One process, two that share the network, one: as if it had been one all along; nothing old is left behind."""
+
+    def copies(*given, **named):
+        return start_processes(*given, **{**named, "start_method": KIND})
+
+    monkeypatch.setattr("gf_core.train.ranks.start_processes", copies)
+    path = tmp_path / "toy.pt"
+    for steps in (3, 9):
+        whole, net = start(Pace(steps=steps), path)
+        whole.run(objective(net), batches(whole))
+        assert path.is_file() and whole.step == steps
+        if steps == 3:
+            launch(_resume, 2, "cpu", tmp_path)
+            assert path.is_dir()
+        assert not (tmp_path / "toy.pt.old").exists()
+    alone, other = start(Pace())
+    for steps in (3, 6, 9):  # the rate falls to each of the ends
+        alone.pace = Pace(steps=steps)
+        alone.run(objective(other), batches(alone))
+    torch.testing.assert_close(weights(net), weights(other), atol=2e-4, rtol=1e-3)
+    values = flat(whole.average.values)
+    torch.testing.assert_close(values, flat(alone.average.values), atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    """What lay there stays; torch says of it that a position was unexpected, and safetensors a number."""
+    path = tmp_path / "toy.pt"
+    run, net = start(Pace(steps=2), path)
+    run.run(objective(net), batches(run))
+    before = path.read_bytes()
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *mode: real(Path("/dev/full"), *mode))
+    with pytest.raises(ResourceError, match=r"the disk is full: .*toy\.pt"):
+        run.save()
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    with pytest.raises(ResourceError, match="the disk is full"), replacing(path):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(RuntimeError, match="something else"), replacing(path):
+        raise RuntimeError("something else")
 
 
 def test_gradients_of_several_batches_are_those_of_a_large_one():

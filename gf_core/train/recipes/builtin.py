@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -314,7 +315,9 @@ def main(argv: list[str] | None = None) -> int:
     for name, told in sizes.items():
         default = f"default: {getattr(Options, name)}; on a processor {ON_PROCESSORS[name]}"
         live(f"--{name}", type=int, help=f"{told} ({default})")
-    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    given: dict[str, Any] = {
+        n: value for n, value in vars(parser.parse_args(argv)).items() if value is not None
+    }
     if given.get("device") == "cpu":
         given = ON_PROCESSORS | given
     options = Options(**given)
