@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def sample(name: str, chunks: int, folder: Path, resume: bool) -> Iterator[dict[
     seen: set[int] = set()
     turn = memory._turn  # every rotation of keys and queries asks it
 
-    def watched(at: Sequence[int]) -> torch.Tensor:
+    def watched(at: tuple[int, ...]) -> torch.Tensor:
         seen.update(at)
         return turn(at)
 

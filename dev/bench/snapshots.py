@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.config import MemorySpec, ModelSpec, VideoSpec
-from gf_core.memory import regions
+from gf_core.memory import sizes as frame_sizes
 from gf_core.sampling.film import Cues, film_chunks, replay
 from gf_core.take.states import StateStore, digest, state_bytes
 from gf_core.timeline import Segment, Storyboard, Timing, make_plan
@@ -61,7 +61,7 @@ class Sizes:
 
 def sizes(spec: ModelSpec, memory: MemorySpec, video: VideoSpec, value_bytes: int, stride: int = 8) -> Sizes:
     """Sizes of the exact state of a film that has filled its memory."""
-    frame = regions.Sizes(memory, spec, video.height // stride, video.width // stride, value_bytes)
+    frame = frame_sizes.Sizes(memory, spec, video.height // stride, video.width // stride, value_bytes)
     keys, held = frame.keys, memory.slots
     return Sizes(2 * keys * held, 2 * keys * memory.capacity, 3 * keys * held, memory.chunk * frame.latents)
 
