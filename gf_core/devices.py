@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ from .words import exact_size
 
 if TYPE_CHECKING:
     import torch
+
+_COUNTED = threading.RLock()
+"""Held by whoever has settled on how many threads sums are computed."""
 
 
 def name_of(device: torch.device) -> str:
@@ -79,18 +83,24 @@ def threads() -> int:
 
 @contextlib.contextmanager
 def on_threads(count: int) -> Iterator[None]:
-    """Compute sums on the processor on `count` threads, here and in the threads of Python that are begun inside."""
-    import torch
+    """Compute sums on the processor on `count` threads, here and in the threads of Python that are begun inside.
 
-    before = torch.get_num_threads()
-    if count == before:  # asking alone makes threads anew
+    The number is the process's, so what is inside in another thread of Python is waited for. 0 leaves all as it is.
+    """
+    if not count:
         yield
         return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    import torch
+
+    with _COUNTED:
+        before = torch.get_num_threads()
+        if count != before:  # asking alone makes threads anew
+            torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            if count != before:
+                torch.set_num_threads(before)
 
 
 def held_bytes() -> int:

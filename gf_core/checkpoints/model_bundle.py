@@ -159,16 +159,18 @@ class ModelBundle:
         return threads()
 
     def threads_for(self, recipe: Recipe) -> int:
-        """On how many threads such films are computed on a processor.
+        """On how many threads such films are computed on a processor; 0 where another device does.
 
         Below `SMALL`, handing half of a product to a second thread takes longer than multiplying it, and decoding and
         encoding, which go on at the same time, have use for the core (docs/speed.md).
         """
+        if self.computes_on.type != "cpu":
+            return 0
         rows, columns = self.cells(recipe.video)
         _, patch_rows, patch_columns = self.spec.patch_size
         tokens = recipe.memory.chunk * (rows // patch_rows) * (columns // patch_columns)
-        small = self.computes_on.type == "cpu" and tokens * self.spec.dim**2 < SMALL
-        return self.threads or (1 if small and self.team is None else self.own_threads)
+        small = self.team is None and tokens * self.spec.dim**2 < SMALL
+        return self.threads or (1 if small else self.own_threads)
 
     def pick_attention(self, recipe: Recipe) -> Backend:
         """Who computes attention in such films."""

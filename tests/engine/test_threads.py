@@ -1,6 +1,7 @@
 """On how many threads a film is computed on a processor: few for small products, and as its Take was begun."""
 
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -21,8 +22,10 @@ TEXT = "a fox runs | 1.5s\n"
 
 @pytest.fixture(autouse=True)
 def three_threads():
-    with on_threads(3):
-        yield
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -79,6 +82,34 @@ def test_a_thread_that_begins_inside_has_as_many():
         thread.start()
         thread.join()
     assert seen == [2] and torch.get_num_threads() == 3
+
+
+def test_two_films_at_once_are_computed_one_after_the_other(bundle, films, tmp_path):
+    """The number of threads is the process's: the second would change what the first is computed on."""
+    order, inside, go_on = [], threading.Event(), threading.Event()
+
+    def first(event):
+        order.append(("first", torch.get_num_threads()))
+        inside.set()
+        assert go_on.wait(30)
+
+    def second(event):
+        order.append(("second", torch.get_num_threads()))
+
+    def render(name, threads, listen):
+        with Take.open(tmp_path / name) as take:
+            films.session(replace(bundle, threads=threads), TEXT, take).play(listen)
+
+    pair = [threading.Thread(target=render, args=given) for given in (("a", 1, first), ("b", 2, second))]
+    pair[0].start()
+    assert inside.wait(30)
+    pair[1].start()
+    time.sleep(0.2)  # time to do what it must not
+    go_on.set()
+    for thread in pair:
+        thread.join(60)
+    assert [name for name, _ in order] == sorted(name for name, _ in order)
+    assert set(order) == {("first", 1), ("second", 2)} and torch.get_num_threads() == 3
 
 
 def test_a_film_goes_on_with_the_threads_it_was_begun_on(bundle, films, tmp_path, used, caplog):
