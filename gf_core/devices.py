@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _COUNTED = threading.RLock()
 """Held by whoever has settled on how many threads sums are computed."""
+_outside: dict[int, int] = {}
+"""On how many they are computed otherwise, by the thread of Python that holds it; empty, or one."""
 
 
 def name_of(device: torch.device) -> str:
@@ -75,10 +77,17 @@ def card_peak() -> int | None:
 
 
 def threads() -> int:
-    """On how many threads a sum is computed on the processor."""
+    """On how many threads a sum is computed on the processor, whatever a film beside this one is computed on."""
     import torch
 
-    return torch.get_num_threads()
+    # A thread of Python that first computed beside a film has that film's; a new one has the process's.
+    found = list[int]()
+    new = threading.Thread(target=lambda: found.append(torch.get_num_threads()), name="grounded-counting")
+    new.start()
+    new.join()
+    for holder, outside in tuple(_outside.items()):
+        return torch.get_num_threads() if holder == threading.get_ident() else outside
+    return found[0]
 
 
 @contextlib.contextmanager
@@ -90,17 +99,24 @@ def on_threads(count: int) -> Iterator[None]:
     if not count:
         yield
         return
-    import torch
-
     with _COUNTED:
-        before = torch.get_num_threads()
-        if count != before:  # asking alone makes threads anew
-            torch.set_num_threads(count)
+        before, me = threads(), threading.get_ident()
+        outermost = not _outside
+        _outside.setdefault(me, before)
         try:
+            _set_threads(count)
             yield
         finally:
-            if count != before:
-                torch.set_num_threads(before)
+            _set_threads(before)
+            if outermost:
+                del _outside[me]
+
+
+def _set_threads(count: int) -> None:
+    import torch
+
+    if count != torch.get_num_threads():  # asking alone makes threads anew
+        torch.set_num_threads(count)
 
 
 def held_bytes() -> int:

@@ -9,7 +9,7 @@ import torch
 
 from gf_core.checkpoints import model_bundle
 from gf_core.config import VideoSpec
-from gf_core.devices import on_threads
+from gf_core.devices import on_threads, threads
 from gf_core.engine.film import Film
 from gf_core.engine.recorded import read_recorded
 from gf_core.engine.render import render_film
@@ -110,6 +110,27 @@ def test_two_films_at_once_are_computed_one_after_the_other(bundle, films, tmp_p
         thread.join(60)
     assert [name for name, _ in order] == sorted(name for name, _ in order)
     assert set(order) == {("first", 1), ("second", 2)} and torch.get_num_threads() == 3
+
+
+def test_a_thread_that_begins_beside_a_film_has_those_of_the_process():
+    """Torch gives a new thread of Python what is set at that moment, which here is another film's."""
+    seen, inside, seen_inside = [], threading.Event(), threading.Event()
+
+    def beside():
+        inside.wait(30)
+        seen.append((threads(), torch.get_num_threads()))
+        seen_inside.set()
+        with on_threads(2):
+            seen.append((threads(), torch.get_num_threads()))
+        seen.append((threads(), torch.get_num_threads()))
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    with on_threads(1):
+        inside.set()
+        assert seen_inside.wait(30) and threads() == 1
+    thread.join()
+    assert seen == [(3, 1), (2, 2), (3, 3)] and threads() == torch.get_num_threads() == 3
 
 
 def test_a_film_goes_on_with_the_threads_it_was_begun_on(bundle, films, tmp_path, used, caplog):
