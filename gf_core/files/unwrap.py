@@ -73,7 +73,7 @@ def unwrap(tree: Mapping[str, Any], choice: str | None = None) -> Unwrapped:
         if groups and not chosen and not lora:
             raise CheckpointError(
                 f"the file holds {', '.join(list(groups)[:6])}, none of which is known to be the network",
-                "name the group that holds the network's weights.",
+                "save the group that holds the network's weights as a file of its own, or call it model.",
             )
     names, prefix, others = _strip(list(chosen))
     tensors = {names[name]: value for name, value in chosen.items() if name in names}

@@ -96,8 +96,9 @@ def test_one_tensor_with_a_prefix_among_five_keeps_it():
 
 
 def test_unknown_groups_are_listed():
-    with pytest.raises(CheckpointError, match="student"):
+    with pytest.raises(CheckpointError, match="student") as refused:
         unwrap({"student": {"a": lazy(1)}})
+    assert "a file of its own, or call it model" in refused.value.fix
 
 
 @pytest.mark.parametrize(
