@@ -64,6 +64,9 @@ class Session:
     def play(self, emit: Emit, expected_fps: float = 0.0) -> None:
         """Render in the calling thread, giving each event to `emit`; an exception of `emit` breaks off at once.
 
+        On a processor it waits for a film that another thread of this Python renders (`devices.on_threads`); so does a
+        cancelled one. `emit` must therefore not wait for another render.
+
         expected_fps: how fast such films were made before, for the time that is left; 0 where that is not known.
 
         Raises GroundedError children: what went wrong, in words. The film up to the last `ChunkDone` stays and plays.
