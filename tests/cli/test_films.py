@@ -195,6 +195,11 @@ def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, mo
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHERS")
     assert main(["render", "b.mp4", "--no-sheet"]) == 0
     assert f"instructions {here}, here OTHERS" in caplog.text
+    caplog.clear()
+    here = torch.get_num_threads()
+    render_film(replace(bundle(), threads=here + 1), FILM, "more.mp4", take_folder="more", sheet=False)
+    assert main(["render", "more.mp4", "--no-sheet"]) == 0
+    assert f"threads {here + 1}, here 1:" in caplog.text
     monkeypatch.setitem(CALLED, "name", "longlive_base.pt")
     assert main(["render", "film.txt", "--out", "c.mp4", "--no-sheet", "--upscale", "1"]) == 0
     capsys.readouterr()
