@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields, replace
+from pathlib import Path
 
 import lmdb
 import numpy as np
@@ -268,6 +269,21 @@ def test_a_folder_goes_on_with_the_same_run_only(given, tmp_path, monkeypatch, s
     (tmp_path / "elsewhere.txt").write_bytes((tmp_path / "a.txt").read_bytes())
     longer = replace(run, data=tmp_path / "elsewhere.txt", stage=replace(run.stage, iterations=3))
     assert matching.train(Ranks(), longer).step == 4
+
+
+def test_a_run_where_stages_had_no_folder_is_not_passed_over_in_silence(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "grounded")
+    monkeypatch.chdir(tmp_path)
+    places = []
+    monkeypatch.setattr(matching, "launch", lambda *given: places.append(given[-1].folder))
+    wanted = ["--data", "a.txt", "--model", "builtin"]
+    home = Path("runs/self_forcing")
+    matching.main("self_forcing", wanted)
+    assert not caplog.text and places.pop() == home / "dmd"
+    home.mkdir(parents=True)
+    (home / "dmd.pt").touch()
+    matching.main("self_forcing", wanted)
+    assert f"--folder {home} goes on with" in caplog.text and places.pop() == home / "dmd"
 
 
 def test_a_student_is_not_written_over_by_another_stage(given, tmp_path, capsys):

@@ -297,9 +297,14 @@ def main(recipe: str, argv: list[str]) -> int:
     )
     add("--wandb", metavar="PROJECT", help="tell Weights & Biases too")
     args = parser.parse_args(argv)
+    home = Path("runs") / recipe
+    if (
+        args.folder is None and (home / f"{args.stage}.pt").exists()
+    ):  # where stages had no folder of their own
+        log.info("%s holds a training of %s, which --folder %s goes on with", home, args.stage, home)
     options = Options(
         name=args.stage, stage=_asked(stages[args.stage], args),
-        folder=args.folder or Path("runs") / recipe / args.stage,
+        folder=args.folder or home / args.stage,
         **{name: getattr(args, name) for name in ("data", "then", "model", "teacher", "critic", "negative", "device",
            "ranks", "nodes", "each", "seed", "report", "wandb")},
     )  # fmt: skip
