@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -169,8 +168,7 @@ class ModelBundle:
         rows, columns = self.cells(recipe.video)
         _, patch_rows, patch_columns = self.spec.patch_size
         tokens = recipe.memory.chunk * (rows // patch_rows) * (columns // patch_columns)
-        small = self.team is None and tokens * self.spec.dim**2 < SMALL
-        return self.threads or (1 if small else self.own_threads)
+        return self.threads or (1 if tokens * self.spec.dim**2 < SMALL else self.own_threads)
 
     def pick_attention(self, recipe: Recipe) -> Backend:
         """Who computes attention in such films."""
@@ -191,5 +189,7 @@ class ModelBundle:
             placed["attention"] = self.pick_attention(recipe).name
         networks = Networks(self.model, self.writer, self.spec)
         here = {"device": self.computes_on, "kernel": self.kernel, "team": self.team}
-        with contextlib.nullcontext() if self.team is None else self.team.agreed("make", recipe, **placed):
+        if self.team is None:
+            return networks.sampler(recipe, **placed, **here)
+        with self.team.agreed("make", recipe, threads=self.threads_for(recipe), **placed):
             return networks.sampler(recipe, **placed, **here)

@@ -17,8 +17,8 @@ from ..team import Team
 def follow(team: Team, networks: Networks | None = None) -> None:
     """Returns when the first rank has nothing more to do.
 
-    Orders are `load` (arguments of `load_networks`), `make` (of `Networks.sampler`), and methods of a `Director` or of
-    a `Wave`.
+    Orders are `load` (arguments of `load_networks`), `make` (of `Networks.sampler`, and on how many threads), and
+    methods of a `Director` or of a `Wave`.
 
     Raises Exception: an order failed here; the others notice by this process's end.
     """
@@ -30,6 +30,8 @@ def follow(team: Team, networks: Networks | None = None) -> None:
                 networks = load_networks(*args, **kwargs, device=team.device)
         elif name == "make" and networks is not None:
             sampler = None  # two memories may be too many
+            if threads := kwargs.pop("threads", 0):
+                torch.set_num_threads(threads)
             with team.agreed():
                 sampler = networks.sampler(*args, **kwargs, device=team.device, team=team)
         elif sampler is not None:

@@ -63,7 +63,7 @@ def _chooses_attention(bundle: ModelBundle) -> bool:
 
 
 def _chooses_threads(bundle: ModelBundle) -> bool:
-    return bundle.computes_on.type == "cpu" and bundle.team is None and not bundle.threads
+    return bundle.computes_on.type == "cpu" and not bundle.threads
 
 
 def _choices(machine: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_small_products_stay_on_one_thread(bundle):
     small, large = sized(bundle, 32, 32), sized(bundle, 8192, 8192)
     assert bundle.threads_for(small) == 1 and bundle.threads_for(large) == 3
     assert replace(bundle, threads=2).threads_for(small) == 2, "asked for, or begun so"
-    assert replace(bundle, team=object()).threads_for(small) == 3, "ranks share a film as they are started"
+    assert replace(bundle, team=object()).threads_for(small) == 1, "films of ranks are those of one process"
 
 
 def test_the_limit_is_of_a_product_of_a_chunk(bundle, monkeypatch):
