@@ -94,9 +94,8 @@ def _wan_family(tensors: Mapping[str, LazyTensor]) -> str:
         return "wan_vace"
     channels, patch = channels_of(tensors), tensors["patch_embedding.weight"].shape
     head = tensors["head.head.weight"].shape if "head.head.weight" in tensors else ()
-    alike = not head or head[0] == channels * prod(
-        patch[2:]
-    )  # else inputs that control it lie beside the latents
+    # Else inputs that control it lie beside the latents.
+    alike = not head or head[0] == channels * prod(patch[2:])
     if channels == 48 and alike:
         return "wan_5b"
     if channels == 36 or any(name.startswith("img_emb.") or ".k_img." in name for name in tensors):

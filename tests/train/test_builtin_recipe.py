@@ -186,7 +186,7 @@ def codec_file(path, seed: int):
     return path
 
 
-def test_clips_and_students_of_another_codec_are_told(tmp_path, monkeypatch):
+def test_clips_and_students_of_another_codec_are_told(tmp_path, monkeypatch, capsys):
     """Clips are encoded anew by their own stage, and refused by those that learn from them; nothing is shipped with a
     codec whose latents it does not know."""
     monkeypatch.setattr(clips, "SHARD", 2)
@@ -201,7 +201,9 @@ def test_clips_and_students_of_another_codec_are_told(tmp_path, monkeypatch):
     with pytest.raises(GroundedError, match="encoded by another codec") as refused:
         run_stage("teacher", options)
     assert "--stage clips" in refused.value.fix
+    assert "made again" not in capsys.readouterr().err
     run_stage("clips", options)
+    assert "made again: 1 shards" in capsys.readouterr().err
     assert not torch.equal(load_file(shard)["latents"], first)
     save_video(VideoNet().net, tmp_path / "student")
     torch.save({"begun with": {"codec": "#of old"}}, tmp_path / "student.pt")

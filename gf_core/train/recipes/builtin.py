@@ -185,6 +185,8 @@ def run_stage(stage: str, options: Options) -> None:
                 f"{options.codec}",
                 "Encode them again: --stage clips.",
             )
+        if others:
+            log.info("clips of another codec are made again: %d shards", len(others))
         for path in others:
             path.unlink()
     # Otherwise the C library returns large activations to the system and pays page faults at every step.

@@ -298,9 +298,8 @@ def main(recipe: str, argv: list[str]) -> int:
     add("--wandb", metavar="PROJECT", help="tell Weights & Biases too")
     args = parser.parse_args(argv)
     home = Path("runs") / recipe
-    if (
-        args.folder is None and (home / f"{args.stage}.pt").exists()
-    ):  # where stages had no folder of their own
+    # Of a time when stages had no folders of their own.
+    if args.folder is None and (home / f"{args.stage}.pt").exists():
         log.info("%s holds a training of %s, which --folder %s goes on with", home, args.stage, home)
     options = Options(
         name=args.stage, stage=_asked(stages[args.stage], args),
