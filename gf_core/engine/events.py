@@ -112,8 +112,6 @@ class ChunkDone:
     """Number of its shot, from 0."""
     frames: int
     """Pixel frames on disk so far."""
-    total_frames: int
-    """Pixel frames of the whole film."""
     film_seconds: float
     """Seconds of film on disk so far."""
     fps: float

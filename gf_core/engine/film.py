@@ -105,7 +105,7 @@ class Film:
 
     def frames(self, chunks: int) -> int:
         """Pictures of the film's first `chunks` chunks, those of the start included."""
-        return self.timing.pictures(chunks) + (self.lead * self.timing.time_stride if chunks else 0)
+        return self.timing.pictures(chunks, self.lead)
 
     def chunks_of(self, frames: int) -> int:
         """Chunks whose pictures are all in the film's first `frames` pictures."""

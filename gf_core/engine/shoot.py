@@ -301,7 +301,6 @@ class Shoot:
                 segment=done.segment,
                 shot=self._film.shot_of(done.segment),
                 frames=done.frames,
-                total_frames=begin.frames,
                 film_seconds=done.frames / fps,
                 fps=meter.pace,
                 seconds_left=meter.seconds_left(begin.frames - done.frames),

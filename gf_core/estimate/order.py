@@ -49,5 +49,4 @@ class Order:
 
     def pictures(self, chunks: int) -> int:
         """Pictures of the film's first `chunks` chunks, the given ones included."""
-        timing = self.plan.timing
-        return timing.pictures(chunks) + (self.lead * timing.time_stride if chunks else 0)
+        return self.plan.timing.pictures(chunks, self.lead)

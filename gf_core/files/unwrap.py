@@ -41,8 +41,6 @@ class Unwrapped:
     """Prefix that was removed from the names."""
     lora: dict[str, LazyTensor] = field(default_factory=dict)
     """Low-rank update stored beside the network."""
-    left_out: tuple[str, ...] = ()
-    """Groups that were not looked at (critic, optimiser, VAE of an all-in-one file)."""
     marked: bool = False
     """Sharding or compilation had left marks inside the names."""
 
@@ -62,26 +60,24 @@ def unwrap(tree: Mapping[str, Any], choice: str | None = None) -> Unwrapped:
             f"the file has no weights called {choice}",
             f"choose one of {', '.join(groups)}." if groups else "the file is flat: leave the choice empty.",
         )
-    # Nested: one group is the network. Flat: the tensors at the top are, and every group is a neighbour.
+    # Nested: one group is the network. Flat: the tensors at the top are.
     outer = choice or (available[0] if available else None)
     if outer is not None:
-        left_out = tuple(name for name in groups if name != outer)
         chosen = _flat(groups[outer])
     else:
-        left_out = tuple(groups)
         chosen = {name: value for name, value in tree.items() if isinstance(value, LazyTensor)}
         if groups and not chosen and not lora:
             raise CheckpointError(
                 f"the file holds {', '.join(list(groups)[:6])}, none of which is known to be the network",
                 "save the group that holds the network's weights as a file of its own, or call it model.",
             )
-    names, prefix, others = _strip(list(chosen))
+    names, prefix = _strip(list(chosen))
     tensors = {names[name]: value for name, value in chosen.items() if name in names}
     # Without marks and prefix two names may fall together; silently one of them would win.
     if len(tensors) != len(names):
         raise CheckpointError("two tensors of the file have the same inner name", "choose one outer key.")
     marked = any(fragment in name for name in chosen for fragment in WRAPPER_FRAGMENTS)
-    return Unwrapped(tensors, outer, available, prefix, lora, left_out + others, marked)
+    return Unwrapped(tensors, outer, available, prefix, lora, marked)
 
 
 def _regroup(tree: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -108,8 +104,8 @@ def _flat(group: Mapping[str, Any], path: str = "") -> dict[str, LazyTensor]:
     return out
 
 
-def _strip(names: list[str]) -> tuple[dict[str, str], str, tuple[str, ...]]:
-    """Map from stored to inner names, the prefix removed, and the groups of an all-in-one file left out."""
+def _strip(names: list[str]) -> tuple[dict[str, str], str]:
+    """Map from stored to inner names, without the neighbours in an all-in-one file, and the prefix removed."""
     clean = {}
     for name in names:
         inner = name
@@ -118,12 +114,11 @@ def _strip(names: list[str]) -> tuple[dict[str, str], str, tuple[str, ...]]:
         clean[name] = inner
     # Neighbours are left out beside a ComfyUI network only: alone, a file of `vae.` names is a VAE.
     mine = {name: inner for name, inner in clean.items() if not inner.startswith(_OTHER_GROUPS)}
-    others = tuple(sorted({inner.partition(".")[0] for name, inner in clean.items() if name not in mine}))
     if not any(inner.startswith("model.diffusion_model.") for inner in mine.values()):
-        mine, others = clean, ()
+        mine = clean
     # The prefix that most names wear; of equals the longest reading, which stands first. Half is no majority.
     counts = {prefix: sum(inner.startswith(prefix) for inner in mine.values()) for prefix in PREFIXES}
     prefix = max(PREFIXES, key=lambda p: counts[p])
     if 2 * counts[prefix] <= len(mine):
         prefix = ""
-    return {name: inner.removeprefix(prefix) for name, inner in mine.items()}, prefix, others
+    return {name: inner.removeprefix(prefix) for name, inner in mine.items()}, prefix

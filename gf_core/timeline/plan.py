@@ -61,12 +61,12 @@ class Timing:
         """Latent frames of chunk number `chunk` of the film."""
         return (self.first_chunk_frames if chunk == 0 else None) or self.chunk_frames
 
-    def pictures(self, chunks: int) -> int:
-        """Pictures in the first `chunks` chunks of a film."""
+    def pictures(self, chunks: int, lead: int = 0) -> int:
+        """Pictures in the first `chunks` chunks of a film; lead: latent frames of its start, which lie in chunk 0."""
         if chunks <= 0:
             return 0
-        first = self.first_chunk_frames or self.chunk_frames
-        return pictures_of(first, self.time_stride) + (chunks - 1) * self.chunk_pictures
+        first = pictures_of(lead + self.latent_frames(0), self.time_stride)
+        return first + (chunks - 1) * self.chunk_pictures
 
     @cached_property
     def exact_fps(self) -> Fraction:

@@ -159,10 +159,15 @@ def check_frames(frames: Tensor, stride: int) -> None:
 def check_state(state: dict[str, Tensor], names: set[str]) -> None:
     """Raises GroundedError unless `state` is empty or has exactly `names`."""
     if state and set(state) != names:
-        raise GroundedError(
-            f"a decoder state with {len(state)} tensors does not belong to this decoder ({len(names)} expected)",
-            "restore a snapshot that the same kind of decoder made",
-        )
+        raise foreign_state(f"{len(state)} tensors", f"this decoder ({len(names)} expected)")
+
+
+def foreign_state(what: str, decoder: str) -> GroundedError:
+    """The refusal of a decoder's state with `what` in it by another `decoder`."""
+    return GroundedError(
+        f"a decoder state with {what} does not belong to {decoder}",
+        "restore a snapshot that the same kind of decoder made",
+    )
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import GroundedError
 from ..files.fingerprint import combine
-from .base import LatentCodec, StreamDecoder, check_latents
+from .base import LatentCodec, StreamDecoder, check_latents, foreign_state
 from .decoders import OVERLAP, kind_of, spans
 
 SMALLEST = 2 * OVERLAP
@@ -109,8 +109,5 @@ class TiledDecoder:
         for name, value in state.items():
             tile, _, key = name.partition(".")
             if "-" not in tile or not key:
-                raise GroundedError(
-                    f"a decoder state with {name!r} does not belong to a decoder in tiles",
-                    "restore a snapshot that the same kind of decoder made",
-                )
+                raise foreign_state(repr(name), "a decoder in tiles")
             self._states.setdefault(tile, {})[key] = value

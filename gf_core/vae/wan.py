@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import GroundedError
-from .base import check_frames, lay_channels_last, piecewise
+from .base import check_frames, foreign_state, lay_channels_last, piecewise
 from .wan_stages import REPEAT, FeatureCache, Stages
 
 if TYPE_CHECKING:
@@ -52,10 +52,7 @@ def restored_cache(state: dict[str, Tensor], slots: int, like: Tensor) -> Featur
     for name, value in state.items():
         slot, _, mark = name.partition(".")
         if not slot.isdecimal() or int(slot) >= slots or mark not in ("", "repeat"):
-            raise GroundedError(
-                f"a decoder state with {name!r} does not belong to a Wan VAE of {slots} layers",
-                "restore a snapshot that the same kind of decoder made",
-            )
+            raise foreign_state(repr(name), f"a Wan VAE of {slots} layers")
         cache[int(slot)] = REPEAT if mark else value.to(like)
     return cache
 
