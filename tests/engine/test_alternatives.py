@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from PIL import Image
@@ -12,7 +13,7 @@ from gf_core.engine.film import settle
 from gf_core.engine.render import render_film
 from gf_core.engine.segment_takes import render_takes
 from gf_core.errors import GroundedError, StoryboardError, TakeError
-from gf_core.take.shelf import Alternative, find_pick, other_seeds, own_seed, propose, with_take
+from gf_core.take.shelf import Alternative, find_pick, identity, other_seeds, own_seed, propose, with_take
 from gf_core.timeline import parse
 from gf_core.video import probe, read_frames
 
@@ -108,6 +109,21 @@ def test_what_was_made_before_a_stop_is_listed_and_not_made_again(bundle, tmp_pa
         settle(bundle, text_of()), tmp_path, 2, 2, listener=lambda _, event: told.append(event)
     )
     assert len(made.clips) == 2 and sampled(told) == len(bundle.recipe.sample.steps)
+
+
+def test_of_two_models_takes_the_last_tried_are_picked(tmp_path):
+    """Names are the same, and seeds may not be."""
+    board = parse(text_of())
+    for folder, film, seed, tried in (("", "one", 11, 200), ("-2", "other", 12, 100)):
+        place = tmp_path / f"segment-002{folder}" / "takes.json"
+        place.parent.mkdir()
+        takes = [{"name": "a", "seed": seed, "run": "run-0001"}, {"name": film, "seed": 5, "run": "run-0002"}]
+        place.write_text(json.dumps({"storyboard": identity(board, 2), "film": film, "takes": takes}))
+        os.utime(place, (tried, tried))
+    assert find_pick(tmp_path, board, 2, "a").seed == 11
+    os.utime(tmp_path / "segment-002-2" / "takes.json", (300, 300))
+    assert find_pick(tmp_path, board, 2, "A").seed == 12
+    assert find_pick(tmp_path, board, 2, "one").seed == 5
 
 
 def test_a_damaged_list_is_left_alone(bundle, tmp_path, caplog):

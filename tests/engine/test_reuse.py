@@ -13,6 +13,7 @@ from gf_core.config import Encoding
 from gf_core.engine.events import Finished, Replayed, Reused, SegmentDone, Started, StepDone
 from gf_core.engine.report import report_lines
 from gf_core.errors import GroundedError
+from gf_core.take.changed import what_changed
 from gf_core.take.folder import Run, RunWriter, Take
 from gf_core.take.journal import encode_record
 
@@ -312,6 +313,26 @@ def test_a_start_image_is_part_of_what_is_reused(bundle, films, tmp_path, fresh)
             shutil.rmtree(run.folder)
     events, _ = render(bundle, films, tmp_path / "t", text, start=image.flip(1), until=1)
     assert of(events, Reused)[0].changed == "the start image or video"
+
+
+def test_segments_of_one_prompt_are_told_apart_by_their_seeds():
+    def settings(*seeds):
+        segments = [
+            {"number": n, "prompt": "a fox", "seed": seed, "key": str(seeds[:n]), "chunks": 1}
+            for n, seed in enumerate(seeds, 1)
+        ]
+        return {"facts": {}, "segments": segments}
+
+    told = [
+        what_changed(settings(1, 2, 3), settings(*now), latents=True)
+        for now in ((1, 3), (1, 3, 2), (1, 4, 2, 3), (1, 2, 4))
+    ]
+    assert told == [
+        "a segment before segment 2 was removed",
+        "segment 2: moved",
+        "segment 2: new",
+        "segment 3: seed 3 -> 4",
+    ]
 
 
 def test_latents_are_linked_not_copied(bundle, films, folder):

@@ -80,9 +80,10 @@ def test_what_another_process_is_writing_is_left_alone(tmp_path):
     with Take.open(tmp_path) as take:
         take.begin("", {}).close()
     parts = [
-        tmp_path / "states" / f".000004-{'a' * 24}.memory.safetensors.0123abcd.part",
-        tmp_path / "run-0001" / "report.json.part",
+        tmp_path / "states" / f".000004-{'a' * 24}.{kind}.safetensors.0123abcd.part"
+        for kind in ("memory", "decoder", "window")
     ]
+    parts.append(tmp_path / "run-0001" / "report.json.part")
     parts.append(tmp_path / "run-0001" / "latents" / "000004.safetensors.part")
     parts[0].parent.mkdir()
     process = hold(tmp_path)

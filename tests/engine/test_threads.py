@@ -159,6 +159,16 @@ def test_more_threads_than_there_are_here_are_not_gone_on_with(bundle, tmp_path,
     assert as_begun(bundle, film.facts, tmp_path).threads == 1
 
 
+def test_of_several_runs_the_newest_decides(bundle, tmp_path):
+    film = Film(bundle, TEXT, bundle.recipe)
+    for number, count in enumerate((3, 1, 2), 1):
+        run = Run(tmp_path / f"run-{number:04d}")
+        run.folder.mkdir()
+        kernels = {**film.facts["kernels"], "threads": count}
+        run.note(TEXT, {**film.settings, "facts": {**film.facts, "kernels": kernels}})
+    assert as_begun(bundle, film.facts, tmp_path).threads == 2
+
+
 def test_a_finished_film_is_rendered_again_on_its_threads(bundle, tmp_path):
     made = render_film(replace(bundle, threads=2), TEXT, tmp_path / "film.mp4", sheet=False)
     machine = read_recorded(made.path).machine
