@@ -94,6 +94,31 @@ def test_gradients_stay_in_their_chunk(nets, films):
     assert not torch.allclose(alone, leaked) and not torch.allclose(alone, written)
 
 
+@pytest.mark.parametrize("verb", [None, "then", "cut"])
+def test_a_constant_past_gives_no_weight_a_gradient(nets, films, verb):
+    """What the last chunk tells every weight is what it tells them behind a past made without gradients."""
+    cues = {3: Cue(verb, films.prompts[1])} if verb else {}
+    batch = films.batch(cues=cues, draws=Fixed(0))
+
+    def told(context, learn_from=0):
+        film = films.spec(GROUNDED, context_gradient=context)
+        sampler = rollout.sampler_for(nets.generator, film, 1, batch.latent)
+        sampler.director.start(batch.prompt)
+        latents = rollout.make_chunks(sampler, film, batch, 5, learn_from)
+        nets.generator.zero_grad()
+        latents[:, 12:].square().sum().backward()
+        return [p.grad.clone() for p in nets.generator.parameters()]
+
+    wanted = told("none", learn_from=4)
+
+    def worst(context):
+        """Largest difference of a weight's gradient, in units of its largest."""
+        return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(told(context), wanted))
+
+    assert worst("none") < 1e-5  # 8e-7: their sums round otherwise
+    assert worst("leaky") > 0.01 and worst("replay") > 0.01
+
+
 def test_steps_before_the_exit_have_no_gradient(nets, films):
     draws = Fixed(1)
     roll_out(nets.generator, films.spec(), films.batch(draws=draws))
