@@ -33,6 +33,8 @@ class Own(nn.Module):
     text_kv: Callable[..., Any]
     keys: Callable[..., tuple[Tensor, Tensor]]
     time: Callable[..., Time]
+    computes_in: torch.dtype | None = None
+    """In shards, whose weights do not tell; None is their type."""
 
 
 @dataclass(frozen=True)

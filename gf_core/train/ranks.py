@@ -22,6 +22,7 @@ from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from .. import team
 from ..errors import ResourceError
+from ..model.layers import Own
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ def fsdp(
 ) -> nn.Module:
     """Shard the parameters of `module` over all ranks, gathered block by block; computes in `dtype` if given.
 
-    Gradients are reduced in float32. nodes: with several, each holds all shards, so that only gradients cross between
-    them (HSDP).
+    Gradients are reduced in float32. What is handed over keeps its type: noise levels would not be what they are in
+    bfloat16. nodes: with several, each holds all shards, so that only gradients cross between them (HSDP).
     """
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    policy = MixedPrecisionPolicy(dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     kind = "cuda" if dist.get_backend() == "nccl" else "cpu"
     shape = (dist.get_world_size(),) if nodes == 1 else (nodes, dist.get_world_size() // nodes)
     mesh = init_device_mesh(kind, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
@@ -86,6 +87,8 @@ def fsdp(
         fully_shard(part, mesh=mesh, mp_policy=policy)
         for name in getattr(part, "BESIDES_FORWARD", ()):  # they need the parameters whole as well
             register_fsdp_forward_method(part, name)
+    if isinstance(module, Own):
+        module.computes_in = dtype
     return module
 
 

@@ -71,3 +71,15 @@ def test_a_network_with_adapters_can_be_copied(model):
     other = copy.deepcopy(model)
     torch.nn.init.ones_(other.blocks[0].ffn[0].lora_B.weight)
     assert not torch.equal(answer(other), answer(model))
+
+
+def test_an_adapter_of_a_narrow_layer_is_rounded_once(model):
+    """Layer and update are added before they are rounded, as PEFT does."""
+    model.to(torch.bfloat16)
+    add_lora(model, LORA)
+    layer = model.blocks[0].ffn[0]
+    torch.nn.init.normal_(layer.lora_B.weight)
+    x = torch.randn(5, 32, dtype=torch.bfloat16)
+    update = LORA.alpha / LORA.rank * layer.lora_B(layer.lora_A(x.float()))
+    plain = torch.nn.functional.linear(x, layer.weight, layer.bias)
+    assert torch.equal(layer(x), (plain.float() + update).bfloat16())

@@ -102,7 +102,7 @@ def noised(window: Window, draws: Draws, match: Matching, name: str = "score") -
 
 def flow_of(net: Tree, noisy: Tensor, timestep: Tensor, prompt: Tensor) -> Tensor:
     """Flow [b f c h w] that a score network predicts for a whole clip, in the clip's type."""
-    own = noisy.to(net.blocks[0].self_attn.q.weight.dtype)
+    own = noisy.to(net.computes_in or net.blocks[0].self_attn.q.weight.dtype)
     return bidirectional_flow(net, net.spec, own, timestep, prompt.to(own)).to(noisy.dtype)
 
 
