@@ -6,6 +6,8 @@ import time
 
 import torch
 
+from gf_core.engine import finish
+from gf_core.take.folder import Take
 from gf_core.take.states import StateStore
 
 
@@ -47,3 +49,12 @@ def test_the_budget_lets_the_least_useful_states_go_first(tmp_path):
 def test_states_leave_the_film_its_disk(tmp_path):
     store = StateStore(tmp_path / "states", [], reserve=shutil.disk_usage(tmp_path).total)
     assert store.save("a" * 24 + ".memory", 6, {"x": torch.zeros(10)}) is None
+
+
+def test_a_decoders_state_is_weighed_against_its_reach(bundle, films, tmp_path, monkeypatch):
+    """Four chunks, of which it would decode no more than the last anew."""
+    asked = []
+    monkeypatch.setattr(finish, "pays", lambda size, chunks, seconds: asked.append(chunks))
+    with Take.open(tmp_path) as take:
+        films.events(bundle, "a fox | 3s", take)
+    assert asked == [1]
