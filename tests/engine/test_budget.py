@@ -12,8 +12,9 @@ import torch
 
 from gf_core.config import Encoding, MemorySpec, ModelSpec, Recipe, VideoSpec
 from gf_core.devices import held_bytes
+from gf_core.engine.events import Finished
 from gf_core.engine.film import look, settle
-from gf_core.engine.making import preflight
+from gf_core.engine.making import bits_name, learn, pace_name, preflight
 from gf_core.engine.render import render_film
 from gf_core.errors import ResourceError
 from gf_core.estimate.budget import SHRINK, check_budget, estimate
@@ -343,7 +344,27 @@ def test_the_newest_films_weigh_in_the_size():
     assert recall_bits(key) == pytest.approx(0.22)
     for _ in range(20):
         remember_bits(key, 0.5, 2000)
-    assert recall_bits(key) == pytest.approx(0.5, rel=0.01)
+    assert recall_bits(key) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_what_a_film_took_is_learned_and_what_joining_took_is_not(bundle, tmp_path):
+    """An edit's or a stopped film's ends say nothing about the next film's, and three chunks are the least."""
+    film, path = settle(bundle, "a fox | 6s"), tmp_path / "film.mp4"
+    path.write_bytes(bytes(1000))
+    frames = film.frames(film.plan.chunks)
+
+    def learned(kept: int, total: float, fps: float, cancelled: bool = False) -> Pace | None:
+        report = {"reuse": {"frames": kept}, "speed": {"fps": fps}, "seconds": {"total": total}}
+        learn(film, Finished(path, frames, 0.0, cancelled, report))
+        return recall_pace(pace_name(film))
+
+    first = learned(0, 20.0, 10.0)
+    assert first == Pace(10.0, pytest.approx(20 - frames / 10))
+    size = recall_bits(bits_name(film))
+    assert size == pytest.approx(8000 / (frames * 32 * 32))
+    assert learned(frames - 36, 90.0, 12.0) == Pace(12.0, first.extra)
+    assert learned(0, 90.0, 8.0, cancelled=True) == Pace(8.0, first.extra)
+    assert learned(frames - 35, 20.0, 99.0) == Pace(8.0, first.extra)
 
 
 def test_planning_needs_no_torch():
