@@ -79,3 +79,14 @@ def test_the_first_chunk_alone_does_not_say_how_long_it_takes(monkeypatch):
         if frames == 9:
             assert known.seconds_left(100) == 10.0 and unknown.seconds_left(90) == 600.0
     assert known.pace == unknown.pace == known.fps == 12.0
+
+
+def test_a_stage_leaves_out_what_stages_inside_it_count(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("gf_core.engine.meter.time.perf_counter", lambda: next(clock))
+    meter = Meter()
+    with meter.stage("waiting"):  # 1 to 10
+        for _ in range(2):  # 2 to 5 and 6 to 9
+            with meter.stage("showing"), meter.stage("asked"):  # 3 to 4 and 7 to 8
+                pass
+    assert meter.seconds == {"asked": 2, "showing": 4, "waiting": 3}
