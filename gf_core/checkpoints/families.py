@@ -116,6 +116,15 @@ def kind_in_words(family: str, channels: int) -> str:
     return KINDS[family].words.format(channels=channels)
 
 
+def not_causal(name: str, size: str, otherwise: str) -> CheckpointError:
+    """The refusal of a plain Wan transformer of this size; otherwise: how a person says that it is one of ours."""
+    return CheckpointError(
+        f"{name} is a Wan text-to-video transformer of {size}, but nothing says that it is causal: plain Wan makes "
+        "whole clips at once and cannot continue a film",
+        f"{NEEDED} If you know that it was distilled to be causal and was only renamed, {otherwise}",
+    )
+
+
 def foreign(name: str, family: str, channels: int) -> CheckpointError:
     """The refusal of `name`, which is of a family that the engine does not drive."""
     return CheckpointError(f"{name} is {kind_in_words(family, channels)}", KINDS[family].fix)

@@ -21,7 +21,7 @@ from ..foreign import read_json
 from ..words import amount, exact_size
 from .catalog import CATALOG, KnownCheckpoint, by_id, drivable, named
 from .detect import Detected, detect, own_settings
-from .families import NEEDED, foreign
+from .families import NEEDED, foreign, not_causal
 from .lora import refuse_kind
 from .recognise import Recognised, choices, recognise
 
@@ -136,12 +136,8 @@ def require_drivable(item: Identified, *, assumed: bool = False) -> None:
     refuse_zeros(name, item.what.tensors)
     if not assumed and not item.evidence:
         like = f" Saved like it are {', '.join(item.candidates)}." if item.candidates else ""
-        raise CheckpointError(
-            f"{name} is a Wan text-to-video transformer of {size_name(item.what)}, but nothing says that it "
-            "is causal: plain Wan makes whole clips at once and cannot continue a film",
-            f"{NEEDED} If you know that it was distilled to be causal and was only renamed, say so: "
-            f"--assume self_forcing on the command line, assume='self_forcing' in Python.{like}",
-        )
+        said = "say so: --assume self_forcing on the command line, assume='self_forcing' in Python."
+        raise not_causal(name, size_name(item.what), said + like)
 
 
 def require_known(item: Identified) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..builtin import model_file
 from ..editorial import Span, write_edit
-from ..errors import GroundedError, StoryboardError, TakeError
+from ..errors import GroundedError, TakeError
 from ..timeline import Storyboard, format_storyboard, make_plan, parse
 from ..words import counted, size
 from .files import is_film, parse_file, read_text
@@ -85,8 +85,6 @@ def export(args: Namespace) -> int:
 
 def _planned_spans(board: Storyboard) -> list[Span]:
     """Where the segments will be."""
-    if all(segment.mute for segment in board.segments):
-        raise StoryboardError("every segment is muted", "remove 'mute' from at least one segment")
     return [Span(part.index, part.start_frame, part.frames) for part in make_plan(board).segments]
 
 

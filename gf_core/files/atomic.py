@@ -121,10 +121,7 @@ def on_disk(path: Path, doing: str) -> Iterator[None]:
 def disk_error(error: OSError, path: Path, doing: str) -> GroundedError:
     """The GroundedError that tells a person what `error`, met while `doing` something at `path`, means."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return ResourceError(
-            f"the disk is full: {doing} failed at {path}",
-            "free some space or choose another folder; the film so far is kept and plays",
-        )
+        return disk_full(path, doing)
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return ResourceError(
             f"no more files may be opened: {doing} failed at {path}",
@@ -140,3 +137,11 @@ def disk_error(error: OSError, path: Path, doing: str) -> GroundedError:
             "leave the Take's folder alone while a film is being made, and run again",
         )
     return TakeError(f"{doing} failed at {path}: {error}", "check the disk and the folder, then run again")
+
+
+def disk_full(path: Path, doing: str) -> ResourceError:
+    """The same where there is no room left."""
+    return ResourceError(
+        f"the disk is full: {doing} failed at {path}",
+        "free some space or choose another folder; the film so far is kept and plays",
+    )

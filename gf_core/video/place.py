@@ -26,8 +26,8 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-from ..errors import ResourceError, TakeError, reason
-from ..files.atomic import beside, make_folder, shortened, sync_file, sync_folder
+from ..errors import TakeError, reason
+from ..files.atomic import beside, disk_full, make_folder, shortened, sync_file, sync_folder
 from ..files.names import LONGEST
 from .audio import Audio, copy_sound, encode_sound, fitted, read_audio
 from .codecs import CODECS, SUFFIXES, available_codecs, check_suffix, find_codec, suffix_for
@@ -262,9 +262,7 @@ def _through_temporary(out: Path, write: Callable[[Path], None]) -> Path:
             write(part)
         except (FFmpegError, ValueError) as error:
             if getattr(error, "errno", None) == errno.ENOSPC:
-                raise ResourceError(
-                    f"no space left on the disk of {out}", "free some space and save again"
-                ) from error
+                raise disk_full(out, "saving the film") from error
             raise TakeError(
                 f"{out.name} cannot be saved: {reason(error)}",
                 "use .mp4 for H.264, HEVC and AV1, .mov for ProRes",

@@ -21,6 +21,7 @@ from av.error import FFmpegError
 
 from ..config import Encoding, VideoSpec
 from ..errors import ResourceError, TakeError
+from ..files.atomic import disk_error
 from ..words import exact_rate
 from .boxes import place_fragment, read_layout, split_header
 from .codecs import find_codec
@@ -94,8 +95,8 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
 
         check: called after every picture that is encoded; what it raises leaves the film as it was before the call.
 
-        Raises ResourceError: no space left; the film stays as it was before the call. MemoryError: too little for the
-        encoder.
+        Raises ResourceError: no space left. TakeError: other trouble with the disk. MemoryError: too little for the
+        encoder. The film stays as it was before the call.
         """
         frames = np.asarray(frames)
         if frames.ndim != 4 or frames.shape[1:] != self._shape or frames.dtype != np.uint8:
@@ -159,12 +160,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
             os.fsync(self._file.fileno())
         except OSError as error:
             os.ftruncate(self._file.fileno(), start)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise ResourceError(
-                f"no space left on the disk of {self.path.name} after {self.frames} frames",
-                "free some space and resume; what is written plays",
-            ) from error
+            raise disk_error(error, self.path, f"writing to the film after {self.frames} frames") from error
 
     def close(self) -> None:
         """Close the file; the film needs no end mark to play. Safe to call twice."""

@@ -24,7 +24,7 @@ from ...gf_core.words import amount
 from . import files
 from .builtin import NAME, TOKENS, make_clip, make_vae
 from .lora import put_on
-from .settings import DETECT, Wanted, attach, from_identified, locate, not_causal
+from .settings import DETECT, Wanted, attach, from_identified, locate, plain_wan
 from .shape import UNPACKED, compute_dtype, read_shape
 from .text import FIX as TEXT_FIX
 from .text import TOKENS as WAN_TOKENS
@@ -136,7 +136,7 @@ def _identified(path: Path, assume: str) -> Identified:
     if assumed is None:
         require_known(item)
     if item.what.family == "wan_t2v" and not item.evidence:
-        raise not_causal(path.name, item.what.parameters)
+        raise plain_wan(path.name, item.what.parameters)
     require_drivable(item, assumed=assumed is not None)
     return item
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...gf_core.checkpoints.bundle import licence_of, wanted_recipe
 from ...gf_core.checkpoints.catalog import KnownCheckpoint, by_id, drivable, match
-from ...gf_core.checkpoints.families import NEEDED
+from ...gf_core.checkpoints.families import NEEDED, not_causal
 from ...gf_core.checkpoints.identify import Identified, identify, require_known
 from ...gf_core.checkpoints.keymaps import experts
 from ...gf_core.config import ModelSpec, Recipe
@@ -169,14 +169,9 @@ def _from_class(patcher: Any) -> Wanted | None:
 
 
 def _refuse(model_file: str | None, spec: ModelSpec) -> Wanted:
-    raise not_causal(f"the MODEL ({model_file})" if model_file else "the MODEL", count_parameters(spec))
+    raise plain_wan(f"the MODEL ({model_file})" if model_file else "the MODEL", count_parameters(spec))
 
 
-def not_causal(name: str, parameters: int) -> CheckpointError:
+def plain_wan(name: str, parameters: int) -> CheckpointError:
     """The refusal of a plain Wan transformer called `name`."""
-    return CheckpointError(
-        f"{name} is a Wan text-to-video transformer of {amount(parameters)} parameters, but nothing says that it is "
-        "causal: plain Wan makes whole clips at once and cannot continue a film",
-        f"{NEEDED} If you know that it was distilled to be causal and was only renamed, choose what it is like "
-        "under `assume`.",
-    )
+    return not_causal(name, f"{amount(parameters)} parameters", "choose what it is like under `assume`.")

@@ -177,7 +177,7 @@ def test_a_full_disk_is_not_taken_for_a_wrong_name(tmp_path, monkeypatch):
     src, out = write_film(tmp_path / "film.mp4", upto=1), tmp_path / "x.mp4"
     out.write_text("precious")
     for error, kind, words in (
-        (FFmpegError(errno.ENOSPC, "No space left on device"), ResourceError, "no space left on the disk"),
+        (FFmpegError(errno.ENOSPC, "No space left on device"), ResourceError, "the disk is full: saving"),
         (FFmpegError(errno.EINVAL, "Invalid argument"), TakeError, "x.mp4 cannot be saved"),
         (ValueError("no such stream"), TakeError, "x.mp4 cannot be saved"),
     ):

@@ -177,7 +177,7 @@ def test_full_disk_leaves_the_film_as_it_was(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(ResourceError, match="no space left"):
+    with pytest.raises(ResourceError, match="the disk is full: writing to the film after 9 frames"):
         film.write(numbered(9, 12))
     assert path.read_bytes() == before
     monkeypatch.undo()
