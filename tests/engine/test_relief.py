@@ -231,6 +231,29 @@ def test_a_meter_without_handles_goes_on(monkeypatch):
     assert meter.peak == 0 and free_memory() == 0
 
 
+@pytest.mark.parametrize("kind", [None, "text", "encoding", "sampling", "decoding"])
+def test_whichever_of_the_two_has_run_out_they_take_turns(kind):
+    relief, tries, decoded = Relief(), iter((CARD, None)), threading.Event()
+
+    def work():
+        if (error := next(tries)) is not None:
+            raise error
+
+    if kind is not None:
+        relief.retried(kind, "trying", work)
+
+    def decode():
+        with relief.decoding():
+            decoded.set()
+
+    thread, in_turn = threading.Thread(target=decode), kind in ("sampling", "decoding")
+    with relief.sampling():
+        thread.start()
+        assert decoded.wait(0.2 if in_turn else 30) != in_turn
+    thread.join(30)
+    assert decoded.is_set()
+
+
 DOORS = {
     "text encoder": (
         "gf_core.text.small.SmallTextEncoder.load_state_dict",

@@ -423,9 +423,11 @@ def kept_memories(take):
 
 
 @pytest.mark.parametrize("positions", ["relative", "absolute"])
-@pytest.mark.parametrize("first", [None, 1])
-def test_behind_a_scene_frames_are_counted_on(bundle, films, tmp_path, first, positions):
-    """A scene forgets all but the count, which the short first chunk of an image-first model is a part of."""
+@pytest.mark.parametrize(
+    ("first", "given"), [(None, 0), (1, 0), (None, 5)], ids=["even", "image first", "from a start"]
+)
+def test_behind_a_scene_frames_are_counted_on(bundle, films, tmp_path, first, given, positions):
+    """A scene forgets all but the count, of which an image-first model's short first chunk and a start are parts."""
     absolute = {"positions": "absolute", "max_position": None, "anchor_update": "never"}
     memory = replace(
         bundle.recipe.memory, **(absolute if positions == "absolute" else {"anchor_update": "every_chunk"})
@@ -433,10 +435,11 @@ def test_behind_a_scene_frames_are_counted_on(bundle, films, tmp_path, first, po
     sample = replace(bundle.recipe.sample, first_chunk_frames=first)
     bundle = replace(bundle, recipe=replace(bundle.recipe, sample=sample, memory=memory))
     text = "a fox | 1.5s\ncut: a cow | 0.75s\nscene: a boat | 3s\nthen: it sinks | 3s"
-    _, want = render(bundle, films, tmp_path / "whole", text)
-    render(bundle, films, tmp_path / "take", text, until=2)
+    start = torch.full((given, 32, 32, 3), 0.5) if given else None
+    _, want = render(bundle, films, tmp_path / "whole", text, start=start)
+    render(bundle, films, tmp_path / "take", text, until=2, start=start)
     shutil.rmtree(tmp_path / "take" / "states")
-    events, run = render(bundle, films, tmp_path / "take", text)
+    events, run = render(bundle, films, tmp_path / "take", text, start=start)
     plan = films.plan(bundle, text)
     assert len(of(events, StepDone)) == (plan.chunks - plan.segments[2].first_chunk) * len(
         bundle.recipe.sample.steps
