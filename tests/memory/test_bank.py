@@ -203,6 +203,19 @@ def test_heads_pick_among_what_is_there():
     assert picked == [False, False, True, True, False, False, True]
 
 
+def test_heads_pick_from_the_chunk_behind_the_first_of_their_table():
+    row = ((1, 3), (1, 3, 2))
+    spec = replace(PRESETS["self_forcing_rolling"], anchors=1, recent=6, heads=(row, row), heads_runs=2)
+    memory, seen = memory_of(replace(spec, heads_from=3)), []
+    for _ in range(6):
+        memory.evict(spec.recent)
+        step, _ = memory.open(3)
+        parts = {group.parts for group in step.places[0].heads}
+        seen.append({0: "all alike", 1: "by the table", 2: "picked"}[len(parts)])
+        chunk(memory)
+    assert seen == ["all alike"] * 3 + ["by the table", "picked", "picked"]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_state_takes_what_is_said_of_it(name):
     """What its few numbers take, the key that a bank compares with and latents while it is not full are not counted."""
