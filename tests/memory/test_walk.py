@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 
 from gf_core.errors import GroundedError
 from gf_core.memory.checks import check, check_pictures
+from gf_core.memory.ledger import Ledger
 from gf_core.memory.presets import PRESETS
 
 SINK = PRESETS["rolling_sink"]
@@ -84,3 +86,25 @@ def test_what_cannot_walk_is_said(wrong):
     assert told.value.fix
     with pytest.raises(GroundedError, match="walks over its anchors"):
         check_pictures(SINK)
+
+
+@pytest.mark.parametrize("away", [1, 2, 5])
+def test_a_walk_that_is_gone_back_to_goes_on_where_it_was(away):
+    """The film's count of frames has gone on meanwhile."""
+    spec = replace(SINK, anchors=6, recent=6)
+
+    def walk(ledger: Ledger, chunks: int) -> list[list[tuple[int, int]]]:
+        walked = []
+        for _ in range(chunks):
+            assert all(ledger.make_room(spec.recent))  # carried out
+            ledger.commit(3)
+            walked.append(ledger.walked(3))
+        return walked
+
+    film = Ledger(spec)
+    walk(film, 5)
+    then, stayed = copy.deepcopy(film), copy.deepcopy(film)
+    walk(film, away)
+    then.resume(film.frame, film.prompt)
+    assert then.frame == 15 + 3 * away
+    assert walk(then, 4)[1:] == walk(stayed, 4)[1:]
