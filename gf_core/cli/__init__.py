@@ -5,7 +5,6 @@ From arguments to a command and an exit status: 0 done, 2 refused in words, 130 
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
@@ -14,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from .parser import COMMANDS, build_parser
-from .terminal import REFUSED, safe_output, status_of
+from .terminal import REFUSED, lasting, safe_output, status_of
 
 __all__ = ["main"]
 
@@ -52,14 +51,6 @@ def _found(run: str) -> Callable[..., Any]:
 
 
 def _loaded(run: str) -> Callable[..., Any]:
-    """The same in a process of the command's own: what it is made of stays to the end, so the collector leaves it out.
-
-    It looked through all of torch while that was imported, and again and again as the process ended: 0.7 s of the
-    processor in every command (docs/benchmarks/2026-11-26-cpu.md).
-    """
-    gc.disable()
-    try:
+    """The same in a process of the command's own: what it is made of stays to the end."""
+    with lasting(begin=True):
         return _found(run)
-    finally:
-        gc.freeze()
-        gc.enable()

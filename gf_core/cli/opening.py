@@ -24,6 +24,7 @@ from ..take.facts import kernels
 from ..timeline import Storyboard
 from .files import folder_of, read_board, read_making
 from .settings import choose, encoding_for, model_of, wanted
+from .terminal import lasting
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +58,8 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
 
     @functools.cache
     def opens() -> ModelBundle:
-        opened = _open_bundle(args, team, board, recorded)
+        with lasting():
+            opened = _open_bundle(args, team, board, recorded)
         if note is not None:
             note_bundle(note, opened, kernels(opened, opened.recipe))
         return opened

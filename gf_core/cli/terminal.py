@@ -1,8 +1,9 @@
-"""Standard output and error, made fit for whatever is written to them."""
+"""The process that a command runs in: its output, made fit for whatever is written to it, its status, its garbage."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import re
@@ -63,6 +64,25 @@ def status_of(command: Callable[[], int]) -> int:
         place = f"{str(name)[:200]}: " if name else ""
         print(f"grounded: {place}{reason(error)}", file=sys.stderr)
         return REFUSED
+
+
+@contextlib.contextmanager
+def lasting(begin: bool = False) -> Iterator[None]:
+    """What is imported and opened inside the block stays to the end, so the collector is stopped, and leaves it out.
+
+    It looked through all of torch while that was imported, and again as the process ended: 0.3 s of a command, idle
+    (docs/benchmarks/2026-11-27-cpu.md). Only where the process is the command's own, which the first block says
+    (`begin`): whoever calls a command from Python keeps what is theirs.
+    """
+    if not (begin or gc.get_freeze_count()):
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def print_text(text: str) -> None:

@@ -97,7 +97,7 @@ class Finisher:
         self._codec, self._look = look_of(bundle.codec), pictures_mark(job.film.settings)
         # What settles the decoder's state.
         self._reach = chunks_within_reach(bundle.codec, recipe.memory.chunk)
-        self.decoder = bundle.codec.decoder()
+        self.decoder, self._cells = bundle.codec.decoder(), bundle.cells(recipe.video)
         path, video = run.run.film, recipe.video
         with on_disk(path, "starting the film"):
             self.film = FilmWriter(path, video, encoding, keep=job.reuse.frames)
@@ -116,6 +116,11 @@ class Finisher:
     def hurry(self) -> None:
         """Make no more pictures; from any thread. The chunk in work gets to its next safe point, a picture away."""
         self._hurried.set()
+
+    def get_ready(self) -> None:
+        """What the decoder tries once for a size, so that the first pictures do not wait for it."""
+        if (ready := getattr(self.decoder, "get_ready", None)) is not None:
+            ready(*self._cells)
 
     @torch.no_grad()
     def __call__(self, chunk: SampledChunk) -> CommittedChunk | None:

@@ -44,6 +44,10 @@ class Worker(Generic[Item, Result]):
         self._pending.append(future)
         return True
 
+    def prepare(self, work: Callable[[], object]) -> None:
+        """Do `work` in the thread before the items that follow; whatever it raises is for them to meet again."""
+        self._pool.submit(work)
+
     def results(self) -> Iterator[Result]:
         """What was finished since the last call; never waits. Raises the worker's error after the last of it."""
         while self._pending and self._pending[0].done():

@@ -245,6 +245,10 @@ class DecodeStream:
         sizes = [several] * (count // several) + [1] * (count % several)
         return piecewise(latents.to(self._codec.latent_mean), self._codec, sizes, self._pictures).clamp(0, 1)
 
+    def get_ready(self, height: int, width: int) -> None:
+        """Try what is tried once for latents of so many cells, from any thread; else a later call does."""
+        self._codec.at_once(height, width)
+
     def _pictures(self, latent: Tensor) -> Tensor:
         first = self._past[0] is None
         stacked, self._past = self._codec.net_decoder(self._codec._natural(latent)[None], self._past)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from gf_core.checkpoints.catalog import CATALOG
 from gf_core.cli import SPINS, main
+from gf_core.cli.terminal import lasting
 from gf_core.config import Encoding
 from gf_core.engine.render import render_film
 
@@ -58,6 +59,17 @@ def test_the_collector_leaves_out_what_a_command_is_made_of(own, place, model, m
     monkeypatch.setattr("sys.argv", ["grounded", "plan", "film.txt"])
     monkeypatch.setattr("gc.freeze", lambda: told.append(gc.isenabled()))
     assert main(None if own else ["plan", "film.txt"]) == 0
+    assert told == [False] * own and gc.isenabled()
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_so_is_a_model_that_is_opened_later(own, monkeypatch):
+    told = list[bool]()
+    monkeypatch.setattr("gc.get_freeze_count", lambda: int(own))
+    monkeypatch.setattr("gc.freeze", lambda: told.append(gc.isenabled()))
+    with pytest.raises(ZeroDivisionError), lasting():
+        assert gc.isenabled() is not own
+        _ = 1 / 0
     assert told == [False] * own and gc.isenabled()
 
 

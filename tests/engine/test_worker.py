@@ -20,6 +20,16 @@ def test_results_come_in_order_and_none_is_lost():
     assert got == [item * 2 for item in range(20)]
 
 
+def test_what_is_prepared_comes_first_and_fails_for_nobody():
+    done = []
+    worker = Worker(done.append, "test")
+    worker.prepare(lambda: done.append("ready"))
+    worker.prepare(lambda: 1 / 0)
+    worker.offer("chunk")
+    assert list(worker.finish()) == [] and done == ["ready", "chunk"]
+    worker.close()
+
+
 def test_the_queue_never_holds_more_than_its_depth():
     gate = threading.Event()
     worker = Worker(lambda item: gate.wait(10) and item, "test")
