@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,10 @@ VERB_COLOURS = {
 """One colour per verb; the bar beside a row and its verb wear it."""
 TYPEWRITER = str.maketrans({"–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "→": ">"})
 """Marks that Pillow's font has no shape for, as it can show them."""
+THUMB_WIDTH = 288
+"""Of a picture on the page, in pixels."""
+LARGEST = 640
+"""Of a picture from which that is made, its longer side in pixels."""
 MARGIN, GAP, BAR = 36, 8, 4
 ROW_GAP, TEXT_GAP = 30, 12
 RADIUS = 6
@@ -96,7 +100,7 @@ class _Page:
 
     def __init__(self, rows: Sequence[SheetRow], thumb_width: int) -> None:
         height, width = rows[0].frames[0].shape[:2]
-        self.thumb = (thumb_width, max(1, round(thumb_width * height / width)))
+        self.thumb = thumb_size(width, height, thumb_width)
         self.columns = max(len(row.frames) for row in rows)
         self.text_size = max(13, round(thumb_width / 17))
         self.body = face(self.text_size)
@@ -160,7 +164,12 @@ class _Page:
 
 
 def contact_sheet(
-    rows: Sequence[SheetRow], path: str | Path, *, title: str = "", subtitle: str = "", thumb_width: int = 288
+    rows: Sequence[SheetRow],
+    path: str | Path,
+    *,
+    title: str = "",
+    subtitle: str = "",
+    thumb_width: int = THUMB_WIDTH,
 ) -> Path:
     """Draw `rows` to the image file `path` (PNG by its suffix) and return it.
 
@@ -185,6 +194,23 @@ def contact_sheet(
     return path
 
 
+def small_pictures(film: str | Path, indices: Sequence[int]) -> dict[int, np.ndarray]:
+    """Pictures with these numbers of `film` as a sheet shows them, uint8 [h w 3] by number; without absent ones."""
+    found = pick_frames(film, indices)
+    return {at: _small(preview(picture[None], LARGEST)[0]) for at, picture in found.items()}
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    size = thumb_size(width, height, THUMB_WIDTH)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size, Image.Resampling.LANCZOS))
+
+
+def thumb_size(width: int, height: int, thumb_width: int) -> tuple[int, int]:
+    """Width and height on a sheet of a picture of this size."""
+    return thumb_width, max(1, round(thumb_width * height / width))
+
+
 def film_row(
     film: str | Path,
     shown: range,
@@ -193,16 +219,16 @@ def film_row(
     verb: str,
     span: str,
     count: int = 6,
+    pictures: Callable[[str | Path, Sequence[int]], dict[int, np.ndarray]] = small_pictures,
 ) -> SheetRow:
-    """A row of `count` pictures (at most 640 pixels) spread evenly over pictures `shown` of `film`.
+    """A row of `count` pictures spread evenly over pictures `shown` of `film`, which `pictures` gives.
 
     Raises TakeError: none of them can be read.
     """
-    indices = sorted({round(at) for at in np.linspace(shown.start, shown.stop - 1, count)})
-    found = pick_frames(film, indices)
+    found = pictures(film, sorted({round(at) for at in np.linspace(shown.start, shown.stop - 1, count)}))
     if not found:
         raise TakeError(
             f"{Path(film).name} cannot be read back for its contact sheet", "render the film again"
         )
-    pictures = [preview(found[at][None], 640)[0] for at in sorted(found)]
-    return SheetRow(caption, pictures, verb, [float(at / fps) for at in sorted(found)], span)
+    times = [float(at / fps) for at in sorted(found)]
+    return SheetRow(caption, [found[at] for at in sorted(found)], verb, times, span)

@@ -1,0 +1,113 @@
+"""The contact sheet of a Take: rows that are kept, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gf_core.engine import sheet as sheet_module
+from gf_core.engine.render import render_film
+from gf_core.engine.sheet import draw_sheet
+from gf_core.take.folder import Run
+
+TEXT = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"
+
+
+@pytest.fixture(autouse=True)
+def rows(tmp_path, monkeypatch):
+    """Where they are kept."""
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "rows"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Numbers of the pictures that are asked of the film, row by row."""
+    asked, real = [], sheet_module.small_pictures
+    monkeypatch.setattr(
+        sheet_module, "small_pictures", lambda film, at: (asked.append(at), real(film, at))[1]
+    )
+    return asked
+
+
+def render(bundle, tmp_path, text=TEXT):
+    return render_film(bundle, text, tmp_path / "fox.mp4", take_folder=tmp_path / "take")
+
+
+def pixels(path):
+    assert path is not None
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_what_was_seen_is_not_decoded_again(bundle, tmp_path, rows, decoded, monkeypatch):
+    first = render(bundle, tmp_path)
+    assert len(decoded) == len(list(rows.iterdir())) == 3
+    decoded.clear()
+    again = tmp_path / "again.png"
+    draw_sheet(Run(first.run), first.path, again, "fox")
+    assert decoded == [] and np.array_equal(pixels(again), pixels(first.sheet))
+    # Nothing kept: the same page.
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "other"))
+    draw_sheet(Run(first.run), first.path, again, "fox")
+    assert len(decoded) == 3 and np.array_equal(pixels(again), pixels(first.sheet))
+
+
+def test_after_an_edit_only_new_rows_are_decoded(bundle, tmp_path, decoded):
+    render(bundle, tmp_path)
+    decoded.clear()
+    second = render(bundle, tmp_path, TEXT.replace("a hen", "a cow"))
+    assert [at[0] for at in decoded] == [Run(second.run).committed()[-1]["first_frame"]]
+    # Another number of columns shows other pictures.
+    draw_sheet(Run(second.run), second.path, tmp_path / "two.png", "fox", columns=2)
+    assert [len(at) for at in decoded[1:]] == [2, 2, 2]
+
+
+def test_the_same_storyboard_encoded_otherwise_has_rows_of_its_own(bundle, tmp_path, decoded):
+    result = render(bundle, tmp_path)
+    run = Run(result.run)
+    lines = run.committed()
+    decoded.clear()
+    lines[-1]["film_sum"] = "00000000"
+    run.committed = lambda: lines
+    draw_sheet(run, result.path, tmp_path / "a.png", "fox")
+    assert len(decoded) == 1
+    for line in lines:  # from before films had sums
+        del line["film_sum"]
+    draw_sheet(run, result.path, tmp_path / "a.png", "fox")
+    draw_sheet(run, result.path, tmp_path / "a.png", "fox")
+    assert len(decoded) == 1 + 3 + 3
+
+
+@pytest.mark.parametrize("harm", ["bit", "short", "empty", "folder"])
+def test_a_damaged_row_is_drawn_anew(bundle, tmp_path, rows, decoded, harm, caplog):
+    result = render(bundle, tmp_path)
+    whole = pixels(result.sheet)
+    for row in rows.iterdir():
+        data = bytearray(row.read_bytes())
+        data[len(data) // 2] ^= 1
+        row.write_bytes({"bit": data, "short": data[:-20]}.get(harm, b""))
+        if harm == "folder":
+            row.unlink()
+            row.mkdir()
+    decoded.clear()
+    with caplog.at_level(logging.WARNING, "grounded"):
+        draw_sheet(Run(result.run), result.path, tmp_path / "a.png", "fox")
+    assert len(decoded) == 3 and np.array_equal(pixels(tmp_path / "a.png"), whole)
+    assert ("drawn anew" in caplog.text) == (harm != "folder")
+    if harm != "folder":
+        draw_sheet(Run(result.run), result.path, tmp_path / "a.png", "fox")
+        assert len(decoded) == 3
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(bundle, tmp_path, rows, caplog):
+    rows.parent.mkdir()
+    rows.write_text("in the way")
+    with caplog.at_level(logging.INFO, "grounded"):
+        result = render(bundle, tmp_path)
+    assert result.sheet is not None and "row of the contact sheet" not in caplog.text
+    assert json.loads(result.report_path.read_text())["film"]["frames"]
