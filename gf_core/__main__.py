@@ -1,6 +1,6 @@
 """`python -m gf_core` is the `grounded` command."""
 
-from .cli import main
+from .cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()

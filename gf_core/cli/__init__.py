@@ -5,23 +5,32 @@ From arguments to a command and an exit status: 0 done, 2 refused in words, 130 
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from .parser import COMMANDS, build_parser
-from .terminal import REFUSED, lasting, safe_output, status_of
+from .terminal import REFUSED, end_at_once, lasting, safe_output, status_of
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 
 SPINS = "1000"
 """Turns that a thread of a sum waits for the others before it sleeps: what libgomp itself takes where it knows of more
 threads than processors. It does not know of the video encoder's, and its usual 300,000 turns keep the processor from
 them: on two crowded cores six chunks took 6 s in place of more than 60 (docs/benchmarks/2026-11-26-cpu.md)."""
+
+
+def program() -> NoReturn:
+    """The command as a program: `main`, then the end of the process."""
+    status = list[int]()
+    atexit.register(end_at_once, status)  # the first, so that it comes after all others
+    status.append(main())
+    sys.exit(status[0])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

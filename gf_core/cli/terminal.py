@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 from ..engine.relief import in_words
@@ -83,6 +84,21 @@ def lasting(begin: bool = False) -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def end_at_once(status: Sequence[int]) -> None:
+    """End the process with `status`, its one number, without taking down torch piece by piece: 0.1 s.
+
+    To be called when all else that is done at the end is done. Without a status, as after an error that is shown with
+    its traceback, or where nobody reads the last output, it does nothing, and Python ends as it does.
+    """
+    if not status:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        logging.shutdown()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        os._exit(status[0])
 
 
 def print_text(text: str) -> None:

@@ -73,6 +73,26 @@ def test_so_is_a_model_that_is_opened_later(own, monkeypatch):
     assert told == [False] * own and gc.isenabled()
 
 
+@pytest.mark.parametrize(("ends", "status"), [("0", 0), ("2", 2), ("1 / 0", 1)])
+def test_the_process_ends_after_all_that_is_done_at_its_end(ends, status, place):
+    code = f"""
+import atexit, sys, gf_core.cli as cli
+def main():
+    atexit.register(print, "last")
+    print("no end of a line", end="")
+    return {ends}
+cli.main = main
+class Late:
+    def __del__(self): print("taken down")
+late = Late()
+cli.program()
+"""
+    done = python("-c", code)
+    assert done.returncode == status and done.stdout.startswith("no end of a linelast\n")
+    assert ("ZeroDivisionError" in done.stderr) == (status == 1)
+    assert ("taken down" in done.stdout) == (status == 1), "torch would be, too"
+
+
 def test_plan_needs_no_torch(place):
     (place / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
     code = "import sys; sys.path.insert(0, '.'); from gf_core.cli import main; sys.exit(main(['plan', 'film.txt']))"
