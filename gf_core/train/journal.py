@@ -12,10 +12,16 @@ from ..errors import GroundedError
 
 
 def set_up_log(folder: Path, first: bool = True) -> None:
-    """Lines on the terminal and in FOLDER/train.log."""
+    """Lines on the terminal and in FOLDER/train.log. Raises GroundedError where a file is in the folder's way."""
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if first:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            there = next(place for place in (folder, *folder.parents) if place.exists())
+            raise GroundedError(
+                f"{there} is a file, and a run needs a folder", "name another one with --folder"
+            ) from error
         handlers.append(logging.FileHandler(folder / "train.log"))
     logging.getLogger("grounded").addFilter(_Once("attention:"))
     level = logging.INFO if first else logging.WARNING

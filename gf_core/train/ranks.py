@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from typing import NoReturn
 
 import torch
@@ -21,7 +24,7 @@ from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from .. import team
-from ..errors import ResourceError
+from ..errors import GroundedError, ResourceError
 from ..model.layers import Own
 
 
@@ -103,7 +106,7 @@ def launch(work: Callable[..., object], count: int, device: str, *arguments: obj
 
     A process that torchrun started is one of its group, whatever the count, and ends with its work.
 
-    Raises ResourceError when a process dies.
+    Raises ResourceError when a process dies, and what it raised if that says what to do.
     """
     if (place := team.launched()) is not None:
         _join(*place, device, work, arguments)
@@ -113,9 +116,14 @@ def launch(work: Callable[..., object], count: int, device: str, *arguments: obj
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    said = get_context("spawn").SimpleQueue()
     try:
-        start_processes(_entry, (count, port, device, work, arguments), nprocs=count, start_method="spawn")
+        start_processes(
+            _entry, (count, port, device, work, arguments, said), nprocs=count, start_method="spawn"
+        )
     except ProcessException as error:
+        if not said.empty():
+            raise said.get() from None
         raise ResourceError(
             f"a training process stopped early: {error}",
             "See the log above; the same command goes on from the last checkpoint.",
@@ -123,10 +131,20 @@ def launch(work: Callable[..., object], count: int, device: str, *arguments: obj
 
 
 def _entry(
-    rank: int, count: int, port: int, device: str, work: Callable[..., object], arguments: tuple
+    rank: int,
+    count: int,
+    port: int,
+    device: str,
+    work: Callable[..., object],
+    arguments: tuple,
+    said: SimpleQueue[GroundedError],
 ) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    _join(rank, count, rank, device, work, arguments)
+    try:
+        _join(rank, count, rank, device, work, arguments)
+    except GroundedError as error:  # torch would hand on its traceback
+        said.put(error)
+        sys.exit(2)
 
 
 def _join(

@@ -17,7 +17,7 @@ from gf_core.train.data import Clips
 from gf_core.train.loop import Pace
 from gf_core.train.objectives import Precision
 from gf_core.train.ranks import Ranks
-from gf_core.train.recipes import builtin, chain, clips
+from gf_core.train.recipes import builtin, chain, clips, reader
 from gf_core.train.recipes.builtin import Options, export, main, run_stage
 from gf_core.train.recipes.codec import CONFIG, CodecPlan, train_codec
 from gf_core.train.recipes.codec_data import Pictures
@@ -292,3 +292,32 @@ def test_the_chain_takes_the_codec_of_its_folder(tmp_path, monkeypatch, given):
     monkeypatch.setattr(builtin, "_ship", lambda options, files: None)
     builtin.run_all(Options(folder=tmp_path, size="tiny"))
     assert used == [codec, codec]
+
+
+def test_a_reader_goes_on_with_the_codec_that_it_learned_through(tmp_path, monkeypatch):
+    """It may begin before there is one."""
+
+    class Pool:
+        recode = None
+
+        def __init__(self, *given):
+            pass
+
+        refresh = batch = to = lambda self, *given: self
+
+    def run(self, objective, draw):
+        draw()
+        self.save()
+
+    monkeypatch.setattr(reader, "ClipPool", Pool)
+    monkeypatch.setattr(reader.Run, "run", run)
+    learn = partial(reader.train_reader, tmp_path, Pace())
+    learn(codec=tmp_path / "later")
+    one, other = (codec_file(tmp_path / name, seed) for seed, name in enumerate(("later", "other")))
+    for _ in range(2):  # from a checkpoint that knows of none, and from one that does
+        learn(codec=one)
+    kept = (tmp_path / "reader.pt").read_bytes()
+    with pytest.raises(GroundedError, match="was begun with another codec"):
+        learn(codec=other)
+    assert (tmp_path / "reader.pt").read_bytes() == kept
+    learn(codec=one)

@@ -436,3 +436,13 @@ def _die(ranks: Ranks) -> None:
 def test_a_rank_that_dies_ends_all():
     with pytest.raises(ResourceError, match="out of paint"):
         launch(_die, 2, "cpu")
+
+
+def _refuse(ranks: Ranks) -> None:
+    raise CheckpointError("it was begun with seed 0", "begin in another folder")
+
+
+def test_a_refusal_of_a_rank_comes_as_it_is():
+    with pytest.raises(CheckpointError) as caught:
+        launch(_refuse, 2, "cpu")
+    assert str(caught.value) == "it was begun with seed 0\n  fix: begin in another folder"

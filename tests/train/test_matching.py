@@ -16,6 +16,7 @@ from gf_core.config import MemorySpec, ModelSpec, Recipe
 from gf_core.errors import GroundedError
 from gf_core.model.wan import WanModel
 from gf_core.train.draws import SampleDraws
+from gf_core.train.journal import set_up_log
 from gf_core.train.objectives import CPU
 from gf_core.train.ranks import Ranks, launch
 from gf_core.train.recipes import matching
@@ -354,3 +355,13 @@ def test_what_cannot_be_is_said(given, tmp_path, capsys):
         assert "'0' is not a whole number from 1" in capsys.readouterr().err
     with pytest.raises(GroundedError, match="wandb"):
         matching.Journal(tmp_path / "log.jsonl", "project")
+
+
+@pytest.mark.parametrize("inside", ["", "run"])
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path, inside):
+    there = tmp_path / "afile"
+    there.write_text("")
+    with pytest.raises(
+        GroundedError, match=r"afile is a file, and a run needs a folder\n  fix: name another one"
+    ):
+        set_up_log(there / inside)

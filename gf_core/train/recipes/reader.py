@@ -172,20 +172,24 @@ def train_reader(
 ) -> Path:
     """Train (or go on training); returns the weights' path. A new run begins from the reader `start`, or from nothing.
 
-    `codec` may name a file that does not exist yet: clips pass through it from the moment that it is there.
+    `codec` may name a file that does not exist yet: clips pass through it from the moment that it is there. Raises
+    CheckpointError where they passed through another before.
     """
     precision = precision or Precision()
     reader = (load_reader(start) if start else Reader()).to(precision.device).train()
     optimiser = adamw(reader.parameters(), RATE, decay=0.02)
-    kept, begun = folder / "reader.pt", PRINT + hash_state(reader.state_dict()) if start else "nothing"
-    run = Run("reader", {"reader": reader}, [optimiser], pace, precision, kept, begun={"reader": begun})
+    kept = folder / "reader.pt"
+    begun = {"reader": PRINT + hash_state(reader.state_dict()) if start else "nothing"}
+    if codec and codec.is_file():
+        begun["codec"] = _print_of(codec)
+    run = Run("reader", {"reader": reader}, [optimiser], pace, precision, kept, begun=begun)
     pool = ClipPool(run.step, POOL)
     pool.refresh(80)
     rng = torch.Generator(precision.device).manual_seed(run.step)
 
     def draw() -> Windows:
         if codec and pool.recode is None and codec.is_file() and run.step % 20 == 0:
-            pool.recode = codec_recoder(codec)
+            pool.recode, run.begun["codec"] = codec_recoder(codec), _print_of(codec)
             log.info("reader: step %d, clips now pass through the codec too", run.step)
         pool.refresh(FRESH)
         return pool.batch(WINDOWS, run.step % WHOLE_EVERY == 0).to(precision.device)
@@ -195,6 +199,11 @@ def train_reader(
     path = folder / "reader.safetensors"
     save_reader(reader.cpu(), path, {"steps": run.step})
     return path
+
+
+def _print_of(codec: Path) -> str:
+    """What tells a codec in a checkpoint."""
+    return PRINT + load_codec(codec).fingerprint
 
 
 def report(path: Path, codec: Path | None, count: int = 120) -> str:
