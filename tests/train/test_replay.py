@@ -7,7 +7,7 @@ from torch import nn
 from gf_core.train.batch import ClipBatch, RecacheTable, ScheduleTable
 from gf_core.train.context import StreamOutput
 from gf_core.train.objectives import Precision
-from gf_core.train.objectives.distil import Distil
+from gf_core.train.objectives.distil import Distil, Distilling
 from gf_core.train.objectives.flow import Flow
 from gf_core.train.objectives.replay import Replayed
 
@@ -67,7 +67,7 @@ def test_a_recorded_step_is_the_step(stage, recorder):
     def objective():
         if stage == "flow":
             return Flow(nets[0], PLACE)
-        return Distil(nets[0], nets[1], PLACE, [1.0, 0.75, 0.5], guess=1.0, own=0.5)
+        return Distil(nets[0], nets[1], PLACE, [1.0, 0.75, 0.5], Distilling(draws=2, guess=1.0, own=0.5))
 
     recorded = Replayed(objective(), list(nets[0].parameters()), recorder)
     torch.manual_seed(0)

@@ -7,6 +7,7 @@ the student's own chunks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,14 +19,27 @@ from . import Loss, Precision
 from .flow import Heads, Net, corrupt, judge, per_frame
 
 
-class Distil:
-    """Losses of a student.
+@dataclass(frozen=True, kw_only=True)
+class Distilling:
+    """How a student is taught."""
 
-    levels: the sampler's noise levels 0..1, highest first. draws: noisy draws per clean chunk. guidance: of the teacher
-    when it makes targets. solver_steps: Euler steps from a level to the clean end. guess: share of batches whose memory
-    holds the net's own chunks, at most `generations` away from the truth. own: share of noisy chunks, below the highest
-    level, that are noise on the net's own prediction from the level above instead of on the truth.
-    """
+    draws: int = 3
+    "noisy draws per clean chunk"
+    guidance: float = 2.5
+    "of the teacher when it makes a student's targets"
+    solver_steps: int = 2
+    "Euler steps from a student's noise level to the clean end"
+    guess: float = 0.6
+    "share of a student's batches whose memory holds its own chunks instead of true latents"
+    generations: int = 3
+    "most that such a memory is away from the truth"
+    own: float = 0.0
+    """share of a student's noisy chunks, below the highest level, that are noise on its own prediction from the level
+    above instead of on the truth"""
+
+
+class Distil:
+    """Losses of a student. levels: the sampler's noise levels 0..1, highest first."""
 
     def __init__(
         self,
@@ -33,18 +47,11 @@ class Distil:
         teacher: Net,
         precision: Precision,
         levels: Sequence[float],
-        *,
-        draws: int = 2,
-        guidance: float = 2.5,
-        solver_steps: int = 2,
-        guess: float = 0.6,
-        generations: int = 3,
-        own: float = 0.0,
+        settings: Distilling,
         heads: Heads | None = None,
     ) -> None:
-        self.net, self.teacher, self.precision, self.draws = net, teacher, precision, draws
-        self.guidance, self.solver_steps = guidance, solver_steps
-        self.guess, self.generations, self.own, self.heads = guess, generations, own, heads or {}
+        self.net, self.teacher, self.precision = net, teacher, precision
+        self.settings, self.heads = settings, heads or {}
         self.levels = torch.tensor(levels, device=precision.device)
         self.regenerated: Callable[[ClipBatch, Tensor], Tensor] = self._regenerate
 
@@ -56,20 +63,20 @@ class Distil:
         """Latents [b f c h w] that fill the memory: the truth, or what the net has made in its place."""
         context = corrupt(batch.latents)
         # Drawn on the processor, so that nothing waits for the card.
-        if self.guess and torch.rand(()).item() < self.guess:
-            for _ in range(int(torch.randint(1, self.generations + 1, ()))):
+        if self.settings.guess and torch.rand(()).item() < self.settings.guess:
+            for _ in range(int(torch.randint(1, self.settings.generations + 1, ()))):
                 context = self.regenerated(batch, context)
         return context
 
     def loss(self, batch: ClipBatch, context: Tensor) -> Loss:
         """The loss of one batch behind `context`."""
         latents, device = batch.latents, batch.latents.device
-        shape = (len(latents), self.draws, batch.prompt.shape[1])
+        shape = (len(latents), self.settings.draws, batch.prompt.shape[1])
         size = latents.shape[1] // shape[2]
         level = torch.randint(len(self.levels), shape, device=device)
         sigma = self.levels[level]
-        noise = torch.randn(len(latents), self.draws, *latents.shape[1:], device=device)
-        clean = self._predicted(batch, context, level) if self.own else latents[:, None]
+        noise = torch.randn(len(latents), self.settings.draws, *latents.shape[1:], device=device)
+        clean = self._predicted(batch, context, level) if self.settings.own else latents[:, None]
         noisy = torch.lerp(clean, noise, per_frame(sigma, size))
         # The teacher sees the true memory: the student learns to come back to it.
         end = self._solve(batch, noisy, sigma, size)
@@ -90,13 +97,13 @@ class Distil:
         twice = noisy.repeat(1, 2, 1, 1, 1, 1)
         out = self._run(self.teacher, batch, batch.latents, twice, sigma.repeat(1, 2, 1), drop)
         told, free = out.flow.float().chunk(2, 1)
-        return free + self.guidance * (told - free)
+        return free + self.settings.guidance * (told - free)
 
     def _solve(self, batch: ClipBatch, noisy: Tensor, sigma: Tensor, size: int) -> Tensor:
         """Euler steps of the teacher from `noisy` down to clean latents."""
         x, here = noisy, sigma
-        for step in range(self.solver_steps):
-            there = sigma * (1 - (step + 1) / self.solver_steps)
+        for step in range(self.settings.solver_steps):
+            there = sigma * (1 - (step + 1) / self.settings.solver_steps)
             x = x + self._guided(batch, x, here) * per_frame(there - here, size)
             here = there
         return x
@@ -119,7 +126,7 @@ class Distil:
         flow = self._run(
             self.net, batch, context, noisy, above, torch.zeros_like(level, dtype=torch.bool)
         ).flow.float()
-        mine = (level > 0) & (torch.rand(level.shape, device=level.device) < self.own)
+        mine = (level > 0) & (torch.rand(level.shape, device=level.device) < self.settings.own)
         return torch.where(per_frame(mine, size), noisy - per_frame(above, size) * flow, truth)
 
     @torch.no_grad()

@@ -32,7 +32,7 @@ from ..context import ContextNet, StreamOutput
 from ..data import Clips
 from ..loop import Pace, Run
 from ..objectives import Objective, Precision
-from ..objectives.distil import Distil
+from ..objectives.distil import Distil, Distilling
 from ..objectives.flow import Flow, Heads
 from ..objectives.replay import Recorder, Replayed
 from ..optim import Muon, adamw, split_parameters
@@ -48,8 +48,8 @@ HEADS_WEIGHT = 0.03
 
 
 @dataclass(frozen=True)
-class VideoPlan:
-    """What one stage does."""
+class VideoPlan(Distilling):
+    """What one stage does, a student's with how it is taught."""
 
     stage: str = "teacher"
     "teacher or student"
@@ -57,20 +57,8 @@ class VideoPlan:
     "length and learning rate"
     clips: int = 3
     "clips in a step of one rank"
-    draws: int = 3
-    "noisy draws per clean chunk"
-    guidance: float = 2.5
-    "of the teacher when it makes a student's targets"
-    solver_steps: int = 2
-    "Euler steps from a student's noise level to the clean end"
     forget: float = 0.35
     "share of chunks that are made without memory (see `Clips.draw`)"
-    guess: float = 0.6
-    "share of a student's batches whose memory holds its own chunks instead of true latents"
-    generations: int = 3
-    "most that such a memory is away from the truth"
-    own: float = 0.0
-    "share of a student's noisy chunks that are its own predictions, noised again"
     seed: int = 0
     "of batches and noise"
 
@@ -140,19 +128,7 @@ def objective_of(
     if teacher is None:
         return Flow(video.net, precision, draws=plan.draws, shift=BUILTIN_SAMPLE.shift, heads=heads)
     levels = torch.tensor([level.timestep for level in timesteps(BUILTIN_SAMPLE)]) / 1000
-    return Distil(
-        video.net,
-        teacher.net,
-        precision,
-        levels.tolist(),
-        draws=plan.draws,
-        guidance=plan.guidance,
-        solver_steps=plan.solver_steps,
-        guess=plan.guess,
-        generations=plan.generations,
-        own=plan.own,
-        heads=heads,
-    )
+    return Distil(video.net, teacher.net, precision, levels.tolist(), plan, heads)
 
 
 def train_video(
