@@ -164,3 +164,16 @@ def test_samples_choose_for_themselves(film):
         run.chunk(latents=torch.cat([different(chunk), SAME]))
     assert run.anchors() == [[12, 1, 2], [0, 1, 2]]
     assert run.stored(0)[:3] == [12, 1, 2] and run.stored(1)[:3] == [0, 1, 2]
+
+
+def test_a_pair_is_as_redundant_either_way_however_a_product_is_rounded(monkeypatch):
+    anchors = torch.stack([B, A, A + 0.1 * C])
+    product = torch.Tensor.__matmul__
+
+    def skewed(a, b):
+        found = product(a, b)
+        return found + torch.tensor([0, 0, 1e-7])[: len(found), None] if found.ndim == 2 else found
+
+    as_it_should = measure(anchors, C)
+    monkeypatch.setattr(torch.Tensor, "__matmul__", skewed)
+    assert measure(anchors, C)[2] == as_it_should[2] == 1, "the first of equals"
