@@ -25,6 +25,9 @@ FLUSH_KEEP = 2
 """Recent frames that survive `switch="flush"`, as in Infinity-RoPE."""
 PLACES = 2
 """Blocks on the device that do not stay there (`Fit.resident`): the one at work and the next."""
+SMALL = 1 << 24
+"""Multiplications of a product of a chunk with a square matrix of the network, below which a processor gains nothing by
+sharing it out."""
 LATER = {"later": True}
 """Marks a field that came after Takes had been made: at its default it is in no Take's facts, whose keys stay."""
 
@@ -81,6 +84,10 @@ class ModelSpec:
     def tokens_per_frame(self, height: int, width: int) -> int:
         """Tokens in one latent frame of `height` x `width` latent cells."""
         return (height // self.patch_size[1]) * (width // self.patch_size[2])
+
+    def small(self, frames: int, height: int, width: int) -> bool:
+        """Whether products of such a chunk are `SMALL` ones."""
+        return frames * self.tokens_per_frame(height, width) * self.dim**2 < SMALL
 
 
 SHAPES = {

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from ..vae.base import LatentCodec
 
 
-SMALL = 1 << 24
-"""Multiplications of a product of a chunk with a square matrix of the network; smaller ones stay on one thread."""
-
-
 @dataclass(frozen=True)
 class Weight:
     """What an opened model takes, in bytes."""
@@ -160,15 +156,16 @@ class ModelBundle:
     def threads_for(self, recipe: Recipe) -> int:
         """On how many threads such films are computed on a processor; 0 where another device does.
 
-        Below `SMALL`, handing half of a product to a second thread takes longer than multiplying it, and decoding and
-        encoding, which go on at the same time, have use for the core (docs/speed.md).
+        Handing half of a small product to a second thread takes longer than multiplying it, and decoding and encoding,
+        which go on at the same time, have use for the core (docs/speed.md).
         """
         if self.computes_on.type != "cpu":
             return 0
-        rows, columns = self.cells(recipe.video)
-        _, patch_rows, patch_columns = self.spec.patch_size
-        tokens = recipe.memory.chunk * (rows // patch_rows) * (columns // patch_columns)
-        return self.threads or (1 if tokens * self.spec.dim**2 < SMALL else self.own_threads)
+        return self.threads or (1 if self.small(recipe) else self.own_threads)
+
+    def small(self, recipe: Recipe) -> bool:
+        """Whether such films are of small products (`ModelSpec.small`)."""
+        return self.spec.small(recipe.memory.chunk, *self.cells(recipe.video))
 
     def pick_attention(self, recipe: Recipe) -> Backend:
         """Who computes attention in such films."""

@@ -73,7 +73,8 @@ class Director:
         self._pieces, self._latent = placement.pieces, (spec.in_dim, *cells)
         self.team, self._split = placement.team, None
         if self.team is not None and not memory.wave:  # in a wave every rank has all of every frame
-            self._split = Split(self.team, spec, *cells)
+            in_place = self.device.type == "cpu" and spec.small(memory.chunk, *cells)
+            self._split = Split(self.team, spec, *cells, in_place=in_place)
         alone: Caller = Call.run if placement.record is None else Graphs(placement.record)
         self._call = alone if self._split is None else self._split.call
         here = replace(placement, device=self.device, dtype=self.dtype, kernel=self._kernel)

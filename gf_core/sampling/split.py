@@ -3,6 +3,9 @@
 All that is done token by token, or frame by frame, a rank does for its rows alone, on the whole network's weights.
 Attention wants all tokens of a head: in front of it rows change hands for heads, behind it heads for rows (DeepSpeed
 Ulysses). The model does not know: it is called over a lower picture, and its `SelfAttention` exchanges.
+
+A processor rounds products over few rows otherwise than over many. Where they are small it computes them over the
+whole picture, in which a rank's rows lie where they lie on one rank; nothing reads what becomes of the others' rows.
 """
 
 from __future__ import annotations
@@ -80,13 +83,20 @@ def together(verb: Verb) -> Verb:
 class Split:
     """Which rows and heads are whose, and how they change hands."""
 
-    def __init__(self, team: Team, model: ModelSpec, latent_height: int, latent_width: int) -> None:
+    def __init__(
+        self, team: Team, model: ModelSpec, latent_height: int, latent_width: int, *, in_place: bool = False
+    ) -> None:
+        """in_place: a rank's rows are computed among all, of which the others' are nothing."""
+        self._in_place = in_place
         patch_height, patch_width = model.patch_size[1:]
         self._team, self._patch = team, patch_height
         self._heads = parts(model.num_heads, team.count)
         self._rows = parts(latent_height // patch_height, team.count)
         self._tokens = [len(rows) * (latent_width // patch_width) for rows in self._rows]
         """Of a frame, by rank."""
+        before = sum(self._tokens[: team.rank])
+        self._sides = before, self._tokens[team.rank], sum(self._tokens[team.rank + 1 :])
+        """Of a frame, of the ranks before this one, its own, and of those behind it."""
 
     @property
     def share(self) -> Share:
@@ -98,33 +108,44 @@ class Split:
 
     def call(self, asked: Call) -> Tensor | None:
         """As `Call.run`; the flow is whole on the first rank, and of its own rows on the others."""
-        latents, text = asked.latents, asked.text
-        rows, frames = self._rows[self._team.rank], latents.shape[1]
-        mine = latents[:, :, :, rows.start * self._patch : rows.stop * self._patch]
-        if latents.device.type == "cpu":
-            text = [one if one.v is None else self.in_place(one, frames) for one in text]
-        flow = replace(asked, latents=mine, text=text, memory=_Exchanging(self, asked.memory, frames)).run()
+        rows, frames = self._rows[self._team.rank], asked.latents.shape[1]
+        mine = slice(rows.start * self._patch, rows.stop * self._patch)
+        asked = replace(asked, memory=_Exchanging(self, asked.memory, frames, self._in_place))
+        if self._in_place:
+            flow = asked.run()
+            flow = None if flow is None else flow[:, :, :, mine]
+        else:
+            text = asked.text
+            if asked.latents.device.type == "cpu":
+                text = [one if one.v is None else self.prompt_in_place(one, frames) for one in text]
+            flow = replace(asked, latents=asked.latents[:, :, :, mine], text=text).run()
         if flow is None:
             return None
         sizes = [len(rows) * self._patch for rows in self._rows]
         return self._team.gather(flow, 3, sizes, all_ranks=False)
 
-    def in_place(self, text: Text, frames: int) -> Text:
+    def prompt_in_place(self, text: Text, frames: int) -> Text:
         """The prompt, attended to by rows that lie where they lie on one rank.
 
-        A processor's attention rounds by blocks of queries, and otherwise in the last block, which is not full. Of all
-        that rows do alone this was the one thing that rounded otherwise at the built-in model's own size.
+        A processor's attention rounds by blocks of queries, and otherwise in the last block, which is not full.
         """
-        before, mine = sum(self._tokens[: self._team.rank]), self._tokens[self._team.rank]
 
         def kernel(q: Tensor, k: Tensor, v: Tensor, *, where: Where | None = None) -> Tensor:
-            q = q.unflatten(1, (frames, mine))
-            whole = q.new_zeros(len(q), frames, sum(self._tokens), *q.shape[3:])
-            whole[:, :, before : before + mine] = q
-            found = attend(whole.flatten(1, 2), k, v, kernel=text.kernel, where=where, bias=text.bias)
-            return found.unflatten(1, (frames, -1))[:, :, before : before + mine].flatten(1, 2)
+            found = attend(self.laid(q, frames), k, v, kernel=text.kernel, where=where, bias=text.bias)
+            return self.taken(found, frames)
 
         return replace(text, bias=None, kernel=kernel)
+
+    def laid(self, mine: Tensor, frames: int) -> Tensor:
+        """This rank's rows [b (f s) h d] where they lie among all; the others' are 0."""
+        before, _, after = self._sides
+        whole = torch.nn.functional.pad(mine.unflatten(1, (frames, -1)), (0, 0, 0, 0, before, after))
+        return whole.flatten(1, 2)
+
+    def taken(self, whole: Tensor, frames: int) -> Tensor:
+        """This rank's of all rows [b (f s) h d]."""
+        before, mine, _ = self._sides
+        return whole.unflatten(1, (frames, -1)).narrow(2, before, mine).flatten(1, 2)
 
     def opened(self, views: Views) -> Views:
         """The same views, which every rank has opened and orders can name from now on."""
@@ -164,14 +185,20 @@ class Split:
 class _Exchanging:
     """What a call over some rows sees: `view`, which is over all rows of some heads."""
 
-    def __init__(self, split: Split, view: SelfAttention, frames: int) -> None:
-        self._split, self._view, self._frames = split, view, frames
+    def __init__(self, split: Split, view: SelfAttention, frames: int, in_place: bool) -> None:
+        """in_place: the call is over all rows, of which some are this rank's."""
+        self._split, self._view, self._frames, self._in_place = split, view, frames, in_place
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
         """As `View.attend`, for this rank's rows."""
-        found = self._split.to_heads(torch.stack((q, raw_k, v)), self._frames)
-        return self._split.to_rows(self._view.attend(layer, *found.unbind(0)), self._frames)
+        found = self._view.attend(layer, *self._to_heads(q, raw_k, v))
+        mine = self._split.to_rows(found, self._frames)
+        return self._split.laid(mine, self._frames) if self._in_place else mine
 
     def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
         """As `View.write`."""
-        self._view.write(layer, *self._split.to_heads(torch.stack((raw_k, v)), self._frames).unbind(0))
+        self._view.write(layer, *self._to_heads(raw_k, v))
+
+    def _to_heads(self, *fresh: Tensor) -> tuple[Tensor, ...]:
+        mine = [self._split.taken(one, self._frames) for one in fresh] if self._in_place else fresh
+        return self._split.to_heads(torch.stack(tuple(mine)), self._frames).unbind(0)

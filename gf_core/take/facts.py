@@ -96,6 +96,7 @@ def kernels(bundle: ModelBundle, recipe: Recipe) -> dict[str, Any]:
     if bundle.team is not None and not recipe.memory.wave:  # products over some of the rows round otherwise
         facts["ranks"] = bundle.team.count
         if device.type == "cpu":
-            facts["prompts"] = "in place"  # `Split.in_place`; before, their rows were rounded otherwise
+            placed = "rows" if bundle.small(recipe) else "prompts"
+            facts[placed] = "in place"  # `Split`; before, they were rounded otherwise
     attention = bundle.pick_attention(recipe).signed
     return facts if attention == "sdpa" else {**facts, "attention": attention}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gf_core.checkpoints import model_bundle
+from gf_core import config
 from gf_core.config import VideoSpec
 from gf_core.devices import on_threads, threads
 from gf_core.engine.film import Film
@@ -56,7 +56,7 @@ def test_the_limit_is_of_a_product_of_a_chunk(bundle, monkeypatch):
     recipe, spec = sized(bundle, 64, 32), bundle.spec
     tokens = recipe.memory.chunk * (64 // 16) * (32 // 16)
     for limit, count in ((tokens * spec.dim**2, 3), (tokens * spec.dim**2 + 1, 1)):
-        monkeypatch.setattr(model_bundle, "SMALL", limit)
+        monkeypatch.setattr(config, "SMALL", limit)
         assert bundle.threads_for(recipe) == count
 
 
