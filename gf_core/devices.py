@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import psutil
@@ -17,6 +18,10 @@ from .words import exact_size
 if TYPE_CHECKING:
     import torch
 
+log = logging.getLogger("grounded")
+
+ASKING = 0.1
+"""Seconds between two questions of who waits whether there is still something to wait for."""
 _COUNTED = threading.RLock()
 """Held by whoever has settled on how many threads sums are computed."""
 _outside: dict[int, int] = {}
@@ -91,15 +96,22 @@ def threads() -> int:
 
 
 @contextlib.contextmanager
-def on_threads(count: int) -> Iterator[None]:
+def on_threads(count: int, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Compute sums on the processor on `count` threads, here and in the threads of Python that are begun inside.
 
-    The number is the process's, so what is inside in another thread of Python is waited for. 0 leaves all as it is.
+    The number is the process's, so what is inside in another thread of Python is waited for, which a line of the log
+    says. 0 leaves all as it is.
+
+    waiting: called ten times a second meanwhile; what it raises ends the wait.
     """
     if not count:
         yield
         return
-    with _COUNTED:
+    if not _COUNTED.acquire(blocking=False):
+        log.info("waiting for another film that this program computes on the processor")
+        while not _COUNTED.acquire(timeout=ASKING):
+            waiting()
+    try:
         before, me = threads(), threading.get_ident()
         outermost = not _outside
         _outside.setdefault(me, before)
@@ -110,6 +122,8 @@ def on_threads(count: int) -> Iterator[None]:
             _set_threads(before)
             if outermost:
                 del _outside[me]
+    finally:
+        _COUNTED.release()
 
 
 def _set_threads(count: int) -> None:

@@ -76,7 +76,8 @@ class Replayed:
 class Pulse:
     """Nothing to tell: a listener may stop the render here, by raising something.
 
-    Sent before every call of the network, and every 0.1 s while the sampler waits for decoder and encoder.
+    Sent before every call of the network, and every 0.1 s while the sampler waits for decoder and encoder, or, before
+    `Started`, the session for its turn.
     """
 
 

@@ -24,7 +24,7 @@ from ..take.folder import RunWriter, Take
 from ..take.reuse import Reuse
 from ..take.states import STATES, StateStore
 from .compiling import get_ready
-from .events import Emit, Finished, Reused, SegmentDone, Started
+from .events import Emit, Finished, Pulse, Reused, SegmentDone, Started
 from .film import Found
 from .meter import Meter
 from .recalled import recalled_names
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from .shoot import Shoot
 
 log = logging.getLogger("grounded")
+
+
+class _NoTurn(Exception):
+    """Ends the wait of a session that was cancelled."""
 
 
 class Session:
@@ -64,8 +68,8 @@ class Session:
     def play(self, emit: Emit, expected_fps: float = 0.0) -> None:
         """Render in the calling thread, giving each event to `emit`; an exception of `emit` breaks off at once.
 
-        On a processor it waits for a film that another thread of this Python renders (`devices.on_threads`); so does a
-        cancelled one. `emit` must therefore not wait for another render.
+        On a processor it waits for a film that another thread of this Python renders (`devices.on_threads`), giving a
+        `Pulse` ten times a second; one that is cancelled waits no more. `emit` must not wait for another render.
 
         expected_fps: how fast such films were made before, for the time that is left; 0 where that is not known.
 
@@ -74,13 +78,25 @@ class Session:
         if self._begun:
             raise GroundedError("a session runs once", "make a new Session for another render")
         self._begun = True
-        meter = Meter(expected_fps)
-        meter.seconds["looking"] = self._found.seconds
-        if self._found.reuse.finished:
-            self._tell_finished(meter, emit)
-            return
-        with on_threads(self.film.threads):
-            self._play(meter, emit)
+        finished = self._found.reuse.finished
+        with contextlib.ExitStack() as turn:
+            if not finished:
+                self._await(turn, emit)
+            meter = Meter(expected_fps)
+            meter.seconds["looking"] = self._found.seconds
+            make = self._tell_finished if finished else self._play
+            make(meter, emit)
+
+    def _await(self, turn: contextlib.ExitStack, emit: Emit) -> None:
+        """Enter `turn` on the film's threads; not where it is cancelled meanwhile, as nothing is computed then."""
+
+        def waiting() -> None:
+            emit(Pulse())
+            if self._cancel.is_set():
+                raise _NoTurn
+
+        with contextlib.suppress(_NoTurn):
+            turn.enter_context(on_threads(self.film.threads, waiting))
 
     def _play(self, meter: Meter, emit: Emit) -> None:
         """Make what is missing."""
@@ -181,7 +197,7 @@ class Session:
         As in `Job`: nothing when nothing is to be sampled, no start when the first chunk is there.
         """
         bundle, film = self.film.bundle, self.film
-        if len(reuse.chunks) == self._found.stop and not reuse.holes:
+        if self._cancel.is_set() or (len(reuse.chunks) == self._found.stop and not reuse.holes):
             return [], None, {}
 
         def encoded(stage: str, what: str, work: Callable[[], list[Tensor]]) -> list[Tensor]:

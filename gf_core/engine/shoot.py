@@ -99,6 +99,7 @@ class Shoot:
         job, reuse = self._job, self._job.reuse
         for number in range(job.film.whole_segments(reuse.decoded)):
             self._emit(SegmentDone.of(job.film, number, self._writer.run.film))
+        self._ask()
         self._rejoin()
         self._worker.prepare(
             self._finisher.get_ready

@@ -10,6 +10,7 @@ import torch
 from gf_core import config
 from gf_core.config import VideoSpec
 from gf_core.devices import on_threads, threads
+from gf_core.engine.events import Finished, Pulse, Started
 from gf_core.engine.film import Film
 from gf_core.engine.recorded import read_recorded
 from gf_core.engine.render import render_film
@@ -18,6 +19,7 @@ from gf_core.take.folder import Take
 from gf_core.take.run import Run
 
 TEXT = "a fox runs | 1.5s\n"
+WAITS = "waiting for another film that this program computes on the processor"
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +96,8 @@ def test_two_films_at_once_are_computed_one_after_the_other(bundle, films, tmp_p
         assert go_on.wait(30)
 
     def second(event):
-        order.append(("second", torch.get_num_threads()))
+        if not isinstance(event, Pulse):  # as it waits, too
+            order.append(("second", torch.get_num_threads()))
 
     def render(name, threads, listen):
         with Take.open(tmp_path / name) as take:
@@ -110,6 +113,73 @@ def test_two_films_at_once_are_computed_one_after_the_other(bundle, films, tmp_p
         thread.join(60)
     assert [name for name, _ in order] == sorted(name for name, _ in order)
     assert set(order) == {("first", 1), ("second", 2)} and torch.get_num_threads() == 3
+
+
+@pytest.fixture
+def beside_a_film():
+    """Another thread of Python holds the number of threads; what is yielded lets it go."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold():
+        with on_threads(1):
+            inside.set()
+            go_on.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert inside.wait(30)
+    yield go_on
+    go_on.set()
+    thread.join(30)
+
+
+def test_a_film_that_waits_for_another_is_cancelled(bundle, films, tmp_path, beside_a_film, used, caplog):
+    """After it was asked three times; nothing is computed, and what lay in the Take stays."""
+    caplog.set_level("INFO", "grounded")
+    heard = []
+
+    def listen(event):
+        heard.append(event)
+        if heard == [Pulse()] * 3:
+            session.cancel()
+
+    with Take.open(tmp_path / "take") as take:
+        session = films.session(replace(bundle, threads=2), TEXT, take)
+        session.play(listen)
+        assert heard[:3] == [Pulse()] * 3 and isinstance(heard[3], Started)
+        assert isinstance(heard[-1], Finished) and heard[-1].cancelled and heard[-1].frames == 0
+        assert not used and not beside_a_film.is_set()
+        assert [record.message for record in caplog.records].count(WAITS) == 1
+        beside_a_film.set()
+        heard.clear()
+        films.session(replace(bundle, threads=2), TEXT, take).play(heard.append)
+        assert not heard[-1].cancelled and heard[-1].frames > 0 and used == {2}
+
+
+def test_a_film_that_waits_is_broken_off_by_its_listener(bundle, films, tmp_path, beside_a_film):
+    def stop(event):
+        raise KeyError(event)
+
+    with Take.open(tmp_path / "take") as take, pytest.raises(KeyError, match="Pulse"):
+        films.session(bundle, TEXT, take).play(stop)
+    assert not list(tmp_path.glob("take/run-*")) and not beside_a_film.is_set()
+
+
+def test_a_film_that_waited_is_made_in_its_turn(bundle, films, tmp_path, beside_a_film, used):
+    """The wait is no part of the time that making it took."""
+    heard = []
+
+    def listen(event):
+        heard.append(event)
+        if heard == [Pulse()] * 8:
+            beside_a_film.set()
+
+    with Take.open(tmp_path / "take") as take:
+        began = time.perf_counter()
+        films.session(replace(bundle, threads=2), TEXT, take).play(listen)
+        took = time.perf_counter() - began
+    assert used == {2} and not heard[-1].cancelled
+    assert heard[-1].report["seconds"]["total"] < took - 0.7
 
 
 def test_a_thread_that_begins_beside_a_film_has_those_of_the_process():
