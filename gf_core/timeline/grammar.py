@@ -37,6 +37,12 @@ _BACK_TO = re.compile(r" +to +([0-9]+) *", re.IGNORECASE | re.ASCII)
 _OPENS_BACK = re.compile(r" *back +to +[0-9]+ *:", re.IGNORECASE | re.ASCII)
 """`back to 2:`; a first prompt may begin with other words from `back` to a colon."""
 
+_SCRIPT = re.compile(
+    r" *((?:(?:hard|jump|match|quick|smash) +)?(then|cut|scene|shot|fade|dissolve|wipe)"
+    r"(?: +(?:to|in|into|out|back|from|black|white|next|[0-9]{1,4}))*) *:",
+    re.IGNORECASE | re.ASCII,
+)
+"""How scripts for cameras begin a shot: `CUT TO:`, `Scene 2:`, `Fade in:`."""
 _FPS = re.compile(r" *@fps +(.+)", re.IGNORECASE | re.ASCII)
 _CAST = re.compile(rf"[{EDGES}]*({NAME})[{EDGES}]*[=＝]")
 PICTURES = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff")
@@ -208,6 +214,8 @@ def _read_verb(prompt: Field, first: bool) -> tuple[Verb, Field]:
         "begin the line with then: (same shot goes on), cut: (new shot, same cast), back to 1: (the cast of segment 1) "
         "or scene: (forget all)"
     )
+    if script := _SCRIPT.match(prompt.plain):
+        raise prompt.error(f"unknown verb '{script[1]}:'", _verb_for(script[1], script[2].lower()))
     if match:
         raise prompt.error(f"unknown verb '{match[1]}:'", suggest(word, VERBS, begin, "'{}:'"))
     leading = prompt.plain.partition(" ")[0].lower()
@@ -215,6 +223,15 @@ def _read_verb(prompt: Field, first: bool) -> tuple[Verb, Field]:
     if _LIST.match(prompt.plain):
         fix = _HERE
     raise prompt.error("a segment after the first needs a verb", fix)
+
+
+def _verb_for(said: str, word: str) -> str:
+    """What to write in place of a script's own beginning of a shot, whose word for it is `word`."""
+    verb = word if word in VERBS else "cut"
+    other = {"scene": ", or 'cut:' to keep the cast"}.get(word, "")
+    if word in ("fade", "dissolve", "wipe"):
+        other = "; a change that comes slowly is 'then:' with | blend 2s behind the prompt"
+    return f"write '{verb}:' in place of '{said}:'{other}"
 
 
 _HERE = "write a line per segment, without numbers, quotes or dashes: what is seen | 5s, then: what comes next | 5s"

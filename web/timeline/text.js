@@ -16,6 +16,12 @@ const VERB = /^ *([A-Za-z]+) *:/;
 const BACK = /^ *back( [^:]*|):/i;
 const BACK_TO = /^( +to +)([0-9]+) *$/i;
 const OPENS_BACK = /^ *back +to +[0-9]+ *:/i; // a first prompt may begin with other words from `back` to a colon
+// how scripts for cameras begin a shot: `CUT TO:`, `Scene 2:`, `Fade in:`
+const SCRIPT = new RegExp(
+  "^ *((?:(?:hard|jump|match|quick|smash) +)?(then|cut|scene|shot|fade|dissolve|wipe)"
+    + "(?: +(?:to|in|into|out|back|from|black|white|next|[0-9]{1,4}))*) *:",
+  "i",
+);
 const CAST = new RegExp(`^[${EDGES}]*(${NAME})[${EDGES}]*[=＝]`, "u");
 export const REFERENCE = new RegExp(`\\{(${NAME})\\}`, "gu");
 const PICTURES = ["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff"];
@@ -150,10 +156,20 @@ function readVerb(say, segment, first) {
   say.require(!goesBack, "the first segment cannot go back: nothing is in front of it", elsewhere);
   if (first) return say.require(!SCHEDULE.test(say.plain), "this is a schedule of another program", HERE);
   const begin = "begin the line with then: (same shot goes on), cut: (new shot, same cast), back to 1: (the cast of segment 1) or scene: (forget all)";
+  const [, script, term] = SCRIPT.exec(say.plain) ?? [];
+  if (script) throw say.error(`unknown verb '${script}:'`, verbFor(script, term.toLowerCase()));
   if (match) throw say.error(`unknown verb '${match[1]}:'`, suggest(word, VERBS, begin, (name) => `'${name}:'`));
   const leading = say.plain.split(" ", 1)[0].toLowerCase();
   const fix = VERBS.includes(leading) ? `put a colon after it: '${leading}:'` : begin;
   throw say.error("a segment after the first needs a verb", LIST.test(say.plain) ? HERE : fix);
+}
+
+/** What to write in place of a script's own beginning of a shot, whose word for it is `word`. */
+function verbFor(said, word) {
+  const verb = VERBS.includes(word) ? word : "cut";
+  let other = word === "scene" ? ", or 'cut:' to keep the cast" : "";
+  if (["fade", "dissolve", "wipe"].includes(word)) other = "; a change that comes slowly is 'then:' with | blend 2s behind the prompt";
+  return `write '${verb}:' in place of '${said}:'${other}`;
 }
 
 /** `recache` and `blend` shape a `then`, `motion` a `back to`, and a blend fits inside its segment. */
