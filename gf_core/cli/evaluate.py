@@ -17,6 +17,7 @@ def evaluate(args: Namespace) -> int:
     """Print what is measured; JSON and chart where asked. 2 where a film of a folder could not be measured."""
     from ..evaluation.film import evaluate_film
     from ..evaluation.report import text_report, write_json
+    from .screen import going_on
 
     for path in (args.json, args.chart):
         if path is not None:
@@ -25,7 +26,8 @@ def evaluate(args: Namespace) -> int:
     if args.film.is_dir():
         return _evaluate_folder(args)
     text = None if args.storyboard is None else read_text(args.storyboard)
-    result = evaluate_film(args.film, text, args.json, args.chart)
+    with going_on(f"measuring {args.film.name}"):
+        result = evaluate_film(args.film, text, args.json, args.chart)
     try:
         if _vbench(args, [(args.film, result)]) and args.json:
             write_json(result, args.json)
@@ -40,12 +42,16 @@ def _evaluate_folder(args: Namespace) -> int:
         option = "--storyboard" if args.storyboard else "--chart"
         raise GroundedError(f"{option} is for one film, and {args.film} is a folder", "name one film")
     from ..evaluation.film import evaluate_film
+    from .screen import going_on
 
     paths, found = films_in(args.film), list[tuple[Path, dict[str, Any]]]()
-    for path in paths:
+    for number, path in enumerate(paths, 1):
         name = path.relative_to(args.film).as_posix()
+        film = f"film {number} of {len(paths)}, {name}"
+        print(film, file=sys.stderr, flush=True)
         try:
-            found.append((path, evaluate_film(path) | {"film": name}))
+            with going_on(film):
+                found.append((path, evaluate_film(path) | {"film": name}))
         except GroundedError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
     if found:

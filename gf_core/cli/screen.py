@@ -65,6 +65,15 @@ class Screen:
         return f"stopped: {clock(self._last.film_seconds)} of film are kept in {self._started.path}; run again to go on"
 
 
+@contextlib.contextmanager
+def going_on(what: str) -> Iterator[None]:
+    """Inside the block it is said every `SILENCE` seconds for how long `what` goes on, for work that tells nothing."""
+    line, since = ProgressLine(sys.stderr), time.monotonic()
+    line.end()  # a pause begins here: what is over at once is not worth a line
+    with line.kept(lambda: f"{what}  {clock(time.monotonic() - since)}"):
+        yield
+
+
 def progress_line(shot: int, shots: int, done: float, total: float, fps: float, left: float) -> str:
     """`shot 3/9  0:21 of 1:10  18.2 fps  2:40 left`; `shot` counts from 1, times are in seconds."""
     return f"shot {shot}/{shots}  {clock(done)} of {clock(total)}  {fps:.1f} fps  {clock(left)} left"

@@ -43,9 +43,11 @@ def drift(args: Namespace) -> int:
     from ..evaluation.parts import film_parts
     from ..files.atomic import write_atomic
     from ..video import probe
+    from .screen import going_on
 
     parts = film_parts(args.film)
-    image, rows = drift_chart(args.film, parts)
+    with going_on(f"measuring {args.film.name}"):
+        image, rows = drift_chart(args.film, parts)
     print(*shot_lines(parts, rows, float(probe(args.film).fps)), sep="\n")
     out = args.out or args.film.with_name(f"{args.film.stem}_drift.png")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,9 @@ from .ranks import Ranks
 
 log = logging.getLogger("grounded")
 
+SILENCE = 20.0
+"""Seconds without a line after which the log says how far a run is."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -159,6 +162,7 @@ class Run:
         if self.progress >= 1:
             return False
         tick, begun = time.monotonic(), (self.step, self.seconds)
+        said = tick
         # Ranks save together, and Ctrl-C does not reach all of them in the same step.
         with stopping() if self.ranks.count == 1 else contextlib.nullcontext(list[int]()) as asked:
             while self.progress < 1:
@@ -168,8 +172,15 @@ class Run:
                 now = time.monotonic()
                 self.seconds += self.ranks.agree(now - tick, self.device)
                 tick = now
+                taken = (self.seconds - begun[1]) / (self.step - begun[0])
                 if self.step % self.pace.report == 0:
-                    self._report((self.seconds - begun[1]) / (self.step - begun[0]))
+                    self._report(taken)
+                    said = now
+                elif now - said >= SILENCE and self.ranks.first:
+                    log.info(
+                        "%s step %d  %.3f s/step  %.0f %%", self.name, self.step, taken, 100 * self.progress
+                    )
+                    said = now
                 if asked or self.seconds - self._saved > self.pace.save_seconds:
                     self.save()
                 if asked and self.path:

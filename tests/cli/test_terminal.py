@@ -19,6 +19,8 @@ from gf_core.video import FilmWriter, place_film
 
 from .tiny import FILM, python
 
+BUILTIN = Path(__file__).parents[1] / "fixtures/made_before/builtin.mp4"
+
 
 def test_progress_line_text():
     line = progress_line(shot=3, shots=9, done=21, total=70, fps=18.2, left=160)
@@ -62,6 +64,14 @@ def test_a_long_silence_is_broken(monkeypatch, capsys, step, said):
         screen.tell(StepDone(3, 9, 1, step, 4, 0.3))
         time.sleep(0.5)
     assert f"chunk 4 of 9, {said}, 30%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "drift"])
+def test_a_command_without_progress_says_for_how_long_it_goes_on(command, monkeypatch, capsys, place):
+    monkeypatch.setattr("gf_core.cli.screen.SILENCE", 0.0)
+    monkeypatch.setattr("gf_core.cli.screen.PAUSE", 0.0)
+    assert main([command, str(BUILTIN)]) == 0
+    assert "measuring builtin.mp4  0:00" in capsys.readouterr().err
 
 
 CJK = "# 狐狸 \u202e\n@seed 4\na red fox walks right in a meadow at noon | 3s | seed 3\n"

@@ -128,6 +128,25 @@ def test_a_clip_tells_what_its_prompts_do(tmp_path):
     assert told.prompt == "fox" and told.cues == ((1, "cut", "hen"),) and silent.cues is None
 
 
+def test_stories_say_how_far_they_are_and_what_a_stop_keeps(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(chain, "SILENCE", 0.0)
+    torch.manual_seed(0)
+    codec = tmp_path / "codec"
+    save_codec(BuiltinCodec(CodecConfig(encoder_widths=(8, 8, 16), decoder_widths=(8, 8, 16))), codec)
+
+    def draw(rng, chunks, kind, real=chain.sample_script):
+        if len(list((tmp_path / "stories").glob("*.safetensors"))) == 2:
+            raise KeyboardInterrupt
+        return real(rng, chunks, kind)
+
+    monkeypatch.setattr(chain, "sample_script", draw)
+    with caplog.at_level("INFO", "grounded"), pytest.raises(KeyboardInterrupt):
+        chain.write_stories(tmp_path / "stories", codec, 4, 3)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[1:3] == ["story 1 of 4 is kept", "story 2 of 4 is kept"]
+    assert said[3].startswith("2 of 4 stories are kept in ") and "goes on from there" in said[3]
+
+
 def test_stories_of_another_codec_are_made_again(tmp_path):
     """Those of the same codec are kept, and so are those of an older program, which does not say."""
     made = []

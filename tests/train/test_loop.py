@@ -93,6 +93,15 @@ def test_it_learns_and_says_so(caplog):
     assert not run.run(objective(net), batches(run))
 
 
+def test_slow_steps_do_not_wait_for_the_next_report(caplog, monkeypatch):
+    monkeypatch.setattr("gf_core.train.loop.SILENCE", 0.0)
+    run, net = start(Pace(steps=4, report=3))
+    with caplog.at_level("INFO", "grounded"):
+        run.run(objective(net), batches(run))
+    starts = [" ".join(r.getMessage().split()[:4]) for r in caplog.records]
+    assert [line.split()[2] for line in starts] == ["1", "2", "3", "4", "4"] and "error" in starts[2]
+
+
 def test_it_ends_by_the_clock():
     run, net = start(Pace(minutes=0.5 / 60))
     begun = time.monotonic()

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import random
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +22,9 @@ import torch
 from ...builtin import BUILTIN_FILES, BUILTIN_FOLDER, is_small, model_file
 from ...config import MemorySpec, ModelSpec, Recipe, VideoSpec
 from ...errors import GroundedError
-from ...vae.builtin import load_codec
+from ...vae.builtin import BuiltinCodec, load_codec
 from ...world import render, sample_script
+from ..loop import SILENCE
 from ..objectives.forced import Consistency, Forcing
 from ..objectives.scores import Matching
 from ..objectives.teacher import Recycling
@@ -138,12 +140,11 @@ def run_chain(
     """
     codec = codec or BUILTIN_FOLDER / "codec.safetensors"
     begin(folder / "start", size.spec, codec)
-    log.info(
-        "%d stories are rendered and encoded into %s, if they are not there", size.stories, folder / "stories"
-    )
     write_stories(folder / "stories", codec, size.stories, size.chunks, size.window // MEMORY.chunk)
     model = Path()
-    for name, stage in stages_of(size).items():
+    stages = stages_of(size)
+    for number, (name, stage) in enumerate(stages.items(), 1):
+        log.info("stage %d of %d: %s, %d steps, if they are not done", number, len(stages), name, stage.steps)
         model = run_stage(name, stage, folder, folder / name, device, report)
     return model
 
@@ -232,25 +233,39 @@ def write_stories(
     tick: Callable[[int], None] = lambda number: None,
 ) -> None:
     """Render and encode scripts of the small world, a file each with what its prompts do; those there are kept, but for
-    latents of another codec.
+    latents of another codec. The log says how far it is.
 
     longest: chunks that a script's longest segment has at least. tick: told the number of each that was made.
     """
+    log.info("%d stories are rendered and encoded into %s, if they are not there", count, folder)
+    said = time.monotonic()
     opened, known = None, hashlib.sha256(codec.read_bytes()).hexdigest()[:16]
     for number in range(count):
         path = folder / f"{number:05d}.safetensors"
         if path.exists() and facts_of(path).get("codec", known) == known:
             continue
-        opened = opened or load_codec(codec)
-        rng = random.Random(STORY_SEED + number)
-        kind = rng.choices(list(MIXTURE), list(MIXTURE.values()))[0]
-        script = sample_script(rng, chunks, kind)
-        while max(segment.chunks for segment in script.segments) < longest:
-            script = sample_script(rng, chunks, kind)
-        first, *later = script.segments
-        cues = [(segment.start_chunk, segment.verb, segment.caption) for segment in later]
-        with torch.no_grad():
-            latents = opened.encode(torch.from_numpy(render(script).frames).float() / 255)
-        facts = {"prompt": first.caption, "cues": cues, "script": number, "codec": known}
-        write_clip(path, latents, facts)
+        try:
+            opened = opened or load_codec(codec)
+            _write_story(path, opened, number, chunks, longest, known)
+        except KeyboardInterrupt:
+            log.info(
+                "%d of %d stories are kept in %s; the same command goes on from there", number, count, folder
+            )
+            raise
         tick(number)
+        if time.monotonic() - said >= SILENCE:
+            said = time.monotonic()
+            log.info("story %d of %d is kept", number + 1, count)
+
+
+def _write_story(path: Path, codec: BuiltinCodec, number: int, chunks: int, longest: int, known: str) -> None:
+    rng = random.Random(STORY_SEED + number)
+    kind = rng.choices(list(MIXTURE), list(MIXTURE.values()))[0]
+    script = sample_script(rng, chunks, kind)
+    while max(segment.chunks for segment in script.segments) < longest:
+        script = sample_script(rng, chunks, kind)
+    first, *later = script.segments
+    cues = [(segment.start_chunk, segment.verb, segment.caption) for segment in later]
+    with torch.no_grad():
+        latents = codec.encode(torch.from_numpy(render(script).frames).float() / 255)
+    write_clip(path, latents, {"prompt": first.caption, "cues": cues, "script": number, "codec": known})
