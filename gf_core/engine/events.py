@@ -123,7 +123,8 @@ class ChunkDone:
     share: float
     """As in `StepDone`."""
     anchor: dict[str, Any] | None = None
-    """Last evaluation of the long-term memory made for this chunk (see `Director.log`), if there was one."""
+    """What the long-term memory weighed for this chunk (`memory.policies.Evaluation`), if anything: of several the
+    last that took a place, or the last."""
 
 
 @dataclass(frozen=True)

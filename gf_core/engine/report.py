@@ -35,7 +35,7 @@ def make_report(
     """Everything measured in a run that put `frames` pictures on disk.
 
     found: the film, and what of it needed no sampling. rejoined: how its states were reached; `exact` says whether
-    replayed ones had the recorded bits. anchors: the memory's log of what was sampled.
+    replayed ones had the recorded bits. anchors: what the memory weighed for the chunks that were sampled.
     """
     film, reuse = found.film, found.reuse
     settings, fps, video = film.settings, film.timing.fps, film.recipe.video

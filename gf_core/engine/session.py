@@ -12,7 +12,6 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..devices import on_threads
@@ -121,8 +120,7 @@ class Session:
             stack.callback(shoot.close)
             shoot.render()
             cancelled = self._cancel.is_set()
-            anchors = [asdict(entry) for entry in sampler.director.memory.log] if sampler is not None else []
-            report = self._report(shoot, meter, cancelled, anchors)
+            report = self._report(shoot, meter, cancelled)
             report["relief"] = relief.told
             writer.commit({"kind": "end", "frames": shoot.frames, "cancelled": cancelled})
             writer.run.save_report(report)
@@ -137,9 +135,9 @@ class Session:
         needed, held = disk_cost(order).needed, recalled_names(film)
         return StateStore(self.take.states, state_names(film), self._state_budget, needed, held)
 
-    def _report(self, shoot: Shoot, meter: Meter, cancelled: bool, anchors: list[Any]) -> dict[str, Any]:
+    def _report(self, shoot: Shoot, meter: Meter, cancelled: bool) -> dict[str, Any]:
         """What was measured in the shoot, which is over."""
-        report = make_report(self._found, meter, shoot.frames, cancelled, shoot.rejoined, anchors)
+        report = make_report(self._found, meter, shoot.frames, cancelled, shoot.rejoined, shoot.anchors)
         report["reuse"]["mended"] = len(shoot.mended)
         if (team := self.film.bundle.team) is not None:
             report["ranks"] = {"count": team.count, "sent": team.sent, "chunks": shoot.sampled}

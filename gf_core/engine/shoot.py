@@ -68,6 +68,7 @@ class Shoot:
         """How sampler and decoder were brought to where the film goes on."""
         self.mended: dict[int, dict[str, Any]] = {}
         """Chunks that were sampled again because their latents were damaged, and their journal lines."""
+        self._anchors = list[dict[str, Any]]()
         self._begin = Started.of(job.film, writer.run, job.stop)
         self._made = job.film.frames(len(job.reuse.chunks)) / self._begin.frames
         self._finisher = Finisher(job, writer)
@@ -109,8 +110,16 @@ class Shoot:
             self._hand_over(self._stored(index))
         if len(reuse.chunks) < job.stop:
             for chunk in self._sampled_chunks(len(reuse.chunks), job.stop):
+                self._anchors += [chunk.anchor] if chunk.anchor else []
                 memory = self._state(chunk.segment) if chunk.ends_segment else None
                 self._hand_over(replace(chunk, memory=memory))
+
+    @property
+    def anchors(self) -> list[dict[str, Any]]:
+        """What the memory weighed for chunks whose journal lines the film had not: one of each, as is kept of it."""
+        begun = self._job.reuse.decoded
+        mended = [line["anchor"] for index, line in self.mended.items() if index >= begun]
+        return [anchor for anchor in mended if anchor] + self._anchors
 
     def close(self) -> None:
         """End the worker, which keeps all that is sampled, and close the film."""
@@ -191,7 +200,10 @@ class Shoot:
                 latents = clean.latents
                 if latents.is_cuda:  # the worker reads them on a stream of its own
                     torch.cuda.current_stream(latents.device).synchronize()
-            anchor = asdict(director.memory.log[-1]) if len(director.memory.log) > seen else None
+            weighed = director.memory.log[seen:]
+            # Where a blend weighs several frames for one chunk, the one that took a place is told.
+            anchor = next((asdict(one) for one in reversed(weighed) if one.replaced), None)
+            anchor = asdict(weighed[-1]) if weighed and anchor is None else anchor
             under_way = sampler.under_way() if sampler.holds(index) else None
             yield replace(self._as_sampled(clean, anchor), under_way=under_way)
 

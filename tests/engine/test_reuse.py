@@ -144,6 +144,18 @@ def test_a_chunk_after_an_edit_takes_the_network_no_more_than_any_other(bundle, 
     assert taken(f"{start}\nthen: it jumps | 0.75s", "take") == chunk > 0
 
 
+def test_a_film_that_lies_there_is_told_as_when_it_was_made(bundle, films, tmp_path):
+    """A blend weighs several frames for one chunk: the last that took a place is kept, and told, of each."""
+    memory = replace(bundle.recipe.memory, anchor_update="every_chunk")
+    bundle = replace(bundle, recipe=replace(bundle.recipe, memory=memory))
+    text = "a fox runs | 3s\nthen: it sits | 3s | blend 2s"
+    told = [
+        render(bundle, films, tmp_path / "take", text, until=until)[0][-1].report["anchors"]
+        for until in (1, None, None)
+    ]
+    assert len(told[0]) < len(told[1]) and told[1] == told[2]
+
+
 @pytest.mark.parametrize("name", ["the last", "one less", "longer"])
 def test_without_kept_states_the_replay_gives_the_same_bytes(bundle, films, folder, fresh, name):
     shutil.rmtree(folder / "states")
