@@ -95,7 +95,9 @@ def test_a_folder_is_a_table_and_names_what_is_left_out(other, clip, capsys):
     shutil.copy(other, "films/a.mp4")
     shutil.copy(other, "films/more/b.mp4")
     assert main(["evaluate", "films", "--json", "numbers.json"]) == 0
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    out, err = capsys.readouterr()
+    assert "film 1 of 2, a.mp4\nfilm 2 of 2, more/b.mp4\n" in err
+    rows = [line.split(" | ") for line in out.splitlines() if line.startswith("| ")]
     assert [row[0] for row in rows] == ["| film", "| a.mp4", "| more/b.mp4", "| mean"]
     assert rows[0][1:3] == ["seconds", "sharpness"]  # nobody can read these films
     assert [film["film"] for film in json.loads(Path("numbers.json").read_text())["films"]] == [

@@ -66,11 +66,11 @@ def test_a_long_silence_is_broken(monkeypatch, capsys, step, said):
     assert f"chunk 4 of 9, {said}, 30%" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["evaluate", "drift"])
-def test_a_command_without_progress_says_for_how_long_it_goes_on(command, monkeypatch, capsys, place):
+@pytest.mark.parametrize("words", [["evaluate", str(BUILTIN)], ["drift", str(BUILTIN), "chart.png"]])
+def test_a_command_without_progress_says_for_how_long_it_goes_on(words, monkeypatch, capsys, place):
     monkeypatch.setattr("gf_core.cli.screen.SILENCE", 0.0)
     monkeypatch.setattr("gf_core.cli.screen.PAUSE", 0.0)
-    assert main([command, str(BUILTIN)]) == 0
+    assert main(words) == 0
     assert "measuring builtin.mp4  0:00" in capsys.readouterr().err
 
 
