@@ -29,7 +29,7 @@ NOTES = 4000
 """Bytes of settings, report and metadata of a film; two of each are kept."""
 SEGMENT_NOTE = 650
 """Bytes that each segment adds to these."""
-SHEET_PIXELS, SHEET_BYTES = 6 * 288 * 288, 1.1
+SHEET_PIXELS, SHEET_BYTES = 6 * 288 * 288, 1.3
 """Pixels of a segment's row on the contact sheet, were its pictures square, and bytes per pixel."""
 STATE_HEAD = 1500
 """Bytes of a state's file beside its numbers."""

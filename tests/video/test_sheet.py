@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from gf_core.video import SheetRow, contact_sheet
+from gf_core.video.png import write_png
 from gf_core.video.sheet import BAR, GAP, MARGIN, TEXT_GAP, VERB_COLOURS, wrap
 
 
@@ -62,3 +63,14 @@ def test_nothing_to_show_is_an_error(tmp_path):
         contact_sheet([], tmp_path / "s.png")
     with pytest.raises(ValueError):
         contact_sheet([SheetRow("a", [])], tmp_path / "s.png")
+
+
+def test_strips_become_one_picture(tmp_path):
+    draw = np.random.default_rng(0)
+    strips = [draw.integers(0, 256, (height, 7, 3), np.uint8) for height in (1, 5, 3)]
+    path = tmp_path / "a.png"
+    write_png(path, map(Image.fromarray, strips))
+    with Image.open(path) as image:
+        image.verify()  # every part's sum
+    with Image.open(path) as image:
+        assert image.mode == "RGB" and np.array_equal(np.asarray(image), np.concatenate(strips))
