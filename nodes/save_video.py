@@ -159,6 +159,7 @@ def _decoded(run: Run, vae: Any) -> Iterator[np.ndarray]:
     import torch
 
     from ..gf_core.vae.base import to_uint8
+    from ..gf_core.vae.decoders import begin_apart
     from .native.builtin import builtin_codec
     from .native.codec import native_codec
 
@@ -167,6 +168,8 @@ def _decoded(run: Run, vae: Any) -> Iterator[np.ndarray]:
     decoder = (builtin_codec(vae) or native_codec(vae, host.WanScale())).decoder()
     for record in run.committed():
         host.stop_if_interrupted()
+        if record.get("apart"):
+            begin_apart(decoder)
         with torch.no_grad():
             yield to_uint8(decoder.decode(run.load_latents(record["index"])))
 

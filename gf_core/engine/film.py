@@ -21,7 +21,7 @@ from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
 from ..take.reuse import Reuse, find_reuse
 from ..take.states import STATES_FOLDER, StateStore, window_name
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
-from ..vae.decoders import look_of
+from ..vae.decoders import forgets, look_of
 from .given.cast import open_cast
 from .given.start import StartFile, open_start
 
@@ -97,6 +97,11 @@ class Film:
     def threads(self) -> int:
         """On how many threads of a processor it is computed."""
         return self.bundle.threads_for(self.recipe)
+
+    @property
+    def apart(self) -> frozenset[int]:
+        """Chunks at which the decoder begins anew."""
+        return self.plan.apart if forgets(self.bundle.codec) else frozenset()
 
     @property
     def lead(self) -> int:
@@ -332,7 +337,9 @@ def look(film: Film, folder: Path, until: int | None = None) -> Found:
     film.check()
     film = replace(film, bundle=as_begun(film.bundle, film.facts, folder))
     stop = film.chunks_until(until)
-    reuse = find_reuse(folder, film.settings, film.plan.chunk_keys[:stop], _ends(film, folder, stop))
+    reuse = find_reuse(
+        folder, film.settings, film.plan.chunk_keys[:stop], _ends(film, folder, stop), film.apart
+    )
     seconds = time.perf_counter() - began
     bundle = film.bundle if reuse.finished else film.bundle.opened()
     if bundle is not film.bundle:

@@ -26,7 +26,7 @@ from ..take.own import checksum
 from ..take.reuse import pictures_mark
 from ..take.states import State, decoder_name, memory_name, pays, state_bytes, window_name
 from ..vae.base import to_uint8
-from ..vae.decoders import chunks_within_reach, look_of
+from ..vae.decoders import begin_apart, chunks_within_reach, look_of
 from ..video.boxes import read_layout
 from ..video.pixels import preview
 from ..video.writer import FilmWriter
@@ -95,6 +95,7 @@ class Finisher:
         bundle, recipe, encoding = job.film.bundle, job.film.recipe, job.film.encoding
         self._run, self._store, self._relief = run, job.store, job.relief
         self._codec, self._look = look_of(bundle.codec), pictures_mark(job.film.settings)
+        self._apart = job.film.apart
         # What settles the decoder's state.
         self._reach = chunks_within_reach(bundle.codec, recipe.memory.chunk)
         self.decoder, self._cells = bundle.codec.decoder(), bundle.cells(recipe.video)
@@ -169,7 +170,10 @@ class Finisher:
         start = time.perf_counter()
         doing = f"decoding chunk {chunk.index}"
         pictures = self._relief.retried(
-            "decoding", doing, lambda: self._decode(chunk.latents), lambda: self._decode_anew(chunk)
+            "decoding",
+            doing,
+            lambda: self._decode(chunk.index, chunk.latents),
+            lambda: self._decode_anew(chunk),
         )
         self._check_hurry()
         self.decoded.append(Preview(chunk.index, chunk.segment, preview(pictures)))
@@ -178,15 +182,24 @@ class Finisher:
         encoded = time.perf_counter()
         # No way out any more: what is in the film comes into the journal. Last, for the line promises the other two;
         # `film_bytes` is where the next run may cut the film, `film_sum` is of all since the line before.
-        placed = {"first_frame": self.frames, "frames": len(pictures), "pictures": self._look, **place}
+        apart = {"apart": True} if chunk.index in self._apart else {}
+        placed = {
+            "first_frame": self.frames,
+            "frames": len(pictures),
+            "pictures": self._look,
+            **apart,
+            **place,
+        }
         self._run.commit({**chunk.record("chunk", digest), **placed})
         self.frames += len(pictures)
         self.seconds["decode"] += decoded - start
         self.seconds["encode"] += encoded - decoded
         self.seconds["save"] += time.perf_counter() - encoded
 
-    def _decode(self, latents: Tensor) -> np.ndarray:
-        """Pictures uint8 [t H W 3]; how they are split into calls does not change them."""
+    def _decode(self, index: int, latents: Tensor) -> np.ndarray:
+        """Pictures uint8 [t H W 3] of chunk `index`; how they are split into calls does not change them."""
+        if index in self._apart:
+            begin_apart(self.decoder)
         with self._relief.decoding():
             pieces = latents.to(self._device).split(1 if self._in_pieces else self._piece)
             return np.concatenate([to_uint8(self.decoder.decode(piece)) for piece in pieces])
@@ -198,8 +211,8 @@ class Finisher:
         self.decoder.restore({})
         for index in range(int(max(0, chunk.index - self._reach)), chunk.index):
             self._check_hurry()
-            self._decode(self._run.run.load_latents(index))
-        return self._decode(chunk.latents)
+            self._decode(index, self._run.run.load_latents(index))
+        return self._decode(chunk.index, chunk.latents)
 
     def _put_off(self, chunk: SampledChunk, digest: str) -> None:
         """Note that a chunk has latents and no pictures, unless an earlier run has said so."""

@@ -21,7 +21,7 @@ from ..files.pieces import digest
 from ..sampling.film import Cues, replay
 from ..sampling.sampler import Sampler
 from ..take.states import StateStore, decoder_name, memory_name, window_name
-from ..vae.decoders import chunks_within_reach, look_of
+from ..vae.decoders import begin_apart, chunks_within_reach, look_of
 from .film import Film
 from .job import Job
 from .recalled import OnDisk
@@ -161,6 +161,8 @@ def rejoin_decoder(decoder: StreamDecoder, job: Job, stored: Callable[[int], Ten
             break
     checks = []
     for index in range(begun, done):
+        if index in film.apart:
+            begin_apart(decoder)
         # What it gives is in the film already. In the pieces of the first time: a card may sum others otherwise.
         for piece in stored(index).split(film.recipe.memory.chunk):
             decoder.decode(piece.to(film.bundle.decodes_on))

@@ -247,6 +247,7 @@ def in_memory(
     """
     from ..sampling.film import Cues, film_chunks
     from ..vae.base import to_uint8
+    from ..vae.decoders import begin_apart
 
     @torch.no_grad()
     def render(text: str) -> np.ndarray:
@@ -258,8 +259,12 @@ def in_memory(
             sampler = bundle.sampler(recipe)
             decoder = bundle.codec.decoder()
             given = {file: bundle.codec.encode(frames)[None] for file, frames in (pictures or {}).items()}
-            chunks = film_chunks(sampler, Cues(plan, embeds, given))
-            return np.concatenate([to_uint8(decoder.decode(clean.latents[0])) for clean in chunks])
+            made = []
+            for clean in film_chunks(sampler, Cues(plan, embeds, given)):
+                if clean.index in plan.apart:
+                    begin_apart(decoder)
+                made.append(to_uint8(decoder.decode(clean.latents[0])))
+            return np.concatenate(made)
 
     return render
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,17 @@ class _Earlier:
         return count
 
 
-def find_reuse(take: Path, settings: Settings, keys: Sequence[str], ends: Sequence[int] = ()) -> Reuse:
+def find_reuse(
+    take: Path,
+    settings: Settings,
+    keys: Sequence[str],
+    ends: Sequence[int] = (),
+    apart: Collection[int] = (),
+) -> Reuse:
     """Search every run of the Take in folder `take` for the chunks with `keys`, those of the film to be made, in order.
 
     settings: the `settings.json` of that film. ends: numbers of chunks after which sampling can go on; () is any.
+    apart: chunks that are decoded without the pictures in front of them.
     """
     runs = [earlier for run in reversed(runs_in(take)) if (earlier := _open(run)) is not None]
     if not runs:
@@ -126,7 +134,7 @@ def find_reuse(take: Path, settings: Settings, keys: Sequence[str], ends: Sequen
     same = [earlier for earlier in films if _is_same_film(earlier, settings, keys)]
     alike = same + [earlier for earlier in alike if earlier not in same]
     # Latents may come from several runs, pictures from one film only; both are read and checked here.
-    film, pictures = _longest_film([earlier for earlier in alike if earlier in films], keys)
+    film, pictures = _longest_film([earlier for earlier in alike if earlier in films], keys, apart)
     chunks = _collect(alike, keys, pictures)
     goes_on = finished = False
     if film is not None and film in same and pictures == len(film.records):
@@ -148,7 +156,7 @@ def find_reuse(take: Path, settings: Settings, keys: Sequence[str], ends: Sequen
         source=film.run if film else None,
         goes_on=goes_on,
         finished=finished,
-        changed=_why_more(nearest, settings, len(chunks), pictures, len(keys)),
+        changed=_why_more(nearest, settings, len(chunks), pictures, len(keys), apart),
         digests={record["name"]: record["digest"] for earlier in alike for record in earlier.states},
     )
 
@@ -246,16 +254,30 @@ def _why_not(kept: Kept) -> str:
     return "" if hashlib.sha256(data).hexdigest() == kept.record["latents"] else "its bytes have changed"
 
 
-def _longest_film(runs: Sequence[_Earlier], keys: Sequence[str]) -> tuple[_Earlier | None, int]:
+def _longest_film(
+    runs: Sequence[_Earlier], keys: Sequence[str], apart: Collection[int]
+) -> tuple[_Earlier | None, int]:
     """The run whose film holds the most of the first chunks, and how many; the first of equals."""
     best: tuple[_Earlier | None, int] = (None, 0)
     for earlier in runs:
-        wanted = earlier.matching(keys)
+        wanted = min(earlier.matching(keys), _decoded_alike(earlier, apart))
         if wanted > best[1]:
             count = _film_chunks(earlier.run, earlier.records[:wanted])
             if count > best[1]:
                 best = earlier, count
     return best
+
+
+def _decoded_alike(earlier: _Earlier, apart: Collection[int]) -> int:
+    """How many leading chunks were decoded with, or without, what lies in front of them as it is done now.
+
+    Earlier versions knew no chunks apart. Theirs that have no latents any more are believed as they are.
+    """
+    alike = (
+        record.get("apart", False) == (index in apart) or not os.path.lexists(earlier.run.latents(index))
+        for index, record in enumerate(earlier.records)
+    )
+    return sum(takewhile(bool, alike))
 
 
 def _film_chunks(run: Run, records: Sequence[Record]) -> int:
@@ -277,16 +299,20 @@ def _film_chunks(run: Run, records: Sequence[Record]) -> int:
     return count
 
 
-def _why_more(nearest: _Earlier, settings: Settings, chunks: int, pictures: int, wanted: int) -> str:
+def _why_more(
+    nearest: _Earlier, settings: Settings, chunks: int, pictures: int, wanted: int, apart: Collection[int]
+) -> str:
     """Why only `chunks` of `wanted` chunks (and pictures of `pictures`) could be taken over; empty when all is there.
 
-    nearest: the earlier run that the change is told against. settings: of the film to be made.
+    nearest: the earlier run that the change is told against. settings, apart: of the film to be made.
     """
     lost = "what an earlier run kept is damaged or gone"
     if min(chunks, pictures) == wanted:
         return ""
     if not nearest.settings:
         return lost
+    if pictures < chunks and pictures == _decoded_alike(nearest, apart) < len(nearest.records):
+        return "an earlier version let the shot before show through here: pictures are made again"
     damaged = not nearest.whole or (nearest.ended and len(nearest.records) >= wanted)
     changed = what_changed(nearest.settings, settings, latents=chunks < wanted)
     return changed or (lost if damaged else "the rest was not made yet")

@@ -183,6 +183,15 @@ class Plan:
         return {s.back: number for number, s in enumerate(self.segments) if s.back is not None}
 
     @cached_property
+    def apart(self) -> frozenset[int]:
+        """Chunks that know nothing of the one in front of them: the first of a scene, and of going back farther."""
+        return frozenset(
+            s.first_chunk
+            for number, s in enumerate(self.segments)
+            if number and (s.verb == "scene" or s.back not in (None, number - 1))
+        )
+
+    @cached_property
     def chunk_keys(self) -> tuple[str, ...]:
         """Key of every chunk of the film."""
         return tuple(self.segments[number].chunk_key(chunk) for number, chunk in self.places)

@@ -234,13 +234,15 @@ class DecodeStream:
     def __init__(self, codec: BuiltinCodec) -> None:
         self._codec = codec
         self._past: list[Tensor | None] = [None, None]
+        self._inside = False
+        """Pictures came before, whether they are remembered or not."""
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """`f c h w` -> frames `t H W 3` in 0..1: one for the clip's first latent frame, 4 for every other."""
         count, several = len(latents), 1
         # Not in the first call: nobody waits for a trial to see the first pictures.
-        if count >= AT_ONCE and self._past[0] is not None:
+        if count >= AT_ONCE and self._inside:
             several = self._codec.at_once(*latents.shape[-2:])
         sizes = [several] * (count // several) + [1] * (count % several)
         return piecewise(latents.to(self._codec.latent_mean), self._codec, sizes, self._pictures).clamp(0, 1)
@@ -250,9 +252,13 @@ class DecodeStream:
         self._codec.at_once(height, width)
 
     def _pictures(self, latent: Tensor) -> Tensor:
-        first = self._past[0] is None
+        first, self._inside = not self._inside, True
         stacked, self._past = self._codec.net_decoder(self._codec._natural(latent)[None], self._past)
         return (unstack_frames(stacked, first)[0] + 1) / 2
+
+    def forget(self) -> None:
+        """What comes next is its own past, as a clip's first latent frame is; it has 4 pictures all the same."""
+        self._past = [None, None]
 
     def snapshot(self) -> dict[str, Tensor]:
         """The state as named tensors, copied; empty before the first latent frame."""
@@ -264,6 +270,7 @@ class DecodeStream:
         check_state(state, set(names))
         like = self._codec.latent_mean
         self._past = [state[name].to(like, copy=True) for name in names] if state else [None, None]
+        self._inside = bool(state)
 
 
 def stack_frames(frames: Tensor, first: bool) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from ..files.fingerprint import combine
 
 if TYPE_CHECKING:
-    from .base import LatentCodec
+    from .base import LatentCodec, StreamDecoder
 
 Decoder = Literal["wan", "taehv", "builtin"]
 
@@ -22,6 +22,8 @@ Each causal layer looks a fixed number of frames back, so the sum of them bounds
 tests/engine/test_decoders.py.
 """
 
+FORGETFUL: frozenset[Decoder] = frozenset({"builtin"})
+"""Whose decoders can begin anew inside a film (`begin_apart`); others' first latent frame is a single picture."""
 
 OVERLAP = 8
 """Latent cells that neighbouring tiles share."""
@@ -51,3 +53,19 @@ def chunks_within_reach(codec: LatentCodec, chunk: int) -> float:
     """Chunks of `chunk` latent frames after which the state is settled; infinity where that is not known."""
     kind = kind_of(codec)
     return float("inf") if kind is None else -(-REACH[kind] // chunk)
+
+
+def forgets(codec: LatentCodec) -> bool:
+    """Whether its decoder can begin anew inside a film."""
+    return kind_of(codec) in FORGETFUL
+
+
+def begin_apart(decoder: StreamDecoder) -> None:
+    """What comes next knows nothing of the pictures so far: decode it as if they had not been, where that can be done.
+
+    Latents say what changes. Those of a scene, and of going back, were made without what lies in front of them, and
+    under a past that they do not know they would come out with its ghost over them.
+    """
+    forget = getattr(decoder, "forget", None)
+    if forget is not None:
+        forget()

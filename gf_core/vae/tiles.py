@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import GroundedError
 from ..files.fingerprint import combine
 from .base import LatentCodec, StreamDecoder, check_latents, foreign_state
-from .decoders import OVERLAP, kind_of, spans
+from .decoders import OVERLAP, begin_apart, kind_of, spans
 
 SMALLEST = 2 * OVERLAP
 
@@ -67,6 +67,7 @@ class TiledDecoder:
         self.together: bool = getattr(codec.decoder(), "together", False)
         self._states: dict[str, dict[str, Tensor]] = {}
         """Of every tile, in the computer's memory."""
+        self._apart = False
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `f c h w` -> frames `t H W 3` in 0..1, in the computer's memory."""
@@ -84,15 +85,22 @@ class TiledDecoder:
                     out = torch.zeros(len(pictures), height, width, 3)
                 here = out[:, top * stride : bottom * stride, left * stride : right * stride]
                 here += pictures * (row_share[:, None] * column_share)[..., None]
+        self._apart = False
         return out
 
     def _decode_tile(self, name: str, latents: Tensor) -> Tensor:
         """Pictures of one tile, whose state is fetched and put away again."""
         stream: StreamDecoder = self._codec.decoder()
         stream.restore({key: value.to(latents.device) for key, value in self._states.get(name, {}).items()})
+        if self._apart:
+            begin_apart(stream)
         pictures = stream.decode(latents)
         self._states[name] = {key: value.cpu() for key, value in stream.snapshot().items()}
         return pictures
+
+    def forget(self) -> None:
+        """What comes next knows nothing of the pictures so far, in every tile whose decoder can forget."""
+        self._apart = True
 
     def snapshot(self) -> dict[str, Tensor]:
         """The tiles' states as named tensors: `24-0.07` is what the decoder calls `07`, of the tile at row 24."""
@@ -105,7 +113,7 @@ class TiledDecoder:
 
         Raises GroundedError: the state is of a decoder without tiles.
         """
-        self._states = {}
+        self._states, self._apart = {}, False
         for name, value in state.items():
             tile, _, key = name.partition(".")
             if "-" not in tile or not key:

@@ -7,6 +7,8 @@ import torch
 
 from gf_core.errors import CheckpointError, GroundedError
 from gf_core.vae.builtin import AT_ONCE, BuiltinCodec, CodecConfig, load_codec, save_codec
+from gf_core.vae.decoders import begin_apart
+from gf_core.vae.tiles import Tiled
 
 SMALL = CodecConfig(encoder_widths=(8, 12, 16), decoder_widths=(8, 12, 16), decoder_blocks=(1, 1, 1))
 
@@ -38,6 +40,23 @@ def test_decoding_does_not_depend_on_the_split(codec: BuiltinCodec, split: list[
     with torch.no_grad():
         whole = codec.decode_batch(latents[None])[0].clamp(0, 1)
     assert torch.allclose(pieces, whole, atol=1e-4)
+
+
+def test_what_knows_nothing_of_the_pictures_before_is_decoded_without_them(codec: BuiltinCodec) -> None:
+    before, after = torch.randn(4, 16, 3, 4), torch.randn(5, 16, 3, 4)
+    stream, tiled = codec.decoder(), Tiled(codec, 64).decoder()
+    for decoder in (stream, tiled):
+        assert len(decoder.decode(before)) == 13
+        begin_apart(decoder)
+    frames = torch.cat([stream.decode(piece) for piece in after.split([1, 3, 1])])
+    assert torch.equal(frames[3:], codec.decoder().decode(after)), "as a clip of its own"
+    assert len(frames) == 20, "but four pictures for its first latent frame, too"
+    assert torch.equal(tiled.decode(after[:1]), frames[:4]) and torch.equal(
+        tiled.decode(after[1:2]), frames[4:8]
+    )
+    stream.forget()
+    stream.restore(tiled.snapshot() and codec.decoder().snapshot())
+    assert len(stream.decode(after)) == 17, "a new clip"
 
 
 @pytest.mark.parametrize(("off", "calls"), [(0.0, [1, 1, 1, 3, 1]), (1e-7, [1] * 7)])
