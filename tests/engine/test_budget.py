@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gf_core.config import Encoding, MemorySpec, ModelSpec, Recipe, VideoSpec
+from gf_core.config import Encoding, Fit, MemorySpec, ModelSpec, Recipe, VideoSpec
 from gf_core.devices import held_bytes
 from gf_core.engine.events import Finished
 from gf_core.engine.film import look, settle
@@ -223,10 +223,42 @@ def test_a_small_disk_is_noticed_before_the_folder_exists(film, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"bank": 2}, {"rolling": 21}, {"refresh": True}, {"sparse": 0.5}, {"heads": (((1, 2),),)}]
+    "change",
+    [
+        {"bank": 2},
+        {"rolling": 21},
+        {"rolling": 21, "wave": True},
+        {"refresh": True},
+        {"sparse": 0.5},
+        {"heads": (((1, 2),),)},
+        {"stored": "int8"},
+        {"walk": True},
+    ],
+    ids=str,
 )
 def test_a_memory_that_takes_other_work_has_a_pace_of_its_own(change):
-    assert speed_key(WAN, Recipe(replace(MemorySpec(), **change))) != speed_key(WAN, Recipe())
+    others = [MemorySpec(), MemorySpec(rolling=change["rolling"])] if "wave" in change else [MemorySpec()]
+    own = speed_key(WAN, Recipe(replace(MemorySpec(), **change)))
+    assert own not in [speed_key(WAN, Recipe(other)) for other in others]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"fit": Fit(tile=32)}, {"compiled": True}, {"ranks": 2}, {"device": "card"}, {"value_bytes": 4}],
+    ids=str,
+)
+def test_a_model_that_computes_otherwise_has_a_pace_of_its_own(change):
+    assert speed_key(replace(WAN, **change), Recipe()) != speed_key(WAN, Recipe())
+
+
+def test_a_second_set_of_weights_is_a_second_network(bundle):
+    two = replace(bundle, writer=bundle.model)
+    one, both = bundle_cost(bundle), bundle_cost(two)
+    assert (one.networks, both.networks) == (1, 2) and both.weight_bytes == 2 * one.weight_bytes
+    held, saved = Fit(resident=0, weights="fp8"), []
+    for cost in (one, both):
+        saved.append(cost.weight_bytes - cost.fitted(held).weight_bytes)
+    assert saved[1] == 2 * saved[0] > 0
 
 
 def test_minutes_come_from_the_last_film_with_the_same_settings(film):

@@ -15,7 +15,7 @@ from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import WanModel
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import Cues, film_chunks
-from gf_core.sampling.noise import check_noise
+from gf_core.sampling.noise import LONGEST_CLIP, check_noise
 from gf_core.timeline import make_plan, parse
 from gf_core.timeline.plan import Timing
 
@@ -56,6 +56,9 @@ def test_a_segment_that_core_could_not_make_is_refused_before_the_first_step():
     plan = make_plan(parse("a fox | 3s\nthen: it runs | 65s"), Timing(16, 3, 4))
     check_noise(SampleSpec(noise="chunk"), plan)
     check_noise(SampleSpec(noise="comfyui"), make_plan(parse("a fox | 60s"), Timing(16, 3, 4)))
+    longest = make_plan(parse("a fox | 63.8s"), Timing(16, 4, 4))
+    assert longest.chunks * 4 == LONGEST_CLIP
+    check_noise(SampleSpec(noise="comfyui"), longest)
     with pytest.raises(GroundedError, match="segment 2 has 26") as error:
         check_noise(SampleSpec(noise="comfyui"), plan)
     assert "`chunk`" in error.value.fix

@@ -126,6 +126,13 @@ def test_prompts_of_one_length_change_under_recorded_calls(sampler, embeds):
     assert all(map(torch.equal, plain, replayed)) and record.replays > record.tapes
 
 
+def test_of_layouts_that_came_once_the_newest_are_remembered(sampler, embeds, monkeypatch):
+    """Those of the first chunks do not come back; steady ones alternate, one for the steps and one for the memory."""
+    monkeypatch.setattr(graphs, "SEEN", 2)
+    film(sampler, embeds, MEMORIES["anchors"], record=(record := Taped()))
+    assert record.tapes >= 2 and record.replays > record.tapes
+
+
 def test_a_replay_that_gives_other_bits_is_not_used(sampler, embeds, caplog):
     caplog.set_level(logging.WARNING, "grounded")
     record = Taped(spoil=1e-3)
