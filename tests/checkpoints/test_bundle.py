@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dev.bench.forms import FORMS
+from gf_core.checkpoints import bundle as bundle_module
 from gf_core.checkpoints import networks as networks_module
 from gf_core.checkpoints.bundle import load_model
-from gf_core.checkpoints.companions import open_text
+from gf_core.checkpoints.companions import find, open_text
 from gf_core.checkpoints.inspect import inspect_file
 from gf_core.config import Fit, MemorySpec, SampleSpec, VideoSpec
 from gf_core.errors import CheckpointError
@@ -229,7 +230,8 @@ def test_plain_wan_is_refused_before_anything_is_loaded(tmp_path, state):
     assert bundle.recipe.sample == SampleSpec()
 
 
-def test_longlive_needs_its_lora(tmp_path, wrap, state):
+@pytest.mark.parametrize("form", ["pt", "safetensors"])
+def test_longlive_needs_its_lora(tmp_path, wrap, state, form):
     path = tmp_path / "longlive_base.pt"
     torch.save({"generator": wrap("model_prefix")}, path)
     with pytest.raises(CheckpointError, match="first half") as error:
@@ -237,7 +239,11 @@ def test_longlive_needs_its_lora(tmp_path, wrap, state):
     assert "lora.pt" in error.value.fix
     down, up = torch.ones(2, 256), torch.ones(256, 2)
     names = "base_model.model.blocks.0.self_attn.q.lora_{}.weight"
-    torch.save({"generator_lora": {names.format("A"): down, names.format("B"): up}}, tmp_path / "lora.pt")
+    lora = {names.format("A"): down, names.format("B"): up}
+    if form == "pt":
+        torch.save({"generator_lora": lora}, tmp_path / "lora.pt")
+    else:
+        save_file(lora, tmp_path / "lora.safetensors")
     bundle = load_model(path, **PARTS)
     name = "blocks.0.self_attn.q.weight"
     torch.testing.assert_close(bundle.model.state_dict()[name], state[name] + 2)
@@ -269,6 +275,26 @@ def test_missing_companions_are_named_with_source_and_place(tmp_path, wrap):
     with pytest.raises(CheckpointError, match="no VAE") as error:
         load_model(tmp_path / "self_forcing_dmd.pt", text=Text())
     assert "Wan2.1_VAE.pth" in error.value.fix
+
+
+def test_of_two_encoders_the_one_that_loses_less_is_taken(tmp_path):
+    files = ("umt5-xxl-encoder-Q8_0.gguf", "umt5_xxl_fp16.safetensors", "models_t5_umt5-xxl-enc-bf16.pth")
+    for name in files:
+        (tmp_path / name).touch()
+        assert find("text", tmp_path / "model.pt").name == name, "each new one is preferred"
+
+
+def test_both_parts_are_opened_where_they_are_wanted(tmp_path, wrap, monkeypatch):
+    placed = []
+    monkeypatch.setattr(bundle_module, "open_text", lambda path, device: placed.append(device) or Text())
+    monkeypatch.setattr(bundle_module, "load_vae", lambda path, device: placed.append(device) or Codec())
+    torch.save(wrap("generator_ema"), tmp_path / "self_forcing_dmd.pt")
+    for name in ("umt5_xxl_fp16.safetensors", "Wan2.1_VAE.pth"):
+        (tmp_path / name).touch()
+    for asked, device in ((None, "cpu"), (torch.device("meta"), torch.device("meta"))):
+        placed.clear()
+        bundle = load_model(tmp_path / "self_forcing_dmd.pt", parts_on=asked)
+        assert placed == [device, device] and bundle.decodes_on.type == str(device)
 
 
 def test_wrong_companion_is_named(tmp_path, wrap):
