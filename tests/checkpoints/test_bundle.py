@@ -265,6 +265,16 @@ def test_fingerprint_follows_weights_and_loras_not_names(tmp_path, state):
     assert mark("renamed.pt") == first
     half = mark("renamed.pt", loras=[(tmp_path / "l.safetensors", 0.5)])
     assert half != first and half != mark("renamed.pt", loras=[(tmp_path / "l.safetensors", 1.0)])
+    folder = tmp_path / "peft"
+    folder.mkdir()
+    save_file(lora, folder / "adapter_model.safetensors")
+    scales = ((4, {}), (2, {}), (4, {"ffn.0": 2}), (4, {"ffn.0": 3}))
+    found = set()
+    for alpha, pattern in scales:
+        said = json.dumps({"peft_type": "LORA", "lora_alpha": alpha, "alpha_pattern": pattern})
+        (folder / "adapter_config.json").write_text(said)
+        found.add(mark("renamed.pt", loras=[(folder, 1.0)]))
+    assert len(found) == len(scales), "what a folder of PEFT says of the scale"
 
 
 def test_missing_companions_are_named_with_source_and_place(tmp_path, wrap):

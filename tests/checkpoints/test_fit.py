@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from gf_core.checkpoints.bundle import load_model
 from gf_core.checkpoints.load import build_network
+from gf_core.checkpoints.lora import parse_lora
 from gf_core.config import Fit, MemorySpec, ModelSpec, Recipe, SampleSpec
 from gf_core.estimate.room import ModelCost, bundle_cost
 from gf_core.files.lazy import LazyTensor
@@ -103,6 +105,28 @@ def test_weights_in_a_byte_make_nearly_the_same_film(stored, expected, weights, 
     assert all(torch.equal(one, other) for one, other, _ in zip(both, made, fused))
     for one, other in zip(fused, made):
         torch.testing.assert_close(one, other, atol=2e-2, rtol=0)
+
+
+@torch.no_grad()
+def test_a_lora_changes_a_weight_whose_file_gives_its_rows(stored):
+    """The others are held with the numbers and scales of the file."""
+    file, halves = dict(stored), torch.full((SPEC.ffn_dim,), 0.5)
+    changed, left = "blocks.0.ffn.0", "blocks.1.ffn.0"
+    for name in (f"{changed}.weight", f"{left}.weight"):
+        rows = ((stored[name].load() * 2).to(FLOAT8), halves)
+        file[name] = replace(stored[name], rows=lambda rows=rows: rows)
+    parts = {"A": torch.randn(2, SPEC.dim), "B": torch.randn(SPEC.ffn_dim, 2)}
+    lazy = {
+        f"{changed}.lora_{part}.weight": LazyTensor(v.dtype, tuple(v.shape), lambda v=v: v)
+        for part, v in parts.items()
+    }
+    lora = parse_lora(lazy, "a LoRA", 1.0, {name: one.shape for name, one in stored.items()})
+    model = build_network(SPEC, file, loras=[lora], fit=Fit(weights="fp8"))
+    layer, other = (model.get_submodule(name) for name in (changed, left))
+    assert isinstance(layer, Fp8Linear) and isinstance(other, Fp8Linear)
+    expected = stored[f"{changed}.weight"].load() + parts["B"] @ parts["A"]
+    torch.testing.assert_close(layer.weight.float() * layer.scale[:, None], expected, atol=0.02, rtol=0.07)
+    assert torch.equal(other.scale, halves)
 
 
 @pytest.mark.parametrize("rows", [torch.full((32,), 0.01), torch.rand(32)])

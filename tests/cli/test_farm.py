@@ -41,16 +41,19 @@ def farm(tmp_path, monkeypatch, capsys):
 
 
 def test_every_film_is_made_once_and_one_that_fails_stops_no_other(farm, tmp_path):
+    """Also where a name reads as a pattern of names."""
+    fox = tmp_path / "boards" / "fox[1].txt"
+    fox.with_name("fox.txt").rename(fox)
     status, films, _ = farm()
-    assert status == 2 and [films[name][0] for name in BOARDS] == ["failed", "done"]
+    assert status == 2 and [films[name][0] for name in ("bad", fox.stem)] == ["failed", "done"]
     assert "line 2, column 1: unknown verb" in films["bad"][1] and "; fix: did" in films["bad"][1]
     before = set(tmp_path.rglob("*.mp4"))
     (tmp_path / "boards" / "bad.txt").unlink()
-    (tmp_path / "boards" / "fox.txt").write_text(BOARDS["fox"].replace("noon", "night"))
+    fox.write_text(BOARDS["fox"].replace("noon", "night"))
     status, films, _ = farm()
-    assert status == 0 and films["fox"][0] == "done" and films["fox"][1].endswith("fox-2.mp4")
+    assert status == 0 and films[fox.stem][0] == "done" and films[fox.stem][1].endswith("fox[1]-2.mp4")
     assert before < set(tmp_path.rglob("*.mp4"))
-    assert farm()[1]["fox"] == ("there", films["fox"][1])
+    assert farm()[1][fox.stem] == ("there", films[fox.stem][1])
 
 
 OTHER = {

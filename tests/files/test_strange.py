@@ -16,6 +16,7 @@ from gf_core.checkpoints.companions import open_text
 from gf_core.checkpoints.identify import identify, require_drivable
 from gf_core.checkpoints.lora import open_lora
 from gf_core.errors import CheckpointError
+from gf_core.files.strange import refuse_zeros
 from gf_core.files.tensors import open_file
 from gf_core.vae.load import load_vae
 
@@ -238,3 +239,12 @@ def test_names_in_a_file_do_not_steer_the_terminal(tmp_path, sign):
         with pytest.raises(CheckpointError, match="stores") as error:
             open_file(tmp_path / file)
         assert sign not in error.value.message
+
+
+@pytest.mark.parametrize("spot", [0, 20_000, -1])
+def test_a_weight_with_numbers_in_one_place_is_a_weight(tmp_path, spot):
+    """Such as one of which a training changes a part."""
+    weight = torch.zeros(40_000)
+    weight[spot] = 1.0
+    save_file({"a.weight": weight.reshape(200, 200)}, tmp_path / "m.safetensors")
+    refuse_zeros("m.safetensors", open_file(tmp_path / "m.safetensors").tree)

@@ -299,3 +299,19 @@ def test_a_million_empty_fragments_take_no_time(film):
     begun = time.process_time()
     assert numbers(read_frames(film)) == list(range(45))
     assert time.process_time() - begun < 2
+
+
+def test_a_film_that_is_replaced_by_one_of_its_size_is_read_anew(tmp_path):
+    films = [tmp_path / name for name in ("film.mp4", "other.mp4")]
+    for film, count in zip(films, (9, 21)):
+        with FilmWriter(film, VideoSpec(32, 32, 16)) as writer:
+            writer.write(grey(0, count))
+    size = max(film.stat().st_size for film in films) + 8
+    for when, film in enumerate(films):
+        free = size - film.stat().st_size
+        with film.open("ab") as file:
+            file.write(free.to_bytes(4, "big") + b"free" + bytes(free - 8))
+        os.utime(film, (when, when))
+    assert [probe(film).frames for film in films] == [9, 21]
+    films[1].replace(films[0])
+    assert probe(films[0]).frames == 21
