@@ -62,11 +62,3 @@ def test_a_film_enlarged_another_way_is_not_gone_on_with():
     """Those of the version before had their pictures enlarged before they were converted."""
     plain, large = (picture_facts("codec", Encoding(upscale=times), 16)["options"] for times in (1, 2))
     assert large.pop("enlarged") == "in YUV" and "enlarged" not in plain
-
-
-def test_frames_of_several_kinds_are_read_each_by_its_own():
-    """As of recordings that lie end to end in one file."""
-    small, read = blurred(), ToRgb()
-    for pix_fmt in ("yuv444p", "yuv420p", "yuv444p"):
-        frame = ToVideo(pix_fmt)(small)
-        assert np.array_equal(read(frame), ToRgb()(frame))
