@@ -20,8 +20,14 @@ FRAME_PAD, FRAME_TITLE = 16, 40
 NOTE_COLOURS = {"color": "#432", "bgcolor": "#653"}
 FRAME_COLOURS = ("#3f789e", "#8A8", "#88A", "#b58b2a", "#A88")
 REGISTRY_NAME = "grounded-forcing"
+WINDOW = (1600, 950)
+"""pixels of the page that the graphs are laid out for"""
+LEFT, TOP = 80, 110
+"""pixels of it that the side bar and the bars at the top may take"""
 VIEW = (1200, 700)
-"""pixels that the opened graph should fit into: what front ends leave of a window of 1600 x 950"""
+"""pixels that the opened graph fits into: what is left of a smaller window, too"""
+READABLE = 0.58
+"""the zoom below which a front end draws no text is 8/14 (0.571): its smallest letters by the size of a node's"""
 
 
 def arrange(graph: dict[str, Any], workflow: Workflow) -> dict[str, Any]:
@@ -47,7 +53,7 @@ def arrange(graph: dict[str, Any], workflow: Workflow) -> dict[str, Any]:
         "last_node_id": max(int(node["id"]) for node in placed),
         "nodes": placed,
         "groups": frames,
-        "extra": {"ds": _view(placed)},
+        "extra": {"ds": _view(placed, frames)},
     }
 
 
@@ -117,10 +123,27 @@ def _notes(workflow: Workflow, first_id: int) -> list[dict[str, Any]]:
     return placed
 
 
-def _view(nodes: list[dict[str, Any]]) -> dict[str, Any]:
-    left = min(node["pos"][0] for node in nodes) - 60
-    top = min(node["pos"][1] for node in nodes) - 100
-    right = max(node["pos"][0] + node["size"][0] for node in nodes) + 40
-    bottom = max(node["pos"][1] + node["size"][1] for node in nodes) + 40
-    scale = round(min(VIEW[0] / (right - left), VIEW[1] / (bottom - top), 1.0), 3)
-    return {"scale": scale, "offset": [-left, -top]}
+def _view(nodes: list[dict[str, Any]], frames: list[dict[str, Any]]) -> dict[str, Any]:
+    """Zoom and offset with which the graph opens: its corner beside the front end's bars, all of it in `VIEW`.
+
+    The front end draws a point of the graph at (point + offset) * scale pixels of the page.
+    Raises ValueError: so far away no word can be read.
+    """
+    boxes = [tuple(frame["bounding"]) for frame in frames]
+    boxes += [
+        (node["pos"][0], node["pos"][1] - TITLE, node["size"][0], _drawn(node) + TITLE) for node in nodes
+    ]
+    left, top = min(x for x, *_ in boxes), min(y for _, y, *_ in boxes)
+    right = max(x + width for x, _, width, _ in boxes)
+    bottom = max(y + height for _, y, _, height in boxes)
+    scale = math.floor(1000 * min(VIEW[0] / (right - left), VIEW[1] / (bottom - top), 1.0)) / 1000
+    if scale < READABLE:
+        raise ValueError(
+            f"{right - left:.0f} x {bottom - top:.0f} opens at {scale}, and {READABLE} can be read"
+        )
+    return {"scale": scale, "offset": [math.ceil(LEFT / scale - left), math.ceil(TOP / scale - top)]}
+
+
+def _drawn(node: dict[str, Any]) -> float:
+    """Pixels below a node's title."""
+    return 0 if node["flags"].get("collapsed") else node["size"][1]

@@ -1,4 +1,7 @@
-"""The shipped workflows as they are drawn: no node lies on another or on the rim of a frame, in either node mode."""
+"""The shipped workflows as they open: beside the page's bars, in words that can be read, and no node lies on another.
+
+In either node mode; zoomed as an artist's page is, with nothing set that makes small letters appear.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,17 @@ DRAWN = """() => {
   });
 }"""
 FRAMES = "() => window.app.graph._groups.map((group) => [...group.pos, ...group.size])"
+BARS = """() => { const free = document.querySelector('.graph-canvas-panel').getBoundingClientRect();
+  return [free.left, free.top]; }"""
+"""where the side bar and the bars at the top end, in pixels of the page"""
+VIEW = "() => { const {scale, offset} = window.app.canvas.ds; return [scale, ...offset]; }"
+UNREADABLE = "() => Boolean(window.app.canvas.low_quality)"
+"""whether the front end leaves titles and widgets without text, as it does far away"""
+AS_AN_ARTIST = {
+    "LiteGraph.Canvas.MinFontSizeForLOD": 8,
+    "LiteGraph.Canvas.LowQualityRenderingZoomThreshold": 0.6,
+}
+"""the front end's own first values"""
 RIM = 6
 """pixels that stay free between a node and the frame around it"""
 
@@ -36,7 +50,7 @@ RIM = 6
 @pytest.fixture(scope="module", params=[False, True], ids=["litegraph", "nodes-2.0"])
 def browser(server: Server, request: pytest.FixtureRequest) -> Iterator[Browser]:
     fill_models(server.base)
-    with open_browser(server, settings={"Comfy.VueNodes.Enabled": request.param}) as opened:
+    with open_browser(server, settings={"Comfy.VueNodes.Enabled": request.param, **AS_AN_ARTIST}) as opened:
         yield opened
 
 
@@ -46,6 +60,17 @@ def meet(a: Box, b: Box) -> bool:
 
 def within(inner: Box, outer: Box) -> bool:
     return inner[0] >= outer[0] and inner[1] >= outer[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_opens_beside_the_bars_and_can_be_read(browser: Browser, name: str) -> None:
+    browser.load(ui_graph(name))
+    scale, x, y = browser.page.evaluate(VIEW)
+    left, top = browser.page.evaluate(BARS)
+    drawn: list[tuple[str, Box]] = browser.page.evaluate(DRAWN)
+    hidden = [node for node, box in drawn if (box[0] + x) * scale < left or (box[1] + y) * scale < top]
+    assert hidden == []
+    assert not browser.page.evaluate(UNREADABLE)
 
 
 @pytest.mark.parametrize("name", NAMES)
