@@ -14,9 +14,13 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+PACK = "grounded forcing"
+"""What somebody looks for who has just installed this pack and knows no node's name."""
+
 
 def schema(**settings: Any) -> io.Schema:
-    """An `io.Schema`, without the settings that this host does not know."""
+    """An `io.Schema` found under the pack's name too, without the settings that this host does not know."""
+    settings["search_aliases"] = [PACK, *settings.get("search_aliases", ())]
     known = {field.name for field in dataclasses.fields(io.Schema)}
     return io.Schema(**{name: value for name, value in settings.items() if name in known})
 

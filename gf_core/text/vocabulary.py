@@ -21,6 +21,9 @@ _LENGTH = re.compile("[0-9]+(s|sec|seconds|f|frames|ms|min)")
 class Vocabulary:
     """All words that there are; a prompt with another one is refused, and so is one with too many."""
 
+    listed = "docs/storyboard.md"
+    """where people find all of the words; a host may have another place for them"""
+
     def __init__(self, words: Sequence[str], max_words: int) -> None:
         self.words, self.max_words = tuple(words), max_words
         self.index = {word: i + 1 for i, word in enumerate(self.words)}
@@ -76,7 +79,7 @@ class Vocabulary:
         line, column = min((place for places in found.values() for place in places), default=(0, 0))
         tips = ["a length stands behind a bar: | 5s."] if any(map(_LENGTH.fullmatch, found)) else []
         tips += [f"did you mean {', '.join(near)}?"] if near else []
-        tips.append(f"{'All' if tips else 'all'} its {len(self.words)} words are in docs/storyboard.md")
+        tips.append(f"{'All' if tips else 'all'} its {len(self.words)} words are in {self.listed}")
         raise PromptError(
             f"the built-in model does not know: {', '.join(told)}{more}{where}",
             f"{' '.join(tips)}, a full Wan model reads any text",

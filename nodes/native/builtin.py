@@ -29,6 +29,7 @@ from ...gf_core.vae.wan import WAN_MEAN, WAN_STD
 NAME = "built-in"
 TOKENS = "grounded_builtin"
 TEXT_ROWS = 512
+WORDS_LISTED = "the help of Prompt Timeline"
 TEXT_FILE, CODEC_FILE = (BUILTIN_FOLDER / name for name in BUILTIN_FILES[1:])
 
 
@@ -41,6 +42,7 @@ class BuiltinTokenizer:
 
     def __init__(self, embedding_directory: Any = None, tokenizer_data: Any = None) -> None:
         self._encoder = _open_text()
+        self._encoder.listed = WORDS_LISTED
         self.check_words = self._encoder.check_words
 
     def tokenize_with_weights(

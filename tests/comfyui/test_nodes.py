@@ -372,6 +372,7 @@ REFUSED_LATER = [
     ("3", {"steps": "1000, nine"}, "are not a list of numbers. Write for example 1000, 750, 500, 250."),
     ("3", {"steps": "250, 1000"}, "do not fall"),
     ("2", {"timeline": "a red helicopter flies in a meadow at noon | 1.5s"}, "helicopter"),
+    ("2", {"timeline": "a zebra | 1.5s"}, "words are in the help of Prompt Timeline"),
 ]
 
 
@@ -398,6 +399,14 @@ def test_texts_to_translate_are_those_of_the_nodes(server):
     written = json.loads(tool.PLACE.read_text(encoding="utf-8"))
     said = tool.node_texts(server.object_info())
     assert written == said, f"write them again: python {place.relative_to(ROOT)} {server.url}"
+
+
+def test_every_node_is_found_under_the_name_of_the_pack(server):
+    ours = {name: info for name, info in server.object_info().items() if name.startswith("GF_")}
+    if not any("search_aliases" in info for info in ours.values()):
+        pytest.skip(f"{server.host.name} knows no other words for a node")
+    named = [name for name, info in ours.items() if "grounded forcing" in info["search_aliases"]]
+    assert len(named) == len(ours) == 12
 
 
 def test_nothing_failed_in_the_host(server):

@@ -45,7 +45,8 @@ def test_first_film_shows_what_the_language_is_for():
     assert (first.subject, first.colour) == (last.subject, last.colour)
 
 
-def test_the_documentation_lists_the_words_of_the_built_in_model():
-    page = (FOLDER.parents[1] / "docs" / "storyboard.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["docs/storyboard.md", "web/docs/GF_PromptTimeline.md"])
+def test_the_documentation_lists_the_words_of_the_built_in_model(page: str):
+    page = (FOLDER.parents[1] / page).read_text(encoding="utf-8")
     listed = page.split("## What the built-in model can read")[1].split("```")[1].split()
     assert listed == list(vocabulary.words())
