@@ -79,6 +79,13 @@ function upwards(prompt, executionId, input, found) {
 export const timelineOf = (prompt, executionId) =>
   upwards(prompt, executionId, "timeline", (type) => type === "GF_PromptTimeline")?.id ?? null;
 
+/** The text that a node's film is made from; null where another node gives it or adds to it, and where there is none. */
+export function textOf(prompt, executionId) {
+  const { id, inputs } = upwards(prompt, executionId, "timeline", (type) => type === "GF_PromptTimeline" || type === "GF_ShotCut") ?? {};
+  const text = id && prompt[id].class_type === "GF_PromptTimeline" ? inputs.timeline : null;
+  return typeof text === "string" ? text : null;
+}
+
 /**
  * Name of the Take that a node makes, shows or, as a timeline, is rendered into; null where it is not known before a
  * Run, because another node gives it.

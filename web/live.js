@@ -86,13 +86,13 @@ export class LiveView {
     report(this.report, text.trim().slice(first.length).trim()); // what to do
   }
 
-  /** What lies in the Take (null: nothing). A render that runs says more. */
-  shown(facts) {
+  /** What lies in the Take (null: nothing), and whose film that is where it may be another's. A render that runs says more. */
+  shown(facts, whose = "") {
     if (this.node !== null) return;
     this.words.textContent = facts ? "" : EMPTY;
     if (facts) this.image.src = this.url(facts.picture);
     else this.image.removeAttribute("src");
-    this.tell(facts?.text ?? "", facts?.share ?? 0);
+    this.tell(facts && whose ? `${whose}, ${facts.text}` : (facts?.text ?? ""), facts?.share ?? 0);
   }
 
   /** A line that says it all, and what follows as report. */

@@ -4,7 +4,8 @@
  * gone back in by undo, another tab, a page that was reloaded, a node that was just added.
  */
 
-import { takeOf } from "./links.js";
+import { takeOf, textOf } from "./links.js";
+import { read } from "./timeline/text.js";
 
 const PATIENCE = 400; // milliseconds that a name has to stay, as somebody may be typing it
 const SOURCE = { GF_PromptTimeline: "GF_StreamSampler" }; // whose facts they show
@@ -28,7 +29,7 @@ export class Recall {
     const facts = await this.answer(take);
     if (state.take !== take) return; // it has got another one in the meantime
     const { class_type: kind, inputs } = prompt[id];
-    view.shown(fitting(facts[SOURCE[kind] ?? kind], inputs));
+    view.shown(fitting(facts[SOURCE[kind] ?? kind], inputs), whose(textOf(prompt, id), facts.GF_StreamSampler?.[0]?.timeline));
   }
 
   answer(take) {
@@ -42,3 +43,21 @@ export class Recall {
 /** The newest facts that hold for a node's widgets as they are; null where there are none. */
 export const fitting = (facts, inputs) =>
   facts?.findLast(({ of }) => Object.entries(of).every(([name, value]) => inputs[name] === value)) ?? null;
+
+/** Whose film a Take's last one is, where it may not be that of `text`; "" where it is, but for seeds. */
+export function whose(text, rendered) {
+  if (rendered === undefined) return "";
+  if (text === null) return "the last film of this Take";
+  if (meaning(text) === meaning(rendered)) return "";
+  const prompts = new Set(read(text).segments.map(({ prompt }) => prompt));
+  const known = read(rendered).segments.some(({ prompt }) => prompts.has(prompt));
+  return known ? "the last film, of an earlier text" : "another storyboard's last film";
+}
+
+/** What a storyboard says, without its seeds: those may stand on other nodes. */
+function meaning(text) {
+  const { rate, style, cast, segments } = read(text);
+  const said = segments.map(({ verb, back, prompt, seconds, recache, blend, motion, mute }) =>
+    [verb, back, prompt, seconds, recache, blend, motion, mute]);
+  return JSON.stringify([rate.above, rate.below, style, [...cast], said]);
+}

@@ -18,11 +18,12 @@ export class Shown {
     this.element = make("div", "gf-shown", {}, this.text, this.note, this.image, this.film);
   }
 
-  /** Show what a node says (null: nothing). */
-  shown(facts) {
+  /** Show what a node says (null: nothing), and whose film it is about where that may be another's. */
+  shown(facts, whose = "") {
     this.facts = facts;
+    this.whose = facts && whose ? `About ${whose}.` : "";
     report(this.text, facts?.text ?? "");
-    put(this.note, { textContent: "" });
+    put(this.note, { textContent: this.whose });
     put(this.image, { hidden: !facts?.picture });
     if (facts?.picture) this.image.src = this.url(facts.picture);
     else this.image.removeAttribute("src");
@@ -45,7 +46,7 @@ export class Shown {
     const { film, stand_in: other, codec } = this.facts ?? {};
     if (this.playing !== (film ?? null) || !other) return this.play(null);
     const what = film ? `This browser cannot play ${codec === "as rendered" ? "the film" : codec}` : `A folder of ${codec} pictures does not play`;
-    put(this.note, { textContent: `${what}: below is the Take's own film.` });
+    put(this.note, { textContent: `${this.whose} ${what}: below is the Take's own film.`.trim() });
     this.play(other);
   }
 

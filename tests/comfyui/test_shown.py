@@ -128,6 +128,22 @@ def test_what_was_said_stays_said(browser: Browser, server: Server) -> None:
 
 
 @BROWSER
+def test_the_film_of_another_text_is_told_as_such(browser: Browser) -> None:
+    """A Take's name is free, and a film of one's own may be made under a template's."""
+    take = f"other_{browser.mode}"  # type: ignore[attr-defined]
+    one = graph(take, "a blue owl sleeps in the snow at night | 0.75s\n")
+    browser.load_api({key: one[key] for key in "12345"})
+    browser.errors.clear()
+    assert browser.queue() == "success"
+    browser.load_api(graph(take, "a red fox walks right in a meadow at noon | 0.75s\n"))
+    browser.wait_until(f'() => ({SAID})().said.startsWith("another storyboard\'s last film, 0.56 s of film")')
+    browser.wait_until(f'() => ({SAID})().note === "About another storyboard\'s last film."')
+    assert browser.queue() == "success"
+    said = browser.page.evaluate(SAID)
+    assert said["said"].startswith("0.56 s of film") and said["note"] == "" and browser.errors == []
+
+
+@BROWSER
 def test_a_node_that_is_added_behind_a_film_shows_it(browser: Browser) -> None:
     whole = graph("added")
     browser.load_api({key: whole[key] for key in ("1", "2", "3", "4")})

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Recall, fitting } from "../../web/recall.js";
+import { Recall, fitting, whose } from "../../web/recall.js";
 
 const FACTS = { GF_StreamSampler: [{ text: "film", of: {} }], GF_TakeReport: [{ text: "report", of: {} }] };
 const graph = (take) => ({
@@ -57,4 +57,36 @@ test("facts hold for the widgets that they were made with, the newest first", ()
   const facts = [6, 3, 6].map((columns, at) => ({ text: at, of: { columns } }));
   assert.deepEqual([6, 3, 9].map((columns) => fitting(facts, { columns, other: 1 })?.text ?? null), [2, 1, null]);
   assert.equal(fitting(undefined, {}), null);
+});
+
+test("a film of another text is told as such, in whatever order its seed stands", () => {
+  const text = "a fox | 4s\nthen: it jumps | 4s\n";
+  const rendered = (of) => `${of}\n@seed 7\n`;
+  assert.equal(whose(text, rendered(text)), "");
+  assert.equal(whose(`@seed 9\n# a remark\n${text}`, rendered(text)), "");
+  for (const edit of [text.replace("fox", "owl"), text.replace("4s", "5s"), text.replace("then", "cut"), `${text}then: it sleeps\n`, `@style soft\n${text}`]) {
+    assert.equal(whose(edit, rendered(text)), "the last film, of an earlier text", edit);
+  }
+  assert.equal(whose("an owl | 4s\nthen: it sleeps | 4s\n", rendered(text)), "another storyboard's last film");
+  assert.equal(whose(null, rendered(text)), "the last film of this Take");
+  assert.equal(whose(text, undefined), "");
+});
+
+test("views hear whose film it is; a text that a Shot Cut adds to is not known before a Run", async () => {
+  const facts = { ...FACTS, GF_StreamSampler: [{ text: "film", timeline: "an owl | 4s\n", of: {} }] };
+  const { recall } = stage({ fox: facts });
+  const told = async (prompt, id) => {
+    let heard;
+    await recall.follow(prompt, id, { shown: (_, whose) => (heard = whose) }, 1e6);
+    return heard;
+  };
+  const prompt = graph("fox");
+  prompt[1].inputs.timeline = "a fox | 4s\n";
+  assert.equal(await told(prompt, "2"), "another storyboard's last film");
+  assert.equal(await told(prompt, "3"), "another storyboard's last film");
+  prompt[1].inputs.timeline = "an owl | 4s\n";
+  assert.equal(await told(prompt, "2"), "");
+  prompt[6] = { class_type: "GF_ShotCut", inputs: { timeline: ["1", 0] } };
+  prompt[2].inputs.timeline = ["6", 0];
+  assert.equal(await told(prompt, "2"), "the last film of this Take");
 });
