@@ -165,13 +165,13 @@ def _anchors(spec: MemorySpec) -> str:
 
 def _sizes() -> list[Any]:
     return [
-        number(
+        _size(
             "anchors", -1, (-1, 64), "Frames kept for the whole film to hold the cast. -1: the preset's (3)."
         ),
-        number(
+        _size(
             "recent", -1, (-1, 64), "Most recent past frames, which hold the motion. -1: the preset's (6)."
         ),
-        number(
+        _size(
             "recache",
             -1.0,
             (-1.0, 1.0),
@@ -181,6 +181,10 @@ def _sizes() -> list[Any]:
             round=0.001,
         ),
     ]
+
+
+def _size(name: str, default: float, limits: tuple[float, float], tooltip: str, **more: Any) -> Any:
+    return number(name, default, limits, tooltip, display_name=f"{name} (-1 = {PRESET})", **more)
 
 
 def _policies() -> list[Any]:

@@ -30,7 +30,6 @@ class LoadModel(io.ComfyNode):
                 "self forcing",
                 "longlive",
                 "checkpoint loader",
-                "grounded forcing",
             ],
             inputs=[*_files(), *_weights()],
             outputs=[

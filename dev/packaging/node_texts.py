@@ -34,7 +34,10 @@ def _texts(info: dict[str, Any]) -> dict[str, Any]:
     inputs = {}
     for name, declared in ((name, spec) for group in groups for name, spec in group.items()):
         settings = declared[1] if len(declared) > 1 else {}
-        inputs[name] = {"name": name.replace("_", " "), "tooltip": settings.get("tooltip", "")}
+        inputs[name] = {
+            "name": settings.get("display_name") or name.replace("_", " "),
+            "tooltip": settings.get("tooltip", ""),
+        }
     outputs = {
         str(number): {"name": name, "tooltip": tooltip}
         for number, (name, tooltip) in enumerate(zip(info["output_name"], info["output_tooltips"]))

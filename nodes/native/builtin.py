@@ -34,7 +34,9 @@ TEXT_FILE, CODEC_FILE = (BUILTIN_FOLDER / name for name in BUILTIN_FILES[1:])
 
 
 def _open_text() -> SmallTextEncoder:
-    return load_small_encoder(TEXT_FILE, remembered([TEXT_FILE], "whole", open_file(TEXT_FILE).tensors))
+    encoder = load_small_encoder(TEXT_FILE, remembered([TEXT_FILE], "whole", open_file(TEXT_FILE).tensors))
+    encoder.listed = WORDS_LISTED
+    return encoder
 
 
 class BuiltinTokenizer:
@@ -42,7 +44,6 @@ class BuiltinTokenizer:
 
     def __init__(self, embedding_directory: Any = None, tokenizer_data: Any = None) -> None:
         self._encoder = _open_text()
-        self._encoder.listed = WORDS_LISTED
         self.check_words = self._encoder.check_words
 
     def tokenize_with_weights(
