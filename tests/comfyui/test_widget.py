@@ -59,6 +59,7 @@ WIDGET = (
     ".widgets.find((w) => w.name === 'timeline')"
 )
 TEXT_BOX = "textarea:not([class*=gf-])"
+SELECTED = "() => { const box = document.activeElement; return box.value.slice(box.selectionStart, box.selectionEnd); }"
 EDGE = ".gf-block[data-index='%d'] .gf-edge"
 
 
@@ -127,6 +128,23 @@ def test_it_shows_every_segment_and_stores_nothing_of_its_own(film: Browser) -> 
     mode = "vue" if film.page.locator("[data-node-id]").count() else "litegraph"
     film.screenshot(ARTEFACTS / f"widget_{mode}.png")
     assert not film.errors
+
+
+def test_a_border_is_grabbed_from_its_other_side_too(film: Browser) -> None:
+    drag(film, ".gf-block[data-index='4'] .gf-begin", 30)
+    (line,) = changed_lines(film)
+    start, seconds = line.rsplit(" | ", 1)
+    assert start == "cut: the same {fox} dances on a beach at sunset"
+    assert float(seconds.removesuffix("s")) > 5.25
+    assert not film.errors
+
+
+def test_a_length_without_its_bar_is_told_before_a_run(browser: Browser) -> None:
+    show(browser, "a red fox walks right in a meadow at noon | 2s\nthen: it jumps 3s\n")
+    (told,) = browser.page.locator(".gf-hint").all_inner_texts()
+    assert told.startswith("2:16") and "| 3s" in told
+    browser.page.locator(".gf-hint").click()
+    assert browser.page.evaluate(SELECTED) == "3s"
 
 
 def test_dragging_an_edge_changes_one_line_and_undo_brings_it_back(film: Browser) -> None:

@@ -1,7 +1,9 @@
 /** One storyboard being edited: its text, what it reads as, what is selected, undo, and the film being made. */
 
 import { setDirectives } from "./directives.js";
+import { put } from "./dom.js";
 import { listen } from "./gestures.js";
+import { hintsOf } from "./hints.js";
 import * as edits from "./model.js";
 import { Offer } from "./offer.js";
 import { makePlan } from "./plan.js";
@@ -37,6 +39,7 @@ export class Editor {
   /** Show a text without writing it. */
   show(text) {
     this.board = read(text);
+    this.hints = hintsOf(this.board);
     this.plan = makePlan(this.board);
     this.offer.look(text, !this.linked && this.board.errors.length > 0);
     this.selected = clamp(this.selected, this.board.segments.length - 1);
@@ -202,6 +205,7 @@ export class Editor {
   setMarker(time) {
     this.marker = clamp(time, this.plan.seconds);
     this.view.drawTimes();
+    put(this.view.fields.split, { hidden: true }); // who has placed the marker knows
   }
 
   /** Where Split cuts the selected segment: at the marker if it is inside, else in the middle. */

@@ -93,12 +93,14 @@ function onPointerDown(editor, event) {
   const block = event.target.closest(".gf-block");
   const at = timeAt(editor, event);
   if (!shot && !block) return editor.setMarker(at);
-  const place = Number(shot?.dataset.first ?? block.dataset.index);
+  const begins = event.target.matches(".gf-begin"); // the edge of what stands in front of it
+  const place = Number(shot?.dataset.first ?? (begins ? before(editor, Number(block.dataset.index)) : block.dataset.index));
   if (event.shiftKey) return editor.select(shot ? place + lengthOfShot(editor, place) - 1 : place, true);
   const { first, count } = editor.range;
   const together = !shot && count > 1 && place >= first && place < first + count;
-  if (event.target.matches(".gf-edge") || !together) editor.select(place);
-  if (event.target.matches(".gf-edge")) return dragEdge(editor, event, at);
+  const edge = begins || event.target.matches(".gf-edge");
+  if (edge || !together) editor.select(place);
+  if (edge) return dragEdge(editor, event, at);
   if (together) return dragOrder(editor, event, first, count, at, place);
   if (shot) editor.select(place + lengthOfShot(editor, place) - 1, true);
   return dragOrder(editor, event, place, editor.range.count, at, place);
@@ -135,6 +137,9 @@ function dragEdge(editor, event, from) {
     if (kept && wanted !== seconds) editor.edit("setSeconds", wanted);
   });
 }
+
+/** The segment that ends where segment `index` begins: a muted one has no length. */
+const before = ({ plan: { segments } }, index) => segments.findLastIndex(({ muted }, at) => at < index && !muted);
 
 /** Segments of the shot that segment `first` begins, muted ones in it included. */
 function lengthOfShot({ board: { segments } }, first) {

@@ -7,7 +7,9 @@ import { writeNumber } from "./lengths.js";
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800];
 const EXCERPT = 160;
 const CHOICES = ["then", "cut", "back", "scene"];
-const PIN = 12; // pixels for a muted segment, which has no length
+const PIN = 20; // pixels for a muted segment, which has no length
+const LETTER = 6.2; // pixels of a letter of a block's verb, about
+const MARGIN = 11; // and those around it
 const VERB_WORDS = {
   start: "opens the film",
   then: "then: the shot goes on under a new prompt",
@@ -20,6 +22,8 @@ const RECACHE_HELP = "How far the memory follows this prompt, 0 to 1; empty: as 
 const BACK_HELP = "Number of the segment, as on its block, whose cast comes back";
 const MOTION_HELP = "Its last moments come back too: its shot goes on";
 const UNKNOWN = "The text comes from another node. It is shown here after a Run.";
+const LENGTH_HELP = "Drag to change the length of what ends here; alt for fine steps";
+const SPLIT_HELP = "click the ruler, then Split";
 const SEED_HELP = "Noise of this segment; empty: derived from the film's seed and the prompt";
 
 export class View {
@@ -91,7 +95,7 @@ export class View {
     this.drawShots(film);
     this.drawRuler();
     this.drawTimes();
-    this.drawErrors(board.errors);
+    this.drawErrors(board.errors, film.hints);
     drawFields(this.fields, film);
     this.filmFields.draw(history.present);
   }
@@ -125,7 +129,8 @@ export class View {
       const [image, first, words, length] = block.children;
       put(image.style, { backgroundImage: url ? `url("${url}")` : "" });
       const says = { start: "", back: ` back to ${back}` }[verb] ?? ` ${verb}`;
-      put(first, { textContent: `${index + 1}${says}` }); // as nodes and messages count
+      const whole = `${index + 1}${says}`; // as nodes and messages count
+      put(first, { textContent: !placed.muted && whole.length * LETTER + MARGIN <= width ? whole : String(index + 1) });
       put(words, { textContent: prompt.slice(0, EXCERPT) });
       put(length, { textContent: sayLength(placed) });
     });
@@ -158,18 +163,19 @@ export class View {
     });
   }
 
-  drawErrors(errors) {
+  drawErrors(errors, hints) {
     if (errors === this.shownErrors) return; // a button that is being pressed stays
     this.shownErrors = errors;
-    this.errors.replaceChildren(...errors.map((error) =>
-      make("button", "gf-error", { type: "button", "data-line": error.line, "data-column": error.column }, sayError(error))));
+    const line = (error, look) =>
+      make("button", look, { type: "button", "data-line": error.line, "data-column": error.column }, sayError(error));
+    this.errors.replaceChildren(...errors.map((error) => line(error, "gf-error")), ...hints.map((hint) => line(hint, "gf-error gf-hint")));
   }
 }
 
 function makeBlock(index) {
   return make("div", "", { role: "option", "data-index": index },
     make("div", "gf-picture"), make("span", "gf-verb"), make("div", "gf-prompt"), make("span", "gf-length"),
-    make("div", "gf-edge", { title: "Drag to change the length; alt for fine steps" }));
+    make("div", "gf-edge", { title: LENGTH_HELP }), make("div", "gf-begin", { title: LENGTH_HELP }));
 }
 
 /** What the selected segment says, to be changed, and the buttons that act on it. */
@@ -187,14 +193,15 @@ function makeFields() {
   const motion = make("button", "gf-button gf-back-only", { type: "button", "data-motion": "", title: MOTION_HELP }, "motion");
   const prompt = field("textarea", "gf-words", "prompt", { rows: 3, spellcheck: "false", "aria-label": "Prompt of the segment" });
   const mute = button("mute");
+  const split = make("span", "gf-tip", {}, SPLIT_HELP);
   const element = make("div", "gf-fields", {},
     make("div", "gf-row", {}, make("span", "gf-verbs", {}, ...verbs), back, motion, seconds, real, blend, recache, seed), prompt,
-    make("div", "gf-row", {}, ...["split", "duplicate", "insert", "remove"].map(button), mute));
-  return { element, verbs, back, motion, seconds, real, blend, recache, seed, prompt, mute };
+    make("div", "gf-row", {}, ...["split", "duplicate", "insert", "remove"].map(button), split, mute));
+  return { element, split, verbs, back, motion, seconds, real, blend, recache, seed, prompt, mute };
 }
 
 /** What is being typed stays as it is typed. */
-function drawFields({ element, verbs, back, motion, seconds, real, blend, recache, seed, prompt, mute }, { chosen, selected, plan }) {
+function drawFields({ element, split, verbs, back, motion, seconds, real, blend, recache, seed, prompt, mute }, { chosen, selected, plan, marker }) {
   element.classList.toggle("gf-empty", !chosen); // then there is but one thing to do: add
   if (!chosen) return;
   for (const choice of verbs) {
@@ -210,6 +217,7 @@ function drawFields({ element, verbs, back, motion, seconds, real, blend, recach
   values.push([back, String(chosen.back ?? "")], [blend, said(chosen.blend)], [recache, said(chosen.recache)]);
   for (const [input, value] of values) if (input !== document.activeElement) put(input, { value });
   put(prompt, { readOnly: Boolean(chosen.error && !chosen.prompt) });
+  put(split, { hidden: marker !== null });
   put(real, { textContent: chosen.mute ? "muted" : `s → ${sayTime(plan.segments[selected].seconds)}` });
   mute.classList.toggle("gf-on", chosen.mute);
 }
