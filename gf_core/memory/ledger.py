@@ -118,12 +118,13 @@ class Ledger:
     def resume(self, frame: int, prompt: int) -> None:
         """Go on from an earlier memory, which is in force, as prompt `prompt` behind `frame` frames of the film.
 
-        Where keys stand at their frames' own numbers, recent frames get those right in front of what comes.
+        Where keys stand at their frames' own numbers, or a walk counts by them, recent frames get those right in front
+        of what comes.
         """
         if self.spec.walk:  # it goes on where it was
             self.begun += frame - self.frame
         self.frame, self.prompt = frame, prompt
-        if self.spec.positions == "absolute":
+        if self.spec.walk or self.spec.positions == "absolute":
             first = frame - len(self.recent)
             self.recent = [replace(old, number=first + i) for i, old in enumerate(self.recent)]
 

@@ -88,7 +88,7 @@ def test_what_cannot_walk_is_said(wrong):
         check_pictures(SINK)
 
 
-@pytest.mark.parametrize("away", [1, 2, 5])
+@pytest.mark.parametrize("away", [1, 2, 3, 4, 5])
 def test_a_walk_that_is_gone_back_to_goes_on_where_it_was(away):
     """The film's count of frames has gone on meanwhile."""
     spec = replace(SINK, anchors=6, recent=6)
@@ -107,4 +107,4 @@ def test_a_walk_that_is_gone_back_to_goes_on_where_it_was(away):
     walk(film, away)
     then.resume(film.frame, film.prompt)
     assert then.frame == 15 + 3 * away
-    assert walk(then, 4)[1:] == walk(stayed, 4)[1:]
+    assert walk(then, 4) == walk(stayed, 4)
