@@ -8,24 +8,22 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engine.events import Event, Finished
 from ..engine.render import output_path, render_settled
 from ..engine.report import report_lines
-from ..engine.segment_takes import SegmentTakes, render_takes
-from ..estimate.budget import Budget
+from ..engine.segment_takes import Expected, SegmentTakes, render_takes
 from ..files.atomic import on_disk, write_atomic
 from ..take.shelf import Alternative, find_pick
 from ..timeline.edits import reseed, segment_at
-from ..words import rate
+from ..words import counted, rate, size
 from .files import film_name, is_own_text, read_board, take_folder
 from .opening import open_film
 from .screen import Screen
 from .several import in_team
-from .terminal import INTERRUPTED, print_text
+from .terminal import INTERRUPTED, own_name, print_text
 
 if TYPE_CHECKING:
     from ..team import Team
@@ -64,9 +62,8 @@ def takes(args: Namespace, team: Team | None) -> int:
     count = args.seeds or len(args.names) or DEFAULT_TAKES
     screen, folder = Screen(), take_folder(args)
 
-    def show(budget: Budget, proposed: Sequence[Alternative]) -> None:
-        screen.show_budget(budget)
-        print(f"takes   {', '.join(take.name for take in proposed)} of segment {args.segment}", flush=True)
+    def show(expected: Expected) -> None:
+        print(*expected_lines(expected, args.segment), sep="\n", flush=True)
 
     def tell(take: Alternative, event: Event) -> None:
         screen.tell(event)
@@ -92,16 +89,35 @@ def takes(args: Namespace, team: Team | None) -> int:
     return 0
 
 
+def expected_lines(expected: Expected, segment: int) -> list[str]:
+    """What takes of a segment will cost, under what the film up to its end is."""
+    film = [line for line in expected.budget.lines() if not line.startswith(("disk", "kept", "time"))]
+    names = ", ".join(take.name for take in expected.proposed)
+    lines = [*film, f"takes   {names} of segment {segment}"]
+    if not expected.missing:
+        return [*lines, "time    nothing has to be made: all of them are there"]
+    missing = ", ".join(take.name for take in expected.missing)
+    time = "not measured on this machine yet" if expected.minutes is None else f"{expected.minutes:.1f} min"
+    most = "" if expected.budget.disk.known else "at most "
+    made = f"to be made: {missing}, {counted(expected.chunks, 'chunk')} in all"
+    return [*lines, f"disk    {most}{size(expected.disk)}", f"time    {time}; {made}"]
+
+
 def _summary(args: Namespace, made: SegmentTakes) -> list[str]:
     width = max(len(take.name) for take in made.takes)
     rows = [
         f"{take.name:<{width}}  seed {take.seed:<16}  {clip}" for take, clip in zip(made.takes, made.clips)
     ]
-    words = ["grounded", "pick", args.storyboard, str(args.segment), made.takes[-1].name]
+    words = [own_name(), "pick", args.storyboard, str(args.segment)]
     asked = {"take": args.take, "seed": args.seed, "fps": args.fps and rate(args.fps)}
-    for name, value in asked.items():  # what decides which takes are meant
-        words += [] if value is None else [f"--{name}", str(value)]
-    return [*rows, f"sheet    {made.sheet}", f"to keep  {shlex.join(words)}"]
+    options = [
+        word for name, value in asked.items() if value is not None for word in (f"--{name}", str(value))
+    ]
+    names = ", ".join(take.name for take in made.takes)
+    keep = " ".join(
+        filter(None, (shlex.join(words), "NAME", shlex.join(options)))
+    )  # options say which takes are meant
+    return [*rows, f"sheet    {made.sheet}", f"to keep  {keep}    (NAME: {names})"]
 
 
 def pick(args: Namespace) -> int:

@@ -8,8 +8,10 @@ import io
 import logging
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from ..engine.relief import in_words
@@ -99,6 +101,16 @@ def end_at_once(status: Sequence[int]) -> None:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             stream.flush()
         os._exit(status[0])
+
+
+def own_name() -> str:
+    """What calls this program from where we are: `grounded`, or the path of one that is not on the search path."""
+    called = Path(sys.argv[0])
+    if called.stem != "grounded" or shutil.which("grounded") or not called.is_file():
+        return "grounded"
+    with contextlib.suppress(ValueError):  # elsewhere
+        return str(called.absolute().relative_to(Path.cwd()))
+    return str(called)
 
 
 def print_text(text: str) -> None:

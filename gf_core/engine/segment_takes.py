@@ -31,6 +31,50 @@ class SegmentTakes:
     """All of them on one page."""
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What takes of a segment will cost."""
+
+    budget: Budget
+    """Of the film with the storyboard's own seed, up to the end of the segment."""
+    proposed: Sequence[Alternative]
+    """All takes that are asked for."""
+    missing: Sequence[Alternative]
+    """Those of them that are not on the shelf yet."""
+    chunks: int
+    """That are to be made for these, with what lies in front of the segment."""
+    minutes: float | None
+    """Wall minutes; None where the speed is not known."""
+    disk: int
+    """Bytes that must be free."""
+
+
+def _expect(
+    film: Film, budget: Budget, folder: Path, number: int, proposed: Sequence[Alternative], shelf: Shelf
+) -> Expected:
+    """The costs of all takes; `budget` is that of the storyboard's own seed, which brings what lies in front."""
+    segment = next(part for part in film.plan.segments if part.index == number - 1)
+    known = {take.seed for take in shelf.known}
+    missing = [take for take in proposed if take.seed not in known]
+    others = [take for take in missing if take.seed != segment.seed]
+    first, chunks, minutes, disk = len(others) < len(missing), 0, 0.0, 0
+    if first:
+        chunks, minutes, disk = budget.chunks - budget.kept, budget.minutes, budget.disk.needed
+    if others:
+        other = preflight(look(film.retold(with_take(film.text, number, others[0])), folder, number))
+        # Whichever take is made first makes what is missing in front.
+        front = 0 if first else max(0, segment.first_chunk - other.kept)
+        chunks += len(others) * segment.chunks + front
+        disk += len(others) * other.disk.needed
+        pace = other.pace
+        if pace is None or minutes is None:
+            minutes = None
+        else:
+            frames = len(others) * segment.frames + front * segment.frames / segment.chunks
+            minutes += (len(others) * pace.extra + frames / pace.fps) / 60
+    return Expected(budget, proposed, missing, chunks, minutes, disk)
+
+
 def render_each(
     shelf: Shelf, proposed: Sequence[Alternative], render: Callable[[Alternative], str | None]
 ) -> list[Alternative]:
@@ -74,7 +118,7 @@ def render_takes(
     *,
     names: Sequence[str] = (),
     listener: Callable[[Alternative, Event], None] | None = None,
-    on_budget: Callable[[Budget, Sequence[Alternative]], None] | None = None,
+    on_budget: Callable[[Expected], None] | None = None,
 ) -> SegmentTakes:
     """Render `count` takes of segment `number` (from 1) into the Take `folder`, with clips and a contact sheet.
 
@@ -89,7 +133,7 @@ def render_takes(
     with Take.open(folder) as take:
         budget = preflight(look(film, folder, number))
         if on_budget is not None:
-            on_budget(budget, proposed)
+            on_budget(_expect(film, budget, folder, number, proposed, shelf))
         check(film, budget, folder)
 
         def render(one: Alternative) -> str:

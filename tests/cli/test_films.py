@@ -96,7 +96,12 @@ def test_takes_of_a_segment_and_the_one_that_is_picked(place, model, capsys):
     folder = place / "takes" / "film" / "segment-002"
     assert (folder / "sheet.png").is_file() and probe(folder / "rain.mp4").frames == 24
     seed = int(re.search(r"rain +seed (\d+)", said)[1])  # type: ignore[index]
-    assert "grounded pick film.txt 2 rain" in said
+    assert "to keep  grounded pick film.txt 2 NAME    (NAME: sun, rain)" in said
+    assert "to be made: sun, rain, 6 chunks in all" in said  # the first segment's two, and two of each take
+    assert main(["takes", "film.txt", "--segment", "2", "--seeds", "3", "--device", "cpu"]) == 0
+    assert "to be made: a, 2 chunks in all" in capsys.readouterr().out
+    assert main(["takes", "film.txt", "--segment", "2", "--seeds", "3", "--device", "cpu"]) == 0
+    assert "nothing has to be made: all of them are there" in capsys.readouterr().out
 
     (place / "linked.txt").symlink_to("film.txt")
     assert main(["pick", "linked.txt", "2", "rain", "--take", "takes/film"]) == 0
@@ -273,8 +278,8 @@ def test_ctrl_c_keeps_the_film_so_far_and_says_where(place, model, monkeypatch, 
 @pytest.mark.parametrize("option", ["--seed=9", "--fps=23.976", "--take=elsewhere"])
 def test_the_command_that_keeps_a_take_finds_it(option, place, model, capsys):
     assert main(["takes", "film.txt", "--segment", "2", "--seeds", "2", option, "--device", "cpu"]) == 0
-    command = shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("to keep  grounded"))
-    assert main(command) == 0
+    told = capsys.readouterr().out.splitlines()[-1].removeprefix("to keep  grounded").partition("   (")[0]
+    assert main(["b" if word == "NAME" else word for word in shlex.split(told)]) == 0
     assert "in line 3 of film.txt" in capsys.readouterr().out
 
 
