@@ -61,6 +61,7 @@ COMMANDS = {
         "show what a storyboard will become and cost",
         (*FILM, "--take", START, *PARTS, *COMPUTING),
         texts.PLAN,
+        texts.PLAN_EXAMPLES,
     ),
     "takes": Command(
         "render:takes",
@@ -103,6 +104,7 @@ COMMANDS = {
             *("--take", "--seed", "--fps"),
         ),
         texts.PICK,
+        texts.PICK_EXAMPLES,
     ),
     "tidy": Command(
         "small:tidy",
@@ -112,6 +114,7 @@ COMMANDS = {
             "--keep",
         ),
         texts.TIDY,
+        texts.TIDY_EXAMPLES,
     ),
     "open": Command(
         "small:open_film",
@@ -122,6 +125,7 @@ COMMANDS = {
             "--fps",
         ),
         texts.OPEN,
+        texts.OPEN_EXAMPLES,
     ),
     "export": Command(
         "small:export",
@@ -131,6 +135,7 @@ COMMANDS = {
             _file("out", "the edit: .otio, .edl or .fcpxml"),
         ),
         texts.EXPORT,
+        texts.EXPORT_EXAMPLES,
     ),
     "inspect": Command(
         "small:inspect",
@@ -140,6 +145,7 @@ COMMANDS = {
             "--assume",
             ("--list", {"action": "store_true", "help": "print every checkpoint that is known instead"}),
         ),
+        examples=texts.INSPECT_EXAMPLES,
     ),
     "bench": Command(
         "small:bench",
@@ -156,6 +162,7 @@ COMMANDS = {
             ("rest", {"nargs": argparse.REMAINDER, "help": "options of the training: --help lists them"}),
         ),
         texts.TRAIN,
+        texts.TRAIN_EXAMPLES,
     ),
     "encode": Command(
         "data:encode",
@@ -168,6 +175,7 @@ COMMANDS = {
             *DEVICE,
         ),
         texts.ENCODE,
+        texts.ENCODE_EXAMPLES,
     ),
     "evaluate": Command(
         "evaluate:evaluate",
@@ -188,11 +196,13 @@ COMMANDS = {
             _python("--vbench-long", "VBench-Long"),
         ),
         texts.EVALUATE,
+        texts.EVALUATE_EXAMPLES,
     ),
     "drift": Command(
         "small:drift",
         "chart how far every shot drifts from its first second",
         (_file("film", "a film, of any model"), _file("out", "PNG (default: beside the film)", nargs="?")),
+        examples=texts.DRIFT_EXAMPLES,
     ),
 }
 

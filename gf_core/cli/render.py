@@ -51,7 +51,8 @@ def render(args: Namespace, team: Team | None) -> int:
     except KeyboardInterrupt:
         print(screen.what_is_kept(), file=sys.stderr)
         return INTERRUPTED
-    places = [("film", result.path), ("sheet", result.sheet), ("report", result.report_path)]
+    film = f"{result.path} (it lay there already)" if result.there else result.path
+    places = [("film", film), ("sheet", result.sheet), ("report", result.report_path)]
     print(*report_lines(result.report), *(f"{label:<9}{path}" for label, path in places if path), sep="\n")
     return 0
 

@@ -44,9 +44,12 @@ class Screen:
             self._started = event
         elif isinstance(event, Reused) and self._started is not None:
             kept = f"{event.segments} of {self._started.segments} segments are as they were"
+            if event.chunks and not event.segments:
+                seconds = event.frames / self._started.frames * self._started.seconds
+                kept = f"the first {clock(seconds)} of segment 1 are as they were"
             print(f"{kept}; {event.changed}" if event.changed else kept, file=sys.stderr)
         elif isinstance(event, Replayed):
-            self._doing = f"bringing chunk {event.index + 1} of {event.upto} back"
+            self._doing = f"reading chunk {event.index + 1} of {event.upto} into the memory again"
         elif isinstance(event, StepDone):
             step = f"step {event.step} of {event.steps}"
             if event.step == event.steps:  # its pictures may take longer than all steps did

@@ -82,6 +82,8 @@ def export(args: Namespace) -> int:
     spans = _film_spans(board, film) if film is not None else _planned_spans(board)
     write_edit(board, spans, out, _beside(film, out))
     print(f"{counted(len(spans), 'clip')} in {out}")
+    if out.suffix.lower() != ".otio":
+        print(f"{out.suffix} has neither verbs nor seeds: read back, each clip is a 'cut:'; .otio keeps them")
     return 0
 
 
@@ -123,7 +125,9 @@ def tidy(args: Namespace) -> int:
     with Take.open(args.folder) as take:
         done = tidy_take(take, args.keep)
     what = f"{', '.join(done.removed)}: {size(done.freed)} freed" if done.removed else "nothing to remove"
-    print(f"{what}; films kept: {done.kept}")
+    print(
+        f"{what}; {counted(done.kept, 'run')} of {args.folder.as_posix()} with a film, takes of segments included"
+    )
     return 0
 
 

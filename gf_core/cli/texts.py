@@ -36,6 +36,13 @@ Show what a storyboard becomes before anything is computed: lengths after snappi
 memory, disk and time it will take. Exit status 2 if the storyboard cannot be read.
 """
 
+PLAN_EXAMPLES = """\
+examples:
+  grounded plan film.txt
+  grounded plan film.txt --model longlive_base.pt --size 832x480
+  grounded plan films/film.mp4                             what it would take to make that film again
+"""
+
 TAKES = """\
 Render several takes of one segment, each with its own seed. What comes before the segment is used as it is, so only the
 segment itself is computed. Clips of it and a contact sheet go into the Take's folder; 'grounded pick' keeps one.
@@ -55,9 +62,21 @@ render goes on from that take and does not compute it again. For a film, another
 storyboard is printed. Give the --seed and --fps that 'grounded takes' was given, if it was.
 """
 
+PICK_EXAMPLES = """\
+examples:
+  grounded pick film.txt 4 c                               take c of segment 4
+  grounded pick film.txt 4 c --take takes/other            of a Take that is not called as the storyboard
+"""
+
 TIDY = """\
 Free disk in a Take: the films of old runs are removed, their latents stay, so that an edit taken back is only decoded
 again. Films in films/, unfinished runs and the takes of a segment are left alone.
+"""
+
+TIDY_EXAMPLES = """\
+examples:
+  grounded tidy takes/film
+  grounded tidy takes/film --keep 3                        the films of the three newest runs stay
 """
 
 OPEN = """\
@@ -66,10 +85,25 @@ Storyboards of other programs (H3-Multishot, LTX Director, ShotStream, FizzNodes
 ours, and one line says what has no counterpart; 'render' and 'plan' take them as they are.
 """
 
+OPEN_EXAMPLES = """\
+examples:
+  grounded open films/film.mp4
+  grounded open films/film.mp4 > again.txt                 to go on with
+  grounded open films/film.mp4 --settings                  how it was made, too
+  grounded open episode.json --fps 24                      another program's storyboard as ours
+"""
+
 EXPORT = """\
 Write the cut as OpenTimelineIO (.otio), an edit decision list (.edl) or Final Cut XML (.fcpxml): one clip per segment,
 pointing into the film. An .otio keeps everything: 'grounded open CUT.otio' gives the storyboard back, with what was
 moved, trimmed or disabled in the editing program. Needs OpenTimelineIO, and for .edl and .fcpxml its plugins.
+"""
+
+EXPORT_EXAMPLES = """\
+examples:
+  grounded export films/film.mp4 film.otio
+  grounded export films/film.mp4 film.edl
+  grounded export film.txt film.fcpxml                     the cut as it is planned
 """
 
 BENCH = """\
@@ -90,10 +124,23 @@ of its chunks show, whether its cuts are seen (with the extra 'scenedetect'). A 
 does it follow the prompt, and who stays who, also after how many shots away?
 """
 
+EVALUATE_EXAMPLES = """\
+examples:
+  grounded evaluate films/film.mp4
+  grounded evaluate films/film.mp4 --json film.json --chart film.png
+  grounded evaluate films/                                 a table of all of them
+"""
+
 ENCODE = """\
 Encode shots to latents for training: every whole clip of every shot becomes a file, with its caption. The shots are a
 folder of video files with a text file beside each, or a table (.csv, .json, .jsonl) that names files and captions. What
 is there already and whole is kept, so the same command goes on after a stop.
+"""
+
+ENCODE_EXAMPLES = """\
+examples:
+  grounded encode shots/ --out latents/                    a folder of videos, each with a text file
+  grounded encode shots.csv --out latents/ --model longlive_base.pt --size 832x480
 """
 
 FARM = """\
@@ -115,4 +162,24 @@ Train a model. 'builtin' makes the built-in one again, from nothing. The others 
 matching, with their papers' values, on prompts of your own. 'ablate' measures what each part of the memory does, with
 the weights as they are or trained again. 'plan' says what such a training would take on 1, 8 and 64 cards.
 'grounded train WHAT --help' lists the options of each.
+"""
+
+TRAIN_EXAMPLES = """\
+examples:
+  grounded train builtin --stage all --size tiny           the whole chain in small
+  grounded train longlive --help                           a published training, and what it asks for
+  grounded train plan                                      what such a training would take
+"""
+
+INSPECT_EXAMPLES = """\
+examples:
+  grounded inspect longlive_base.pt
+  grounded inspect builtin
+  grounded inspect --list                                  all that are known by name
+"""
+
+DRIFT_EXAMPLES = """\
+examples:
+  grounded drift films/film.mp4                            chart in films/film_drift.png
+  grounded drift films/film.mp4 chart.png
 """

@@ -51,6 +51,8 @@ class FilmResult:
     """What the run measured (`report.report_lines` makes text of it)."""
     run: Path
     """The run's folder in the Take: latents, journal, growing film."""
+    there: bool = False
+    """This very film lay at `path` already: nothing was placed."""
 
 
 def render_film(
@@ -160,14 +162,17 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
     run = Run(end.path.parent)
     with on_disk(out_path, "saving the finished film"):
         title = film_metadata(run, out_path.stem)
-        path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run))
+        there = list[Path]()
+        same = None if end.report["seconds"]["first chunk"] else there.append  # nothing had to be made
+        path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run), same=same)
         sheet_path = _companion(path, "_sheet.png") if sheet else None
-        if sheet_path is not None:
+        if sheet_path is not None and not (there and sheet_path.is_file()):
             draw_sheet(run, path, sheet_path, path.stem)
             _count_sheet(sheet_path, film, end)
         report_path = _companion(path, "_report.json")
-        write_json(report_path, end.report)
-    return FilmResult(path, sheet_path, report_path, end.report, end.path.parent)
+        if not (there and report_path.is_file()):
+            write_json(report_path, end.report)
+    return FilmResult(path, sheet_path, report_path, end.report, end.path.parent, bool(there))
 
 
 def _count_sheet(path: Path, film: Film, end: Finished) -> None:

@@ -42,6 +42,7 @@ def make_report(
     busy = meter.seconds.get("sampling", 0.0)
     reused = Reused.of(film, reuse)
     begun = {"start": settings["start"]} if "start" in settings else {}
+    last = film.plan.segments[max(0, film.whole_segments(found.stop) - 1)]
     checked = [how.exact for how in rejoined if how.exact is not None]
     return {
         "film": {
@@ -51,6 +52,8 @@ def make_report(
             "height": video.height * film.encoding.upscale,
             "fps": fps,
             "segments": film.whole_segments(found.stop),
+            "planned segments": len(film.plan.segments),
+            "until": last.index + 1,
             "whole segments": film.whole_segments(film.chunks_of(frames)),
             "cancelled": cancelled,
         },
@@ -101,8 +104,7 @@ def _estimate_line(estimate: dict[str, Any]) -> list[str]:
     memory, minutes = estimate["memory"], estimate["minutes"]
     parts = []
     if memory["measured"]:
-        share = memory["expected"] / memory["measured"] - 1
-        parts.append(f"memory {size(memory['expected'])} ({share:+.0%} of what it took)")
+        parts.append(f"memory {size(memory['expected'])} (took {size(memory['measured'])})")
     if minutes["expected"] and minutes["measured"]:
         parts.append(f"time {minutes['expected']:.1f} min (took {minutes['measured']:.1f})")
     disk = estimate["disk"]
@@ -113,9 +115,12 @@ def _estimate_line(estimate: dict[str, Any]) -> list[str]:
 
 
 def _how_far(film: dict[str, Any]) -> str:
-    """`6 segments`, or `stopped after segment 4 of 6`."""
+    """`6 segments`, `3 of 6 segments (until 3)`, or `stopped after segment 4 of 6`."""
     if not film["cancelled"]:
-        return counted(film["segments"], "segment")
+        made, planned = film["segments"], film.get("planned segments")  # not in one of an earlier version
+        if planned is not None and made < planned:
+            return f"{made} of {counted(planned, 'segment')} (until {film['until']})"
+        return counted(made, "segment")
     whole = film.get("whole segments")
     if whole is None:  # a report of an earlier version
         return f"stopped, of {counted(film['segments'], 'segment')}"
@@ -148,9 +153,9 @@ def _lines(report: dict[str, Any]) -> list[str]:
     if seconds["first chunk"]:
         lines += [
             f"time     {seconds['total']:.1f} s in all, first chunk after {seconds['first chunk']:.1f} s",
-            f"stages   {stages}",
+            f"stages   {stages} (some at the same time)",
             f"speed    {speed['fps']:.1f} frames/s with decode and encode, {speed['sampling fps']:.1f} sampling alone",
-            f"memory   {size(report['memory']['peak held bytes'])} held at the peak"
+            f"memory   {size(report['memory']['peak held bytes'])} at most"
             + (f", {size(card)} on the card" if card else ""),
         ]
     else:
@@ -171,8 +176,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
     lines += [f"note     {note}" for note in report.get("notes", [])]
     replaced = [entry for entry in report["anchors"] if entry.get("replaced")]
     if report["anchors"]:
-        looks = counted(len(report["anchors"]), "comparison")
+        weighed = counted(len(report["anchors"]), "chunk")
         lines.append(
-            f"anchors  frames kept for the whole film, to hold the cast: {len(replaced)} replaced in {looks}"
+            f"anchors  frames kept for the whole film, to hold the cast: {len(replaced)} of {weighed} gave one"
         )
     return lines

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import filecmp
 import heapq
 import logging
 import os
@@ -61,6 +62,7 @@ def place_film(
     metadata: Mapping[str, Any] | None = None,
     chapters: Sequence[Chapter] = (),
     frames: Iterable[np.ndarray] | None = None,
+    same: Callable[[Path], None] | None = None,
 ) -> Path:
     """Place the film `run_film` at `out` and return where it is; a file in the way is never replaced.
 
@@ -73,6 +75,8 @@ def place_film(
     chapters: in the order of time; without them the film keeps what it has.
     frames: blocks uint8 [t H W 3] of the whole film to encode from, enlarged to the film's size. Without them
         the film's own pictures are encoded again, and a log line says so.
+    same: told of a file under this name, or one with a number, that holds these very bytes; it is returned, and no
+        other is placed.
 
     Raises TakeError: no readable frame in `run_film`, or `out` cannot hold what is asked. ResourceError: a codec that
     cannot be encoded here, or a full disk.
@@ -97,7 +101,9 @@ def place_film(
     encode = None
     if codec not in (None, own) or quality is not None:
         encode = Encode(codec or own, DEFAULT_QUALITY if quality is None else quality, pictures)
-    return _through_temporary(out, lambda part: write_film(source, part, encode, sound, chapters, texts))
+    return _through_temporary(
+        out, lambda part: write_film(source, part, encode, sound, chapters, texts), same
+    )
 
 
 @dataclass(frozen=True)
@@ -253,8 +259,10 @@ def _place_stills(
     return place
 
 
-def _through_temporary(out: Path, write: Callable[[Path], None]) -> Path:
-    """Let `write` fill a temporary file beside `out`, then give it its name."""
+def _through_temporary(
+    out: Path, write: Callable[[Path], None], same: Callable[[Path], None] | None = None
+) -> Path:
+    """Let `write` fill a temporary file beside `out`, then give it its name; `same` as in `place_film`."""
     make_folder(out.parent)
     with beside(out, out.suffix) as part:
         part.touch()  # a folder that takes no files is not the fault of the film's suffix
@@ -267,6 +275,13 @@ def _through_temporary(out: Path, write: Callable[[Path], None]) -> Path:
                 f"{out.name} cannot be saved: {reason(error)}",
                 "use .mp4 for H.264, HEVC and AV1, .mov for ProRes",
             ) from error
+        if same is not None:
+            for name in numbered(out, out.suffix):
+                if not os.path.lexists(name):
+                    break
+                if name.is_file() and filecmp.cmp(part, name, shallow=False):
+                    same(name)
+                    return name
         sync_file(part)
         # The name is taken when the file is whole, so that neither a failure nor a kill leaves an empty one.
         place = next(name for name in numbered(out, out.suffix) if _called(part, name))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from PIL import Image
 
 from gf_core.checkpoints.catalog import CATALOG
 from gf_core.cli import SPINS, main
+from gf_core.cli.parser import COMMANDS, build_parser
 from gf_core.cli.terminal import lasting
 from gf_core.config import Encoding
 from gf_core.engine.render import render_film
@@ -115,6 +118,18 @@ def test_plan_tells_pictures_of_the_cast_and_misses_them(place, capsys):
     said = capsys.readouterr()
     assert "(picture fox.png) {fox} runs" in said.out
     assert "line 2, column 1: there is no picture fox.png of fox in boards" in said.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_examples(command, capsys):
+    """Each of which its parser takes."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    said = capsys.readouterr().out.partition("examples:\n")[2].splitlines()
+    assert said and any(line.strip().startswith(f"grounded {command}") for line in said)
+    for line in said:
+        words = shlex.split(re.split(r"   +| > ", line.strip())[0])
+        assert words[0] == "grounded" and (words[-1] == "--help" or build_parser().parse_args(words[1:]))
 
 
 def test_help_needs_no_torch_and_shows_examples():

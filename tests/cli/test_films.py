@@ -75,9 +75,12 @@ def test_render_options(place, model):
     assert model[0][1]["dtype"] is torch.float32
 
 
-def test_a_second_render_does_not_overwrite(place, model):
+def test_a_second_render_does_not_overwrite(place, model, capsys):
     assert main(["render", "film.txt", "--no-sheet"]) == 0
     assert main(["render", "film.txt", "--no-sheet"]) == 0
+    assert "film.mp4 (it lay there already)" in capsys.readouterr().out
+    assert not (place / "films" / "film-2.mp4").exists()
+    assert main(["render", "film.txt", "--no-sheet", "--seed", "5"]) == 0
     assert (place / "films" / "film.mp4").is_file() and (place / "films" / "film-2.mp4").is_file()
 
 
@@ -124,7 +127,7 @@ def test_tidy_removes_old_films_and_says_so(place, model, capsys):
         (place / "film.txt").write_text(text, encoding="utf-8")
         assert main(["render", "film.txt", "--no-sheet"]) == 0
     assert main(["tidy", "takes/film"]) == 0
-    assert re.search(r"run-0001: \d+ MB freed; films kept: 1", capsys.readouterr().out)
+    assert re.search(r"run-0001: \d+ MB freed; 1 run of takes/film with a film", capsys.readouterr().out)
     assert main(["tidy", "takes/film"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
     assert main(["tidy", "films"]) == 2

@@ -72,13 +72,18 @@ def test_a_second_render_takes_the_next_name_and_the_same_bytes(bundle, tmp_path
     assert (first.run / "film.mp4").read_bytes() == (second.run / "film.mp4").read_bytes()
 
 
-def test_a_film_that_is_finished_is_only_placed_again(bundle, tmp_path):
+def test_a_film_that_lies_there_is_not_placed_again(bundle, tmp_path):
     first = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
     told = []
     second = render_film(bundle, TEXT, tmp_path / "fox.mp4", listener=told.append)
-    assert second.run == first.run and second.path.name == "fox-2.mp4" and second.sheet is not None
-    assert not any(isinstance(event, StepDone) for event in told)
-    assert list(read_frames(first.path))[-1].tobytes() == list(read_frames(second.path))[-1].tobytes()
+    assert second.run == first.run and second.path == first.path and second.there and not first.there
+    assert second.sheet is not None and not any(isinstance(event, StepDone) for event in told)
+    assert json.loads(first.report_path.read_text())["seconds"]["first chunk"] > 0  # of the making
+    first.path.write_bytes(b"an edit of mine")
+    third = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
+    assert (third.path.name, third.there, first.path.read_bytes()) == ("fox-2.mp4", False, b"an edit of mine")
+    other = render_film(bundle, TEXT, tmp_path / "hen.mp4", sheet=False, take_folder=tmp_path / "fox.take")
+    assert other.run == first.run and not other.there
 
 
 def test_a_film_can_stop_after_a_segment_and_go_on_later(bundle, tmp_path):
