@@ -13,7 +13,9 @@ END, UNKNOWN_LIMIT = 0, 6
 LONGEST = 40
 """Characters of a word that are told and compared: some scripts have no blanks."""
 CLOSE = 0.66
-"""Likeness from which a known word may have been meant: `fux` and `fox` have 0.67."""
+"""Likeness from which a known word of that length and first letter was meant: `fux` and `fox` have 0.67."""
+NEARLY = 0.75
+"""Likeness from which any known word was: `ear` is not `sea`, and `small` not `tall`."""
 _WORD = re.compile(r"(?:[^\W_]|')+")  # of any script: what it cannot read is told and not left out
 _LENGTH = re.compile("[0-9]+(s|sec|seconds|f|frames|ms|min)")
 
@@ -61,6 +63,12 @@ class Vocabulary:
     def _unknown(self, prompt: str) -> list[str]:
         return [word for word in dict.fromkeys(_WORD.findall(prompt.lower())) if word not in self.index]
 
+    def _meant(self, word: str) -> list[str]:
+        """The known word that was most likely meant, if there is one."""
+        found = difflib.get_close_matches(word[:LONGEST], self.words, 3, CLOSE)
+        mistyped = [match for match in found if len(match) == len(word) and match[0] == word[0]]
+        return (difflib.get_close_matches(word[:LONGEST], self.words, 1, NEARLY) or mistyped)[:1]
+
     def _refuse_unknown(
         self, found: dict[str, list[tuple[int, int]]], where: str = "", text: str = ""
     ) -> None:
@@ -71,10 +79,7 @@ class Vocabulary:
             lines = list(dict.fromkeys(str(line) for line, _ in places))
             said = plain(word, LONGEST)
             told.append(f"{said} (line{'s' * (len(lines) > 1)} {', '.join(lines[:4])})" if lines else said)
-            near += [
-                f"{match} for {word}"
-                for match in difflib.get_close_matches(word[:LONGEST], self.words, 1, CLOSE)
-            ]
+            near += [f"{match} for {word}" for match in self._meant(word)]
         more = f" and {len(found) - UNKNOWN_LIMIT} more" if len(found) > UNKNOWN_LIMIT else ""
         line, column = min((place for places in found.values() for place in places), default=(0, 0))
         tips = ["a length stands behind a bar: | 5s."] if any(map(_LENGTH.fullmatch, found)) else []

@@ -204,9 +204,9 @@ def test_the_longest_names_have_film_sheet_and_report(bundle, tmp_path, letter):
     name = letter * ((255 - len(".mp4")) // len(letter.encode()))
     text = "a fox | 0.75s"
     first = render_film(bundle, text, tmp_path / name)
-    second = render_film(bundle, text, tmp_path / name, take_folder=first.run.parent)
+    second = render_film(bundle, f"@seed 1\n{text}", tmp_path / name, take_folder=first.run.parent)
     files = [(one.path, one.sheet, one.report_path) for one in (first, second)]
-    assert first.path.name == f"{name}.mp4" and first.run == second.run
+    assert first.path.name == f"{name}.mp4"
     assert len({path for three in files for path in three}) == 6 and all(
         path.is_file() for path in sum(files, ())
     )

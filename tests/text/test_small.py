@@ -6,6 +6,7 @@ import torch
 from gf_core.builtin import BUILTIN_FOLDER
 from gf_core.errors import CheckpointError, PromptError
 from gf_core.text.small import SmallTextEncoder, load_small_encoder, save_small_encoder
+from gf_core.world.vocabulary import words
 
 WORDS = ("a", "fox", "jumps", "red", "the")
 
@@ -56,6 +57,12 @@ def test_an_unknown_word_is_named_with_the_nearest(encoder: SmallTextEncoder, wo
     with pytest.raises(PromptError, match=f"does not know: {word}") as error:
         encoder.encode([f"a {word} jumps"])
     assert f"did you mean {near} for {word}?" in error.value.fix
+
+
+def test_what_is_only_somewhat_like_a_word_is_not_taken_for_it():
+    with pytest.raises(PromptError) as error:
+        SmallTextEncoder(words()).tokenize("a small lake with torn ear stops")
+    assert "did you mean" not in error.value.fix
 
 
 @pytest.mark.parametrize(
