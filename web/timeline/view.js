@@ -8,8 +8,8 @@ const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800];
 const EXCERPT = 160;
 const CHOICES = ["then", "cut", "back", "scene"];
 const PIN = 20; // pixels for a muted segment, which has no length
-const LETTER = 6.2; // pixels of a letter of a block's verb, about
-const MARGIN = 11; // and those around it
+const VERB_FONT = "600 10px system-ui, sans-serif"; // as in style.css
+const MARGINS = { small: 11, full: 17, pictured: 2 }; // pixels around a block's verb
 const VERB_WORDS = {
   start: "opens the film",
   then: "then: the shot goes on under a new prompt",
@@ -130,7 +130,8 @@ export class View {
       put(image.style, { backgroundImage: url ? `url("${url}")` : "" });
       const says = { start: "", back: ` back to ${back}` }[verb] ?? ` ${verb}`;
       const whole = `${index + 1}${says}`; // as nodes and messages count
-      put(first, { textContent: !placed.muted && whole.length * LETTER + MARGIN <= width ? whole : String(index + 1) });
+      const room = width - (MARGINS[size] ?? width) - (url ? MARGINS.pictured : 0);
+      put(first, { textContent: widthOf(whole) <= room ? whole : String(index + 1) }); // its colour says the verb too
       put(words, { textContent: prompt.slice(0, EXCERPT) });
       put(length, { textContent: sayLength(placed) });
     });
@@ -220,6 +221,16 @@ function drawFields({ element, split, verbs, back, motion, seconds, real, blend,
   put(split, { hidden: marker !== null });
   put(real, { textContent: chosen.mute ? "muted" : `s → ${sayTime(plan.segments[selected].seconds)}` });
   mute.classList.toggle("gf-on", chosen.mute);
+}
+
+let pen = null;
+const widths = new Map(); // of what stands on blocks, in pixels
+
+/** Pixels that a block's number and verb take. */
+function widthOf(said) {
+  pen ??= Object.assign(document.createElement("canvas").getContext("2d"), { font: VERB_FONT });
+  if (!widths.has(said)) widths.set(said, pen.measureText(said).width * 1.06); // letters stand a little apart
+  return widths.get(said);
 }
 
 /** Put a line at a time of the film, or nowhere. */
