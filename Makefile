@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# What rendering needs, for the demo alone; where all is installed, that will do.
+RENDERING := $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(VENV)/.rendering)
 # Two processes share the tests, file by file: a run keeps one core busy, and two are what everybody has.
 PYTEST := $(RUN)/python -m pytest -n 2
 
@@ -22,7 +24,7 @@ help:
 	@echo "make check   style, types and tests"
 	@echo "make test-comfyui   all tests inside a real ComfyUI and its browser page, the long ones too (COMFYUI_PATH names it)"
 
-demo: $(INSTALLED)
+demo: $(RENDERING)
 	$(RUN)/grounded render workflows/storyboards/first_film.txt --out films/first_film.mp4
 
 test: $(INSTALLED)
@@ -40,10 +42,12 @@ test-comfyui: $(INSTALLED)
 	$(RUN)/python -m pytest -m comfyui tests/comfyui
 
 # torch is named beside the constraints so that no other package can move it.
-$(INSTALLED): pyproject.toml requirements.txt constraints-dev.txt
+$(INSTALLED): EXTRAS := dev
+$(VENV)/.rendering: EXTRAS := headless
+$(INSTALLED) $(VENV)/.rendering: pyproject.toml requirements.txt constraints-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$$NEEDS_PYTHON"; exit 1; }
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV) || { echo "$$NEEDS_VENV"; exit 1; }
 	@$(RUN)/python -m pip --version > /dev/null || { echo "$$NEEDS_VENV"; exit 1; }
 	@echo "Setting up $(VENV), once: torch and the rest are a download of some gigabytes, which takes minutes."
-	$(RUN)/python -m pip install --disable-pip-version-check -c constraints-dev.txt -e '.[dev]' torch==2.13.0
+	$(RUN)/python -m pip install --disable-pip-version-check -q -c constraints-dev.txt -e '.[$(EXTRAS)]' torch==2.13.0
 	@touch $@

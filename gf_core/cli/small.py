@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..builtin import model_file
 from ..editorial import Span, write_edit
-from ..errors import GroundedError, TakeError
+from ..errors import CheckpointError, GroundedError, TakeError
 from ..timeline import Storyboard, format_storyboard, make_plan, parse
 from ..words import counted, size
 from .files import is_film, parse_file, read_text
@@ -31,8 +31,14 @@ def inspect(args: Namespace) -> int:
         raise GroundedError(
             "there is no file to look at", "name one, or give --list for those that are known"
         )
+    from ..checkpoints.catalog import by_id
     from ..checkpoints.inspect import inspect_file
 
+    if not os.path.lexists(args.file) and (row := by_id(args.file)):
+        raise CheckpointError(
+            f"{row.id} is the name of a published checkpoint, {row.title}, and no file here",
+            f"download {row.file} from https://huggingface.co/{row.repository}, and give its path",
+        )
     print(inspect_file(model_file(args.file), assume=args.assume))
     return 0
 

@@ -127,6 +127,13 @@ def test_an_unknown_option_is_refused_by_its_command(command, usage, capsys):
     )
 
 
+def test_inspect_knows_a_name_of_its_list(capsys):
+    assert main(["inspect", "self_forcing"]) == 2
+    said = capsys.readouterr().err
+    assert "published checkpoint" in said
+    assert "download checkpoints/self_forcing_dmd.pt from https://huggingface.co/gdhe17/Self-Forcing" in said
+
+
 def test_inspect_refuses_what_is_no_model(capsys):
     assert main(["inspect", "film.txt"]) == 2
     assert "fix:" in capsys.readouterr().err
