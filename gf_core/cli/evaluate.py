@@ -12,6 +12,12 @@ from ..errors import GroundedError
 from ..words import counted
 from .files import FILMS, is_film, read_text
 
+MEANING = (
+    "what is good         prompt and identity near 100 %, changes and unreadable near 0 %, chunk borders near 1: "
+    "docs/films.md, How good is it?"
+)
+"""Under the figures of one film."""
+
 
 def evaluate(args: Namespace) -> int:
     """Print what is measured; JSON and chart where asked. 2 where a film of a folder could not be measured."""
@@ -32,7 +38,7 @@ def evaluate(args: Namespace) -> int:
         if _vbench(args, [(args.film, result)]) and args.json:
             write_json(result, args.json)
     finally:  # what was measured here is told, whatever becomes of the scores
-        print(text_report(result), flush=True)
+        print(text_report(result), MEANING, sep="\n", flush=True)
     return 0
 
 

@@ -91,10 +91,13 @@ class Budget(Order):
         if self.kept:
             why = f"; {self.reuse.changed}" if self.reuse and self.reuse.changed else ""
             kept = [f"kept    {self.kept} of {self.chunks} chunks are there already{why}"]
+        parts = {
+            "what is remembered" if name == "memory" else name: count for name, count in self.parts.items()
+        }
         return [
             f"film    {seconds:.2f} s{snapped}, {self.frames} frames, {pictures}, "
             f"{counted(len(segments), 'segment')}, {counted(self.chunks, 'chunk')}",
-            f"memory  {size(self.peak)}: {', '.join(f'{k} {size(v)}' for k, v in self.parts.items())}{before}",
+            f"memory  {size(self.peak)}: {', '.join(f'{k} {size(v)}' for k, v in parts.items())}{before}",
             f"disk    {self.disk.line()}",
             *([fit_line(self.cost, self.recipe)] if self.cost.fit != NOTHING else []),
             *self._strange(),
