@@ -142,7 +142,8 @@ def test_two_workers_of_a_cluster_make_the_films_of_one_process(farm, tmp_path):
         )  # fmt: skip
 
     first = start()
-    while len(list(tmp_path.glob("takes/*/run-*/latents/*"))) < 4:
+    # A run whose film has no picture yet is not gone on with in place: the next one takes its latents over.
+    while sum(b'"chunk"' in path.read_bytes() for path in tmp_path.glob("takes/*/run-*/journal.jsonl")) < 2:
         assert first.poll() is None, first.communicate()[0]
         time.sleep(0.1)
     first.send_signal(signal.SIGINT)
@@ -153,7 +154,5 @@ def test_two_workers_of_a_cluster_make_the_films_of_one_process(farm, tmp_path):
     assert second.returncode == 0, said
     runs = sorted(tmp_path.glob("takes/*/run-*"))
     assert len(runs) == 2, "both went on where they were"
-    reports = [
-        json.loads((tmp_path / "films" / f"{name}_report.json").read_text()) for name in ("fox", "hare")
-    ]
+    reports = [json.loads((tmp_path / "films" / f"{name}_report.json").read_text()) for name in BOARDS]
     assert all(report["reuse"]["chunks"] for report in reports)
