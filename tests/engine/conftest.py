@@ -43,6 +43,7 @@ class TinyDecoder:
 
     def __init__(self) -> None:
         self.last: Tensor | None = None
+        self.apart = False
 
     def decode(self, latents: Tensor) -> Tensor:
         frames = []
@@ -60,15 +61,20 @@ class TinyDecoder:
             if self.last is None:
                 frames.append(picture)
             else:
+                if self.apart:  # its own past
+                    self.last, self.apart = picture, False
                 frames += [torch.lerp(self.last, picture, share) for share in (0.25, 0.5, 0.75, 1.0)]
             self.last = picture
         return torch.stack(frames)
+
+    def forget(self) -> None:
+        self.apart = True
 
     def snapshot(self) -> dict[str, Tensor]:
         return {} if self.last is None else {"last": self.last.clone()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        self.last = state.get("last")
+        self.last, self.apart = state.get("last"), False
 
 
 class TinyCodec:

@@ -65,12 +65,9 @@ def test_a_scene_is_decoded_without_the_shot_in_front_of_it(bundle, films, take)
             alone = to_uint8(bundle.codec.decoder().decode(run.load_latents(record["index"])))
             here = np.stack(shown[record["first_frame"] : record["first_frame"] + record["frames"]])
             assert record["frames"] == len(alone) + 3
-            assert np.abs(alone.astype(int) - here[3:]).mean() < 6
-    # What comes in front of a scene leaves nothing in its pictures.
-    other = films.events(bundle, FILM.replace("a hen sits", "a cow sits"), take)[-1]
-    before, after = (list(read_frames(event.path)) for event in (end, other))
-    at = records[4]["first_frame"]
-    assert not np.array_equal(before[at - 1], after[at - 1])
+            # Where a clip's first picture is one, a scene's is four, of itself alone.
+            alone = np.concatenate([alone[:1].repeat(3, 0), alone])
+            assert np.abs(alone.astype(int) - here).mean((1, 2, 3)).max() < 6
 
 
 @pytest.mark.parametrize("until", [3, 4, 5])
