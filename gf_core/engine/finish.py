@@ -26,7 +26,7 @@ from ..take.own import checksum
 from ..take.reuse import pictures_mark
 from ..take.states import State, decoder_name, memory_name, pays, state_bytes, window_name
 from ..vae.base import to_uint8
-from ..vae.decoders import begin_apart, chunks_within_reach, look_of
+from ..vae.decoders import begin_apart, chunks_within_reach, remembers
 from ..video.boxes import read_layout
 from ..video.pixels import preview
 from ..video.writer import FilmWriter
@@ -94,7 +94,7 @@ class Finisher:
     def __init__(self, job: Job, run: RunWriter) -> None:
         bundle, recipe, encoding = job.film.bundle, job.film.recipe, job.film.encoding
         self._run, self._store, self._relief = run, job.store, job.relief
-        self._codec, self._look = look_of(bundle.codec), pictures_mark(job.film.settings)
+        self._codec, self._look = remembers(bundle.codec), pictures_mark(job.film.settings)
         self._apart = job.film.apart
         # What settles the decoder's state.
         self._reach = chunks_within_reach(bundle.codec, recipe.memory.chunk)

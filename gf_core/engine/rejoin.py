@@ -21,7 +21,7 @@ from ..files.pieces import digest
 from ..sampling.film import Cues, replay
 from ..sampling.sampler import Sampler
 from ..take.states import StateStore, decoder_name, memory_name, window_name
-from ..vae.decoders import begin_apart, chunks_within_reach, look_of
+from ..vae.decoders import begin_apart, chunks_within_reach, remembers
 from .film import Film
 from .job import Job
 from .recalled import OnDisk
@@ -49,7 +49,7 @@ class Rejoined:
 
 def state_names(film: Film) -> set[str]:
     """Names of every state that the film has at its segments' ends."""
-    codec = look_of(film.bundle.codec)
+    codec = remembers(film.bundle.codec)
     keys = [segment.last_key for segment in film.plan.segments]
     return {name for key in keys for name in (memory_name(key), decoder_name(key, codec))}
 
@@ -148,7 +148,7 @@ def rejoin_decoder(decoder: StreamDecoder, job: Job, stored: Callable[[int], Ten
     It looks back a fixed number of frames, so at most those are decoded again, whatever the length of the film.
     """
     film, reuse = job.film, job.reuse
-    keys, codec, done = film.plan.chunk_keys, look_of(film.bundle.codec), reuse.decoded
+    keys, codec, done = film.plan.chunk_keys, remembers(film.bundle.codec), reuse.decoded
     reach = chunks_within_reach(film.bundle.codec, film.recipe.memory.chunk)
     begun = int(max(0, done - reach))
     settled = begun + reach if begun else 0  # the first chunk after which the state is that of the whole film

@@ -60,6 +60,14 @@ def forgets(codec: LatentCodec) -> bool:
     return kind_of(codec) in FORGETFUL
 
 
+def remembers(codec: LatentCodec) -> str:
+    """Tells states of decoders behind the same latents apart, where `look_of` does not say enough.
+
+    Earlier versions never began anew inside a film, so one that can left other states there.
+    """
+    return f"{look_of(codec)} apart" if forgets(codec) else look_of(codec)
+
+
 def begin_apart(decoder: StreamDecoder) -> None:
     """What comes next knows nothing of the pictures so far: decode it as if they had not been, where that can be done.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from gf_core.engine.events import Finished, Reused, StepDone
 from gf_core.take.folder import Run, Take
 from gf_core.take.journal import encode_record, scan_journal
+from gf_core.take.states import StateStore, decoder_name
 from gf_core.timeline import make_plan, parse
 from gf_core.vae.base import to_uint8
+from gf_core.vae.decoders import look_of
 from gf_core.video import read_frames
 
 FILM = """@seed 7
@@ -105,3 +108,17 @@ def test_a_film_without_scenes_is_what_it_was(bundle, films, take):
     text = FILM.splitlines()
     run = Run(films.events(bundle, "\n".join(text[:4]), take)[-1].path.parent)
     assert not any("apart" in record for record in run.committed())
+
+
+def test_states_of_decoders_of_earlier_versions_are_not_gone_on_from(bundle, films, take, tmp_path):
+    """They look farther back than the beginning of a scene of fewer frames than a decoder's reach."""
+    run = Run(films.events(bundle, FILM, take, until=2)[-1].path.parent)
+    last = run.committed()[-1]
+    for path in take.states.glob("*.decoder.*"):
+        path.unlink()
+    name = decoder_name(last["key"], look_of(bundle.codec))
+    assert StateStore(take.states, [name]).save(name, last["index"] + 1, {"last": torch.zeros(32, 32, 3)})
+    end = films.events(bundle, FILM, take)[-1]
+    with Take.open(tmp_path / "whole") as fresh:
+        whole = films.events(bundle, FILM, fresh)[-1]
+    assert end.path.read_bytes() == whole.path.read_bytes()
