@@ -40,8 +40,6 @@ MOST = 64_000_000
 """Bytes of rows that are kept: those of some 200 segments."""
 MADE = ("key", "pictures", "frames", "film_sum")
 """What a journal's line says of the pictures in a film."""
-MADE = ("key", "pictures", "frames", "film_sum")
-"""What a journal's line says of the pictures in a film."""
 KIND = f"1 {av.__version__} {PIL.__version__}"
 """What made the kept pictures out of a film's bytes."""
 
@@ -111,9 +109,8 @@ def _keep(path: Path, pictures: Sequence[np.ndarray]) -> None:
     digest = hashlib.sha256(data.getvalue()).digest()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside(
-            path
-        ) as part:  # not pushed down to the disk: what a power cut leaves of it is seen by its sum
+        # Not pushed down to the disk: what a power cut leaves of it is seen by its sum.
+        with beside(path) as part:
             part.write_bytes(digest + data.getvalue())
             os.replace(part, path)
     except OSError as error:  # nobody misses it

@@ -102,9 +102,8 @@ class Shoot:
             self._emit(SegmentDone.of(job.film, number, self._writer.run.film))
         self._ask()
         self._rejoin()
-        self._worker.prepare(
-            self._finisher.get_ready
-        )  # it has nothing to do until the first chunk is sampled
+        # It has nothing to do until the first chunk is sampled.
+        self._worker.prepare(self._finisher.get_ready)
         self._meter.start_sampling(reuse.frames)
         for index in range(reuse.decoded, len(reuse.chunks)):
             self._hand_over(self._stored(index))

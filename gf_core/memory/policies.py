@@ -68,9 +68,8 @@ def measure(anchors: Tensor, candidate: Tensor, given: int = 0) -> tuple[float, 
     bank = torch.nn.functional.normalize(bank, dim=1)
     z = torch.nn.functional.normalize(z, dim=0)
     pairs = bank @ bank.T
-    pairs = torch.maximum(
-        pairs, pairs.T
-    )  # some processors round the two of a pair apart, which no tie would survive
+    # Some processors round the two of a pair apart, which no tie would survive.
+    pairs = torch.maximum(pairs, pairs.T)
     pairs.fill_diagonal_(-2.0)  # below every cosine: an anchor is not redundant with itself
     similarity, redundancy = (bank @ z).max(), pairs.max(1).values
     # argmax of ties is unspecified on some devices; the smallest slot is taken, after one transfer of k + 1 numbers
