@@ -54,7 +54,7 @@ def test_it_goes_on_where_the_film_goes_on(bundle, films, tmp_path):
     ("stop_at", "until", "words"),
     [
         (None, None, "3 segments"),
-        (None, 2, "2 segments"),
+        (None, 2, "2 of 3 segments (until 2)"),
         (4, None, "stopped after segment 2 of 3"),
         (3, 2, "stopped after segment 1 of 2"),
         (1, None, "stopped in segment 1 of 3"),
