@@ -19,6 +19,8 @@ PAUSE = 5.0
 """Seconds between lines where they cannot be rewritten, such as a log file."""
 SILENCE = 10.0
 """Seconds after which it is said again what is being done."""
+LOOK = 0.2
+"""Seconds between two looks at whether it is time to."""
 
 
 class Screen:
@@ -114,7 +116,7 @@ class ProgressLine:
         log, over = logging.getLogger("grounded"), threading.Event()
 
         def remind() -> None:
-            while not over.wait(0.2):
+            while not over.wait(LOOK):
                 self.remind(doing())
 
         log.addFilter(self._make_room)
