@@ -122,3 +122,16 @@ def test_states_of_decoders_of_earlier_versions_are_not_gone_on_from(bundle, fil
     with Take.open(tmp_path / "whole") as fresh:
         whole = films.events(bundle, FILM, fresh)[-1]
     assert end.path.read_bytes() == whole.path.read_bytes()
+
+
+def test_a_replay_begins_anew_where_the_film_did(bundle, films, take, monkeypatch):
+    text = "a fox | 0.75s\nscene: a boat | 0.75s\nthen: it sinks | 0.75s"
+    films.events(bundle, text, take, until=2)
+    for path in take.states.glob("*.decoder.*"):
+        path.unlink()
+    called, decoder = list[str](), type(bundle.codec.decoder())
+    forget, decode = decoder.forget, decoder.decode
+    monkeypatch.setattr(decoder, "forget", lambda self: (called.append("forget"), forget(self))[1])
+    monkeypatch.setattr(decoder, "decode", lambda self, z: (called.append("decode"), decode(self, z))[1])
+    films.events(bundle, text, take)
+    assert called == ["forget", "decode", "decode"], "the scene once more, then the last chunk"
