@@ -111,13 +111,11 @@ def _summary(args: Namespace, made: SegmentTakes) -> list[str]:
     ]
     words = [own_name(), "pick", args.storyboard, str(args.segment)]
     asked = {"take": args.take, "seed": args.seed, "fps": args.fps and rate(args.fps)}
-    options = [
-        word for name, value in asked.items() if value is not None for word in (f"--{name}", str(value))
-    ]
+    options = list[str]()
+    for name, value in asked.items():  # what decides which takes are meant
+        options += [] if value is None else [f"--{name}", str(value)]
     names = ", ".join(take.name for take in made.takes)
-    keep = " ".join(
-        filter(None, (shlex.join(words), "NAME", shlex.join(options)))
-    )  # options say which takes are meant
+    keep = shlex.join([*words, "NAME", *options])
     return [*rows, f"sheet    {made.sheet}", f"to keep  {keep}    (NAME: {names})"]
 
 

@@ -57,9 +57,8 @@ class _Update:
 
     def __call__(self, layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x = inputs[0].to(layer.lora_A.weight.dtype)
-        return (output + self.scale * layer.lora_B(layer.lora_A(x))).to(
-            output.dtype
-        )  # rounded once, as PEFT's
+        made = output + self.scale * layer.lora_B(layer.lora_A(x))
+        return made.to(output.dtype)  # rounded once, as PEFT's
 
 
 def save_lora(values: Mapping[str, Tensor], spec: LoraSpec, folder: Path, *, first: bool = True) -> None:

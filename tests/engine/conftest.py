@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,6 +116,13 @@ def tiny_bundle() -> ModelBundle:
         ),
         fingerprint="tiny-model",
     )
+
+
+@pytest.fixture
+def take(tmp_path: Path) -> Iterator[Take]:
+    """An empty Take, open."""
+    with Take.open(tmp_path / "take") as take:
+        yield take
 
 
 @pytest.fixture

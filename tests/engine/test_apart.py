@@ -26,12 +26,6 @@ back to 5: it runs | 0.75s | motion
 APART = {4, 6}
 
 
-@pytest.fixture
-def take(tmp_path):
-    with Take.open(tmp_path / "take") as take:
-        yield take
-
-
 def told(events, kind):
     return [event for event in events if isinstance(event, kind)]
 

@@ -10,15 +10,8 @@ import torch
 from gf_core.engine.events import Finished, StepDone
 from gf_core.engine.finish import Finisher
 from gf_core.errors import GroundedError
-from gf_core.take.folder import Take
 
 TEXT = "a fox runs | 2.25s | seed 3\nthen: it jumps high | 2.25s\ncut: a hen sits | 1.5s"
-
-
-@pytest.fixture
-def take(tmp_path):
-    with Take.open(tmp_path / "take") as take:
-        yield take
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

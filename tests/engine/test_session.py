@@ -33,12 +33,6 @@ from gf_core.video import FilmWriter, probe, read_frames
 TEXT = "a fox runs | 2.25s | seed 3\nthen: it jumps high | 2.25s\ncut: a hen sits | 1.5s | seed 5\nscene: a boat | 1.5s"
 
 
-@pytest.fixture
-def take(tmp_path):
-    with Take.open(tmp_path / "take") as take:
-        yield take
-
-
 def of(events, kind):
     return [event for event in events if isinstance(event, kind)]
 
