@@ -18,8 +18,6 @@ from tests.comfyui.server import Server
 from tests.comfyui.stand_ins import fill_models
 from tests.comfyui.test_drag_back import DROP
 
-LARGEST = 300_000
-"""bytes"""
 IMAGES = ROOT / "docs" / "images"
 TEN_SEGMENTS = """@seed 7
 
@@ -51,19 +49,15 @@ SHOW_NODE = """([kind, width]) => {
 }"""
 FIRST_FILM = "filename=first_film_00001_.mp4&subfolder=grounded&type=output"
 PLAYING = "() => [...document.querySelectorAll('video')].some((video) => video.readyState >= 2)"
-OPEN_TEMPLATES = "async () => await window.app.extensionManager.command.execute('Comfy.BrowseTemplates')"
 log = logging.getLogger("grounded")
 
 
 def keep(shot: Path, name: str) -> None:
-    """Store a screenshot, in 256 colours when it is larger than a picture of the documents should be."""
-    IMAGES.mkdir(parents=True, exist_ok=True)
+    """Store a screenshot as docs/images/NAME.webp, in true colours."""
+    kept = IMAGES / f"{name}.webp"
     with Image.open(shot) as picture:
-        true = picture.convert("RGB")
-    true.save(IMAGES / name, optimize=True)
-    if (IMAGES / name).stat().st_size > LARGEST:
-        true.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(IMAGES / name, optimize=True)
-    log.info("%s: %d kB", name, (IMAGES / name).stat().st_size // 1000)
+        picture.convert("RGB").save(kept, quality=90, method=6)
+    log.info("%s: %d kB", kept.name, kept.stat().st_size // 1000)
 
 
 def after_a_run(browser: Browser, shot: Path) -> None:
@@ -73,7 +67,7 @@ def after_a_run(browser: Browser, shot: Path) -> None:
     if browser.queue(900) != "success":
         raise RuntimeError(f"the first film did not render:\n{browser.server.log[-3000:]}")
     browser.wait_until(PLAYING, 60)
-    keep(browser.screenshot(shot), "comfyui_first_film.png")
+    keep(browser.screenshot(shot), "comfyui_first_film")
 
 
 def dragged_back(browser: Browser, shot: Path) -> None:
@@ -83,7 +77,7 @@ def dragged_back(browser: Browser, shot: Path) -> None:
     browser.wait_until("() => window.app.graph._nodes.length > 4", 30)
     browser.fit()
     browser.wait_until(PLAYING, 60)
-    keep(browser.screenshot(shot), "comfyui_drag_back.png")
+    keep(browser.screenshot(shot), "comfyui_drag_back")
 
 
 def ten_segments(browser: Browser, shot: Path) -> None:
@@ -93,16 +87,7 @@ def ten_segments(browser: Browser, shot: Path) -> None:
     clip = browser.page.evaluate(SHOW_NODE, ["GF_PromptTimeline", 880])
     browser.page.wait_for_timeout(1500)
     browser.page.screenshot(path=str(shot), clip=clip)
-    keep(shot, "comfyui_storyboard.png")
-
-
-def templates(browser: Browser, shot: Path) -> None:
-    """The template browser with the pack's workflows."""
-    browser.page.evaluate(OPEN_TEMPLATES)
-    browser.page.wait_for_timeout(3000)
-    browser.page.get_by_text("Grounded Forcing", exact=True).last.click()
-    browser.page.wait_for_timeout(3000)
-    keep(browser.screenshot(shot), "comfyui_templates.png")
+    keep(shot, "comfyui_storyboard")
 
 
 def main() -> None:
@@ -113,8 +98,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "shot.png"
         with Server(hosts[0], fill_models(Path(folder) / "base")) as server, open_browser(server) as browser:
-            templates(browser, shot)
-            browser.reload()
             after_a_run(browser, shot)
             dragged_back(browser, shot)
             ten_segments(browser, shot)

@@ -1,17 +1,25 @@
-"""Draws the pack's icon and banner for the registry, docs/images/icon.png and banner.png: registry_pictures.py
+"""Makes the pictures in docs/images that need no host: icon and banner of the registry, the first film's sheet.
 
-Icon: square, at most 400 pixels. Banner: 21:9.
+python -m dev.packaging.pictures
+
+Icon: square, at most 400 pixels. Banner: 21:9. Those of the pack in ComfyUI: dev/comfyui/screenshots.py.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "workflows" / "pictures" / "fox.jpg"
+STORYBOARD = ROOT / "workflows" / "storyboards" / "first_film.txt"
 IMAGES = ROOT / "docs" / "images"
+SHEET = 1160
+"""pixels across"""
 SIDE, BANNER = 400, (1260, 540)
 FOX = (70, 145, 390, 465)
 """where it stands in the picture"""
@@ -45,11 +53,22 @@ def banner(picture: Image.Image) -> Image.Image:
     return page
 
 
+def sheet() -> Image.Image:
+    """What `make demo` shows, narrower."""
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder) / "first_film.mp4"
+        subprocess.run([sys.executable, "-m", "gf_core", "render", STORYBOARD, "--out", film], check=True)
+        with Image.open(film.with_name("first_film_sheet.png")) as opened:
+            high = SHEET * opened.height // opened.width
+            return opened.convert("RGB").resize((SHEET, high), Image.Resampling.LANCZOS)
+
+
 def main() -> None:
     with Image.open(PICTURE) as opened:
         picture = opened.convert("RGB")
-    for name, drawn in (("icon", icon(picture)), ("banner", banner(picture))):
-        drawn.quantize(256).save(IMAGES / f"{name}.png", optimize=True)
+    icon(picture).save(IMAGES / "icon.jpg", quality=92, optimize=True, subsampling=0)
+    banner(picture).save(IMAGES / "banner.jpg", quality=92, optimize=True, subsampling=0)
+    sheet().save(IMAGES / "first_film_sheet.webp", quality=90, method=6)
 
 
 if __name__ == "__main__":
