@@ -157,6 +157,16 @@ def test_blocks_are_numbered_as_messages_count_them(browser: Browser) -> None:
     assert words[3] == "4 cut" and words[5] == "6", "a narrow block, or a muted one, has its number alone"
 
 
+def test_no_length_is_cut_off(browser: Browser) -> None:
+    show(browser, FILM)
+    lengths = browser.page.locator(".gf-block:not(.gf-tiny) > .gf-length")
+    said = lengths.all_text_contents()
+    wide = lengths.evaluate_all(
+        "(all) => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+    )
+    assert wide == [] and sum(map(bool, said)) > 5
+
+
 LINK = """(text) => { const graph = window.app.graph, node = %s;
   const source = LiteGraph.createNode('PrimitiveStringMultiline'); graph.add(source);
   source.pos = [-400, 80]; source.widgets[0].value = text;

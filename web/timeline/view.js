@@ -8,7 +8,8 @@ const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800];
 const EXCERPT = 160;
 const CHOICES = ["then", "cut", "back", "scene"];
 const PIN = 20; // pixels for a muted segment, which has no length
-const VERB_FONT = "600 10px system-ui, sans-serif"; // as in style.css
+const BOLD = "600 10px system-ui, sans-serif"; // of verbs, as in style.css
+const PLAIN = "10px system-ui, sans-serif"; // of lengths
 const MARGINS = { small: 11, full: 17, pictured: 2 }; // pixels around a block's verb
 const VERB_WORDS = {
   start: "opens the film",
@@ -130,10 +131,12 @@ export class View {
       put(image.style, { backgroundImage: url ? `url("${url}")` : "" });
       const says = { start: "", back: ` back to ${back}` }[verb] ?? ` ${verb}`;
       const whole = `${index + 1}${says}`; // as nodes and messages count
-      const room = width - (MARGINS[size] ?? width) - (url ? MARGINS.pictured : 0);
-      put(first, { textContent: widthOf(whole) <= room ? whole : String(index + 1) }); // its colour says the verb too
+      const room = width - (MARGINS[size] ?? width);
+      put(first, { textContent: widthOf(whole, BOLD) <= room - (url ? MARGINS.pictured : 0) ? whole : String(index + 1) }); // its colour says the verb too
       put(words, { textContent: prompt.slice(0, EXCERPT) });
-      put(length, { textContent: sayLength(placed) });
+      const real = sayTime(placed.seconds);
+      const lengths = [sayLength(placed), real, real.replace(" s", "")];
+      put(length, { textContent: lengths.find((said) => widthOf(said, PLAIN) <= room) ?? "" });
     });
   }
 
@@ -226,11 +229,15 @@ function drawFields({ element, split, verbs, back, motion, seconds, real, blend,
 let pen = null;
 const widths = new Map(); // of what stands on blocks, in pixels
 
-/** Pixels that a block's number and verb take. */
-function widthOf(said) {
-  pen ??= Object.assign(document.createElement("canvas").getContext("2d"), { font: VERB_FONT });
-  if (!widths.has(said)) widths.set(said, pen.measureText(said).width * 1.06); // letters stand a little apart
-  return widths.get(said);
+/** Pixels that words on a block take in a font. */
+function widthOf(said, font) {
+  pen ??= document.createElement("canvas").getContext("2d");
+  const key = font + said;
+  if (!widths.has(key)) {
+    pen.font = font;
+    widths.set(key, pen.measureText(said).width * 1.06); // letters of verbs stand a little apart
+  }
+  return widths.get(key);
 }
 
 /** Put a line at a time of the film, or nowhere. */
