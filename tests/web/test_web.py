@@ -1,8 +1,12 @@
-"""The browser's storyboard code: its own tests under node, and the same answers as Python on odd texts."""
+"""The browser's storyboard code: its own tests under node, and the same answers as Python on odd texts.
+
+`GROUNDED_TEXTS=300000 pytest --timeout 0 tests/web` tries as many spoilt texts as that.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -11,13 +15,26 @@ from pathlib import Path
 import pytest
 
 from gf_core.errors import StoryboardError
-from gf_core.timeline import make_plan, parse
+from gf_core.timeline import format_storyboard, make_plan, parse
 from gf_core.timeline.options import write_options
 from gf_core.words import plain
 
 HERE = Path(__file__).parent
 WEB = HERE.parent.parent / "web"
 FIXTURES = HERE.parent / "fixtures" / "timeline"
+BOARDS = HERE.parent.parent / "workflows" / "storyboards"
+SPOILT, BATCH = int(os.environ.get("GROUNDED_TEXTS", "600")), 5000
+PIECES = [
+    *'|:\\@#{}=.,-+%/ \n\r\t0fms"', *"\u3000\u00a0\u200b\u200f\u2060\ufeff\u202e\0\x1b\x7f\x85\ud83e\udd8a",
+    *"｜：，＠＃｛｝＝５．０１/éßİ狐٥०🦊", "cut：", "｜1s", "\\｜5s",
+    "", "\r\n", "then:", "then ", "than:", "cut:", "scene:", "start:", "back:", "back to ", "\nback to 2: ",
+    "back to 1: x | motion", "@fps ", "@seed ", "@style ", "@cast ", "@cast fox = a red fox\n", "fox = ", "{fox}",
+    "{ fox }", "@cast owl = {fox} | owl.png\n", "| fox.png", "| ../x.webp", "| C:\\a.png", "| .png", "| a\u202eb.png",
+    "| 5s", "| 3,5s", "| 90f", "| 1m30s", "| 00:01:30", "| 500 ms", "| 5 sec.", "| 1e9s", "| -3s",
+    "| seed 7", "| seed 7.0", "| recache 0.3", "| recache 30%", "| blend 1s", "| blend 0,5", "| mute", "| lora x",
+    "23.976", "24000/1001", "12.5", "9" * 40, "nan", '"0": "a fox",', "0: a", "- a", "[{",
+]  # fmt: skip
+"""What is put into a text in place of what stands there."""
 NODE = shutil.which("node")
 
 pytestmark = pytest.mark.skipif(
@@ -43,6 +60,11 @@ def test_every_script_can_be_read(script):
 
 def test_node_and_python_say_the_same_about_every_text():
     texts = _texts()
+    for at in range(0, len(texts), BATCH):
+        _compare(texts[at : at + BATCH])
+
+
+def _compare(texts: list[str]) -> None:
     done = subprocess.run(
         [str(NODE), str(HERE / "against_python.mjs")],
         input=json.dumps(texts),
@@ -65,6 +87,7 @@ def _said_by_python(text: str) -> dict:
         if "every segment is muted" not in error.message:
             return {"error": [error.line, error.column, error.message, error.fix]}
         board, placed = parse(text), ()
+    assert parse(format_storyboard(board)) == board
     segments = [
         [segment.verb, board.expanded(index), write_options(segment)]
         for index, segment in enumerate(board.segments)
@@ -75,7 +98,7 @@ def _said_by_python(text: str) -> dict:
 
 
 def _texts() -> list[str]:
-    """The fixtures, films of random lengths, and the fixtures with one character changed at random."""
+    """The fixtures, films of random lengths, and fixtures and shipped storyboards with a few places changed."""
     rng = random.Random(5)
     fixtures = [
         case["text"]
@@ -85,7 +108,8 @@ def _texts() -> list[str]:
     films = [_random_film(rng) for _ in range(150)]
     # Between two numbers of chunks, but for the last digit of a length in seconds.
     ties = [f"@fps {fps}\na fox | {frames}f" for fps in (18, 28, 52.5) for frames in range(3, 200, 12)]
-    return fixtures + films + ties + [_spoil(rng.choice(fixtures), rng) for _ in range(600)]
+    known = fixtures + [path.read_text(encoding="utf-8") for path in sorted(BOARDS.glob("*.txt"))]
+    return fixtures + films + ties + [_spoil(rng.choice(known), rng) for _ in range(SPOILT)]
 
 
 def _random_film(rng: random.Random) -> str:
@@ -100,19 +124,8 @@ def _random_film(rng: random.Random) -> str:
 
 
 def _spoil(text: str, rng: random.Random) -> str:
-    at = rng.randrange(len(text) + 1)
-    with_what = rng.choice(
-        [
-            *'|:\\ s{@9.-,"0fm\n',
-            "",
-            "é",
-            "🦊",
-            *"｜：，＠＃５｛０",
-            "\u200b",
-            "\u200f",
-            "\ufeff",
-            "\0",
-            "\ud83e",
-        ]
-    )
-    return text[:at] + with_what + text[at + rng.randint(0, 1) :]
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(text) + 1)
+        text = text[:at] + rng.choice(PIECES) + text[at + rng.choice([0, 0, 1, 5]) :]
+    # Two halves of a character beside each other are one, as they are in JSON.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
