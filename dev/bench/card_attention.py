@@ -25,7 +25,6 @@ from gf_core.attention.fastest import Call
 from gf_core.config import SHAPES
 from gf_core.evaluation.bench import measure, now
 from gf_core.memory.presets import PRESETS
-from gf_core.model import compiled
 from gf_core.sampling.graphs import on_card
 
 TIMES = 20
@@ -87,11 +86,7 @@ def in_chunks(place: Place) -> None:
 
     Decides what of a kernel's gain is left in a film, and whether recordings hold a kernel that is not PyTorch's.
     """
-    if place.dry:
-        compiled.BACKEND = "eager"
-    if not compiled.works(place.device, place.dtype):
-        raise RuntimeError("no compiler works here")
-    subject = replace(place.subject("grounded"), pieces=compiled.fused())
+    subject = place.fused()
     for name in ("sdpa", "flash-attn-4"):
         subject = replace(subject, record=on_card()) if place.device.type == "cuda" else subject
         try:

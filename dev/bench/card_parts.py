@@ -27,7 +27,6 @@ from gf_core.engine.events import ChunkDone, Event, Preview
 from gf_core.engine.render import render_film
 from gf_core.engine.report import report_lines
 from gf_core.evaluation.bench import Subject, measure, now, open_film, turn_seconds
-from gf_core.model import compiled
 from gf_core.model.fp8 import GAINS
 from gf_core.model.pieces import PLAIN, Pieces
 from gf_core.rope import rotate
@@ -96,11 +95,7 @@ def bench_self_forcing(place: Place) -> None:
 
 def bench_compiled(place: Place) -> None:
     """The paper's memory with the small operations fused; on an empty cache, then from what is kept."""
-    if place.dry:  # the processor's own compiler takes a minute
-        compiled.BACKEND = "eager"
-    if not compiled.works(place.device, place.dtype):
-        raise RuntimeError("no compiler works here")
-    subject = replace(place.subject("grounded"), pieces=compiled.fused())
+    subject = place.fused()
     for name in ("on an empty cache", "again, from the disk"):
         torch.compiler.reset()
         (sampler, cues), began = open_film(subject, 8), now(place.device)
@@ -175,10 +170,8 @@ def film_eager(place: Place) -> None:
 
 def _fast(place: Place) -> Subject:
     """A network whose small operations are fused, and the fastest attention."""
-    if place.dry:
-        compiled.BACKEND = "eager"
     lend()
-    return replace(place.subject("grounded"), pieces=compiled.fused())
+    return place.fused()
 
 
 def _film(place: Place, codec: str, subject: Subject, how: str = "") -> None:
@@ -262,11 +255,7 @@ def kernels(place: Place) -> None:
 
 def kernels_compiled(place: Place) -> None:
     """The same with the small operations fused."""
-    if place.dry:
-        compiled.BACKEND = "eager"
-    if not compiled.works(place.device, place.dtype):
-        raise RuntimeError("no compiler works here")
-    _kernels(place, replace(place.subject("grounded"), pieces=compiled.fused()))
+    _kernels(place, place.fused())
 
 
 def _kernels(place: Place, subject: Subject) -> None:

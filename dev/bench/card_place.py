@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from gf_core.evaluation.bench import Subject, now, random_subject
 from gf_core.memory.presets import PRESETS
+from gf_core.model import compiled
 
 GIGA = 1e9
 
@@ -38,6 +39,14 @@ class Place:
 
     def subject(self, memory: str) -> Subject:
         return random_subject(self.shape, PRESETS[memory], None, self.device, self.dtype)
+
+    def fused(self) -> Subject:
+        """A network with the paper's memory whose small operations are compiled. Raises RuntimeError: not here."""
+        if self.dry:  # the processor's own compiler takes a minute
+            compiled.BACKEND = "eager"
+        if not compiled.works(self.device, self.dtype):
+            raise RuntimeError("no compiler works here")
+        return replace(self.subject("grounded"), pieces=compiled.fused())
 
     def peak(self) -> str:
         """Most that was in use on the card since the last call; nothing without one."""
