@@ -58,9 +58,8 @@ def test_memory_goes_where_it_should():
     assert parts[1]["optimiser"] == pytest.approx(8 * parts[8]["optimiser"])
     assert parts[8]["activations"] == parts[64]["activations"]
     assert parts[8]["memory of the film"] == pytest.approx(287.5e6 * (1.5 * 12 + 21), rel=0.01)
-    adapted, kept = replace(PAPER, lora=256), replace(PAPER, recompute=False)
+    adapted = replace(PAPER, lora=256)
     assert memory_parts(adapted, 8)["optimiser"] < 0.3 * parts[8]["optimiser"]
-    assert memory_parts(kept, 8)["activations"] > 10 * parts[8]["activations"]
 
 
 def test_the_command_says_memory_time_and_how_to_start(capsys):

@@ -43,8 +43,6 @@ class Setup:
     """Films in a step of all cards together."""
     lora: int = 0
     """Rank of the adapters of student and critic; 0 trains all of their weights."""
-    recompute: bool = True
-    """Blocks compute their activations twice rather than keep them."""
 
     def of_size(self, width: int, height: int) -> Setup:
         """The same for films of another size in pixels."""
@@ -133,7 +131,7 @@ def cycle_flops(setup: Setup) -> float:
     whole = setup.frames * setup.tokens
     score, real = (call_flops(spec, whole, whole) for spec in (setup.student, setup.teacher))
     film = sum(calls) * ((STEPS + 1) / 2 + 1)  # and the clean pass
-    back = 3 if setup.recompute else 2  # twice a forward, and the forward again
+    back = 3  # twice a forward, and the forward again: blocks compute their activations twice
     student = film + back * sum(calls) + score + 2 * real
     critic = film + (1 + back) * score
     return student + CRITIC_STEPS * critic
@@ -166,8 +164,6 @@ def _student_activations(setup: Setup) -> float:
     chunk, spec = setup.memory.chunk, setup.student
     tokens = chunk * setup.tokens
     calls, one = setup.frames // chunk, _kept(setup, tokens, setup.memory.window * setup.tokens)
-    if not setup.recompute:
-        return calls * spec.num_layers * one
     return calls * spec.num_layers * COMPUTE * tokens * spec.dim + one
 
 
@@ -175,7 +171,7 @@ def _critic_activations(setup: Setup) -> float:
     """Bytes of the critic's activations: one call over the clip."""
     spec, tokens = setup.student, setup.frames * setup.tokens
     one = _kept(setup, tokens, tokens)
-    return spec.num_layers * COMPUTE * tokens * spec.dim + one if setup.recompute else spec.num_layers * one
+    return spec.num_layers * COMPUTE * tokens * spec.dim + one
 
 
 def _memory(setup: Setup) -> float:

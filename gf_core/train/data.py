@@ -184,13 +184,13 @@ class Clips:
     mixture: share of each kind in batches.
     """
 
-    def __init__(self, mixture: Mapping[str, float], device: torch.device, seed: int = 0) -> None:
+    def __init__(self, mixture: Mapping[str, float], device: torch.device) -> None:
         self.mixture, self.device = mixture, device
         self.count = 0
         self._groups: dict[str, Shard] = {}
         self._pending: dict[str, list[Shard]] = {}
         self._waiting = 0
-        self.reseed(seed)
+        self.reseed(0)
 
     def reseed(self, seed: int) -> None:
         """Begin anew what `draw` draws with."""

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..errors import GroundedError
 
@@ -47,9 +46,7 @@ class _Once(logging.Filter):
 class Journal:
     """Appends every report of a run to a file of JSON lines; a report of a step that is there already comes again."""
 
-    def __init__(
-        self, path: Path, wandb: str | None = None, settings: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, path: Path, wandb: str | None = None) -> None:
         """wandb: project there. Raises GroundedError where the package is missing."""
         self.path, self._wandb = path, None
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +57,7 @@ class Journal:
                 raise GroundedError(
                     "--wandb needs the package wandb", "pip install wandb, or leave it away"
                 ) from error
-            self._wandb = package.init(project=wandb, dir=str(path.parent), config=dict(settings or {}))
+            self._wandb = package.init(project=wandb, dir=str(path.parent))
 
     def __call__(self, step: int, means: Mapping[str, float]) -> None:
         """One report: as `loop.Run` gives it."""

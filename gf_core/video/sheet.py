@@ -33,6 +33,8 @@ TYPEWRITER = str.maketrans({"–": "-", "—": "-", "‘": "'", "’": "'", "“
 """Marks that Pillow's font has no shape for, as it can show them."""
 THUMB_WIDTH = 288
 """Of a picture on the page, in pixels."""
+TEXT_SIZE = 17
+"""Of prompts, in pixels."""
 LARGEST = 640
 """Of a picture from which that is made, its longer side in pixels."""
 MARGIN, GAP, BAR = 36, 8, 4
@@ -99,15 +101,14 @@ def _rounded(size: tuple[int, int]) -> Image.Image:
 class _Page:
     """Fonts and measures of one sheet, drawn strip by strip."""
 
-    def __init__(self, rows: Sequence[SheetRow], thumb_width: int) -> None:
+    def __init__(self, rows: Sequence[SheetRow]) -> None:
         height, width = rows[0].frames[0].shape[:2]
-        self.thumb = thumb_size(width, height, thumb_width)
+        self.thumb = thumb_size(width, height)
         self.columns = max(len(row.frames) for row in rows)
-        self.text_size = max(13, round(thumb_width / 17))
-        self.body = face(self.text_size)
-        self.small = face(max(11, round(self.text_size * 0.72)))
-        self.large = face(round(self.text_size * 1.7))
-        self.line = round(self.text_size * 1.4)
+        self.body = face(TEXT_SIZE)
+        self.small = face(round(TEXT_SIZE * 0.72))
+        self.large = face(round(TEXT_SIZE * 1.7))
+        self.line = round(TEXT_SIZE * 1.4)
         self.inner = self.columns * self.thumb[0] + (self.columns - 1) * GAP
         self.left = MARGIN + BAR + TEXT_GAP
         self.mask = _rounded(self.thumb)
@@ -148,7 +149,7 @@ class _Page:
         pen.text((self.left, text_top), row.verb, colour, self.body)
         for number, line in enumerate(lines):
             pen.text((self.left + indent, text_top + number * self.line), line, INK, self.body)
-        place = (self.left + self.inner, text_top + self.text_size)
+        place = (self.left + self.inner, text_top + TEXT_SIZE)
         pen.text(place, row.span, FAINT, self.small, anchor="rs")
         return image
 
@@ -164,23 +165,16 @@ class _Page:
         ImageDraw.Draw(image).text((box[0] + pad, box[1] + height / 2), text, INK, self.small, anchor="lm")
 
 
-def contact_sheet(
-    rows: Sequence[SheetRow],
-    path: str | Path,
-    *,
-    title: str = "",
-    subtitle: str = "",
-    thumb_width: int = THUMB_WIDTH,
-) -> Path:
+def contact_sheet(rows: Sequence[SheetRow], path: str | Path, *, title: str = "", subtitle: str = "") -> Path:
     """Draw `rows` to the PNG file `path` and return it.
 
-    The page is as wide as the longest row, `columns * thumb_width` plus margins; captions set its height.
+    The page is as wide as the longest row, `columns * THUMB_WIDTH` plus margins; captions set its height.
 
     Raises ValueError: no row, or a row without frames.
     """
     if not rows or any(not len(row.frames) for row in rows):
         raise ValueError("a contact sheet needs at least one row, and every row a frame")
-    path, page = Path(path), _Page(rows, thumb_width)
+    path, page = Path(path), _Page(rows)
     shown = (
         row._replace(caption=row.caption.translate(TYPEWRITER), span=row.span.translate(TYPEWRITER))
         for row in rows
@@ -198,14 +192,13 @@ def small_pictures(film: str | Path, indices: Sequence[int]) -> dict[int, np.nda
 
 
 def _small(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
-    size = thumb_size(width, height, THUMB_WIDTH)
+    size = thumb_size(*picture.shape[1::-1])
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size, Image.Resampling.LANCZOS))
 
 
-def thumb_size(width: int, height: int, thumb_width: int) -> tuple[int, int]:
+def thumb_size(width: int, height: int) -> tuple[int, int]:
     """Width and height on a sheet of a picture of this size."""
-    return thumb_width, max(1, round(thumb_width * height / width))
+    return THUMB_WIDTH, max(1, round(THUMB_WIDTH * height / width))
 
 
 def film_row(

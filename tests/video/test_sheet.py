@@ -6,7 +6,7 @@ from PIL import Image, ImageFont
 
 from gf_core.video import SheetRow, contact_sheet
 from gf_core.video.png import write_png
-from gf_core.video.sheet import BAR, GAP, MARGIN, TEXT_GAP, VERB_COLOURS, wrap
+from gf_core.video.sheet import BAR, GAP, MARGIN, TEXT_GAP, THUMB_WIDTH, VERB_COLOURS, wrap
 
 
 def solid(colour, count=3, height=48, width=72):
@@ -17,18 +17,15 @@ def test_size_follows_the_grid(tmp_path):
     path = contact_sheet(
         [SheetRow("a fox", solid((200, 0, 0))), SheetRow("snow", solid((0, 0, 200), 2))],
         tmp_path / "s.png",
-        thumb_width=180,
     )
     with Image.open(path) as image:
-        assert image.width == MARGIN + BAR + TEXT_GAP + 3 * 180 + 2 * GAP + MARGIN
+        assert image.width == MARGIN + BAR + TEXT_GAP + 3 * THUMB_WIDTH + 2 * GAP + MARGIN
         assert image.format == "PNG"
         left, top = MARGIN + BAR + TEXT_GAP, MARGIN
-        assert image.getpixel((left + 90, top + 60)) == (200, 0, 0)
-        assert image.getpixel((left + 2 * (180 + GAP) + 90, top + 60)) == (200, 0, 0)
+        assert image.getpixel((left + 90, top + 90)) == (200, 0, 0)
+        assert image.getpixel((left + 2 * (THUMB_WIDTH + GAP) + 90, top + 90)) == (200, 0, 0)
         one = image.height
-    with Image.open(
-        contact_sheet([SheetRow("a fox", solid(9))], tmp_path / "t.png", thumb_width=180)
-    ) as image:
+    with Image.open(contact_sheet([SheetRow("a fox", solid(9))], tmp_path / "t.png")) as image:
         assert one > image.height + 120
 
 

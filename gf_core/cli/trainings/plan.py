@@ -23,18 +23,14 @@ def main(argv: list[str]) -> int:
     add("--frames", **number(3, MANY, default=USUAL["frames"], help="latent frames of a film (default: 21)"))
     add("--batch", **number(1, MANY, default=USUAL["batch"], help="films in a step (default: 64)"))
     add("--lora", **number(0, MANY, default=0, help="rank of adapters (default: all weights learn)"))
-    add("--keep-activations", action="store_true", help="no activation checkpointing")
     add("--memory-gb", **number(1, MANY, default=80, help="of a card (default: 80)"))
     add("--tflops", **number(1, MANY, default=989, help="peak of a card in bfloat16 (default: 989, H100)"))
-    add("--percent", **number(1, 100, default=40, help="of the peak that is reached (default: 40)"))
     args = parser.parse_args(argv)
-    setup = Setup(
-        SHAPES[args.shape], SHAPES[args.teacher or args.shape], frames=args.frames, batch=args.batch,
-        lora=args.lora, recompute=not args.keep_activations,
-    )  # fmt: skip
+    shapes = SHAPES[args.shape], SHAPES[args.teacher or args.shape]
+    setup = Setup(*shapes, frames=args.frames, batch=args.batch, lora=args.lora)
     if args.size:
         setup = setup.of_size(*args.size)
-    card = Card(args.memory_gb * 1e9, args.tflops * 1e12, args.percent / 100)
+    card = Card(args.memory_gb * 1e9, args.tflops * 1e12)
     plans = [plan_training(setup, cards, card) for cards in args.cards]
     print(*plan_lines(setup, plans, card, None if args.lora else _launch(args)), sep="\n")
     if args.lora:

@@ -15,6 +15,9 @@ from ..batch import ClipBatch
 from ..context import StreamOutput
 from . import Loss, Precision
 
+UNPROMPTED = 0.1
+"""Share of chunks that are learned without their prompt."""
+
 
 class Net(Protocol):
     """What `ContextNet.forward` does."""
@@ -65,7 +68,7 @@ def judge(out: StreamOutput, target: Tensor, batch: ClipBatch, heads: Heads) -> 
 class Flow:
     """Flow matching of every chunk of a clip.
 
-    draws: noisy draws per clean chunk. shift: the sampler's time shift. drop: share of chunks without their prompt.
+    draws: noisy draws per clean chunk. shift: the sampler's time shift.
     """
 
     def __init__(
@@ -75,11 +78,10 @@ class Flow:
         *,
         draws: int = 3,
         shift: float = 3.0,
-        drop: float = 0.1,
         heads: Heads | None = None,
     ) -> None:
         self.net, self.precision, self.draws = net, precision, draws
-        self.shift, self.drop, self.heads = shift, drop, heads or {}
+        self.shift, self.heads = shift, heads or {}
 
     def __call__(self, batch: ClipBatch) -> Loss:
         """The loss of one batch; draws noise from torch's generator of the batch's device."""
@@ -96,7 +98,7 @@ class Flow:
         sigma = random_sigmas(shape, self.shift, device)
         noise = torch.randn(len(latents), self.draws, *latents.shape[1:], device=device)
         noisy = torch.lerp(latents[:, None], noise, per_frame(sigma, latents.shape[1] // shape[2]))
-        drop = torch.rand(shape, device=device) < self.drop
+        drop = torch.rand(shape, device=device) < UNPROMPTED
         with self.precision.autocast():
             out = self.net(batch, context, noisy, sigma, drop)
         return judge(out, noise - latents[:, None], batch, self.heads)

@@ -25,6 +25,8 @@ from .video import TEACHER, VideoNet, load_weights, objective_of
 
 log = logging.getLogger("grounded")
 
+SHARDS, BATCHES = 8, 40
+"""Fresh shards that are rendered, and batches of either kind of clips that the loss is a mean of."""
 FRESH_SEED = 1_000
 """Seed of the fresh shards; the ranks that write a run's clips take 1, 2, ..."""
 
@@ -65,16 +67,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="loss on trained clips beside clips never seen")
     parser.add_argument("--folder", type=Path, default=Path("runs/builtin"), help="run folder")
     parser.add_argument("--stage", choices=("teacher", "student"), default="teacher")
-    parser.add_argument("--shards", type=int, default=8, help=f"fresh shards of {SHARD} clips to render")
-    parser.add_argument("--batches", type=int, default=40)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     codec = load_codec(needs(args.folder / "codec.safetensors", "codec"))
     net = VideoNet()
     load_weights(net, needs(args.folder / f"{args.stage}.pt", args.stage))
     with tempfile.TemporaryDirectory() as fresh:
-        write_clips(codec, Path(fresh), args.shards * SHARD, FRESH_SEED)
-        for line in gap(net, args.folder / "clips", Path(fresh), args.batches):
+        write_clips(codec, Path(fresh), SHARDS * SHARD, FRESH_SEED)
+        for line in gap(net, args.folder / "clips", Path(fresh), BATCHES):
             log.info(line)
 
 

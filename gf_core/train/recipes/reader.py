@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...files.fingerprint import hash_state
 from ...vae.builtin import load_codec
 from ...world.reader import (
     BUILTIN_WEIGHTS,
@@ -167,19 +166,18 @@ def train_reader(
     folder: Path,
     pace: Pace = PACE,
     codec: Path | None = None,
-    start: Path | None = None,
     precision: Precision | None = None,
 ) -> Path:
-    """Train (or go on training); returns the weights' path. A new run begins from the reader `start`, or from nothing.
+    """Train (or go on training); returns the weights' path.
 
     `codec` may name a file that does not exist yet: clips pass through it from the moment that it is there. Raises
     CheckpointError where they passed through another before.
     """
     precision = precision or Precision()
-    reader = (load_reader(start) if start else Reader()).to(precision.device).train()
+    reader = Reader().to(precision.device).train()
     optimiser = adamw(reader.parameters(), RATE, decay=0.02)
     kept = folder / "reader.pt"
-    begun = {"reader": PRINT + hash_state(reader.state_dict()) if start else "nothing"}
+    begun = {"reader": "nothing"}
     if codec and codec.is_file():
         begun["codec"] = _print_of(codec)
     run = Run("reader", {"reader": reader}, [optimiser], pace, precision, kept, begun=begun)
