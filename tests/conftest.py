@@ -23,6 +23,12 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 
 @pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder of the test's own."""
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
 def of_pack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
     """Imports `nodes.<name>` where it needs no ComfyUI, without the pack's own first line, which does."""
     for name, folder in (("gf_pack", ROOT), ("gf_pack.nodes", ROOT / "nodes")):

@@ -1,13 +1,11 @@
-"""Hands broken and hostile films, edits and storyboards of others to the commands that read them: each must end in a
-result or in words.
+"""Hands broken and hostile films to the commands that read them: each must end in a result or in words.
 
-    python dev/attack/films.py [--films 1000] [--edits 2600] [--boards 2600] [--seed 1] [--seconds 25]
+    python dev/attack/films.py [--films 1000] [--seed 1] [--seconds 25]
 
 A film is changed in its bytes, boxes, text or settings, or is no film at all (lists of other files and addresses, odd
-names); `open --settings` and by turns `export`, `plan` or `drift` read it. An edit (.otio) or a storyboard of another
-program is changed in one value, some bytes, or its end, and opened. Every command runs in a process of its own. Prints
-what was tried and how it ended, by kind; a traceback, a crash, a hang, a connection or a file read or written elsewhere
-is a fault, is named with its seed, and makes the status 1.
+names); `open --settings` and by turns `export`, `plan` or `drift` read it. Every command runs in a process of its own.
+Prints what was tried and how it ended, by kind; a traceback, a crash, a hang, a connection or a file read or written
+elsewhere is a fault, is named with its seed, and makes the status 1.
 """
 
 from __future__ import annotations
@@ -29,27 +27,15 @@ from typing import Any
 
 from gf_core.cli import main as grounded
 from gf_core.config import VideoSpec
-from gf_core.editorial import Span, write_edit
-from gf_core.timeline import make_plan, parse
 from gf_core.video import FilmWriter, place_film, read_metadata
 
-FIXTURES = Path(__file__).parents[2] / "tests" / "fixtures"
-OLD, BOARDS = FIXTURES / "made_before", FIXTURES / "others"
+OLD = Path(__file__).parents[2] / "tests" / "fixtures" / "made_before"
 STRANGE: list[Any] = [
     None, 0, -1, 1, 99, 10**30, 1e308, "", "x", "../x", "int8", [], [None], {}, True, [[]], {"a": 1},
-    {"OTIO_SCHEMA": "Clip.1"}, {"OTIO_SCHEMA": "Timeline.1"}, {"OTIO_SCHEMA": "Nothing.9"},
 ]  # fmt: skip
 """Values that are put in place of others."""
 READ = ("model", "machine", "memory", "sample", "video", "film", "segments")
 """What of a film's settings is read again."""
-BOARD = """\
-@seed 7
-@cast fox = a red fox
-{fox} runs | 1s
-then: it jumps | 1s | blend 1s
-cut: a hen | 1s | mute
-cut: {fox} sleeps | 2s
-"""
 LISTS = {
     "ffconcat": "ffconcat version 1.0\nfile {place}\n",
     "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{place}\n#EXT-X-ENDLIST\n",
@@ -211,17 +197,6 @@ def bytes_as_frames(dice: random.Random, count: int, height: int, width: int) ->
     return np.random.default_rng(dice.randrange(2**32)).integers(0, 256, (count, height, width, 3), np.uint8)
 
 
-def edit_of(folder: Path, whole: dict[str, Any], dice: random.Random) -> Path:
-    """A changed edit."""
-    path = folder / "edit.otio"
-    text = json.dumps(whole)
-    if dice.random() < 0.75:
-        path.write_text(json.dumps(changed_value(json.loads(text), dice)))
-    else:
-        path.write_bytes(changed_bytes(text.encode(), dice))
-    return path
-
-
 def load() -> None:
     """Import what the commands import when they are called, so that no process has to by itself."""
     import opentimelineio  # noqa: F401
@@ -260,7 +235,7 @@ def run(words: list[str], folder: Path, seconds: int) -> str:
     return {0: "ok", 2: "words"}.get(os.WEXITSTATUS(status), f"traceback: status {os.WEXITSTATUS(status)}")
 
 
-def attack_films(count: int, seed: int, seconds: int) -> Iterator[tuple[str, str, str]]:
+def attack(count: int, seed: int, seconds: int) -> Iterator[tuple[str, str, str]]:
     """(kind, command, how it ended) of every command on every film."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
@@ -290,53 +265,22 @@ def attack_films(count: int, seed: int, seconds: int) -> Iterator[tuple[str, str
                 yield kind, f"{words[0]} ({number})", end
 
 
-def attack_edits(count: int, seed: int, seconds: int) -> Iterator[tuple[str, str, str]]:
-    """(kind, command, how it ended) of every changed edit."""
-    board = parse(BOARD)
-    spans = [Span(part.index, part.start_frame, part.frames) for part in make_plan(board).segments]
-    for number in range(count):
-        dice = random.Random(seed * 1_000_003 + number)
-        with tempfile.TemporaryDirectory() as top:
-            folder = Path(top) / "edits"
-            folder.mkdir()
-            write_edit(board, spans, folder / "edit.otio", "film.mp4")
-            path = edit_of(folder, json.loads((folder / "edit.otio").read_text()), dice)
-            yield "edit", f"open ({number})", run(["open", path.name], folder, seconds)
-
-
-def attack_boards(count: int, seed: int, seconds: int) -> Iterator[tuple[str, str, str]]:
-    """(kind, command, how it ended) of every changed storyboard of another program."""
-    forms = [form for form in sorted(BOARDS.rglob("*")) if form.is_file()]
-    for number in range(count):
-        dice, form = random.Random(seed * 1_000_003 + number), forms[number % len(forms)]
-        with tempfile.TemporaryDirectory() as top:
-            folder = Path(shutil.copytree(BOARDS, Path(top) / "boards"))
-            path = folder / form.relative_to(BOARDS)
-            if form.suffix == ".json" and dice.random() < 0.7:
-                path.write_text(json.dumps(changed_value(json.loads(form.read_text()), dice)))
-            else:
-                path.write_bytes(changed_bytes(form.read_bytes(), dice))
-            yield form.stem, f"open ({number})", run(["open", str(path)], folder, seconds)
-
-
 def main() -> int:
     """Attack, print the table; 1 where something went wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, usual in (("films", 1000), ("edits", 2600), ("boards", 2600), ("seed", 1), ("seconds", 25)):
+    for name, usual in (("films", 1000), ("seed", 1), ("seconds", 25)):
         parser.add_argument(f"--{name}", type=int, default=usual)
     args = parser.parse_args()
     load()
     ends: dict[str, Counter[str]] = {}
     faults = []
-    attacks = ((attack_boards, args.boards), (attack_edits, args.edits), (attack_films, args.films))
-    for attack, count in attacks:
-        for kind, command, end in attack(count, args.seed, args.seconds):
-            ends.setdefault(kind, Counter())[end.partition(":")[0]] += 1
-            if end.partition(":")[0] in FAULTS:
-                faults.append(f"{kind}, {command}: {end}")
-                print(faults[-1], flush=True)
+    for kind, command, end in attack(args.films, args.seed, args.seconds):
+        ends.setdefault(kind, Counter())[end.partition(":")[0]] += 1
+        if end.partition(":")[0] in FAULTS:
+            faults.append(f"{kind}, {command}: {end}")
+            print(faults[-1], flush=True)
     columns = ("ok", "words", *FAULTS)
     print(f"{'kind':<12}" + "".join(f"{name:>11}" for name in columns))
     for kind, found in ends.items():

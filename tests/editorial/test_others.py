@@ -18,6 +18,8 @@ from gf_core.editorial.others import is_theirs, read_theirs
 from gf_core.errors import GroundedError, StoryboardError
 from gf_core.timeline import Storyboard, format_storyboard, parse
 
+from ..nested import changed, places
+
 THEIRS = Path(__file__).parents[1] / "fixtures" / "others"
 BECOMES = {
     "multishot.txt": (
@@ -238,24 +240,13 @@ values = st.recursive(
 )
 
 
-def places(value, at=()):
-    """The way to every value in nested lists and dicts."""
-    yield at
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        yield from places(value[key], (*at, key))
-
-
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from([name for name in BECOMES if name.endswith(".json")]), st.data())
 def test_any_value_in_any_place_ends_in_words_or_in_a_storyboard(name, data):
     whole = json.loads((THEIRS / name).read_text(encoding="utf-8"))
-    *way, last = data.draw(st.sampled_from([at for at in places(whole) if at]))
-    inner = whole
-    for key in way:
-        inner = inner[key]
-    inner[last] = data.draw(values)
+    at = data.draw(st.sampled_from(list(places(whole))))
     try:
-        board = read_theirs(json.dumps(whole), Path(name))
+        board = read_theirs(json.dumps(changed(whole, at, data.draw(values))), Path(name))
         assert isinstance(board, Storyboard) and parse(format_storyboard(board)) == board
     except GroundedError as error:
         assert error.message and error.fix

@@ -20,6 +20,8 @@ from gf_core.errors import GroundedError
 from gf_core.timeline import Picture, Segment, Storyboard, format_storyboard, make_plan, parse
 from gf_core.words import exact_rate
 
+from ..nested import changed, places
+
 ROOT = Path(__file__).parents[2]
 
 otio = pytest.importorskip("opentimelineio", reason="OpenTimelineIO is not installed")
@@ -296,25 +298,13 @@ STRANGE = [
 ]
 
 
-def places(value, at=()):
-    """The way to every value in nested lists and dicts."""
-    yield at
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        yield from places(value[key], (*at, key))
-
-
 def test_any_wrong_value_ends_in_words_or_in_a_storyboard(tmp_path):
-    text = written(tmp_path)[2].read_text()
+    whole = json.loads(written(tmp_path)[2].read_text())
     path = tmp_path / "wrong.otio"
-    for number, at in enumerate(place for place in places(json.loads(text)) if place):
-        whole = json.loads(text)
-        inner = whole
-        for key in at[:-1]:
-            inner = inner[key]
-        inner[at[-1]] = STRANGE[number % len(STRANGE)]
+    for number, at in enumerate(places(whole)):
         if at == ("tracks",):
             continue  # ends the program where it is not looked for first: tried above
-        path.write_text(json.dumps(whole))
+        path.write_text(json.dumps(changed(whole, at, STRANGE[number % len(STRANGE)])))
         try:
             assert isinstance(read_edit(path), Storyboard), at
         except GroundedError as error:

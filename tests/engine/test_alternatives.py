@@ -17,10 +17,7 @@ from gf_core.take.shelf import Alternative, find_pick, identity, other_seeds, ow
 from gf_core.timeline import parse
 from gf_core.video import probe, read_frames
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def text_of(segment=""):

@@ -20,6 +20,8 @@ from gf_core.take.begun import as_begun
 from gf_core.take.folder import Take
 from gf_core.take.run import Run
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 CPU = torch.device("cpu")
 CALL = fastest.Call(CPU, torch.float32, 2, 8, 6, 12)
 TEXT = "a fox runs | 1.5s"
@@ -42,11 +44,6 @@ def row(name, kernel, when: Literal["can", "faster", "asked"] = "can"):
 
 
 ROWS = (row("other", slow, "faster"), row("bytes", rounded, "asked"), row("broken", broken), BACKENDS[-1])
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -38,13 +38,10 @@ from gf_core.sampling.film import Cues, replay
 from gf_core.take.states import pays
 from gf_core.vae.decoders import STATE_VALUES
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 ROOT = Path(__file__).resolve().parents[2]
 WAN = ModelCost(ModelSpec())
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
 
 
 def of_size(bundle, video):

@@ -14,12 +14,9 @@ from gf_core.take.folder import Run
 from gf_core.take.journal import encode_record
 from gf_core.video import read_chapters, read_metadata
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TEXT = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s | seed 3\n"
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
 
 
 def test_the_film_carries_text_settings_seeds_versions_and_chapters(bundle, tmp_path):

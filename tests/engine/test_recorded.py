@@ -16,6 +16,8 @@ from gf_core.errors import GroundedError, TakeError
 from gf_core.memory.presets import PRESETS
 from gf_core.video import FilmWriter, place_film, read_metadata
 
+from ..nested import changed, places
+
 
 def settings():
     return {
@@ -147,24 +149,12 @@ def test_damaged_settings_end_in_words(film, whole):
 STRANGE = [None, 0, -1, 10**30, 1e308, "", "x", [], [None], {}, True, [[]], {"a": 1}, "../x"]
 
 
-def places(value, at=()):
-    """The way to every value in nested lists and dicts."""
-    yield at
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
-        yield from places(value[key], (*at, key))
-
-
 def test_any_value_anywhere_is_read_or_refused(film):
-    text, refused = json.dumps({"settings": settings(), "start_image": False}), 0
-    for at in (place for place in places(json.loads(text)) if place):
+    whole, refused = json.loads(json.dumps({"settings": settings(), "start_image": False})), 0
+    for at in places(whole):
         for strange in STRANGE:
-            whole = json.loads(text)
-            inner = whole
-            for key in at[:-1]:
-                inner = inner[key]
-            inner[at[-1]] = strange
             try:
-                found = film(json.dumps(whole))
+                found = film(json.dumps(changed(whole, at, strange)))
                 assert isinstance(found, Recorded) and found.recipe.memory.chunk >= 1
             except GroundedError:
                 refused += 1

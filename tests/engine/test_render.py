@@ -21,12 +21,9 @@ from gf_core.take.folder import Run
 from gf_core.timeline import parse
 from gf_core.video import probe, read_frames, read_metadata
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TEXT = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
 
 
 def test_text_becomes_a_film_a_sheet_and_a_report(bundle, tmp_path):

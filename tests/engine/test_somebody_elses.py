@@ -23,15 +23,12 @@ from gf_core.take.own import checksum
 from gf_core.take.states import StateStore
 from gf_core.take.tidy import tidy
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TEXT = "a fox runs | 0.75s\nthen: it jumps | 0.75s"
 RUN = ("film.mp4", "journal.jsonl", "settings.json", "timeline.txt", "report.json", "latents")
 PLACES = ("lock", "states", *(f"run-0001/{name}" for name in RUN), "run-0001/latents/000001.safetensors")
 posix = pytest.mark.skipif(os.name == "nt", reason="links and pipes of a POSIX system")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")

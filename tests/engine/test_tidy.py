@@ -11,13 +11,10 @@ from gf_core.engine.segment_takes import render_takes
 from gf_core.take.folder import Take
 from gf_core.take.tidy import tidy
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TEXT = "a fox runs | 1.5s\nthen: it {} | 0.75s"
 DEEDS = ("jumps", "sits", "sleeps", "dances")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

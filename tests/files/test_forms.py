@@ -32,15 +32,12 @@ from gf_core.model.fp8 import Fp8Linear
 from gf_core.model.wan import WanModel
 from gf_core.words import exact_size
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SPEC = ModelSpec(dim=256, ffn_dim=96, num_heads=2, num_layers=1, text_len=512, text_dim=24, freq_dim=32)
 KINDS = {"pt": "pickle", "sharded": "folder", "diffusers": "folder"}
 PACKED = [name for name in FORMS if "fp8" in name or "int8" in name or "_Q" in name or "IQ" in name]
 Q = "blocks.0.self_attn.q"
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
