@@ -85,7 +85,7 @@ class ToRgb:
         picture = self._graph.pull()
         if not isinstance(picture, av.VideoFrame):
             raise TypeError(f"the picture filter gave {type(picture).__name__}")
-        turns = getattr(frame, "rotation", 0) // 90  # a telephone's; PyAV before 14 does not say
+        turns = frame.rotation // 90  # a telephone's
         return np.rot90(picture.to_ndarray(), turns) if turns else picture.to_ndarray()
 
     @staticmethod
