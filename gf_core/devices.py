@@ -24,8 +24,8 @@ ASKING = 0.1
 """Seconds between two questions of who waits whether there is still something to wait for."""
 _COUNTED = threading.RLock()
 """Held by whoever has settled on how many threads sums are computed."""
-_outside: dict[int, int] = {}
-"""On how many they are computed otherwise, by the thread of Python that holds it; empty, or one."""
+_held: tuple[int, int] | None = None
+"""Which thread of Python that is, and on how many threads sums are computed otherwise."""
 
 
 def name_of(device: torch.device) -> str:
@@ -90,9 +90,11 @@ def threads() -> int:
     new = threading.Thread(target=lambda: found.append(torch.get_num_threads()), name="grounded-counting")
     new.start()
     new.join()
-    for holder, outside in tuple(_outside.items()):
-        return torch.get_num_threads() if holder == threading.get_ident() else outside
-    return found[0]
+    held = _held  # looked at once, and behind the count: a film may begin or end meanwhile
+    if held is None:
+        return found[0]
+    holder, outside = held
+    return torch.get_num_threads() if holder == threading.get_ident() else outside
 
 
 @contextlib.contextmanager
@@ -104,6 +106,7 @@ def on_threads(count: int, waiting: Callable[[], None] = lambda: None) -> Iterat
 
     waiting: called ten times a second meanwhile; what it raises ends the wait.
     """
+    global _held
     if not count:
         yield
         return
@@ -112,16 +115,16 @@ def on_threads(count: int, waiting: Callable[[], None] = lambda: None) -> Iterat
         while not _COUNTED.acquire(timeout=ASKING):
             waiting()
     try:
-        before, me = threads(), threading.get_ident()
-        outermost = not _outside
-        _outside.setdefault(me, before)
+        before, outermost = threads(), _held is None
+        if outermost:
+            _held = threading.get_ident(), before
         try:
             _set_threads(count)
             yield
         finally:
             _set_threads(before)
             if outermost:
-                del _outside[me]
+                _held = None
     finally:
         _COUNTED.release()
 

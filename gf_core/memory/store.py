@@ -172,24 +172,30 @@ class DualMemory:
         return wave(self, self._places(sum(frames), ends, written), frames) if frames else []
 
     def _places(self, frames: int, sees: Sees, written: int = 0) -> list[Place]:
-        """Where in every layer a call of `frames` writes and what it sees; all that it sees is rotated for it."""
+        """Where in every layer a call of `frames` writes and what it sees; all that it sees is rotated for it.
+
+        written: frames in front of them that lie in memory and are not committed yet.
+        """
         size, places = self.tokens_per_frame, list[Place]()
+        first = self.ledger.frame + written
         for layers, layout in self.alike():
-            layout, first = replace(layout, recent=layout.recent + written), self.ledger.frame + written
-            numbers = [*self.ledger.numbers(len(places)), *range(self.ledger.frame, first)]
-            stop = (layout.past + frames) * size
-            parts = sees(self.spec, layout, frames)
-            seen = [slot for part in parts for slot in part]
+            layout = replace(layout, recent=layout.recent + written)
+            by_slot = [
+                *self.ledger.numbers(len(places)),
+                *range(self.ledger.frame, first),
+            ]  # numbers of frames
+            runs = sees(self.spec, layout, frames)  # of slots
+            seen = [slot for run in runs for slot in run]
             now = layout.only(seen, frames)
-            own = range(first, first + frames)
-            at = self._at(now, [*(numbers[slot] for slot in seen), *own])
-            rest, past = at, ()
-            for part in parts:
-                past += self._rotate(layers, rest[: len(part)], part.start)
-                rest = rest[len(part) :]
-            mine, start = self._turn(rest), layout.past * size
-            tokens = joined([*((part.start * size, part.stop * size) for part in parts), (start, stop)])
-            place = Place(start, stop, mine, mine, tokens, now.regions(), past)
+            at = self._at(now, [*(by_slot[slot] for slot in seen), *range(first, first + frames)])
+            rotated, done = (), 0
+            for run in runs:
+                rotated += self._rotate(layers, at[done : done + len(run)], run.start)
+                done += len(run)
+            own = self._turn(at[done:])
+            start, stop = layout.past * size, (layout.past + frames) * size
+            tokens = joined([*((run.start * size, run.stop * size) for run in runs), (start, stop)])
+            place = Place(start, stop, own, own, tokens, now.regions(), rotated)
             places += [place] * len(self.raw_k[layers])
         if self.spec.heads and sees is not alone:  # no bank then: one layout in all layers
             groups = groups_of(self.spec, self.ledger, self.k, frames, size)

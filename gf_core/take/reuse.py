@@ -123,12 +123,11 @@ def find_reuse(
     runs = [earlier for run in reversed(runs_in(take)) if (earlier := _open(run)) is not None]
     if not runs:
         return Reuse()
-    # A chunk's key names all that made its latents, whatever the settings say.
-    # The longest first, so that latents and pictures of one run are preferred; sorting keeps newer runs in front.
+    # A chunk's key names all that made its latents, whatever the settings say. The longest first, so that latents and
+    # pictures of one run are preferred; sorting keeps newer runs in front.
     alike = sorted(
         runs, key=lambda e: (-e.matching(keys), e.settings.get("film_key") != settings["film_key"])
     )
-    # Same keys there, too: same bytes of film.
     films = [earlier for earlier in alike if _looks_alike(earlier, settings)]
     # A run of this very film goes first, stopped or finished: only it can be gone on with in place.
     same = [earlier for earlier in films if _is_same_film(earlier, settings, keys)]
@@ -136,12 +135,10 @@ def find_reuse(
     # Latents may come from several runs, pictures from one film only; both are read and checked here.
     film, pictures = _longest_film([earlier for earlier in alike if earlier in films], keys, apart)
     chunks = _collect(alike, keys, pictures)
-    goes_on = finished = False
-    if film is not None and film in same and pictures == len(film.records):
-        # It goes on in place if all that its journal speaks of is whole and its own; else a new run takes over.
-        goes_on = all(kept is None or kept.run is film.run for kept in chunks[:pictures])
-        finished = goes_on and pictures == len(keys) and _is_finished(film, chunks)
-        goes_on = goes_on and (finished or film.run.stands_alone())
+    goes_on, finished = False, False
+    if film is not None and film in same and _is_its_own(film, chunks, pictures):
+        finished = pictures == len(keys) and _is_finished(film, chunks)
+        goes_on = finished or film.run.stands_alone()
     if ends and not finished:  # up to the last such end with no damaged chunk in front of it
         whole = next((index for index, kept in enumerate(chunks) if kept is None), len(chunks))
         chunks = chunks[: max((end for end in ends if end <= whole), default=0)]
@@ -212,6 +209,12 @@ def _is_same_film(earlier: _Earlier, settings: Settings, keys: Sequence[str]) ->
     segments = [[segment["key"] for segment in s["segments"]] for s in (earlier.settings, settings)]
     fits = earlier.matching(keys) == len(earlier.records) <= len(keys)
     return earlier.whole and segments[0] == segments[1] and fits
+
+
+def _is_its_own(film: _Earlier, chunks: Sequence[Kept | None], pictures: int) -> bool:
+    """Whether all that a run's journal speaks of is whole and lies in it: else a new run takes over from it."""
+    own = all(kept is None or kept.run is film.run for kept in chunks[:pictures])
+    return own and pictures == len(film.records)
 
 
 def _is_finished(film: _Earlier, chunks: Sequence[Kept | None]) -> bool:
