@@ -3,6 +3,7 @@
 - `comfy`: the host (path, python, version); tests run once per host when GROUNDED_HOSTS names several.
 - `run_in_host(script, *args)`: a script run with the host's Python; its last line of output, read as JSON.
 - `server`: ComfyUI with this pack, started once per test module.
+- `browser`: its page, in either design of nodes; a module that wants another has one of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from .browser import Browser, open_browser
 from .hosts import Host, find_hosts, make_base, run_script
 from .server import Server
 
@@ -51,3 +53,10 @@ def server(comfy: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     """A running ComfyUI with a base directory of its own; shared by the tests of one module."""
     with Server(comfy, tmp_path_factory.mktemp("comfyui")) as running:
         yield running
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["litegraph", "nodes-2.0"])
+def browser(server: Server, request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """The front end, once in each design of nodes."""
+    with open_browser(server, settings={"Comfy.VueNodes.Enabled": request.param}) as opened:
+        yield opened

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from .browser import Browser, missing_browser, open_browser
+from .browser import Browser, missing_browser
 from .server import Server
 from .test_browser import SET_TEXT, artefact, meaning
 from .workflow_files import ui_graph
@@ -28,12 +27,6 @@ DROP = """async ({url, name, type}) => {
   place.dispatchEvent(new DragEvent('drop', {dataTransfer: carried, bubbles: true, cancelable: true}));
 }"""
 EMPTY = "() => window.app.graph._nodes.length === 0"
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["litegraph", "nodes-2.0"])
-def browser(server: Server, request: pytest.FixtureRequest) -> Iterator[Browser]:
-    with open_browser(server, settings={"Comfy.VueNodes.Enabled": request.param}) as opened:
-        yield opened
 
 
 def saved_film(browser: Browser) -> dict[str, Any]:

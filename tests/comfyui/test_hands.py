@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ import pytest
 from gf_core.editorial.others import understood
 from gf_core.timeline import parse
 
-from .browser import Browser, missing_browser, open_browser
-from .server import Server
+from .browser import Browser, missing_browser
 from .test_widget import FILM, SHORT, TEXT_BOX, drag, show, text_of
 
 pytestmark = pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "a browser is there")
@@ -26,12 +24,6 @@ TOASTS = "() => [...document.querySelectorAll('.p-toast-message')].map((one) => 
 OVER = "() => [...document.querySelectorAll('.p-toast-message, .p-dialog')].map((one) => one.innerText)"
 """what lies over the page; where the host says a thing in a dialog of its own, that is enough"""
 OURS = ("Grounded Forcing",)
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["litegraph", "nodes-2.0"])
-def browser(server: Server, request: pytest.FixtureRequest) -> Iterator[Browser]:
-    with open_browser(server, settings={"Comfy.VueNodes.Enabled": request.param}) as opened:
-        yield opened
 
 
 def middle(browser: Browser, selector: str) -> Any:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from .browser import Browser, missing_browser, open_browser
-from .server import Server
+from .browser import Browser, missing_browser
 from .workflow_files import api_prompt, of_kind
 
 pytestmark = pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "a browser is there")
@@ -24,12 +22,6 @@ PLAYABLE = "() => [...document.querySelectorAll('.gf-take video')].filter((film)
 RESIZE = "(size) => window.app.graph._nodes.find((n) => n.type === 'GF_SegmentTakes').setSize(size)"
 CUT_OFF = """() => [...document.querySelectorAll('.gf-take')].filter((take) =>
   take.querySelector('button').getBoundingClientRect().bottom > take.getBoundingClientRect().bottom).length"""
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["litegraph", "nodes-2.0"])
-def browser(server: Server, request: pytest.FixtureRequest) -> Iterator[Browser]:
-    with open_browser(server, settings={"Comfy.VueNodes.Enabled": request.param}) as opened:
-        yield opened
 
 
 def spread_out(browser: Browser) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .browser import Browser, missing_browser, open_browser
-from .server import Server
+from .browser import Browser, missing_browser
 
 pytestmark = pytest.mark.skipif(bool(missing_browser()), reason=missing_browser() or "a browser is there")
 
@@ -61,13 +59,6 @@ WIDGET = (
 TEXT_BOX = "textarea:not([class*=gf-])"
 SELECTED = "() => { const box = document.activeElement; return box.value.slice(box.selectionStart, box.selectionEnd); }"
 EDGE = ".gf-block[data-index='%d'] .gf-edge"
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["litegraph", "nodes-2.0"])
-def browser(server: Server, request: pytest.FixtureRequest) -> Iterator[Browser]:
-    settings = {"Comfy.VueNodes.Enabled": request.param}
-    with open_browser(server, settings=settings) as opened:
-        yield opened
 
 
 @pytest.fixture
