@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-import torch
 from torch import Tensor
 
 from ..sampling.schedule import TABLE
@@ -33,25 +32,6 @@ class Draws(Protocol):
     def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """Standard normal noise."""
         ...
-
-
-class RandomDraws:
-    """Draws of a training: `own` is this rank's generator, `shared` one with the same seed on every rank."""
-
-    def __init__(self, own: torch.Generator, shared: torch.Generator) -> None:
-        self.own, self.shared = own, shared
-
-    def whole(self, name: str, low: int, high: int) -> int:
-        """As `Draws.whole`."""
-        return int(torch.randint(low, high, (), generator=self.shared, device=self.shared.device))
-
-    def places(self, name: str, shape: tuple[int, ...], high: int = TABLE) -> Tensor:
-        """As `Draws.places`."""
-        return torch.randint(high, shape, generator=self.own, device=self.own.device)
-
-    def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """As `Draws.normal`."""
-        return torch.randn(shape, generator=self.own, device=self.own.device)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ import torch
 
 from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec
 from gf_core.model.wan import WanModel
-from gf_core.train.films import FilmBatch, RandomDraws
+from gf_core.train.films import FilmBatch
 from gf_core.train.objectives.scores import Nets
 from gf_core.train.rollout import RolloutSpec
+
+from .fixed import RandomDraws
 
 TINY = ModelSpec(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=8, freq_dim=16

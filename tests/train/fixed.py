@@ -8,7 +8,25 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from gf_core.sampling.schedule import TABLE
+
 CLIPS, CHUNKS, FRAMES = 2, 5, 15
+
+
+class RandomDraws:
+    """`films.Draws` of two generators: `own` of a rank, and `shared`, seeded alike on every rank."""
+
+    def __init__(self, own: torch.Generator, shared: torch.Generator) -> None:
+        self.own, self.shared = own, shared
+
+    def whole(self, name: str, low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=self.shared))
+
+    def places(self, name: str, shape: tuple[int, ...], high: int = TABLE) -> Tensor:
+        return torch.randint(high, shape, generator=self.own)
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=self.own)
 
 
 def generator(name: str) -> torch.Generator:

@@ -9,11 +9,13 @@ from gf_core.sampling.film import carry_out
 from gf_core.sampling.sampler import Chunk
 from gf_core.sampling.schedule import timesteps
 from gf_core.train import rollout
-from gf_core.train.films import Cue, RandomDraws
+from gf_core.train.films import Cue
 from gf_core.train.objectives.dmd import critic, dmd, sid
 from gf_core.train.objectives.scores import Matching, judged, level
 from gf_core.train.recompute import recompute
 from gf_core.train.rollout import roll_out
+
+from .fixed import RandomDraws
 
 GROUNDED = MemorySpec(anchors=2, recent=3)
 

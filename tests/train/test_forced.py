@@ -10,7 +10,7 @@ from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.model.forward import Call, text_kv, time_conditioning
 from gf_core.rope import rotate, turns
 from gf_core.sampling.schedule import Schedule
-from gf_core.train.films import ClipsGiven, RandomDraws
+from gf_core.train.films import ClipsGiven
 from gf_core.train.objectives.forced import (
     Consistency,
     Forcing,
@@ -21,6 +21,8 @@ from gf_core.train.objectives.forced import (
 )
 from gf_core.train.objectives.scores import Nets
 from gf_core.train.rollout import RolloutSpec, make_chunks, sampler_for
+
+from .fixed import RandomDraws
 
 CHUNKS, SIZE, TOKENS = 3, 3, 2
 WHOLE = MemorySpec(anchors=0, recent=6, anchor_policy="none", positions="absolute", max_position=None)

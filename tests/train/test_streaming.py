@@ -13,12 +13,14 @@ from gf_core.model import layers
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import carry_out
 from gf_core.sampling.sampler import Chunk
-from gf_core.train.films import Cue, RandomDraws
+from gf_core.train.films import Cue
 from gf_core.train.objectives.dmd import learners
 from gf_core.train.objectives.scores import Matching
 from gf_core.train.objectives.streaming import stream_critic, stream_dmd
 from gf_core.train.rollout import RolloutSpec
 from gf_core.train.streaming import Stream, StreamSpec, next_piece
+
+from .fixed import RandomDraws
 
 LONG = replace(PRESETS["longlive"], recache_reach=9)
 SHORT = StreamSpec(longest=21, piece=6)

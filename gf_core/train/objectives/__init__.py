@@ -17,10 +17,9 @@ values:
     loss = forcing(nets, clips, film, Forcing())            forced: or regression, consistency
 
 `Loss.total` is to be differentiated once, `Loss.parts` to be logged. An objective for the loop is a `partial` of one:
-`partial(dmd, nets, film=film, match=match)`. `RandomDraws(own, shared)` draws: what decides how many calls are
-made (exit step, length) from `shared`, which is seeded alike on all ranks, all else from this rank's `own`. Films
-are made by `rollout.roll_out`, the engine's sampler with gradients; an objective has no loop of its own over
-chunks or steps.
+`partial(dmd, nets, film=film, match=match)`. `draws.SampleDraws` draws: what decides how many calls are made (exit
+step, length) is alike on all ranks, all else belongs to a sample. Films are made by `rollout.roll_out`, the engine's
+sampler with gradients; an objective has no loop of its own over chunks or steps.
 """
 
 from __future__ import annotations
