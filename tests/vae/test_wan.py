@@ -19,12 +19,19 @@ from gf_core.vae.load import build_vae, canonical, detect_vae, load_vae, read_si
 from gf_core.vae.wan import WAN_MEAN, WAN_STD, WanDecoder, WanVAE
 from gf_core.vae.wan_stages import causal_layers
 
+from .kinds import wan
+
 pytest.importorskip("diffusers")
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = [ROOT / "tests" / "fixtures" / "golden", ROOT.parent / "shared" / "golden"]
 CASE = "case8_wan_vae"
 TOLERANCE = 2e-5
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return wan()
 
 
 def close(got, expected, tolerance=TOLERANCE):
@@ -52,18 +59,6 @@ def recorded(golden):
     tensors, _ = golden
     mean, std = tensors["in.latents_mean"].tolist(), tensors["in.latents_std"].tolist()
     return build_vae(weights(tensors), latents_mean=tuple(mean), latents_std=tuple(std))
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    from diffusers import AutoencoderKLWan
-
-    torch.manual_seed(0)
-    network = AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 2, 2, 2], num_res_blocks=1)
-    for parameter in network.parameters():
-        if parameter.ndim > 1 and parameter.shape[1:].numel() > 1:
-            torch.nn.init.normal_(parameter, std=1.3 / parameter.shape[1:].numel() ** 0.5)
-    return WanVAE(network.eval().requires_grad_(False), fingerprint="tiny")
 
 
 def original_names():
@@ -307,54 +302,6 @@ def test_the_layout_of_a_card_gives_the_same_pictures(tiny):
     close(decoder.decode_raw(latents[4:]), whole[13:])
     layers = list(causal_layers(card.network.decoder))
     assert all(layer.weight.is_contiguous(memory_format=torch.channels_last_3d) for layer in layers)
-
-
-@pytest.mark.parametrize("at", [0, 1, 2])
-def test_snapshot_continues_bit_for_bit(tiny, at):
-    latents = torch.randn(4, 16, 2, 3)
-    whole = tiny.decoder().decode(latents)
-    decoder = tiny.decoder()
-    head = decoder.decode(latents[:at])
-    state = {name: value.clone() for name, value in decoder.snapshot().items()}
-    decoder.decode(torch.randn(2, 16, 2, 3))
-    decoder.restore(state)
-    assert torch.equal(torch.cat([head, decoder.decode(latents[at:])]), whole)
-    fresh = tiny.decoder()
-    fresh.restore(state)
-    assert torch.equal(torch.cat([head, fresh.decode(latents[at:])]), whole)
-    assert bool(state) == (at > 0)
-
-
-def test_snapshot_is_not_written_to_later(tiny):
-    decoder = tiny.decoder()
-    decoder.decode(torch.randn(2, 16, 2, 3))
-    state = decoder.snapshot()
-    before = {name: value.clone() for name, value in state.items()}
-    decoder.decode(torch.randn(2, 16, 2, 3))
-    assert state.keys() == before.keys() and all(torch.equal(state[name], before[name]) for name in before)
-    empty = (fresh := tiny.decoder()).snapshot()
-    fresh.decode(torch.randn(1, 16, 2, 3))
-    assert empty == {}
-
-
-def test_restoring_leaves_the_snapshot_alone(tiny):
-    decoder = tiny.decoder()
-    decoder.decode(torch.randn(2, 16, 2, 3))
-    state = decoder.snapshot()
-    before = {name: value.clone() for name, value in state.items()}
-    fresh = tiny.decoder()
-    fresh.restore(state)
-    fresh.decode(torch.randn(1, 16, 2, 3))
-    assert state.keys() == before.keys() and all(torch.equal(state[name], before[name]) for name in before)
-
-
-def test_state_stops_growing(tiny):
-    decoder = tiny.decoder()
-    sizes = []
-    for _ in range(4):
-        decoder.decode(torch.randn(1, 16, 2, 2))
-        sizes.append(sum(value.numel() for value in decoder.snapshot().values()))
-    assert sizes[1] == sizes[2] == sizes[3]
 
 
 def test_normalisation_is_undone(tiny):

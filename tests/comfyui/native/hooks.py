@@ -9,18 +9,8 @@ sys.path.append(str(Path(__file__).parent))
 import comfy.sd
 import tiny
 import torch
-from grounded_forcing.gf_core.errors import GroundedError
 from grounded_forcing.nodes.native import native_bundle
 from safetensors.torch import save_file
-
-
-def refused(call):
-    """The words of a refusal; empty when there was none."""
-    try:
-        call()
-    except GroundedError as error:
-        return str(error)
-    return ""
 
 
 class WrongClip(tiny.StubClip):
@@ -125,10 +115,10 @@ def main():
     i2v = comfy.sd.load_diffusion_model_state_dict(image)
     other = SimpleNamespace(model=SimpleNamespace(diffusion_model=torch.nn.Linear(1, 1)))
     facts["refusals"] = {
-        "i2v": refused(lambda: bundle(i2v)),
-        "other": refused(lambda: bundle(other)),
-        "clip": refused(lambda: bundle(plain, clip=WrongClip())),
-        "no vae": refused(lambda: bundle(plain, vae=None)),
+        "i2v": tiny.refused(lambda: bundle(i2v)),
+        "other": tiny.refused(lambda: bundle(other)),
+        "clip": tiny.refused(lambda: bundle(plain, clip=WrongClip())),
+        "no vae": tiny.refused(lambda: bundle(plain, vae=None)),
     }
     tiny.report(**facts)
 

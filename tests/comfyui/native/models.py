@@ -10,7 +10,6 @@ import tiny
 import torch
 from grounded_forcing.gf_core.checkpoints.keymaps import original_to_diffusers, rename
 from grounded_forcing.gf_core.checkpoints.load import build_network
-from grounded_forcing.gf_core.errors import GroundedError
 from grounded_forcing.gf_core.files.tensors import open_file
 from grounded_forcing.nodes.native import builtin, files, loader, native_bundle
 from safetensors.torch import save_file
@@ -46,15 +45,6 @@ def loras(tensors):
         LORAS / "other.safetensors",
     )
     return core
-
-
-def refused(call):
-    """The words of a refusal; empty when there was none."""
-    try:
-        call()
-    except GroundedError as error:
-        return str(error)
-    return ""
 
 
 def scaled(tensors):
@@ -139,16 +129,16 @@ def main():
     facts["long_prompt"] = len(by_name.text.encode(["long"])[0])
     save_file({"conv_in.weight": torch.zeros(8, 4, 3, 3)}, DIFFUSION / "wrong.safetensors")
     facts["refusals"] = {
-        "not causal": refused(lambda: bundle(plain, model_file="renamed.safetensors")),
-        "no file": refused(lambda: bundle(plain)),
-        "load not causal": refused(lambda: tiny.load("renamed.safetensors")),
-        "lora": refused(lambda: tiny.load("self_forcing_dmd.safetensors", lora="other.safetensors")),
-        "missing": refused(lambda: tiny.load("self_forcing_dmdd.safetensors")),
-        "no text encoder": refused(lambda: files.find("text_encoders", files.TEXT_PATTERNS)),
-        "no vae": refused(lambda: files.find("vae", files.VAE_PATTERNS)),
-        "wrong before missing": refused(lambda: loader.judge("wrong.safetensors")),
-        "assumed": refused(lambda: bundle(plain, assume="self_forcing")),
-        "built-in vae": refused(
+        "not causal": tiny.refused(lambda: bundle(plain, model_file="renamed.safetensors")),
+        "no file": tiny.refused(lambda: bundle(plain)),
+        "load not causal": tiny.refused(lambda: tiny.load("renamed.safetensors")),
+        "lora": tiny.refused(lambda: tiny.load("self_forcing_dmd.safetensors", lora="other.safetensors")),
+        "missing": tiny.refused(lambda: tiny.load("self_forcing_dmdd.safetensors")),
+        "no text encoder": tiny.refused(lambda: files.find("text_encoders", files.TEXT_PATTERNS)),
+        "no vae": tiny.refused(lambda: files.find("vae", files.VAE_PATTERNS)),
+        "wrong before missing": tiny.refused(lambda: loader.judge("wrong.safetensors")),
+        "assumed": tiny.refused(lambda: bundle(plain, assume="self_forcing")),
+        "built-in vae": tiny.refused(
             lambda: native_bundle(plain, clip, builtin.make_vae(), assume="self_forcing")
         ),
     }

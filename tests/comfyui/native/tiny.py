@@ -9,6 +9,7 @@ import comfy.model_patcher
 import comfy.sd
 import torch
 from grounded_forcing.gf_core.config import MemorySpec, ModelSpec
+from grounded_forcing.gf_core.errors import GroundedError
 from grounded_forcing.gf_core.memory.presets import PRESETS
 from grounded_forcing.gf_core.model.wan import WanModel
 from grounded_forcing.gf_core.sampling.chunkwise import make_sampler
@@ -125,3 +126,12 @@ def report(**facts):
 
 VAE = SimpleNamespace(first_stage_model=None)
 """Replaced by the script with `wan_vae()`."""
+
+
+def refused(call):
+    """The words of a refusal; empty when there was none."""
+    try:
+        call()
+    except GroundedError as error:
+        return str(error)
+    return ""
