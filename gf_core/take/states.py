@@ -5,7 +5,7 @@
 
 The name holds the key of the last chunk, and that key names everything that decides the state, so every run of the
 Take finds the same file. A state is a convenience: without it the sampler replays the stored latents, one clean pass
-per chunk, and the decoder decodes them again, to the same bits (docs/benchmarks/2026-11-20-takes.md).
+per chunk, and the decoder decodes them again, to the same bits (docs/benchmarks, dev/bench/snapshots.py).
 
 Nothing here imports torch: the estimate asks this module what a state costs.
 """
