@@ -31,6 +31,7 @@ PARTS = {
     "memory grounded": ("card_parts:bench_grounded", 75),
     "memory self_forcing": ("card_parts:bench_self_forcing", 75),
     "compiled grounded": ("card_parts:bench_compiled", 90),
+    "products": ("card_fp8:products", 45),
     "compiled fp8": ("card_fp8:chunks", 100),
     "decoders": ("card_decoders:decoders", 60),
     "attention": ("card_attention:attention", 30),
@@ -38,6 +39,7 @@ PARTS = {
     "reference": ("card_reference:reference", 50),
     "kernels": ("card_parts:kernels", 50),
     "kernels compiled": ("card_parts:kernels_compiled", 60),
+    "training step": ("card_training:training_step", 50),
     "training": ("card_parts:train", 110),
 }
 """Name -> module:function and most seconds, in this order; what is left of the whole time bounds each too."""
