@@ -25,6 +25,14 @@ def drivable() -> list[str]:
     return [row.id for row in CATALOG if row.films]
 
 
+def match(path: Path, dim: int, outer: str | None = None) -> KnownCheckpoint | None:
+    """The first row that is called like the end of `path` and fits a transformer of width `dim` found under `outer`.
+
+    Rows of another published width never fit; unusual widths (the built-in model) fit by name alone.
+    """
+    return next((row for row in named(path, outer) if not row.misfit(dim)), None)
+
+
 def named(path: Path, outer: str | None = None) -> tuple[KnownCheckpoint, ...]:
     """Every row that is called like the end of `path`, without those that another of them says more exactly.
 

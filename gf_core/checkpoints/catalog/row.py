@@ -115,16 +115,16 @@ class KnownCheckpoint:
             f"it never saw more than {trained.window} latent frames, and these {self.spec.window} do not grow"
         )
 
-    def misfit(self, dim: int, channels: int, writer: bool) -> str:
+    def misfit(self, dim: int, channels: int = 0, writer: bool | None = None) -> str:
         """What of a network (width, latent channels, a second set of weights) is not as in this row; else empty.
 
-        Widths and channels that no published Wan has say nothing.
+        Widths and channels that no published Wan has say nothing; nor does a `writer` of None.
         """
         if self.causal and dim in WIDTHS and dim != self.dim:
             return f"the network is {dim} wide and not {self.dim}"
         if self.causal and channels in (16, 48) and channels != self.channels:
             return f"its latents have {channels} channels and not {self.channels}"
-        if self.causal and writer != self.writer:
+        if self.causal and writer is not None and writer != self.writer:
             both = "a second set of weights, which writes the memory"
             return f"the file holds {both}" if writer else f"the file lacks {both}"
         return ""
