@@ -17,9 +17,7 @@ from ..gf_core.config import (
     Stored,
     SwitchPolicy,
 )
-from ..gf_core.memory.checks import check
 from ..gf_core.memory.presets import PRESETS
-from ..gf_core.memory.regions import full_layout, positions
 from .compat import choice, number, schema, widget
 from .host import said_plainly
 from .types import Memory
@@ -98,6 +96,8 @@ class DualMemoryCache(io.ComfyNode):
 
 def build_memory(preset: str, changes: dict[str, Any]) -> MemorySpec:
     """The preset with `changes` in it. Raises GroundedError: no film could run under it."""
+    from ..gf_core.memory.checks import check
+
     base = PRESETS[preset]
     if changes.get("positions", base.positions) != base.positions:
         # The limit belongs to positions inside the window; counted from the film's start they grow for ever.
@@ -109,6 +109,8 @@ def build_memory(preset: str, changes: dict[str, Any]) -> MemorySpec:
 
 def diagram(spec: MemorySpec) -> str:
     """The full window as text: regions, and where in time each frame stands."""
+    from ..gf_core.memory.regions import full_layout, positions
+
     layout, marks = full_layout(spec), {"anchors": "A", "bank": "B", "recent": "r", "new": "*"}
     sizes = {("new" if name == "current" else name): count for name, count in layout.regions()}
     regions = [(name, marks[name], count) for name, count in sizes.items()]

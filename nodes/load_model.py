@@ -10,8 +10,7 @@ from ..gf_core.errors import GroundedError
 from .compat import choice, number, schema
 from .host import in_words, said_plainly
 from .native import files
-from .native.loader import PRECISIONS, Request, judge, load
-from .native.settings import assume_choices
+from .native.request import PRECISIONS, Request, assume_choices
 
 
 class LoadModel(io.ComfyNode):
@@ -47,6 +46,8 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model: str = files.BUILTIN) -> bool | str:
         """Say what a missing or wrong model file is before anything runs; of one input, or it would be said of each."""
+        from .native.loader import judge
+
         try:
             judge(model)
         except GroundedError as error:
@@ -65,6 +66,8 @@ class LoadModel(io.ComfyNode):
         lora_strength: float,
         assume: str,
     ) -> io.NodeOutput:
+        from .native.loader import load
+
         loaded = load(Request(model, text_encoder, vae, precision, lora, lora_strength, assume))
         shown = ui.PreviewText(loaded.info)
         return io.NodeOutput(loaded.model, loaded.clip, loaded.vae, loaded.info, ui=shown)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..gf_core.editorial.others import is_theirs, understood
 from ..gf_core.engine.given.cast import find_cast
 from ..gf_core.errors import GroundedError, StoryboardError
 from ..gf_core.timeline import parse
@@ -37,6 +36,8 @@ def _state(path: Path) -> str:
 
 def _foreign(text: str, error: StoryboardError) -> GroundedError:
     """`error`, or that the text is another program's."""
+    from ..gf_core.editorial.others import is_theirs, understood
+
     if not is_theirs(text):
         return error
     try:

@@ -13,7 +13,6 @@ from typing import Any
 from aiohttp import web
 from server import PromptServer
 
-from ..gf_core.editorial.others import pasted
 from ..gf_core.errors import GroundedError, TakeError
 from ..gf_core.foreign import read_json
 from ..gf_core.words import plain
@@ -102,6 +101,8 @@ async def picture(request: web.Request) -> web.Response:
 
 async def convert(request: web.Request) -> web.Response:
     """Another program's storyboard in the words of ours: {"text": ...} -> {"text": ..., "said": "an LTX ..."}."""
+    from ..gf_core.editorial.others import pasted
+
     text = (await _asked(request)).get("text")
     if not isinstance(text, str):
         raise web.HTTPBadRequest(text="give the text")

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..gf_core.timeline import MAX_SEED
 from . import host
 from .compat import choice, number, widget
+from .native.request import assume_choices
 from .types import Memory, Timeline
 
 if TYPE_CHECKING:
@@ -67,8 +68,6 @@ def options() -> list[Any]:
 
 def advanced() -> list[Any]:
     """What a model was made for, and where to stop; all optional."""
-    from .native.settings import assume_choices
-
     return [
         widget(
             io.String,

@@ -21,13 +21,14 @@ from ..gf_core.files.atomic import beside, put, write_json
 from ..gf_core.foreign import read_json
 from ..gf_core.take.own import is_file, read_file
 from ..gf_core.take.run import Run, runs_in
-from ..gf_core.take.shelf import Alternative, shelves
 from ..gf_core.words import clock
 from . import host
 from .live import jpeg
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from ..gf_core.take.shelf import Alternative
 
 SAMPLER, REPORT, TAKES = "GF_StreamSampler", "GF_TakeReport", "GF_SegmentTakes"
 KEPT = 20
@@ -76,6 +77,8 @@ def facts_of(take: str) -> dict[str, list[dict[str, Any]]]:
 
     Raises TakeError: no Take can have that name.
     """
+    from ..gf_core.take.shelf import shelves
+
     run = next((run for run in reversed(runs_in(host.take_folder(take))) if run.committed()), None)
     if run is None:
         return {}

@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -71,6 +71,13 @@ HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths",
 def layer(path: Path) -> str:
     part = path.relative_to(CORE).parts[0]
     return part.removesuffix(".py")
+
+
+@cache
+def at_once(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Every import that importing the file makes: none in a function, none for type checkers."""
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
 
 
 @cache
@@ -210,10 +217,13 @@ def test_importing_does_not_load_torch(module):
 NODES = sorted((CORE.parent / "nodes").rglob("*.py"))
 
 
-def relative(path: Path) -> Iterator[str]:
-    """Every module of the repository that the file imports relatively, such as `nodes.host` or `gf_core.words`."""
+def relative(path: Path, found: Iterable[ast.Import | ast.ImportFrom] | None = None) -> Iterator[str]:
+    """Every module of the repository that the file imports relatively, such as `nodes.host` or `gf_core.words`.
+
+    found: its imports; without them all.
+    """
     package = path.relative_to(CORE.parent).parent.parts
-    for statement in statements(path):
+    for statement in statements(path) if found is None else found:
         if isinstance(statement, ast.ImportFrom) and statement.level:
             up = package[: len(package) - statement.level + 1]
             base = ".".join([*up, *filter(None, [statement.module])])
@@ -235,6 +245,32 @@ def test_nodes_stand_on_the_library_and_not_on_the_command_line():
 def test_nodes_import_each_other_one_way():
     graph = {dotted(path): {name for name in relative(path) if name.startswith("nodes")} for path in NODES}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def listed() -> list[str]:
+    """The nodes' modules by their table, which is read and not imported: it asks for ComfyUI."""
+    table = ast.parse((CORE.parent / "nodes/__init__.py").read_text(encoding="utf-8")).body
+    rows = next(
+        one.value for one in table if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "NODES"
+    )
+    return [f"nodes.{name}" for name in ast.literal_eval(rows)]
+
+
+def test_listing_the_nodes_opens_no_network():
+    """The host imports every pack at its start, with all nodes: what makes a film comes with the first Run."""
+    waiting, brought = ["nodes.host", "nodes.routes", *listed()], set()
+    while waiting:
+        name = waiting.pop()
+        if not name or name in brought:
+            continue
+        brought.add(name)
+        file = CORE.parent.joinpath(*name.split("."))
+        file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+        waiting += [name.rpartition(".")[0], *relative(file, at_once(file))]
+    parts = ("attention", "editorial", "engine.film", "model", "sampling", "take.shelf", "text", "vae")
+    late = tuple(f"gf_core.{part}" for part in parts)
+    assert len(brought) > 60
+    assert sorted(name for name in brought if name.startswith(late)) == []
 
 
 def test_development_scripts_use_the_library_and_each_other_only():

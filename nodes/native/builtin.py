@@ -26,7 +26,6 @@ from ...gf_core.text.small import SmallTextEncoder, load_small_encoder
 from ...gf_core.vae.builtin import BuiltinCodec, load_codec
 from ...gf_core.vae.wan import WAN_MEAN, WAN_STD
 
-NAME = "built-in"
 TOKENS = "grounded_builtin"
 TEXT_ROWS = 512
 WORDS_LISTED = "the help of Prompt Timeline"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ...gf_core.checkpoints.catalog import CATALOG, match, normal
 from ...gf_core.errors import CheckpointError
-from .builtin import NAME as BUILTIN
 
+BUILTIN = "built-in"
 AUTO = "auto"
 NONE = "none"
 MODEL_FOLDERS = ("diffusion_models", "checkpoints")

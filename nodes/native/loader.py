@@ -22,42 +22,16 @@ from ...gf_core.files.fingerprint import combine
 from ...gf_core.files.lazy import LazyTensor
 from ...gf_core.words import amount
 from . import files
-from .builtin import NAME, TOKENS, make_clip, make_vae
+from .builtin import TOKENS, make_clip, make_vae
 from .lora import put_on
-from .settings import DETECT, Wanted, attach, from_identified, locate, plain_wan
+from .request import DETECT, PRECISIONS, Request
+from .settings import Wanted, attach, from_identified, locate, plain_wan
 from .shape import UNPACKED, compute_dtype, read_shape
 from .text import FIX as TEXT_FIX
 from .text import TOKENS as WAN_TOKENS
 from .umt5 import published_text
 
 log = logging.getLogger("grounded")
-PRECISIONS: dict[str, torch.dtype | None] = {
-    "auto": None,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "fp32": torch.float32,
-    "fp8_e4m3fn": torch.float8_e4m3fn,
-}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What Load Model was asked for; names as ComfyUI shows them."""
-
-    model: str = NAME
-    """`built-in`, or a file of the model folders."""
-    text_encoder: str = files.AUTO
-    """`auto`, or a file of text_encoders."""
-    vae: str = files.AUTO
-    """`auto`, or a file of vae."""
-    precision: str = "auto"
-    """A key of PRECISIONS."""
-    lora: str = files.NONE
-    """`none`, or a file of loras."""
-    lora_strength: float = 1.0
-    """How much of the LoRA to add."""
-    assume: str = DETECT
-    """`detect`, or a catalogue id."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +49,18 @@ def load(request: Request) -> Loaded:
 
     Raises CheckpointError: a file is missing, damaged, or of another kind; says which, and what to do.
     """
-    builtin = request.model == NAME
+    builtin = request.model == files.BUILTIN
     path = BUILTIN_FOLDER / BUILTIN_FILES[0] if builtin else locate(request.model, files.MODEL_FOLDERS)
     if path is None:
         raise files.missing_model(request.model)
     item = _identified(path, request.assume)
     # Companions first: a missing one must be told before gigabytes are read.
-    clip, text_name = (make_clip(), NAME) if builtin else _load_text(request.text_encoder)
-    vae, vae_name = (make_vae(), NAME) if builtin else _load_vae(request.vae)
+    clip, text_name = (make_clip(), files.BUILTIN) if builtin else _load_text(request.text_encoder)
+    vae, vae_name = (make_vae(), files.BUILTIN) if builtin else _load_vae(request.vae)
     model, writer, notes = _load_transformers(item, path, request)
     wanted = replace(
         from_identified(item),
-        name=NAME if builtin else path.name,
+        name=files.BUILTIN if builtin else path.name,
         fingerprint=_fingerprint(item, request.precision, model),
         builtin=builtin,
         writer=writer,
@@ -101,7 +75,7 @@ def judge(model: str) -> None:
 
     Raises CheckpointError: says what it is; or where to get it, when it is not there.
     """
-    if model == NAME:
+    if model == files.BUILTIN:
         return
     path = locate(model, files.MODEL_FOLDERS)
     if path is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...gf_core.checkpoints.bundle import licence_of, wanted_recipe
-from ...gf_core.checkpoints.catalog import KnownCheckpoint, by_id, drivable, match
+from ...gf_core.checkpoints.catalog import KnownCheckpoint, by_id, match
 from ...gf_core.checkpoints.families import NEEDED, not_causal
 from ...gf_core.checkpoints.identify import Identified, identify, require_known
 from ...gf_core.checkpoints.keymaps import experts
@@ -20,12 +20,12 @@ from ...gf_core.config import ModelSpec, Recipe
 from ...gf_core.errors import CheckpointError
 from ...gf_core.estimate.room import count_parameters
 from ...gf_core.words import amount
+from .request import DETECT, assume_choices
 from .shape import network_of
 
 log = logging.getLogger("grounded")
 KEY = "grounded"
 """Name of our attachment on a MODEL."""
-DETECT = "detect"
 FOLDERS = ("diffusion_models", "unet", "unet_gguf", "checkpoints")
 """Model folders of ComfyUI in which a file's name is looked up."""
 
@@ -77,11 +77,6 @@ def settings_of(patcher: Any, spec: ModelSpec, assume: str | None, model_file: s
     if found is not None:
         return found
     return _from_file(model_file, spec) or _from_class(patcher) or _refuse(model_file, spec)
-
-
-def assume_choices() -> list[str]:
-    """Values of an `assume` input: detect, then every kind of checkpoint that can be driven."""
-    return [DETECT, *drivable()]
 
 
 def _assumed(assume: str) -> KnownCheckpoint:
