@@ -1,26 +1,24 @@
 """The contact sheet of a film in a Take: a row of pictures per segment, with its verb and prompt.
 
-To find a row's pictures ten times as many are decoded, so they are kept in the cache folder, by the sums of what they
-were decoded from: a film with another end, or made again under another name, decodes the rows that are new.
+To find a row's pictures ten times as many are decoded, so rows are kept in the cache folder as they stand in a sheet's
+file, by the sums of what they were decoded from and by what is said of them: a film with another end, or made again
+under another name, draws the rows that are new.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import os
-import zlib
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import PIL
-from PIL import Image
 
 from ..errors import TakeError
 from ..files.atomic import beside
@@ -28,68 +26,93 @@ from ..files.cache import cache_dir, prune, read_kept
 from ..files.fingerprint import combine
 from ..take.folder import Run
 from ..take.journal import Record
-from ..video import SheetRow, contact_sheet, film_row, probe, small_pictures
+from ..video import film_row, probe
+from ..video.png import Strip
+from ..video.sheet import Page, film_page, spread
 from ..words import counted
 from .imprint import filmed_segments, said_verb
 
 log = logging.getLogger("grounded")
 
 AT_ONCE = 2
-"""Rows that are read at a time: a picture of a film is decoded on one core."""
+"""Rows that are drawn at a time: a picture of a film is decoded on one core."""
 MOST = 64_000_000
-"""Bytes of rows that are kept: those of some 200 segments."""
+"""Bytes of rows that are kept: those of some 160 segments."""
 MADE = ("key", "pictures", "frames", "film_sum")
 """What a journal's line says of the pictures in a film."""
-KIND = f"1 {av.__version__} {PIL.__version__}"
-"""What made the kept pictures out of a film's bytes."""
+KIND = f"2 {av.__version__} {PIL.__version__}"
+"""What made the kept rows out of a film's bytes; its number is that of how `video.sheet` draws and packs them."""
+HEAD = struct.Struct(">III")
+"""Width, height and sum of a kept row, in front of its bytes."""
 
 
-def draw_sheet(run: Run, film: Path, out: Path, title: str, columns: int = 6) -> str:
-    """Draw what is in `film`, which `run` has made, to the image file `out`; returns the line under its title.
+@dataclass(frozen=True)
+class Rows:
+    """What is to be seen on a film's sheet."""
+
+    page: Page
+    strips: list[Strip]
+    seconds: float
+    """Of the film."""
+
+    def write(self, out: Path, title: str) -> str:
+        """Write the sheet to the image file `out`; returns the line under its title."""
+        subtitle = f"{self.seconds:.1f} s, {counted(len(self.strips), 'segment')}"
+        self.page.write(out, title, subtitle, self.strips)
+        return subtitle
+
+
+def draw_rows(run: Run, film: Path, columns: int = 6) -> Rows:
+    """Draw what is in `film`, which `run` has made, kept rows as they were.
 
     Raises TakeError: there is no picture in it yet, or it cannot be read.
     """
     info = probe(film)
     fps = float(info.fps)
-    records = run.committed()
+    records, filmed = run.committed(), filmed_segments(run)
+    if not filmed:
+        raise TakeError(f"{run.folder.name} has no whole segment yet", "render at least one chunk")
+    page = film_page(info, max(len(spread(range(first, end), columns)) for _, _, first, end in filmed))
 
-    def row(filmed: tuple[int, dict[str, Any], int, int]) -> SheetRow:
-        number, segment, first, end = filmed
-        verb, span = said_verb(segment["verb"], segment.get("back")), f"{first / fps:.1f} - {end / fps:.1f} s"
-        seen = partial(_pictures, records[:1] + [record for record in records if record["segment"] == number])
-        return film_row(film, range(first, end), fps, segment["prompt"], verb, span, columns, seen)
+    def strip(one: tuple[int, dict[str, Any], int, int]) -> Strip:
+        number, segment, first, end = one
+        shown, verb = range(first, end), said_verb(segment["verb"], segment.get("back"))
+        said = segment["prompt"], verb, f"{first / fps:.1f} - {end / fps:.1f} s"
+        made = records[:1] + [record for record in records if record["segment"] == number]
+        path = _place(made, [page.columns, page.thumb, shown, fps, columns, said])
+        if path is not None and (kept := _recall(path)) is not None:
+            return kept
+        row = film_row(film, shown, fps, *said, columns)
+        drawn = page.row(row)
+        if path is not None and len(row.frames) == len(spread(shown, columns)):
+            _keep(path, drawn)
+        return drawn
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        rows = list(pool.map(row, filmed_segments(run)))
-    if not rows:
-        raise TakeError(f"{run.folder.name} has no whole segment yet", "render at least one chunk")
-    subtitle = f"{info.seconds:.1f} s, {counted(len(rows), 'segment')}"
-    contact_sheet(rows, out, title=title, subtitle=subtitle)
+        strips = list(pool.map(strip, filmed))
     prune(cache_dir("rows"), MOST)
-    return subtitle
+    return Rows(page, strips, info.seconds)
 
 
-def _pictures(records: Sequence[Record], film: str | Path, indices: Sequence[int]) -> dict[int, np.ndarray]:
-    """`small_pictures` of a segment; kept ones where there are any.
+def draw_sheet(run: Run, film: Path, out: Path, title: str, columns: int = 6) -> str:
+    """`draw_rows` and `Rows.write` in one call."""
+    return draw_rows(run, film, columns).write(out, title)
 
-    records: lines of the film's first chunk, with which lies how all are to be read, and of the segment's.
+
+def _place(records: Sequence[Record], drawn: list[Any]) -> Path | None:
+    """Where a row is kept; None for a film from before its bytes had sums.
+
+    records: lines of the film's first chunk, with which lies how all are to be read, and of the segment's. drawn: what
+    else its picture depends on.
     """
-    if not all("film_sum" in record for record in records):  # a film from before there were any
-        return small_pictures(film, indices)
+    if not all("film_sum" in record for record in records):
+        return None
     made = [str([record.get(name) for name in MADE]) for record in records]
-    places = [at - records[1]["first_frame"] for at in indices]
-    path = cache_dir("rows") / f"{combine([KIND, str(places), *made])}.row"
-    found = _recall(path, len(indices))
-    if found is not None:
-        return dict(zip(indices, found))
-    pictures = small_pictures(film, indices)
-    if len(pictures) == len(indices):
-        _keep(path, [pictures[at] for at in indices])
-    return pictures
+    return cache_dir("rows") / f"{combine([KIND, str(drawn), *made])}.row"
 
 
-def _recall(path: Path, count: int) -> list[np.ndarray] | None:
-    """The `count` pictures that are kept there, if they are those that were; else None."""
+def _recall(path: Path) -> Strip | None:
+    """The row that is kept there, if it is what was; else None."""
     try:
         kept = read_kept(path)
     except OSError:
@@ -98,20 +121,19 @@ def _recall(path: Path, count: int) -> list[np.ndarray] | None:
     if hashlib.sha256(data).digest() != digest:
         log.warning("a kept row of the contact sheet is damaged, and drawn anew: %s", path.name)
         return None
-    with Image.open(io.BytesIO(data)) as image:
-        return np.split(np.asarray(image), count)
+    width, height, total = HEAD.unpack_from(data)
+    return Strip(width, height, total, data[HEAD.size :])
 
 
-def _keep(path: Path, pictures: Sequence[np.ndarray]) -> None:
-    """Keep pictures, all of one size, below each other, where the disk does not refuse."""
-    data = io.BytesIO()
-    Image.fromarray(np.concatenate(pictures)).save(data, "PNG", compress_type=zlib.Z_RLE)
-    digest = hashlib.sha256(data.getvalue()).digest()
+def _keep(path: Path, strip: Strip) -> None:
+    """Keep a row, where the disk does not refuse."""
+    data = HEAD.pack(strip.width, strip.height, strip.total) + strip.data
+    digest = hashlib.sha256(data).digest()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not pushed down to the disk: what a power cut leaves of it is seen by its sum.
         with beside(path) as part:
-            part.write_bytes(digest + data.getvalue())
+            part.write_bytes(digest + data)
             os.replace(part, path)
     except OSError as error:  # nobody misses it
         log.debug("a row of the contact sheet is not kept: %s", error)

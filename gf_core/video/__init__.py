@@ -5,7 +5,7 @@ from .codecs import available_codecs, suffix_for
 from .metadata import Chapter, read_chapters, read_metadata
 from .place import available_formats, place_film
 from .reader import FilmInfo, pick_frames, probe, read_frames
-from .sheet import SheetRow, contact_sheet, film_row, small_pictures
+from .sheet import SheetRow, contact_sheet, film_row
 from .writer import FilmWriter, cut_out
 
 __all__ = [
@@ -26,6 +26,5 @@ __all__ = [
     "read_chapters",
     "read_frames",
     "read_metadata",
-    "small_pictures",
     "suffix_for",
 ]

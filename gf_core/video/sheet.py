@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from ..errors import ResourceError, TakeError
 from ..words import clock
 from .pixels import preview
-from .png import write_png
-from .reader import pick_frames
+from .png import Strip, pack, write_png
+from .reader import FilmInfo, pick_frames
 
 BACKGROUND = (17, 18, 21)
 PANEL = (30, 32, 37)
@@ -98,13 +98,14 @@ def _rounded(size: tuple[int, int]) -> Image.Image:
     return large.resize(size, Image.Resampling.LANCZOS)
 
 
-class _Page:
-    """Fonts and measures of one sheet, drawn strip by strip."""
+class Page:
+    """Fonts and measures of one sheet, drawn strip by strip.
 
-    def __init__(self, rows: Sequence[SheetRow]) -> None:
-        height, width = rows[0].frames[0].shape[:2]
-        self.thumb = thumb_size(width, height)
-        self.columns = max(len(row.frames) for row in rows)
+    columns: pictures of its longest row. thumb: width and height of each.
+    """
+
+    def __init__(self, columns: int, thumb: tuple[int, int]) -> None:
+        self.columns, self.thumb = columns, thumb
         self.body = face(TEXT_SIZE)
         self.small = face(round(TEXT_SIZE * 0.72))
         self.large = face(round(TEXT_SIZE * 1.7))
@@ -113,28 +114,34 @@ class _Page:
         self.left = MARGIN + BAR + TEXT_GAP
         self.mask = _rounded(self.thumb)
 
-    def strip(self, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    def _strip(self, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
         """An empty part of the page, as wide as the page, and a pen for it."""
         image = Image.new("RGB", (self.left + self.inner + MARGIN, height), BACKGROUND)
         return image, ImageDraw.Draw(image)
 
-    def heading(self, title: str, subtitle: str) -> Image.Image:
-        """What stands above the first row."""
+    def write(self, path: Path, title: str, subtitle: str, rows: Iterable[Strip]) -> None:
+        """Write the PNG file `path`: a heading, and `rows` below each other."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        head = self._heading(title.translate(TYPEWRITER), subtitle.translate(TYPEWRITER))
+        write_png(path, chain([pack(head)], rows, [pack(self._strip(MARGIN - ROW_GAP)[0])]))
+
+    def _heading(self, title: str, subtitle: str) -> Image.Image:
         under = self.line * 1.5 if title else 0
         lines = under + (self.line if subtitle else 0)
-        image, pen = self.strip(MARGIN + (round(lines) + TEXT_GAP if lines else 0))
+        image, pen = self._strip(MARGIN + (round(lines) + TEXT_GAP if lines else 0))
         pen.text((MARGIN, MARGIN), title, INK, self.large)
         pen.text((MARGIN, MARGIN + under), subtitle, FAINT, self.body)
         return image
 
-    def row(self, row: SheetRow) -> Image.Image:
+    def row(self, row: SheetRow) -> Strip:
         """The row's frames, below them verb, caption and span, then the gap to the next row."""
+        row = row._replace(caption=row.caption.translate(TYPEWRITER), span=row.span.translate(TYPEWRITER))
         indent = round(self.body.getlength(row.verb)) + TEXT_GAP if row.verb else 0
         span = self.small.getlength(row.span) + 2 * TEXT_GAP if row.span else 0
         lines = wrap(row.caption, self.body, self.inner - indent - span)
         text_top = self.thumb[1] + TEXT_GAP
         height = text_top + self.line * len(lines)
-        image, pen = self.strip(height + ROW_GAP)
+        image, pen = self._strip(height + ROW_GAP)
         colour = VERB_COLOURS.get(row.verb.partition(" ")[0], FAINT)
         pen.rounded_rectangle((MARGIN, 0, MARGIN + BAR - 1, height - 1), BAR / 2, fill=colour)
         for column in range(self.columns):
@@ -151,7 +158,7 @@ class _Page:
             pen.text((self.left + indent, text_top + number * self.line), line, INK, self.body)
         place = (self.left + self.inner, text_top + TEXT_SIZE)
         pen.text(place, row.span, FAINT, self.small, anchor="rs")
-        return image
+        return pack(image)
 
     def _stamp(self, image: Image.Image, left: int, text: str) -> None:
         """Time in the lower left corner of a frame, on a dark veil so that it reads on snow as well."""
@@ -174,21 +181,16 @@ def contact_sheet(rows: Sequence[SheetRow], path: str | Path, *, title: str = ""
     """
     if not rows or any(not len(row.frames) for row in rows):
         raise ValueError("a contact sheet needs at least one row, and every row a frame")
-    path, page = Path(path), _Page(rows)
-    shown = (
-        row._replace(caption=row.caption.translate(TYPEWRITER), span=row.span.translate(TYPEWRITER))
-        for row in rows
-    )
-    head = page.heading(title.translate(TYPEWRITER), subtitle.translate(TYPEWRITER))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(path, chain([head], map(page.row, shown), [page.strip(MARGIN - ROW_GAP)[0]]))
+    path, (height, width) = Path(path), rows[0].frames[0].shape[:2]
+    page = Page(max(len(row.frames) for row in rows), thumb_size(width, height))
+    page.write(path, title, subtitle, map(page.row, rows))
     return path
 
 
-def small_pictures(film: str | Path, indices: Sequence[int]) -> dict[int, np.ndarray]:
-    """Pictures with these numbers of `film` as a sheet shows them, uint8 [h w 3] by number; without absent ones."""
-    found = pick_frames(film, indices)
-    return {at: _small(preview(picture[None], LARGEST)[0]) for at, picture in found.items()}
+def film_page(film: FilmInfo, columns: int) -> Page:
+    """The page of rows that `film_row` reads from such a film, the longest of `columns` pictures."""
+    height, width = preview(np.broadcast_to(np.uint8(0), (1, film.height, film.width, 3)), LARGEST).shape[1:3]
+    return Page(columns, thumb_size(width, height))
 
 
 def _small(picture: np.ndarray) -> np.ndarray:
@@ -201,6 +203,11 @@ def thumb_size(width: int, height: int) -> tuple[int, int]:
     return THUMB_WIDTH, max(1, round(THUMB_WIDTH * height / width))
 
 
+def spread(shown: range, count: int) -> list[int]:
+    """Numbers of `count` pictures spread evenly over pictures `shown`; of fewer, all of them."""
+    return sorted({round(at) for at in np.linspace(shown.start, shown.stop - 1, count)})
+
+
 def film_row(
     film: str | Path,
     shown: range,
@@ -209,13 +216,13 @@ def film_row(
     verb: str,
     span: str,
     count: int = 6,
-    pictures: Callable[[str | Path, Sequence[int]], dict[int, np.ndarray]] = small_pictures,
 ) -> SheetRow:
-    """A row of `count` pictures spread evenly over pictures `shown` of `film`, which `pictures` gives.
+    """A row of `count` pictures spread evenly over pictures `shown` of `film`.
 
     Raises TakeError: none of them can be read.
     """
-    found = pictures(film, sorted({round(at) for at in np.linspace(shown.start, shown.stop - 1, count)}))
+    picked = pick_frames(film, spread(shown, count))
+    found = {at: _small(preview(picture[None], LARGEST)[0]) for at, picture in picked.items()}
     if not found:
         raise TakeError(
             f"{Path(film).name} cannot be read back for its contact sheet", "render the film again"

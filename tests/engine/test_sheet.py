@@ -13,6 +13,7 @@ from gf_core.engine import sheet as sheet_module
 from gf_core.engine.render import render_film
 from gf_core.engine.sheet import draw_sheet
 from gf_core.take.folder import Run
+from gf_core.video.sheet import spread
 
 TEXT = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"
 
@@ -27,10 +28,13 @@ def rows(tmp_path, monkeypatch):
 @pytest.fixture
 def decoded(monkeypatch):
     """Numbers of the pictures that are asked of the film, row by row."""
-    asked, real = [], sheet_module.small_pictures
-    monkeypatch.setattr(
-        sheet_module, "small_pictures", lambda film, at: (asked.append(at), real(film, at))[1]
-    )
+    asked, real = [], sheet_module.film_row
+
+    def row(film, shown, fps, *said):
+        asked.append(spread(shown, said[-1]))
+        return real(film, shown, fps, *said)
+
+    monkeypatch.setattr(sheet_module, "film_row", row)
     return asked
 
 

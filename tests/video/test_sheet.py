@@ -1,11 +1,13 @@
 """The contact sheet: size from the grid, frames where they belong, text wrapped inside the page."""
 
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
 from gf_core.video import SheetRow, contact_sheet
-from gf_core.video.png import write_png
+from gf_core.video.png import joined, pack, write_png
 from gf_core.video.sheet import BAR, GAP, MARGIN, TEXT_GAP, THUMB_WIDTH, VERB_COLOURS, wrap
 
 
@@ -66,8 +68,27 @@ def test_strips_become_one_picture(tmp_path):
     draw = np.random.default_rng(0)
     strips = [draw.integers(0, 256, (height, 7, 3), np.uint8) for height in (1, 5, 3)]
     path = tmp_path / "a.png"
-    write_png(path, map(Image.fromarray, strips))
+    write_png(path, [pack(Image.fromarray(strip)) for strip in strips])
     with Image.open(path) as image:
         image.verify()  # every part's sum
     with Image.open(path) as image:
         assert image.mode == "RGB" and np.array_equal(np.asarray(image), np.concatenate(strips))
+
+
+@pytest.mark.parametrize("sizes", [(0, 5), (5, 0), (1, 1), (5552, 200_000), (70_000, 65_521)])
+def test_sums_of_parts_become_the_sum_of_the_whole(sizes):
+    draw = np.random.default_rng(1)
+    one, two = (draw.integers(200, 256, size, np.uint8).tobytes() for size in sizes)
+    assert joined(zlib.adler32(one), zlib.adler32(two), len(two)) == zlib.adler32(one + two)
+
+
+def test_what_is_packed_ends_with_its_sum(tmp_path):
+    """Readers may stop at the last line and not look at it."""
+    strips = [pack(Image.new("RGB", (9, height), (200, height, 255))) for height in (4, 1, 30)]
+    write_png(tmp_path / "a.png", strips)
+    data, packed, at = (tmp_path / "a.png").read_bytes(), b"", 8
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        packed += data[at + 8 : at + 8 + size] if data[at + 4 : at + 8] == b"IDAT" else b""
+        at += size + 12
+    assert len(zlib.decompress(packed)) == sum(strip.size for strip in strips)
