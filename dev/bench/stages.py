@@ -20,6 +20,7 @@ from typing import Any
 from gf_core.checkpoints.bundle import load_model
 from gf_core.config import Encoding
 from gf_core.engine import finish, render
+from gf_core.engine.sheet import Rows
 from gf_core.take.folder import RunWriter
 from gf_core.take.states import StateStore
 from gf_core.video import encoder, writer
@@ -39,7 +40,7 @@ WATCHED: dict[str, list[tuple[Any, str]]] = {
         (writer.FilmWriter, "_append"),
     ],
     "placing the film": [(render, "place_film")],
-    "contact sheet": [(render, "draw_sheet")],
+    "contact sheet": [(render, "draw_rows"), (Rows, "write")],
 }
 """Stage -> functions; what one of them calls that is watched itself counts there alone."""
 

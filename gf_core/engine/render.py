@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from .film import Film, as_path, look, settle
 from .imprint import film_chapters, film_metadata, filmed_segments
 from .making import check, make, preflight
 from .session import Session
-from .sheet import draw_sheet
+from .sheet import draw_rows
 
 if TYPE_CHECKING:
     from ..checkpoints.model_bundle import ModelBundle
@@ -162,12 +163,15 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
     run = Run(end.path.parent)
     with on_disk(out_path, "saving the finished film"):
         title = film_metadata(run, out_path.stem)
-        there = list[Path]()
-        same = None if end.report["seconds"]["first chunk"] else there.append  # nothing had to be made
-        path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run), same=same)
+        there, made = list[Path](), bool(end.report["seconds"]["first chunk"])
+        same = None if made else there.append
+        with ThreadPoolExecutor(1, "grounded-sheet") as beside:
+            drawn = beside.submit(draw_rows, run, end.path) if sheet and made else None
+            path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run), same=same)
         sheet_path = _companion(path, "_sheet.png") if sheet else None
         if sheet_path is not None and not (there and sheet_path.is_file()):
-            draw_sheet(run, path, sheet_path, path.stem)
+            rows = drawn.result() if drawn is not None else draw_rows(run, end.path)
+            rows.write(sheet_path, path.stem)
             _count_sheet(sheet_path, film, end)
         report_path = _companion(path, "_report.json")
         if not (there and report_path.is_file()):
