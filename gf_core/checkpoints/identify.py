@@ -68,7 +68,8 @@ def identify(path: str | Path, *, assume: str | None = None) -> Identified:
     if assume and assumed is None:
         names = ", ".join(drivable())
         raise CheckpointError(f"there is no kind of checkpoint called {assume}", f"choose one of {names}.")
-    rows = (assumed,) if assumed else named(file.path, outer[0] if outer else None)
+    # A name says which outer key is meant; where there is none, comparing it with all that are known is spared.
+    rows = (assumed,) if assumed else named(file.path, outer[0]) if outer else ()
     wanted = {row.outer for row in rows if row.outer in file.tree}
     found = unwrap(file.tree, wanted.pop() if len(wanted) == 1 else None)
     own = own_settings(file.metadata)
