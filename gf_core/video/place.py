@@ -135,7 +135,8 @@ def write_film(
         base, fps = source.streams.video[0].time_base, rate_of(source)
         (ticks, step), places = timescale_of(fps), {}
         if encode is None:
-            places = _even_times(src, ticks, fps)
+            if base == MILLISECOND and (1000 / fps).denominator > 1:
+                places = _even_times(src, ticks, fps)
             # 0 leaves it to the container.
             ticks = ticks if places else base.denominator if base and base.numerator == 1 else 0
         # Index in front, any metadata key, every frame on a whole tick.
@@ -167,11 +168,9 @@ def _seconds(packet: Packet) -> float:
 def _even_times(src: Path, ticks: int, fps: Fraction) -> dict[int, int]:
     """Time in the file -> time in `ticks` a second, of frames whose even times a file has rounded to milliseconds.
 
-    Matroska does. Empty where times are exact or uneven, or frames are reordered.
+    Matroska does. Empty where times are uneven, or frames are reordered.
     """
     with open_film(src) as film:
-        if film.streams.video[0].time_base != MILLISECOND or (1000 / fps).denominator == 1:
-            return {}
         found = [(packet.pts, packet.dts) for packet in packets(film)]
     times = [pts for pts, dts in found if pts is not None and pts == dts]
     numbers = [round((time - times[0]) * MILLISECOND * fps) for time in times]
