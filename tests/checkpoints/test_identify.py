@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gf_core.checkpoints.catalog import CATALOG, by_id, named
+from gf_core.checkpoints.catalog import CATALOG, by_id, match
 from gf_core.checkpoints.identify import identify, require_drivable
 from gf_core.errors import CheckpointError
 from gf_core.memory.presets import PRESETS
@@ -69,7 +69,7 @@ def test_chunks_that_are_trained_together_are_denoised_together(tmp_path, wrap, 
     path.parent.mkdir(exist_ok=True)
     torch.save(wrap("generator_ema"), path)
     require_drivable(identify(path))
-    recipe = named(Path("/models") / name, "generator_ema")[0].recipe
+    recipe = match(Path("/models") / name, 1536, "generator_ema").recipe
     assert recipe.memory.rolling == 21 and recipe.latency == len(recipe.sample.steps) - 1
 
 
@@ -127,12 +127,8 @@ def test_wrong_files_are_named(tmp_path, tensors, words):
     ],
 )
 def test_catalogue_knows_published_names(path, dim, outer, expected):
-    fitting = [
-        row.id
-        for row in named(Path("/models") / path, outer)
-        if not row.misfit(dim, row.channels, row.writer)
-    ]
-    assert next(iter(fitting), None) == expected
+    row = match(Path("/models") / path, dim, outer)
+    assert (row.id if row else None) == expected
 
 
 def test_catalogue_rows_are_consistent():
