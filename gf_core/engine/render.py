@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -165,9 +166,14 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
         title = film_metadata(run, out_path.stem)
         there, made = list[Path](), bool(end.report["seconds"]["first chunk"])
         same = None if made else there.append
+        unwanted = threading.Event()
         with ThreadPoolExecutor(1, "grounded-sheet") as beside:
-            drawn = beside.submit(draw_rows, run, end.path) if sheet and made else None
-            path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run), same=same)
+            drawn = beside.submit(draw_rows, run, end.path, unwanted=unwanted) if sheet and made else None
+            try:
+                path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run), same=same)
+            except BaseException:
+                unwanted.set()  # who stops the film, or whose disk is full, does not wait for pictures of it
+                raise
         sheet_path = _companion(path, "_sheet.png") if sheet else None
         if sheet_path is not None and not (there and sheet_path.is_file()):
             rows = drawn.result() if drawn is not None else draw_rows(run, end.path)

@@ -12,9 +12,10 @@ import logging
 import os
 import struct
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import av
@@ -40,7 +41,7 @@ MOST = 64_000_000
 """Bytes of rows that are kept: those of some 160 segments."""
 MADE = ("key", "pictures", "frames", "film_sum")
 """What a journal's line says of the pictures in a film."""
-KIND = f"2 {av.__version__} {PIL.__version__}"
+KIND = f"3 {av.__version__} {PIL.__version__}"
 """What made the kept rows out of a film's bytes; its number is that of how `video.sheet` draws and packs them."""
 HEAD = struct.Struct(">III")
 """Width, height and sum of a kept row, in front of its bytes."""
@@ -62,10 +63,12 @@ class Rows:
         return subtitle
 
 
-def draw_rows(run: Run, film: Path, columns: int = 6) -> Rows:
+def draw_rows(run: Run, film: Path, columns: int = 6, unwanted: Event | None = None) -> Rows:
     """Draw what is in `film`, which `run` has made, kept rows as they were.
 
-    Raises TakeError: there is no picture in it yet, or it cannot be read.
+    unwanted: set from another thread, no further row is begun.
+
+    Raises TakeError: there is no picture in it yet, or it cannot be read. CancelledError: it was unwanted.
     """
     info = probe(film)
     fps = float(info.fps)
@@ -75,6 +78,8 @@ def draw_rows(run: Run, film: Path, columns: int = 6) -> Rows:
     page = film_page(info, max(len(spread(range(first, end), columns)) for _, _, first, end in filmed))
 
     def strip(one: tuple[int, dict[str, Any], int, int]) -> Strip:
+        if unwanted is not None and unwanted.is_set():
+            raise CancelledError
         number, segment, first, end = one
         shown, verb = range(first, end), said_verb(segment["verb"], segment.get("back"))
         said = segment["prompt"], verb, f"{first / fps:.1f} - {end / fps:.1f} s"
@@ -114,21 +119,26 @@ def _place(records: Sequence[Record], drawn: list[Any]) -> Path | None:
 def _recall(path: Path) -> Strip | None:
     """The row that is kept there, if it is what was; else None."""
     try:
-        kept = read_kept(path)
+        kept = read_kept(path, MOST)
     except OSError:
         return None
     digest, data = kept[:32], kept[32:]
-    if hashlib.sha256(data).digest() != digest:
+    if len(data) < HEAD.size or _sum(path, data) != digest:
         log.warning("a kept row of the contact sheet is damaged, and drawn anew: %s", path.name)
         return None
     width, height, total = HEAD.unpack_from(data)
     return Strip(width, height, total, data[HEAD.size :])
 
 
+def _sum(path: Path, data: bytes) -> bytes:
+    """Of a kept row and of its name, so that another row in its place is not taken for it."""
+    return hashlib.sha256(path.stem.encode() + data).digest()
+
+
 def _keep(path: Path, strip: Strip) -> None:
     """Keep a row, where the disk does not refuse."""
     data = HEAD.pack(strip.width, strip.height, strip.total) + strip.data
-    digest = hashlib.sha256(data).digest()
+    digest = _sum(path, data)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not pushed down to the disk: what a power cut leaves of it is seen by its sum.

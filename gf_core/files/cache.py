@@ -17,6 +17,8 @@ from .atomic import write_json
 
 log = logging.getLogger("grounded")
 T = TypeVar("T")
+LARGEST = 1_000_000_000
+"""Bytes of one kept thing; nothing that is kept comes near, and what a broken disk shows may be any."""
 
 
 def cache_dir(name: str) -> Path:
@@ -50,10 +52,12 @@ def _home() -> Path:
         return Path(folder.name)
 
 
-def read_kept(path: Path) -> bytes:
-    """What lies there. Raises OSError: nothing, or something that is no file; a pipe would be waited for."""
+def read_kept(path: Path, most: int = LARGEST) -> bytes:
+    """What lies there. Raises OSError: nothing, more than `most` bytes, or no file; a pipe would be waited for."""
     if path.exists() and not path.is_file():
         raise OSError("it is no file")
+    if path.stat().st_size > most:
+        raise OSError("it is larger than anything that is kept there")
     return path.read_bytes()
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import time
+from hashlib import sha256
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from gf_core.engine import render as render_module
 from gf_core.engine import sheet as sheet_module
 from gf_core.engine.render import render_film
 from gf_core.engine.sheet import draw_sheet
@@ -87,25 +91,87 @@ def test_the_same_storyboard_encoded_otherwise_has_rows_of_its_own(bundle, tmp_p
     assert len(decoded) == 1 + 3 + 3
 
 
-@pytest.mark.parametrize("harm", ["bit", "short", "empty", "folder"])
-def test_a_damaged_row_is_drawn_anew(bundle, tmp_path, rows, decoded, harm, caplog):
+HARMS = {
+    "bit": lambda data, _: bytes([*data[:-9], data[-9] ^ 1, *data[-8:]]),
+    "first bit": lambda data, _: bytes([data[0] ^ 128, *data[1:]]),
+    "another width": lambda data, _: data[:32] + b"\0\0\0\x01" + data[36:],
+    "huge": lambda data, _: data[:32] + b"\xff" * 12 + data[44:],
+    "short": lambda data, _: data[:-20],
+    "long": lambda data, _: data + b"\0",
+    "empty": lambda *_: b"",
+    "the sum of nothing": lambda *_: sha256(b"").digest(),
+    "another row": lambda _, other: other,
+}
+
+
+def test_a_damaged_row_is_drawn_anew(bundle, tmp_path, rows, decoded, caplog):
+    result = render(bundle, tmp_path)
+    whole, again = pixels(result.sheet), tmp_path / "a.png"
+    kept = {row: row.read_bytes() for row in rows.iterdir()}
+    for harm, spoilt in HARMS.items():
+        for row, other in zip(kept, [*list(kept.values())[1:], *kept.values()]):
+            row.write_bytes(spoilt(kept[row], other))
+        for drawn in (3, 0):
+            decoded.clear()
+            caplog.clear()
+            draw_sheet(Run(result.run), result.path, again, "fox")
+            assert len(decoded) == drawn == caplog.text.count("drawn anew"), harm
+            assert np.array_equal(pixels(again), whole), harm
+
+
+def test_what_cannot_be_a_row_is_not_read(bundle, tmp_path, rows, decoded, caplog):
+    result = render(bundle, tmp_path)
+    first, second, _ = kept = list(rows.iterdir())
+    os.truncate(first, sheet_module.MOST + 1)
+    second.unlink()
+    second.mkdir()
+    for drawn in (2, 1):  # the folder stays in the way
+        decoded.clear()
+        draw_sheet(Run(result.run), result.path, tmp_path / "a.png", "fox")
+        assert len(decoded) == drawn and "drawn anew" not in caplog.text
+        assert np.array_equal(pixels(tmp_path / "a.png"), pixels(result.sheet))
+    assert sorted(rows.iterdir()) == sorted(kept)
+
+
+def test_a_stop_while_a_row_is_kept_leaves_nothing_of_it(bundle, tmp_path, rows, decoded, monkeypatch):
     result = render(bundle, tmp_path)
     whole = pixels(result.sheet)
     for row in rows.iterdir():
-        data = bytearray(row.read_bytes())
-        data[len(data) // 2] ^= 1
-        row.write_bytes({"bit": data, "short": data[:-20]}.get(harm, b""))
-        if harm == "folder":
-            row.unlink()
-            row.mkdir()
-    decoded.clear()
-    with caplog.at_level(logging.WARNING, "grounded"):
+        row.unlink()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", stop)
         draw_sheet(Run(result.run), result.path, tmp_path / "a.png", "fox")
-    assert len(decoded) == 3 and np.array_equal(pixels(tmp_path / "a.png"), whole)
-    assert ("drawn anew" in caplog.text) == (harm != "folder")
-    if harm != "folder":
-        draw_sheet(Run(result.run), result.path, tmp_path / "a.png", "fox")
-        assert len(decoded) == 3
+    assert list(rows.iterdir()) == []
+    draw_sheet(Run(result.run), result.path, tmp_path / "a.png", "fox")
+    assert np.array_equal(pixels(tmp_path / "a.png"), whole)
+
+
+def test_a_stop_while_the_film_is_placed_does_not_wait_for_its_rows(bundle, tmp_path, decoded, monkeypatch):
+    told, row, draw = [], sheet_module.film_row, render_module.draw_rows
+
+    def drawing(*given, unwanted):
+        told.append(unwanted)
+        return draw(*given, unwanted=unwanted)
+
+    def slow(*given):
+        assert told[0].wait(60)
+        return row(*given)
+
+    def stop(*_, **__):
+        while not told:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(render_module, "draw_rows", drawing)
+    monkeypatch.setattr(sheet_module, "film_row", slow)
+    monkeypatch.setattr(render_module, "place_film", stop)
+    with pytest.raises(KeyboardInterrupt):
+        render(bundle, tmp_path)
+    assert told[0].is_set() and len(decoded) < 3
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(bundle, tmp_path, rows, caplog):
