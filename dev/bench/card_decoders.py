@@ -8,9 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from card_place import Place, ms
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
+from card_place import Place, kernels, ms
 
 from gf_core.evaluation.bench import now
 from gf_core.vae.base import LatentCodec, StreamDecoder
@@ -64,16 +62,10 @@ def decoders(place: Place) -> None:
 
 def _look(place: Place, name: str, call: Callable[[], Any]) -> None:
     """Where a call goes, by the names of kernels."""
-    cuda = place.device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
-        call()
-        now(place.device)
-    rows = [row for row in seen.key_averages() if (row.device_type == DeviceType.CUDA) == cuda]
-    spent = [((row.self_device_time_total if cuda else row.self_cpu_time_total) / 1e6, row) for row in rows]
-    spent.sort(key=lambda one: -one[0])
-    place.keep(f"kernels of {name}", [(seconds, row.count, row.key[:160]) for seconds, row in spent[:40]])
-    first = "; ".join(f"{ms(seconds)} {row.count}x {row.key[:50]}" for seconds, row in spent[:4])
-    place.tell(f"{name}, kernels", ms(sum(seconds for seconds, _ in spent)), first)
+    spent = kernels(call, place.device)
+    place.keep(f"kernels of {name}", spent[:40])
+    first = "; ".join(f"{ms(seconds)} {count}x {kernel[:50]}" for seconds, count, kernel in spent[:4])
+    place.tell(f"{name}, kernels", ms(sum(seconds for seconds, *_ in spent)), first)
 
 
 def _decode(place: Place, name: str, decoder: StreamDecoder, latents: torch.Tensor) -> None:

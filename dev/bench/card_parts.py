@@ -13,14 +13,13 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import card_place
 import torch
 from card_attention import lend
 from card_decoders import codecs
 from card_fp8 import multiply
 from card_place import GIGA, Place, ms, timed
 from torch import Tensor
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
 
 from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.engine.events import ChunkDone, Event, Preview
@@ -268,18 +267,12 @@ def _kernels(place: Place, subject: Subject) -> None:
         began = now(place.device)
         next(chunks)
         alone = now(place.device) - began
-        with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
-            next(chunks)
-            now(place.device)
-    rows = [row for row in seen.key_averages() if (row.device_type == DeviceType.CUDA) == cuda]
-    spent, launches, named = Counter(), Counter(), []
-    for row in rows:
-        seconds = (row.self_device_time_total if cuda else row.self_cpu_time_total) / 1e6
-        kind = kind_of(row.key)
-        spent[kind] += seconds
-        launches[kind] += row.count
-        named.append((seconds, row.count, kind, row.key[:160]))
-    place.keep("kernels", sorted(named, reverse=True)[:60])
+        found = card_place.kernels(lambda: next(chunks), place.device)
+    spent, launches = Counter(), Counter()
+    for seconds, count, name in found:
+        spent[kind_of(name)] += seconds
+        launches[kind_of(name)] += count
+    place.keep("kernels", [(seconds, count, kind_of(name), name) for seconds, count, name in found[:60]])
     whole = sum(spent.values())
     if not whole:
         raise RuntimeError("the profiler saw no kernel")

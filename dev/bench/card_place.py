@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 from gf_core.evaluation.bench import Subject, now, random_subject
 from gf_core.memory.presets import PRESETS
@@ -69,3 +71,14 @@ def timed(what: Callable[[], object], device: torch.device, times: int = 10) -> 
         what()
         seconds.append(now(device) - began)
     return statistics.median(seconds[3:])
+
+
+def kernels(what: Callable[[], object], device: torch.device) -> list[tuple[float, int, str]]:
+    """(seconds, launches, name) of every kernel of a call, the longest first; without a card of torch's operators."""
+    cuda = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
+        what()
+        now(device)
+    rows = [row for row in seen.key_averages() if (row.device_type == DeviceType.CUDA) == cuda]
+    spent = [row.self_device_time_total if cuda else row.self_cpu_time_total for row in rows]
+    return sorted(((micro / 1e6, row.count, row.key[:160]) for micro, row in zip(spent, rows)), reverse=True)
