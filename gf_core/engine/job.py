@@ -6,21 +6,15 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..take.reuse import Reuse
 from ..take.states import StateStore
-from .film import Film
+from .film import Found
 from .relief import Relief
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a `Shoot` is to make."""
+class Job(Found):
+    """What a `Shoot` is to make of what was found."""
 
-    film: Film
-    stop: int
-    """Chunks that the film is to have in the end."""
-    reuse: Reuse
-    """What of them lies in the Take."""
     store: StateStore
     """Where states are kept."""
     embeds: list[Tensor]

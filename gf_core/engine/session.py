@@ -12,6 +12,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..devices import on_threads
@@ -108,7 +109,8 @@ class Session:
         relief = Relief()
         with torch.no_grad():
             embeds, start, pictures = self._encode(reuse, meter, relief)
-        job = Job(film, self._found.stop, reuse, self._store(), embeds, start, pictures, relief)
+        found = vars(replace(self._found, reuse=reuse))
+        job = Job(**found, store=self._store(), embeds=embeds, start=start, pictures=pictures, relief=relief)
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
             if film.bundle.done is not None:
                 stack.callback(film.bundle.done)
