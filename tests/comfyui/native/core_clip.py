@@ -16,6 +16,7 @@ import comfy.samplers
 import comfy.sd
 import tiny
 import torch
+from grounded_forcing.nodes.native import native_bundle
 from safetensors.torch import save_file
 
 SEED, FRAMES, CHUNK, STEPS, USED = 11, 9, 3, 4, 5
@@ -36,6 +37,7 @@ def main():
     path = Path.cwd() / "models" / "causal.safetensors"
     save_file(tiny.wan_tensors(), path, {"config": '{"transformer": {"causal_ar": true}}'})
     model = comfy.sd.load_diffusion_model(str(path))
+    bundle = native_bundle(model, tiny.StubClip(), tiny.wan_vae())
     latent = torch.zeros(1, 16, FRAMES, tiny.ROWS, tiny.COLUMNS)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
     words = [[prompt_rows(), {}]]
@@ -47,7 +49,8 @@ def main():
     clip = model.model.process_latent_in(made).transpose(1, 2).float().contiguous()
     if len(sys.argv) > 1:
         save_file({"clip": clip, "sigmas": sigmas.float()}, sys.argv[1])
-    tiny.report(frames=clip.shape[1], sigmas=sigmas.tolist(), size=float(clip.abs().max()))
+    kind = type(bundle.model).__name__
+    tiny.report(frames=clip.shape[1], sigmas=sigmas.tolist(), size=float(clip.abs().max()), kind=kind)
 
 
 main()
