@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,6 +164,10 @@ def test_what_cannot_be_ablated_is_said(tmp_path, capsys) -> None:
     out = ["--out", str(tmp_path / "o")]
     assert main(["train", "ablate", "--variants", "soup", *out]) == 2
     assert "no variant called 'soup'" in capsys.readouterr().err
+    assert main(["train", "ablate", "--judges", "short,soup", "--further", "a", *out]) == 2
+    assert "no judge called 'soup'" in capsys.readouterr().err
+    assert main(["train", "ablate", "--judges", "context", *out]) == 2
+    assert "give --further TEACHER" in capsys.readouterr().err
     assert main(["train", "ablate", "--retrain", str(tmp_path), "--size", "tiny", *out]) == 2
     assert "--stage all --size tiny" in capsys.readouterr().err
     with pytest.raises(SystemExit):
@@ -205,7 +210,8 @@ def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatc
     from gf_core.train.recipes import chain
 
     monkeypatch.setattr("gf_core.train.recipes.matching.set_up_log", lambda *a: None)
-    monkeypatch.setattr(chain, "FURTHER", replace(chain.FURTHER, stories=1, steps={"long": 1}))
+    steps = {"teacher": 1, "context": 1, "long": 1}
+    monkeypatch.setattr(chain, "FURTHER", replace(chain.FURTHER, stories=1, ahead=0, steps=steps))
     command = f"train ablate --further {BUILTIN_FOLDER} --seeds 1 --seconds 1 --variants full,absolute"
     assert main([*command.split(), "--out", str(tmp_path)]) == 0
     full, absolute = (load_model(tmp_path / name / "student") for name in ("full", "absolute"))
@@ -219,5 +225,51 @@ def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatc
         save_file(copy, other / "model.safetensors", file.metadata())
     again = command.replace(str(BUILTIN_FOLDER), str(other))
     assert main([*again.split(), "--out", str(tmp_path)]) == 2
-    assert "begun with another critic; another teacher" in capsys.readouterr().err
+    assert "made of another teacher" in capsys.readouterr().err
     assert all(path.read_bytes() == held for path, held in made.items())
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_further_under_either_judge(tmp_path, monkeypatch, capsys) -> None:
+    """Both are made of the teacher that is given, with the model's words; the one that knows a past is shown it."""
+    from gf_core.builtin import BUILTIN_FOLDER
+    from gf_core.checkpoints.bundle import load_model
+    from gf_core.train.recipes import chain
+
+    monkeypatch.setattr("gf_core.train.recipes.matching.set_up_log", lambda *a: None)
+    steps = {
+        "teacher": 2,
+        "context": 2,
+        "long": 4,
+    }  # of the critic: a film's second piece is the first with a past
+    monkeypatch.setattr(chain, "FURTHER", replace(chain.FURTHER, stories=1, ahead=0, steps=steps))
+    shown, real = [], chain._run
+
+    def run(options):
+        past = options.stage.film.past
+        shown.append((options.name, past is not None, Path(options.teacher or options.model).parts[-2:]))
+        return real(options)
+
+    monkeypatch.setattr(chain, "_run", run)
+    teacher = tmp_path / "teacher"
+    shutil.copytree(BUILTIN_FOLDER, teacher)
+    (teacher / "text.safetensors").write_bytes(b"words that the model does not know")
+    out = tmp_path / "out"
+    command = f"train ablate --further {teacher} --seeds 1 --seconds 1 --variants full --judges short,context"
+    assert main([*command.split(), "--out", str(out)]) == 0
+    given = ("out", "given")
+    assert shown == [
+        ("short", False, given),
+        ("further", False, ("short", "student")),
+        ("context", True, given),
+        ("further", True, ("context", "student")),
+    ]
+    assert (out / "given" / "text.safetensors").read_bytes() == (
+        BUILTIN_FOLDER / "text.safetensors"
+    ).read_bytes()
+    folders = [out / name / "student" for name in ("short", "context", "full_short_0", "full_context_0")]
+    assert len({load_model(folder).fingerprint for folder in [*folders, "builtin"]}) == 5
+    told = (out / "table.md").read_text()
+    assert "| full, short teacher |" in told and "| full, context teacher |" in told
+    assert main([*command.split(), "--out", str(out)]) == 0  # all that was made is there
+    assert (out / "table.md").read_text() == told

@@ -1,7 +1,9 @@
 """The whole chain: what a context teacher sees, what clips tell, and that one command ends in a model that renders."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,13 +11,15 @@ from gf_core.cli import main
 from gf_core.errors import GroundedError
 from gf_core.train.draws import SampleDraws
 from gf_core.train.films import ClipsGiven, Cue
-from gf_core.train.objectives import CPU
+from gf_core.train.objectives import CPU, scores
+from gf_core.train.objectives.dmd import learn_window, match_window
 from gf_core.train.objectives.forced import forced_flow
 from gf_core.train.objectives.scores import Matching
 from gf_core.train.objectives.teacher import Errors, Recycling, chosen, teacher
 from gf_core.train.past import Past
-from gf_core.train.recipes import chain
-from gf_core.train.recipes.chain import SIZES, run_chain, stages_of
+from gf_core.train.recipes import chain, matching
+from gf_core.train.recipes.chain import FURTHER, SIZES, run_chain, stages_of
+from gf_core.train.rollout import with_past
 from gf_core.train.sources.encoded import Encoded, read_clip, write_clip
 from gf_core.train.streaming import Stream, StreamSpec
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig, save_codec
@@ -82,6 +86,45 @@ def test_a_teachers_errors_come_back(nets, films):
     assert all(p.grad is not None for p in nets.generator.blocks[0].parameters())
 
 
+def test_a_past_is_told_the_level_that_it_has_or_the_windows(nets, films, monkeypatch):
+    """By all who see one: the teacher that learns, and teacher and critic that judge."""
+    film = films.spec(window=6, frames=6, past=Past(sink=1, slow=1, fast=2, every=2))
+    told, real = [], scores.bidirectional_flow
+
+    def flow(net, spec, latents, timestep, prompt):
+        told.append(timestep.expand(-1, latents.shape[1])[0].tolist())
+        return real(net, spec, latents, timestep, prompt)
+
+    monkeypatch.setattr(scores, "bidirectional_flow", flow)
+    tried = (clips(films.prompts[0], {}, number=number) for number in range(9))
+    given = next(clip for clip in tried if chosen(clip, film)[0].context)
+    given = replace(given, latents=torch.randn(1, 15, 4, 2, 4))
+    batch = films.batch(0)
+    with torch.no_grad():
+        for clean in (False, True):
+            match = Matching(clean_context=clean)
+            window = with_past(given.latents, film)
+            assert window.context == 4
+            teacher(nets, given, film, match)
+            learn_window(nets, batch, window, match)
+            match_window(nets, batch, window, match)
+    assert len(told) == 2 * 5  # of DMD three: the critic, and the teacher with and without a prompt
+    for levels in told:
+        assert len(set(levels[-6:])) == 1 and levels[-1] > 0
+    assert all(len(set(levels)) == 1 for levels in told[:5])
+    assert all(set(levels[:-6]) == {0.0} for levels in told[5:])
+
+
+def test_a_critic_may_be_ahead_of_its_student():
+    stage = replace(stages_of(SIZES["tiny"])["long"], iterations=5, ratio=2, ahead=3)
+    assert stage.steps == 3 + 5 + 3
+    assert [step for step in range(stage.steps) if stage.learns(step)] == [3, 6, 9]
+    assert replace(stage, ahead=0).learns(0)
+    reports = []
+    matching.counted(lambda step, told: reports.append(told), stage, 7, {"dmd": 1.0})
+    assert reports == [{"student_steps": 2, "critic_steps": 5, "dmd": 1.0}]
+
+
 def test_verbs_inside_a_clip_act_as_in_films(nets, films):
     """Behind a `scene` chunks are those of a clip that begins there; behind a `then` they know what was before."""
     film, net = films.spec(), nets.generator
@@ -128,6 +171,11 @@ def test_a_clip_tells_what_its_prompts_do(tmp_path):
     assert told.prompt == "fox" and told.cues == ((1, "cut", "hen"),) and silent.cues is None
 
 
+def few(stories):
+    """So many stories of three chunks and windows of one."""
+    return replace(SIZES["tiny"], stories=stories, chunks=3, window=3)
+
+
 def test_stories_say_how_far_they_are_and_what_a_stop_keeps(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(chain, "SILENCE", 0.0)
     torch.manual_seed(0)
@@ -141,7 +189,7 @@ def test_stories_say_how_far_they_are_and_what_a_stop_keeps(tmp_path, caplog, mo
 
     monkeypatch.setattr(chain, "sample_script", draw)
     with caplog.at_level("INFO", "grounded"), pytest.raises(KeyboardInterrupt):
-        chain.write_stories(tmp_path / "stories", codec, 4, 3)
+        chain.write_stories(tmp_path / "stories", codec, few(4))
     said = [record.getMessage() for record in caplog.records]
     assert said[1:3] == ["story 1 of 4 is kept", "story 2 of 4 is kept"]
     assert said[3].startswith("2 of 4 stories are kept in ") and "goes on from there" in said[3]
@@ -155,13 +203,31 @@ def test_stories_of_another_codec_are_made_again(tmp_path):
         torch.manual_seed(seed)
         save_codec(BuiltinCodec(CodecConfig(encoder_widths=(8, 8, 16), decoder_widths=(8, 8, 16))), path)
     for codec in (codecs[0], codecs[0], codecs[1]):
-        chain.write_stories(tmp_path / "stories", codec, 2, 3, tick=made.append)
+        chain.write_stories(tmp_path / "stories", codec, few(2), tick=made.append)
     assert made == [0, 1, 0, 1]
     facts, latents = read_clip(tmp_path / "stories" / "00000.safetensors")
     del facts["codec"]
     write_clip(tmp_path / "stories" / "00000.safetensors", latents, facts)
-    chain.write_stories(tmp_path / "stories", codecs[0], 1, 3, tick=made.append)
+    chain.write_stories(tmp_path / "stories", codecs[0], few(1), tick=made.append)
     assert made == [0, 1, 0, 1]
+
+
+def test_prompts_of_whole_windows_change_where_one_begins(tmp_path, monkeypatch):
+    """In stories that a finished model is trained further with; of both kinds, and everybody who left comes back."""
+    monkeypatch.setattr(
+        chain, "render", lambda script: scripts.append(script) or SimpleNamespace(frames=blank)
+    )
+    scripts, blank = [], np.zeros((1, 64, 96, 3), np.uint8)
+    codec = SimpleNamespace(encode=lambda frames: torch.zeros(1))
+    for number in range(30):
+        chain._write_story(tmp_path / f"{number}.safetensors", codec, number, FURTHER, "")
+    window = FURTHER.window // chain.MEMORY.chunk
+    assert {script.kind for script in scripts} == set(FURTHER.kinds)
+    for script in scripts:
+        assert all(segment.start_chunk % window == 0 for segment in script.segments)
+        if script.kind == "return":
+            first, other, again = (segment.character for segment in script.segments)
+            assert first == again != other
 
 
 def short(**steps):

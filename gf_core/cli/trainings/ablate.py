@@ -2,13 +2,15 @@
 
 Training-free by default: the same weights under the memory without one of its parts. With --retrain FOLDER each
 variant is trained again through the last stage of the chain that lies there (`grounded train builtin --stage all`);
-with --further TEACHER, through that stage from the model's own weights.
+with --further TEACHER, through that stage from the model's own weights, judged by what is made of that teacher: a judge
+of a window alone, or (--judges) one that sees the film's past beside it.
 Films are measured one by one into OUT/films.jsonl; the same command goes on after a stop.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -52,7 +54,18 @@ def main(argv: list[str]) -> int:
         "--further",
         type=Path,
         metavar="TEACHER",
-        help="train --model further under every variant, judged by the bidirectional model in this folder",
+        help="train --model further under every variant, judged by what is made of the model in this folder",
+    )
+    add(
+        "--judges",
+        help="with --further, comma list of short (sees a window alone) and context (its past, too): each variant is"
+        " trained under each (default: short)",
+    )
+    add(
+        "--trainings",
+        **number(
+            1, MANY, default=1, help="with --further, how often each is trained, from seed 0 on (default: 1)"
+        ),
     )
     add("--size", choices=("tiny", "builtin"), default="builtin", help="of that chain (default: builtin)")
     add("--out", type=Path, default=Path("runs/ablation"), help="default: runs/ablation")
@@ -78,12 +91,16 @@ def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
     from ...world.reader import load_reader
 
     bundle = load_model(args.model)
-    chosen = _chosen(args, bundle.recipe.memory)
+    judges = _judges(args)
     variants: dict[str, ablation.Variant] = {}
-    for name, memory in chosen.items():
-        own = load_model(_trained(args, name, memory)) if args.retrain or args.further else bundle
+    chosen = _chosen(args, bundle.recipe.memory)
+    for (name, memory), judge, seed in itertools.product(chosen.items(), judges, range(args.trainings)):
+        trained = args.retrain or args.further
+        own = load_model(_trained(args, name, memory, judge, seed)) if trained else bundle
         made = combine([own.fingerprint, repr(sorted(asdict(memory).items()))])
-        variants[name] = ablation.Variant(in_memory(own, memory), made)
+        title = f"{ablation.NAMES.get(name, name)}, {judge} teacher" if args.judges else name
+        title += f", {seed}" if args.trainings > 1 else ""
+        variants[title] = ablation.Variant(in_memory(own, memory), made)
     return ablation.run(
         variants, args.seeds, seconds, load_reader(), args.out / "films.jsonl", long=args.methods,
         note=lambda text: print(text, file=sys.stderr, flush=True),
@@ -102,12 +119,28 @@ def _chosen(args: argparse.Namespace, memory: MemorySpec) -> dict[str, MemorySpe
     return {name: known[name] for name in names}
 
 
-def _trained(args: argparse.Namespace, name: str, memory: MemorySpec) -> Path:
+def _judges(args: argparse.Namespace) -> list[str]:
+    """Who judges what is trained further, by name."""
+    from ...train.recipes.chain import JUDGES
+
+    judges = [judge for judge in str(args.judges or "short").split(",")]
+    unknown = [judge for judge in judges if judge not in JUDGES]
+    if unknown:
+        raise GroundedError(f"there is no judge called {unknown[0]!r}", f"choose from {', '.join(JUDGES)}")
+    if (args.judges or args.trainings > 1) and not args.further:
+        raise GroundedError(
+            "--judges and --trainings are of a training, and none is asked for", "give --further TEACHER"
+        )
+    return judges
+
+
+def _trained(args: argparse.Namespace, name: str, memory: MemorySpec, judge: str, seed: int) -> Path:
     """The model that the last stage gives under this memory: of a chain, or from the model's own weights."""
     from ...train.recipes.chain import SIZES, model_of, run_stage, stages_of, train_further
 
     if args.further:
-        return train_further(args.model, args.further, memory, args.out / "stories", args.out / name)
+        folder = args.out / (f"{name}_{judge}_{seed}" if args.judges or seed else name)
+        return train_further(args.model, args.further, memory, args.out, folder, judge, seed)
     folder = args.retrain / args.size
     if not model_of(folder, "match").is_dir():
         raise GroundedError(

@@ -89,7 +89,7 @@ def learn_window(
     scaled by their ratio, 19 % at timestep 20. name: of the draws.
     """
     seen = watched(noised(window, batch.draws, match, name), watch)
-    flow = flow_of(nets.fake, seen.latents, seen.timestep, batch.told)
+    flow = flow_of(nets.fake, seen.latents, seen.told(match), batch.told)
     watch("flow", flow)
     own, ours = (sigma_at(seen.timestep, shift) for shift in (match.score_shift, match.shift))
     watch("score.fake_cond_x0", seen.latents - own * flow)

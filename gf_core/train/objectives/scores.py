@@ -49,6 +49,8 @@ class Matching:
     highest: float = 980.0
     alpha: float = 1.0
     """SiD: share of the squared difference that is taken off."""
+    clean_context: bool = False
+    """A context is told the level that it has, none; else the window's, as in the published code."""
     critic_weighted: bool = False
     """The critic's loss counts mid noise most, and its flow is taken as it is (Context Forcing); else the flow goes
     through both tables (Self Forcing)."""
@@ -66,6 +68,14 @@ class Noised:
     """[b f c h w] of the frames behind the context."""
     context: int = 0
     """Oldest frames, which are clean."""
+
+    def told(self, match: Matching) -> Tensor:
+        """The timesteps [b 1] or [b f] that score networks are told."""
+        if not (self.context and match.clean_context):
+            return self.timestep
+        level = self.timestep.repeat(1, self.latents.shape[1])
+        level[:, : self.context] = 0
+        return level
 
     def behind(self, clip: Tensor) -> Tensor:
         """The frames of a clip [b f c h w] that are under noise."""
@@ -108,7 +118,7 @@ def flow_of(net: Tree, noisy: Tensor, timestep: Tensor, prompt: Tensor) -> Tenso
 
 def clean_of(net: Tree, clip: Noised, prompt: Tensor, match: Matching) -> Tensor:
     """Clean latents [b f c h w] that a score network sees in a noised clip; a context is what it is."""
-    flow = flow_of(net, clip.latents, clip.timestep, prompt)
+    flow = flow_of(net, clip.latents, clip.told(match), prompt)
     sigma = sigma_at(clip.timestep, match.score_shift)
     clean = flow_to_x0(clip.behind(clip.latents), clip.behind(flow), sigma)
     return torch.cat([clip.latents[:, : clip.context], clean], 1) if clip.context else clean

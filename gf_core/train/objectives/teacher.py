@@ -114,8 +114,8 @@ def teacher(
 ) -> Loss:
     """Flow matching of `nets.generator`, which sees all frames at once; only the window behind its past counts.
 
-    The whole of it is told one noise level, the past's frames too, which are clean (as in the published code). The
-    flow leads to the clean window whatever error was put in.
+    What the past's frames are told of themselves, which are clean, says `Matching.clean_context`. The flow leads to the
+    clean window whatever error was put in.
     """
     window, prompt = chosen(batch, film)
     watch("window", window.latents)
@@ -129,7 +129,7 @@ def teacher(
             fast = 0 if film.past is None else film.past.fast
             start, noise, past = _with_errors(errors, batch.draws, seen.timestep, start, noise, past, fast)
     noisy = add_noise(start, noise, sigma)
-    flow = seen.behind(flow_of(nets.generator, torch.cat([past, noisy], 1), seen.timestep, prompt))
+    flow = seen.behind(flow_of(nets.generator, torch.cat([past, noisy], 1), seen.told(match), prompt))
     total = ((flow - (noise - clean)).square() * weight_at(seen.timestep, match.shift)).mean()
     if errors is not None and (recycled or _chance(batch.draws, "learn_clean", errors.settings.learn_clean)):
         with torch.no_grad():

@@ -23,7 +23,7 @@ from ...builtin import BUILTIN_FILES, BUILTIN_FOLDER, is_small, model_file
 from ...config import MemorySpec, ModelSpec, Recipe, VideoSpec
 from ...errors import GroundedError
 from ...vae.builtin import BuiltinCodec, load_codec
-from ...world import render, sample_script
+from ...world import Script, render, sample_script
 from ..loop import SILENCE
 from ..objectives.forced import Consistency, Forcing
 from ..objectives.scores import Matching
@@ -64,6 +64,17 @@ class Size:
     "clips or films in a step"
     rates: tuple[float, float] = (2e-5, 5e-5)
     "of student and critic where a student learns from its own films"
+    ratio: int = 4
+    "steps of the critic for one of the student there; how many the critic is ahead:"
+    ahead: int = 0
+    guidance: float = Matching.guidance
+    "of the teacher where a student learns from its own films, as `Matching` counts it"
+    kinds: dict[str, float] = field(default_factory=lambda: MIXTURE)
+    "share of each kind of story"
+    clean_context: bool = False
+    "as `Matching` has it"
+    whole: bool = False
+    "whether prompts change where a window begins, so that none holds two"
     steps: dict[str, int] = field(default_factory=dict)
     "by stage; of the critic where there is one"
 
@@ -91,8 +102,28 @@ SIZES = {
         steps={"teacher": 6000, "context": 2000, "causal": 4000, "few": 1000, "match": 1000, "long": 750},
     ),
 }
-FURTHER = replace(SIZES["builtin"], stories=64, batch=1, rates=(5e-5, 1e-4), steps={"long": 120})
-"""A finished model of the built-in shape trained further through the last stage, within minutes of a processor."""
+FURTHER = replace(
+    SIZES["builtin"],
+    stories=160,
+    chunks=16,
+    window=12,
+    recycling=Recycling(grids=10, entries=50),
+    batch=1,
+    rates=(1e-5, 1e-4),
+    ratio=2,
+    ahead=100,
+    guidance=1.5,
+    clean_context=True,
+    kinds={"return": 0.7, "switch": 0.3},
+    whole=True,
+    steps={"teacher": 700, "context": 700, "long": 66},
+)
+"""A finished model of the built-in shape trained further through the last stage, within minutes of a processor, and
+before it the given teacher made a judge."""
+JUDGES_RATE = 2e-4
+"""Learning rate of a judge, which begins with finished weights."""
+JUDGES = {"short": "teacher", "context": "context"}
+"""Who judges long films -> the stage that makes it of the given teacher: a window alone, or behind its past."""
 BEGINS = {
     "teacher": ("start", None),
     "context": ("teacher", None),
@@ -109,14 +140,16 @@ def stages_of(size: Size, memory: MemorySpec = MEMORY) -> dict[str, Stage]:
     video = VideoSpec(**BUILTIN_VIDEO)
     shift = BUILTIN_SAMPLE.shift
     film = RolloutSpec(Recipe(memory, BUILTIN_SAMPLE, video), frames=size.window, window=size.window)
-    match = Matching(shift=shift, score_shift=shift)
+    match = Matching(guidance=size.guidance, shift=shift, score_shift=shift, clean_context=size.clean_context)
     row = Stage(
         film, match, rate=1e-3, critic_rate=size.rates[1], iterations=0, sources={"all": f"{OURS}the small world"},
         betas=(0.9, 0.99), batch=size.batch, average_from=0, clip=1.0, ratio=0, drop=0.1,
     )  # fmt: skip
     behind = replace(film, past=size.past)
     # Of five turns one is the student's: with six it would come to the same piece of every film of three.
-    own_films = replace(row, objective="dmd", rate=size.rates[0], betas=(0.0, 0.999), ratio=4, drop=0.0)
+    own_films = replace(
+        row, objective="dmd", rate=size.rates[0], betas=(0.0, 0.999), ratio=size.ratio, ahead=size.ahead, drop=0.0
+    )  # fmt: skip
     longest = StreamSpec(longest=size.chunks * film.chunk, piece=size.window)
     rows = {
         "teacher": replace(row, objective="teacher"),
@@ -140,7 +173,7 @@ def run_chain(
     """
     codec = codec or BUILTIN_FOLDER / "codec.safetensors"
     begin(folder / "start", size.spec, codec)
-    write_stories(folder / "stories", codec, size.stories, size.chunks, size.window // MEMORY.chunk)
+    write_stories(folder / "stories", codec, size)
     model = Path()
     stages = stages_of(size)
     for number, (name, stage) in enumerate(stages.items(), 1):
@@ -161,10 +194,19 @@ def run_stage(
     return _run(options)
 
 
-def train_further(model: str, teacher: Path, memory: MemorySpec, folder: Path, out: Path) -> Path:
+def train_further(
+    model: str,
+    teacher: Path,
+    memory: MemorySpec,
+    folder: Path,
+    out: Path,
+    judge: str = "short",
+    seed: int = 0,
+) -> Path:
     """The last stage for a finished model, under a memory, into `out`; returns the folder of what came of it.
 
-    teacher: a folder like the model's with a bidirectional network, which knows no past. folder: for the stories.
+    teacher: a folder like the model's, of whose network a judge of `JUDGES` is made first, or taken if it is there.
+    folder: for stories and judges. seed: of the last stage.
 
     Raises GroundedError: one of the two is not like the built-in model, or the teacher has another codec.
     """
@@ -180,11 +222,43 @@ def train_further(model: str, teacher: Path, memory: MemorySpec, folder: Path, o
             f"the teacher in {teacher} has another codec than the model {model}",
             "give a teacher that was trained with the model's: networks know the latents of one codec only",
         )
-    write_stories(folder, codec, FURTHER.stories, FURTHER.chunks, FURTHER.window // memory.chunk)
+    write_stories(folder / "stories", codec, FURTHER)
+    taught = make_judge(judge, _with_words(teacher, model, folder / "given"), folder)
     stage = stages_of(FURTHER, memory)["long"]
+    if judge == "short":
+        stage = replace(stage, film=replace(stage.film, past=None))
     # So few steps would hardly move an average of a hundred.
-    stage = replace(stage, film=replace(stage.film, past=None), average=0.9)
-    return _run(Options("further", stage, folder, model, out, teacher=str(teacher)))
+    stage = replace(stage, average=0.9)
+    options = Options("further", stage, folder / "stories", model, out, teacher=str(taught), seed=seed)
+    return _run(options)
+
+
+def make_judge(judge: str, given: Path, folder: Path) -> Path:
+    """A judge of `JUDGES` made of a given teacher on the stories in `folder`; returns the folder of its model.
+
+    Both learn as fast from the same windows and noise: what they saw before a window is all that tells them apart.
+    """
+    stages = stages_of(FURTHER)
+    stage = replace(stages[JUDGES[judge]], rate=JUDGES_RATE, taught=FURTHER.recycling)
+    return _run(Options(judge, stage, folder / "stories", str(given), folder / judge))
+
+
+def _with_words(teacher: Path, model: str, folder: Path) -> Path:
+    """The teacher's network with the model's text encoder, whose rows it will be given, in `folder`; returns it.
+
+    Raises GroundedError: another lies there.
+    """
+    for name in BUILTIN_FILES:
+        source = (teacher if name == BUILTIN_FILES[0] else model_file(model).parent) / name
+        if not (folder / name).exists():
+            with replacing(folder / name) as part:
+                shutil.copy(source, part)
+        elif (folder / name).read_bytes() != source.read_bytes():
+            raise GroundedError(
+                f"judges in {folder.parent} were made of another teacher than {teacher}, or for another model",
+                "name another folder with --out",
+            )
+    return folder
 
 
 def _run(options: Options) -> Path:
@@ -225,18 +299,14 @@ def begin(folder: Path, spec: ModelSpec, codec: Path) -> None:
 
 
 def write_stories(
-    folder: Path,
-    codec: Path,
-    count: int,
-    chunks: int,
-    longest: int = 1,
-    tick: Callable[[int], None] = lambda number: None,
+    folder: Path, codec: Path, size: Size, tick: Callable[[int], None] = lambda number: None
 ) -> None:
     """Render and encode scripts of the small world, a file each with what its prompts do; those there are kept, but for
     latents of another codec. The log says how far it is.
 
-    longest: chunks that a script's longest segment has at least. tick: told the number of each that was made.
+    tick: told the number of each that was made.
     """
+    count = size.stories
     log.info("%d stories are rendered and encoded into %s, if they are not there", count, folder)
     said = time.monotonic()
     opened, known = None, hashlib.sha256(codec.read_bytes()).hexdigest()[:16]
@@ -246,7 +316,7 @@ def write_stories(
             continue
         try:
             opened = opened or load_codec(codec)
-            _write_story(path, opened, number, chunks, longest, known)
+            _write_story(path, opened, number, size, known)
         except KeyboardInterrupt:
             log.info(
                 "%d of %d stories are kept in %s; the same command goes on from there", number, count, folder
@@ -258,14 +328,22 @@ def write_stories(
             log.info("story %d of %d is kept", number + 1, count)
 
 
-def _write_story(path: Path, codec: BuiltinCodec, number: int, chunks: int, longest: int, known: str) -> None:
+def _write_story(path: Path, codec: BuiltinCodec, number: int, size: Size, known: str) -> None:
     rng = random.Random(STORY_SEED + number)
-    kind = rng.choices(list(MIXTURE), list(MIXTURE.values()))[0]
-    script = sample_script(rng, chunks, kind)
-    while max(segment.chunks for segment in script.segments) < longest:
-        script = sample_script(rng, chunks, kind)
+    kind = rng.choices(list(size.kinds), list(size.kinds.values()))[0]
+    script = sample_script(rng, size.chunks, kind)
+    while not _fits(script, size):
+        script = sample_script(rng, size.chunks, kind)
     first, *later = script.segments
     cues = [(segment.start_chunk, segment.verb, segment.caption) for segment in later]
     with torch.no_grad():
         latents = codec.encode(torch.from_numpy(render(script).frames).float() / 255)
     write_clip(path, latents, {"prompt": first.caption, "cues": cues, "script": number, "codec": known})
+
+
+def _fits(script: Script, size: Size) -> bool:
+    """Whether the script's longest segment has a window, or all are of whole ones where that is wanted."""
+    window = size.window // MEMORY.chunk
+    if size.whole:
+        return not any(segment.start_chunk % window for segment in script.segments)
+    return max(segment.chunks for segment in script.segments) >= window

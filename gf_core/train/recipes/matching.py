@@ -78,9 +78,9 @@ def stages_of(recipe: str) -> dict[str, Stage]:
     return import_module(f".{recipe}", __package__).STAGES
 
 
-def counted(journal: Journal, ratio: int, step: int, means: dict[str, float]) -> None:
+def counted(journal: Journal, stage: Stage, step: int, means: dict[str, float]) -> None:
     """A report with the steps of student and critic so far."""
-    student = -(-step // (ratio + 1))
+    student = sum(map(stage.learns, range(step)))
     journal(step, {"student_steps": student, "critic_steps": step - student, **means})
 
 
@@ -115,7 +115,7 @@ def train(ranks: Ranks, options: Options) -> Run:
         carried={"order": order},
         own=errors or (stream and OnTheWay(stream, nets.generator, device)),
         begun={**_decisive(options), **prints, "set of data": PRINT + digest_of(source)},
-        report=journal and partial(counted, journal, stage.ratio),
+        report=journal and partial(counted, journal, stage),
     )  # fmt: skip
     numbers = count(run.step * pace.accumulate)
     turns: Objective = Turns(nets, replace(stage, film=film), stream or errors, lambda: run.step)

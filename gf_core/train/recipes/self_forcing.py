@@ -41,6 +41,7 @@ DMD = Stage(
         "decay": f"{DEFAULTS}: weight_decay",
         "clip": "trainer/distillation.py: max_grad_norm 10 for both",
         "ratio": f"{CODE}: dfake_gen_update_ratio",
+        "ahead": "trainer/distillation.py: the student learns in the first step, too",
         "batch": f"{CODE}: total_batch_size",
         "average": f"{CODE}: ema_weight",
         "average_from": f"{CODE}: ema_start_step, in critic steps",

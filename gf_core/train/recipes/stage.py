@@ -63,6 +63,8 @@ class Stage:
     "largest norm of a step's gradient"
     ratio: int = 5
     "steps of the critic for one of the student; 0 where there is no critic"
+    ahead: int = 0
+    "steps of the critic before the student's first, beside `iterations`"
     batch: int = 64
     "films in a step, over all ranks and what they accumulate"
     average: float = 0.99
@@ -79,4 +81,8 @@ class Stage:
     @property
     def steps(self) -> int:
         """Steps of student and critic together."""
-        return self.iterations + (-(-self.iterations // self.ratio) if self.ratio else 0)
+        return self.ahead + self.iterations + (-(-self.iterations // self.ratio) if self.ratio else 0)
+
+    def learns(self, step: int) -> bool:
+        """Whether a step is the student's."""
+        return step >= self.ahead and (step - self.ahead) % (self.ratio + 1) == 0

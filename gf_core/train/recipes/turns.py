@@ -54,7 +54,7 @@ class Turns:
         self._student, self._critic = (partial(turn, nets, **given) for turn in turns)
 
     def __call__(self, batch: Any) -> Loss:
-        turn = self._student if self._step() % (self._stage.ratio + 1) == 0 else self._critic
+        turn = self._student if self._stage.learns(self._step()) else self._critic
         loss = turn(batch)
         if not self._seen:
             return loss
