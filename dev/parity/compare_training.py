@@ -51,6 +51,10 @@ def main() -> int:
     parser.add_argument("case", type=Path)
     parser.add_argument("--rel", type=float, default=TOLERANCE)
     arguments = parser.parse_args()
+    if ".json" in (arguments.got.suffix, arguments.case.suffix):
+        parser.error(
+            "a replay without numbers says by itself whether all is as recorded; here go two .safetensors"
+        )
     found = errors(load_file(arguments.got), load_file(arguments.case))
     for name, error in found.items():
         if not error <= arguments.rel or name.endswith(".grad"):
