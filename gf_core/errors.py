@@ -93,6 +93,23 @@ def is_card_full(error: BaseException) -> bool:
 
 
 @contextmanager
+def installed() -> Iterator[None]:
+    """Around what imports packages when it is first used: one that is missing is said in words.
+
+    Raises GroundedError: which, and how to get it. A module of our own that is missing is a fault, and stays one.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in ("", __name__.partition(".")[0]):
+            raise
+        package = {"PIL": "pillow"}.get(name, name)
+        fix = f"install it with the Python that runs this: pip install {package}"
+        raise GroundedError(f"the package {package} is not installed", fix) from error
+
+
+@contextmanager
 def headless(what: str) -> Iterator[None]:
     """Around imports of packages that only the command line needs: one that is missing is said in words.
 

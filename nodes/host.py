@@ -18,7 +18,7 @@ import folder_paths
 from comfy.cli_args import args
 from server import PromptServer
 
-from ..gf_core.errors import GroundedError, StoryboardError, TakeError
+from ..gf_core.errors import GroundedError, StoryboardError, TakeError, installed
 from ..gf_core.files.names import fault_along
 
 log = logging.getLogger("grounded")
@@ -72,7 +72,8 @@ def said_plainly(function: Callable[..., Result]) -> Callable[..., Result]:
     @functools.wraps(function)
     def guarded(*given: Any, **inputs: Any) -> Result:
         try:
-            return function(*given, **inputs)
+            with installed():
+                return function(*given, **inputs)
         except GroundedError as error:
             log.debug("refused", exc_info=True)
             said = in_words(error)

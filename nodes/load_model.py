@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..gf_core.errors import GroundedError
+from ..gf_core.errors import GroundedError, installed
 from .compat import choice, number, schema
 from .host import in_words, said_plainly
 from .native import files
@@ -46,10 +46,11 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model: str = files.BUILTIN) -> bool | str:
         """Say what a missing or wrong model file is before anything runs; of one input, or it would be said of each."""
-        from .native.loader import judge
-
         try:
-            judge(model)
+            with installed():
+                from .native.loader import judge
+
+                judge(model)
         except GroundedError as error:
             return in_words(error)
         return True

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..engine.relief import in_words
-from ..errors import GroundedError, reason
+from ..errors import GroundedError, installed, reason
 from ..words import plain
 
 REFUSED, INTERRUPTED = 2, 130
@@ -51,7 +51,7 @@ def safe_output() -> Iterator[None]:
 def status_of(command: Callable[[], int]) -> int:
     """Exit status of a command; errors that a person can mend are printed without a traceback."""
     try:
-        with in_words("running this command"):
+        with installed(), in_words("running this command"):
             return command()
     except GroundedError as error:
         print(f"grounded: {error}", file=sys.stderr)

@@ -30,9 +30,11 @@ def test_errors_are_words_on_stderr_and_status_2(command, model, capsys):
         (RuntimeError("can't start new thread"), "ran out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "ran out of memory"),
         (OSError(errno.EMFILE, "Too many open files"), "no more files may be opened"),
+        (ModuleNotFoundError("No module named 'av'", name="av"), "the package av is not installed"),
+        (ModuleNotFoundError("No module named 'PIL.Image'", name="PIL.Image"), "pip install pillow"),
     ],
 )
-def test_too_little_of_the_computer_is_said_in_words(error, said, capsys, monkeypatch):
+def test_what_the_computer_lacks_is_said_in_words(error, said, capsys, monkeypatch):
     def short(*given, **named):
         raise error
 

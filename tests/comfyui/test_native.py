@@ -187,3 +187,12 @@ def test_a_gguf_file_makes_the_film_of_its_weights(run_in_host: Run, tmp_path: P
     assert facts["half"] < 1e-3  # the pack's default unpacks into float16
     assert 0 < facts["quantised"] < 0.1 and facts["lora_changes"] > 0.01
     assert facts["fingerprints"] == 3 and facts["warnings"] == []
+
+
+def test_what_a_first_use_brings_may_be_missing_or_asked_for_twice_at_once(run_in_host: Run) -> None:
+    facts = run_in_host(SCRIPTS / "first_use.py")
+    for name in ("judged", "loaded"):
+        assert "pip install safetensors" in facts["missing"][name], name
+    assert "no model called absent.pt" in facts["said"]["judged"]
+    assert "NodeOutput" in facts["said"]["loaded"]
+    assert "schedule of prompts" in facts["said"]["foreign"] == facts["missing"]["foreign"]
