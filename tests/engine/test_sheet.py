@@ -91,6 +91,42 @@ def test_the_same_storyboard_encoded_otherwise_has_rows_of_its_own(bundle, tmp_p
     assert len(decoded) == 1 + 3 + 3
 
 
+def test_a_row_is_kept_with_all_that_is_seen_of_it(bundle, tmp_path, rows, decoded, monkeypatch):
+    result = render(bundle, tmp_path)
+    filmed = sheet_module.filmed_segments(Run(result.run))
+    number, segment, first, end = filmed[0]
+    for one in (
+        (number, {**segment, "prompt": "a hen"}, first, end),
+        (number, {**segment, "verb": "cut"}, first, end),
+        (number, segment, first, end - 3),
+        (number, segment, first + 1, end),
+    ):
+        decoded.clear()
+        monkeypatch.setattr(sheet_module, "filmed_segments", lambda _, one=one: [one, *filmed[1:]])
+        draw_sheet(Run(result.run), result.path, tmp_path / "a.png", "fox")
+        assert len(decoded) == 1, one
+    # A page is as wide as its longest row: a short one stands in pages of two widths.
+    for shown in (filmed, filmed[2:]):
+        monkeypatch.setattr(sheet_module, "filmed_segments", lambda _, shown=shown: shown)
+        draw_sheet(Run(result.run), result.path, tmp_path / "a.png", "fox", columns=20)
+        kept = pixels(tmp_path / "a.png")
+        for row in rows.iterdir():
+            row.rename(row.with_suffix(".away"))
+        draw_sheet(Run(result.run), result.path, tmp_path / "a.png", "fox", columns=20)
+        assert np.array_equal(pixels(tmp_path / "a.png"), kept)
+        for row in rows.glob("*.away"):
+            row.rename(row.with_suffix(".row"))
+
+
+def test_a_row_that_lacks_pictures_is_not_kept(bundle, tmp_path, rows, monkeypatch):
+    real = sheet_module.film_row
+    monkeypatch.setattr(
+        sheet_module, "film_row", lambda *given: (row := real(*given))._replace(frames=row.frames[:-1])
+    )
+    assert render(bundle, tmp_path).sheet is not None
+    assert not rows.exists() or list(rows.iterdir()) == []
+
+
 HARMS = {
     "bit": lambda data, _: bytes([*data[:-9], data[-9] ^ 1, *data[-8:]]),
     "first bit": lambda data, _: bytes([data[0] ^ 128, *data[1:]]),
