@@ -77,20 +77,24 @@ def read_chapters(path: str | Path) -> list[Chapter]:
 
 
 def chapters_of(container: InputContainer) -> list[Chapter]:
-    """The chapters of an open film."""
+    """The chapters of an open film; none where this PyAV cannot read them (before 16)."""
+    found = container.chapters() if hasattr(container, "chapters") else []
     return [
         Chapter(
             float(entry["start"] * (entry["time_base"] or Fraction(1, TICKS))),
             float(entry["end"] * (entry["time_base"] or Fraction(1, TICKS))),
             entry["metadata"].get("title", ""),
         )
-        for entry in container.chapters()
+        for entry in found
     ]
 
 
 def write_chapters(container: OutputContainer, chapters: Sequence[Chapter]) -> None:
     """Put `chapters` into a film that is about to be written; call it before the first packet."""
     if not chapters:
+        return
+    if not hasattr(container, "set_chapters"):
+        log.warning("chapters left out: this PyAV cannot write them, 16 and later can")
         return
     container.set_chapters(
         [

@@ -7,6 +7,8 @@ import stat
 import sys
 from fractions import Fraction
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -31,6 +33,7 @@ from gf_core.video import (
     suffix_for,
 )
 from gf_core.video.boxes import read_layout
+from gf_core.video.metadata import chapters_of, write_chapters
 
 
 def write_film(path, codec="h264", upto=3):
@@ -253,6 +256,16 @@ def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_pat
     assert copied(again) == copied(src) and read_chapters(again) == found
     assert read_audio(again).seconds == pytest.approx(33 / 16, abs=0.05)
     assert json.loads(read_metadata(again)["prompt"]) == graph
+
+
+def test_before_pyav_16_a_film_has_no_chapters_and_is_made_all_the_same(caplog):
+    """14.2 and 15 are what a ComfyUI of 2025 has; their containers know of none."""
+    older: Any = SimpleNamespace()
+    assert chapters_of(older) == []
+    write_chapters(older, [])
+    assert not caplog.records
+    write_chapters(older, [Chapter(0, 1, "one")])
+    assert "chapters left out" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
