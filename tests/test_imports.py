@@ -76,8 +76,16 @@ def layer(path: Path) -> str:
 @cache
 def at_once(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
     """Every import that importing the file makes: none in a function, none for type checkers."""
-    nodes = ast.parse(path.read_text(encoding="utf-8")).body
-    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+    waiting, found = list(ast.parse(path.read_text(encoding="utf-8")).body), []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            waiting += ast.iter_child_nodes(node)
+    return tuple(found)
 
 
 @cache
