@@ -76,7 +76,7 @@ def layer(path: Path) -> str:
 @cache
 def at_once(path: Path) -> tuple[ast.Import | ast.ImportFrom, ...]:
     """Every import that importing the file makes: none in a function, none for type checkers."""
-    waiting, found = list(ast.parse(path.read_text(encoding="utf-8")).body), []
+    waiting, found = list[ast.AST](ast.parse(path.read_text(encoding="utf-8")).body), []
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import | ast.ImportFrom):

@@ -22,7 +22,7 @@ import av
 import PIL
 
 from ..errors import TakeError
-from ..files.atomic import beside
+from ..files.atomic import beside, make_folder, write_atomic
 from ..files.cache import cache_dir, prune, read_kept
 from ..files.fingerprint import combine
 from ..take.folder import Run
@@ -57,9 +57,10 @@ class Rows:
     """Of the film."""
 
     def write(self, out: Path, title: str) -> str:
-        """Write the sheet to the image file `out`; returns the line under its title."""
+        """Write the sheet to the image file `out`, whole or not at all; returns the line under its title."""
         subtitle = f"{self.seconds:.1f} s, {counted(len(self.strips), 'segment')}"
-        self.page.write(out, title, subtitle, self.strips)
+        make_folder(out.parent)
+        write_atomic(out, lambda part: self.page.write(part, title, subtitle, self.strips))
         return subtitle
 
 

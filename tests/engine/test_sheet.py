@@ -99,7 +99,7 @@ def test_a_row_is_kept_with_all_that_is_seen_of_it(bundle, tmp_path, rows, decod
         (number, {**segment, "prompt": "a hen"}, first, end),
         (number, {**segment, "verb": "cut"}, first, end),
         (number, segment, first, end - 3),
-        (number, segment, first + 1, end),
+        (number, segment, first + 1, end + 1),
     ):
         decoded.clear()
         monkeypatch.setattr(sheet_module, "filmed_segments", lambda _, one=one: [one, *filmed[1:]])
@@ -208,6 +208,21 @@ def test_a_stop_while_the_film_is_placed_does_not_wait_for_its_rows(bundle, tmp_
     with pytest.raises(KeyboardInterrupt):
         render(bundle, tmp_path)
     assert told[0].is_set() and len(decoded) < 3
+
+
+def test_a_stop_while_the_sheet_is_written_leaves_none_that_is_believed(bundle, tmp_path, monkeypatch):
+    whole = pixels(render(bundle, tmp_path).sheet)
+
+    def stop(_, path, *__):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    (tmp_path / "fox_sheet.png").unlink()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sheet_module.Page, "write", stop)
+        render(bundle, tmp_path)
+    assert not list(tmp_path.glob("*.png*")) and not list(tmp_path.glob(".*"))
+    assert np.array_equal(pixels(render(bundle, tmp_path).sheet), whole)
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(bundle, tmp_path, rows, caplog):
