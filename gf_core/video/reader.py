@@ -104,7 +104,11 @@ def open_film(path: str | Path) -> Iterator[InputContainer]:
 def rate_of(container: InputContainer) -> Fraction:
     """Frames per second of the film."""
     stream = container.streams.video[0]
-    return Fraction(stream.average_rate or stream.guessed_rate or 1)
+    average, guessed, tick = stream.average_rate, stream.guessed_rate, stream.time_base or 0
+    # Where times are whole milliseconds, as in Matroska, an older FFmpeg takes the average of rounded ones.
+    if average and guessed and tick >= Fraction(1, 1000) and abs(1 / average - 1 / guessed) <= 2 * tick:
+        return Fraction(guessed)
+    return Fraction(average or guessed or 1)
 
 
 def packets(container: InputContainer, joints: list[int] | None = None) -> Iterator[Packet]:

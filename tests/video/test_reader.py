@@ -2,6 +2,9 @@
 
 import os
 import time
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -20,6 +23,7 @@ from gf_core.video import (
     reader,
 )
 from gf_core.video.boxes import read_layout
+from gf_core.video.reader import rate_of
 
 
 def grey(first, count, height=32, width=32):
@@ -104,6 +108,24 @@ def test_between_two_picked_frames_only_the_second_ones_group_is_decoded(request
     picked = pick_frames(request.getfixturevalue(kind), [1, 36], lambda: ticks.append(1))
     assert {at: numbers([frame])[0] for at, frame in picked.items()} == {1: 1, 36: 36}
     assert len(ticks) <= most
+
+
+@pytest.mark.parametrize(
+    ("average", "guessed", "tick", "rate"),
+    [
+        ("97/6", "16", "1/1000", "16"),  # as PyAV 14 to 16 read our films in Matroska
+        ("125/2", "60", "1/1000", "60"),
+        ("293/12", "24000/1001", "1/1000", "24000/1001"),
+        ("15", "30", "1/1000", "15"),  # a clip whose frames come when they like
+        ("97/6", "16", "1/12288", "97/6"),
+    ],
+)
+def test_the_rate_is_not_that_of_rounded_times(average, guessed, tick, rate):
+    stream = SimpleNamespace(
+        average_rate=Fraction(average), guessed_rate=Fraction(guessed), time_base=Fraction(tick)
+    )
+    container: Any = SimpleNamespace(streams=SimpleNamespace(video=[stream]))
+    assert rate_of(container) == Fraction(rate)
 
 
 def test_colours_come_back(tmp_path):
