@@ -113,7 +113,7 @@ def test_between_two_picked_frames_only_the_second_ones_group_is_decoded(request
 @pytest.mark.parametrize(
     ("average", "guessed", "tick", "rate"),
     [
-        ("97/6", "16", "1/1000", "16"),  # as PyAV 14 to 16 read our films in Matroska
+        ("97/6", "16", "1/1000", "16"),  # as PyAV 14 to 17 read our films in Matroska
         ("125/2", "60", "1/1000", "60"),
         ("293/12", "24000/1001", "1/1000", "24000/1001"),
         ("15", "30", "1/1000", "15"),  # a clip whose frames come when they like
