@@ -58,7 +58,8 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
 
     @functools.cache
     def opens() -> ModelBundle:
-        with lasting():
+        # As a large model is opened, gigabytes lie in cycles that only the collector gives back.
+        with lasting() if note is not None else contextlib.nullcontext():
             opened = _open_bundle(args, team, board, recorded)
         if note is not None:
             note_bundle(note, opened, kernels(opened, opened.recipe))

@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 
 from gf_core.checkpoints.catalog import CATALOG
-from gf_core.cli import SPINS, main
+from gf_core.cli import SPINS, main, opening
 from gf_core.cli.parser import COMMANDS, build_parser
 from gf_core.cli.terminal import lasting
 from gf_core.config import Encoding
 from gf_core.engine.render import render_film
+from gf_core.errors import GroundedError
 
 from .tiny import FILM, SPEC, bundle, python
 
@@ -74,6 +75,25 @@ def test_so_is_a_model_that_is_opened_later(own, monkeypatch):
         assert gc.isenabled() is not own
         _ = 1 / 0
     assert told == [False] * own and gc.isenabled()
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_the_collector_runs_while_a_large_model_is_opened(small, place, monkeypatch):
+    """What lies in cycles then are gigabytes; a small one's are not worth its time."""
+    told = list[bool]()
+
+    def opens(*given):
+        told.append(gc.isenabled())
+        raise GroundedError("enough is seen", "look no further")
+
+    monkeypatch.setattr("gc.get_freeze_count", lambda: 1)
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    monkeypatch.setattr(opening, "_is_plain", lambda args: True)
+    monkeypatch.setattr(opening, "is_small", lambda model: small)
+    monkeypatch.setattr(opening, "recall_bundle", lambda note, opens: None)
+    monkeypatch.setattr(opening, "_open_bundle", opens)
+    assert main(["render", "film.txt"]) == 2
+    assert told == [not small] and gc.isenabled()
 
 
 @pytest.mark.parametrize(("ends", "status"), [("0", 0), ("2", 2), ("1 / 0", 1)])
