@@ -10,6 +10,7 @@ const CHOICES = ["then", "cut", "back", "scene"];
 const PIN = 20; // pixels for a muted segment, which has no length
 const BOLD = "600 10px system-ui, sans-serif"; // of verbs, as in style.css
 const PLAIN = "10px system-ui, sans-serif"; // of lengths
+const SPACED = 1.06; // letters of verbs stand a little apart
 const MARGINS = { small: 11, full: 17, pictured: 2 }; // pixels around a block's verb
 const VERB_WORDS = {
   start: "opens the film",
@@ -132,7 +133,7 @@ export class View {
       const says = { start: "", back: ` back to ${back}` }[verb] ?? ` ${verb}`;
       const whole = `${index + 1}${says}`; // as nodes and messages count
       const room = width - (MARGINS[size] ?? width);
-      put(first, { textContent: widthOf(whole, BOLD) <= room - (url ? MARGINS.pictured : 0) ? whole : String(index + 1) }); // its colour says the verb too
+      put(first, { textContent: SPACED * widthOf(whole, BOLD) <= room - (url ? MARGINS.pictured : 0) ? whole : String(index + 1) }); // its colour says the verb too
       put(words, { textContent: prompt.slice(0, EXCERPT) });
       const real = sayTime(placed.seconds);
       const lengths = [sayLength(placed), real, real.replace(" s", "")];
@@ -235,7 +236,7 @@ function widthOf(said, font) {
   const key = font + said;
   if (!widths.has(key)) {
     pen.font = font;
-    widths.set(key, pen.measureText(said).width * 1.06); // letters of verbs stand a little apart
+    widths.set(key, pen.measureText(said).width);
   }
   return widths.get(key);
 }
