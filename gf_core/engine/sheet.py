@@ -11,9 +11,9 @@ import hashlib
 import logging
 import os
 import struct
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -43,25 +43,38 @@ MADE = ("key", "pictures", "frames", "film_sum")
 """What a journal's line says of the pictures in a film."""
 KIND = f"3 {av.__version__} {PIL.__version__}"
 """What made the kept rows out of a film's bytes; its number is that of how `video.sheet` draws and packs them."""
+IN_MEMORY = 32_000_000
+"""Bytes of a sheet's rows before they go to a temporary file: those of some 80 segments."""
 HEAD = struct.Struct(">III")
 """Width, height and sum of a kept row, in front of its bytes."""
 
 
-@dataclass(frozen=True)
 class Rows:
-    """What is to be seen on a film's sheet."""
+    """What is to be seen on a film's sheet; many rows lie in a temporary file, so that memory does not grow with them.
 
-    page: Page
-    strips: list[Strip]
-    seconds: float
-    """Of the film."""
+    seconds: of the film.
+    """
+
+    def __init__(self, page: Page, seconds: float, strips: Iterable[Strip]) -> None:
+        self._page, self._seconds = page, seconds
+        self._data = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  `write` closes it
+        self._bare = list[tuple[Strip, int]]()
+        for strip in strips:
+            self._data.write(strip.data)
+            self._bare.append((strip._replace(data=b""), len(strip.data)))
 
     def write(self, out: Path, title: str) -> str:
-        """Write the sheet to the image file `out`, whole or not at all; returns the line under its title."""
-        subtitle = f"{self.seconds:.1f} s, {counted(len(self.strips), 'segment')}"
+        """Write the sheet to the image file `out`, whole or not at all; once. Returns the line under its title."""
+        subtitle = f"{self._seconds:.1f} s, {counted(len(self._bare), 'segment')}"
         make_folder(out.parent)
-        write_atomic(out, lambda part: self.page.write(part, title, subtitle, self.strips))
+        with self._data:
+            write_atomic(out, lambda part: self._page.write(part, title, subtitle, self._strips()))
         return subtitle
+
+    def _strips(self) -> Iterator[Strip]:
+        self._data.seek(0)
+        for bare, size in self._bare:
+            yield bare._replace(data=self._data.read(size))
 
 
 def draw_rows(run: Run, film: Path, columns: int = 6, unwanted: Event | None = None) -> Rows:
@@ -95,9 +108,9 @@ def draw_rows(run: Run, film: Path, columns: int = 6, unwanted: Event | None = N
         return drawn
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        strips = list(pool.map(strip, filmed))
+        rows = Rows(page, info.seconds, pool.map(strip, filmed))
     prune(cache_dir("rows"), MOST)
-    return Rows(page, strips, info.seconds)
+    return rows
 
 
 def draw_sheet(run: Run, film: Path, out: Path, title: str, columns: int = 6) -> str:

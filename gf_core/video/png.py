@@ -53,20 +53,32 @@ def pack(image: Image.Image) -> Strip:
 
 
 def write_png(path: str | Path, strips: Iterable[Strip]) -> None:
-    """Write `strips`, all of one width, below each other to the file `path`; what lay there is replaced."""
-    packed, total, width, height = [ZLIB], 1, 0, 0
-    for strip in strips:
-        width, height = strip.width, height + strip.height
-        packed.append(strip.data)
-        total = joined(total, strip.total, strip.size)
-    packed.append(END + struct.pack(">I", total))
-    header = struct.pack(">II5B", width, height, *TRUE_COLOUR)
+    """Write `strips`, all of one width, below each other to the file `path`; what lay there is replaced.
+
+    Each is asked for when the one before it is in the file.
+    """
+    total, width, height = 1, 0, 0
     with open(path, "wb") as file:
-        file.write(SIGNATURE)
-        for kind, data in ((b"IHDR", header), *((b"IDAT", data) for data in packed), (b"IEND", b"")):
+
+        def chunk(kind: bytes, data: bytes) -> None:
             file.write(
                 struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
             )
+
+        def header() -> None:
+            file.write(SIGNATURE)
+            chunk(b"IHDR", struct.pack(">II5B", width, height, *TRUE_COLOUR))
+
+        header()  # its place: the height is known at the end
+        chunk(b"IDAT", ZLIB)
+        for strip in strips:
+            width, height = strip.width, height + strip.height
+            chunk(b"IDAT", strip.data)
+            total = joined(total, strip.total, strip.size)
+        chunk(b"IDAT", END + struct.pack(">I", total))
+        chunk(b"IEND", b"")
+        file.seek(0)
+        header()
 
 
 def joined(total: int, other: int, size: int) -> int:

@@ -65,6 +65,16 @@ def test_what_was_seen_is_not_decoded_again(bundle, tmp_path, rows, decoded, mon
     assert len(decoded) == 3 and np.array_equal(pixels(again), pixels(first.sheet))
 
 
+def test_rows_that_are_many_lie_on_the_disk(bundle, tmp_path, monkeypatch):
+    first = render(bundle, tmp_path)
+    monkeypatch.setattr(sheet_module, "IN_MEMORY", 1)
+    again = tmp_path / "again.png"
+    rows = sheet_module.draw_rows(Run(first.run), first.path)
+    assert rows._data._rolled  # type: ignore[attr-defined]
+    rows.write(again, "fox")
+    assert first.sheet is not None and again.read_bytes() == first.sheet.read_bytes()
+
+
 def test_after_an_edit_only_new_rows_are_decoded(bundle, tmp_path, decoded):
     render(bundle, tmp_path)
     decoded.clear()

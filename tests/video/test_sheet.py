@@ -1,5 +1,6 @@
 """The contact sheet: size from the grid, frames where they belong, text wrapped inside the page."""
 
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -92,3 +93,18 @@ def test_what_is_packed_ends_with_its_sum(tmp_path):
         packed += data[at + 8 : at + 8 + size] if data[at + 4 : at + 8] == b"IDAT" else b""
         at += size + 12
     assert len(zlib.decompress(packed)) == sum(strip.size for strip in strips)
+
+
+def test_a_long_page_is_never_in_memory_whole(tmp_path):
+    """Forty strips of half a megabyte each."""
+    noise = np.random.default_rng(2)
+
+    def strips():
+        for _ in range(40):
+            yield pack(Image.fromarray(noise.integers(0, 256, (200, 800, 3), np.uint8)))
+
+    tracemalloc.start()
+    write_png(tmp_path / "long.png", strips())
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "long.png").stat().st_size > 18e6 and most < 6e6
