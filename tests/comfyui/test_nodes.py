@@ -247,7 +247,7 @@ def test_cancel_leaves_a_film_that_plays_and_the_next_queue_works(server):
     with server.listen() as heard:
         asked = server.submit(graph)
         heard.wait_for("grounded.progress")
-        time.sleep(random.uniform(0, 3))
+        time.sleep(random.uniform(0, 1.5))  # far from its end on fast machines, too
         pressed = time.monotonic()
         server.interrupt()
         result = server.wait(asked)
