@@ -180,10 +180,8 @@ class DualMemory:
         first = self.ledger.frame + written
         for layers, layout in self.alike():
             layout = replace(layout, recent=layout.recent + written)
-            by_slot = [
-                *self.ledger.numbers(len(places)),
-                *range(self.ledger.frame, first),
-            ]  # numbers of frames
+            # Numbers of frames.
+            by_slot = [*self.ledger.numbers(len(places)), *range(self.ledger.frame, first)]
             runs = sees(self.spec, layout, frames)  # of slots
             seen = [slot for run in runs for slot in run]
             now = layout.only(seen, frames)

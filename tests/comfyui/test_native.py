@@ -92,6 +92,15 @@ def test_the_built_in_model_is_the_same_inside_and_outside(run_in_host: Run) -> 
     assert "zeppelin" in facts["unknown"]
 
 
+def test_two_chunks_equal_cores_own_autoregressive_sampler(run_in_host: Run) -> None:
+    facts = run_in_host(SCRIPTS / "core_ar.py")
+    if "missing" in facts:
+        pytest.skip(facts["missing"])
+    print(facts)
+    assert facts["kind"] == "CausalWanModel"  # known by its class, with no file name given
+    assert max(facts["gaps"]) < EXACT
+
+
 def test_the_recorded_clip_is_still_what_core_makes(run_in_host: Run, tmp_path: Path) -> None:
     """The record is what `sampling/test_core_clip.py` makes again without a host."""
     facts = run_in_host(SCRIPTS / "core_clip.py", tmp_path / "clip.safetensors")

@@ -237,11 +237,8 @@ def test_a_model_is_trained_further_under_either_judge(tmp_path, monkeypatch, ca
     from gf_core.train.recipes import chain
 
     monkeypatch.setattr("gf_core.train.recipes.matching.set_up_log", lambda *a: None)
-    steps = {
-        "teacher": 2,
-        "context": 2,
-        "long": 4,
-    }  # of the critic: a film's second piece is the first with a past
+    # Of the critic in the last: a film's second piece is the first with a past.
+    steps = {"teacher": 2, "context": 2, "long": 4}
     monkeypatch.setattr(chain, "FURTHER", replace(chain.FURTHER, stories=1, ahead=0, steps=steps))
     shown, real = [], chain._run
 

@@ -64,9 +64,8 @@ def test_a_move_is_a_call_that_no_chunk_sees_noisier_ones_in(sampler, embeds):
     for clean in film_chunks(run, Cues(plan, embeds)):
         if clean.index == 10:
             break
-    latest = [trace for trace in told if trace.kind == "denoise"][
-        -len(STEPS) :
-    ]  # of the move that wrote chunk 10
+    # Of the move that wrote chunk 10.
+    latest = [trace for trace in told if trace.kind == "denoise"][-len(STEPS) :]
     assert [trace.step for trace in latest] == [2, 1, 0]
     director, memory = run.director, run.director.memory
     x = torch.cat([trace.latents for trace in latest], 1)

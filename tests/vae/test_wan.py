@@ -1,4 +1,4 @@
-"""The streaming Wan VAE against one-shot decoding, and every way its weights are named; its recording: dev/parity."""
+"""The streaming Wan VAE against one-shot decoding, recorded reference numbers, and every way weights are named."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -23,6 +23,9 @@ from .kinds import wan
 
 pytest.importorskip("diffusers")
 
+ROOT = Path(__file__).parents[2]
+GOLDEN = [ROOT / "tests" / "fixtures" / "golden", ROOT.parent / "shared" / "golden"]
+CASE = "case8_wan_vae"
 TOLERANCE = 2e-5
 
 
@@ -37,6 +40,25 @@ def close(got, expected, tolerance=TOLERANCE):
     assert torch.isfinite(got).all()
     worst = (got - expected).abs().max().item()
     assert worst <= tolerance, f"off by {worst}"
+
+
+@pytest.fixture(scope="module")
+def golden():
+    folder = next((folder for folder in GOLDEN if (folder / f"{CASE}.safetensors").is_file()), None)
+    if folder is None:
+        pytest.skip(f"recorded numbers {CASE}.safetensors are not here")
+    return load_file(folder / f"{CASE}.safetensors"), json.loads((folder / f"{CASE}.json").read_text())
+
+
+def weights(tensors):
+    return {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
+
+
+@pytest.fixture(scope="module")
+def recorded(golden):
+    tensors, _ = golden
+    mean, std = tensors["in.latents_mean"].tolist(), tensors["in.latents_std"].tolist()
+    return build_vae(weights(tensors), latents_mean=tuple(mean), latents_std=tuple(std))
 
 
 def original_names():
@@ -78,6 +100,75 @@ def original():
     renamed = convert_wan_vae_to_diffusers({name: name for name in original_names()})
     assert set(renamed) == set(state)
     return {old: state[new].contiguous() for new, old in renamed.items()}
+
+
+def film(latent):
+    """[1 c f h w] as recorded -> [f c h w]."""
+    return latent[0].movedim(0, 1)
+
+
+def test_recorded_decode(golden, recorded):
+    tensors, _ = golden
+    latents = film(tensors["in.z"])
+    close(recorded.decoder().decode_raw(latents), film(tensors["out.wan21.decode"]))
+    close(recorded.decoder().decode_raw(latents[:1]), film(tensors["out.wan21.decode_first_latent_only"]))
+    pixels = recorded.decoder().decode(latents).movedim(-1, 1)
+    close(pixels * 2 - 1, film(tensors["out.diffusers.decode_clamped"]))
+
+
+@pytest.mark.parametrize("sizes", [(1, 2, 2), (3, 2)])
+def test_recorded_streams(golden, recorded, sizes):
+    tensors, _ = golden
+    decoder = recorded.decoder()
+    parts = [decoder.decode_raw(part) for part in film(tensors["in.z"]).split(sizes)]
+    assert [len(part) for part in parts] == [1 + 4 * (sizes[0] - 1), *(4 * size for size in sizes[1:])]
+    close(torch.cat(parts), film(tensors[f"out.stream.chunks_{'_'.join(map(str, sizes))}"]))
+
+
+def test_recorded_encode(golden, recorded):
+    tensors, _ = golden
+    frames = (film(tensors["in.video"]).movedim(1, -1) + 1) / 2
+    close(recorded.encode(frames), film(tensors["out.wan21.encode"]))
+    close(recorded.encode_natural(frames), film(tensors["out.wan21.encode_unscaled_mu"]))
+    close(recorded.encode(frames[:1]), film(tensors["out.wan21.encode_first_frame_only"]))
+    close(recorded.encode(frames[:-2]), film(tensors["out.wan21.encode_T_minus_2"]))
+    close(
+        recorded.decoder().decode_raw(recorded.encode(frames)),
+        film(tensors["out.wan21.decode_of_encode"]),
+        5e-5,
+    )
+
+
+def test_recorded_state_layout(golden, recorded):
+    tensors, notes = golden
+    decoder = recorded.decoder()
+    for slots in (
+        notes["decoder_cache_slots"]["after_first_latent"],
+        notes["decoder_cache_slots"]["after_second_latent"],
+    ):
+        position = 0 if slots is notes["decoder_cache_slots"]["after_first_latent"] else 1
+        decoder.decode_raw(film(tensors["in.z"])[position : position + 1])
+        expected = {
+            f"{n:02d}.repeat" if slot == "Rep" else f"{n:02d}": [1] if slot == "Rep" else slot
+            for n, slot in enumerate(slots)
+            if slot is not None
+        }
+        assert {name: list(value.shape) for name, value in decoder.snapshot().items()} == expected
+
+
+def test_renaming_is_the_recorded_table(golden):
+    tensors, notes = golden
+    state = weights(tensors)
+    table = notes["rename_wan_to_diffusers"]
+    renamed = canonical(state)
+    assert set(table) == set(state)
+    assert all(renamed[new] is state[old] for old, new in table.items())
+    assert canonical(renamed) == renamed
+    model = notes["model"]
+    assert read_sizes(renamed) == {
+        "base_dim": model["dim"], "z_dim": model["z_dim"], "dim_mult": model["dim_mult"],
+        "num_res_blocks": model["num_res_blocks"], "temperal_downsample": model["temperal_downsample"],
+    }  # fmt: skip
 
 
 def test_renaming_is_diffusers_own(original):
