@@ -17,10 +17,12 @@ from PIL import Image
 from gf_core.checkpoints.catalog import CATALOG
 from gf_core.cli import SPINS, main, opening
 from gf_core.cli.parser import COMMANDS, build_parser
+from gf_core.cli.settings import choose
 from gf_core.cli.terminal import lasting
-from gf_core.config import Encoding
+from gf_core.config import Encoding, MemorySpec, Recipe
 from gf_core.engine.render import render_film
 from gf_core.errors import GroundedError
+from gf_core.memory.presets import PRESETS
 
 from .tiny import FILM, SPEC, bundle, python
 
@@ -282,3 +284,9 @@ def test_where_noise_comes_from_is_asked_for_and_kept_in_the_film(model, capsys)
     assert main(["open", "films/film.mp4", "--settings"]) == 0
     settings = json.loads("{" + capsys.readouterr().out.partition("\n{")[2])["settings"]
     assert settings["sample"]["noise"] == "comfyui" and settings["facts"]["clips"] == [2, 2, 1]
+
+
+def test_another_memory_keeps_the_chunks_that_the_model_makes():
+    args = build_parser().parse_args(["render", "film.txt", "--memory", "longlive"])
+    wanted = Recipe(MemorySpec(chunk=1))
+    assert choose(wanted, args, 24).memory == replace(PRESETS["longlive"], chunk=1)

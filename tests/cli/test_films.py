@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from gf_core.cli import main
-from gf_core.cli.files import read_board
+from gf_core.cli.files import read_board, take_folder
 from gf_core.cli.opening import open_film
 from gf_core.cli.parser import build_parser
 from gf_core.config import VideoSpec
@@ -57,6 +57,13 @@ def test_a_film_of_another_name_goes_on_from_the_storyboards_take(place, model, 
     (place / "takes" / "third").mkdir()  # begun when a Take was called as the film
     assert main([*calls, "films/third.mp4", "--until", "1"]) == 0
     assert (place / "takes" / "third" / "run-0001").is_dir()
+
+
+def test_a_take_that_is_named_goes_before_one_that_is_called_as_the_film(place):
+    (place / "takes" / "third").mkdir(parents=True)
+    for named, folder in ((["--take", "mine"], "mine"), ([], "takes/third")):
+        args = build_parser().parse_args(["render", "film.txt", *named])
+        assert take_folder(args, Path("films/third.mp4")) == Path(folder)
 
 
 def test_render_options(place, model):
@@ -191,6 +198,16 @@ def test_a_film_keeps_its_number_type(command, place, monkeypatch):
     for option in ([], ["--dtype", "float32"]):
         main([command, "films/film.mp4", "--device", "cpu", *option])
     assert asked == [torch.bfloat16, torch.float32]
+
+
+def test_a_film_is_made_again_on_its_threads(place, model, monkeypatch):
+    """And by its attention: what was chosen for it, where it can be had here and nobody asks for another."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    for count in (3, 1):
+        made = replace(bundle(), threads=count)
+        render_film(made, FILM, f"{count}.mp4", take_folder=f"takes/{count}", sheet=False)
+        film = open_film(build_parser().parse_args(["render", f"{count}.mp4", "--device", "cpu"]))
+        assert film.bundle.threads == film.threads == count
 
 
 def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, caplog, monkeypatch):

@@ -185,3 +185,14 @@ def test_the_network_is_called_for_what_is_new_only(make_bundle, films, tmp_path
     monkeypatch.setattr(Director, "predict", lambda self, *a: calls.append(1) or predict(self, *a))
     render(make_bundle(), films, tmp_path, TEXT.replace(" | motion", ""))
     assert len(calls) == 2  # one chunk of two steps
+
+
+def test_chunks_behind_a_memory_that_is_kept_count_for_the_next_state(
+    make_bundle, films, tmp_path, monkeypatch
+):
+    """It is on the disk anyway; a state that saves only the replay of what follows is weighed as that."""
+    weighed = []
+    monkeypatch.setattr("gf_core.engine.shoot.pays", lambda size, chunks, seconds: weighed.append(chunks))
+    render(make_bundle(), films, tmp_path)
+    # Segments 1 and 2 are gone back to; of the others none is kept, so the chunks since then add up.
+    assert weighed == [2, 4, 5, 6]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -39,6 +40,16 @@ def test_a_start_image_shows(bundle, tmp_path):
     result = render_film(bundle, TEXT, tmp_path / "fox.mp4", start_image=tmp_path / "start.png", sheet=False)
     assert film_metadata(Run(result.run))["grounded"]["start_image"] is True
     assert film_chapters(Run(result.run))[0].end_seconds == 25 / 16
+
+
+@pytest.mark.parametrize("start", [True, False])
+def test_a_start_shows_where_the_first_chunk_is_a_short_one(bundle, tmp_path, start):
+    """Of one latent frame: with a start's it has fewer pictures than a chunk of three without."""
+    Image.new("RGB", (32, 32), (128, 90, 128)).save(tmp_path / "start.png")
+    recipe = replace(bundle.recipe, sample=replace(bundle.recipe.sample, first_chunk_frames=1))
+    given = {"start_image": tmp_path / "start.png"} if start else {}
+    result = render_film(bundle, TEXT, tmp_path / "fox.mp4", recipe=recipe, sheet=False, **given)
+    assert film_metadata(Run(result.run))["grounded"]["start_image"] is start
 
 
 def test_a_damaged_run_is_said(bundle, tmp_path):

@@ -226,3 +226,14 @@ def test_a_state_takes_what_is_said_of_it(name):
         chunk(memory)
     taken = sum(tensor.nbytes for tensor in snapshot(memory).values())
     assert 0 <= taken - memory.sizes.state(memory.layout.past) < most
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_state_of_few_frames_is_not_weighed_as_a_full_one(name):
+    """Each frame brings its keys and its latent, and one that may be an anchor the anchor's latent."""
+    memory = memory_of(PRESETS[name])
+    sizes, capacity = memory.sizes, memory.spec.capacity
+    keys = 0 if memory.spec.refresh else 2 * sizes.stored
+    assert sizes.state(0) == sizes.means
+    more = [sizes.state(frames) - sizes.state(frames - 1) for frames in range(1, memory.spec.slots + 1)]
+    assert more == [keys + sizes.latents * (1 + (frame < capacity)) for frame in range(memory.spec.slots)]

@@ -101,3 +101,14 @@ def test_what_is_shown_of_a_changed_take(shown, tmp_path, name):
     else:
         assert bool(facts[shown.REPORT]) == (name == "nothing")
         assert facts[shown.SAMPLER] and facts.get("GF_TakeDrift", []) in ([], [{"of": {}, "text": "x"}])
+
+
+def test_of_many_facts_the_oldest_go(shown, tmp_path):
+    """And the same widget values stand for what was shown for them before."""
+    (run,) = shown.runs_in(tmp_path / "takes" / "t")
+    for number in range(shown.KEPT + 3):
+        shown.keep(run, "GF_TakeDrift", {"text": str(number)}, segment=number)
+    shown.keep(run, "GF_TakeDrift", {"text": "again"}, segment=7)
+    told = [facts["text"] for facts in shown.facts_of("t")["GF_TakeDrift"]]
+    last = [str(number) for number in range(3, shown.KEPT + 3) if number != 7]
+    assert told == [*last, "again"] and len(told) == shown.KEPT

@@ -23,6 +23,7 @@ from gf_core.video import (
     reader,
 )
 from gf_core.video.boxes import read_layout
+from gf_core.video.pixels import ToRgb
 from gf_core.video.reader import rate_of
 
 
@@ -337,3 +338,13 @@ def test_a_film_that_is_replaced_by_one_of_its_size_is_read_anew(tmp_path):
     assert [probe(film).frames for film in films] == [9, 21]
     films[1].replace(films[0])
     assert probe(films[0]).frames == 21
+
+
+@pytest.mark.parametrize("formats", [("rgb24", "yuv420p"), ("yuv420p", "gray16le", "yuv444p")], ids=str)
+def test_a_picture_of_another_format_is_read_by_a_matrix_of_its_own(formats):
+    """One film may hold several; a graph that was laid for one reads another up to 20 levels off."""
+    colours = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    frames = [av.VideoFrame.from_ndarray(colours, "rgb24").reformat(format=name) for name in formats]
+    to_rgb = ToRgb()
+    for frame in frames:
+        assert np.array_equal(to_rgb(frame), ToRgb()(frame))
