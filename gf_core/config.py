@@ -42,11 +42,15 @@ def pictures_of(latents: int, time_stride: int = 4) -> int:
     return 1 + (latents - 1) * time_stride
 
 
+def later(settings: MemorySpec | SampleSpec) -> dict[str, Any]:
+    """Those fields marked `LATER` that are not at their defaults."""
+    marked = {f.name: f.default for f in fields(settings) if f.metadata == LATER}
+    return {name: value for name, value in asdict(settings).items() if value != marked.get(name, value)}
+
+
 def as_facts(settings: MemorySpec | SampleSpec) -> dict[str, Any]:
     """Settings as plain values for keys and records; a field marked `LATER` only where it is not at its default."""
-    quiet = {
-        f.name for f in fields(settings) if f.metadata == LATER and getattr(settings, f.name) == f.default
-    }
+    quiet = {f.name for f in fields(settings) if f.metadata == LATER} - later(settings).keys()
     return {name: value for name, value in asdict(settings).items() if name not in quiet}
 
 
@@ -192,7 +196,7 @@ class MemorySpec:
     @property
     def averages(self) -> bool:
         """The bank holds means."""
-        return self.bank > 0 and self.bank_policy != "changes"
+        return self.bank > 0 and self.bank_policy in ("means", "adaptive")
 
     @property
     def capacity(self) -> int:

@@ -19,7 +19,7 @@ from ..model.compiled import fused
 from ..model.offload import Streamed
 from ..model.pieces import PLAIN
 from ..sampling.chunkwise import make_sampler
-from ..sampling.graphs import on_card
+from ..sampling.graphs import Graphs, on_card
 from ..sampling.sampler import Sampler
 from .identify import Identified, identify, require_drivable
 from .keymaps import experts
@@ -48,7 +48,7 @@ class Networks:
         )
         device = placed.get("device") or next(self.model.parameters()).device
         if compiled and device.type == "cuda" and not waiting:
-            placed["record"] = on_card()
+            placed["caller"] = Graphs(on_card())
         return make_sampler(self.model, self.spec, recipe, **placed)
 
 

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import Encoding, Fit, Recipe, VideoSpec
+from ..config import Encoding, Fit, Recipe, VideoSpec, later
 from ..files.cache import cache_dir, newest, recall, remember
 
 if TYPE_CHECKING:
@@ -34,15 +34,7 @@ class Pace:
 def speed_key(cost: ModelCost, recipe: Recipe) -> str:
     """Name of a pace: everything that the time of a chunk depends on."""
     memory, video = recipe.memory, recipe.video
-    window = [memory.anchors, memory.recent, memory.chunk]
-    window += [memory.bank, memory.rolling] if memory.bank or memory.rolling else []
-    window += (
-        [memory.refresh, memory.sparse, memory.heads]
-        if memory.refresh or memory.sparse or memory.heads
-        else []
-    )
-    window += [memory.stored] if memory.stored != "full" else []
-    window += [name for name in ("wave", "walk") if getattr(memory, name)]
+    window = [memory.anchors, memory.recent, memory.chunk, *sorted(later(memory).items())]
     made_by = [cost.device, cost.fingerprint, cost.value_bytes, cost.decoder]
     made_by += [*astuple(cost.fit)] if cost.fit != Fit() else []
     made_by += ["compiled"] if cost.compiled else []

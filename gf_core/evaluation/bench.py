@@ -25,7 +25,7 @@ from ..model.wan import WanModel, build_meta
 from ..rope import rotate, turns
 from ..sampling.chunkwise import make_sampler
 from ..sampling.film import Cues, film_chunks
-from ..sampling.graphs import Record
+from ..sampling.graphs import Graphs, Record
 from ..sampling.sampler import Sampler
 from ..timeline import Plan, Segment, Storyboard, Timing, make_plan
 from ..vae.base import to_uint8
@@ -136,7 +136,7 @@ def open_film(subject: Subject, chunks: int) -> tuple[Sampler, Cues]:
         latent_height=subject.recipe.video.height // stride,
         latent_width=subject.recipe.video.width // stride,
         pieces=subject.pieces,
-        record=subject.record,
+        caller=subject.record and Graphs(subject.record),
     )  # fmt: skip
     rows = min(PROMPT_ROWS, subject.spec.text_len)
     prompts = [torch.randn(1, rows, subject.spec.text_dim) * 0.1 for _ in "ab"]

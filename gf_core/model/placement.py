@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..attention import Kernel
 from ..config import ContextGradient
 from ..team import Team
+from .forward import Caller
 from .layers import Tree
 from .pieces import PLAIN, Pieces
-
-Run = Callable[[], Tensor | None]
-Record = Callable[[Run], tuple[Callable[[], Any], Tensor | None]]
-"""Records what a call does; gives what does it again, and the result, which is then written anew in its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +33,9 @@ class Placement:
     """The row that computes attention where no host does; empty is the fastest."""
     pieces: Pieces = PLAIN
     """Who does the small operations; fused ones for trees of our own, without gradients."""
-    record: Record | None = None
-    """Lets calls of such trees be recorded and replayed; not with a team."""
+    caller: Caller | None = None
+    """What makes the calls of this one film where no ranks share them, such as `sampling.graphs.Graphs`; None:
+    `Call.run`."""
     grad: ContextGradient | None = None
     """Gradients flow from chunks to the weights, and so through the past; None is not in training."""
     writer: Tree | None = None

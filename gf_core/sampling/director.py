@@ -27,7 +27,6 @@ from ..memory.store import DualMemory
 from ..model.forward import Call, Caller, SelfAttention, TextKV, text_kv, time_conditioning, trimmed
 from ..model.layers import Time, Tree
 from ..model.placement import Placement
-from .graphs import Graphs
 from .split import Split, Views, together
 
 
@@ -75,7 +74,7 @@ class Director:
         if self.team is not None and not memory.wave:  # in a wave every rank has all of every frame
             in_place = self.device.type == "cpu" and spec.small(memory.chunk, *cells)
             self._split = Split(self.team, spec, *cells, in_place=in_place)
-        alone: Caller = Call.run if placement.record is None else Graphs(placement.record)
+        alone: Caller = placement.caller or Call.run
         self._call = alone if self._split is None else self._split.call
         here = replace(placement, device=self.device, dtype=self.dtype, kernel=self._kernel)
         self.memory = DualMemory(spec, recipe, here, self._split and self._split.share)

@@ -19,9 +19,11 @@ from torch import Tensor
 from ..memory.views import View
 from ..model.forward import Call, TextKV
 from ..model.layers import Text
-from ..model.placement import Record, Run
 
 log = logging.getLogger("grounded")
+Run = Callable[[], Tensor | None]
+Record = Callable[[Run], tuple[Callable[[], Any], Tensor | None]]
+"""Records what a call does; gives what does it again, and the result, which is then written anew in its place."""
 MOST = 12
 """Calls that are kept recorded; each of a film's usual layouts has two, one of which writes the memory."""
 SEEN = 48

@@ -230,6 +230,7 @@ def test_a_small_disk_is_noticed_before_the_folder_exists(film, tmp_path):
         {"heads": (((1, 2),),)},
         {"stored": "int8"},
         {"walk": True},
+        {"cut_blind": 1},
     ],
     ids=str,
 )

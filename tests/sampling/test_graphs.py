@@ -79,8 +79,8 @@ class Taped:
         return replay, made
 
 
-def film(sampler, embeds, memory, **placed):
-    run = sampler(memory, **placed)
+def film(sampler, embeds, memory, record=None, **placed):
+    run = sampler(memory, caller=record and graphs.Graphs(record), **placed)
     with torch.no_grad():
         return [clean.latents.clone() for clean in film_chunks(run, Cues(plan_of(TEXT), embeds))], run
 
@@ -108,7 +108,7 @@ def test_graphs_of_a_card_make_the_same_film(model, embeds, caplog):
     caplog.set_level(logging.WARNING, "grounded")
     tree = copy.deepcopy(model).to("cuda", torch.bfloat16)
     films = []
-    for how in ({}, {"record": graphs.on_card()}):
+    for how in ({}, {"caller": graphs.Graphs(graphs.on_card())}):
         recipe = Recipe(MEMORIES["anchors"], SampleSpec(steps=STEPS))
         run = make_sampler(tree, SPEC, recipe, latent_height=HEIGHT, latent_width=WIDTH, **how)
         with torch.no_grad():
