@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...errors import GroundedError
 from ..loop import Run
 from ..objectives import Loss, Objective
 from ..objectives.dmd import critic, dmd, sid
@@ -48,6 +49,11 @@ class Turns:
         elif stream is None:
             turns = STUDENTS[stage.objective], critic
             given["film"] = stage.film
+        elif stage.objective != "dmd":
+            raise GroundedError(
+                f"films that go on from step to step teach by dmd, not by {stage.objective}",
+                "give the stage the objective dmd, or no stream",
+            )
         else:
             turns = stream_dmd, stream_critic
             given["stream"] = stream
