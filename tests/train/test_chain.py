@@ -208,8 +208,43 @@ def test_stories_of_another_codec_are_made_again(tmp_path):
     facts, latents = read_clip(tmp_path / "stories" / "00000.safetensors")
     del facts["codec"]
     write_clip(tmp_path / "stories" / "00000.safetensors", latents, facts)
+    (tmp_path / "stories" / "00001.safetensors").unlink()
     chain.write_stories(tmp_path / "stories", codecs[0], few(1), tick=made.append)
     assert made == [0, 1, 0, 1]
+
+
+def test_stories_of_other_settings_are_refused_and_left_as_they_are(tmp_path, monkeypatch):
+    """Of another length, of prompts that changed elsewhere, of more of them, and of files that are none."""
+    blank = np.zeros((1, 64, 96, 3), np.uint8)
+    monkeypatch.setattr(chain, "render", lambda script: SimpleNamespace(frames=blank))
+    monkeypatch.setattr(
+        chain, "load_codec", lambda path: SimpleNamespace(encode=lambda frames: torch.zeros(1))
+    )
+    codec, folder = tmp_path / "codec", tmp_path / "stories"
+    codec.write_bytes(b"codec")
+    size = replace(FURTHER, stories=6)
+    chain.write_stories(folder, codec, size)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    others = [
+        replace(size, chunks=20),
+        replace(size, whole=False),
+        replace(size, stories=5),
+        replace(size, kinds={"return": 1.0}),
+    ]
+    for other in others:
+        with pytest.raises(GroundedError, match=r"is none of the \d stories") as refusal:
+            chain.write_stories(folder, codec, other)
+        assert str(folder) in refusal.value.fix
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    (folder / "00002.safetensors").rename(folder / "00009.safetensors")
+    with pytest.raises(GroundedError, match=r"00009.safetensors is none"):
+        chain.write_stories(folder, codec, size)
+    (folder / "00009.safetensors").unlink()
+    (folder / "00003.safetensors").write_bytes(b"damaged")
+    chain.write_stories(folder, codec, size)
+    assert {path.name: read_clip(path)[0]["script"] for path in folder.iterdir()} == {
+        name: number for number, name in enumerate(sorted(files))
+    }
 
 
 def test_prompts_of_whole_windows_change_where_one_begins(tmp_path, monkeypatch):

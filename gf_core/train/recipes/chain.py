@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -302,17 +303,20 @@ def write_stories(
     folder: Path, codec: Path, size: Size, tick: Callable[[int], None] = lambda number: None
 ) -> None:
     """Render and encode scripts of the small world, a file each with what its prompts do; those there are kept, but for
-    latents of another codec. The log says how far it is.
+    latents of another codec and what is damaged. The log says how far it is.
 
     tick: told the number of each that was made.
+
+    Raises GroundedError: stories lie there that are others than those of `size`, as an older program's may be.
     """
     count = size.stories
+    _same_stories(folder, size)
     log.info("%d stories are rendered and encoded into %s, if they are not there", count, folder)
     said = time.monotonic()
     opened, known = None, hashlib.sha256(codec.read_bytes()).hexdigest()[:16]
     for number in range(count):
         path = folder / f"{number:05d}.safetensors"
-        if path.exists() and facts_of(path).get("codec", known) == known:
+        if (facts := facts_of(path)) and facts.get("codec", known) == known:
             continue
         try:
             opened = opened or load_codec(codec)
@@ -328,17 +332,41 @@ def write_stories(
             log.info("story %d of %d is kept", number + 1, count)
 
 
+def _same_stories(folder: Path, size: Size) -> None:
+    """Look whether all clips in `folder` are stories of `size`, by what their prompts do. Raises GroundedError."""
+    numbers = {folder / f"{number:05d}.safetensors": number for number in range(size.stories)}
+    for path in sorted(folder.rglob("*.safetensors")):
+        number, facts = numbers.get(path), facts_of(path)
+        if number is None or (facts and not _told(_script(number, size)).items() <= facts.items()):
+            raise GroundedError(
+                f"{path} is none of the {size.stories} stories that are to be learned from: other settings or an"
+                " older program made it",
+                f"name another folder for the run, or remove {folder} with all that was learned from it",
+            )
+
+
 def _write_story(path: Path, codec: BuiltinCodec, number: int, size: Size, known: str) -> None:
+    script = _script(number, size)
+    with torch.no_grad():
+        latents = codec.encode(torch.from_numpy(render(script).frames).float() / 255)
+    write_clip(path, latents, _told(script) | {"script": number, "codec": known})
+
+
+def _script(number: int, size: Size) -> Script:
+    """What is drawn for story `number`, the same whenever it is asked for."""
     rng = random.Random(STORY_SEED + number)
     kind = rng.choices(list(size.kinds), list(size.kinds.values()))[0]
     script = sample_script(rng, size.chunks, kind)
     while not _fits(script, size):
         script = sample_script(rng, size.chunks, kind)
+    return script
+
+
+def _told(script: Script) -> dict[str, Any]:
+    """What a clip's file says of its script."""
     first, *later = script.segments
-    cues = [(segment.start_chunk, segment.verb, segment.caption) for segment in later]
-    with torch.no_grad():
-        latents = codec.encode(torch.from_numpy(render(script).frames).float() / 255)
-    write_clip(path, latents, {"prompt": first.caption, "cues": cues, "script": number, "codec": known})
+    cues = [[segment.start_chunk, segment.verb, segment.caption] for segment in later]
+    return {"prompt": first.caption, "cues": cues}
 
 
 def _fits(script: Script, size: Size) -> bool:
