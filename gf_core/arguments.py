@@ -1,9 +1,13 @@
-"""Words of a command line as values: whole numbers and sizes, refused with what they have to be."""
+"""What reads a command line, and its words as values: whole numbers and sizes, refused with what they have to be."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import difflib
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
 MANY = 100_000
 """Larger than any number that is meant."""
@@ -28,3 +32,47 @@ def number(smallest: int, largest: int, **words: Any) -> dict[str, Any]:
         return int(text)
 
     return {"type": read, "metavar": "N", **words}
+
+
+class Parser(ArgumentParser):
+    """Of a command: what it is given is refused with what was most likely meant, and help keeps its lines."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(formatter_class=_Help, allow_abbrev=False, **kwargs)
+
+    def parse_known_args(self, *given: Any, **words: Any) -> Any:
+        """A command refuses by itself what it does not know, so that its own usage is shown and not the program's."""
+        found, unknown = super().parse_known_args(*given, **words)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}", self._meant(unknown, found))
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = difflib.get_close_matches(str(value), map(str, action.choices or ()), 1)
+            self.error(str(error), f"did you mean {near[0]}?" if near else "")
+
+    def error(self, message: str, fix: str = "") -> NoReturn:
+        """End with what is wrong; `fix` says what to do, where that is known."""
+        super().error(message + (f"\n  fix: {fix}" if fix else ""))
+
+    def _meant(self, unknown: Sequence[str], found: argparse.Namespace) -> str:
+        """What was most likely meant by words that nothing takes; empty where that is not known."""
+        for word in unknown:
+            if word.startswith("-"):
+                near = difflib.get_close_matches(word.partition("=")[0], self._option_string_actions, 1)
+                return f"did you mean {near[0]}?" if near else "--help lists the options"
+        for name in filter(
+            None, (getattr(found, key, None) for key in ("storyboard", "film", "source", "file"))
+        ):
+            whole = " ".join((str(name), *unknown))
+            if Path(whole).exists():
+                return f"a name with blanks stands in quotes: '{whole}'"
+        return "a name with blanks stands in quotes, such as 'my film.txt'"
+
+
+class _Help(RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=110)

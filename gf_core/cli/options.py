@@ -164,7 +164,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--keep": number(1, MANY, default=1, help="newest runs whose films stay (default: 1)"),
     "--settings": {
         "action": "store_true",
-        "help": "print model, memory, sampler, size, seeds and versions too, as JSON",
+        "help": "print model, memory, sampler, size, seeds and versions as JSON, and the storyboard to stderr",
     },
     "--shape": {"choices": ("tiny", "1.3b", "14b"), "help": "random weights of this shape instead"},
     "--chunks": number(2, MANY, default=12, help="chunks to make (default: 12)"),

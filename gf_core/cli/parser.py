@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from argparse import ArgumentParser
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from ..arguments import MANY, number
+from ..arguments import MANY, Parser, number
 from . import texts
 from .options import FILE, OPTIONS, named, path
 
@@ -210,7 +207,7 @@ COMMANDS = {
 @cache
 def build_parser() -> ArgumentParser:
     """The whole command line; `args.command` names the command, or is None."""
-    parser = _Parser(prog="grounded", description=texts.DESCRIPTION, epilog=texts.EXAMPLES)
+    parser = Parser(prog="grounded", description=texts.DESCRIPTION, epilog=texts.EXAMPLES)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         description = command.description or f"{command.help[0].upper()}{command.help[1:]}."
@@ -224,45 +221,3 @@ def build_parser() -> ArgumentParser:
                 option, words = (argument, OPTIONS[argument]) if isinstance(argument, str) else argument
                 child.add_argument(option, **words)
     return parser
-
-
-class _Parser(ArgumentParser):
-    def __init__(self, **kwargs) -> None:
-        super().__init__(formatter_class=_Help, allow_abbrev=False, **kwargs)
-
-    def parse_known_args(self, *given: Any, **words: Any) -> Any:
-        """A command refuses by itself what it does not know, so that its own usage is shown and not the program's."""
-        found, unknown = super().parse_known_args(*given, **words)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}", self._meant(unknown, found))
-        return found, unknown
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        try:
-            super()._check_value(action, value)
-        except argparse.ArgumentError as error:
-            near = difflib.get_close_matches(str(value), map(str, action.choices or ()), 1)
-            self.error(str(error), f"did you mean {near[0]}?" if near else "")
-
-    def error(self, message: str, fix: str = "") -> NoReturn:
-        """End with what is wrong; `fix` says what to do, where that is known."""
-        super().error(message + (f"\n  fix: {fix}" if fix else ""))
-
-    def _meant(self, unknown: Sequence[str], found: argparse.Namespace) -> str:
-        """What was most likely meant by words that nothing takes; empty where that is not known."""
-        for word in unknown:
-            if word.startswith("-"):
-                near = difflib.get_close_matches(word.partition("=")[0], self._option_string_actions, 1)
-                return f"did you mean {near[0]}?" if near else "--help lists the options"
-        for name in filter(
-            None, (getattr(found, key, None) for key in ("storyboard", "film", "source", "file"))
-        ):
-            whole = " ".join((str(name), *unknown))
-            if Path(whole).exists():
-                return f"a name with blanks stands in quotes: '{whole}'"
-        return "a name with blanks stands in quotes, such as 'my film.txt'"
-
-
-class _Help(RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=110)

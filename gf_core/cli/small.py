@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -63,19 +64,23 @@ def drift(args: Namespace) -> int:
 
 
 def open_film(args: Namespace) -> int:
-    """Print the storyboard, and with --settings everything else that the film knows of its making."""
+    """Print the storyboard; with --settings, as JSON, all else that the film knows of its making, and the storyboard
+    beside it, where errors go."""
+    if args.settings and not is_film(args.film):
+        raise GroundedError(f"{args.film} has no settings", "leave --settings away; only films have them")
     text = read_text(args.film, args.fps)
     if not is_film(args.film):  # what a film carries is told to the letter, whatever it is
         parse_file(text, args.film)
     if args.fps is not None:
         text = format_storyboard(replace(parse(text), fps=args.fps))
-    print_text(text)
-    if args.settings:
-        if not is_film(args.film):
-            raise GroundedError(f"{args.film} has no settings", "leave --settings away; only films have them")
-        from ..engine.recorded import read_recorded
+    if not args.settings:
+        print_text(text)
+        return 0
+    from ..engine.recorded import read_recorded
 
-        print(json.dumps(read_recorded(args.film).everything, indent=2, ensure_ascii=False))
+    settings = json.dumps(read_recorded(args.film).everything, indent=2, ensure_ascii=False)
+    print(text.rstrip("\n"), file=sys.stderr)
+    print_text(settings)
     return 0
 
 

@@ -89,7 +89,7 @@ OPEN_EXAMPLES = """\
 examples:
   grounded open films/film.mp4
   grounded open films/film.mp4 > again.txt                 to go on with
-  grounded open films/film.mp4 --settings                  how it was made, too
+  grounded open films/film.mp4 --settings                  how it was made, as JSON
   grounded open episode.json --fps 24                      another program's storyboard as ours
 """
 

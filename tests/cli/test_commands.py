@@ -16,7 +16,7 @@ from PIL import Image
 
 from gf_core.checkpoints.catalog import CATALOG
 from gf_core.cli import SPINS, main, opening
-from gf_core.cli.parser import COMMANDS, build_parser
+from gf_core.cli.parser import COMMANDS, TRAININGS, build_parser
 from gf_core.cli.settings import choose
 from gf_core.cli.terminal import lasting
 from gf_core.config import Encoding, MemorySpec, Recipe
@@ -154,6 +154,28 @@ def test_every_command_has_examples(command, capsys):
         assert words[0] == "grounded" and (words[-1] == "--help" or build_parser().parse_args(words[1:]))
 
 
+@pytest.mark.parametrize("what", TRAININGS)
+def test_every_training_has_examples(what, capsys):
+    """They are read by the parsers that they are for; what is required may be missing, as help ends the reading."""
+    with pytest.raises(SystemExit):
+        main(["train", what, "--help"])
+    said = capsys.readouterr().out.partition("examples:\n")[2].splitlines()
+    assert len(said) >= 3
+    for line in said:
+        words = shlex.split(line.strip().partition("   ")[0])
+        words = words[words.index("gf_core" if words[0] == "torchrun" else "grounded") + 1 :]
+        assert words[0] in ("train", "render")
+        with pytest.raises(SystemExit) as end:
+            main([*words, "--help"])
+        assert end.value.code == 0
+
+
+def test_a_training_says_what_was_meant(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "plan", "--card", "8"])
+    assert "did you mean --cards?" in capsys.readouterr().err
+
+
 def test_help_needs_no_torch_and_shows_examples():
     code = "import sys; sys.modules['torch'] = None; from gf_core.cli import main; main(['render', '--help'])"
     done = python("-c", code)
@@ -282,7 +304,7 @@ def test_where_noise_comes_from_is_asked_for_and_kept_in_the_film(model, capsys)
     assert main(["render", "film.txt", "--noise", "comfyui", "--until", "1", "--no-sheet"]) == 0
     capsys.readouterr()
     assert main(["open", "films/film.mp4", "--settings"]) == 0
-    settings = json.loads("{" + capsys.readouterr().out.partition("\n{")[2])["settings"]
+    settings = json.loads(capsys.readouterr().out)["settings"]
     assert settings["sample"]["noise"] == "comfyui" and settings["facts"]["clips"] == [2, 2, 1]
 
 

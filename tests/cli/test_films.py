@@ -152,8 +152,10 @@ def test_the_film_is_the_project(place, model, capsys, caplog):
     assert main(["open", "kept.mp4"]) == 0
     assert parse(capsys.readouterr().out) == replace(parse(FILM), seed=9)
     assert main(["open", "kept.mp4", "--settings"]) == 0
-    printed = capsys.readouterr().out
-    assert json.loads(printed[printed.index("\n{") :])["settings"]["video"]["width"] == 48
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["settings"]["video"]["width"] == 48
+    assert parse(printed.err) == replace(parse(FILM), seed=9)
+    assert main(["open", "cut.otio", "--settings"]) == 2 and not capsys.readouterr().out
     pytest.importorskip("opentimelineio", reason="OpenTimelineIO is not installed")
     assert main(["export", "kept.mp4", "cut.otio"]) == 0
     capsys.readouterr()

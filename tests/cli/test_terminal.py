@@ -95,7 +95,8 @@ def test_every_command_speaks_on_every_code_page(page, place, model, monkeypatch
     assert main(["inspect", "狐狸.txt"]) == 2
     with pytest.raises(SystemExit):
         main(["plan", "狐狸.txt", "--size", "狐"])
-    assert main(["open", "狐狸.mp4", "--settings"]) == 0
+    for more in ([], ["--settings"]):
+        assert main(["open", "狐狸.mp4", *more]) == 0
     assert main(["pick", "狐狸.mp4", "1", "狸"]) == 0
     out.flush()
     said = out.buffer.getvalue()  # type: ignore[attr-defined]  # it was made here

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...arguments import MANY, number
+from ...arguments import MANY, Parser, number
 from ...errors import GroundedError
 from ...files.atomic import write_text
 from ...files.fingerprint import combine
@@ -24,12 +24,21 @@ from ...files.fingerprint import combine
 if TYPE_CHECKING:
     from ...config import MemorySpec
 
+EXAMPLES = """\
+examples:
+  grounded train ablate                                    the weights that ship, each part taken away
+  grounded train ablate --variants full,no_memory --seeds 1 --out runs/quick
+  grounded train ablate --methods --seconds 60             published memories, in one shot of a minute
+  grounded train ablate --retrain runs/tiny --size tiny --model runs/tiny/builtin --out runs/retrained
+  grounded train ablate --further runs/teacher --judges short,context --trainings 3 --out runs/judges
+"""
+
 
 def main(argv: list[str]) -> int:
     """Measure, and write OUT/table.md and OUT/chart.png."""
     from ...evaluation import ablation
 
-    parser = argparse.ArgumentParser(prog="grounded train ablate", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="grounded train ablate", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--model", default="builtin", help="'builtin', or a folder made like it")
     add("--variants", help=f"comma list of {', '.join(ablation.NAMES)} (default: all)")

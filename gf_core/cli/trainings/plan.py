@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 
-from ...arguments import MANY, number, size
+from ...arguments import MANY, Parser, number, size
 from ...config import SHAPES
 from ...estimate.training import Card, Setup, plan_lines, plan_training
 
 USUAL = {"frames": 21, "batch": 64}
 """Self Forcing's own, which its recipe has too."""
+EXAMPLES = """\
+examples:
+  grounded train plan                                      1.3 B judged by 1.3 B, on 1, 8 and 64 cards
+  grounded train plan --shape 1.3b --teacher 14b --cards 8,32 --memory-gb 141
+  grounded train plan --lora 256 --frames 81               adapters alone learn
+"""
 
 
 def main(argv: list[str]) -> int:
     """Print memory by part, steps a day and the command, for every number of cards."""
-    parser = argparse.ArgumentParser(prog="grounded train plan", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="grounded train plan", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--shape", choices=sorted(SHAPES), default="1.3b", help="student and critic (default: 1.3b)")
     add("--teacher", choices=sorted(SHAPES), help="default: as the student")

@@ -10,7 +10,6 @@ resumable either way: one that has finished is skipped, one that was stopped goe
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import shutil
@@ -23,6 +22,7 @@ from typing import Any
 
 import torch
 
+from ...arguments import Parser
 from ...builtin import BUILTIN_FILES
 from ...errors import GroundedError
 from ...vae.builtin import BuiltinCodec, load_codec
@@ -54,6 +54,14 @@ ON_PROCESSORS = {"most": 32, "shard": 4, "batch": 2, "crops": 3}
 """Sizes of a live run there, in place of those for a card, of which one step takes longer than a whole run may."""
 POOL, HELD_OUT = 700, 48
 """Clips of three chunks that each rank of the codec stage holds, and those of them kept for its scores."""
+EXAMPLES = """\
+examples:
+  grounded train builtin --device cuda                     live on one card, in minutes
+  grounded train builtin                                   every stage on the processor, an afternoon
+  grounded train builtin --stage student                   one of them, or on with it
+  grounded train builtin --stage all --size tiny --folder runs/tiny        the whole chain in small
+  grounded render film.txt --model runs/builtin/builtin    what came of it
+"""
 
 
 @dataclass(frozen=True)
@@ -291,7 +299,7 @@ def _live(options: Options, source: Source, workers: int) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line of `grounded train builtin`."""
-    parser = argparse.ArgumentParser(prog="grounded train builtin", description=__doc__)
+    parser = Parser(prog="grounded train builtin", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add(
         "--stage", choices=(*STAGES, ALL), help="one stage only (default: in order); 'all' is the whole chain"

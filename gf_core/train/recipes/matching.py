@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ...arguments import MANY, number, size
+from ...arguments import MANY, Parser, number, size
 from ...builtin import BUILTIN_FILES, is_small, model_file
 from ...checkpoints.bundle import ModelBundle, load_model
 from ...devices import pick_device
@@ -47,6 +47,13 @@ from .turns import Following, Turns
 RECIPES = ("self_forcing", "longlive", "context_forcing", "grounded_forcing")
 SEEDS = 2**32 - 1
 """The largest seed: epochs and samples get numbers of their own from it, which must fit a generator."""
+EXAMPLES = """\
+examples:
+  grounded train {recipe} --data prompts.txt --model builtin --size 96x64 --frames 6 --batch 1 --iterations 5
+  grounded train {recipe} --data prompts.txt --model student.pt --teacher Wan2.1-T2V-14B --critic Wan2.1-T2V-1.3B
+  torchrun --nproc-per-node 8 -m gf_core train {recipe} --stage {last} --data prompts.txt --model student.pt
+"""
+"""The first one is to see a run in small, on a processor."""
 log = logging.getLogger("grounded")
 
 
@@ -264,7 +271,11 @@ def _keep(run: Run, options: Options, bundle: ModelBundle, ranks: Ranks) -> None
 def main(recipe: str, argv: list[str]) -> int:
     """Command line of `grounded train RECIPE`."""
     stages = stages_of(recipe)
-    parser = argparse.ArgumentParser(prog=f"grounded train {recipe}", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        prog=f"grounded train {recipe}",
+        description=__doc__,
+        epilog=EXAMPLES.format(recipe=recipe, last=[*stages][-1]),
+    )
     add = parser.add_argument
     add("--data", type=Path, required=True, help="prompts, or anything with prompts in it (docs/training.md)")
     add("--then", type=Path, help="prompts that those of --data change to, line by line")
