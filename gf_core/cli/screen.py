@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from ..engine.events import ChunkDone, Event, Replayed, Reused, Started, StepDone
+from ..engine.events import ChunkDone, Event, Finished, Replayed, Reused, Started, StepDone
 from ..estimate.budget import Budget
 from ..words import clock
 
@@ -29,7 +29,9 @@ class Screen:
     def __init__(self) -> None:
         self.line = ProgressLine(sys.stderr)
         self._started: Started | None = None
+        self._reused: Reused | None = None
         self._last: ChunkDone | None = None
+        self._finished: Finished | None = None
         self._doing, self._since = "getting ready", time.monotonic()
 
     def shown(self) -> contextlib.AbstractContextManager[None]:
@@ -43,8 +45,9 @@ class Screen:
     def tell(self, event: Event) -> None:
         """Show how far the film is."""
         if isinstance(event, Started):
-            self._started = event
+            self._started, self._reused, self._last, self._finished = event, None, None, None
         elif isinstance(event, Reused) and self._started is not None:
+            self._reused = event
             kept = f"{event.segments} of {self._started.segments} segments are as they were"
             if event.chunks and not event.segments:
                 seconds = event.frames / self._started.frames * self._started.seconds
@@ -57,6 +60,9 @@ class Screen:
             if event.step == event.steps:  # its pictures may take longer than all steps did
                 step = "steps done, its pictures"
             self._doing = f"chunk {event.index + 1} of {event.total}, {step}, {event.share:.0%}"
+        elif isinstance(event, Finished):
+            self._finished, self._doing = event, "saving the film, its sheet and its report"
+            self._since = time.monotonic()
         elif isinstance(event, ChunkDone) and self._started is not None:
             self._last = event
             shot, shots, total = event.shot + 1, self._started.shots, self._started.seconds
@@ -64,10 +70,18 @@ class Screen:
             self.line.show(progress_line(shot, shots, event.film_seconds, total, event.fps, left))
 
     def what_is_kept(self) -> str:
-        """Where the film so far is."""
-        if self._started is None or self._last is None:
-            return "stopped before the first chunk was done"
-        return f"stopped: {clock(self._last.film_seconds)} of film are kept in {self._started.path}; run again to go on"
+        """Where the film so far is, which may be whole."""
+        if self._finished is not None:
+            return f"stopped: all of the film lies in {self._finished.path}; run again to have it saved"
+        if self._started is None:
+            return "stopped before anything new was made"
+        if self._last is not None:
+            seconds = clock(self._last.film_seconds)
+            return f"stopped: {seconds} of film are kept in {self._started.path}; run again to go on"
+        if self._reused is not None and self._reused.frames:
+            seconds = clock(self._reused.frames / self._started.frames * self._started.seconds)
+            return f"stopped before anything new was made: {seconds} of film are there; run again to go on"
+        return "stopped before the first chunk was done"
 
 
 @contextlib.contextmanager

@@ -25,7 +25,9 @@ from gf_core.cli import main
 from gf_core.cli.files import read_board, take_folder
 from gf_core.cli.opening import open_film
 from gf_core.cli.parser import build_parser
+from gf_core.cli.screen import Screen
 from gf_core.config import VideoSpec
+from gf_core.engine.events import Started, StepDone
 from gf_core.engine.recorded import read_recorded
 from gf_core.engine.render import render_film
 from gf_core.timeline import parse
@@ -295,6 +297,33 @@ def test_ctrl_c_keeps_the_film_so_far_and_says_where(place, model, monkeypatch, 
     assert str(kept.relative_to(place)) in said and "Traceback" not in said
     assert probe(kept).frames >= 21
     assert not (place / "films" / "film.mp4").exists()
+
+
+def test_ctrl_c_says_what_there_is_of_the_film(place, model, monkeypatch, capsys):
+    """Before anything is new, and while the whole film is saved; the next command saves it."""
+
+    def stop(*given, **words):
+        raise KeyboardInterrupt
+
+    def stop_at(screen, told, at, tell=Screen.tell):
+        if isinstance(told, at):
+            raise KeyboardInterrupt
+        tell(screen, told)
+
+    run = Path("takes") / "film" / "run-0001" / "film.mp4"
+    with monkeypatch.context() as patch:
+        patch.setattr("gf_core.engine.render.place_film", stop)
+        for _ in range(2):  # made now, and found whole
+            assert main(["render", "film.txt"]) == 130
+            assert f"stopped: all of the film lies in {run}; run again" in capsys.readouterr().err
+    assert main(["render", "film.txt"]) == 0 and Path("films", "film.mp4").is_file()
+    (place / "film.txt").write_text(FILM.replace("a hen", "a cow"), encoding="utf-8")
+    capsys.readouterr()
+    for event, said in ((Started, "made\n"), (StepDone, "made: 0:03 of film are there; run again to go on")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Screen, "tell", lambda self, told, at=event: stop_at(self, told, at))
+            assert main(["render", "film.txt"]) == 130
+        assert f"stopped before anything new was {said}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--seed=9", "--fps=23.976", "--take=elsewhere"])
