@@ -177,3 +177,39 @@ def test_a_pair_is_as_redundant_either_way_however_a_product_is_rounded(monkeypa
     as_it_should = measure(anchors, C)
     monkeypatch.setattr(torch.Tensor, "__matmul__", skewed)
     assert measure(anchors, C)[2] == as_it_should[2] == 1, "the first of equals"
+
+
+SHOTS = (0, 1, 2, 3, 0)
+"""A film that comes back to its first place in the end."""
+
+
+def shot_of(place: int, chunk: int, shared: float) -> torch.Tensor:
+    """Three frames of a place: their cosines are about 0.9, and `shared` with those of any other place."""
+    own = torch.randn(3, 11, generator=torch.Generator().manual_seed(chunk))
+    frames = torch.cat([torch.zeros(3, 5), 0.1**0.5 * torch.nn.functional.normalize(own)], 1)
+    frames[:, place], frames[:, 4] = (0.9 - shared) ** 0.5, shared**0.5
+    return frames.view(1, 3, 2, 2, 4)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.2])
+def test_diverse_anchors_come_from_as_many_places_as_there_are(film, shared):
+    """And stay, when the film comes back to one of them; each is asked for once a place, not at every frame."""
+    places, replaced = over_shots(film, "diversity", shared)
+    assert places == [{0}, {0, 1}, {0, 1, 2}, {0, 1, 3}, {0, 1, 3}] and replaced < 8
+
+
+@pytest.mark.parametrize(("shared", "moves"), [(0.0, True), (0.2, False)])
+def test_the_papers_rule_is_a_still_sink_where_all_frames_have_something_in_common(film, shared, moves):
+    """Eq. 8 to the letter: three alike anchors give way to a frame that is like nothing, and films have none."""
+    places, replaced = over_shots(film, "paper", shared)
+    assert (replaced > 0) is moves and (moves or places == [{0}] * 5)
+
+
+def over_shots(film, rule: str, shared: float) -> tuple[list[set[int]], int]:
+    """The places that anchors are of after every shot, of 39 frames, and how many frames became anchors."""
+    run, places = film(replace(SPEC, anchor_policy=rule, anchor_update="every_chunk")), []
+    for number, place in enumerate(SHOTS):
+        for chunk in range(13):
+            run.chunk(latents=shot_of(place, 13 * number + chunk, shared))
+        places.append({SHOTS[frame // 39] for frame in run.anchors()[0]})
+    return places, sum(evaluation.replaced for evaluation in run.memory.log)

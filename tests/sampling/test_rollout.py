@@ -297,3 +297,24 @@ def test_no_device_synchronisation_inside_a_chunk(prompts, model):
         list(sampler.feed(Chunk(6, lambda step: noise)))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize(
+    ("memory", "same"),
+    [
+        (PRESETS["self_forcing_rolling"], True),  # a window without anchors
+        (MemorySpec(), True),  # places in the window
+        (replace(PRESETS["sgf"], max_position=None), False),  # a window that leaves its anchors behind
+    ],
+    ids=["absolute", "relative", "anchors at the beginning"],
+)
+def test_a_window_stays_what_it_was_however_far_the_film_has_come(film, prompts, memory, same):
+    """Only differences of positions matter: what drifts is the distance to anchors that stand still."""
+    outs = []
+    for before in (0, 600):
+        run = film(memory)
+        run.director.start(prompts[0])
+        run.director.skip(before, 0)
+        outs.append(torch.cat([run.chunk() for _ in range(9)], dim=1))
+    far = (outs[0] - outs[1]).abs().max()
+    assert bool(far < 1e-4) is same

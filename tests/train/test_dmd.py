@@ -1,5 +1,7 @@
 """Films of training are the engine's, gradients go where they are said to, and losses are the published forms."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,10 +12,10 @@ from gf_core.sampling.sampler import Chunk
 from gf_core.sampling.schedule import timesteps
 from gf_core.train import rollout
 from gf_core.train.films import Cue
-from gf_core.train.objectives.dmd import critic, dmd, sid
+from gf_core.train.objectives.dmd import critic, dmd, match_window, sid
 from gf_core.train.objectives.scores import Matching, judged, level
 from gf_core.train.recompute import recompute
-from gf_core.train.rollout import roll_out
+from gf_core.train.rollout import Window, roll_out
 
 from .fixed import RandomDraws
 
@@ -185,6 +187,22 @@ def test_the_gradient_of_a_judged_clip_is_the_one_given(learned):
     if learned is not None:
         wanted = torch.where(learned[:, None, None, None], gradient / clip[:, learned].numel(), 0.0)
     torch.testing.assert_close(clip.grad, wanted)
+
+
+def test_dmd_pushes_the_frames_that_count_by_each_samples_own_unit(nets, films):
+    """Where a context or an old piece lies in front, its frames are judged and not moved."""
+    told, batch = {}, films.batch(draws=Fixed())
+    batch = replace(batch, prompt=batch.prompt.expand(2, -1, -1), negative=batch.negative.expand(2, -1, -1))
+    size = torch.tensor([1.0, 5.0])[:, None, None, None, None]
+    latents = (torch.randn(2, 9, 4, 2, 4) * size).requires_grad_()
+    learned = torch.arange(9) >= 3
+    match_window(nets, batch, Window(latents, learned), Matching(), told.__setitem__).total.backward()
+    c, u = told["score.real_cond_x0"], told["score.real_uncond_x0"]
+    real = u + 4 * (c - u)
+    scale = (latents.detach() - real).abs().mean((1, 2, 3, 4), keepdim=True)
+    gradient = (told["score.fake_cond_x0"] - real) / scale
+    wanted = torch.where(learned[:, None, None, None], gradient / latents[:, learned].numel(), 0.0)
+    torch.testing.assert_close(latents.grad, wanted, rtol=1e-4, atol=1e-7)
 
 
 def test_guidance_is_one_more_than_the_usual_scale(nets, films):

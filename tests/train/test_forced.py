@@ -131,6 +131,11 @@ def test_consistency_compares_with_the_teacher_s_next_state(nets, clips, film):
     here, there = told["t"] / 1000
     guided = told["teacher_uncond_flow"] + 3 * (told["teacher_cond_flow"] - told["teacher_uncond_flow"])
     torch.testing.assert_close(told["next_state"], told["noisy"] + (there - here) * guided)
+    with torch.no_grad():
+        time = told["t"][0].expand(clips.latents.shape[:2])
+        for prompt, name in ((clips.prompt, "cond"), (clips.negative, "uncond")):
+            said = forced_flow(nets.real, film, prompt, told["noisy"], time, clips.latents)
+            torch.testing.assert_close(told[f"teacher_{name}_flow"], said)
     loss.total.backward()
     assert any(p.grad is not None for p in nets.generator.parameters())
     assert all(p.grad is None for net in (nets.real, nets.fake) for p in net.parameters())
