@@ -75,10 +75,10 @@ def test_a_film_of_training_is_the_engine_s(nets, films, verbs, context):
     torch.testing.assert_close(window.latents, wanted, atol=1e-6, rtol=1e-6)
 
 
-def reach(nets, films, context):
+def reach(nets, films, context, **changes):
     """Gradient of the last chunk on the first chunk's noise, and its size on the weights."""
     draws = Fixed(0)
-    film = films.spec(context_gradient=context)
+    film = films.spec(context_gradient=context, **changes)
     roll_out(nets.generator, film, films.batch(draws=draws))
     noise = draws.kept["noise"].requires_grad_()
     window = roll_out(nets.generator, film, films.batch(draws=draws))
@@ -96,6 +96,8 @@ def test_gradients_stay_in_their_chunk(nets, films):
     assert not none.any() and leaky.any()
     assert not replay.any()  # the context is what was made, a constant; how it is written has a gradient
     assert not torch.allclose(alone, leaked) and not torch.allclose(alone, written)
+    read_clean = [reach(nets, films, context, context_noise=False)[0] for context in ("none", "replay")]
+    assert not any(gradient.any() for gradient in read_clean)
 
 
 @pytest.mark.parametrize("verb", [None, "then", "cut"])
