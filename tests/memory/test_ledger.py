@@ -93,6 +93,10 @@ def test_a_position_scheme_is_a_row():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_no_preset_leaves_the_trained_range(name):
-    spec = PRESETS[name]
-    found = positions(spec, full_layout(spec), range(full_layout(spec).total))
-    assert spec.max_position is None or max(found) <= spec.max_position
+    """Nor has two frames at one place behind its anchors, which a window of more frames than places would."""
+    spec, layout = PRESETS[name], full_layout(PRESETS[name])
+    for first in (0, 600):
+        found = positions(spec, layout, range(first, first + layout.total))
+        assert spec.max_position is None or max(found) <= spec.max_position
+        anchors, others = set(found[: layout.anchors]), found[layout.anchors :]
+        assert sorted(set(others) - anchors) == list(others)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import lmdb
 import numpy as np
@@ -19,11 +20,14 @@ from gf_core.train.draws import SampleDraws
 from gf_core.train.journal import set_up_log
 from gf_core.train.objectives import CPU
 from gf_core.train.objectives.scores import Nets
+from gf_core.train.order import Order
 from gf_core.train.ranks import Ranks, launch
 from gf_core.train.recipes import matching
 from gf_core.train.recipes.matching import RECIPES, Options, stages_of
+from gf_core.train.recipes.prompted import Films, Texts
 from gf_core.train.recipes.stage import OPEN, Stage, Verbs
 from gf_core.train.recipes.turns import Turns, film_figures
+from gf_core.train.sources.base import Sample
 from gf_core.train.state import gathered, learned
 from gf_core.train.streaming import Stream, StreamSpec
 
@@ -313,6 +317,29 @@ def test_draws_belong_to_samples_and_lengths_to_batches():
     lengths = [both.whole("exit", 0, 10**6), second.whole("exit", 0, 10**6)]
     assert lengths[0] == lengths[1] == both.whole("exit", 0, 10**6) != both.whole("chunks", 0, 10**6)
     assert SampleDraws(3, 6, range(1), CPU).whole("exit", 0, 10**6) != lengths[0]
+
+
+def test_ranks_of_a_step_decide_alike_and_draw_apart():
+    """Exit, length and switches are one for all, and two ranks make the two films that one process makes."""
+    stage = replace(stages_of("self_forcing")["dmd"], verbs=Verbs(switches=(1, 2)))
+    stage = replace(stage, film=replace(stage.film, frames=60))
+    source = [Sample("fox" + "o" * n, then="hen" + "e" * n) for n in range(7)]
+    made = SimpleNamespace(text=Text(), spec=SPEC)
+
+    def batches(ranks, each):
+        films = Films(stage, source, Order(7, ranks), Texts(made, "", small=True), (4, 2, 4), CPU, seed=5)
+        return [films.batch(number, ranks, each) for number in range(4)]
+
+    for whole, *apart in zip(batches(Ranks(), 2), *(batches(Ranks(rank, 2), 1) for rank in range(2))):
+        decided = [
+            [one.draws.whole(name, 0, 10**6) for name in ("exit", "chunks")] for one in (whole, *apart)
+        ]
+        verbs = [{block: cue.verb for block, cue in one.cues.items()} for one in (whole, *apart)]
+        assert decided == decided[:1] * 3 and verbs == verbs[:1] * 3 and verbs[0]
+        noise = [one.draws.normal("noise", (len(one.prompt), 3, 4)) for one in (whole, *apart)]
+        assert torch.equal(noise[0], torch.cat(noise[1:])) and not torch.equal(*noise[1:])
+        for one, prompt in zip(apart, whole.prompt):
+            torch.testing.assert_close(one.prompt[0], prompt[: one.prompt.shape[1]])
 
 
 def test_figures_tell_motion_and_borders():
