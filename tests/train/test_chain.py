@@ -59,6 +59,24 @@ def test_a_window_lies_in_one_segment_under_its_prompt(films):
         chosen(clips(films.prompts[0], {n: cut for n in range(1, 5)}), film)
 
 
+def test_a_teacher_that_knows_the_window_has_no_loss(nets, films, monkeypatch):
+    """Its flow leads from the noisy window to the clean one, and it was shown the past as it is."""
+    film = films.spec(window=6, frames=6, past=Past(sink=1, slow=1, fast=2, every=2))
+    tried = [clips(films.prompts[0], {}, number=number) for number in range(9)]
+    given = next(clip for clip in tried if chosen(clip, film)[0].context)
+    given = replace(given, latents=torch.randn(1, 15, 4, 2, 4))
+    window, _ = chosen(given, film)
+    past = window.latents[:, : window.context]
+    assert teacher(nets, given, film, Matching()).total > 0.1
+
+    def knows(net, noisy, timestep, prompt):
+        assert torch.equal(noisy[:, : window.context], past)
+        return (noisy - window.latents) / scores.sigma_at(timestep, Matching().shift)
+
+    monkeypatch.setattr("gf_core.train.objectives.teacher.flow_of", knows)
+    assert teacher(nets, given, film, Matching()).total < 1e-9
+
+
 def test_a_teachers_errors_come_back(nets, films):
     """A band holds its errors and no more; what comes back changes the loss, and goes on after a stop."""
     film = films.spec(window=6, frames=6, past=Past(sink=1, slow=1, fast=2, every=2))

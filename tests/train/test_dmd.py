@@ -12,8 +12,8 @@ from gf_core.sampling.sampler import Chunk
 from gf_core.sampling.schedule import timesteps
 from gf_core.train import rollout
 from gf_core.train.films import Cue
-from gf_core.train.objectives.dmd import critic, dmd, match_window, sid
-from gf_core.train.objectives.scores import Matching, judged, level
+from gf_core.train.objectives.dmd import critic, dmd, learn_window, match_window, sid
+from gf_core.train.objectives.scores import Matching, judged, level, sigma_at
 from gf_core.train.recompute import recompute
 from gf_core.train.rollout import Window, roll_out
 
@@ -234,6 +234,20 @@ def test_each_objective_teaches_its_own_network(nets, films, objective):
               if any(p.grad is not None for p in getattr(nets, name).parameters())}  # fmt: skip
     assert taught == {"fake" if objective is critic else "generator"}
     assert all(not value.requires_grad for value in loss.parts.values())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_critic_that_knows_the_film_has_no_loss(nets, films, monkeypatch, weighted):
+    """Its flow leads from the noisy film to the clean one, by the table that its own level is looked up in."""
+    match, batch = Matching(critic_weighted=weighted), films.batch(draws=Fixed())
+    clip = torch.randn(1, 9, 4, 2, 4)
+    assert learn_window(nets, batch, Window(clip, None), match).total > 0.1
+
+    def knows(net, noisy, timestep, prompt):
+        return (noisy - clip) / sigma_at(timestep, match.shift if weighted else match.score_shift)
+
+    monkeypatch.setattr("gf_core.train.objectives.dmd.flow_of", knows)
+    assert learn_window(nets, batch, Window(clip, None), match).total < 1e-9
 
 
 @pytest.mark.parametrize("context", ["none", "leaky", "replay"])
