@@ -10,6 +10,7 @@ import torch
 from gf_core.config import MemorySpec, ModelSpec, Recipe
 from gf_core.errors import GroundedError
 from gf_core.memory.checks import check
+from gf_core.memory.heads import pick
 from gf_core.memory.ledger import Frame
 from gf_core.memory.presets import PRESETS
 from gf_core.memory.snapshots import restore, snapshot
@@ -237,3 +238,13 @@ def test_a_state_of_few_frames_is_not_weighed_as_a_full_one(name):
     assert sizes.state(0) == sizes.means
     more = [sizes.state(frames) - sizes.state(frames - 1) for frames in range(1, memory.spec.slots + 1)]
     assert more == [keys + sizes.latents * (1 + (frame < capacity)) for frame in range(memory.spec.slots)]
+
+
+def test_picked_runs_stand_in_their_order_however_unlike_they_are():
+    """The later, the less like what follows: keys are read as they lie all the same."""
+    spec = replace(PRESETS["self_forcing_rolling"], heads_runs=2)
+    angle = torch.arange(4.0).square()[:, None].expand(4, 2) * 0.1 + torch.tensor([0.0, 0.05])
+    angle[3, 1] += 0.2
+    k = torch.stack([angle.cos(), angle.sin()], -1).reshape(1, 8, 1, 2)
+    runs, alike = pick(k, 3, spec, 2, 3)
+    assert alike.argsort().tolist()[:3] == [5, 4, 2] and runs == [(2, 3), (4, 5), (5, 6)]

@@ -234,6 +234,19 @@ def test_foreign_snapshot_is_refused(film, name):
         restore(other.memory, {**state, tensor: change(state[tensor])})
 
 
+def test_a_scene_leaves_no_latents_of_the_one_before(film):
+    """What is gone on with behind a scene, without a replay of what lies in front of it, is the same state."""
+    run, fresh = film(MemorySpec()), film(MemorySpec())
+    for _ in range(4):
+        run.chunk()
+    fresh.memory.ledger.skip(12, 0)
+    for one in (run, fresh):
+        one.memory.clear()
+        one.chunk()
+    mine, theirs = snapshot(run.memory), snapshot(fresh.memory)
+    assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
 @pytest.mark.parametrize("tensor", ["raw_k", "history"])
 def test_a_snapshot_that_lacks_a_part_is_refused(film, tensor):
     state = snapshot(film(FROZEN).memory)

@@ -11,6 +11,7 @@ from gf_core.config import MemorySpec
 from gf_core.memory.given import give
 from gf_core.memory.policies import measure
 from gf_core.memory.presets import PRESETS
+from gf_core.memory.recache import recache_all
 from gf_core.memory.snapshots import restore, snapshot
 
 from .conftest import LATENT, MODEL
@@ -105,3 +106,14 @@ def test_a_snapshot_knows_which_anchors_are_pictures(film):
     lay(run, PICTURE)
     restore(twin.memory, snapshot(run.memory))
     assert twin.memory.ledger.pictures == 1 and twin.stored() == run.stored()
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 3])
+def test_an_early_switch_asks_for_the_frames_that_were_made(film, pictures):
+    """As many frames as there are anchors take part in LongLive's recache, but pictures were never among them."""
+    run, asked = film(PRESETS["longlive"]), []
+    for number in range(pictures):
+        lay(run, PICTURE + number)
+    run.chunk()
+    recache_all(run.memory, lambda latents, view: asked.append(latents[0, :, 0, 0, 0].tolist()))
+    assert asked == [[1, 2, 3]]

@@ -100,3 +100,14 @@ def test_no_preset_leaves_the_trained_range(name):
         assert spec.max_position is None or max(found) <= spec.max_position
         anchors, others = set(found[: layout.anchors]), found[layout.anchors :]
         assert sorted(set(others) - anchors) == list(others)
+
+
+def test_a_bank_takes_no_chunk_that_begins_in_front_of_its_place():
+    ledger, compared = Ledger(replace(PRESETS["context_forcing"], bank_from=6, bank_every=1)), []
+    for scene in (False, True):
+        if scene:
+            ledger.scene()
+        for _ in range(4):
+            ledger.commit(3)
+            compared.append(ledger.compares(3))
+    assert compared == [False, False, True, True] * 2

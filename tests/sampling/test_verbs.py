@@ -192,6 +192,11 @@ def test_first_steps_after_a_cut_may_see_no_anchors(film, prompts):
     layouts = [run.director.memory.layout for run in runs]
     assert layouts[0] == layouts[1] == layouts[2] and layouts[0].anchors > 0
     assert not torch.equal(runs[2].chunk(), scene.chunk())
+    for run in runs[1:]:
+        run.director.cut(prompts[0])
+        before, _ = run.director.open_blind(3)
+        run.chunk()
+        assert before and run.director.open_blind(3) == (0, None), "the first chunk only"
 
 
 @pytest.mark.parametrize("other", [{"cut_position": 15}, {"rolling": 9}])
