@@ -91,13 +91,17 @@ def test_the_film_is_the_same_and_compiles_nothing_after_its_warm_up(
     assert compiler.shapes - made == set()
 
 
-def test_frames_that_have_left_memory_are_recached_compiled(sampler, embeds):
-    """It comes late in a long shot, so the film of nothing has to be as long."""
-    memory, compiler = EVERY["longlive, a part"], Counted()
-    run, plan = (
-        sampler(memory, pieces=Fused(compiler, "counted")),
-        plan_of("a fox | 9s\nthen: it | 0.75s", memory),
-    )
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("longlive, a part", "a fox | 9s\nthen: it | 0.75s"),  # over frames that have left memory
+        ("grounded", "a fox | 1.5s\nthen: it | 12s | blend 12s"),  # when the prompt has arrived
+    ],
+)
+def test_a_switch_that_comes_late_is_compiled_too(sampler, embeds, name, text):
+    """So the film of nothing has to be as long, or its blend as short."""
+    memory, compiler = EVERY[name], Counted()
+    run, plan = sampler(memory, pieces=Fused(compiler, "counted")), plan_of(text, memory)
     warm_up(run, plan)
     made = set(compiler.shapes)
     for _ in film_chunks(run, Cues(plan, embeds)):

@@ -121,6 +121,27 @@ def test_a_call_that_fails_changes_nothing(sampler, embeds, name):
     assert all(torch.equal(a, b) for a, b in zip(again, whole, strict=True))
 
 
+@pytest.mark.parametrize("name", ["short", "wave"])
+def test_what_is_kept_to_go_back_to_is_a_place_to_go_on_from(sampler, embeds, name):
+    """Like any state at a segment's end, where nothing is on the way: that is a part of it, too."""
+    plan, kept = plan_of("a fox | 3s\ncut: a hen | 3s\nback to 1: it | 3s", MEMORIES[name]), {}
+
+    class Memories:
+        def keep(self, number, state):
+            kept[number] = state
+
+        def recall(self, number, to):
+            return kept[number]
+
+    def film(run, **options):
+        return [one.latents for one in film_chunks(run, Cues(plan, embeds, memories=Memories()), **options)]
+
+    whole, twin = film(sampler(MEMORIES[name])), sampler(MEMORIES[name])
+    twin.restore(kept[0])
+    end = plan.segments[0].end
+    assert all(torch.equal(*pair) for pair in zip(film(twin, start=end), whole[end:], strict=True))
+
+
 @pytest.mark.parametrize("first", [(1000, 500), (1000,)])
 def test_steps_of_a_first_chunk_are_refused_and_not_left_out(model, first):
     recipe = Recipe(MEMORIES["short"], SampleSpec(steps=STEPS, first_steps=first))
