@@ -39,7 +39,12 @@ class CodecChoice:
 @cache
 def _wide_vectors() -> bool:
     """Whether this processor has AVX-512, as far as numpy says."""
-    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])  # type: ignore[union-attr]
+    try:
+        told = np.show_config(mode="dicts").get("SIMD Extensions", {})  # type: ignore[union-attr]
+        found = told.get("found", [])
+    except TypeError:  # numpy 1.25 says it to people only
+        has = np.core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
+        found = [name for name in has if has[name]]
     return any(name == "X86_V4" or name.startswith("AVX512") for name in found)
 
 

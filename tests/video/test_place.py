@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.container import OutputContainer
 from av.error import FFmpegError
 from PIL import Image
 
@@ -34,6 +35,9 @@ from gf_core.video import (
 )
 from gf_core.video.boxes import read_layout
 from gf_core.video.metadata import chapters_of, write_chapters
+
+CHAPTERS = hasattr(OutputContainer, "set_chapters")
+"""PyAV knows them from 16 on; before, films have none, and all else is the same."""
 
 
 def write_film(path, codec="h264", upto=3):
@@ -241,9 +245,10 @@ def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_pat
     )
     assert copied(src) == copied(dst)
     found = read_chapters(dst)
-    assert [chapter.start_seconds for chapter in found] == [0, 0.563]
-    assert found[0].title == "1. a fox ü" and found[1].title.startswith("2. cut: a hen by ü")
-    assert found[1].title.endswith("...") and found[1].end_seconds == pytest.approx(33 / 16, abs=1e-3)
+    assert [chapter.start_seconds for chapter in found] == ([0, 0.563] if CHAPTERS else [])
+    if CHAPTERS:
+        assert found[0].title == "1. a fox ü" and found[1].title.startswith("2. cut: a hen by ü")
+        assert found[1].title.endswith("...") and found[1].end_seconds == pytest.approx(33 / 16, abs=1e-3)
     assert json.loads(read_metadata(dst)["prompt"]) == graph
     sound = read_audio(dst)
     assert sound.samples.shape[0] == 2 and sound.seconds == pytest.approx(33 / 16, abs=0.05)
@@ -268,6 +273,7 @@ def test_before_pyav_16_a_film_has_no_chapters_and_is_made_all_the_same(caplog):
     assert "chapters left out" in caplog.text
 
 
+@pytest.mark.skipif(not CHAPTERS, reason="PyAV before 16 writes no chapters")
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 @pytest.mark.parametrize("fps", [16, 12.5, Fraction(24000, 1001), 24, 30, Fraction(30000, 1001), 7, 60, 120])
 def test_a_chapter_begins_with_the_first_picture_of_its_shot(tmp_path, fps, suffix):
@@ -343,7 +349,8 @@ def test_other_codecs_encode_again_from_the_frames_given(tmp_path, codec):
     assert ("10" in info.pix_fmt) == ("10-bit" in codec or codec == "prores")
     for a, b in zip(read_frames(dst), wanted, strict=True):
         assert np.abs(a.astype(int) - b).mean() < 8
-    assert [chapter.title for chapter in read_chapters(dst)] == ["one"] and "workflow" in read_metadata(dst)
+    assert [chapter.title for chapter in read_chapters(dst)] == (["one"] if CHAPTERS else [])
+    assert "workflow" in read_metadata(dst)
     assert read_audio(dst).seconds == pytest.approx(33 / 16, abs=0.05)
 
 
@@ -381,7 +388,7 @@ def test_a_film_that_is_encoded_again_can_be_jumped_in(tmp_path, codec, given):
     if not given:  # those that the film has
         src, chapters = place_film(src, tmp_path / "has.mp4", chapters=chapters), []
     keys = shown_alone(place_film(src, tmp_path / "out", codec=codec, quality=20, chapters=chapters))
-    assert {0, 37, 50} <= set(keys)
+    assert {0, 37, 50} <= set(keys) or not (given or CHAPTERS)
     assert max(b - a for a, b in pairwise([*keys, 81])) <= 32
 
 

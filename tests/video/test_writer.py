@@ -7,13 +7,14 @@ import sys
 import textwrap
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from gf_core.config import Encoding, VideoSpec
 from gf_core.errors import ResourceError, TakeError
-from gf_core.video import FilmWriter, available_codecs, probe, read_frames
+from gf_core.video import FilmWriter, available_codecs, codecs, probe, read_frames
 from gf_core.video.boxes import read_layout
 
 ROOT = Path(__file__).parents[2]
@@ -244,3 +245,18 @@ def test_wrong_arrays_are_refused(tmp_path):
             film.write(np.zeros((1, WIDTH, HEIGHT, 3), np.uint8))
         film.write(np.zeros((0, HEIGHT, WIDTH, 3), np.uint8))
         assert film.frames == 0
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_numpy_1_25_says_what_the_processor_has_in_its_own_way(monkeypatch, wide):
+    """Its `show_config` takes no mode; 1.26 and later list what they found."""
+
+    def show_config():
+        raise AssertionError("it prints")
+
+    has = SimpleNamespace(__cpu_features__={"AVX2": True, "AVX512F": wide})
+    old = SimpleNamespace(show_config=show_config, core=SimpleNamespace(_multiarray_umath=has))
+    new = SimpleNamespace(show_config=lambda mode: {"SIMD Extensions": {"found": ["X86_V4"] if wide else []}})
+    for numpy in (old, new):
+        monkeypatch.setattr(codecs, "np", numpy)
+        assert codecs._wide_vectors.__wrapped__() is wide
