@@ -17,6 +17,7 @@ from ..gf_core.config import (
     Stored,
     SwitchPolicy,
 )
+from ..gf_core.memory.policies import POLICIES
 from ..gf_core.memory.presets import PRESETS
 from .compat import choice, number, schema, widget
 from .host import said_plainly
@@ -156,13 +157,7 @@ def _anchors(spec: MemorySpec) -> str:
     when = {"on_switch": "at a prompt switch", "every_chunk": "at any time", "never": "never"}[
         spec.anchor_update
     ]
-    return {
-        "diversity": f"replaced {when} by a frame that makes them more different",
-        "paper": f"replaced {when} by the paper's equation 8 to the letter",
-        "frozen": "the first frames, for the whole film",
-        "ema": "a running mean of what leaves the recent memory",
-        "none": "none",
-    }[spec.anchor_policy]
+    return POLICIES[spec.anchor_policy].told.format(when)
 
 
 def _sizes() -> list[Any]:

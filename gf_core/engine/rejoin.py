@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import TakeError
 from ..files.pieces import digest
+from ..memory.policies import POLICIES
 from ..sampling.film import Cues, replay
 from ..sampling.sampler import Sampler
 from ..take.states import StateStore, decoder_name, memory_name, window_name
@@ -119,8 +120,8 @@ def _start_sampler(
     prompts, and in front of a segment that goes back. (A running mean is not emptied by a scene, so its digest would
     differ: it is replayed.) All that is gone back to from there to chunk `stop` is kept, or made by the replay.
     """
-    plan, averages = film.plan, film.recipe.memory.anchor_policy == "ema"
-    forgets = ("back",) if averages else ("back", "scene")
+    plan, policy = film.plan, POLICIES[film.recipe.memory.anchor_policy]
+    forgets = ("back",) if policy.averages else ("back", "scene")
     # Backwards from where the film goes on: the first place found leaves the least to replay.
     for end in range(done, 0, -1):
         number, _ = plan.places[end - 1]

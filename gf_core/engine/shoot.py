@@ -21,6 +21,7 @@ from ..sampling.film import Cues, film_chunks
 from ..sampling.sampler import Chunk, Clean, Sampler
 from ..take.folder import RunWriter
 from ..take.states import State, pays
+from ..words import size
 from .events import ChunkDone, Emit, Event, Pulse, Replayed, Reused, SegmentDone, Started, StepDone
 from .finish import CommittedChunk, Finisher, SampledChunk
 from .job import Job
@@ -251,11 +252,11 @@ class Shoot:
             return None
         call_seconds = self._meter.seconds["sampling"] / self.sampled / sampler.calls
         memory = sampler.director.memory
-        size = memory.sizes.state(memory.layout.past)
-        if not pays(size, self._since_state, call_seconds) or size > self._job.store.budget:
+        needed = memory.sizes.state(memory.layout.past)
+        if not pays(needed, self._since_state, call_seconds) or needed > self._job.store.budget:
             return None
-        if size > free_memory() // 2:
-            log.warning("the memory's state is not kept: %d MB are too much for this computer", size >> 20)
+        if needed > free_memory() // 2:
+            log.warning("the memory's state is not kept: %s are too much for this computer", size(needed))
             return None
         self._since_state = 0
         with self._meter.stage("keeping memory"):

@@ -133,10 +133,7 @@ def _slots(plan: Plan, memory: MemorySpec) -> Iterator[int]:
             now = ledger.frame, ledger.prompt
             ledger = copy.deepcopy(kept[segment.back])
             ledger.resume(*now)
-        if segment.verb == "scene":
-            ledger.scene()
-        elif segment.verb == "cut" or (segment.back is not None and not segment.motion):
-            run(ledger.cut())
+        run(ledger.begin("cut" if segment.back is not None and not segment.motion else segment.verb))
         for chunk in range(segment.first_chunk, segment.end):
             run(ledger.make_room(memory.recent))
             ledger.commit(plan.timing.latent_frames(chunk))

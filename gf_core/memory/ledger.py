@@ -101,6 +101,15 @@ class Ledger:
         self.answered = [self.prompt] * self.samples
         """Per sample, the newest prompt that has had its replacement; a film's or scene's first counts as answered."""
 
+    def begin(self, verb: str, choose: Choose = nobody) -> Iterator[Move]:
+        """What a storyboard's `then`, `cut` or `scene` does; of any other nothing is known here."""
+        if verb == "then":
+            self.then()
+        elif verb == "cut":
+            yield from self.cut(choose)
+        elif verb == "scene":
+            self.scene()
+
     def then(self) -> None:
         """A new prompt in the same shot."""
         self.prompt += 1

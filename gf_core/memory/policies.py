@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class Policy:
     """How anchors change once there are as many as fit."""
 
+    told: str
+    """What becomes of the anchors, for people; {} is when."""
     accepts: Callable[[float, float], bool] | None = None
     """(S_max of a leaving frame, R of the most redundant anchor) -> whether it takes its place. None: never."""
     averages: bool = False
@@ -27,11 +29,17 @@ class Policy:
 
 
 POLICIES: dict[str, Policy] = {
-    "diversity": Policy(lambda similarity, redundancy: similarity < redundancy),
-    "paper": Policy(lambda similarity, redundancy: 1 - similarity > redundancy),  # Eq. 8 to the letter
-    "frozen": Policy(),
-    "ema": Policy(averages=True),
-    "none": Policy(),  # and `MemorySpec.capacity` is 0
+    "diversity": Policy(
+        "replaced {} by a frame that makes them more different",
+        lambda similarity, redundancy: similarity < redundancy,
+    ),
+    "paper": Policy(
+        "replaced {} by the paper's equation 8 to the letter",
+        lambda similarity, redundancy: 1 - similarity > redundancy,
+    ),
+    "frozen": Policy("the first frames, for the whole film"),
+    "ema": Policy("a running mean of what leaves the recent memory", averages=True),
+    "none": Policy("none"),  # and `MemorySpec.capacity` is 0
 }
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from ..files.atomic import make_folder, write_atomic
 from ..files.pieces import digest, write_tensors
+from ..words import size
 from . import own
 
 if TYPE_CHECKING:
@@ -105,12 +106,11 @@ class StateStore:
         The film does not need it, so nothing that goes wrong here stops the film. `check` is called between pieces of
         it; what it raises leaves nothing behind.
         """
-        size = state_bytes(state)
         try:
             with self._lock:
-                if not self._make_room(name, size):
+                if not self._make_room(name, needed := state_bytes(state)):
                     log.info(
-                        "state after chunk %d not kept: %d MB are more than may lie here", chunks, size >> 20
+                        "state after chunk %d not kept: %s are more than may lie here", chunks, size(needed)
                     )
                     return None
                 if self.folder.is_symlink():

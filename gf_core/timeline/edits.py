@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from ..errors import StoryboardError
 from .grammar import parse
+from .lengths import exactly
 from .lines import Line, suggest
 from .options import is_option
 from .storyboard import BLANKS, MAX_SECONDS, MAX_SEED, REFERENCE, Segment, Storyboard, Verb
@@ -96,7 +97,7 @@ def _open_up(segments: tuple[Segment, ...], at: str, verb: Verb) -> tuple[tuple[
     for index, segment in enumerate(segments):
         if moment == begin:
             return segments, index
-        length = Fraction(0) if segment.mute else Fraction(repr(float(segment.seconds)))
+        length = Fraction(0) if segment.mute else exactly(segment.seconds)
         if begin < moment < begin + length:
             first, rest = _split(segment, moment - begin, verb)
             return (*segments[:index], first, rest, *segments[index + 1 :]), index + 1
@@ -119,7 +120,7 @@ def _number(number: int, count: int) -> int:
 
 def _split(segment: Segment, seconds: Fraction, verb: Verb) -> tuple[Segment, Segment]:
     """`segment` up to `seconds`, and the rest of it as a segment that can stand after another shot."""
-    head, whole = float(seconds), Fraction(repr(float(segment.seconds)))
+    head, whole = float(seconds), exactly(segment.seconds)
     blend = None if segment.blend is None else min(segment.blend, head)
     rest = replace(_restart(segment, verb), seconds=float(whole - seconds), seed=None)
     return replace(segment, seconds=head, blend=blend), rest

@@ -89,6 +89,11 @@ def meant(text: str, fps: Fraction) -> str:
     return "a length such as 5s, 1m30s, 1:30 or 81f"
 
 
+def exactly(seconds: float) -> Fraction:
+    """The decimal that was written, so that 0.1 s ten times is 1 s."""
+    return Fraction(repr(float(seconds)))
+
+
 def write_number(value: float) -> str:
     """The shortest plain decimal that reads back as exactly `value`."""
     text = format(Decimal(repr(float(value))), "f")

@@ -18,6 +18,7 @@ from functools import cached_property
 from ..config import Recipe, pictures_of
 from ..errors import StoryboardError
 from ..words import exact_rate
+from .lengths import exactly
 from .storyboard import DEFAULT_FPS, MAX_SEED, Segment, Storyboard, Verb
 
 _FORCE: dict[Verb, int] = {"then": 0, "cut": 1, "back": 2, "scene": 2, "start": 3}
@@ -228,7 +229,7 @@ def make_plan(
             muted = segment
             continue
         verb, muted = "start" if not planned else segment.verb, None
-        asked += _exact(segment.seconds)
+        asked += exactly(segment.seconds)
         first, end = end, max(end + 1, timing.nearest_chunks(asked))
         own = derive_seed(board.seed or 0, prompt, uses[prompt] - 1)
         seed = own if segment.seed is None else segment.seed
@@ -322,13 +323,8 @@ def _place(
 def _blend_chunks(segment: Segment, timing: Timing, chunks: int) -> int:
     if segment.blend is None:
         return 0
-    wanted = _round_half_up(_exact(segment.blend) * timing.exact_fps / timing.chunk_pictures)
+    wanted = _round_half_up(exactly(segment.blend) * timing.exact_fps / timing.chunk_pictures)
     return min(max(1, wanted), chunks)
-
-
-def _exact(seconds: float) -> Fraction:
-    """The decimal that was written, so that 0.1 s ten times is 1 s."""
-    return Fraction(repr(float(seconds)))
 
 
 def _round_half_up(value: Fraction) -> int:

@@ -78,14 +78,10 @@ def plan_schedule(chunks: int, verbs: dict[int, str], memory: MemorySpec, rng: r
                 anchors[move.target] = leaving[move.source]
 
     for chunk in range(chunks):
-        verb = verbs.get(chunk)
+        verb = verbs.get(chunk, "")
+        run(ledger.begin(verb, choose))
         if verb == "scene":
-            ledger.scene()
             anchors.clear()
-        elif verb == "cut":
-            run(ledger.cut(choose))
-        elif verb == "then":
-            ledger.then()
         run(ledger.make_room(memory.recent, choose))
         recent = [frame.number for frame in ledger.recent]
         if verb == "then":
