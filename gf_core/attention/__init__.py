@@ -61,8 +61,8 @@ def attend(
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     if q.requires_grad and (q.device.type == "cpu" or bias is not None):
         return plain(q, k, v, bias)
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # b h s d
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
+    heads_first = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # b h s d
+    return F.scaled_dot_product_attention(*heads_first, attn_mask=bias).transpose(1, 2)
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:

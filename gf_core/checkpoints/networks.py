@@ -16,8 +16,9 @@ from ..config import Fit, ModelSpec, Recipe
 from ..errors import CheckpointError
 from ..files.scales import unscaled
 from ..model.compiled import fused
+from ..model.layers import Own
 from ..model.offload import Streamed
-from ..model.pieces import PLAIN
+from ..model.pieces import DIRECT, PLAIN, Pieces
 from ..sampling.chunkwise import make_sampler
 from ..sampling.graphs import Graphs, on_card
 from ..sampling.sampler import Sampler
@@ -42,7 +43,7 @@ class Networks:
 
         compiled: with fused pieces, and where weights stay on a card with recorded calls.
         """
-        placed |= {"writer": self.writer, "pieces": fused() if compiled else PLAIN}
+        placed |= {"writer": self.writer, "pieces": fused() if compiled else self._pieces()}
         waiting = any(
             isinstance(net.blocks, Streamed) for net in (self.model, self.writer) if net is not None
         )
@@ -50,6 +51,11 @@ class Networks:
         if compiled and device.type == "cuda" and not waiting:
             placed["caller"] = Graphs(on_card())
         return make_sampler(self.model, self.spec, recipe, **placed)
+
+    def _pieces(self) -> Pieces:
+        """Who does a block's small operations, one by one."""
+        networks = (self.model,) if self.writer is None else (self.model, self.writer)
+        return DIRECT if all(isinstance(network, Own) for network in networks) else PLAIN
 
 
 def load_networks(

@@ -71,6 +71,16 @@ class Slots(Protocol):
     def seen(self, layer: int) -> tuple[Tensor, Tensor]: ...
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A layer's slots [b s h d]: those that a call writes, and the runs that it reads."""
+
+    raw_k: Tensor
+    k: Tensor
+    v: Tensor
+    seen: tuple[list[Tensor], list[Tensor]]
+
+
 class View:
     """Self-attention of one network call: reads the past, writes its own frames, attends over one slice."""
 
@@ -79,6 +89,7 @@ class View:
         self._memory, self._skip, self._keep = memory, skip, keep
         self.places = places
         self._where = [Where(layer, place.regions, memory.grid) for layer, place in enumerate(places)]
+        self._opened: list[_Opened | None] = [None] * len(places)
         groups = {group.numbers for place in places for group in place.heads}
         self._heads = {numbers: torch.tensor(numbers, device=memory.k.device) for numbers in groups}
 
@@ -132,14 +143,26 @@ class View:
 
     def attend(self, layer: int, q: Any, raw_k: Any, v: Tensor) -> Tensor:
         """Attention of this call's tokens over memory and themselves; all [b s h d], q and raw_k as `Pieces.fresh`."""
-        memory, place = self._memory, self.places[layer]
+        memory, place, opened = self._memory, self.places[layer], self._open(layer)
         self.write(layer, raw_k, v)
-        self._turn_past(layer)
+        if place.past:
+            self._turn_past(layer)
         q = memory.pieces.turned(q, place.queries)
         if place.heads:
             return self._by_heads(layer, q, place.heads)
-        k, values = (_seen(store, place.parts) for store in memory.seen(layer))
+        k, values = (runs[0] if len(runs) == 1 else torch.cat(runs, 1) for runs in opened.seen)
         return attend(q, k, values, kernel=memory.kernel, where=self._where[layer])
+
+    def _open(self, layer: int) -> _Opened:
+        """The slots of a layer, which a chunk's calls touch one after the other."""
+        opened = self._opened[layer]
+        if opened is None:
+            memory, place = self._memory, self.places[layer]
+            here, (k, values) = slice(place.start, place.stop), memory.seen(layer)
+            seen = [[store[:, start:stop] for start, stop in place.parts] for store in (k, values)]
+            kept = memory.raw_k[layer, :, here]
+            opened = self._opened[layer] = _Opened(kept, k[:, here], values[:, here], (seen[0], seen[1]))
+        return opened
 
     def _by_heads(self, layer: int, q: Tensor, groups: tuple[Heads, ...]) -> Tensor:
         """Attention where heads see different frames, group by group."""
@@ -153,17 +176,16 @@ class View:
 
     def write(self, layer: int, raw_k: Any, v: Tensor) -> None:
         """Place this call's keys and values [b s h d] in their slots; raw keys only when they are to be kept."""
-        memory, place = self._memory, self.places[layer]
-        here, kept = slice(place.start, place.stop), memory.raw_k[layer]
-        raw_k, v = raw_k[:, self._skip :], v[:, self._skip :]
-        k, values = memory.seen(layer)
+        memory, place, opened = self._memory, self.places[layer], self._open(layer)
+        if self._skip:
+            raw_k, v = raw_k[:, self._skip :], v[:, self._skip :]
         if self._keep and memory.packed:
             raw_k = memory.pieces.values_of(raw_k)
-            fill(kept[:, here], raw_k)
-            fill(memory.v[layer, :, here], v)
+            fill(opened.raw_k, raw_k)
+            fill(memory.v[layer, :, place.start : place.stop], v)
         # Of a memory that is not packed, `values` are the slots that stay.
-        raw = kept[:, here] if self._keep and not memory.packed else None
-        memory.pieces.lay_in(raw_k, v, place.keys, k[:, here], values[:, here], raw)
+        raw = opened.raw_k if self._keep and not memory.packed else None
+        memory.pieces.lay_in(raw_k, v, place.keys, opened.k, opened.v, raw)
 
     def _turn_past(self, layer: int) -> None:
         """Put the past of a layer where attention reads it, if all layers share that place, one after the other."""

@@ -118,7 +118,7 @@ def _joined(parts: list[Fp8Product]) -> Fp8Product:
 
 def joint(attention: Any) -> Fp8Product | None:
     """What `join` made of an attention's layers."""
-    made = getattr(attention, "qkv", None)
+    made = attention._modules.get("qkv")  # `getattr` takes five times as long to find nothing, in every block
     return made if isinstance(made, Fp8Product) else None
 
 

@@ -7,7 +7,7 @@ Numerics follow Self Forcing: activation dtype throughout, float32 q/k norm stat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,14 +120,15 @@ def qkv(block: Tree, x: Tensor, pieces: Pieces = PLAIN) -> tuple[Any, Any, Tenso
     """
     attention = block.self_attn
     layer = joint(attention)
-    q, *rest = (attention.q(x),) if layer is None else layer(x).chunk(3, -1)
-    q = pieces.fresh(attention.norm_q, q, attention.num_heads)
-    return q, *_kv(attention, rest or (attention.k(x), attention.v(x)), pieces)
+    if layer is None:
+        q, k, v = (pieces.given(part, x) for part in (attention.q, attention.k, attention.v))
+    else:
+        q, k, v = layer(x).chunk(3, -1)
+    return pieces.fresh(attention.norm_q, q, attention.num_heads), *_kv(attention, k, v, pieces)
 
 
-def _kv(attention: Tree, values: Sequence[Tensor], pieces: Pieces) -> tuple[Any, Tensor]:
+def _kv(attention: Tree, k: Tensor, v: Tensor, pieces: Pieces) -> tuple[Any, Tensor]:
     """Raw key and value [b s h d] of what the two layers gave [b s c]."""
-    k, v = values
     return pieces.fresh(attention.norm_k, k, attention.num_heads), v.unflatten(-1, (attention.num_heads, -1))
 
 
@@ -141,9 +142,12 @@ def block_keys(block: Tree, x: Tensor, e0: Tensor, pieces: Pieces = PLAIN) -> tu
     """Raw keys and values [b s h d] of a block whose output nobody needs; arguments as in `run_block`."""
     shift, scale, *_ = _modulation(block, e0)
     attention, layer = block.self_attn, joint(block.self_attn)
-    x = pieces.modulated(block.norm1, x, shift, scale, layer or attention.k)
-    values = (attention.k(x), attention.v(x)) if layer is None else layer(x).chunk(3, -1)[1:]
-    return _kv(attention, values, pieces)
+    x = pieces.modulated(block.norm1, x, shift, scale, lambda: layer or attention.k)
+    if layer is None:
+        k, v = pieces.given(attention.k, x), pieces.given(attention.v, x)
+    else:
+        _, k, v = layer(x).chunk(3, -1)
+    return _kv(attention, k, v, pieces)
 
 
 def run_block(
@@ -155,11 +159,11 @@ def run_block(
     """
     shift1, scale1, gate1, shift2, scale2, gate2 = _modulation(block, e0)
     attention, ffn = block.self_attn, block.ffn
-    normed = pieces.modulated(block.norm1, x, shift1, scale1, joint(attention) or attention.q)
+    normed = pieces.modulated(block.norm1, x, shift1, scale1, lambda: joint(attention) or attention.q)
     attended = pieces.product(attention.o, self_attend(*qkv(block, normed, pieces)).flatten(2))
-    x, y = pieces.gated_normed(x, attended, gate1, block.norm3, block.cross_attn.q)
+    x, y = pieces.gated_normed(x, attended, gate1, block.norm3, lambda: block.cross_attn.q)
     x, y = pieces.added_modulated(
-        x, cross_attend(block, y, text, pieces), block.norm2, shift2, scale2, ffn[0]
+        x, cross_attend(block, y, text, pieces), block.norm2, shift2, scale2, lambda: ffn[0]
     )
     return pieces.gated(x, pieces.feed_forward(ffn, y), gate2)
 
@@ -169,7 +173,7 @@ def cross_attend(block: Tree, x: Tensor, text: Text, pieces: Pieces = PLAIN) -> 
     attention = block.cross_attn
     if text.v is None:
         return attention(x, text.k)
-    q = pieces.normed(attention.norm_q, attention.q(x), attention.num_heads)
+    q = pieces.normed(attention.norm_q, pieces.given(attention.q, x), attention.num_heads)
     attended = attend(q, text.k, text.v, kernel=text.kernel, bias=text.bias)
     return pieces.product(attention.o, attended.flatten(2))
 

@@ -1,8 +1,9 @@
 """What a block does between products and attention: norms, modulation, gates, turning, GELU; one by one or fused.
 
-`Pieces` does it operation by operation, on any module tree. `Fused` has each run of operations compiled into one pass
-over the tokens, on our own tree only: a host's modules may have been given other forwards, which a compiler would skip.
-The formulas are written once, below, and are the same for both; sums are ordered otherwise, so the last bits differ.
+`Pieces` does it operation by operation, on any module tree, and `Direct` on our own, past its modules. `Fused` has each
+run of operations compiled into one pass over the tokens, on our own tree only: a host's modules may have been given
+other forwards, which both would skip. The formulas are written once, below. Fused ones sum in another order, so that
+the last bits differ.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..rope import rotate
 from .fp8 import gain_of, to_float8
 
 Norm = Any
 """A layer norm or RMS norm of a module tree."""
-Taker = Any
-"""The linear layer that takes what a piece gives: where it multiplies in float8, a fused piece gives it that."""
+Taker = Callable[[], Any]
+"""Says which linear layer takes what a piece gives: where that multiplies in float8, a fused piece gives it that."""
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -111,6 +112,10 @@ class Pieces:
         """The same for whoever turns them: `turned` and `lay_in` take what this gives."""
         return self.normed(norm, x, heads)
 
+    def given(self, linear: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """A linear layer of what a piece gives."""
+        return linear(x)
+
     def product(self, linear: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """A linear layer of what no piece gives."""
         return linear(x)
@@ -145,6 +150,45 @@ class Pieces:
 PLAIN = Pieces()
 
 
+class Direct(Pieces):
+    """The same operations on a tree of our own, past its modules: asking one takes as long as a small sum itself.
+
+    Layers that are more than an `nn.Linear`, or have hooks, as while a LoRA is trained, are asked all the same.
+    """
+
+    def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor, taker: Taker) -> Tensor:
+        return modulate(_layer_norm(x, _parts(norm)), shift, scale)
+
+    def gated_normed(
+        self, x: Tensor, y: Tensor, share: Tensor, norm: Norm, taker: Taker
+    ) -> tuple[Tensor, Tensor]:
+        x = gate(x, y, share)
+        return x, _layer_norm(x, _parts(norm))
+
+    def added_modulated(
+        self, x: Tensor, y: Tensor, norm: Norm, shift: Tensor, scale: Tensor, taker: Taker
+    ) -> tuple[Tensor, Tensor]:
+        x = x + y
+        return x, modulate(_layer_norm(x, _parts(norm)), shift, scale)
+
+    def normed(self, norm: Norm, x: Tensor, heads: int) -> Tensor:
+        return rms_norm(x, norm.weight, norm.eps).unflatten(-1, (heads, -1))
+
+    def given(self, linear: Any, x: Tensor) -> Tensor:
+        if type(linear) is not nn.Linear or linear._forward_hooks or linear._forward_pre_hooks:
+            return linear(x)
+        return F.linear(x, linear.weight, linear.bias)
+
+    product = given
+
+    def feed_forward(self, ffn: Any, x: Tensor) -> Tensor:
+        grow, _, shrink = ffn
+        return self.given(shrink, F.gelu(self.given(grow, x), approximate="tanh"))
+
+
+DIRECT = Direct()
+
+
 class Fused(Pieces):
     """Each run of operations in one pass, made by `compile`; a tree of our own only."""
 
@@ -155,7 +199,7 @@ class Fused(Pieces):
         self._run = {function: compile(function) for function in _RUNS}
 
     def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor, taker: Taker) -> Tensor:
-        return self._run[_modulated](x, _parts(norm), shift, scale, gain_of(taker))
+        return self._run[_modulated](x, _parts(norm), shift, scale, gain_of(taker()))
 
     def gated(self, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
         return self._run[gate](x, y, share)
@@ -163,12 +207,12 @@ class Fused(Pieces):
     def gated_normed(
         self, x: Tensor, y: Tensor, share: Tensor, norm: Norm, taker: Taker
     ) -> tuple[Tensor, Tensor]:
-        return self._run[_gated_normed](x, y, share, _parts(norm), gain_of(taker))
+        return self._run[_gated_normed](x, y, share, _parts(norm), gain_of(taker()))
 
     def added_modulated(
         self, x: Tensor, y: Tensor, norm: Norm, shift: Tensor, scale: Tensor, taker: Taker
     ) -> tuple[Tensor, Tensor]:
-        return self._run[_added_modulated](x, y, _parts(norm), shift, scale, gain_of(taker))
+        return self._run[_added_modulated](x, y, _parts(norm), shift, scale, gain_of(taker()))
 
     def product(self, linear: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         gain = gain_of(linear)

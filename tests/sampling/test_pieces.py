@@ -14,7 +14,8 @@ from gf_core.errors import GroundedError
 from gf_core.memory.checks import check_pictures
 from gf_core.memory.presets import PRESETS
 from gf_core.model import compiled
-from gf_core.model.pieces import Fused
+from gf_core.model.fp8 import hold_as_fp8, quantise
+from gf_core.model.pieces import DIRECT, Fused
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import Cues, film_chunks
 from gf_core.sampling.warm import warm_up
@@ -89,6 +90,29 @@ def test_the_film_is_the_same_and_compiles_nothing_after_its_warm_up(
     for one, another in zip(*films, strict=True):
         torch.testing.assert_close(another.latents, one.latents, atol=1e-5, rtol=0)
     assert compiler.shapes - made == set()
+
+
+@pytest.mark.parametrize("layers", ["plain", "fp8", "hooked"])
+@pytest.mark.parametrize("name", ["grounded", "int8", "longlive"])
+def test_past_the_modules_of_our_own_tree_every_bit_is_the_same(model, embeds, name, layers):
+    """Linear layers of another kind, and such as somebody has hung something on, are asked all the same."""
+    memory, tree = MEMORIES[name], copy.deepcopy(model)
+    if layers == "fp8":
+        full = tree.state_dict()
+        for where, layer in hold_as_fp8(tree.blocks).items():
+            layer.fill(*quantise(full[f"blocks.{where}.weight"]))
+    if layers == "hooked":
+        for part in ("self_attn.v", "self_attn.o", "cross_attn.q", "ffn.0"):
+            tree.blocks[0].get_submodule(part).register_forward_hook(lambda layer, given, made: made * 1.5)
+
+    def film(**placed):
+        size = {"latent_height": HEIGHT, "latent_width": WIDTH}
+        run = make_sampler(tree, SPEC, Recipe(memory, SampleSpec(steps=STEPS)), **size, **placed)
+        return torch.cat(
+            [clean.latents for clean in film_chunks(run, Cues(plan_of(SHORT, memory), embeds))], 1
+        )
+
+    assert torch.equal(film(), film(pieces=DIRECT))
 
 
 @pytest.mark.parametrize(
