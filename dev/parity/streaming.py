@@ -27,8 +27,8 @@ from gf_core.model.layers import Tree
 from gf_core.rope import rotate, turns
 from gf_core.sampling.director import Director, Trace
 from gf_core.train.films import Cue, FilmBatch
+from gf_core.train.objectives.dmd import critic, dmd
 from gf_core.train.objectives.scores import Nets
-from gf_core.train.objectives.streaming import stream_critic, stream_dmd
 from gf_core.train.recompute import recompute
 from gf_core.train.streaming import Stream, next_piece
 
@@ -94,7 +94,7 @@ def _piece(
         with torch.no_grad():
             follow("window", stream.advance(nets.generator, batch)[1].latents)
         return
-    loss = stream_critic if use == "critic" else stream_dmd
+    loss = critic if use == "critic" else dmd
     loss(nets, batch, stream, match_of(case), follow).total.backward()
     give_gradients(case, learning, prefix + variant)
     learning.requires_grad_(False)

@@ -19,7 +19,7 @@ from ..model.layers import Tree
 from ..sampling.director import Director, Trace
 from ..sampling.sampler import Sampler
 from .films import Cue, FilmBatch
-from .rollout import RolloutSpec, Window, make_chunks, sampler_for, with_past
+from .rollout import RolloutSpec, Watch, Window, make_chunks, nobody, roll_out, sampler_for, with_past
 
 
 @dataclass(frozen=True)
@@ -146,3 +146,16 @@ class Stream:
         with torch.no_grad():
             self.sampler.restore(state["sampler"])
         self.tail = state["tail"].to(story.prompt.device)
+
+
+Made = RolloutSpec | Stream
+"""Films that are made anew for every update, or one that goes on from update to update."""
+
+
+def film_window(net: Tree, film: Made, batch: FilmBatch, watch: Watch = nobody) -> tuple[FilmBatch, Window]:
+    """What a loss sees of such a film, and the prompts that it is judged by; a stream goes on."""
+    if isinstance(film, RolloutSpec):
+        return batch, roll_out(net, film, batch, watch)
+    told, window = film.advance(net, batch)
+    watch("window", window.latents)
+    return told, window

@@ -19,17 +19,16 @@ from gf_core.model.wan import WanModel
 from gf_core.train.draws import SampleDraws
 from gf_core.train.journal import set_up_log
 from gf_core.train.objectives import CPU
-from gf_core.train.objectives.scores import Nets
 from gf_core.train.order import Order
 from gf_core.train.ranks import Ranks, launch
 from gf_core.train.recipes import matching
 from gf_core.train.recipes.matching import RECIPES, Options, stages_of
 from gf_core.train.recipes.prompted import Films, Texts
 from gf_core.train.recipes.stage import OPEN, Stage, Verbs
-from gf_core.train.recipes.turns import Turns, film_figures
+from gf_core.train.recipes.turns import film_figures
 from gf_core.train.sources.base import Sample
 from gf_core.train.state import gathered, learned
-from gf_core.train.streaming import Stream, StreamSpec
+from gf_core.train.streaming import StreamSpec
 
 SPEC = ModelSpec(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=8, freq_dim=16
@@ -302,12 +301,6 @@ def test_a_student_is_not_written_over_by_another_stage(given, tmp_path, capsys)
     assert (tmp_path / "one" / "student" / "model.safetensors").read_bytes() == made
     assert main([*command, "--folder", "one"]) == 0, "the finished one again"
     assert main(command) == main([*command, "--stage", "sid"]) == 0, "each has a folder of its own"
-
-
-def test_films_that_go_on_teach_by_dmd_alone():
-    stage = replace(stages_of("longlive")["long"], objective="sid")
-    with pytest.raises(GroundedError, match="by dmd, not by sid"):
-        Turns(Nets(None), stage, Stream(stage.film, stage.stream), lambda: 0)
 
 
 def test_draws_belong_to_samples_and_lengths_to_batches():

@@ -14,9 +14,8 @@ from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import carry_out
 from gf_core.sampling.sampler import Chunk
 from gf_core.train.films import Cue
-from gf_core.train.objectives.dmd import learners
+from gf_core.train.objectives.dmd import critic, dmd, learners, sid
 from gf_core.train.objectives.scores import Matching
-from gf_core.train.objectives.streaming import stream_critic, stream_dmd
 from gf_core.train.rollout import RolloutSpec
 from gf_core.train.streaming import Stream, StreamSpec, next_piece
 
@@ -105,17 +104,25 @@ def test_pieces_together_are_the_engine_s_film(nets, films, stream, memory, verb
 def test_only_new_frames_count_and_the_prompt_in_force_judges(nets, films, stream):
     cues, long = {3: Cue("then", films.prompts[1])}, stream()
     told = {}
-    first = stream_dmd(nets, films.batch(cues=cues), long, Matching(), told.__setitem__)
+    first = dmd(nets, films.batch(cues=cues), long, Matching(), told.__setitem__)
     first.total.backward()
     begin = told["window"]
     batch, window = long.advance(nets.generator, films.batch(seed=9))
     assert window.learned.tolist() == [False] * 3 + [True] * 6
     assert torch.equal(window.latents[:, :3], begin[:, -3:])
     assert batch.told is films.prompts[1]
-    loss = stream_critic(nets, films.batch(), long, Matching(), told.__setitem__)
+    loss = critic(nets, films.batch(), long, Matching(), told.__setitem__)
     assert long.length == 21 and loss.total.requires_grad
     long.advance(nets.generator, films.batch())
     assert long.films == 2 and long.length == 9
+
+
+def test_score_identity_learns_from_pieces_too(nets, films, stream):
+    long = stream()
+    for seed in range(2):
+        sid(nets, films.batch(seed), long, Matching()).total.backward()
+    assert long.length == 15 and all(p.grad is None for p in nets.fake.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in nets.generator.parameters())
 
 
 @pytest.mark.parametrize("context", ["leaky", "replay"])

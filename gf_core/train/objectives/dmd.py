@@ -1,8 +1,8 @@
 """Self Forcing: the student's own films, matched in distribution to a teacher's (arXiv 2506.08009).
 
 `dmd` and `sid` teach the student, `critic` the fake score that both need. All make a film with the engine's
-sampler. Where the window begins with a context, teacher and critic judge what follows it: contextual DMD (Context
-Forcing, 2602.06028).
+sampler, anew or, of a `Stream`, the next piece of one that goes on (LongLive, 2509.22622). Where the window begins
+with a context, teacher and critic judge what follows it: contextual DMD (Context Forcing, 2602.06028).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import replace
 import torch
 
 from ..films import FilmBatch
-from ..rollout import RolloutSpec, Watch, Window, nobody, roll_out
+from ..rollout import RolloutSpec, Watch, Window, nobody
+from ..streaming import Made, film_window
 from . import Loss
 from .scores import (
     Matching,
@@ -35,9 +36,9 @@ def learners(step: int, ratio: int = 5) -> tuple[str, ...]:
     return ("generator", "critic") if step % ratio == 0 else ("critic",)
 
 
-def dmd(nets: Nets, batch: FilmBatch, film: RolloutSpec, match: Matching, watch: Watch = nobody) -> Loss:
+def dmd(nets: Nets, batch: FilmBatch, film: Made, match: Matching, watch: Watch = nobody) -> Loss:
     """Distribution matching distillation of the student on a film of its own."""
-    return match_window(nets, batch, roll_out(nets.generator, film, batch, watch), match, watch)
+    return match_window(nets, *film_window(nets.generator, film, batch, watch), match, watch)
 
 
 def match_window(
@@ -53,12 +54,12 @@ def match_window(
     return Loss(total, {"dmd": total.detach(), "dmd_gradient": gradient.abs().mean()})
 
 
-def sid(nets: Nets, batch: FilmBatch, film: RolloutSpec, match: Matching, watch: Watch = nobody) -> Loss:
+def sid(nets: Nets, batch: FilmBatch, film: Made, match: Matching, watch: Watch = nobody) -> Loss:
     """Score identity distillation: as `dmd`, with the gradient through both score networks.
 
     Their weights get none, and their graphs are gone when this returns. Every frame of the window counts.
     """
-    window = roll_out(nets.generator, film, batch, watch)
+    batch, window = film_window(nets.generator, film, batch, watch)
     clip = window.latents.detach().requires_grad_(torch.is_grad_enabled())
     seen = watched(noised(replace(window, latents=clip), batch.draws, match), watch)
     fake, real = map(seen.behind, both_scores(nets, seen, batch.told, batch.negative, match, watch))
@@ -73,11 +74,12 @@ def sid(nets: Nets, batch: FilmBatch, film: RolloutSpec, match: Matching, watch:
     return Loss(total, {"sid": total.detach()})
 
 
-def critic(nets: Nets, batch: FilmBatch, film: RolloutSpec, match: Matching, watch: Watch = nobody) -> Loss:
-    """Flow matching of the fake score on a film of the student's."""
+def critic(nets: Nets, batch: FilmBatch, film: Made, match: Matching, watch: Watch = nobody) -> Loss:
+    """Flow matching of the fake score on a film of the student's; of a piece the new frames alone count."""
     with torch.no_grad():
-        window = roll_out(nets.generator, film, batch, watch)
-    return learn_window(nets, batch, replace(window, learned=None), match, watch)
+        batch, window = film_window(nets.generator, film, batch, watch)
+    window = replace(window, learned=None) if isinstance(film, RolloutSpec) else window
+    return learn_window(nets, batch, window, match, watch)
 
 
 def learn_window(

@@ -10,13 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import GroundedError
 from ..loop import Run
 from ..objectives import Loss, Objective
 from ..objectives.dmd import critic, dmd, sid
 from ..objectives.forced import consistency, forcing, regression
 from ..objectives.scores import Nets
-from ..objectives.streaming import stream_critic, stream_dmd
 from ..objectives.teacher import Errors, teacher
 from ..streaming import Stream
 from .stage import Stage
@@ -38,7 +36,6 @@ class Turns:
     ) -> None:
         self._stage, self._step, self._seen = stage, step, list[Tensor]()
         given: Any = {"match": stage.match, "watch": self._watch}
-        stream = own if isinstance(own, Stream) else None
         if not stage.ratio:
             turns = (FROM_CLIPS[stage.objective],) * 2
             given = {"film": stage.film}
@@ -46,17 +43,9 @@ class Turns:
                 given |= {"match": stage.match, "errors": own, "watch": self._watch}
             elif stage.taught is not None:
                 given["settings"] = stage.taught
-        elif stream is None:
-            turns = STUDENTS[stage.objective], critic
-            given["film"] = stage.film
-        elif stage.objective != "dmd":
-            raise GroundedError(
-                f"films that go on from step to step teach by dmd, not by {stage.objective}",
-                "give the stage the objective dmd, or no stream",
-            )
         else:
-            turns = stream_dmd, stream_critic
-            given["stream"] = stream
+            turns = STUDENTS[stage.objective], critic
+            given["film"] = own if isinstance(own, Stream) else stage.film
         self._student, self._critic = (partial(turn, nets, **given) for turn in turns)
 
     def __call__(self, batch: Any) -> Loss:
