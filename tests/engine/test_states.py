@@ -5,6 +5,7 @@ import shutil
 import time
 
 import torch
+from safetensors.torch import save_file
 
 from gf_core.engine import finish
 from gf_core.take.folder import Take
@@ -49,6 +50,14 @@ def test_the_budget_lets_the_least_useful_states_go_first(tmp_path):
 def test_states_leave_the_film_its_disk(tmp_path):
     store = StateStore(tmp_path / "states", [], reserve=shutil.disk_usage(tmp_path).total)
     assert store.save("a" * 24 + ".memory", 6, {"x": torch.zeros(10)}) is None
+
+
+def test_a_state_that_does_not_tell_its_sum_is_not_believed(tmp_path):
+    name, store = "a" * 24 + ".memory", StateStore(tmp_path / "states", [])
+    assert store.save(name, 6, {"x": torch.zeros(10)}) and store.load(name) is not None
+    (path,) = (tmp_path / "states").iterdir()
+    save_file({"x": torch.ones(10)}, path, {"name": name})
+    assert store.load(name) is None and not path.exists()
 
 
 def test_a_decoders_state_is_weighed_against_its_reach(bundle, films, tmp_path, monkeypatch):

@@ -59,6 +59,7 @@ def test_only_as_much_goes_as_is_too_much(folder):
         assert tidy(take, keep=2, limit=sum(sizes) - 1).removed == ("run-0001",)
         assert tidy(take, keep=2).removed == ("run-0002",)
         assert tidy(take, keep=9).removed == ()
+        assert tidy(take, keep=0).removed == ("run-0003",), "the newest stays in any case"
 
 
 def test_what_is_needed_stays(bundle, folder, tmp_path):
