@@ -160,6 +160,21 @@ def test_views_are_idempotent(film):
     assert torch.equal(run.memory.v[:, :, :used], before[3][:, :, :used])
 
 
+def test_a_view_tells_all_that_it_leaves_behind(film):
+    """By which a replayed call is compared with one that was made: raw keys, too, where they are kept."""
+    run = film(MemorySpec())
+    run.chunk()
+    memory, ones = run.memory, torch.ones(1, 6, 2, 6)
+    for view, stores in zip(memory.open(3), (1, 2), strict=True):
+        for store in (memory.raw_k, memory.v):
+            store.zero_()
+        for layer in range(2):
+            view.write(layer, ones, ones)
+        written = view.written()
+        assert len(written) == 2 * stores and all((store == 1).all() for store in written)
+        assert memory.raw_k.sum() + memory.v.sum() == sum(store.numel() for store in written)
+
+
 def test_running_mean(film):
     """Reward Forcing: the sink is frames 0 to 2, then each evicted chunk is folded in with weight 0.001."""
     run = film(PRESETS["reward_forcing"])
