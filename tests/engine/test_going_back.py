@@ -95,6 +95,16 @@ def test_a_memory_that_is_lost_right_where_it_is_wanted_is_made_anew(
     assert (latents(run), run.film.read_bytes()) == whole[:2]
 
 
+def test_a_memory_is_made_anew_where_the_very_next_segment_goes_back_to_it(make_bundle, films, tmp_path):
+    text = "a fox | 0.75s\nthen: it jumps | 1.5s\nback to 2: it rests | 0.75s"
+    _, fresh = render(make_bundle(), films, tmp_path / "fresh", text)
+    render(make_bundle(), films, tmp_path / "take", text, until=2)
+    (state,) = (tmp_path / "take" / "states").glob("000003-*.memory.safetensors")
+    state.unlink()
+    _, run = render(make_bundle(), films, tmp_path / "take", text)
+    assert (latents(run), run.film.read_bytes()) == (latents(fresh), fresh.film.read_bytes())
+
+
 def test_nothing_is_replayed_in_front_of_a_segment_that_goes_back(make_bundle, films, tmp_path):
     render(make_bundle(), films, tmp_path)
     events, _ = render(make_bundle(), films, tmp_path, TEXT.replace("it rests", "it sits"))

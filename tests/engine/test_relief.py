@@ -120,6 +120,25 @@ def test_it_steps_down_once_to_the_same_bytes(make_bundle, films, tmp_path, monk
     assert whole.report["relief"] == []
 
 
+def test_inside_a_switch_it_stands_and_the_next_render_has_the_bytes(
+    make_bundle, films, tmp_path, monkeypatch
+):
+    """Half of the memory may be under the new prompt by then: a second try would make another film."""
+    whole, real, failed = play(make_bundle(), films, tmp_path / "whole"), Director._clean, []
+
+    def once(self, latents, view, kind, *more):
+        real(self, latents, view, kind, *more)
+        if kind == "recache" and not failed:
+            failed.append(kind)
+            raise CARD
+
+    monkeypatch.setattr(Director, "_clean", once)
+    with pytest.raises(ResourceError, match="ran out of memory while sampling chunk 4"):
+        play(make_bundle(), films, tmp_path / "take")
+    end = play(make_bundle(), films, tmp_path / "take")
+    assert failed and end.path.read_bytes() == whole.path.read_bytes()
+
+
 def test_a_second_time_in_the_same_work_it_stands(bundle, films, tmp_path):
     class Full(type(bundle.codec.decoder())):
         def decode(self, latents):

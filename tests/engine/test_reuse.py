@@ -423,6 +423,32 @@ def test_chunks_are_sampled_again_to_the_same_bytes(bundle, films, folder, first
     assert f"{len(holes)} of them damaged and made again" in "\n".join(report_lines(events[-1].report))
 
 
+def test_a_chunk_that_came_out_otherwise_is_believed_from_then_on(bundle, films, folder, caplog):
+    """Made by another machine, and damaged: what this one makes has other bits, and is noted as they are."""
+    run = Run(folder / "run-0001")
+    lines = [{name: value for name, value in record.items() if name != "sum"} for record in run.records()]
+    (line,) = (line for line in lines if line["kind"] == "chunk" and line["index"] == 3)
+    line["latents"] = "0" * 64
+    run.journal.write_bytes(b"".join(map(encode_record, lines)))
+    before = run.film.read_bytes()
+    for sampled in ({3}, set()):
+        events, again = render(bundle, films, folder, FILM)
+        assert {event.index for event in of(events, StepDone)} == sampled
+        assert again.folder == run.folder and again.film.read_bytes() == before
+    assert caplog.text.count("came out otherwise") == 1
+
+
+def test_a_whole_film_of_another_encoder_stays_when_latents_are_made_again(
+    bundle, films, folder, first, monkeypatch, caplog
+):
+    """Nothing is written behind its fragments, so how they are to be read does not matter."""
+    Run(folder / "run-0001").latents(1).unlink()
+    monkeypatch.setattr("gf_core.engine.finish.film_header", lambda *_: b"of another encoder")
+    events, run = render(bundle, films, folder, FILM)
+    assert {event.index for event in of(events, StepDone)} == {1} and run.folder.name == "run-0001"
+    assert bytes_of(run) == bytes_of(Run(first / "run-0001")) and "encoded otherwise" not in caplog.text
+
+
 def test_the_chunk_with_a_start_image_is_sampled_again(bundle, films, tmp_path):
     image = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(3))
     _, run = render(bundle, films, tmp_path / "t", FILM, start=image, until=2)
