@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 
 from .errors import ResourceError
@@ -26,6 +27,16 @@ _COUNTED = threading.RLock()
 """Held by whoever has settled on how many threads sums are computed."""
 _held: tuple[int, int] | None = None
 """Which thread of Python that is, and on how many threads sums are computed otherwise."""
+
+
+def vectors() -> dict[str, list[str]]:
+    """Sets of instructions of the processor, as numpy calls them: `found` here beyond those that it was built for."""
+    try:
+        told: Any = np.show_config(mode="dicts")
+        return told.get("SIMD Extensions", {})
+    except TypeError:  # numpy 1.25 says it to people only
+        has = np.core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
+        return {"found": [name for name in has if has[name]]}
 
 
 def name_of(device: torch.device) -> str:

@@ -21,11 +21,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import psutil
 
 from ..builtin import BUILTIN_FILES, model_file
 from ..config import ModelSpec, Recipe
+from ..devices import vectors
 from ..files.cache import cache_dir, prune, recall, remember
 from ..files.fingerprint import combine, states
 from ..foreign import with_values
@@ -127,8 +127,7 @@ def _machine() -> list[str]:
     told = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith(TOLD))
     usable = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
     cores = [os.cpu_count(), psutil.cpu_count(logical=False), usable]
-    able = np.show_config(mode="dicts")["SIMD Extensions"]
-    return [platform.machine(), platform.processor(), str(cores), str(able), *told]
+    return [platform.machine(), platform.processor(), str(cores), str(vectors()), *told]
 
 
 def note_bundle(note: Path, bundle: ModelBundle, kernels: Mapping[str, Any]) -> None:

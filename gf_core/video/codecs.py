@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 from av.codec.codec import Codec, UnknownCodecError
 
+from ..devices import vectors
 from ..errors import ResourceError, TakeError
 
 log = logging.getLogger("grounded")
@@ -39,13 +39,7 @@ class CodecChoice:
 @cache
 def _wide_vectors() -> bool:
     """Whether this processor has AVX-512, as far as numpy says."""
-    try:
-        told = np.show_config(mode="dicts").get("SIMD Extensions", {})  # type: ignore[union-attr]
-        found = told.get("found", [])
-    except TypeError:  # numpy 1.25 says it to people only
-        has = np.core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
-        found = [name for name in has if has[name]]
-    return any(name == "X86_V4" or name.startswith("AVX512") for name in found)
+    return any(name == "X86_V4" or name.startswith("AVX512") for name in vectors().get("found", []))
 
 
 def _h264(_: str, quality: int, enlarged: bool) -> dict[str, str]:

@@ -258,5 +258,5 @@ def test_numpy_1_25_says_what_the_processor_has_in_its_own_way(monkeypatch, wide
     old = SimpleNamespace(show_config=show_config, core=SimpleNamespace(_multiarray_umath=has))
     new = SimpleNamespace(show_config=lambda mode: {"SIMD Extensions": {"found": ["X86_V4"] if wide else []}})
     for numpy in (old, new):
-        monkeypatch.setattr(codecs, "np", numpy)
+        monkeypatch.setattr("gf_core.devices.np", numpy)
         assert codecs._wide_vectors.__wrapped__() is wide
