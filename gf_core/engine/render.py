@@ -37,6 +37,8 @@ OTHERS = (
     ".qt", ".png", ".jpg", ".jpeg", ".webp", ".exr", ".tif", ".tiff",
 )  # fmt: skip
 """Suffixes of films and pictures that a film is not saved as; any other suffix is part of a name."""
+USUAL = ".mp4"
+"""That of a film for which no other is asked."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def output_path(out: str | Path, name: str = "film") -> Path:
     """
     path = as_path(out, "out_path")
     if os.path.isdir(path) or str(out).endswith(("/", os.sep)):
-        path = path / f"{name}.mp4"
+        path = path / (name + USUAL)
     suffix = path.suffix.lower()
     if suffix in OTHERS:
         raise TakeError(
@@ -144,7 +146,7 @@ def output_path(out: str | Path, name: str = "film") -> Path:
             f"use {', '.join(SUFFIXES)}; sound and other forms afterwards: docs/films.md, Saving in another form",
         )
     if suffix not in SUFFIXES:
-        path = path.with_name(f"{path.name}.mp4")
+        path = path.with_name(path.name + USUAL)
     size = len(os.fsencode(path.name))
     if size > LONGEST:
         raise TakeError(f"the film's name has {size} bytes, a disk takes {LONGEST}", "choose a shorter name")
@@ -152,9 +154,13 @@ def output_path(out: str | Path, name: str = "film") -> Path:
 
 
 def _companion(film: Path, end: str) -> Path:
-    """The file beside `film` that wears its name and `end`; a name that must be cut may be another film's, too."""
-    path = film.with_name(shortened(film.stem, LONGEST - len(end)) + end)
-    if path.name == film.stem + end:
+    """The file beside `film` that wears its name and `end`; a name that must be cut may be another film's, too.
+
+    Of `film.mkv` it is `film.mkv_sheet.png`: a `film.mp4` may lie beside it.
+    """
+    name = film.stem if film.suffix == USUAL else film.name
+    path = film.with_name(shortened(name, LONGEST - len(end)) + end)
+    if path.name == name + end:
         return path
     return free_name(path)
 
@@ -168,15 +174,20 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
         same = None if made else there.append
         unwanted = threading.Event()
         with ThreadPoolExecutor(1, "grounded-sheet") as beside:
-            drawn = beside.submit(draw_rows, run, end.path, unwanted=unwanted) if sheet and made else None
+            room, rows = out_path.parent, None
+            drawn = (
+                beside.submit(draw_rows, run, end.path, room, unwanted=unwanted) if sheet and made else None
+            )
             try:
                 path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run), same=same)
+                if drawn is not None:
+                    rows = drawn.result()
             except BaseException:
                 unwanted.set()  # who stops the film, or whose disk is full, does not wait for pictures of it
                 raise
         sheet_path = _companion(path, "_sheet.png") if sheet else None
         if sheet_path is not None and not (there and sheet_path.is_file()):
-            rows = drawn.result() if drawn is not None else draw_rows(run, end.path)
+            rows = rows or draw_rows(run, end.path, room)
             rows.write(sheet_path, path.stem)
             _count_sheet(sheet_path, film, end)
         report_path = _companion(path, "_report.json")

@@ -52,12 +52,13 @@ HEAD = struct.Struct(">III")
 class Rows:
     """What is to be seen on a film's sheet; many rows lie in a temporary file, so that memory does not grow with them.
 
-    seconds: of the film.
+    seconds: of the film. room: folder on a disk that has room for them: where temporary files lie otherwise may be
+    memory.
     """
 
-    def __init__(self, page: Page, seconds: float, strips: Iterable[Strip]) -> None:
+    def __init__(self, page: Page, seconds: float, strips: Iterable[Strip], room: Path) -> None:
         self._page, self._seconds = page, seconds
-        self._data = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  `write` closes it
+        self._data = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(room))  # noqa: SIM115  `write` closes it
         self._bare = list[tuple[Strip, int]]()
         for strip in strips:
             self._data.write(strip.data)
@@ -66,7 +67,6 @@ class Rows:
     def write(self, out: Path, title: str) -> str:
         """Write the sheet to the image file `out`, whole or not at all; once. Returns the line under its title."""
         subtitle = f"{self._seconds:.1f} s, {counted(len(self._bare), 'segment')}"
-        make_folder(out.parent)
         with self._data:
             write_atomic(out, lambda part: self._page.write(part, title, subtitle, self._strips()))
         return subtitle
@@ -77,10 +77,10 @@ class Rows:
             yield bare._replace(data=self._data.read(size))
 
 
-def draw_rows(run: Run, film: Path, columns: int = 6, unwanted: Event | None = None) -> Rows:
+def draw_rows(run: Run, film: Path, room: Path, columns: int = 6, unwanted: Event | None = None) -> Rows:
     """Draw what is in `film`, which `run` has made, kept rows as they were.
 
-    unwanted: set from another thread, no further row is begun.
+    room: folder for what is many, as `Rows` says. unwanted: set from another thread, no further row is begun.
 
     Raises TakeError: there is no picture in it yet, or it cannot be read. CancelledError: it was unwanted.
     """
@@ -108,14 +108,19 @@ def draw_rows(run: Run, film: Path, columns: int = 6, unwanted: Event | None = N
         return drawn
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        rows = Rows(page, info.seconds, pool.map(strip, filmed))
+        try:
+            rows = Rows(page, info.seconds, pool.map(strip, filmed), room)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # the others are not waited for
+            raise
     prune(cache_dir("rows"), MOST)
     return rows
 
 
 def draw_sheet(run: Run, film: Path, out: Path, title: str, columns: int = 6) -> str:
     """`draw_rows` and `Rows.write` in one call."""
-    return draw_rows(run, film, columns).write(out, title)
+    make_folder(out.parent)
+    return draw_rows(run, film, out.parent, columns).write(out, title)
 
 
 def _place(records: Sequence[Record], drawn: list[Any]) -> Path | None:

@@ -16,6 +16,7 @@ from gf_core.engine import render as render_module
 from gf_core.engine import sheet as sheet_module
 from gf_core.engine.render import render_film
 from gf_core.engine.sheet import draw_sheet
+from gf_core.errors import ResourceError
 from gf_core.take.folder import Run
 from gf_core.video.sheet import spread
 
@@ -69,10 +70,43 @@ def test_rows_that_are_many_lie_on_the_disk(bundle, tmp_path, monkeypatch):
     first = render(bundle, tmp_path)
     monkeypatch.setattr(sheet_module, "IN_MEMORY", 1)
     again = tmp_path / "again.png"
-    rows = sheet_module.draw_rows(Run(first.run), first.path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "of no use"))  # they lie where the sheet will
+    rows = sheet_module.draw_rows(Run(first.run), first.path, tmp_path)
     assert rows._data._rolled  # type: ignore[attr-defined]
     rows.write(again, "fox")
     assert first.sheet is not None and again.read_bytes() == first.sheet.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("again.png", "cache", "fox.mp4", "fox_report.json", "fox_sheet.png", "take"),
+    }
+
+
+def test_a_disk_that_takes_no_rows_is_said_once_and_no_more_are_drawn(bundle, tmp_path, decoded, monkeypatch):
+    """The film is there; when there is room, the same command adds sheet and report."""
+    segments = "".join(f"then: it jumps {number} times | 0.75s\n" for number in range(20))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(ResourceError, match="the disk is full"):
+        patch.setattr(sheet_module, "IN_MEMORY", 1)
+        patch.setattr("tempfile.TemporaryFile", full)
+        patch.setattr("gf_core.engine.render.check_writable", lambda folder: None)
+        render(bundle, tmp_path, TEXT + segments)
+    assert len(decoded) < 23 and (tmp_path / "fox.mp4").is_file()
+    result = render(bundle, tmp_path, TEXT + segments)
+    assert (
+        result.there and result.sheet is not None and result.sheet.is_file() and result.report_path.is_file()
+    )
+
+
+def test_films_of_one_name_have_sheets_of_their_own(bundle, tmp_path):
+    first = render(bundle, tmp_path)
+    seen = {path: path.read_bytes() for path in (first.path, first.sheet, first.report_path) if path}
+    other = TEXT.replace("a hen", "a cow")
+    second = render_film(bundle, other, tmp_path / "fox.mkv", take_folder=tmp_path / "take")
+    assert second.sheet == tmp_path / "fox.mkv_sheet.png" and second.sheet.is_file()
+    assert second.report_path == tmp_path / "fox.mkv_report.json" and second.report_path.is_file()
+    assert {path: path.read_bytes() for path in seen} == seen
 
 
 def test_after_an_edit_only_new_rows_are_decoded(bundle, tmp_path, decoded):
