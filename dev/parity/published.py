@@ -155,12 +155,12 @@ class NoisySink(GradView):
         """kept: the block's first keys and values per layer, its first `own` tokens stay; empty: tokens behind it."""
         vars(self).update(vars(view))
         self._kept, self._own = kept, own
-        stop = self._start + len(self._turn)
+        stop = self.places[0].stop
         self._behind = slice(stop, stop + empty)
         memory = self._memory
         frames = torch.arange(stop, stop + empty, memory.tokens_per_frame) // memory.tokens_per_frame
         after = turns(frames, *memory.grid, memory.raw_k.shape[-1])
-        self._past_turn = torch.cat([self._past_turn, after])
+        self._past_turns = [torch.cat([turn, after]) for turn in self._past_turns]
 
     def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
         """As `GradView.attend`."""

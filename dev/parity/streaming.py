@@ -153,20 +153,18 @@ class Cache:
             return
         shift = min(frames, end + frames - self.frames)  # less the first time, of a buffer of no whole blocks
         back = turns(torch.tensor([-shift]), 1, 1, director.spec.head_dim)
-        moved = {}
-        for number, made in memory.gradients.graph.items():
-            before = memory.gradients.graph.get(number - shift) if number - shift >= sink else None
-            constant = [(k.detach(), v.detach()) for k, v in made]
-            if number < sink:
-                constant = made
-            elif before is not None:
-                with torch.enable_grad():  # the clean pass has none
-                    constant = [
-                        (k + rotate(other_k - other_k.detach(), back), v + (other_v - other_v.detach()))
-                        for (k, v), (other_k, other_v) in zip(constant, before)
-                    ]
-            moved[number] = constant
-        memory.gradients.graph = moved
+        for made in memory.gradients.graph:
+            was = dict(made)
+            for number, (k, v) in was.items():
+                before = was.get(number - shift) if number - shift >= sink else None
+                if number < sink:
+                    continue
+                k, v = k.detach(), v.detach()
+                if before is not None:
+                    with torch.enable_grad():  # the clean pass has none
+                        k = k + rotate(before[0] - before[0].detach(), back)
+                        v = v + (before[1] - before[1].detach())
+                made[number] = k, v
 
     def _recached(self, director: Director) -> None:
         """Every frame that the recorded code computes anew, also those that lie in our memory no more."""

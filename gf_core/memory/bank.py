@@ -49,20 +49,24 @@ class Bank:
 
     # -- changes ------------------------------------------------------------------------------------------------
 
-    def compare(self, frames: int) -> None:
-        """After the newest chunk, of `frames`, was committed: layers in which it differs keep its first frame."""
+    def compare(self, frames: int) -> list[int]:
+        """After the newest chunk, of `frames`, was committed: layers in which it differs keep its first frame.
+
+        Returns which do.
+        """
         ledger, spec, raw_k = self._ledger, self._spec, self._stores[0]
-        size, new = self._size, []
+        size, new, differ = self._size, [], list[int]()
         for layer, store in enumerate(raw_k):
             stop = ledger.layer(layer).past * size
             new.append(values_of(store[:, stop - frames * size : stop]).float().mean(1))
         mean_key = self._gather(torch.stack(new), 2).flatten(2)
         if ledger.compares(frames):
             cosines = torch.nn.functional.cosine_similarity(mean_key, self.mean_key, dim=-1)
-            for layer, similarity in enumerate(cosines[:, 0].tolist()):
-                if similarity < spec.bank_below:
-                    self._deposit(layer, frames)
+            differ = [n for n, alike in enumerate(cosines[:, 0].tolist()) if alike < spec.bank_below]
+        for layer in differ:
+            self._deposit(layer, frames)
         self.mean_key.copy_(mean_key)
+        return differ
 
     def _deposit(self, layer: int, frames: int) -> None:
         """The first of the `frames` newest frames is copied to the end of a layer's bank."""

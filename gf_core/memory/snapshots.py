@@ -54,7 +54,7 @@ def restore(memory: DualMemory, state: dict[str, Tensor]) -> None:
                 f"the snapshot's {name} does not fit this memory",
                 fix="restore with the model, size and memory settings that the snapshot was made with",
             )
-    memory.gradients.graph.clear()
+    memory.gradients.clear()
     used = state["raw_k"].shape[2]
     for store, name in ((memory.raw_k, "raw_k"), (memory.v, "v")):
         for mine, theirs in zip(store, state[name]):

@@ -95,7 +95,7 @@ class DualMemory:
         """Forget everything (a new scene) under a new prompt; the film's frame count goes on."""
         self.ledger.scene()
         self.kept = 0
-        self.gradients.graph.clear()
+        self.gradients.clear()
         if self.bank is not None:
             self.bank.clear()
 
@@ -109,8 +109,9 @@ class DualMemory:
         return self.history[:, self.kept - count : self.kept]
 
     def alike(self) -> Iterator[tuple[slice, Layout]]:
-        """Layers that have the same layout, with it: all of them, unless each has a bank of its own."""
-        if len({len(bank) for bank in self.ledger.banks}) == 1:
+        """Layers whose frames lie and stand alike, with their layout: all, unless each has a bank of its own."""
+        absolute = self.spec.positions == "absolute"
+        if len({tuple(bank) if absolute else len(bank) for bank in self.ledger.banks}) == 1:
             yield slice(None), self.layout
             return
         for layer in range(len(self.raw_k)):
@@ -124,7 +125,9 @@ class DualMemory:
         k = self.k[0 if self.lean else layer]
         return k, self.unpacked_v[0] if self.packed else self.v[layer]
 
-    def _rotate(self, layers: slice, at: tuple[int, ...], first: int = 0) -> tuple[tuple[int, Tensor], ...]:
+    def _rotate(
+        self, layers: slice, at: tuple[int, ...], first: int = 0, *, lean: bool = False
+    ) -> tuple[tuple[int, Tensor], ...]:
         """Refresh the rotated copy of some layers' frames from slot `first` on, which stand at these positions.
 
         Of a lean memory they are rotated when they are read: returns their first token, and the rotation.
@@ -132,7 +135,7 @@ class DualMemory:
         if not at:
             return ()
         turn, size = self._turn(at), self.tokens_per_frame
-        if self.lean:
+        if lean or self.lean:
             return ((first * size, turn),)
         here = slice(first * size, (first + len(at)) * size)
         self.pieces.turn_all(self.raw_k[layers, :, here], turn, self.k[layers, :, here], len(at))
@@ -171,10 +174,10 @@ class DualMemory:
         """
         return wave(self, self._places(sum(frames), ends, written), frames) if frames else []
 
-    def _places(self, frames: int, sees: Sees, written: int = 0) -> list[Place]:
+    def _places(self, frames: int, sees: Sees, written: int = 0, *, lean: bool = False) -> list[Place]:
         """Where in every layer a call of `frames` writes and what it sees; all that it sees is rotated for it.
 
-        written: frames in front of them that lie in memory and are not committed yet.
+        written: frames in front of them that lie in memory and are not committed yet. lean: only told how (`_rotate`).
         """
         size, places = self.tokens_per_frame, list[Place]()
         first = self.ledger.frame + written
@@ -188,7 +191,7 @@ class DualMemory:
             at = self._at(now, [*(by_slot[slot] for slot in seen), *range(first, first + frames)])
             rotated, done = (), 0
             for run in runs:
-                rotated += self._rotate(layers, at[done : done + len(run)], run.start)
+                rotated += self._rotate(layers, at[done : done + len(run)], run.start, lean=lean)
                 done += len(run)
             own = self._turn(at[done:])
             start, stop = layout.past * size, (layout.past + frames) * size
@@ -213,21 +216,15 @@ class DualMemory:
         Raises GroundedError: also where this memory's settings let no gradient through.
         """
         self._check(frames)
-        if (spec := self.spec).bank or spec.heads or spec.rolling or spec.refresh or spec.walk or self.packed:
+        if self.spec.heads or self.spec.rolling or self.packed:
             raise GroundedError(
                 "gradients do not go through this memory",
-                fix="train without bank, heads, rolling, refresh, walk and int8, and use them when sampling",
+                fix="train without heads, rolling and int8, and use them when sampling",
             )
-        layout, size = self.layout, self.tokens_per_frame
-        now = replace(layout, current=frames)
-        numbers = range(self.ledger.frame, self.ledger.frame + frames)
-        at = self._at(now, [*self.ledger.numbers(), *numbers])
-        start, stop = layout.past * size, now.total * size
-        own = self._turn(at[layout.past :])
-        place = Place(start, stop, own, own, ((0, stop),), now.regions())
-        before = self._turn(at[: layout.past])
-        denoising = GradView(self.gradients, place, before, leaks=leaky)
-        return denoising, GradView(self.gradients, place, before, keep=True)
+        places = self._places(frames, newest, lean=True)
+        past = [self.gradients.past(layer, place) for layer, place in enumerate(places)]
+        denoising = GradView(self.gradients, places, past, leaks=leaky)
+        return denoising, GradView(self.gradients, places, past, keep=True)
 
     def reopen(self, context: int = 0, slots: range | None = None, *, keep: bool = True) -> View:
         """View of a call that recomputes frames in place, seeing what lies before them and itself.
@@ -236,7 +233,8 @@ class DualMemory:
         keep: raw keys are written, and so are values where they are packed; else the caller does.
         """
         size, places = self.tokens_per_frame, list[Place]()
-        self.gradients.make_constant(self.ledger.recent)
+        anchors = self.ledger.anchors if slots is not None else ()
+        self.gradients.make_constant(frame for frames in (*anchors, self.ledger.recent) for frame in frames)
         for layers, layout in self.alike():
             here = range(layout.kept, layout.past) if slots is None else slots
             at = positions(self.spec, layout, self.ledger.numbers(len(places)))
@@ -259,9 +257,11 @@ class DualMemory:
         self.kept += frames - drop
         self.recent_latents(frames).copy_(latents.detach())
         if self.bank is not None and not self.spec.averages:
-            self.bank.compare(frames)
-        size = self.tokens_per_frame
-        for target, source in self.ledger.walked(frames) if self.spec.walk else ():
+            for layer in self.bank.compare(frames):
+                self.gradients.take(layer, self.ledger.frame - frames)
+        size, walked = self.tokens_per_frame, self.ledger.walked(frames) if self.spec.walk else ()
+        for target, source in walked:
+            self.gradients.alias(*(self.ledger.numbers()[slot] for slot in (target, source)))
             for store in (self.raw_k, self.v):
                 here = store[:, :, source * size : (source + 1) * size]
                 store[:, :, target * size : (target + 1) * size] = here

@@ -181,9 +181,6 @@ def test_what_a_model_or_a_batch_rules_out_is_refused_in_words():
     memory_of(replace(PRESETS["sgf"], heads=(row, ((1, 1), (1, 3, 2)))))
     with pytest.raises(GroundedError, match="table of heads"):
         memory_of(replace(PRESETS["sgf"], heads=(row, ((1, 1), (1, 3, 2))), heads_runs=3))
-    for spec in (CHANGES, PRESETS["rolling_forcing"], PRESETS["krea"]):
-        with pytest.raises(GroundedError, match="gradients"):
-            memory_of(spec).open_grad(3)
 
 
 def test_heads_pick_among_what_is_there():

@@ -23,9 +23,10 @@ def test_a_chunk_that_is_begun_again_takes_the_place_of_the_first_try(film):
         for layer in range(2):
             clean.write(layer, tokens(value), tokens(-value))
     memory.commit(torch.zeros(1, 3, 2, 2, 4))
-    newest = memory.gradients.past()[-3:]
-    assert [len(made) for made in newest] == [2] * 3
+    step, _ = memory.open_grad(3)
+    newest = [memory.gradients.past(layer, step.places[layer])[-3:] for layer in range(2)]
     assert all((k == 2).all() and (v == -2).all() for made in newest for k, v in made)
+    assert [list(made) for made in memory.gradients.graph] == [[0, 1, 2, 3, 4, 5]] * 2
 
 
 def test_gradients_leak_to_the_try_that_was_kept(film):
@@ -37,7 +38,8 @@ def test_gradients_leak_to_the_try_that_was_kept(film):
     for layer in range(2):
         clean.write(layer, tokens(3.0), tokens(3.0))
     memory.commit(torch.zeros(1, 3, 2, 2, 4))
-    k, v = memory.gradients.past()[-1][1]
+    step, _ = memory.open_grad(3)
+    k, v = memory.gradients.past(1, step.places[1])[-1]
     assert (k == 3).all() and (v == 3).all(), "values are those of the clean pass"
     (k.sum() + v.sum()).backward()
     assert tries[0].grad is None and tries[1].grad is not None and tries[1].grad.any()

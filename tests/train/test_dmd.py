@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from gf_core.config import MemorySpec, SampleSpec
+from gf_core.errors import GroundedError
+from gf_core.memory.presets import PRESETS
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import carry_out
 from gf_core.sampling.sampler import Chunk
@@ -20,6 +22,27 @@ from gf_core.train.rollout import Window, roll_out
 from .fixed import RandomDraws
 
 GROUNDED = MemorySpec(anchors=2, recent=3)
+
+
+BELOW = 0.9
+"""Between the likenesses of chunks of this noise, so that the two layers choose differently."""
+BANKS = {
+    "bank": MemorySpec(anchors=1, recent=3, bank=2, bank_below=BELOW, bank_from=3, switch="cross_only"),
+    "means": MemorySpec(anchors=1, recent=3, bank=2, bank_policy="means", switch="cross_only"),
+}
+
+
+@pytest.fixture
+def memories(monkeypatch):
+    """The memory of every film of training that was begun, in order."""
+    found, make = [], rollout.sampler_for
+
+    def kept(*given):
+        found.append((sampler := make(*given)).director.memory)
+        return sampler
+
+    monkeypatch.setattr(rollout, "sampler_for", kept)
+    return found
 
 
 class Fixed(RandomDraws):
@@ -75,6 +98,27 @@ def test_a_film_of_training_is_the_engine_s(nets, films, verbs, context):
     torch.testing.assert_close(window.latents, wanted, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_film_of_training_is_the_engine_s_under_every_memory(nets, films, name, memories):
+    """Of 27 frames, so that every window has let frames go, with a change of prompt and a cut behind the first."""
+    spec = replace(PRESETS[name], bank_below=BELOW) if PRESETS[name].bank > 2 else PRESETS[name]
+    film = films.spec(spec, context_noise=False, frames=27, window=27)
+    for verbs in ({}, {4: "then", 7: "cut"}):
+        cues = {block: Cue(verb, films.prompts[1 + n]) for n, (block, verb) in enumerate(verbs.items())}
+        batch = films.batch(cues=cues, draws=Fixed())
+        if spec.rolling:
+            with pytest.raises(GroundedError, match="gradients do not go through chunks"):
+                roll_out(nets.generator, film, batch)
+            continue
+        window = roll_out(nets.generator, film, batch)
+        with torch.no_grad():
+            wanted = engine(nets.generator, film, batch)
+        assert window.latents.requires_grad
+        torch.testing.assert_close(window.latents, wanted, atol=1e-5, rtol=1e-5)
+        banks = {tuple(frame.number for frame in bank) for bank in memories[-1].ledger.banks}
+        assert len(banks) == (2 if spec.bank > 2 else 1)
+
+
 def reach(nets, films, context, **changes):
     """Gradient of the last chunk on the first chunk's noise, and its size on the weights."""
     draws = Fixed(0)
@@ -100,14 +144,23 @@ def test_gradients_stay_in_their_chunk(nets, films):
     assert not any(gradient.any() for gradient in read_clean)
 
 
-@pytest.mark.parametrize("verb", [None, "then", "cut"])
-def test_a_constant_past_gives_no_weight_a_gradient(nets, films, verb):
+@pytest.mark.parametrize(
+    ("spec", "verb"),
+    [
+        (GROUNDED, None),
+        (GROUNDED, "then"),
+        (GROUNDED, "cut"),
+        (replace(BANKS["bank"], bank_below=2.0), None),
+        (BANKS["means"], None),
+    ],
+)
+def test_a_constant_past_gives_no_weight_a_gradient(nets, films, spec, verb):
     """What the last chunk tells every weight is what it tells them behind a past made without gradients."""
     cues = {3: Cue(verb, films.prompts[1])} if verb else {}
     batch = films.batch(cues=cues, draws=Fixed(0))
 
     def told(context, learn_from=0):
-        film = films.spec(GROUNDED, context_gradient=context)
+        film = films.spec(spec, context_gradient=context)
         sampler = rollout.sampler_for(nets.generator, film, 1, batch.latent)
         sampler.director.start(batch.prompt)
         latents = rollout.make_chunks(sampler, film, batch, 5, learn_from)
@@ -251,33 +304,25 @@ def test_a_critic_that_knows_the_film_has_no_loss(nets, films, monkeypatch, weig
 
 
 @pytest.mark.parametrize("context", ["none", "leaky", "replay"])
-def test_layers_computed_again_change_nothing(nets, films, context, monkeypatch):
-    """Activation checkpoints: the same gradients, and a memory that backward leaves as it was."""
-    film = films.spec(context_gradient=context)
-
-    memories = []
-
-    make = rollout.sampler_for
-
-    def kept(*given):
-        memories.append((sampler := make(*given)).director.memory)
-        return sampler
-
-    monkeypatch.setattr(rollout, "sampler_for", kept)
+@pytest.mark.parametrize("spec", [None, *BANKS.values()], ids=["window", *BANKS])
+def test_layers_computed_again_change_nothing(nets, films, context, spec, memories):
+    """Activation checkpoints: the same gradients to the bit, and a memory that backward leaves as it was."""
+    film = films.spec(spec, frames=27, window=27, context_gradient=context)
 
     def gradients():
         nets.generator.zero_grad()
         window = roll_out(nets.generator, film, films.batch(draws=Fixed()))
         memory = memories.pop()
         before = [part.clone() for part in (memory.raw_k, memory.v)]
+        past = [list(frames) for frames in (*memory.gradients.graph, *memory.gradients.banks)]
         window.latents.square().sum().backward()
         assert all(map(torch.equal, before, (memory.raw_k, memory.v)))
+        assert past == [list(frames) for frames in (*memory.gradients.graph, *memory.gradients.banks)]
         return [p.grad.clone() for p in nets.generator.parameters() if p.grad is not None]
 
     plain = gradients()
     recompute(nets.generator.blocks)
-    for mine, theirs in zip(gradients(), plain, strict=True):
-        torch.testing.assert_close(mine, theirs)
+    assert all(map(torch.equal, gradients(), plain))
 
 
 def test_a_context_is_made_to_the_end_and_judged_by_what_follows(nets, films):
