@@ -28,7 +28,8 @@ def check(spec: MemorySpec, batch: int = 1) -> None:
         )
     if spec.bank and not spec.averages:
         raise GroundedError(
-            "several samples cannot share a bank that each fills by its own changes", fix="use batch 1"
+            "several samples cannot share a bank that each fills by its own changes",
+            fix="use batch 1 (in training, films made one at a time: --each 1)",
         )
 
 

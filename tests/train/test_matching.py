@@ -15,6 +15,7 @@ from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.cli import main
 from gf_core.config import MemorySpec, ModelSpec, Recipe
 from gf_core.errors import GroundedError
+from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import WanModel
 from gf_core.train.draws import SampleDraws
 from gf_core.train.journal import set_up_log
@@ -111,7 +112,11 @@ def test_values_are_the_published_ones():
     init, long = stages_of("longlive").values()
     assert (long.rate, long.critic_rate, long.lora.rank, long.stream.longest) == (1e-5, 2e-6, 256, 240)
     assert init.film.recipe.memory.window == 12 and init.film.recipe.memory.recache_reach == 21
-    first = stages_of("context_forcing")["first"]
+    first, contextual = stages_of("context_forcing").values()
+    assert (first.film.recipe.memory, contextual.film.recipe.memory) == (
+        PRESETS["self_forcing"],
+        PRESETS["context_forcing"],
+    )
     assert (first.betas, first.critic_betas, first.clip) == ((0.9, 0.999), (0.5, 0.95), 2.0)
     short, long = stages_of("grounded_forcing").values()
     assert short.film.recipe.memory == MemorySpec() and (short.iterations, long.iterations) == (1200, 1000)
@@ -148,8 +153,9 @@ def test_a_student_begins_from_ode_states(given, tmp_path, capsys):
 
 @pytest.mark.parametrize("recipe, stage", MATCHING)
 def test_every_recipe_runs_from_the_command_line(given, tmp_path, recipe, stage):
-    command = ["train", recipe, *given, "--stage", stage, "--then", "b.txt", "--batch", "2", "--each", "2"]
     values = stages_of(recipe)[stage]
+    each = "1" if values.film.recipe.memory.bank else "2"
+    command = ["train", recipe, *given, "--stage", stage, "--then", "b.txt", "--batch", "2", "--each", each]
     frames = ["--frames", "48"] if values.film.context else ["--frames", "39" if values.stream else "9"]
     assert main([*command, *frames, "--iterations", "1", "--report", "1"]) == 0
     folder = tmp_path / "runs" / recipe / stage
@@ -219,13 +225,17 @@ def test_two_sharded_ranks_do_what_one_process_does(given, tmp_path):
                 torch.testing.assert_close(other[name], value, atol=2e-4, rtol=2e-3, msg=name)
 
 
-@pytest.mark.parametrize("streams", [False, True])
-def test_a_stopped_training_goes_on_to_the_bit(given, tmp_path, streams):
-    """In the middle of a film, too, one with a switch and a new one after it."""
+@pytest.mark.parametrize("streams, bank", [(False, 0), (True, 0), (True, 2)])
+def test_a_stopped_training_goes_on_to_the_bit(given, tmp_path, streams, bank):
+    """In the middle of a film, too, one with a switch and a new one after it; what lies in its bank has a state."""
     whole = options(tmp_path, folder=tmp_path / "whole", then=tmp_path / "b.txt")
     whole = replace(whole, stage=replace(whole.stage, iterations=6, batch=1))
     if streams:  # 9, 15 and 21 frames, the stop, 27, and a new film
         whole = replace(whole, stage=streaming(whole.stage))
+    if bank:
+        memory = replace(PRESETS["context_forcing"], bank=bank, bank_below=2.0)
+        film = replace(whole.stage.film, recipe=replace(whole.stage.film.recipe, memory=memory))
+        whole = replace(whole, stage=replace(whole.stage, film=film))
     short = replace(whole.stage, iterations=2)
     trained(Ranks(), whole)
     parted = replace(whole, folder=tmp_path / "parted")
@@ -371,6 +381,9 @@ def test_what_cannot_be_is_said(given, tmp_path, capsys):
         assert main(command) == 2
         said = capsys.readouterr().err
         assert f"{frames} latent frames are too few" in said and f"give --frames {fix} or more" in said
+    command = ["train", "context_forcing", *given, "--stage", "contextual", "--batch", "2", "--each", "2"]
+    assert main(command) == 2 and "films made one at a time: --each 1" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "context_forcing").exists()  # before anything is loaded
     assert main(["train", "self_forcing", *given, "--nodes", "2"]) == 2
     assert "1 ranks are no whole number for each of 2 nodes" in capsys.readouterr().err
     for wrong in ("-1", str(2**32)):

@@ -26,6 +26,7 @@ from ...builtin import BUILTIN_FILES, is_small, model_file
 from ...checkpoints.bundle import ModelBundle, load_model
 from ...devices import pick_device
 from ...errors import GroundedError
+from ...memory.checks import check
 from ..journal import Journal, set_up_log
 from ..loop import Pace, Run
 from ..lora import add_lora, save_lora
@@ -345,6 +346,7 @@ def _asked(stage: Stage, args: argparse.Namespace) -> Stage:
         stage = replace(stage, stream=replace(stage.stream, longest=args.frames))
     elif args.frames:
         film = replace(film, frames=args.frames, window=min(args.frames, film.window))
+    check(film.recipe.memory, args.each)
     return replace(
         stage, film=film, batch=args.batch or stage.batch, iterations=args.iterations or stage.iterations
     )
