@@ -24,3 +24,10 @@ def test_a_preview_is_small_keeps_every_frame_and_the_mean_colour():
 def test_pictures_that_are_small_already_stay_as_they_are():
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
     assert np.array_equal(preview(frames), frames)
+
+
+def test_a_preview_of_a_film_lower_than_one_block_has_a_row():
+    frames = np.full((3, 2, 1024, 3), 90, np.uint8)
+    for narrow in (frames, frames.swapaxes(1, 2)):
+        small = preview(narrow)
+        assert sorted(small.shape) == [1, 3, 3, 256] and (small == 90).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from gf_core.engine.events import Reused, StepDone
 from gf_core.engine.film import settle
 from gf_core.engine.finish import Finisher
+from gf_core.memory.policies import POLICIES
 from gf_core.memory.presets import PRESETS
 from gf_core.take.facts import kernels
 from gf_core.take.folder import Run, RunWriter, Take
@@ -197,3 +199,15 @@ def test_where_noise_is_drawn_for_a_whole_clip_its_length_counts(bundle):
     short, long = "a fox runs | 3s", "a fox runs | 6s"
     assert key(short, "chunk") == key(long, "chunk")
     assert len({key(short, "chunk"), key(short, "comfyui"), key(long, "comfyui")}) == 3
+
+
+def test_of_several_frames_that_were_weighed_one_is_told(bundle, films, tmp_path, monkeypatch):
+    """The one that took a place, else the last: three are weighed for every chunk but the first."""
+    asked = itertools.count()
+    policy = replace(POLICIES["diversity"], accepts=lambda similarity, redundancy: next(asked) == 5)
+    monkeypatch.setitem(POLICIES, "diversity", policy)
+    memory = replace(bundle.recipe.memory, anchor_update="every_chunk")
+    run, _ = render(bundle, films, tmp_path, memory, "a fox runs | 6s")
+    told = [record["anchor"] for record in run.committed() if record["anchor"]]
+    assert [anchor["frame"] for anchor in told] == [2, 5, 7, 11, 14, 17]
+    assert [anchor["frame"] for anchor in told if anchor["replaced"]] == [7]

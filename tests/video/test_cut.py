@@ -20,6 +20,10 @@ def test_a_part_has_the_films_own_pictures(tmp_path):
     assert np.array_equal(list(read_frames(clip)), list(read_frames(tmp_path / "film.mp4"))[3:])
     with av.open(str(clip)) as container:
         assert [round(frame.time * 16) for frame in container.decode(video=0)] == list(range(6))
+    with FilmWriter(tmp_path / "alone.mp4", VideoSpec(16, 16, 16)) as writer:
+        for start in (3, 6):
+            writer.write(pictures[start : start + 3])
+    assert clip.read_bytes() == (tmp_path / "alone.mp4").read_bytes(), "numbers of fragments included"
 
 
 def test_a_part_that_is_not_there_is_refused(tmp_path):

@@ -317,6 +317,15 @@ def test_damaged_boxes_end_in_words_or_in_a_shorter_film(film, kind):
         assert found.header_end <= found.end <= found.size
 
 
+def test_a_last_box_may_reach_to_the_end_of_the_file(film):
+    """Its length is 0 then, as programs write that do not know it yet."""
+    layout, data = read_layout(film), bytearray(film.read_bytes())
+    last = data.rindex(b"mdat") - 4
+    data[last : last + 4] = bytes(4)
+    film.write_bytes(data)
+    assert read_layout(film) == layout and numbers(read_frames(film)) == list(range(45))
+
+
 def test_a_million_empty_fragments_take_no_time(film):
     film.write_bytes(film.read_bytes() + (box(b"moof") + box(b"mdat")) * 1_000_000)
     begun = time.process_time()

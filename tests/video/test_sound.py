@@ -122,3 +122,24 @@ def test_what_is_no_sound_is_said(tmp_path, make):
 def test_wrong_shapes_are_refused():
     with pytest.raises(TakeError, match="sound of shape"):
         Audio(np.zeros((7, 10), np.float32), RATE)
+
+
+def test_of_a_block_across_the_first_picture_the_end_is_left(tmp_path):
+    """A second in one packet, as samples that are not packed may lie in a file: half of it is too early."""
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=RATE)
+        stream.codec_context.layout = "mono"
+        pictures = container.add_stream("libx264", rate=16, options={"bf": "0"})
+        pictures.width = pictures.height = 32
+        wave = np.repeat(np.array([[9000, -9000]], np.int16), RATE // 2, 1)
+        frame = av.AudioFrame.from_ndarray(wave, "s16", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+        for packet in stream.encode(frame):
+            container.mux(packet)
+        for number in range(8, 16):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 16)
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode(None))
+    found = read_audio(tmp_path / "a.mkv")
+    assert found.seconds == 0.5 and (found.samples < -0.2).all()
