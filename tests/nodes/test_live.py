@@ -123,3 +123,5 @@ def test_channels_and_thumbs_are_bounded(live):
     for index in range(live.THUMBS + 5):
         channel.keep_thumb(index, PICTURES[0])
     assert len(channel.thumbs) == live.THUMBS
+    channel.keep_thumb(0, PICTURES[5])
+    assert channel.thumbs[0] == live.jpeg(PICTURES[5]), "a segment that is made again shows its new picture"

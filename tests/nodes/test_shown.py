@@ -112,3 +112,24 @@ def test_of_many_facts_the_oldest_go(shown, tmp_path):
     told = [facts["text"] for facts in shown.facts_of("t")["GF_TakeDrift"]]
     last = [str(number) for number in range(3, shown.KEPT + 3) if number != 7]
     assert told == [*last, "again"] and len(told) == shown.KEPT
+
+
+def test_what_was_shown_of_a_film_that_went_on_is_not_shown_of_the_longer_one(shown, tmp_path):
+    (run,) = shown.runs_in(tmp_path / "takes" / "t")
+    shown.keep(run, "GF_TakeDrift", {"text": "steady"})
+    assert [facts["text"] for facts in shown.facts_of("t")["GF_TakeDrift"]] == ["steady"]
+    with run.film.open("ab") as film:
+        film.write(b"more")
+    assert shown.facts_of("t")["GF_TakeDrift"] == []
+
+
+def test_a_film_with_a_start_is_no_more_than_whole(shown, tmp_path):
+    """The pictures that it begins with were not planned."""
+    (run,) = shown.runs_in(tmp_path / "takes" / "t")
+    settings = json.loads(run.settings.read_text())
+    frames = shown.sampler_facts(run)["frames"]
+    whole = frames / settings["video"]["fps"] / len(settings["segments"])
+    for share, wanted in ((0.5, 1.0), (2.0, 0.5)):
+        segments = [{**segment, "seconds": whole * share} for segment in settings["segments"]]
+        _change(run.settings, "segments", segments)
+        assert shown.sampler_facts(run)["share"] == pytest.approx(wanted)

@@ -74,7 +74,10 @@ def test_a_teacher_that_knows_the_window_has_no_loss(nets, films, monkeypatch):
         return (noisy - window.latents) / scores.sigma_at(timestep, Matching().shift)
 
     monkeypatch.setattr("gf_core.train.objectives.teacher.flow_of", knows)
-    assert teacher(nets, given, film, Matching()).total < 1e-9
+    errors = Errors(Recycling(grids=1, clean=1.0, learn_clean=1.0))
+    assert teacher(nets, given, film, Matching(), errors).total < 1e-9
+    assert errors.state_dict().keys() == {"latent.0", "noise.0"}
+    assert all(error.abs().max() < 1e-4 for error in errors.state_dict().values()), "it makes none"
 
 
 def test_a_teachers_errors_come_back(nets, films):
@@ -102,6 +105,25 @@ def test_a_teachers_errors_come_back(nets, films):
     assert torch.equal(other.take("latent", draws), errors.take("latent", draws))
     changed.backward()
     assert all(p.grad is not None for p in nets.generator.blocks[0].parameters())
+
+
+def test_errors_of_the_past_lie_on_its_newest_frames(nets, films, monkeypatch):
+    """Sink and slow frames stay as they are: they were clean when they came to be seen."""
+    film = films.spec(window=6, frames=6, past=Past(sink=1, slow=1, fast=2, every=2))
+    tried = (clips(films.prompts[0], {}, number=number) for number in range(20))
+    given = next(clip for clip in tried if chosen(clip, film)[0].context == 4)
+    window, errors = chosen(given, film)[0], Errors(Recycling(clean=0.0, noise=0.0, latent=0.0, context=1.0))
+    errors.load_state_dict({"latent.0": torch.ones(1, 6, 4, 2, 4)})
+    seen = []
+
+    def flow(net, noisy, timestep, prompt):
+        seen.append(noisy)
+        return torch.zeros_like(noisy)
+
+    monkeypatch.setattr("gf_core.train.objectives.teacher.flow_of", flow)
+    teacher(nets, given, film, Matching(), errors)
+    off = (seen[0] - window.latents)[0, :4, 0, 0, 0]
+    assert off.tolist() == pytest.approx([0, 0, 1, 1])
 
 
 def test_a_past_is_told_the_level_that_it_has_or_the_windows(nets, films, monkeypatch):

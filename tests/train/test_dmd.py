@@ -289,6 +289,19 @@ def test_each_objective_teaches_its_own_network(nets, films, objective):
     assert all(not value.requires_grad for value in loss.parts.values())
 
 
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_score_identity_is_the_published_form(nets, films, alpha):
+    """Where teacher and critic part, times how far the film is from the teacher's, less a share of the former."""
+    told, match = {}, Matching(alpha=alpha)
+    with torch.no_grad():
+        loss = sid(nets, films.batch(draws=Fixed()), films.spec(), match, told.__setitem__).total
+    c, u = told["score.real_cond_x0"], told["score.real_uncond_x0"]
+    real, clip = u + 4 * (c - u), told["rollout"]
+    gap = real - told["score.fake_cond_x0"]
+    wanted = gap * ((real - clip) - alpha * gap) / (clip - real).abs().mean()
+    torch.testing.assert_close(loss, wanted.mean().double(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_critic_that_knows_the_film_has_no_loss(nets, films, monkeypatch, weighted):
     """Its flow leads from the noisy film to the clean one, by the table that its own level is looked up in."""
