@@ -147,21 +147,24 @@ def note_bundle(note: Path, bundle: ModelBundle, kernels: Mapping[str, Any]) -> 
         "kernels": {**kernels, "threads": bundle.own_threads},
         "weight": asdict(bundle.weight),
     }
-    remember(note, {"sum": _sum(value), **value}, "what is known of the model")
+    remember(note, {"sum": _sum(note, value), **value}, "what is known of the model")
     prune(note.parent, MOST)
 
 
 def recall_bundle(note: Path, opens: Callable[[], ModelBundle]) -> NotedBundle | None:
     """What is noted there, or None; `opens` gives it open."""
-    return recall(note, lambda found: _bundle(found, opens), None, "what is known of the model is not read")
+    return recall(
+        note, lambda found: _bundle(note, found, opens), None, "what is known of the model is not read"
+    )
 
 
-def _sum(value: Any) -> str:
-    return combine([json.dumps(value, sort_keys=True)])
+def _sum(note: Path, value: Any) -> str:
+    """Of a note and of its name, so that another one in its place is not taken for it."""
+    return combine([note.stem, json.dumps(value, sort_keys=True)])
 
 
-def _bundle(found: dict[str, Any], opens: Callable[[], ModelBundle]) -> NotedBundle:
-    if found.pop("sum") != _sum(found):
+def _bundle(note: Path, found: dict[str, Any], opens: Callable[[], ModelBundle]) -> NotedBundle:
+    if found.pop("sum") != _sum(note, found):
         raise ValueError("it is damaged")
     return NotedBundle(
         name=found["name"],

@@ -65,8 +65,14 @@ def hash_state(state: Mapping[str, Tensor]) -> str:
 
 def recalled(files: Sequence[Path], variant: str) -> str | None:
     """What `remembered` knows already; None for files that were never hashed, or have changed since."""
-    note, _ = _note(files, variant)
-    return recall(note, lambda found: str(found["sha256"]), None, "a fingerprint is not known")
+    note, stamps = _note(files, variant)
+
+    def read(found: Any) -> str:
+        if found["files"] != stamps:
+            raise ValueError("it is of other files")
+        return str(found["sha256"])
+
+    return recall(note, read, None, "a fingerprint is not known")
 
 
 def _note(files: Sequence[Path], variant: str) -> tuple[Path, list[str]]:

@@ -218,6 +218,20 @@ def test_fingerprint_is_remembered_until_the_file_changes(tmp_path, tensors):
     assert remembered([path], "flat", open_file(path).tree) != first
 
 
+def test_a_fingerprint_of_other_files_is_not_believed(tmp_path, own_cache):
+    paths, found = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"], []
+    trees = [{"x": lazy(torch.tensor([value]))} for value in (1.0, 2.0)]
+    for path, tree in zip(paths, trees):
+        save_file({name: value.load() for name, value in tree.items()}, path)
+        found.append(remembered([path], "flat", tree))
+    notes = list((tmp_path / "cache" / "fingerprints").iterdir())
+    held = [note.read_bytes() for note in notes]
+    for note, other in zip(notes, reversed(held)):
+        note.write_bytes(other)
+    again = [remembered([path], "flat", tree) for path, tree in zip(paths, trees)]
+    assert again == found and found[0] != found[1]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows does not note when a file was put there")
 def test_a_file_of_the_same_size_and_time_is_not_taken_for_the_other(tmp_path):
     path, found = tmp_path / "a.safetensors", []

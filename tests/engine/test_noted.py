@@ -169,6 +169,12 @@ def test_a_damaged_note_is_not_believed(damage, opened, note, caplog):
     assert recall_bundle(note, lambda: opened) is None and "not read" in caplog.text
 
 
+def test_the_note_of_another_state_in_its_place_is_not_believed(opened, note, caplog):
+    other = note.rename(note.with_name("0" * 64 + ".json"))
+    assert recall_bundle(other, lambda: opened) is None and "not read" in caplog.text
+    assert recall_bundle(other.rename(note), lambda: opened) is not None
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among files")
 def test_a_pipe_in_the_place_of_a_note_is_not_waited_for(opened, tmp_path, caplog):
     os.mkfifo(tmp_path / "pipe")
