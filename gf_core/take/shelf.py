@@ -158,7 +158,8 @@ class Shelf:
     def fill(self, takes: Sequence[Alternative]) -> None:
         """Cut the clips out of the runs' films, draw the sheet, note names and seeds.
 
-        takes: rendered ones. Those that were here before and are not among them stay in the list.
+        takes: rendered ones. Those that were here before and are not among them stay in the list. A clip under a name
+        that its take has given up goes: the name may come to mean another one.
 
         Raises TakeError, ResourceError: a run lacks the segment, or the folder cannot be written.
         """
@@ -174,6 +175,10 @@ class Shelf:
             with beside(self.sheet, ".png") as part:
                 contact_sheet(rows, part, title=title, subtitle=subtitle)
                 put(part, self.sheet)
+            named = {take.name.casefold() for take in whole}
+            for old in self.known:
+                if old.name.casefold() not in named:
+                    self.clip(old.name).unlink(missing_ok=True)
         self.known = whole
 
     def _row(self, take: Alternative) -> SheetRow:
