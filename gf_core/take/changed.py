@@ -28,6 +28,16 @@ def what_changed(old: Settings, new: Settings, *, latents: bool) -> str:
     return _first_difference(old.get(kind, {}), new[kind]) or (_changed_segment(old, new) if latents else "")
 
 
+def unlike(old: Settings, new: Settings) -> int:
+    """How many of the facts outside the storyboard that decide latents are others."""
+    was, now = old.get("facts"), new["facts"]
+    return (
+        sum(was.get(name) != now.get(name) for name in was.keys() | now.keys())
+        if isinstance(was, dict)
+        else len(now)
+    )
+
+
 def _first_difference(old: Any, new: Any, path: tuple[str, ...] = ()) -> str:
     """The first difference between two trees of JSON values: `memory: recent 6 -> 4`."""
     if old == new:

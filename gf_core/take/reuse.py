@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import TakeError
 from . import own
-from .changed import Settings, what_changed
+from .changed import Settings, unlike, what_changed
 from .journal import Record, scan_journal
 from .run import Run, is_whole, runs_in
 
@@ -144,9 +144,10 @@ def find_reuse(
         chunks = chunks[: max((end for end in ends if end <= whole), default=0)]
         pictures, goes_on = min(pictures, len(chunks)), goes_on and pictures <= len(chunks)
         film = film if pictures else None
-    # Against which run the change is told: the one that the last chunk came from.
+    # Against which run the change is told: the one that the last chunk came from, or where nothing fits the most alike.
     last = chunks[-1] if chunks else None
-    nearest = next((e for e in alike if last is not None and e.run is last.run), film or alike[0])
+    nearest = film or min(alike, key=lambda e: unlike(e.settings, settings))
+    nearest = next((e for e in alike if last is not None and e.run is last.run), nearest)
     return Reuse(
         chunks=chunks,
         film=tuple(film.records[:pictures]) if film else (),

@@ -325,6 +325,11 @@ def test_a_start_image_is_part_of_what_is_reused(bundle, films, tmp_path, fresh)
             shutil.rmtree(run.folder)
     events, _ = render(bundle, films, tmp_path / "t", text, start=image.flip(1), until=1)
     assert of(events, Reused)[0].changed == "the start image or video"
+    # A run of another memory was the last one: it is not what tells why.
+    other = replace(bundle.recipe.memory, anchor_policy="none")
+    render(bundle, films, tmp_path / "t", text, start=image, memory=other, until=1)
+    events, _ = render(bundle, films, tmp_path / "t", text, start=image.flip(2), until=1)
+    assert of(events, Reused)[0].changed == "the start image or video"
 
 
 def test_segments_of_one_prompt_are_told_apart_by_their_seeds():
