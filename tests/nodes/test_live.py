@@ -82,7 +82,7 @@ def test_who_comes_late_sees_the_last_picture(live):
         channel.close()
         await asyncio.to_thread(settle, live)
         viewer = channel.join()
-        return await viewer.next(), await viewer.next()
+        return [await asyncio.wait_for(viewer.next(), 10) for _ in range(2)]
 
     last, end = asyncio.run(watch())
     assert last == live.jpeg(PICTURES[-1]) and end is None
