@@ -16,6 +16,7 @@ from gf_core.sampling.sampler import Chunk
 from gf_core.train.films import Cue
 from gf_core.train.objectives.dmd import critic, dmd, learners, sid
 from gf_core.train.objectives.scores import Matching
+from gf_core.train.past import Past
 from gf_core.train.rollout import RolloutSpec
 from gf_core.train.streaming import Stream, StreamSpec, next_piece
 
@@ -163,8 +164,10 @@ def test_a_window_inside_a_film_begins_as_a_clip(nets, films, stream):
     torch.testing.assert_close(long.tail[:, :3], kept[:, 6:])  # the film itself goes on without
 
 
-def test_a_stream_goes_on_after_a_break_bit_by_bit(nets, films, stream):
-    cues = {4: Cue("then", films.prompts[1])}
+@pytest.mark.parametrize("past", [None, Past(sink=1, slow=1, fast=2, every=2)], ids=["window", "past"])
+def test_a_stream_goes_on_after_a_break_bit_by_bit(nets, films, stream, past):
+    """With all that losses see of the film so far."""
+    cues, stream = {4: Cue("then", films.prompts[1])}, partial(stream, past=past)
     whole, broken = stream(), stream()
     for long in (whole, broken):
         long.advance(nets.generator, films.batch(cues=cues))
