@@ -40,6 +40,8 @@ LARGEST = 640
 MARGIN, GAP, BAR = 36, 8, 4
 ROW_GAP, TEXT_GAP = 30, 12
 RADIUS = 6
+NEAR = 0.9
+"""Share of a line's width up to which the sum of its words says that it fits."""
 
 
 class SheetRow(NamedTuple):
@@ -69,23 +71,36 @@ def face(size: int) -> ImageFont.FreeTypeFont:
 
 def _pieces(word: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
     """`word` in pieces no wider than `width`; languages written without spaces need it."""
-    pieces = [""]
-    for letter in word:
-        if pieces[-1] and font.getlength(pieces[-1] + letter) > width:
-            pieces.append("")
-        pieces[-1] += letter
+    pieces, start, usual = list[str](), 0, 128
+    while start < len(word):
+        # As many letters as fit, sought from as many as fitted before: measuring takes time for each of them.
+        least, most, step, found = 1, len(word) - start, 2, False
+        guess = min(usual, most)
+        while least < most:
+            if font.getlength(word[start : start + guess]) > width:
+                most, found = max(least, guess - 1), True
+            else:
+                least = guess
+            guess, step = (least + most + 1) // 2 if found else min(guess + step, most), 2 * step
+        pieces.append(word[start : start + least])
+        start, usual = start + least, least
     return pieces
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
     """`text` in lines no wider than `width` pixels."""
-    lines = [""]
+    lines, about, gap = [""], 0.0, font.getlength(" ")
     for word in text.split():
         for number, piece in enumerate(_pieces(word, font, width)):
+            length = font.getlength(piece)
             candidate = f"{lines[-1]} {piece}".strip()
-            if number or (lines[-1] and font.getlength(candidate) > width):
+            # The whole line is measured where its words and gaps come near: letters move together by less than that.
+            near = about + gap + length > NEAR * width
+            if number or (lines[-1] and near and font.getlength(candidate) > width):
                 lines.append(piece)
+                about = length
             else:
+                about += gap + length if lines[-1] else length
                 lines[-1] = candidate
     return lines
 

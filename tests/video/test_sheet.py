@@ -1,7 +1,9 @@
 """The contact sheet: size from the grid, frames where they belong, text wrapped inside the page."""
 
+import random
 import tracemalloc
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image, ImageFont
 
 from gf_core.video import SheetRow, contact_sheet
 from gf_core.video.png import joined, pack, write_png
-from gf_core.video.sheet import BAR, GAP, MARGIN, TEXT_GAP, THUMB_WIDTH, VERB_COLOURS, wrap
+from gf_core.video.sheet import BAR, GAP, MARGIN, TEXT_GAP, THUMB_WIDTH, VERB_COLOURS, face, wrap
 
 
 def solid(colour, count=3, height=48, width=72):
@@ -47,6 +49,40 @@ def test_a_verb_with_a_number_has_its_verbs_colour(tmp_path):
     with Image.open(contact_sheet([SheetRow("a", solid(90), "back to 2")], tmp_path / "s.png")) as image:
         pixels = np.asarray(image).astype(int)
     assert (np.abs(pixels - VERB_COLOURS["back"]).max(-1) == 0).any()
+
+
+def greedy(text, font, width):
+    """The same, measured letter by letter."""
+    lines = [""]
+    for word in text.split():
+        pieces = [""]
+        for letter in word:
+            if pieces[-1] and font.getlength(pieces[-1] + letter) > width:
+                pieces.append("")
+            pieces[-1] += letter
+        for number, piece in enumerate(pieces):
+            candidate = f"{lines[-1]} {piece}".strip()
+            if number or (lines[-1] and font.getlength(candidate) > width):
+                lines.append(piece)
+            else:
+                lines[-1] = candidate
+    return lines
+
+
+def test_lines_are_as_long_as_they_can_be():
+    """And a prompt of any length is measured a few times a line."""
+    dice, font, measured = random.Random(0), face(17), []
+
+    def word(letters, most):
+        return "".join(dice.choice(letters) for _ in range(dice.randint(1, most)))
+
+    for letters in ("abcdefghij klmn", "iIl.,'", "AVAToTy. WA", "狐狸", "mW" * 5 + "i", "e\u0301a\u200d"):
+        for width in (12, 150, 500):
+            text = " ".join(word(letters, dice.choice((3, 8, 120))) for _ in range(dice.choice((1, 20))))
+            assert wrap(text, font, width) == greedy(text, font, width), (letters, width)
+    counted = SimpleNamespace(getlength=lambda text: measured.append(len(text)) or font.getlength(text))
+    assert len(wrap("x" * 20_000, counted, 1700)) > 50
+    assert sum(measured) < 6 * 20_000
 
 
 def test_wrap_keeps_every_letter():
