@@ -17,8 +17,9 @@ from typing import Any, TextIO
 from ..engine.relief import in_words
 from ..errors import GroundedError, installed, reason
 from ..words import plain
+from . import STOPPED
 
-REFUSED, INTERRUPTED = 2, 130
+REFUSED, INTERRUPTED = 2, STOPPED
 """Exit statuses: an error said in words, and Ctrl-C."""
 
 

@@ -155,3 +155,18 @@ def test_a_storyboard_that_never_ends_or_begins_is_refused(command, place, monke
     monkeypatch.setattr(sys, "stdin", endless)
     assert main([command, "-"]) == 2
     assert capsys.readouterr().err.count("no storyboard has") == 2
+
+
+@pytest.mark.parametrize("module", ["terminal", "parser", "options"])
+def test_ctrl_c_before_a_command_has_begun_is_said_in_a_line(module):
+    code = (
+        "import sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == 'gf_core.cli.{module}':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "from gf_core.cli import program; program()"
+    )
+    done = python("-c", code)
+    assert (done.returncode, done.stderr) == (130, "grounded: stopped\n")
