@@ -78,7 +78,7 @@ class _Opened:
     raw_k: Tensor
     k: Tensor
     v: Tensor
-    seen: tuple[list[Tensor], list[Tensor]]
+    seen: tuple[list[Tensor], ...]
 
 
 class View:
@@ -89,7 +89,7 @@ class View:
         self._memory, self._skip, self._keep = memory, skip, keep
         self.places = places
         self._where = [Where(layer, place.regions, memory.grid) for layer, place in enumerate(places)]
-        self._opened: list[_Opened | None] = [None] * len(places)
+        self._opened = [self._open(layer, place) for layer, place in enumerate(places)]
         groups = {group.numbers for place in places for group in place.heads}
         self._heads = {numbers: torch.tensor(numbers, device=memory.k.device) for numbers in groups}
 
@@ -143,26 +143,22 @@ class View:
 
     def attend(self, layer: int, q: Any, raw_k: Any, v: Tensor) -> Tensor:
         """Attention of this call's tokens over memory and themselves; all [b s h d], q and raw_k as `Pieces.fresh`."""
-        memory, place, opened = self._memory, self.places[layer], self._open(layer)
+        memory, place = self._memory, self.places[layer]
         self.write(layer, raw_k, v)
         if place.past:
             self._turn_past(layer)
         q = memory.pieces.turned(q, place.queries)
         if place.heads:
             return self._by_heads(layer, q, place.heads)
-        k, values = (runs[0] if len(runs) == 1 else torch.cat(runs, 1) for runs in opened.seen)
+        seen = self._opened[layer].seen
+        k, values = (runs[0] if len(runs) == 1 else torch.cat(runs, 1) for runs in seen)
         return attend(q, k, values, kernel=memory.kernel, where=self._where[layer])
 
-    def _open(self, layer: int) -> _Opened:
+    def _open(self, layer: int, place: Place) -> _Opened:
         """The slots of a layer, which a chunk's calls touch one after the other."""
-        opened = self._opened[layer]
-        if opened is None:
-            memory, place = self._memory, self.places[layer]
-            here, (k, values) = slice(place.start, place.stop), memory.seen(layer)
-            seen = [[store[:, start:stop] for start, stop in place.parts] for store in (k, values)]
-            kept = memory.raw_k[layer, :, here]
-            opened = self._opened[layer] = _Opened(kept, k[:, here], values[:, here], (seen[0], seen[1]))
-        return opened
+        here, (k, values) = slice(place.start, place.stop), self._memory.seen(layer)
+        runs = ([store[:, start:stop] for start, stop in place.parts] for store in (k, values))
+        return _Opened(self._memory.raw_k[layer, :, here], k[:, here], values[:, here], tuple(runs))
 
     def _by_heads(self, layer: int, q: Tensor, groups: tuple[Heads, ...]) -> Tensor:
         """Attention where heads see different frames, group by group."""
@@ -176,7 +172,7 @@ class View:
 
     def write(self, layer: int, raw_k: Any, v: Tensor) -> None:
         """Place this call's keys and values [b s h d] in their slots; raw keys only when they are to be kept."""
-        memory, place, opened = self._memory, self.places[layer], self._open(layer)
+        memory, place, opened = self._memory, self.places[layer], self._opened[layer]
         if self._skip:
             raw_k, v = raw_k[:, self._skip :], v[:, self._skip :]
         if self._keep and memory.packed:
