@@ -33,6 +33,15 @@ def check(spec: MemorySpec, batch: int = 1) -> None:
         )
 
 
+def check_gradients(spec: MemorySpec) -> None:
+    """Refuse settings that no gradient goes through. Raises GroundedError."""
+    if spec.heads or spec.rolling or spec.stored == "int8":
+        raise GroundedError(
+            "gradients do not go through this memory",
+            fix="train without heads, rolling and int8, and use them when sampling",
+        )
+
+
 def _numbers(spec: MemorySpec) -> Faults:
     if spec.chunk < 1 or min(spec.anchors, spec.recent, spec.bank) < 0:
         yield (

@@ -23,7 +23,7 @@ from ..errors import GroundedError
 from ..model.placement import Placement
 from ..rope import turns
 from .bank import Bank
-from .checks import check, check_heads
+from .checks import check, check_gradients, check_heads
 from .gradients import Gradients, GradView
 from .heads import Share, groups_of
 from .ledger import Ledger, Move
@@ -216,11 +216,7 @@ class DualMemory:
         Raises GroundedError: also where this memory's settings let no gradient through.
         """
         self._check(frames)
-        if self.spec.heads or self.spec.rolling or self.packed:
-            raise GroundedError(
-                "gradients do not go through this memory",
-                fix="train without heads, rolling and int8, and use them when sampling",
-            )
+        check_gradients(self.spec)
         places = self._places(frames, newest, lean=True)
         past = [self.gradients.past(layer, place) for layer, place in enumerate(places)]
         denoising = GradView(self.gradients, places, past, leaks=leaky)

@@ -119,12 +119,20 @@ def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
 def _chosen(args: argparse.Namespace, memory: MemorySpec) -> dict[str, MemorySpec]:
     """Memories by name; a method is a preset, whatever the model's own memory is."""
     from ...evaluation import ablation
+    from ...memory.checks import check_gradients
 
     known = ablation.methods() if args.methods else ablation.variants(memory)
     names = args.variants.split(",") if args.variants else list(known)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise GroundedError(f"there is no variant called {unknown[0]!r}", f"choose from {', '.join(known)}")
+    for name in names if args.retrain or args.further else ():
+        try:
+            check_gradients(known[name])
+        except GroundedError as error:
+            raise GroundedError(
+                f"{name} cannot be trained: {error.message}", "leave it out of --variants"
+            ) from None
     return {name: known[name] for name in names}
 
 
