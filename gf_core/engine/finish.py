@@ -303,7 +303,7 @@ def film_header(video: VideoSpec, encoding: Encoding) -> bytes:
 
     Raises ResourceError: it cannot be encoded.
     """
-    black = np.zeros((4, video.height, video.width, 3), np.uint8)
+    black = np.zeros((1, video.height, video.width, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         with FilmWriter(path, video, encoding) as film:

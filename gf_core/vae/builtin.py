@@ -20,6 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, GroundedError, is_out_of_memory
+from ..files.lazy import LazyTensor
 from ..files.tensors import open_file
 from ..foreign import read_json, with_values
 from .base import check_state, piecewise
@@ -97,7 +98,7 @@ class Encoder(nn.Module):
         super().__init__()
         fine, middle, coarse = config.encoder_widths
         stacked = 3 * FRAMES_PER_LATENT
-        self.linear = nn.Conv2d(stacked * STRIDE**2, config.channels, 1)
+        self.linear = _Conv(stacked * STRIDE**2, config.channels, 1)
         self.stem = _conv(stacked * 4, fine, 3)
         self.fine = _blocks(fine, config.encoder_blocks[0])
         self.down1 = _conv(4 * fine, middle, 1)
@@ -128,7 +129,7 @@ class Decoder(nn.Module):
         super().__init__()
         fine, middle, coarse = config.decoder_widths
         stacked = 3 * FRAMES_PER_LATENT
-        self.linear = nn.Conv2d(config.channels, stacked * STRIDE**2, 1)
+        self.linear = _Conv(config.channels, stacked * STRIDE**2, 1)
         self.stem = _conv(config.channels, coarse, 3)
         self.mixes = nn.ModuleList([TimeMix(coarse), TimeMix(coarse)])
         self.coarse = _blocks(coarse, config.decoder_blocks[2])
@@ -316,8 +317,10 @@ def load_codec(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float
     if header.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a built-in codec (format {header.get('format')!r})", fix)
     try:
-        codec = BuiltinCodec(with_values(CodecConfig(), read_json(header.get("config", "null"))))
-        codec.load_state_dict({name: tensor.load() for name, tensor in file.tensors.items()})
+        with torch.device("meta"):  # shapes alone: every number comes from the file
+            codec = BuiltinCodec(with_values(CodecConfig(), read_json(header.get("config", "null"))))
+        state = {name: _laid_out(tensor) for name, tensor in file.tensors.items()}
+        codec.load_state_dict(state, assign=True)
     except (RuntimeError, ValueError) as error:
         if is_out_of_memory(error):
             raise
@@ -326,9 +329,27 @@ def load_codec(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float
     return codec.to(device, dtype).eval()
 
 
+def _laid_out(tensor: LazyTensor) -> Tensor:
+    """A tensor of a file in float32, as convolutions want it."""
+    layout = torch.channels_last if len(tensor.shape) == 4 else torch.contiguous_format
+    out = torch.empty(tensor.shape, dtype=torch.float32, memory_format=layout)
+    tensor.copy_to(out)
+    return out
+
+
+class _Conv(nn.Conv2d):
+    """A convolution that draws no numbers on the meta device, where doing so imports what takes longer."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 def _conv(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:
     """A convolution that keeps the size, with He init: torch's default left deep stacks without gradient."""
-    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    conv = _Conv(inputs, outputs, kernel, padding=kernel // 2)
+    if conv.weight.is_meta:
+        return conv
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     with torch.no_grad():
         conv.weight.mul_(gain)

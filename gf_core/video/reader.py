@@ -143,27 +143,45 @@ def _undamaged(container: InputContainer) -> Iterator[Packet]:
         log.warning("film ends early, its tail cannot be read: %s", error)
 
 
-def _timed(path: str | Path) -> tuple[tuple[int, ...], bool]:
-    """Presentation times of all frames in stream ticks, ascending; remembered while the file stays as it is.
+@dataclass(frozen=True)
+class _Looked:
+    """What shows in a film without decoding."""
 
-    And whether it is several recordings end to end: then nothing in it is found by a seek.
-    """
+    info: FilmInfo
+    times: tuple[int, ...]
+    """Presentation times of all frames in stream ticks, ascending."""
+    tick: Fraction
+    """Seconds."""
+    joined: bool
+    """It is, or may be, several recordings end to end: then nothing in it is found by a seek."""
+
+
+def _look(path: str | Path) -> _Looked:
+    """Look a film through; remembered while the file stays as it is."""
     try:
         state = Path(path).stat()
     except OSError:
         state = None
-    return _read_times(str(path), state and (state.st_size, state.st_mtime_ns))
+    return _look_through(str(path), state and (state.st_size, state.st_mtime_ns))
 
 
 @lru_cache(maxsize=4)
-def _read_times(path: str, _: tuple[int, int] | None) -> tuple[tuple[int, ...], bool]:
+def _look_through(path: str, _: tuple[int, int] | None) -> _Looked:
     joints: list[int] = []
     with open_film(path) as container:
-        joinable = container.format.name in JOINABLE
+        stream, joinable, fps = (
+            container.streams.video[0],
+            container.format.name in JOINABLE,
+            rate_of(container),
+        )
+        context, codec = stream.codec_context, stream.codec.canonical_name
+        seen = context.width, context.height, codec, context.pix_fmt or ""
+        tick = stream.time_base or Fraction(1)
         times = [packet.pts for packet in packets(container, joints)]
     if any(time is None for time in times):
         raise TakeError(f"{Path(path).name} does not say when its frames are shown", "convert it to mp4")
-    return tuple(sorted(time for time in times if time is not None)), joinable or bool(joints)
+    shown = tuple(sorted(time for time in times if time is not None))
+    return _Looked(FilmInfo(len(times), fps, *seen), shown, tick, joinable or bool(joints))
 
 
 def frame_times(path: str | Path) -> tuple[tuple[int, ...], Fraction]:
@@ -171,9 +189,8 @@ def frame_times(path: str | Path) -> tuple[tuple[int, ...], Fraction]:
 
     Raises TakeError: it cannot be opened as a film, or does not say.
     """
-    times, _ = _timed(path)
-    with open_film(path) as container:
-        return times, container.streams.video[0].time_base or Fraction(1)
+    looked = _look(path)
+    return looked.times, looked.tick
 
 
 def _seek(container: InputContainer, first: int) -> None:
@@ -196,7 +213,7 @@ def _decoded(
 ) -> Iterator[av.VideoFrame]:
     """Frames up to the last of the times `wanted` (ascending), from the key frame at or before each; None: all frames.
 
-    What lies between a wanted frame and the key frame of the next one is passed over. joined: as `_timed` says.
+    What lies between a wanted frame and the key frame of the next one is passed over. joined: as in `_Looked`.
     """
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
@@ -248,8 +265,8 @@ def read_frames(
         return
     wanted, joined = None, False
     if start:
-        times, joined = _timed(path)
-        wanted = times[start:stop]
+        looked = _look(path)
+        wanted, joined = looked.times[start:stop], looked.joined
         if not wanted:
             return
     to_rgb, count = ToRgb(), None if stop is None else stop - start
@@ -271,14 +288,15 @@ def pick_frames(
 
     tick: called for every frame that is decoded; may raise to stop.
     """
-    times, joined = _timed(path)
+    looked = _look(path)
+    times = looked.times
     wanted = {times[index]: index for index in indices if 0 <= index < len(times)}
     picked: dict[int, np.ndarray] = {}
     if not wanted:
         return picked
     to_rgb = ToRgb()
     with open_film(path) as container:
-        for frame in _decoded(container, sorted(wanted), joined):
+        for frame in _decoded(container, sorted(wanted), looked.joined):
             tick()
             if frame.pts in wanted:
                 picked[wanted[frame.pts]] = to_rgb(frame)
@@ -287,8 +305,4 @@ def pick_frames(
 
 def probe(path: str | Path) -> FilmInfo:
     """Count and measure a film, without decoding a frame. Raises TakeError: it cannot be opened as a film."""
-    with open_film(path) as container:
-        stream = container.streams.video[0]
-        context, codec = stream.codec_context, stream.codec.canonical_name
-        fps, size, pix_fmt = rate_of(container), (context.width, context.height), context.pix_fmt or ""
-    return FilmInfo(len(_timed(path)[0]), fps, *size, codec, pix_fmt)
+    return _look(path).info

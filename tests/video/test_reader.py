@@ -98,7 +98,7 @@ def test_picked_frames_are_the_asked_ones(film, reordered):
 
 def test_seeking_decodes_one_group_of_pictures(film):
     with reader.open_film(film) as container:
-        wanted = reader._timed(film)[0][33:]
+        wanted = reader._look(film).times[33:]
         frames = list(reader._decoded(container, wanted))
     assert len(frames) == 12
 
@@ -191,7 +191,7 @@ def test_indexed_films_are_not_read_from_the_start(film, reordered, tmp_path, mo
             yield packet
 
     for path, most in ((finished, 12 + 1), (reordered, 2 * 10 + 5)):
-        reader._timed(path)
+        reader._look(path)
         monkeypatch.setattr(reader, "packets", counted)
         seen.clear()
         assert numbers(read_frames(path, 40, 41)) == [40]
