@@ -1,4 +1,4 @@
-"""From clean latents to a committed chunk: store, decode, encode, journal. Runs in the worker thread."""
+"""From clean latents to a committed chunk: store and decode in one worker thread, encode and journal in the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,35 @@ class SampledChunk:
         """Its line in the journal, as far as latents go; digest: SHA-256 of their file."""
         named = {"kind": kind, "index": self.index, "segment": self.segment, "key": self.key}
         return {**named, "latents": digest, "anchor": self.anchor}
+
+
+@dataclass
+class Decoded:
+    """A chunk on its way from the decoder into the film."""
+
+    chunk: SampledChunk
+    digest: str
+    """SHA-256 of its latents' file."""
+    pictures: np.ndarray | None = None
+    """uint8 [t H W 3]."""
+    error: BaseException | None = None
+    """Why there are none."""
+    state: State = field(default_factory=dict)
+    """The decoder's after it, where that is to be kept."""
+    saving: float = 0.0
+    """Seconds that storing its latents took."""
+
+    def taken(self) -> np.ndarray:
+        """The pictures, or their error: once, and neither stays here, as they hold the chunk's memory."""
+        pictures, error = self.pictures, self.error
+        self.pictures = self.error = None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+        assert pictures is not None  # there is one or the other
+        return pictures
 
 
 @dataclass(frozen=True)
@@ -124,34 +153,52 @@ class Finisher:
             ready(*self._cells)
 
     @torch.no_grad()
-    def __call__(self, chunk: SampledChunk) -> CommittedChunk | None:
-        """Commit one chunk; None when only its latents were kept.
+    def decode(self, chunk: SampledChunk) -> Decoded:
+        """Store the latents of a chunk and decode them; what goes wrong with that is met by `commit`, in film order.
 
-        Raises GroundedError children in words for a full disk or memory, and others as met.
+        Raises GroundedError: its latents are no numbers, or cannot be stored.
         """
         with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
             self._check_numbers(chunk)
             start = time.perf_counter()
-            digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
+            decoded = Decoded(chunk, chunk.stored or self._run.save_latents(chunk.index, chunk.latents))
+            decoded.saving = time.perf_counter() - start
+            try:
+                self._check_hurry()
+                self._decode_chunk(decoded)
+                self._check_hurry()
+            except BaseException as error:
+                decoded.error = error
+            return decoded
+
+    @torch.no_grad()
+    def commit(self, decoded: Decoded) -> CommittedChunk | None:
+        """Put a chunk into the film and the journal; None when only its latents were kept.
+
+        Raises GroundedError children in words for a full disk or memory, and others as met.
+        """
+        chunk = decoded.chunk
+        with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
+            start = time.perf_counter()
             if chunk.under_way:  # before the journal's line, behind which a film may have to go on
                 self._store.save(window_name(chunk.key), chunk.index + 1, chunk.under_way)
-            self.seconds["save"] += time.perf_counter() - start
+            self.seconds["save"] += time.perf_counter() - start + decoded.saving
             try:
-                self._commit(chunk, digest)
+                self._commit(chunk, decoded.digest, decoded.taken())
             except _PutOff:
-                self._put_off(chunk, digest)
+                self._put_off(chunk, decoded.digest)
                 return None
             except BaseException:
                 self.hurry()  # the film cannot go on behind a gap
                 try:
-                    self._put_off(chunk, digest)
+                    self._put_off(chunk, decoded.digest)
                 except GroundedError as error:  # told only: another one is on its way
                     log.warning("the latents of chunk %d are not kept: %s", chunk.index, error.message)
                 raise
             start = time.perf_counter()
             self._drop_window(chunk)
             with contextlib.suppress(_PutOff):  # a state is a convenience, and may be gigabytes
-                self._keep_states(chunk)
+                self._keep_states(chunk, decoded.state)
             self.seconds["save"] += time.perf_counter() - start
         return CommittedChunk(chunk.index, chunk.segment, self.frames, chunk.anchor)
 
@@ -164,20 +211,33 @@ class Finisher:
                 "compute in float32 or bfloat16, use less of its LoRAs, or download the model again: it may be damaged",
             )
 
-    def _commit(self, chunk: SampledChunk, digest: str) -> None:
-        """Decode, encode and note a chunk whose latents are stored."""
-        self._check_hurry()
-        start = time.perf_counter()
-        doing = f"decoding chunk {chunk.index}"
+    def _decode_chunk(self, decoded: Decoded) -> None:
+        """The pictures of a chunk, and the decoder's state behind it where that is worth keeping."""
+        chunk, start = decoded.chunk, time.perf_counter()
         pictures = self._relief.retried(
             "decoding",
-            doing,
+            f"decoding chunk {chunk.index}",
             lambda: self._decode(chunk.index, chunk.latents),
             lambda: self._decode_anew(chunk),
         )
+        decoded.pictures = pictures
         self._check_hurry()
         self.decoded.append(Preview(chunk.index, chunk.segment, preview(pictures)))
-        decoded = time.perf_counter()
+        self.seconds["decode"] += time.perf_counter() - start
+        self._decoded += 1
+        self._since_state += 1
+        if chunk.ends_segment:
+            state = self._decoder_state()
+            # A decoder forgets, so what its state saves is never more than its reach.
+            replayed = int(min(self._since_state, self._reach))
+            if state and pays(state_bytes(state), replayed, self.seconds["decode"] / self._decoded):
+                decoded.state = state
+                self._since_state = 0
+
+    def _commit(self, chunk: SampledChunk, digest: str, pictures: np.ndarray) -> None:
+        """Encode and note a chunk whose latents are stored."""
+        self._check_hurry()
+        start = time.perf_counter()
         place = self._write(chunk.index, pictures)
         encoded = time.perf_counter()
         # No way out any more: what is in the film comes into the journal. Last, for the line promises the other two;
@@ -192,8 +252,7 @@ class Finisher:
         }
         self._run.commit({**chunk.record("chunk", digest), **placed})
         self.frames += len(pictures)
-        self.seconds["decode"] += decoded - start
-        self.seconds["encode"] += encoded - decoded
+        self.seconds["encode"] += encoded - start
         self.seconds["save"] += time.perf_counter() - encoded
 
     def _decode(self, index: int, latents: Tensor) -> np.ndarray:
@@ -247,22 +306,15 @@ class Finisher:
             self._film_bytes = film.stat().st_size
             return {"film_bytes": self._film_bytes, "film_sum": checksum(film, begin, self._film_bytes)}
 
-    def _keep_states(self, chunk: SampledChunk) -> None:
+    def _keep_states(self, chunk: SampledChunk, decoder: State) -> None:
         """Keep what the next version of the film may go on from, where reading it is quicker than making it again."""
-        self._decoded += 1
-        self._since_state += 1
         if self._hurried.is_set():
             return
         kept: dict[str, State] = {}
         if chunk.memory is not None:  # a copy: the sampler itself may be chunks ahead by now
             kept[memory_name(chunk.key)] = chunk.memory
-        if chunk.ends_segment:
-            state = self._decoder_state()
-            # A decoder forgets, so what its state saves is never more than its reach.
-            replayed = int(min(self._since_state, self._reach))
-            if state and pays(state_bytes(state), replayed, self.seconds["decode"] / self._decoded):
-                kept[decoder_name(chunk.key, self._codec)] = state
-                self._since_state = 0
+        if decoder:  # a copy likewise
+            kept[decoder_name(chunk.key, self._codec)] = decoder
         # The file first, then the line with its digest; a replay to the same place is held against it.
         for name, state in kept.items():
             digest = self._store.save(name, chunk.index + 1, state, self._check_hurry)

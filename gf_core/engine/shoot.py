@@ -1,8 +1,8 @@
 """The moving parts of one render: sampler, worker and film, and the events between them.
 
 What the Take holds is told and passed over; the rest is decoded from stored latents, or sampled. While chunk n is being
-denoised, chunk n-1 is decoded and encoded in one worker thread. At most four chunks exist at a time, so memory does not
-depend on the length of the film.
+denoised, chunk n-1 is decoded in a thread of the worker's, and chunk n-2 encoded in another. At most four chunks exist
+at a time, so memory does not depend on the length of the film.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Shoot:
         self._begin = Started.of(job.film, writer.run, job.stop)
         self._made = job.film.frames(len(job.reuse.chunks)) / self._begin.frames
         self._finisher = Finisher(job, writer)
-        self._worker = Worker(self._finisher, "grounded-finishing")
+        self._worker = Worker(self._finisher.decode, self._finisher.commit, "grounded-finishing")
         self._memories = OnDisk(job.film, job.store, writer.commit)
         self._in_hand: list[SampledChunk] = []
 

@@ -1,4 +1,4 @@
-"""One worker thread beside the sampler, with a short queue in front: work overlaps, memory stays bounded."""
+"""Two worker threads beside the sampler, with a short queue in front: work overlaps, memory stays bounded."""
 
 from __future__ import annotations
 
@@ -10,28 +10,34 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+Half = TypeVar("Half")
 Result = TypeVar("Result")
 
 log = logging.getLogger("grounded")
 
 DEPTH = 2
-"""Items that may wait; with the one in work and the one being sampled, four chunks exist at most."""
+"""Items that may wait, the one between the threads counted; with the one in work and the one being sampled, four chunks
+exist at most."""
 PAUSE = 0.1
 """Seconds that a call waits before it gives its caller a turn."""
 
 
-class Worker(Generic[Item, Result]):
-    """Runs `process` on items in order, in its own thread; a result of None is not passed on.
+class Worker(Generic[Item, Half, Result]):
+    """Runs `first` on items in order, in its own thread, and `then` on what that gives, in another; a result of None is
+    not passed on.
 
-    The first error of `process` is raised by `results` or `finish`, after what was finished before it; items behind it
-    are processed all the same, so it is for `process` to know what it still can do. `close` must be called in the end,
-    in a `finally`.
+    The first error of either is raised by `results` or `finish`, after what was finished before it; items behind it are
+    processed all the same, so it is for them to know what they still can do. `close` must be called in the end, in a
+    `finally`.
     """
 
-    def __init__(self, process: Callable[[Item], Result | None], name: str) -> None:
-        self._process = process
-        self._pool = ThreadPoolExecutor(1, name)
+    def __init__(
+        self, first: Callable[[Item], Half], then: Callable[[Half], Result | None], name: str
+    ) -> None:
+        self._first, self._then = first, then
+        self._pool, self._second = ThreadPoolExecutor(1, name), ThreadPoolExecutor(1, f"{name}-second")
         self._room = threading.Semaphore(DEPTH + 1)  # and the one in work
+        self._ahead = threading.Semaphore(1)  # the first thread is an item ahead of the second, not more
         self._pending: deque[Future[Result | None]] = deque()
         self._failed = False
 
@@ -39,13 +45,29 @@ class Worker(Generic[Item, Result]):
         """Queue an item; False when there was no room within `PAUSE`."""
         if not self._room.acquire(timeout=PAUSE):
             return False
-        future = self._pool.submit(self._process, item)
-        future.add_done_callback(lambda _: self._room.release())
-        self._pending.append(future)
+        self._submit(item).add_done_callback(lambda _: self._room.release())
         return True
 
+    def _submit(self, item: Item) -> Future[Result | None]:
+        half = self._pool.submit(self._begin, item)
+        future = self._second.submit(self._end, half)
+        self._pending.append(future)
+        return future
+
+    def _begin(self, item: Item) -> Half:
+        self._ahead.acquire()
+        return self._first(item)
+
+    def _end(self, begun: Future[Half]) -> Result | None:
+        try:
+            half = begun.result()
+        finally:
+            self._ahead.release()
+            del begun
+        return self._then(half)
+
     def prepare(self, work: Callable[[], object]) -> None:
-        """Do `work` in the thread before the items that follow; whatever it raises is for them to meet again."""
+        """Do `work` in the first thread before the items that follow; whatever it raises is for them to meet again."""
         self._pool.submit(work)
 
     def results(self) -> Iterator[Result]:
@@ -79,6 +101,8 @@ class Worker(Generic[Item, Result]):
                 tick()
 
     def close(self, rest: Sequence[Item] = ()) -> None:
-        """End the thread, after the queued items and `rest`. May be called twice. Raises nothing."""
-        self._pending.extend(self._pool.submit(self._process, item) for item in rest)
+        """End the threads, after the queued items and `rest`. May be called twice. Raises nothing."""
+        for item in rest:
+            self._submit(item)
         self._pool.shutdown()
+        self._second.shutdown()

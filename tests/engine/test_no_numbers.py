@@ -18,7 +18,7 @@ TEXT = "a fox runs | 2.25s | seed 3\nthen: it jumps high | 2.25s\ncut: a hen sit
 @pytest.mark.parametrize("at", [0, 2])
 def test_a_film_of_which_nothing_would_be_seen_ends_in_words(bundle, films, take, monkeypatch, bad, at):
     """Of latents that are no numbers every decoder makes black, and the film would be placed as if nothing were."""
-    real = Finisher.__call__
+    real = Finisher.decode
 
     def spoilt(self, chunk):
         if chunk.index >= at:
@@ -27,7 +27,7 @@ def test_a_film_of_which_nothing_would_be_seen_ends_in_words(bundle, films, take
             )
         return real(self, chunk)
 
-    monkeypatch.setattr(Finisher, "__call__", spoilt)
+    monkeypatch.setattr(Finisher, "decode", spoilt)
     with pytest.raises(GroundedError, match=f"chunk {at} came out with numbers that are none") as caught:
         films.events(bundle, TEXT, take)
     assert "LoRA" in caught.value.fix

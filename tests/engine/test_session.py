@@ -195,7 +195,7 @@ class Holding:
     """Holds the worker at a moment of the third chunk until the render was broken off."""
 
     def __init__(self, monkeypatch, bundle, moment):
-        self.holds, self.broken, self.begun, self._heard = False, threading.Event(), 0, []
+        self.holds, self.broken, self.begun, self.written, self._heard = False, threading.Event(), 0, 0, []
         make, write, hurry = bundle.codec.decoder, FilmWriter.write, Finisher.hurry
 
         def decoder():
@@ -205,11 +205,12 @@ class Holding:
             return own
 
         def write_and_hold(film, frames, check):
+            self.written += 1
             asked = []
 
             def held_check():
                 asked.append(None)
-                self._hold(len(asked) == {"encoding": 5, "draining": 17}.get(moment))
+                self._hold(len(asked) == {"encoding": 5, "draining": 17}.get(moment) and self.written == 3)
                 check()
 
             write(film, frames, held_check)
@@ -221,10 +222,10 @@ class Holding:
     def _begin(self, hold):
         self.begun += 1
         assert not self.broken.is_set(), "nobody waits for these pictures"
-        self._hold(hold)
+        self._hold(hold and self.begun == 3)
 
     def _hold(self, hold):
-        if hold and self.begun == 3:
+        if hold:
             self.holds = True
             assert self.broken.wait(100)
 

@@ -1,4 +1,4 @@
-"""The worker beside the sampler, one chunk behind it."""
+"""The worker beside the sampler, one chunk behind it, and its two threads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import pytest
 from gf_core.engine.worker import DEPTH, Worker
 
 
+def worker_of(process, name="test"):
+    """A worker whose second thread does the work."""
+    return Worker(lambda item: item, process, name)
+
+
 def test_results_come_in_order_and_none_is_lost():
-    worker = Worker(lambda item: item * 2, "test")
+    worker = worker_of(lambda item: item * 2)
     got = []
     for item in range(20):
         while not worker.offer(item):
@@ -22,7 +27,7 @@ def test_results_come_in_order_and_none_is_lost():
 
 def test_what_is_prepared_comes_first_and_fails_for_nobody():
     done = []
-    worker = Worker(done.append, "test")
+    worker = worker_of(done.append)
     worker.prepare(lambda: done.append("ready"))
     worker.prepare(lambda: 1 / 0)
     worker.offer("chunk")
@@ -32,7 +37,7 @@ def test_what_is_prepared_comes_first_and_fails_for_nobody():
 
 def test_the_queue_never_holds_more_than_its_depth():
     gate = threading.Event()
-    worker = Worker(lambda item: gate.wait(10) and item, "test")
+    worker = worker_of(lambda item: gate.wait(10) and item)
     taken = 0
     while taken < 10 and worker.offer(taken):
         taken += 1
@@ -47,7 +52,7 @@ def test_an_error_comes_out_after_what_was_done_before_it():
             raise ValueError("bad item")
         return item
 
-    worker, got = Worker(process, "test"), []
+    worker, got = worker_of(process), []
     with pytest.raises(ValueError, match="bad item"):
         for item in range(100):
             while not worker.offer(item):
@@ -59,7 +64,7 @@ def test_an_error_comes_out_after_what_was_done_before_it():
 
 
 def test_an_error_on_the_last_item_comes_out_of_finish():
-    worker = Worker(lambda item: 1 / item, "test")
+    worker = worker_of(lambda item: 1 / item)
     worker.offer(0)
     with pytest.raises(ZeroDivisionError):
         list(worker.finish())
@@ -67,12 +72,12 @@ def test_an_error_on_the_last_item_comes_out_of_finish():
 
 def test_close_finishes_the_queue_and_ends_the_thread_even_after_an_error():
     done = []
-    worker = Worker(lambda item: (time.sleep(0.02), done.append(item)), "test-close")
+    worker = worker_of(lambda item: (time.sleep(0.02), done.append(item)), "test-close")
     worker.offer(1), worker.offer(2)
     worker.close()
     worker.close()
     assert done == [1, 2]
-    broken = Worker(lambda item: 1 / 0, "test-close")
+    broken = worker_of(lambda item: 1 / 0, "test-close")
     broken.offer(1)
     broken.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("test-close")]
@@ -86,7 +91,7 @@ def test_finish_gives_its_caller_turns_while_it_waits_even_for_a_place_in_the_qu
         if len(turns) == 3:
             gate.set()
 
-    worker = Worker(lambda item: gate.wait(10) and item, "test")
+    worker = worker_of(lambda item: gate.wait(10) and item)
     taken = 0
     while worker.offer(taken):
         taken += 1
@@ -100,7 +105,7 @@ def test_what_comes_after_an_error_is_still_given_to_the_worker():
             raise ValueError(f"item {item}")
 
     seen = []
-    worker = Worker(process, "test")
+    worker = worker_of(process)
     for item in (1, 2):
         assert worker.offer(item)
     worker.close([3])
@@ -108,3 +113,49 @@ def test_what_comes_after_an_error_is_still_given_to_the_worker():
     with pytest.raises(ValueError, match="item 1"):
         list(worker.results())
     assert list(worker.results()) == []
+
+
+def test_the_first_thread_goes_on_while_the_second_works():
+    begun, gate = [], threading.Event()
+    both = threading.Event()
+
+    def first(item):
+        begun.append(item)
+        if len(begun) == 2:
+            both.set()
+        return -item
+
+    worker = Worker(first, lambda half: gate.wait(10) and (half, threading.current_thread().name), "test")
+    assert worker.offer(1) and worker.offer(2) and both.wait(10)
+    assert not list(worker.results())
+    gate.set()
+    assert [half for half, name in worker.finish() if name.startswith("test-second")] == [-1, -2]
+    worker.close()
+
+
+def test_the_first_thread_is_one_item_ahead_and_not_more():
+    """So that the pictures of two chunks are in memory at most."""
+    begun, gate, second = [], threading.Event(), threading.Event()
+    worker = Worker(lambda item: begun.append(item), lambda half: (second.set(), gate.wait(10))[1], "test")
+    for item in (1, 2, 3):
+        assert worker.offer(item)
+    assert second.wait(10)
+    time.sleep(0.1)
+    assert begun == [1, 2]
+    gate.set()
+    assert list(worker.finish()) == [True] * 3 and begun == [1, 2, 3]
+    worker.close()
+
+
+def test_an_error_in_the_first_thread_comes_in_its_place_too():
+    def first(item):
+        return 6 // item
+
+    worker, got = Worker(first, lambda half: half, "test"), []
+    for item in (3, 0, 2):
+        assert worker.offer(item)
+    with pytest.raises(ZeroDivisionError):
+        for half in worker.finish():
+            got.append(half)
+    assert got == [2] and list(worker.finish()) == [3]
+    worker.close()
