@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,10 +132,11 @@ def check_prefix(prefix: str) -> None:
         fault = "that leads out of the output folder"
     if not fault:
         try:
-            (output_folder() / path).parent.stat()
+            if not stat.S_ISDIR((output_folder() / path).parent.stat().st_mode):
+                fault = os.strerror(errno.ENOTDIR)
         except FileNotFoundError:
             return
-        except OSError as error:  # a file or a ring of links where a folder should be
+        except OSError as error:  # a file or a ring of links further up, where a folder should be
             fault = str(error.strerror)
     if fault:
         raise TakeError(f"the film cannot be saved as {_quoted(prefix)}: {fault}", PREFIX_FIX)

@@ -57,12 +57,14 @@ def test_a_link_out_of_the_output_folder_is_refused_before_sampling(server: Serv
     assert "that leads out of the output folder" in words(server, graph, "4")
 
 
-def test_a_ring_of_links_is_refused_before_sampling(server: Server) -> None:
+def test_a_file_or_a_ring_of_links_for_a_folder_is_refused_before_sampling(server: Server) -> None:
     ring = server.base / "output" / "ring"
     ring.symlink_to(ring)
-    graph = film("named")
-    graph["4"]["inputs"]["filename_prefix"] = "ring/film"
-    assert "the film cannot be saved as" in words(server, graph, "4")
+    (server.base / "output" / "file").write_text("no folder")
+    for name in ("ring", "file"):
+        graph = film("named")
+        graph["4"]["inputs"]["filename_prefix"] = f"{name}/film"
+        assert "the film cannot be saved as" in words(server, graph, "4")
 
 
 def test_a_prefix_holds_dates_and_follows_the_take(server: Server) -> None:
