@@ -52,9 +52,9 @@ EXAMPLES = """\
 examples:
   grounded train {recipe} --data prompts.txt --model builtin --size 96x64 --frames 6 --batch 1 --iterations 5
   grounded train {recipe} --data prompts.txt --model student.pt --teacher Wan2.1-T2V-14B --critic Wan2.1-T2V-1.3B
-  torchrun --nproc-per-node 8 -m gf_core train {recipe} --stage {last} --data prompts.txt --model student.pt
+  grounded train {recipe} --stage {second} --data prompts.txt{then} --model student.pt --ranks 8
 """
-"""The first one is to see a run in small, on a processor."""
+"""The first is a run in small, on a processor; the last is of the second stage, with pairs of prompts if need be."""
 log = logging.getLogger("grounded")
 
 
@@ -272,11 +272,10 @@ def _keep(run: Run, options: Options, bundle: ModelBundle, ranks: Ranks) -> None
 def main(recipe: str, argv: list[str]) -> int:
     """Command line of `grounded train RECIPE`."""
     stages = stages_of(recipe)
-    parser = Parser(
-        prog=f"grounded train {recipe}",
-        description=__doc__,
-        epilog=EXAMPLES.format(recipe=recipe, last=[*stages][-1]),
-    )
+    second = list(stages)[1]
+    then = " --then changes.txt" if max(stages[second].verbs.switches) else ""
+    examples = EXAMPLES.format(recipe=recipe, second=second, then=then)
+    parser = Parser(prog=f"grounded train {recipe}", description=__doc__, epilog=examples)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="prompts, or anything with prompts in it (docs/training.md)")
     add("--then", type=Path, help="prompts that those of --data change to, line by line")
