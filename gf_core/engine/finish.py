@@ -159,10 +159,14 @@ class Finisher:
         Raises GroundedError: its latents are no numbers, or cannot be stored.
         """
         with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
-            self._check_numbers(chunk)
             start = time.perf_counter()
-            decoded = Decoded(chunk, chunk.stored or self._run.save_latents(chunk.index, chunk.latents))
-            decoded.saving = time.perf_counter() - start
+            try:
+                _check_numbers(chunk)
+                digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
+            except BaseException:
+                self.hurry()  # the film cannot go on behind a gap
+                raise
+            decoded = Decoded(chunk, digest, saving=time.perf_counter() - start)
             try:
                 self._check_hurry()
                 self._decode_chunk(decoded)
@@ -201,15 +205,6 @@ class Finisher:
                 self._keep_states(chunk, decoded.state)
             self.seconds["save"] += time.perf_counter() - start
         return CommittedChunk(chunk.index, chunk.segment, self.frames, chunk.anchor)
-
-    def _check_numbers(self, chunk: SampledChunk) -> None:
-        """Raises GroundedError: a chunk that was sampled now holds NaN or infinity, of which only black is left."""
-        if chunk.stored is None and not chunk.latents.isfinite().all():
-            self.hurry()  # the film cannot go on behind a gap
-            raise GroundedError(
-                f"chunk {chunk.index} came out with numbers that are none (NaN or infinite): nothing would be seen",
-                "compute in float32 or bfloat16, use less of its LoRAs, or download the model again: it may be damaged",
-            )
 
     def _decode_chunk(self, decoded: Decoded) -> None:
         """The pictures of a chunk, and the decoder's state behind it where that is worth keeping."""
@@ -362,3 +357,12 @@ def film_header(video: VideoSpec, encoding: Encoding) -> bytes:
             film.write(black)
         with open(path, "rb") as file:
             return file.read(read_layout(path).header_end)
+
+
+def _check_numbers(chunk: SampledChunk) -> None:
+    """Raises GroundedError: a chunk that was sampled now holds NaN or infinity, of which only black is left."""
+    if chunk.stored is None and not chunk.latents.isfinite().all():
+        raise GroundedError(
+            f"chunk {chunk.index} came out with numbers that are none (NaN or infinite): nothing would be seen",
+            "compute in float32 or bfloat16, use less of its LoRAs, or download the model again: it may be damaged",
+        )

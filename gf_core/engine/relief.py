@@ -32,7 +32,7 @@ STEPS = {
 
 
 class Relief:
-    """Shared by the sampler's and the worker's thread of one render."""
+    """Shared by the sampler's and the worker's threads of one render."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
