@@ -72,7 +72,7 @@ class Decoded:
 
     chunk: SampledChunk
     digest: str
-    """SHA-256 of its latents' file."""
+    """SHA-256 of its latents' file; empty where there is none, for `error`."""
     pictures: np.ndarray | None = None
     """uint8 [t H W 3]."""
     error: BaseException | None = None
@@ -154,18 +154,14 @@ class Finisher:
 
     @torch.no_grad()
     def decode(self, chunk: SampledChunk) -> Decoded:
-        """Store the latents of a chunk and decode them; what goes wrong with that is met by `commit`, in film order.
-
-        Raises GroundedError: its latents are no numbers, or cannot be stored.
-        """
+        """Store the latents of a chunk and decode them; what goes wrong with that is met by `commit`, in film order."""
         with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
             start = time.perf_counter()
             try:
                 _check_numbers(chunk)
                 digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
-            except BaseException:
-                self.hurry()  # the film cannot go on behind a gap
-                raise
+            except BaseException as error:
+                return Decoded(chunk, "", error=error)
             decoded = Decoded(chunk, digest, saving=time.perf_counter() - start)
             try:
                 self._check_hurry()
@@ -179,10 +175,13 @@ class Finisher:
     def commit(self, decoded: Decoded) -> CommittedChunk | None:
         """Put a chunk into the film and the journal; None when only its latents were kept.
 
-        Raises GroundedError children in words for a full disk or memory, and others as met.
+        Raises GroundedError children in words for a full disk or memory and latents that are no numbers, others as met.
         """
         chunk = decoded.chunk
         with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
+            if not decoded.digest:
+                self.hurry()  # the film cannot go on behind a gap
+                decoded.taken()
             start = time.perf_counter()
             if chunk.under_way:  # before the journal's line, behind which a film may have to go on
                 self._store.save(window_name(chunk.key), chunk.index + 1, chunk.under_way)
