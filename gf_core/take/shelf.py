@@ -20,8 +20,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from .folder import Run
 log = logging.getLogger("grounded")
 
 _FOLDER = re.compile(r"segment-(\d{3,})(?:-(\d+))?")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MOST = 26
 """Takes of one segment, as many as letters."""
 SHORT_SEEDS = 10**6
@@ -105,10 +106,24 @@ def propose(
     given = {name.casefold() for name in names}  # a known take gives its name up to the seed that gets it now
     called = {take.seed: take.name for take in known if take.name.casefold() not in given}
     taken = given | {name.casefold() for name in called.values()}
-    letters = iter(letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in taken)
+    letters = _letters(taken)
     return [
         Alternative(chosen.get(seed) or called.get(seed) or next(letters), seed) for seed in seeds[:count]
     ]
+
+
+def _letters(taken: Collection[str]) -> Iterator[str]:
+    """Names for takes that have none, shortest first."""
+    names = map("".join, itertools.chain.from_iterable(itertools.product(LETTERS, repeat=n) for n in (1, 2)))
+    return (name for name in names if name not in taken)
+
+
+def _renamed(
+    takes: Sequence[Alternative], beside: Sequence[Alternative], lost: Collection[str]
+) -> list[Alternative]:
+    """`takes` under names that are not `lost` to others; a new one is nobody's in `beside`."""
+    letters = _letters({take.name.casefold() for take in beside})
+    return [replace(take, name=next(letters)) if take.name.casefold() in lost else take for take in takes]
 
 
 def _check_names(names: Sequence[str], count: int) -> None:
@@ -158,15 +173,21 @@ class Shelf:
     def fill(self, takes: Sequence[Alternative]) -> None:
         """Cut the clips out of the runs' films, draw the sheet, note names and seeds.
 
-        takes: rendered ones. Those that were here before and are not among them stay in the list. A clip under a name
-        that its take has given up goes: the name may come to mean another one.
+        takes: rendered ones. Those that were here before and are not among them stay in the list, under another name
+        where one of these has theirs now. A clip under a name that its take has given up goes: the name may come to
+        mean another one.
 
         Raises TakeError, ResourceError: a run lacks the segment, or the folder cannot be written.
         """
         seeds = {take.seed for take in takes}
-        whole = [*takes, *(take for take in self.known if take.seed not in seeds)]
+        others = [take for take in self.known if take.seed not in seeds]
+        renamed = _renamed(others, [*takes, *self.known], {take.name.casefold() for take in takes})
+        whole = [*takes, *renamed]
         with on_disk(self.folder, "saving the takes of a segment"):
             make_folder(self.folder)
+            for old, new in zip(others, renamed):
+                if old.name != new.name and self.clip(old.name).is_file():
+                    put(self.clip(old.name), self.clip(new.name))
             rows = [self._row(take) for take in takes]
             subtitle = f"{self._prompt(takes[0])}   (pick {', '.join(take.name for take in takes)})"
             lines = {"segment": self.number, **self._whose, "takes": [asdict(take) for take in whole]}

@@ -84,6 +84,20 @@ def test_more_takes_keep_the_names_and_seeds_of_the_first(bundle, tmp_path):
         find_pick(tmp_path, parse(picked), 2, "a")
 
 
+def test_a_take_whose_name_goes_to_another_keeps_its_clip_under_a_new_one(bundle, tmp_path):
+    """As when the first alone is asked for, or a stop comes before the second has its new name."""
+    first = render_takes(settle(bundle, text_of()), tmp_path, 2, 2)
+    clips = [clip.read_bytes() for clip in first.clips]
+    render_takes(settle(bundle, text_of()), tmp_path, 2, 1, names=["b"])
+    entries = json.loads((tmp_path / "segment-002" / "takes.json").read_text())["takes"]
+    assert {entry["name"]: entry["seed"] for entry in entries} == {
+        name: take.seed for name, take in zip(("b", "c"), first.takes)
+    }
+    there = {path.stem: path.read_bytes() for path in (tmp_path / "segment-002").glob("*.mp4")}
+    assert there.keys() == {"b", "c"} and there["c"] == clips[1]
+    assert find_pick(tmp_path, parse(text_of()), 2, "c").seed == first.takes[1].seed
+
+
 def test_a_storyboard_changed_before_the_segment_has_takes_of_its_own(bundle, tmp_path):
     render_takes(settle(bundle, text_of()), tmp_path, 2, 1)
     other = text_of().replace("runs", "walks")
