@@ -16,7 +16,7 @@ from ..config import Fit, ModelSpec, Recipe
 from ..errors import CheckpointError
 from ..files.scales import unscaled
 from ..model.compiled import fused
-from ..model.layers import Own
+from ..model.layers import Own, untouched
 from ..model.offload import Streamed
 from ..model.pieces import DIRECT, PLAIN, Pieces
 from ..sampling.chunkwise import make_sampler
@@ -55,7 +55,9 @@ class Networks:
     def _pieces(self) -> Pieces:
         """Who does a block's small operations, one by one."""
         networks = (self.model,) if self.writer is None else (self.model, self.writer)
-        return DIRECT if all(isinstance(network, Own) for network in networks) else PLAIN
+        return (
+            DIRECT if all(isinstance(network, Own) and untouched(network) for network in networks) else PLAIN
+        )
 
 
 def load_networks(

@@ -104,6 +104,12 @@ def replaced(module: Tree) -> bool:
     return own is not None and getattr(own, "__func__", None) is not type(module).forward
 
 
+def untouched(network: Own) -> bool:
+    """Whether nobody has hung anything on a module of our own tree that is not called where its parts are enough."""
+    parts = (part for part in network.modules() if not isinstance(part, Own))
+    return not any(part._forward_hooks or part._forward_pre_hooks or replaced(part) for part in parts)
+
+
 def cross_kv(block: Tree, context: Tensor, bias: Tensor | None = None, kernel: Kernel = sdpa) -> Text:
     """What one block's cross-attention keeps of a context [b s c], constant for a prompt."""
     if replaced(block.cross_attn):

@@ -153,7 +153,9 @@ PLAIN = Pieces()
 class Direct(Pieces):
     """The same operations on a tree of our own, past its modules: asking one takes as long as a small sum itself.
 
-    Layers that are more than an `nn.Linear`, or have hooks, as while a LoRA is trained, are asked all the same.
+    Linear layers that are more than an `nn.Linear`, or have hooks, as while a LoRA is trained, are asked all the same.
+    Norms and the feed-forward as a whole never are: whoever chooses these pieces looks that nothing hangs on them
+    (`layers.untouched`).
     """
 
     def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor, taker: Taker) -> Tensor:

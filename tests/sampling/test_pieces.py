@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from gf_core.checkpoints.networks import Networks
 from gf_core.config import Recipe, SampleSpec
 from gf_core.errors import GroundedError
 from gf_core.memory.checks import check_pictures
 from gf_core.memory.presets import PRESETS
 from gf_core.model import compiled
 from gf_core.model.fp8 import hold_as_fp8, quantise
-from gf_core.model.pieces import DIRECT, Fused
+from gf_core.model.pieces import DIRECT, PLAIN, Fused
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import Cues, film_chunks
 from gf_core.sampling.warm import warm_up
@@ -113,6 +115,27 @@ def test_past_the_modules_of_our_own_tree_every_bit_is_the_same(model, embeds, n
         )
 
     assert torch.equal(film(), film(pieces=DIRECT))
+
+
+@pytest.mark.parametrize(
+    "part", ["blocks.0.norm1", "blocks.1.ffn", "blocks.0.cross_attn.norm_q", "blocks.1.ffn.1"]
+)
+def test_what_hangs_on_a_module_that_would_be_passed_by_acts(model, part):
+    """Films are made past the modules of our own tree only where nobody has hung anything on them."""
+    tree = copy.deepcopy(model)
+    networks = Networks(tree, None, SPEC)
+    size = {"latent_height": HEIGHT, "latent_width": WIDTH}
+    assert networks.sampler(Recipe(), **size).director.memory.pieces is DIRECT
+    hook = tree.get_submodule(part).register_forward_hook(lambda layer, given, made: made * 1.5)
+    assert networks.sampler(Recipe(), **size).director.memory.pieces is PLAIN
+    assert (
+        Networks(copy.deepcopy(model), tree, SPEC).sampler(Recipe(), **size).director.memory.pieces is PLAIN
+    )
+    hook.remove()
+    assert networks.sampler(Recipe(), **size).director.memory.pieces is DIRECT
+    layer: Any = tree.get_submodule(part)
+    layer.forward = lambda *given: given[0]
+    assert networks.sampler(Recipe(), **size).director.memory.pieces is PLAIN
 
 
 @pytest.mark.parametrize(
