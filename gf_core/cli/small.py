@@ -66,9 +66,9 @@ def drift(args: Namespace) -> int:
 def open_film(args: Namespace) -> int:
     """Print the storyboard; with --settings, as JSON, all else that the film knows of its making, and the storyboard
     beside it, where errors go."""
+    text = read_text(args.film, args.fps)
     if args.settings and not is_film(args.film):
         raise GroundedError(f"{args.film} has no settings", "leave --settings away; only films have them")
-    text = read_text(args.film, args.fps)
     if not is_film(args.film):  # what a film carries is told to the letter, whatever it is
         parse_file(text, args.film)
     if args.fps is not None:

@@ -143,6 +143,16 @@ def test_tidy_removes_old_films_and_says_so(place, model, capsys):
     assert "there is no Take at films" in capsys.readouterr().err
 
 
+def test_settings_are_asked_of_a_film_that_is_there(place, capsys):
+    for name, said in (
+        ("film.txt", "film.txt has no settings"),
+        ("fim.txt", "there is no storyboard fim.txt"),
+    ):
+        assert main(["open", name, "--settings"]) == 2
+        printed = capsys.readouterr()
+        assert said in printed.err and not printed.out
+
+
 def test_the_film_is_the_project(place, model, capsys, caplog):
     """A film alone, in another folder, says what it was made from and makes itself again, byte for byte."""
     options = ["--size", "48x32", "--memory", "longlive", "--seed", "9", "--upscale", "2", "--no-sheet"]
@@ -157,12 +167,13 @@ def test_the_film_is_the_project(place, model, capsys, caplog):
     printed = capsys.readouterr()
     assert json.loads(printed.out)["settings"]["video"]["width"] == 48
     assert parse(printed.err) == replace(parse(FILM), seed=9)
-    assert main(["open", "cut.otio", "--settings"]) == 2 and not capsys.readouterr().out
     pytest.importorskip("opentimelineio", reason="OpenTimelineIO is not installed")
     assert main(["export", "kept.mp4", "cut.otio"]) == 0
     capsys.readouterr()
     assert main(["open", "cut.otio"]) == 0
     assert parse(capsys.readouterr().out) == replace(parse(FILM), seed=9)
+    assert main(["open", "cut.otio", "--settings"]) == 2
+    assert "cut.otio has no settings" in capsys.readouterr().err
     edit = Path("cut.otio").read_bytes()
     assert main(["export", "kept.mp4", "cut.otio"]) == 0
     assert capsys.readouterr().out == "3 clips in cut-2.otio\n" and Path("cut-2.otio").is_file()
