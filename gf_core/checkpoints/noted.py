@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import json
 import os
 import platform
 import runpy
@@ -27,7 +26,7 @@ from ..builtin import BUILTIN_FILES, model_file
 from ..config import ModelSpec, Recipe
 from ..devices import vectors
 from ..files.cache import cache_dir, prune, recall, remember
-from ..files.fingerprint import combine, states
+from ..files.fingerprint import combine, sealed, states, unsealed
 from ..foreign import with_values
 from ..text.vocabulary import Vocabulary
 from .model_bundle import ModelBundle, Weight
@@ -147,7 +146,7 @@ def note_bundle(note: Path, bundle: ModelBundle, kernels: Mapping[str, Any]) -> 
         "kernels": {**kernels, "threads": bundle.own_threads},
         "weight": asdict(bundle.weight),
     }
-    remember(note, {"sum": _sum(note, value), **value}, "what is known of the model")
+    remember(note, sealed(note, value), "what is known of the model")
     prune(note.parent, MOST)
 
 
@@ -158,14 +157,8 @@ def recall_bundle(note: Path, opens: Callable[[], ModelBundle]) -> NotedBundle |
     )
 
 
-def _sum(note: Path, value: Any) -> str:
-    """Of a note and of its name, so that another one in its place is not taken for it."""
-    return combine([note.stem, json.dumps(value, sort_keys=True)])
-
-
 def _bundle(note: Path, found: dict[str, Any], opens: Callable[[], ModelBundle]) -> NotedBundle:
-    if found.pop("sum") != _sum(note, found):
-        raise ValueError("it is damaged")
+    found = unsealed(note, found)
     return NotedBundle(
         name=found["name"],
         model=None,  # type: ignore[arg-type]  # nobody has it before it is opened

@@ -8,6 +8,7 @@ The same weights therefore have one fingerprint whether they come from a .pt or 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,6 +56,22 @@ def _add(digest: Any, name: str, tensor: Tensor) -> None:
     digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
 
 
+def sealed(note: Path, value: dict[str, Any]) -> dict[str, Any]:
+    """`value` with a sum of it and of the note's name, so that nothing damaged, nor another note, is taken for it."""
+    return {"sum": _sum(note, value), **value}
+
+
+def unsealed(note: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """What `sealed` was given, from what lies in `note`. Raises ValueError, AttributeError: it is damaged."""
+    if found.pop("sum", "") != _sum(note, found):
+        raise ValueError("its sum does not fit")
+    return found
+
+
+def _sum(note: Path, value: Any) -> str:
+    return combine([note.stem, json.dumps(value, sort_keys=True)])
+
+
 def hash_state(state: Mapping[str, Tensor]) -> str:
     """16 digits of a sha256 over tensors in memory, all in one; Takes hold it as the name of a VAE."""
     digest = hashlib.sha256()
@@ -65,20 +82,15 @@ def hash_state(state: Mapping[str, Tensor]) -> str:
 
 def recalled(files: Sequence[Path], variant: str) -> str | None:
     """What `remembered` knows already; None for files that were never hashed, or have changed since."""
-    note, stamps = _note(files, variant)
-
-    def read(found: Any) -> str:
-        if found["files"] != stamps:
-            raise ValueError("it is of other files")
-        return str(found["sha256"])
-
-    return recall(note, read, None, "a fingerprint is not known")
+    note = _note(files, variant)
+    return recall(
+        note, lambda found: str(unsealed(note, found)["sha256"]), None, "a fingerprint is not known"
+    )
 
 
-def _note(files: Sequence[Path], variant: str) -> tuple[Path, list[str]]:
-    """Where the hash of `files` in their present state is kept, and that state."""
-    stamps = states(files)
-    return cache_dir("fingerprints") / f"{combine([variant, *stamps])}.json", stamps
+def _note(files: Sequence[Path], variant: str) -> Path:
+    """Where the hash of `files` in their present state is kept."""
+    return cache_dir("fingerprints") / f"{combine([variant, *states(files)])}.json"
 
 
 def states(files: Iterable[Path]) -> list[str]:
@@ -101,6 +113,6 @@ def remembered(files: Sequence[Path], variant: str, tensors: Mapping[str, LazyTe
     if sum(tensor.nbytes for tensor in tensors.values()) > 1e9:
         log.info("hashing %s, once per file", ", ".join(file.name for file in files))
     value = hash_tensors(tensors)
-    note, stamps = _note(files, variant)
-    remember(note, {"sha256": value, "files": stamps}, "the fingerprint")
+    note = _note(files, variant)
+    remember(note, sealed(note, {"sha256": value}), "the fingerprint")
     return value

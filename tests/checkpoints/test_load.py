@@ -232,6 +232,15 @@ def test_a_fingerprint_of_other_files_is_not_believed(tmp_path, own_cache):
     assert again == found and found[0] != found[1]
 
 
+def test_a_damaged_fingerprint_is_not_believed(tmp_path, own_cache, caplog):
+    path, tree = tmp_path / "a.safetensors", {"x": lazy(torch.ones(1))}
+    save_file({"x": torch.ones(1)}, path)
+    first = remembered([path], "flat", tree)
+    (note,) = (tmp_path / "cache" / "fingerprints").iterdir()
+    note.write_text(note.read_text().replace(first, f"{first[:-1]}{int(first[-1], 16) ^ 1:x}"))
+    assert remembered([path], "flat", tree) == first and "its sum does not fit" in caplog.text
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows does not note when a file was put there")
 def test_a_file_of_the_same_size_and_time_is_not_taken_for_the_other(tmp_path):
     path, found = tmp_path / "a.safetensors", []
