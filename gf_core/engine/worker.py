@@ -49,22 +49,35 @@ class Worker(Generic[Item, Half, Result]):
         return True
 
     def _submit(self, item: Item) -> Future[Result | None]:
-        half = self._pool.submit(self._begin, item)
-        future = self._second.submit(self._end, half)
+        future: Future[Result | None] = Future()
+        self._pool.submit(self._begin, [(item, future)])
         self._pending.append(future)
         return future
 
-    def _begin(self, item: Item) -> Half:
-        self._ahead.acquire()
-        return self._first(item)
+    # What is handed over lies in a list that who takes it empties: an error's frames lead to the call's arguments, and
+    # the future to the error, so that they would keep each other, and the chunk's tensors, alive.
 
-    def _end(self, begun: Future[Half]) -> Result | None:
+    def _begin(self, handed: list[tuple[Item, Future[Result | None]]]) -> None:
+        """In the first thread, which hands on to the second itself: Ctrl-C meets whoever submits at any place, and a
+        half that nobody takes would keep the first thread waiting."""
+        self._ahead.acquire()
+        item, future = handed.pop()
+        begun: Future[Half] = Future()
         try:
-            half = begun.result()
-        finally:
-            self._ahead.release()
-            del begun
-        return self._then(half)
+            begun.set_result(self._first(item))
+        except BaseException as error:
+            begun.set_exception(error)
+        self._second.submit(self._end, [(begun, future)])
+        del item, begun, future
+
+    def _end(self, handed: list[tuple[Future[Half], Future[Result | None]]]) -> None:
+        self._ahead.release()
+        begun, future = handed.pop()
+        try:
+            future.set_result(self._then(begun.result()))
+        except BaseException as error:
+            future.set_exception(error)
+        del begun, future
 
     def prepare(self, work: Callable[[], object]) -> None:
         """Do `work` in the first thread before the items that follow; whatever it raises is for them to meet again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -159,3 +160,31 @@ def test_an_error_in_the_first_thread_comes_in_its_place_too():
             got.append(half)
     assert got == [2] and list(worker.finish()) == [3]
     worker.close()
+
+
+@pytest.mark.parametrize("line", range(1, 5))
+def test_ctrl_c_while_an_item_is_handed_over_leaves_no_thread_waiting(line):
+    """Wherever it comes: what is handed over afterwards is done, and the worker ends."""
+    done, lines, before = [], [], sys.gettrace()
+
+    def interrupt(frame, event, _):
+        if event == "line":
+            lines.append(frame.f_lineno)
+            if len(lines) == line:
+                raise KeyboardInterrupt
+        return interrupt
+
+    def only_there(frame, *_):
+        return interrupt if frame.f_code.co_name == "_submit" else None
+
+    worker = worker_of(done.append)
+    sys.settrace(only_there)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            worker.offer("one")
+    finally:
+        sys.settrace(before)
+    ending = threading.Thread(target=worker.close, args=(("two", "three"),), daemon=True)
+    ending.start()
+    ending.join(5)
+    assert not ending.is_alive() and done[-2:] == ["two", "three"]
