@@ -17,7 +17,7 @@ from ..gf_core.config import (
     Stored,
     SwitchPolicy,
 )
-from ..gf_core.memory.policies import POLICIES
+from ..gf_core.memory.policies import becomes_of_anchors
 from ..gf_core.memory.presets import PRESETS
 from .compat import choice, number, schema, widget
 from .host import said_plainly
@@ -154,10 +154,7 @@ def _anchors(spec: MemorySpec) -> str:
         return "none"
     if spec.walk:
         return "the first frames, walked forward and back where recent frames lay"
-    when = {"on_switch": "at a prompt switch", "every_chunk": "at any time", "never": "never"}[
-        spec.anchor_update
-    ]
-    return POLICIES[spec.anchor_policy].told.format(when)
+    return becomes_of_anchors(spec)
 
 
 def _sizes() -> list[Any]:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..config import AnchorUpdate, MemorySpec
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -41,6 +43,15 @@ POLICIES: dict[str, Policy] = {
     "ema": Policy("a running mean of what leaves the recent memory", averages=True),
     "none": Policy("none"),  # and `MemorySpec.capacity` is 0
 }
+WHEN: dict[AnchorUpdate, str] = {"on_switch": "at a prompt switch", "every_chunk": "at any time", "never": ""}
+
+
+def becomes_of_anchors(spec: MemorySpec) -> str:
+    """What becomes of a memory's anchors, in words."""
+    policy = POLICIES[spec.anchor_policy]
+    if policy.accepts is not None and spec.anchor_update == "never":
+        policy = POLICIES["frozen"]
+    return policy.told.format(WHEN[spec.anchor_update])
 
 
 @dataclass(frozen=True, slots=True)

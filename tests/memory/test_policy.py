@@ -1,12 +1,13 @@
 """Hand-worked examples of Eq. 6 to 8 and of the diversity rule, and when candidates are offered at all."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 
-from gf_core.config import MemorySpec
-from gf_core.memory.policies import POLICIES, measure
+from gf_core.config import AnchorUpdate, MemorySpec
+from gf_core.memory.policies import POLICIES, becomes_of_anchors, measure
 
 A, B, C = torch.eye(4)[:3]
 
@@ -213,3 +214,13 @@ def over_shots(film, rule: str, shared: float) -> tuple[list[set[int]], int]:
             run.chunk(latents=shot_of(place, 13 * number + chunk, shared))
         places.append({SHOTS[frame // 39] for frame in run.anchors()[0]})
     return places, sum(evaluation.replaced for evaluation in run.memory.log)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("update", get_args(AnchorUpdate))
+def test_what_becomes_of_anchors_is_said_as_it_is(policy, update):
+    """Those that are never replaced are the first frames, whatever would choose others."""
+    told = becomes_of_anchors(MemorySpec(anchor_policy=policy, anchor_update=update))
+    chosen = POLICIES[policy].accepts is not None and update != "never"
+    assert told.startswith("replaced at ") == chosen and "never" not in told and "{" not in told
+    assert policy != "diversity" or chosen or told == POLICIES["frozen"].told
