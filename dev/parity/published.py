@@ -68,8 +68,7 @@ class LargeSink(AsPublished):
 
     def changed(self, frames: int, step: View, clean: View) -> tuple[View | None, View, View]:
         """As `AsPublished.changed`."""
-        self._widen(step)
-        self._widen(clean)
+        step, clean = self._widen(step), self._widen(clean)
         own = min(frames * self.memory.tokens_per_frame, self._sink - step.places[0].start)
         if repo(self.case) == REWARD_FORCING or own <= 0 or not self.memory.ledger.frame:
             return None, step, clean
@@ -84,15 +83,16 @@ class LargeSink(AsPublished):
     def _sink(self) -> int:
         return self.case.doc["rollout"].get("sink_frames", 0) * self.memory.tokens_per_frame
 
-    def _widen(self, view: View) -> None:
-        """See the whole sink, where the recorded code does."""
-        if repo(self.case) != MEMROPE and not relative(self.case):
-            view.places = [widened(place, self._sink) for place in view.places]
+    def _widen(self, view: View) -> View:
+        """A view of the whole sink, where the recorded code has one."""
+        if repo(self.case) == MEMROPE or relative(self.case):
+            return view
+        return view.at([widened(place, self._sink) for place in view.places])
 
     def _clean(self, latents: Tensor, view: SelfAttention, kind: Written, time: Time | None = None) -> None:
         """As `Director._clean`; a recache too sees the whole sink, and leaves as it is what lies there."""
         if kind == "recache" and isinstance(view, View):
-            self._widen(view)
+            view = self._widen(view)
             if self.memory.spec.recache_keeps_anchors and latents.shape[1] < self.memory.ledger.frame:
                 view = without_sink(self.memory, view, latents.shape[1], self._sink)
         super()._clean(latents, view, kind, time)
@@ -140,7 +140,7 @@ class LearnedSink(Director):
         if kind == "recache" and isinstance(view, View):
             memory, start = self.memory, view.places[0].start
             sink = memory.spec.anchors * memory.tokens_per_frame
-            view.places = [widened(place, sink) for place in view.places]
+            view = view.at([widened(place, sink) for place in view.places])
             if memory.ledger.frame > (memory.spec.recache_reach or 0):
                 view = without_sink(memory, view, latents.shape[1], sink)
                 for store in (memory.raw_k, memory.v, memory.k):
@@ -205,11 +205,12 @@ class Infinity(AsPublished):
             return None, step, clean
         start = memory.ledger.frame
         later = start if start < window else window - frames
-        first = View(memory, step.places, keep=False)
-        for view, at in ((first, window - frames if rolls else later), (step, later), (clean, later)):
+
+        def asking(view: View, at: int) -> View:
             queries = turns(torch.arange(at, at + frames), *memory.grid, self.spec.head_dim)
-            view.places = [replace(place, queries=queries) for place in view.places]
-        return first, step, clean
+            return view.at([replace(place, queries=queries) for place in view.places])
+
+        return asking(step, window - frames if rolls else later), asking(step, later), asking(clean, later)
 
     def switch(self, prompt_embeds: Tensor, alpha_max: float | None = None) -> None:
         """As `Director.switch`."""
@@ -270,7 +271,7 @@ class Moving(AsPublished):
             end = stop + min(short, -stop % FILLED)
             for store in (memory.k, memory.v):
                 store[:, :, stop:end] = 0
-            view.places = [widened(place, end) for place in view.places]
+            view = view.at([widened(place, end) for place in view.places])
         super()._clean(latents, view, kind, time)
 
     def switch(self, prompt_embeds: Tensor, alpha_max: float | None = None) -> None:

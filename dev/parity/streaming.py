@@ -176,7 +176,7 @@ class Cache:
         past, kept = memory.layout.past, min(memory.layout.recent, latents.shape[1])
         view = memory.reopen(latents.shape[1] - kept, range(past - kept, past))
         sink = memory.spec.anchors * memory.tokens_per_frame
-        view.places = [widened(place, sink) for place in view.places]
+        view = view.at([widened(place, sink) for place in view.places])
         written = _Written(without_sink(memory, view, latents.shape[1], sink) if first else view)
         text = text_kv(model, self.case.inputs[PROMPTS[1]], director.spec.text_len)
         with torch.no_grad():

@@ -86,12 +86,20 @@ class View:
 
     def __init__(self, memory: Slots, places: Sequence[Place], *, keep: bool, skip: int = 0) -> None:
         """places: one per layer; skip: leading query tokens whose k and v are not written."""
-        self._memory, self._skip, self._keep = memory, skip, keep
-        self.places = places
+        self._memory, self._skip, self._keep, self._places = memory, skip, keep, places
         self._where = [Where(layer, place.regions, memory.grid) for layer, place in enumerate(places)]
         self._opened = [self._open(layer, place) for layer, place in enumerate(places)]
         groups = {group.numbers for place in places for group in place.heads}
         self._heads = {numbers: torch.tensor(numbers, device=memory.k.device) for numbers in groups}
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """One per layer, for good: the slots of each are open."""
+        return self._places
+
+    def at(self, places: Sequence[Place]) -> View:
+        """The same with other places."""
+        return View(self._memory, places, keep=self._keep, skip=self._skip)
 
     @cached_property
     def layout(self) -> tuple[Hashable, list[Tensor]]:
@@ -122,16 +130,17 @@ class View:
     def over(self, turns: Sequence[Tensor]) -> View:
         """The same with other tensors for the rotations of `layout`."""
         new = {id(mine): theirs for mine, theirs in zip(self.layout[1], turns)}
-        places = [
-            replace(
-                place,
-                queries=new[id(place.queries)],
-                keys=new[id(place.keys)],
-                past=tuple((start, new[id(turn)]) for start, turn in place.past),
-            )
-            for place in self.places
-        ]
-        return View(self._memory, places, keep=self._keep, skip=self._skip)
+        return self.at(
+            [
+                replace(
+                    place,
+                    queries=new[id(place.queries)],
+                    keys=new[id(place.keys)],
+                    past=tuple((start, new[id(turn)]) for start, turn in place.past),
+                )
+                for place in self.places
+            ]
+        )
 
     def written(self) -> list[Tensor]:
         """The slots that a call writes [b s h d], of every layer."""
@@ -143,7 +152,7 @@ class View:
 
     def attend(self, layer: int, q: Any, raw_k: Any, v: Tensor) -> Tensor:
         """Attention of this call's tokens over memory and themselves; all [b s h d], q and raw_k as `Pieces.fresh`."""
-        memory, place = self._memory, self.places[layer]
+        memory, place = self._memory, self._places[layer]
         self.write(layer, raw_k, v)
         if place.past:
             self._turn_past(layer)
@@ -172,7 +181,7 @@ class View:
 
     def write(self, layer: int, raw_k: Any, v: Tensor) -> None:
         """Place this call's keys and values [b s h d] in their slots; raw keys only when they are to be kept."""
-        memory, place, opened = self._memory, self.places[layer], self._opened[layer]
+        memory, place, opened = self._memory, self._places[layer], self._opened[layer]
         if self._skip:
             raw_k, v = raw_k[:, self._skip :], v[:, self._skip :]
         if self._keep and memory.packed:
@@ -187,7 +196,7 @@ class View:
         """Put the past of a layer where attention reads it, if all layers share that place, one after the other."""
         memory = self._memory
         k, values = memory.seen(layer)
-        for start, turn in self.places[layer].past:
+        for start, turn in self._places[layer].past:
             run = slice(start, start + len(turn))
             if memory.packed:
                 rotate(values_of(memory.raw_k[layer, :, run]), turn, out=k[:, run])
