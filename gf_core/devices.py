@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import sys
 import threading
@@ -157,6 +158,12 @@ def held_bytes() -> int:
     info = process.memory_info()
     mapped = getattr(info, "shared", None)
     return process.memory_full_info().uss if mapped is None else info.rss - mapped
+
+
+def trim_memory() -> None:
+    """Give the system the pages that the C library keeps for threads and for what comes next; glibc alone can."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def require_memory(need: int, device: torch.device, what: str, fix: str) -> None:

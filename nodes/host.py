@@ -20,6 +20,7 @@ import folder_paths
 from comfy.cli_args import args
 from server import PromptServer
 
+from ..gf_core.devices import trim_memory
 from ..gf_core.errors import GroundedError, StoryboardError, TakeError, installed
 from ..gf_core.files.names import fault_along
 
@@ -229,8 +230,9 @@ def evictable_bytes(device: Any) -> int:
 
 
 def release_memory() -> None:
-    """Give what nobody holds any more back to the card."""
+    """Give what nobody holds any more back to the card, and to the computer: a host lives on after a film."""
     mm.soft_empty_cache()
+    trim_memory()
 
 
 def version() -> str:

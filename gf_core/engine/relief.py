@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from ..devices import trim_memory
 from ..errors import ResourceError, is_card_full, is_out_of_memory
 
 log = logging.getLogger("grounded")
@@ -81,6 +82,7 @@ def give_back() -> None:
     import torch
 
     gc.collect()
+    trim_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import platform
 import threading
 from dataclasses import replace
 
@@ -12,10 +13,11 @@ import torch
 
 from gf_core.builtin import BUILTIN_FOLDER
 from gf_core.config import VideoSpec
+from gf_core.devices import held_bytes
 from gf_core.engine.events import Finished
 from gf_core.engine.given.image import open_start_image
 from gf_core.engine.meter import Meter, free_memory
-from gf_core.engine.relief import Relief, in_words
+from gf_core.engine.relief import Relief, give_back, in_words
 from gf_core.engine.report import report_lines
 from gf_core.errors import ResourceError
 from gf_core.files.tensors import open_file
@@ -301,3 +303,13 @@ def test_too_little_memory_is_not_called_damage(tmp_path, monkeypatch, door, err
     monkeypatch.setattr(place, short)
     with pytest.raises(type(error)):
         opened(path)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone can be asked for it")
+def test_what_is_given_back_goes_to_the_system():
+    """Small pieces that were freed below one that is held: the C library keeps their pages for what comes next."""
+    pieces = [bytearray(b"x" * 100_000) for _ in range(800)]
+    held, full = pieces[-1], held_bytes()
+    del pieces
+    give_back()
+    assert full - held_bytes() > 60e6 and len(held) == 100_000
