@@ -115,18 +115,17 @@ PYTHON = Path(sys.executable)
 
 
 def test_scores_are_given_back_by_film(films):
-    scores = vbench.score_films(PYTHON, films)
-    assert list(scores.films[0]) == [*vbench.DIMENSIONS, "overall_consistency"]
-    assert scores.films[1] == pytest.approx(dict.fromkeys(scores.films[1], 0.6))  # imaging quality too
-    assert scores.means["subject_consistency"] == 0.75 and scores.device == "cpu"
-    assert scores.means["overall_consistency"] == len("a fox. it jumps")
-    assert "overall_consistency" not in vbench.score_films(PYTHON, [(films[0][0], "")]).means
+    means, scores = vbench.score_films(PYTHON, films)
+    assert list(scores[0]) == [*vbench.DIMENSIONS, "overall_consistency"]
+    assert scores[1] == pytest.approx(dict.fromkeys(scores[1], 0.6))  # imaging quality too
+    assert means["subject_consistency"] == 0.75 and means["overall_consistency"] == len("a fox. it jumps")
+    assert "overall_consistency" not in vbench.score_films(PYTHON, [(films[0][0], "")])[0]
 
 
 def test_long_films_are_scored_whole_and_nothing_is_left_beside_them(films, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    scores = vbench.score_films(PYTHON, films, long=True)
-    assert scores.films == [dict.fromkeys(vbench.DIMENSIONS, 0.6)] * 2
+    _, scores = vbench.score_films(PYTHON, films, long=True)
+    assert scores == [dict.fromkeys(vbench.DIMENSIONS, 0.6)] * 2
     assert [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts] == before
 
 

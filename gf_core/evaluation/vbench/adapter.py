@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,7 @@ PROMPTED = ("overall_consistency",)
 INSIDE = Path(__file__).with_name("inside.py")
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What VBench says, as it says it; imaging quality of a film is on a 0..1 scale as its mean is."""
-
-    version: str
-    device: str
-    means: dict[str, float]
-    """Dimension -> its mean over films, as VBench weighs them."""
-    films: list[dict[str, float]]
-    """For every film, dimension -> value."""
-
-
-def require_vbench(python: Path, films: Sequence[Path], long: bool = False) -> None:
+def require_vbench(python: Path, films: Sequence[Path], long: bool) -> None:
     """See that VBench is there, with the weights that it needs for these films; those that are none are passed over.
 
     Raises GroundedError: it is not, lacks weights, or fails.
@@ -56,8 +43,13 @@ def require_vbench(python: Path, films: Sequence[Path], long: bool = False) -> N
         _ask(python, Path(name), {"films": None, "dimensions": dimensions, "long": long})
 
 
-def score_films(python: Path, films: Sequence[tuple[Path, str]], long: bool = False) -> Scores:
+def score_films(
+    python: Path, films: Sequence[tuple[Path, str]], long: bool = False
+) -> tuple[dict[str, float], list[dict[str, float]]]:
     """VBench's scores of films (path, prompt); `long` takes VBench-Long, which cuts films into clips of 2 s.
+
+    Returns dimension -> its mean over films, as VBench weighs them, and for every film dimension -> value; imaging
+    quality of a film is on a 0..1 scale as its mean is.
 
     python: that of an environment where VBench is installed. Prompts count where every film has one.
 
@@ -125,8 +117,8 @@ def _ask(python: Path, work: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _scores(answer: dict[str, Any], count: int) -> Scores:
-    """VBench's file of results: dimension -> [mean, clips, and for long films often the films' means]."""
+def _scores(answer: dict[str, Any], count: int) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """What `score_films` gives. VBench has dimension -> [mean, clips, and for long films often the films' means]."""
     films: list[dict[str, float]] = [{} for _ in range(count)]
     means = {}
     try:
@@ -141,19 +133,19 @@ def _scores(answer: dict[str, Any], count: int) -> Scores:
             f"VBench answers in a form that is not known here: {type(error).__name__} {error}",
             "known are vbench 0.1.5 and the checkouts of its time",
         ) from error
-    return Scores(answer["version"], answer["device"], means, films)
+    return means, films
 
 
-def add_scores(films: Sequence[tuple[Path, dict]], python: Path, long: bool = False) -> dict[str, float]:
+def add_scores(films: Sequence[tuple[Path, dict]], python: Path, long: bool) -> dict[str, float]:
     """Put VBench's scores under `vbench` of every film's result, and return the means, both by title."""
-    scores = score_films(python, [(path, _prompt(path)) for path, _ in films], long)
+    means, scores = score_films(python, [(path, _prompt(path)) for path, _ in films], long)
     name = "VBench-Long" if long else "VBench"
-    titles = {dimension: f"{name} {dimension.replace('_', ' ')}" for dimension in scores.means}
-    for (_, result), found in zip(films, scores.films):
+    titles = {dimension: f"{name} {dimension.replace('_', ' ')}" for dimension in means}
+    for (_, result), found in zip(films, scores):
         result.setdefault("vbench", {}).update(
             {titles[dimension]: value for dimension, value in found.items()}
         )
-    return {titles[dimension]: mean for dimension, mean in scores.means.items()}
+    return {titles[dimension]: mean for dimension, mean in means.items()}
 
 
 def _prompt(path: Path) -> str:
