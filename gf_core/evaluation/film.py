@@ -9,17 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine.recorded import Recorded, read_recorded
-from ..errors import GroundedError, TakeError
+from ..errors import GroundedError
 from ..timeline import Timing
 from ..video import probe
 from ..world.reader import HEIGHT, WIDTH, Reader, Reading, load_reader, read
-from ..world.vocabulary import HIDDEN, Labels, describe
+from ..world.vocabulary import Labels, describe
 from .measures import drift, metrics
 from .measures.metrics import Span
 from .measures.recurrence import kept_by_distance
 from .over_time import measure_over_time
-from .parts import Part, film_parts, planned_parts, start_pictures
+from .parts import Part, film_parts, planned_parts, recorded, start_pictures
 from .report import write_json
 
 BATCH = 16
@@ -187,14 +186,3 @@ def _parts_behind(
         return [replace(first, start=first.start + start), *others]
     parts, _ = planned_parts(storyboard_text, frames - start, timing)
     return [replace(part, start=part.start + start, stop=part.stop + start) for part in parts]
-
-
-def recorded(path: Path) -> Recorded | None:
-    """How the film was made; None where it does not say."""
-    try:
-        return read_recorded(path)
-    except TakeError:
-        return None
-
-
-__all__ = ["HIDDEN", "evaluate_film", "judge", "judged_spans", "shrink", "spans_of"]

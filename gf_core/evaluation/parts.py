@@ -29,13 +29,18 @@ class Part:
     """Number of the segment that it goes back to."""
 
 
+def recorded(path: str | Path) -> Recorded | None:
+    """How the film at `path` was made; None where it does not say."""
+    try:
+        return read_recorded(path)
+    except TakeError:
+        return None
+
+
 def film_parts(path: str | Path) -> list[Part]:
     """The segments of a film as it carries them; a film that carries none is one segment."""
-    info = probe(path)
-    try:
-        parts = _placed(read_recorded(path).segments, read_chapters(path), info)
-    except TakeError:
-        parts = []
+    info, made = probe(path), recorded(path)
+    parts = _placed(made.segments, read_chapters(path), info) if made else []
     return parts or [Part(0, info.frames, "start", "")]
 
 
@@ -96,11 +101,3 @@ def start_pictures(path: str | Path, made: Recorded, timing: Timing) -> int:
         chunks = made.segments[0].get("chunks") if made.segments else None
         given = end - timing.pictures(chunks) if isinstance(chunks, int) else 0
     return given if 0 < given < end else 0  # another program may have cut the film
-
-
-def says_builtin(path: str | Path) -> bool:
-    """Whether the film at `path` carries the built-in model's name."""
-    try:
-        return read_recorded(path).builtin
-    except TakeError:
-        return False

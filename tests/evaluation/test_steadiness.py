@@ -101,7 +101,7 @@ def test_a_film_of_any_shape_is_measured(tmp_path, width, height, count):
     path = tmp_path / "strip.mp4"
     with FilmWriter(path, VideoSpec(width, height, 16)) as film:
         film.write(np.full((count, height, width, 3), 90, np.uint8))
-    page, rows = drift_chart(path)
+    page, rows = drift_chart(path, film_parts(path))
     assert page.width > 0 and len(rows) == 1
     assert all(row.background == row.colour == row.flicker == row.sharpness == 0 for row in rows)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ...video import pick_frames, probe
 from ..measures.steadiness import MEASURES, Second, measure_film
-from ..parts import Part, film_parts, says_builtin
+from ..parts import Part, recorded
 from .chart import FAINT, LEFT, RIGHT, WIDTH, Page, axis, film_strip
 
 NOTES = {
@@ -30,8 +30,8 @@ PER_SEGMENT = 16
 
 
 def drift_chart(
-    film: str | Path,
-    parts: Sequence[Part] | None = None,
+    film: Path,
+    parts: Sequence[Part],
     *,
     builtin: bool | None = None,
     title: str = "",
@@ -39,16 +39,15 @@ def drift_chart(
 ) -> tuple[Image.Image, list[Second]]:
     """The chart of the film at `film`, and the seconds it shows.
 
-    parts: its segments; None takes those that the film carries.
-    builtin: it is the built-in model's, so that identity can be read; None asks the film.
+    parts: its segments. builtin: it is the built-in model's, so that identity can be read; None asks the film.
     title: stands above the chart; empty takes the file's name.
     tick: called for every frame that is looked at; may raise to stop.
 
     Raises TakeError: no film there.
     """
-    film = Path(film)
-    parts = film_parts(film) if parts is None else parts
-    rows = measure_film(film, parts, says_builtin(film) if builtin is None else builtin, tick)
+    if builtin is None:
+        builtin = (made := recorded(film)) is not None and made.builtin
+    rows = measure_film(film, parts, builtin, tick)
     pictures = _pictures(film, parts, tick)
     info = probe(film)
     return _draw(title or film.name, pictures, parts, rows, info.frames, float(info.fps)), rows
