@@ -10,10 +10,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...world.reader import READABLE, WINDOW, Reading
+from ...world.reader import WINDOW, Reading
 from ...world.vocabulary import DANCE, IDENTITY, JUMP, LEFT, RIGHT, SCENE
 from .drift import seconds_of, shots
-from .metrics import Span, majority, reference
+from .metrics import Span, kept, reference
 
 AFTER_SECONDS = 1.5
 """How long after a switch a character is looked at again."""
@@ -67,13 +67,9 @@ def place_kept(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict
     rows = []
     for start, stop in shots([s.verb for s in spans], [s.start for s in spans], spans[-1].stop):
         first, *later = seconds_of(start, stop, fps)
+        seen = reference(reading, *first, SCENE)
         for a, b in later:
-            shares = []
-            for name in SCENE:
-                sure = reading.confidence[name][slice(*first)] >= READABLE
-                then = majority(reading.labels[name][slice(*first)][sure])
-                same = reading.labels[name][a:b] == (-1 if then is None else then)
-                shares.append(float((same & (reading.confidence[name][a:b] >= READABLE)).mean()))
+            shares = list(kept(reading, a, b, seen).values())
             rows.append({"second": a / fps, "kept": float(np.mean(shares))})
     return rows
 

@@ -104,21 +104,22 @@ def appearances(spans: Sequence[Span]) -> list[tuple[int, int | None, int | None
     return keys
 
 
-def reference(reading: Reading, start: int, stop: int) -> dict[str, int | None]:
-    """Majority per identity attribute over readable frames of [start, stop)."""
+def reference(
+    reading: Reading, start: int, stop: int, names: Sequence[str] = IDENTITY
+) -> dict[str, int | None]:
+    """Majority of each of these attributes over readable frames of [start, stop)."""
     result = {}
-    for name in IDENTITY:
+    for name in names:
         sure = reading.confidence[name][start:stop] >= READABLE
         result[name] = majority(reading.labels[name][start:stop][sure])
     return result
 
 
 def kept(reading: Reading, start: int, stop: int, ref: dict[str, int | None]) -> dict[str, float]:
-    """Share of frames of [start, stop) that show the reference, per identity attribute; unreadable frames
-    count as lost."""
+    """Share of frames of [start, stop) that show the reference, per attribute; unreadable frames count as lost."""
     result = {}
-    for name in IDENTITY:
-        same = reading.labels[name][start:stop] == (-1 if ref[name] is None else ref[name])
+    for name, value in ref.items():
+        same = reading.labels[name][start:stop] == (-1 if value is None else value)
         sure = reading.confidence[name][start:stop] >= READABLE
         result[name] = float((same & sure).mean()) if stop > start else float("nan")
     return result
