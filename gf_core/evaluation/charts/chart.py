@@ -44,6 +44,18 @@ class Page:
         self.draw = ImageDraw.Draw(self.image)
         self.y = 28
 
+    def begin(self, title: str, pictures: Mapping[int, np.ndarray]) -> None:
+        """Title, length, and the film strip of these pictures uint8 [H W 3] by number."""
+        self.text(28, self.y, title, 26)
+        length = f"{self.result['seconds']:.2f} s, {self.result['frames']} frames"
+        self.text(WIDTH - RIGHT, self.y + 10, length, 15, FAINT, "ra")
+        self.y += 50
+        film_strip(self, pictures)
+
+    def cropped(self) -> Image.Image:
+        """What was drawn, down to the cursor."""
+        return self.image.crop((0, 0, WIDTH, min(self.y, self.image.height)))
+
     def x(self, second: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * min(max(second / self.seconds, 0.0), 1.0)
 
@@ -98,7 +110,7 @@ class Page:
             self.text((left + right) / 2, self.y + (ROW - 4) / 2, shown, 13, PAPER, "mm")
 
 
-def film_strip(page: Page, frames: Mapping[int, np.ndarray] | None) -> None:
+def film_strip(page: Page, frames: Mapping[int, np.ndarray]) -> None:
     """As many pictures of each segment as its length holds, verb and prompt under them."""
     top = page.y
     for segment in page.result["segments"]:
@@ -193,17 +205,11 @@ def axis(page: Page) -> None:
     page.y += 30
 
 
-def draw_chart(result: dict, path: Path, frames: np.ndarray | None = None) -> None:
+def draw_chart(result: dict, path: Path, frames: np.ndarray) -> None:
     """Draw the result of `evaluate_film`; `frames` uint8 [t h w 3] fill the film strip."""
     page = Page(result)
-    page.text(28, page.y, result.get("film", "film"), 26)
-    page.text(
-        WIDTH - RIGHT, page.y + 10, f"{result['seconds']:.2f} s, {result['frames']} frames", 15, FAINT, "ra"
-    )
-    page.y += 50
-    film_strip(page, None if frames is None else dict(enumerate(frames)))
+    page.begin(result["film"], dict(enumerate(frames)))
     _prompts(page)
     _identity(page)
     _picture(page)
-    image = page.image.crop((0, 0, WIDTH, min(page.y, page.image.height)))
-    write_atomic(path, lambda part: image.save(part, format="PNG"))
+    write_atomic(path, lambda part: page.cropped().save(part, format="PNG"))

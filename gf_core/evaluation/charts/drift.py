@@ -11,7 +11,7 @@ from PIL import Image
 from ...video import pick_frames, probe
 from ..measures.steadiness import MEASURES, Second, measure_film
 from ..parts import Part, recorded
-from .chart import FAINT, LEFT, RIGHT, WIDTH, Page, axis, film_strip
+from .chart import FAINT, LEFT, RIGHT, WIDTH, Page, axis
 
 NOTES = {
     "identity": "traits of the character that are not as at first sight (0 to 1)",
@@ -48,9 +48,22 @@ def drift_chart(
     if builtin is None:
         builtin = (made := recorded(film)) is not None and made.builtin
     rows = measure_film(film, parts, builtin, tick)
-    pictures = _pictures(film, parts, tick)
     info = probe(film)
-    return _draw(title or film.name, pictures, parts, rows, info.frames, float(info.fps)), rows
+    fps = float(info.fps)
+    segments = [
+        {
+            "verb": part.verb, "prompt": part.prompt, "start_seconds": part.start / fps,
+            "seconds": (part.stop - part.start) / fps,
+        }
+        for part in parts
+    ]  # fmt: skip
+    page = Page({"seconds": info.frames / fps, "frames": info.frames, "fps": fps, "segments": segments})
+    page.begin(title or film.name, _pictures(film, parts, tick))
+    for name in MEASURES:
+        if any(getattr(row, name) is not None for row in rows):
+            _panel(page, name, rows, fps)
+    axis(page)
+    return page.cropped(), rows
 
 
 def shot_lines(parts: Sequence[Part], rows: Sequence[Second], fps: float) -> list[str]:
@@ -70,33 +83,6 @@ def shot_lines(parts: Sequence[Part], rows: Sequence[Second], fps: float) -> lis
             f"shot {shot + 1:<3}{(last.stop - begin) / fps:6.1f} s  {'  '.join(shown)}  {prompt}".rstrip()
         )
     return lines
-
-
-def _draw(
-    title: str,
-    pictures: dict[int, np.ndarray],
-    parts: Sequence[Part],
-    rows: Sequence[Second],
-    frames: int,
-    fps: float,
-) -> Image.Image:
-    segments = [
-        {
-            "verb": part.verb, "prompt": part.prompt, "start_seconds": part.start / fps,
-            "seconds": (part.stop - part.start) / fps,
-        }
-        for part in parts
-    ]  # fmt: skip
-    page = Page({"seconds": frames / fps, "fps": fps, "segments": segments})
-    page.text(28, page.y, title, 26)
-    page.text(WIDTH - RIGHT, page.y + 10, f"{frames / fps:.2f} s, {frames} frames", 15, FAINT, "ra")
-    page.y += 50
-    film_strip(page, pictures)
-    for name in MEASURES:
-        if any(getattr(row, name) is not None for row in rows):
-            _panel(page, name, rows, fps)
-    axis(page)
-    return page.image.crop((0, 0, WIDTH, min(page.y, page.image.height)))
 
 
 def _pictures(film: Path, parts: Sequence[Part], tick: Callable[[], None]) -> dict[int, np.ndarray]:
