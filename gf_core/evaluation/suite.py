@@ -57,7 +57,7 @@ def _even(script: Script) -> Script:
     return replace(script, segments=segments)
 
 
-def mixed_scripts(count: int = 20) -> list[Script]:
+def mixed_scripts(count: int) -> list[Script]:
     """Scripts of five segments of 3 s with any mix of `then`, `cut`, `scene` and returns."""
     scripts: list[Script] = []
     seed = SEED
@@ -69,22 +69,12 @@ def mixed_scripts(count: int = 20) -> list[Script]:
     return scripts
 
 
-def return_scripts(count: int = 8) -> list[Script]:
+def return_scripts(count: int) -> list[Script]:
     """A character, a cut to another one, a cut back to the first: 3 s each."""
     return [_even(sample_script(random.Random(SEED + 500_000 + i), 12, "return")) for i in range(count)]
 
 
-def mixed_storyboards(count: int = 20) -> list[str]:
-    """The storyboards of `mixed_scripts`."""
-    return [storyboard(script) for script in mixed_scripts(count)]
-
-
-def return_storyboards(count: int = 8) -> list[str]:
-    """The storyboards of `return_scripts`."""
-    return [storyboard(script) for script in return_scripts(count)]
-
-
-def long_storyboards(count: int = 3) -> list[str]:
+def long_storyboards(count: int) -> list[str]:
     """One prompt for a minute."""
     scripts = (sample_script(random.Random(SEED + 700_000 + i), 4, "single") for i in range(count))
     return [f"{script.segments[0].caption} | {LONG_SECONDS}s\n" for script in scripts]
@@ -135,22 +125,15 @@ def _picture(results: list[dict]) -> dict[str, float]:
     return means | ({"then_loudness": float(np.median(loud))} if loud else {})
 
 
-def evaluate_suite(
-    render: Render,
-    *,
-    mixed: int = 20,
-    returns: int = 8,
-    long: int = 3,
-    reader: Reader | None = None,
-) -> dict:
+def evaluate_suite(render: Render, *, mixed: int, returns: int, long: int) -> dict:
     """Render and judge the three sets; shares right per attribute and identity kept, all between 0 and 1.
 
     Chance level: subject, colour, scarf, action, place 1/6; hat 1/4;
     patch, time 1/3.
     """
-    reader = reader or load_reader()
-    first = _judge_all(render, mixed_storyboards(mixed), reader)
-    back = _judge_all(render, return_storyboards(returns), reader)
+    reader = load_reader()
+    first = _judge_all(render, map(storyboard, mixed_scripts(mixed)), reader)
+    back = _judge_all(render, map(storyboard, return_scripts(returns)), reader)
     lasting = _judge_all(render, long_storyboards(long), reader)
     result: dict = {"counts": {"mixed": mixed, "returns": returns, "long": long}}
     if first:

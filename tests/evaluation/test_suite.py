@@ -22,8 +22,8 @@ from gf_core.world import render, sample_script, storyboard, words
 
 
 def test_storyboards_are_fixed_and_of_one_shape() -> None:
-    texts = suite.mixed_storyboards(6)
-    assert texts == suite.mixed_storyboards(6)
+    texts = list(map(storyboard, suite.mixed_scripts(6)))
+    assert texts == list(map(storyboard, suite.mixed_scripts(6)))
     assert len(set(texts)) == 6
     for text in texts:
         spans, _ = spans_of(text)
@@ -33,7 +33,7 @@ def test_storyboards_are_fixed_and_of_one_shape() -> None:
 
 
 def test_a_return_shows_the_first_character_again() -> None:
-    for text in suite.return_storyboards(4):
+    for text in map(storyboard, suite.return_scripts(4)):
         asked = [span.asked for span in spans_of(text)[0]]
         assert (asked[0].subject, asked[0].colour) == (asked[2].subject, asked[2].colour)
         assert (asked[0].subject, asked[0].colour) != (asked[1].subject, asked[1].colour)
