@@ -18,7 +18,6 @@ import hashlib
 import itertools
 import json
 import logging
-import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +30,7 @@ from ..foreign import read_json
 from ..timeline import PlannedSegment, Storyboard, make_plan, parse
 from ..timeline.edits import reseed, segment_at, with_seed
 from ..video import SheetRow, contact_sheet, cut_out, film_row
+from ..video.place import free_name
 from . import own
 from .folder import Run
 
@@ -157,7 +157,7 @@ class Shelf:
         self._whose = {"storyboard": storyboard, "film": film}
         found = _folders(take, number)
         mine = [folder for folder in found if _whose(folder) == self._whose]
-        self.folder = mine[-1] if mine else _next_folder(take, number)
+        self.folder = mine[-1] if mine else free_name(take / f"segment-{number:03d}")
         self.known = _takes(self.folder) if mine else []
         """Its takes so far, in order."""
 
@@ -284,12 +284,6 @@ def _folders(take: Path, number: int) -> list[Path]:
         (m, path) for path in take.iterdir() if (m := _FOLDER.fullmatch(path.name)) and own.is_folder(path)
     ]
     return [path for _, path in sorted((int(m[2] or 1), path) for m, path in named if int(m[1]) == number)]
-
-
-def _next_folder(take: Path, number: int) -> Path:
-    """Where nothing lies yet, not even a link."""
-    names = (f"segment-{number:03d}" + (f"-{count}" if count > 1 else "") for count in itertools.count(1))
-    return next(path for name in names if not os.path.lexists(path := take / name))
 
 
 def _note(folder: Path) -> dict[str, Any]:
