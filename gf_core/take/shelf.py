@@ -188,8 +188,8 @@ class Shelf:
             for old, new in zip(others, renamed):
                 if old.name != new.name and self.clip(old.name).is_file():
                     put(self.clip(old.name), self.clip(new.name))
-            rows = [self._row(take) for take in takes]
-            subtitle = f"{self._prompt(takes[0])}   (pick {', '.join(take.name for take in takes)})"
+            rows, prompts = zip(*map(self._row, takes))
+            subtitle = f"{prompts[0]}   (pick {', '.join(take.name for take in takes)})"
             lines = {"segment": self.number, **self._whose, "takes": [asdict(take) for take in whole]}
             write_json(self.folder / "takes.json", lines)
             title = f"{self.take.name}, segment {self.number}"
@@ -202,34 +202,20 @@ class Shelf:
                     self.clip(old.name).unlink(missing_ok=True)
         self.known = whole
 
-    def _row(self, take: Alternative) -> SheetRow:
-        """Cut a take's clip, and choose pictures of it."""
+    def _row(self, take: Alternative) -> tuple[SheetRow, str]:
+        """Cut a take's clip, and choose pictures of it; these, and the segment's prompt."""
         run = Run(self.take / take.run)
-        settings, place = read_segment(run, self.number)
+        settings = run.read_settings()
+        planned = {part["number"]: (place, part) for place, part in enumerate(settings["segments"])}
+        place, part = planned.get(self.number, (None, {}))
         chunks = [record for record in run.committed() if record["segment"] == place]
-        if len(chunks) < settings["segments"][place]["chunks"]:
+        if not chunks or len(chunks) < part["chunks"]:
             raise TakeError(f"take {take.name} was not finished", "run again: it goes on where it was")
         clip, first = self.clip(take.name), chunks[0]["index"]
         write_atomic(clip, lambda part: cut_out(run.film, part, first, len(chunks)))
         frames, fps = sum(record["frames"] for record in chunks), settings["video"]["fps"]
-        return film_row(clip, range(frames), fps, f"seed {take.seed}", take.name, f"{frames / fps:.1f} s")
-
-    def _prompt(self, take: Alternative) -> str:
-        settings, place = read_segment(Run(self.take / take.run), self.number)
-        return settings["segments"][place]["prompt"]
-
-
-def read_segment(run: Run, number: int) -> tuple[dict[str, Any], int]:
-    """A run's settings, and the place of segment `number` (from 1) among those it was planned with.
-
-    Raises TakeError: it cannot be read, or has no such segment.
-    """
-    settings = run.read_settings()
-    try:
-        place = [segment["number"] for segment in settings["segments"]].index(number)
-    except ValueError as error:
-        raise TakeError(f"{run.folder.name} has no segment {number}: {error}", "render again") from error
-    return settings, place
+        row = film_row(clip, range(frames), fps, f"seed {take.seed}", take.name, f"{frames / fps:.1f} s")
+        return row, part["prompt"]
 
 
 def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternative:
