@@ -155,7 +155,7 @@ class Shelf:
     def __init__(self, take: Path, number: int, storyboard: str, film: str) -> None:
         self.take, self.number = take, number
         self._whose = {"storyboard": storyboard, "film": film}
-        found = _folders(take, number)
+        found = _folders(take).get(number, [])
         mine = [folder for folder in found if _whose(folder) == self._whose]
         self.folder = mine[-1] if mine else free_name(take / f"segment-{number:03d}")
         self.known = _takes(self.folder) if mine else []
@@ -223,7 +223,7 @@ def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternat
 
     Raises StoryboardError: no such segment. TakeError: no such take, or the storyboard has changed since.
     """
-    whose, found = identity(board, number), _folders(take, number)
+    whose, found = identity(board, number), _folders(take).get(number, [])
     mine = [folder for folder in found if _whose(folder).get("storyboard") == whose]
     if not mine:
         why, fix = "has no takes yet", f"make some: grounded takes ... --segment {number}"
@@ -243,14 +243,14 @@ def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternat
 
 def shelves(take: Path) -> dict[int, tuple[Path, list[Alternative]]]:
     """Each segment (from 1) of the Take `take` that has takes: their newest folder, and those whose clips lie there."""
-    numbers = {int(match[1]) for path in take.glob("segment-*") if (match := _FOLDER.fullmatch(path.name))}
     found: dict[int, tuple[Path, list[Alternative]]] = {}
-    for number in sorted(numbers):
-        filled = [folder for folder in _folders(take, number) if (folder / "takes.json").is_file()]
-        folder = max(filled, key=lambda folder: (folder / "takes.json").stat().st_mtime, default=None)
-        entries = _takes(folder) if folder else []
-        there = [entry for entry in entries if folder and (folder / f"{entry.name}.mp4").is_file()]
-        if folder and there:
+    for number, folders in _folders(take).items():
+        filled = [folder for folder in folders if (folder / "takes.json").is_file()]
+        if not filled:
+            continue
+        folder = max(filled, key=lambda folder: (folder / "takes.json").stat().st_mtime)
+        there = [entry for entry in _takes(folder) if (folder / f"{entry.name}.mp4").is_file()]
+        if there:
             found[number] = (folder, there)
     return found
 
@@ -262,14 +262,13 @@ def named_runs(take: Path) -> set[str]:
     }
 
 
-def _folders(take: Path, number: int) -> list[Path]:
-    """Folders of takes of segment `number`, in the order of their making."""
-    if not take.is_dir():
-        return []
-    named = [
-        (m, path) for path in take.iterdir() if (m := _FOLDER.fullmatch(path.name)) and own.is_folder(path)
-    ]
-    return [path for _, path in sorted((int(m[2] or 1), path) for m, path in named if int(m[1]) == number)]
+def _folders(take: Path) -> dict[int, list[Path]]:
+    """Folders of takes by their segment, each's in the order of their making."""
+    named = [(_FOLDER.fullmatch(path.name), path) for path in take.glob("segment-*") if own.is_folder(path)]
+    folders: dict[int, list[Path]] = {}
+    for number, _, path in sorted((int(m[1]), int(m[2] or 1), path) for m, path in named if m):
+        folders.setdefault(number, []).append(path)
+    return folders
 
 
 def _note(folder: Path) -> dict[str, Any]:
