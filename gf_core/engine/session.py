@@ -165,7 +165,7 @@ class Session:
     def _open_run(self, reuse: Reuse) -> RunWriter:
         """The run to write to, with everything in it that is taken over."""
         if reuse.goes_on and reuse.source is not None:
-            writer = RunWriter.resume(reuse.source, self.film.text, self.film.settings)
+            writer = RunWriter(reuse.source, self.film.text, self.film.settings, goes_on=True)
         else:
             writer = self.take.begin(self.film.text, self.film.settings)
         try:

@@ -51,30 +51,18 @@ TRIES = 100
 class RunWriter:
     """The one writer of a run that is being made."""
 
-    def __init__(self, run: Run, journal: Journal) -> None:
-        self.run, self._journal = run, journal
+    def __init__(self, run: Run, timeline: str, settings: dict[str, Any], goes_on: bool = False) -> None:
+        """Fill a new, empty run folder, or go on with a run that was stopped; `settings` is JSON.
 
-    @classmethod
-    def begin(cls, run: Run, timeline: str, settings: dict[str, Any]) -> RunWriter:
-        """Fill a new, empty run folder; `settings` is JSON.
-
-        Raises TakeError, ResourceError: the folder cannot be written.
-        """
-        with on_disk(run.folder, "starting the run"):
-            run.latents(0).parent.mkdir()
-        run.note(timeline, settings)
-        return cls(run, Journal(run.journal))
-
-    @classmethod
-    def resume(cls, run: Run, timeline: str, settings: dict[str, Any]) -> RunWriter:
-        """Go on with a run that was stopped; a line of its journal that a kill tore is cut off.
+        goes_on: a line of its journal that a kill tore is cut off.
 
         Raises TakeError, ResourceError: the run cannot be read or written.
         """
         run.note(timeline, settings)
-        with on_disk(run.folder, "going on with the run"):
-            run.latents(0).parent.mkdir(exist_ok=True)
-            return cls(run, Journal(run.journal, keep=scan_journal(run.journal).size))
+        with on_disk(run.folder, "going on with the run" if goes_on else "starting the run"):
+            run.latents(0).parent.mkdir(exist_ok=goes_on)
+            keep = scan_journal(run.journal).size if goes_on else None
+        self.run, self._journal = run, Journal(run.journal, keep)
 
     def save_latents(self, index: int, latents: Tensor) -> str:
         """Store the clean latents [f c h w] of a chunk, in the dtype given; returns the file's SHA-256."""
@@ -190,7 +178,7 @@ class Take:
             folder = self.folder / f"run-{last + 1:04d}"
             folder.mkdir()
             sync_folder(self.folder)
-        return RunWriter.begin(Run(folder), timeline, settings)
+        return RunWriter(Run(folder), timeline, settings)
 
     def close(self) -> None:
         """Let other processes use the folder; may be called twice. One in which nothing was made goes again."""

@@ -292,7 +292,7 @@ def test_a_stopped_film_with_latents_of_another_run_is_not_gone_on_with(bundle, 
     _, twin = render(bundle, films, folder, FILM, until=3, encoding=Encoding(quality=30))
     twin.latents(1).unlink()
     # Made by another machine, say: as good, and not the same to the bit.
-    writer = RunWriter.resume(twin, FILM, twin.read_settings())
+    writer = RunWriter(twin, FILM, twin.read_settings(), goes_on=True)
     digest = writer.save_latents(1, stopped.load_latents(1) * 1.001)
     writer.close()
     lines = [dict(record) for record in twin.records()]
