@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .cache import cache_dir, recall, remember
+from .pieces import pieces
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,11 +50,9 @@ def _hash_one(item: tuple[str, LazyTensor]) -> str:
 
 
 def _add(digest: Any, name: str, tensor: Tensor) -> None:
-    import torch
-
     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-    flat = tensor.contiguous().reshape(-1)
-    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    for piece in pieces(tensor):
+        digest.update(piece)
 
 
 def sealed(note: Path, value: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def hash_state(state: Mapping[str, Tensor]) -> str:
     """16 digits of a sha256 over tensors in memory, all in one; Takes hold it as the name of a VAE."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
-        _add(digest, name, value.detach().cpu())
+        _add(digest, name, value)
     return digest.hexdigest()[:16]
 
 
