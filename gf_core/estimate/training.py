@@ -145,12 +145,7 @@ def call_flops(spec: ModelSpec, tokens: int, seen: int) -> float:
 
 def _gathered(spec: ModelSpec) -> float:
     """Bytes of the blocks that are whole on a card, and of what is outside blocks."""
-    per_block = (count_parameters(spec) - _outside(spec)) / spec.num_layers
-    return COMPUTE * (AHEAD * per_block + _outside(spec))
-
-
-def _outside(spec: ModelSpec) -> float:
-    return count_parameters(replace(spec, num_layers=0))
+    return COMPUTE * count_parameters(replace(spec, num_layers=AHEAD))
 
 
 def _kept(setup: Setup, tokens: int, seen: int) -> float:
