@@ -44,10 +44,6 @@ class Setup:
     lora: int = 0
     """Rank of the adapters of student and critic; 0 trains all of their weights."""
 
-    def of_size(self, width: int, height: int) -> Setup:
-        """The same for films of another size in pixels."""
-        return replace(self, video=replace(self.video, width=width, height=height))
-
     @property
     def tokens(self) -> int:
         """Of a latent frame."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ...arguments import MANY, Parser, number, size
-from ...config import SHAPES
+from ...config import SHAPES, VideoSpec
 from ...estimate.training import Card, Setup, plan_lines, plan_training
 
 USUAL = {"frames": 21, "batch": 64}
@@ -33,9 +33,8 @@ def main(argv: list[str]) -> int:
     add("--tflops", **number(1, MANY, default=989, help="peak of a card in bfloat16 (default: 989, H100)"))
     args = parser.parse_args(argv)
     shapes = SHAPES[args.shape], SHAPES[args.teacher or args.shape]
-    setup = Setup(*shapes, frames=args.frames, batch=args.batch, lora=args.lora)
-    if args.size:
-        setup = setup.of_size(*args.size)
+    video = VideoSpec(*args.size or ())
+    setup = Setup(*shapes, video, frames=args.frames, batch=args.batch, lora=args.lora)
     card = Card(args.memory_gb * 1e9, args.tflops * 1e12)
     plans = [plan_training(setup, cards, card) for cards in args.cards]
     print(*plan_lines(setup, plans, card, None if args.lora else _launch(args)), sep="\n")
