@@ -197,15 +197,19 @@ class Shoot:
                 if clean is None:
                     return
                 index = clean.index + 1
-                latents = clean.latents
+                latents = clean.latents[0]
+                if job.start is not None and clean.index == 0:
+                    latents = torch.cat([job.start[0], latents])
                 if latents.is_cuda:  # the worker reads them on a stream of its own
                     torch.cuda.current_stream(latents.device).synchronize()
+            self.sampled += 1
+            self._since_state += 1
             weighed = director.memory.log[seen:]
             # Where a blend weighs several frames for one chunk, the one that took a place is told.
             anchor = next((asdict(one) for one in reversed(weighed) if one.replaced), None)
             anchor = asdict(weighed[-1]) if weighed and anchor is None else anchor
             under_way = sampler.under_way() if sampler.holds(index) else None
-            yield replace(self._as_sampled(clean, anchor), under_way=under_way)
+            yield replace(self._chunk(clean.index, latents, anchor), under_way=under_way)
 
     def _feed(self, chunk: Chunk) -> Iterator[Clean]:
         """`Sampler.feed`, once more where memory ran out.
@@ -231,14 +235,6 @@ class Shoot:
         if sampler.director.switching:
             return iter(feed())
         return iter(relief.retried("sampling", f"sampling chunk {chunk.index}", feed))
-
-    def _as_sampled(self, clean: Clean, anchor: dict | None) -> SampledChunk:
-        """A chunk that the sampler has given, as the worker wants it."""
-        lead = self._job.start if clean.index == 0 else None
-        self.sampled += 1
-        self._since_state += 1
-        latents = clean.latents[0] if lead is None else torch.cat([lead[0], clean.latents[0]])
-        return self._chunk(clean.index, latents, anchor)
 
     def _state(self, number: int) -> State | None:
         """The sampler's state, where keeping it spares time against replaying the chunks since the last one.
