@@ -40,8 +40,6 @@ Tick = Callable[[int, int], None]
 class Rejoined:
     """How a state was reached."""
 
-    begun: int
-    """Chunks before the state that it started from."""
     replayed: int
     """Chunks run again."""
     exact: bool | None
@@ -95,7 +93,7 @@ def rejoin_sampler(
     if film.recipe.latency and 0 < done < stop:
         _take_up(sampler, film, done, job.store)
     sampler.director.memory.log.clear()  # the evaluations of the replayed chunks are in the journal
-    return _told("memory", Rejoined(begun, done - begun, all(checks) if checks else None))
+    return _told("memory", begun, done, checks)
 
 
 def _take_up(sampler: Sampler, film: Film, done: int, store: StateStore) -> None:
@@ -171,12 +169,12 @@ def rejoin_decoder(decoder: StreamDecoder, job: Job, stored: Callable[[int], Ten
         if wanted is not None and index + 1 >= settled:
             checks.append(digest(decoder.snapshot()) == wanted)
         tick(index, done)
-    return _told("decoder", Rejoined(begun, done - begun, all(checks) if checks else None))
+    return _told("decoder", begun, done, checks)
 
 
-def _told(name: str, how: Rejoined) -> Rejoined:
-    if how.exact is False:
+def _told(name: str, begun: int, done: int, checks: list[bool]) -> Rejoined:
+    if not all(checks):
         log.warning(
             "the %s's replayed state differs from the recorded one: what follows may differ by a hair", name
         )
-    return how
+    return Rejoined(done - begun, all(checks) if checks else None)
