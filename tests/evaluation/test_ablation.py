@@ -160,6 +160,36 @@ def test_a_film_is_measured_in_all_columns() -> None:
         assert len(found["action"]) == 6
 
 
+def test_a_published_memory_tells_the_stories_of_the_variants(tmp_path, monkeypatch, capsys) -> None:
+    """Its sink and bank stay at a cut, its recent frames leave; what is asked for without names is what it was."""
+    from gf_core.memory.presets import PRESETS
+    from gf_core.memory.store import DualMemory
+
+    seen: list[tuple[list[int], list[int], int]] = []
+    real = DualMemory.cut
+
+    def cut(memory: DualMemory) -> None:
+        real(memory)
+        sizes = [len(bank) for bank in memory.ledger.banks]
+        seen.append((memory.ledger.numbers()[:3], sizes, len(memory.ledger.recent)))
+        assert memory.spec == PRESETS["context_forcing"]
+
+    monkeypatch.setattr(DualMemory, "cut", cut)
+    out = ["--seeds", "1", "--seconds", "1", "--out", str(tmp_path)]
+    assert main(["train", "ablate", "--variants", "context_forcing", *out]) == 0
+    assert [(sink, recent) for sink, _, recent in seen] == [([0, 1, 2], 0)] * 5
+    assert sum(seen[-1][1]) > sum(seen[1][1]) > 0
+    rows = [json.loads(line) for line in (tmp_path / "films.jsonl").read_text().splitlines()]
+    assert [(row["variant"], row["set"]) for row in rows] == [
+        ("context_forcing", "switches"),
+        ("context_forcing", "returns"),
+    ]
+    assert rows[1]["measures"]["recall_far"] and "| context_forcing |" in capsys.readouterr().out
+    asked: list[str] = []
+    monkeypatch.setattr(ablation, "run", lambda variants, *given, **more: asked.extend(variants) or rows)
+    assert main(["train", "ablate", *out]) == 0 and asked == list(ablation.NAMES)
+
+
 def test_what_cannot_be_ablated_is_said(tmp_path, capsys) -> None:
     out = ["--out", str(tmp_path / "o")]
     assert main(["train", "ablate", "--variants", "soup", *out]) == 2
@@ -214,11 +244,13 @@ def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatc
     monkeypatch.setattr("gf_core.train.recipes.matching.set_up_log", lambda *a: None)
     steps = {"teacher": 1, "context": 1, "long": 1}
     monkeypatch.setattr(chain, "FURTHER", replace(chain.FURTHER, stories=1, ahead=0, steps=steps))
-    command = f"train ablate --further {BUILTIN_FOLDER} --seeds 1 --seconds 1 --variants full,absolute"
+    names = ("full", "absolute", "context_forcing")
+    command = f"train ablate --further {BUILTIN_FOLDER} --seeds 1 --seconds 1 --variants {','.join(names)}"
     assert main([*command.split(), "--out", str(tmp_path)]) == 0
-    full, absolute = (load_model(tmp_path / name / "student") for name in ("full", "absolute"))
+    full, absolute, slow_fast = (load_model(tmp_path / name / "student") for name in names)
     assert (full.recipe.memory.positions, absolute.recipe.memory.positions) == ("relative", "absolute")
-    assert len({full.fingerprint, absolute.fingerprint, load_model("builtin").fingerprint}) == 3
+    assert (full.recipe.memory.bank, slow_fast.recipe.memory.bank) == (0, 12)
+    assert len({model.fingerprint for model in (full, absolute, slow_fast, load_model("builtin"))}) == 4
     made = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.suffix in (".pt", ".safetensors")}
     other = tmp_path / "other"
     shutil.copytree(BUILTIN_FOLDER, other)

@@ -31,6 +31,7 @@ examples:
   grounded train ablate --methods --seconds 60             published memories, in one shot of a minute
   grounded train ablate --retrain runs/tiny --size tiny --model runs/tiny/builtin --out runs/retrained
   grounded train ablate --further runs/teacher --judges short,context --trainings 3 --out runs/judges
+  grounded train ablate --variants full,context_forcing    a published memory in the stories of the variants
 """
 
 
@@ -41,7 +42,11 @@ def main(argv: list[str]) -> int:
     parser = Parser(prog="grounded train ablate", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--model", default="builtin", help="'builtin', or a folder made like it")
-    add("--variants", help=f"comma list of {', '.join(ablation.NAMES)} (default: all)")
+    add(
+        "--variants",
+        help=f"comma list of {', '.join(ablation.NAMES)} (default: all of these), or of the published memories of"
+        " --methods",
+    )
     add(
         "--methods",
         action="store_true",
@@ -121,8 +126,9 @@ def _chosen(args: argparse.Namespace, memory: MemorySpec) -> dict[str, MemorySpe
     from ...evaluation import ablation
     from ...memory.checks import check_gradients
 
-    known = ablation.methods() if args.methods else ablation.variants(memory)
-    names = args.variants.split(",") if args.variants else list(known)
+    usual = ablation.methods() if args.methods else ablation.variants(memory)
+    known = usual if args.methods else usual | ablation.methods()
+    names = args.variants.split(",") if args.variants else list(usual)
     unknown = [name for name in names if name not in known]
     if unknown:
         raise GroundedError(f"there is no variant called {unknown[0]!r}", f"choose from {', '.join(known)}")
