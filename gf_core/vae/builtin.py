@@ -179,14 +179,14 @@ class BuiltinCodec(nn.Module):
         """One clip `t h w 3` in 0..1, t = 1 + 4 (f - 1) -> latents `f c h/8 w/8`, one frame at a time."""
         past: list[Tensor | None] = [None, None]
         latents = []
-        for piece in stack_frames(frames.to(self.latent_mean)[None] * 2 - 1, first=True).split(1, dim=1):
+        for piece in stack_frames(frames.to(self.latent_mean)[None] * 2 - 1).split(1, dim=1):
             raw, past = self.net_encoder(piece, past)
             latents.append(self._normalise(raw[0]))
         return torch.cat(latents)
 
     def encode_batch(self, frames: Tensor) -> Tensor:
         """Clips `b t h w 3` in 0..1 -> latents `b f c h/8 w/8`, all at once."""
-        raw, _ = self.net_encoder(stack_frames(frames * 2 - 1, first=True), [None, None])
+        raw, _ = self.net_encoder(stack_frames(frames * 2 - 1), [None, None])
         return self._normalise(raw)
 
     def decode_batch(self, latents: Tensor) -> Tensor:
@@ -274,20 +274,17 @@ class DecodeStream:
         self._inside = bool(state)
 
 
-def stack_frames(frames: Tensor, first: bool) -> Tensor:
-    """`b t h w 3` -> `b f 12 h w`; with `first` the clip's first frame is repeated to fill a latent frame.
+def stack_frames(frames: Tensor) -> Tensor:
+    """Clips `b t h w 3` -> `b f 12 h w`; the first frame is repeated to fill a latent frame.
 
     Raises GroundedError when the number of frames or the size does not fit the codec.
     """
     b, t, h, w, _ = frames.shape
     if h % STRIDE or w % STRIDE:
         raise GroundedError(f"codec got pictures of {w}x{h}", f"use a width and height divisible by {STRIDE}")
-    if t == 0 or (t - first) % FRAMES_PER_LATENT:
-        raise GroundedError(
-            f"codec got {t} frames", "give 1 + 4 n frames at the start of a clip, 4 n later on"
-        )
-    if first:
-        frames = torch.cat([frames[:, :1].expand(b, FRAMES_PER_LATENT - 1, h, w, 3), frames], dim=1)
+    if t % FRAMES_PER_LATENT != 1:
+        raise GroundedError(f"codec got {t} frames", "give 1 + 4 n of them")
+    frames = torch.cat([frames[:, :1].expand(b, FRAMES_PER_LATENT - 1, h, w, 3), frames], dim=1)
     return rearrange(frames, "b (f k) h w c -> b f (k c) h w", k=FRAMES_PER_LATENT)
 
 

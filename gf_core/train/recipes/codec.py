@@ -223,7 +223,7 @@ def start_from_principal_components(codec: BuiltinCodec, pictures: Pictures) -> 
     After the rotation all channels are alike, and one scale per channel cannot whiten them.
     """
     channels = codec.channels
-    stacked = stack_frames(pictures.whole(96, 13).frames * 2 - 1, first=True).flatten(0, 1)
+    stacked = stack_frames(pictures.whole(96, 13).frames * 2 - 1).flatten(0, 1)
     patches = F.pixel_unshuffle(stacked, STRIDE).movedim(1, -1).flatten(0, 2)
     mean = patches.mean(0)
     values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
