@@ -57,10 +57,6 @@ def restored_cache(state: dict[str, Tensor], slots: int, like: Tensor) -> Featur
     return cache
 
 
-def _slots(network: nn.Module) -> int:
-    return sum(type(module).__name__ == "WanCausalConv3d" for module in network.modules())
-
-
 class WanVAE(nn.Module):
     """Encodes and decodes films; weights in any dtype, latents and pictures cross in float32.
 
@@ -118,7 +114,8 @@ class WanVAE(nn.Module):
     def encode_natural(self, frames: Tensor) -> Tensor:
         """`encode` before normalisation; only one group of frames is on the VAE's device at a time."""
         check_frames(frames, self.spatial_stride)
-        cache: FeatureCache = [None] * _slots(self.network.encoder)
+        layers = [m for m in self.network.encoder.modules() if type(m).__name__ == "WanCausalConv3d"]
+        cache: FeatureCache = [None] * len(layers)
         step = self.time_stride
         latents = []
         for start in [0, *range(1, len(frames) - step + 1, step)]:
@@ -136,8 +133,7 @@ class WanDecoder:
         """channels_last: tensors, and from here on the decoder's weights, lie as a card's convolutions want them, and
         the latent frames of a call go together as long as their pictures are small."""
         self._vae, self.together = vae, channels_last
-        cache: FeatureCache = [None] * _slots(vae.network.decoder)
-        self._stages = Stages(vae.network.decoder, cache, channels_last)
+        self._stages = Stages(vae.network.decoder, channels_last)
         if channels_last:
             lay_channels_last(vae.network.decoder)
 

@@ -46,13 +46,14 @@ class Stages:
     """The decoder's stages over one film's cache.
 
     decoder: diffusers' `WanDecoder3d`.
-    cache: brought up to date in place; its tensors are never written to again.
     channels_last: how tensors lie, and which norm computes.
     """
 
-    def __init__(self, decoder: Any, cache: FeatureCache, channels_last: bool) -> None:
-        self._decoder, self.cache, self._last = decoder, cache, channels_last
+    def __init__(self, decoder: Any, channels_last: bool) -> None:
+        self._decoder, self._last = decoder, channels_last
         self._slots = {layer: slot for slot, layer in enumerate(causal_layers(decoder))}
+        self.cache: FeatureCache = [None] * len(self._slots)
+        """Brought up to date in place; its tensors are never written to again."""
 
     @property
     def new(self) -> bool:
