@@ -35,10 +35,10 @@ class Frame:
     "Vertical scale."
 
     @staticmethod
-    def still(x: float = 0.0, y: float = 0.0) -> Frame:
-        """One upright pose."""
+    def still() -> Frame:
+        """One upright pose, at the canvas' corner."""
         one = np.ones((1, 1, 1), np.float32)
-        return Frame(one * x, one * y, one * 0, one, one)
+        return Frame(one * 0, one * 0, one * 0, one, one)
 
 
 class Canvas:

@@ -123,7 +123,7 @@ class _Land(Canvas):
         self.ellipse(top_x, top_y + 1, 2.4, 2.4, (126, 84, 50))
 
 
-def _meadow(back: _Land, front: _Land, layout: int, time: int) -> None:
+def _meadow(back: _Land, front: _Land, layout: int) -> None:
     shift = (0, 30, 62, 90)[layout]
     front.hill(37, 5, 74, shift, (134, 190, 150))
     front.hill(42, 4, 58, shift * 1.7 + 20, (112, 190, 98))
@@ -135,7 +135,7 @@ def _meadow(back: _Land, front: _Land, layout: int, time: int) -> None:
         front.ellipse(x, y, 2.2, 2.0, colour, soft=1.5)
 
 
-def _desert(back: _Land, front: _Land, layout: int, time: int) -> None:
+def _desert(back: _Land, front: _Land, layout: int) -> None:
     mesa = (74, 20, 56, 36)[layout]
     front.polygon(
         ((mesa - 12, 27), (mesa + 12, 27), (mesa + 18, 44), (mesa - 18, 44)), (214, 142, 102), rim=0.12
@@ -147,7 +147,7 @@ def _desert(back: _Land, front: _Land, layout: int, time: int) -> None:
     front.hill(46, 2.2, 110, (60, 10, 30, 90)[layout], (255, 204, 116), 0.1)
 
 
-def _forest(back: _Land, front: _Land, layout: int, time: int) -> None:
+def _forest(back: _Land, front: _Land, layout: int) -> None:
     front.hill(38, 2, 60, 17 * layout, (128, 178, 150))
     for i in range(7):
         x = -2 + 16.5 * i + (0, 6, 10, 3)[layout]
@@ -161,7 +161,7 @@ def _forest(back: _Land, front: _Land, layout: int, time: int) -> None:
         front.ellipse(x, 51, 5, 2.4, (70, 132, 66), soft=1.5)
 
 
-def _snow(back: _Land, front: _Land, layout: int, time: int) -> None:
+def _snow(back: _Land, front: _Land, layout: int) -> None:
     shift = (0, 28, 55, 80)[layout]
     front.hill(35, 6, 66, shift, (186, 208, 234))
     front.hill(42, 4, 88, shift + 30, (212, 228, 246))
@@ -171,7 +171,7 @@ def _snow(back: _Land, front: _Land, layout: int, time: int) -> None:
     front.hill(47, 2, 120, shift * 2, (238, 246, 255), 0.06)
 
 
-def _beach(back: _Land, front: _Land, layout: int, time: int) -> None:
+def _beach(back: _Land, front: _Land, layout: int) -> None:
     def sea(u: Array, v: Array) -> Array:
         return 34 - v
 
@@ -185,7 +185,7 @@ def _beach(back: _Land, front: _Land, layout: int, time: int) -> None:
     front.ellipse((70, 30, 28, 66)[layout], 59, 3.2, 2.2, (255, 170, 150), rim=0.15)
 
 
-def _city(back: _Land, front: _Land, layout: int, time: int) -> None:
+def _city(back: _Land, front: _Land, layout: int) -> None:
     far: Colour = (150, 168, 198)
     for i in range(5):
         front.box(6 + 21 * i, 40, 7.5, 14 + 5 * ((i * 3 + layout) % 3), far, radius=0.8)
@@ -237,7 +237,7 @@ def _sky(place: Place) -> Array:
 def paint_scenery(place: Place) -> Scenery:
     """Render the still part of a place."""
     back, front = _Land(), _Land()
-    _PAINTERS[PLACES[place.place]](back, front, place.layout, place.time)
+    _PAINTERS[PLACES[place.place]](back, front, place.layout)
     light = np.asarray(_LIGHT[place.time], np.float32) * np.asarray(_TINT[place.tint], np.float32)
     for land in (back, front):
         land.rgba[..., :3] *= light

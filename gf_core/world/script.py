@@ -260,15 +260,11 @@ def _lengths(rng: random.Random, chunks: int, parts: int) -> list[int]:
     return [least + b - a for a, b in pairwise(edges)]
 
 
-def sample_script(rng: random.Random | np.random.Generator | int, chunks: int, kind: str) -> Script:
+def sample_script(rng: random.Random, chunks: int, kind: str) -> Script:
     """Draw a script of `chunks` chunks and a kind of KINDS; the same generator state gives the same script.
 
     Raises GroundedError when the kind is unknown or the clip is too short for it.
     """
-    if isinstance(rng, int):
-        rng = random.Random(rng)
-    elif isinstance(rng, np.random.Generator):
-        rng = random.Random(int(rng.integers(2**63)))
     if kind not in KINDS:
         raise GroundedError(f"unknown kind of script {kind!r}", f"choose one of {', '.join(KINDS)}")
     least = {"single": 1, "return": 3}.get(kind, 2)
@@ -276,7 +272,7 @@ def sample_script(rng: random.Random | np.random.Generator | int, chunks: int, k
         raise GroundedError(
             f"a {kind} script needs at least {least} chunks, not {chunks}", "ask for a longer clip"
         )
-    parts = {"single": 1, "return": 3}.get(kind, 2)
+    parts = least
     if kind == "mixed":
         parts = 1 + max(1, min(rng.randint(2, 4), chunks // 2 - 1))
     lengths = _lengths(rng, chunks, parts)

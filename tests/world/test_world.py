@@ -156,6 +156,6 @@ def test_storyboard_text_has_one_line_a_segment():
 
 def test_impossible_requests_say_why():
     with pytest.raises(GroundedError, match="unknown kind"):
-        sample_script(1, 4, "montage")
+        sample_script(random.Random(1), 4, "montage")
     with pytest.raises(GroundedError, match="at least 3 chunks"):
-        sample_script(1, 2, "return")
+        sample_script(random.Random(1), 2, "return")
