@@ -133,27 +133,19 @@ def pick(
     wanted: the name of a row; empty is any. call: the film's attention, of which the fastest row is taken; None is the
     first.
 
-    Raises GroundedError: no row can, which SDPA in the table rules out, or not the wanted one.
+    Raises GroundedError: not the wanted one.
     """
     if host is not None:
         return Backend(getattr(host, "__name__", "the host's"), lambda *_: True, lambda: host)
-    found = [row for row in BACKENDS if row.can(device, dtype, head_dim)]
-    fits, known = ", ".join(row.name for row in found), ", ".join(row.name for row in BACKENDS)
-    where = f"{device} in {dtype} at head width {head_dim}"
-    if wanted:
-        found = [row for row in found if row.name == wanted]
-        if not found:
-            there = any(row.name == wanted for row in BACKENDS)
-            said = f"does not run on {where}, or lacks its package" if there else "is not known"
-            raise GroundedError(f"attention by {wanted} {said}", f"use one that runs here: {fits}")
-    elif call is not None and len(able(device, dtype, head_dim)) > 1:
-        name = fastest(call, _loaded(able(device, dtype, head_dim)))
-        found = [row for row in found if row.name == name]
-    else:
-        found = [row for row in found if row.when == "can"]
-    if not found:
-        raise GroundedError(f"no attention kernel runs on {where}", f"use one of {known} where it runs")
-    return found[0]
+    found = {row.name: row for row in BACKENDS if row.can(device, dtype, head_dim)}
+    if wanted and wanted not in found:
+        there = any(row.name == wanted for row in BACKENDS)
+        where = f"{device} in {dtype} at head width {head_dim}"
+        said = f"does not run on {where}, or lacks its package" if there else "is not known"
+        raise GroundedError(f"attention by {wanted} {said}", f"use one that runs here: {', '.join(found)}")
+    if not wanted and call is not None and len(able(device, dtype, head_dim)) > 1:
+        wanted = fastest(call, _loaded(able(device, dtype, head_dim)))
+    return found[wanted] if wanted else next(row for row in found.values() if row.when == "can")
 
 
 def _loaded(rows: Sequence[Backend]) -> dict[str, Kernel]:
