@@ -41,11 +41,10 @@ def recognise(path: Path, found: Unwrapped, what: Detected) -> Recognised:
     amiss = [row.misfit(dim, what.channels, writer) for row in rows]
     fitting = [row for row, reason in zip(rows, amiss) if not reason]
     if not rows:
-        return Recognised(candidates=_ids(_alike(found, what, writer)))
+        return Recognised(candidates=_ids(_alike(found, what, dim, writer)))
     if not fitting:
-        near = _ids(
-            row for row in _alike(found, what, writer) if row.repository not in {r.repository for r in rows}
-        )
+        others = {row.repository for row in rows}
+        near = _ids(row for row in _alike(found, what, dim, writer) if row.repository not in others)
         return Recognised(None, f"its name is that of {_titles(rows)}, but {amiss[0]}", near)
     packed = [row for row in fitting if (row.packed == "nvfp4") == (what.quantised == "NVFP4")]
     fitting = packed or fitting  # of equal names the tensors decide
@@ -55,15 +54,12 @@ def recognise(path: Path, found: Unwrapped, what: Detected) -> Recognised:
     return Recognised(None, f"its name is that of {_titles(fitting)}", _ids(fitting))
 
 
-def _alike(found: Unwrapped, what: Detected, writer: bool) -> Iterator[KnownCheckpoint]:
+def _alike(found: Unwrapped, what: Detected, dim: int, writer: bool) -> Iterator[KnownCheckpoint]:
     """Rows whose files are saved like this one: width, a second set of weights, outer key, naming, wrapping."""
-    spec = what.spec
-    if spec is None:
-        return
     for row in CATALOG:
-        if not row.films or row.misfit(spec.dim, what.channels, writer):
+        if not row.films or row.misfit(dim, what.channels, writer):
             continue
-        if spec.dim not in WIDTHS and row.dim != WIDTHS[0]:
+        if dim not in WIDTHS and row.dim != WIDTHS[0]:
             continue
         outers = row.groups or (None,)
         wrapped = any(fragment in row.inner for fragment in WRAPPER_FRAGMENTS)
