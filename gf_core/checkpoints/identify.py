@@ -64,10 +64,7 @@ def identify(path: str | Path, *, assume: str | None = None) -> Identified:
     """
     file = _open(path)
     outer = [name for name in GENERATOR_KEYS if isinstance(file.tree.get(name), dict)]
-    assumed = by_id(assume) if assume else None
-    if assume and assumed is None:
-        names = ", ".join(drivable())
-        raise CheckpointError(f"there is no kind of checkpoint called {assume}", f"choose one of {names}.")
+    assumed = row_called(assume) if assume else None
     # A name says which outer key is meant; where there is none, comparing it with all that are known is spared.
     rows = (assumed,) if assumed else named(file.path, outer[0]) if outer else ()
     wanted = {row.outer for row in rows if row.outer in file.tree}
@@ -78,6 +75,15 @@ def identify(path: str | Path, *, assume: str | None = None) -> Identified:
     evidence = _evidence(file.metadata, found.outer, seen.known, assumed is not None)
     seen = Recognised(None, seen.doubt, seen.candidates) if own else seen
     return Identified(**vars(seen), file=file, found=found, what=what, own=own, evidence=evidence)
+
+
+def row_called(name: str) -> KnownCheckpoint:
+    """The catalogue's row for an `assume`. Raises CheckpointError: there is none."""
+    row = by_id(name)
+    if row is None:
+        known = ", ".join(drivable())
+        raise CheckpointError(f"there is no kind of checkpoint called {name}", f"choose one of {known}.")
+    return row
 
 
 def _open(path: str | Path) -> TensorFile:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from ...gf_core.checkpoints.bundle import licence_of, wanted_recipe
-from ...gf_core.checkpoints.catalog import KnownCheckpoint, by_id, match
+from ...gf_core.checkpoints.catalog import KnownCheckpoint, match
 from ...gf_core.checkpoints.families import NEEDED, not_causal
-from ...gf_core.checkpoints.identify import Identified, identify, require_known
+from ...gf_core.checkpoints.identify import Identified, identify, require_known, row_called
 from ...gf_core.checkpoints.keymaps import experts
 from ...gf_core.config import ModelSpec, Recipe
 from ...gf_core.errors import CheckpointError
 from ...gf_core.estimate.room import count_parameters
 from ...gf_core.words import amount
-from .request import DETECT, assume_choices
+from .request import DETECT
 from .shape import network_of
 
 log = logging.getLogger("grounded")
@@ -68,7 +68,7 @@ def settings_of(patcher: Any, spec: ModelSpec, assume: str | None, model_file: s
     """
     found = attached(patcher)
     if assume and assume != DETECT:
-        known = _assumed(assume)
+        known = row_called(assume)
         name = found.name if found else known.title
         base = from_catalog(name, known, f"assumed to be like {known.title}")
         if found is None:
@@ -77,16 +77,6 @@ def settings_of(patcher: Any, spec: ModelSpec, assume: str | None, model_file: s
     if found is not None:
         return found
     return _from_file(model_file, spec) or _from_class(patcher) or _refuse(model_file, spec)
-
-
-def _assumed(assume: str) -> KnownCheckpoint:
-    known = by_id(assume)
-    if known is None:
-        raise CheckpointError(
-            f"there is no kind of checkpoint called {assume}",
-            f"choose one of {', '.join(assume_choices()[1:])}.",
-        )
-    return known
 
 
 def from_catalog(name: str, known: KnownCheckpoint, evidence: str) -> Wanted:
