@@ -117,7 +117,8 @@ def asked(
     node: type[io.ComfyNode], *, model: Any, clip: Any, vae: Any, assume: str = "detect", **wishes: Any
 ) -> tuple[str, ModelBundle, Wishes]:
     """The node's id, what it drives, and what for: values of all these inputs but timeline and take."""
-    from .native import native_bundle, trace_model_file
+    from .native.bundle import native_bundle
+    from .native.trace import trace_model_file
     from .rendering import Wishes
 
     name = str(node.hidden.unique_id)

@@ -13,7 +13,7 @@ from grounded_forcing.gf_core.engine.film import look, settle
 from grounded_forcing.gf_core.engine.session import Session
 from grounded_forcing.gf_core.errors import GroundedError
 from grounded_forcing.gf_core.take.folder import Take
-from grounded_forcing.nodes.native import native_bundle
+from grounded_forcing.nodes.native.bundle import native_bundle
 from grounded_forcing.nodes.native.loader import Request, load
 
 TEXT = "a red fox walks right in a meadow at noon | 1.5s | seed 7\nthen: it jumps | 0.75s\n"

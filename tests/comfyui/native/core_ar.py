@@ -15,7 +15,7 @@ import torch
 from grounded_forcing.gf_core.memory.presets import PRESETS
 from grounded_forcing.gf_core.sampling.chunkwise import make_sampler
 from grounded_forcing.gf_core.sampling.sampler import Chunk
-from grounded_forcing.nodes.native import native_bundle
+from grounded_forcing.nodes.native.bundle import native_bundle
 from safetensors.torch import save_file
 
 SEED, CHUNK, CHUNKS = 11, 3, 2

@@ -16,7 +16,7 @@ import comfy.samplers
 import comfy.sd
 import tiny
 import torch
-from grounded_forcing.nodes.native import native_bundle
+from grounded_forcing.nodes.native.bundle import native_bundle
 from safetensors.torch import save_file
 
 SEED, FRAMES, CHUNK, STEPS, USED = 11, 9, 3, 4, 5

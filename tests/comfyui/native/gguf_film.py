@@ -10,7 +10,8 @@ import comfy.sd
 import tiny
 import torch
 from gguf_files import write
-from grounded_forcing.nodes.native import native_bundle, trace_model_file
+from grounded_forcing.nodes.native.bundle import native_bundle
+from grounded_forcing.nodes.native.trace import trace_model_file
 
 NAME = "self_forcing_dmd-Q8_0.gguf"
 FOLDER = Path.cwd() / "models/unet"

@@ -16,7 +16,8 @@ except ModuleNotFoundError as error:
     sys.exit()
 from grounded_forcing.gf_core.errors import CheckpointError
 from grounded_forcing.gf_core.files import scales
-from grounded_forcing.nodes.native import files, loader, native_bundle
+from grounded_forcing.nodes.native import files, loader
+from grounded_forcing.nodes.native.bundle import native_bundle
 
 NAME = "wan/self_forcing_dmd-Q8_0.gguf"
 FILE = Path.cwd() / "models/diffusion_models" / NAME

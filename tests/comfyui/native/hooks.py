@@ -9,7 +9,7 @@ sys.path.append(str(Path(__file__).parent))
 import comfy.sd
 import tiny
 import torch
-from grounded_forcing.nodes.native import native_bundle
+from grounded_forcing.nodes.native.bundle import native_bundle
 from safetensors.torch import save_file
 
 

@@ -11,7 +11,8 @@ import torch
 from grounded_forcing.gf_core.checkpoints.keymaps import original_to_diffusers, rename
 from grounded_forcing.gf_core.checkpoints.load import build_network
 from grounded_forcing.gf_core.files.tensors import open_file
-from grounded_forcing.nodes.native import builtin, files, loader, native_bundle
+from grounded_forcing.nodes.native import builtin, files, loader
+from grounded_forcing.nodes.native.bundle import native_bundle
 from safetensors.torch import save_file
 
 DIFFUSION, LORAS = Path.cwd() / "models/diffusion_models", Path.cwd() / "models/loras"

@@ -11,7 +11,8 @@ import torch
 from grounded_forcing.gf_core.checkpoints.keymaps import experts
 from grounded_forcing.gf_core.checkpoints.load import build_network
 from grounded_forcing.gf_core.files.tensors import open_file
-from grounded_forcing.nodes.native import loader, native_bundle
+from grounded_forcing.nodes.native import loader
+from grounded_forcing.nodes.native.bundle import native_bundle
 from safetensors.torch import save_file
 
 NAME = "self_gradient_forcing_plus.safetensors"
