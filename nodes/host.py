@@ -41,22 +41,16 @@ class NotPossible(Exception):
     __module__ = "grounded_forcing"  # the browser shows it, and the true one is a path on this computer
 
 
-class _NoTraceback(logging.Filter):
+def _no_traceback(record: logging.LogRecord) -> bool:
     """Lets every record pass but the host's traceback of a `NotPossible`, whose message it logs by itself before."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        said = str(record.msg)
-        last = said.rstrip().rpartition("\n")[2]
-        return not (
-            said.startswith("Traceback") and f"{NotPossible.__module__}.{NotPossible.__name__}" in last
-        )
+    said = str(record.msg)
+    last = said.rstrip().rpartition("\n")[2]
+    return not (said.startswith("Traceback") and f"{NotPossible.__module__}.{NotPossible.__name__}" in last)
 
 
 def leave_out_tracebacks() -> None:
-    """An artist's mistake is told in one line of the log; called once, when the pack is loaded."""
-    root = logging.getLogger()
-    if not any(isinstance(one, _NoTraceback) for one in root.filters):
-        root.addFilter(_NoTraceback())
+    """An artist's mistake is told in one line of the log; called when the pack is loaded."""
+    logging.getLogger().addFilter(_no_traceback)
 
 
 def in_words(error: GroundedError) -> str:

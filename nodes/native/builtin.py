@@ -9,8 +9,6 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -130,8 +128,12 @@ def make_vae() -> Any:
     import comfy.model_management as management
     import comfy.sd
 
-    with _quiet():  # made of nothing, the host's object holds its own defaults, and complains
+    root = logging.getLogger()
+    root.addFilter(_other)
+    try:  # made of nothing, the host's object holds its own defaults, and complains
         vae = comfy.sd.VAE(sd={})
+    finally:
+        root.removeFilter(_other)
     vae.first_stage_model = BuiltinFirstStage().eval()
     vae.latent_channels, vae.latent_dim, vae.output_channels = 16, 3, 3
     vae.upscale_ratio = (lambda a: max(0, a * 4 - 3), 8, 8)
@@ -153,17 +155,5 @@ def _whole_patcher(module: nn.Module, device: torch.device) -> Any:
     return ModelPatcher(module, load_device=device, offload_device=torch.device("cpu"))
 
 
-class _Silence(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "No VAE weights" not in record.getMessage()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep one warning of the host out of its log."""
-    silence, root = _Silence(), logging.getLogger()
-    root.addFilter(silence)
-    try:
-        yield
-    finally:
-        root.removeFilter(silence)
+def _other(record: logging.LogRecord) -> bool:
+    return "No VAE weights" not in record.getMessage()
