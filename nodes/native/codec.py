@@ -14,7 +14,8 @@ from einops import rearrange
 from torch import Tensor
 
 from ...gf_core.errors import CheckpointError
-from ...gf_core.vae.base import LatentCodec, check_frames, check_latents, check_state
+from ...gf_core.vae.base import LatentCodec, check_frames, check_state, piecewise
+from ...gf_core.vae.taehv import TIME_STRIDE
 from ...gf_core.vae.wan import restored_cache, saved_cache
 from .fingerprint import fingerprint
 
@@ -33,7 +34,7 @@ class NativeCodec:
     """What the two kinds of VAE share: geometry, encoding by the host, latents of the model and of the VAE."""
 
     spatial_stride = 8
-    time_stride = 4
+    time_stride = TIME_STRIDE
     channels = CHANNELS
 
     def __init__(self, vae: Any, base: Any) -> None:
@@ -52,11 +53,6 @@ class NativeCodec:
         check_frames(frames, self.spatial_stride)
         latents = self.vae.encode(frames)
         return rearrange(self._base.process_latent_in(latents.float())[0], "c f h w -> f c h w").cpu()
-
-    def empty(self, latents: Tensor) -> Tensor:
-        """No pictures of the size that `latents` make."""
-        height, width = (side * self.spatial_stride for side in latents.shape[2:])
-        return torch.zeros(0, height, width, 3, device=self.vae.device)
 
 
 class WanCodec(NativeCodec):
@@ -79,14 +75,10 @@ class WanStream:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents `f c h w` to frames `t H W 3` in 0..1: one for the film's first, 4 for every other."""
-        check_latents(latents, self._codec.channels)
-        frames = [self._codec.empty(latents)]
-        begun = any(entry is not None for entry in self._cache)
-        first = 0 if begun else 1
-        for group in (latents[:first], *latents[first:].split(GROUP)):
-            if len(group):
-                frames.append(self._network(group))
-        return torch.cat(frames)
+        first = 0 if any(entry is not None for entry in self._cache) else 1
+        groups = (latents[:first], *latents[first:].split(GROUP))
+        sizes = [len(group) for group in groups if len(group)]
+        return piecewise(latents, self._codec, sizes, self._network)
 
     def _network(self, latents: Tensor) -> Tensor:
         network, before = self._codec.network, list(self._cache)
@@ -145,17 +137,11 @@ class TinyStream:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents `f c h w` to frames `t H W 3` in 0..1: one for the film's first, 4 for every other."""
-        codec = self._codec
-        check_latents(latents, codec.channels)
-        frames = [codec.empty(latents)]
-        for latent in codec.natural(latents)[0].unbind(1):
-            first = not self._state
-            pictures = self._network(latent[None]).float()
-            frames.append(pictures[codec.time_stride - 1 :] if first else pictures)
-        return torch.cat(frames)
+        return piecewise(latents, self._codec, [1] * len(latents), self._network)
 
-    def _network(self, x: Tensor) -> Tensor:
+    def _network(self, latent: Tensor) -> Tensor:
         """One latent frame `1 c h w` to pictures `t H W 3`."""
+        x, kept = self._codec.natural(latent)[0].transpose(0, 1), 0 if self._state else TIME_STRIDE - 1
         for index, layer in enumerate(self._codec.network.decoder):
             if type(layer).__name__ == "MemBlock":
                 before = self._state.get(f"{index:02d}", x.new_zeros(1, *x.shape[1:]))
@@ -163,7 +149,7 @@ class TinyStream:
                 x = layer(x, torch.cat([before, x[:-1]]))
             else:
                 x = layer(x)
-        return rearrange(x.clamp(0, 1), "t c h w -> t h w c")
+        return rearrange(x[kept:].clamp(0, 1).float(), "t c h w -> t h w c")
 
     def snapshot(self) -> dict[str, Tensor]:
         """What each block saw last, `1 c h w` by layer number; shared, never written again."""
