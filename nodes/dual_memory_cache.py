@@ -19,7 +19,7 @@ from ..gf_core.config import (
 )
 from ..gf_core.memory.policies import becomes_of_anchors
 from ..gf_core.memory.presets import PRESETS
-from .compat import choice, number, schema, widget
+from .compat import choice, number, schema
 from .host import said_plainly
 from .types import Memory
 
@@ -73,25 +73,12 @@ class DualMemoryCache(io.ComfyNode):
         anchors: int,
         recent: int,
         recache: float,
-        anchor_policy: str,
-        anchor_update: str,
-        switch: str,
-        anchor_index: str,
-        positions: str,
-        stored: str = PRESET,
+        **policies: str,
     ) -> io.NodeOutput:
-        chosen: dict[str, Any] = {
-            "anchors": None if anchors < 0 else anchors,
-            "recent": None if recent < 0 else recent,
-            "alpha_max": None if recache < 0 else recache,
-            "anchor_policy": anchor_policy,
-            "anchor_update": anchor_update,
-            "switch": switch,
-            "anchor_index": anchor_index,
-            "positions": positions,
-            "stored": stored,
-        }
-        spec = build_memory(preset, {k: v for k, v in chosen.items() if v not in (None, PRESET)})
+        sizes = {"anchors": anchors, "recent": recent, "alpha_max": recache}
+        changes: dict[str, Any] = {name: size for name, size in sizes.items() if size >= 0}
+        changes |= {name: policy for name, policy in policies.items() if policy != PRESET}
+        spec = build_memory(preset, changes)
         return io.NodeOutput(spec, diagram(spec))
 
 
@@ -204,11 +191,4 @@ def _policies() -> list[Any]:
 
 
 def _choice(name: str, values: Any, tooltip: str, **more: bool) -> Any:
-    return widget(
-        io.Combo,
-        name,
-        options=[PRESET, *get_args(values)],
-        default=PRESET,
-        tooltip=f"{tooltip} preset: as the preset says.",
-        **more,
-    )
+    return choice(name, [PRESET, *get_args(values)], f"{tooltip} preset: as the preset says.", **more)
