@@ -113,27 +113,34 @@ def advanced() -> list[Any]:
     ]
 
 
-def asked(
-    node: type[io.ComfyNode], *, model: Any, clip: Any, vae: Any, assume: str = "detect", **wishes: Any
-) -> tuple[str, ModelBundle, Wishes]:
-    """The node's id, what it drives, and what for: values of all these inputs but timeline and take."""
-    from .native.bundle import native_bundle
-    from .native.trace import trace_model_file
-    from .rendering import Wishes
+class Rendering(io.ComfyNode):
+    """A node that renders."""
 
-    name = str(node.hidden.unique_id)
-    file = trace_model_file(node.hidden.prompt, name)
-    bundle = native_bundle(model, clip, vae, assume=assume, model_file=file)
-    return name, bundle, Wishes(**wishes)
+    @classmethod
+    def fingerprint_inputs(cls, take: str | None = None, **_: Any) -> str:
+        """What was stopped early, or deleted, is made again although nothing in the graph has changed.
 
+        Kept by the Take's name, as old hosts do not say here which node asks.
+        """
+        from .rendering import state_of
 
-def take_state(take: Any) -> str:
-    """What lies in the Take, for the host's cache; kept by its name, as old hosts do not say here which node asks."""
-    from .rendering import state_of
+        return state_of(take) if isinstance(take, str) else ""
 
-    return state_of(take) if isinstance(take, str) else ""
+    @classmethod
+    def validate_inputs(cls, take: str | None = None) -> bool | str:
+        """Refuse an impossible name before anything runs; one from another node is only known later."""
+        return host.allowed(host.take_folder, take)
 
+    @classmethod
+    def asked(
+        cls, *, model: Any, clip: Any, vae: Any, assume: str = "detect", **wishes: Any
+    ) -> tuple[str, ModelBundle, Wishes]:
+        """The node's id, what it drives, and what for: values of all these inputs but timeline and take."""
+        from .native.bundle import native_bundle
+        from .native.trace import trace_model_file
+        from .rendering import Wishes
 
-def check_take(take: Any) -> bool | str:
-    """True, or why the Take cannot be called that; a name from another node is only known later."""
-    return host.allowed(host.take_folder, take)
+        name = str(cls.hidden.unique_id)
+        file = trace_model_file(cls.hidden.prompt, name)
+        bundle = native_bundle(model, clip, vae, assume=assume, model_file=file)
+        return name, bundle, Wishes(**wishes)

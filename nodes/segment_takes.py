@@ -14,14 +14,14 @@ from ..gf_core.timeline.edits import reseed
 from . import host
 from .compat import nothing_yet, number, schema, widget
 from .pictures import image_tensor
-from .sampler_inputs import advanced, asked, check_take, options, settings, sockets, take_state
+from .sampler_inputs import Rendering, advanced, options, settings, sockets
 from .types import Timeline, TimelineText
 
 if TYPE_CHECKING:
     from ..gf_core.take.shelf import Alternative
 
 
-class SegmentTakes(io.ComfyNode):
+class SegmentTakes(Rendering):
     """Model and storyboard in; a sheet of takes, and the storyboard with the picked one, out."""
 
     @classmethod
@@ -46,23 +46,13 @@ class SegmentTakes(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, take: str | None = None, **_: Any) -> str:
-        """Takes that were stopped early, or deleted, are made again although nothing in the graph has changed."""
-        return take_state(take)
-
-    @classmethod
-    def validate_inputs(cls, take: str | None = None) -> bool | str:
-        """Refuse an impossible name before anything runs."""
-        return check_take(take)
-
-    @classmethod
     @host.said_plainly
     def execute(
         cls, timeline: TimelineText, take: str, segment: int, count: int, pick: str, **inputs: Any
     ) -> io.NodeOutput:
         from .shown import shown, takes_facts
 
-        node, bundle, wishes = asked(cls, until=segment, **inputs)
+        node, bundle, wishes = cls.asked(until=segment, **inputs)
         film = timeline.with_seed(wishes.seed)
         made, sheet = _render(node, bundle, film, wishes, take, count)
         chosen = _picked(made, pick)

@@ -8,11 +8,11 @@ from comfy_api.latest import io
 
 from . import host
 from .compat import schema
-from .sampler_inputs import advanced, asked, check_take, options, settings, sockets, take_state
+from .sampler_inputs import Rendering, advanced, options, settings, sockets
 from .types import Take, TakeHandle, TimelineText
 
 
-class StreamSampler(io.ComfyNode):
+class StreamSampler(Rendering):
     """Model, text encoder, decoder and storyboard in; a Take out."""
 
     @classmethod
@@ -43,22 +43,12 @@ class StreamSampler(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, take: str | None = None, **_: Any) -> str:
-        """A film that was stopped early, or deleted, is made again although nothing in the graph has changed."""
-        return take_state(take)
-
-    @classmethod
-    def validate_inputs(cls, take: str | None = None) -> bool | str:
-        """Refuse an impossible name before anything runs."""
-        return check_take(take)
-
-    @classmethod
     @host.said_plainly
     def execute(cls, timeline: TimelineText, take: str, **inputs: Any) -> io.NodeOutput:
         from .rendering import remember, render
         from .shown import sampler_facts, shown
 
-        node, bundle, wishes = asked(cls, **inputs)
+        node, bundle, wishes = cls.asked(**inputs)
         folder = host.take_folder(take)
         done = render(node, bundle, timeline, wishes, folder)
         remember(take, folder / done.run, done.whole)
