@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -23,7 +24,7 @@ from gf_core.attention import Kernel, backends, plain
 from gf_core.attention.backends import BACKENDS, film_call, pick
 from gf_core.attention.fastest import Call
 from gf_core.config import SHAPES
-from gf_core.evaluation.bench import measure, now
+from gf_core.evaluation.bench import Subject, measure, now
 from gf_core.memory.presets import PRESETS
 from gf_core.sampling.graphs import on_card
 
@@ -71,11 +72,7 @@ def attention(place: Place) -> None:
         call = shape.call
         place.tell(shape.name, f"{call.queries} x {call.keys}", f"{call.heads} heads of {call.head_dim}")
         for row in rows:
-            try:
-                told = _row(place, shape, row.load())
-            except Exception as error:  # whatever a kernel says where it does not run: the next one is tried
-                told = "", f"{type(error).__name__}: {error}"
-            place.tell(row.name, *told)
+            place.tried(row.name, lambda shape=shape, row=row: _row(place, shape, row.load()))
     began = now(place.device)
     chosen = pick(place.device, place.dtype, first.call.head_dim, call=first.call)
     place.tell("chosen", chosen.name, f"in {now(place.device) - began:.2f} s")
@@ -89,15 +86,14 @@ def in_chunks(place: Place) -> None:
     subject = place.fused()
     for name in ("sdpa", "flash-attn-4"):
         subject = replace(subject, record=on_card()) if place.device.type == "cuda" else subject
-        try:
-            with by(name):
-                told = measure(subject, 4 if place.dry else 12)
-        except Exception as error:  # whatever it is, the table tells it
-            place.tell(name, "", f"{type(error).__name__}: {error}")
-            continue
-        stages = told["seconds per chunk"]
-        chunk, fps = stages["steps"] + stages["clean"], told["sampling fps"]
-        place.tell(f"chunk by {name}", ms(chunk), f"{fps:.1f} pictures a second")
+        place.tried(f"chunk by {name}", partial(_chunk, place, subject, name))
+
+
+def _chunk(place: Place, subject: Subject, name: str) -> tuple[str, str]:
+    with by(name):
+        told = measure(subject, 4 if place.dry else 12)
+    stages = told["seconds per chunk"]
+    return ms(stages["steps"] + stages["clean"]), f"{told['sampling fps']:.1f} pictures a second"
 
 
 def lend() -> None:

@@ -48,14 +48,14 @@ def products(place: Place) -> None:
     """
     for name, (width, out) in SHAPES.items():
         wide, tall = (side // 96 if place.dry else side for side in (width, out))
-        _soft(place, name, lambda name=name, wide=wide, tall=tall: _product(place, name, wide, tall))
+        place.tried(name, lambda name=name, wide=wide, tall=tall: _product(place, name, wide, tall))
     _pieces(place, place.fused().pieces, "")
     for name, changed in OPTIONS.items():
         options = None if place.dry else {**compiled._options(), **changed}
         compile = partial(
             torch.compile, fullgraph=True, dynamic=False, backend=compiled.BACKEND, options=options
         )
-        _soft(place, name, lambda name=name, compile=compile: _pieces(place, Fused(compile, name), name))
+        place.tried(name, lambda name=name, compile=compile: _pieces(place, Fused(compile, name), name))
 
 
 def _pieces(place: Place, made: Any, how: str) -> None:
@@ -76,7 +76,7 @@ def _pieces(place: Place, made: Any, how: str) -> None:
     for name, (run, bytes) in list(runs.items())[: 3 if how else None]:
         size = bytes * (broad if "GELU" in name else x).numel()
         named = f"{name}, {how}" if how else name
-        _soft(place, named, lambda named=named, run=run, size=size: _piece(place, named, run, size))
+        place.tried(named, lambda named=named, run=run, size=size: _piece(place, named, run, size))
 
 
 def _rows(place: Place) -> int:
@@ -109,7 +109,7 @@ def _product(place: Place, name: str, width: int, out: int) -> None:
         "float8 by rows": lambda: scaled(each, ones, scales[None]),
     }
     for way, run in ways.items():
-        _soft(place, f"{name}, {way}", lambda way=way, run=run: _way(place, f"{name}: {way}", run, exact))
+        place.tried(f"{name}, {way}", lambda way=way, run=run: _way(place, f"{name}: {way}", run, exact))
 
 
 def _way(place: Place, name: str, run: Callable[[], Tensor], exact: Tensor) -> None:
@@ -131,14 +131,6 @@ def _alone(run: Callable[[], object], device: torch.device, times: int = 20) -> 
     return timed(replay, device, 5) / times
 
 
-def _soft(place: Place, name: str, what: Callable[[], None]) -> None:
-    """Tell a failure as a row, and let what comes after go on."""
-    try:
-        what()
-    except Exception as error:  # whatever it is, the table tells it
-        place.tell(name, "failed", f"{type(error).__name__}: {error}")
-
-
 def chunks(place: Place) -> None:
     """A steady chunk, compiled and recorded, in bfloat16 and with products in float8.
 
@@ -146,11 +138,11 @@ def chunks(place: Place) -> None:
     than the card does.
     """
     subject = place.fused()
-    _soft(place, "bfloat16", lambda: _chunk(place, subject, "bfloat16"))
+    place.tried("bfloat16", lambda: _chunk(place, subject, "bfloat16"))
     exact = _first_latents(subject)
     for name, layers in LAYERS.items():
-        _soft(place, name, lambda layers=layers: multiply(subject.model, layers))
-        _soft(place, name, lambda name=name: _chunk(place, subject, f"float8: {name}", exact))
+        place.tried(name, lambda layers=layers: multiply(subject.model, layers))
+        place.tried(name, lambda name=name: _chunk(place, subject, f"float8: {name}", exact))
 
 
 def _chunk(place: Place, subject: Subject, name: str, exact: Tensor | None = None) -> None:

@@ -50,6 +50,15 @@ class Place:
             raise RuntimeError("no compiler works here")
         return replace(self.subject("grounded"), pieces=compiled.fused())
 
+    def tried(self, name: str, row: Callable[[], tuple[str, str] | None]) -> None:
+        """Tell a row, unless it does so itself, or what went wrong with it: what comes after goes on."""
+        try:
+            told = row()
+        except Exception as error:  # whatever it is, the table tells it
+            told = "failed", f"{type(error).__name__}: {error}"
+        if told is not None:
+            self.tell(name, *told)
+
     def peak(self) -> str:
         """Most that was in use on the card since the last call; nothing without one."""
         if self.device.type != "cuda":

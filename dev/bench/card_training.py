@@ -11,16 +11,13 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from card_parts import KINDS, kind_of
-from card_place import Place, ms
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
+from card_place import Place, kernels, ms
 
 from gf_core.evaluation.bench import now
 from gf_core.text.small import SmallTextEncoder
@@ -72,14 +69,6 @@ class _Step:
         return self.clips.draw(self.count, 0.35)
 
 
-def _tried(place: Place, what: str, row: Callable[[], tuple[str, str]]) -> None:
-    """A row, or what went wrong with it."""
-    try:
-        place.tell(what, *row())
-    except Exception as error:  # the next row may go well
-        place.tell(what, "failed", f"{type(error).__name__}: {error}")
-
-
 def training_step(place: Place) -> None:
     """See the module."""
     if place.device.type == "cuda":
@@ -95,20 +84,20 @@ def training_step(place: Place) -> None:
         clips = _clips(place, 2 * count)
         steps = {stage: _Step(place, stage, clips, count) for stage in ("teacher", "student")}
         for stage, step in steps.items():
-            _tried(place, f"{stage}, as it is", partial(_seconds, step, place, times))
-        _tried(place, "teacher's kernels", partial(_kernels, place, steps["teacher"]))
+            place.tried(f"{stage}, as it is", partial(_seconds, step, place, times))
+        place.tried("teacher's kernels", partial(_kernels, place, steps["teacher"]))
         made = len(list(Path(folder).glob("*.safetensors"))) * (2 if place.dry else 32)
         rate = made / (time.perf_counter() - began)
         place.tell("workers", f"{rate:.0f} clips a second", f"{made}, their start counted in")
         for stage, step in steps.items():
             for net in step.nets:
                 net.narrow = torch.bfloat16
-            _tried(place, f"{stage}, narrow", partial(_seconds, step, place, times))
-        _tried(place, "teacher's kernels, narrow", partial(_kernels, place, steps["teacher"]))
+            place.tried(f"{stage}, narrow", partial(_seconds, step, place, times))
+        place.tried("teacher's kernels, narrow", partial(_kernels, place, steps["teacher"]))
         for stage, step in steps.items() if place.device.type == "cuda" else ():
             step.objective = Replayed(step.objective, step.run.params, Recorder())
-            _tried(place, f"{stage}, recording", partial(_recording, step, place))
-            _tried(place, f"{stage}, recorded", partial(_seconds, step, place, 3 * times))
+            place.tried(f"{stage}, recording", partial(_recording, step, place))
+            place.tried(f"{stage}, recorded", partial(_seconds, step, place, 3 * times))
 
 
 def _seconds(step: _Step, place: Place, times: int) -> tuple[str, str]:
@@ -132,19 +121,10 @@ def _recording(step: _Step, place: Place) -> tuple[str, str]:
 
 def _kernels(place: Place, step: _Step) -> tuple[str, str]:
     """Seconds by kind of kernel in one step, and the longest ones."""
-    cuda = place.device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
-        step()
-        now(place.device)
-    rows = [row for row in seen.key_averages() if (row.device_type == DeviceType.CUDA) == cuda]
-    spent, launches, named = Counter(), 0, []
-    for row in rows:
-        seconds = (row.self_device_time_total if cuda else row.self_cpu_time_total) / 1e6
-        spent[kind_of(row.key)] += seconds
-        launches += row.count
-        named.append((seconds, row.count, kind_of(row.key), row.key[:120]))
-    named.sort(reverse=True)
-    place.keep(f"kernels {len(named)}", named[:50])
-    print(*named[:50], sep="\n")
+    found, spent = kernels(step, place.device), Counter()
+    for seconds, _, name in found:
+        spent[kind_of(name)] += seconds
+    place.keep(f"kernels {len(found)}", found[:50])
+    print(*found[:50], sep="\n")
     kinds = ", ".join(f"{kind} {ms(spent[kind])}" for kind in (*KINDS, "other"))
-    return ms(sum(spent.values())), f"{launches} launches; {kinds}"
+    return ms(sum(spent.values())), f"{sum(count for _, count, _ in found)} launches; {kinds}"
