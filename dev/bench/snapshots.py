@@ -15,7 +15,6 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,47 +22,28 @@ import torch
 from torch import Tensor
 
 from gf_core.checkpoints.bundle import ModelBundle, load_model
-from gf_core.config import MemorySpec, ModelSpec, VideoSpec
-from gf_core.memory import sizes as frame_sizes
+from gf_core.config import SHAPES, MemorySpec
+from gf_core.memory.sizes import Sizes
 from gf_core.sampling.film import Cues, film_chunks, replay
 from gf_core.take.states import StateStore, digest, state_bytes
 from gf_core.timeline import Segment, Storyboard, Timing, make_plan
 
 PROMPT = "a red fox walks right in a meadow at noon"
-SHAPES: dict[str, tuple[ModelSpec, VideoSpec, int]] = {
-    "1.3B, 832x480, bfloat16": (
-        ModelSpec(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30),
-        VideoSpec(832, 480),
-        2,
-    ),
-    "14B, 832x480, bfloat16": (
-        ModelSpec(dim=5120, ffn_dim=13824, num_heads=40, num_layers=40),
-        VideoSpec(832, 480),
-        2,
-    ),
-}
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Bytes."""
+def sizes(shape: str) -> dict[str, int]:
+    """Bytes of the exact state of a film at 832x480 in bfloat16 that has filled its memory.
 
-    full: int
-    """Raw keys and values of anchors, recent frames and the last chunk (it displaces the oldest recent frames only when
-    the next one begins): what is kept."""
-    after_cut: int
-    """Of the anchors alone, which is all that a cut leaves."""
-    rotated_too: int
-    """With rotated keys, which are made again from the raw ones when a chunk is opened."""
-    latents: int
-    """Of one chunk, which are kept anyway: a replay needs no more."""
-
-
-def sizes(spec: ModelSpec, memory: MemorySpec, video: VideoSpec, value_bytes: int, stride: int = 8) -> Sizes:
-    """Sizes of the exact state of a film that has filled its memory."""
-    frame = frame_sizes.Sizes(memory, spec, video.height // stride, video.width // stride, value_bytes)
-    keys, held = frame.keys, memory.slots
-    return Sizes(2 * keys * held, 2 * keys * memory.capacity, 3 * keys * held, memory.chunk * frame.latents)
+    full: raw keys and values of anchors, recent frames and the last chunk (it displaces the oldest recent frames only
+    when the next one begins), which is what is kept. after_cut: of the anchors alone, which is all that a cut leaves.
+    rotated_too: with rotated keys, which are made again when a chunk is opened. latents: of one chunk, all that a
+    replay needs, and kept anyway.
+    """
+    memory = MemorySpec()
+    frame = Sizes(memory, SHAPES[shape], 60, 104, value_bytes=2)
+    full, anchors = 2 * frame.keys * memory.slots, 2 * frame.keys * memory.capacity
+    rotated, latents = full + frame.keys * memory.slots, memory.chunk * frame.latents
+    return {"full": full, "after_cut": anchors, "rotated_too": rotated, "latents": latents}
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -130,10 +110,7 @@ def main() -> None:
     args = parser.parse_args()
     told: dict[str, Any] = {"threads": torch.get_num_threads(), "torch": str(torch.__version__)}
     told["built-in"] = measure(load_model("builtin"), args.chunks)
-    told["computed"] = {
-        name: asdict(sizes(spec, MemorySpec(), video, value_bytes))
-        for name, (spec, video, value_bytes) in SHAPES.items()
-    }
+    told["computed"] = {f"{shape}, 832x480, bfloat16": sizes(shape) for shape in ("1.3b", "14b")}
     text = json.dumps(told, indent=1)
     print(text)
     if args.json:
