@@ -13,7 +13,6 @@ status 1 after a failure.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import os
@@ -27,9 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,7 +38,7 @@ import gf_core.checkpoints.bundle as bundles
 import gf_core.cli.render  # what is imported here, no process has to import by itself
 import gf_core.cli.small
 import gf_core.engine.making  # noqa: F401
-from gf_core.cli import main as grounded
+from dev.attack.tries import Tally, asked, run
 
 ROOT = Path(__file__).resolve().parents[2]
 tiny = SimpleNamespace(**runpy.run_path(str(ROOT / "tests" / "cli" / "tiny.py")))
@@ -70,43 +67,6 @@ NAMES = {
 }
 DISK = 4 << 20
 """Bytes of the small disk."""
-HANG = 120.0
-
-
-def run(words: list[str], place: Path, kill: float = HANG, first: Callable[[], object] = lambda: None) -> str:
-    """How a command ends: ok, words, killed (after `kill` seconds), hang, crash or traceback, with its last line.
-
-    first: called in the command's own process, before it.
-    """
-    ours, theirs = os.pipe()  # whatever happens to files
-    child = os.fork()
-    if child == 0:
-        status = 99
-        try:
-            for handle in (1, 2):
-                os.dup2(theirs, handle)
-            sys.stdout, sys.stderr = (os.fdopen(handle, "w", 1, closefd=False) for handle in (1, 2))
-            os.close(ours)
-            os.chdir(place)
-            first()
-            status = grounded(words)
-            sys.stdout.flush()
-        except BaseException:
-            traceback.print_exc()
-        os._exit(status)
-    os.close(theirs)
-    clock = threading.Timer(kill, os.kill, (child, signal.SIGKILL))
-    clock.start()
-    with open(ours, "rb") as pipe:
-        said = pipe.read().decode("utf-8", "replace").strip().splitlines() or [""]
-    _, status = os.waitpid(child, 0)
-    clock.cancel()
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return f"crash {number}" if number != signal.SIGKILL else "hang" if kill == HANG else "killed"
-    if "Traceback" in "\n".join(said) or os.WEXITSTATUS(status) not in (0, 2):
-        return f"traceback {os.WEXITSTATUS(status)} {said[-1][:150]}"
-    return "words" if os.WEXITSTATUS(status) else "ok"
 
 
 def begin(place: Path) -> Path:
@@ -147,7 +107,7 @@ def kills(count: int, top: Path, dice: random.Random, want: dict[str, bytes]) ->
         for name in dice.choice(
             [["render"], ["render", "render"], ["render", "edit"], ["edit", "takes", "tidy"]]
         ):
-            done.append(f"{name} {run(COMMANDS[name], place, dice.uniform(0, usual))}")
+            done.append(f"{name} {run(COMMANDS[name], place, kill=dice.uniform(0, usual))}")
             count -= 1
         yield f"kill -9 ({len(done)} in a row)", (fault := wrong(place, want)) and f"{done}: {fault}"
         shutil.rmtree(place)
@@ -162,7 +122,7 @@ def picks(count: int, top: Path, dice: random.Random) -> Iterator[tuple[str, str
     usual, new = time.monotonic() - began, (place / "film.txt").read_text()
     for _ in range(count):
         (place / "film.txt").write_text(TEXT)
-        end = run(COMMANDS["pick"], place, dice.uniform(0, usual))
+        end = run(COMMANDS["pick"], place, kill=dice.uniform(0, usual))
         said = (place / "film.txt").read_text()
         yield (
             f"kill -9 of pick, {end}",
@@ -247,7 +207,10 @@ def limits(top: Path, want: dict[str, bytes]) -> Iterator[tuple[str, str]]:
     for number, (kind, value) in enumerate(LIMITS):
         place = begin(top / f"limit {number}")
         end = run(RENDER, place, first=partial(limited, kind, value))
-        yield f"{NAMES[kind]}, {end.split()[0]}", (fault := attempt(end, place, want)) and f"{value}: {fault}"
+        yield (
+            f"{NAMES[kind]}, {end.partition(':')[0]}",
+            (fault := attempt(end, place, want)) and f"{value}: {fault}",
+        )
 
 
 def failing(owner: Any, call: str, number: int, times: int, error: Exception) -> None:
@@ -270,19 +233,17 @@ def failures(count: int, top: Path, dice: random.Random, want: dict[str, bytes])
         at, error = dice.randrange(1, 30), OSError(code, os.strerror(code))
         end = run(RENDER, place, first=partial(failing, os, call, at, 4, error))
         fault = attempt(end, place, want)
-        yield f"{call}, {end.split()[0]}", fault and f"{errno.errorcode[code]} from call {at} on: {fault}"
+        yield (
+            f"{call}, {end.partition(':')[0]}",
+            fault and f"{errno.errorcode[code]} from call {at} on: {fault}",
+        )
 
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name, usual in (("seed", 1), ("kills", 45), ("commands", 26), ("picks", 60), ("failures", 60)):
-        parser.add_argument(f"--{name}", type=int, default=usual)
-    args = parser.parse_args()
+    args = asked(__doc__, seed=1, kills=45, commands=26, picks=60, failures=60)
     bundles.load_model = lambda *_, **__: tiny.bundle()  # what is tried is how a Take is kept
-    dice, tried, faults = random.Random(args.seed), Counter[str](), 0
+    dice, tally = random.Random(args.seed), Tally()
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         os.chmod(top, 0o777)
@@ -298,14 +259,8 @@ def main() -> int:
             attacks.insert(2, full_disks(top, want))
         for attack in attacks:
             for kind, fault in attack:
-                tried[kind] += 1
-                if fault:
-                    faults += 1
-                    print(f"FAILED {kind}: {fault}", flush=True)
-    for kind, count in tried.items():
-        print(f"{count:>5}  {kind}")
-    print(f"{tried.total()} tries, {faults} failures")
-    return 1 if faults else 0
+                tally.count(kind, fault)
+    return tally.told()
 
 
 if __name__ == "__main__":

@@ -10,22 +10,18 @@ elsewhere is a fault, is named with its seed, and makes the status 1.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import random
 import shutil
-import signal
 import socket
 import sys
 import tempfile
-import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gf_core.cli import main as grounded
+from tries import Tally, asked, run
+
 from gf_core.config import VideoSpec
 from gf_core.video import FilmWriter, place_film, read_metadata
 
@@ -52,7 +48,6 @@ NAMES = (
     "http:", "file:", "cache:", "async:", "concat:", "pipe:0", "data:", "subfile,,start,0,end,99,,:", "%03d", "-",
 )  # fmt: skip
 """Beginnings of a film's name that could be taken for something else."""
-FAULTS = ("traceback", "crash", "hang", "network", "elsewhere")
 
 
 def places(value: Any, at: tuple = ()) -> Iterator[tuple]:
@@ -206,35 +201,6 @@ def load() -> None:
     from gf_core.engine import making  # noqa: F401
 
 
-def run(words: list[str], folder: Path, seconds: int) -> str:
-    """How the command ends in a process of its own: ok, words, traceback, hang or crash, and what it said last."""
-    log = folder.parent / "said"
-    child = os.fork()
-    if child == 0:
-        os.chdir(folder)
-        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(seconds)
-        status = 1
-        try:
-            status = grounded(words)
-        except SystemExit as error:
-            status = error.code if isinstance(error.code, int) else 2
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        os._exit(status)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return "hang" if os.WTERMSIG(status) == signal.SIGALRM else f"crash: signal {os.WTERMSIG(status)}"
-    said = log.read_bytes().decode("utf-8", "replace")
-    if "Traceback (most recent call last)" in said:
-        return f"traceback: {said.strip().splitlines()[-1][:120]}"
-    return {0: "ok", 2: "words"}.get(os.WEXITSTATUS(status), f"traceback: status {os.WEXITSTATUS(status)}")
-
-
 def attack(count: int, seed: int, seconds: int) -> Iterator[tuple[str, str, str]]:
     """(kind, command, how it ended) of every command on every film."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -267,25 +233,12 @@ def attack(count: int, seed: int, seconds: int) -> Iterator[tuple[str, str, str]
 
 def main() -> int:
     """Attack, print the table; 1 where something went wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name, usual in (("films", 1000), ("seed", 1), ("seconds", 25)):
-        parser.add_argument(f"--{name}", type=int, default=usual)
-    args = parser.parse_args()
+    args = asked(__doc__, films=1000, seed=1, seconds=25)
     load()
-    ends: dict[str, Counter[str]] = {}
-    faults = []
+    tally = Tally()
     for kind, command, end in attack(args.films, args.seed, args.seconds):
-        ends.setdefault(kind, Counter())[end.partition(":")[0]] += 1
-        if end.partition(":")[0] in FAULTS:
-            faults.append(f"{kind}, {command}: {end}")
-            print(faults[-1], flush=True)
-    columns = ("ok", "words", *FAULTS)
-    print(f"{'kind':<12}" + "".join(f"{name:>11}" for name in columns))
-    for kind, found in ends.items():
-        print(f"{kind:<12}" + "".join(f"{found[name]:>11}" for name in columns))
-    return 1 if faults else 0
+        tally.count(f"{kind}: {end.partition(':')[0]}", "" if end in ("ok", "words") else f"{command}: {end}")
+    return tally.told()
 
 
 if __name__ == "__main__":

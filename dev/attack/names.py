@@ -9,7 +9,6 @@ where that is. Every folder that a name is given for is made. Prints a row per k
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import importlib
 import os
@@ -17,11 +16,12 @@ import random
 import shutil
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import tries
 
 ROOT = Path(__file__).resolve().parents[2]
 PIECES = [
@@ -158,21 +158,8 @@ def asked(count: int, dice: random.Random) -> Iterator[tuple[str, str, str]]:
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name, usual in (("names", 20_000), ("prefixes", 2000), ("asked", 2000), ("seed", 1)):
-        parser.add_argument(f"--{name}", type=int, default=usual)
-    args = parser.parse_args()
-    dice, tried, faults = random.Random(args.seed), Counter[str](), 0
-
-    def count(kind: str, end: str, fault: str) -> None:
-        nonlocal faults
-        tried[f"{kind}: {end}"] += 1
-        if fault:
-            faults += 1
-            print(f"FAILED {kind}: {end}: {fault}".encode("ascii", "backslashreplace").decode())
-
+    args = tries.asked(__doc__, names=20_000, prefixes=2000, asked=2000, seed=1)
+    dice, tally = random.Random(args.seed), tries.Tally()
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         stand_ins(top)
@@ -181,24 +168,22 @@ def main() -> int:
         for number in range(args.names + args.prefixes):
             name = HARD[number % args.names] if number % args.names < len(HARD) else name_of(dice)
             if number < args.names:
-                count("name of a Take", *(found := ends(host.take_folder, name, takes)))
+                kind, (end, fault) = "name of a Take", ends(host.take_folder, name, takes)
             else:
-                found = ends(lambda name: host.free_name(name, 64, 64, ENDING), name, top / "output")
-                count("prefix", *found)
-            if found[1]:
+                kind = "prefix"
+                end, fault = ends(lambda name: host.free_name(name, 64, 64, ENDING), name, top / "output")
+            tally.count(f"{kind}: {end}", fault)
+            if fault:
                 print("   ", ascii(name)[:200])
             if number % 500 == 0:
                 shutil.rmtree(takes)
                 (takes / "fox" / "run-0001").mkdir(parents=True)
         for kind, end, fault in asked(args.asked, dice):
-            count(f"route {kind}", end, fault)
+            tally.count(f"route {kind}: {end}", fault)
         there = [*top.iterdir(), *(top / "input").iterdir(), *(top / "outside").iterdir()]
         strangers = sorted({str(path.relative_to(top)) for path in there} - {"output", "input", "outside"})
-        count("files outside", "some" if strangers else "none", ", ".join(strangers))
-    for kind, number in sorted(tried.items()):
-        print(f"{number:>6}  {kind}")
-    print(f"{tried.total()} tries, {faults} failures")
-    return 1 if faults else 0
+        tally.count(f"files outside: {'some' if strangers else 'none'}", ", ".join(strangers))
+    return tally.told()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ per way of opening and each failure (traceback, hang, memory, code run, crash); 
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -22,7 +21,6 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dev.attack.gguf_headers import HOSTILE
+from dev.attack.tries import Tally, asked
 from dev.bench.forms import write_gguf
 from gf_core.checkpoints.companions import open_text
 from gf_core.checkpoints.identify import identify
@@ -273,15 +272,9 @@ def _spent(pid: int | None) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cases", type=int, default=1100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    args = parser.parse_args()
+    args = asked(__doc__, cases=1100, seed=1, seconds=5.0)
     torch.set_num_threads(1)
-    chance, counts, failures = random.Random(args.seed), Counter(), []
+    chance, tally = random.Random(args.seed), Tally()
     with tempfile.TemporaryDirectory() as place:
         folder, marker = Path(place), Path(place) / "code was run"
         os.environ["GROUNDED_CACHE"] = f"{place}/cache"
@@ -298,16 +291,9 @@ def main() -> int:
             if marker.exists():
                 marker.unlink()
                 answer = "code run"
-            counts[door, answer.split()[0]] += 1
-            if answer not in ("result", "words"):
-                failures.append(f"{door:8} {path.name:20} {answer}")
-                print(failures[-1], file=sys.stderr)
-    for door in DOORS:
-        found = {answer: count for (name, answer), count in sorted(counts.items()) if name == door}
-        ends = ", ".join(f"{count} {answer}" for answer, count in found.items())
-        print(f"{door:8} {sum(found.values()):6} cases: {ends}")
-    print(f"{len(cases)} cases, {len(failures)} failures")
-    return 1 if failures else 0
+            fault = "" if answer in ("result", "words") else f"{path.name} {answer}"
+            tally.count(f"{door}: {answer.split()[0]}", fault)
+    return tally.told()
 
 
 if __name__ == "__main__":
