@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..checkpoints.load import default_dtype
 from ..config import SHAPES, MemorySpec, ModelSpec, Recipe, VideoSpec
-from ..devices import free_bytes, held_bytes, name_of, now
-from ..errors import ResourceError
+from ..devices import held_bytes, name_of, now, require_memory
+from ..estimate.room import MARGIN
 from ..memory.store import DualMemory
 from ..model.pieces import PLAIN, Pieces
 from ..model.wan import WanModel, build_meta
@@ -49,15 +51,16 @@ class Subject:
     spec: ModelSpec
     recipe: Recipe
     codec: LatentCodec | None
-    """None times sampling alone."""
-    spatial_stride: int = 8
-    """Pixels per latent cell."""
-    time_stride: int = 4
-    """Pictures per latent frame."""
+    """None times sampling alone, of films with Wan's strides."""
     pieces: Pieces = PLAIN
     """Who does the small operations."""
     record: Record | None = None
     """Records calls, which are replayed then."""
+
+    @property
+    def timing(self) -> Timing:
+        """How its films are cut into chunks."""
+        return Timing.of(self.recipe, self.codec.time_stride if self.codec else 4)
 
 
 @dataclass
@@ -84,18 +87,10 @@ class Times:
 
 def bundle_subject(bundle: ModelBundle, memory: MemorySpec | None, size: tuple[int, int] | None) -> Subject:
     """A loaded model as it would be rendered; `size` is (width, height)."""
-    codec = bundle.codec
-    strides = (codec.spatial_stride, codec.time_stride)
     recipe = bundle.recipe
-    video = _resized(recipe.video, size)
-    return Subject(
-        bundle.name,
-        bundle.model,
-        bundle.spec,
-        replace(recipe, memory=memory or recipe.memory, video=video),
-        codec,
-        *strides,
-    )
+    video = VideoSpec(*size, fps=recipe.video.fps) if size else recipe.video
+    recipe = replace(recipe, memory=memory or recipe.memory, video=video)
+    return Subject(bundle.name, bundle.model, bundle.spec, recipe, bundle.codec)
 
 
 def random_subject(
@@ -107,10 +102,8 @@ def random_subject(
 ) -> Subject:
     """Random weights of a known shape, sampling only. Raises ResourceError if the device cannot hold them."""
     spec = SHAPES[shape]
-    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-    default = (96, 64) if shape == "tiny" else None
-    video = _resized(VideoSpec(), size or default)
-    model = _random_model(spec, device, dtype)
+    video = VideoSpec(*size or ((96, 64) if shape == "tiny" else ()))
+    model = _random_model(spec, device, dtype or default_dtype(device))
     return Subject(f"{shape}, random weights", model, spec, Recipe(memory or MemorySpec(), video=video), None)
 
 
@@ -130,7 +123,7 @@ def measure(subject: Subject, chunks: int) -> dict[str, Any]:
 
 def open_film(subject: Subject, chunks: int) -> tuple[Sampler, Cues]:
     """A fresh sampler, and a film of `chunks` chunks whose last begins with a new prompt; both prompts are random."""
-    stride = subject.spatial_stride
+    stride = subject.codec.spatial_stride if subject.codec else 8
     sampler = make_sampler(
         subject.model, subject.spec, subject.recipe,
         latent_height=subject.recipe.video.height // stride,
@@ -192,8 +185,6 @@ def bench_lines(result: dict[str, Any]) -> list[str]:
 def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Times:
     sampler, cues = open_film(subject, chunks)
     decoder = subject.codec.decoder() if subject.codec else None
-    video = subject.recipe.video
-    film = FilmWriter(path, video) if decoder else None
     memory = sampler.director.memory
     times, marks = Times(calls=sampler.calls), {"begun": 0.0, "stepped": 0.0}
 
@@ -205,7 +196,7 @@ def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Tim
             marks["stepped"] = now(device)
 
     made = film_chunks(sampler, cues, before=begin, feed=lambda chunk: sampler.feed(chunk, stepped))
-    try:
+    with FilmWriter(path, subject.recipe.video) if decoder else nullcontext() as film:
         for clean in made:
             ended = now(device)
             times.steps.append(marks["stepped"] - marks["begun"])
@@ -213,9 +204,6 @@ def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Tim
             if decoder is not None and film is not None:
                 _finish(decoder, film, clean.latents[0], times, device)
             times.peak = max(times.peak, held_bytes())
-    finally:
-        if film is not None:
-            film.close()
     if device.type == "cuda":
         times.peak = torch.cuda.max_memory_allocated(device)
     usual = _steady(subject, times.steps[:-1]) + _steady(subject, times.clean[:-1])
@@ -228,7 +216,7 @@ def _run(subject: Subject, chunks: int, path: Path, device: torch.device) -> Tim
 
 def _plan(subject: Subject, chunks: int) -> Plan:
     """A film of `chunks` chunks, the last of which begins with a new prompt."""
-    timing = Timing.of(subject.recipe, subject.time_stride)
+    timing = subject.timing
     before, last = (count / timing.fps for count in (timing.pictures(chunks - 1), timing.chunk_pictures))
     return make_plan(Storyboard(segments=(Segment("start", "a", before), Segment("then", "b", last))), timing)
 
@@ -258,7 +246,7 @@ def _summary(
         name: _steady(subject, getattr(times, name)[:-1]) for name in ("steps", "clean", "decode", "encode")
     }
     stages = {name: seconds for name, seconds in stages.items() if seconds}
-    pictures = memory.chunk * subject.time_stride
+    pictures = subject.timing.chunk_pictures
     dtype = next(subject.model.parameters()).dtype
     return {
         "model": subject.name,
@@ -285,17 +273,11 @@ def _summary(
     }
 
 
-def _resized(video: VideoSpec, size: tuple[int, int] | None) -> VideoSpec:
-    return VideoSpec(*size, fps=video.fps) if size else video
-
-
 def _random_model(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> WanModel:
     model = build_meta(spec).to(dtype)
-    need = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    free = free_bytes(device)
-    if need > 0.9 * free:
-        message = f"the weights take {need / 2**30:.1f} GB, {device} has {free / 2**30:.1f} GB free"
-        raise ResourceError(message, "choose a smaller --shape, another --device, or --dtype bfloat16")
+    need = int(MARGIN * sum(parameter.nbytes for parameter in model.parameters()))
+    fix = "choose a smaller --shape, another --device, or --dtype bfloat16"
+    require_memory(need, device, "a network of this shape", fix)
     model = model.to_empty(device=device).eval().requires_grad_(False)
     rng = torch.Generator(device).manual_seed(0)
     for name, parameter in model.named_parameters():
