@@ -21,16 +21,13 @@ MAKING = ("--take", START, *PARTS, "--lora", *COMPUTING)
 
 
 class Command(NamedTuple):
-    """One command: the function that does it, its line in the list of commands, its arguments, its help."""
+    """One command: the function that does it, its line in the list of commands, its arguments."""
 
     run: str
     """`module:function`, imported when it is called: most need torch, which takes seconds to load."""
     help: str
     arguments: tuple[Any, ...]
     """Names in `OPTIONS`, (name, argparse's words for it), or a list of names of which one may be given."""
-    description: str = ""
-    """By default the help as a sentence."""
-    examples: str = ""
 
 
 def _file(name: str, help: str, **words: Any) -> tuple[str, dict[str, Any]]:
@@ -50,22 +47,16 @@ COMMANDS = {
         "render:render",
         "render a storyboard to a video file",
         (*FILM, "--out", "--until", *MAKING, "--no-sheet"),
-        texts.RENDER,
-        texts.RENDER_EXAMPLES,
     ),
     "plan": Command(
         "plan:plan",
         "show what a storyboard will become and cost",
         (*FILM, "--take", START, *PARTS, *COMPUTING),
-        texts.PLAN,
-        texts.PLAN_EXAMPLES,
     ),
     "takes": Command(
         "render:takes",
         "render several takes of one segment",
         (*FILM, "--segment", "--seeds", "--names", *MAKING),
-        texts.TAKES,
-        texts.TAKES_EXAMPLES,
     ),
     "farm": Command(
         "farm:farm",
@@ -88,8 +79,6 @@ COMMANDS = {
                 },
             ),
         ),
-        texts.FARM,
-        texts.FARM_EXAMPLES,
     ),
     "pick": Command(
         "render:pick",
@@ -100,8 +89,6 @@ COMMANDS = {
             ("name", {"metavar": "NAME", "help": "the take's name"}),
             *("--take", "--seed", "--fps"),
         ),
-        texts.PICK,
-        texts.PICK_EXAMPLES,
     ),
     "tidy": Command(
         "small:tidy",
@@ -110,8 +97,6 @@ COMMANDS = {
             ("folder", {"type": path, "metavar": "TAKE", "help": "the Take's folder, such as takes/film"}),
             "--keep",
         ),
-        texts.TIDY,
-        texts.TIDY_EXAMPLES,
     ),
     "open": Command(
         "small:open_film",
@@ -121,8 +106,6 @@ COMMANDS = {
             "--settings",
             "--fps",
         ),
-        texts.OPEN,
-        texts.OPEN_EXAMPLES,
     ),
     "export": Command(
         "small:export",
@@ -131,8 +114,6 @@ COMMANDS = {
             _file("source", "a film made by this program, or a storyboard", type=named),
             _file("out", "the edit: .otio, .edl or .fcpxml"),
         ),
-        texts.EXPORT,
-        texts.EXPORT_EXAMPLES,
     ),
     "inspect": Command(
         "small:inspect",
@@ -142,14 +123,11 @@ COMMANDS = {
             "--assume",
             ("--list", {"action": "store_true", "help": "print every checkpoint that is known instead"}),
         ),
-        examples=texts.INSPECT_EXAMPLES,
     ),
     "bench": Command(
         "small:bench",
         "measure a model on this machine",
         (["--model", "--shape"], "--size", "--memory", "--chunks", "--json", *DEVICE),
-        texts.BENCH,
-        texts.BENCH_EXAMPLES,
     ),
     "train": Command(
         "small:train",
@@ -158,8 +136,6 @@ COMMANDS = {
             ("what", {"choices": TRAININGS, "metavar": "WHAT", "help": ", ".join(TRAININGS)}),
             ("rest", {"nargs": argparse.REMAINDER, "help": "options of the training: --help lists them"}),
         ),
-        texts.TRAIN,
-        texts.TRAIN_EXAMPLES,
     ),
     "encode": Command(
         "data:encode",
@@ -171,8 +147,6 @@ COMMANDS = {
             ("--frames", number(1, MANY, default=81, help="pictures in a clip, 4 n + 1 (default: 81)")),
             *DEVICE,
         ),
-        texts.ENCODE,
-        texts.ENCODE_EXAMPLES,
     ),
     "evaluate": Command(
         "evaluate:evaluate",
@@ -192,14 +166,11 @@ COMMANDS = {
             _python("--vbench", "VBench"),
             _python("--vbench-long", "VBench-Long"),
         ),
-        texts.EVALUATE,
-        texts.EVALUATE_EXAMPLES,
     ),
     "drift": Command(
         "small:drift",
         "chart how far every shot drifts from its first second",
         (_file("film", "a film, of any model"), _file("out", "PNG (default: beside the film)", nargs="?")),
-        examples=texts.DRIFT_EXAMPLES,
     ),
 }
 
@@ -210,8 +181,9 @@ def build_parser() -> ArgumentParser:
     parser = Parser(prog="grounded", description=texts.DESCRIPTION, epilog=texts.EXAMPLES)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
-        description = command.description or f"{command.help[0].upper()}{command.help[1:]}."
-        child = commands.add_parser(name, help=command.help, description=description, epilog=command.examples)
+        above, examples, below = texts.HELP[name].partition("examples:")
+        description = above or f"{command.help[0].upper()}{command.help[1:]}."
+        child = commands.add_parser(name, help=command.help, description=description, epilog=examples + below)
         for argument in command.arguments:
             if isinstance(argument, list):
                 group = child.add_mutually_exclusive_group()
