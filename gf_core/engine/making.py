@@ -98,16 +98,7 @@ def make(session: Session, budget: Budget, listener: Callable[[Event], None] | N
 
     Raises GroundedError children: what went wrong, in words.
     """
-    finished: list[Finished] = []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, Finished):
-            finished.append(event)
-        if listener is not None:
-            listener(event)
-
-    session.play(listen, budget.pace.fps if budget.pace else 0.0)
-    end = finished[0]
+    end = session.play(listener or (lambda event: None), budget.pace.fps if budget.pace else 0.0)
     if budget.compiling:
         end.report["seconds"]["compiling"] = budget.compiling + end.report["seconds"].get("compiling", 0.0)
     run = Run(end.path.parent)

@@ -65,8 +65,9 @@ class Session:
         """Call the network no more; what is sampled is still put into the film. From any thread, at any time."""
         self._cancel.set()
 
-    def play(self, emit: Emit, expected_fps: float = 0.0) -> None:
-        """Render in the calling thread, giving each event to `emit`; an exception of `emit` breaks off at once.
+    def play(self, emit: Emit, expected_fps: float = 0.0) -> Finished:
+        """Render in the calling thread, giving each event to `emit`; an exception of `emit` breaks off at once. Returns
+        the last event.
 
         On a processor it waits for a film that another thread of this Python renders (`devices.on_threads`), giving a
         `Pulse` ten times a second; one that is cancelled waits no more. `emit` must not wait for another render.
@@ -85,7 +86,9 @@ class Session:
             meter = Meter(expected_fps)
             meter.seconds["looking"] = self._found.seconds
             make = self._tell_finished if finished else self._play
-            make(meter, emit)
+            end = make(meter, emit)
+            emit(end)
+        return end
 
     def _await(self, turn: contextlib.ExitStack, emit: Emit) -> None:
         """Enter `turn` on the film's threads; not where it is cancelled meanwhile, as nothing is computed then."""
@@ -98,7 +101,7 @@ class Session:
         with contextlib.suppress(_NoTurn):
             turn.enter_context(on_threads(self.film.threads, waiting))
 
-    def _play(self, meter: Meter, emit: Emit) -> None:
+    def _play(self, meter: Meter, emit: Emit) -> Finished:
         """Make what is missing."""
         import torch
 
@@ -126,7 +129,7 @@ class Session:
             report["relief"] = relief.told
             writer.commit({"kind": "end", "frames": shoot.frames, "cancelled": cancelled})
             writer.run.save_report(report)
-        emit(Finished(writer.run.film, shoot.frames, shoot.frames / film.timing.fps, cancelled, report))
+        return Finished(writer.run.film, shoot.frames, shoot.frames / film.timing.fps, cancelled, report)
 
     def _store(self) -> StateStore:
         """Where the film's states are kept, beside all that it needs itself."""
@@ -175,7 +178,7 @@ class Session:
             raise
         return writer
 
-    def _tell_finished(self, meter: Meter, emit: Emit) -> None:
+    def _tell_finished(self, meter: Meter, emit: Emit) -> Finished:
         """The events of a film that lies finished in the Take; only what it is said to be made of may be written."""
         film, reuse, stop = self.film, self._found.reuse, self._found.stop
         run = reuse.source
@@ -187,7 +190,7 @@ class Session:
             emit(SegmentDone.of(film, number, run.film))
         frames = film.frames(stop)
         report = make_report(self._found, meter, frames)
-        emit(Finished(run.film, frames, frames / film.timing.fps, False, report))
+        return Finished(run.film, frames, frames / film.timing.fps, False, report)
 
     def _encode(
         self, reuse: Reuse, meter: Meter, relief: Relief
