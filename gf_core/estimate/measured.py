@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Encoding, Fit, Recipe, VideoSpec, later
 from ..files.cache import cache_dir, newest, recall, remember
+from ..take.facts import hash_facts
 
 if TYPE_CHECKING:
     from .room import ModelCost
@@ -39,17 +38,17 @@ def speed_key(cost: ModelCost, recipe: Recipe) -> str:
     made_by += [*astuple(cost.fit)] if cost.fit != Fit() else []
     made_by += ["compiled"] if cost.compiled else []
     made_by += ["ranks", cost.ranks] if cost.ranks > 1 else []
-    return _hash([*made_by, window, len(recipe.sample.steps), video.width, video.height])
+    return hash_facts([*made_by, window, len(recipe.sample.steps), video.width, video.height])[:24]
 
 
 def size_key(fingerprint: str, video: VideoSpec, encoding: Encoding) -> str:
     """Name of a size: everything that the bits of a film depend on, but what it shows."""
-    return _hash(["bits", fingerprint, video.width, video.height, *astuple(encoding)])
+    return hash_facts(["bits", fingerprint, video.width, video.height, *astuple(encoding)])[:24]
 
 
 def sheet_key(fingerprint: str, video: VideoSpec) -> str:
     """Name of the size of contact sheets, in bits per segment."""
-    return _hash(["sheet", fingerprint, video.width, video.height])
+    return hash_facts(["sheet", fingerprint, video.width, video.height])[:24]
 
 
 def recall_pace(key: str) -> Pace | None:
@@ -92,7 +91,3 @@ def _read() -> dict[str, list[float]]:
         return {key: [float(first), float(second)] for key, (first, second) in found.items()}
 
     return recall(_file(), pairs, {}, "what films took before is dropped")
-
-
-def _hash(facts: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
