@@ -94,16 +94,6 @@ def share_right(rows: Sequence[dict[str, dict]]) -> dict[str, float]:
     return shares
 
 
-def appearances(spans: Sequence[Span]) -> list[tuple[int, int | None, int | None]]:
-    """Per segment, who is on screen: (number of the scene, subject, colour). After `scene` a name means
-    somebody new."""
-    keys, scene = [], 0
-    for i, span in enumerate(spans):
-        scene += i > 0 and span.verb == "scene"
-        keys.append((scene, span.asked.subject, span.asked.colour))
-    return keys
-
-
 def reference(
     reading: Reading, start: int, stop: int, names: Sequence[str] = IDENTITY
 ) -> dict[str, int | None]:
@@ -129,11 +119,11 @@ def identity(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict]:
     """Per second of film: who is on screen and the share of frames in which each identity attribute is as at
     first sight.
 
-    Rows hold `second` (film time), `length` in seconds, `segment`, `character`, `age` (seconds since that
-    character's first frame), `absence` (seconds it was away before this shot), `cuts` (to it since
-    then), `hidden` (mean over scarf, hat, patch) and one value per attribute.
+    Rows hold `second` (film time), `length` in seconds, `segment`, `character` (number of the scene, after which a name
+    means somebody new, subject, colour), `age` (seconds since that character's first frame), `absence` (seconds it was
+    away before this shot), `cuts` (to it since then), `hidden` (mean over scarf, hat, patch) and one value per
+    attribute.
     """
-    keys = appearances(spans)
     first: dict[tuple, int] = {}
     refs: dict[tuple, dict[str, int | None]] = {}
     last_seen: dict[tuple, int] = {}
@@ -141,8 +131,10 @@ def identity(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict]:
     cuts: dict[tuple, int] = {}
     second = max(round(fps), 1)
     rows = []
-    previous = None
-    for number, (span, key) in enumerate(zip(spans, keys)):
+    previous, scene = None, 0
+    for number, span in enumerate(spans):
+        scene += number > 0 and span.verb == "scene"
+        key = (scene, span.asked.subject, span.asked.colour)
         if key not in first:
             first[key] = span.start
             # The first second may be cut short by the segment's end.
