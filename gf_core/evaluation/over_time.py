@@ -14,13 +14,11 @@ from ..video import probe, read_frames
 from ..video.pixels import preview
 from .measures.borders import border_ratio, chunk_borders
 from .measures.cuts import detected_cuts, match_cuts
-from .measures.drift import HARD, frame_differences, sharpness, shots
+from .measures.drift import HARD, SIDE, frame_differences, sharpness, shots
 from .measures.ends import pooled_drift
 from .parts import Part
 
 MEASURES = ("sharpness", "contrast", "saturation", "motion")
-SIDE = 416
-"""Longest side of the pictures that are measured."""
 CUT_SECONDS = 0.25
 """A cut may be seen so far from where it is written."""
 NO_CHUNKS = "the film does not say how long its chunks are"

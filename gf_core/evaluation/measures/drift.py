@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+SIDE = 416
+"""Longest side of the pictures that are measured, where they are large."""
 _BINS = 32
 MARGIN = 6
 """Pixels around a character that are not background either."""

@@ -13,12 +13,10 @@ from ...errors import TakeError
 from ...video import probe, read_frames
 from ...video.pixels import preview
 from ..parts import Part
-from .drift import histogram, histogram_distance, seconds_of, sharpness, shots
-from .metrics import IDENTITY
+from .drift import SIDE, histogram, histogram_distance, seconds_of, sharpness, shots
+from .metrics import IDENTITY, identity
 
 MEASURES = ("identity", "background", "colour", "flicker", "sharpness")
-SIDE = 416
-"""Longest side of the pictures that are measured."""
 RING = 0.2
 """Share of each side that counts as background where nobody knows where the character is."""
 FLOOR = 1e-6
@@ -52,12 +50,10 @@ def measure_film(
     tick: called for every frame; may raise to stop.
     """
     fps = float(probe(path).fps)
-    total = parts[-1].stop
-    cuts = shots([part.verb for part in parts], [part.start for part in parts], total)
+    cuts = shots([part.verb for part in parts], [part.start for part in parts], parts[-1].stop)
     spans = [(*span, number) for number, shot in enumerate(cuts) for span in seconds_of(*shot, fps)]
-
     found = compare(read_frames(path, tick=tick), spans)
-    return _with_identity(path, parts, found, tick) if builtin else found
+    return _with_identity(path, parts, fps, found, tick) if builtin else found
 
 
 def compare(frames: Iterable[np.ndarray], spans: Sequence[tuple[int, int, int]]) -> list[Second]:
@@ -108,28 +104,21 @@ def _values(frames: np.ndarray) -> dict[str, Any]:
 
 
 def _with_identity(
-    path: str | Path, parts: Sequence[Part], rows: list[Second], tick: Callable[[], None]
+    path: str | Path, parts: Sequence[Part], fps: float, rows: list[Second], tick: Callable[[], None]
 ) -> list[Second]:
     """The rows with what the built-in model's reader sees; without where a prompt is not in its words."""
+    from ...world.reader import load_reader, read
+    from ..film import judged_spans, small_frames
+
     try:
-        kept = _kept(path, parts, tick)
+        reading = read(load_reader(), small_frames(Path(path), tick=tick), tick=tick)
     except TakeError:
         return rows
+    kept = identity(reading, judged_spans(parts), fps)
     shares = {row["second"]: float(np.mean([row[name] for name in IDENTITY])) for row in kept}
-    fps = float(probe(path).fps)
     known = []
     for row in rows:
         near = min(shares, key=lambda second: abs(second - row.start / fps), default=None)
         close = near is not None and abs(near - row.start / fps) < 0.5
         known.append(replace(row, identity=1 - shares[near]) if close and near is not None else row)
     return known
-
-
-def _kept(path: str | Path, parts: Sequence[Part], tick: Callable[[], None]) -> list[dict]:
-    """`metrics.identity` of the film."""
-    from ...world.reader import load_reader, read
-    from ..film import judged_spans, small_frames
-    from .metrics import identity
-
-    reading = read(load_reader(), small_frames(Path(path), tick=tick), tick=tick)
-    return identity(reading, judged_spans(parts), float(probe(path).fps))
