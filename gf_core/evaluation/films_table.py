@@ -27,13 +27,12 @@ def _columns(means: Mapping[str, float]) -> dict[str, Column]:
     return columns
 
 
-def films_table(films: Sequence[dict], vbench: Mapping[str, float] | None = None) -> list[str]:
+def films_table(films: Sequence[dict], means: Mapping[str, float]) -> list[str]:
     """Lines of Markdown of results of `evaluate_film`; a column that no film has is left out.
 
     The last row has the mean and the interval that holds 95 % of the means of films drawn anew.
-    vbench: title -> mean, as VBench weighs films, of what they have under `vbench`.
+    means: title -> mean, as VBench weighs films, of what they have under `vbench`.
     """
-    means = vbench or {}
     shown = {title: column for title, column in _columns(means).items() if _numbers(films, column[0])}
     cut = any("cuts" in film["over_time"] for film in films)
     lines = [
@@ -45,9 +44,10 @@ def films_table(films: Sequence[dict], vbench: Mapping[str, float] | None = None
         cells += [cut_words(film["over_time"]["cuts"]) if "cuts" in film["over_time"] else "—"] * cut
         name = plain(film["film"]).replace("|", "\\|")
         lines.append(f"| {name} | {film['seconds']:.1f} | {' | '.join(cells)} |")
-    last = [
-        _mean_cell(_numbers(films, value), write, means.get(title)) for title, (value, write) in shown.items()
-    ]
+    last = []
+    for title, (value, write) in shown.items():
+        mean, low, high = mean_interval([[number] for number in _numbers(films, value)])
+        last.append(mean_cell((means.get(title, mean), low, high), write))
     lines.append(f"| mean | | {' | '.join(last + [''] * cut)} |")
     return lines
 
@@ -58,9 +58,3 @@ def _numbers(films: Sequence[dict], value: Callable[[dict], float | None]) -> li
 
 def _cell(number: float | None, write: Callable[[float], str]) -> str:
     return "—" if number is None or math.isnan(number) else write(number)
-
-
-def _mean_cell(numbers: Sequence[float], write: Callable[[float], str], told: float | None) -> str:
-    """The mean, or the one that is `told`, and its interval."""
-    mean, low, high = mean_interval([[number] for number in numbers])
-    return mean_cell((mean if told is None else told, low, high), write)

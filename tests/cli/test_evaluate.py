@@ -125,7 +125,7 @@ def test_means_of_films_have_an_interval_and_gaps_do_not_count():
             "over_time": {"drift": drift, "cuts": match_cuts([8, 20], [8, 3], 1)},
         }
     )
-    assert films_table(films) == [
+    assert films_table(films, {}) == [
         "| film | seconds | identity | sharpness | contrast | saturation | cuts |",
         "|---|---|---|---|---|---|---|",
         "| a | 2.0 | 50 % | -10 % | +0 % | +20 % | — |",
