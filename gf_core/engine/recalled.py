@@ -65,8 +65,3 @@ class OnDisk:
 def recalled_name(film: Film, number: int) -> str:
     """Name of the state at the end of segment `number` of the plan."""
     return memory_name(film.plan.segments[number].last_key)
-
-
-def recalled_names(film: Film) -> set[str]:
-    """Names of all states that the film goes back to."""
-    return {recalled_name(film, number) for number in film.plan.recalled}

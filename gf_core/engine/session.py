@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..devices import on_threads
 from ..errors import GroundedError
@@ -27,7 +27,7 @@ from .compiling import get_ready
 from .events import Emit, Finished, Pulse, Reused, SegmentDone, Started
 from .film import Found
 from .meter import Meter
-from .recalled import recalled_names
+from .recalled import recalled_name
 from .relief import Relief, in_words
 from .report import make_report
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..sampling.sampler import Sampler
-    from .shoot import Shoot
 
 log = logging.getLogger("grounded")
 
@@ -125,7 +124,10 @@ class Session:
             stack.callback(shoot.close)
             shoot.render()
             cancelled = self._cancel.is_set()
-            report = self._report(shoot, meter, cancelled)
+            report = make_report(self._found, meter, shoot.frames, cancelled, shoot.rejoined, shoot.anchors)
+            report["reuse"]["mended"] = len(shoot.mended)
+            if (team := film.bundle.team) is not None:
+                report["ranks"] = {"count": team.count, "sent": team.sent, "chunks": shoot.sampled}
             report["relief"] = relief.told
             writer.commit({"kind": "end", "frames": shoot.frames, "cancelled": cancelled})
             writer.run.save_report(report)
@@ -137,16 +139,9 @@ class Session:
 
         film = self.film
         order = Order(film.plan, bundle_cost(film.bundle), film.recipe, film.encoding, film.lead)
-        needed, held = disk_cost(order).needed, recalled_names(film)
+        held = {recalled_name(film, number) for number in film.plan.recalled}
+        needed = disk_cost(order).needed
         return StateStore(self.take.states, state_names(film), self._state_budget, needed, held)
-
-    def _report(self, shoot: Shoot, meter: Meter, cancelled: bool) -> dict[str, Any]:
-        """What was measured in the shoot, which is over."""
-        report = make_report(self._found, meter, shoot.frames, cancelled, shoot.rejoined, shoot.anchors)
-        report["reuse"]["mended"] = len(shoot.mended)
-        if (team := self.film.bundle.team) is not None:
-            report["ranks"] = {"count": team.count, "sent": team.sent, "chunks": shoot.sampled}
-        return report
 
     def _usable(self, reuse: Reuse) -> Reuse:
         """`reuse` without the film, with a line in the log, where today's encoder would not go on with it.

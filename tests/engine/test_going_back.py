@@ -119,7 +119,7 @@ def test_what_is_gone_back_to_stays_where_no_other_state_may(
     _, run = render(make_bundle(), films, tmp_path, state_budget=1)
     names = StateStore(tmp_path / "states", ()).names()
     film = Film(make_bundle(), TEXT, make_bundle().recipe)
-    assert names == recalled_module.recalled_names(film) and len(names) == 2
+    assert names == {recalled_module.recalled_name(film, n) for n in film.plan.recalled} and len(names) == 2
     assert latents(run) == whole[0]
 
 
