@@ -24,6 +24,7 @@ from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, pars
 from ..vae.decoders import forgets, look_of
 from .given.cast import open_cast
 from .given.start import StartFile, open_start
+from .relief import Relief
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -323,6 +324,22 @@ class Found:
     """What of them need not be made again."""
     seconds: float
     """That the looking took."""
+
+
+@dataclass(frozen=True)
+class Job(Found):
+    """What a `Shoot` is to make of what was found: everything that is known before its first chunk."""
+
+    store: StateStore
+    """Where states are kept."""
+    embeds: list[Tensor]
+    """Prompt embeddings [1 rows c], one per segment; empty when nothing is sampled."""
+    start: Tensor | None = None
+    """Latents [1 f c h w] that the film starts from, when its first chunk is sampled."""
+    pictures: dict[str, Tensor] = field(default_factory=dict)
+    """Latents [1 1 c h w] of the cast's pictures, by file, when something is sampled."""
+    relief: Relief = field(default_factory=Relief)
+    """What is done when memory runs out."""
 
 
 def look(film: Film, folder: Path, until: int | None = None) -> Found:

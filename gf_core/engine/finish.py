@@ -31,7 +31,7 @@ from ..video.boxes import read_layout
 from ..video.pixels import preview
 from ..video.writer import FilmWriter
 from .events import Preview
-from .job import Job
+from .film import Job
 from .relief import in_words
 
 log = logging.getLogger("grounded")

@@ -23,8 +23,7 @@ from ..sampling.film import Cues, replay
 from ..sampling.sampler import Sampler
 from ..take.states import StateStore, decoder_name, memory_name, window_name
 from ..vae.decoders import begin_apart, chunks_within_reach, remembers
-from .film import Film
-from .job import Job
+from .film import Film, Job
 from .recalled import OnDisk
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from ..take.reuse import Reuse
 from ..take.states import STATES, StateStore
 from .compiling import get_ready
 from .events import Emit, Finished, Pulse, Reused, SegmentDone, Started
-from .film import Found
+from .film import Found, Job
 from .meter import Meter
 from .recalled import recalled_name
 from .relief import Relief, in_words
@@ -104,7 +104,6 @@ class Session:
         """Make what is missing."""
         import torch
 
-        from .job import Job
         from .shoot import Shoot
 
         film, reuse = self.film, self._usable(self._found.reuse)

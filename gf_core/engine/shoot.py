@@ -23,8 +23,8 @@ from ..take.folder import RunWriter
 from ..take.states import State, pays
 from ..words import size
 from .events import ChunkDone, Emit, Event, Pulse, Replayed, Reused, SegmentDone, Started, StepDone
+from .film import Job
 from .finish import CommittedChunk, Finisher, SampledChunk
-from .job import Job
 from .meter import Meter, free_memory
 from .recalled import OnDisk
 from .rejoin import Rejoined, rejoin_decoder, rejoin_sampler
