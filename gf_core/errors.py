@@ -92,9 +92,14 @@ def is_card_full(error: BaseException) -> bool:
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
+HEADLESS = "pip install 'diffusers<0.40' transformers sentencepiece ftfy"
+"""How to get the packages that only the command line needs."""
+
+
 @contextmanager
-def installed() -> Iterator[None]:
-    """Around what imports packages when it is first used: one that is missing is said in words.
+def installed(what: str = "", fix: str = "") -> Iterator[None]:
+    """Around what imports packages when it is first used: one that is missing is said in words, and that `what` needs
+    it; `fix` where it is not got by its name alone.
 
     Raises GroundedError: which, and how to get it. A module of our own that is missing is a fault, and stays one.
     """
@@ -105,19 +110,6 @@ def installed() -> Iterator[None]:
         if name in ("", __name__.partition(".")[0]):
             raise
         package = {"PIL": "pillow"}.get(name, name)
-        fix = f"install it with the Python that runs this: pip install {package}"
-        raise GroundedError(f"the package {package} is not installed", fix) from error
-
-
-@contextmanager
-def headless(what: str) -> Iterator[None]:
-    """Around imports of packages that only the command line needs: one that is missing is said in words.
-
-    Raises GroundedError: the package that `what` needs is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        fix = "pip install 'diffusers<0.40' transformers sentencepiece ftfy"
-        raise GroundedError(f"{what} needs the package {package}, which is not installed", fix) from error
+        said = f"{what} needs the package {package}, which" if what else f"the package {package}"
+        fix = fix or f"install it with the Python that runs this: pip install {package}"
+        raise GroundedError(f"{said} is not installed", fix) from error

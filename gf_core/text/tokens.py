@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import CheckpointError, headless
+from ..errors import HEADLESS, CheckpointError, installed
 
 
 class Tokenizer(Protocol):
@@ -25,7 +25,7 @@ class SentencePieceTokenizer:
     """The SentencePiece model of UMT5, from its serialised bytes (`spiece.model`)."""
 
     def __init__(self, model: bytes) -> None:
-        with headless("the tokenizer of UMT5"):
+        with installed("the tokenizer of UMT5", HEADLESS):
             from sentencepiece import SentencePieceProcessor
 
         try:
@@ -88,7 +88,7 @@ class JsonTokenizer:
     """A tokenizer.json as Hugging Face writes it."""
 
     def __init__(self, path: Path) -> None:
-        with headless("the tokenizer of UMT5"):
+        with installed("the tokenizer of UMT5", HEADLESS):
             from tokenizers import Tokenizer as Fast
 
         try:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..devices import require_memory
-from ..errors import CheckpointError, headless
+from ..errors import HEADLESS, CheckpointError, installed
 from ..files.lazy import LazyTensor, check_shapes
 from ..foreign import numbered
 from ..words import exact_size
@@ -101,7 +101,7 @@ def build(
 
     Raises CheckpointError: missing, unexpected or misshapen tensors. ResourceError: too little memory.
     """
-    with headless("the text encoder UMT5"):
+    with installed("the text encoder UMT5", HEADLESS):
         from transformers import UMT5Config, UMT5EncoderModel
 
     named = weights_of(tensors)

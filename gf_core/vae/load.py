@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, headless
+from ..errors import HEADLESS, CheckpointError, installed
 from ..files.fingerprint import hash_state
 from ..files.lazy import LazyTensor, TensorFile
 from ..files.scales import FP8, unread, unscaled
@@ -57,7 +57,7 @@ def build_vae(
         return TAEHV.from_state(state, fingerprint)
     if kind != "wan":
         raise CheckpointError("these tensors are not those of a VAE that can be driven", FIX)
-    with headless("the Wan VAE"):
+    with installed("the Wan VAE", HEADLESS):
         from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
     tensors = canonical(state)
