@@ -6,7 +6,7 @@ import importlib
 import logging
 from typing import Any
 
-from ..errors import GroundedError
+from ..errors import GroundedError, installed
 from .filming import Job, State, Tell, make
 
 log = logging.getLogger("grounded")
@@ -37,13 +37,9 @@ def on_ray(address: str, jobs: dict[int, Job], tell: Tell) -> None:
 
     Raises GroundedError: Ray is not installed, or there is no such cluster.
     """
-    try:
+    fix = "pip install 'grounded-forcing[farm]', or leave --ray away: one film after the other is made here"
+    with installed("a cluster", fix):
         ray = importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        fix = (
-            "pip install 'grounded-forcing[farm]', or leave --ray away: one film after the other is made here"
-        )
-        raise GroundedError("a cluster needs the package ray, which is not installed", fix) from error
     ours = not ray.is_initialized()
     if ours:
         try:

@@ -12,13 +12,14 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
-from ..errors import GroundedError, StoryboardError
+from ..errors import GroundedError, StoryboardError, installed
 from ..foreign import read_json, with_values
 from ..timeline import Picture, Segment, Storyboard
 from ..timeline.storyboard import MAX_SECONDS
@@ -152,13 +153,8 @@ def _check_tracks(edit: Any) -> None:
 
 
 def _library() -> ModuleType:
-    try:
-        import opentimelineio
-    except ModuleNotFoundError as error:
-        raise GroundedError(
-            "edits need OpenTimelineIO, which is not installed", "pip install opentimelineio"
-        ) from error
-    return opentimelineio
+    with installed("an edit", "pip install opentimelineio"):
+        return import_module("opentimelineio")
 
 
 def _adapter(otio: ModuleType, path: Path) -> str:
