@@ -14,7 +14,6 @@ from ..checkpoints.noted import PROCESSOR, note_bundle, note_of, recall_bundle, 
 from ..config import Recipe
 from ..devices import free_bytes, name_of, pick_device
 from ..engine.film import Film, settle
-from ..engine.given.start import StartFile
 from ..engine.recorded import Recorded
 from ..errors import GroundedError
 from ..estimate.fit import NOTHING, choose_fit, write_fit
@@ -77,8 +76,9 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
     encoding = encoding_for(args, recipe.video, recorded)
     start = {"start_image": args.start_image, "start_video": args.start_video}
     film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args), **start)
-    if recorded is not None:
-        _compare_starts(recorded.start, film.begins_with)
+    then, now = recorded and recorded.start, film.begins_with
+    if then is not None and now is not None and then.sha256 != now.sha256:
+        log.warning("the film began from %s, this is %s: another one may come out", then, now)
     return film
 
 
@@ -119,12 +119,6 @@ def _open_bundle(
 def lacks_start(args: Namespace, recorded: Recorded) -> bool:
     """Whether the arguments do not name what a finished film began from."""
     return recorded.start_image and args.start_image is args.start_video is None
-
-
-def _compare_starts(then: StartFile | None, now: StartFile | None) -> None:
-    """Say it where the file is not the one that the film began from."""
-    if then is not None and now is not None and then.sha256 != now.sha256:
-        log.warning("the film began from %s, this is %s: another one may come out", then, now)
 
 
 def fitted_cost(
