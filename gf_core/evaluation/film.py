@@ -18,7 +18,7 @@ from .measures import drift, metrics
 from .measures.metrics import Span
 from .measures.recurrence import kept_by_distance
 from .over_time import measure_over_time
-from .parts import Part, film_parts, planned_parts, recorded, start_pictures
+from .parts import Part, film_parts, in_seconds, planned_parts, recorded, start_pictures
 from .report import write_json
 
 BATCH = 16
@@ -94,16 +94,7 @@ def judge(frames: np.ndarray, spans: Sequence[Span], fps: float, reader: Reader)
         "frames": len(frames),
         "fps": fps,
         "seconds": len(frames) / fps,
-        "segments": [
-            {
-                "verb": span.verb,
-                "prompt": span.prompt,
-                "start_seconds": span.start / fps,
-                "seconds": (span.stop - span.start) / fps,
-                "read": row,
-            }
-            for span, row in zip(spans, rows)
-        ],
+        "segments": [in_seconds(span, fps) | {"read": row} for span, row in zip(spans, rows)],
         "adherence": metrics.share_right(rows),
         "identity": metrics.means(later) | metrics.after_cut(seconds, spans),
         "identity_by_second": seconds,

@@ -13,6 +13,7 @@ from ..errors import TakeError
 from ..take.folder import Run
 from ..timeline import Timing, make_plan, parse
 from ..video import Chapter, FilmInfo, probe, read_chapters
+from .measures.metrics import Span
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class Part:
     """In the storyboard, where that is said."""
     back: int | None = None
     """Number of the segment that it goes back to."""
+
+
+def in_seconds(part: Part | Span, fps: float) -> dict[str, Any]:
+    """What results say of a segment: verb, prompt, and where it lies in the film."""
+    start, seconds = part.start / fps, (part.stop - part.start) / fps
+    return {"verb": part.verb, "prompt": part.prompt, "start_seconds": start, "seconds": seconds}
 
 
 def recorded(path: str | Path) -> Recorded | None:

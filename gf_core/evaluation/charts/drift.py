@@ -10,7 +10,7 @@ from PIL import Image
 
 from ...video import pick_frames, probe
 from ..measures.steadiness import MEASURES, Second, measure_film
-from ..parts import Part, recorded
+from ..parts import Part, in_seconds, recorded
 from .chart import FAINT, LEFT, RIGHT, WIDTH, Page, axis
 
 NOTES = {
@@ -50,13 +50,7 @@ def drift_chart(
     rows = measure_film(film, parts, builtin, tick)
     info = probe(film)
     fps = float(info.fps)
-    segments = [
-        {
-            "verb": part.verb, "prompt": part.prompt, "start_seconds": part.start / fps,
-            "seconds": (part.stop - part.start) / fps,
-        }
-        for part in parts
-    ]  # fmt: skip
+    segments = [in_seconds(part, fps) for part in parts]
     page = Page({"seconds": info.frames / fps, "frames": info.frames, "fps": fps, "segments": segments})
     page.begin(title or film.name, _pictures(film, parts, tick))
     for name in MEASURES:
