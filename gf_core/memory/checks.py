@@ -35,10 +35,10 @@ def check(spec: MemorySpec, batch: int = 1) -> None:
 
 def check_gradients(spec: MemorySpec) -> None:
     """Refuse settings that no gradient goes through. Raises GroundedError."""
-    if spec.heads or spec.rolling or spec.stored == "int8":
+    if spec.heads or spec.wave or spec.stored == "int8":
         raise GroundedError(
             "gradients do not go through this memory",
-            fix="train without heads, rolling and int8, and use them when sampling",
+            fix="train without heads, wave and int8, and use them when sampling",
         )
 
 

@@ -57,9 +57,10 @@ class Gradients:
         self.leaks[layer].update(self._by_frame(raw_k, v))
 
     def _by_frame(self, raw_k: Tensor, v: Tensor) -> Iterable[tuple[int, Made]]:
-        """Number, keys and values of every frame of the current chunk."""
+        """Number, keys and values of every frame of the current chunk, of a call over several the first."""
+        frames = range(self._ledger.frame, self._ledger.frame + self._ledger.spec.chunk)
         sides = (side.split(self.memory.tokens_per_frame, 1) for side in (raw_k, v))
-        return enumerate(zip(*sides), self._ledger.frame)
+        return zip(frames, zip(*sides))
 
     def take(self, layer: int, number: int) -> None:
         """A layer's bank has taken this recent frame."""
@@ -115,7 +116,8 @@ class Gradients:
             for frames, numbers in ((graph, held), (made, {frame.number for frame in bank})):
                 for number in frames.keys() - numbers:
                     del frames[number]
-            leaks.clear()
+            for number in [number for number in leaks if number < ledger.frame]:  # others are to be kept yet
+                del leaks[number]
 
     def detach(self) -> None:
         """Make all of the past a constant: no gradient crosses into what was made before."""

@@ -24,7 +24,7 @@ from ..model.placement import Placement
 from ..rope import turns
 from .bank import Bank
 from .checks import check, check_gradients, check_heads
-from .gradients import Gradients, GradView
+from .gradients import Gradients, GradView, Made
 from .heads import Share, groups_of
 from .ledger import Ledger, Move
 from .packed import fill, packed_width, values_of
@@ -213,14 +213,25 @@ class DualMemory:
     def open_grad(self, frames: int, *, leaky: bool = False) -> tuple[GradView, GradView]:
         """The same where gradients flow through the calls, so that nothing is overwritten. leaky: as `ContextGradient`.
 
+        Where chunks are denoised together, the denoising steps see both `ends` here too.
+
         Raises GroundedError: also where this memory's settings let no gradient through.
         """
         self._check(frames)
         check_gradients(self.spec)
-        places = self._places(frames, newest, lean=True)
-        past = [self.gradients.past(layer, place) for layer, place in enumerate(places)]
-        denoising = GradView(self.gradients, places, past, leaks=leaky)
-        return denoising, GradView(self.gradients, places, past, keep=True)
+        seen = self._with_past(frames, newest)
+        step = seen if self.spec.rolling is None else self._with_past(frames, ends)
+        return GradView(self.gradients, *step, leaks=leaky), GradView(self.gradients, *seen, keep=True)
+
+    def open_joint_grad(self, frames: int, *, leaky: bool = False) -> GradView:
+        """As `open_joint` and `open_grad`."""
+        check_gradients(self.spec)
+        return GradView(self.gradients, *self._with_past(frames, ends), leaks=leaky)
+
+    def _with_past(self, frames: int, sees: Sees) -> tuple[list[Place], list[list[Made]]]:
+        """Of every layer, where a call of `frames` writes and what it sees, as gradients see that."""
+        places = self._places(frames, sees, lean=True)
+        return places, [self.gradients.past(layer, place) for layer, place in enumerate(places)]
 
     def reopen(self, context: int = 0, slots: range | None = None, *, keep: bool = True) -> View:
         """View of a call that recomputes frames in place, seeing what lies before them and itself.

@@ -65,9 +65,13 @@ class Chunkwise(Sampler):
         yield Clean(chunk.index, denoised)
 
 
-def make_sampler(model: Tree, spec: ModelSpec, recipe: Recipe, **placed: Any) -> Sampler:
-    """A sampler of one film with a director of its own; `placed` are fields of `model.placement.Placement`."""
+def make_sampler(
+    model: Tree, spec: ModelSpec, recipe: Recipe, *, one_by_one: bool = False, **placed: Any
+) -> Sampler:
+    """A sampler of one film with a director of its own; `placed` are fields of `model.placement.Placement`.
+
+    one_by_one: chunk by chunk under a memory for chunks that are denoised together, too (training)."""
     director = Director(model, spec, recipe, Placement(**placed))
-    if recipe.memory.rolling is None:
+    if recipe.memory.rolling is None or one_by_one:
         return Chunkwise(director)
     return (Wave if recipe.memory.wave else Rolling)(director)

@@ -216,6 +216,8 @@ class Director:
     @together
     def open_joint(self, frames: int) -> SelfAttention:
         """What a call over several chunks, `frames` in all, sees; it leaves nothing behind."""
+        if self.grad is not None:
+            return self.memory.open_joint_grad(frames, leaky=self.grad == "leaky")
         return self._opened((self.memory.open_joint(frames),))[0]
 
     @together

@@ -3,6 +3,10 @@
 Every chunk that is fed moves the window on by one: a call takes each chunk in it from its noise level to the next, the
 oldest is finished by it, written by a clean pass, and leaves. The first chunks of a segment and its last see a shorter
 window. A chunk is finished as many chunks after it was fed as it has steps but one.
+
+In training a call has a gradient where its chunks are at their `Chunk.exit`, and none goes from one call to the next.
+Exits that fall by one from chunk to chunk, round and round, make every so manieth call such a one: these share no
+chunk, and every chunk is in one of them.
 """
 
 from __future__ import annotations
@@ -30,17 +34,17 @@ class UnderWay:
     """Latents [b f c h w] at the level of the step that comes next."""
     step: int
     """Number of that step."""
+    exit: int | None = None
+    """As `Chunk.exit`."""
+    taken: Tensor | None = None
+    """What that step predicted, behind it."""
 
 
 class Rolling(Sampler):
     """A sampler whose latency is its number of steps less one."""
 
     def __init__(self, director: Director) -> None:
-        """Raises GroundedError for gradients, and where a first chunk, made together with others, wants own steps."""
-        if director.learns:
-            raise GroundedError(
-                "gradients do not go through chunks that are denoised together", fix="train chunk by chunk"
-            )
+        """Raises GroundedError where a first chunk, made together with others, wants steps of its own."""
         sample = director.sample
         if sample.first_steps is not None and sample.first_steps != sample.steps:
             raise GroundedError(
@@ -57,14 +61,15 @@ class Rolling(Sampler):
         Until it has ended nothing has changed, and the same call gives the same again (but for a switch of prompts).
         """
         window = [
-            replace(way, noise=chunk.noise) if way.index == chunk.index else way for way in self._window
+            replace(way, noise=chunk.noise, exit=chunk.exit) if way.index == chunk.index else way
+            for way in self._window
         ]
         if self.holds(chunk.index):
             self._window = window
             return
         director = self.director
         (noise,) = director.bring(chunk.noise(0))
-        yield from self._move([*window, UnderWay(chunk.index, chunk.noise, noise, 0)], on_step)
+        yield from self._move([*window, UnderWay(chunk.index, chunk.noise, noise, 0, chunk.exit)], on_step)
 
     def flush(self) -> Iterator[Clean]:
         """Move the window without new chunks until it is empty."""
@@ -83,9 +88,14 @@ class Rolling(Sampler):
         levels = [self.levels[way.step] for way in window]
         times = [level.timestep for level, count in zip(levels, frames) for _ in range(count)]
         x = torch.cat([way.noisy for way in window], 1)
-        flow = director.predict(x, director.time(*times), director.open_joint(sum(frames)))
-        parts = zip(x.split(frames, 1), flow.split(frames, 1), levels)
-        denoised = [flow_to_x0(noisy, moved, level.sigma) for noisy, moved, level in parts]
+        learned = any(way.exit in (None, way.step) for way in window)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learned):
+            flow = director.predict(x, director.time(*times), director.open_joint(sum(frames)))
+            parts = zip(x.split(frames, 1), flow.split(frames, 1), levels)
+            denoised = [flow_to_x0(noisy, moved, level.sigma) for noisy, moved, level in parts]
+        window = [
+            replace(way, taken=clean) if way.exit == way.step else way for way, clean in zip(window, denoised)
+        ]
         if director.watch is not None:
             director.watch(Trace("denoise", self._moves, x, flow, torch.cat(denoised, 1)))
         if on_step is not None:
@@ -95,7 +105,7 @@ class Rolling(Sampler):
         ]
         finished = None
         if len(rest) < len(window):
-            finished = Clean(window[0].index, denoised[0])
+            finished = Clean(window[0].index, denoised[0], window[0].taken)
             _, view = director.open(frames[0])
             director.remember(denoised[0], view)
         self._window, self._moves = rest, self._moves + 1
@@ -111,7 +121,7 @@ class Rolling(Sampler):
                 fix="after restore(), feed the chunks on the way again before others",
             )
         (noise,) = self.director.bring(way.noise(step))
-        return replace(way, noisy=add_noise(clean, noise, self.levels[step].sigma), step=step)
+        return replace(way, noisy=add_noise(clean.detach(), noise, self.levels[step].sigma), step=step)
 
     def under_way(self) -> dict[str, Tensor]:
         """The noisy window."""

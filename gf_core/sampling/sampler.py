@@ -28,7 +28,8 @@ class Chunk:
     """Standard normal noise [b f c h w] of step i: 0 is what the chunk begins as, the others are added on the way."""
     exit: int | None = None
     """Denoising step whose prediction is the chunk, and the only one that gradients go through; None: the last, and
-    gradients are the caller's (training, Self Forcing)."""
+    gradients are the caller's (training, Self Forcing). Of chunks that are denoised together the prediction is told
+    beside the chunk, whose film goes on to the last step."""
     context_noise: Tensor | None = None
     """Noise [b f c h w] that the clean pass reads the chunk under, at its own level (training, Self Forcing)."""
 
@@ -40,6 +41,13 @@ class Clean:
     index: int
     latents: Tensor
     """Clean latents [b f c h w]."""
+    taken: Tensor | None = None
+    """What step `Chunk.exit` predicted [b f c h w], where that is not the chunk itself: what a loss sees of it."""
+
+    @property
+    def learned(self) -> Tensor:
+        """What a loss sees."""
+        return self.latents if self.taken is None else self.taken
 
 
 class Sampler:

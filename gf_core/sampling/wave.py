@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..errors import GroundedError
 from ..memory.store import DualMemory
 from ..memory.views import View
 from ..team import Team
@@ -35,7 +36,12 @@ class Wave(Rolling):
     """
 
     def __init__(self, director: Director) -> None:
-        """Raises as `Rolling`."""
+        """Raises as `Rolling`, and for gradients."""
+        if director.learns:
+            raise GroundedError(
+                "gradients do not go through chunks of which each sees what cleaner ones have written (wave)",
+                fix="train under rolling_forcing, whose chunks are in one call, or chunk by chunk",
+            )
         super().__init__(director)
         self._written: Tensor | None = None
         """Latents that the last tick's clean pass wrote."""

@@ -2,6 +2,10 @@
 
 One denoising step is drawn, at which all chunks are taken as they are, and only that prediction has a gradient.
 The window that a loss sees are the newest frames. What gradients do with the past is `ContextGradient`.
+
+Chunks that are denoised together (Rolling Forcing) go on to the last step as in films. A remainder is drawn, and every
+call whose number leaves it, divided by the steps, has a gradient; a loss sees what these calls predict of all their
+chunks, each at another step. Together they hold every chunk once.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from ..config import ContextGradient, Recipe
 from ..model.layers import Tree
 from ..sampling.chunkwise import make_sampler
 from ..sampling.film import carry_out
-from ..sampling.sampler import Chunk, Sampler
+from ..sampling.rolling import Rolling
+from ..sampling.sampler import Chunk, Clean, Sampler
 from .films import Draws, FilmBatch
 from .past import Past
 
@@ -45,10 +50,14 @@ class RolloutSpec:
     """Oldest latent frames of the window that are there to be seen: made with all steps and without a gradient,
     and shown to teacher and critic as they are (contextual DMD)."""
     one_exit: bool = True
-    """All chunks are taken at one step; else each at its own."""
+    """All chunks that are made one by one are taken at one step; else each at its own."""
+    joint: float = 0.5
+    """Where the memory is one for chunks that are denoised together, the share of films that are made so; the others
+    are made chunk by chunk, and a loss sees these as ever (Rolling Forcing tosses a coin)."""
     context_gradient: ContextGradient = "none"
     context_noise: bool = True
-    """The clean pass reads chunks under a little noise, which films do not: Self Forcing's training does."""
+    """The clean pass reads chunks under a little noise, which films do not: Self Forcing's training does, and Rolling
+    Forcing's of chunks that are made one by one."""
     past: Past | None = None
     """What score networks are shown of a film before the window, beside it and clean. Films that go on from step to
     step have one; `context` is the same for those that are made anew."""
@@ -82,11 +91,15 @@ class Window:
         return None if self.learned is None else self.learned[self.context :]
 
 
-def sampler_for(net: Tree, film: RolloutSpec, samples: int, latent: tuple[int, ...]) -> Sampler:
-    """The engine's sampler for films of (channels, height, width) frames, through which gradients flow."""
+def sampler_for(
+    net: Tree, film: RolloutSpec, samples: int, latent: tuple[int, ...], one_by_one: bool = False
+) -> Sampler:
+    """The engine's sampler for films of (channels, height, width) frames, through which gradients flow.
+
+    one_by_one: chunk by chunk, whatever the memory."""
     _, height, width = latent
     return make_sampler(
-        net, net.spec, film.recipe, latent_height=height, latent_width=width, batch=samples,
+        net, net.spec, film.recipe, one_by_one=one_by_one, latent_height=height, latent_width=width, batch=samples,
         device=film.device, dtype=film.dtype, grad=film.context_gradient,
     )  # fmt: skip
 
@@ -96,28 +109,41 @@ def make_chunks(
 ) -> Tensor:
     """Latents [b f c h w] of the next `chunks` chunks, whose blocks are counted from 0 in cues and names of draws.
 
-    learn_from: the first block that has a gradient, where gradients are wanted at all. Blocks of the context
-    before the last are made with all steps.
+    learn_from: the first block that has a gradient, where gradients are wanted at all; of a call over several blocks
+    the newest counts. Blocks of the context before the last are made with all steps.
     """
     draws, size = batch.draws, film.chunk
-    steps = len(film.recipe.sample.steps)
-    exits = [draws.whole("exit", 0, steps)] * chunks
-    if not film.one_exit:
-        exits = [draws.whole(f"exit.block{block}", 0, steps) for block in range(chunks)]
+    joint = isinstance(sampler, Rolling)
+    exits = _exits(draws, film, chunks, joint)
     target = chunks - (film.window - film.context) // size if film.context else 0
     shape = (len(batch.prompt), size, *batch.latent)
     noise = draws.normal("noise", (len(batch.prompt), chunks * size, *batch.latent)).split(size, 1)
-    made, wanted = list[Tensor](), torch.is_grad_enabled()
+    made, wanted = list[Clean](), torch.is_grad_enabled()
     for block in range(chunks):
         if block in batch.cues:
+            with torch.set_grad_enabled(wanted and block > learn_from):
+                made += sampler.flush()
             cue = batch.cues[block]
             carry_out(sampler.director, cue.verb, cue.prompt, cue.recache)
-        more = draws.normal(f"context_noise.block{block}", shape) if film.context_noise else None
+        noisy = film.context_noise and not joint
+        more = draws.normal(f"context_noise.block{block}", shape) if noisy else None
         with torch.set_grad_enabled(wanted and block >= learn_from):
-            taken = steps - 1 if block < target else exits[block]
-            chunk = Chunk(block, _noise(draws, noise[block], block), taken, more)
-            made += [clean.latents for clean in sampler.feed(chunk)]
-    return torch.cat(made, 1)
+            taken = exits[block] if joint or block >= target else len(sampler.levels) - 1
+            made += sampler.feed(Chunk(block, _noise(draws, noise[block], block), taken, more))
+    with torch.set_grad_enabled(wanted and chunks > learn_from):
+        made += sampler.flush()
+    return torch.cat([one.latents.detach() if one.index < target else one.learned for one in made], 1)
+
+
+def _exits(draws: Draws, film: RolloutSpec, chunks: int, joint: bool) -> list[int]:
+    """The step at which each chunk is taken: of chunks that are denoised together, by the call that they are in."""
+    steps = len(film.recipe.sample.steps)
+    if joint:
+        remainder = draws.whole("remainder", 0, steps)
+        return [(remainder - block) % steps for block in range(chunks)]
+    if film.one_exit:
+        return [draws.whole("exit", 0, steps)] * chunks
+    return [draws.whole(f"exit.block{block}", 0, steps) for block in range(chunks)]
 
 
 def _noise(draws: Draws, first: Tensor, block: int) -> Callable[[int], Tensor]:
@@ -127,7 +153,10 @@ def _noise(draws: Draws, first: Tensor, block: int) -> Callable[[int], Tensor]:
 
 def roll_out(net: Tree, film: RolloutSpec, batch: FilmBatch, watch: Watch = nobody) -> Window:
     """A whole film from nothing, as a loss sees it; with a gradient unless that is switched off."""
-    sampler, size = sampler_for(net, film, len(batch.prompt), batch.latent), film.chunk
+    together = (
+        film.recipe.memory.rolling is not None and batch.draws.whole("joint", 0, 1000) < 1000 * film.joint
+    )
+    sampler, size = sampler_for(net, film, len(batch.prompt), batch.latent, not together), film.chunk
     sampler.director.start(batch.prompt)
     window, longest = film.window // size, film.frames // size
     chunks = batch.draws.whole("chunks", window, longest + 1)

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..config import MemorySpec
+from ..errors import GroundedError
 from ..model.layers import Tree
 from ..sampling.director import Director, Trace
 from ..sampling.sampler import Sampler
@@ -57,6 +59,15 @@ def next_piece(length: int, film: RolloutSpec, spec: StreamSpec, switches: Itera
     return Piece(start, stop, max(0, stop - film.window), max(inside, default=start))
 
 
+def check_stream(memory: MemorySpec) -> None:
+    """Refuse a memory under which chunks are on the way where a piece ends. Raises GroundedError."""
+    if memory.rolling is not None:
+        raise GroundedError(
+            "films whose chunks are denoised together do not go on from step to step",
+            "train on films that are made anew for every step (no stream), or under another memory",
+        )
+
+
 @dataclass
 class Stream:
     """A film under way. Memory keeps what earlier weights wrote; prompts and levels are computed anew for each
@@ -75,6 +86,10 @@ class Stream:
     """Its newest clean latents [b f c h w], a window of them at most; all of them where losses see its past."""
     watch: Callable[[Director, Trace], None] | None = None
     """Follows the calls of every film's director."""
+
+    def __post_init__(self) -> None:
+        """Raises GroundedError for a memory that no film goes on under."""
+        check_stream(self.film.recipe.memory)
 
     def advance(self, net: Tree, batch: FilmBatch) -> tuple[FilmBatch, Window]:
         """The next piece as a loss sees it, and the prompts that it is judged by.

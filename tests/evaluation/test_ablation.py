@@ -201,7 +201,7 @@ def test_what_cannot_be_ablated_is_said(tmp_path, capsys) -> None:
     assert main(["train", "ablate", "--retrain", str(tmp_path), "--size", "tiny", *out]) == 2
     assert "--stage all --size tiny" in capsys.readouterr().err
     assert main(["train", "ablate", "--methods", "--further", "a", *out]) == 2  # before anything is trained
-    assert "rolling_forcing cannot be trained: gradients do not go through" in capsys.readouterr().err
+    assert "rolling_forcing cannot be trained: films whose chunks are denoised" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["train", "ablate", "--retrain", str(tmp_path), "--further", str(tmp_path), *out])
     assert "not allowed with" in capsys.readouterr().err

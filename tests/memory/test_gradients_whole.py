@@ -285,14 +285,13 @@ def test_a_film_that_is_over_is_free_at_once(model, film):
 @pytest.mark.parametrize(
     "spec",
     [
-        PRESETS["rolling_forcing"],
         PRESETS["wave_forcing"],
         replace(SLOW_FAST, stored="int8"),
         replace(PRESETS["sgf"], heads=(((1, 1), (1, 1)),) * SPEC.num_layers),
     ],
-    ids=["rolling", "wave", "int8", "heads"],
+    ids=["wave", "int8", "heads"],
 )
 def test_other_memories_are_refused_in_words(spec):
     with pytest.raises(GroundedError, match="gradients do not go through") as told:
         memory_of(spec).open_grad(CHUNK)
-    assert "heads, rolling and int8" in str(told.value.fix)
+    assert "heads, wave and int8" in str(told.value.fix)

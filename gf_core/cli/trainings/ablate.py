@@ -125,6 +125,7 @@ def _chosen(args: argparse.Namespace, memory: MemorySpec) -> dict[str, MemorySpe
     """Memories by name; a method is a preset, whatever the model's own memory is."""
     from ...evaluation import ablation
     from ...memory.checks import check_gradients
+    from ...train.streaming import check_stream
 
     usual = ablation.methods() if args.methods else ablation.variants(memory)
     known = usual if args.methods else usual | ablation.methods()
@@ -135,6 +136,7 @@ def _chosen(args: argparse.Namespace, memory: MemorySpec) -> dict[str, MemorySpe
     for name in names if args.retrain or args.further else ():
         try:
             check_gradients(known[name])
+            check_stream(known[name])  # all are trained through the chain's last stage
         except GroundedError as error:
             raise GroundedError(
                 f"{name} cannot be trained: {error.message}", "leave it out of --variants"
