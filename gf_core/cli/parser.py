@@ -11,7 +11,9 @@ from ..arguments import MANY, Parser, number
 from . import texts
 from .options import FILE, OPTIONS, named, path
 
-TRAININGS = ("builtin", "self_forcing", "longlive", "context_forcing", "grounded_forcing", "ablate", "plan")
+TRAININGS = (
+    "builtin", "self_forcing", "rolling_forcing", "longlive", "context_forcing", "grounded_forcing", "ablate", "plan",
+)  # fmt: skip
 FILM = ("storyboard", "--model", "--size", "--memory", "--noise", "--seed", "--fps", "--upscale", "--assume")
 DEVICE = ("--device", "--dtype")
 PARTS = ("--vae", "--text-encoder")

@@ -109,6 +109,13 @@ def test_values_are_the_published_ones():
     assert (dmd.rate, dmd.critic_rate, dmd.betas, dmd.ratio, dmd.batch) == (2e-6, 4e-7, (0.0, 0.999), 5, 64)
     assert dmd.film.recipe.sample.steps == (1000, 750, 500, 250) and dmd.steps == 720
     assert (sid.objective, sid.critic_rate, sid.decay) == ("sid", 2e-6, 0.0)
+    (rolling,) = stages_of("rolling_forcing").values()
+    assert (rolling.rate, rolling.critic_rate, rolling.ratio, rolling.batch) == (1.5e-6, 4e-7, 5, 8)
+    assert (rolling.film.frames, rolling.film.window, rolling.film.joint) == (27, 21, 0.5)
+    assert (
+        rolling.film.recipe.sample.steps == (1000, 800, 600, 400, 200)
+        and rolling.film.recipe.memory.rolling == 21
+    )
     init, long = stages_of("longlive").values()
     assert (long.rate, long.critic_rate, long.lora.rank, long.stream.longest) == (1e-5, 2e-6, 256, 240)
     assert init.film.recipe.memory.window == 12 and init.film.recipe.memory.recache_reach == 21
@@ -184,6 +191,19 @@ def options(tmp_path, **changes):
     return replace(given, **changes)
 
 
+def together(stage: Stage, **changes) -> Stage:
+    """Films of three or four chunks, some of them with chunks that are denoised together."""
+    film = stages_of("rolling_forcing")["dmd"].film
+    recipe = replace(film.recipe, video=stage.film.recipe.video)
+    return replace(stage, film=replace(film, recipe=recipe, frames=12, window=9, **changes))
+
+
+def coins(run: Options) -> list[bool]:
+    """Of every batch of a run, whether its films are made with chunks together."""
+    batches = range(run.stage.steps * run.stage.batch // run.each)
+    return [SampleDraws(run.seed, n, range(1), CPU).whole("joint", 0, 1000) < 500 for n in batches]
+
+
 def streaming(stage: Stage) -> Stage:
     verbs = Verbs(switches=(1, 1), at=(3, 4))
     return replace(stage, stream=StreamSpec(longest=27, piece=6), verbs=verbs)
@@ -204,11 +224,17 @@ def trained(ranks: Ranks, *runs: Options) -> None:
 
 @pytest.mark.slow
 def test_two_sharded_ranks_do_what_one_process_does(given, tmp_path):
-    """20 steps of DMD, on films of their own and on one that goes on: the same losses, weights and average."""
+    """20 steps of DMD, on films of their own, chunk by chunk or not, and on one that goes on: the same losses, weights
+    and average."""
     whole = options(tmp_path, then=tmp_path / "b.txt")
-    kinds = {"films": whole.stage, "stream": streaming(replace(whole.stage, iterations=7))}
+    kinds = {
+        "films": whole.stage,
+        "stream": streaming(replace(whole.stage, iterations=7)),
+        "together": together(replace(whole.stage, iterations=4)),
+    }
     assert whole.stage.steps == 21
     runs = [replace(whole, stage=stage, folder=tmp_path / name) for name, stage in kinds.items()]
+    assert {*coins(runs[-1])} == {False, True}
     launch(trained, 2, "cpu", *runs)
     for run in runs:
         alone = replace(run, each=2, folder=tmp_path / "alone" / run.folder.name)
@@ -225,13 +251,20 @@ def test_two_sharded_ranks_do_what_one_process_does(given, tmp_path):
                 torch.testing.assert_close(other[name], value, atol=2e-4, rtol=2e-3, msg=name)
 
 
-@pytest.mark.parametrize("streams, bank", [(False, 0), (True, 0), (True, 2)])
-def test_a_stopped_training_goes_on_to_the_bit(given, tmp_path, streams, bank):
+@pytest.mark.parametrize(
+    "streams, bank, joint", [(False, 0, False), (True, 0, False), (True, 2, False), (False, 0, True)]
+)
+def test_a_stopped_training_goes_on_to_the_bit(given, tmp_path, streams, bank, joint):
     """In the middle of a film, too, one with a switch and a new one after it; what lies in its bank has a state."""
     whole = options(tmp_path, folder=tmp_path / "whole", then=tmp_path / "b.txt")
     whole = replace(whole, stage=replace(whole.stage, iterations=6, batch=1))
     if streams:  # 9, 15 and 21 frames, the stop, 27, and a new film
         whole = replace(whole, stage=streaming(whole.stage))
+    if joint:
+        whole = replace(whole, stage=together(whole.stage))
+        assert {*coins(whole)[:3]} == {*coins(whole)[3:]} == {False, True}, (
+            "both kinds, before the stop and behind it"
+        )
     if bank:
         memory = replace(PRESETS["context_forcing"], bank=bank, bank_below=2.0)
         film = replace(whole.stage.film, recipe=replace(whole.stage.film.recipe, memory=memory))

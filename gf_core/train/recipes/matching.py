@@ -45,16 +45,17 @@ from .prompted import Films, OnTheWay, Texts, latent_of
 from .stage import Stage
 from .turns import Following, Turns
 
-RECIPES = ("self_forcing", "longlive", "context_forcing", "grounded_forcing")
+RECIPES = ("self_forcing", "rolling_forcing", "longlive", "context_forcing", "grounded_forcing")
 SEEDS = 2**32 - 1
 """The largest seed: epochs and samples get numbers of their own from it, which must fit a generator."""
 EXAMPLES = """\
 examples:
   grounded train {recipe} --data prompts.txt --model builtin --size 96x64 --frames 6 --batch 1 --iterations 5
   grounded train {recipe} --data prompts.txt --model student.pt --teacher Wan2.1-T2V-14B --critic Wan2.1-T2V-1.3B
-  grounded train {recipe} --stage {second} --data prompts.txt{then} --model student.pt --ranks 8
+  grounded train {recipe} --stage {last} --data prompts.txt{then} --model student.pt --ranks 8
 """
-"""The first is a run in small, on a processor; the last is of the second stage, with pairs of prompts if need be."""
+"""The first is a run in small, on a processor; the last is of a later stage if there is one, with pairs of prompts if
+need be."""
 log = logging.getLogger("grounded")
 
 
@@ -272,9 +273,9 @@ def _keep(run: Run, options: Options, bundle: ModelBundle, ranks: Ranks) -> None
 def main(recipe: str, argv: list[str]) -> int:
     """Command line of `grounded train RECIPE`."""
     stages = stages_of(recipe)
-    second = list(stages)[1]
-    then = " --then changes.txt" if max(stages[second].verbs.switches) else ""
-    examples = EXAMPLES.format(recipe=recipe, second=second, then=then)
+    last = list(stages)[:2][-1]
+    then = " --then changes.txt" if max(stages[last].verbs.switches) else ""
+    examples = EXAMPLES.format(recipe=recipe, last=last, then=then)
     parser = Parser(prog=f"grounded train {recipe}", description=__doc__, epilog=examples)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="prompts, or anything with prompts in it (docs/training.md)")
