@@ -1,5 +1,6 @@
 """What a training would take is counted as the network counts, and is of the size that papers report."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -8,11 +9,23 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gf_core.attention import plain
 from gf_core.cli import main
-from gf_core.config import SHAPES, ModelSpec
-from gf_core.estimate.training import Card, Setup, adapters, call_flops, memory_parts, plan_training
+from gf_core.config import SHAPES, ModelSpec, Recipe, SampleSpec, VideoSpec
+from gf_core.estimate.training import (
+    Card,
+    Setup,
+    adapters,
+    call_flops,
+    film_flops,
+    memory_parts,
+    plan_training,
+)
+from gf_core.memory.presets import PRESETS
 from gf_core.model.forward import Call, text_kv, time_conditioning
 from gf_core.model.wan import WanModel, build_meta
+from gf_core.train import rollout
+from gf_core.train.films import FilmBatch
 from gf_core.train.lora import LoraSpec, add_lora
+from gf_core.train.rollout import RolloutSpec
 from gf_core.train.state import learned
 
 PAPER = Setup(SHAPES["1.3b"], SHAPES["14b"])
@@ -53,6 +66,51 @@ def test_self_forcing_takes_what_its_authors_report():
     assert plan_training(PAPER, 8, Card()).seconds == pytest.approx(8 * plan.seconds)
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_film_is_counted_as_it_is_made(monkeypatch, joint):
+    """Rolling Forcing's, in the mean over lengths and over the steps that films are left at or the calls that learn."""
+    spec = ModelSpec(dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=8,
+                     freq_dim=16)  # fmt: skip
+    net, memory, steps = (
+        WanModel(spec),
+        replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
+        (1000, 600, 300),
+    )
+    found, make = [], rollout.sampler_for
+
+    def watched(*given):
+        director = (sampler := make(*given)).director
+
+        def watch(trace):
+            frames = trace.latents.shape[1]
+            seen = min(director.memory.layout.past + frames, 12)
+            found.append((call_flops(spec, 2 * frames, 2 * seen), trace.flow.requires_grad))
+
+        director.watch = watch
+        return sampler
+
+    monkeypatch.setattr(rollout, "sampler_for", watched)
+    film = RolloutSpec(Recipe(memory, SampleSpec(steps=steps)), frames=18, window=12)
+
+    class Draws:
+        def __init__(self, chunks, drawn):
+            self.wanted = {"joint": 0 if joint else 999, "chunks": chunks, "remainder": drawn, "exit": drawn}
+
+        def whole(self, name, low, high):
+            return self.wanted[name]
+
+        def normal(self, name, shape):
+            return torch.zeros(shape)
+
+    prompt = torch.ones(1, 6, 8)
+    for chunks, drawn in itertools.product((4, 5, 6), range(3)):
+        rollout.roll_out(net, film, FilmBatch(prompt, prompt, (4, 2, 4), Draws(chunks, drawn)))
+    made, back = (sum(flops for flops, grad in found if grad or every) / 9 for every in (True, False))
+    video = VideoSpec(width=32, height=16)
+    setup = Setup(spec, spec, video, memory, frames=18, window=12, steps=3, joint=float(joint))
+    assert film_flops(setup) == pytest.approx((made, back))
+
+
 def test_memory_goes_where_it_should():
     parts = {cards: memory_parts(PAPER, cards) for cards in (1, 8, 64)}
     assert parts[1]["optimiser"] == pytest.approx(8 * parts[8]["optimiser"])
@@ -73,6 +131,10 @@ def test_the_command_says_memory_time_and_how_to_start(capsys):
     )
     assert main(["train", "plan", "--size", "480x320", "--batch", "8", "--cards", "1"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("--model MODEL --size 480x320 --batch 8 --device cuda")
+    assert main(["train", "plan", "--recipe", "rolling_forcing", "--cards", "8"]) == 0
+    out = capsys.readouterr().out
+    assert "27 latent frames of 832x480, 8 films in a step, 50 % of them with chunks denoised together" in out
+    assert out.rstrip().endswith("train rolling_forcing --data prompts.txt --model MODEL --device cuda")
     assert main(["train", "plan", "--lora", "32", "--cards", "1"]) == 0
     out = capsys.readouterr().out
     assert "longlive --stage long" in out and "self_forcing" not in out

@@ -16,7 +16,7 @@ CRITIC_STEPS = 5
 """For one of the student's (Self Forcing, LongLive and Context Forcing alike)."""
 CARDS_OF_A_NODE = 8
 STEPS = 4
-"""Denoising steps; the one that a film is left at is drawn, so that (STEPS + 1) / 2 are made in the mean."""
+"""Denoising steps; the one that a film is left at is drawn, so that half of them and a half are made in the mean."""
 WEIGHT, GRADIENT, ADAM, AVERAGE = 4, 4, 8, 4
 """Bytes of a parameter that learns, all in float32."""
 COMPUTE = 2
@@ -38,11 +38,32 @@ class Setup:
     video: VideoSpec = field(default_factory=VideoSpec)
     memory: MemorySpec = field(default_factory=MemorySpec)
     frames: int = 21
-    """Latent frames of a film, and of the clip that is judged."""
+    """Latent frames of the longest film."""
+    window: int | None = None
+    """Those that are judged, the newest, and of the shortest film; None: all."""
+    steps: int = STEPS
+    """Denoising steps."""
+    joint: float = 0.0
+    """Share of films whose chunks are denoised together (Rolling Forcing)."""
     batch: int = 64
     """Films in a step of all cards together."""
     lora: int = 0
     """Rank of the adapters of student and critic; 0 trains all of their weights."""
+
+    @property
+    def judged(self) -> int:
+        """Latent frames of the clip that is judged."""
+        return min(self.frames, self.window or self.frames)
+
+    @property
+    def seen(self) -> int:
+        """Latent frames that a call sees at most, its own counted."""
+        return self.memory.rolling or self.memory.window
+
+    @property
+    def at_once(self) -> int:
+        """Most chunks of a call."""
+        return self.steps if self.joint else 1
 
     @property
     def tokens(self) -> int:
@@ -119,18 +140,41 @@ def adapters(spec: ModelSpec, rank: int) -> int:
 
 def cycle_flops(setup: Setup) -> float:
     """Operations of a cycle, one film a step."""
-    chunk, chunks = setup.memory.chunk, setup.frames // setup.memory.chunk
-    calls = [
-        call_flops(setup.student, chunk * setup.tokens, min(n * chunk, setup.memory.window) * setup.tokens)
-        for n in range(1, chunks + 1)
-    ]
-    whole = setup.frames * setup.tokens
+    whole = setup.judged * setup.tokens
     score, real = (call_flops(spec, whole, whole) for spec in (setup.student, setup.teacher))
-    film = sum(calls) * ((STEPS + 1) / 2 + 1)  # and the clean pass
+    film, learned = film_flops(setup)
     back = 3  # twice a forward, and the forward again: blocks compute their activations twice
-    student = film + back * sum(calls) + score + 2 * real
+    student = film + back * learned + score + 2 * real
     critic = film + (1 + back) * score
     return student + CRITIC_STEPS * critic
+
+
+def film_flops(setup: Setup) -> tuple[float, float]:
+    """Operations of the student in a film's calls, and in those of them that have a gradient, in the mean over draws:
+    its length, the step that it is left at or which calls learn, and whether its chunks are denoised together."""
+    shortest, longest = setup.judged // setup.memory.chunk, setup.frames // setup.memory.chunk
+    films = [_film_flops(setup, chunks, shortest) for chunks in range(shortest, longest + 1)]
+    made, learned = (sum(side) / len(films) for side in zip(*films))
+    return made, learned
+
+
+def _film_flops(setup: Setup, chunks: int, judged: int) -> tuple[float, float]:
+    """The same of a film of so many chunks."""
+    steps, size = setup.steps, setup.memory.chunk * setup.tokens
+
+    def call(first: int, stop: int) -> float:
+        seen = min(stop * setup.memory.chunk, setup.seen) * setup.tokens
+        return call_flops(setup.student, (stop - first) * size, seen)
+
+    singly = [call(n, n + 1) for n in range(chunks)]
+    windows = [(max(0, n + 1 - steps), min(chunks, n + 1)) for n in range(chunks + steps - 1)]
+    together = [(call(*window), window[1] > chunks - judged) for window in windows]
+    one, share = sum(singly), setup.joint
+    calls = (1 - share) * one * (steps + 1) / 2 + share * sum(flops for flops, _ in together)
+    learned = (1 - share) * sum(singly[-judged:]) + share * sum(
+        flops for flops, last in together if last
+    ) / steps
+    return calls + one, learned  # and the clean passes
 
 
 def call_flops(spec: ModelSpec, tokens: int, seen: int) -> float:
@@ -151,16 +195,19 @@ def _kept(setup: Setup, tokens: int, seen: int) -> float:
 
 
 def _student_activations(setup: Setup) -> float:
-    """Bytes of the student's activations: the exit call of every chunk."""
-    chunk, spec = setup.memory.chunk, setup.student
-    tokens = chunk * setup.tokens
-    calls, one = setup.frames // chunk, _kept(setup, tokens, setup.memory.window * setup.tokens)
-    return calls * spec.num_layers * COMPUTE * tokens * spec.dim + one
+    """Bytes of the student's activations: the exit call of every chunk, of which one may hold several."""
+    chunk, spec, chunks = setup.memory.chunk, setup.student, setup.judged // setup.memory.chunk
+    at_once = min(setup.at_once, setup.frames // chunk)
+    one = _kept(setup, at_once * chunk * setup.tokens, setup.seen * setup.tokens)
+    held = min(
+        chunks + at_once - 1, setup.frames // chunk
+    )  # the oldest call may begin in front of the window
+    return held * chunk * setup.tokens * spec.num_layers * COMPUTE * spec.dim + one
 
 
 def _critic_activations(setup: Setup) -> float:
     """Bytes of the critic's activations: one call over the clip."""
-    spec, tokens = setup.student, setup.frames * setup.tokens
+    spec, tokens = setup.student, setup.judged * setup.tokens
     one = _kept(setup, tokens, tokens)
     return spec.num_layers * COMPUTE * tokens * spec.dim + one
 
@@ -168,7 +215,8 @@ def _critic_activations(setup: Setup) -> float:
 def _memory(setup: Setup) -> float:
     """Bytes of keys and values: three buffers of the slots, and the two of every frame that gradients look back on."""
     frame = COMPUTE * setup.student.num_layers * setup.tokens * setup.student.dim
-    return frame * (3 * setup.memory.slots + 2 * setup.frames)
+    ahead = (setup.at_once - 1) * setup.memory.chunk
+    return frame * (3 * (setup.memory.slots + ahead) + 2 * setup.frames)
 
 
 def plan_lines(setup: Setup, plans: list[TrainingPlan], card: Card, launch: str | None) -> list[str]:
@@ -179,7 +227,8 @@ def plan_lines(setup: Setup, plans: list[TrainingPlan], card: Card, launch: str 
     counts = [f"{amount(count_parameters(spec))} parameters" for spec in (setup.student, setup.teacher)]
     lines = [
         f"student and critic {counts[0]}{f', LoRA of rank {setup.lora}' if setup.lora else ''}; teacher {counts[1]}",
-        f"{setup.frames} latent frames of {setup.video.width}x{setup.video.height}, {setup.batch} films in a step",
+        f"{setup.frames} latent frames of {setup.video.width}x{setup.video.height}, {setup.batch} films in a step"
+        + (f", {100 * setup.joint:.0f} % of them with chunks denoised together" if setup.joint else ""),
         "",
         f"{'on each card':<22}" + "".join(f"{counted(plan.cards, 'card'):>12}" for plan in plans),
     ]
