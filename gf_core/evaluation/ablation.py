@@ -33,7 +33,7 @@ from ..world.vocabulary import (
     then_caption,
 )  # fmt: skip
 from .film import judge, spans_of
-from .measures.bootstrap import mean_cell, mean_interval
+from .measures.bootstrap import cell_of, mean_interval
 from .measures.drift import frame_differences, histogram, histogram_distance, loudness
 from .measures.events import moved, place_kept, switches
 from .suite import SEED, Render
@@ -236,15 +236,10 @@ def table(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, float]]) 
     for name in names:
         films = [row["measures"] for row in rows if row["variant"] == name]
         cells = [
-            _cell([film.get(column, []) for film in films], times) for column, (_, times) in columns.items()
+            cell_of([film.get(column, []) for film in films], times) for column, (_, times) in columns.items()
         ]
         lines.append(f"| {NAMES.get(name, name)} | {' | '.join(cells)} |")
     return lines
-
-
-def _cell(films: list[list[float]], times: float) -> str:
-    digits = 0 if times > 1 else 2
-    return mean_cell(mean_interval(films), lambda value: f"{times * value:.{digits}f}")
 
 
 def by_seed(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, float]]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .measures.bootstrap import mean_cell, mean_interval
+from .measures.bootstrap import cell_of
 
 Values = Callable[[dict], list[float]]
 """The numbers of a film that a column is the mean of."""
@@ -47,16 +47,13 @@ def _films(result: dict) -> dict[str, list[dict]]:
     return {name: result["films"][start:stop] for name, start, stop in zip(sets, edges, edges[1:])}
 
 
-def _cell(films: list[dict], values: Values, times: float) -> str:
-    found = mean_interval([values(film) for film in films])
-    return mean_cell(found, lambda value: f"{times * value:.0f}")
-
-
 def suite_table(results: Mapping[str, dict]) -> list[str]:
     """Lines of Markdown; intervals hold 95 % of the means of films drawn anew (`bootstrap.mean_interval`)."""
     lines = [f"| memory | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name, result in results.items():
         films = _films(result)
-        cells = [_cell(films.get(of, []), values, times) for of, values, times in COLUMNS.values()]
+        cells = [
+            cell_of(list(map(values, films.get(of, []))), times) for of, values, times in COLUMNS.values()
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines

@@ -30,6 +30,11 @@ def mean_interval(films: Sequence[Sequence[float]]) -> tuple[float, float, float
     return mean, float(low), float(high)
 
 
+def cell_of(films: Sequence[Sequence[float]], times: float) -> str:
+    """`mean_cell` of `times` the mean of these films' numbers, in whole numbers where `times` is more than 1."""
+    return mean_cell(mean_interval(films), lambda value: f"{times * value:.{0 if times > 1 else 2}f}")
+
+
 def mean_cell(found: tuple[float, float, float], write: Callable[[float], str]) -> str:
     """A mean with its interval as a table says it: `75 (70 to 81)`, `75` where there is none, a dash for neither."""
     mean, low, high = found
