@@ -29,8 +29,8 @@ MARGIN = 1.1
 FIRST_USE = 20 * 2**20
 """Bytes of kernels and libraries that come into memory with the first chunk; measured."""
 ENCODE_BYTES = 160
-"""Bytes that the film's encoder and its pictures take per pixel of the film, a decoded chunk that waits for it
-included; at 768x512 some 140 were measured."""
+"""Bytes of the computer's memory that the film's encoder and its pictures take per pixel of the film, a decoded chunk
+that waits for it included; at 768x512 some 140 were measured."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,8 @@ def parts_of(cost: ModelCost, recipe: Recipe, upscale: int) -> dict[str, int]:
         parts["decoder"] = decode_bytes(cost, recipe.video)
     if cost.resident:
         program = cost.resident - cost.weight_bytes + FIRST_USE
-        parts = {"program": program, **parts, "encoder": encode_bytes(recipe.video, upscale)}
+        pixels = recipe.video.width * recipe.video.height * upscale**2
+        parts = {"program": program, **parts, "encoder": ENCODE_BYTES * pixels}
     return parts
 
 
@@ -257,11 +258,6 @@ def work_bytes(cost: ModelCost, recipe: Recipe) -> int:
     tokens = frames * spec.tokens_per_frame(*cost.cells(recipe.video))
     activations = tokens * ((10 * spec.dim + 2 * spec.ffn_dim) * cost.value_bytes + 12 * spec.dim)
     return activations + 2 * spec.num_layers * spec.text_len * spec.dim * cost.value_bytes
-
-
-def encode_bytes(video: VideoSpec, upscale: int) -> int:
-    """Bytes of the film's encoder and its pictures, in the computer's memory."""
-    return ENCODE_BYTES * video.width * video.height * upscale**2
 
 
 def decode_bytes(cost: ModelCost, video: VideoSpec) -> int:
