@@ -42,7 +42,7 @@ def opens(path: Path, head: bytes) -> TensorFile | None:
             f"{path.name} is a PyTorch pickle under the name of a safetensors file",
             "rename it to .pt if you trust its author (it is read without running anything in it).",
         )
-    return TensorFile(path, "pickle", _lazy_tree(load_pickle(path), path), parts=(path,))
+    return TensorFile(path, "pickle", _lazy_tree(_load(path, head), path), parts=(path,))
 
 
 def _lazy_tree(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -82,21 +82,20 @@ def _kept(tensor: Tensor, name: str, path: Path) -> LazyTensor:
     return LazyTensor(tensor.dtype, tuple(tensor.shape), tensor.detach)
 
 
-def load_pickle(path: Path) -> Mapping[str, Any]:
+def _load(path: Path, head: bytes) -> Mapping[str, Any]:
     """The mapping that `path` holds, tensors memory-mapped on the CPU; nothing in the file is ever executed.
 
     Raises CheckpointError for code, for a damaged file, and for a file without named tensors.
     """
     zipped = zipfile.is_zipfile(path)
-    with path.open("rb") as stream:
-        if not zipped and stream.read(4) == b"PK\x03\x04":
-            raise CheckpointError(
-                f"{path.name} is cut off: {path.stat().st_size} bytes are there, "
-                "the table of contents at its end is not",
-                "download it again; the previous download did not finish.",
-            )
     if zipped:
         _refuse_packed(path)
+    elif head.startswith(b"PK"):
+        raise CheckpointError(
+            f"{path.name} is cut off: {path.stat().st_size} bytes are there, "
+            "the table of contents at its end is not",
+            "download it again; the previous download did not finish.",
+        )
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")

@@ -33,12 +33,6 @@ def opens(path: Path, head: bytes) -> TensorFile | None:
     return None
 
 
-def read(path: Path) -> TensorFile:
-    """The file, taken for safetensors whatever it begins with. Raises CheckpointError where it is not whole."""
-    tree, metadata = read_tree(path)
-    return TensorFile(path, "safetensors", tree, metadata, parts=(path,))
-
-
 def _safetensors_header(path: Path) -> dict[str, Any]:
     """The parsed header of a safetensors file whose size agrees with it."""
     actual = path.stat().st_size
@@ -119,8 +113,8 @@ class _SafetensorsHandle:
             ) from error
 
 
-def read_tree(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
-    """Names to tensors, and the text in the header. Raises CheckpointError where the file is not whole."""
+def read(path: Path) -> TensorFile:
+    """The file, taken for safetensors whatever it begins with. Raises CheckpointError where it is not whole."""
     header = _safetensors_header(path)
     metadata: dict[str, str] = header.pop("__metadata__", None) or {}
     handle = _SafetensorsHandle(path)
@@ -134,4 +128,4 @@ def read_tree(path: Path) -> tuple[dict[str, LazyTensor], dict[str, str]]:
                 "use the bf16, fp16 or fp32 version of this model.",
             )
         tree[name] = LazyTensor(dtype, tuple(info["shape"]), lambda name=name: handle.read(name))
-    return tree, metadata
+    return TensorFile(path, "safetensors", tree, metadata, parts=(path,))

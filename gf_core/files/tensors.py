@@ -90,9 +90,9 @@ def _open_folder(path: Path) -> TensorFile:
     for shard in shards:
         start_of(shard, 0)
         refuse_unfinished(shard)
-        part, extra = safetensors_file.read_tree(shard)
-        tree.update(part)
-        metadata.update(extra)
+        part = safetensors_file.read(shard)
+        tree.update(part.tree)
+        metadata.update(part.metadata)
     return TensorFile(path, "folder", tree, metadata, _read_config(root), tuple(shards))
 
 
