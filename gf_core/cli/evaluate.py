@@ -23,14 +23,20 @@ def evaluate(args: Namespace) -> int:
     """Print what is measured; JSON and chart where asked. 2 where a film of a folder could not be measured."""
     from ..evaluation.film import evaluate_film
     from ..evaluation.report import text_report, write_json
+    from ..evaluation.vbench.adapter import require_vbench
     from .screen import going_on
 
     for path in (args.json, args.chart):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-    _require_vbench(args)
+    if args.film.is_dir() and (args.storyboard or args.chart):
+        option = "--storyboard" if args.storyboard else "--chart"
+        raise GroundedError(f"{option} is for one film, and {args.film} is a folder", "name one film")
+    films = films_in(args.film) if args.film.is_dir() else [args.film]
+    for python, long in _scorers(args):  # before anything is measured, which takes minutes
+        require_vbench(python, films, long)
     if args.film.is_dir():
-        return _evaluate_folder(args)
+        return _evaluate_folder(args, films)
     text = None if args.storyboard is None else read_text(args.storyboard)
     with going_on(f"measuring {args.film.name}"):
         result = evaluate_film(args.film, text, args.json, args.chart)
@@ -42,15 +48,12 @@ def evaluate(args: Namespace) -> int:
     return 0
 
 
-def _evaluate_folder(args: Namespace) -> int:
+def _evaluate_folder(args: Namespace, paths: list[Path]) -> int:
     """A table of all films that can be measured; the others are named with the reason."""
-    if args.storyboard or args.chart:
-        option = "--storyboard" if args.storyboard else "--chart"
-        raise GroundedError(f"{option} is for one film, and {args.film} is a folder", "name one film")
     from ..evaluation.film import evaluate_film
     from .screen import going_on
 
-    paths, found = films_in(args.film), list[tuple[Path, dict[str, Any]]]()
+    found = list[tuple[Path, dict[str, Any]]]()
     for number, path in enumerate(paths, 1):
         name = path.relative_to(args.film).as_posix()
         film = f"film {number} of {len(paths)}, {name}"
@@ -85,14 +88,6 @@ def _tell_all(args: Namespace, results: list[dict[str, Any]], means: dict[str, f
 def _scorers(args: Namespace) -> list[tuple[Path, bool]]:
     """The Pythons that are to score, and whether with VBench-Long."""
     return [(python, long) for python, long in ((args.vbench, False), (args.vbench_long, True)) if python]
-
-
-def _require_vbench(args: Namespace) -> None:
-    """Refuse what cannot score before anything is measured, which takes minutes."""
-    from ..evaluation.vbench.adapter import require_vbench
-
-    for python, long in _scorers(args):
-        require_vbench(python, films_in(args.film) if args.film.is_dir() else [args.film], long)
 
 
 def _vbench(args: Namespace, films: list[tuple[Path, dict[str, Any]]]) -> dict[str, float]:
