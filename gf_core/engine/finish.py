@@ -71,7 +71,7 @@ class Decoded:
     """A chunk on its way from the decoder into the film."""
 
     chunk: SampledChunk
-    digest: str
+    digest: str = ""
     """SHA-256 of its latents' file; empty where there is none, for `error`."""
     pictures: np.ndarray | None = None
     """uint8 [t H W 3]."""
@@ -156,14 +156,11 @@ class Finisher:
     def decode(self, chunk: SampledChunk) -> Decoded:
         """Store the latents of a chunk and decode them; what goes wrong with that is met by `commit`, in film order."""
         with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
-            start = time.perf_counter()
+            start, decoded = time.perf_counter(), Decoded(chunk)
             try:
                 _check_numbers(chunk)
-                digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
-            except BaseException as error:
-                return Decoded(chunk, "", error=error)
-            decoded = Decoded(chunk, digest, saving=time.perf_counter() - start)
-            try:
+                decoded.digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
+                decoded.saving = time.perf_counter() - start
                 self._check_hurry()
                 self._decode_chunk(decoded)
                 self._check_hurry()
