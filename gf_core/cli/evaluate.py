@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GroundedError
+from ..evaluation.film import evaluate_film
+from ..evaluation.films_table import films_table
+from ..evaluation.report import text_report, write_json
+from ..evaluation.vbench.adapter import add_scores, require_vbench
 from ..words import counted
 from .files import FILMS, is_film, read_text
+from .screen import going_on
 
 MEANING = (
     "what is good         prompt and identity near 100 %, changes and unreadable near 0 %, chunk borders near 1: "
@@ -21,11 +26,6 @@ MEANING = (
 
 def evaluate(args: Namespace) -> int:
     """Print what is measured; JSON and chart where asked. 2 where a film of a folder could not be measured."""
-    from ..evaluation.film import evaluate_film
-    from ..evaluation.report import text_report, write_json
-    from ..evaluation.vbench.adapter import require_vbench
-    from .screen import going_on
-
     for path in (args.json, args.chart):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,9 +50,6 @@ def evaluate(args: Namespace) -> int:
 
 def _evaluate_folder(args: Namespace, paths: list[Path]) -> int:
     """A table of all films that can be measured; the others are named with the reason."""
-    from ..evaluation.film import evaluate_film
-    from .screen import going_on
-
     found = list[tuple[Path, dict[str, Any]]]()
     for number, path in enumerate(paths, 1):
         name = path.relative_to(args.film).as_posix()
@@ -74,9 +71,6 @@ def _evaluate_folder(args: Namespace, paths: list[Path]) -> int:
 
 def _tell_all(args: Namespace, results: list[dict[str, Any]], means: dict[str, float]) -> None:
     """The table of a folder, and its JSON where asked."""
-    from ..evaluation.films_table import films_table
-    from ..evaluation.report import write_json
-
     print(*films_table(results, means), sep="\n")
     reasons = Counter(reason for result in results for reason in result["over_time"]["left_out"].items())
     for (name, why), count in reasons.items():
@@ -92,8 +86,6 @@ def _scorers(args: Namespace) -> list[tuple[Path, bool]]:
 
 def _vbench(args: Namespace, films: list[tuple[Path, dict[str, Any]]]) -> dict[str, float]:
     """Put the scores that are asked for into the films' results, and return their means by title."""
-    from ..evaluation.vbench.adapter import add_scores
-
     means: dict[str, float] = {}
     for python, long in _scorers(args):
         means |= add_scores(films, python, long)

@@ -177,9 +177,7 @@ def test_an_environment_without_it(films, tmp_path, monkeypatch):
 
 def test_the_command_puts_them_into_its_table(films, tmp_path, monkeypatch, capsys):
     result = {"seconds": 1.0, "over_time": {"drift": {}, "left_out": {}}}
-    monkeypatch.setattr(
-        "gf_core.evaluation.film.evaluate_film", lambda path, *_: result | {"film": path.name}
-    )
+    monkeypatch.setattr("gf_core.cli.evaluate.evaluate_film", lambda path, *_: result | {"film": path.name})
     monkeypatch.setattr(vbench, "film_parts", lambda path: [])
     monkeypatch.setattr("gf_core.evaluation.films_table.MEASURES", ())
     (tmp_path / "films").mkdir()
@@ -219,7 +217,7 @@ def test_the_command_puts_them_into_its_table(films, tmp_path, monkeypatch, caps
 def test_what_cannot_score_is_refused_before_anything_is_measured(
     films, tmp_path, monkeypatch, capsys, option
 ):
-    monkeypatch.setattr("gf_core.evaluation.film.evaluate_film", None)
+    monkeypatch.setattr("gf_core.cli.evaluate.evaluate_film", None)
     (tmp_path / "hub/checkpoints/dino_vitbase16_pretrain.pth").unlink()
     asked = ["evaluate", str(films[0][0]), option]
     assert main([*asked, sys.executable]) == 2 and "would fetch" in capsys.readouterr().err
