@@ -14,15 +14,20 @@ import itertools
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...arguments import MANY, Parser, number
+from ...checkpoints.bundle import load_model
+from ...config import MemorySpec
 from ...errors import GroundedError
+from ...evaluation import ablation
+from ...evaluation.charts.ablation import draw
+from ...evaluation.suite import in_memory
 from ...files.atomic import write_text
 from ...files.fingerprint import combine
-
-if TYPE_CHECKING:
-    from ...config import MemorySpec
+from ...memory.checks import check_gradients
+from ...train.streaming import check_stream
+from ...world.reader import load_reader
 
 EXAMPLES = """\
 examples:
@@ -37,8 +42,6 @@ examples:
 
 def main(argv: list[str]) -> int:
     """Measure, and write OUT/table.md and OUT/chart.png."""
-    from ...evaluation import ablation
-
     parser = Parser(prog="grounded train ablate", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("--model", default="builtin", help="'builtin', or a folder made like it")
@@ -91,19 +94,12 @@ def main(argv: list[str]) -> int:
     lines = [*ablation.table(rows, columns), "", *ablation.by_seed(rows, columns)]
     print(*lines, sep="\n")
     write_text(args.out / "table.md", "\n".join(lines) + "\n")
-    from ...evaluation.charts.ablation import draw
-
     draw(rows, columns, args.out / "chart.png")
     print(f"table, chart and films.jsonl in {args.out}")
     return 0
 
 
 def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
-    from ...checkpoints.bundle import load_model
-    from ...evaluation import ablation
-    from ...evaluation.suite import in_memory
-    from ...world.reader import load_reader
-
     bundle = load_model(args.model)
     judges = _judges(args)
     variants: dict[str, ablation.Variant] = {}
@@ -123,10 +119,6 @@ def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
 
 def _chosen(args: argparse.Namespace, memory: MemorySpec) -> dict[str, MemorySpec]:
     """Memories by name; a method is a preset, whatever the model's own memory is."""
-    from ...evaluation import ablation
-    from ...memory.checks import check_gradients
-    from ...train.streaming import check_stream
-
     usual = ablation.methods() if args.methods else ablation.variants(memory)
     known = usual if args.methods else usual | ablation.methods()
     names = args.variants.split(",") if args.variants else list(usual)
@@ -148,7 +140,7 @@ def _judges(args: argparse.Namespace) -> list[str]:
     """Who judges what is trained further, by name."""
     from ...train.recipes.chain import JUDGES
 
-    judges = [judge for judge in str(args.judges or "short").split(",")]
+    judges = str(args.judges or "short").split(",")
     unknown = [judge for judge in judges if judge not in JUDGES]
     if unknown:
         raise GroundedError(f"there is no judge called {unknown[0]!r}", f"choose from {', '.join(JUDGES)}")
