@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..checkpoints.bundle import load_model
 from ..world.reader import Reader, load_reader, read
 from ..world.render import render
 from ..world.script import Place, Script, sample_script, storyboard
@@ -93,8 +94,6 @@ def compare(films: int, make: dict[str, Render], pictures: dict[str, torch.Tenso
 
 def main() -> int:
     """Command line: a line per attribute, with the picture and without, and their standard errors."""
-    from ..checkpoints.bundle import load_model
-
     parser = argparse.ArgumentParser(
         description="what a picture of the cast does in films of the built-in model"
     )

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..errors import GroundedError
 from ..timeline import Timing
-from ..video import probe
+from ..video import probe, read_frames
 from ..world.reader import HEIGHT, WIDTH, Reader, Reading, load_reader, read
 from ..world.vocabulary import Labels, describe
+from .charts.chart import draw_chart
 from .measures import drift, metrics
 from .measures.metrics import Span
 from .measures.recurrence import kept_by_distance
@@ -68,8 +69,6 @@ def small_frames(path: Path, tick: Callable[[], None] = lambda: None) -> np.ndar
 
     tick: called for every frame; may raise to stop.
     """
-    from ..video.reader import read_frames
-
     small, frames = [], read_frames(path, tick=tick)
     while waiting := list(islice(frames, BATCH)):
         small.append(shrink(np.stack(waiting)))
@@ -162,8 +161,6 @@ def evaluate_film(
                 f"the chart shows what is read in films of the built-in model, and {path.name} is not read",
                 "leave --chart away; grounded drift draws a chart of any film",
             )
-        from .charts.chart import draw_chart
-
         draw_chart(result, Path(out_png), frames)
     return result
 

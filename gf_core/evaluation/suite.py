@@ -16,27 +16,29 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ..checkpoints.bundle import load_model
+from ..checkpoints.model_bundle import ModelBundle
 from ..config import MemorySpec
 from ..devices import on_threads
 from ..errors import GroundedError
 from ..foreign import read_json
+from ..memory.presets import PRESETS
+from ..sampling.film import Cues, film_chunks
 from ..timeline import Timing, make_plan, parse
+from ..vae.base import to_uint8
+from ..vae.decoders import begin_apart
 from ..world.reader import Reader, load_reader
 from ..world.script import Script, sample_script, storyboard
 from .film import judge, spans_of
 from .measures.metrics import LEFT, TRAITS, means, share_right
 from .report import percent, run_command, write_json
 from .suite_table import suite_table
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..checkpoints.model_bundle import ModelBundle
 
 Render = Callable[[str], np.ndarray]
 """Storyboard text -> film, uint8 frames [t 64 96 3]."""
@@ -204,7 +206,6 @@ def _row(title: str, values: Mapping[str, float], write: Callable[[float], str] 
 def memories(spec: MemorySpec, names: Iterable[str]) -> dict[str, MemorySpec]:
     """Memory settings by name: `own` (the model's), `no_anchors` (the same without global anchors), a preset, or
     `all` presets."""
-    from ..memory.presets import PRESETS
 
     known = {"own": spec, "no_anchors": replace(spec, anchor_policy="none"), **PRESETS}
     chosen = {}
@@ -222,9 +223,6 @@ def in_memory(
 
     pictures: [1 H W 3] in 0..1 of the cast, by file.
     """
-    from ..sampling.film import Cues, film_chunks
-    from ..vae.base import to_uint8
-    from ..vae.decoders import begin_apart
 
     @torch.no_grad()
     def render(text: str) -> np.ndarray:
@@ -261,8 +259,6 @@ def measured(path: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Command line: one block of lines per memory."""
-    from ..checkpoints.bundle import load_model
-
     parser = argparse.ArgumentParser(description="judge a built-in model on unseen storyboards")
     parser.add_argument("--model", default="builtin", help="'builtin' or a model's file or folder")
     parser.add_argument(

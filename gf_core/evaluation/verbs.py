@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.bundle import load_model
 from ..world.reader import Reader, load_reader, read
 from ..world.vocabulary import (
     ACTIONS,
@@ -111,8 +112,6 @@ def line_of(name: str, way: str, row: dict[str, float]) -> str:
 
 def main() -> int:
     """Command line: a line per memory, set and way."""
-    from ..checkpoints.bundle import load_model
-
     parser = argparse.ArgumentParser(description="measure what the verbs do with a built-in model")
     parser.add_argument("--model", default="builtin", help="'builtin' or a model's file or folder")
     parser.add_argument("--memory", default="own", help="comma list: own, no_anchors, or presets")

@@ -81,7 +81,7 @@ def test_numbers_that_are_there_are_not_measured_again(tmp_path, monkeypatch, ca
 
     out = tmp_path / "suite.json"
     monkeypatch.setattr(suite, "evaluate_suite", once)
-    monkeypatch.setattr("gf_core.checkpoints.bundle.load_model", lambda name: bundle)
+    monkeypatch.setattr("gf_core.evaluation.suite.load_model", lambda name: bundle)
     with pytest.raises(KeyboardInterrupt):
         run("--memory", "sgf,krea")
     assert run("--memory", "sgf,krea") == 0 and len(asked) == 3  # sgf was done
