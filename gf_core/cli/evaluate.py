@@ -1,4 +1,4 @@
-"""`grounded evaluate`: measure a film, or all films of a folder."""
+"""`grounded evaluate`: measure a film, or all films of a folder; `grounded drift`: chart one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GroundedError
+from ..evaluation.charts.drift import drift_chart, shot_lines
 from ..evaluation.film import evaluate_film
 from ..evaluation.films_table import films_table
+from ..evaluation.parts import film_parts
 from ..evaluation.report import text_report, write_json
 from ..evaluation.vbench.adapter import add_scores, require_vbench
+from ..files.atomic import write_atomic
+from ..video import probe
 from ..words import counted
 from .files import FILMS, is_film, read_text
 from .screen import going_on
@@ -98,3 +102,16 @@ def films_in(folder: Path) -> list[Path]:
     if not found:
         raise GroundedError(f"there are no films in {folder}", f"a film ends with {', '.join(FILMS)}")
     return found
+
+
+def drift(args: Namespace) -> int:
+    """Does every shot stay what its first second was? Prints a line per shot and draws the chart."""
+    parts = film_parts(args.film)
+    with going_on(f"measuring {args.film.name}"):
+        image, rows = drift_chart(args.film, parts)
+    print(*shot_lines(parts, rows, float(probe(args.film).fps)), sep="\n")
+    out = args.out or args.film.with_name(f"{args.film.stem}_drift.png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, lambda part: image.save(part, "PNG"))
+    print(f"chart in {out}")
+    return 0

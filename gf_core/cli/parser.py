@@ -170,7 +170,7 @@ COMMANDS = {
         ),
     ),
     "drift": Command(
-        "small:drift",
+        "evaluate:drift",
         "chart how far every shot drifts from its first second",
         (_file("film", "a film, of any model"), _file("out", "PNG (default: beside the film)", nargs="?")),
     ),

@@ -1,4 +1,4 @@
-"""The commands that hand straight on to the library: inspect, drift, open, export, tidy, bench, train.
+"""The commands that hand straight on to the library: inspect, open, export, tidy, bench, train.
 
 What they need is imported when they are called: most of it loads torch, which takes seconds.
 """
@@ -41,25 +41,6 @@ def inspect(args: Namespace) -> int:
             f"download {row.file} from https://huggingface.co/{row.repository}, and give its path",
         )
     print(inspect_file(model_file(args.file), assume=args.assume))
-    return 0
-
-
-def drift(args: Namespace) -> int:
-    """Does every shot stay what its first second was? Prints a line per shot and draws the chart."""
-    from ..evaluation.charts.drift import drift_chart, shot_lines
-    from ..evaluation.parts import film_parts
-    from ..files.atomic import write_atomic
-    from ..video import probe
-    from .screen import going_on
-
-    parts = film_parts(args.film)
-    with going_on(f"measuring {args.film.name}"):
-        image, rows = drift_chart(args.film, parts)
-    print(*shot_lines(parts, rows, float(probe(args.film).fps)), sep="\n")
-    out = args.out or args.film.with_name(f"{args.film.stem}_drift.png")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(out, lambda part: image.save(part, "PNG"))
-    print(f"chart in {out}")
     return 0
 
 
