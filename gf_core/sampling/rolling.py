@@ -5,8 +5,8 @@ oldest is finished by it, written by a clean pass, and leaves. The first chunks 
 window. A chunk is finished as many chunks after it was fed as it has steps but one.
 
 In training a call has a gradient where its chunks are at their `Chunk.exit`, and none goes from one call to the next.
-Exits that fall by one from chunk to chunk, round and round, make every so manieth call such a one: these share no
-chunk, and every chunk is in one of them.
+Exits that fall by one from chunk to chunk, and begin anew at the last step, let one call in as many as there are steps
+learn: such calls share no chunk, and every chunk is in one of them.
 """
 
 from __future__ import annotations

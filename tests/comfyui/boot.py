@@ -14,6 +14,7 @@ def main() -> None:
     sys.path[0] = comfy
     sys.path.insert(1, f"{base}/custom_nodes")
     sys.argv = [script, *rest]
+    import utils.extra_config  # noqa: F401  as main.py does first: old hosts' nodes.py hides it behind comfy/utils.py
     from comfy.cli_args import args
 
     args.cpu = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -186,9 +187,9 @@ def test_the_text_box_and_the_picture_follow_each_other(film: Browser) -> None:
     page.keyboard.press("Control+End")
     page.keyboard.type("then: it wakes | 4")
     film.wait_until("() => document.querySelectorAll('.gf-block').length === 11")
-    error = page.locator(".gf-error")
-    assert error.inner_text() == "15:18 a duration is a number of seconds with an s, not '4'. Write 4s"
-    error.click()
+    wrong = "15:18 a duration is a number of seconds with an s, not '4'. Write 4s"
+    film.wait_until(f"() => document.querySelector('.gf-error')?.innerText === {json.dumps(wrong)}")
+    page.locator(".gf-error").click()
     page.keyboard.type("4s")
     film.wait_until("() => !document.querySelector('.gf-error')")
     assert text_of(film).endswith("then: it wakes | 4s")
