@@ -74,10 +74,10 @@ def opens(path: Path, head: bytes) -> TensorFile | None:
             if not tensors:
                 raise ValueError("there are no tensors in it")
             infos = [header.info() for _ in range(_bounded(tensors, MAX_TENSORS, "tensors"))]
-            start = _aligned(header.at, _alignment(values))
     except (ValueError, OverflowError) as error:
         raise CheckpointError(f"{path.name} is a damaged GGUF file: {error}", _AGAIN) from error
-    return TensorFile(path, "gguf", _tree(path, values, infos, start), _texts(values), parts=(path,))
+    texts = {key: str(value) for key, value in values.items() if not isinstance(value, tuple)}
+    return TensorFile(path, "gguf", _tree(path, values, infos, header.at), texts, parts=(path,))
 
 
 def lists(path: Path, keys: Iterable[str]) -> dict[str, tuple]:
@@ -170,10 +170,6 @@ def _bounded(count: int, most: int, what: str) -> int:
     return count
 
 
-def _aligned(at: int, alignment: int) -> int:
-    return -(-at // alignment) * alignment
-
-
 def _alignment(values: Mapping[str, Any]) -> int:
     alignment = values.get("general.alignment", 32)
     if type(alignment) is not int or alignment % 8 or not 8 <= alignment <= 1 << 20:
@@ -195,10 +191,6 @@ def _refuse_others(path: Path, values: Mapping[str, Any]) -> None:
             f"{path.name} is one of {plain(pieces, 20)} pieces of a GGUF file",
             "put them together with llama.cpp's `gguf-split --merge`, and give the whole file.",
         )
-
-
-def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    return {key: str(value) for key, value in values.items() if not isinstance(value, tuple)}
 
 
 class _Mapping:
@@ -223,13 +215,14 @@ class _Mapping:
 
 
 def _tree(
-    path: Path, values: Mapping[str, Any], infos: list[tuple[str, tuple[int, ...], int, int]], start: int
+    path: Path, values: Mapping[str, Any], infos: list[tuple[str, tuple[int, ...], int, int]], at: int
 ) -> dict[str, LazyTensor]:
-    """Names to tensors. Raises CheckpointError where the file does not hold what its header says."""
-    alignment, handle, actual = _alignment(values), _Mapping(path), path.stat().st_size
-    tree: dict[str, LazyTensor] = {}
-    end = start
+    """Names to tensors, behind a header that ends `at`. Raises CheckpointError where the file does not hold what that
+    says."""
+    handle, actual, tree = _Mapping(path), path.stat().st_size, dict[str, LazyTensor]()
     try:
+        alignment = _alignment(values)
+        end = start = -(-at // alignment) * alignment
         for name, shape, kind, offset in sorted(infos, key=lambda info: info[3]):
             dtype, lying = _as_it_lies(path, name, shape, kind)
             if name in tree or offset % alignment or start + offset < end:
