@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..files.lazy import LazyTensor, TensorFile
 from ..files.tensors import open_file, read_settings
-from ..files.unwrap import WRAPPER_FRAGMENTS, unwrap
+from ..files.unwrap import MARKS, unwrap
 from ..foreign import read_json
 from ..words import plain
 from .keymaps import original_to_diffusers
@@ -227,9 +227,7 @@ def _modules(shapes: Shapes) -> dict[str, str]:
 
 def _module(written: str, table: Mapping[str, str]) -> str | None:
     """Our name of what a trainer wrote before the ending: dotted, underscored or half of each, behind any prefixes."""
-    for fragment in WRAPPER_FRAGMENTS:
-        written = written.replace(fragment, "")
-    key = written.replace(".", "_")
+    key = MARKS.sub("", written).replace(".", "_")
     while key not in table:
         prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), None)
         if prefix is None:

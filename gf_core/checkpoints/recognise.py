@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files.unwrap import WRAPPER_FRAGMENTS, Unwrapped
+from ..files.unwrap import MARKS, Unwrapped
 from .catalog import CATALOG, KnownCheckpoint, named
 from .catalog.row import WIDTHS
 from .detect import Detected
@@ -62,7 +62,7 @@ def _alike(found: Unwrapped, what: Detected, dim: int, writer: bool) -> Iterator
         if dim not in WIDTHS and row.dim != WIDTHS[0]:
             continue
         outers = row.groups or (None,)
-        wrapped = any(fragment in row.inner for fragment in WRAPPER_FRAGMENTS)
+        wrapped = MARKS.search(row.inner) is not None
         named_alike = (what.scheme == "diffusers") == (row.scheme == "diffusers")
         if named_alike and found.outer in outers and found.marked == wrapped:
             yield row

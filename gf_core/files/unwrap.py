@@ -6,6 +6,7 @@ their own marks inside the names. What remains after this module is one flat map
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ PREFIXES = (
     "first_stage_model.", "vae.", "module.",
 )  # fmt: skip
 """What may stand before an inner name, longest reading first; at most one is taken off."""
-WRAPPER_FRAGMENTS = ("_fsdp_wrapped_module.", "_orig_mod.", "_checkpoint_wrapped_module.")
+MARKS = re.compile(r"(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module)\.")
 """What sharding and compilation leave inside names; all occurrences are taken out."""
 LORA_KEY = "generator_lora"
 _OTHER_GROUPS = ("first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "vae.", "clip.")
@@ -76,7 +77,7 @@ def unwrap(tree: Mapping[str, Any], choice: str | None = None) -> Unwrapped:
     # Without marks and prefix two names may fall together; silently one of them would win.
     if len(tensors) != len(names):
         raise CheckpointError("two tensors of the file have the same inner name", "choose one outer key.")
-    marked = any(fragment in name for name in chosen for fragment in WRAPPER_FRAGMENTS)
+    marked = any(map(MARKS.search, chosen))
     return Unwrapped(tensors, outer, available, prefix, lora, marked)
 
 
@@ -106,12 +107,7 @@ def _flat(group: Mapping[str, Any], path: str = "") -> dict[str, LazyTensor]:
 
 def _strip(names: list[str]) -> tuple[dict[str, str], str]:
     """Map from stored to inner names, without the neighbours in an all-in-one file, and the prefix removed."""
-    clean = {}
-    for name in names:
-        inner = name
-        for fragment in WRAPPER_FRAGMENTS:
-            inner = inner.replace(fragment, "")
-        clean[name] = inner
+    clean = {name: MARKS.sub("", name) for name in names}
     # Neighbours are left out beside a ComfyUI network only: alone, a file of `vae.` names is a VAE.
     mine = {name: inner for name, inner in clean.items() if not inner.startswith(_OTHER_GROUPS)}
     if not any(inner.startswith("model.diffusion_model.") for inner in mine.values()):
