@@ -100,12 +100,7 @@ class _Earlier:
 
     def matching(self, keys: Sequence[str]) -> int:
         """How many leading chunks have these keys."""
-        count = 0
-        for record, key in zip(self.records, keys):
-            if record["key"] != key:
-                break
-            count += 1
-        return count
+        return sum(takewhile(bool, (record["key"] == key for record, key in zip(self.records, keys))))
 
 
 def find_reuse(
@@ -234,14 +229,13 @@ def _collect(runs: Sequence[_Earlier], keys: Sequence[str], pictures: int) -> tu
     chunks: list[Kept | None] = []
     dropped: list[str] = []
     for key in keys:
-        found = None
         for kept in by_key.get(key, ()):
-            why = _why_not(kept)
-            if not why:
-                found = kept
+            if not (why := _why_not(kept)):
+                chunks.append(kept)
                 break
             dropped.append(f"chunk {kept.record['index']} in {kept.run.folder.name}: {why}")
-        chunks.append(found)
+        else:
+            chunks.append(None)
     if dropped:
         more = f" (and {len(dropped) - 1} more)" if len(dropped) > 1 else ""
         log.warning("latents dropped: %s%s", dropped[0], more)
