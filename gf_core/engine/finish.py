@@ -301,14 +301,11 @@ class Finisher:
         """Keep what the next version of the film may go on from, where reading it is quicker than making it again."""
         if self._hurried.is_set():
             return
-        kept: dict[str, State] = {}
-        if chunk.memory is not None:  # a copy: the sampler itself may be chunks ahead by now
-            kept[memory_name(chunk.key)] = chunk.memory
-        if decoder:  # a copy likewise
-            kept[decoder_name(chunk.key, self._codec)] = decoder
+        # Both are copies: the sampler itself may be chunks ahead by now, and the decoder one.
+        kept = {memory_name(chunk.key): chunk.memory, decoder_name(chunk.key, self._codec): decoder}
         # The file first, then the line with its digest; a replay to the same place is held against it.
         for name, state in kept.items():
-            digest = self._store.save(name, chunk.index + 1, state, self._check_hurry)
+            digest = self._store.save(name, chunk.index + 1, state, self._check_hurry) if state else None
             if digest is not None:
                 self._run.commit({"kind": "state", "name": name, "chunks": chunk.index + 1, "digest": digest})
 
