@@ -80,11 +80,11 @@ class Channel:
 
     def show(self, frames: np.ndarray) -> None:
         """Queue uint8 [t H W 3] for every viewer; returns at once."""
-        _encoder().submit(_logged, self._encode, frames)
+        _encoder.submit(_logged, self._encode, frames)
 
     def later(self, work: Callable[[], None]) -> None:
         """Do `work` in the helper thread, after the pictures queued so far."""
-        _encoder().submit(_logged, work)
+        _encoder.submit(_logged, work)
 
     def keep_thumb(self, index: int, frame: np.ndarray) -> None:
         """Remember the picture uint8 [H W 3] of segment `index`."""
@@ -102,7 +102,7 @@ class Channel:
     def close(self) -> None:
         """The render is over: viewers are let go, thumbs stay."""
         self._stop = None
-        _encoder().submit(_logged, self._on_loop, self._end)
+        _encoder.submit(_logged, self._on_loop, self._end)
 
     def _encode(self, frames: np.ndarray) -> None:
         pictures = [jpeg(frame) for frame in (frames if self._viewers else frames[-1:])]
@@ -142,15 +142,8 @@ class Channel:
 
 _channels: OrderedDict[str, Channel] = OrderedDict()
 _lock = threading.Lock()
-_encoders: list[ThreadPoolExecutor] = []
-
-
-def _encoder() -> ThreadPoolExecutor:
-    """The one helper thread, made when first needed."""
-    with _lock:
-        if not _encoders:
-            _encoders.append(ThreadPoolExecutor(1, "grounded-live"))
-        return _encoders[0]
+_encoder = ThreadPoolExecutor(1, "grounded-live")
+"""The one helper thread, which begins with the first picture."""
 
 
 def _logged(work: Callable[..., None], *inputs: Any) -> None:

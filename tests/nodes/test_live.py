@@ -16,7 +16,7 @@ PICTURES = np.arange(12, dtype=np.uint8)[:, None, None, None] * np.full((1, 8, 1
 
 def settle(live) -> None:
     """Wait until the helper thread has done what was queued."""
-    live._encoder().submit(lambda: None).result(10)
+    live._encoder.submit(lambda: None).result(10)
 
 
 def test_pictures_are_small_jpegs(live):
