@@ -13,7 +13,6 @@ from ..config import Fit, MemorySpec, Recipe, SampleSpec, VideoSpec
 from ..errors import CheckpointError, GroundedError
 from ..files.fingerprint import combine, hash_tensors, recalled, remembered
 from ..files.scales import unscaled
-from ..files.tensors import open_file
 from ..foreign import with_values
 from ..memory.checks import check
 from ..memory.presets import PRESETS
@@ -162,7 +161,7 @@ def _encoder(
         return text
     own = own_part(item, "text.safetensors")
     if text is None and own is not None:
-        return load_small_encoder(own, remembered([own], "whole", open_file(own).tensors))
+        return load_small_encoder(own)
     return open_text(Path(text) if text is not None else find("text", item.file.path), device=device)
 
 

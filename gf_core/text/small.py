@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, is_out_of_memory
+from ..files.fingerprint import remembered
 from ..files.strange import refuse_zeros
 from ..files.tensors import open_file
 from ..foreign import read_json
@@ -106,7 +107,7 @@ def save_small_encoder(encoder: SmallTextEncoder, path: Path, dtype: torch.dtype
     save_file(tensors, path, {"words": json.dumps(encoder.words), "settings": json.dumps(encoder.settings)})
 
 
-def load_small_encoder(path: Path, fingerprint: str = "") -> SmallTextEncoder:
+def load_small_encoder(path: Path) -> SmallTextEncoder:
     """Read what `save_small_encoder` wrote; raises CheckpointError when it is something else."""
     fix = "Use the file beside the built-in model."
     file = open_file(path)
@@ -121,5 +122,5 @@ def load_small_encoder(path: Path, fingerprint: str = "") -> SmallTextEncoder:
         if is_out_of_memory(error):
             raise
         raise CheckpointError(f"the text encoder {path} is damaged: {error}", fix) from error
-    encoder.fingerprint = fingerprint or str(path)
+    encoder.fingerprint = remembered([path], "whole", file.tensors)
     return encoder.eval()

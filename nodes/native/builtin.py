@@ -18,8 +18,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ...gf_core.builtin import BUILTIN_FILES, BUILTIN_FOLDER
-from ...gf_core.files.fingerprint import remembered
-from ...gf_core.files.tensors import open_file
 from ...gf_core.text.small import SmallTextEncoder, load_small_encoder
 from ...gf_core.vae.builtin import BuiltinCodec, load_codec
 from ...gf_core.vae.wan import WAN_MEAN, WAN_STD
@@ -31,7 +29,7 @@ TEXT_FILE, CODEC_FILE = (BUILTIN_FOLDER / name for name in BUILTIN_FILES[1:])
 
 
 def _open_text() -> SmallTextEncoder:
-    encoder = load_small_encoder(TEXT_FILE, remembered([TEXT_FILE], "whole", open_file(TEXT_FILE).tensors))
+    encoder = load_small_encoder(TEXT_FILE)
     encoder.listed = WORDS_LISTED
     return encoder
 
