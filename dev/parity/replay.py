@@ -50,11 +50,16 @@ def replay(path: Path, kinds: Kinds = KINDS) -> Case:
     raise Refusal(f"no replay for this kind of case: {case.doc.get('case', path.stem)}")
 
 
-def main(kinds: Kinds = KINDS) -> int:
+def asked() -> argparse.Namespace:
+    """The command line: the case, and where the outputs go."""
     parser = argparse.ArgumentParser(description="Replay a recorded case through our code.")
     parser.add_argument("case", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(kinds: Kinds = KINDS) -> int:
+    arguments = asked()
     torch.set_num_threads(1)
     try:
         case = replay(arguments.case, kinds)

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dev.parity import bookkeeping, streaming, training
-from dev.parity.replay import Kinds, main
+from dev.parity.replay import Kinds, asked, main
 
 KINDS: Kinds = ((streaming.serves, streaming.replay), *training.KINDS)
 
@@ -26,20 +26,10 @@ def replay_document(case: Path, out: Path) -> list[str]:
     return bookkeeping.differences(got, document)
 
 
-def _alone(arguments: list[str]) -> tuple[Path, Path] | None:
-    """Case and output, where the case is a JSON without tensors."""
-    if len(arguments) != 3 or "--out" not in arguments:
-        return None
-    at = arguments.index("--out") + 1
-    case = Path(next(name for i, name in enumerate(arguments) if i not in (at - 1, at)))
-    document = case.with_suffix(".json")
-    return None if case.with_suffix(".safetensors").is_file() else (document, Path(arguments[at]))
-
-
 if __name__ == "__main__":
-    alone = _alone(sys.argv[1:])
-    if alone is None:
+    named = asked()
+    if named.case.with_suffix(".safetensors").is_file():
         sys.exit(main(KINDS))
-    said = replay_document(*alone)
+    said = replay_document(named.case.with_suffix(".json"), named.out)
     print("\n".join(said) or "as recorded")
     sys.exit(1 if said else 0)

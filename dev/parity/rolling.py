@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from dev.parity.case import Case, Refusal, float_scalars
-from dev.parity.methods import repo
-from gf_core.config import MemorySpec, Recipe, SampleSpec
+from dev.parity.methods import repo, sample_spec
+from gf_core.config import MemorySpec, Recipe
 from gf_core.model.forward import Call, text_kv
 from gf_core.model.placement import Placement
 from gf_core.rope import rotate, turns
@@ -21,12 +21,12 @@ def serves(case: Case) -> bool:
     return repo(case) == "TencentARC/RollingForcing" and "rollout" in case.doc
 
 
-def _settings(case: Case) -> tuple[MemorySpec, SampleSpec]:
+def _memory_spec(case: Case) -> MemorySpec:
     options = case.doc["rollout"]
     chunk, anchors = options["block_frames"], options["anchor_frames"]
     if anchors != chunk or options["max_attention_frames"] % chunk:
         raise Refusal("the recorded code knows whole blocks only")
-    memory = MemorySpec(
+    return MemorySpec(
         anchors=anchors,
         recent=options["kv_cache_frames"] - anchors - chunk,
         chunk=chunk,
@@ -37,13 +37,6 @@ def _settings(case: Case) -> tuple[MemorySpec, SampleSpec]:
         max_position=None,
         rolling=options["max_attention_frames"],
     )
-    sample = SampleSpec(
-        steps=tuple(options["denoising_step_list"]),
-        warp=options["warp"],
-        shift=options["shift"],
-        context_timestep=float(options["context_noise"]),
-    )
-    return memory, sample
 
 
 class Recorder:
@@ -86,7 +79,7 @@ class Recorder:
 @torch.no_grad()
 def replay(case: Case) -> None:
     """Feed the recorded noise block by block, flush, and give every output the case asks for."""
-    memory, sample = _settings(case)
+    memory, sample = _memory_spec(case), sample_spec(case)
     height, width = case.doc["rollout"]["latent_hw"]
     noise, prompt, blocks = case.inputs["noise"], case.inputs["prompt_embeds"], case.doc["rollout"]["blocks"]
     placement = Placement(latent_height=height, latent_width=width, batch=len(noise))
