@@ -1,4 +1,5 @@
-"""Makes the pictures in docs/images that need no host: icon and banner of the registry, the first film's sheet.
+"""Makes the pictures that need no host: the one that films start from, and in docs/images the registry's icon and
+banner and the first film's sheet.
 
 python -m dev.packaging.pictures
 
@@ -12,12 +13,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from gf_core.world import ACTIONS, COLOURS, PLACES, SUBJECTS, TIMES, render
+from gf_core.world.script import Character, Place, Script, Segment
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "workflows" / "pictures" / "fox.jpg"
 STORYBOARD = ROOT / "workflows" / "storyboards" / "first_film.txt"
 IMAGES = ROOT / "docs" / "images"
+SIZE = (768, 512)
+"""of the built-in model's films, pixels"""
 SHEET = 1160
 """pixels across"""
 SIDE, BANNER = 400, (1260, 540)
@@ -27,6 +34,17 @@ WORDS = (
     ("Grounded Forcing", 62, (245, 246, 248)),
     ("Write a storyboard, get one long film.", 30, (205, 212, 222)),
 )
+
+
+def start_picture() -> Image.Image:
+    """A red fox in a meadow at noon, about to walk right: of the world that the built-in model was trained in."""
+    fox = Character(SUBJECTS.index("fox"), COLOURS.index("red"), scarf=2, hat=1, patch=1)
+    meadow = Place(PLACES.index("meadow"), TIMES.index("noon"), sun=2, layout=1, tint=1)
+    walk = next(index for index, action in enumerate(ACTIONS) if "right" in str(action))
+    caption = "a red fox walks right in a meadow at noon"
+    segment = Segment(0, 1, "start", caption, fox, meadow, walk, 30.0)
+    frame = render(Script((segment,), seed=1, kind="single")).frames[0]
+    return Image.fromarray(np.asarray(frame, dtype=np.uint8)).resize(SIZE, Image.Resampling.LANCZOS)
 
 
 def icon(picture: Image.Image) -> Image.Image:
@@ -64,6 +82,7 @@ def sheet() -> Image.Image:
 
 
 def main() -> None:
+    start_picture().save(PICTURE, quality=90)
     with Image.open(PICTURE) as opened:
         picture = opened.convert("RGB")
     icon(picture).save(IMAGES / "icon.jpg", quality=92, optimize=True, subsampling=0)
