@@ -22,14 +22,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-PARTS = {
+PARTS: dict[str, tuple[Any, ...]] = {
     "machine": ("card_parts:machine", 60),
     "gpu tests": ("card_parts:tests", 75),
     "film TAEHV": ("card_parts:film_taehv", 110),
     "film Wan VAE": ("card_parts:film_wan", 100),
     "film eager": ("card_parts:film_eager", 60),
-    "memory grounded": ("card_parts:bench_grounded", 75),
-    "memory self_forcing": ("card_parts:bench_self_forcing", 75),
+    "memory grounded": ("card_parts:bench", 75, "grounded"),
+    "memory self_forcing": ("card_parts:bench", 75, "self_forcing"),
     "compiled grounded": ("card_parts:bench_compiled", 90),
     "products": ("card_fp8:products", 45),
     "compiled fp8": ("card_fp8:chunks", 100),
@@ -37,12 +37,13 @@ PARTS = {
     "attention": ("card_attention:attention", 30),
     "attention in chunks": ("card_attention:in_chunks", 75),
     "reference": ("card_reference:reference", 50),
-    "kernels": ("card_parts:kernels", 50),
-    "kernels compiled": ("card_parts:kernels_compiled", 60),
+    "kernels": ("card_parts:kernels", 50, False),
+    "kernels compiled": ("card_parts:kernels", 60, True),
     "training step": ("card_training:training_step", 50),
     "training": ("card_parts:train", 110),
 }
-"""Name -> module:function and most seconds, in this order; what is left of the whole time bounds each too."""
+"""Name -> module:function, most seconds, and what the function is given, in this order; what is left of the whole time
+bounds each too."""
 DRY_SECONDS = 60
 """Limit of a part in a rehearsal."""
 LEAST = 8.0
@@ -128,8 +129,9 @@ def measure_part(name: str, folder: Path, limit: float, dry: bool) -> int:
                 lambda key, value: write("numbers", key, value),
                 limit,
             )
-            module, _, function = PARTS[name][0].partition(":")
-            getattr(importlib.import_module(module), function)(place)
+            where, _, *given = PARTS[name]
+            module, _, function = where.partition(":")
+            getattr(importlib.import_module(module), function)(place, *given)
         except Exception as error:  # whatever it is, the table tells it
             traceback.print_exc()
             write("error", f"{type(error).__name__}: {error}")
@@ -174,7 +176,7 @@ def main() -> int:
     log.unlink(missing_ok=True)
     parts: list[Done] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
-        for name, (_, seconds) in PARTS.items():
+        for name, (_, seconds, *_) in PARTS.items():
             if args.only and name not in args.only:
                 continue
             limit = min(DRY_SECONDS if args.dry else seconds, end - time.perf_counter())

@@ -82,16 +82,6 @@ def tests(place: Place) -> None:
         raise RuntimeError(f"pytest ended with status {done.returncode}")
 
 
-def bench_grounded(place: Place) -> None:
-    """Sampling with the paper's memory."""
-    _bench(place, "grounded")
-
-
-def bench_self_forcing(place: Place) -> None:
-    """Sampling with 21 frames in view."""
-    _bench(place, "self_forcing")
-
-
 def bench_compiled(place: Place) -> None:
     """The paper's memory with the small operations fused; on an empty cache, then from what is kept."""
     subject = place.fused()
@@ -101,10 +91,11 @@ def bench_compiled(place: Place) -> None:
         with torch.no_grad():
             warm_up(sampler, cues.plan)
         place.tell("compiling", f"{now(place.device) - began:.1f} s", name)
-    _bench(place, "grounded", subject.pieces)
+    bench(place, "grounded", subject.pieces)
 
 
-def _bench(place: Place, memory: str, pieces: Pieces = PLAIN) -> None:
+def bench(place: Place, memory: str, pieces: Pieces = PLAIN) -> None:
+    """Sampling with a preset of memory."""
     subject, chunks = replace(place.subject(memory), pieces=pieces), 8 if place.dry else 16
     cold, warm = measure(subject, chunks), measure(subject, chunks)
     place.keep("cold", cold)
@@ -247,17 +238,9 @@ def _first_picture(bundle: ModelBundle, out: Path) -> float:
     return seen[0]
 
 
-def kernels(place: Place) -> None:
+def kernels(place: Place, fused: bool) -> None:
     """Where one steady chunk goes, by kind of kernel."""
-    _kernels(place, place.subject("grounded"))
-
-
-def kernels_compiled(place: Place) -> None:
-    """The same with the small operations fused."""
-    _kernels(place, place.fused())
-
-
-def _kernels(place: Place, subject: Subject) -> None:
+    subject = place.fused() if fused else place.subject("grounded")
     full = -(-subject.recipe.memory.slots // subject.recipe.memory.chunk)
     cuda = place.device.type == "cuda"
     chunks = film_chunks(*open_film(subject, full + STEADY + 2))
