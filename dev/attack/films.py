@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tries import Tally, asked, run
+from tries import Tally, asked, damaged, run
 
 from gf_core.config import VideoSpec
 from gf_core.video import FilmWriter, place_film, read_metadata
@@ -70,22 +70,6 @@ def changed_value(value: Any, dice: random.Random) -> Any:
     return value
 
 
-def changed_bytes(data: bytes, dice: random.Random) -> bytes:
-    """`data` with some bytes turned, a part doubled, or its end gone."""
-    out = bytearray(data)
-    how = dice.randrange(4)
-    if how == 0:
-        return data[: dice.randrange(len(data))]
-    if how == 1:
-        a, b = sorted(dice.randrange(len(data)) for _ in range(2))
-        return data[:b] + data[a:]
-    for _ in range(dice.choice([1, 3, 30])):
-        # The header, rather than pictures.
-        place = dice.randrange(len(out) if how == 2 else min(len(out), 900))
-        out[place] = dice.choice([0, 1, 127, 255, dice.randrange(256), out[place] ^ 1 << dice.randrange(8)])
-    return bytes(out)
-
-
 def box(kind: bytes, data: bytes = b"") -> bytes:
     """An mp4 box."""
     return (8 + len(data)).to_bytes(4, "big") + kind + data
@@ -114,7 +98,7 @@ class Films:
         self.growing = (OLD / "film.take" / "run-0001" / "film.mp4").read_bytes()
         self.texts = read_metadata(self.film)
         self.kinds: dict[str, Callable[[], Path]] = {
-            "bytes": lambda: self.write(changed_bytes(self.film.read_bytes(), dice)),
+            "bytes": lambda: self.write(damaged(self.film.read_bytes(), dice)),
             "boxes": lambda: self.write(changed_boxes(self.growing, dice)),
             "settings": self.settings,
             "storyboard": self.storyboard,
@@ -144,7 +128,7 @@ class Films:
 
     def storyboard(self) -> Path:
         """Damaged, huge, or in another encoding."""
-        text = changed_bytes(self.texts["timeline"].encode(), self.dice).decode("latin-1")
+        text = damaged(self.texts["timeline"].encode(), self.dice).decode("latin-1")
         if self.dice.random() < 0.1:
             text = "cut: a fox | 1s\n" * self.dice.choice([10_000, 60_000, 170_000])
         path = self.placed(timeline=text)
@@ -155,7 +139,7 @@ class Films:
     def matroska(self) -> Path:
         """The film in another container, its bytes changed."""
         path = self.placed(self.dice.choice([".mkv", ".mov"]))
-        path.write_bytes(changed_bytes(path.read_bytes(), self.dice))
+        path.write_bytes(damaged(path.read_bytes(), self.dice))
         return path
 
     def listing(self) -> Path:
@@ -173,7 +157,7 @@ class Films:
         name = self.dice.choice(NAMES) + self.dice.choice(["neighbour.mp4", f"{self.address}.mp4"])
         if self.dice.random() < 0.5:
             return Path(name)
-        return self.write(changed_bytes(self.film.read_bytes(), self.dice), name)
+        return self.write(damaged(self.film.read_bytes(), self.dice), name)
 
     def shape(self) -> Path:
         """A film of another program, of any size and speed."""

@@ -14,10 +14,10 @@ what is tried is how a Take is kept.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
 import os
 import random
+import runpy
 import shutil
 import sys
 import tempfile
@@ -26,6 +26,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dev.attack.tries import damaged
 from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.engine.events import ChunkDone, Event, StepDone
 from gf_core.engine.film import look, settle
@@ -217,7 +220,7 @@ def search(bundle: ModelBundle, folder: Path, seed: int, count: int) -> Iterator
     journal, settings = run.journal.read_bytes(), (run.folder / "settings.json").read_bytes()
     cuts = [(run.journal, journal, journal[:size]) for size in range(len(journal))]
     changed = [
-        (path, was, _changed(was, dice))
+        (path, was, damaged(was, dice))
         for path, was in ((run.journal, journal), (run.folder / "settings.json", settings))
         for _ in range(count)
     ]
@@ -238,18 +241,6 @@ def search(bundle: ModelBundle, folder: Path, seed: int, count: int) -> Iterator
         path.write_bytes(was)
 
 
-def _changed(data: bytes, dice: random.Random) -> bytes:
-    """Some bytes turned, doubled or taken away."""
-    out = bytearray(data)
-    for _ in range(dice.choice([1, 1, 3])):
-        at, long = dice.randrange(len(out)), dice.choice([1, 8, 200])
-        piece = dice.choice(
-            [b"", out[at : at + long] * 2, dice.randbytes(long), b"[", b"null", b"9" * 30, b"\n"]
-        )
-        out[at : at + long] = piece
-    return bytes(out)
-
-
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -266,12 +257,7 @@ def main() -> int:
     parser.add_argument("--kinds", default=",".join(KINDS), help="of files, with commas between")
     options = parser.parse_args()
     only = options.kinds.split(",")
-    spec = importlib.util.spec_from_file_location("tiny", TINY)
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(TINY)
-    tiny = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny)
-    bundle, outcomes = tiny.tiny_bundle(), []
+    bundle, outcomes = runpy.run_path(str(TINY))["tiny_bundle"](), []
     searched, lost = Counter[str](), Counter[str]()
     for seed in range(options.seed, options.seed + options.seeds):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,10 @@
-"""What attacks share: their command lines, a command in a process of its own, and the table of what was tried."""
+"""What attacks share: command lines, damaged bytes, a command in a process of its own, the table of what was tried."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import random
 import signal
 import sys
 import threading
@@ -12,6 +13,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+WORDS = (b"[", b"null", b"\n", b"9" * 30, *(b"%d" % n for n in (0, -1, 2**31, 2**63, 2**64, 10**400)))
+"""What texts and headers may be read as."""
+
 
 def asked(doc: str | None, **usual: float) -> argparse.Namespace:
     """A command line of numbers by name, with the usual ones; `doc` is its help."""
@@ -19,6 +23,27 @@ def asked(doc: str | None, **usual: float) -> argparse.Namespace:
     for name, value in usual.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     return parser.parse_args()
+
+
+def damaged(data: bytes, dice: random.Random) -> bytes:
+    """`data` turned, cut, zeroed, doubled, repeated or written over in one place or more, mostly where names stand."""
+    whole, way = bytearray(data), dice.randrange(7)
+    for _ in range(dice.choice((1, 1, 3, 30))):
+        if not whole:
+            break
+        at = dice.randrange(min(len(whole), dice.choice((64, 4096, len(whole)))))
+        end = at + dice.choice((1, 8, 200, 5000, len(whole)))
+        piece = whole[at:end]
+        whole[at:end] = (
+            bytes([piece[0] ^ 1 << dice.randrange(8)]) + piece[1:],
+            b"",
+            bytes(len(piece)),
+            piece + piece[:5000],
+            piece[:64] * 50,
+            dice.randbytes(len(piece)),
+            dice.choice(WORDS) + piece[1:],
+        )[way]
+    return bytes(whole)
 
 
 class Tally:

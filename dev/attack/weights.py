@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dev.attack.gguf_headers import HOSTILE
-from dev.attack.tries import Tally, asked
+from dev.attack.tries import Tally, asked, damaged
 from dev.bench.forms import write_gguf
 from gf_core.checkpoints.companions import open_text
 from gf_core.checkpoints.identify import identify
@@ -106,27 +106,6 @@ def _written(path: Path, tensors: dict[str, torch.Tensor], form: str) -> Path:
     else:
         torch.save({"generator": tensors}, path, _use_new_zipfile_serialization=form == "archive")
     return path
-
-
-def _mutated(path: Path, chance: random.Random) -> None:
-    """Turn, cut, zero, repeat or insert somewhere; half of the time where the names are."""
-    whole = bytearray(path.read_bytes())
-    at = chance.randrange(min(len(whole), chance.choice((64, 4096, len(whole)))))
-    long = chance.choice((1, 4, 64, 5000))
-    kind = chance.choice(("flip", "cut", "zero", "repeat", "noise", "number"))
-    if kind == "flip":
-        whole[at] ^= 1 << chance.randrange(8)
-    elif kind == "cut":
-        del whole[at : len(whole) if chance.random() < 0.5 else at + long]
-    elif kind == "zero":
-        whole[at : at + long] = bytes(len(whole[at : at + long]))
-    elif kind == "repeat":
-        whole[at:at] = whole[at : at + long] * chance.choice((1, 3, 50))
-    elif kind == "noise":
-        whole[at : at + long] = chance.randbytes(long)
-    else:
-        whole[at : at + 1] = str(chance.choice((0, -1, 2**31, 2**63, 2**64, 10**400))).encode()
-    path.write_bytes(bytes(whole))
 
 
 def _header(path: Path, content: Any, body: int = 0) -> Path:
@@ -284,7 +263,7 @@ def main() -> int:
             form = chance.choice(("safetensors", "gguf", "archive", "old"))
             kind = chance.choice(list(kinds))
             path = _written(folder / f"m{n:05d}", kinds[kind], form)
-            _mutated(path, chance)
+            path.write_bytes(damaged(path.read_bytes(), chance))
             cases += [(door, path) for door in DOORS]
         for door, path in cases:
             answer = tried(door, path, args.seconds)
