@@ -14,11 +14,12 @@ def main() -> None:
     sys.path[0] = comfy
     sys.path.insert(1, f"{base}/custom_nodes")
     sys.argv = [script, *rest]
-    import utils.extra_config  # noqa: F401  as main.py does first: old hosts' nodes.py hides it behind comfy/utils.py
     from comfy.cli_args import args
 
     args.cpu = True
     args.base_directory = base
+    import utils  # noqa: F401  early, as in main.py: old hosts' nodes.py hides the package behind comfy/utils.py
+
     runpy.run_path(script, run_name="__main__")
 
 
