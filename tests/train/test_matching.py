@@ -166,6 +166,8 @@ def test_every_recipe_runs_from_the_command_line(given, tmp_path, recipe, stage)
     frames = ["--frames", "48"] if values.film.context else ["--frames", "39" if values.stream else "9"]
     assert main([*command, *frames, "--iterations", "1", "--report", "1"]) == 0
     folder = tmp_path / "runs" / recipe / stage
+    unused = "what --then gives is not used" in (folder / "train.log").read_text()
+    assert unused != bool(max(values.verbs.switches))
     lines = journal(folder)
     loss = stages_of(recipe)[stage].objective
     assert [next(name for name in ("dmd", "sid", "critic") if name in line) for line in lines] == [

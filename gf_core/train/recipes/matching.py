@@ -99,6 +99,8 @@ def train(ranks: Ranks, options: Options) -> Run:
     _refuse_another(options)
     stage, device = options.stage, _device(options.device)
     log.info(_length(options))
+    if options.then and not max(stage.verbs.switches):
+        log.info("films of %s have one prompt: what --then gives is not used", options.name)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     torch.manual_seed(options.seed)  # of adapters; everything else goes by number
     bundle = load_model(options.model, dtype=torch.float32)
