@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from ..vae.base import LatentCodec
 
 
+def check_grid(video: VideoSpec, grid: int) -> None:
+    """Raises ResourceError unless `grid` pixels of a network divide the film's sides."""
+    if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
+        width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
+        raise ResourceError(
+            f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
+            f"use {width}x{height}",
+        )
+
+
 @dataclass(frozen=True)
 class Weight:
     """What an opened model takes, in bytes."""
@@ -135,13 +145,7 @@ class ModelBundle:
 
     def check_size(self, video: VideoSpec) -> None:
         """Raises ResourceError unless the network's grid divides the film's sides."""
-        grid = self.codec.spatial_stride * self.spec.patch_size[1]
-        if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
-            width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
-            raise ResourceError(
-                f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
-                f"use {width}x{height}",
-            )
+        check_grid(video, self.codec.spatial_stride * self.spec.patch_size[1])
 
     def cells(self, video: VideoSpec) -> tuple[int, int]:
         """Rows and columns of a film's latents."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.load import default_dtype
+from ..checkpoints.model_bundle import check_grid
 from ..config import SHAPES, MemorySpec, ModelSpec, Recipe, VideoSpec
 from ..devices import held_bytes, name_of, now, require_memory
 from ..estimate.room import MARGIN
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from ..vae.base import LatentCodec, StreamDecoder
 
 PROMPT_ROWS = 64
+SPATIAL_STRIDE = 8
+"""Pixels per latent cell of films that no codec is timed for: Wan's."""
 TURNED = 4
 """Times that the past is turned for its figure; the first one warms up."""
 
@@ -86,9 +89,13 @@ class Times:
 
 
 def bundle_subject(bundle: ModelBundle, memory: MemorySpec | None, size: tuple[int, int] | None) -> Subject:
-    """A loaded model as it would be rendered; `size` is (width, height)."""
+    """A loaded model as it would be rendered; `size` is (width, height).
+
+    Raises ResourceError: the size does not fit the model's grid.
+    """
     recipe = bundle.recipe
     video = VideoSpec(*size, fps=recipe.video.fps) if size else recipe.video
+    bundle.check_size(video)
     recipe = replace(recipe, memory=memory or recipe.memory, video=video)
     return Subject(bundle.name, bundle.model, bundle.spec, recipe, bundle.codec)
 
@@ -100,9 +107,13 @@ def random_subject(
     device: torch.device,
     dtype: torch.dtype | None,
 ) -> Subject:
-    """Random weights of a known shape, sampling only. Raises ResourceError if the device cannot hold them."""
+    """Random weights of a known shape, sampling only.
+
+    Raises ResourceError: the size does not fit the shape's grid, or the device cannot hold them.
+    """
     spec = SHAPES[shape]
     video = VideoSpec(*size or ((96, 64) if shape == "tiny" else ()))
+    check_grid(video, SPATIAL_STRIDE * spec.patch_size[1])
     model = _random_model(spec, device, dtype or default_dtype(device))
     return Subject(f"{shape}, random weights", model, spec, Recipe(memory or MemorySpec(), video=video), None)
 
@@ -123,7 +134,7 @@ def measure(subject: Subject, chunks: int) -> dict[str, Any]:
 
 def open_film(subject: Subject, chunks: int) -> tuple[Sampler, Cues]:
     """A fresh sampler, and a film of `chunks` chunks whose last begins with a new prompt; both prompts are random."""
-    stride = subject.codec.spatial_stride if subject.codec else 8
+    stride = subject.codec.spatial_stride if subject.codec else SPATIAL_STRIDE
     sampler = make_sampler(
         subject.model, subject.spec, subject.recipe,
         latent_height=subject.recipe.video.height // stride,

@@ -217,6 +217,12 @@ def test_bench_measures_random_weights(capsys, monkeypatch):
     assert turn["seconds more per chunk"] == pytest.approx(4 * turn["seconds per call"])
 
 
+@pytest.mark.parametrize("model", ["--model builtin", "--shape tiny"])
+def test_bench_refuses_a_size_that_no_film_has(capsys, model):
+    assert main(["bench", *model.split(), "--size", "97x64"]) == 2
+    assert "97x64 does not fit the model's grid of 16 pixels" in capsys.readouterr().err
+
+
 def test_bench_of_a_bundle_times_decode_and_encode():
     from gf_core.evaluation.bench import bundle_subject, measure
 
