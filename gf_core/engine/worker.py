@@ -67,12 +67,20 @@ class Worker(Generic[Item, Half, Result]):
             begun.set_result(self._first(item))
         except BaseException as error:
             begun.set_exception(error)
-        self._second.submit(self._end, [(begun, future)])
-        del item, begun, future
+        further = [(begun, future)]
+        try:
+            self._second.submit(self._end, further)
+        except (
+            BaseException
+        ) as error:  # no thread could be started: a later one would find nothing handed over
+            further.clear()
+            self._ahead.release()
+            future.set_exception(error)
+        del item, begun, future, further
 
     def _end(self, handed: list[tuple[Future[Half], Future[Result | None]]]) -> None:
-        self._ahead.release()
         begun, future = handed.pop()
+        self._ahead.release()
         try:
             future.set_result(self._then(begun.result()))
         except BaseException as error:

@@ -188,3 +188,25 @@ def test_ctrl_c_while_an_item_is_handed_over_leaves_no_thread_waiting(line):
     ending.start()
     ending.join(5)
     assert not ending.is_alive() and done[-2:] == ["two", "three"]
+
+
+def test_a_second_thread_that_cannot_start_is_told_and_nobody_waits_for_it(monkeypatch):
+    """As where memory runs out: the items behind it are done if one can start by then."""
+    start, refused = threading.Thread.start, []
+
+    def started(thread: threading.Thread) -> None:
+        if "second" in thread.name and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    worker, got = worker_of(lambda item: item), []
+    for item in range(DEPTH + 1):
+        assert worker.offer(item)
+    with pytest.raises(RuntimeError, match="new thread"):
+        for _ in worker.finish(lambda: pytest.fail("it waits")):
+            pass
+    got += worker.finish()
+    assert got == [1, 2] and len(refused) == 1
+    worker.close()
