@@ -135,6 +135,8 @@ def test_the_command_says_memory_time_and_how_to_start(capsys):
     out = capsys.readouterr().out
     assert "27 latent frames of 832x480, 8 films in a step, 50 % of them with chunks denoised together" in out
     assert out.rstrip().endswith("train rolling_forcing --data prompts.txt --model MODEL --device cuda")
+    assert main(["train", "plan", "--frames", "20"]) == 2  # as the training that it would tell how to start
+    assert "a multiple of 3, such as 21" in capsys.readouterr().err
     assert main(["train", "plan", "--lora", "32", "--cards", "1"]) == 0
     out = capsys.readouterr().out
     assert "longlive --stage long" in out and "self_forcing" not in out

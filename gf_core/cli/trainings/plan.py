@@ -7,6 +7,7 @@ from typing import Any
 
 from ...arguments import MANY, Parser, number, size
 from ...config import SHAPES, VideoSpec
+from ...errors import GroundedError
 from ...estimate.training import Card, Setup, plan_lines, plan_training
 
 USUAL = {"self_forcing": {"frames": 21, "batch": 64}, "rolling_forcing": {"frames": 27, "batch": 8}}
@@ -47,6 +48,12 @@ def main(argv: list[str]) -> int:
     shapes = SHAPES[args.shape], SHAPES[args.teacher or args.shape]
     video = VideoSpec(*args.size or ())
     setup = Setup(*shapes, video, frames=args.frames, batch=args.batch, lora=args.lora, **_made(args.recipe))
+    chunk = setup.memory.chunk
+    if args.frames % chunk:
+        raise GroundedError(
+            f"{args.frames} latent frames are no whole chunks",
+            f"give --frames as a multiple of {chunk}, such as {-(-args.frames // chunk) * chunk}",
+        )
     card = Card(args.memory_gb * 1e9, args.tflops * 1e12)
     plans = [plan_training(setup, cards, card) for cards in args.cards]
     print(*plan_lines(setup, plans, card, None if args.lora else _launch(args)), sep="\n")
