@@ -73,7 +73,11 @@ class Shoot:
         self._begin = Started.of(job.film, writer.run, job.stop)
         self._made = job.film.frames(len(job.reuse.chunks)) / self._begin.frames
         self._finisher = Finisher(job, writer)
-        self._worker = Worker(self._finisher.decode, self._finisher.commit, "grounded-finishing")
+        try:
+            self._worker = Worker(self._finisher.decode, self._finisher.commit, "grounded-finishing")
+        except BaseException:
+            self._finisher.film.close()
+            raise
         self._memories = OnDisk(job.film, job.store, writer.commit)
         self._in_hand: list[SampledChunk] = []
 

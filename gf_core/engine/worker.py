@@ -34,8 +34,12 @@ class Worker(Generic[Item, Half, Result]):
     def __init__(
         self, first: Callable[[Item], Half], then: Callable[[Half], Result | None], name: str
     ) -> None:
+        """Raises RuntimeError where the system starts no more threads, before anything is handed over."""
         self._first, self._then = first, then
         self._pool, self._second = ThreadPoolExecutor(1, name), ThreadPoolExecutor(1, f"{name}-second")
+        # A pool's thread begins with its first call, and one that cannot begin would leave what is handed over waiting.
+        for pool in (self._pool, self._second):
+            pool.submit(int)
         self._room = threading.Semaphore(DEPTH + 1)  # and the one in work
         self._ahead = threading.Semaphore(1)  # the first thread is an item ahead of the second, not more
         self._pending: deque[Future[Result | None]] = deque()
@@ -70,10 +74,9 @@ class Worker(Generic[Item, Half, Result]):
         further = [(begun, future)]
         try:
             self._second.submit(self._end, further)
-        except (
-            BaseException
-        ) as error:  # no thread could be started: a later one would find nothing handed over
-            further.clear()
+        except BaseException as error:
+            further.clear()  # whether it was queued or not, the second thread has nothing to do with it
+            self._second.shutdown(wait=False)  # nor with what lies behind the gap
             self._ahead.release()
             future.set_exception(error)
         del item, begun, future, further

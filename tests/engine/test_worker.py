@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
@@ -190,23 +191,40 @@ def test_ctrl_c_while_an_item_is_handed_over_leaves_no_thread_waiting(line):
     assert not ending.is_alive() and done[-2:] == ["two", "three"]
 
 
-def test_a_second_thread_that_cannot_start_is_told_and_nobody_waits_for_it(monkeypatch):
-    """As where memory runs out: the items behind it are done if one can start by then."""
-    start, refused = threading.Thread.start, []
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_thread_that_cannot_begin_is_said_before_anything_is_handed_over(monkeypatch, place):
+    started, begin = [], threading.Thread.start
 
-    def started(thread: threading.Thread) -> None:
-        if "second" in thread.name and not refused:
-            refused.append(thread.name)
+    def start(thread):
+        if len(started) == place:
             raise RuntimeError("can't start new thread")
-        start(thread)
+        started.append(thread)
+        begin(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", started)
-    worker, got = worker_of(lambda item: item), []
-    for item in range(DEPTH + 1):
-        assert worker.offer(item)
-    with pytest.raises(RuntimeError, match="new thread"):
-        for _ in worker.finish(lambda: pytest.fail("it waits")):
-            pass
-    got += worker.finish()
-    assert got == [1, 2] and len(refused) == 1
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        worker_of(lambda item: item, "without")
+    gc.collect()
+    for thread in started:
+        thread.join(10)
+    assert not [thread for thread in started if thread.is_alive()]
+
+
+def test_an_item_that_cannot_be_handed_on_is_an_error_and_nothing_goes_past_it(monkeypatch):
+    done, gate = [], threading.Event()
+    worker = Worker(lambda item: gate.wait(10) and item, lambda item: done.append(item) or item, "full")
+    submit, asked = worker._second.submit, []
+
+    def full(*words):
+        asked.append(words)
+        if len(asked) == 2:
+            raise MemoryError("no more")
+        return submit(*words)
+
+    monkeypatch.setattr(worker._second, "submit", full)
+    assert all(worker.offer(item) for item in (1, 2, 3))
+    gate.set()
+    with pytest.raises(MemoryError):
+        list(worker.finish())
+    assert list(worker.finish()) == [] and done == [1] and len(asked) == 3
     worker.close()
