@@ -59,9 +59,7 @@ def test_binary_storyboards_are_refused(content, capsys):
 
 
 def test_a_place_that_cannot_be_written(capsys, monkeypatch):
-    import gf_core.evaluation.film as film
-
-    monkeypatch.setattr(film, "evaluate_film", lambda *arguments: {})
+    monkeypatch.setattr("gf_core.cli.evaluate.evaluate_film", lambda *arguments: {})
     assert main(["evaluate", "x.mp4", "--storyboard", "film.txt", "--json", "film.txt/below/x.json"]) == 2
     assert "film.txt" in capsys.readouterr().err
 
