@@ -294,17 +294,26 @@ def lose_the_folder(server: Server, graph: dict[str, Any], take: str) -> None:
 
 
 def test_memory_comes_back_after_cancels_and_errors(server):
-    """Resident memory of ComfyUI after a film, and after the same film once three were cancelled and one has failed."""
-    graphs = [film(name, FILM.replace("1.5s", "6s")) for name in ("before", "after", "lost")]
-    server.queue(graphs[0])
-    before = server.rss()
+    """Resident memory of ComfyUI after a film, and after such a film once three were cancelled and one has failed.
+
+    The least after three films each: one like the other, and nothing else, ends between 686 and 753 MB.
+    """
+
+    def least(name):
+        held = []
+        for number in range(3):
+            result = server.queue(film(f"{name}{number}", FILM.replace("1.5s", "6s")))
+            assert result.status == "success", result.error
+            held.append(server.rss())
+        return min(held)
+
+    before = least("before")
     for chunks in (1, 2, 4):
-        cancel(server, graphs[1], chunks)
-    lose_the_folder(server, graphs[2], "lost")
-    result = server.queue(graphs[1])
-    assert result.status == "success", result.error
-    print(f"{before / 1e6:.0f} MB before, {(server.rss() - before) / 1e6:+.0f} MB after")
-    assert server.rss() - before < 50e6
+        cancel(server, film("after0", FILM.replace("1.5s", "6s")), chunks)
+    lose_the_folder(server, film("lost", FILM.replace("1.5s", "6s")), "lost")
+    after = least("after")
+    print(f"{before / 1e6:.0f} MB before, {(after - before) / 1e6:+.0f} MB after")
+    assert after - before < 50e6
 
 
 def test_cancel_stops_the_drift_chart(server):
