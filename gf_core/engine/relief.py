@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from ..devices import trim_memory
 from ..errors import ResourceError, is_card_full, is_out_of_memory
 
 log = logging.getLogger("grounded")
@@ -80,6 +79,8 @@ class Relief:
 def give_back() -> None:
     """Return to the card, and to the computer, what nobody holds any more."""
     import torch
+
+    from ..devices import trim_memory  # with numpy, which the command's help does without
 
     gc.collect()
     trim_memory()
