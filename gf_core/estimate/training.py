@@ -171,9 +171,8 @@ def _film_flops(setup: Setup, chunks: int, judged: int) -> tuple[float, float]:
     together = [(call(*window), window[1] > chunks - judged) for window in windows]
     one, share = sum(singly), setup.joint
     calls = (1 - share) * one * (steps + 1) / 2 + share * sum(flops for flops, _ in together)
-    learned = (1 - share) * sum(singly[-judged:]) + share * sum(
-        flops for flops, last in together if last
-    ) / steps
+    reach = sum(flops for flops, last in together if last)
+    learned = (1 - share) * sum(singly[-judged:]) + share * reach / steps
     return calls + one, learned  # and the clean passes
 
 
@@ -199,9 +198,8 @@ def _student_activations(setup: Setup) -> float:
     chunk, spec, chunks = setup.memory.chunk, setup.student, setup.judged // setup.memory.chunk
     at_once = min(setup.at_once, setup.frames // chunk)
     one = _kept(setup, at_once * chunk * setup.tokens, setup.seen * setup.tokens)
-    held = min(
-        chunks + at_once - 1, setup.frames // chunk
-    )  # the oldest call may begin in front of the window
+    # The oldest call may begin in front of the window.
+    held = min(chunks + at_once - 1, setup.frames // chunk)
     return held * chunk * setup.tokens * spec.num_layers * COMPUTE * spec.dim + one
 
 

@@ -5,6 +5,7 @@ import torch
 
 from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec
 from gf_core.model.wan import WanModel
+from gf_core.train import rollout
 from gf_core.train.films import FilmBatch
 from gf_core.train.objectives.scores import Nets
 from gf_core.train.rollout import RolloutSpec
@@ -51,3 +52,16 @@ class Films:
 @pytest.fixture
 def films():
     return Films()
+
+
+@pytest.fixture
+def memories(monkeypatch):
+    """The memory of every film of training that was begun, in order."""
+    found, make = [], rollout.sampler_for
+
+    def kept(*given):
+        found.append((sampler := make(*given)).director.memory)
+        return sampler
+
+    monkeypatch.setattr(rollout, "sampler_for", kept)
+    return found

@@ -31,19 +31,6 @@ BANKS = {
 }
 
 
-@pytest.fixture
-def memories(monkeypatch):
-    """The memory of every film of training that was begun, in order."""
-    found, make = [], rollout.sampler_for
-
-    def kept(*given):
-        found.append((sampler := make(*given)).director.memory)
-        return sampler
-
-    monkeypatch.setattr(rollout, "sampler_for", kept)
-    return found
-
-
 class Fixed(RandomDraws):
     """Noise by its name, and the exit step that a test wants."""
 

@@ -261,15 +261,8 @@ def test_the_other_films_are_made_chunk_by_chunk_under_the_same_memory(nets, fil
 
 
 @pytest.mark.parametrize("context", ["none", "leaky", "replay"])
-def test_layers_computed_again_change_nothing(nets, films, context, monkeypatch):
+def test_layers_computed_again_change_nothing(nets, films, context, memories):
     """Activation checkpoints: the same gradients to the bit, and a memory that backward leaves as it was."""
-    memories, make = [], rollout.sampler_for
-
-    def kept(*given):
-        memories.append((sampler := make(*given)).director.memory)
-        return sampler
-
-    monkeypatch.setattr(rollout, "sampler_for", kept)
     film = film_of("short", 18, 12, context_gradient=context)
 
     def gradients():
@@ -303,15 +296,8 @@ def test_the_past_may_be_learned_through(nets, films):
 
 
 @pytest.mark.parametrize("remainder", range(5))
-def test_a_leak_leads_to_the_oldest_chunk_of_a_learned_call(nets, films, monkeypatch, remainder):
+def test_a_leak_leads_to_the_oldest_chunk_of_a_learned_call(nets, films, memories, remainder):
     """Which alone that call lays in the published code's cache; also where a later call has finished the chunk."""
-    memories, make = [], rollout.sampler_for
-
-    def kept(*given):
-        memories.append((sampler := make(*given)).director.memory)
-        return sampler
-
-    monkeypatch.setattr(rollout, "sampler_for", kept)
     film = film_of("long", 21, context_gradient="leaky")
     roll_out(nets.generator, film, films.batch(draws=Given(remainder=remainder)))
     wanted = [3 * held.start + n for _, held in of_the_paper(7, 5, remainder, 7) for n in range(3)]
