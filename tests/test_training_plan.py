@@ -120,6 +120,20 @@ def test_memory_goes_where_it_should():
     assert memory_parts(adapted, 8)["optimiser"] < 0.3 * parts[8]["optimiser"]
 
 
+def test_calls_over_several_chunks_may_learn_from_frames_in_front_of_the_window():
+    """As many chunks more as a call holds beside its newest, where the film has so many."""
+    rolling = replace(PAPER, memory=PRESETS["rolling_forcing"], window=21, steps=5, joint=0.5)
+    held = [memory_parts(replace(rolling, frames=frames), 8)["activations"] for frames in (27, 33, 60)]
+    chunk = 3 * PAPER.tokens * PAPER.student.num_layers * 2 * PAPER.student.dim
+    assert [round((more - held[0]) / chunk, 6) for more in held] == [0, 2, 2]
+
+
+def test_no_more_cards_are_proposed_than_there_are_films_in_a_step(capsys):
+    assert main(["train", "plan", "--recipe", "rolling_forcing"]) == 0
+    out = capsys.readouterr().out
+    assert "1 card " in out and "8 cards" in out and "64 cards" not in out
+
+
 def test_the_command_says_memory_time_and_how_to_start(capsys):
     assert main(["train", "plan", "--shape", "1.3b", "--teacher", "14b", "--cards", "1,8,64"]) == 0
     out = capsys.readouterr().out

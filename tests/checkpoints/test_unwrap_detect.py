@@ -69,6 +69,7 @@ def test_lora_beside_the_network_is_kept_aside(wrap):
     [
         ("a.weight", "_fsdp_wrapped_module.a.weight"),
         ("a._orig_mod.weight", "a.weight"),
+        ("a._checkpoint_wrapped_module.weight", "a.weight"),
         ("model.a._orig_mod.weight", "model.a._fsdp_wrapped_module.weight", "model.b"),
         ("model.a", "model.b", "model.c", "a"),
     ],

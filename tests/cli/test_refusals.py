@@ -43,6 +43,15 @@ def test_what_the_computer_lacks_is_said_in_words(error, said, capsys, monkeypat
     assert said in capsys.readouterr().err
 
 
+def test_a_module_of_our_own_that_is_missing_is_a_fault_and_stays_one(monkeypatch):
+    def broken(*given, **named):
+        raise ModuleNotFoundError("No module named 'gf_core.gone'", name="gf_core.gone")
+
+    monkeypatch.setattr("gf_core.cli.plan.read_board", broken)
+    with pytest.raises(ModuleNotFoundError, match=r"gf_core\.gone"):
+        main(["plan", "film.txt"])
+
+
 def test_no_traceback_in_a_real_process():
     done = python("-m", "gf_core", "plan", "absent.txt")
     assert done.returncode == 2 and "Traceback" not in done.stderr and "fix:" in done.stderr

@@ -9,7 +9,7 @@ import pytest
 from gf_core.engine.events import ChunkDone, Reused, Started, StepDone
 from gf_core.engine.meter import Meter
 from gf_core.engine.report import report_lines
-from gf_core.take.folder import Take
+from gf_core.take.folder import RunWriter, Take
 
 TEXT = "a fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 1.5s"
 
@@ -39,6 +39,19 @@ def test_one_number_grows_from_nothing_to_the_whole_film(bundle, films, tmp_path
     assert [share for share in found if share == 1.0] == [1.0], (
         "the film is whole when its last chunk is in it"
     )
+
+
+def test_storing_latents_counts_as_saving(bundle, films, tmp_path, monkeypatch):
+    save = RunWriter.save_latents
+
+    def slow(self, index, latents):
+        time.sleep(0.1)
+        return save(self, index, latents)
+
+    monkeypatch.setattr(RunWriter, "save_latents", slow)
+    told = play(bundle, films, tmp_path)
+    seconds, chunks = told[-1].report["seconds"], len({e.index for e in told if isinstance(e, ChunkDone)})
+    assert 0.1 * chunks <= seconds["save"] < seconds["total"]
 
 
 def test_it_goes_on_where_the_film_goes_on(bundle, films, tmp_path):

@@ -67,3 +67,20 @@ def test_a_decoders_state_is_weighed_against_its_reach(bundle, films, tmp_path, 
     with Take.open(tmp_path) as take:
         films.events(bundle, "a fox | 3s", take)
     assert asked == [1]
+
+
+def test_a_decoders_state_spares_the_chunks_since_the_last_one_that_was_kept(
+    bundle, films, take, monkeypatch
+):
+    asked = []
+
+    def pays(size, chunks, seconds):
+        asked.append(chunks)
+        return chunks > 1
+
+    monkeypatch.setattr(finish, "pays", pays)
+    monkeypatch.setattr(finish, "chunks_within_reach", lambda codec, chunk: 9)
+    films.events(
+        bundle, "a fox | 2.25s\nthen: it runs | 0.75s\nthen: it sits | 1.5s\nthen: it naps | 1.5s", take
+    )
+    assert asked == [3, 1, 3, 2]

@@ -65,6 +65,9 @@ def test_a_place_is_kept_within_its_shot() -> None:
     place[112:] = 1
     rows = events.place_kept(reading(128, place=place), [span(0, 64, "start"), span(64, 128, "cut")], FPS)
     assert [row["kept"] for row in rows] == [1, 1, 1, 1, 1, 0.5]  # the time of day stays
+    place[80:] = 1  # all but a shot's first second is elsewhere
+    rows = events.place_kept(reading(128, place=place), [span(64, 128, "start")], FPS)
+    assert [row["kept"] for row in rows] == [0.5] * 3
 
 
 def test_only_segments_that_move_are_asked_for_motion() -> None:
@@ -211,6 +214,37 @@ def test_what_cannot_be_ablated_is_said(tmp_path, capsys) -> None:
         (tmp_path / name).write_bytes(b"another")
     assert main(["train", "ablate", "--further", str(tmp_path), *out]) == 2
     assert "another codec" in capsys.readouterr().err
+
+
+def test_a_memory_that_no_gradient_goes_through_is_not_trained(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(ablation, "METHODS", ("wave_forcing",))
+    command = ["train", "ablate", "--variants", "wave_forcing", "--further", "a", "--out", str(tmp_path)]
+    assert main(command) == 2
+    assert "wave_forcing cannot be trained: gradients do not go" in capsys.readouterr().err
+
+
+def test_films_are_told_apart_by_weights_and_memory_and_trainings_by_their_folder(
+    tmp_path, monkeypatch
+) -> None:
+    from gf_core.builtin import BUILTIN_FOLDER
+    from gf_core.train.recipes import chain
+
+    made, folders = [], []
+
+    def run(variants, *given, **more):
+        made.append([variant.made for variant in variants.values()])
+        raise GroundedError("that is enough")
+
+    def train(model, teacher, memory, out, folder, judge, seed):
+        folders.append((folder.name, seed))
+        return BUILTIN_FOLDER
+
+    monkeypatch.setattr(ablation, "run", run)
+    monkeypatch.setattr(chain, "train_further", train)
+    command = ["train", "ablate", "--variants", "full,absolute", "--out", str(tmp_path)]
+    assert main(command) == main([*command, "--further", "a", "--trainings", "2"]) == 2
+    assert len(set(made[0])) == 2 and set(made[1]) == set(made[0])
+    assert folders == [("full", 0), ("full_short_1", 1), ("absolute", 0), ("absolute_short_1", 1)]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from gf_core.cli import main
 from gf_core.config import VideoSpec
 from gf_core.evaluation import parts as parts_module
-from gf_core.evaluation.charts.drift import drift_chart
+from gf_core.evaluation.charts.drift import drift_chart, shot_lines
 from gf_core.evaluation.measures.steadiness import compare
 from gf_core.evaluation.parts import Part, film_parts
 from gf_core.video import Chapter, FilmWriter
@@ -51,6 +51,17 @@ def test_every_shot_has_its_own_first_second():
     film[16:] //= 2
     rows = compare(film, [(0, 16, 0), (16, 32, 1), (32, 48, 1)])
     assert all(row.colour == 0 for row in rows)
+
+
+def test_a_shot_is_told_by_its_last_second():
+    film = still()
+    film[32:] //= 2
+    parts = [Part(0, 16, "start", "a fox"), Part(16, 48, "cut", "a hen")]
+    rows = compare(film, [(0, 16, 0), (16, 32, 1), (32, 48, 1)])
+    first, second = shot_lines(parts, rows, 16.0)
+    assert first.startswith("shot 1     1.0 s  ") and "colour 0.000" in first and first.endswith("  a fox")
+    assert second.startswith("shot 2     2.0 s  ") and f"colour {rows[2].colour:.3f}" in second
+    assert rows[2].colour > 0.1 and second.endswith("  a hen")
 
 
 def test_a_film_that_ends_early_is_measured_as_far_as_it_goes():

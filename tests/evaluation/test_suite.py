@@ -66,6 +66,17 @@ def test_a_perfect_model_gets_full_marks_and_a_forgetful_one_does_not() -> None:
     assert row.startswith("| good | – | – | ") and row.count("–") == 6  # the sets that were left out
 
 
+def test_who_comes_again_after_another_is_in_a_column_of_their_own() -> None:
+    def film(*rows: tuple[int, float, int, float]) -> dict:
+        named = (dict(zip(("cuts", "absence", "segment", "hidden"), row), age=1) for row in rows)
+        return {"identity_by_second": list(named), "segments": []}
+
+    mixed = film((0, 0, 0, 1.0), (1, 0, 1, 0.5), (2, 3, 2, 0.25))
+    films = [mixed, film((0, 0, 0, 1.0), (0, 0, 1, 1.0), (1, 3, 2, 0.75))]
+    (row,) = suite_table({"own": {"counts": {"mixed": 1, "returns": 1, "long": 0}, "films": films}})[2:]
+    assert row == "| own | 100 | 50 | 75 | – | – | – | – |"
+
+
 def test_numbers_that_are_there_are_not_measured_again(tmp_path, monkeypatch, capsys, bundle) -> None:
     asked = []
 

@@ -142,6 +142,14 @@ def test_the_fingerprint_is_of_the_file_s_bytes_and_their_packing(folder, state)
     assert tensors[name].nbytes == 96 * 256 // 32 * 18 and tensors[name].dtype == torch.float32
 
 
+def test_tensors_begin_at_a_multiple_that_the_file_says(folder, state):
+    path = write_gguf(
+        folder / "m.gguf", state, "F32", tell=lambda writer: writer.add_custom_alignment(1 << 16)
+    )
+    tensors = open_file(path).tensors
+    assert all(torch.equal(tensors[name].load(), value) for name, value in state.items())
+
+
 def test_folded_axes_are_unfolded(folder, state):
     """ComfyUI-GGUF's converter folds what does not fit llama.cpp's four axes, and notes the shape."""
     patch = "patch_embedding.weight"

@@ -396,6 +396,18 @@ def test_a_window_inside_a_film_begins_with_a_picture():
     torch.testing.assert_close(first, latents[:, -1:].mean(2, keepdim=True).expand(-1, -1, 4, -1, -1))
 
 
+@pytest.mark.parametrize(("frames", "judged"), [(30, 21), (21, 21), (9, 9)])
+def test_of_films_that_are_asked_for_longer_as_much_is_judged_as_of_the_paper_s(
+    given, monkeypatch, frames, judged
+):
+    asked = []
+    monkeypatch.setattr(
+        matching, "launch", lambda run, ranks, device, options: asked.append(options.stage.film)
+    )
+    assert main(["train", "rolling_forcing", *given, "--frames", str(frames)]) == 0
+    assert [(film.frames, film.window) for film in asked] == [(frames, judged)]
+
+
 def test_what_cannot_be_is_said(given, tmp_path, capsys):
     assert main(["train", "longlive", *given, "--stage", "long", "--frames", "39", "--batch", "1"]) == 2
     assert "--then FILE" in capsys.readouterr().err

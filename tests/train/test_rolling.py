@@ -329,6 +329,7 @@ def test_a_context_is_what_was_finished(nets, films, calls):
     window = roll_out(nets.generator, film, films.batch(draws=Given(remainder=0)))
     made = torch.cat([call.latents for call in calls if call.kind == "clean"], 1)
     assert torch.equal(window.latents[:, :6], made[:, 12:18])
+    assert {call.number % 3 for call in calls if call.learns} == {0}  # none for the sake of the context
     window.latents[:, :6].square().sum().backward()
     assert not any(p.grad is not None and p.grad.any() for p in nets.generator.parameters())
     assert window.judged is not None and window.judged.tolist() == [False] * 3 + [True] * 6
