@@ -46,7 +46,7 @@ BELOW: dict[str, set[str]] = {
     "memory": FOUNDATION | {"rope", "attention", "model"},
     "sampling": FOUNDATION | {"rope", "attention", "model", "memory", "timeline"},
     "timeline": {"config", "errors", "words"},
-    "video": FOUNDATION,
+    "video": FOUNDATION | {"timeline"},
     "editorial": {"errors", "foreign", "timeline", "words"},
     "vae": FOUNDATION,
     "text": FOUNDATION,
@@ -55,9 +55,9 @@ BELOW: dict[str, set[str]] = {
     "take": CORE_FLOORS | {"checkpoints", "video"},
     "estimate": CORE_FLOORS | {"checkpoints", "take", "video"},
     "engine": CORE_FLOORS | {"checkpoints", "estimate", "take", "video"},
-    "world": FOUNDATION,
+    "world": FOUNDATION | {"timeline"},
     "train": FOUNDATION
-    | {"rope", "attention", "memory", "model", "sampling", "text", "vae", "video", "world"}
+    | {"rope", "attention", "memory", "model", "sampling", "text", "timeline", "vae", "video", "world"}
     | {"arguments", "builtin", "checkpoints"},
     "evaluation": CORE_FLOORS | {"checkpoints", "engine", "estimate", "take", "video", "world"},
 }

@@ -23,6 +23,7 @@ from ..errors import GroundedError, StoryboardError, installed
 from ..foreign import read_json, with_values
 from ..timeline import Picture, Segment, Storyboard
 from ..timeline.storyboard import MAX_SECONDS
+from ..timeline.verbs import BEGIN_SHOT
 from ..words import exact_rate, is_text
 
 log = logging.getLogger("grounded")
@@ -196,7 +197,7 @@ def _timeline(
     }  # fmt: skip
     for item in spans:
         segment = board.segments[item.index]
-        shot += segment.verb != "then" or shot == 0
+        shot += segment.verb in BEGIN_SHOT or shot == 0
         media = otio.schema.MissingReference(available_range=span(0, total))
         if film is not None:
             media = otio.schema.ExternalReference(str(film), span(0, total))

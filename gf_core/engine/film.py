@@ -21,6 +21,7 @@ from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
 from ..take.reuse import Reuse, find_reuse
 from ..take.states import STATES_FOLDER, StateStore, window_name
 from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
+from ..timeline.verbs import BEGIN_SHOT
 from ..vae.decoders import forgets, look_of
 from .given.cast import open_cast
 from .given.start import StartFile, open_start
@@ -145,7 +146,7 @@ class Film:
 
     def shot_of(self, number: int) -> int:
         """Number of the shot, from 0, that segment `number` of the plan is in; -1 for no segment."""
-        return sum(segment.verb != "then" for segment in self.plan.segments[: number + 1]) - 1
+        return sum(segment.verb in BEGIN_SHOT for segment in self.plan.segments[: number + 1]) - 1
 
     def retold(self, text: str) -> Film:
         """The same with another storyboard. Raises StoryboardError where it cannot be read."""

@@ -10,11 +10,12 @@ import numpy as np
 
 from ..errors import GroundedError
 from ..timeline import Timing
+from ..timeline.verbs import BEGIN_SHOT
 from ..video import probe, read_frames
 from ..video.pixels import preview
 from .measures.borders import border_ratio, chunk_borders
 from .measures.cuts import detected_cuts, match_cuts
-from .measures.drift import HARD, SIDE, frame_differences, sharpness, shots
+from .measures.drift import SIDE, frame_differences, sharpness, shots
 from .measures.ends import pooled_drift
 from .parts import Part
 
@@ -67,7 +68,7 @@ def measure_over_time(path: Path, parts: Sequence[Part], timing: Timing | None) 
         borders = chunk_borders(starts, total, timing)
         found["borders"] = border_ratio(values["motion"][1:], borders, starts, timing.time_stride)
     try:
-        written = [part.start for part in parts[1:] if part.verb in HARD]
+        written = [part.start for part in parts[1:] if part.verb in BEGIN_SHOT]
         within = round(CUT_SECONDS * float(probe(path).fps))
         found["cuts"] = match_cuts(written, detected_cuts(path), within)
     except GroundedError as error:

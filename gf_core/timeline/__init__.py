@@ -2,7 +2,8 @@
 
 from .grammar import format_storyboard, parse
 from .plan import Plan, PlannedSegment, Timing, make_plan
-from .storyboard import MAX_SEED, Picture, Segment, Storyboard, Verb
+from .storyboard import MAX_SEED, Picture, Segment, Storyboard
+from .verbs import Verb
 
 __all__ = [
     "MAX_SEED",

@@ -26,10 +26,9 @@ from .storyboard import (
     Picture,
     Segment,
     Storyboard,
-    Verb,
 )
+from .verbs import VERBS, WORDS, Verb
 
-VERBS: tuple[Verb, ...] = ("then", "cut", "scene")
 VERB = re.compile(r" *([A-Za-z]+) *:")
 """A word and a colon at the start of a plain line; a verb if the word is one."""
 _BACK = re.compile(r" *back( [^:]*|):", re.IGNORECASE | re.ASCII)
@@ -208,18 +207,16 @@ def _read_verb(prompt: Field, first: bool) -> tuple[Verb, Field]:
         if _SCHEDULE.match(prompt.plain):
             raise prompt.error("this is a schedule of another program", _HERE)
         return "start", prompt
-    if match and word in VERBS:
+    if match and word in WORDS:
         return word, prompt.after(match.end())
-    begin = (
-        "begin the line with then: (same shot goes on), cut: (new shot, same cast), back to 1: (the cast of segment 1) "
-        "or scene: (forget all)"
-    )
+    *others, last = [f"{row.written} ({row.means})" for row in VERBS.values() if row.written]
+    begin = f"begin the line with {', '.join(others)} or {last}"
     if script := _SCRIPT.match(prompt.plain):
         raise prompt.error(f"unknown verb '{script[1]}:'", _verb_for(script[1], script[2].lower()))
     if match:
-        raise prompt.error(f"unknown verb '{match[1]}:'", suggest(word, VERBS, begin, "'{}:'"))
+        raise prompt.error(f"unknown verb '{match[1]}:'", suggest(word, WORDS, begin, "'{}:'"))
     leading = prompt.plain.partition(" ")[0].lower()
-    fix = f"put a colon after it: '{leading}:'" if leading in VERBS else begin
+    fix = f"put a colon after it: '{leading}:'" if leading in WORDS else begin
     if _LIST.match(prompt.plain):
         fix = _HERE
     raise prompt.error("a segment after the first needs a verb", fix)
@@ -227,7 +224,7 @@ def _read_verb(prompt: Field, first: bool) -> tuple[Verb, Field]:
 
 def _verb_for(said: str, word: str) -> str:
     """What to write in place of a script's own beginning of a shot, whose word for it is `word`."""
-    verb = word if word in VERBS else "cut"
+    verb = word if word in WORDS else "cut"
     other = {"scene": ", or 'cut:' to keep the cast"}.get(word, "")
     if word in ("fade", "dissolve", "wipe"):
         other = "; a change that comes slowly is 'then:' with | blend 2s behind the prompt"
@@ -238,15 +235,12 @@ _HERE = "write a line per segment, without numbers, quotes or dashes: what is se
 
 
 def _check_switch_options(segment: Segment, places: dict[str, Field]) -> None:
-    """`recache` and `blend` shape a `then`, `motion` a `back to`, and a blend fits inside its segment."""
-    for name, verb, said in (
-        ("recache", "then", "then:"),
-        ("blend", "then", "then:"),
-        ("motion", "back", "back to 1:"),
-    ):
-        if name in places and segment.verb != verb:
-            fix = f"remove {name}, or begin the line with {said}"
-            raise places[name].error(f"{name} belongs to '{said}' only", fix)
+    """An option that belongs to one verb stands behind no other, and a blend fits inside its segment."""
+    for verb, row in VERBS.items():
+        for name in row.options:
+            if name in places and segment.verb != verb:
+                fix = f"remove {name}, or begin the line with {row.written}"
+                raise places[name].error(f"{name} belongs to '{row.written}' only", fix)
     if segment.blend is not None and segment.blend > segment.seconds:
         message = f"the blend of {segment.blend:g} s is longer than its segment of {segment.seconds:g} s"
         raise places["blend"].error(message, "shorten the blend or lengthen the segment")

@@ -19,10 +19,8 @@ from ..config import Recipe, pictures_of
 from ..errors import StoryboardError
 from ..words import exact_rate
 from .lengths import exactly
-from .storyboard import DEFAULT_FPS, MAX_SEED, Segment, Storyboard, Verb
-
-_FORCE: dict[Verb, int] = {"then": 0, "cut": 1, "back": 2, "scene": 2, "start": 3}
-"""Of a muted segment's verb and the next one's, the stronger acts; of equals the next one's own."""
+from .storyboard import DEFAULT_FPS, MAX_SEED, Segment, Storyboard
+from .verbs import VERBS, Verb
 
 
 @dataclass(frozen=True)
@@ -252,7 +250,7 @@ def make_plan(
 
 def _after(muted: Segment | None, segment: Segment) -> Segment:
     """`segment` with the verb that it has behind a muted one: what it would have continued is not there."""
-    if muted is None or _FORCE[muted.verb] <= _FORCE[segment.verb]:
+    if muted is None or VERBS[muted.verb].force <= VERBS[segment.verb].force:
         return segment
     goes_on = muted.motion and segment.verb == "then"
     return replace(segment, verb=muted.verb, back=muted.back, motion=goes_on)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 from ..errors import StoryboardError
-
-Verb = Literal["start", "then", "cut", "back", "scene"]
+from .verbs import Verb
 
 DEFAULT_FPS = 16
 DEFAULT_SECONDS = 5.0

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from ..sampling.schedule import TABLE
-
-Verb = Literal["then", "cut", "scene"]
+from ..timeline.verbs import Verb
 
 
 class Draws(Protocol):

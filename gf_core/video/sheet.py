@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import ResourceError, TakeError
+from ..timeline.verbs import VERBS
 from ..words import clock
 from .pixels import preview
 from .png import Strip, pack, write_png
@@ -21,14 +22,8 @@ BACKGROUND = (17, 18, 21)
 PANEL = (30, 32, 37)
 INK = (232, 233, 236)
 FAINT = (139, 143, 152)
-VERB_COLOURS = {
-    "start": (108, 182, 255),
-    "then": (126, 200, 140),
-    "cut": (255, 176, 92),
-    "back": (232, 140, 140),
-    "scene": (226, 128, 196),
-}
-"""One colour per verb; the bar beside a row and its verb wear it."""
+VERB_COLOURS: dict[str, tuple[int, int, int]] = {verb: row.colour for verb, row in VERBS.items()}
+"""The bar beside a row and its verb wear it."""
 TYPEWRITER = str.maketrans({"–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "→": ">"})
 """Marks that Pillow's font has no shape for, as it can show them."""
 THUMB_WIDTH = 288

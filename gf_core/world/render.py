@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..timeline.verbs import BEGIN_SHOT
 from .canvas import Array, Canvas, Frame
 from .characters import Painter
 from .motion import PERIODS, poses
@@ -169,7 +170,7 @@ def render(script: Script) -> Rendered:
             painted[place] = paint_scenery(place)
         # The clock of the surroundings runs through a `then`, since it is the same shot.
         times = np.arange(span.start, span.stop, dtype=np.float64)
-        shot = sum(s.verb != "then" for s in script.segments[: number + 1])
+        shot = sum(s.verb in BEGIN_SHOT for s in script.segments[: number + 1])
         seed = (script.seed + 7919 * shot) & 0xFFFFFFFF
         frames[span] = _surroundings(painted[place], times, seed)
         _draw_character(segment, frames[span], mask[span], boxes[span])

@@ -17,6 +17,7 @@ import pytest
 from gf_core.errors import StoryboardError
 from gf_core.timeline import format_storyboard, make_plan, parse
 from gf_core.timeline.options import write_options
+from gf_core.timeline.verbs import VERBS
 from gf_core.words import plain
 
 HERE = Path(__file__).parent
@@ -56,6 +57,15 @@ def test_the_browser_code_passes_its_own_tests():
 def test_every_script_can_be_read(script):
     done = subprocess.run([str(NODE), "--check", str(script)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_has_the_same_verbs():
+    script = "import { VERBS } from './web/timeline/verbs.js'; console.log(JSON.stringify(VERBS))"
+    said = subprocess.check_output([str(NODE), "--input-type=module", "-e", script], cwd=WEB.parent)
+    rows = [(verb, {**row._asdict(), "options": list(row.options)}) for verb, row in VERBS.items()]
+    blank = {"written": "", "means": "", "options": []}
+    page = [(verb, blank | row | {"colour": VERBS[verb].colour}) for verb, row in json.loads(said).items()]
+    assert [(verb, {k: v for k, v in row.items() if k != "title"}) for verb, row in page] == rows
 
 
 def test_node_and_python_say_the_same_about_every_text():

@@ -3,6 +3,7 @@
 import { ACTIONS, deedOfKey } from "./actions.js";
 import { shield } from "./dom.js";
 import { setSeconds } from "./model.js";
+import { VERBS } from "./verbs.js";
 
 const STEP = 0.25; // seconds; with alt FINE
 const FINE = 0.05;
@@ -143,7 +144,7 @@ const before = ({ plan: { segments } }, index) => segments.findLastIndex(({ mute
 
 /** Segments of the shot that segment `first` begins, muted ones in it included. */
 function lengthOfShot({ board: { segments } }, first) {
-  const next = segments.findIndex(({ verb }, at) => at > first && verb !== "then");
+  const next = segments.findIndex(({ verb }, at) => at > first && VERBS[verb].force);
   return (next < 0 ? segments.length : next) - first;
 }
 

@@ -4,8 +4,8 @@
  */
 
 import { writeNumber } from "./lengths.js";
+import { VERBS } from "./verbs.js";
 
-const FORCE = { then: 0, cut: 1, back: 2, scene: 2, start: 3 };
 const CHUNK = 12; // pictures: three latent frames of four
 const FIRST_CHUNK = 9; // the film's first latent frame is one picture
 const SECOND = 10n ** 30n;
@@ -29,12 +29,12 @@ export function makePlan({ rate: { above, below }, segments }) {
   const seconds = (frames) => (frames * below) / above;
   let [asked, end, mutedVerb] = [0n, 0, "then"];
   const placed = segments.map((segment, index) => {
-    let verb = FORCE[mutedVerb] > FORCE[segment.verb] ? mutedVerb : segment.verb;
+    let verb = VERBS[mutedVerb].force > VERBS[segment.verb].force ? mutedVerb : segment.verb;
     const [first, start] = [end, seconds(pictures(end))];
     if (segment.mute) mutedVerb = verb;
     else {
       if (!shots.length) verb = "start";
-      if (verb !== "then") shots.push({ index, verb, start });
+      if (VERBS[verb].force) shots.push({ index, verb, start });
       mutedVerb = "then";
       asked += exact(segment.seconds) * BigInt(above);
       // As many chunks from the start of the film as come closest; a tie takes the longer.

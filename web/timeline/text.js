@@ -6,8 +6,9 @@
 
 import { BARS, EDGES, Field, TimelineError, UNSEEN, escape, findForbidden, plain, splitLines, strip, suggest } from "./lines.js";
 import { MAX_SEED, PLAIN, bare, isOption, readOptions, readWhole, writeOptions } from "./options.js";
+import { VERBS } from "./verbs.js";
 
-const VERBS = ["then", "cut", "scene"]; // of one word
+const WORDS = Object.keys(VERBS).filter((verb) => VERBS[verb].written === `${verb}:`); // verbs of one word
 const DEFAULT_FPS = { value: 16, above: 16, below: 1 };
 const MAX_FPS = 120;
 const MAX_SEGMENTS = 20_000;
@@ -147,7 +148,7 @@ function readVerb(say, segment, first) {
   const word = match ? match[1].toLowerCase() : "";
   const opens = !first || !["then", "cut", "start"].includes(word);
   say.require(opens, `the first segment cannot be '${word}:'`, `remove '${word}:' (or write 'scene:')`);
-  if (first ? word === "scene" : VERBS.includes(word)) {
+  if (first ? word === "scene" : WORDS.includes(word)) {
     const promptPlace = say.after(match[0].length);
     return Object.assign(segment, { promptPlace, prompt: promptPlace.text, verbWritten: true, verb: first ? "start" : word });
   }
@@ -155,27 +156,30 @@ function readVerb(say, segment, first) {
   const goesBack = first && OPENS_BACK.test(say.plain);
   say.require(!goesBack, "the first segment cannot go back: nothing is in front of it", elsewhere);
   if (first) return say.require(!SCHEDULE.test(say.plain), "this is a schedule of another program", HERE);
-  const begin = "begin the line with then: (same shot goes on), cut: (new shot, same cast), back to 1: (the cast of segment 1) or scene: (forget all)";
+  const ways = Object.values(VERBS).flatMap(({ written, means }) => (written ? [`${written} (${means})`] : []));
+  const begin = `begin the line with ${ways.slice(0, -1).join(", ")} or ${ways.at(-1)}`;
   const [, script, term] = SCRIPT.exec(say.plain) ?? [];
   if (script) throw say.error(`unknown verb '${script}:'`, verbFor(script, term.toLowerCase()));
-  if (match) throw say.error(`unknown verb '${match[1]}:'`, suggest(word, VERBS, begin, (name) => `'${name}:'`));
+  if (match) throw say.error(`unknown verb '${match[1]}:'`, suggest(word, WORDS, begin, (name) => `'${name}:'`));
   const leading = say.plain.split(" ", 1)[0].toLowerCase();
-  const fix = VERBS.includes(leading) ? `put a colon after it: '${leading}:'` : begin;
+  const fix = WORDS.includes(leading) ? `put a colon after it: '${leading}:'` : begin;
   throw say.error("a segment after the first needs a verb", LIST.test(say.plain) ? HERE : fix);
 }
 
 /** What to write in place of a script's own beginning of a shot, whose word for it is `word`. */
 function verbFor(said, word) {
-  const verb = VERBS.includes(word) ? word : "cut";
+  const verb = WORDS.includes(word) ? word : "cut";
   let other = word === "scene" ? ", or 'cut:' to keep the cast" : "";
   if (["fade", "dissolve", "wipe"].includes(word)) other = "; a change that comes slowly is 'then:' with | blend 2s behind the prompt";
   return `write '${verb}:' in place of '${said}:'${other}`;
 }
 
-/** `recache` and `blend` shape a `then`, `motion` a `back to`, and a blend fits inside its segment. */
+/** An option that belongs to one verb stands behind no other, and a blend fits inside its segment. */
 function checkSwitchOptions({ verb, seconds, blend, places }) {
-  for (const [name, owner, said] of [["recache", "then", "then:"], ["blend", "then", "then:"], ["motion", "back", "back to 1:"]]) {
-    places[name]?.require(verb === owner, `${name} belongs to '${said}' only`, `remove ${name}, or begin the line with ${said}`);
+  for (const [owner, { written, options = [] }] of Object.entries(VERBS)) {
+    for (const name of options) {
+      places[name]?.require(verb === owner, `${name} belongs to '${written}' only`, `remove ${name}, or begin the line with ${written}`);
+    }
   }
   const [short, long] = [seconds, blend ?? 0].map((value) => Number(value.toPrecision(6)));
   const message = `the blend of ${long} s is longer than its segment of ${short} s`;

@@ -3,22 +3,15 @@
 import { button, keep, make, put } from "./dom.js";
 import { FilmFields } from "./film_fields.js";
 import { writeNumber } from "./lengths.js";
+import { VERBS } from "./verbs.js";
 
 const STEPS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800];
 const EXCERPT = 160;
-const CHOICES = ["then", "cut", "back", "scene"];
 const PIN = 20; // pixels for a muted segment, which has no length
 const BOLD = "600 10px system-ui, sans-serif"; // of verbs, as in style.css
 const PLAIN = "10px system-ui, sans-serif"; // of lengths
 const SPACED = 1.06; // letters of verbs stand a little apart
 const MARGINS = { small: 11, full: 17, pictured: 2 }; // pixels around a block's verb
-const VERB_WORDS = {
-  start: "opens the film",
-  then: "then: the shot goes on under a new prompt",
-  cut: "cut: a new shot, the cast stays",
-  back: "back to: a new shot with the cast of an earlier segment",
-  scene: "scene: everything is new",
-};
 const BLEND_HELP = "Seconds in which the text moves to this prompt; empty: at once";
 const RECACHE_HELP = "How far the memory follows this prompt, 0 to 1; empty: as the memory says";
 const BACK_HELP = "Number of the segment, as on its block, whose cast comes back";
@@ -148,7 +141,7 @@ export class View {
       put(element, {
         className: `gf-shot gf-${verb}`,
         textContent: wide > 110 ? `Shot ${at + 1} · ${sayTime(seconds)}` : wide > 16 ? String(at + 1) : "",
-        title: `Shot ${at + 1}, ${VERB_WORDS[verb]}. Drag to move the whole shot`,
+        title: `Shot ${at + 1}, ${VERBS[verb].title}. Drag to move the whole shot`,
       });
       put(element.dataset, { first: String(index) });
       stretch(element, start * scale, wide - 1);
@@ -185,8 +178,8 @@ function makeBlock(index) {
 
 /** What the selected segment says, to be changed, and the buttons that act on it. */
 function makeFields() {
-  const verbs = CHOICES.map((verb) =>
-    make("button", `gf-button gf-${verb}`, { type: "button", "data-verb": verb, title: VERB_WORDS[verb] }, verb));
+  const verbs = Object.keys(VERBS).filter((verb) => VERBS[verb].written).map((verb) =>
+    make("button", `gf-button gf-${verb}`, { type: "button", "data-verb": verb, title: VERBS[verb].title }, verb));
   const field = (tag, className, name, attributes) => make(tag, className, { "data-field": name, ...attributes });
   const seconds = field("input", "gf-number", "seconds", { type: "number", min: 0.1, step: 0.25, title: "Length in seconds" });
   const real = make("span", "gf-real", { title: "Lengths snap to whole chunks" });

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ...files.atomic import write_atomic
+from ...timeline.verbs import BEGIN_SHOT
 from ...words import clock
 from ...world.vocabulary import IDENTITY, PROMPTED
-from ..measures.drift import HARD
 from ..report import name_of, percent
 
 WIDTH = 1400
@@ -89,7 +89,7 @@ class Page:
     def boundaries(self, top: float, bottom: float) -> None:
         """Thin lines where segments begin; cuts and scenes are brighter."""
         for segment in self.result["segments"][1:]:
-            hard = segment["verb"] in HARD
+            hard = segment["verb"] in BEGIN_SHOT
             x = self.x(segment["start_seconds"])
             self.draw.line((x, top, x, bottom), fill=INK if hard else FAINT, width=2 if hard else 1)
 
@@ -186,7 +186,7 @@ def _picture(page: Page) -> None:
     lies = page.panel(height, 0, max(0.1, *values) if values else 0.1)
     page.text(28, top, "colour drift", 15, FAINT)
     starts = [
-        s["start_seconds"] for i, s in enumerate(page.result["segments"]) if i == 0 or s["verb"] in HARD
+        s["start_seconds"] for i, s in enumerate(page.result["segments"]) if i == 0 or s["verb"] in BEGIN_SHOT
     ]
     for start, shot in zip(starts, picture["colour_drift_by_second"]):
         page.curve([(page.x(start + i + 0.5), lies(v)) for i, v in enumerate(shot)])

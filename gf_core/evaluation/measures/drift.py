@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...timeline.verbs import BEGIN_SHOT
+
 SIDE = 416
 """Longest side of the pictures that are measured, where they are large."""
 _BINS = 32
@@ -95,11 +97,7 @@ def loudness(
     return [float(values[b - 1]) / usual for b in boundaries]
 
 
-HARD = ("cut", "back", "scene")
-"""Verbs with which a shot begins."""
-
-
 def shots(verbs: Sequence[str], starts: Sequence[int], total: int) -> list[tuple[int, int]]:
     """Runs of segments without a cut: [(first frame, past the last)], `then` stays in its shot."""
-    edges = [start for i, (verb, start) in enumerate(zip(verbs, starts)) if i == 0 or verb in HARD]
+    edges = [start for i, (verb, start) in enumerate(zip(verbs, starts)) if i == 0 or verb in BEGIN_SHOT]
     return list(zip(edges, [*edges[1:], total]))

@@ -14,9 +14,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from ...timeline.verbs import BEGIN_SHOT
 from ...world.reader import READABLE, WINDOW, Reading
 from ...world.vocabulary import HIDDEN, IDENTITY, PROMPTED, Labels
-from .drift import HARD, seconds_of
+from .drift import seconds_of
 
 TRAITS = ("hidden", *IDENTITY)
 """What of a character is told: the traits that no prompt names together, and each one."""
@@ -167,7 +168,7 @@ def place_left(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict
     second, rows = max(round(fps), 1), []
     for number, (before, span) in enumerate(pairwise(spans), 1):
         old, new = before.asked.place, span.asked.place
-        if span.verb not in HARD or None in (old, new) or old == new:
+        if span.verb not in BEGIN_SHOT or None in (old, new) or old == new:
             continue
         part = slice(span.start, min(span.start + second, span.stop))
         seen = np.where(reading.confidence["place"][part] >= READABLE, reading.labels["place"][part], -1)

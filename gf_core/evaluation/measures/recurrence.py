@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .drift import HARD
+from ...timeline.verbs import BEGIN_SHOT
 from .metrics import Span
 
 
 def kept_by_distance(rows: Sequence[dict], spans: Sequence[Span]) -> dict[int, float]:
     """Shots since a character was on screen -> share of frames that show scarf, hat and patch as at first sight.
 
-    1 is the shot before. A shot begins with one of `drift.HARD`; a segment that goes on is in the same one.
+    1 is the shot before. A segment that goes on is in the same one.
     rows: seconds of a film, as `metrics.identity` gives them.
     """
-    shot_of = np.cumsum([number > 0 and span.verb in HARD for number, span in enumerate(spans)])
+    shot_of = np.cumsum([number > 0 and span.verb in BEGIN_SHOT for number, span in enumerate(spans)])
     seen: dict[tuple, list[int]] = {}
     found: dict[int, list[float]] = {}
     for row in rows:

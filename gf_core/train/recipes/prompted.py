@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ...checkpoints.model_bundle import ModelBundle
 from ...errors import GroundedError
 from ...text.store import StoredEncoder
+from ...timeline.verbs import Verb
 from ..draws import SampleDraws
-from ..films import ClipsGiven, Cue, FilmBatch, Verb
+from ..films import ClipsGiven, Cue, FilmBatch
 from ..order import Order
 from ..ranks import Ranks
 from ..sources import Sample, Source

@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..films import Verb
+from ...timeline.verbs import WORDS
 from ..state import replacing
 from .base import Sample, readable, refused
 
@@ -45,9 +45,9 @@ def _cues(path: Path, told: Any) -> tuple[tuple[int, str, str], ...] | None:
         cues = tuple((int(chunk), str(verb), str(prompt)) for chunk, verb, prompt in told)
     except (TypeError, ValueError) as error:
         raise refused(path, "its cues are no list of chunk, verb and prompt", "write it again") from error
-    strange = [verb for _, verb, _ in cues if verb not in get_args(Verb)]
+    strange = [verb for _, verb, _ in cues if verb not in WORDS]
     if strange:
-        raise refused(path, f"a cue has the verb {strange[0]!r}", f"give one of {', '.join(get_args(Verb))}")
+        raise refused(path, f"a cue has the verb {strange[0]!r}", f"give one of {', '.join(WORDS)}")
     return cues
 
 
