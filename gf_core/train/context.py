@@ -19,12 +19,12 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..attention import grouped_attention
 from ..model import forward, layers
 from ..model.pieces import Norm, Pieces
 from ..model.wan import WanModel
 from ..rope import rotate, turns
 from .batch import ClipBatch, RecacheTable, ScheduleTable
-from .grouped import attend_grouped
 from .schedule import EMPTY
 
 Pair = tuple[Tensor, Tensor]
@@ -123,57 +123,6 @@ def _at_least_one(frames: Tensor) -> Tensor:
     return safe
 
 
-def _attend_chunks(
-    q: Pair, k: Pair, v: Pair, bank: Pair, slots: Tensor, positions: Tensor, own: Tensor, turns: Tensor
-) -> Pair:
-    """Clean units [(b c) n h d] and noisy ones [(b r c) n h d]: both attend to the chunk's context and to themselves.
-
-    bank: raw keys and values of frames [b f s h d]. slots, positions [b c k], own [b c]: `ScheduleTable`.
-    """
-    (batch, chunks), tokens = slots.shape[:2], turns.shape[1]
-    # Positions of a chunk's own frames follow its context; both come from the engine's layout.
-    at = own.flatten()[:, None] + torch.arange(q[0].shape[1] // tokens, device=own.device)  # (b c) f
-    # The past as this chunk will find it: slots of the bank, turned to its window (b c k s h d).
-    context_k, context_v = rotate(_gather(bank[0], slots), turns[positions]), _gather(bank[1], slots)
-    context = [x.flatten(0, 1).flatten(1, 2).transpose(1, 2) for x in (context_k, context_v)]
-    bias = _mask(slots, tokens).flatten(0, 1)[:, None, None]
-
-    # A chunk's clean unit and its noisy draws share the context, so they are one group and see each their own.
-    def grouped(pair: Pair) -> Tensor:
-        noisy = pair[1].view(batch, -1, chunks, *pair[1].shape[1:]).transpose(1, 2).flatten(0, 1)
-        return torch.cat([pair[0][:, None], noisy], 1)  # (b c) 1+r (f s) h d
-
-    turn = turns[at].flatten(1, 2)[:, None]  # (b c) 1 (f s) 1 d/2 2
-    queries, keys, values = (
-        x.movedim(3, 1) for x in (rotate(grouped(q), turn), rotate(grouped(k), turn), grouped(v))
-    )
-    out = attend_grouped(queries, (context[0], context[1], bias), (keys, values))  # (b c) h 1+r n d
-    noisy = out[:, :, 1:].unflatten(0, (batch, chunks)).permute(0, 3, 1, 4, 2, 5).flatten(0, 2)
-    return out[:, :, 0].transpose(1, 2), noisy
-
-
-def _attend_recached(
-    q: Tensor, k: Tensor, v: Tensor, bank: Pair, slots: Tensor, frames: Tensor, at: Tensor, turns: Tensor
-) -> Tensor:
-    """Recomputed frames [b f s h d] of one switch attend to the old anchors and to each other; like q.
-
-    slots [b a]: the anchors in the bank. frames, at [b f]: their numbers and time positions.
-    """
-    # Old recent keys are not in the context: the frames see the anchors and each other, as in `recache`.
-    anchors = rotate(_gather(bank[0], slots), turns[torch.zeros_like(slots)]), _gather(bank[1], slots)
-    context = [x.flatten(1, 2).transpose(1, 2) for x in anchors]
-    turn = turns[at]
-    units = (rotate(q, turn), rotate(k, turn), v)
-    queries, keys, values = (x.flatten(1, 2).transpose(1, 2)[:, :, None] for x in units)  # b h 1 (f s) d
-    out = attend_grouped(
-        queries,
-        (context[0], context[1], _mask(slots, q.shape[2])[:, None, None]),
-        (keys, values),
-        _mask(_at_least_one(frames), q.shape[2])[:, None, None, None],
-    )
-    return out[:, :, 0].transpose(1, 2).unflatten(1, q.shape[1:3])
-
-
 class _Quick(Pieces):
     """The norm of queries and keys by torch's one kernel, where it has one for the type."""
 
@@ -207,10 +156,37 @@ class _Attention:
             fresh = (qs[2], ks[2], vs[2])
             out, clean_k, clean_v = self._recached(self.table.recache, fresh, clean_k, clean_v)
             recached.append(out)
-        table, bank = self.table, (clean_k, clean_v)
         asked, keys, values = ((x[0], x[1]) for x in (qs, ks, vs))
-        made = _attend_chunks(asked, keys, values, bank, table.slots, table.positions, table.own, self.turns)
+        made = self._attend_chunks(asked, keys, values, (clean_k, clean_v))
         return torch.cat([*made, *recached])
+
+    def _attend_chunks(self, q: Pair, k: Pair, v: Pair, bank: Pair) -> Pair:
+        """Clean units [(b c) n h d] and noisy ones [(b r c) n h d] attend to the chunk's context and to themselves.
+
+        bank: raw keys and values of frames [b f s h d].
+        """
+        slots, own, tokens = self.table.slots, self.table.own, self.turns.shape[1]
+        # Positions of a chunk's own frames follow its context; both come from the engine's layout.
+        at = own.flatten()[:, None] + torch.arange(q[0].shape[1] // tokens, device=own.device)  # (b c) f
+        # The past as this chunk will find it: slots of the bank, turned to its window (b c k s h d).
+        past = rotate(_gather(bank[0], slots), self.turns[self.table.positions]), _gather(bank[1], slots)
+        context = [x.flatten(0, 1).flatten(1, 2).transpose(1, 2) for x in past]
+        bias = _mask(slots, tokens).flatten(0, 1)[:, None, None]
+
+        # A chunk's clean unit and its noisy draws share the context, so they are one group and see each their own.
+        def grouped(pair: Pair) -> Tensor:
+            noisy = (
+                pair[1].view(self.batch, -1, self.chunks, *pair[1].shape[1:]).transpose(1, 2).flatten(0, 1)
+            )
+            return torch.cat([pair[0][:, None], noisy], 1)  # (b c) 1+r (f s) h d
+
+        turn = self.turns[at].flatten(1, 2)[:, None]  # (b c) 1 (f s) 1 d/2 2
+        queries, keys, values = (
+            x.movedim(3, 1) for x in (rotate(grouped(q), turn), rotate(grouped(k), turn), grouped(v))
+        )
+        out = grouped_attention(queries, (context[0], context[1], bias), (keys, values))  # (b c) h 1+r n d
+        noisy = out[:, :, 1:].unflatten(0, (self.batch, self.chunks)).permute(0, 3, 1, 4, 2, 5).flatten(0, 2)
+        return out[:, :, 0].transpose(1, 2), noisy
 
     def _recached(
         self, table: RecacheTable, fresh: tuple[Tensor, Tensor, Tensor], bank_k: Tensor, bank_v: Tensor
@@ -226,10 +202,8 @@ class _Attention:
         outs = []
         # In the order of the film: a later switch may blend what an earlier one has left.
         for event in range(events):
-            tables = (table.anchors[:, event], table.frames[:, event], table.positions[:, event])
-            outs.append(
-                _attend_recached(q[:, event], k[:, event], v[:, event], (bank_k, bank_v), *tables, self.turns)
-            )
+            units = q[:, event], k[:, event], v[:, event]
+            outs.append(self._attend_recached(*units, (bank_k, bank_v), table, event))
             # Blended raw, and appended: chunks before the switch go on reading the old slots.
             alpha = table.alphas[:, event, :, None, None, None]
             source = table.source[:, event]
@@ -241,6 +215,26 @@ class _Attention:
             )
         out = torch.stack(outs, 1).flatten(2, 3).unflatten(2, (-1, len(fresh[0][0])))  # b e parts (f s) h d
         return out.flatten(0, 2), bank_k, bank_v
+
+    def _attend_recached(
+        self, q: Tensor, k: Tensor, v: Tensor, bank: Pair, table: RecacheTable, event: int
+    ) -> Tensor:
+        """Recomputed frames [b f s h d] of one switch attend to the old anchors and to each other; like q."""
+        slots = table.anchors[:, event]
+        # Old recent keys are not in the context: the frames see the anchors and each other, as in `recache`.
+        first = self.turns[torch.zeros_like(slots)]
+        anchors = rotate(_gather(bank[0], slots), first), _gather(bank[1], slots)
+        context = [x.flatten(1, 2).transpose(1, 2) for x in anchors]
+        turn = self.turns[table.positions[:, event]]
+        units = (rotate(q, turn), rotate(k, turn), v)
+        queries, keys, values = (x.flatten(1, 2).transpose(1, 2)[:, :, None] for x in units)  # b h 1 (f s) d
+        out = grouped_attention(
+            queries,
+            (context[0], context[1], _mask(slots, q.shape[2])[:, None, None]),
+            (keys, values),
+            _mask(_at_least_one(table.frames[:, event]), q.shape[2])[:, None, None, None],
+        )
+        return out[:, :, 0].transpose(1, 2).unflatten(1, q.shape[1:3])
 
 
 def run_streams(
