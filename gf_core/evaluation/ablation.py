@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,8 +36,10 @@ from .film import judge, spans_of
 from .measures.bootstrap import cell_of, mean_interval
 from .measures.drift import frame_differences, histogram, histogram_distance, loudness
 from .measures.events import moved, place_kept, switches
+from .measures.recurrence import recalled_apart, told_apart
 from .suite import SEED, Render
 
+SETS = ("switches", "returns")
 SEGMENTS = 6
 RETURNS = "ABACBA"
 METHODS = ("self_forcing", "longlive", "infinity_rope", "rolling_forcing", "context_forcing", "grounded")
@@ -75,6 +77,10 @@ COLUMNS: dict[str, tuple[str, float]] = {
     "identity_end": ("ID at end %", 100),
     "recall_near": ("recall, one shot away %", 100),
     "recall_far": ("recall, longer %", 100),
+    "apart": ("told apart %", 100),
+    "recall_apart_near": ("recall apart, one shot away %", 100),
+    "recall_apart_far": ("recall apart, longer %", 100),
+    "another": ("another's mark %", 100),
     "place": ("BG %", 100),
     "action": ("actions %", 100),
     "turn": ("turn s", 1),
@@ -86,6 +92,8 @@ COLUMNS: dict[str, tuple[str, float]] = {
     "motion": ("motion /1000", 1000),
 }
 """Measure -> title, and what it is multiplied by."""
+COUNTED = ("recall_apart_near", "recall_apart_far", "another")
+"""Measures whose cells say of how many marks they are the mean: a film may have none."""
 
 
 def story(kind: str, number: int, seconds: float) -> str:
@@ -128,6 +136,7 @@ def measure(frames: np.ndarray, text: str, reader: Reader) -> dict[str, Any]:
     back = [row for row in rows if row["absence"] > 0]
     near = 1.5 * (spans[0].stop - spans[0].start) / fps
     end = spans[-1].stop / fps - 5
+    marks = recalled_apart(reading, spans, fps)
     turns = switches(reading, changes, spans, fps)
     then = [span.start for span in spans if span.verb == "then"]
     found: dict[str, list[float]] = {
@@ -135,6 +144,10 @@ def measure(frames: np.ndarray, text: str, reader: Reader) -> dict[str, Any]:
         "identity_end": [row["hidden"] for row in rows if row["second"] >= end],
         "recall_near": [row["hidden"] for row in back if row["absence"] <= near],
         "recall_far": [row["hidden"] for row in back if row["absence"] > near],
+        "apart": told_apart(reading, spans, fps),
+        "recall_apart_near": [row["own"] for row in marks if row["absence"] <= near],
+        "recall_apart_far": [row["own"] for row in marks if row["absence"] > near],
+        "another": [row["other"] for row in marks],
         "place": [row["kept"] for row in place_kept(reading, spans, fps)],
         "action": [
             float(part["read"]["action"]["right"])
@@ -187,22 +200,21 @@ def run(
     reader: Reader,
     out: Path,
     *,
-    long: bool = False,
+    sets: Sequence[str] = SETS,
     note: Callable[[str], None] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """Make and measure every film that `out` does not know yet, seed by seed; returns its rows.
 
-    out: JSON lines, one a film, so that the same command goes on after a stop.
+    out: JSON lines, one a film, so that the same command goes on after a stop. sets: of `SETS`, or `one` alone.
     """
-    rows, kinds = list(_read(out)), ("one",) if long else ("switches", "returns")
-    wanted = []
-    for seed, kind, name in itertools.product(range(seeds), kinds, variants):
+    rows, wanted = list(_read(out)), []
+    for seed, kind, name in itertools.product(range(seeds), sets, variants):
         key = {"variant": name, "set": kind, "seed": seed, "seconds": seconds, "made": variants[name].made}
         found = next((row for row in rows if key.items() <= row.items()), None)
         if found is None:
             text = story(kind, seed, seconds)
             frames = variants[name].render(text)
-            measured = (measure_long if long else measure)(frames, text, reader)
+            measured = (measure_long if kind == "one" else measure)(frames, text, reader)
             found = key | {"story": text, "measures": measured}
             out.parent.mkdir(parents=True, exist_ok=True)
             with out.open("a", encoding="utf-8") as file:
@@ -235,9 +247,11 @@ def table(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, float]]) 
     ]
     for name in names:
         films = [row["measures"] for row in rows if row["variant"] == name]
-        cells = [
-            cell_of([film.get(column, []) for film in films], times) for column, (_, times) in columns.items()
-        ]
+        cells = []
+        for column, (_, times) in columns.items():
+            values = [film.get(column, []) for film in films]
+            of = f" of {sum(map(len, values))}" if column in COUNTED else ""
+            cells.append(cell_of(values, times) + of)
         lines.append(f"| {NAMES.get(name, name)} | {' | '.join(cells)} |")
     return lines
 

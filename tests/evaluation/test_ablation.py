@@ -128,6 +128,8 @@ def test_a_run_goes_on_and_its_table_has_every_variant(tmp_path, monkeypatch) ->
     given["out"].write_text(given["out"].read_text() + "\n")
     rows = ablation.run(both, 2, **given)
     assert len(made) == len(set(made)) == len(rows) == 8
+    assert {row["set"] for row in ablation.run(both, 2, sets=["returns"], **given)} == {"returns"}
+    assert len(made) == 8
     lines = ablation.table(rows, {name: ablation.COLUMNS[name] for name in ("identity", "turn", "place")})
     assert [line.split(" | ")[0] for line in lines] == [
         "| variant",
@@ -135,6 +137,9 @@ def test_a_run_goes_on_and_its_table_has_every_variant(tmp_path, monkeypatch) ->
         "| full",
         "| w/o APR: keep",
     ]
+    films = [row | {"measures": {"recall_apart_far": [0.5, 1.0]}} for row in rows if row["variant"] == "keep"]
+    told = ablation.table(films, ablation.COLUMNS)[-1]
+    assert "| 75 (75 to 75) of 8 |" in told and "| – of 0 |" in told
     assert "75 (75 to 75)" in lines[2] and "0.25" in lines[2] and lines[2].endswith("| – |")
     (line,) = ablation.by_seed(rows, {"identity": ablation.COLUMNS["identity"]})
     assert line == "- ID % by seed: full 75 / 75; w/o APR: keep 75 / 75"
@@ -151,7 +156,7 @@ def test_a_film_is_measured_in_all_columns() -> None:
     """Noise in place of a film: what is read is nothing, and every column that applies has its numbers."""
     frames = np.random.default_rng(0).integers(0, 255, (69, 64, 96, 3), dtype=np.uint8)
     for kind, absent in (
-        ("switches", {"recall_near", "recall_far"}),
+        ("switches", {"recall_near", "recall_far", "apart", "another"}),
         ("returns", {"turn", "jump", "flicker", "loud"}),
     ):
         found = ablation.measure(frames, ablation.story(kind, 0, 0.75), load_reader())
@@ -159,6 +164,8 @@ def test_a_film_is_measured_in_all_columns() -> None:
             "flip",
             "motion",
             "identity",
+            "recall_apart_near",
+            "recall_apart_far",
         } >= absent
         assert len(found["action"]) == 6
 
@@ -179,7 +186,7 @@ def test_a_published_memory_tells_the_stories_of_the_variants(tmp_path, monkeypa
 
     monkeypatch.setattr(DualMemory, "cut", cut)
     out = ["--seeds", "1", "--seconds", "1", "--out", str(tmp_path)]
-    assert main(["train", "ablate", "--variants", "context_forcing", *out]) == 0
+    assert main(["train", "ablate", "--variants", "context_forcing", "--sets", "switches,returns", *out]) == 0
     assert [(sink, recent) for sink, _, recent in seen] == [([0, 1, 2], 0)] * 5
     assert sum(seen[-1][1]) > sum(seen[1][1]) > 0
     rows = [json.loads(line) for line in (tmp_path / "films.jsonl").read_text().splitlines()]
@@ -187,7 +194,8 @@ def test_a_published_memory_tells_the_stories_of_the_variants(tmp_path, monkeypa
         ("context_forcing", "switches"),
         ("context_forcing", "returns"),
     ]
-    assert rows[1]["measures"]["recall_far"] and "| context_forcing |" in capsys.readouterr().out
+    assert rows[1]["measures"]["recall_far"] and len(rows[1]["measures"]["apart"]) == 9
+    assert "| context_forcing |" in capsys.readouterr().out
     asked: list[str] = []
     monkeypatch.setattr(ablation, "run", lambda variants, *given, **more: asked.extend(variants) or rows)
     assert main(["train", "ablate", *out]) == 0 and asked == list(ablation.NAMES)
@@ -197,6 +205,10 @@ def test_what_cannot_be_ablated_is_said(tmp_path, capsys) -> None:
     out = ["--out", str(tmp_path / "o")]
     assert main(["train", "ablate", "--variants", "soup", *out]) == 2
     assert "no variant called 'soup'" in capsys.readouterr().err
+    assert main(["train", "ablate", "--sets", "returns,one", *out]) == 2
+    assert "no set called 'one'\n  fix: choose from switches, returns" in capsys.readouterr().err
+    assert main(["train", "ablate", "--sets", "returns", "--methods", *out]) == 2
+    assert "--methods is one long shot" in capsys.readouterr().err
     assert main(["train", "ablate", "--judges", "short,soup", "--further", "a", *out]) == 2
     assert "no judge called 'soup'" in capsys.readouterr().err
     assert main(["train", "ablate", "--judges", "context", *out]) == 2

@@ -7,6 +7,7 @@ import pytest
 
 from gf_core.evaluation.measures import metrics
 from gf_core.evaluation.measures.metrics import Span
+from gf_core.evaluation.measures.recurrence import recalled_apart, told_apart
 from gf_core.world.reader import ATTRIBUTES, Reading
 from gf_core.world.vocabulary import Labels
 
@@ -125,3 +126,64 @@ def test_going_back_is_a_return_like_a_cut() -> None:
     rows = metrics.identity(reading(96, subject=np.repeat([0, 1, 0], 32)), spans, FPS)
     assert {row["absence"] for row in rows if row["segment"] == 2} == {2.0}
     assert metrics.after_cut(rows, spans)["return_subject"] == 1.0
+
+
+RETURNS = [
+    span(64 * n, 64 * n + 64, "cut" if n else "start", subject="ABC".index(who))
+    for n, who in enumerate("ABACBA")
+]
+DRESSED = {"A": (1, 1, 1), "B": (2, 2, 1), "C": (3, 1, 2)}
+"""Scarf, hat and patch; A and B share the patch, A and C the hat."""
+
+
+def dressed(*wear: tuple[int, int, int]) -> Reading:
+    """A film of `RETURNS` whose segments wear these."""
+    marks = np.repeat(np.array(wear), 64, axis=0)
+    return reading(len(marks), scarf=marks[:, 0], hat=marks[:, 1], patch=marks[:, 2])
+
+
+def test_who_is_dressed_like_all_others_is_not_known_from_them() -> None:
+    alike = dressed(*[(1, 1, 1)] * 6)
+    assert told_apart(alike, RETURNS, FPS) == [0.0] * 9 and recalled_apart(alike, RETURNS, FPS) == []
+    assert all(
+        row["hidden"] == 1 for row in metrics.identity(alike, RETURNS, FPS)
+    )  # what recall was taken in by
+
+
+def test_who_comes_back_as_itself_is_known_by_what_nobody_else_wore() -> None:
+    perfect = dressed(*(DRESSED[who] for who in "ABACBA"))
+    assert told_apart(perfect, RETURNS, FPS) == [1, 1, 0, 1, 0, 1, 1, 1, 1]  # A and B, A and C, B and C
+    rows = recalled_apart(perfect, RETURNS, FPS)
+    # C's hat counts not against A where it has not been seen yet, and A's hat no more once it has.
+    assert [(row["segment"], row["mark"]) for row in rows] == [
+        (2, "scarf"), (2, "hat"), (4, "scarf"), (4, "hat"), (5, "scarf"),
+    ]  # fmt: skip
+    assert {(row["own"], row["other"]) for row in rows} == {(1.0, 0.0)}
+    assert [row["absence"] for row in rows] == [4.0, 4.0, 8.0, 8.0, 8.0]
+
+
+def test_who_comes_back_as_the_other_is_not_known() -> None:
+    swapped = dressed(*(DRESSED[who] for who in "ABBCCB"))
+    rows = recalled_apart(swapped, RETURNS, FPS)
+    assert len(rows) == 5 and {(row["own"], row["other"]) for row in rows} == {(0.0, 1.0)}
+
+
+def test_a_mark_that_cannot_be_read_is_neither_ones_own_nor_anothers() -> None:
+    seen = dressed(*(DRESSED[who] for who in "ABACBA"))
+    seen.confidence["scarf"][64:80] = (
+        0.3  # B's first second: nothing to come back to, nothing to be mistaken for
+    )
+    seen.confidence["hat"][128:160] = 0.3  # half of A's return
+    assert told_apart(seen, RETURNS, FPS) == [0, 1, 0, 1, 0, 1, 0, 1, 1]
+    rows = {
+        (row["segment"], row["mark"]): (row["own"], row["other"])
+        for row in recalled_apart(seen, RETURNS, FPS)
+    }
+    assert rows == {(2, "scarf"): (1, 0), (2, "hat"): (0.5, 0), (4, "hat"): (1, 0), (5, "scarf"): (1, 0)}
+
+
+def test_only_who_was_away_is_asked_for_its_marks() -> None:
+    spans = [span(0, 64, subject=0), span(64, 128, "then", subject=0), span(128, 192, "cut", subject=0)]
+    assert recalled_apart(reading(192), spans, FPS) == told_apart(reading(192), spans, FPS) == []
+    anew = [span(0, 64, subject=0), span(64, 128, "cut", subject=1), span(128, 192, "scene", subject=0)]
+    assert recalled_apart(reading(192), anew, FPS) == []  # after a scene a name means somebody new

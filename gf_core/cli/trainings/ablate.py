@@ -37,6 +37,7 @@ examples:
   grounded train ablate --retrain runs/tiny --size tiny --model runs/tiny/builtin --out runs/retrained
   grounded train ablate --further runs/teacher --judges short,context --trainings 3 --out runs/judges
   grounded train ablate --variants full,context_forcing    a published memory in the stories of the variants
+  grounded train ablate --sets returns --seeds 28 --seconds 4 --out runs/recall   who is known again, in many stories
 """
 
 
@@ -55,6 +56,7 @@ def main(argv: list[str]) -> int:
         action="store_true",
         help=f"in place of them {', '.join(ablation.METHODS)}, in one long shot",
     )
+    add("--sets", help=f"comma list of {', '.join(ablation.SETS)} (default: both); not with --methods")
     add(
         "--seeds",
         **number(1, MANY, default=3, help="stories of each set, with noise of their own (default: 3)"),
@@ -100,6 +102,7 @@ def main(argv: list[str]) -> int:
 
 
 def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
+    sets = _sets(args)
     bundle = load_model(args.model)
     judges = _judges(args)
     variants: dict[str, ablation.Variant] = {}
@@ -112,9 +115,25 @@ def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
         title += f", {seed}" if args.trainings > 1 else ""
         variants[title] = ablation.Variant(in_memory(own, memory), made)
     return ablation.run(
-        variants, args.seeds, seconds, load_reader(), args.out / "films.jsonl", long=args.methods,
+        variants, args.seeds, seconds, load_reader(), args.out / "films.jsonl", sets=sets,
         note=lambda text: print(text, file=sys.stderr, flush=True),
     )  # fmt: skip
+
+
+def _sets(args: argparse.Namespace) -> list[str]:
+    """The sets of stories that are asked for."""
+    if args.methods and args.sets:
+        raise GroundedError(
+            "--methods is one long shot, which is no set of stories",
+            "leave --sets away, or name the methods in --variants to film them in these sets",
+        )
+    sets = str(args.sets or ",".join(ablation.SETS)).split(",")
+    unknown = [name for name in sets if name not in ablation.SETS]
+    if unknown:
+        raise GroundedError(
+            f"there is no set called {unknown[0]!r}", f"choose from {', '.join(ablation.SETS)}"
+        )
+    return ["one"] if args.methods else sets
 
 
 def _chosen(args: argparse.Namespace, memory: MemorySpec) -> dict[str, MemorySpec]:

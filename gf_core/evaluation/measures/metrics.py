@@ -116,30 +116,39 @@ def kept(reading: Reading, start: int, stop: int, ref: dict[str, int | None]) ->
     return result
 
 
+def characters(spans: Sequence[Span]) -> list[tuple]:
+    """Who is asked for in each segment: number of the scene, after which a name means somebody new, subject, colour."""
+    scenes = np.cumsum([number > 0 and span.verb == "scene" for number, span in enumerate(spans)])
+    return [(int(scene), span.asked.subject, span.asked.colour) for scene, span in zip(scenes, spans)]
+
+
+def first_sights(reading: Reading, spans: Sequence[Span], fps: float) -> dict[tuple, dict[str, int | None]]:
+    """What is read of each character in its first second, which its first segment's end may cut short."""
+    second, found = max(round(fps), 1), dict[tuple, dict[str, int | None]]()
+    for key, span in zip(characters(spans), spans):
+        if key not in found:
+            found[key] = reference(reading, span.start, min(span.start + second, span.stop))
+    return found
+
+
 def identity(reading: Reading, spans: Sequence[Span], fps: float) -> list[dict]:
     """Per second of film: who is on screen and the share of frames in which each identity attribute is as at
     first sight.
 
-    Rows hold `second` (film time), `length` in seconds, `segment`, `character` (number of the scene, after which a name
-    means somebody new, subject, colour), `age` (seconds since that character's first frame), `absence` (seconds it was
-    away before this shot), `cuts` (to it since then), `hidden` (mean over scarf, hat, patch) and one value per
-    attribute.
+    Rows hold `second` (film time), `length` in seconds, `segment`, `character` (as `characters`), `age` (seconds since
+    that character's first frame), `absence` (seconds it was away before this shot), `cuts` (to it since then), `hidden`
+    (mean over scarf, hat, patch) and one value per attribute.
     """
     first: dict[tuple, int] = {}
-    refs: dict[tuple, dict[str, int | None]] = {}
+    refs = first_sights(reading, spans, fps)
     last_seen: dict[tuple, int] = {}
     away: dict[tuple, float] = {}
     cuts: dict[tuple, int] = {}
-    second = max(round(fps), 1)
     rows = []
-    previous, scene = None, 0
-    for number, span in enumerate(spans):
-        scene += number > 0 and span.verb == "scene"
-        key = (scene, span.asked.subject, span.asked.colour)
+    previous = None
+    for number, (span, key) in enumerate(zip(spans, characters(spans))):
         if key not in first:
             first[key] = span.start
-            # The first second may be cut short by the segment's end.
-            refs[key] = reference(reading, span.start, min(span.start + second, span.stop))
             away[key], cuts[key] = 0.0, 0
         elif key != previous or span.verb in ("cut", "back"):
             away[key] = (span.start - last_seen[key]) / fps
