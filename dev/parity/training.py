@@ -188,7 +188,7 @@ def replay_gradient(case: Case) -> None:
     if given is not None:
         level = timesteps(film.recipe.sample)[case.doc["train"]["exit_step"]]
         times = torch.full(noisy.shape[:2], level.timestep)
-        flow = forced_flow(nets.generator, film, batch.prompt, noisy, times, context, given)
+        flow = forced_flow(nets.generator, film, batch, noisy, times, context, given)
         window = Window(flow_to_x0(noisy, flow, level.sigma), None)
         case.give("rollout", window.latents)
         match_window(nets, batch, window, match, named(case)).total.backward()

@@ -171,12 +171,11 @@ def test_verbs_inside_a_clip_act_as_in_films(nets, films):
     noisy, clean = torch.randn(2, 1, 12, 4, 2, 4).unbind()
     times = torch.full((1, 12), 500.0)
     flows = {
-        verb: forced_flow(
-            net, film, films.prompts[0], noisy, times, clean, cues={2: Cue(verb, films.prompts[1])}
-        )
+        verb: forced_flow(net, film, films.batch(cues={2: Cue(verb, films.prompts[1])}), noisy, times, clean)
         for verb in ("scene", "then")
     }
-    begun = forced_flow(net, film, films.prompts[1], noisy[:, 6:], times[:, 6:], clean[:, 6:])
+    anew = replace(films.batch(), prompt=films.prompts[1])
+    begun = forced_flow(net, film, anew, noisy[:, 6:], times[:, 6:], clean[:, 6:])
     torch.testing.assert_close(flows["scene"][:, 6:], begun)
     assert not torch.allclose(flows["then"][:, 6:], begun)
     assert torch.equal(flows["then"][:, :6], flows["scene"][:, :6])

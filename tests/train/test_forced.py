@@ -71,7 +71,7 @@ def test_forcing_is_the_masked_forward_over_a_doubled_sequence(nets, clips, film
     time = time_conditioning(net, both, torch.float32)
     text = text_kv(net, clips.prompt, net.spec.text_len)
     wanted = Call(net, torch.cat([clean, noisy], 1), time, text, Doubled(net.spec.head_dim)).run()[:, 9:]
-    got = forced_flow(net, film, clips.prompt, noisy, times, clean)
+    got = forced_flow(net, film, clips, noisy, times, clean)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
     theirs = gradients(wanted)
     for name, grad in gradients(got).items():
@@ -91,9 +91,7 @@ def test_replay_predicts_what_the_film_took(nets, films):
     exits = [trace for trace in read["denoise"] if trace.step == 1]
     noisy, context = (torch.cat([t.latents for t in traces], 1) for traces in (exits, read["clean"]))
     level = sampler.levels[1]
-    flow = forced_flow(
-        nets.generator, spec, batch.prompt, noisy, torch.full((1, 15), level.timestep), context
-    )
+    flow = forced_flow(nets.generator, spec, batch, noisy, torch.full((1, 15), level.timestep), context)
     torch.testing.assert_close(noisy - level.sigma * flow, film, atol=1e-5, rtol=1e-5)
 
 
@@ -134,7 +132,9 @@ def test_consistency_compares_with_the_teacher_s_next_state(nets, clips, film):
     with torch.no_grad():
         time = told["t"][0].expand(clips.latents.shape[:2])
         for prompt, name in ((clips.prompt, "cond"), (clips.negative, "uncond")):
-            said = forced_flow(nets.real, film, prompt, told["noisy"], time, clips.latents)
+            said = forced_flow(
+                nets.real, film, replace(clips, prompt=prompt), told["noisy"], time, clips.latents
+            )
             torch.testing.assert_close(told[f"teacher_{name}_flow"], said)
     loss.total.backward()
     assert any(p.grad is not None for p in nets.generator.parameters())

@@ -7,7 +7,6 @@ memory's rules.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from ...model.layers import Tree
 from ...sampling.film import carry_out
 from ...sampling.schedule import Schedule, add_noise, flow_to_x0, timesteps
-from ..films import ClipsGiven, Cue
+from ..films import ClipsGiven, FilmBatch
 from ..rollout import RolloutSpec, Watch, nobody, sampler_for
 from . import Loss
 from .scores import Nets, sigma_at
@@ -47,27 +46,28 @@ class Consistency:
 def forced_flow(
     net: Tree,
     film: RolloutSpec,
-    prompt: Tensor,
+    batch: ClipsGiven | FilmBatch,
     noisy: Tensor,
     times: Tensor,
     context: Tensor | None,
     context_times: Tensor | None = None,
-    cues: Mapping[int, Cue] | None = None,
 ) -> Tensor:
     """Flow [b f c h w] of every chunk of noisy latents at timesteps [b f], as the engine's memory lets it see the past.
 
+    The batch's prompt and cues act on text and memory as in films.
+
     context: clean latents [b f c h w] that enter memory in place of the noisy ones. None: what has been predicted
     enters as it is, at its own level. context_times: timesteps [b f] of the context; None is the context timestep
-    of films. cues: chunk -> the verb that it begins with, which acts on prompt and memory as in films.
+    of films.
     """
     sampler = sampler_for(net, replace(film, context_gradient="replay"), len(noisy), tuple(noisy.shape[2:]))
     director, flows = sampler.director, list[Tensor]()
     noisy = noisy.to(director.device, director.dtype)
     context = None if context is None else context.to(noisy)
-    director.start(prompt)
+    director.start(batch.prompt)
     for first in range(0, noisy.shape[1], film.chunk):
         here = slice(first, first + film.chunk)
-        if cues and (cue := cues.get(first // film.chunk)) is not None:
+        if (cue := batch.cues.get(first // film.chunk)) is not None:
             carry_out(director, cue.verb, cue.prompt, cue.recache)
         director.prepare()
         step, clean = director.open(noisy[:, here].shape[1])
@@ -106,8 +106,7 @@ def forcing(
         places_before = _places(batch, film, settings.augment, "context_place").cpu()
         context_times = table.timesteps[places_before].to(clean.device)
         context = add_noise(clean, noise, sigma_at(context_times, film.recipe.sample.shift))
-    given = (noisy, times, context, context_times, batch.cues)
-    flow = forced_flow(nets.generator, film, batch.prompt, *given)
+    flow = forced_flow(nets.generator, film, batch, noisy, times, context, context_times)
     error = (flow.float() - (noise - clean).float()).square().mean((2, 3, 4))
     if settings.weighted:
         error = error * table.loss_weights()[places].to(error)
@@ -138,7 +137,7 @@ def regression(
     which = places[:, None, :, None, None, None].expand(-1, 1, -1, *batch.states.shape[3:])
     noisy, end = batch.states.gather(1, which)[:, 0], batch.states[:, -1]
     times, context = told[places], batch.latents if see_clean else None
-    flow = forced_flow(nets.generator, film, batch.prompt, noisy, times, context)
+    flow = forced_flow(nets.generator, film, batch, noisy, times, context)
     clean = flow_to_x0(noisy, flow, sigma_at(times, film.recipe.sample.shift))
     learned = times != 0  # at no noise there is nothing to learn
     total = (clean - end)[learned].square().mean()
@@ -162,17 +161,15 @@ def consistency(
     noise = batch.draws.normal("noise", tuple(clean.shape)).to(clean)
     noisy = add_noise(clean, noise, grid.sigmas[place].to(clean.device))
 
-    def ask(net: Tree, latents: Tensor, times: Tensor, prompt: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Flow and clean latents, under the prompts of the clip or under one in their place."""
-        cues = batch.cues
-        if prompt is not None:
-            cues = {chunk: replace(cue, prompt=prompt) for chunk, cue in cues.items()}
-        first = batch.prompt if prompt is None else prompt
-        flow = forced_flow(net, film, first, latents, times, clean, cues=cues)
+    def ask(net: Tree, latents: Tensor, times: Tensor, batch: ClipsGiven = batch) -> tuple[Tensor, Tensor]:
+        """Flow and clean latents."""
+        flow = forced_flow(net, film, batch, latents, times, clean)
         return flow, flow_to_x0(latents, flow, sigma_at(times, shift))
 
+    others = {chunk: replace(cue, prompt=batch.negative) for chunk, cue in batch.cues.items()}
+    unconditional = replace(batch, prompt=batch.negative, cues=others)
     with torch.no_grad():
-        told, free = (ask(nets.real, noisy, here, text)[0] for text in (None, batch.negative))
+        told, free = (ask(nets.real, noisy, here, given)[0] for given in (batch, unconditional))
         guided = free + settings.guidance * (told - free)
         later = noisy + guided * (grid.sigmas[place + 1] - grid.sigmas[place])
         target = ask(nets.average, later, there)[1]
