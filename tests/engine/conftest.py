@@ -15,11 +15,11 @@ from torch import Tensor
 
 from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.config import Encoding, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
-from gf_core.engine.events import Event
+from gf_core.engine.events import Event, Finished
 from gf_core.engine.film import Film, look
 from gf_core.engine.session import Session
 from gf_core.model.wan import WanModel
-from gf_core.take.folder import Take
+from gf_core.take.folder import Run, Take
 from gf_core.timeline import Plan, make_plan, parse
 
 SPEC = ModelSpec(dim=32, ffn_dim=48, num_heads=2, num_layers=2, text_len=8, text_dim=12, freq_dim=16)
@@ -165,6 +165,21 @@ class Films:
         events: list[Event] = []
         self.session(*args, **options).play(events.append)
         return events
+
+    def render(self, bundle: ModelBundle, folder: Path, text: str, **options: Any) -> tuple[list[Event], Run]:
+        """Events and the run of one render into the Take at `folder`."""
+        with Take.open(folder) as take:
+            events = self.events(bundle, text, take, **options)
+        return events, Run(self.told(events, Finished)[-1].path.parent)
+
+    def told(self, events: list[Any], kind: type) -> list[Any]:
+        """The events of one kind."""
+        return [event for event in events if isinstance(event, kind)]
+
+    def bytes_of(self, run: Run) -> tuple:
+        """Everything of a run that must not depend on how it came about."""
+        records = [(record["key"], record["latents"], record["frames"]) for record in run.committed()]
+        return records, [run.latents(i).read_bytes() for i in range(len(records))], run.film.read_bytes()
 
 
 @pytest.fixture(scope="session")

@@ -26,10 +26,6 @@ back to 5: it runs | 0.75s | motion
 APART = {4, 6}
 
 
-def told(events, kind):
-    return [event for event in events if isinstance(event, kind)]
-
-
 def old(run: Run) -> None:
     """Make of a run one of a version that decoded every chunk behind the one in front of it."""
     records = scan_journal(run.journal).records
@@ -81,11 +77,11 @@ def test_pictures_of_earlier_versions_are_made_again_from_the_first_scene_on(bun
     whole = first.path.read_bytes()
     old(Run(first.path.parent))
     events = films.events(bundle, FILM, take)
-    again = told(events, Finished)[0]
-    assert not told(events, StepDone) and again.path != first.path
-    assert "show through" in told(events, Reused)[0].changed
+    again = films.told(events, Finished)[0]
+    assert not films.told(events, StepDone) and again.path != first.path
+    assert "show through" in films.told(events, Reused)[0].changed
     assert again.path.read_bytes() == whole
-    assert told(films.events(bundle, FILM, take), Finished)[0].path == again.path, "once"
+    assert films.told(films.events(bundle, FILM, take), Finished)[0].path == again.path, "once"
 
 
 def test_those_without_latents_are_believed_as_they_are(bundle, films, take):
@@ -95,7 +91,7 @@ def test_those_without_latents_are_believed_as_they_are(bundle, films, take):
     for path in (run.folder / "latents").iterdir():
         path.unlink()
     events = films.events(bundle, FILM, take)
-    assert told(events, Finished)[0].path == first.path and not told(events, StepDone)
+    assert films.told(events, Finished)[0].path == first.path and not films.told(events, StepDone)
 
 
 def test_a_film_without_scenes_is_what_it_was(bundle, films, take):

@@ -15,19 +15,13 @@ from gf_core.engine.making import preflight
 from gf_core.engine.render import render_film
 from gf_core.errors import StoryboardError, TakeError
 from gf_core.sampling.director import Director
-from gf_core.take.folder import Run, Take
+from gf_core.take.folder import Take
 from gf_core.take.states import StateStore
 
 TEXT = (
     "a fox | 0.75s\nthen: it jumps | 1.5s\ncut: a hen | 1.5s\nback to 2: it rests | 1.5s\n"
     "then: it runs | 0.75s\nback to 1: it sleeps | 0.75s | motion"
 )
-
-
-def render(bundle, films, folder, text=TEXT, **options):
-    with Take.open(folder) as take:
-        events = films.events(bundle, text, take, **options)
-    return events, Run(events[-1].path.parent)
 
 
 def latents(run):
@@ -38,7 +32,7 @@ def latents(run):
 def whole(make_bundle, films, tmp_path_factory):
     """Latents and film of a film that was made in one go, and the folder of its Take."""
     folder = tmp_path_factory.mktemp("whole") / "take"
-    _, run = render(make_bundle(), films, folder)
+    _, run = films.render(make_bundle(), folder, TEXT)
     return latents(run), run.film.read_bytes(), folder
 
 
@@ -58,7 +52,7 @@ def test_a_film_that_was_stopped_goes_on_to_the_same_bytes(make_bundle, films, t
             data = bytearray(path.read_bytes())
             data[-1] ^= 1
             path.write_bytes(data)
-    _, run = render(make_bundle(), films, tmp_path)
+    _, run = films.render(make_bundle(), tmp_path, TEXT)
     assert (latents(run), run.film.read_bytes()) == whole[:2]
 
 
@@ -69,10 +63,10 @@ def test_a_film_that_was_stopped_goes_on_to_the_same_bytes(make_bundle, films, t
 def test_an_edit_makes_again_what_follows_it_to_the_bytes_of_a_fresh_film(
     make_bundle, films, tmp_path, whole, old, new, kept
 ):
-    render(make_bundle(), films, tmp_path / "take")
-    events, run = render(make_bundle(), films, tmp_path / "take", TEXT.replace(old, new))
+    films.render(make_bundle(), tmp_path / "take", TEXT)
+    events, run = films.render(make_bundle(), tmp_path / "take", TEXT.replace(old, new))
     assert next(event.chunks for event in events if isinstance(event, Reused)) == kept
-    _, fresh = render(make_bundle(), films, tmp_path / "fresh", TEXT.replace(old, new))
+    _, fresh = films.render(make_bundle(), tmp_path / "fresh", TEXT.replace(old, new))
     assert latents(run) == latents(fresh)
     assert latents(run)[:kept] == whole[0][:kept]
 
@@ -91,23 +85,23 @@ def test_a_memory_that_is_lost_right_where_it_is_wanted_is_made_anew(
         films.session(make_bundle(), TEXT, take).play(stop)
     (state,) = (tmp_path / "states").glob(f"{lost}-*.memory.safetensors")
     state.unlink()
-    _, run = render(make_bundle(), films, tmp_path)
+    _, run = films.render(make_bundle(), tmp_path, TEXT)
     assert (latents(run), run.film.read_bytes()) == whole[:2]
 
 
 def test_a_memory_is_made_anew_where_the_very_next_segment_goes_back_to_it(make_bundle, films, tmp_path):
     text = "a fox | 0.75s\nthen: it jumps | 1.5s\nback to 2: it rests | 0.75s"
-    _, fresh = render(make_bundle(), films, tmp_path / "fresh", text)
-    render(make_bundle(), films, tmp_path / "take", text, until=2)
+    _, fresh = films.render(make_bundle(), tmp_path / "fresh", text)
+    films.render(make_bundle(), tmp_path / "take", text, until=2)
     (state,) = (tmp_path / "take" / "states").glob("000003-*.memory.safetensors")
     state.unlink()
-    _, run = render(make_bundle(), films, tmp_path / "take", text)
+    _, run = films.render(make_bundle(), tmp_path / "take", text)
     assert (latents(run), run.film.read_bytes()) == (latents(fresh), fresh.film.read_bytes())
 
 
 def test_nothing_is_replayed_in_front_of_a_segment_that_goes_back(make_bundle, films, tmp_path):
-    render(make_bundle(), films, tmp_path)
-    events, _ = render(make_bundle(), films, tmp_path, TEXT.replace("it rests", "it sits"))
+    films.render(make_bundle(), tmp_path, TEXT)
+    events, _ = films.render(make_bundle(), tmp_path, TEXT.replace("it rests", "it sits"))
     decoder_only = [event for event in events if isinstance(event, Replayed)]
     assert len(decoder_only) <= 1  # the decoder looks back one chunk; the memory is read
 
@@ -116,7 +110,7 @@ def test_what_is_gone_back_to_stays_where_no_other_state_may(
     make_bundle, films, tmp_path, whole, monkeypatch
 ):
     monkeypatch.setattr("gf_core.engine.shoot.pays", lambda *_: True)
-    _, run = render(make_bundle(), films, tmp_path, state_budget=1)
+    _, run = films.render(make_bundle(), tmp_path, TEXT, state_budget=1)
     names = StateStore(tmp_path / "states", ()).names()
     film = Film(make_bundle(), TEXT, make_bundle().recipe)
     assert names == {recalled_module.recalled_name(film, n) for n in film.plan.recalled} and len(names) == 2
@@ -126,7 +120,7 @@ def test_what_is_gone_back_to_stays_where_no_other_state_may(
 def test_a_memory_that_cannot_be_kept_ends_the_film_in_words(make_bundle, films, tmp_path, monkeypatch):
     monkeypatch.setattr(StateStore, "save", lambda *_, **__: None)
     with pytest.raises(TakeError, match="segment 1, to which a later one goes back") as told:
-        render(make_bundle(), films, tmp_path)
+        films.render(make_bundle(), tmp_path, TEXT)
     assert "goes on" in told.value.fix
 
 
@@ -136,12 +130,12 @@ def test_a_memory_that_is_taken_away_meanwhile_is_made_anew_by_the_next_render(
     load = StateStore.load
     monkeypatch.setattr(StateStore, "load", lambda self, name: None)
     with pytest.raises(TakeError, match="segment 4 goes back to segment 2") as told:
-        render(make_bundle(), films, tmp_path)
+        films.render(make_bundle(), tmp_path, TEXT)
     assert "anew" in told.value.fix
     monkeypatch.setattr(StateStore, "load", load)
     for path in (tmp_path / "states").iterdir():
         path.unlink()
-    _, run = render(make_bundle(), films, tmp_path)
+    _, run = films.render(make_bundle(), tmp_path, TEXT)
     assert latents(run) == whole[0]
 
 
@@ -189,11 +183,11 @@ def test_the_contact_sheet_says_which_one(make_bundle, tmp_path, monkeypatch):
 
 
 def test_the_network_is_called_for_what_is_new_only(make_bundle, films, tmp_path, monkeypatch):
-    render(make_bundle(), films, tmp_path)
+    films.render(make_bundle(), tmp_path, TEXT)
     calls = []
     predict = Director.predict
     monkeypatch.setattr(Director, "predict", lambda self, *a: calls.append(1) or predict(self, *a))
-    render(make_bundle(), films, tmp_path, TEXT.replace(" | motion", ""))
+    films.render(make_bundle(), tmp_path, TEXT.replace(" | motion", ""))
     assert len(calls) == 2  # one chunk of two steps
 
 
@@ -203,6 +197,6 @@ def test_chunks_behind_a_memory_that_is_kept_count_for_the_next_state(
     """It is on the disk anyway; a state that saves only the replay of what follows is weighed as that."""
     weighed = []
     monkeypatch.setattr("gf_core.engine.shoot.pays", lambda size, chunks, seconds: weighed.append(chunks))
-    render(make_bundle(), films, tmp_path)
+    films.render(make_bundle(), tmp_path, TEXT)
     # Segments 1 and 2 are gone back to; of the others none is kept, so the chunks since then add up.
     assert weighed == [2, 4, 5, 6]

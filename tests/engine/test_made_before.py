@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -32,28 +31,24 @@ def old(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path / "film.take"
 
 
-def told(events: list[Any], kind: type) -> list[Any]:
-    return [event for event in events if isinstance(event, kind)]
-
-
 def test_of_its_finished_part_only_the_pictures_are_made_again(bundle, films, old, caplog):
     """Its journal has no sums of the film, so that nothing tells whether the pictures are what they were."""
     caplog.set_level("INFO")
     with Take.open(old) as take:
         events = films.events(bundle, TEXT, take, until=3)
         again = films.events(bundle, TEXT, take, until=3)
-    assert not told(events + again, StepDone) and told(events, Reused)[0].chunks == 5
-    assert len(told(events, ChunkDone)) == 5 and not told(again, ChunkDone), "once"
+    assert not films.told(events + again, StepDone) and films.told(events, Reused)[0].chunks == 5
+    assert len(films.told(events, ChunkDone)) == 5 and not films.told(again, ChunkDone), "once"
     assert caplog.text.count("made before films had sums") == 1
-    assert told(again, Finished)[0].path == old / "run-0002" / "film.mp4"
+    assert films.told(again, Finished)[0].path == old / "run-0002" / "film.mp4"
 
 
 def test_the_rest_of_it_is_made_from_there(bundle, films, old):
     before = Run(OLD / "film.take" / "run-0001")
     with Take.open(old) as take:
         events = films.events(bundle, TEXT, take)
-    run = Run(told(events, Finished)[0].path.parent)
-    assert {event.index for event in told(events, StepDone)} == {5}
+    run = Run(films.told(events, Finished)[0].path.parent)
+    assert {event.index for event in films.told(events, StepDone)} == {5}
     for index in range(5):
         assert run.latents(index).read_bytes() == before.latents(index).read_bytes()
     assert probe(run.film).frames == 9 + 5 * 12

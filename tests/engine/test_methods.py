@@ -54,11 +54,6 @@ def render(bundle, films, folder, memory, text=TEXT, stop_at=None):
     return Run(events[-1].path.parent), events
 
 
-def bytes_of(run):
-    records = [(record["key"], record["latents"], record["frames"]) for record in run.committed()]
-    return records, run.film.read_bytes()
-
-
 SLOW = ("wave", "walk")
 
 
@@ -73,7 +68,7 @@ def test_a_stopped_film_goes_on_with_the_same_bytes(bundle, films, tmp_path, nam
         take = tmp_path / f"at{stop_at}"
         assert render(bundle, films, take, MEMORIES[name], stop_at=stop_at)[0] is None
         run, events = render(bundle, films, take, MEMORIES[name])
-        assert bytes_of(run) == bytes_of(whole), stop_at
+        assert films.bytes_of(run) == films.bytes_of(whole), stop_at
         assert events[-1].report["reuse"]["exact"] is not False
 
 
@@ -97,7 +92,7 @@ def test_a_film_made_in_windows_goes_on_within_a_segment(bundle, films, tmp_path
     for state in (tmp_path / "t" / "states").glob("*.memory.*") if lost == "states" else ():
         state.unlink()
     run, events = render(bundle, films, tmp_path / "t", memory, text)
-    assert bytes_of(run) == bytes_of(whole)
+    assert films.bytes_of(run) == films.bytes_of(whole)
     told = [event.chunks for event in events if isinstance(event, Reused)]
     assert told == [kept]
     assert events[-1].report["reuse"]["exact"] is not False
@@ -120,7 +115,7 @@ def test_a_kill_behind_a_journal_s_line_loses_no_chunk(bundle, films, tmp_path, 
     monkeypatch.setattr(RunWriter, "commit", commit)
     run, events = render(bundle, films, tmp_path / "killed", MEMORIES[name])
     assert [event.chunks for event in events if isinstance(event, Reused)] == [3]
-    assert bytes_of(run) == bytes_of(whole)
+    assert films.bytes_of(run) == films.bytes_of(whole)
 
 
 @pytest.mark.parametrize("again", ["stopped", "killed"])
@@ -152,7 +147,9 @@ def test_a_film_that_ends_twice_loses_no_chunk(bundle, films, tmp_path, monkeypa
     run, events = render(bundle, films, take, memory, BLENDED)
     assert run is not None
     assert [event.chunks for event in events if isinstance(event, Reused)] == [7]
-    assert bytes_of(run) == bytes_of(render(bundle, films, tmp_path / "whole", memory, BLENDED)[0])
+    assert films.bytes_of(run) == films.bytes_of(
+        render(bundle, films, tmp_path / "whole", memory, BLENDED)[0]
+    )
 
 
 def test_a_segment_made_in_windows_is_lengthened(bundle, films, tmp_path):
@@ -162,7 +159,7 @@ def test_a_segment_made_in_windows_is_lengthened(bundle, films, tmp_path):
     render(bundle, films, tmp_path / "edited", memory)
     edited, events = render(bundle, films, tmp_path / "edited", memory, longer)
     fresh, _ = render(bundle, films, tmp_path / "fresh", memory, longer)
-    assert bytes_of(edited) == bytes_of(fresh)
+    assert films.bytes_of(edited) == films.bytes_of(fresh)
     assert [event.chunks for event in events if isinstance(event, Reused)] == [4]
     plan = {
         text: films.plan(replace(bundle, recipe=replace(bundle.recipe, memory=memory)), text)
@@ -176,11 +173,11 @@ def test_a_segment_made_in_windows_is_lengthened(bundle, films, tmp_path):
 def test_a_damaged_chunk_of_a_film_made_in_windows_is_made_again(bundle, films, tmp_path, index):
     """It goes on at the last segment's end in front of it, which for the first segment is the film's beginning."""
     whole, _ = render(bundle, films, tmp_path, MEMORIES["rolling"])
-    before = bytes_of(whole)
+    before = films.bytes_of(whole)
     data = whole.latents(index).read_bytes()
     whole.latents(index).write_bytes(bytes([data[0] ^ 1]) + data[1:])
     run, _ = render(bundle, films, tmp_path, MEMORIES["rolling"])
-    assert bytes_of(run) == before
+    assert films.bytes_of(run) == before
 
 
 @pytest.mark.parametrize("name", ["rolling", "wave"])

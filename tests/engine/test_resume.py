@@ -29,26 +29,11 @@ TEXT = "a fox runs | 1.5s\nthen: it jumps | 2.25s\ncut: a hen | 1.5s"
 CHUNKS = 7
 
 
-def render(bundle, films, folder, text=TEXT, **options):
-    with Take.open(folder) as take:
-        events = films.events(bundle, text, take, **options)
-    return events, Run(events[-1].path.parent)
-
-
-def of(events, kind):
-    return [event for event in events if isinstance(event, kind)]
-
-
-def bytes_of(run):
-    records = [(record["key"], record["latents"], record["frames"]) for record in run.committed()]
-    return records, [run.latents(i).read_bytes() for i in range(len(records))], run.film.read_bytes()
-
-
 @pytest.fixture(scope="module")
 def whole(make_bundle, films, tmp_path_factory):
     """A Take with the whole film."""
     folder = tmp_path_factory.mktemp("whole") / "take"
-    render(make_bundle(), films, folder)
+    films.render(make_bundle(), folder, TEXT)
     return folder
 
 
@@ -181,18 +166,18 @@ DAMAGE = {
 def test_a_stopped_film_goes_on_from_what_is_whole(bundle, films, stopped, whole, name):
     damage, latents, again, pictures, number = DAMAGE[name]
     damage(Run(stopped / "run-0001"))
-    events, run = render(bundle, films, stopped)
-    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+    events, run = films.render(bundle, stopped, TEXT)
+    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
     assert run.timeline.read_text() == TEXT
     assert json.loads(run.settings.read_text()) == json.loads(Run(whole / "run-0001").settings.read_text())
     assert run.folder.name == f"run-000{number}"
-    told = of(events, Reused)
+    told = films.told(events, Reused)
     assert (told[0].chunks if told else 0) == latents
     assert events[-1].report["reuse"]["mended"] == again
-    assert len(of(events, StepDone)) == (CHUNKS - latents + again) * len(bundle.recipe.sample.steps)
-    assert [event.index for event in of(events, ChunkDone)] == list(range(pictures, CHUNKS))
-    events, same = render(bundle, films, stopped)
-    assert same.folder == run.folder and not of(events, StepDone) + of(events, ChunkDone)
+    assert len(films.told(events, StepDone)) == (CHUNKS - latents + again) * len(bundle.recipe.sample.steps)
+    assert [event.index for event in films.told(events, ChunkDone)] == list(range(pictures, CHUNKS))
+    events, same = films.render(bundle, stopped, TEXT)
+    assert same.folder == run.folder and not films.told(events, StepDone) + films.told(events, ChunkDone)
 
 
 # The same of a finished one: how many chunks are sampled, the chunk that decoding goes on with, and the run.
@@ -225,26 +210,26 @@ def test_a_finished_film_is_had_again_whatever_has_happened_to_it(bundle, films,
     damage, again, pictures, number = FINISHED_DAMAGE[name]
     shutil.copytree(whole, tmp_path / "take")
     damage(Run(tmp_path / "take" / "run-0001"))
-    events, run = render(bundle, films, tmp_path / "take")
+    events, run = films.render(bundle, tmp_path / "take", TEXT)
     want = Run(whole / "run-0001")
     assert run.folder.name == f"run-000{number}"
-    assert len(of(events, StepDone)) == again * len(bundle.recipe.sample.steps)
-    assert [event.index for event in of(events, ChunkDone)] == list(range(pictures, CHUNKS))
+    assert len(films.told(events, StepDone)) == again * len(bundle.recipe.sample.steps)
+    assert [event.index for event in films.told(events, ChunkDone)] == list(range(pictures, CHUNKS))
     assert run.film.read_bytes() == want.film.read_bytes() and run.timeline.read_text() == TEXT
     assert run.settings.read_bytes() == want.settings.read_bytes()
     if name != "no latents":  # which are not made as long as nobody wants them
-        assert bytes_of(run) == bytes_of(want)
+        assert films.bytes_of(run) == films.bytes_of(want)
     edited = TEXT.replace("a hen", "an owl")
-    _, run = render(bundle, films, tmp_path / "take", edited)
-    _, fresh = render(bundle, films, tmp_path / "fresh", edited)
-    assert bytes_of(run) == bytes_of(fresh)
+    _, run = films.render(bundle, tmp_path / "take", edited)
+    _, fresh = films.render(bundle, tmp_path / "fresh", edited)
+    assert films.bytes_of(run) == films.bytes_of(fresh)
 
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_what_is_only_a_remark_comes_into_the_run(bundle, films, stopped, whole, tmp_path, finished):
     folder = shutil.copytree(whole, tmp_path / "whole") if finished else stopped
-    events, run = render(bundle, films, folder, f"# a new remark\n{TEXT}")
-    assert run.folder.name == "run-0001" and bool(of(events, StepDone)) != finished
+    events, run = films.render(bundle, folder, f"# a new remark\n{TEXT}")
+    assert run.folder.name == "run-0001" and bool(films.told(events, StepDone)) != finished
     assert run.timeline.read_text().startswith("# a new remark\n")
     assert run.film.read_bytes() == Run(whole / "run-0001").film.read_bytes()
 
@@ -255,26 +240,26 @@ def test_a_film_that_another_encoder_began_is_made_again_of_its_latents(
     """The header says how all fragments are to be read, so this one cannot be gone on with."""
     with monkeypatch.context() as patch:
         patch.setattr("gf_core.engine.finish.film_header", lambda *_: b"of another encoder")
-        events, run = render(bundle, films, stopped)
+        events, run = films.render(bundle, stopped, TEXT)
     assert "encoded otherwise" in caplog.text and run.folder.name == "run-0002"
-    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
-    assert [event.index for event in of(events, ChunkDone)] == list(range(CHUNKS))
-    assert not of(render(bundle, films, stopped)[0], StepDone)
+    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
+    assert [event.index for event in films.told(events, ChunkDone)] == list(range(CHUNKS))
+    assert not films.told(films.render(bundle, stopped, TEXT)[0], StepDone)
 
 
 def test_settings_of_two_runs_that_have_changed_places_are_not_believed(bundle, films, whole, tmp_path):
     """A journal says itself how the pictures are encoded that it promises."""
     want = Run(whole / "run-0001").film.read_bytes()
     folder = shutil.copytree(whole, tmp_path / "take")
-    coarse = render(bundle, films, folder, encoding=Encoding(quality=40))[1]
+    coarse = films.render(bundle, folder, TEXT, encoding=Encoding(quality=40))[1]
     first, second = Run(folder / "run-0001").settings, coarse.settings
     said = first.read_bytes(), second.read_bytes()
     second.write_bytes(said[0])
     first.write_bytes(said[1])
     other = coarse.film.read_bytes()
     for quality, film in ((40, other), (Encoding().quality, want)):
-        events, run = render(bundle, films, folder, encoding=Encoding(quality=quality))
-        assert run.film.read_bytes() == film and not of(events, StepDone)
+        events, run = films.render(bundle, folder, TEXT, encoding=Encoding(quality=quality))
+        assert run.film.read_bytes() == film and not films.told(events, StepDone)
 
 
 def test_the_header_is_the_same_whatever_is_in_the_film(bundle, stopped):
@@ -298,8 +283,8 @@ def test_a_damaged_state_is_replaced_by_a_replay(
             flip(path, -1)
         else:  # whole, and of another chunk
             path.write_bytes(next(other for name, other in others.items() if name != path.name).read_bytes())
-    events, run = render(bundle, films, stopped)
-    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+    events, run = films.render(bundle, stopped, TEXT)
+    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
     assert ("its bytes have changed" if damage == "a bit" else "under another name") in caplog.text
     assert events[-1].report["reuse"]["exact"] is True
 
@@ -309,7 +294,7 @@ def test_a_replay_that_differs_is_said(bundle, films, stopped, monkeypatch, capl
     shutil.rmtree(stopped / "states")
     real = Director.prefill
     monkeypatch.setattr(Director, "prefill", lambda self, latents: real(self, latents * 1.001))
-    events, _ = render(bundle, films, stopped)
+    events, _ = films.render(bundle, stopped, TEXT)
     assert events[-1].report["reuse"]["exact"] is False and "differs from the recorded" in caplog.text
 
 
@@ -323,10 +308,10 @@ def test_after_a_full_disk_the_film_goes_on(bundle, films, tmp_path, whole, monk
     with monkeypatch.context() as patch:
         patch.setattr(finish_module, "FilmWriter", Full)
         with pytest.raises(ResourceError, match="disk is full"):
-            render(bundle, films, tmp_path)
-    events, run = render(bundle, films, tmp_path)
-    assert of(events, Reused)[0].chunks > 3, "the latents of the chunk that did not fit are kept"
-    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+            films.render(bundle, tmp_path, TEXT)
+    events, run = films.render(bundle, tmp_path, TEXT)
+    assert films.told(events, Reused)[0].chunks > 3, "the latents of the chunk that did not fit are kept"
+    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
 
 
 def test_a_state_that_cannot_be_written_does_not_stop_the_film(
@@ -336,8 +321,8 @@ def test_a_state_that_cannot_be_written_does_not_stop_the_film(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("gf_core.take.states.write_atomic", full)
-    _, run = render(bundle, films, tmp_path)
-    assert bytes_of(run) == bytes_of(Run(whole / "run-0001")) and "not kept" in caplog.text
+    _, run = films.render(bundle, tmp_path, TEXT)
+    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001")) and "not kept" in caplog.text
 
 
 def test_the_card_running_out_once_is_tried_again(bundle, films, tmp_path, whole, monkeypatch, caplog):
@@ -350,8 +335,8 @@ def test_the_card_running_out_once_is_tried_again(bundle, films, tmp_path, whole
         real(self, latents, view, kind, *rest)
 
     monkeypatch.setattr(Director, "_clean", fail_once)
-    _, run = render(bundle, films, tmp_path)
-    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+    _, run = films.render(bundle, tmp_path, TEXT)
+    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
     assert failed and caplog.text.count("samples and decodes in turn") == 1
 
 
@@ -369,10 +354,10 @@ def test_a_card_that_stays_full_stops_the_film_in_words(bundle, films, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(Director, "_clean", fail)
         with pytest.raises(ResourceError, match="graphics card ran out of memory"):
-            render(bundle, films, tmp_path)
+            films.render(bundle, tmp_path, TEXT)
     assert tries == (["clean", "clean"] if frame == 3 else ["recache"])
-    _, run = render(bundle, films, tmp_path)
-    assert bytes_of(run) == bytes_of(Run(whole / "run-0001"))
+    _, run = films.render(bundle, tmp_path, TEXT)
+    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
 
 
 def test_a_take_that_is_deleted_meanwhile_is_said_in_words(bundle, films, tmp_path):
@@ -407,12 +392,12 @@ def test_chunks_that_were_replayed_count_for_the_next_state(bundle, films, tmp_p
     text = "a fox runs | 4.5s\nthen: it jumps | 0.75s\nthen: it sits | 0.75s"
     plan = films.plan(bundle, text)
     assert [segment.chunks for segment in plan.segments] == [6, 1, 1]
-    render(bundle, films, tmp_path, text)
+    films.render(bundle, tmp_path, text)
     assert kept_memories(tmp_path) == [6]
     if replayed:
         shutil.rmtree(tmp_path / "states")
-    events, _ = render(bundle, films, tmp_path, text.replace("it jumps", "it hops"))
-    again = [event.index for event in of(events, Replayed)]
+    events, _ = films.render(bundle, tmp_path, text.replace("it jumps", "it hops"))
+    again = [event.index for event in films.told(events, Replayed)]
     assert again.count(3) == int(replayed)  # the memory is rebuilt, or read; the decoder looks back a chunk
     assert kept_memories(tmp_path) == ([7] if replayed else [6])
 
@@ -436,15 +421,15 @@ def test_behind_a_scene_frames_are_counted_on(bundle, films, tmp_path, first, gi
     bundle = replace(bundle, recipe=replace(bundle.recipe, sample=sample, memory=memory))
     text = "a fox | 1.5s\ncut: a cow | 0.75s\nscene: a boat | 3s\nthen: it sinks | 3s"
     start = torch.full((given, 32, 32, 3), 0.5) if given else None
-    _, want = render(bundle, films, tmp_path / "whole", text, start=start)
-    render(bundle, films, tmp_path / "take", text, until=2, start=start)
+    _, want = films.render(bundle, tmp_path / "whole", text, start=start)
+    films.render(bundle, tmp_path / "take", text, until=2, start=start)
     shutil.rmtree(tmp_path / "take" / "states")
-    events, run = render(bundle, films, tmp_path / "take", text, start=start)
+    events, run = films.render(bundle, tmp_path / "take", text, start=start)
     plan = films.plan(bundle, text)
-    assert len(of(events, StepDone)) == (plan.chunks - plan.segments[2].first_chunk) * len(
+    assert len(films.told(events, StepDone)) == (plan.chunks - plan.segments[2].first_chunk) * len(
         bundle.recipe.sample.steps
     )
-    assert bytes_of(run) == bytes_of(want)
+    assert films.bytes_of(run) == films.bytes_of(want)
     noted = [[record["anchor"] for record in each.committed()] for each in (run, want)]
     assert noted[0] == noted[1] and any(noted[0][-3:]) == (positions == "relative")
     states = [
@@ -481,19 +466,19 @@ def test_a_state_that_is_not_settled_yet_is_not_held_against_the_recorded_one(
     make = bundle.codec.decoder
     monkeypatch.setattr(bundle.codec, "decoder", lambda: Forgetful(make()))
     text = "".join(f"{'cut: ' if n else ''}picture {n} | 0.75s\n" for n in range(6))
-    render(bundle, films, tmp_path / "take", text)
+    films.render(bundle, tmp_path / "take", text)
     shutil.rmtree(tmp_path / "take" / "states")
     edit = text.replace("picture 5", "another")
-    events, run = render(bundle, films, tmp_path / "take", edit)
+    events, run = films.render(bundle, tmp_path / "take", edit)
     assert events[-1].report["reuse"]["exact"] is True and "differs from the recorded" not in caplog.text
-    assert bytes_of(run) == bytes_of(render(bundle, films, tmp_path / "fresh", edit)[1])
+    assert films.bytes_of(run) == films.bytes_of(films.render(bundle, tmp_path / "fresh", edit)[1])
 
 
 def test_a_resumed_film_counts_only_what_it_made(bundle, films, stopped):
-    events, _ = render(bundle, films, stopped)
+    events, _ = films.render(bundle, stopped, TEXT)
     report = events[-1].report
-    made = [event for event in of(events, ChunkDone)]
+    made = [event for event in films.told(events, ChunkDone)]
     assert made[0].frames == 9 + 4 * 12 and report["reuse"]["chunks"] == 4
     assert report["speed"]["sampling fps"] == pytest.approx(36 / report["seconds"]["sampling"])
     # The memory goes on from the state at the segment's end; the decoder looks back one chunk.
-    assert [event.index for event in of(events, Replayed)] == [2, 3, 3]
+    assert [event.index for event in films.told(events, Replayed)] == [2, 3, 3]

@@ -66,29 +66,11 @@ EDITS = {
 """Text, whole segments reused, chunks of the next one, and why the rest is not."""
 
 
-def render(bundle, films, folder, text, **options):
-    """Events and the run of one render into the Take at `folder`."""
-    with Take.open(folder) as take:
-        events = films.events(bundle, text, take, **options)
-        run = next(run for run in take.runs() if run.film == events[-1].path)
-    return events, run
-
-
-def of(events, kind):
-    return [event for event in events if isinstance(event, kind)]
-
-
-def bytes_of(run):
-    """Everything of a run that must not depend on how it came about."""
-    latents = [(record["key"], record["latents"], record["frames"]) for record in run.committed()]
-    return latents, [run.latents(i).read_bytes() for i in range(len(latents))], run.film.read_bytes()
-
-
 @pytest.fixture(scope="module")
 def first(make_bundle, films, tmp_path_factory):
     """A Take with FILM in it, to be copied."""
     folder = tmp_path_factory.mktemp("first") / "take"
-    render(make_bundle(), films, folder, FILM)
+    films.render(make_bundle(), folder, FILM)
     return folder
 
 
@@ -102,24 +84,24 @@ def folder(first, tmp_path):
 def fresh(bundle, films, tmp_path):
     """`fresh(text)`: the bytes of that film made from nothing."""
     made = iter(range(100))
-    return lambda text, **options: bytes_of(
-        render(bundle, films, tmp_path / f"fresh{next(made)}", text, **options)[1]
+    return lambda text, **options: films.bytes_of(
+        films.render(bundle, tmp_path / f"fresh{next(made)}", text, **options)[1]
     )
 
 
 def check_edit(bundle, films, folder, fresh, name, **options):
     text, segments, more, why = EDITS[name]
     old = Run(folder / "run-0001")
-    before = bytes_of(old)
-    events, run = render(bundle, films, folder, text, **options)
-    plan, told = films.plan(bundle, text), of(events, Reused)[0]
-    assert bytes_of(run) == fresh(text)
-    assert bytes_of(old) == before and run.folder.name == "run-0002"
+    before = films.bytes_of(old)
+    events, run = films.render(bundle, folder, text, **options)
+    plan, told = films.plan(bundle, text), films.told(events, Reused)[0]
+    assert films.bytes_of(run) == fresh(text)
+    assert films.bytes_of(old) == before and run.folder.name == "run-0002"
     assert why in told.changed
     there = plan.segments[segments].first_chunk if segments < len(plan.segments) else plan.chunks
     assert (told.segments, told.chunks) == (segments, there + more)
-    assert len(of(events, StepDone)) == (plan.chunks - told.chunks) * len(bundle.recipe.sample.steps)
-    assert [event.segment for event in of(events, SegmentDone)] == list(range(len(plan.segments)))
+    assert len(films.told(events, StepDone)) == (plan.chunks - told.chunks) * len(bundle.recipe.sample.steps)
+    assert [event.segment for event in films.told(events, SegmentDone)] == list(range(len(plan.segments)))
     return events
 
 
@@ -127,7 +109,7 @@ def check_edit(bundle, films, folder, fresh, name, **options):
 def test_an_edit_gives_the_bytes_of_a_fresh_render(bundle, films, folder, fresh, name):
     events = check_edit(bundle, films, folder, fresh, name)
     # A kept state lies at every segment's end, so only the start of a shortened one is replayed, in both parts.
-    assert len(of(events, Replayed)) == (2 if name == "shorter" else 0)
+    assert len(films.told(events, Replayed)) == (2 if name == "shorter" else 0)
 
 
 def test_a_chunk_after_an_edit_takes_the_network_no_more_than_any_other(bundle, films, tmp_path, monkeypatch):
@@ -136,7 +118,7 @@ def test_a_chunk_after_an_edit_takes_the_network_no_more_than_any_other(bundle, 
 
     def taken(text, folder):
         calls.clear()
-        render(bundle, films, tmp_path / folder, text)
+        films.render(bundle, tmp_path / folder, text)
         return len(calls)
 
     start = "a fox runs | 0.75s"
@@ -150,7 +132,7 @@ def test_a_film_that_lies_there_is_told_as_when_it_was_made(bundle, films, tmp_p
     bundle = replace(bundle, recipe=replace(bundle.recipe, memory=memory))
     text = "a fox runs | 3s\nthen: it sits | 3s | blend 2s"
     told = [
-        render(bundle, films, tmp_path / "take", text, until=until)[0][-1].report["anchors"]
+        films.render(bundle, tmp_path / "take", text, until=until)[0][-1].report["anchors"]
         for until in (1, None, None)
     ]
     assert len(told[0]) < len(told[1]) and told[1] == told[2]
@@ -162,15 +144,15 @@ def test_without_kept_states_the_replay_gives_the_same_bytes(bundle, films, fold
     events = check_edit(bundle, films, folder, fresh, name, state_budget=0)
     judged = [entry["frame"] for entry in events[-1].report["anchors"]]
     assert judged and len(set(judged)) == len(judged), "replayed chunks are told of once"
-    assert of(events, Replayed) and events[-1].report["reuse"]["exact"] is True
+    assert films.told(events, Replayed) and events[-1].report["reuse"]["exact"] is True
     assert not (folder / "states").exists()
 
 
 def test_a_scene_needs_no_replay_of_what_it_forgets(bundle, films, folder):
     shutil.rmtree(folder / "states")
-    events, _ = render(bundle, films, folder, EDITS["the last"][0])
+    events, _ = films.render(bundle, folder, EDITS["the last"][0])
     sampler = films.plan(bundle, FILM).segments[5]
-    again = [event.index for event in of(events, Replayed)]
+    again = [event.index for event in films.told(events, Replayed)]
     # The sampler, and the decoder, which looks back one chunk.
     assert again == [sampler.first_chunk, sampler.first_chunk]
 
@@ -178,17 +160,17 @@ def test_a_scene_needs_no_replay_of_what_it_forgets(bundle, films, folder):
 def test_a_scene_is_replayed_where_it_does_not_forget_all(bundle, films, tmp_path):
     """A running mean outlives it: gone on with from nothing, the memory would not be what was recorded."""
     memory = replace(bundle.recipe.memory, anchor_policy="ema")
-    render(bundle, films, tmp_path / "t", FILM, memory=memory)
+    films.render(bundle, tmp_path / "t", FILM, memory=memory)
     shutil.rmtree(tmp_path / "t" / "states")
-    events, _ = render(bundle, films, tmp_path / "t", EDITS["the last"][0], memory=memory)
-    assert of(events, Replayed)[0].index == 0
+    events, _ = films.render(bundle, tmp_path / "t", EDITS["the last"][0], memory=memory)
+    assert films.told(events, Replayed)[0].index == 0
 
 
 def test_a_finished_film_is_returned_as_it_is(bundle, films, folder, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "lock"}
     for part, name in ((bundle.text, "encode"), (bundle.model, "forward")):
         monkeypatch.setattr(part, name, None)  # neither is asked
-    events, run = render(bundle, films, folder, FILM)
+    events, run = films.render(bundle, folder, FILM)
     plan = films.plan(bundle, FILM)
     assert [type(event) for event in events] == [Started, Reused] + [SegmentDone] * 7 + [Finished]
     assert events[1].chunks == plan.chunks and events[1].changed == ""
@@ -200,16 +182,18 @@ def test_a_finished_film_is_returned_as_it_is(bundle, films, folder, monkeypatch
 def test_another_encoding_samples_nothing(bundle, films, folder, fresh):
     film = Encoding(quality=30)
     bundle.text.encode = None
-    events, run = render(bundle, films, folder, FILM, encoding=film)
-    assert not of(events, StepDone) and of(events, Reused)[0].changed == "film: quality 18 -> 30"
+    events, run = films.render(bundle, folder, FILM, encoding=film)
+    assert (
+        not films.told(events, StepDone) and films.told(events, Reused)[0].changed == "film: quality 18 -> 30"
+    )
     del bundle.text.encode
-    assert bytes_of(run) == fresh(FILM, encoding=film)
+    assert films.bytes_of(run) == fresh(FILM, encoding=film)
 
 
 def test_another_decoder_keeps_the_latents_only(bundle, films, folder):
     bundle.codec.fingerprint = "another"
-    events, run = render(bundle, films, folder, FILM)
-    assert not of(events, StepDone) and of(events, Reused)[0].changed == "the decoder"
+    events, run = films.render(bundle, folder, FILM)
+    assert not films.told(events, StepDone) and films.told(events, Reused)[0].changed == "the decoder"
     assert [record["from"] for record in run.committed() if "from" in record] == []
 
 
@@ -236,29 +220,33 @@ def cooked(bundle, **changes):
     ],
 )
 def test_what_changes_every_pixel_is_named_and_nothing_is_reused(bundle, films, folder, change, words):
-    events, _ = render(change(bundle), films, folder, FILM, until=1)
-    told = of(events, Reused)[0]
-    assert words in told.changed and told.chunks == 0 and of(events, StepDone)
+    events, _ = films.render(change(bundle), folder, FILM, until=1)
+    told = films.told(events, Reused)[0]
+    assert words in told.changed and told.chunks == 0 and films.told(events, StepDone)
 
 
 def test_an_edit_and_back_again_samples_nothing(bundle, films, folder):
-    render(bundle, films, folder, EDITS["the middle"][0])
-    events, run = render(bundle, films, folder, FILM)
-    assert not of(events, StepDone) and run.folder.name == "run-0001"
+    films.render(bundle, folder, EDITS["the middle"][0])
+    events, run = films.render(bundle, folder, FILM)
+    assert not films.told(events, StepDone) and run.folder.name == "run-0001"
 
 
 def test_stopping_after_a_segment_and_going_on_gives_the_whole_film(bundle, films, tmp_path, first):
-    events, run = render(bundle, films, tmp_path / "t", FILM, until=2)
+    events, run = films.render(bundle, tmp_path / "t", FILM, until=2)
     plan = films.plan(bundle, FILM)
     half = plan.segments[2].start_frame
     assert events[0].frames == events[-1].frames == half and not events[-1].cancelled
     assert events[0].segments == 2
-    events, again = render(bundle, films, tmp_path / "t", FILM, until=4)
-    assert of(events, Reused)[0] == Reused(2, plan.segments[2].first_chunk, half, "the rest was not made yet")
-    events, whole = render(bundle, films, tmp_path / "t", FILM)
-    assert run.folder == again.folder == whole.folder and bytes_of(whole) == bytes_of(Run(first / "run-0001"))
-    events, short = render(bundle, films, tmp_path / "t", FILM, until=2)
-    assert short.folder != whole.folder and not of(events, StepDone) and events[-1].frames == half
+    events, again = films.render(bundle, tmp_path / "t", FILM, until=4)
+    assert films.told(events, Reused)[0] == Reused(
+        2, plan.segments[2].first_chunk, half, "the rest was not made yet"
+    )
+    events, whole = films.render(bundle, tmp_path / "t", FILM)
+    assert run.folder == again.folder == whole.folder and films.bytes_of(whole) == films.bytes_of(
+        Run(first / "run-0001")
+    )
+    events, short = films.render(bundle, tmp_path / "t", FILM, until=2)
+    assert short.folder != whole.folder and not films.told(events, StepDone) and events[-1].frames == half
     assert whole.film.read_bytes().startswith(short.film.read_bytes())
 
 
@@ -280,16 +268,16 @@ def test_a_cancelled_film_goes_on_in_its_own_run(bundle, films, tmp_path, first)
 
         session.play(listen)
     assert told[-1].cancelled
-    events, run = render(bundle, films, tmp_path / "t", FILM)
-    assert run.folder.name == "run-0001" and of(events, Reused)[0].chunks >= 3
-    assert bytes_of(run) == bytes_of(Run(first / "run-0001"))
+    events, run = films.render(bundle, tmp_path / "t", FILM)
+    assert run.folder.name == "run-0001" and films.told(events, Reused)[0].chunks >= 3
+    assert films.bytes_of(run) == films.bytes_of(Run(first / "run-0001"))
 
 
 def test_a_stopped_film_with_latents_of_another_run_is_not_gone_on_with(bundle, films, tmp_path):
     """Chunk 1 is damaged, and another run has one of the same key: the first run's journal speaks of other bytes."""
     folder = tmp_path / "take"
-    _, stopped = render(bundle, films, folder, FILM, until=3)
-    _, twin = render(bundle, films, folder, FILM, until=3, encoding=Encoding(quality=30))
+    _, stopped = films.render(bundle, folder, FILM, until=3)
+    _, twin = films.render(bundle, folder, FILM, until=3, encoding=Encoding(quality=30))
     twin.latents(1).unlink()
     # Made by another machine, say: as good, and not the same to the bit.
     writer = RunWriter(twin, FILM, twin.read_settings(), goes_on=True)
@@ -304,32 +292,32 @@ def test_a_stopped_film_with_latents_of_another_run_is_not_gone_on_with(bundle, 
     stopped.latents(1).unlink()
     stopped.latents(1).write_bytes(b"damaged")
     before = stopped.journal.read_bytes(), stopped.film.read_bytes()
-    events, run = render(bundle, films, folder, FILM)
-    assert run.folder.name == "run-0003" and of(events, Reused)[0].chunks > 3
+    events, run = films.render(bundle, folder, FILM)
+    assert run.folder.name == "run-0003" and films.told(events, Reused)[0].chunks > 3
     assert (stopped.journal.read_bytes(), stopped.film.read_bytes()) == before
     for record in run.committed():
         assert hashlib.sha256(run.latents(record["index"]).read_bytes()).hexdigest() == record["latents"]
-    events, again = render(bundle, films, folder, FILM)
-    assert again.folder == run.folder and not of(events, StepDone), "its own latents count as changed"
+    events, again = films.render(bundle, folder, FILM)
+    assert again.folder == run.folder and not films.told(events, StepDone), "its own latents count as changed"
 
 
 def test_a_start_image_is_part_of_what_is_reused(bundle, films, tmp_path, fresh):
     image = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(3))
     text = EDITS["the middle"][0]
-    render(bundle, films, tmp_path / "t", FILM, start=image)
+    films.render(bundle, tmp_path / "t", FILM, start=image)
     for states in (tmp_path / "t" / "states", None):
-        events, run = render(bundle, films, tmp_path / "t", text, start=image)
-        assert bytes_of(run) == fresh(text, start=image)
+        events, run = films.render(bundle, tmp_path / "t", text, start=image)
+        assert films.bytes_of(run) == fresh(text, start=image)
         if states is not None:
             shutil.rmtree(states)
             shutil.rmtree(run.folder)
-    events, _ = render(bundle, films, tmp_path / "t", text, start=image.flip(1), until=1)
-    assert of(events, Reused)[0].changed == "the start image or video"
+    events, _ = films.render(bundle, tmp_path / "t", text, start=image.flip(1), until=1)
+    assert films.told(events, Reused)[0].changed == "the start image or video"
     # A run of another memory was the last one: it is not what tells why.
     other = replace(bundle.recipe.memory, anchor_policy="none")
-    render(bundle, films, tmp_path / "t", text, start=image, memory=other, until=1)
-    events, _ = render(bundle, films, tmp_path / "t", text, start=image.flip(2), until=1)
-    assert of(events, Reused)[0].changed == "the start image or video"
+    films.render(bundle, tmp_path / "t", text, start=image, memory=other, until=1)
+    events, _ = films.render(bundle, tmp_path / "t", text, start=image.flip(2), until=1)
+    assert films.told(events, Reused)[0].changed == "the start image or video"
 
 
 def test_segments_of_one_prompt_are_told_apart_by_their_seeds():
@@ -353,7 +341,7 @@ def test_segments_of_one_prompt_are_told_apart_by_their_seeds():
 
 
 def test_latents_are_linked_not_copied(bundle, films, folder):
-    _, run = render(bundle, films, folder, EDITS["the last"][0])
+    _, run = films.render(bundle, folder, EDITS["the last"][0])
     assert run.latents(0).samefile(folder / "run-0001" / "latents" / "000000.safetensors")
 
 
@@ -363,7 +351,7 @@ def test_a_disk_without_hard_links_gets_copies_and_a_line(bundle, films, folder,
 
     monkeypatch.setattr("gf_core.take.folder.os.link", refuse)
     with caplog.at_level("INFO", "grounded"):
-        _, run = render(bundle, films, folder, EDITS["the last"][0])
+        _, run = films.render(bundle, folder, EDITS["the last"][0])
     assert not run.latents(0).samefile(folder / "run-0001" / "latents" / "000000.safetensors")
     assert caplog.text.count("latents are copied") == 1
 
@@ -376,10 +364,10 @@ def test_of_a_run_without_settings_the_latents_are_known_by_their_keys(
 ):
     caplog.set_level("INFO")
     (folder / "run-0001" / "settings.json").write_text(settings)
-    events, run = render(bundle, films, folder, FILM)
-    assert run.folder.name == "run-0002" and not of(events, StepDone)
-    assert bytes_of(run) == bytes_of(Run(first / "run-0001"))
-    assert of(events, Reused)[0].changed == "what an earlier run kept is damaged or gone"
+    events, run = films.render(bundle, folder, FILM)
+    assert run.folder.name == "run-0002" and not films.told(events, StepDone)
+    assert films.bytes_of(run) == films.bytes_of(Run(first / "run-0001"))
+    assert films.told(events, Reused)[0].changed == "what an earlier run kept is damaged or gone"
     assert "run-0001: its film is not reused" in caplog.text
 
 
@@ -397,19 +385,19 @@ FOREIGN_LINES = [
 def test_a_journal_of_another_version_is_left_alone(bundle, films, folder, line):
     journal = folder / "run-0001" / "journal.jsonl"
     journal.write_bytes(encode_record(line) + journal.read_bytes())
-    events, run = render(bundle, films, folder, FILM)
-    assert run.folder.name == "run-0002" and of(events, StepDone)
+    events, run = films.render(bundle, folder, FILM)
+    assert run.folder.name == "run-0002" and films.told(events, StepDone)
 
 
 def test_two_machines_takes_copied_over_each_other(bundle, films, folder, tmp_path):
     """Runs of the same number, the files of one film among those of another: only what belongs together is used."""
     other, whole = tmp_path / "other", tmp_path / "whole"
-    render(bundle, films, other, FILM.replace("@seed 7", "@seed 8"))
-    _, fresh = render(bundle, films, whole, FILM)
+    films.render(bundle, other, FILM.replace("@seed 7", "@seed 8"))
+    _, fresh = films.render(bundle, whole, FILM)
     for path in sorted((other / "run-0001" / "latents").iterdir())[:2]:
         shutil.copy(path, folder / "run-0001" / "latents")
     shutil.copy(other / "run-0001" / "film.mp4", folder / "run-0001")
-    _, run = render(bundle, films, folder, FILM)
+    _, run = films.render(bundle, folder, FILM)
     assert run.film.read_bytes() == fresh.film.read_bytes()
 
 
@@ -422,9 +410,11 @@ def test_chunks_are_sampled_again_to_the_same_bytes(bundle, films, folder, first
         run.latents(index).write_bytes(b"damaged")
     if not states:
         shutil.rmtree(folder / "states")
-    events, again = render(bundle, films, folder, FILM)
-    assert {event.index for event in of(events, StepDone)} == set(holes) and max(holes) < plan.chunks
-    assert again.folder.name == "run-0001" and bytes_of(again) == bytes_of(Run(first / "run-0001"))
+    events, again = films.render(bundle, folder, FILM)
+    assert {event.index for event in films.told(events, StepDone)} == set(holes) and max(holes) < plan.chunks
+    assert again.folder.name == "run-0001" and films.bytes_of(again) == films.bytes_of(
+        Run(first / "run-0001")
+    )
     assert f"{len(holes)} of them damaged and made again" in "\n".join(report_lines(events[-1].report))
 
 
@@ -437,8 +427,8 @@ def test_a_chunk_that_came_out_otherwise_is_believed_from_then_on(bundle, films,
     run.journal.write_bytes(b"".join(map(encode_record, lines)))
     before = run.film.read_bytes()
     for sampled in ({3}, set()):
-        events, again = render(bundle, films, folder, FILM)
-        assert {event.index for event in of(events, StepDone)} == sampled
+        events, again = films.render(bundle, folder, FILM)
+        assert {event.index for event in films.told(events, StepDone)} == sampled
         assert again.folder == run.folder and again.film.read_bytes() == before
     assert caplog.text.count("came out otherwise") == 1
 
@@ -449,26 +439,29 @@ def test_a_whole_film_of_another_encoder_stays_when_latents_are_made_again(
     """Nothing is written behind its fragments, so how they are to be read does not matter."""
     Run(folder / "run-0001").latents(1).unlink()
     monkeypatch.setattr("gf_core.engine.finish.film_header", lambda *_: b"of another encoder")
-    events, run = render(bundle, films, folder, FILM)
-    assert {event.index for event in of(events, StepDone)} == {1} and run.folder.name == "run-0001"
-    assert bytes_of(run) == bytes_of(Run(first / "run-0001")) and "encoded otherwise" not in caplog.text
+    events, run = films.render(bundle, folder, FILM)
+    assert {event.index for event in films.told(events, StepDone)} == {1} and run.folder.name == "run-0001"
+    assert (
+        films.bytes_of(run) == films.bytes_of(Run(first / "run-0001"))
+        and "encoded otherwise" not in caplog.text
+    )
 
 
 def test_the_chunk_with_a_start_image_is_sampled_again(bundle, films, tmp_path):
     image = torch.rand(1, 32, 32, 3, generator=torch.Generator().manual_seed(3))
-    _, run = render(bundle, films, tmp_path / "t", FILM, start=image, until=2)
-    before = bytes_of(run)
+    _, run = films.render(bundle, tmp_path / "t", FILM, start=image, until=2)
+    before = films.bytes_of(run)
     run.latents(0).unlink()
-    events, run = render(bundle, films, tmp_path / "t", FILM, start=image, until=2)
-    assert {event.index for event in of(events, StepDone)} == {0} and bytes_of(run) == before
+    events, run = films.render(bundle, tmp_path / "t", FILM, start=image, until=2)
+    assert {event.index for event in films.told(events, StepDone)} == {0} and films.bytes_of(run) == before
 
 
 def test_a_running_mean_is_brought_back_through_a_hole(bundle, films, tmp_path):
     memory = replace(bundle.recipe.memory, anchor_policy="ema")
-    _, run = render(bundle, films, tmp_path / "t", FILM, memory=memory)
-    before = bytes_of(run)
+    _, run = films.render(bundle, tmp_path / "t", FILM, memory=memory)
+    before = films.bytes_of(run)
     for index in (2, 7):
         run.latents(index).unlink()
     shutil.rmtree(tmp_path / "t" / "states")
-    events, run = render(bundle, films, tmp_path / "t", FILM, memory=memory)
-    assert {event.index for event in of(events, StepDone)} == {2, 7} and bytes_of(run) == before
+    events, run = films.render(bundle, tmp_path / "t", FILM, memory=memory)
+    assert {event.index for event in films.told(events, StepDone)} == {2, 7} and films.bytes_of(run) == before

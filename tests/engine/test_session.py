@@ -33,10 +33,6 @@ from gf_core.video import FilmWriter, probe, read_frames
 TEXT = "a fox runs | 2.25s | seed 3\nthen: it jumps high | 2.25s\ncut: a hen sits | 1.5s | seed 5\nscene: a boat | 1.5s"
 
 
-def of(events, kind):
-    return [event for event in events if isinstance(event, kind)]
-
-
 def threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("grounded")]
 
@@ -45,16 +41,18 @@ def test_a_film_with_every_verb_is_whole_and_told_in_order(bundle, films, take):
     plan = films.plan(bundle, TEXT)
     events = films.events(bundle, TEXT, take)
     assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
-    chunks, end = of(events, ChunkDone), events[-1]
+    chunks, end = films.told(events, ChunkDone), events[-1]
     assert [chunk.index for chunk in chunks] == list(range(plan.chunks))
-    assert [event.segment for event in of(events, SegmentDone)] == [0, 1, 2, 3]
-    assert [(event.start_frame, event.frames) for event in of(events, SegmentDone)] == [
+    assert [event.segment for event in films.told(events, SegmentDone)] == [0, 1, 2, 3]
+    assert [(event.start_frame, event.frames) for event in films.told(events, SegmentDone)] == [
         (segment.start_frame, segment.frames) for segment in plan.segments
     ]
     assert (events[0].segments, events[0].shots) == (4, 3), "a then: goes on in its shot"
     assert [chunk.shot for chunk in chunks] == [max(0, chunk.segment - 1) for chunk in chunks]
-    assert len(of(events, StepDone)) == plan.chunks * len(bundle.recipe.sample.steps)
-    assert len(of(events, Preview)) == plan.chunks and of(events, Preview)[0].frames.shape == (9, 32, 32, 3)
+    assert len(films.told(events, StepDone)) == plan.chunks * len(bundle.recipe.sample.steps)
+    assert len(films.told(events, Preview)) == plan.chunks and films.told(events, Preview)[
+        0
+    ].frames.shape == (9, 32, 32, 3)
     assert chunks[-1].frames == end.frames == plan.frames == probe(end.path).frames
     assert chunks[-1].seconds_left == 0 and not end.cancelled
     assert not threads()
@@ -136,7 +134,7 @@ def test_cancel_acts_within_one_step_and_keeps_a_playable_film(bundle, films, ta
 
     session.play(listen)
     end = after[-1]
-    assert len(of(after, StepDone)) == 1 and end.cancelled
+    assert len(films.told(after, StepDone)) == 1 and end.cancelled
     assert (
         probe(end.path).frames
         == end.frames
@@ -250,7 +248,7 @@ def test_a_cancel_waits_for_no_pictures(bundle, films, take, tmp_path, monkeypat
     assert len(run.committed()) == 2
     check_left_in_order(run, sampled)
     again = films.events(bundle, f"a fox | {seconds}s", take)
-    assert {event.index for event in of(again, StepDone)} == set(range(sampled, plan.chunks))
+    assert {event.index for event in films.told(again, StepDone)} == set(range(sampled, plan.chunks))
     assert [run.folder.name for run in take.runs()] == ["run-0001"] and run.film.read_bytes() == whole
 
 
@@ -289,7 +287,7 @@ def test_a_full_disk_surfaces_in_words_and_loses_no_finished_chunk(bundle, films
     run = take.runs()[0]
     assert [record["index"] for record in run.committed()] == [0, 1, 2, 3]
     assert probe(run.film).frames == 9 + 3 * 12
-    assert len(of(events, ChunkDone)) == 4 and not threads()
+    assert len(films.told(events, ChunkDone)) == 4 and not threads()
 
 
 @pytest.mark.parametrize("where", ["its latents", "decoding", "encoding", "the journal"])
@@ -343,7 +341,7 @@ def test_a_chunk_that_fails_leaves_no_gap_for_those_that_wait(
     assert not threads()
     assert probe(run.film).frames == (21 if where == "the journal" else 9)
     again = films.events(bundle, "a fox | 4.5s", take)
-    assert min(event.index for event in of(again, StepDone)) >= lost
+    assert min(event.index for event in films.told(again, StepDone)) >= lost
     assert take.runs()[-1].film.read_bytes() == whole
 
 
@@ -426,7 +424,9 @@ def test_a_start_image_becomes_the_first_picture(bundle, films, take):
     first = next(iter(read_frames(end.path)))
     assert np.abs(first.astype(float) / 255 - image[0].numpy()).mean() < 0.03
     assert take.runs()[0].load_latents(0).shape[0] == 4
-    assert [(event.start_frame, event.frames) for event in of(events, SegmentDone)] == [(0, end.frames)]
+    assert [(event.start_frame, event.frames) for event in films.told(events, SegmentDone)] == [
+        (0, end.frames)
+    ]
     with pytest.raises(GroundedError, match="start image"):
         films.session(bundle, "a fox | 3s", take, start=image[:, :16])
 
