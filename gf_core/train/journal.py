@@ -4,29 +4,99 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
+from .. import team
 from ..errors import GroundedError
+
+LOG = "train.log"
+"""Lines of a run, in its folder."""
+
+
+FORMAT, TIME = "%(asctime)s %(message)s", "%H:%M:%S"
+"""Of a line of the log."""
+HELD = 1000
+"""Lines that are held until there is a folder for them; a training says a handful before."""
 
 
 def set_up_log(folder: Path, first: bool = True) -> None:
-    """Lines on the terminal and in FOLDER/train.log. Raises GroundedError where a file is in the folder's way."""
+    """Lines on the terminal; the first rank holds them for `open_log` too. Nothing is made.
+
+    Raises GroundedError where a file is in the folder's way.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise GroundedError(f"{there} is a file, and a run needs a folder", "name another one with --folder")
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if first:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            there = next(place for place in (folder, *folder.parents) if place.exists())
-            raise GroundedError(
-                f"{there} is a file, and a run needs a folder", "name another one with --folder"
-            ) from error
-        handlers.append(logging.FileHandler(folder / "train.log"))
+        handlers.append(MemoryHandler(HELD, flushLevel=logging.CRITICAL + 1))
     logging.getLogger("grounded").addFilter(_Once("attention:"))
     level = logging.INFO if first else logging.WARNING
-    logging.basicConfig(
-        level=level, handlers=handlers, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
-    )
+    logging.basicConfig(level=level, handlers=handlers, format=FORMAT, datefmt=TIME, force=True)
+
+
+def open_log(folder: Path) -> None:
+    """Make the folder; what was held, and every line from here on, goes into FOLDER/train.log, too."""
+    root = logging.getLogger()
+    for held in [handler for handler in root.handlers if isinstance(handler, MemoryHandler)]:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(folder / LOG)
+        file.setFormatter(logging.Formatter(FORMAT, TIME))
+        held.setTarget(file)
+        held.close()
+        root.removeHandler(held)
+        root.addHandler(file)
+
+
+@contextmanager
+def or_nothing(folder: Path) -> Iterator[None]:
+    """Around a training: one that ends in an error before it has kept anything leaves `folder` as it was.
+
+    Its lines go out of the log again, and the folders that it made for them.
+    """
+    place = team.launched()
+    if place is not None and place[0] > 0:
+        yield
+        return
+    made = [there for there in (folder, *folder.parents) if not there.exists()]
+    log, before = folder / LOG, _kept(folder)
+    length = log.stat().st_size if log.exists() else None
+    try:
+        yield
+    except BaseException:
+        if _kept(folder) == before and log.exists():
+            _let_go(log)
+            if length is None:
+                log.unlink()
+            else:
+                os.truncate(log, length)
+        for there in made:
+            with suppress(OSError):  # there is something in it
+                there.rmdir()
+        raise
+
+
+def _kept(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Bytes and time of change of every file in `folder` and below, but for its log."""
+    found = {}
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # it has just gone
+            state = path.stat()
+            if path.is_file() and path != folder / LOG:
+                found[path] = state.st_size, state.st_mtime_ns
+    return found
+
+
+def _let_go(log: Path) -> None:
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename) == log.absolute():
+            root.removeHandler(handler)
+            handler.close()
 
 
 class _Once(logging.Filter):
@@ -49,7 +119,6 @@ class Journal:
     def __init__(self, path: Path, wandb: str | None = None) -> None:
         """wandb: project there. Raises GroundedError where the package is missing."""
         self.path, self._wandb = path, None
-        path.parent.mkdir(parents=True, exist_ok=True)
         if wandb is not None:
             try:
                 import wandb as package  # pyright: ignore[reportMissingImports]
@@ -57,10 +126,12 @@ class Journal:
                 raise GroundedError(
                     "--wandb needs the package wandb", "pip install wandb, or leave it away"
                 ) from error
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._wandb = package.init(project=wandb, dir=str(path.parent))
 
     def __call__(self, step: int, means: Mapping[str, float]) -> None:
         """One report: as `loop.Run` gives it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **means}) + "\n")
         if self._wandb is not None:

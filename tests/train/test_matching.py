@@ -1,6 +1,7 @@
 """Published trainings are values over one trainer, which ranks, shards and stops do not change."""
 
 import json
+import logging
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import WanModel
 from gf_core.train.draws import SampleDraws
-from gf_core.train.journal import set_up_log
+from gf_core.train.journal import open_log, or_nothing, set_up_log
 from gf_core.train.objectives import CPU
 from gf_core.train.order import Order
 from gf_core.train.ranks import Ranks, launch
@@ -442,6 +443,34 @@ def test_what_cannot_be_is_said(given, tmp_path, capsys):
         assert "'0' is not a whole number from 1" in capsys.readouterr().err
     with pytest.raises(GroundedError, match="wandb"):
         matching.Journal(tmp_path / "log.jsonl", "project")
+
+
+def test_a_training_that_is_refused_leaves_nothing(given, tmp_path, capsys):
+    """Whether at its data, its size, or in its first step; what was there before stays as it was."""
+    command = ["train", "longlive", *given, "--stage", "long", "--frames", "39", "--batch", "1"]
+    assert main(command) == 2 and "--then FILE" in capsys.readouterr().err
+    assert main(["train", "self_forcing", *given, "--batch", "3", "--each", "2"]) == 2
+    assert not (tmp_path / "runs").exists()
+    folder = tmp_path / "runs" / "longlive" / "long"
+    folder.mkdir(parents=True)
+    (folder / "train.log").write_text("of before\n")
+    assert main(command) == 2
+    assert [path.name for path in folder.iterdir()] == ["train.log"]
+    assert (folder / "train.log").read_text() == "of before\n"
+    assert main(["train", "longlive", *given, "--stage", "long", "--seed", "1", "--then", "b.txt"
+                 , "--frames", "21", "--batch", "1", "--iterations", "1"]) == 0  # fmt: skip
+    kept = (folder / "train.log").read_text()
+    assert kept.startswith("of before\n") and "films of up to 21 latent frames" in kept
+
+
+def test_a_folder_of_a_kept_run_keeps_what_a_failing_one_says(tmp_path):
+    with pytest.raises(ZeroDivisionError), or_nothing(tmp_path / "run"):
+        set_up_log(tmp_path / "run")
+        open_log(tmp_path / "run")
+        logging.getLogger("grounded").info("begun")
+        (tmp_path / "run" / "step.pt").write_text("kept")
+        raise ZeroDivisionError
+    assert "begun" in (tmp_path / "run" / "train.log").read_text()
 
 
 @pytest.mark.parametrize("inside", ["", "run"])

@@ -27,7 +27,7 @@ from ...builtin import BUILTIN_FILES
 from ...errors import GroundedError
 from ...vae.builtin import BuiltinCodec, load_codec
 from ..data import Clips, Feed, Shard, Workers, of_others
-from ..journal import set_up_log
+from ..journal import open_log, or_nothing, set_up_log
 from ..loop import Pace
 from ..objectives import Precision
 from ..ranks import Ranks, launch
@@ -208,6 +208,7 @@ def _rank(ranks: Ranks, stage: str, options: Options) -> None:
     """One rank of a stage."""
     torch.set_num_threads(1)
     set_up_log(options.folder, ranks.first)
+    open_log(options.folder)
     folder, precision = options.folder, Precision()
     if stage == "codec":
         plan = CodecPlan(decoder_of=options.decoder_of)
@@ -334,9 +335,11 @@ def main(argv: list[str] | None = None) -> int:
     if options.further and not (options.teacher and options.device):
         parser.error("--further needs --teacher and --device")
     set_up_log(options.folder)
-    if options.device and options.stage in (None, *LIVE):
-        run_live(options)
-        return 0
-    for stage in options.stages:
-        run_stage(stage, options)
+    with or_nothing(options.folder):
+        open_log(options.folder)
+        if options.device and options.stage in (None, *LIVE):
+            run_live(options)
+            return 0
+        for stage in options.stages:
+            run_stage(stage, options)
     return 0

@@ -27,7 +27,7 @@ from ...checkpoints.bundle import ModelBundle, load_model
 from ...devices import pick_device
 from ...errors import GroundedError
 from ...memory.checks import check
-from ..journal import Journal, set_up_log
+from ..journal import Journal, open_log, or_nothing, set_up_log
 from ..loop import Pace, Run
 from ..lora import add_lora, save_lora
 from ..objectives import Objective, Precision
@@ -105,13 +105,15 @@ def train(ranks: Ranks, options: Options) -> Run:
     torch.manual_seed(options.seed)  # of adapters; everything else goes by number
     bundle = load_model(options.model, dtype=torch.float32)
     source = open_source(options.data, options.then, getattr(bundle.codec, "normalised", None))
+    texts = Texts(bundle, options.negative, small=is_small(options.model))
+    latent, pace = latent_of(bundle, stage), _pace(stage, options, ranks)
+    open_log(options.folder)
     nets, prints = _networks(options, bundle, device, dtype)
     film = replace(stage.film, device=device, dtype=dtype, first_frame=partial(first_frame, bundle.codec))
     order = Order(len(source), ranks, options.seed)
     stream = None if stage.stream is None else Stream(film, stage.stream)
     errors = Errors(stage.taught) if isinstance(stage.taught, Recycling) else None
-    texts = Texts(bundle, options.negative, small=is_small(options.model))
-    films = Films(stage, source, order, texts, latent_of(bundle, stage), device, options.seed)
+    films = Films(stage, source, order, texts, latent, device, options.seed)
     networks = {"student": nets.generator} | ({"critic": nets.fake} if stage.ratio else {})
     paces = [(stage.rate, stage.betas), (stage.critic_rate, stage.critic_betas)]
     optimisers = [
@@ -119,7 +121,6 @@ def train(ranks: Ranks, options: Options) -> Run:
         for net, (rate, betas) in zip(networks.values(), paces)
     ]
     journal = Journal(options.folder / "log.jsonl", options.wandb) if ranks.first else None
-    pace = _pace(stage, options, ranks)
     run = Run(
         options.name, networks, optimisers, pace, Precision(device, dtype), options.folder / f"{options.name}.pt",
         ranks,
@@ -141,6 +142,12 @@ def train(ranks: Ranks, options: Options) -> Run:
         "lora" if stage.lora else "model",
     )
     return run
+
+
+def train_stage(options: Options) -> None:
+    """A stage on its ranks; one that is refused leaves nothing behind."""
+    with or_nothing(options.folder):
+        launch(train, options.ranks, options.device, options)
 
 
 def _refuse_another(options: Options) -> None:
@@ -321,7 +328,7 @@ def main(recipe: str, argv: list[str]) -> int:
         **{name: getattr(args, name) for name in ("data", "then", "model", "teacher", "critic", "negative", "device",
            "ranks", "nodes", "each", "seed", "report", "wandb")},
     )  # fmt: skip
-    launch(train, options.ranks, options.device, options)
+    train_stage(options)
     return 0
 
 
