@@ -119,6 +119,11 @@ def story(kind: str, number: int, seconds: float) -> str:
     )
 
 
+def stories(seeds: int, seconds: float, sets: Sequence[str] = SETS) -> list[str]:
+    """The storyboards that `run` makes films of, for each variant."""
+    return [story(kind, seed, seconds) for seed in range(seeds) for kind in sets]
+
+
 def _walk(rng: random.Random, count: int) -> list[int]:
     """A number below `count` for every segment, none of them that of the segment before."""
     found = [rng.randrange(count)]

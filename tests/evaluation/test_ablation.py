@@ -22,6 +22,7 @@ from gf_core.evaluation.charts.ablation import draw
 from gf_core.evaluation.film import spans_of
 from gf_core.evaluation.measures import events
 from gf_core.memory.checks import check
+from gf_core.text.vocabulary import Vocabulary
 from gf_core.timeline import parse
 from gf_core.world.reader import Reading, load_reader
 from gf_core.world.vocabulary import ATTRIBUTES, JUMP, STAND, Labels
@@ -199,6 +200,20 @@ def test_a_published_memory_tells_the_stories_of_the_variants(tmp_path, monkeypa
     asked: list[str] = []
     monkeypatch.setattr(ablation, "run", lambda variants, *given, **more: asked.extend(variants) or rows)
     assert main(["train", "ablate", *out]) == 0 and asked == list(ablation.NAMES)
+
+
+def test_a_model_without_words_of_the_stories_is_refused_before_a_training(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    from gf_core.checkpoints.bundle import load_model
+    from gf_core.cli.trainings import ablate
+
+    bundle = load_model("builtin")
+    words = [word for word in bundle.text.words if word != "fox"]
+    monkeypatch.setattr(ablate, "load_model", lambda name: replace(bundle, text=Vocabulary(words, 40)))
+    monkeypatch.setattr(ablate, "_trained", lambda *given: pytest.fail("it was trained"))
+    command = ["train", "ablate", "--further", "a", "--seeds", "9", "--out", str(tmp_path / "o")]
+    assert main(command) == 2 and "does not know: fox (line" in capsys.readouterr().err
 
 
 def test_what_cannot_be_ablated_is_said(tmp_path, capsys) -> None:

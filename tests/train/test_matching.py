@@ -18,6 +18,7 @@ from gf_core.config import MemorySpec, ModelSpec, Recipe
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import WanModel
+from gf_core.text.vocabulary import Vocabulary
 from gf_core.train.draws import SampleDraws
 from gf_core.train.journal import open_log, or_nothing, set_up_log
 from gf_core.train.objectives import CPU
@@ -44,6 +45,13 @@ class Text:
 
     def encode(self, prompts):
         return [torch.linspace(-1, 1, 8).repeat(1 + len(p) % 3, 1) * len(p) / 9 for p in prompts]
+
+
+class Closed(Vocabulary, Text):
+    """Knows every prompt of `given` but those of seven letters."""
+
+    def __init__(self):
+        Vocabulary.__init__(self, [animal + animal[1] * n for animal in ("fox", "hen") for n in range(4)], 40)
 
 
 class Pictures:
@@ -443,6 +451,42 @@ def test_what_cannot_be_is_said(given, tmp_path, capsys):
         assert "'0' is not a whole number from 1" in capsys.readouterr().err
     with pytest.raises(GroundedError, match="wandb"):
         matching.Journal(tmp_path / "log.jsonl", "project")
+
+
+def closed(source, **more):
+    return replace(tiny(source), text=Closed())
+
+
+def test_prompts_that_the_model_cannot_read_are_refused_before_there_is_a_folder(
+    given, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(matching, "load_model", closed)
+    (tmp_path / "a.txt").write_text("fox\n\nfoxo\nfoxy ran\nfoxy\n")
+    command = ["train", "self_forcing", *given, "--batch", "1", "--iterations", "2", "--frames", "3"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "a.txt, line 4: the built-in model does not know: foxy, ran" in said
+    assert "; prompts that cannot be read: 2\n  fix: did you mean fox for foxy" in said
+    (tmp_path / "a.txt").write_text("fox\nfoxo\n")
+    assert main([*command, "--negative", "ugly"]) == 2
+    assert "the negative prompt: the built-in model does not know: ugly" in capsys.readouterr().err
+    (tmp_path / "b.txt").write_text("hen\nhens\n")
+    long = [
+        "train",
+        "longlive",
+        *given,
+        "--stage",
+        "long",
+        "--then",
+        "b.txt",
+        "--frames",
+        "21",
+        "--batch",
+        "1",
+    ]
+    assert main(long) == 2 and "b.txt, line 2" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert main([*command, "--then", "b.txt"]) == 0, "what is not used is not judged"
 
 
 def test_a_training_that_is_refused_leaves_nothing(given, tmp_path, capsys):

@@ -69,6 +69,32 @@ def test_a_database_of_latents_and_one_of_states(tmp_path):
     assert torch.equal(pairs[0].latents, pairs[0].states[-1])
 
 
+def test_every_source_tells_its_prompts_with_their_places(tmp_path):
+    """The same that its samples have, latents unread."""
+    (tmp_path / "a.txt").write_text("a fox runs\n\na hen\n")
+    (tmp_path / "b.txt").write_text("it jumps\n\nit sleeps\n")
+    prompts = open_source(tmp_path / "a.txt", tmp_path / "b.txt")
+    alone = [("a.txt, line 1", "a fox runs"), ("a.txt, line 3", "a hen")]
+    later = [("b.txt, line 1", "it jumps"), ("b.txt, line 3", "it sleeps")]
+    assert list(prompts.told(changes=False)) == alone
+    assert sorted(prompts.told(changes=True)) == alone + later
+    rows = open_source(database(tmp_path / "base", LATENTS))
+    assert list(rows.told(changes=True)) == [(f"base, row {n}", PROMPTS[n]) for n in range(3)]
+    rows = open_source(table(tmp_path / "c.parquet", {"caption": PROMPTS}))
+    assert list(rows.told(changes=True)) == [(f"c.parquet, row {n}", PROMPTS[n]) for n in range(3)]
+    write_clip(
+        tmp_path / "d" / "1.safetensors",
+        torch.zeros(3, 4, 2, 2),
+        {"prompt": "a fox", "cues": [[1, "cut", "a hen"]]},
+    )
+    clips = open_source(tmp_path / "d")
+    assert list(clips.told(changes=True)) == [("1.safetensors", "a fox"), ("1.safetensors", "a hen")]
+    assert [prompt for _, prompt in clips.told(changes=False)] == ["a fox"]
+    (tmp_path / "e.mp4").touch()
+    (tmp_path / "f.json").write_text('{"e.mp4": "a fox  runs"}')
+    assert list(open_source(tmp_path / "f.json").told(changes=True)) == [("caption of e.mp4", "a fox runs")]
+
+
 def test_databases_in_a_folder_are_one(tmp_path):
     for n, shard in enumerate((LATENTS[:2], LATENTS[2:])):
         database(tmp_path / f"shard_{n}", shard, PROMPTS[2 * n :])

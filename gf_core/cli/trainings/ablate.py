@@ -26,6 +26,8 @@ from ...evaluation.suite import in_memory
 from ...files.atomic import write_text
 from ...files.fingerprint import combine
 from ...memory.checks import check_gradients
+from ...text.vocabulary import Vocabulary
+from ...timeline import parse
 from ...train.streaming import check_stream
 from ...world.reader import load_reader
 
@@ -106,6 +108,9 @@ def _rows(args: argparse.Namespace, seconds: int) -> list[dict[str, Any]]:
     bundle = load_model(args.model)
     judges = _judges(args)
     variants: dict[str, ablation.Variant] = {}
+    if isinstance(bundle.text, Vocabulary):
+        for text in ablation.stories(args.seeds, seconds, sets):
+            bundle.text.check_words(text, [(part.line, part.prompt) for part in parse(text).segments])
     chosen = _chosen(args, bundle.recipe.memory)
     for (name, memory), judge, seed in itertools.product(chosen.items(), judges, range(args.trainings)):
         trained = args.retrain or args.further

@@ -106,6 +106,7 @@ def train(ranks: Ranks, options: Options) -> Run:
     bundle = load_model(options.model, dtype=torch.float32)
     source = open_source(options.data, options.then, getattr(bundle.codec, "normalised", None))
     texts = Texts(bundle, options.negative, small=is_small(options.model))
+    texts.check(source, changes=not stage.ratio or max(stage.verbs.switches) > 0)
     latent, pace = latent_of(bundle, stage), _pace(stage, options, ranks)
     open_log(options.folder)
     nets, prints = _networks(options, bundle, device, dtype)

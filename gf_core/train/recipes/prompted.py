@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ...checkpoints.model_bundle import ModelBundle
-from ...errors import GroundedError
+from ...errors import GroundedError, PromptError
 from ...text.store import StoredEncoder
+from ...text.vocabulary import Vocabulary
 from ...timeline.verbs import Verb
 from ..draws import SampleDraws
 from ..films import ClipsGiven, Cue, FilmBatch
@@ -45,13 +46,37 @@ class Texts:
         if isinstance(text, StoredEncoder):  # its store is for the few prompts of a film
             text = text.encoder
             text.keep = True
-        self._encode = text.encode
+        self._encode, self._words = text.encode, text if isinstance(text, Vocabulary) else None
         wan = bundle.spec.text_dim == 4096 and not small
         self.negative = (NEGATIVE if wan else "") if negative is None else negative
 
     def __call__(self, prompts: list[str]) -> Tensor:
         """Rows [b rows c]; zero rows behind the shorter ones are what the network pads with itself."""
         return nn.utils.rnn.pad_sequence(list(self._encode(prompts)), batch_first=True)
+
+    def check(self, source: Source, *, changes: bool) -> None:
+        """Look whether every prompt of `source`, and the negative one, can be read, before the first of them is.
+
+        changes: those that a prompt turns into, too.
+
+        Raises GroundedError: the first that cannot, and how many others.
+        """
+        if self._words is None:
+            return
+        wrong: list[tuple[str, PromptError]] = []
+        known = set[str]()
+        for place, prompt in (("the negative prompt", self.negative), *source.told(changes=changes)):
+            if prompt in known:
+                continue
+            known.add(prompt)
+            try:
+                self._words.tokenize(prompt)
+            except PromptError as error:
+                wrong.append((place, error))
+        if wrong:
+            place, error = wrong[0]
+            others = f"; prompts that cannot be read: {len(wrong)}" if len(wrong) > 1 else ""
+            raise GroundedError(f"training data {source.path}: {place}: {error.message}{others}", error.fix)
 
 
 class Films:

@@ -46,6 +46,13 @@ class Source(Protocol):
 
     def __getitem__(self, number: int) -> Sample: ...
 
+    def told(self, *, changes: bool) -> Iterator[tuple[str, str]]:
+        """Every prompt with where it stands, as of a file and its line; no latents are read for it.
+
+        changes: those that a prompt turns into, too.
+        """
+        ...
+
 
 def refused(path: Path, what: str, fix: str) -> GroundedError:
     """The error that says what about the data at `path` cannot be used."""

@@ -6,6 +6,7 @@ A row is `latents_<n>_data` (float16, the shape of one row behind the count in `
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,13 @@ class Database:
             row -= count
         raise IndexError(number)
 
+    def told(self, *, changes: bool) -> Iterator[tuple[str, str]]:
+        """Every prompt, with its database and row."""
+        for place, part, (count, *_) in self._parts:
+            for row in range(count):
+                prompt = self._value(place, part, f"prompts_{row}_data")
+                yield f"{place.name}, row {row}", _text(place, row, prompt)
+
     def _shape(self, place: Path, part: Any) -> tuple[int, ...]:
         found = self._value(place, part, "latents_shape")
         try:
@@ -88,9 +96,9 @@ class Database:
             raise refused(place, f"row {row} holds nothing but zeros: it was never written", AGAIN)
         try:
             states = tensor_of(data, shape, "float32" if wide else "float16")
-            return Sample(bytes(prompt).decode("utf-8"), states=states if states.ndim == 5 else states[None])
-        except ValueError as error:  # a text that is no UTF-8, too
+        except ValueError as error:
             raise refused(place, f"row {row} is damaged: {error}", AGAIN) from error
+        return Sample(_text(place, row, prompt), states=states if states.ndim == 5 else states[None])
 
     def _value(self, place: Path, part: Any, key: str) -> bytes:
         with readable(place, self._errors), part.begin() as reading:
@@ -98,6 +106,13 @@ class Database:
         if found is None:
             raise refused(place, f"there is no {key} in it", "give a database in the layout of Self-Forcing")
         return found
+
+
+def _text(place: Path, row: int, data: bytes) -> str:
+    try:
+        return bytes(data).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise refused(place, f"row {row} is damaged: {error}", AGAIN) from error
 
 
 def _check_whole(place: Path, part: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,14 @@ class Encoded:
         path = self._files[number]
         facts, latents = read_clip(path)
         return Sample(facts["prompt"], cues=_cues(path, facts.get("cues")), states=latents.float()[None])
+
+    def told(self, *, changes: bool) -> Iterator[tuple[str, str]]:
+        """Every prompt, with its file; a damaged one tells none, and is refused where it is read."""
+        for path in self._files:
+            if isinstance((facts := facts_of(path)).get("prompt"), str):
+                yield path.name, facts["prompt"]
+                cues = _cues(path, facts.get("cues")) if changes else None
+                yield from ((path.name, prompt) for _, _, prompt in cues or ())
 
 
 def _cues(path: Path, told: Any) -> tuple[tuple[int, str, str], ...] | None:

@@ -7,7 +7,7 @@ are normalised here, with what the model's codec offers for it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,7 @@ class Parquet:
             table = file.read_row_group(group, columns=[self._prompt, *parts])
             row = table.slice(number - self._starts[at], 1).to_pylist()[0]
             data, shape, dtype = (row[part] for part in parts) if parts else (None, None, None)
-        prompt = row[self._prompt]
-        if not isinstance(prompt, str):
-            raise refused(place, f"row {number} has no prompt", "fill or remove it")
+        prompt = _prompt_of(row[self._prompt], place, number)
         if not data or shape is None or dtype is None:
             return Sample(prompt)
         try:
@@ -83,6 +81,14 @@ class Parquet:
             raise refused(
                 place, f"the latents of row {number} are damaged: {error}", "make it again"
             ) from error
+
+    def told(self, *, changes: bool) -> Iterator[tuple[str, str]]:
+        """Every prompt, with its file and row over all files. Raises GroundedError for a row without."""
+        for start, (place, file, group) in zip(self._starts, self._groups):
+            with readable(place, self._errors):
+                column = file.read_row_group(group, columns=[self._prompt]).column(0).to_pylist()
+            for number, prompt in enumerate(column, start):
+                yield f"{place.name}, row {number}", _prompt_of(prompt, place, number)
 
     def _states(self, stored: Tensor) -> Tensor:
         """Stored latents as [s f c h w]."""
@@ -103,3 +109,9 @@ class Parquet:
             )
         chosen = stored if len(stored) <= len(STATES) else stored[list(STATES)]
         return chosen.transpose(1, 2).contiguous()
+
+
+def _prompt_of(found: Any, place: Path, number: int) -> str:
+    if not isinstance(found, str):
+        raise refused(place, f"row {number} has no prompt", "fill or remove it")
+    return found

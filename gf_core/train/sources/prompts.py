@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from .base import Sample, readable, refused
@@ -14,7 +15,7 @@ class Prompts:
     """
 
     def __init__(self, path: Path, then: Path | None = None) -> None:
-        self.path = path
+        self.path, self._then = path, then
         first = _lines(path)
         second = _lines(then) if then else [""] * len(first)
         if then and len(second) != len(first):
@@ -30,7 +31,8 @@ class Prompts:
                     f"line {number} is empty, its partner is not",
                     "fill or remove both",
                 )
-        self._pairs = [pair for pair in zip(first, second) if pair[0]]
+        self._pairs = {line: pair for line, pair in enumerate(zip(first, second), start=1) if pair[0]}
+        self._lines = list(self._pairs)
         if not self._pairs:
             raise refused(path, "there is no prompt in it", "write one prompt per line")
 
@@ -38,7 +40,14 @@ class Prompts:
         return len(self._pairs)
 
     def __getitem__(self, number: int) -> Sample:
-        return Sample(*self._pairs[number])
+        return Sample(*self._pairs[self._lines[number]])
+
+    def told(self, *, changes: bool) -> Iterator[tuple[str, str]]:
+        """Every prompt, with its file and line."""
+        for line, pair in self._pairs.items():
+            yield f"{self.path.name}, line {line}", pair[0]
+            if self._then is not None and changes:
+                yield f"{self._then.name}, line {line}", pair[1]
 
 
 def _lines(path: Path) -> list[str]:

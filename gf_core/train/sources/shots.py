@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,11 @@ class Shots:
 
     def __getitem__(self, number: int) -> Sample:
         return Sample(self.shots[number].caption)
+
+    def told(self, *, changes: bool) -> Iterator[tuple[str, str]]:
+        """Every caption, with its video file."""
+        for shot in self.shots:
+            yield f"caption of {shot.path.name}", shot.caption
 
 
 def _beside(folder: Path) -> list[Shot]:
