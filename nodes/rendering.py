@@ -67,11 +67,12 @@ class Rendered:
     """What there is to say about it: a line that says it all, then the report."""
 
 
-def render(node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishes, folder: Path) -> Rendered:
-    """Render into the Take at `folder`. Raises GroundedError children: it cannot be rendered, in words."""
+def render(node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishes, take: str) -> Rendered:
+    """Render into the Take of that name. Raises GroundedError children: it cannot be rendered, in words."""
+    folder = host.take_folder(take)
     film = settle(bundle, timeline.with_seed(wishes.seed), wishes)
     try:
-        with Take.open(folder) as take:
+        with Take.open(folder) as held:
             found = look(film, folder, wishes.until)
             budget = _check(found, folder)
             licence = [f"{bundle.name} is given under: {bundle.licence}"] if bundle.licence else []
@@ -79,9 +80,11 @@ def render(node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishe
             said = "\n".join([*budget.lines(), *(f"note    {note}" for note in notes)])
             log.info("rendering into %s\n%s", folder, said)
             host.send("noted", {"node": node, "take": take_name(folder), "text": said})
-            return _play(node, take_name(folder), Session(take, found), budget)
+            done = _play(node, take_name(folder), Session(held, found), budget)
     finally:
         host.release_memory()
+    _runs.setdefault(take, {})[folder / done.run] = done.whole
+    return done
 
 
 def _unused_seed(timeline: TimelineText, wishes: Wishes) -> list[str]:
@@ -175,11 +178,6 @@ def _play(node: str, name: str, session: Session, budget: Budget) -> Rendered:
 _runs: dict[str, dict[Path, bool]] = {}
 """Name of a Take -> its runs that the host may have in its cache, and whether each is a whole film."""
 _again: Counter[str] = Counter()
-
-
-def remember(take: str, run: Path, whole: bool) -> None:
-    """Note how the render of a Take's run ended."""
-    _runs.setdefault(take, {})[run] = whole
 
 
 def forget(run: Path) -> None:

@@ -71,15 +71,14 @@ def _render(
     """The takes that are whole, and their contact sheet. Raises TakeError: stopped before the first one was whole."""
     from ..gf_core.engine.segment_takes import open_shelf, render_each
     from ..gf_core.take.shelf import with_take
-    from .rendering import remember, render, settle
+    from .rendering import render, settle
 
     folder = host.take_folder(take)
     shelf, proposed = open_shelf(settle(bundle, film, wishes), folder, wishes.until, count)
 
     def one(alternative: Alternative) -> str | None:
         text = with_take(film.text, wishes.until, alternative)
-        done = render(node, bundle, TimelineText(parse(text), text), wishes, folder)
-        remember(take, folder / done.run, done.whole)
+        done = render(node, bundle, TimelineText(parse(text), text), wishes, take)
         return done.run if done.whole else None
 
     made = render_each(shelf, proposed, one)

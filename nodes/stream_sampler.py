@@ -45,12 +45,10 @@ class StreamSampler(Rendering):
     @classmethod
     @host.said_plainly
     def execute(cls, timeline: TimelineText, take: str, **inputs: Any) -> io.NodeOutput:
-        from .rendering import remember, render
+        from .rendering import render
         from .shown import sampler_facts, shown
 
         node, bundle, wishes = cls.asked(**inputs)
-        folder = host.take_folder(take)
-        done = render(node, bundle, timeline, wishes, folder)
-        remember(take, folder / done.run, done.whole)
-        handle = TakeHandle(str(folder), done.run)
+        done = render(node, bundle, timeline, wishes, take)
+        handle = TakeHandle(str(host.take_folder(take)), done.run)
         return io.NodeOutput(handle, ui=shown(sampler_facts(handle.open(), done.text)))
