@@ -27,6 +27,18 @@ _TARGETS = ("blocks.0.self_attn.q", "blocks.0.ffn.2")
 Weights = dict[str, Tensor]
 
 
+class Text:
+    """Stands for a text encoder."""
+
+    fingerprint = "text"
+
+
+class Codec:
+    """Stands for a codec."""
+
+    channels, spatial_stride, time_stride, fingerprint = 16, 8, 4, "codec"
+
+
 @cache
 def _random(seed: int, channels: int) -> Weights:
     torch.manual_seed(seed)

@@ -22,20 +22,12 @@ from gf_core.sampling.sampler import Chunk
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from published import SPEC, build, plain
+from published import SPEC, Codec, Text, build, plain
 
 from dev.packaging.catalogue_table import PAGE, written
 
 DRIVABLE = [row for row in CATALOG if row.causal and not row.refusal]
 REFUSED = [row for row in CATALOG if row.refusal]
-
-
-class Text:
-    fingerprint = "text"
-
-
-class Codec:
-    channels, spatial_stride, time_stride, fingerprint = 16, 8, 4, "codec"
 
 
 def ids(row: KnownCheckpoint) -> str:

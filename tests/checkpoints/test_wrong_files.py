@@ -16,15 +16,7 @@ from gf_core.checkpoints.catalog import by_id
 from gf_core.errors import CheckpointError
 
 sys.path.insert(0, str(Path(__file__).parent))
-from published import build, plain
-
-
-class Text:
-    fingerprint = "text"
-
-
-class Codec:
-    channels, spatial_stride, time_stride, fingerprint = 16, 8, 4, "codec"
+from published import Codec, Text, build, plain
 
 
 def wan():
