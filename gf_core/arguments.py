@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .errors import GroundedError
+
 MANY = 100_000
 """Larger than any number that is meant."""
 
@@ -32,6 +34,25 @@ def number(smallest: int, largest: int, **words: Any) -> dict[str, Any]:
         return int(text)
 
     return {"type": read, "metavar": "N", **words}
+
+
+def whole_chunks(frames: int, chunk: int) -> None:
+    """Raises GroundedError unless a film of so many latent frames is of whole chunks."""
+    if frames % chunk:
+        raise GroundedError(
+            f"{frames} latent frames are no whole chunks",
+            f"give --frames as a multiple of {chunk}, such as {-(-frames // chunk) * chunk}",
+        )
+
+
+def shared_out(batch: int, ranks: int, each: int = 1) -> int:
+    """How often `ranks` ranks make `each` films for a step of `batch`. Raises GroundedError unless it is whole."""
+    if batch % (ranks * each):
+        raise GroundedError(
+            f"{batch} films in a step cannot be shared out by {ranks} ranks, {each} at a time",
+            f"give --batch as a multiple of {ranks * each}",
+        )
+    return batch // (ranks * each)
 
 
 class Parser(ArgumentParser):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from .errors import GroundedError
+from .errors import GroundedError, ResourceError
 
 AnchorIndex = Literal["zero", "slot"]
 Positions = Literal["relative", "absolute", "top_aligned"]
@@ -100,6 +100,8 @@ SHAPES = {
     "14b": ModelSpec(dim=5120, ffn_dim=13824, num_heads=40, num_layers=40),
 }
 """Wan shapes by name, for what needs no weights; `tiny` is about the built-in model."""
+STRIDE = 8
+"""Pixels of a film that a latent cell of these stands for, either way."""
 
 
 @dataclass(frozen=True)
@@ -331,3 +333,13 @@ class Recipe:
     def fitted(self, fit: Fit) -> Recipe:
         """The recipe with what `fit` does to the memory."""
         return self if fit.memory == "full" else replace(self, memory=replace(self.memory, stored=fit.memory))
+
+
+def check_grid(video: VideoSpec, grid: int) -> None:
+    """Raises ResourceError unless `grid` pixels of a network divide the film's sides."""
+    if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
+        width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
+        raise ResourceError(
+            f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
+            f"use {width}x{height}",
+        )

@@ -155,5 +155,23 @@ def test_the_command_says_memory_time_and_how_to_start(capsys):
     out = capsys.readouterr().out
     assert "longlive --stage long" in out and "self_forcing" not in out
     assert main(["train", "plan", "--shape", "tiny", "--size", "96x64", "--cards", "1"]) == 0
+    capsys.readouterr()
+    for wrong, said in (
+        ("--size 97x64 --shape tiny", "97x64 does not fit the model's grid of 16 pixels\n  fix: use 96x64"),
+        (
+            "--cards 3",
+            "64 films in a step cannot be shared out by 3 ranks, 1 at a time\n  fix: give --batch as a",
+        ),
+        ("--batch 4 --cards 1,8", "4 films in a step cannot be shared out by 8 ranks"),
+    ):
+        assert main(["train", "plan", *wrong.split()]) == 2
+        found = capsys.readouterr()
+        assert said in found.err and not found.out
+    assert main(["train", "plan", "--batch", "12"]) == 0
+    assert "1 card\n" in capsys.readouterr().out, (
+        "of those that are usual, what such a step can be shared out by"
+    )
+    assert main(["train", "plan", "--batch", "24", "--cards", "12"]) == 0
+    assert "--nnodes 2 " in (said := capsys.readouterr().out) and "--nproc-per-node 6 " in said
     with pytest.raises(SystemExit):
         main(["train", "plan", "--cards", "none"])

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..config import Fit, ModelSpec, Recipe, VideoSpec
+from ..config import Fit, ModelSpec, Recipe, VideoSpec, check_grid
 from ..devices import free_bytes, held_bytes, name_of, threads
-from ..errors import ResourceError
 
 if TYPE_CHECKING:
     import torch
@@ -20,16 +19,6 @@ if TYPE_CHECKING:
     from ..team import Team
     from ..text.base import TextEncoder
     from ..vae.base import LatentCodec
-
-
-def check_grid(video: VideoSpec, grid: int) -> None:
-    """Raises ResourceError unless `grid` pixels of a network divide the film's sides."""
-    if video.width % grid or video.height % grid or min(video.width, video.height) < grid:
-        width, height = (max(grid, round(side / grid) * grid) for side in (video.width, video.height))
-        raise ResourceError(
-            f"{video.width}x{video.height} does not fit the model's grid of {grid} pixels",
-            f"use {width}x{height}",
-        )
 
 
 @dataclass(frozen=True)

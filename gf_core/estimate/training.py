@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ..config import MemorySpec, ModelSpec, VideoSpec
+from ..config import STRIDE, MemorySpec, ModelSpec, VideoSpec
 from ..words import amount, counted
 from .room import count_parameters
 
@@ -68,7 +68,7 @@ class Setup:
     @property
     def tokens(self) -> int:
         """Of a latent frame."""
-        return self.student.tokens_per_frame(self.video.height // 8, self.video.width // 8)
+        return self.student.tokens_per_frame(self.video.height // STRIDE, self.video.width // STRIDE)
 
 
 @dataclass(frozen=True)
@@ -253,5 +253,7 @@ def launch_line(cards: int, launch: str) -> str:
     if cards == 1:
         return f"grounded train {launch} --device cuda"
     nodes = -(-cards // CARDS_OF_A_NODE)
+    while cards % nodes:  # every node starts equally many
+        nodes += 1
     group = f"--nnodes {nodes} --rdzv-backend c10d --rdzv-endpoint FIRST_NODE:29500 " if nodes > 1 else ""
-    return f"torchrun {group}--nproc-per-node {min(cards, CARDS_OF_A_NODE)} -m gf_core train {launch} --device cuda"
+    return f"torchrun {group}--nproc-per-node {cards // nodes} -m gf_core train {launch} --device cuda"

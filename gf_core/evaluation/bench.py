@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.load import default_dtype
-from ..checkpoints.model_bundle import check_grid
-from ..config import SHAPES, MemorySpec, ModelSpec, Recipe, VideoSpec
+from ..config import SHAPES, STRIDE, MemorySpec, ModelSpec, Recipe, VideoSpec, check_grid
 from ..devices import held_bytes, name_of, now, require_memory
 from ..estimate.room import MARGIN
 from ..memory.store import DualMemory
@@ -39,8 +38,6 @@ if TYPE_CHECKING:
     from ..vae.base import LatentCodec, StreamDecoder
 
 PROMPT_ROWS = 64
-SPATIAL_STRIDE = 8
-"""Pixels per latent cell of films that no codec is timed for: Wan's."""
 TURNED = 4
 """Times that the past is turned for its figure; the first one warms up."""
 
@@ -113,7 +110,7 @@ def random_subject(
     """
     spec = SHAPES[shape]
     video = VideoSpec(*size or ((96, 64) if shape == "tiny" else ()))
-    check_grid(video, SPATIAL_STRIDE * spec.patch_size[1])
+    check_grid(video, STRIDE * spec.patch_size[1])
     model = _random_model(spec, device, dtype or default_dtype(device))
     return Subject(f"{shape}, random weights", model, spec, Recipe(memory or MemorySpec(), video=video), None)
 
@@ -134,7 +131,7 @@ def measure(subject: Subject, chunks: int) -> dict[str, Any]:
 
 def open_film(subject: Subject, chunks: int) -> tuple[Sampler, Cues]:
     """A fresh sampler, and a film of `chunks` chunks whose last begins with a new prompt; both prompts are random."""
-    stride = subject.codec.spatial_stride if subject.codec else SPATIAL_STRIDE
+    stride = subject.codec.spatial_stride if subject.codec else STRIDE
     sampler = make_sampler(
         subject.model, subject.spec, subject.recipe,
         latent_height=subject.recipe.video.height // stride,

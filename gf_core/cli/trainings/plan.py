@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ...arguments import MANY, Parser, number, size
-from ...config import SHAPES, VideoSpec
-from ...errors import GroundedError
+from ...arguments import MANY, Parser, number, shared_out, size, whole_chunks
+from ...config import SHAPES, STRIDE, VideoSpec, check_grid
 from ...estimate.training import Card, Setup, plan_lines, plan_training
 
 USUAL = {"self_forcing": {"frames": 21, "batch": 64}, "rolling_forcing": {"frames": 27, "batch": 8}}
@@ -27,7 +26,12 @@ def main(argv: list[str]) -> int:
     add = parser.add_argument
     add("--shape", choices=sorted(SHAPES), default="1.3b", help="student and critic (default: 1.3b)")
     add("--teacher", choices=sorted(SHAPES), help="default: as the student")
-    add("--cards", type=_cards, metavar="N,N,...", help="default: 1,8,64, no more than films in a step")
+    add(
+        "--cards",
+        type=_cards,
+        metavar="N,N,...",
+        help="default: 1,8,64, those that share out the films of a step",
+    )
     add(
         "--recipe",
         choices=list(USUAL),
@@ -44,16 +48,15 @@ def main(argv: list[str]) -> int:
     for name, usual in USUAL[args.recipe].items():
         if getattr(args, name) is None:
             setattr(args, name, usual)
-    args.cards = args.cards or [cards for cards in (1, 8, 64) if cards <= args.batch]
+    args.cards = args.cards or [cards for cards in (1, 8, 64) if args.batch % cards == 0]
     shapes = SHAPES[args.shape], SHAPES[args.teacher or args.shape]
     video = VideoSpec(*args.size or ())
     setup = Setup(*shapes, video, frames=args.frames, batch=args.batch, lora=args.lora, **_made(args.recipe))
-    chunk = setup.memory.chunk
-    if args.frames % chunk:
-        raise GroundedError(
-            f"{args.frames} latent frames are no whole chunks",
-            f"give --frames as a multiple of {chunk}, such as {-(-args.frames // chunk) * chunk}",
-        )
+    whole_chunks(args.frames, setup.memory.chunk)
+    for shape in shapes:
+        check_grid(video, STRIDE * shape.patch_size[1])
+    for cards in args.cards:
+        shared_out(args.batch, cards)
     card = Card(args.memory_gb * 1e9, args.tflops * 1e12)
     plans = [plan_training(setup, cards, card) for cards in args.cards]
     print(*plan_lines(setup, plans, card, None if args.lora else _launch(args)), sep="\n")

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ...arguments import MANY, Parser, number, size
+from ...arguments import MANY, Parser, number, shared_out, size, whole_chunks
 from ...builtin import BUILTIN_FILES, is_small, model_file
 from ...checkpoints.bundle import ModelBundle, load_model
 from ...devices import pick_device
@@ -228,20 +228,15 @@ def _placed(
 
 def _pace(stage: Stage, options: Options, ranks: Ranks) -> Pace:
     """The stage's length and averages, counted as the loop counts."""
-    at_once = options.each * ranks.count
     if ranks.count % options.nodes:
         raise GroundedError(
             f"{ranks.count} ranks are no whole number for each of {options.nodes} nodes",
             "give --nodes as the machines that take part, with equally many ranks on each",
         )
-    if stage.batch % at_once:
-        raise GroundedError(
-            f"{stage.batch} films in a step cannot be shared out by {ranks.count} ranks, {options.each} at a time",
-            f"give --batch as a multiple of {at_once}",
-        )
+    accumulate = shared_out(stage.batch, ranks.count, options.each)
     return Pace(
         steps=stage.steps, warm=1, decay_from=1.0, clip=stage.clip, average=stage.average,
-        average_from=stage.average_from // (stage.ratio or 1), accumulate=stage.batch // at_once, report=options.report,
+        average_from=stage.average_from // (stage.ratio or 1), accumulate=accumulate, report=options.report,
     )  # fmt: skip
 
 
@@ -336,11 +331,8 @@ def main(recipe: str, argv: list[str]) -> int:
 def _asked(stage: Stage, args: argparse.Namespace) -> Stage:
     """The stage with what the command line gives in place of the paper's."""
     film: RolloutSpec = stage.film
-    if args.frames and args.frames % film.chunk:
-        raise GroundedError(
-            f"{args.frames} latent frames are no whole chunks",
-            f"give --frames as a multiple of {film.chunk}, such as {-(-args.frames // film.chunk) * film.chunk}",
-        )
+    if args.frames:
+        whole_chunks(args.frames, film.chunk)
     least = film.window if stage.stream else film.context + 2 * film.chunk if film.context else film.chunk
     if args.frames and args.frames < least:
         why = "first piece is a window of" if stage.stream else "context and what is learned behind it take"
