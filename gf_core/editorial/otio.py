@@ -324,5 +324,5 @@ def _renumbered(found: list[tuple[int, Segment]]) -> list[Segment]:
 
 def _ordered(segments: list[Segment]) -> list[Segment]:
     """Verbs that fit the order: the first segment starts, one that was first becomes a scene."""
-    first = replace(segments[0], verb="start", recache=None, blend=None, back=None, motion=False)
+    first = segments[0].restarted("start")
     return [first, *(replace(one, verb="scene") if one.verb == "start" else one for one in segments[1:])]

@@ -57,7 +57,7 @@ def insert_shot(
     segments, place = _open_up(board.segments, at.strip(BLANKS).lower(), verb)
     after = segments[place:]
     if after and after[0].verb in ("start", "then"):
-        after = (_restart(after[0], verb), *after[1:])
+        after = (after[0].restarted(verb), *after[1:])
     if back is not None:
         shot = replace(shot, verb="back", back=_check_back(board, back, place))
     if place == 0:
@@ -122,13 +122,8 @@ def _split(segment: Segment, seconds: Fraction, verb: Verb) -> tuple[Segment, Se
     """`segment` up to `seconds`, and the rest of it as a segment that can stand after another shot."""
     head, whole = float(seconds), exactly(segment.seconds)
     blend = None if segment.blend is None else min(segment.blend, head)
-    rest = replace(_restart(segment, verb), seconds=float(whole - seconds), seed=None)
+    rest = replace(segment.restarted(verb), seconds=float(whole - seconds), seed=None)
     return replace(segment, seconds=head, blend=blend), rest
-
-
-def _restart(segment: Segment, verb: Verb) -> Segment:
-    """`segment` with a hard beginning; what only a `then` can have is dropped."""
-    return replace(segment, verb=verb, recache=None, blend=None, back=None, motion=False)
 
 
 def _read_prompt(board: Storyboard, prompt: str) -> str:

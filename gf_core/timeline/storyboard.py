@@ -57,6 +57,10 @@ class Segment:
     line: int = field(default=0, compare=False)
     """1-based line in the text it was read from; 0 when it was not."""
 
+    def restarted(self, verb: Verb) -> Segment:
+        """With a hard beginning; what only a `then` or a `back` can have is dropped."""
+        return replace(self, verb=verb, recache=None, blend=None, back=None, motion=False)
+
 
 @dataclass(frozen=True)
 class Picture:
