@@ -21,9 +21,8 @@ from xml.etree import ElementTree
 
 from ..errors import GroundedError, StoryboardError, installed
 from ..foreign import read_json, with_values
-from ..timeline import Picture, Segment, Storyboard
+from ..timeline import BEGIN_SHOT, Picture, Segment, Storyboard
 from ..timeline.storyboard import MAX_SECONDS
-from ..timeline.verbs import BEGIN_SHOT
 from ..words import exact_rate, is_text
 
 log = logging.getLogger("grounded")

@@ -20,8 +20,7 @@ from ..take.begun import as_begun
 from ..take.facts import hash_facts, latent_facts, picture_facts, print_of
 from ..take.reuse import Reuse, find_reuse
 from ..take.states import STATES_FOLDER, StateStore, window_name
-from ..timeline import Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
-from ..timeline.verbs import BEGIN_SHOT
+from ..timeline import BEGIN_SHOT, Plan, PlannedSegment, Storyboard, Timing, make_plan, parse
 from ..vae.decoders import forgets, look_of
 from .given.cast import open_cast
 from .given.start import StartFile, open_start

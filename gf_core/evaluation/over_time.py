@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import GroundedError
-from ..timeline import Timing
-from ..timeline.verbs import BEGIN_SHOT
+from ..timeline import BEGIN_SHOT, Timing
 from ..video import probe, read_frames
 from ..video.pixels import preview
 from .measures.borders import border_ratio, chunk_borders

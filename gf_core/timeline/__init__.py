@@ -3,9 +3,10 @@
 from .grammar import format_storyboard, parse
 from .plan import Plan, PlannedSegment, Timing, make_plan
 from .storyboard import MAX_SEED, Picture, Segment, Storyboard
-from .verbs import Verb
+from .verbs import BEGIN_SHOT, Verb
 
 __all__ = [
+    "BEGIN_SHOT",
     "MAX_SEED",
     "Picture",
     "Plan",

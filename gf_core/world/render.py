@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..timeline.verbs import BEGIN_SHOT
+from ..timeline import BEGIN_SHOT
 from .canvas import Array, Canvas, Frame
 from .characters import Painter
 from .motion import PERIODS, poses

@@ -276,15 +276,15 @@ def _train(ranks: Ranks, folder, steps: int) -> None:
             torch.save(values, folder / f"{name} values.pt")
 
 
+def copies(*given, **named):
+    return start_processes(*given, **{**named, "start_method": KIND})
+
+
 def test_two_ranks_do_what_one_does(tmp_path, monkeypatch):
     """With gradient means, and with a module in shards, whose checkpoint is a folder; all resumed half way.
 
     What each is in the middle of then goes on to the bit. Ranks that are spawned die in the last test of this file.
     """
-
-    def copies(*given, **named):
-        return start_processes(*given, **{**named, "start_method": KIND})
-
     monkeypatch.setattr("gf_core.train.ranks.start_processes", copies)
     alone, net = start(Pace(steps=3))
     for steps in (3, 6):
@@ -317,10 +317,6 @@ def _resume(ranks: Ranks, folder) -> None:
 
 def test_a_run_goes_on_in_shards_and_whole_again(tmp_path, monkeypatch):
     """One process, two that share the network, one: as if it had been one all along; nothing old is left behind."""
-
-    def copies(*given, **named):
-        return start_processes(*given, **{**named, "start_method": KIND})
-
     monkeypatch.setattr("gf_core.train.ranks.start_processes", copies)
     path = tmp_path / "toy.pt"
     for steps in (3, 9):

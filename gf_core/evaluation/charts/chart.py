@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ...files.atomic import write_atomic
-from ...timeline.verbs import BEGIN_SHOT
+from ...timeline import BEGIN_SHOT
 from ...words import clock
 from ...world.vocabulary import IDENTITY, PROMPTED
 from ..report import name_of, percent

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...timeline.verbs import BEGIN_SHOT
+from ...timeline import BEGIN_SHOT
 
 SIDE = 416
 """Longest side of the pictures that are measured, where they are large."""

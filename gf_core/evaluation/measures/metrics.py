@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...timeline.verbs import BEGIN_SHOT
+from ...timeline import BEGIN_SHOT
 from ...world.reader import READABLE, WINDOW, Reading
 from ...world.vocabulary import HIDDEN, IDENTITY, PROMPTED, Labels
 from .drift import seconds_of

@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ...timeline.verbs import BEGIN_SHOT
+from ...timeline import BEGIN_SHOT
 from ...world.reader import READABLE, Reading
 from ...world.vocabulary import HIDDEN
 from .metrics import Span, characters, first_sights
