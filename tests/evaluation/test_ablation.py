@@ -18,7 +18,7 @@ from gf_core.cli import main
 from gf_core.config import MemorySpec
 from gf_core.errors import GroundedError
 from gf_core.evaluation import ablation
-from gf_core.evaluation.charts.ablation import draw
+from gf_core.evaluation.charts.ablation import COLOURS, draw
 from gf_core.evaluation.film import spans_of
 from gf_core.evaluation.measures import events
 from gf_core.memory.checks import check
@@ -146,6 +146,11 @@ def test_a_run_goes_on_and_its_table_has_every_variant(tmp_path, monkeypatch) ->
     assert line == "- ID % by seed: full 75 / 75; w/o APR: keep 75 / 75"
     draw(rows, ablation.COLUMNS, tmp_path / "chart.png")
     assert Image.open(tmp_path / "chart.png").width == 1200
+    many = [row | {"variant": f"{number}"} for number in range(8) for row in rows[:1]]
+    draw(many, {}, tmp_path / "many.png")  # more names than stand in a line, each in a colour of its own
+    draw(many[:6], {}, tmp_path / "few.png")
+    assert Image.open(tmp_path / "many.png").height > Image.open(tmp_path / "few.png").height
+    assert len(set(COLOURS)) >= len(ablation.NAMES) + len(ablation.METHODS)
     ablation.run(both | {"full": full._replace(made="other")}, 1, **given)  # other weights
     assert [name for name, _ in made[8:]] == ["full", "full"]
     given["out"].write_text(json.dumps({"a": 1}))
