@@ -3,6 +3,7 @@
 Spinning takes the processor from encoders, other processes of the tests and whatever else the machine does.
 """
 
+import errno
 import gc
 import importlib
 import os
@@ -26,6 +27,24 @@ if "OMP_WAIT_POLICY" not in os.environ:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache folder of the test's own."""
     monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def unlisted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Call it with a folder, which then cannot be listed: rights alone do not keep an administrator out."""
+
+    def refuse(folder: Path) -> None:
+        for name in ("listdir", "scandir"):
+            real = getattr(os, name)
+
+            def ask(path: Any = ".", real: Any = real) -> Any:
+                if Path(os.fsdecode(path)) == folder:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO), os.fsdecode(path))
+                return real(path)
+
+            monkeypatch.setattr(os, name, ask)
+
+    return refuse
 
 
 @pytest.fixture

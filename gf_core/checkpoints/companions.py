@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, GroundedError
 from ..files.fingerprint import remembered
 from ..files.gguf_file import lists
 from ..files.lazy import LazyTensor, TensorFile
+from ..files.listing import inside
 from ..files.scales import unscaled
 from ..files.strange import MODEL_SUFFIXES, refuse_zeros
 from ..files.tensors import open_file
@@ -69,8 +70,13 @@ def find(kind: str, model: Path) -> Path:
 
 def _first(folders: Iterable[Path], patterns: Iterable[str]) -> Path | None:
     for folder in folders:
+        try:
+            there = inside(folder)
+        except GroundedError as error:
+            log.warning("%s", error.message)
+            continue
         for pattern in patterns:
-            files = [p for p in folder.glob(pattern) if p.suffix.lower() in MODEL_SUFFIXES]
+            files = [p for p in there if p.match(pattern) and p.suffix.lower() in MODEL_SUFFIXES]
             if files:  # of equals the one that loses less
                 return min(files, key=lambda p: (p.suffix.lower() == ".gguf", p))
         if folder.name in ("text_encoder", "vae") and (folder / "config.json").exists():

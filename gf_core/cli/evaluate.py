@@ -16,6 +16,7 @@ from ..evaluation.parts import film_parts
 from ..evaluation.report import text_report, write_json
 from ..evaluation.vbench.adapter import add_scores, require_vbench
 from ..files.atomic import write_atomic
+from ..files.listing import below
 from ..video import probe
 from ..words import counted
 from .files import FILMS, is_film, read_text
@@ -97,8 +98,9 @@ def _vbench(args: Namespace, films: list[tuple[Path, dict[str, Any]]]) -> dict[s
 
 
 def films_in(folder: Path) -> list[Path]:
-    """All films in a folder and those below it, by name. Raises GroundedError: there are none."""
-    found = sorted(path for path in folder.rglob("*") if is_film(path.name) and path.is_file())
+    """All films in a folder and those below it, by name. Raises GroundedError: there are none, or a folder there
+    cannot be listed."""
+    found = [path for path in below(folder) if is_film(path.name) and path.is_file()]
     if not found:
         raise GroundedError(f"there are no films in {folder}", f"a film ends with {', '.join(FILMS)}")
     return found

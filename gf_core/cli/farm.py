@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import GroundedError
+from ..files.listing import inside
 from ..team import Team
 from ..words import clock, counted
 from .asked import Asked
@@ -49,10 +50,10 @@ def farm(args: Namespace, team: Team | None) -> int:
 def jobs_of(args: Namespace) -> list[Job]:
     """The folder's storyboards by name, with where their films go.
 
-    Raises GroundedError: there is no such folder, or no storyboard in it.
+    Raises GroundedError: there is no such folder, it cannot be listed, or no storyboard is in it.
     """
     folder = args.folder.resolve()
-    boards = sorted(path for path in folder.glob("*.txt") if path.is_file()) if folder.is_dir() else []
+    boards = [path for path in inside(folder) if path.match("*.txt") and path.is_file()]
     if not boards:
         raise GroundedError(f"{args.folder} holds no storyboards (.txt)", "give a folder that does")
     out, takes = (Path(name).resolve() for name in (args.out or "films", "takes"))

@@ -107,7 +107,10 @@ def make(session: Session, budget: Budget, listener: Callable[[Event], None] | N
     if end.report["seconds"]["first chunk"] or not _has_report(run):
         run.save_report(end.report)  # else nothing was made, and what lies there tells of the making
     learn(session.film, end)
-    tidy(session.take, keep=KEPT_FILMS, limit=FILMS, using=run.folder.name)
+    try:
+        tidy(session.take, keep=KEPT_FILMS, limit=FILMS, using=run.folder.name)
+    except TakeError as error:  # the new one is finished
+        log.warning("films of old runs stay: %s", error.message)
     return end
 
 

@@ -13,6 +13,9 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..errors import GroundedError, TakeError
+from ..files.listing import inside
+
 log = logging.getLogger("grounded")
 
 BLOCK = 1 << 20
@@ -66,10 +69,24 @@ def checksum(path: Path, start: int, end: int) -> str | None:
     return f"{crc:08x}"
 
 
+def listed(folder: Path) -> list[Path]:
+    """Everything in `folder`, by name; nothing where there is no such folder.
+
+    Raises TakeError: it cannot be listed. Taken for an empty one, what lies there would be made again, or removed.
+    """
+    try:
+        return inside(folder)
+    except GroundedError as error:
+        raise TakeError(error.message, error.fix) from error
+
+
 def sweep(folders: Iterable[Path]) -> None:
-    """Remove what a killed render left half-written in these folders; a state can be gigabytes."""
+    """Remove what a killed render left half-written in these folders; a state can be gigabytes.
+
+    Raises TakeError: one cannot be listed.
+    """
     for folder in folders:
-        for path in folder.iterdir() if is_folder(folder) else ():
+        for path in listed(folder) if is_folder(folder) else ():
             if _PART.fullmatch(path.name) and is_file(path):
                 try:
                     path.unlink()

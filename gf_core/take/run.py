@@ -79,7 +79,7 @@ class Run:
         files = [self.film, self.journal, self.timeline, self.settings, self.report]
         latents = self.latents(0).parent
         if own.is_folder(latents):
-            files += latents.iterdir()
+            files += own.listed(latents)
         elif os.path.lexists(latents):
             return False
         return not any(own.is_folder(path) for path in files)
@@ -196,7 +196,10 @@ class Run:
 
 
 def runs_in(take: Path) -> list[Run]:
-    """Every run in a Take's folder, oldest first; none where there is no such folder."""
+    """Every run in a Take's folder, oldest first; none where there is no such folder.
+
+    Raises TakeError: it cannot be listed.
+    """
     return [Run(path) for _, path in sorted(numbered(take)) if own.is_folder(path)]
 
 
@@ -208,6 +211,5 @@ def settings_in(take: Path) -> Iterator[dict[str, Any]]:
 
 
 def numbered(take: Path) -> list[tuple[int, Path]]:
-    """Number and place of all that is called like a run, whatever it is."""
-    found = take.iterdir() if take.is_dir() else ()
-    return [(int(match[1]), path) for path in found if (match := _RUN.fullmatch(path.name))]
+    """Number and place of all that is called like a run, whatever it is. Raises TakeError: `take` cannot be listed."""
+    return [(int(match[1]), path) for path in own.listed(take) if (match := _RUN.fullmatch(path.name))]

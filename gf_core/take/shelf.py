@@ -14,6 +14,7 @@ Takes of a storyboard that was changed up to the segment, or of another model or
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
@@ -24,8 +25,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import GroundedError, TakeError
+from ..errors import GroundedError, TakeError, reason
 from ..files.atomic import beside, make_folder, on_disk, put, write_atomic, write_json
+from ..files.listing import FIX
 from ..foreign import read_json
 from ..timeline import PlannedSegment, Storyboard, make_plan, parse
 from ..timeline.edits import reseed, segment_at, with_seed
@@ -249,22 +251,33 @@ def shelves(take: Path) -> dict[int, tuple[Path, list[Alternative]]]:
         if not filled:
             continue
         folder = max(filled, key=lambda folder: (folder / "takes.json").stat().st_mtime)
-        there = [entry for entry in _takes(folder) if (folder / f"{entry.name}.mp4").is_file()]
+        try:
+            takes = _takes(folder)
+        except TakeError as error:  # the others can be shown
+            log.warning("%s", error.message)
+            continue
+        there = [entry for entry in takes if (folder / f"{entry.name}.mp4").is_file()]
         if there:
             found[number] = (folder, there)
     return found
 
 
 def named_runs(take: Path) -> set[str]:
-    """Names of the runs in the Take `take` that some segment's take is made of."""
-    return {
-        entry.run for folder in take.glob("segment-*") if own.is_folder(folder) for entry in _takes(folder)
-    }
+    """Names of the runs in the Take `take` that some segment's take is made of.
+
+    Raises TakeError: they cannot be told.
+    """
+    return {entry.run for folder in _segments(take) for entry in _takes(folder)}
+
+
+def _segments(take: Path) -> list[Path]:
+    return [path for path in own.listed(take) if path.name.startswith("segment-") and own.is_folder(path)]
 
 
 def _folders(take: Path) -> dict[int, list[Path]]:
-    """Folders of takes by their segment, each's in the order of their making."""
-    named = [(_FOLDER.fullmatch(path.name), path) for path in take.glob("segment-*") if own.is_folder(path)]
+    """Folders of takes by their segment, each's in the order of their making. Raises TakeError: `take` cannot be
+    listed."""
+    named = [(_FOLDER.fullmatch(path.name), path) for path in _segments(take)]
     folders: dict[int, list[Path]] = {}
     for number, _, path in sorted((int(m[1]), int(m[2] or 1), path) for m, path in named if m):
         folders.setdefault(number, []).append(path)
@@ -272,11 +285,16 @@ def _folders(take: Path) -> dict[int, list[Path]]:
 
 
 def _note(folder: Path) -> dict[str, Any]:
-    """What `takes.json` says; empty where there is none that can be read."""
+    """What `takes.json` says; empty where there is none, or a damaged one.
+
+    Raises TakeError: the system does not let it be read. Its takes would be made again, or their films removed.
+    """
     try:
         found = read_json(own.read_file(folder / "takes.json"))
         return found if isinstance(found, dict) else {}
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) not in (None, errno.ENOENT, errno.ENOTDIR):
+            raise TakeError(f"the takes in {folder} cannot be read: {reason(error)}", FIX) from error
         log.warning("the takes in %s cannot be read: %s", folder, error)
         return {}
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import TakeError
 from ..files.atomic import make_folder, write_atomic
 from ..files.pieces import digest, write_tensors
 from ..words import size
@@ -166,7 +167,11 @@ class StateStore:
 
     def _files(self) -> list[Path]:
         """States, and nothing else that may lie there: these may be removed."""
-        found = self.folder.iterdir() if own.is_folder(self.folder) else ()
+        try:
+            found = own.listed(self.folder) if own.is_folder(self.folder) else ()
+        except TakeError as error:  # they are made again
+            log.warning("kept states are not used: %s", error.message)
+            return []
         return [path for path in found if _FILE.fullmatch(path.name) and own.is_file(path)]
 
     def _make_room(self, name: str, size: int) -> bool:

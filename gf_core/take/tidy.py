@@ -41,7 +41,7 @@ def tidy(take: Take, keep: int = 1, limit: int = 0, using: str = "") -> Tidied:
 
     keep: runs, the newest ones, whose films stay in any case; at least 1. using: a run whose film is in use.
 
-    Raises TakeError: a film may not be removed.
+    Raises TakeError: a film may not be removed, or it cannot be told which of them segments' takes are made of.
     """
     runs = [run for run in take.runs() if is_file(run.film)]
     sizes = {run.folder.name: run.film.stat().st_size for run in runs}

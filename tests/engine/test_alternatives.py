@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,7 +15,18 @@ from gf_core.engine.film import settle
 from gf_core.engine.render import render_film
 from gf_core.engine.segment_takes import render_takes
 from gf_core.errors import GroundedError, StoryboardError, TakeError
-from gf_core.take.shelf import Alternative, find_pick, identity, other_seeds, own_seed, propose, with_take
+from gf_core.take.shelf import (
+    Alternative,
+    Shelf,
+    find_pick,
+    identity,
+    named_runs,
+    other_seeds,
+    own_seed,
+    propose,
+    shelves,
+    with_take,
+)  # fmt: skip
 from gf_core.timeline import parse
 from gf_core.video import probe, read_frames
 
@@ -147,6 +160,41 @@ def test_a_damaged_list_is_left_alone(bundle, tmp_path, caplog):
     made = render_takes(settle(bundle, text_of()), tmp_path, 2, 1)
     assert made.sheet.parent.name == "segment-002-2" and "cannot be read" in caplog.text
     assert json.loads((made.sheet.parent / "takes.json").read_text())["takes"][0]["name"] == "a"
+
+
+def test_takes_that_cannot_be_read_are_neither_made_again_nor_passed_over(
+    tmp_path, unlisted, monkeypatch, caplog
+):
+    board = parse(text_of())
+    for number in (2, 3):
+        folder = tmp_path / f"segment-{number:03d}"
+        folder.mkdir()
+        whose = {"storyboard": identity(board, number), "film": "x"}
+        takes = [{"name": "a", "seed": 1, "run": f"run-000{number}"}]
+        (folder / "takes.json").write_text(json.dumps({**whose, "takes": takes}))
+        (folder / "a.mp4").touch()
+    assert named_runs(tmp_path) == {"run-0002", "run-0003"} and list(shelves(tmp_path)) == [2, 3]
+    broken, real = tmp_path / "segment-002" / "takes.json", Path.read_bytes
+
+    def read(path):
+        if path == broken:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    reading = "the takes in .*segment-002 cannot be read: Permission denied"
+    for ask in (
+        lambda: named_runs(tmp_path),
+        lambda: find_pick(tmp_path, board, 2, "a"),
+        lambda: Shelf(tmp_path, 2, identity(board, 2), "x"),
+    ):
+        with pytest.raises(TakeError, match=reading):
+            ask()
+    assert list(shelves(tmp_path)) == [3] and "segment-002 cannot be read" in caplog.text
+    unlisted(tmp_path)
+    for ask in (lambda: find_pick(tmp_path, board, 3, "a"), lambda: Shelf(tmp_path, 3, "y", "x")):
+        with pytest.raises(TakeError, match="cannot be listed"):
+            ask()
 
 
 def test_names_that_differ_in_their_case_only_are_one_name():

@@ -8,6 +8,7 @@ from gf_core.engine.events import StepDone
 from gf_core.engine.film import settle
 from gf_core.engine.render import render_film
 from gf_core.engine.segment_takes import render_takes
+from gf_core.errors import TakeError
 from gf_core.take.folder import Take
 from gf_core.take.tidy import tidy
 
@@ -101,3 +102,17 @@ def test_what_a_kill_left_half_written_goes(folder):
         path.write_bytes(b"half")
     with Take.open(folder):
         assert not any(path.exists() for path in left)
+
+
+def test_films_stay_where_it_cannot_be_told_whose_they_are(bundle, folder, tmp_path, monkeypatch, caplog):
+    """By hand that is refused; a render that is finished only says so."""
+
+    def refuse(take):
+        raise TakeError("segment-002 cannot be read")
+
+    monkeypatch.setattr("gf_core.take.tidy.named_runs", refuse)
+    before = films(folder)
+    with Take.open(folder) as take, pytest.raises(TakeError):
+        tidy(take)
+    render(bundle, tmp_path, "walks")
+    assert set(before) < set(films(folder)) and "films of old runs stay: segment-002" in caplog.text

@@ -28,7 +28,7 @@ def find_cast(board: Storyboard, folder: Path) -> dict[str, tuple[str, int]]:
     for file, (name, line) in found.items():
         if not os.path.exists(folder / file):  # Path.exists raises for a name that is too long
             message = f"there is no picture {file} of {name} in {folder.name or 'this folder'}"
-            beside = [other.name for other in folder.iterdir()] if folder.is_dir() else []
+            beside = [other.name for other in folder.glob("*")]
             fix = "put it there, or remove it from the line"
             raise StoryboardError(message, suggest(file, beside, fix, "{}"), line=line)
     return found

@@ -31,7 +31,7 @@ from ..objectives.scores import Matching
 from ..objectives.teacher import Recycling
 from ..past import Past
 from ..rollout import RolloutSpec
-from ..sources.encoded import facts_of, write_clip
+from ..sources.encoded import clips, facts_of, write_clip
 from ..state import replacing
 from ..streaming import StreamSpec
 from .clips import MEMORY, MIXTURE
@@ -334,7 +334,7 @@ def write_stories(
 def _same_stories(folder: Path, size: Size) -> None:
     """Look whether all clips in `folder` are stories of `size`, by what their prompts do. Raises GroundedError."""
     numbers = {folder / f"{number:05d}.safetensors": number for number in range(size.stories)}
-    for path in sorted(folder.rglob("*.safetensors")):
+    for path in clips(folder):
         number, facts = numbers.get(path), facts_of(path)
         if number is None or (facts and not _told(_script(number, size)).items() <= facts.items()):
             raise GroundedError(

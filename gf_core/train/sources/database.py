@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from ...files.listing import inside
 from .base import Sample, package, readable, refused, tensor_of
 
 MOST_AXES = 6
@@ -26,7 +27,7 @@ def databases(path: Path) -> list[Path]:
     """The databases at `path`: it, or the folders in it that are one; none where it is something else."""
     if path.suffix in (".mdb", ".lmdb") and path.is_file():
         return [path]
-    found = [folder for folder in (path, *sorted(path.glob("*/"))) if (folder / "data.mdb").is_file()]
+    found = [folder for folder in (path, *inside(path)) if (folder / "data.mdb").is_file()]
     return found[:1] if found[:1] == [path] else found
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ...files.listing import below
 from ...timeline.verbs import WORDS
 from ..state import replacing
 from .base import Sample, readable, refused
@@ -26,7 +27,7 @@ class Encoded:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._files = sorted(path.rglob("*.safetensors"))
+        self._files = clips(path)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -59,9 +60,14 @@ def _cues(path: Path, told: Any) -> tuple[tuple[int, str, str], ...] | None:
     return cues
 
 
+def clips(folder: Path) -> list[Path]:
+    """The safetensors files in `folder` and below, by name. Raises GroundedError: a folder there cannot be listed."""
+    return [path for path in below(folder) if path.match("*.safetensors")]
+
+
 def is_encoded(folder: Path) -> bool:
     """Whether the first safetensors file there is a clip."""
-    first = next(iter(sorted(folder.rglob("*.safetensors"))), None)
+    first = next(iter(clips(folder)), None)
     if first is None:
         return False
     try:

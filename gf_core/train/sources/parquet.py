@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...files.listing import below
 from .base import Sample, package, readable, refused, tensor_of
 
 PROMPTS = ("caption", "prompt", "text")
@@ -26,7 +27,9 @@ STATES = (0, 12, 24, 36, -1)
 
 def tables(path: Path) -> list[Path]:
     """The parquet files at `path`: it, or those below it."""
-    return [path] if path.suffix == ".parquet" and path.is_file() else sorted(path.rglob("*.parquet"))
+    if path.is_file():
+        return [path] if path.suffix == ".parquet" else []
+    return [place for place in below(path) if place.match("*.parquet")]
 
 
 class Parquet:

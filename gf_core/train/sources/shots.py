@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...files.listing import below
 from ...foreign import read_json
 from .base import Sample, check_there, readable, refused
 
@@ -30,7 +31,7 @@ class Shot:
 
 def videos(folder: Path) -> list[Path]:
     """The video files in `folder` and below."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS and path.is_file())
+    return [path for path in below(folder) if path.suffix.lower() in VIDEOS and path.is_file()]
 
 
 class Shots:
