@@ -13,6 +13,11 @@ from pathlib import Path
 from .. import team
 from ..errors import GroundedError
 
+try:
+    import fcntl
+except ImportError:  # Windows, which lets nobody remove a file that another process has open
+    fcntl = None
+
 LOG = "train.log"
 """Lines of a run, in its folder."""
 
@@ -28,9 +33,10 @@ def set_up_log(folder: Path, first: bool = True) -> None:
 
     Raises GroundedError where a file is in the folder's way.
     """
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not there.is_dir():
-        raise GroundedError(f"{there} is a file, and a run needs a folder", "name another one with --folder")
+        what = "a file" if there.exists() else "a link to nothing"
+        raise GroundedError(f"{there} is {what}, and a run needs a folder", "name another one with --folder")
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if first:
         handlers.append(MemoryHandler(HELD, flushLevel=logging.CRITICAL + 1))
@@ -44,7 +50,12 @@ def open_log(folder: Path) -> None:
     root = logging.getLogger()
     for held in [handler for handler in root.handlers if isinstance(handler, MemoryHandler)]:
         folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(folder / LOG)
+        file = logging.FileHandler(
+            folder / LOG, "a+"
+        )  # in a network only what can be read is locked as shared
+        if fcntl is not None and file.stream is not None:
+            with suppress(OSError):  # a drive without locks
+                fcntl.flock(file.stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         file.setFormatter(logging.Formatter(FORMAT, TIME))
         held.setTarget(file)
         held.close()
@@ -56,28 +67,43 @@ def open_log(folder: Path) -> None:
 def or_nothing(folder: Path) -> Iterator[None]:
     """Around a training: one that ends in an error before it has kept anything leaves `folder` as it was.
 
-    Its lines go out of the log again, and the folders that it made for them.
+    Its lines go out of the log again, and the folders that it made for them. A log stays as it is where another
+    training has it open, where it is another file than before, and on a drive that has no locks.
     """
     place = team.launched()
     if place is not None and place[0] > 0:
         yield
         return
     made = [there for there in (folder, *folder.parents) if not there.exists()]
-    log, before = folder / LOG, _kept(folder)
-    length = log.stat().st_size if log.exists() else None
+    log, kept = Path(os.path.realpath(folder / LOG)), _kept(folder)
+    before = log.stat() if log.exists() else None
     try:
         yield
     except BaseException:
-        if _kept(folder) == before and log.exists():
+        if _kept(folder) == kept:
             _let_go(log)
-            if length is None:
-                log.unlink()
-            else:
-                os.truncate(log, length)
+            with suppress(OSError):  # it is gone, not ours, or in use
+                _put_back(log, before)
         for there in made:
             with suppress(OSError):  # there is something in it
                 there.rmdir()
         raise
+
+
+def _put_back(log: Path, before: os.stat_result | None) -> None:
+    """Shorten `log` to what it was, or remove it. Raises OSError: nobody may, or another training has it open."""
+    with log.open("r+b") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        now = os.fstat(file.fileno())
+        if before is not None:
+            if os.path.samestat(before, now) and now.st_size > before.st_size:
+                file.truncate(before.st_size)
+            return
+        if fcntl is not None:
+            log.unlink()
+    if fcntl is None:
+        log.unlink()
 
 
 def _kept(folder: Path) -> dict[Path, tuple[int, int]]:
@@ -94,7 +120,7 @@ def _kept(folder: Path) -> dict[Path, tuple[int, int]]:
 def _let_go(log: Path) -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
-        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename) == log.absolute():
+        if isinstance(handler, logging.FileHandler) and Path(os.path.realpath(handler.baseFilename)) == log:
             root.removeHandler(handler)
             handler.close()
 

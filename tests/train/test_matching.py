@@ -1,7 +1,6 @@
 """Published trainings are values over one trainer, which ranks, shards and stops do not change."""
 
 import json
-import logging
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +19,6 @@ from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import WanModel
 from gf_core.text.vocabulary import Vocabulary
 from gf_core.train.draws import SampleDraws
-from gf_core.train.journal import open_log, or_nothing, set_up_log
 from gf_core.train.objectives import CPU
 from gf_core.train.order import Order
 from gf_core.train.ranks import Ranks, launch
@@ -505,23 +503,3 @@ def test_a_training_that_is_refused_leaves_nothing(given, tmp_path, capsys):
                  , "--frames", "21", "--batch", "1", "--iterations", "1"]) == 0  # fmt: skip
     kept = (folder / "train.log").read_text()
     assert kept.startswith("of before\n") and "films of up to 21 latent frames" in kept
-
-
-def test_a_folder_of_a_kept_run_keeps_what_a_failing_one_says(tmp_path):
-    with pytest.raises(ZeroDivisionError), or_nothing(tmp_path / "run"):
-        set_up_log(tmp_path / "run")
-        open_log(tmp_path / "run")
-        logging.getLogger("grounded").info("begun")
-        (tmp_path / "run" / "step.pt").write_text("kept")
-        raise ZeroDivisionError
-    assert "begun" in (tmp_path / "run" / "train.log").read_text()
-
-
-@pytest.mark.parametrize("inside", ["", "run"])
-def test_a_file_in_the_place_of_the_folder_is_told(tmp_path, inside):
-    there = tmp_path / "afile"
-    there.write_text("")
-    with pytest.raises(
-        GroundedError, match=r"afile is a file, and a run needs a folder\n  fix: name another one"
-    ):
-        set_up_log(there / inside)
