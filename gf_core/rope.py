@@ -34,18 +34,19 @@ def rotation(
     """
     ladders = [inverse_frequencies(width).to(positions.device) for width in axis_widths(head_dim)]
     frames = len(positions)
+    # Pairs of channels of every axis, f rows columns n; n is half the axis' width.
     t = torch.outer(positions.double(), ladders[0])[:, None, None, :].expand(frames, rows, columns, -1)
-    h = torch.outer(torch.arange(rows, device=t.device).double(), ladders[1])[None, :, None, :]
+    h = torch.outer(torch.arange(rows, device=t.device).double(), ladders[1])[None, :, None, :]  # 1 rows 1 n
     w = torch.outer(torch.arange(columns, device=t.device).double(), ladders[2])[None, None, :, :]
     angles = torch.cat([t, h.expand(frames, rows, columns, -1), w.expand(frames, rows, columns, -1)], dim=-1)
-    angles = angles.reshape(frames * rows * columns, head_dim // 2)
+    angles = angles.reshape(frames * rows * columns, head_dim // 2)  # (f rows columns) d/2
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def turns(positions: Tensor, rows: int, columns: int, head_dim: int) -> Tensor:
     """The same as `rotation`, laid out for `rotate`: float32 (cosine, sine) in pairs [(f rows columns), 1, d/2, 2]."""
     where = positions.cpu() if positions.device.type == "mps" else positions  # Apple GPUs have no float64
-    table = torch.stack(rotation(where, rows, columns, head_dim, dtype=torch.float32), -1)
+    table = torch.stack(rotation(where, rows, columns, head_dim, dtype=torch.float32), -1)  # s d/2 2
     return table.unsqueeze(1).to(positions.device)
 
 
@@ -57,15 +58,16 @@ def rotate(x: Tensor, turn: Tensor, out: Tensor | None = None) -> Tensor:
     code for complex numbers and fuse the four.
     """
     wide = x if x.dtype == turn.dtype else x.to(torch.promote_types(x.dtype, turn.dtype))
-    pairs = wide.unflatten(-1, (-1, 2))
+    pairs = wide.unflatten(-1, (-1, 2))  # b s h d/2 2
     if torch.compiler.is_compiling():
         (x0, x1), (cos, sin) = pairs.unbind(-1), turn.unbind(-1)
         turned = torch.stack((x0 * cos - x1 * sin, x1 * cos + x0 * sin), -1)
     else:
         numbers, turn = torch.view_as_complex(pairs), torch.view_as_complex(turn)
+        # On a processor, straight into `out` where nothing has to be cast and no graph is kept.
         if out is not None and out.dtype == wide.dtype and out.is_cpu and not wide.requires_grad:
             torch.mul(numbers, turn, out=torch.view_as_complex(out.unflatten(-1, (-1, 2))))
             return out
         turned = torch.view_as_real(numbers * turn)
-    turned = turned.flatten(-2)
+    turned = turned.flatten(-2)  # b s h d
     return turned.to(x.dtype) if out is None else out.copy_(turned)

@@ -124,6 +124,7 @@ def walk(
             memory.write(i, *_of(block, "keys", layers.block_keys)(x, e0, pieces))
             return None
 
+        # `layer` is bound now: a block that is computed again for backward asks after the loop has gone on.
         def self_attend(q: Tensor, raw_k: Tensor, v: Tensor, layer: int = i) -> Tensor:
             return memory.attend(layer, q, raw_k, v)
 

@@ -57,7 +57,7 @@ def sinusoid(timesteps: Tensor, freq_dim: int) -> Tensor:
         timesteps = timesteps.cpu()
     half = freq_dim // 2
     ladder = torch.arange(half, dtype=torch.float64, device=timesteps.device).div(-half)
-    angles = timesteps.double()[..., None] * torch.pow(10000.0, ladder)
+    angles = timesteps.double()[..., None] * torch.pow(10000.0, ladder)  # ... freq_dim/2
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
@@ -73,7 +73,7 @@ def embed_patches(model: Tree, latents: Tensor) -> Tensor:
 def time_conditioning(model: Tree, timesteps: Tensor, dtype: torch.dtype) -> Time:
     """One timestep per frame [b f], or [b 1] for all frames, to the head's e [b f c] and the blocks' e0 [b f 6 c]."""
     freq_dim = model.time_embedding[0].in_features
-    e = model.time_embedding(sinusoid(timesteps, freq_dim).to(dtype).to(timesteps.device))
+    e = model.time_embedding(sinusoid(timesteps, freq_dim).to(dtype).to(timesteps.device))  # b f c
     return e, model.time_projection(e).unflatten(-1, (6, e.shape[-1]))
 
 
@@ -90,8 +90,8 @@ def padding_bias(lengths: Tensor, rows: int, text_len: int) -> Tensor:
     That row stands for all zero rows up to text_len: they are alike, so its logit raised by the log of their number
     gives the same softmax. Exact in float32; narrower floats would round the logarithm. Rows past a length are masked.
     """
-    bias = torch.zeros(len(lengths), rows + 1, device=lengths.device)
-    past = torch.arange(rows, device=lengths.device) >= lengths[:, None]
+    bias = torch.zeros(len(lengths), rows + 1, device=lengths.device)  # n rows+1
+    past = torch.arange(rows, device=lengths.device) >= lengths[:, None]  # n rows
     bias[:, :-1].masked_fill_(past, float("-inf"))
     bias[:, -1] = (text_len - lengths).double().log()  # rounded once
     return bias[:, None, None]
@@ -115,7 +115,7 @@ def cross_kv(block: Tree, context: Tensor, bias: Tensor | None = None, kernel: K
     if replaced(block.cross_attn):
         return Text(context)
     attention, heads = block.cross_attn, block.cross_attn.num_heads
-    k = attention.norm_k(attention.k(context)).unflatten(-1, (heads, -1))
+    k = attention.norm_k(attention.k(context)).unflatten(-1, (heads, -1))  # b s h d
     return Text(k, attention.v(context).unflatten(-1, (heads, -1)), bias, kernel)
 
 
@@ -129,7 +129,7 @@ def qkv(block: Tree, x: Tensor, pieces: Pieces = PLAIN) -> tuple[Any, Any, Tenso
     if layer is None:
         q, k, v = (pieces.given(part, x) for part in (attention.q, attention.k, attention.v))
     else:
-        q, k, v = layer(x).chunk(3, -1)
+        q, k, v = layer(x).chunk(3, -1)  # b s c each
     return pieces.fresh(attention.norm_q, q, attention.num_heads), *_kv(attention, k, v, pieces)
 
 
@@ -152,6 +152,7 @@ def block_keys(block: Tree, x: Tensor, e0: Tensor, pieces: Pieces = PLAIN) -> tu
     if layer is None:
         k, v = pieces.given(attention.k, x), pieces.given(attention.v, x)
     else:
+        # `join` took q, k and v off the module: the query is computed along with them, and dropped.
         _, k, v = layer(x).chunk(3, -1)
     return _kv(attention, k, v, pieces)
 
@@ -163,10 +164,11 @@ def run_block(
 
     self_attend(q, raw_k, v) gets and returns [b s h d]; `text` is this block's entry of `forward.text_kv`.
     """
-    shift1, scale1, gate1, shift2, scale2, gate2 = _modulation(block, e0)
+    shift1, scale1, gate1, shift2, scale2, gate2 = _modulation(block, e0)  # b f 1 c each
     attention, ffn = block.self_attn, block.ffn
     normed = pieces.modulated(block.norm1, x, shift1, scale1, lambda: joint(attention) or attention.q)
     attended = pieces.product(attention.o, self_attend(*qkv(block, normed, pieces)).flatten(2))
+    # Each sum goes with the norm that follows it: fused pieces make both in one pass.
     x, y = pieces.gated_normed(x, attended, gate1, block.norm3, lambda: block.cross_attn.q)
     x, y = pieces.added_modulated(
         x, cross_attend(block, y, text, pieces), block.norm2, shift2, scale2, lambda: ffn[0]
@@ -178,15 +180,15 @@ def cross_attend(block: Tree, x: Tensor, text: Text, pieces: Pieces = PLAIN) -> 
     """Cross-attention of normed tokens x [b s c] to the prompt's keys and values; no modulation, no gate."""
     attention = block.cross_attn
     if text.v is None:
-        return attention(x, text.k)
-    q = pieces.normed(attention.norm_q, pieces.given(attention.q, x), attention.num_heads)
+        return attention(x, text.k)  # replaced by a host: `k` is the context
+    q = pieces.normed(attention.norm_q, pieces.given(attention.q, x), attention.num_heads)  # b s h d
     attended = attend(q, text.k, text.v, kernel=text.kernel, bias=text.bias)
     return pieces.product(attention.o, attended.flatten(2))
 
 
 def head(model: Tree, x: Tensor, e: Tensor, rows: int, columns: int) -> Tensor:
     """Tokens x [b (f rows columns) c] and e [b f c] to flow [b c f h w]; the channel is the patch's last axis."""
-    shift, scale = (model.head.modulation.to(e).unsqueeze(1) + e.unsqueeze(2)).chunk(2, dim=2)
+    shift, scale = (model.head.modulation.to(e).unsqueeze(1) + e.unsqueeze(2)).chunk(2, dim=2)  # b f 1 c
     patches = model.head.head(modulate(model.head.norm(x), shift, scale))
     _, ph, pw = model.patch_embedding.kernel_size
     return rearrange(patches, "b (f h w) (ph pw c) -> b c f (h ph) (w pw)", h=rows, w=columns, ph=ph, pw=pw)

@@ -27,6 +27,7 @@ Taker = Callable[[], Any]
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Normed tokens x [b (f s) c] scaled and shifted per frame [b f 1 c]."""
+    # Tokens as b f s c: shift and scale are per frame, or one for all (f is 1 then, and s all tokens).
     return torch.addcmul(shift, x.unflatten(1, (shift.shape[1], -1)), 1 + scale).flatten(1, 2)
 
 
@@ -47,6 +48,7 @@ def mix(slots: Tensor, old: Tensor, fresh: Tensor, rest: Tensor, share: Tensor) 
 
     Shares [s 1 1] are float32, and so is the sum.
     """
+    # Detached: `out=` refuses tensors that ask for gradients, to which a mix is a constant anyway.
     torch.add(old.detach() * rest, fresh.detach() * share, out=slots)
 
 
@@ -177,6 +179,7 @@ class Direct(Pieces):
         return rms_norm(x, norm.weight, norm.eps).unflatten(-1, (heads, -1))
 
     def given(self, linear: Any, x: Tensor) -> Tensor:
+        # What hangs on a layer acts only where the layer itself is called.
         if type(linear) is not nn.Linear or linear._forward_hooks or linear._forward_pre_hooks:
             return linear(x)
         return F.linear(x, linear.weight, linear.bias)
