@@ -85,10 +85,11 @@ def grouped_attention(
     """
     (context_k, context_v, bias), (k, v) = context, own
     tokens, scale = q.shape[3], q.shape[-1] ** -0.5
-    shared = q.flatten(2, 3) @ context_k.transpose(-1, -2) * scale + bias.to(q.dtype)
-    itself = q @ k.transpose(-1, -2) * scale
+    # The queries of all units meet the shared keys in one product.
+    shared = q.flatten(2, 3) @ context_k.transpose(-1, -2) * scale + bias.to(q.dtype)  # g h (r n) m
+    itself = q @ k.transpose(-1, -2) * scale  # g h r n n
     if own_bias is not None:
         itself = itself + own_bias.to(q.dtype)
-    weights = torch.cat([shared.unflatten(2, (-1, tokens)), itself], -1).softmax(-1)
-    seen, itself = weights.split([context_k.shape[2], tokens], -1)
+    weights = torch.cat([shared.unflatten(2, (-1, tokens)), itself], -1).softmax(-1)  # g h r n m+n
+    seen, itself = weights.split([context_k.shape[2], tokens], -1)  # g h r n m, g h r n n
     return (seen.flatten(2, 3) @ context_v).unflatten(2, (-1, tokens)) + itself @ v

@@ -143,6 +143,7 @@ def pick(
         where = f"{device} in {dtype} at head width {head_dim}"
         said = f"does not run on {where}, or lacks its package" if there else "is not known"
         raise GroundedError(f"attention by {wanted} {said}", f"use one that runs here: {', '.join(found)}")
+    # Only where there is a choice: measuring makes calls of the real size.
     if not wanted and call is not None and len(able(device, dtype, head_dim)) > 1:
         wanted = fastest(call, _loaded(able(device, dtype, head_dim)))
     return found[wanted] if wanted else next(row for row in found.values() if row.when == "can")

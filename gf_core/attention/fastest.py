@@ -67,6 +67,7 @@ def fastest(call: Call, kernels: Mapping[str, Kernel]) -> str:
     chosen = best if took.get(best, float("inf")) < GAIN * took.get(own, float("inf")) else own
     told = ", ".join(f"{kernel} {seconds * 1000:.2f} ms" for kernel, seconds in took.items())
     log.info("attention was measured on %s: %s; %s is used", name_of(call.device), told, chosen)
+    # Not remembered where PyTorch's own did not run: the next film measures again.
     if own in took:
         remember(_file(), newest(known, name, chosen, KEPT), "which attention is fastest")
     return chosen
