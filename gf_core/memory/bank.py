@@ -58,13 +58,15 @@ class Bank:
         size, new, differ = self._size, [], list[int]()
         for layer, store in enumerate(raw_k):
             stop = ledger.layer(layer).past * size
-            new.append(values_of(store[:, stop - frames * size : stop]).float().mean(1))
-        mean_key = self._gather(torch.stack(new), 2).flatten(2)
+            new.append(values_of(store[:, stop - frames * size : stop]).float().mean(1))  # b h d
+        mean_key = self._gather(torch.stack(new), 2).flatten(2)  # l b (h d)
         if ledger.compares(frames):
-            cosines = torch.nn.functional.cosine_similarity(mean_key, self.mean_key, dim=-1)
+            cosines = torch.nn.functional.cosine_similarity(mean_key, self.mean_key, dim=-1)  # l b
+            # The only sample: several in step are refused such a bank (`checks.check`).
             differ = [n for n, alike in enumerate(cosines[:, 0].tolist()) if alike < spec.bank_below]
         for layer in differ:
             self._deposit(layer, frames)
+        # Compared or not, the next chunk is measured against this one.
         self.mean_key.copy_(mean_key)
         return differ
 
@@ -97,17 +99,18 @@ class Bank:
             gone = (
                 values_of(store[:, :, start : start + leaving * size]).float().unflatten(2, (leaving, size))
             )  # l b f s h d
+            # l b s h d: `adaptive` keeps the places of a frame apart, `means` has one mean for all of them.
             new = gone.mean(2) if adaptive else gone.mean((2, 3)).unsqueeze(2).expand(-1, -1, size, -1, -1)
             if adaptive and not begins and mean is self.means[0]:  # values move as far as their keys do
-                shares[1] = self._share(new - mean[:, :, size:])
-            for half, share in zip(mean.split(size, 2), shares):
+                shares[1] = self._share(new - mean[:, :, size:])  # against the fast mean
+            for half, share in zip(mean.split(size, 2), shares):  # slow, fast
                 half.copy_(new if begins else half + share * (new - half))
             fill(store[:, :, first:start], mean)
 
     def _share(self, moved: Tensor) -> Tensor:
         """Share of the fast mean at every place [l b s 1 1], by how far the keys there have moved [l b s h d]."""
         low, high = (times * self._spec.bank_shares[1] for times in ADAPTIVE_RANGE)
-        far = self._gather(moved.norm(dim=-1), 3).mean(-1)
+        far = self._gather(moved.norm(dim=-1), 3).mean(-1)  # l b s
         return (low + far / far.amax(-1, keepdim=True).clamp(min=1e-8) * (high - low))[..., None, None]
 
     # -- snapshots ----------------------------------------------------------------------------------------------
@@ -115,7 +118,7 @@ class Bank:
     def snapshot(self) -> dict[str, Tensor]:
         """What a later `restore` needs, as copies in the computer's memory."""
         ledger = self._ledger
-        frames = torch.full((len(ledger.banks), self._spec.bank), -1)
+        frames = torch.full((len(ledger.banks), self._spec.bank), -1)  # -1: none
         for layer, bank in enumerate(ledger.banks):
             frames[layer, : len(bank)] = torch.tensor([frame.number for frame in bank])
         named = {"k": self.means[0], "v": self.means[1], "key": self.mean_key}

@@ -60,7 +60,7 @@ class Gradients:
         """Number, keys and values of every frame of the current chunk, of a call over several the first."""
         frames = range(self._ledger.frame, self._ledger.frame + self._ledger.spec.chunk)
         sides = (side.split(self.memory.tokens_per_frame, 1) for side in (raw_k, v))
-        return zip(frames, zip(*sides))
+        return zip(frames, zip(*sides))  # ends with the chunk
 
     def take(self, layer: int, number: int) -> None:
         """A layer's bank has taken this recent frame."""
@@ -85,6 +85,7 @@ class Gradients:
         ledger, size, frames = self._ledger, self.memory.tokens_per_frame, list[Made]()
         apart = None if ledger.spec.averages else self.banks[layer]  # a mean is no frame
         graph = self.graph[layer]
+        # In slot order: who holds the frame of each slot, and its numbers in all samples.
         slots: list[tuple[dict[int, Made] | None, set[int]]] = [
             *((graph, {frame.number for frame in slot}) for slot in zip(*ledger.anchors)),
             *((apart, {frame.number}) for frame in ledger.banks[layer]),
@@ -93,11 +94,12 @@ class Gradients:
         for first, turn in place.past:
             for slot in range(first // size, (first + len(turn)) // size):
                 held, numbers = slots[slot]
-                if held is None or len(numbers) > 1:
+                if held is None or len(numbers) > 1:  # a mean, or samples that differ
                     frames.append(self._read(layer, slot))
                     continue
                 (number,) = numbers
                 if number not in held:
+                    # Mixed, restored or given: a constant, and the same one for every call from now on.
                     held[number] = self._read(layer, slot)
                 frames.append(held[number])
         return frames
@@ -142,6 +144,7 @@ class Gradients:
 def _leaking(made: Made, to: Made) -> Made:
     """The one's values, which hand their gradients to the other."""
     with torch.enable_grad():
+        # Zero is added: the value is that of the clean pass, the gradient goes to the denoising call.
         k, v = (value.detach() + (side - side.detach()) for value, side in zip(made, to))
     return k, v
 
@@ -175,7 +178,7 @@ class GradView:
         memory, place = self._memory, self.places[layer]
         past_k, past_v = self._look_back(layer)
         keys = torch.cat([rotate(past_k, self._past_turns[layer]), rotate(raw_k, place.keys)], 1)
-        values = torch.cat([past_v, v], 1)
+        values = torch.cat([past_v, v], 1)  # b t h d, as keys
         self.write(layer, raw_k, v)
         return attend(rotate(q, place.queries), keys, values, kernel=memory.kernel, where=self._where[layer])
 
@@ -201,4 +204,4 @@ class GradView:
 def _turn_of(place: Place) -> Tensor:
     """The rotation of all that is seen of the past."""
     turns = [turn for _, turn in place.past]
-    return turns[0] if len(turns) == 1 else torch.cat([place.keys[:0], *turns])
+    return turns[0] if len(turns) == 1 else torch.cat([place.keys[:0], *turns])  # keys[:0]: there may be none

@@ -47,6 +47,7 @@ def groups_of(spec: MemorySpec, ledger: Ledger, k: Tensor, frames: int, size: in
     k: rotated keys [l b s h d] of the past. size: tokens of a frame.
     """
     table, before = spec.heads or (), spec.heads_before
+    # The table holds from chunk `heads_from` on, and picking from the one after it.
     if ledger.chunks < spec.heads_from:
         table = [[] if before is None else [before] * len(row) for row in table]
     runs = _picked(spec, k, ledger.layout.past, size) if ledger.chunks > spec.heads_from else {}
@@ -72,9 +73,9 @@ def pick(k: Tensor, stop: int, spec: MemorySpec, size: int, count: int) -> tuple
     """
     first, length = stop - spec.chunk, size // spec.heads_runs
     frames = k[:, first * size : (stop + 1) * size].float().flatten(2).unflatten(1, (-1, size))  # b f s c
-    alike = torch.cosine_similarity(frames[:, :-1], frames[:, 1:], dim=-1)
-    alike = alike.mean(0).unflatten(-1, (spec.heads_runs, length)).mean(-1).flatten()
-    least = sorted(alike.argsort(stable=True)[:count].tolist())
+    alike = torch.cosine_similarity(frames[:, :-1], frames[:, 1:], dim=-1)  # b f-1 s
+    alike = alike.mean(0).unflatten(-1, (spec.heads_runs, length)).mean(-1).flatten()  # ((f-1) runs)
+    least = sorted(alike.argsort(stable=True)[:count].tolist())  # in slot order, as `joined` wants them
     return [(first * size + run * length, first * size + (run + 1) * length) for run in least], alike
 
 
@@ -88,5 +89,6 @@ def _groups(
         tokens = [(part.start * size, part.stop * size) for part in (first, last)]
         picked = runs.get(sees, [])
         regions = () if picked else layout.only([*first, *last], frames).regions()
+        # In slot order: what was picked lies before the newest frames, where `pick` stops.
         found.append(Heads(numbers, joined([tokens[0], *picked, tokens[1], own]), regions))
     return tuple(found)

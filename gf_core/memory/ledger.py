@@ -117,10 +117,12 @@ class Ledger:
     def cut(self, choose: Choose = nobody) -> Iterator[Move]:
         """A new shot of the same cast: recent frames leave as if evicted, then a new prompt is in force."""
         self.apart, self.cutting = self.spec.cut_position is not None, True
+        # Apart, the newest frames stay: their distance in time does what leaving does else.
         yield from self.make_room(min(FLUSH_KEEP, self.spec.recent) if self.apart else 0, choose)
         if self.spec.walk:  # else the new shot would walk in the old one's place
             for anchors in self.anchors:
                 del anchors[self.spec.chunk :]
+            # What was kept counts as the new shot's first frames.
             self.begun = self.frame - len(self.anchors[0])
         self.prompt += 1
 
@@ -151,7 +153,7 @@ class Ledger:
         room = len(self.anchors[0]) < self.spec.capacity
         yield Move("insert" if room else "give", target=slot)
         for anchors in self.anchors:
-            anchors[slot : slot if room else slot + 1] = [frame]
+            anchors[slot : slot if room else slot + 1] = [frame]  # put in, or put in its place
         self.given += 1
 
     def scene(self) -> None:
@@ -175,9 +177,10 @@ class Ledger:
         """
         size, layout = self.spec.capacity, self.layout
         found = list[tuple[int, int]]()
+        # A chunk's worth of frames before the newest chunk; those further back have taken on theirs already.
         for slot in range(max(size, layout.past - frames - self.spec.chunk), layout.past - frames):
             turn, step = divmod(self.recent[slot - layout.kept].number - self.begun, size)
-            found.append((slot, size - 1 - step if turn % 2 else step))
+            found.append((slot, size - 1 - step if turn % 2 else step))  # odd turns go back
         return found
 
     def compares(self, frames: int) -> bool:
@@ -219,6 +222,7 @@ class Ledger:
             del self.recent[:filling]
             leaving -= filling
         if leaving:
+            # Once one has to go, the means need their slots: all beyond `keep` leave.
             leaving += spare
             if self.spec.averages:
                 leaving -= yield from self._open_bank(leaving)
@@ -251,7 +255,7 @@ class Ledger:
         for source in range(leaving):
             frame = self.recent[source]
             for sample in range(self.samples):
-                if once and frame.prompt <= self.answered[sample]:
+                if once and frame.prompt <= self.answered[sample]:  # this prompt has had its frame
                     continue
                 target = choose(sample, source)
                 if target is not None:

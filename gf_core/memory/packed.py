@@ -39,6 +39,7 @@ def pack(values: Tensor) -> Tensor:
     wide = values.float()
     scale = wide.abs().amax(-1, keepdim=True).div_(STEPS).clamp_(min=SMALLEST).to(SCALE)
     # Divided by the scale as it is stored, so that rounding the scale costs nothing.
+    # In place only in a copy: float32 values are the caller's.
     whole = wide.div_(scale.float()) if wide is not values else wide / scale.float()
     return torch.cat([whole.round_().clamp_(-STEPS, STEPS).to(torch.int8), scale.view(torch.int8)], -1)
 

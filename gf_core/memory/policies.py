@@ -82,16 +82,18 @@ def measure(anchors: Tensor, candidate: Tensor, given: int = 0) -> tuple[float, 
     """
     import torch
 
-    bank = anchors.float().flatten(1)
-    z = candidate.float().flatten()
+    bank = anchors.float().flatten(1)  # k n
+    z = candidate.float().flatten()  # n
     bank = torch.nn.functional.normalize(bank, dim=1)
     z = torch.nn.functional.normalize(z, dim=0)
-    pairs = bank @ bank.T
+    pairs = bank @ bank.T  # k k
     # Some processors round the two of a pair apart, which no tie would survive.
     pairs = torch.maximum(pairs, pairs.T)
     pairs.fill_diagonal_(-2.0)  # below every cosine: an anchor is not redundant with itself
+    # S_max of Eq. 6, and R of every anchor (Eq. 7).
     similarity, redundancy = (bank @ z).max(), pairs.max(1).values
     # argmax of ties is unspecified on some devices; the smallest slot is taken, after one transfer of k + 1 numbers
     s_max, *r = torch.cat([similarity[None], redundancy]).tolist()
+    # z_target of Eq. 8, never a picture that was given.
     target = max(range(given, len(r)), key=lambda j: (r[j], -j))
     return s_max, r[target], target

@@ -28,7 +28,7 @@ def proximity(recent: int, depth: int, alpha_max: float) -> list[float]:
 
     depth: size of full recent memory; fewer frames take the newest shares of the full list.
     """
-    return [min(alpha_max, max(0.0, 1 - d / depth)) for d in range(recent, 0, -1)]
+    return [min(alpha_max, max(0.0, 1 - d / depth)) for d in range(recent, 0, -1)]  # Eq. 12
 
 
 class Blend:
@@ -41,12 +41,13 @@ class Blend:
     def __init__(self, memory: DualMemory, shares: list[float]) -> None:
         self._memory, self._view = memory, memory.reopen(keep=False)
         size, place = memory.tokens_per_frame, self._view.places[0]
+        # The first token that has a share; packed slots are gone through from the start.
         self._first = 0 if memory.packed else size * next((n for n, share in enumerate(shares) if share), 0)
         share = torch.tensor(shares, device=memory.v.device)
         self._share = share.repeat_interleave(size)[self._first :, None, None]  # s 1 1
         self._rest = 1 - self._share
         here = memory.v[0, :, place.start : place.stop]
-        self._old_v = None if memory.packed else torch.empty_like(here)
+        self._old_v = None if memory.packed else torch.empty_like(here)  # b s h d
 
     @property
     def kind(self) -> Hashable:
@@ -59,8 +60,10 @@ class Blend:
         if self._old_v is None:
             out = self._view.attend(layer, q, raw_k, v)
         else:
+            # Attention lays fresh values over the old ones in these slots.
             self._old_v.copy_(values)
             out = self._view.attend(layer, q, raw_k, v)
+            # Frames of share 0 get their old values back: the mix begins behind them.
             values[:, : self._first].copy_(self._old_v[:, : self._first])
         self._mix(layer, raw_k, v, self._old_v)
         return out
@@ -79,9 +82,11 @@ class Blend:
         """Mix into the slots; old_v: values that were there, None where they still are."""
         k, values = self._slots(layer)
         run, raw_k = slice(self._first, None), self._memory.pieces.values_of(raw_k)
+        # Eq. 11, for keys and for values.
         for slots, old, fresh in ((k, k, raw_k), (values, old_v, v)):
             old = slots if old is None else old
             if is_packed(slots):
+                # Fresh ones are rounded first, as what they are mixed with was.
                 fill(slots, self._rest * values_of(old) + self._share * values_of(pack(fresh)))
             else:
                 mix(slots[:, run], old[:, run], fresh[:, run], self._rest, self._share)
@@ -118,10 +123,12 @@ def recache_all(memory: DualMemory, recompute: Recompute) -> None:
         return
     layout = memory.layout
     own = memory.ledger.numbers()[memory.ledger.pictures :]
+    # The newest frames without a gap, anchors among them: these are computed anew too.
     whole = bool(own) and own[0] == memory.ledger.frame - len(own)
     if whole or not memory.spec.recache_keeps_anchors:
         memory.ledger.forget_anchors()
         layout = memory.layout
+    # As many older frames as there are anchors, as far as their latents are kept.
     context = min(layout.anchors, memory.kept - layout.recent)
     if layout.recent:
         recompute(memory.recent_latents(layout.recent + context), memory.reopen(context))
@@ -134,6 +141,7 @@ def _recache_newest(memory: DualMemory, recompute: Recompute, reach: int) -> Non
     latents, slots = memory.recent_latents(newest), range(layout.past - newest, layout.past)
     memory.gradients.make_constant(frame for anchors in ledger.anchors for frame in anchors)
     oldest = min((frame.number for anchors in ledger.anchors for frame in anchors), default=ledger.frame)
+    # Anchors are among the newest `reach` frames themselves: all of memory is computed in one call.
     if oldest >= ledger.frame - reach and layout.past <= reach:
         latents = torch.cat([memory.anchor_latents[:, : layout.anchors], latents], 1)
         slots = range(layout.past)

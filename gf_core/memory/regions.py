@@ -97,6 +97,7 @@ Scheme = Callable[[MemorySpec, Layout, Sequence[int]], Sequence[int]]
 
 
 def _anchor_places(spec: MemorySpec, layout: Layout) -> list[int]:
+    # Eq. 9: all at time 0; else each at its slot.
     return [0] * layout.anchors if spec.anchor_index == "zero" else list(range(layout.anchors))
 
 

@@ -67,6 +67,7 @@ class Sizes:
         slots = frames * (2 * self.keys + turned)
         if spec.stored == "int8":  # keys and values, and those of one layer as they are computed
             slots = 2 * frames * (self.stored + self.keys // self.model.num_layers)
+        # Mean key of the newest chunk, in float32 (`bank.Bank.mean_key`).
         newest = 4 * self.model.num_layers * self.model.dim if spec.bank and not spec.averages else 0
         return slots + (spec.capacity + spec.window) * self.latents + self.means + newest
 

@@ -73,8 +73,8 @@ class DualMemory:
         self.lean = lean or self.packed
         self.k = zeros(1 if self.lean else model.num_layers, batch, slots, *heads)
         self.unpacked_v = zeros(1 if self.packed else 0, batch, slots, *heads)
-        self.anchor_latents = zeros(batch, spec.capacity, *latent)
-        self.history = zeros(batch, spec.window, *latent)
+        self.anchor_latents = zeros(batch, spec.capacity, *latent)  # b k c h w
+        self.history = zeros(batch, spec.window, *latent)  # b f c h w
         """Clean latents of the newest frames, oldest first; a whole window, for a recache before eviction."""
         # A step of 0.001 vanishes in bfloat16, so the running mean lives in float32 and is cast into its slots.
         means = 0 if spec.averages else means_frames(spec) * self.tokens_per_frame
@@ -111,6 +111,7 @@ class DualMemory:
     def alike(self) -> Iterator[tuple[slice, Layout]]:
         """Layers whose frames lie and stand alike, with their layout: all, unless each has a bank of its own."""
         absolute = self.spec.positions == "absolute"
+        # At absolute positions, banks of one length may still stand elsewhere in time.
         if len({tuple(bank) if absolute else len(bank) for bank in self.ledger.banks}) == 1:
             yield slice(None), self.layout
             return
@@ -181,6 +182,7 @@ class DualMemory:
         """
         size, places = self.tokens_per_frame, list[Place]()
         first = self.ledger.frame + written
+        # `len(places)` is the number of the first of these layers.
         for layers, layout in self.alike():
             layout = replace(layout, recent=layout.recent + written)
             # Numbers of frames.
@@ -193,12 +195,15 @@ class DualMemory:
             for run in runs:
                 rotated += self._rotate(layers, at[done : done + len(run)], run.start, lean=lean)
                 done += len(run)
+            # The call's own frames are the last in `at`; their queries and keys turn alike.
             own = self._turn(at[done:])
             start, stop = layout.past * size, (layout.past + frames) * size
+            # One run where what is seen ends at the call's own slots; else pieces, joined when they are read.
             tokens = joined([*((run.start * size, run.stop * size) for run in runs), (start, stop)])
             place = Place(start, stop, own, own, tokens, now.regions(), rotated)
-            places += [place] * len(self.raw_k[layers])
+            places += [place] * len(self.raw_k[layers])  # alike layers share one
         if self.spec.heads and sees is not alone:  # no bank then: one layout in all layers
+            # Behind the rotation of the past: heads pick by what lies in `k`.
             groups = groups_of(self.spec, self.ledger, self.k, frames, size)
             places = [replace(place, heads=heads) for place, heads in zip(places, groups)]
         return places
@@ -247,6 +252,7 @@ class DualMemory:
             at = positions(self.spec, layout, self.ledger.numbers(len(places)))
             past = self._rotate(layers, at[: here.start])
             own = at[here.start : here.stop]
+            # Frames that are queries only stand right before the first that is recomputed.
             turns = (self._turn((*range(own[0] - context, own[0]), *own)), self._turn(own))
             start, stop = here.start * size, here.stop * size
             seen = layout.only(range(here.stop), 0)
@@ -257,6 +263,7 @@ class DualMemory:
     def commit(self, latents: Tensor) -> None:
         """Take the current chunk, as its clean pass wrote it, into recent memory; latents [b f c h w] are clean."""
         frames = latents.shape[1]
+        # First: the bank and the walk below read a layout in which the chunk is recent.
         self.ledger.commit(frames)
         drop = max(0, self.kept + frames - self.history.shape[1])
         if drop:
@@ -318,10 +325,12 @@ class DualMemory:
         for layers, layout in self.alike():
             if layout.bank:
                 for store in (self.raw_k[layers], self.v[layers]):
+                    # The promoted frames lie behind the bank: the two change places.
                     both = store[:, :, have * size : (layout.kept + count) * size]
                     both.copy_(both.roll(count * size, 2))
         if self.ledger.policy.averages:
             for mean, store in zip(self.means, (self.raw_k, self.v)):
+                # Behind that change: the new anchors lie in `here` only now.
                 mean[:, :, here].copy_(values_of(store[:, :, here]))
 
     def _replace(self, move: Move) -> None:
@@ -358,7 +367,7 @@ class DualMemory:
                 (self.means[0][layers], self.raw_k[layers]),
                 (self.means[1][layers], self.v[layers]),
             ):
-                leaves = values_of(store[:, :, start : start + count])
+                leaves = values_of(store[:, :, start : start + count])  # l b s h d
                 mean[:, :, :count].mul_(keep).add_(leaves, alpha=1 - keep)
                 fill(store[:, :, :count], mean[:, :, :count])
 

@@ -110,6 +110,7 @@ class View:
         turns, places = dict[int, tuple[int, Tensor]](), list[Hashable]()
 
         def number(turn: Tensor) -> int:
+            # By identity: layers that share a rotation share its number.
             return turns.setdefault(id(turn), (len(turns), turn))[0]
 
         for place in self.places:
@@ -153,6 +154,7 @@ class View:
     def attend(self, layer: int, q: Any, raw_k: Any, v: Tensor) -> Tensor:
         """Attention of this call's tokens over memory and themselves; all [b s h d], q and raw_k as `Pieces.fresh`."""
         memory, place = self._memory, self._places[layer]
+        # First, as what is seen includes the call's own keys and values.
         self.write(layer, raw_k, v)
         if place.past:
             self._turn_past(layer)
@@ -160,7 +162,7 @@ class View:
         if place.heads:
             return self._by_heads(layer, q, place.heads)
         seen = self._opened[layer].seen
-        k, values = (runs[0] if len(runs) == 1 else torch.cat(runs, 1) for runs in seen)
+        k, values = (runs[0] if len(runs) == 1 else torch.cat(runs, 1) for runs in seen)  # b t h d
         return attend(q, k, values, kernel=memory.kernel, where=self._where[layer])
 
     def _open(self, layer: int, place: Place) -> _Opened:
@@ -174,6 +176,7 @@ class View:
         memory, out = self._memory, torch.empty_like(q)
         for group in groups:
             numbers = self._heads[group.numbers]
+            # b t h d, of these heads.
             k, v = (_seen(store, group.parts)[:, :, numbers] for store in memory.seen(layer))
             where = Where(layer, group.regions, memory.grid) if group.regions else None
             out[:, :, numbers] = attend(q[:, :, numbers], k, v, kernel=memory.kernel, where=where)
@@ -183,7 +186,7 @@ class View:
         """Place this call's keys and values [b s h d] in their slots; raw keys only when they are to be kept."""
         memory, place, opened = self._memory, self._places[layer], self._opened[layer]
         if self._skip:
-            raw_k, v = raw_k[:, self._skip :], v[:, self._skip :]
+            raw_k, v = raw_k[:, self._skip :], v[:, self._skip :]  # queries only
         if self._keep and memory.packed:
             raw_k = memory.pieces.values_of(raw_k)
             fill(opened.raw_k, raw_k)
@@ -233,7 +236,7 @@ def _part_of(place: Place, here: slice, size: int) -> Place:
         stop=stop,
         queries=turn,
         keys=turn,
-        parts=(*place.parts[:-1], (place.parts[-1][0], stop)),
+        parts=(*place.parts[:-1], (place.parts[-1][0], stop)),  # the last run holds the call's own
         regions=(*regions, (name, here.stop // size)),
         past=place.past + before,
     )
