@@ -38,6 +38,7 @@ class Chunkwise(Sampler):
         """
         director, first = self.director, chunk.noise(0)
         director.prepare()
+        # Behind nothing at all: a film's or scene's first chunk may have steps of its own.
         levels = self.levels if director.memory.layout.past else self.first_levels
         if chunk.exit is not None:
             levels = levels[: chunk.exit + 1]
@@ -51,7 +52,7 @@ class Chunkwise(Sampler):
             if i:
                 x = add_noise(denoised, noises[i], level.sigma)
             with torch.set_grad_enabled(torch.is_grad_enabled() and chunk.exit in (None, i)):
-                view = step if instead is None or i >= blind else instead
+                view = step if instead is None or i >= blind else instead  # blind right behind a cut
                 flow = director.predict(x, director.time(level.timestep), view)
                 denoised = flow_to_x0(x, flow, level.sigma)
             if director.watch is not None:

@@ -104,6 +104,7 @@ class Director:
 
     def _timed(self, network: Tree, timesteps: tuple[float, ...]) -> Time:
         """Computed once; while weights are learned, anew for every call."""
+        # The writer may be another network, whose conditioning is its own.
         key = id(network), timesteps
         if key in self._times:
             return self._times[key]
@@ -147,6 +148,7 @@ class Director:
                 fix="encode the prompt with the text encoder that belongs to this model",
             )
         embeds = prompt_embeds.to(self.device, self.dtype).expand(self.memory.batch, -1, -1)
+        # Narrower floats attend to every zero row anyway (`forward.embed_prompt`).
         if self.dtype == torch.float32:
             embeds = trimmed(embeds)
         self._prompt_embeds = embeds
@@ -182,6 +184,7 @@ class Director:
     @together
     def back(self, prompt_embeds: Tensor, state: dict[str, Tensor], motion: bool = False) -> None:
         """New shot with the cast of an earlier `snapshot`: a cut from its memory, or with `motion` a switch."""
+        # First: the verb then acts on that memory as on one that was never left.
         snapshots.recall(self.memory, self._memory_of(state))
         if motion:
             self.switch(prompt_embeds)
@@ -241,6 +244,7 @@ class Director:
 
         time: None is the context timestep's. written: what the pass reads in their place.
         """
+        # A memory that is refreshed is computed from its latents: there is nothing to write.
         if not self.memory.spec.refresh:
             latents = latents.detach()
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.grad in (None, "replay")):
@@ -311,6 +315,7 @@ class Director:
             refresh(memory, recompute)
         if alpha is None:
             return
+        # Eq. 11, 12.
         if spec.switch == "apr":
             recache(memory, recompute, alpha)
         elif spec.switch == "recache" and not spec.recache_before_evict:
@@ -327,6 +332,7 @@ class Director:
             self._call = own
             self.restore(begun)
             self.memory.log.clear()
+            # A fresh film has no prompt, and a snapshot without one takes none away.
             self._prompt_embeds, self._text, self._writing_text = None, [], []
 
     # -- snapshots ----------------------------------------------------------------------------------------------
@@ -339,6 +345,7 @@ class Director:
         memory = snapshots.snapshot(self.memory)
         if self._split is not None:
             memory = self._split.whole(memory)
+        # A prefix, as a sampler lays what it has on the way beside these.
         state = {f"memory.{name}": value for name, value in memory.items()}
         waiting = [] if self._alpha is None else [self._alpha]
         state["waiting_switch"] = torch.tensor(waiting, dtype=torch.float64)

@@ -60,7 +60,7 @@ Feed = Callable[[Chunk], Iterator[Clean]]
 def mix_embeds(old: Tensor, new: Tensor, share: float) -> Tensor:
     """(1 - share) old + share new, both [b rows c]; the shorter one is padded with the zero rows it stands for."""
     rows = max(old.shape[1], new.shape[1])
-    old, new = (F.pad(embeds, (0, 0, 0, rows - embeds.shape[1])) for embeds in (old, new))
+    old, new = (F.pad(embeds, (0, 0, 0, rows - embeds.shape[1])) for embeds in (old, new))  # b rows c each
     return torch.lerp(old, new, share)
 
 
@@ -113,6 +113,7 @@ class Cues:
                 director.back(new, state=state, motion=segment.motion)
         elif chunk == 0:
             carry_out(director, segment.verb, new)
+        # Behind the verb, as a scene would forget them again.
         if chunk == 0:
             for file in segment.pictures:
                 director.give(self._pictures[file])

@@ -117,6 +117,7 @@ class Graphs:
             asked, latents=latents, time=(e, e0), text=self._text_places(asked), memory=view.over(turns.here)
         )
         try:
+            # The call was just made: what it has written is what a replay must write again.
             written = [_bits(store) for store in view.written()]
             replay, again = self._record(here.run)
             replay()
@@ -132,6 +133,7 @@ class Graphs:
         self._works = False
         self._kept.clear()
         log.warning("network calls are not recorded: %s", why)
+        # A replay may have left other bits in memory: the call is made once more.
         asked.run()
 
     def _text_places(self, asked: Call) -> list[Text]:

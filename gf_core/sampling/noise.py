@@ -35,8 +35,8 @@ def chunk_noise(
     if steady and chunk_index and not step:
         first, own = (chunk_noise(segment_seed, index, 0, shape) for index in (0, chunk_index))
         frames, _, rows, columns = shape[1:]
-        mask = low_pass((frames, rows, columns), steady, steady)
-        return mix(first.transpose(1, 2), own.transpose(1, 2), mask).transpose(1, 2).contiguous()
+        mask = low_pass((frames, rows, columns), steady, steady)  # t h w
+        return mix(first.transpose(1, 2), own.transpose(1, 2), mask).transpose(1, 2).contiguous()  # b f c h w
     key = f"{segment_seed} {chunk_index} {step}".encode()
     seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -54,9 +54,10 @@ def clip_noise(
     """
     batch, count, channels, rows, columns = shape
     seed, length = (segment_seed + 1000 * chunk_index + step - 1, count) if step else (segment_seed, frames)
+    # b c f h w: drawn in ComfyUI's order of axes, as the same numbers would fall elsewhere in ours.
     drawn = torch.randn(batch, channels, length, rows, columns, generator=torch.Generator().manual_seed(seed))
     begin = 0 if step else first
-    return drawn[:, :, begin : begin + count].transpose(1, 2).contiguous()
+    return drawn[:, :, begin : begin + count].transpose(1, 2).contiguous()  # b f c h w
 
 
 def noise_of(sample: SampleSpec, plan: Plan, index: int, shape: tuple[int, ...]) -> Callable[[int], Tensor]:

@@ -64,6 +64,7 @@ class Rolling(Sampler):
             replace(way, noise=chunk.noise, exit=chunk.exit) if way.index == chunk.index else way
             for way in self._window
         ]
+        # Fed again after a `restore`: it brings noise and exit, and nothing moves.
         if self.holds(chunk.index):
             self._window = window
             return
@@ -86,8 +87,9 @@ class Rolling(Sampler):
         director.prepare()
         frames = [way.noisy.shape[1] for way in window]
         levels = [self.levels[way.step] for way in window]
+        # One for every latent frame, as the chunks of a window are at different levels.
         times = [level.timestep for level, count in zip(levels, frames) for _ in range(count)]
-        x = torch.cat([way.noisy for way in window], 1)
+        x = torch.cat([way.noisy for way in window], 1)  # b f c h w
         learned = any(way.exit in (None, way.step) for way in window)
         with torch.set_grad_enabled(torch.is_grad_enabled() and learned):
             flow = director.predict(x, director.time(*times), director.open_joint(sum(frames)))
@@ -104,10 +106,12 @@ class Rolling(Sampler):
             self._next(way, clean) for way, clean in zip(window, denoised) if way.step + 1 < len(self.levels)
         ]
         finished = None
+        # Only the oldest can be at its last step: every other is a step behind the one before it.
         if len(rest) < len(window):
             finished = Clean(window[0].index, denoised[0], window[0].taken)
             _, view = director.open(frames[0])
             director.remember(denoised[0], view)
+        # Last, so that a move that is stopped leaves the window as it was.
         self._window, self._moves = rest, self._moves + 1
         if finished is not None:
             yield finished

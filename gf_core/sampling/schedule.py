@@ -34,13 +34,13 @@ class Schedule:
     """
 
     def __init__(self, shift: float, entries: int = TABLE) -> None:
-        u = torch.linspace(1.0, 0.0, entries + 1)[:-1]
+        u = torch.linspace(1.0, 0.0, entries + 1)[:-1]  # 0 is no entry
         self.sigmas = shift * u / (1 + (shift - 1) * u)
         self.timesteps = self.sigmas * TABLE
 
     def index(self, timesteps: Tensor) -> Tensor:
         """Nearest table entry (the first of equals) of each timestep [...]; int64 of the same shape."""
-        distance = (self.timesteps.double() - timesteps.double()[..., None]).abs()
+        distance = (self.timesteps.double() - timesteps.double()[..., None]).abs()  # ... entries
         return distance.argmin(-1)
 
     def sigma(self, timesteps: Tensor) -> Tensor:

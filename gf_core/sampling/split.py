@@ -71,7 +71,7 @@ def together(verb: Verb) -> Verb:
     @wraps(verb)
     def everywhere(self: Any, *args: Any, **kwargs: Any) -> Any:
         team = self.team
-        if team is None or team.busy:
+        if team is None or team.busy:  # busy: within a verb that the ranks carry out already
             return verb(self, *args, **kwargs)
         self.ask()
         with team.doing(verb.__name__, args, kwargs):
@@ -110,6 +110,7 @@ class Split:
         """As `Call.run`; the flow is whole on the first rank, and of its own rows on the others."""
         rows, frames = self._rows[self._team.rank], asked.latents.shape[1]
         mine = slice(rows.start * self._patch, rows.stop * self._patch)
+        # Attention wants all rows of some heads: the call asks through an exchange.
         asked = replace(asked, memory=_Exchanging(self, asked.memory, frames, self._in_place))
         if self._in_place:
             flow = asked.run()
@@ -139,6 +140,7 @@ class Split:
     def laid(self, mine: Tensor, frames: int) -> Tensor:
         """This rank's rows [b (f s) h d] where they lie among all; the others' are 0."""
         before, _, after = self._sides
+        # b f s h d, padded along s.
         whole = torch.nn.functional.pad(mine.unflatten(1, (frames, -1)), (0, 0, 0, 0, before, after))
         return whole.flatten(1, 2)
 
@@ -155,16 +157,16 @@ class Split:
     def to_heads(self, x: Tensor, frames: int) -> Tensor:
         """This rank's rows of all heads [n b (f s) h d] to all rows of its heads."""
         n, b, _, _, d = x.shape
-        x, rank = x.unflatten(2, (frames, -1)), self._team.rank
+        x, rank = x.unflatten(2, (frames, -1)), self._team.rank  # n b f s h d
         heads = len(self._heads[rank])
-        pieces = [x[..., part.start : part.stop, :] for part in self._heads]
+        pieces = [x[..., part.start : part.stop, :] for part in self._heads]  # by rank, its heads
         found = self._team.exchange(pieces, [(n, b, frames, tokens, heads, d) for tokens in self._tokens])
         return torch.cat(found, 3).flatten(2, 3)
 
     def to_rows(self, x: Tensor, frames: int) -> Tensor:
         """All rows of this rank's heads [b (f s) h d] to its rows of all heads."""
         b, _, _, d = x.shape
-        pieces = x.unflatten(1, (frames, -1)).split(self._tokens, 2)
+        pieces = x.unflatten(1, (frames, -1)).split(self._tokens, 2)  # by rank, its rows
         tokens = self._tokens[self._team.rank]
         found = self._team.exchange(pieces, [(b, frames, tokens, len(part), d) for part in self._heads])
         return torch.cat(found, 3).flatten(1, 2)

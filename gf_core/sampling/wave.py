@@ -81,6 +81,7 @@ class Wave(Rolling):
         rank, ranks = (0, 1) if team is None else (team.rank, team.count)
         writes = steps[0] == len(self.levels)
         views, made = self._views([x.shape[1] for x in latents], writes), list(latents)
+        # As many calls at a time as there are ranks, the cleanest first: each needs those before it only.
         for first in range(0, len(views), ranks):
             mine = first + rank
             beside = None if team is None else _Beside(team, director.memory, views, first, writes)
@@ -89,7 +90,7 @@ class Wave(Rolling):
                     beside.only_take()
                 continue
             view = views[mine] if beside is None else beside
-            if steps[mine] == len(self.levels):
+            if steps[mine] == len(self.levels):  # the clean pass, which predicts nothing
                 director.write(latents[mine], view)
                 continue
             level = self.levels[steps[mine]]
@@ -104,6 +105,7 @@ class Wave(Rolling):
         """What the calls of a move see, after room was made for it."""
         director, memory = self.director, self.director.memory
         written = frames[0] if writes else 0
+        # Room for the chunk that is being written too, which is committed only behind the move.
         director.prepare(written)
         clean = [memory.open(written)[1]] if writes else []
         return [*clean, *memory.open_wave(frames[len(clean) :], written)]
@@ -120,7 +122,7 @@ def _gathered(team: Team, made: list[Tensor]) -> list[Tensor]:
     """What the ranks have made, in turn, all of it on the first."""
     turns = [range(rank, len(made), team.count) for rank in range(team.count)]
     mine = () if team.first else [made[place].reshape(-1) for place in turns[team.rank]]
-    flat = torch.cat([made[0].new_empty(0), *mine])
+    flat = torch.cat([made[0].new_empty(0), *mine])  # flat: chunks may differ in frames
     theirs = [turn if rank and team.first else range(0) for rank, turn in enumerate(turns)]
     shapes = [(sum(made[place].numel() for place in turn),) for turn in theirs]
     found = team.exchange([flat, *[flat[:0]] * (team.count - 1)], shapes)
@@ -132,6 +134,7 @@ def _gathered(team: Team, made: list[Tensor]) -> list[Tensor]:
 
 def takers(calls: int, ranks: int, writes: bool) -> list[set[int]]:
     """By call of a move, the ranks that need its keys and values: who makes a later one, and of a clean pass all."""
+    # Calls go round the ranks, so a number's remainder is its rank.
     later = [{other % ranks for other in range(call + 1, calls)} for call in range(calls)]
     if writes:
         later[0] = set(range(ranks))
@@ -163,7 +166,7 @@ class _Beside:
     def only_take(self) -> None:
         """What a rank without a call does while the others have one."""
         for layer in range(len(self._memory.raw_k)):
-            self._hand_on(layer, self._memory.k.new_empty(0))
+            self._hand_on(layer, self._memory.k.new_empty(0))  # it gives nothing
 
     def _hand_on(self, layer: int, made: Tensor) -> None:
         """Give keys and values [2 b s h d] of this rank's call to their takers, and lay in what it takes itself."""
