@@ -91,8 +91,8 @@ def embed_prompts(
     first: Any = model.text_embedding[0]  # whose weights may be narrow copies
     weight, bias = first.weight, first.bias
     # The encoder is small, and keeps its own type.
-    rows = nn.functional.pad(encoder(ids, lengths), (0, 0, 0, 1)).to(weight.dtype)
-    hidden = nn.functional.linear(rows, weight[:, : rows.shape[-1]], bias)
+    rows = nn.functional.pad(encoder(ids, lengths), (0, 0, 0, 1)).to(weight.dtype)  # n words+1 width
+    hidden = nn.functional.linear(rows, weight[:, : rows.shape[-1]], bias)  # n words+1 c
     context = model.text_embedding[2](model.text_embedding[1](hidden))
     return context, layers.padding_bias(lengths, ids.shape[1], model.spec.text_len)
 
@@ -144,13 +144,14 @@ class _Attention:
         self.draws = draws
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        # Units lie as clean (b c), noisy (b r c), recached (b e parts); each is n = (f s) tokens.
         split = [self.batch * self.chunks, self.batch * self.chunks * self.draws]
         split.append(len(q) - sum(split))
         qs, ks, vs = (x.split(split) for x in (q, k, v))
         tokens = self.turns.shape[1]
         clean_k, clean_v = (
             x[0].unflatten(1, (-1, tokens)).unflatten(0, (self.batch, -1)).flatten(1, 2) for x in (ks, vs)
-        )
+        )  # b (c f) s h d
         recached = []
         if self.table.recache:
             fresh = (qs[2], ks[2], vs[2])
@@ -170,21 +171,22 @@ class _Attention:
         at = own.flatten()[:, None] + torch.arange(q[0].shape[1] // tokens, device=own.device)  # (b c) f
         # The past as this chunk will find it: slots of the bank, turned to its window (b c k s h d).
         past = rotate(_gather(bank[0], slots), self.turns[self.table.positions]), _gather(bank[1], slots)
-        context = [x.flatten(0, 1).flatten(1, 2).transpose(1, 2) for x in past]
-        bias = _mask(slots, tokens).flatten(0, 1)[:, None, None]
+        context = [x.flatten(0, 1).flatten(1, 2).transpose(1, 2) for x in past]  # (b c) h (k s) d
+        bias = _mask(slots, tokens).flatten(0, 1)[:, None, None]  # (b c) 1 1 (k s)
 
         # A chunk's clean unit and its noisy draws share the context, so they are one group and see each their own.
         def grouped(pair: Pair) -> Tensor:
             noisy = (
                 pair[1].view(self.batch, -1, self.chunks, *pair[1].shape[1:]).transpose(1, 2).flatten(0, 1)
-            )
+            )  # (b c) r (f s) h d
             return torch.cat([pair[0][:, None], noisy], 1)  # (b c) 1+r (f s) h d
 
         turn = self.turns[at].flatten(1, 2)[:, None]  # (b c) 1 (f s) 1 d/2 2
         queries, keys, values = (
             x.movedim(3, 1) for x in (rotate(grouped(q), turn), rotate(grouped(k), turn), grouped(v))
-        )
+        )  # (b c) h 1+r (f s) d
         out = grouped_attention(queries, (context[0], context[1], bias), (keys, values))  # (b c) h 1+r n d
+        # Back into the order of units, (b r c) n h d.
         noisy = out[:, :, 1:].unflatten(0, (self.batch, self.chunks)).permute(0, 3, 1, 4, 2, 5).flatten(0, 2)
         return out[:, :, 0].transpose(1, 2), noisy
 
@@ -205,8 +207,8 @@ class _Attention:
             units = q[:, event], k[:, event], v[:, event]
             outs.append(self._attend_recached(*units, (bank_k, bank_v), table, event))
             # Blended raw, and appended: chunks before the switch go on reading the old slots.
-            alpha = table.alphas[:, event, :, None, None, None]
-            source = table.source[:, event]
+            alpha = table.alphas[:, event, :, None, None, None]  # b f 1 1 1 (Eq. 11)
+            source = table.source[:, event]  # b f
             bank_k = torch.cat(
                 [bank_k, torch.lerp(_gather(bank_k, source), k[:, event], alpha.to(k.dtype))], 1
             )
@@ -220,12 +222,12 @@ class _Attention:
         self, q: Tensor, k: Tensor, v: Tensor, bank: Pair, table: RecacheTable, event: int
     ) -> Tensor:
         """Recomputed frames [b f s h d] of one switch attend to the old anchors and to each other; like q."""
-        slots = table.anchors[:, event]
+        slots = table.anchors[:, event]  # b k
         # Old recent keys are not in the context: the frames see the anchors and each other, as in `recache`.
-        first = self.turns[torch.zeros_like(slots)]
+        first = self.turns[torch.zeros_like(slots)]  # b k s 1 d/2 2, all at time 0
         anchors = rotate(_gather(bank[0], slots), first), _gather(bank[1], slots)
-        context = [x.flatten(1, 2).transpose(1, 2) for x in anchors]
-        turn = self.turns[table.positions[:, event]]
+        context = [x.flatten(1, 2).transpose(1, 2) for x in anchors]  # b h (k s) d
+        turn = self.turns[table.positions[:, event]]  # b f s 1 d/2 2
         units = (rotate(q, turn), rotate(k, turn), v)
         queries, keys, values = (x.flatten(1, 2).transpose(1, 2)[:, :, None] for x in units)  # b h 1 (f s) d
         out = grouped_attention(
@@ -234,7 +236,7 @@ class _Attention:
             (keys, values),
             _mask(_at_least_one(table.frames[:, event]), q.shape[2])[:, None, None, None],
         )
-        return out[:, :, 0].transpose(1, 2).unflatten(1, q.shape[1:3])
+        return out[:, :, 0].transpose(1, 2).unflatten(1, q.shape[1:3])  # b f s h d
 
 
 def run_streams(
@@ -263,24 +265,24 @@ def run_streams(
     times = [torch.zeros(len(frames[0]), device=device), timesteps.flatten()]
     # The empty prompt stands last among each clip's prompts.
     count = batch.lengths.shape[1]
-    told = torch.where(drop_text, count - 1, batch.prompt[:, None])
+    told = torch.where(drop_text, count - 1, batch.prompt[:, None])  # b r k
     texts = [batch.prompt.flatten(), told.flatten()]
     owner = torch.arange(len(context), device=device)
     owners = [owner.repeat_interleave(chunks), owner.repeat_interleave(draws * chunks)]
     if table.recache is not None:
-        chosen = context[owner[:, None, None], table.recache.frames.clamp_min(0)]
+        chosen = context[owner[:, None, None], table.recache.frames.clamp_min(0)]  # b e (k f) c h w
         frames.append(rearrange(chosen, "b e (k f) c h w -> (b e k) c f h w", f=size))
         parts = table.recache.frames.shape[2] // size
         times.append(torch.zeros(len(frames[-1]), device=device))
         texts.append(table.recache.prompt.repeat_interleave(parts, 1).flatten())
         owners.append(owner.repeat_interleave(len(frames[-1]) // len(owner)))
-    which = torch.cat(owners) * count + torch.cat(texts)
+    which = torch.cat(owners) * count + torch.cat(texts)  # each unit's prompt among those of all clips
     text_rows, text_bias = embed_prompts(model, encoder, batch.ids.flatten(0, 1), batch.lengths.flatten())
 
-    x = layers.embed_patches(model, torch.cat(frames))
+    x = layers.embed_patches(model, torch.cat(frames))  # units (f s) c
     # Time conditioning is computed once per unit and shared by its frames.
     e, e0 = layers.time_conditioning(model, torch.cat(times)[:, None], x.dtype)
-    e, e0 = e.expand(-1, size, -1), e0.expand(-1, size, -1, -1)
+    e, e0 = e.expand(-1, size, -1), e0.expand(-1, size, -1, -1)  # units f c, units f 6 c
     table_of_turns = _turns(table.slots.shape[-1] + size, rows, columns, model.spec.head_dim, device)
     attention = _Attention(table, table_of_turns, draws)
     middle = (len(model.blocks) + 1) // 2
@@ -292,7 +294,7 @@ def run_streams(
         spoken = layers.Text(text.k[which], text.v[which], text_bias[which])
         x = block(x, e0, attention, spoken, QUICK)
         if number + 1 == middle:
-            hidden = x[units].mean(1)
+            hidden = x[units].mean(1)  # (b r k) c
     flow = layers.head(model, x[units], e[units], rows, columns)
     flow = rearrange(flow, "(b r k) c f h w -> b r (k f) c h w", b=len(context), r=draws)
     return StreamOutput(flow, rearrange(hidden, "(b r k) c -> b r k c", b=len(context), r=draws))

@@ -22,5 +22,6 @@ class Past:
         """The numbers of those frames among `before`, each once and in order."""
         sink = min(self.sink, before)
         fast = max(sink, before - self.fast)
+        # Counted from the fast frames back, so that the newest slow one is `every` before them.
         slow = range(fast - self.every, sink - 1, -self.every)[: self.slow]
         return [*range(sink), *reversed(slow), *range(fast, before)]

@@ -115,12 +115,14 @@ def make_chunks(
     draws, size = batch.draws, film.chunk
     joint = isinstance(sampler, Rolling)
     exits = _exits(draws, film, chunks, joint)
+    # The first block that a loss judges; those before it are context.
     target = chunks - (film.window - film.context) // size if film.context else 0
     shape = (len(batch.prompt), size, *batch.latent)
     noise = draws.normal("noise", (len(batch.prompt), chunks * size, *batch.latent)).split(size, 1)
     made, wanted = list[Clean](), torch.is_grad_enabled()
     for block in range(chunks):
         if block in batch.cues:
+            # What is on the way lies before the verb, and learns if the block before it does.
             with torch.set_grad_enabled(wanted and block > learn_from):
                 made += sampler.flush()
             cue = batch.cues[block]
@@ -140,6 +142,7 @@ def _exits(draws: Draws, film: RolloutSpec, chunks: int, joint: bool) -> list[in
     steps = len(film.recipe.sample.steps)
     if joint:
         remainder = draws.whole("remainder", 0, steps)
+        # Call m has block b at step m - b: all its blocks are at their exits where m leaves the remainder.
         return [(remainder - block) % steps for block in range(chunks)]
     if film.one_exit:
         return [draws.whole("exit", 0, steps)] * chunks
@@ -164,6 +167,7 @@ def roll_out(net: Tree, film: RolloutSpec, batch: FilmBatch, watch: Watch = nobo
     before = chunks - window + film.context // size
     latents = make_chunks(sampler, film, batch, chunks, before + (film.context > 0))
     seen = newest(latents, film)
+    # Where the film began before it, the first chunk behind the context counts for nothing.
     learned = torch.arange(film.window, device=latents.device) >= film.context + size if inside else None
     watch("rollout", seen)
     return Window(seen, learned, film.context)
@@ -176,7 +180,7 @@ def with_past(latents: Tensor, film: RolloutSpec, learned: Tensor | None = None)
     """
     before = latents.shape[1] - film.window
     places = [] if film.past is None or before <= 0 else film.past.of(before)
-    seen = torch.cat([latents[:, places].detach(), newest(latents, film)], 1)
+    seen = torch.cat([latents[:, places].detach(), newest(latents, film)], 1)  # b f c h w
     if learned is not None:
         learned = torch.cat([learned.new_zeros(len(places)), learned])
     return Window(seen, learned, len(places))

@@ -105,11 +105,13 @@ class Stream:
         told = self._told(story, piece, batch)
         assert self.sampler is not None
         director, size = self.sampler.director, self.film.chunk
+        # What the last update computed is freed: no gradient goes back into it.
         director.memory.gradients.detach()
+        # Told anew, as the weights that read the prompt have changed.
         director.blend(told.prompt)
         chunks, first = (piece.stop - piece.start) // size, (piece.learn_from - piece.start) // size
         made = make_chunks(self.sampler, self.film, told, chunks, first)
-        latents = made if self.tail is None else torch.cat([self.tail, made], 1)
+        latents = made if self.tail is None else torch.cat([self.tail, made], 1)  # b f c h w
         kept = latents if self.film.past else latents[:, -self.film.window :]
         self.tail, self.length = kept.detach(), piece.stop
         learned = torch.tensor(piece.learned, device=made.device)
@@ -154,6 +156,7 @@ class Stream:
         cues = {int(block): Cue(**cue) for block, cue in state["cues"].items()}
         channels, height, width = state["latent"]
         story = replace(batch, **state["prompts"], cues=cues, latent=(channels, height, width))
+        # `_begin` counts a new film, and this one goes on.
         length, films = self.length, self.films
         self._begin(net, story)
         self.length, self.films = length, films
