@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from .words import plain
 
+REFUSED, STOPPED = 2, 130
+"""Exit statuses of a command: an error said in words, and Ctrl-C."""
+
 
 class GroundedError(Exception):
     """Base of every error raised on purpose: `message` is what and where, `fix` is what to do."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from ..errors import REFUSED, STOPPED
+
 __all__ = ["main", "program"]
 
 
@@ -21,9 +23,6 @@ SPINS = "1000"
 """Turns that a thread of a sum waits for the others before it sleeps: what libgomp itself takes where it knows of more
 threads than processors. It does not know of the video encoder's, and its usual 300,000 turns keep the processor from
 them: on two crowded cores six chunks took 6 s in place of more than 60 (docs/benchmarks/2026-11-26-cpu.md)."""
-
-STOPPED = 130
-"""Exit status after Ctrl-C."""
 
 
 def program() -> NoReturn:
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     from .parser import COMMANDS, build_parser
-    from .terminal import REFUSED, status_of
+    from .terminal import status_of
 
     parser = build_parser()
     args = parser.parse_args(argv)

@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import GroundedError
+from ..errors import REFUSED, STOPPED, GroundedError
 from ..files.listing import inside
 from ..team import Team
 from ..words import clock, counted
@@ -19,7 +19,6 @@ from .cluster import on_ray
 from .filming import Job, State, made_before, make_here
 from .screen import ProgressLine
 from .several import in_team
-from .terminal import INTERRUPTED, REFUSED
 
 
 @in_team
@@ -41,7 +40,7 @@ def farm(args: Namespace, team: Team | None) -> int:
     except KeyboardInterrupt:
         table.stop()
         print("stopped: what is made is kept; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
+        return STOPPED
     finally:
         print(*table.lines(), sep="\n")
     return REFUSED if any(state.kind == "failed" for state in table.states) else 0

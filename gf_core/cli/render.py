@@ -15,6 +15,7 @@ from ..engine.events import Event, Finished
 from ..engine.render import output_path, render_settled
 from ..engine.report import report_lines
 from ..engine.segment_takes import Expected, SegmentTakes, render_takes
+from ..errors import STOPPED
 from ..files.atomic import on_disk, write_atomic
 from ..take.shelf import Alternative, find_pick
 from ..timeline.edits import reseed, segment_at
@@ -23,7 +24,7 @@ from .files import film_name, is_own_text, read_board, take_folder
 from .opening import open_film
 from .screen import Screen
 from .several import in_team
-from .terminal import INTERRUPTED, own_name, print_text
+from .terminal import own_name, print_text
 
 if TYPE_CHECKING:
     from ..team import Team
@@ -50,7 +51,7 @@ def render(args: Namespace, team: Team | None) -> int:
             )
     except KeyboardInterrupt:
         print(screen.what_is_kept(), file=sys.stderr)
-        return INTERRUPTED
+        return STOPPED
     film = f"{result.path} (it lay there already)" if result.there else result.path
     places = [("film", film), ("sheet", result.sheet), ("report", result.report_path)]
     print(*report_lines(result.report), *(f"{label:<9}{path}" for label, path in places if path), sep="\n")
@@ -85,7 +86,7 @@ def takes(args: Namespace, team: Team | None) -> int:
             )
     except KeyboardInterrupt:
         print(f"stopped: what is made of the takes is kept in {folder}; run again to go on", file=sys.stderr)
-        return INTERRUPTED
+        return STOPPED
     print(*_summary(args, made), sep="\n")
     return 0
 

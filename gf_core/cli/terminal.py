@@ -15,12 +15,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..engine.relief import in_words
-from ..errors import GroundedError, installed, reason
+from ..errors import REFUSED, STOPPED, GroundedError, installed, reason
 from ..words import plain
-from . import STOPPED
-
-REFUSED, INTERRUPTED = 2, STOPPED
-"""Exit statuses: an error said in words, and Ctrl-C."""
 
 
 @contextlib.contextmanager
@@ -59,7 +55,7 @@ def status_of(command: Callable[[], int]) -> int:
         return REFUSED
     except KeyboardInterrupt:
         print("grounded: stopped", file=sys.stderr)
-        return INTERRUPTED
+        return STOPPED
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
