@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from gf_core.checkpoints.bundle import load_model
 from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.cli import main
 from gf_core.config import MemorySpec, ModelSpec, Recipe
@@ -24,10 +25,11 @@ from gf_core.train.order import Order
 from gf_core.train.ranks import Ranks, launch
 from gf_core.train.recipes import matching
 from gf_core.train.recipes.matching import RECIPES, Options, stages_of
-from gf_core.train.recipes.prompted import Films, Texts
+from gf_core.train.recipes.prompted import MANY_WRONG, Films, Texts
 from gf_core.train.recipes.stage import OPEN, Stage, Verbs
 from gf_core.train.recipes.turns import film_figures
 from gf_core.train.sources.base import Sample
+from gf_core.train.sources.prompts import Prompts
 from gf_core.train.state import gathered, learned
 from gf_core.train.streaming import StreamSpec
 
@@ -485,6 +487,14 @@ def test_prompts_that_the_model_cannot_read_are_refused_before_there_is_a_folder
     assert main(long) == 2 and "b.txt, line 2" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
     assert main([*command, "--then", "b.txt"]) == 0, "what is not used is not judged"
+
+
+def test_no_more_wrong_prompts_are_looked_for_than_are_told(tmp_path):
+    """What each was to mean takes its time: a million took 100 s and 3 GB."""
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"a red fox number{line} jumps\n" for line in range(MANY_WRONG + 500)))
+    with pytest.raises(GroundedError, match=rf"line 1: .*cannot be read: {MANY_WRONG} or more\n"):
+        Texts(load_model("builtin"), "", small=True).check(Prompts(path), changes=True)
 
 
 def test_a_training_that_is_refused_leaves_nothing(given, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -37,6 +38,10 @@ def latent_of(bundle: ModelBundle, stage: Stage) -> tuple[int, int, int]:
     return bundle.spec.in_dim, video.height // stride, video.width // stride
 
 
+MANY_WRONG = 1000
+"""Prompts that cannot be read, behind which no more are counted."""
+
+
 class Texts:
     """Prompts to rows, with the encoder kept in memory."""
 
@@ -63,19 +68,22 @@ class Texts:
         """
         if self._words is None:
             return
-        wrong: list[tuple[str, PromptError]] = []
+        first, wrong = None, 0
         known = set[str]()
-        for place, prompt in (("the negative prompt", self.negative), *source.told(changes=changes)):
+        for place, prompt in chain([("the negative prompt", self.negative)], source.told(changes=changes)):
             if prompt in known:
                 continue
             known.add(prompt)
             try:
                 self._words.tokenize(prompt)
             except PromptError as error:
-                wrong.append((place, error))
-        if wrong:
-            place, error = wrong[0]
-            others = f"; prompts that cannot be read: {len(wrong)}" if len(wrong) > 1 else ""
+                first, wrong = first or (place, error), wrong + 1
+                if wrong == MANY_WRONG:  # looking for what each was to mean takes its time
+                    break
+        if first is not None:
+            place, error = first
+            more = " or more" if wrong == MANY_WRONG else ""
+            others = f"; prompts that cannot be read: {wrong}{more}" if wrong > 1 else ""
             raise GroundedError(f"training data {source.path}: {place}: {error.message}{others}", error.fix)
 
 
