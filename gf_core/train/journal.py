@@ -5,23 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-from .. import team
 from ..errors import GroundedError
-
-try:
-    import fcntl
-except ImportError:  # Windows, which lets nobody remove a file that another process has open
-    fcntl = None
 
 LOG = "train.log"
 """Lines of a run, in its folder."""
-
-
 FORMAT, TIME = "%(asctime)s %(message)s", "%H:%M:%S"
 """Of a line of the log."""
 HELD = 1000
@@ -46,83 +37,19 @@ def set_up_log(folder: Path, first: bool = True) -> None:
 
 
 def open_log(folder: Path) -> None:
-    """Make the folder; what was held, and every line from here on, goes into FOLDER/train.log, too."""
+    """Make the folder; what was held, and every line from here on, goes into FOLDER/train.log, too.
+
+    Called when there is something to keep: a training that is refused before has made nothing.
+    """
     root = logging.getLogger()
     for held in [handler for handler in root.handlers if isinstance(handler, MemoryHandler)]:
         folder.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(
-            folder / LOG, "a+"
-        )  # in a network only what can be read is locked as shared
-        if fcntl is not None and file.stream is not None:
-            with suppress(OSError):  # a drive without locks
-                fcntl.flock(file.stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        file = logging.FileHandler(folder / LOG)
         file.setFormatter(logging.Formatter(FORMAT, TIME))
         held.setTarget(file)
         held.close()
         root.removeHandler(held)
         root.addHandler(file)
-
-
-@contextmanager
-def or_nothing(folder: Path) -> Iterator[None]:
-    """Around a training: one that ends in an error before it has kept anything leaves `folder` as it was.
-
-    Its lines go out of the log again, and the folders that it made for them. A log stays as it is where another
-    training has it open, where it is another file than before, and on a drive that has no locks.
-    """
-    place = team.launched()
-    if place is not None and place[0] > 0:
-        yield
-        return
-    made = [there for there in (folder, *folder.parents) if not there.exists()]
-    log, kept = Path(os.path.realpath(folder / LOG)), _kept(folder)
-    before = log.stat() if log.exists() else None
-    try:
-        yield
-    except BaseException:
-        if _kept(folder) == kept:
-            _let_go(log)
-            with suppress(OSError):  # it is gone, not ours, or in use
-                _put_back(log, before)
-        for there in made:
-            with suppress(OSError):  # there is something in it
-                there.rmdir()
-        raise
-
-
-def _put_back(log: Path, before: os.stat_result | None) -> None:
-    """Shorten `log` to what it was, or remove it. Raises OSError: nobody may, or another training has it open."""
-    with log.open("r+b") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        now = os.fstat(file.fileno())
-        if before is not None:
-            if os.path.samestat(before, now) and now.st_size > before.st_size:
-                file.truncate(before.st_size)
-            return
-        if fcntl is not None:
-            log.unlink()
-    if fcntl is None:
-        log.unlink()
-
-
-def _kept(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Bytes and time of change of every file in `folder` and below, but for its log."""
-    found = {}
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # it has just gone
-            state = path.stat()
-            if path.is_file() and path != folder / LOG:
-                found[path] = state.st_size, state.st_mtime_ns
-    return found
-
-
-def _let_go(log: Path) -> None:
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        if isinstance(handler, logging.FileHandler) and Path(os.path.realpath(handler.baseFilename)) == log:
-            root.removeHandler(handler)
-            handler.close()
 
 
 class _Once(logging.Filter):

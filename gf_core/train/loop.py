@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from ..errors import CheckpointError, GroundedError
 from . import state
+from .journal import open_log
 from .objectives import Objective, Precision
 from .optim import Average, prime
 from .ranks import Ranks
@@ -160,6 +161,7 @@ class Run:
         draw: the next batch. after: called at the end of every step.
         """
         if self.progress >= 1:
+            self._open_log()
             return False
         tick, begun = time.monotonic(), (self.step, self.seconds)
         said = tick
@@ -167,6 +169,7 @@ class Run:
         with stopping() if self.ranks.count == 1 else contextlib.nullcontext(list[int]()) as asked:
             while self.progress < 1:
                 self.advance(objective, draw)
+                self._open_log()
                 if after:
                     after()
                 now = time.monotonic()
@@ -193,6 +196,11 @@ class Run:
             self._report((self.seconds - begun[1]) / (self.step - begun[0]))
         self.save()
         return True
+
+    def _open_log(self) -> None:
+        """By now nothing is refused any more, and a run that keeps something keeps what it says."""
+        if self.path:
+            open_log(self.path.parent)
 
     def advance(self, objective: Objective, draw: Callable[[], Any]) -> None:
         """One optimiser step along the gradient of `objective`.

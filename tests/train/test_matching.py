@@ -498,7 +498,7 @@ def test_no_more_wrong_prompts_are_looked_for_than_are_told(tmp_path):
 
 
 def test_a_training_that_is_refused_leaves_nothing(given, tmp_path, capsys):
-    """Whether at its data, its size, or in its first step; what was there before stays as it was."""
+    """What was there before stays as it was."""
     command = ["train", "longlive", *given, "--stage", "long", "--frames", "39", "--batch", "1"]
     assert main(command) == 2 and "--then FILE" in capsys.readouterr().err
     assert main(["train", "self_forcing", *given, "--batch", "3", "--each", "2"]) == 2

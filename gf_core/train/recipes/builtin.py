@@ -27,7 +27,7 @@ from ...builtin import BUILTIN_FILES
 from ...errors import GroundedError
 from ...vae.builtin import BuiltinCodec, load_codec
 from ..data import Clips, Feed, Shard, Workers, of_others
-from ..journal import open_log, or_nothing, set_up_log
+from ..journal import open_log, set_up_log
 from ..loop import Pace
 from ..objectives import Precision
 from ..ranks import Ranks, launch
@@ -132,6 +132,7 @@ def run_all(options: Options) -> None:
 
 def _ship(options: Options, files: list[Path]) -> None:
     out = options.out or options.folder / "builtin"
+    open_log(options.folder)
     for path in files:
         with replacing(out / path.name) as part:
             shutil.copy(path, part)
@@ -194,6 +195,7 @@ def run_stage(stage: str, options: Options) -> None:
                 "Encode them again: --stage clips.",
             )
         if others:
+            open_log(options.folder)
             log.info("clips of another codec are made again: %d shards", len(others))
         for path in others:
             path.unlink()
@@ -208,7 +210,6 @@ def _rank(ranks: Ranks, stage: str, options: Options) -> None:
     """One rank of a stage."""
     torch.set_num_threads(1)
     set_up_log(options.folder, ranks.first)
-    open_log(options.folder)
     folder, precision = options.folder, Precision()
     if stage == "codec":
         plan = CodecPlan(decoder_of=options.decoder_of)
@@ -220,6 +221,7 @@ def _rank(ranks: Ranks, stage: str, options: Options) -> None:
         plan = replace(plan, pace=plan.pace.lasting(options.minutes))
         train_codec(folder, plan, pictures, lambda: pictures.add(next(fresh)), precision, ranks)
     elif stage == "clips":
+        open_log(folder)
         write_clips(load_codec(options.codec), folder / "clips", options.clips // ranks.count, 1 + ranks.rank)
     elif stage == "reader":
         place = Precision(torch.device(options.device or "cpu"))
@@ -335,11 +337,9 @@ def main(argv: list[str] | None = None) -> int:
     if options.further and not (options.teacher and options.device):
         parser.error("--further needs --teacher and --device")
     set_up_log(options.folder)
-    with or_nothing(options.folder):
-        open_log(options.folder)
-        if options.device and options.stage in (None, *LIVE):
-            run_live(options)
-            return 0
-        for stage in options.stages:
-            run_stage(stage, options)
+    if options.device and options.stage in (None, *LIVE):
+        run_live(options)
+        return 0
+    for stage in options.stages:
+        run_stage(stage, options)
     return 0

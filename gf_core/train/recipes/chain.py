@@ -30,12 +30,13 @@ from ..objectives.forced import Consistency, Forcing
 from ..objectives.scores import Matching
 from ..objectives.teacher import Recycling
 from ..past import Past
+from ..ranks import launch
 from ..rollout import RolloutSpec
 from ..sources.encoded import clips, facts_of, write_clip
 from ..state import replacing
 from ..streaming import StreamSpec
 from .clips import MEMORY, MIXTURE
-from .matching import Options, train_stage
+from .matching import Options, train
 from .stage import OURS, Stage, Verbs
 from .video import BUILTIN_SAMPLE, BUILTIN_SPEC, BUILTIN_VIDEO, VideoNet, save_video
 
@@ -265,7 +266,7 @@ def _run(options: Options) -> Path:
     """A stage on one device, and the folder of its student."""
     if options.device == "cpu":
         torch.set_num_threads(1)  # networks as small as these wait longer for a second thread than they gain
-    train_stage(options)
+    launch(train, 1, options.device, options)
     return options.folder / "student"
 
 

@@ -27,7 +27,7 @@ from ...checkpoints.bundle import ModelBundle, load_model
 from ...devices import pick_device
 from ...errors import GroundedError
 from ...memory.checks import check
-from ..journal import Journal, open_log, or_nothing, set_up_log
+from ..journal import Journal, set_up_log
 from ..loop import Pace, Run
 from ..lora import add_lora, save_lora
 from ..objectives import Objective, Precision
@@ -108,7 +108,6 @@ def train(ranks: Ranks, options: Options) -> Run:
     texts = Texts(bundle, options.negative, small=is_small(options.model))
     texts.check(source, changes=not stage.ratio or max(stage.verbs.switches) > 0)
     latent, pace = latent_of(bundle, stage), _pace(stage, options, ranks)
-    open_log(options.folder)
     nets, prints = _networks(options, bundle, device, dtype)
     film = replace(stage.film, device=device, dtype=dtype, first_frame=partial(first_frame, bundle.codec))
     order = Order(len(source), ranks, options.seed)
@@ -143,12 +142,6 @@ def train(ranks: Ranks, options: Options) -> Run:
         "lora" if stage.lora else "model",
     )
     return run
-
-
-def train_stage(options: Options) -> None:
-    """A stage on its ranks; one that is refused leaves nothing behind."""
-    with or_nothing(options.folder):
-        launch(train, options.ranks, options.device, options)
 
 
 def _refuse_another(options: Options) -> None:
@@ -324,7 +317,7 @@ def main(recipe: str, argv: list[str]) -> int:
         **{name: getattr(args, name) for name in ("data", "then", "model", "teacher", "critic", "negative", "device",
            "ranks", "nodes", "each", "seed", "report", "wandb")},
     )  # fmt: skip
-    train_stage(options)
+    launch(train, options.ranks, options.device, options)
     return 0
 
 
