@@ -76,9 +76,8 @@ def measure(anchors: Tensor, candidate: Tensor, given: int = 0) -> tuple[float, 
     """S_max of a candidate, R of the most redundant anchor and that anchor's slot, from float32 cosines.
 
     anchors: latents [k ...] with k >= 2, the first `given` of which stay whatever comes; candidate: latents [...], all
-    normalised as the network emits them. Nothing is
-    subtracted: around the mean of three alike anchors every anchor is as far as the others (R near -1/2), so that no
-    candidate could ever be accepted (dev/LOG.md).
+    normalised as the network emits them. Nothing is subtracted: around the mean of three alike anchors every anchor is
+    as far as the others (R near -1/2), so that no candidate could ever be accepted (dev/LOG.md).
     """
     import torch
 

@@ -61,13 +61,15 @@ class Wave(Rolling):
         if on_step is not None:
             on_step(0, 1)
         finished = oldest.step == last
-        if finished:
-            self.commit()
-        self._window = [
+        left = [
             replace(way, noisy=clean, step=last) if way.step + 1 == last else self._next(way, clean)
             for way, clean in zip(window, denoised)
             if way.step < last
         ]
+        # Nothing is refused from here on: memory and window move together.
+        if finished:
+            self.commit()
+        self._window = left
         if finished:
             yield Clean(oldest.index, oldest.noisy)
 

@@ -158,7 +158,8 @@ class Take:
         try:
             with on_disk(folder, "looking into the Take"):
                 runs = [run.folder for run in take.runs()]
-                own.sweep([take.states, *runs, *(run / "latents" for run in runs)])
+                inside = (run / "latents" for run in runs)
+                own.sweep([take.states, *own.segments(folder), *runs, *inside])
         except GroundedError:  # a folder in it may not be listed
             take._lock.release()
             raise

@@ -22,6 +22,7 @@ BLOCK = 1 << 20
 _PART = re.compile(
     r"\.?(\d{6}-[0-9a-f]{24}\.(memory|decoder|window)\.safetensors|\d{6}\.safetensors|settings\.json|timeline\.txt|report\.json)"
     r"(\.[0-9a-f]{8})?\.part"
+    r"|\.([^/]+\.mp4|takes\.json)\.[0-9a-f]{8}\.part|\.sheet\.png\.[0-9a-f]{8}\.png"
 )
 """What a file of a Take is called while it is being written."""
 
@@ -78,6 +79,11 @@ def listed(folder: Path) -> list[Path]:
         return inside(folder)
     except GroundedError as error:
         raise TakeError(error.message, error.fix) from error
+
+
+def segments(take: Path) -> list[Path]:
+    """The folders of segments' takes in the Take `take`. Raises TakeError: it cannot be listed."""
+    return [path for path in listed(take) if path.name.startswith("segment-") and is_folder(path)]
 
 
 def sweep(folders: Iterable[Path]) -> None:

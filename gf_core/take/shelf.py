@@ -267,17 +267,13 @@ def named_runs(take: Path) -> set[str]:
 
     Raises TakeError: they cannot be told.
     """
-    return {entry.run for folder in _segments(take) for entry in _takes(folder)}
-
-
-def _segments(take: Path) -> list[Path]:
-    return [path for path in own.listed(take) if path.name.startswith("segment-") and own.is_folder(path)]
+    return {entry.run for folder in own.segments(take) for entry in _takes(folder)}
 
 
 def _folders(take: Path) -> dict[int, list[Path]]:
     """Folders of takes by their segment, each's in the order of their making. Raises TakeError: `take` cannot be
     listed."""
-    named = [(_FOLDER.fullmatch(path.name), path) for path in _segments(take)]
+    named = [(_FOLDER.fullmatch(path.name), path) for path in own.segments(take)]
     folders: dict[int, list[Path]] = {}
     for number, _, path in sorted((int(m[1]), int(m[2] or 1), path) for m, path in named if m):
         folders.setdefault(number, []).append(path)

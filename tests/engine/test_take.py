@@ -85,7 +85,11 @@ def test_what_another_process_is_writing_is_left_alone(tmp_path):
     ]
     parts.append(tmp_path / "run-0001" / "report.json.part")
     parts.append(tmp_path / "run-0001" / "latents" / "000004.safetensors.part")
-    parts[0].parent.mkdir()
+    segment = tmp_path / "segment-002-2"
+    parts += [segment / f".{name}.0123abcd.part" for name in ("a.mp4", "a fox, .mp4", "takes.json")]
+    parts.append(segment / ".sheet.png.0123abcd.png")
+    for folder in (parts[0].parent, segment):
+        folder.mkdir()
     process = hold(tmp_path)
     try:
         for part in parts:

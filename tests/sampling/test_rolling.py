@@ -52,14 +52,19 @@ def test_a_film_goes_on_bit_for_bit_with_chunks_on_the_way(sampler, embeds, name
                 assert torch.equal(clean.latents, chunks[clean.index]), (place, clean.index)
 
 
-def test_what_is_on_the_way_wants_its_noise_again(sampler, embeds):
-    run, twin = sampler(MEMORIES["short"]), sampler(MEMORIES["short"])
-    made = film_chunks(run, Cues(plan_of(), embeds))
+@pytest.mark.parametrize(("name", "on_the_way"), [("short", [1, 2]), ("wave", [1, 2, 3])])
+def test_what_is_on_the_way_wants_its_noise_again(sampler, embeds, name, on_the_way):
+    run, twin = sampler(MEMORIES[name]), sampler(MEMORIES[name])
+    made = film_chunks(run, Cues(plan_of(memory=MEMORIES[name]), embeds))
     next(made)
     twin.restore(run.snapshot())
-    assert twin.holds(1) and twin.holds(2) and not twin.holds(0)
-    with pytest.raises(Exception, match="nobody has said where its noise comes from"):
-        list(twin.flush())
+    assert [index for index in range(5) if twin.holds(index)] == on_the_way
+    before = twin.snapshot()
+    for _ in range(2):
+        with pytest.raises(Exception, match="nobody has said where its noise comes from"):
+            list(twin.flush())
+    after = twin.snapshot()
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
 
 
 @pytest.mark.parametrize("name", MEMORIES)
