@@ -21,6 +21,8 @@ NoiseRule = Literal["chunk", "comfyui"]
 ContextGradient = Literal["none", "leaky", "replay"]
 """Where in training a chunk's gradient goes beside its own last prediction: nowhere, to the predictions of earlier
 chunks whose keys lay where the clean ones do now (Self Forcing as published), or to the clean passes (SGF)."""
+MAX_FPS = 120
+MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
 FLUSH_KEEP = 2
 """Recent frames that survive `switch="flush"`, as in Infinity-RoPE."""
 PLACES = 2

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import MANY, number, size
+from ..config import MAX_FPS, MAX_SEED
 from ..errors import GroundedError
 from ..memory.presets import PRESETS
-from ..timeline.storyboard import MAX_FPS, MAX_SEED
 from ..words import read_rate
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..config import Encoding, MemorySpec, Recipe, SampleSpec, VideoSpec
+from ..config import MAX_FPS, Encoding, MemorySpec, Recipe, SampleSpec, VideoSpec
 from ..errors import GroundedError, TakeError
 from ..foreign import read_json, with_values
-from ..timeline.storyboard import MAX_FPS
 from ..video import read_metadata
 from .given.start import StartFile, start_of
 

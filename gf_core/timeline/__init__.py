@@ -1,8 +1,9 @@
 """The storyboard: text that says what happens and for how long, and its plan in chunks. No torch."""
 
+from ..config import MAX_SEED
 from .grammar import format_storyboard, parse
 from .plan import Plan, PlannedSegment, Timing, make_plan
-from .storyboard import MAX_SEED, Picture, Segment, Storyboard
+from .storyboard import Picture, Segment, Storyboard
 from .verbs import BEGIN_SHOT, Verb
 
 __all__ = [

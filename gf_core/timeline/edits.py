@@ -11,12 +11,13 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 
+from ..config import MAX_SEED
 from ..errors import StoryboardError
 from .grammar import parse
 from .lengths import exactly
 from .lines import Line, suggest
 from .options import is_option
-from .storyboard import BLANKS, MAX_SECONDS, MAX_SEED, REFERENCE, Segment, Storyboard, Verb
+from .storyboard import BLANKS, MAX_SECONDS, REFERENCE, Segment, Storyboard, Verb
 
 EXAMPLES = "write a moment such as 12.5s or 1:05, a segment's number such as 3, or end"
 _MOMENT = re.compile(r"(?:(\d{1,6}):)?(\d{1,9}(?:\.\d{1,30})?|\.\d{1,30})\s*(s?)", re.IGNORECASE)

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+from ..config import MAX_FPS, MAX_SEED
 from ..errors import StoryboardError
 from ..words import exact_rate, rate, read_rate
 from .lines import BARS, EDGES, UNSEEN, Field, Line, escape, half_width, split_lines, suggest
 from .options import is_option, read_options, read_whole, write_options
 from .storyboard import (
     DEFAULT_FPS,
-    MAX_FPS,
-    MAX_SEED,
     MAX_SEGMENTS,
     NAME,
     REFERENCE,

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
+from ..config import MAX_SEED
 from ..errors import StoryboardError
 from .lengths import meant, read_length, write_number
 from .lines import Field, suggest
-from .storyboard import MAX_SECONDS, MAX_SEED, Segment
+from .storyboard import MAX_SECONDS, Segment
 
 _SHARE = re.compile(r"([0-9]+(?:[.,][0-9]*)?|[.,][0-9]+) *(%?)")
 _NUMBER_LIKE = re.compile(r"[+-]?(?:[0-9.,]|(?:nan|inf|infinity) *s?$)", re.IGNORECASE | re.ASCII)

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
-from ..config import Recipe, pictures_of
+from ..config import MAX_SEED, Recipe, pictures_of
 from ..errors import StoryboardError
 from ..words import exact_rate
 from .lengths import exactly
-from .storyboard import DEFAULT_FPS, MAX_SEED, Segment, Storyboard
+from .storyboard import DEFAULT_FPS, Segment, Storyboard
 from .verbs import VERBS, Verb
 
 

@@ -11,9 +11,7 @@ from .verbs import Verb
 
 DEFAULT_FPS = 16
 DEFAULT_SECONDS = 5.0
-MAX_FPS = 120
 MAX_SECONDS = 3600.0
-MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exactly
 
 MAX_PROMPT = 20_000
 """Characters of a prompt with cast and style in it: far more than any text encoder reads. Cast entries that use each

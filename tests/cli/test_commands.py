@@ -176,7 +176,7 @@ def test_a_training_says_what_was_meant(capsys):
 
 
 def test_help_needs_nothing_large_and_shows_examples():
-    without = "import sys; sys.modules |= dict.fromkeys(('torch', 'numpy', 'av', 'PIL'))"
+    without = "import sys; sys.modules |= dict.fromkeys(('torch', 'numpy', 'av', 'PIL', 'gf_core.timeline'))"
     done = python("-c", f"{without}; from gf_core.cli import main; main(['render', '--help'])")
     assert done.returncode == 0, done.stderr
     assert "examples:" in done.stdout and "grounded render" in done.stdout

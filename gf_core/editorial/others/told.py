@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...timeline import Segment, Storyboard, Verb
+from ...timeline import MAX_SEED, Segment, Storyboard, Verb
 from ...timeline.lines import FORBIDDEN, half_width
-from ...timeline.storyboard import BLANKS, DEFAULT_SECONDS, MAX_PROMPT, MAX_SECONDS, MAX_SEED, REFERENCE
+from ...timeline.storyboard import BLANKS, DEFAULT_SECONDS, MAX_PROMPT, MAX_SECONDS, REFERENCE
 from ...words import counted
 
 MOST_SHOTS = 10_000
