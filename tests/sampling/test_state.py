@@ -114,7 +114,7 @@ def test_fifty_chunks_hold_what_five_hold(film, prompts, name):
     try:
         go_on(5)
         few = held(run)
-        for _ in range(3):  # caches fill up once, a leak grows every time
+        for _ in range(5):  # caches fill up once, a leak grows every time
             decided = len(run.director.memory.log)
             go_on(45)
             many = held(run)
