@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ def _render(
 ) -> tuple[list[Alternative], Path]:
     """The takes that are whole, and their contact sheet. Raises TakeError: stopped before the first one was whole."""
     from ..gf_core.engine.segment_takes import open_shelf, render_each
+    from ..gf_core.take.folder import Take
     from ..gf_core.take.shelf import with_take
     from .rendering import render, settle
 
@@ -81,7 +83,7 @@ def _render(
         done = render(node, bundle, TimelineText(parse(text), text), wishes, take)
         return done.run if done.whole else None
 
-    made = render_each(shelf, proposed, one)
+    made = render_each(shelf, proposed, one, partial(Take.open, folder))
     if not made:
         raise TakeError(
             "stopped before the first take of the segment was whole",

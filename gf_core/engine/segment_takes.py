@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -76,11 +77,15 @@ def _expect(
 
 
 def render_each(
-    shelf: Shelf, proposed: Sequence[Alternative], render: Callable[[Alternative], str | None]
+    shelf: Shelf,
+    proposed: Sequence[Alternative],
+    render: Callable[[Alternative], str | None],
+    hold: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> list[Alternative]:
     """Let `render` make one after the other; then, also after a stop or an error, put what is whole on the shelf.
 
-    render: returns the run's name, or None when it was stopped: then no more are made.
+    render: returns the run's name, or None when it was stopped: then no more are made. hold: keeps others from the Take
+    while the shelf is filled, whose half-written clips they would sweep away; not needed where the caller holds it.
     """
     done: list[Alternative] = []
     try:
@@ -91,7 +96,8 @@ def render_each(
             done.append(replace(one, run=run))
     finally:
         if done:
-            shelf.fill(done)
+            with hold():
+                shelf.fill(done)
     return done
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from PIL import Image
 from gf_core.engine.events import Reused, StepDone
 from gf_core.engine.film import settle
 from gf_core.engine.render import render_film
-from gf_core.engine.segment_takes import render_takes
+from gf_core.engine.segment_takes import render_each, render_takes
 from gf_core.errors import GroundedError, StoryboardError, TakeError
+from gf_core.take.folder import Take
 from gf_core.take.shelf import (
     Alternative,
     Shelf,
@@ -137,6 +139,22 @@ def test_what_was_made_before_a_stop_is_listed_and_not_made_again(bundle, tmp_pa
         settle(bundle, text_of()), tmp_path, 2, 2, listener=lambda _, event: told.append(event)
     )
     assert len(made.clips) == 2 and sampled(told) == len(bundle.recipe.sample.steps)
+
+
+def test_nobody_else_opens_the_take_while_clips_are_written(tmp_path):
+    """They would sweep away what is half-written."""
+    filled = []
+
+    class Filled:
+        def fill(self, takes):
+            with pytest.raises(TakeError, match="in use by"):
+                Take.open(tmp_path)
+            filled.extend(takes)
+
+    one = Alternative("a", 1)
+    made = render_each(Filled(), [one], lambda take: "run-0001", lambda: Take.open(tmp_path))
+    assert made == filled == [replace(one, run="run-0001")]
+    Take.open(tmp_path).close()
 
 
 def test_of_two_models_takes_the_last_tried_are_picked(tmp_path):

@@ -3,11 +3,13 @@ from functools import partial
 import pytest
 import torch
 
+from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec
 from gf_core.model.wan import WanModel
 from gf_core.train import rollout
 from gf_core.train.films import FilmBatch
 from gf_core.train.objectives.scores import Nets
+from gf_core.train.recipes import matching
 from gf_core.train.rollout import RolloutSpec
 
 from .fixed import RandomDraws
@@ -65,3 +67,54 @@ def memories(monkeypatch):
 
     monkeypatch.setattr(rollout, "sampler_for", kept)
     return found
+
+
+class Text:
+    fingerprint = "text"
+
+    def encode(self, prompts):
+        return [torch.linspace(-1, 1, 8).repeat(1 + len(p) % 3, 1) * len(p) / 9 for p in prompts]
+
+
+class Pictures:
+    """Its frames are the latents' mean; so a first frame can be told."""
+
+    channels, spatial_stride, time_stride, fingerprint = 4, 8, 4, "codec"
+
+    def decoder(self):
+        return self
+
+    def decode(self, latents):
+        return latents.mean(1)[..., None].expand(*latents.shape[:1], *latents.shape[2:], 3)
+
+    def encode(self, frames):
+        return frames[..., 0][:, None].expand(-1, 4, -1, -1)
+
+
+def tiny(source, *, dtype=torch.float32, **more):
+    torch.manual_seed({"student": 0, "teacher": 1}[source])
+    model = WanModel(TINY).to(dtype)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    return ModelBundle(source, model, TINY, Text(), Pictures(), Recipe(), source)
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """Prompts in a folder that is the present one, and a tiny model behind every name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(matching, "load_model", tiny)
+    (tmp_path / "a.txt").write_text("\n".join("fox" + "o" * n for n in range(7)))
+    (tmp_path / "b.txt").write_text("\n".join("hen" + "e" * n for n in range(7)))
+    return [
+        "--data",
+        "a.txt",
+        "--model",
+        "student",
+        "--teacher",
+        "teacher",
+        "--device",
+        "cpu",
+        "--size",
+        "32x16",
+    ]

@@ -11,91 +11,27 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gf_core.checkpoints.bundle import load_model
-from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.cli import main
-from gf_core.config import MemorySpec, ModelSpec, Recipe
+from gf_core.config import MemorySpec
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
-from gf_core.model.wan import WanModel
-from gf_core.text.vocabulary import Vocabulary
 from gf_core.train.draws import SampleDraws
 from gf_core.train.objectives import CPU
 from gf_core.train.order import Order
 from gf_core.train.ranks import Ranks, launch
 from gf_core.train.recipes import matching
 from gf_core.train.recipes.matching import RECIPES, Options, stages_of
-from gf_core.train.recipes.prompted import MANY_WRONG, Films, Texts
+from gf_core.train.recipes.prompted import Films, Texts
 from gf_core.train.recipes.stage import OPEN, Stage, Verbs
 from gf_core.train.recipes.turns import film_figures
 from gf_core.train.sources.base import Sample
-from gf_core.train.sources.prompts import Prompts
 from gf_core.train.state import gathered, learned
 from gf_core.train.streaming import StreamSpec
 
-SPEC = ModelSpec(
-    dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=8, freq_dim=16
-)
+from .conftest import TINY, Pictures, Text, tiny
+
 EVERY = [(recipe, stage) for recipe in RECIPES for stage in stages_of(recipe)]
 MATCHING = [(recipe, stage) for recipe, stage in EVERY if stage != "ode"]
-
-
-class Text:
-    fingerprint = "text"
-
-    def encode(self, prompts):
-        return [torch.linspace(-1, 1, 8).repeat(1 + len(p) % 3, 1) * len(p) / 9 for p in prompts]
-
-
-class Closed(Vocabulary, Text):
-    """Knows every prompt of `given` but those of seven letters."""
-
-    def __init__(self):
-        Vocabulary.__init__(self, [animal + animal[1] * n for animal in ("fox", "hen") for n in range(4)], 40)
-
-
-class Pictures:
-    """Its frames are the latents' mean; so a first frame can be told."""
-
-    channels, spatial_stride, time_stride, fingerprint = 4, 8, 4, "codec"
-
-    def decoder(self):
-        return self
-
-    def decode(self, latents):
-        return latents.mean(1)[..., None].expand(*latents.shape[:1], *latents.shape[2:], 3)
-
-    def encode(self, frames):
-        return frames[..., 0][:, None].expand(-1, 4, -1, -1)
-
-
-def tiny(source, *, dtype=torch.float32, **more):
-    torch.manual_seed({"student": 0, "teacher": 1}[source])
-    model = WanModel(SPEC).to(dtype)
-    for p in model.parameters():
-        torch.nn.init.normal_(p, std=0.2)
-    return ModelBundle(source, model, SPEC, Text(), Pictures(), Recipe(), source)
-
-
-@pytest.fixture
-def given(tmp_path, monkeypatch):
-    """Prompts in a folder that is the present one, and a tiny model behind every name."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(matching, "load_model", tiny)
-    (tmp_path / "a.txt").write_text("\n".join("fox" + "o" * n for n in range(7)))
-    (tmp_path / "b.txt").write_text("\n".join("hen" + "e" * n for n in range(7)))
-    return [
-        "--data",
-        "a.txt",
-        "--model",
-        "student",
-        "--teacher",
-        "teacher",
-        "--device",
-        "cpu",
-        "--size",
-        "32x16",
-    ]
 
 
 def journal(folder):
@@ -371,7 +307,7 @@ def test_ranks_of_a_step_decide_alike_and_draw_apart():
     stage = replace(stages_of("self_forcing")["dmd"], verbs=Verbs(switches=(1, 2)))
     stage = replace(stage, film=replace(stage.film, frames=60))
     source = [Sample("fox" + "o" * n, then="hen" + "e" * n) for n in range(7)]
-    made = SimpleNamespace(text=Text(), spec=SPEC)
+    made = SimpleNamespace(text=Text(), spec=TINY)
 
     def batches(ranks, each):
         films = Films(stage, source, Order(7, ranks), Texts(made, "", small=True), (4, 2, 4), CPU, seed=5)
@@ -451,65 +387,3 @@ def test_what_cannot_be_is_said(given, tmp_path, capsys):
         assert "'0' is not a whole number from 1" in capsys.readouterr().err
     with pytest.raises(GroundedError, match="wandb"):
         matching.Journal(tmp_path / "log.jsonl", "project")
-
-
-def closed(source, **more):
-    return replace(tiny(source), text=Closed())
-
-
-def test_prompts_that_the_model_cannot_read_are_refused_before_there_is_a_folder(
-    given, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(matching, "load_model", closed)
-    (tmp_path / "a.txt").write_text("fox\n\nfoxo\nfoxy ran\nfoxy\n")
-    command = ["train", "self_forcing", *given, "--batch", "1", "--iterations", "2", "--frames", "3"]
-    assert main(command) == 2
-    said = capsys.readouterr().err
-    assert "a.txt, line 4: the built-in model does not know: foxy, ran" in said
-    assert "; prompts that cannot be read: 2\n  fix: did you mean fox for foxy" in said
-    (tmp_path / "a.txt").write_text("fox\nfoxo\n")
-    assert main([*command, "--negative", "ugly"]) == 2
-    assert "the negative prompt: the built-in model does not know: ugly" in capsys.readouterr().err
-    (tmp_path / "b.txt").write_text("hen\nhens\n")
-    long = [
-        "train",
-        "longlive",
-        *given,
-        "--stage",
-        "long",
-        "--then",
-        "b.txt",
-        "--frames",
-        "21",
-        "--batch",
-        "1",
-    ]
-    assert main(long) == 2 and "b.txt, line 2" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()
-    assert main([*command, "--then", "b.txt"]) == 0, "what is not used is not judged"
-
-
-def test_no_more_wrong_prompts_are_looked_for_than_are_told(tmp_path):
-    """What each was to mean takes its time: a million took 100 s and 3 GB."""
-    path = tmp_path / "a.txt"
-    path.write_text("".join(f"a red fox number{line} jumps\n" for line in range(MANY_WRONG + 500)))
-    with pytest.raises(GroundedError, match=rf"line 1: .*cannot be read: {MANY_WRONG} or more\n"):
-        Texts(load_model("builtin"), "", small=True).check(Prompts(path), changes=True)
-
-
-def test_a_training_that_is_refused_leaves_nothing(given, tmp_path, capsys):
-    """What was there before stays as it was."""
-    command = ["train", "longlive", *given, "--stage", "long", "--frames", "39", "--batch", "1"]
-    assert main(command) == 2 and "--then FILE" in capsys.readouterr().err
-    assert main(["train", "self_forcing", *given, "--batch", "3", "--each", "2"]) == 2
-    assert not (tmp_path / "runs").exists()
-    folder = tmp_path / "runs" / "longlive" / "long"
-    folder.mkdir(parents=True)
-    (folder / "train.log").write_text("of before\n")
-    assert main(command) == 2
-    assert [path.name for path in folder.iterdir()] == ["train.log"]
-    assert (folder / "train.log").read_text() == "of before\n"
-    assert main(["train", "longlive", *given, "--stage", "long", "--seed", "1", "--then", "b.txt"
-                 , "--frames", "21", "--batch", "1", "--iterations", "1"]) == 0  # fmt: skip
-    kept = (folder / "train.log").read_text()
-    assert kept.startswith("of before\n") and "films of up to 21 latent frames" in kept
