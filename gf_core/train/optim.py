@@ -21,11 +21,13 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     """The nearest semi-orthogonal matrices [... out in], roughly: singular values land in 0.7..1.2. bfloat16 inside."""
     x = matrices.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
+    x = x.mT if tall else x  # ... n m, n <= m
+    # The Frobenius norm bounds the largest singular value, which the iteration wants at 1 or less.
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = NEWTON_SCHULZ
+    # a x + b (x x^T) x + c (x x^T)^2 x: a quintic in every singular value, which drives it towards 1.
     for _ in range(iterations):
-        gram = x @ x.mT
+        gram = x @ x.mT  # ... n n
         x = a * x + (b * gram + c * gram @ gram) @ x
     return (x.mT if tall else x).type_as(matrices)
 
@@ -65,6 +67,7 @@ class Muon(torch.optim.Optimizer):
                 self.state[p]["velocity"] = torch.zeros_like(p)
         velocities = [self.state[p]["velocity"] for p in params]
         _foreach_lerp_(velocities, list(grads.values()), 1 - momentum)
+        # Nesterov's look ahead, [out in] each; of sharded matrices every rank makes the whole update.
         looks = [_whole(x).flatten(1) for x in _foreach_lerp(list(grads.values()), velocities, momentum)]
         updates = orthogonalise(torch.stack(looks)).view(len(params), *params[0].shape)
         rows, columns = looks[0].shape
@@ -98,6 +101,7 @@ def adamw(
 
 def prime(optimiser: torch.optim.Optimizer) -> None:
     """Give an optimiser the state that it has after a step, so that a sharded checkpoint can be read into it."""
+    # At rate 0 a step moves no weight, not by decay either, and leaves the state of one.
     rates = [group["lr"] for group in optimiser.param_groups]
     for group in optimiser.param_groups:
         group["lr"] = 0.0
@@ -133,6 +137,7 @@ class Average:
     def update(self, module: nn.Module) -> None:
         """Follow the module's present weights."""
         self.steps += 1
+        # Without a beginning 2/11 of the old is kept at the first update, and more with each.
         warm = float(self.steps > self.begin) if self.begin else (1 + self.steps) / (10 + self.steps)
         keep = min(self.keep, warm)
         state = module.state_dict()

@@ -73,15 +73,16 @@ class Distil:
         latents, device = batch.latents, batch.latents.device
         shape = (len(latents), self.settings.draws, batch.prompt.shape[1])
         size = latents.shape[1] // shape[2]
-        level = torch.randint(len(self.levels), shape, device=device)
-        sigma = self.levels[level]
+        level = torch.randint(len(self.levels), shape, device=device)  # b r chunks
+        sigma = self.levels[level]  # b r chunks
         noise = torch.randn(len(latents), self.settings.draws, *latents.shape[1:], device=device)
         clean = self._predicted(batch, context, level) if self.settings.own else latents[:, None]
-        noisy = torch.lerp(clean, noise, per_frame(sigma, size))
+        noisy = torch.lerp(clean, noise, per_frame(sigma, size))  # b r f c h w
         # The teacher sees the true memory: the student learns to come back to it.
-        end = self._solve(batch, noisy, sigma, size)
+        end = self._solve(batch, noisy, sigma, size)  # b r f c h w
         keep = torch.zeros(shape, dtype=torch.bool, device=device)
         out = self._run(self.net, batch, context, noisy, sigma, keep)
+        # The straight flow from the noisy latents to that end.
         return judge(out, (noisy - end) / per_frame(sigma, size), batch, self.heads)
 
     def _run(
@@ -93,17 +94,17 @@ class Distil:
     @torch.no_grad()
     def _guided(self, batch: ClipBatch, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The teacher's guided flow: both prompts run as draws of one forward."""
-        drop = torch.cat([torch.zeros_like(sigma), torch.ones_like(sigma)], 1).bool()
-        twice = noisy.repeat(1, 2, 1, 1, 1, 1)
+        drop = torch.cat([torch.zeros_like(sigma), torch.ones_like(sigma)], 1).bool()  # b 2r chunks
+        twice = noisy.repeat(1, 2, 1, 1, 1, 1)  # b 2r f c h w
         out = self._run(self.teacher, batch, batch.latents, twice, sigma.repeat(1, 2, 1), drop)
-        told, free = out.flow.float().chunk(2, 1)
+        told, free = out.flow.float().chunk(2, 1)  # b r f c h w each
         return free + self.settings.guidance * (told - free)
 
     def _solve(self, batch: ClipBatch, noisy: Tensor, sigma: Tensor, size: int) -> Tensor:
         """Euler steps of the teacher from `noisy` down to clean latents."""
         x, here = noisy, sigma
         for step in range(self.settings.solver_steps):
-            there = sigma * (1 - (step + 1) / self.settings.solver_steps)
+            there = sigma * (1 - (step + 1) / self.settings.solver_steps)  # b r chunks
             x = x + self._guided(batch, x, here) * per_frame(there - here, size)
             here = there
         return x
@@ -122,11 +123,11 @@ class Distil:
             truth,
             torch.randn(*level.shape[:2], *truth.shape[2:], device=truth.device),
             per_frame(above, size),
-        )
+        )  # b r f c h w
         flow = self._run(
             self.net, batch, context, noisy, above, torch.zeros_like(level, dtype=torch.bool)
         ).flow.float()
-        mine = (level > 0) & (torch.rand(level.shape, device=level.device) < self.settings.own)
+        mine = (level > 0) & (torch.rand(level.shape, device=level.device) < self.settings.own)  # b r chunks
         return torch.where(per_frame(mine, size), noisy - per_frame(above, size) * flow, truth)
 
     @torch.no_grad()
@@ -139,7 +140,7 @@ class Distil:
         """
         shape = (len(context), 1, batch.prompt.shape[1])
         size, last = context.shape[1] // shape[2], self.levels[-1]
-        alone = (batch.schedule.slots == EMPTY).all(-1)[:, None]
+        alone = (batch.schedule.slots == EMPTY).all(-1)[:, None]  # b 1 chunks
         keep = torch.zeros(shape, dtype=torch.bool, device=context.device)
         clean = batch.latents[:, None]
         for sigma in (torch.where(alone, last, self.levels[1]), last.expand(shape)):

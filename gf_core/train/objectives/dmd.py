@@ -47,6 +47,7 @@ def match_window(
     """DMD's loss of a window that was made."""
     with torch.no_grad():
         seen = watched(noised(window, batch.draws, match), watch)
+    # With its graph, unlike what the score networks are shown: by it the gradient reaches the student.
     clip = seen.behind(window.latents)
     gradient = matching_gradient(nets, clip.detach(), seen, batch.told, batch.negative, match, watch)
     total = judged(clip, gradient, window.judged)
@@ -60,16 +61,19 @@ def sid(nets: Nets, batch: FilmBatch, film: Made, match: Matching, watch: Watch 
     Their weights get none, and their graphs are gone when this returns. Every frame of the window counts.
     """
     batch, window = film_window(nets.generator, film, batch, watch)
+    # A leaf: the graph through the score networks ends here, and is freed before the student's is walked.
     clip = window.latents.detach().requires_grad_(torch.is_grad_enabled())
     seen = watched(noised(replace(window, latents=clip), batch.draws, match), watch)
     fake, real = map(seen.behind, both_scores(nets, seen, batch.told, batch.negative, match, watch))
     judged_clip = seen.behind(clip)
-    gap, away = (real - fake).double(), (real - judged_clip).double()
+    gap, away = (real - fake).double(), (real - judged_clip).double()  # b f c h w each, float64
+    # Self Forcing's form of it; gap and away are differentiated, their unit is not.
     loss = gap * (away - match.alpha * gap) / scale_of(judged_clip, real).detach()
     total = torch.nan_to_num(loss).mean()
     watch("loss", total)
     if clip.requires_grad:
         (gradient,) = torch.autograd.grad(total, clip)
+        # Adds nothing to the value; on the way back the student gets the gradient found on the leaf.
         total = total.detach() + ((window.latents - clip.detach()) * gradient).sum()
     return Loss(total, {"sid": total.detach()})
 
@@ -78,6 +82,7 @@ def critic(nets: Nets, batch: FilmBatch, film: Made, match: Matching, watch: Wat
     """Flow matching of the fake score on a film of the student's; of a piece the new frames alone count."""
     with torch.no_grad():
         batch, window = film_window(nets.generator, film, batch, watch)
+    # Of a film made anew the mask is the student's: the critic learns from all that is judged.
     window = replace(window, learned=None) if isinstance(film, RolloutSpec) else window
     return learn_window(nets, batch, window, match, watch)
 

@@ -39,19 +39,21 @@ def per_frame(values: Tensor, size: int) -> Tensor:
 def random_sigmas(shape: tuple[int, ...], shift: float, device: torch.device) -> Tensor:
     """Noise levels 0..1, uniform before the sampler's time shift."""
     u = torch.rand(shape, device=device)
+    # `Schedule`'s shift, at any place and not at its entries alone.
     return shift * u / (1 + (shift - 1) * u)
 
 
 def corrupt(latents: Tensor) -> Tensor:
     """Latents [b f c h w] with up to 15 % noise in half of the clips."""
     n, device = len(latents), latents.device
-    amount = torch.rand(n, device=device) * 0.15 * (torch.rand(n, device=device) < 0.5)
+    amount = torch.rand(n, device=device) * 0.15 * (torch.rand(n, device=device) < 0.5)  # b
     return torch.lerp(latents, torch.randn_like(latents), amount[:, None, None, None, None])
 
 
 def flow_loss(flow: Tensor, target: Tensor, batch: ClipBatch) -> Tensor:
     """Squared error [b r f c h w], cells of full weight counted four times."""
-    weight = 1 + 3 * batch.weight[:, None, :, None]
+    weight = 1 + 3 * batch.weight[:, None, :, None]  # b 1 f 1 h w
+    # By the mean weight: a batch that shows more of its subject weighs no more than others.
     return ((flow.float() - target) ** 2 * weight).mean() / weight.mean()
 
 
@@ -95,10 +97,10 @@ class Flow:
         """The loss of one batch behind `context`."""
         latents, device = batch.latents, batch.latents.device
         shape = (len(latents), self.draws, batch.prompt.shape[1])
-        sigma = random_sigmas(shape, self.shift, device)
-        noise = torch.randn(len(latents), self.draws, *latents.shape[1:], device=device)
+        sigma = random_sigmas(shape, self.shift, device)  # b r chunks
+        noise = torch.randn(len(latents), self.draws, *latents.shape[1:], device=device)  # b r f c h w
         noisy = torch.lerp(latents[:, None], noise, per_frame(sigma, latents.shape[1] // shape[2]))
-        drop = torch.rand(shape, device=device) < UNPROMPTED
+        drop = torch.rand(shape, device=device) < UNPROMPTED  # b r chunks
         with self.precision.autocast():
             out = self.net(batch, context, noisy, sigma, drop)
         return judge(out, noise - latents[:, None], batch, self.heads)

@@ -60,6 +60,7 @@ def forced_flow(
     enters as it is, at its own level. context_times: timesteps [b f] of the context; None is the context timestep
     of films.
     """
+    # A clean pass that keeps its graph: the past is learned as well.
     sampler = sampler_for(net, replace(film, context_gradient="replay"), len(noisy), tuple(noisy.shape[2:]))
     director, flows = sampler.director, list[Tensor]()
     noisy = noisy.to(director.device, director.dtype)
@@ -72,6 +73,7 @@ def forced_flow(
         director.prepare()
         step, clean = director.open(noisy[:, here].shape[1])
         time = director.times(times[:, here])
+        # Without a context this very call writes memory, as the clean pass does else.
         flows.append(director.predict(noisy[:, here], time, clean if context is None else step))
         if context is None:
             director.memory.commit(noisy[:, here])
@@ -83,7 +85,7 @@ def forced_flow(
 
 def by_chunk(places: Tensor, chunk: int) -> Tensor:
     """Places [b f] with those of each chunk's first frame for all its frames."""
-    return places[:, ::chunk].repeat_interleave(chunk, 1)[:, : places.shape[1]]
+    return places[:, ::chunk].repeat_interleave(chunk, 1)[:, : places.shape[1]]  # the last chunk may be short
 
 
 def _places(batch: ClipsGiven, film: RolloutSpec, high: int, name: str = "place") -> Tensor:
@@ -96,18 +98,20 @@ def forcing(
 ) -> Loss:
     """Flow matching by teacher forcing: each chunk at its own level, the chunks before it clean."""
     clean, table = batch.latents, Schedule(film.recipe.sample.shift)
+    # The table of levels lies on the processor.
     places = _places(batch, film, len(table.timesteps)).cpu()
     times = table.timesteps[places].to(clean.device)
     noise = batch.draws.normal("noise", tuple(clean.shape)).to(clean)
-    sigma = sigma_at(times, film.recipe.sample.shift)
+    sigma = sigma_at(times, film.recipe.sample.shift)  # b f 1 1 1
     noisy = add_noise(clean, noise, sigma)
     context, context_times = clean, None
     if settings.augment:
         places_before = _places(batch, film, settings.augment, "context_place").cpu()
         context_times = table.timesteps[places_before].to(clean.device)
+        # The chunk's own noise, at a level of its own.
         context = add_noise(clean, noise, sigma_at(context_times, film.recipe.sample.shift))
     flow = forced_flow(nets.generator, film, batch, noisy, times, context, context_times)
-    error = (flow.float() - (noise - clean).float()).square().mean((2, 3, 4))
+    error = (flow.float() - (noise - clean).float()).square().mean((2, 3, 4))  # b f
     if settings.weighted:
         error = error * table.loss_weights()[places].to(error)
     total = error.mean()
@@ -130,12 +134,12 @@ def regression(
     told = torch.tensor([level.timestep for level in levels], device=batch.states.device)
     if see_clean:
         shape = (*batch.latents.shape[:1], 1)
-        places = batch.draws.places("place", shape, len(levels)).expand(batch.latents.shape[:2])
+        places = batch.draws.places("place", shape, len(levels)).expand(batch.latents.shape[:2])  # b f
     else:
         places = _places(batch, film, len(levels))
     places = places.to(told.device)
-    which = places[:, None, :, None, None, None].expand(-1, 1, -1, *batch.states.shape[3:])
-    noisy, end = batch.states.gather(1, which)[:, 0], batch.states[:, -1]
+    which = places[:, None, :, None, None, None].expand(-1, 1, -1, *batch.states.shape[3:])  # b 1 f c h w
+    noisy, end = batch.states.gather(1, which)[:, 0], batch.states[:, -1]  # b f c h w each
     times, context = told[places], batch.latents if see_clean else None
     flow = forced_flow(nets.generator, film, batch, noisy, times, context)
     clean = flow_to_x0(noisy, flow, sigma_at(times, film.recipe.sample.shift))
@@ -155,6 +159,7 @@ def consistency(
     clean, shift = batch.latents, film.recipe.sample.shift
     grid = Schedule(settings.shift, settings.steps)
     place = batch.draws.whole("consistency", 0, settings.steps - 1)
+    # A step of the grid, from `here` down to `there`; both hold for all frames of all clips.
     here, there = (
         time.expand(clean.shape[:2]).to(clean.device) for time in grid.timesteps[place : place + 2]
     )
@@ -164,13 +169,16 @@ def consistency(
     def ask(net: Tree, latents: Tensor, times: Tensor, batch: ClipsGiven = batch) -> tuple[Tensor, Tensor]:
         """Flow and clean latents."""
         flow = forced_flow(net, film, batch, latents, times, clean)
+        # Looked up in the student's table, though the grid has a shift of its own.
         return flow, flow_to_x0(latents, flow, sigma_at(times, shift))
 
+    # Verbs act on the memory of both sides alike; the prompts that they bring in are one side's only.
     others = {chunk: replace(cue, prompt=batch.negative) for chunk, cue in batch.cues.items()}
     unconditional = replace(batch, prompt=batch.negative, cues=others)
     with torch.no_grad():
         told, free = (ask(nets.real, noisy, here, given)[0] for given in (batch, unconditional))
         guided = free + settings.guidance * (told - free)
+        # An Euler step; the levels fall, so their difference is negative.
         later = noisy + guided * (grid.sigmas[place + 1] - grid.sigmas[place])
         target = ask(nets.average, later, there)[1]
     student = ask(nets.generator, noisy, here)[1]

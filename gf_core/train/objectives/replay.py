@@ -41,6 +41,7 @@ class Recorder:
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, function: Callable[[], Tensors]) -> tuple[Tensors, Callable[[], None]]:
+        # As PyTorch asks: the calls before a recording run on a stream beside, and each waits for the other.
         beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
@@ -69,12 +70,14 @@ class Recorded:
         inputs = _tensors(given)
         key = tuple(x.shape for x in inputs)
         if self.record and key not in self._kept:
+            # Places that the recorded calls read: whatever is given later is copied into them.
             own = _mapped(given, torch.clone)
             try:
                 made, again = self.record(lambda: self.function(*own))
                 self._kept[key] = _tensors(own), made, again
                 log.info("recorded for %d kinds of clips so far", len(self._kept))
             except RuntimeError as error:  # a kernel of this version waits for the card, or memory is short
+                # No other shape is recorded from here on; those that were are still replayed.
                 self.record = None
                 log.warning("steps are computed call by call: %s", str(error).splitlines()[0])
         if key not in self._kept:
@@ -98,8 +101,10 @@ class Replayed:
     def __call__(self, batch: Any) -> Loss:
         context = self.objective.context(batch)
         found = self._learn(batch, context)
+        # Laid out by `_differentiated`.
         total, parts = found[0], found[1 : 1 + len(self._names)]
         grads = found[1 + len(self._names) :]
+        # Copied, as the next replay writes these places again; gradients are used before that.
         joined = _Given.apply(total, grads, *self.params)
         return Loss(joined, {name: value.clone() for name, value in zip(self._names, parts)})
 
@@ -120,7 +125,7 @@ class _Given(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return None, None, *_foreach_mul(list(ctx.grads), scale)
+        return None, None, *_foreach_mul(list(ctx.grads), scale)  # none for `total` and `grads`
 
 
 class _First:

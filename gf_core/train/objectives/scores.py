@@ -73,7 +73,7 @@ class Noised:
         """The timesteps [b 1] or [b f] that score networks are told."""
         if not (self.context and match.clean_context):
             return self.timestep
-        level = self.timestep.repeat(1, self.latents.shape[1])
+        level = self.timestep.repeat(1, self.latents.shape[1])  # b f
         level[:, : self.context] = 0
         return level
 
@@ -97,14 +97,14 @@ def sigma_at(timestep: Tensor, shift: float) -> Tensor:
 def weight_at(timestep: Tensor, shift: float) -> Tensor:
     """Weight in flow matching [b f 1 1 1] of timesteps [b f]."""
     schedule = Schedule(shift)
-    weights = schedule.loss_weights()[schedule.index(timestep.cpu())]
+    weights = schedule.loss_weights()[schedule.index(timestep.cpu())]  # b f
     return weights.to(timestep.device)[..., None, None, None]
 
 
 def noised(window: Window, draws: Draws, match: Matching, name: str = "score") -> Noised:
     """What a loss sees of a film at a level drawn for each sample, its context as it is."""
     context, clip = window.latents[:, : window.context].detach(), window.latents[:, window.context :]
-    timestep = level(draws.places(f"{name}.place", (len(clip),)).to(clip.device), match)
+    timestep = level(draws.places(f"{name}.place", (len(clip),)).to(clip.device), match)  # b 1
     noise = draws.normal(f"{name}.noise", tuple(clip.shape)).to(clip)
     noisy = add_noise(clip, noise, sigma_at(timestep, match.shift))
     return Noised(torch.cat([context, noisy], 1), timestep, noise, window.context)
@@ -157,6 +157,7 @@ def kept(values: Tensor, learned: Tensor | None) -> Tensor:
 def judged(clip: Tensor, gradient: Tensor, learned: Tensor | None) -> Tensor:
     """A loss whose gradient on a clip [b f c h w] is `gradient` over the number of values that count; float64."""
     x = clip.double()
+    # The derivative of half a square is x less target: the gradient asked for.
     target = (x - gradient.double()).detach()
     return 0.5 * (kept(x, learned) - kept(target, learned)).square().mean()
 

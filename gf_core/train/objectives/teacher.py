@@ -56,8 +56,10 @@ class Errors:
     def take(self, kind: str, draws: Draws, band: int | None = None) -> Tensor | None:
         """One error [f c h w] of a kind and band, of any band without one; None where there is none yet."""
         wanted = f"{kind}." + ("" if band is None else f"{band}.")
+        # A dot behind both: band 4 is not band 40.
         names = [name for name in self._held if f"{name}.".startswith(wanted)]
         counts = [len(self._held[name]) for name in names]
+        # One draw over all that there are: a fuller band is met more often.
         place = draws.whole(f"error.{kind}.{band}", 0, sum(counts)) if names else 0
         for name, count in zip(names, counts):
             if place < count:
@@ -70,6 +72,7 @@ class Errors:
         name, new = f"{kind}.{band}", error.detach()[None].clone()
         held = self._held.get(name)
         if held is None or held.shape[1:] != new.shape[1:]:
+            # Errors of pictures of another size are of no use: the band begins anew.
             self._held[name] = new
         elif len(held) < self.settings.entries:
             self._held[name] = torch.cat([held, new])
@@ -92,6 +95,7 @@ def chosen(batch: ClipsGiven, film: RolloutSpec) -> tuple[Window, Tensor]:
     """
     chunks, size = batch.latents.shape[1] // film.chunk, film.window // film.chunk
     edges = [0, *sorted(batch.cues), chunks]
+    # In chunks: where a window may end that lies in one segment.
     ends = [end for first, stop in pairwise(edges) for end in range(first + size, stop + 1)]
     if not ends:
         raise GroundedError(
@@ -126,15 +130,18 @@ def teacher(
     if errors is not None:
         recycled = not _chance(batch.draws, "clean", errors.settings.clean)
         if recycled:
+            # Sink and slow frames stay clean.
             fast = 0 if film.past is None else film.past.fast
             start, noise, past = _with_errors(errors, batch.draws, seen.timestep, start, noise, past, fast)
     noisy = add_noise(start, noise, sigma)
     flow = seen.behind(flow_of(nets.generator, torch.cat([past, noisy], 1), seen.told(match), prompt))
+    # The noise as it was put on, error and all, less the clip without any.
     total = ((flow - (noise - clean)).square() * weight_at(seen.timestep, match.shift)).mean()
     if errors is not None and (recycled or _chance(batch.draws, "learn_clean", errors.settings.learn_clean)):
         with torch.no_grad():
             for row, timestep in enumerate(seen.timestep):
                 band = errors.band(timestep)
+                # What the flow makes of clip and noise, less what these are.
                 errors.keep("latent", band, (noisy - sigma * flow - clean)[row])
                 errors.keep("noise", band, (noisy + (1 - sigma) * flow - noise)[row])
     watch("loss", total)
@@ -142,6 +149,7 @@ def teacher(
 
 
 def _chance(draws: Draws, name: str, share: float) -> bool:
+    # In thousandths, as whole numbers are what ranks draw alike.
     return draws.whole(name, 0, 1000) < 1000 * share
 
 
@@ -151,6 +159,7 @@ def _with_errors(
     """Window, noise and past [b f c h w] with the errors that were drawn on them."""
     settings, past = errors.settings, past.clone()
     start, noise = start.clone(), noise.clone()
+    # A batch shares its errors, and so the band of its first sample.
     band = errors.band(timestep[0])
     for name, share, target in (("noise", settings.noise, noise), ("latent", settings.latent, start)):
         if _chance(draws, name, share) and (error := errors.take(name, draws, band)) is not None:
