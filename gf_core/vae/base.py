@@ -107,7 +107,7 @@ def lifted(x: Tensor, times: int) -> Tensor:
     One copy. What mixes channels of a pixel alone goes in front of it, to the same bits at a quarter of the work.
     """
     if lies_last(x):
-        parts = packed(x.movedim(1, -1).unflatten(-1, (times, -1)))
+        parts = packed(x.movedim(1, -1).unflatten(-1, (times, -1)))  # t h w k c
         large = repeat(parts, "t h w k c -> (t k) (h i) (w j) c", i=2, j=2)
         return large.view(x.dtype).movedim(-1, 1)
     return repeat(x, "t (k c) h w -> (t k) c (h i) (w j)", k=times, i=2, j=2)
@@ -121,6 +121,7 @@ def packed(x: Tensor) -> Tensor:
 def put(place: Tensor, x: Tensor) -> None:
     """`place[:] = x`, both `b c ...`, however they lie."""
     there, here = place.movedim(1, -1), x.movedim(1, -1)
+    # Longer elements only where channels lie side by side in both; `x` may be one number for all.
     if here.shape[-1] == there.shape[-1] and here.stride(-1) == there.stride(-1) == 1:
         there, here = packed(there), packed(here)
     there.copy_(here)
@@ -128,7 +129,7 @@ def put(place: Tensor, x: Tensor) -> None:
 
 def copied(x: Tensor) -> Tensor:
     """A dense copy of `b c ...`, channels last as in `x`."""
-    lying = packed(x.movedim(1, -1)).clone(memory_format=torch.contiguous_format)
+    lying = packed(x.movedim(1, -1)).clone(memory_format=torch.contiguous_format)  # b ... c
     return lying.view(x.dtype).movedim(-1, 1)
 
 
@@ -176,6 +177,7 @@ def to_uint8(frames: Tensor) -> np.ndarray:
     Raises CheckpointError: some are NaN, which would be black.
     """
     frames = frames.float()
+    # One NaN anywhere makes the sum one.
     if frames.sum().isnan():
         raise CheckpointError(
             "the decoder makes pictures of numbers that are none (NaN), which would be black",

@@ -85,8 +85,8 @@ class TimeMix(nn.Module):
     def forward(self, x: Tensor, past: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
         """`(b f) c h w` and the past `b 1 c h w` -> mixed `(b f) c h w` and the next past `b 1 c h w`."""
         x = rearrange(x, "(b f) c h w -> b f c h w", b=batch)
-        before = torch.cat([x[:, :1] if past is None else past.to(x.dtype), x[:, :-1]], dim=1)
-        both = rearrange(torch.cat([x, before], dim=2), "b f c h w -> (b f) c h w")
+        before = torch.cat([x[:, :1] if past is None else past.to(x.dtype), x[:, :-1]], dim=1)  # b f c h w
+        both = rearrange(torch.cat([x, before], dim=2), "b f c h w -> (b f) c h w")  # (b f) 2c h w
         mixed = rearrange(F.silu(self.mix(self.norm(both))), "(b f) c h w -> b f c h w", b=batch)
         return rearrange(x + mixed, "b f c h w -> (b f) c h w"), x[:, -1:]
 
@@ -113,10 +113,10 @@ class Encoder(nn.Module):
         """`b f 12 H W` and one past per mixing layer -> `b f c h w` and the pasts of the next call."""
         b = x.shape[0]
         flat = rearrange(x, "b f c h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
-        skip = self.linear(F.pixel_unshuffle(flat, STRIDE))
-        h = self.fine(self.stem(F.pixel_unshuffle(flat, 2)))
-        h = self.middle(self.down1(F.pixel_unshuffle(h, 2)))
-        h, first = self.mixes[0](self.down2(F.pixel_unshuffle(h, 2)), past[0], b)
+        skip = self.linear(F.pixel_unshuffle(flat, STRIDE))  # (b f) c h w
+        h = self.fine(self.stem(F.pixel_unshuffle(flat, 2)))  # (b f) fine H/2 W/2
+        h = self.middle(self.down1(F.pixel_unshuffle(h, 2)))  # (b f) middle H/4 W/4
+        h, first = self.mixes[0](self.down2(F.pixel_unshuffle(h, 2)), past[0], b)  # (b f) coarse h w
         h, second = self.mixes[1](self.coarse(h), past[1], b)
         z = self.head(self.norm(h)) + skip
         return rearrange(z, "(b f) c h w -> b f c h w", b=b), [first, second]
@@ -144,12 +144,12 @@ class Decoder(nn.Module):
         """`b f c h w` and one past per mixing layer -> `b f 12 H W` and the pasts of the next call."""
         b = z.shape[0]
         flat = rearrange(z, "b f c h w -> (b f) c h w").contiguous(memory_format=torch.channels_last)
-        skip = F.pixel_shuffle(self.linear(flat), STRIDE)
-        h, first = self.mixes[0](self.stem(flat), past[0], b)
+        skip = F.pixel_shuffle(self.linear(flat), STRIDE)  # (b f) 12 H W
+        h, first = self.mixes[0](self.stem(flat), past[0], b)  # (b f) coarse h w
         h, second = self.mixes[1](self.coarse(h), past[1], b)
-        h = self.middle(F.pixel_shuffle(self.up1(h), 2))
-        h = self.fine(F.pixel_shuffle(self.up2(h), 2))
-        x = F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2) + skip
+        h = self.middle(F.pixel_shuffle(self.up1(h), 2))  # (b f) middle H/4 W/4
+        h = self.fine(F.pixel_shuffle(self.up2(h), 2))  # (b f) fine H/2 W/2
+        x = F.pixel_shuffle(self.head(F.silu(self.norm(h))), 2) + skip  # (b f) 12 H W
         return rearrange(x, "(b f) c h w -> b f c h w", b=b), [first, second]
 
 
@@ -213,6 +213,7 @@ class BuiltinCodec(nn.Module):
             latents = torch.randn(1, AT_ONCE, self.channels, height, width, generator=draw).to(
                 self.latent_mean
             )
+            # From a clip's beginning: pictures, and the pasts that they leave, must be equal to the bit.
             together, past = self.net_decoder(latents, [None, None])
             apart, before = list[Tensor](), list[Tensor | None]([None, None])
             for one in latents.split(1, 1):
@@ -245,6 +246,7 @@ class DecodeStream:
         # Not in the first call: nobody waits for a trial to see the first pictures.
         if count >= AT_ONCE and self._inside:
             several = self._codec.at_once(*latents.shape[-2:])
+        # What is left over goes one by one: calls of another length were not tried.
         sizes = [several] * (count // several) + [1] * (count % several)
         return piecewise(latents.to(self._codec.latent_mean), self._codec, sizes, self._pictures).clamp(0, 1)
 

@@ -33,6 +33,7 @@ def spans(length: int, tile: int) -> list[tuple[int, int]]:
     """Tiles of one size along `length` latent cells, evenly laid, overlapping by `OVERLAP` or more: (start, stop)."""
     if length <= tile:
         return [(0, length)]
+    # The fewest tiles that share `OVERLAP` cells or more.
     count = -(-(length - OVERLAP) // (tile - OVERLAP))
     starts = (round(n * (length - tile) / (count - 1)) for n in range(count))
     return [(start, start + tile) for start in starts]

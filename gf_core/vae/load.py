@@ -142,6 +142,7 @@ def read_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
         base = state["encoder.conv_in.weight"].shape[0]
         widths, blocks, in_time = [], [], []
         count = 0
+        # A stage's blocks end where pictures are halved; its width is that of its first block.
         for n in range(numbered(state, "encoder.down_blocks.")):
             prefix = f"encoder.down_blocks.{n}"
             if f"{prefix}.resample.1.weight" in state:

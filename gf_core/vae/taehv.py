@@ -79,10 +79,12 @@ class MemBlock(nn.Module):
         """`t c h w` and the frame in front of the first, `1 c h w`."""
         frames, width, *size = x.shape
         form = torch.channels_last if lies_last(x) else torch.contiguous_format
+        # t 2c h w, filled in place: behind a frame's channels lie those of the one before it.
         both = torch.empty(frames, 2 * width, *size, dtype=x.dtype, device=x.device, memory_format=form)
         put(both[:, :width], x)
         put(both[:1, width:], before)
         put(both[1:, width:], x[:-1])
+        # `bent` clips by itself, so the ReLUs between are passed over.
         first, _, second, _, third = self.conv
         return bent(third, bent(second, bent(first, both)), x)
 
@@ -162,6 +164,7 @@ class TAEHV(nn.Module):
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], fingerprint: str = "") -> TAEHV:
         """Build from the tensors of a file, in their dtype. Raises CheckpointError: the tensors are not of a TAEHV."""
+        # Inputs of the convolution behind each `Grow`, and of the last: the stages' widths.
         first, second, third, last = (_size(state, f"decoder.{n}.weight", 1) for n in (8, 14, 20, 22))
         widths = (first, second, third, last)
         pixels = _size(state, "decoder.22.weight", 0)
@@ -247,13 +250,14 @@ class TinyDecoder:
         return piecewise(latents, self._codec, sizes, self._pictures).clamp_(0, 1)
 
     def _pictures(self, latents: Tensor) -> Tensor:
+        # A film's first latent frame stands for one picture, the last of its four.
         kept = 0 if self._state else TIME_STRIDE - 1
         layers = list(enumerate(self._codec.decoder_net))
-        x = run_stream(layers[:FINE_FROM], latents, self._state)
+        x = run_stream(layers[:FINE_FROM], latents, self._state)  # f c 2h 2w
         parts = [
             run_stream(layers[FINE_FROM:], part, self._state) for part in x.split(len(x) // len(latents))
         ]
-        pixels = F.pixel_shuffle(torch.cat(parts)[kept:], self._codec.patch)
+        pixels = F.pixel_shuffle(torch.cat(parts)[kept:], self._codec.patch)  # t 3 H W
         return rearrange(pixels.float(), "t c h w -> t h w c")
 
     def snapshot(self) -> dict[str, Tensor]:

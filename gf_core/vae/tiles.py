@@ -23,13 +23,15 @@ SMALLEST = 2 * OVERLAP
 def shares(places: Sequence[tuple[int, int]], stride: int) -> list[Tensor]:
     """How much of every pixel of an axis is each tile's: ramps at edges that others lie behind; together they are 1."""
     length, ramp = places[-1][1] * stride, OVERLAP * stride
-    windows = torch.zeros(len(places), length)
+    windows = torch.zeros(len(places), length)  # tiles pixels
     for window, place in zip(windows, places):
         start, stop = (side * stride for side in place)
+        # Centres of pixels, so that no share is 0.
         at = torch.arange(start, stop) + 0.5
         left = at - start if start else torch.full_like(at, ramp)
         right = stop - at if stop < length else torch.full_like(at, ramp)
         window[start:stop] = torch.minimum(left, right).clamp(max=ramp)
+    # Where tiles share more than `OVERLAP`, ramps have no fixed sum.
     windows /= windows.sum(0)
     return [window[start * stride : stop * stride] for window, (start, stop) in zip(windows, places)]
 
@@ -84,7 +86,9 @@ class TiledDecoder:
                 if not len(out):
                     out = torch.zeros(len(pictures), height, width, 3)
                 here = out[:, top * stride : bottom * stride, left * stride : right * stride]
+                # Rows' shares add up to 1, and columns' too: so do their products over the grid.
                 here += pictures * (row_share[:, None] * column_share)[..., None]
+        # Only now, as every tile of this call begins apart.
         self._apart = False
         return out
 

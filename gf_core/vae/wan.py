@@ -122,7 +122,8 @@ class WanVAE(nn.Module):
             group = frames[start : start + (step if start else 1)].to(self._like())
             pixels = rearrange(group * 2 - 1, "t h w c -> 1 c t h w")
             moments = self.network.quant_conv(self.network.encoder(pixels, feat_cache=cache, feat_idx=[0]))
-            latents.append(moments[0, : self.channels].movedim(0, 1).float())
+            # Behind the means, which come first, are the logarithms of the variances.
+            latents.append(moments[0, : self.channels].movedim(0, 1).float())  # f c h w
         return torch.cat(latents)
 
 
@@ -146,13 +147,14 @@ class WanDecoder:
         """Normalised latents `f c h w` -> what the network says, `t 3 H W`, about -1..1, float32, not clamped."""
         sizes = [1] * len(latents)
         if self.together:
+            # The film's first latent frame comes alone (`Stages.pictures`).
             alone = min(1, len(latents)) if self._stages.new else 0
             sizes = [size for size in (alone, len(latents) - alone) if size]
         return piecewise(latents, self._vae, sizes, self._pictures).movedim(-1, 1)
 
     def _pictures(self, latents: Tensor) -> Tensor:
         vae, network = self._vae, self._vae.network
-        natural = vae.natural(latents).to(vae._like())
+        natural = vae.natural(latents).to(vae._like())  # f c h w
         pixels = self._stages.pictures(network.post_quant_conv(natural.movedim(0, 1)[None]))
         return torch.cat([rearrange(part[0].float(), "c t h w -> t h w c") for part in pixels])
 

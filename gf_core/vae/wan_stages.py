@@ -66,7 +66,7 @@ class Stages:
         The film's first latent frame must come alone.
         """
         decoder = self._decoder
-        x = self._causal(decoder.conv_in, features)
+        x = self._causal(decoder.conv_in, features)  # 1 c f h w
         first, *others = decoder.mid_block.resnets
         x = self._residual(first, x)
         for attention, block in zip(decoder.mid_block.attentions, others):
@@ -75,9 +75,9 @@ class Stages:
         for block in low.resnets:
             x = self._residual(block, x)
         up, *_ = low.upsamplers
-        together = self._in_time(up, x)
+        together = self._in_time(up, x)  # 1 (k c) f h w
         for frames in together.split(together.shape[2] // features.shape[2], 2):
-            x = self._enlarged(up, frames)
+            x = self._enlarged(up, frames)  # 1 c (f k) 2h 2w
             for part in high:
                 for block in part.resnets:
                     x = self._residual(block, x)
@@ -88,6 +88,7 @@ class Stages:
     def _residual(self, block: Any, x: Tensor) -> Tensor:
         """A residual block over `1 c t h w`."""
         short = block.conv_shortcut
+        # A kernel of 1 has no past, and no slot.
         aside = F.conv3d(x, short.weight, short.bias) if isinstance(short, nn.Conv3d) else x
         x = self._causal(block.conv1, x, block.norm1)
         return self._causal(block.conv2, x, block.norm2) + aside
@@ -98,11 +99,13 @@ class Stages:
         past, frames = self.cache[slot], x.shape[2]
         known = past.shape[2] if isinstance(past, Tensor) else 0
         run, inside = self._run(x, border)
+        # In front of a film lie zeros.
         if known < PAST:
             inside[:, :, : PAST - known] = 0
         if known:
             put(inside[:, :, PAST - known : PAST], past)
         self._fill(inside[:, :, PAST:], x, norm)
+        # Under the mark `time_conv` has no past yet: zeros stand in its place, as in the source.
         kept = PAST if past is REPEAT else min(PAST, known + frames)
         # Copied: a view would keep all frames of the call alive.
         last_seen = inside[:, :, -kept:]
@@ -132,6 +135,7 @@ class Stages:
         """RMS norm over the channels of every position of `1 c t h w`, as diffusers writes it or fused."""
         if self._last:
             gamma = norm.gamma.flatten()
+            # The source's `F.normalize` times sqrt(c), in one pass.
             return F.rms_norm(x.movedim(1, -1), gamma.shape, gamma, 1e-12).movedim(-1, 1)
         exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         return F.normalize(exact, dim=1).to(x.dtype).mul_(norm.scale).mul_(norm.gamma)
@@ -142,6 +146,7 @@ class Stages:
             return x
         slot = self._slots[up.time_conv]
         if self.cache[slot] is None:
+            # The film's first latent frame is one picture: nothing is doubled in time.
             self.cache[slot] = REPEAT
             return x
         return self._causal(up.time_conv, x)
@@ -149,5 +154,5 @@ class Stages:
     def _enlarged(self, up: Any, x: Tensor) -> Tensor:
         """`1 (k c) t h w` -> `1 c' (t k) 2h 2w`."""
         conv = up.resample[1]
-        large = lifted(x[0].transpose(0, 1), x.shape[1] // conv.in_channels)
+        large = lifted(x[0].transpose(0, 1), x.shape[1] // conv.in_channels)  # (t k) c 2h 2w
         return conv(large)[None].transpose(1, 2)
