@@ -35,6 +35,7 @@ def as_begun(bundle: ModelBundle, facts: Mapping[str, Any], take: Path) -> Model
     for name in CHOSEN:
         if chosen[name] and chosen[name] != _choices(now)[name]:
             log.info("%s: %s, with which this film was begun", name, chosen[name])
+    # What the earlier film left open, or cannot be had here, is as it would be chosen today.
     return with_choices(begun, now)
 
 

@@ -66,6 +66,7 @@ def _changed_segment(old: Settings, new: Settings) -> str:
     before: list[dict[str, Any]] = old.get("segments", [])
     after: list[dict[str, Any]] = new["segments"]
     known_keys = [segment["key"] for segment in before]
+    # A slice, as the old film may be shorter: nothing equals its end.
     place = next((i for i, s in enumerate(after) if s["key"] not in known_keys[i : i + 1]), None)
     if place is None:
         return ""
@@ -74,6 +75,7 @@ def _changed_segment(old: Settings, new: Settings) -> str:
     if place >= len(before):
         return f"{name}: new"
     was = before[place]
+    # Behind a change every key is another one, so segments are known again by prompt and seed.
     if _identity(segment) != _identity(was):
         stays = _identity(was) in map(_identity, after)
         if _identity(segment) in map(_identity, before):

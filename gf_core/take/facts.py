@@ -41,6 +41,7 @@ def latent_facts(bundle: ModelBundle, recipe: Recipe, start: Tensor | None = Non
         from ..vae.tiles import whole
 
         facts["start"] = [whole(bundle.codec).fingerprint, print_of(start)]
+    # As it will be read back, lists for tuples, so that it can be compared with what is read.
     return json.loads(json.dumps(facts))
 
 

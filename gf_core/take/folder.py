@@ -62,6 +62,7 @@ class RunWriter:
         with on_disk(run.folder, "going on with the run" if goes_on else "starting the run"):
             run.latents(0).parent.mkdir(exist_ok=goes_on)
             keep = scan_journal(run.journal).size if goes_on else None
+        # Last: a run without a journal holds nothing that is believed.
         self.run, self._journal = run, Journal(run.journal, keep)
 
     def save_latents(self, index: int, latents: Tensor) -> str:
@@ -90,10 +91,12 @@ class RunWriter:
         with on_disk(run.folder, "taking over what was made before"):
             kept = [(index, kept) for index, kept in enumerate(reuse.chunks) if kept is not None]
             _link_all([(k.run.latents(k.record["index"]), run.latents(index)) for index, k in kept])
+            # The names; what lies under them was pushed down when it was written, or copied.
             sync_folder(run.latents(0).parent)
             if source is not None and not reuse.goes_on:
                 end = reuse.film[-1]["film_bytes"]
                 shutil.copyfile(source.film, run.film)
+                # Cut behind the last chunk that is taken over: new fragments are appended there.
                 if run.film.stat().st_size < end:
                     raise OSError(f"{source.film} became shorter while it was read")
                 os.truncate(run.film, end)
@@ -110,6 +113,7 @@ def _taken_over(reuse: Reuse, source: str) -> list[Record]:
     """Journal lines of the chunks whose pictures are in the copied film: those of `source`, but for the latents."""
     lines: list[Record] = []
     for record, kept in zip(reuse.film, reuse.chunks):
+        # The sum of the file that was linked, which may be another run's than the pictures.
         latents = record["latents"] if kept is None else kept.record["latents"]
         lines.append({**record, "latents": latents, "from": source})
     return lines
@@ -157,6 +161,7 @@ class Take:
         take = cls(folder, lock, made)
         try:
             with on_disk(folder, "looking into the Take"):
+                # The lock is held: what is half-written in here belongs to nobody any more.
                 runs = [run.folder for run in take.runs()]
                 inside = (run / "latents" for run in runs)
                 own.sweep([take.states, *own.segments(folder), *runs, *inside])
@@ -175,6 +180,7 @@ class Take:
         Raises TakeError, ResourceError: the folder cannot be written.
         """
         with on_disk(self.folder, "starting a run"):
+            # Whatever is called like a run counts, so that nothing lies where the new one goes.
             last = max((number for number, _ in numbered(self.folder)), default=0)
             folder = self.folder / f"run-{last + 1:04d}"
             folder.mkdir()
@@ -186,6 +192,7 @@ class Take:
         if self._lock.held and {path.name for path in self.folder.glob("*")} == {self._lock.path.name}:
             # Windows keeps what is open, and somebody else may have put something there meanwhile.
             with contextlib.suppress(OSError):
+                # Still held: who has opened it by now finds it nameless and begins again (`_held`).
                 self._lock.path.unlink()
                 for folder in self._made or [self.folder]:
                     folder.rmdir()

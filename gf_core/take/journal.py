@@ -45,8 +45,10 @@ def encode_record(record: Record) -> bytes:
 def decode_record(line: bytes) -> Record | None:
     """The record in a line, or None when the line is torn or changed."""
     body, mark, tail = line.rpartition(b',"sum":"')
+    # Eight digits and the end of the line: one that lacks its end is torn.
     if not mark or len(tail) != 11 or tail[8:] != b'"}\n':
         return None
+    # As it was summed, with the brace that closes it.
     body += b"}"
     if f"{zlib.crc32(body):08x}".encode("ascii") != tail[:8]:
         return None

@@ -41,7 +41,7 @@ def _mode(path: Path) -> int:
     try:
         return path.lstat().st_mode
     except (OSError, ValueError):
-        return 0
+        return 0  # neither a file nor a folder
 
 
 def read_file(path: Path) -> bytes:

@@ -137,6 +137,7 @@ def find_reuse(
     if ends and not finished:  # up to the last such end with no damaged chunk in front of it
         whole = next((index for index, kept in enumerate(chunks) if kept is None), len(chunks))
         chunks = chunks[: max((end for end in ends if end <= whole), default=0)]
+        # Pictures behind that end cannot be taken out of a film, so a run that has them is not gone on with.
         pictures, goes_on = min(pictures, len(chunks)), goes_on and pictures <= len(chunks)
         film = film if pictures else None
     # Against which run the change is told: the one that the last chunk came from, or where nothing fits the most alike.
@@ -172,6 +173,7 @@ def _open(run: Run) -> _Earlier | None:
     if scan.bad_line is not None:
         log.warning("journal of %s: line %d is damaged and dropped", name, scan.bad_line)
     chunks = [record for record in scan.records if record["kind"] == "chunk"]
+    # From the first gap on no chunk stands at its number: these are among the others.
     in_order = [record for index, record in enumerate(chunks) if record["index"] == index]
     others = [
         r for r in (*scan.records, *scan.later) if r["kind"] in ("chunk", "latents") and r not in in_order
@@ -259,6 +261,7 @@ def _longest_film(
     best: tuple[_Earlier | None, int] = (None, 0)
     for earlier in runs:
         wanted = min(earlier.matching(keys), _decoded_alike(earlier, apart))
+        # Checking reads the film: only where it may hold more than the best so far.
         if wanted > best[1]:
             count = _film_chunks(earlier.run, earlier.records[:wanted])
             if count > best[1]:

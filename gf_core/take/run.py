@@ -43,6 +43,7 @@ def has_fields(values: Any, fields: Mapping[str, Any]) -> bool:
     """Whether `values`, read from JSON, has these fields, each of its type."""
     if not isinstance(values, dict) or not fields.keys() <= values.keys():
         return False
+    # A float may have been written without its fraction.
     return all(
         isinstance(values[name], (int, kind) if kind is float else kind) for name, kind in fields.items()
     )
@@ -159,6 +160,7 @@ class Run:
         begin = 0
         for count, record in enumerate(records):
             end = record["film_bytes"]
+            # `None`, of a film that is too short, is no sum that a line can have.
             if own.checksum(self.film, begin, end) != (record.get("film_sum") or ""):
                 return count
             begin = end

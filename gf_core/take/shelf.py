@@ -187,17 +187,20 @@ class Shelf:
         whole = [*takes, *renamed]
         with on_disk(self.folder, "saving the takes of a segment"):
             make_folder(self.folder)
+            # Out of the way first: new clips are cut under these names.
             for old, new in zip(others, renamed):
                 if old.name != new.name and self.clip(old.name).is_file():
                     put(self.clip(old.name), self.clip(new.name))
             rows, prompts = zip(*map(self._row, takes))
             subtitle = f"{prompts[0]}   (pick {', '.join(take.name for take in takes)})"
             lines = {"segment": self.number, **self._whose, "takes": [asdict(take) for take in whole]}
+            # Only now, as it promises the clips.
             write_json(self.folder / "takes.json", lines)
             title = f"{self.take.name}, segment {self.number}"
             with beside(self.sheet, ".png") as part:
                 contact_sheet(rows, part, title=title, subtitle=subtitle)
                 put(part, self.sheet)
+            # Last: a kill before this leaves a clip too many, none too few.
             named = {take.name.casefold() for take in whole}
             for old in self.known:
                 if old.name.casefold() not in named:
@@ -210,10 +213,12 @@ class Shelf:
         settings = run.read_settings()
         planned = {part["number"]: (place, part) for place, part in enumerate(settings["segments"])}
         place, part = planned.get(self.number, (None, {}))
+        # The journal counts the planned segments, from 0; in the storyboard muted ones have numbers too.
         chunks = [record for record in run.committed() if record["segment"] == place]
         if not chunks or len(chunks) < part["chunks"]:
             raise TakeError(f"take {take.name} was not finished", "run again: it goes on where it was")
         clip, first = self.clip(take.name), chunks[0]["index"]
+        # The chunks of a film are its fragments.
         write_atomic(clip, lambda part: cut_out(run.film, part, first, len(chunks)))
         frames, fps = sum(record["frames"] for record in chunks), settings["video"]["fps"]
         row = film_row(clip, range(frames), fps, f"seed {take.seed}", take.name, f"{frames / fps:.1f} s")
@@ -233,6 +238,7 @@ def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternat
             why = "was changed since its takes were made"
             fix = f"give the --seed and --fps that they had, or {fix}"
         raise TakeError(f"segment {number} {why} (in {take})", fix)
+    # Of several folders with one name in them the newest is asked last, and its take stays.
     mine.sort(key=lambda folder: (folder / "takes.json").stat().st_mtime)
     names: dict[str, Alternative] = {}
     for folder in mine:

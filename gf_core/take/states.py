@@ -151,6 +151,7 @@ class StateStore:
                 raise ValueError("its bytes have changed")
             if (said := notes.get("name", name)) != name:  # older ones do not say
                 raise ValueError(f"it is {said}, under another name")
+            # Used now: of what nothing needs any more, the longest unused leaves first.
             os.utime(path)
         except (OSError, SafetensorError, ValueError) as error:
             log.warning("state %s dropped, its part of the film is replayed: %s", path.name, error)
@@ -178,9 +179,11 @@ class StateStore:
         """Remove what is least useful until `size` more bytes fit; half of what the film leaves free is the most."""
         files = self._files()
         used = sum(path.stat().st_size for path in files)
+        # The folder itself may not have been made yet.
         free = shutil.disk_usage(self.folder.parent).free
         allowed = min(self.budget, used + max(0, free - self._reserve) // 2)
         loose = [path for path in files if state_name(path) not in self._held]
+        # What lies here when all has left that may, with the new one.
         least = used - sum(path.stat().st_size for path in loose) + size
         if least > allowed and name not in self._held:
             return False
