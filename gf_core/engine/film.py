@@ -352,6 +352,7 @@ def look(film: Film, folder: Path, until: int | None = None) -> Found:
     """
     began = time.perf_counter()
     film.check()
+    # Before keys are asked for: how a film is computed is in them.
     film = replace(film, bundle=as_begun(film.bundle, film.facts, folder))
     stop = film.chunks_until(until)
     reuse = find_reuse(
@@ -374,5 +375,6 @@ def _ends(film: Film, folder: Path, stop: int) -> list[int]:
         return []
     store = StateStore(folder / STATES_FOLDER, ())
     there, keys = store.names(), film.plan.chunk_keys[:stop]
+    # Loaded, as one that is damaged is no end.
     kept = [n for n, key in enumerate(keys, 1) if window_name(key) in there and store.load(window_name(key))]
     return [*(segment.end for segment in film.plan.segments), *kept]

@@ -136,6 +136,7 @@ class Finisher:
         self._device, self._streams = bundle.decodes_on, dict[torch.device, torch.cuda.Stream]()
         self._decoded = self._since_state = 0
         self._hurried, done = threading.Event(), len(job.reuse.chunks)
+        # What the film goes on with: used up by the first chunk that is sampled.
         self._window = window_name(job.film.plan.chunk_keys[done - 1]) if recipe.latency and done else ""
         self.decoded: deque[Preview] = deque()
         """Chunks to be shown; whoever shows them takes them out, from any thread."""
@@ -159,6 +160,7 @@ class Finisher:
             start, decoded = time.perf_counter(), Decoded(chunk)
             try:
                 _check_numbers(chunk)
+                # Stored before it is decoded: whatever fails from here on, it is not sampled again.
                 decoded.digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
                 decoded.saving = time.perf_counter() - start
                 self._check_hurry()
@@ -196,6 +198,7 @@ class Finisher:
                     log.warning("the latents of chunk %d are not kept: %s", chunk.index, error.message)
                 raise
             start = time.perf_counter()
+            # Only behind the journal's line: before it the film might have to go on from there.
             self._drop_window(chunk)
             with contextlib.suppress(_PutOff):  # a state is a convenience, and may be gigabytes
                 self._keep_states(chunk, decoded.state)
@@ -259,6 +262,7 @@ class Finisher:
         # What goes together where pictures are small would be summed otherwise, and spares nothing.
         self._in_pieces = not getattr(self.decoder, "together", False)
         self.decoder.restore({})
+        # What lies further back has no part in its state.
         for index in range(int(max(0, chunk.index - self._reach)), chunk.index):
             self._check_hurry()
             self._decode(index, self._run.run.load_latents(index))
@@ -343,6 +347,7 @@ def film_header(video: VideoSpec, encoding: Encoding) -> bytes:
 
     Raises ResourceError: it cannot be encoded.
     """
+    # Any picture will do: the header says how fragments are read, not what they show.
     black = np.zeros((1, video.height, video.width, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"

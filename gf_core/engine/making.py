@@ -132,6 +132,7 @@ def learn(film: Film, end: Finished) -> None:
         return
     fps = report["speed"]["fps"]
     before = recall_pace(pace_name(film))
+    # What does not grow with the film, such as its beginning and its end.
     extra = report["seconds"]["total"] - fresh / fps if fps else 0.0
     if kept or end.cancelled:  # what joining and stopping took says nothing about the next film's ends
         extra = before.extra if before else 0.0

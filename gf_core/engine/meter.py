@@ -41,6 +41,7 @@ class Meter:
         finally:
             whole = time.perf_counter() - start
             self.seconds[name] = self.seconds.get(name, 0.0) + whole - self._inner
+            # All of it lies inside the stage around it, which counts none of it again.
             self._inner = outer + whole
 
     def start_sampling(self, frames: int = 0) -> None:

@@ -79,6 +79,7 @@ def rejoin_sampler(
     def ready(index: int) -> None:
         film.make_ready()
 
+    # From hole to hole: sampling one brings the memory on as a replay would.
     for hole in [*holes, done]:
         for index in replay(sampler, cues, latents, at, hole, film.lead, ready):
             # Snapshots cost a copy of the memory, so only where a digest is known.

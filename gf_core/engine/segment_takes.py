@@ -71,6 +71,7 @@ def _expect(
         if pace is None or minutes is None:
             minutes = None
         else:
+            # Chunks in front count with as many pictures as those of the segment.
             frames = len(others) * segment.frames + front * segment.frames / segment.chunks
             minutes += (len(others) * pace.extra + frames / pace.fps) / 60
     return Expected(budget, proposed, missing, chunks, minutes, disk)

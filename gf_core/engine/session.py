@@ -113,6 +113,7 @@ class Session:
         found = vars(replace(self._found, reuse=reuse))
         job = Job(**found, store=self._store(), embeds=embeds, start=start, pictures=pictures, relief=relief)
         with contextlib.ExitStack() as stack, in_words("preparing the memory"):
+            # Closed from the last to the first: worker and film, the journal, what the host lent.
             if film.bundle.done is not None:
                 stack.callback(film.bundle.done)
             with torch.no_grad():
@@ -128,6 +129,7 @@ class Session:
             if (team := film.bundle.team) is not None:
                 report["ranks"] = {"count": team.count, "sent": team.sent, "chunks": shoot.sampled}
             report["relief"] = relief.told
+            # Before the report: a film that has this line is finished, and a report can still be written.
             writer.commit({"kind": "end", "frames": shoot.frames, "cancelled": cancelled})
             writer.run.save_report(report)
         return Finished(writer.run.film, shoot.frames, shoot.frames / film.timing.fps, cancelled, report)

@@ -250,6 +250,7 @@ class Shoot:
         if number in self._plan.recalled:
             self._since_state = 0
             return None
+        # A replay is one call, the clean pass; a chunk is `calls` of them.
         call_seconds = self._meter.seconds["sampling"] / self.sampled / sampler.calls
         memory = sampler.director.memory
         needed = memory.sizes.state(memory.layout.past)
@@ -264,6 +265,7 @@ class Shoot:
 
     def _hand_over(self, chunk: SampledChunk) -> None:
         """Queue a chunk for the worker, telling what it finishes while there is no room."""
+        # Until the worker has it, `close` keeps it.
         self._in_hand = [chunk]
         with self._meter.stage("waiting"):
             while not self._worker.offer(chunk):

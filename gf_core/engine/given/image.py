@@ -89,6 +89,7 @@ def _upright(source: Path | io.BytesIO) -> Image.Image:
 
 def _scaled(image: Image.Image, opened: Image.Image) -> Image.Image:
     """8 bits of a picture in 12, 16 or 32 bits, or floats; `opened` is the same as its file gave it."""
+    # Tags of TIFF: 258 is the bits of a number, 262 what is white, 339 the kind of number (2 has a sign).
     values, tags = np.nan_to_num(np.asarray(image)), getattr(opened, "tag_v2", {})
     if values.min() < 0 and image.mode == "I":  # signed numbers, or larger ones than Pillow's hold
         values = values - values.min() if 2 in tags.get(339, ()) else values.view(np.uint32)
@@ -110,6 +111,7 @@ def _undescribed(png: bytes) -> bytes:
     """`png` without what describes it: a packed description may unpack to gigabytes."""
     kept, at = [png[:8]], 8
     while at < len(png):
+        # A chunk is its length (4 bytes), its kind (4), as many bytes as that length, and a sum (4).
         end = at + 12 + int.from_bytes(png[at : at + 4], "big")
         if png[at + 4 : at + 8] not in DESCRIBING:
             kept.append(png[at:end])

@@ -71,9 +71,11 @@ def _shown(times: tuple[int, ...], tick: Fraction, fps: Fraction) -> list[int]:
     """Numbers of the pictures that are seen at the film's speed, the last one last; as many as a film may need."""
     chosen, at = [], len(times) - 1
     for back in range(pictures_of(MOST_FRAMES)):
+        # In ticks, back from where the last picture begins.
         moment = times[-1] - back / fps / tick
         if moment < times[0]:
             break
+        # The picture that is on the screen then.
         while times[at] > moment:
             at -= 1
         chosen.append(at)
