@@ -92,12 +92,15 @@ def _blocks(container: InputContainer, seconds: float) -> tuple[list[np.ndarray]
     resampler = av.AudioResampler("fltp", LAYOUTS.get(channels, "stereo"), rate)
     zero, end, most = _zero(container), 0, round(seconds * rate)
     blocks: list[np.ndarray] = []
+    # None asks for what the resampler holds back.
     frames = chain(container.decode(stream), [None])
     for part in chain.from_iterable(resampler.resample(frame) for frame in frames):
         samples = part.to_ndarray()
         if part.pts is not None and part.time_base is not None:
+            # Samples from the end of what there is to where the part begins, below 0 where it overlaps.
             late = round((part.pts * part.time_base - zero) * rate) - end
             if late > JITTER * rate:
+                # No more than is left to fill: a file may claim any time.
                 samples = np.pad(samples, ((0, 0), (min(late, most - end), 0)))
             elif late < -JITTER * rate:
                 samples = samples[:, -late:]

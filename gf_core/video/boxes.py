@@ -64,6 +64,7 @@ def _walk(file: BinaryIO, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
         if len(head) < 8:
             return
         (length, kind), payload = struct.unpack_from(">I4s", head), start + 8
+        # A length of 1 says that 8 bytes of it follow the kind, 0 that the box goes to the end.
         if length == 1 and len(head) == 16:
             length, payload = struct.unpack_from(">Q", head, 8)[0], start + 16
         elif length == 0:
@@ -77,6 +78,7 @@ def _walk(file: BinaryIO, stop: int) -> Iterator[tuple[bytes, int, int, int]]:
 
 def _samples(file: BinaryIO, trun: int) -> int:
     """Samples that the `trun` with its payload at byte `trun` announces."""
+    # Behind version and flags, 4 bytes.
     file.seek(trun + 4)
     return int.from_bytes(file.read(4), "big")
 
@@ -117,6 +119,7 @@ def place_fragment(data: bytes, sequence: int, decode_time: int) -> bytes:
     """The fragment `data` with its number (`mfhd`) and its start in media ticks (`tfdt`) set."""
     out = bytearray(data)
     for kind, _, at, _ in _walk(io.BytesIO(data), len(data)):
+        # Both numbers lie behind version and flags, 4 bytes; version 1 has times of 8 bytes.
         if kind == b"mfhd":
             struct.pack_into(">I", out, at + 4, sequence)
         elif kind == b"tfdt":

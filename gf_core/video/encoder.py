@@ -39,7 +39,7 @@ def add_pictures(
     # Slices would cost bytes; what is encoded is drained, so the delay of frame threads does not matter.
     context.thread_type = "FRAME"
     context.color_primaries = context.color_trc = context.colorspace = BT709
-    context.color_range = 1
+    context.color_range = 1  # limited
     if choice.tag:
         context.codec_tag = choice.tag
     return stream

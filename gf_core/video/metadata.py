@@ -112,6 +112,7 @@ def write_chapters(container: OutputContainer, chapters: Sequence[Chapter]) -> N
 
 def _tick(seconds: float) -> int:
     """The first tick at or after `seconds`: a player that goes to the one before shows the picture before."""
+    # Rounded first, as what should be a whole tick may come out a hair above it.
     return math.ceil(round(seconds * TICKS, 3))
 
 

@@ -112,7 +112,8 @@ def preview(frames: np.ndarray, side: int = PREVIEW_SIDE) -> np.ndarray:
         return frames.copy()
     down, across = min(step, height), min(step, width)  # a film may be lower than one block
     h, w = height // down, width // across
-    whole = frames[:, : h * down, : w * across]
+    whole = frames[:, : h * down, : w * across]  # t (h down) (w across) 3
+    # Sixteen bits hold the sum of 257 values of 255.
     total = np.zeros((t, h, w, 3), np.uint32 if down * across > 257 else np.uint16)
     for y, x in product(range(down), range(across)):  # three times as fast as a mean over two axes
         total += whole[:, y::down, x::across]

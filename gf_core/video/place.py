@@ -135,6 +135,7 @@ def write_film(
         base, fps = source.streams.video[0].time_base, rate_of(source)
         (ticks, step), places = timescale_of(fps), {}
         if encode is None:
+            # Whole milliseconds, as Matroska has them, where a picture does not last a whole number of them.
             if base == MILLISECOND and (1000 / fps).denominator > 1:
                 places = _even_times(src, ticks, fps)
             # 0 leaves it to the container.
@@ -157,6 +158,7 @@ def write_film(
             log.warning("%s: its sound is left out, as its codec is not known here", src.name)
         elif source.streams.audio:
             parts.append(copy_sound(target, stack.enter_context(open_film(src))))
+        # Interleaved by time, as a film is read.
         for packet in heapq.merge(*parts, key=_seconds):
             target.mux(packet)
 
@@ -175,6 +177,7 @@ def _even_times(src: Path, ticks: int, fps: Fraction) -> dict[int, int]:
     times = [pts for pts, dts in found if pts is not None and pts == dts]
     numbers = [round((time - times[0]) * MILLISECOND * fps) for time in times]
     beside = [abs(time - times[0] - number / fps * 1000) for time, number in zip(times, numbers)]
+    # Reordered, two pictures of one number, or one more than a millisecond beside its even time.
     if len(times) < len(found) or numbers != sorted(set(numbers)) or max(beside, default=0) > 1:
         return {}
     start = round(times[0] * MILLISECOND * ticks) if times else 0
@@ -250,6 +253,7 @@ def _place_stills(
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         write_pictures(pictures, part, kind, texts, fps)
+        # A temporary folder is its owner's alone.
         os.chmod(part, 0o755)
         place = free_name(folder)
         os.rename(part, place)
@@ -308,6 +312,7 @@ def _called(part: Path, name: Path) -> bool:
         except FileExistsError:
             raise
         except OSError:  # this disk makes no hard links
+            # Taken empty first, as `replace` asks nobody; only a kill between the two leaves it so.
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
             os.replace(part, name)
     except FileExistsError:

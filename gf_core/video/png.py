@@ -43,11 +43,14 @@ class Strip(NamedTuple):
 
 def pack(image: Image.Image) -> Strip:
     """The strip of an RGB picture."""
-    pixels = np.asarray(image).reshape(image.height, -1)
-    lines = np.empty((image.height, 1 + pixels.shape[1]), np.uint8)
+    pixels = np.asarray(image).reshape(image.height, -1)  # h (w 3)
+    lines = np.empty((image.height, 1 + pixels.shape[1]), np.uint8)  # h 1+3w
+    # Every line begins with its filter; its first pixel has none on the left.
     lines[:, 0], lines[:, 1:4] = SUB, pixels[:, :3]
+    # Modulo 256, as the filter has it.
     np.subtract(pixels[:, 3:], pixels[:, :-3], out=lines[:, 4:])
     packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    # To a whole byte, and nothing behind it looks back at this: so any strip can follow.
     data = packer.compress(lines.data) + packer.flush(zlib.Z_FULL_FLUSH)
     return Strip(image.width, image.height, zlib.adler32(lines.data), data)
 
@@ -83,6 +86,7 @@ def write_png(path: str | Path, strips: Iterable[Strip]) -> None:
 
 def joined(total: int, other: int, size: int) -> int:
     """Adler-32 of bytes with the sum `total`, and `size` bytes with the sum `other` behind them."""
+    # The low half sums bytes from 1 on, the high half the low one after every byte.
     low, high = total & 0xFFFF, total >> 16
     both = (low + (other & 0xFFFF) - 1) % ADLER
     return ((high + (other >> 16) + size * (low - 1)) % ADLER) << 16 | both

@@ -120,6 +120,7 @@ def packets(container: InputContainer, joints: list[int] | None = None) -> Itera
     shift, last, shown, step = 0, None, 0, 0
     for packet in _undamaged(container):
         if packet.dts is not None:
+            # How far its time falls back behind the last one.
             back = 0 if last is None else last - packet.dts - shift
             if back * (packet.time_base or 0) > LEAST_FALL:
                 # Matroska tells no decoding times: those of the first frames may be as late as their showing.
@@ -204,6 +205,7 @@ def _seek(container: InputContainer, first: int) -> None:
             continue
         # Seeking goes by decoding time: with reordered frames it may land behind the frame.
         if landed.pts is not None and landed.pts <= first:
+            # Again, as looking where it landed has taken a packet.
             container.seek(target, stream=stream, backward=True)
             return
 
@@ -228,6 +230,7 @@ def _decoded(
             if wanted is None:
                 yield from stream.decode(packet)
                 continue
+            # The next wanted frame is this key frame or behind it: what has waited is not needed.
             if waiting and packet.is_keyframe and packet.pts is not None and packet.pts <= ahead[0]:
                 waiting = []
                 if fed:  # the frames that the decoder still holds; then it begins anew

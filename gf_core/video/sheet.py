@@ -199,6 +199,7 @@ def contact_sheet(rows: Sequence[SheetRow], path: str | Path, *, title: str = ""
 
 def film_page(film: FilmInfo, columns: int) -> Page:
     """The page of rows that `film_row` reads from such a film, the longest of `columns` pictures."""
+    # The size that such pictures come to, by the one function that makes them.
     height, width = preview(np.broadcast_to(np.uint8(0), (1, film.height, film.width, 3)), LARGEST).shape[1:3]
     return Page(columns, thumb_size(width, height))
 

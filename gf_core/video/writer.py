@@ -85,6 +85,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
                 "keep a number of frames that ends a chunk, or render the film again",
             )
         file = io.FileIO(self.path, "r+")
+        # What every later fragment's header must be (`write`).
         self._header = file.read(layout.header_end)
         file.truncate(end)
         file.seek(0, 2)
@@ -126,6 +127,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
             )
         data = place_fragment(fragment, self._fragments + 1, self.frames * self._ticks)
         self._append(data if self._header else header + data)
+        # Counted only now: a write that failed leaves the film, and the counts, as they were.
         self._header = header
         self._fragments += 1
         self.frames += len(frames)
