@@ -162,6 +162,7 @@ def reseed(text: str, number: int, seed: int) -> str:
     board = parse(text)
     index = segment_at(board, number)
     parts = re.split(r"(\r\n|\n|\r)", text)
+    # Lines stand at even places, the breaks between them at odd ones.
     at = 2 * (board.segments[index].line - 1)
     parts[at] = _reseeded(parts[at], seed)
     changed = "".join(parts)

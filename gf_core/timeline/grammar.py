@@ -112,6 +112,7 @@ def format_storyboard(board: Storyboard) -> str:
         picture = board.pictures.get(name)
         head.append(f"@cast {name} = {description}" + (f" | {picture.file}" if picture else ""))
     says = [_say(segment) for segment in board.segments]
+    # Options stand below each other; a very long line does not push those of all others to the right.
     width = max((len(say) for say in says if len(say) <= 60), default=0)
     body = [
         " | ".join([say.ljust(width), *write_options(segment)]) for say, segment in zip(says, board.segments)

@@ -60,9 +60,11 @@ def read_length(text: str, fps: Fraction) -> float | None:
             int(amount) * fps.denominator / fps.numerator if amount.isdecimal() and len(amount) < 10 else None
         )
     amounts, scales = [_number(amount) for amount, _ in parts], [_UNITS.get(unit, 0) for _, unit in parts]
+    # Larger units come first, each once.
     if None in amounts or 0 in scales or any(one <= other for one, other in pairwise(scales)):
         return None
     total = sum(amount * scale for amount, scale in zip(amounts, scales) if amount is not None)
+    # Seconds alone stay the very number that was written.
     return total if scales == [1] else _micro(total)
 
 

@@ -117,6 +117,7 @@ class Field:
 
     def place(self, at: int) -> int:
         """Place in the line of the text's character `at`."""
+        # Every escape in front of it is a character more in the line than in the text.
         for match in _ESCAPED.finditer(self.raw) if self.escapes else ():
             at += match.start() < at
         return self.start + at

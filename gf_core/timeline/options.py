@@ -87,6 +87,7 @@ def _read_option(field: Field, fps: Fraction) -> tuple[str, Any]:
 
 def _recache(value: Field) -> float:
     number = _SHARE.fullmatch(value.plain.strip(" "))
+    # What is no number is taken for one that is too large.
     share = float(number[1].replace(",", ".")) / (100 if number[2] else 1) if number else 2.0
     if not number or number[2] or "," in number[1] or share > 1:
         fix = f"write recache {write_number(share)}" if share <= 1 else "choose a number from 0 to 1"

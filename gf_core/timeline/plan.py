@@ -78,6 +78,7 @@ class Timing:
 
     def nearest_chunks(self, seconds: Fraction) -> int:
         """How many chunks from the start of the film come closest to `seconds` (a tie takes the longer)."""
+        # Behind the first chunk, which has a length of its own, all are alike.
         return _round_half_up((seconds * self.exact_fps - self.pictures(1)) / self.chunk_pictures) + 1
 
 
@@ -221,6 +222,7 @@ def make_plan(
     seen, known = set[str](), list[set[str]]()  # pictures in memory, and those at the end of every segment
     for index, segment in enumerate(board.segments):
         prompt = board.expanded(index)
+        # Counted where it is muted, too: muting one leaves the seeds of those with its words alone.
         uses[prompt] += 1
         segment = _after(muted, segment)
         if segment.mute:
