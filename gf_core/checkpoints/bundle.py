@@ -198,6 +198,7 @@ def _fingerprint(item: Identified, loras: Sequence[Lora], fit: Fit) -> str:
         parts += [repr(sorted(lora.alphas.items()))] if lora.alphas else []
     if fit.weights == "full":
         return combine(parts)
+    # Float8 that the file holds is taken as it is; what is rounded here gives other numbers.
     stored = any(tensor.rows for tensor in unscaled(item.what.tensors).values())
     fast = ["float8 products"] if fit.weights == "fp8-fast" else []
     return combine([combine(parts), "float8 as stored" if stored else "float8 rows", *fast])

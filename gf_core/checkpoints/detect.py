@@ -60,6 +60,7 @@ def detect(
     Raises CheckpointError when it is a Wan transformer whose head count is unknown.
     """
     tensors = dict(found.tensors or found.lora)
+    # With the prefix that was taken off, by which ComfyUI's naming is known.
     scheme = scheme_of([found.prefix + name for name in tensors])
     if scheme_of(tensors) == "diffusers" and "scale_shift_table" in tensors:
         tensors, scheme = rename(tensors, diffusers_to_original), "diffusers"

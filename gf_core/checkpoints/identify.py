@@ -67,6 +67,7 @@ def identify(path: str | Path, *, assume: str | None = None) -> Identified:
     assumed = row_called(assume) if assume else None
     # A name says which outer key is meant; where there is none, comparing it with all that are known is spared.
     rows = (assumed,) if assumed else named(file.path, outer[0]) if outer else ()
+    # Where rows want different keys none is meant, and `unwrap` takes the first of the usual ones.
     wanted = {row.outer for row in rows if row.outer in file.tree}
     found = unwrap(file.tree, wanted.pop() if len(wanted) == 1 else None)
     own = own_settings(file.metadata)

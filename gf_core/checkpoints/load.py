@@ -44,6 +44,7 @@ def build_network(
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     fix = "use the file as its authors published it, or a version saved whole."
     check_shapes("the transformer", wanted, tensors, fix)
+    # Layers change their kind before they have memory.
     held = {} if fit.weights == "full" else hold_as_fp8(model.blocks, products=fit.weights == "fp8-fast")
     layers = {f"blocks.{name}.weight": layer for name, layer in held.items()}
     away = () if fit.resident is None else waiting(spec.num_layers, fit.resident)
@@ -54,6 +55,7 @@ def build_network(
         if layer is None and not changed:
             tensor.copy_to(state[name])
         elif layer is not None and tensor.rows is not None and not changed:
+            # Not rounded again: the file holds such rows already.
             layer.fill(*tensor.rows())
         else:
             value = merged(name, tensor.load(), loras)
@@ -61,6 +63,7 @@ def build_network(
                 state[name].copy_(value)
             else:
                 layer.fill(*quantise(value, whole=isinstance(layer, Fp8Product)))
+    # Only now, as files name the parts one by one.
     join(model.blocks)
     if away:
         model.blocks = Streamed(model.blocks, away, device)

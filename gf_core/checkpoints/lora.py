@@ -60,6 +60,7 @@ class Update:
         """Whether the parts can be added to a weight and a bias of these shapes."""
         shapes = {name: part.shape for name, part in self.parts.items()}
         if "down" in shapes:
+            # [rank, in] and [out, rank], either with the axes of a kernel behind.
             up, down = shapes["up"], shapes["down"]
             flat = min(len(up), len(down), len(weight)) > 1 and 0 < down[0] == prod(up[1:])
             if not flat or (up[0], prod(down[1:])) != (weight[0], prod(weight[1:])):
@@ -303,8 +304,10 @@ def _alphas(
         ) from error
     alphas: dict[str, float] = {}
     for module, update in updates.items():
+        # As PEFT does: a pattern is the end of a module's name, from a dot on.
         own = next((v for key, v in patterns.items() if f".{called[module]}".endswith(f".{key}")), alpha)
         rank = update.parts["down"].shape[0] if "down" in update.parts else 1
+        # The root of the rank divides there, and `factor` divides by the rank.
         wanted = own * sqrt(rank) if settings.get("use_rslora") else own
         if wanted != alpha:
             alphas[module] = wanted

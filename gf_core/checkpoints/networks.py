@@ -106,6 +106,7 @@ def all_loras(item: Identified, asked: Sequence[tuple[str | Path, float]]) -> li
     if item.found.lora:
         loras.append(parse_lora(item.found.lora, f"the LoRA inside {item.file.path.name}", 1.0, shapes))
     elif not loras and (beside := lora_beside(item)) is not None:
+        # Whoever names LoRAs decides: the one beside is merged only where none was named.
         loras.append(open_lora(beside, 1.0, shapes))
     for lora in loras:
         log.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)

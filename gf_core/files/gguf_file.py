@@ -35,6 +35,7 @@ seconds), and bytes of a name."""
 MISSING, INSTALL = "take the package gguf, which is not installed", "pip install gguf"
 _PIECE = 1 << 20
 """Numbers that are unpacked at a time."""
+# The format's kinds of values by their numbers, as `struct` calls them.
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd"))
 _TEXT, _LIST, _INTEGERS = 8, 9, "BbHhIiQq"
 _PLAIN = {
@@ -101,7 +102,7 @@ class _Header:
     data: mmap.mmap
     whole: frozenset[str] = frozenset()
     """Keys whose lists are read however long they are."""
-    at: int = field(default=4, init=False)
+    at: int = field(default=4, init=False)  # behind `GGUF`
     texts: int = field(default=0, init=False)
 
     def skip(self, count: int) -> int:
@@ -222,7 +223,9 @@ def _tree(
     handle, actual, tree = _Mapping(path), path.stat().st_size, dict[str, LazyTensor]()
     try:
         alignment = _alignment(values)
+        # Offsets count from the first aligned place behind the header.
         end = start = -(-at // alignment) * alignment
+        # In the order of their places: what begins before the end of the last lies over it.
         for name, shape, kind, offset in sorted(infos, key=lambda info: info[3]):
             dtype, lying = _as_it_lies(path, name, shape, kind)
             if name in tree or offset % alignment or start + offset < end:
@@ -281,7 +284,7 @@ def _unpack(packed: LazyTensor, kind: int, out: Tensor) -> None:
     except ModuleNotFoundError as error:
         raise CheckpointError(f"weights packed as {named} {MISSING}", INSTALL) from error
     width = packed.shape[-1] // size * numbers
-    rows = packed.load().reshape(-1, packed.shape[-1])
+    rows = packed.load().reshape(-1, packed.shape[-1])  # rows bytes
     step = max(1, _PIECE // width) if width else 1
     for target, source in zip(out.view(len(rows), width).split(step), rows.split(step)):
         target.copy_(torch.from_numpy(dequantize(source.numpy(), GGMLQuantizationType(kind))))

@@ -40,6 +40,7 @@ def named(path: Path, outer: str | None = None) -> tuple[KnownCheckpoint, ...]:
     base's name says nothing beside that of what was made of it.
     """
     parts = [normal(part) for part in path.parts]
+    # Every diffusers folder calls its files so: the folder above says which model it is.
     while len(parts) > 1 and parts[-1].startswith(("diffusion_pytorch_model", "transformer")):
         parts.pop()
     if "snapshots" in parts:  # of a hub's cache
