@@ -45,7 +45,7 @@ def _on_rank(command: Command, args: Namespace, team: Team) -> int:
             return command(args, team)
         logging.getLogger("grounded").setLevel(logging.ERROR)  # the first has said the rest
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when the first one does
-        from .follow import follow
+        from ..engine.follow import follow
 
         try:
             follow(team)

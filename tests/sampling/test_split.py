@@ -15,10 +15,10 @@ from gf_core import config
 from gf_core.attention import attend
 from gf_core.checkpoints.bundle import load_model
 from gf_core.checkpoints.networks import Networks
-from gf_core.cli.follow import follow
 from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.devices import on_threads
 from gf_core.engine.film import settle
+from gf_core.engine.follow import follow
 from gf_core.errors import GroundedError
 from gf_core.memory.checks import check_pictures
 from gf_core.memory.presets import PRESETS

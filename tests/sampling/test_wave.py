@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from gf_core.checkpoints.networks import Networks
-from gf_core.cli.follow import follow
 from gf_core.config import Recipe, SampleSpec
+from gf_core.engine.follow import follow
 from gf_core.errors import GroundedError
 from gf_core.memory.checks import check
 from gf_core.memory.presets import PRESETS
