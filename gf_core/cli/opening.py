@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("grounded")
 
 
-def open_film(args: Namespace, team: Team | None = None) -> Film:
+def open_film(args: Namespace, team: Team | None = None, bundle: ModelBundle | None = None) -> Film:
     """What the arguments name; for a finished film, with the settings that it was made with.
 
-    team: the ranks that make it.
+    team: the ranks that make it. bundle: what these arguments, but for the storyboard's text, gave before.
 
     Raises GroundedError children: a storyboard or model that cannot be used, a film's start that is not given.
     """
@@ -48,6 +48,24 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
             f"{args.storyboard} began from {recorded.start or 'a picture or a video'}, which is not in the film",
             "give it: --start-image FILE or --start-video FILE",
         )
+    bundle = bundle or _bundle(args, team, board, recorded)
+    recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
+    recipe = recipe.fitted(bundle.fit)
+    if recorded is not None:
+        if recorded.device == bundle.device_name:
+            bundle = with_choices(bundle, recorded.machine)
+        _compare(recorded, bundle, recipe)
+    encoding = encoding_for(args, recipe.video, recorded)
+    start = {"start_image": args.start_image, "start_video": args.start_video}
+    film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args), **start)
+    then, now = recorded and recorded.start, film.begins_with
+    if then is not None and now is not None and then.sha256 != now.sha256:
+        log.warning("the film began from %s, this is %s: another one may come out", then, now)
+    return film
+
+
+def _bundle(args: Namespace, team: Team | None, board: Storyboard, recorded: Recorded | None) -> ModelBundle:
+    """The model that the arguments name, open, or as much as is noted of it."""
     known = team is None and _is_plain(args)
     device = PROCESSOR if known else pick_device(args.device)
     args.model = model_of(args, recorded)
@@ -67,19 +85,7 @@ def open_film(args: Namespace, team: Team | None = None) -> Film:
     bundle = (recall_bundle(note, opens) if note is not None else None) or opens()
     if bundle.licence:
         log.info("%s is given under: %s", bundle.name, bundle.licence)
-    recipe = choose(bundle.recipe if recorded is None else recorded.recipe, args, board.fps)
-    recipe = recipe.fitted(bundle.fit)
-    if recorded is not None:
-        if recorded.device == bundle.device_name:
-            bundle = with_choices(bundle, recorded.machine)
-        _compare(recorded, bundle, recipe)
-    encoding = encoding_for(args, recipe.video, recorded)
-    start = {"start_image": args.start_image, "start_video": args.start_video}
-    film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args), **start)
-    then, now = recorded and recorded.start, film.begins_with
-    if then is not None and now is not None and then.sha256 != now.sha256:
-        log.warning("the film began from %s, this is %s: another one may come out", then, now)
-    return film
+    return bundle
 
 
 def _is_plain(args: Namespace) -> bool:

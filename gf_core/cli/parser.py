@@ -19,6 +19,7 @@ DEVICE = ("--device", "--dtype")
 PARTS = ("--vae", "--text-encoder")
 START = ["--start-image", "--start-video"]
 COMPUTING = (*DEVICE, "--parts-on", "--attention", "--fit", "--compile")
+PLACED = ("--out", "--until", "--no-sheet")
 MAKING = ("--take", START, *PARTS, "--lora", *COMPUTING)
 
 
@@ -48,7 +49,12 @@ COMMANDS = {
     "render": Command(
         "render:render",
         "render a storyboard to a video file",
-        (*FILM, "--out", "--until", *MAKING, "--no-sheet"),
+        (*FILM, *PLACED, *MAKING),
+    ),
+    "watch": Command(
+        "watch:watch",
+        "render a storyboard again whenever it is saved",
+        (*FILM, *PLACED, *MAKING),
     ),
     "plan": Command(
         "plan:plan",

@@ -8,11 +8,12 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engine.events import Event, Finished
-from ..engine.render import output_path, render_settled
+from ..engine.render import FilmResult, output_path, render_settled
 from ..engine.report import report_lines
 from ..engine.segment_takes import Expected, SegmentTakes, render_takes
 from ..errors import STOPPED
@@ -27,6 +28,7 @@ from .several import in_team
 from .terminal import own_name, print_text
 
 if TYPE_CHECKING:
+    from ..engine.film import Film
     from ..team import Team
 
 DEFAULT_TAKES = 5
@@ -35,27 +37,54 @@ DEFAULT_TAKES = 5
 @in_team
 def render(args: Namespace, team: Team | None) -> int:
     """Render, print where everything is; 130 after Ctrl-C, with the film so far left playable."""
-    out = output_path("films/" if args.out is None else args.out, film_name(args))
+    out = film_path(args)
     screen = Screen()
     try:
         with screen.shown():
-            film = open_film(args, team)
-            result = render_settled(
-                film,
-                out,
-                take_folder=take_folder(args, out),
-                until=args.until,
-                sheet=not args.no_sheet,
-                listener=screen.tell,
-                on_budget=screen.show_budget,
-            )
+            result = make_film(args, open_film(args, team), out, screen)
     except KeyboardInterrupt:
         print(screen.what_is_kept(), file=sys.stderr)
         return STOPPED
+    print_film(result)
+    return 0
+
+
+def film_path(args: Namespace) -> Path:
+    """Where the film goes. Raises GroundedError: it cannot be saved there."""
+    return output_path("films/" if args.out is None else args.out, film_name(args))
+
+
+def make_film(
+    args: Namespace, film: Film, out: Path, screen: Screen, listener: Callable[[Event], None] | None = None
+) -> FilmResult:
+    """The film at `out` as the arguments say, shown on `screen`; `listener` is told first, and may stop it."""
+
+    def tell(event: Event) -> None:
+        if listener is not None:
+            listener(event)
+        screen.tell(event)
+
+    return render_settled(
+        film,
+        out,
+        take_folder=take_folder(args, out),
+        until=args.until,
+        sheet=not args.no_sheet,
+        listener=tell,
+        on_budget=screen.show_budget,
+    )
+
+
+def print_film(result: FilmResult) -> None:
+    """Print what the film took and where everything is."""
     film = f"{result.path} (it lay there already)" if result.there else result.path
     places = [("film", film), ("sheet", result.sheet), ("report", result.report_path)]
-    print(*report_lines(result.report), *(f"{label:<9}{path}" for label, path in places if path), sep="\n")
-    return 0
+    print(
+        *report_lines(result.report),
+        *(f"{label:<9}{path}" for label, path in places if path),
+        sep="\n",
+        flush=True,
+    )
 
 
 @in_team

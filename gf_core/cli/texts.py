@@ -29,6 +29,16 @@ examples:
   grounded render film.txt --start-video harbour.mp4       go on from where a video ends
   grounded render films/film.mp4                           the same film again, from what it carries
 """,
+    "watch": """\
+Render a storyboard, and again whenever it is saved, as 'grounded render' does: only what comes after the change is made
+anew. The model stays open, so an edit costs its segments and little else. A storyboard that is saved while its film is
+made breaks that off, and what is finished of it is used. One with a mistake is told, and waited for. Ctrl-C ends.
+
+examples:
+  grounded watch film.txt
+  grounded watch film.txt --model longlive_base.pt --size 832x480
+  grounded watch film.txt --until 3                        its first three segments, while they are being written
+""",
     "plan": """\
 Show what a storyboard becomes before anything is computed: lengths after snapping to whole chunks, seeds, and what
 memory, disk and time it will take. Exit status 2 if the storyboard cannot be read.
