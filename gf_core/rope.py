@@ -51,14 +51,14 @@ def turns(positions: Tensor, rows: int, columns: int, head_dim: int) -> Tensor:
 
 
 def rotate(x: Tensor, turn: Tensor, out: Tensor | None = None) -> Tensor:
-    """Rotate x [b s h d] by `turns` in float32; returns (or fills `out`, [b s h d]) in x's dtype.
+    """Rotate x [... s h d] by `turn` (from `turns`) in float32; returns (or fills `out`, of its shape) in x's dtype.
 
     (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin), which is the complex product of the pairs. Call by call that is one
     pass where real numbers take four (3 times as long on a processor, 6 % of a chunk on a card); compilers make no
     code for complex numbers and fuse the four.
     """
     wide = x if x.dtype == turn.dtype else x.to(torch.promote_types(x.dtype, turn.dtype))
-    pairs = wide.unflatten(-1, (-1, 2))  # b s h d/2 2
+    pairs = wide.unflatten(-1, (-1, 2))  # ... s h d/2 2
     if torch.compiler.is_compiling():
         (x0, x1), (cos, sin) = pairs.unbind(-1), turn.unbind(-1)
         turned = torch.stack((x0 * cos - x1 * sin, x1 * cos + x0 * sin), -1)
@@ -69,5 +69,5 @@ def rotate(x: Tensor, turn: Tensor, out: Tensor | None = None) -> Tensor:
             torch.mul(numbers, turn, out=torch.view_as_complex(out.unflatten(-1, (-1, 2))))
             return out
         turned = torch.view_as_real(numbers * turn)
-    turned = turned.flatten(-2)  # b s h d
+    turned = turned.flatten(-2)  # ... s h d
     return turned.to(x.dtype) if out is None else out.copy_(turned)

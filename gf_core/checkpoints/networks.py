@@ -100,13 +100,12 @@ def _builtin_path() -> Path:
 
 
 def all_loras(item: Identified, asked: Sequence[tuple[str | Path, float]]) -> list[Lora]:
-    """LoRAs to merge: those asked for, the one inside the file, and the one that the checkpoint cannot do without."""
+    """LoRAs to merge: those asked for and the one inside the file; without any, the one that the checkpoint needs."""
     shapes = {name: tensor.shape for name, tensor in item.what.tensors.items()}
     loras = [open_lora(lora, strength, shapes) for lora, strength in asked]
     if item.found.lora:
         loras.append(parse_lora(item.found.lora, f"the LoRA inside {item.file.path.name}", 1.0, shapes))
     elif not loras and (beside := lora_beside(item)) is not None:
-        # Whoever names LoRAs decides: the one beside is merged only where none was named.
         loras.append(open_lora(beside, 1.0, shapes))
     for lora in loras:
         log.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)

@@ -286,7 +286,7 @@ def _through_temporary(
                     same(name)
                     return name
         sync_file(part)
-        # The name is taken when the file is whole, so that neither a failure nor a kill leaves an empty one.
+        # The name is taken when the file is whole: what fails, or is killed, before that leaves no empty one.
         place = next(name for name in numbered(out, out.suffix) if _called(part, name))
         sync_folder(place.parent)
     return place
