@@ -201,7 +201,7 @@ class Shoot:
                 if clean is None:
                     return
                 index = clean.index + 1
-                latents = clean.latents[0]
+                latents = clean.latents[0]  # f c h w
                 if job.start is not None and clean.index == 0:
                     latents = torch.cat([job.start[0], latents])
                 if latents.is_cuda:  # the worker reads them on a stream of its own

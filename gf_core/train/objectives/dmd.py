@@ -67,7 +67,7 @@ def sid(nets: Nets, batch: FilmBatch, film: Made, match: Matching, watch: Watch 
     fake, real = map(seen.behind, both_scores(nets, seen, batch.told, batch.negative, match, watch))
     judged_clip = seen.behind(clip)
     gap, away = (real - fake).double(), (real - judged_clip).double()  # b f c h w each, float64
-    # Self Forcing's form of it; gap and away are differentiated, their unit is not.
+    # Self Forcing's form of SiD: gap and away are differentiated, their unit is not.
     loss = gap * (away - match.alpha * gap) / scale_of(judged_clip, real).detach()
     total = torch.nan_to_num(loss).mean()
     watch("loss", total)
