@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from ..gf_core.errors import TakeError
 from ..gf_core.files.atomic import beside, put, write_json
 from ..gf_core.foreign import read_json
-from ..gf_core.take.own import is_file, read_file
+from ..gf_core.take.own import is_file, listed, read_file
 from ..gf_core.take.run import Run, runs_in
 from ..gf_core.words import clock
 from . import host
@@ -75,14 +75,14 @@ def keep(
 def facts_of(take: str) -> dict[str, list[dict[str, Any]]]:
     """Facts by kind of node for the newest render in the Take called `take`; nothing where there is none.
 
-    Raises TakeError: no Take can have that name.
+    Raises TakeError: no Take can have that name, or a folder of it cannot be listed.
     """
     from ..gf_core.take.shelf import shelves
 
     run = next((run for run in reversed(runs_in(host.take_folder(take))) if run.committed()), None)
     if run is None:
         return {}
-    kinds = [path.stem for path in sorted((run.folder / "shown").glob("GF_*.json"))]
+    kinds = [path.stem for path in listed(run.folder / "shown") if path.match("GF_*.json")]
     found = {kind: [one for one in _kept(run, kind) if _is_there(one)] for kind in kinds}
     report = _report(run)
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 from argparse import Namespace
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from ..engine.events import ChunkDone, Event, StepDone
 from ..engine.recorded import read_recorded, read_timeline
 from ..engine.render import render_settled
 from ..errors import GroundedError, reason
+from ..files.listing import inside
 from ..team import Team
 from ..words import plain
 from .asked import Asked
@@ -61,13 +61,17 @@ Tell = Callable[[int, State], None]
 
 
 def made_before(job: Job, asked: Asked) -> Path | None:
-    """The film of this very storyboard and these options, where it lies as it would be called; None: there is none."""
+    """The film of this very storyboard and these options, where it lies as it would be called; None: there is none.
+
+    Raises GroundedError: the folder of films cannot be listed.
+    """
     out = job.out
     try:
         text, board = read_board(job.args)
     except GroundedError:  # said when it is made
         return None
-    found = (out, *sorted(out.parent.glob(f"{glob.escape(out.stem)}-*{out.suffix}")))
+    others = [path for path in inside(out.parent) if path.name.startswith(f"{out.stem}-")]
+    found = (out, *(path for path in others if path.suffix == out.suffix))
     return next((path for path in found if path.is_file() and _is_of(path, text, board.fps, asked)), None)
 
 

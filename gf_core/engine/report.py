@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..devices import card_peak, threads
-from ..errors import TakeError
+from ..errors import GroundedError, TakeError
 from ..estimate.budget import Budget
+from ..files.listing import below, inside
 from ..take.folder import Run
 from ..take.states import state_name
 from ..words import counted, size
@@ -19,6 +21,8 @@ from .meter import Meter
 
 if TYPE_CHECKING:
     from .rejoin import Rejoined
+
+log = logging.getLogger("grounded")
 
 STAGES = (
     "looking", "text", "start image", "compiling", "rebuilding memory", "sampling", "keeping memory", "decode",
@@ -90,13 +94,18 @@ def compared(budget: Budget, report: dict[str, Any], run: Run) -> dict[str, Any]
     }
 
 
-def _disk_taken(run: Run) -> int:
-    """Bytes of the run's files, of the states that it kept, and of the film that is placed from it."""
-    files = sum(path.stat().st_size for path in run.folder.rglob("*") if path.is_file())
+def _disk_taken(run: Run) -> int | None:
+    """Bytes of the run's files, of the states that it kept, and of the film that is placed from it; None where a folder
+    of these cannot be listed."""
     names = {record["name"] for record in run.records() if record["kind"] == "state"}
-    states = (run.folder.parent / "states").glob("*.safetensors")
-    kept = sum(path.stat().st_size for path in states if state_name(path) in names)
-    return files + kept + run.film.stat().st_size
+    try:
+        files = [path for path in below(run.folder) if path.is_file()]
+        states = [path for path in inside(run.folder.parent / "states") if path.match("*.safetensors")]
+    except GroundedError as error:  # the film is made
+        log.warning("how much disk it took is not known: %s", error.message)
+        return None
+    kept = [path for path in states if state_name(path) in names]
+    return sum(path.stat().st_size for path in [*files, *kept, run.film])
 
 
 def _estimate_line(estimate: dict[str, Any]) -> list[str]:

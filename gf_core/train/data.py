@@ -7,6 +7,7 @@ appears whole. What a shard needs for `Clips`: latents, share, labels, prompt, n
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -21,7 +22,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import ResourceError
+from ..errors import GroundedError, ResourceError
+from ..files.listing import inside
 from .batch import ClipBatch, RecacheTable, ScheduleTable, forgotten
 from .ranks import Ranks
 from .state import replacing
@@ -51,11 +53,16 @@ def read_shard(path: Path) -> tuple[str, Shard]:
 def of_others(folder: Path, codec: str) -> list[Path]:
     """Shards in `folder` that another codec than the one with this fingerprint encoded."""
     found = []
-    for path in sorted(folder.glob("*-*-*.safetensors")):
+    for path in shards_in(folder):
         with safe_open(path, "pt") as file:
             if (file.metadata() or {}).get("codec", codec) != codec:
                 found.append(path)
     return found
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """Shards in `folder`, by name. Raises GroundedError: it cannot be listed."""
+    return [path for path in inside(folder) if path.match("*-*-*.safetensors")]
 
 
 def shard_path(folder: Path, kind: str, maker: int, number: int) -> Path:
@@ -103,7 +110,7 @@ def _work(make: Callable[[int, int], tuple[str, Shard]], number: int, folder: Pa
     os.nice(5)
     made, parent = 0, os.getppid()
     while os.getppid() == parent:
-        if sum(1 for _ in folder.glob("*.safetensors")) > backlog:
+        if len(shards_in(folder)) > backlog:
             time.sleep(0.3)
             continue
         kind, shard = make(number, made)
@@ -122,7 +129,7 @@ class Feed:
     ) -> None:
         self.folder, self.device, self.consume = folder, device, consume
         self.ranks = ranks or Ranks()
-        self._queue: queue.Queue[tuple[str, Shard]] = queue.Queue(3)
+        self._queue: queue.Queue[tuple[str, Shard] | GroundedError] = queue.Queue(3)
         self._seen: set[str] = set()
         self.there = len(self._mine())
         self._ended = threading.Event()
@@ -135,13 +142,17 @@ class Feed:
     def __exit__(self, *error: object) -> None:
         self._ended.set()
         while self._thread.is_alive():
-            self.poll()  # room for what the thread holds
+            with contextlib.suppress(queue.Empty):  # room for what the thread holds
+                self._queue.get_nowait()
             self._thread.join(0.05)
 
     def poll(self, wait: bool = False) -> tuple[str, Shard] | None:
-        """The next shard if there is one; with `wait` it is waited for, and ResourceError raised if none comes."""
+        """The next shard if there is one; with `wait` it is waited for.
+
+        Raises ResourceError: none comes. GroundedError: the folder cannot be listed.
+        """
         try:
-            kind, shard = self._queue.get(wait, PATIENCE)
+            found = self._queue.get(wait, PATIENCE)
         except queue.Empty:
             if not wait:
                 return None
@@ -149,11 +160,14 @@ class Feed:
                 f"no clips came into {self.folder} for {PATIENCE:.0f} s",
                 "Give --workers, or run the stage that makes clips: --stage clips.",
             ) from None
+        if isinstance(found, GroundedError):
+            raise found
+        kind, shard = found
         return kind, {name: value.to(self.device, non_blocking=True) for name, value in shard.items()}
 
     def _mine(self) -> list[Path]:
         found = []
-        for path in self.folder.glob("*-*-*.safetensors"):
+        for path in shards_in(self.folder):
             maker, number = path.stem.split("-")[-2:]
             mine = (int(maker) + int(number)) % self.ranks.count == self.ranks.rank
             if mine and path.name not in self._seen:
@@ -162,7 +176,11 @@ class Feed:
 
     def _load(self) -> None:
         while not self._ended.is_set():
-            paths = self._mine()
+            try:
+                paths = self._mine()
+            except GroundedError as error:
+                self._queue.put(error)
+                return
             if not paths:
                 time.sleep(0.1)
             for path in paths:

@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..errors import CheckpointError, ResourceError
 from ..files.atomic import beside, put
+from ..files.listing import inside
 
 State = dict[str, Any]
 OWN = "own"
@@ -148,7 +149,7 @@ def load(path: Path, state: State) -> State:
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
     count = dist.get_world_size() if dist.is_initialized() else 1
-    written = len(list(path.glob("rank*.pt"))) if path.is_dir() else 1
+    written = sum(file.match("rank*.pt") for file in inside(path)) if path.is_dir() else 1
     if state.get(OWN) and written != count:
         raise CheckpointError(
             f"{path} was written by {written} ranks, each in the middle of a film of its own; here are {count}",

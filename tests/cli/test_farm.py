@@ -56,6 +56,14 @@ def test_every_film_is_made_once_and_one_that_fails_stops_no_other(farm, tmp_pat
     assert farm()[1][fox.stem] == ("there", films[fox.stem][1])
 
 
+def test_films_that_cannot_be_listed_are_not_made_again(farm, tmp_path, unlisted):
+    Path("films").mkdir()
+    unlisted(tmp_path / "films")
+    status, films, said = farm()
+    assert status == 2 and films["fox"][0] == "waiting"
+    assert "films cannot be listed: Input/output error" in said
+
+
 OTHER = {
     "size or speed": ["--size", "48x32"], "memory": ["--memory", "self_forcing"], "encoding": ["--upscale", "2"],
     "number type": ["--dtype", "bfloat16"], "decoder": ["--fit", "tiles=16"], "model": ["--fit", "fp8"],

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from gf_core.config import Encoding, MemorySpec, Recipe, SampleSpec, VideoSpec
-from gf_core.engine.events import StepDone
+from gf_core.engine.events import Finished, StepDone
 from gf_core.engine.render import output_path, render_film
 from gf_core.engine.report import report_lines
 from gf_core.errors import GroundedError, ResourceError, StoryboardError, TakeError
@@ -38,6 +38,19 @@ def test_text_becomes_a_film_a_sheet_and_a_report(bundle, tmp_path):
     with Image.open(result.sheet) as sheet:
         assert sheet.width > 300 and sheet.height > 300
     assert (result.run / "journal.jsonl").exists()
+
+
+def test_a_run_that_can_no_longer_be_listed_took_nobody_knows_how_much(bundle, tmp_path, unlisted, caplog):
+    """The film is made all the same."""
+
+    def listen(event):
+        if isinstance(event, Finished):
+            unlisted(event.path.parent / "latents")
+
+    result = render_film(bundle, "a fox | 0.75s", tmp_path / "fox.mp4", sheet=False, listener=listen)
+    assert result.path.is_file() and result.report["estimate"]["disk"]["measured"] is None
+    assert "latents cannot be listed: Input/output error" in caplog.text
+    assert not any("(took" in part for part in str(report_lines(result.report)).split("disk")[1:])
 
 
 def test_the_report_in_the_take_tells_of_the_making(bundle, tmp_path):

@@ -123,6 +123,14 @@ def test_what_was_shown_of_a_film_that_went_on_is_not_shown_of_the_longer_one(sh
     assert shown.facts_of("t")["GF_TakeDrift"] == []
 
 
+def test_what_was_shown_cannot_be_listed(shown, tmp_path, unlisted):
+    (run,) = shown.runs_in(tmp_path / "takes" / "t")
+    shown.keep(run, "GF_TakeDrift", {"text": "steady"})
+    unlisted(run.folder / "shown")
+    with pytest.raises(TakeError, match="shown cannot be listed: Input/output error"):
+        shown.facts_of("t")
+
+
 def test_a_film_with_a_start_is_no_more_than_whole(shown, tmp_path):
     """The pictures that it begins with were not planned."""
     (run,) = shown.runs_in(tmp_path / "takes" / "t")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gf_core.errors import ResourceError
+from gf_core.errors import GroundedError, ResourceError
 from gf_core.train import data
 from gf_core.train.data import Clips, Feed, Workers, read_shard
 from gf_core.train.objectives import CPU, Precision
@@ -114,6 +114,16 @@ def test_a_feed_that_stays_empty_says_what_to_do(tmp_path, monkeypatch):
     ):
         feed.poll(wait=True)
     assert "--stage clips" in error.value.fix
+
+
+def test_a_folder_that_can_no_longer_be_listed_is_said(tmp_path, unlisted):
+    """To who waits for clips, which the thread that lists it does not."""
+    with Feed(tmp_path, CPU, consume=True) as feed:
+        unlisted(tmp_path)
+        with pytest.raises(GroundedError, match="cannot be listed: Input/output error"):
+            feed.poll(wait=True)
+    with pytest.raises(GroundedError, match="cannot be listed"):
+        data.of_others(tmp_path, "")
 
 
 def test_workers_fill_a_folder_that_is_read_empty(tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gf_core.errors import GroundedError
 from gf_core.train.context import ContextNet
 from gf_core.train.data import read_shard
 from gf_core.train.objectives.flow import per_frame
@@ -37,6 +38,12 @@ def test_the_same_clips_give_the_same_losses(folders):
         flow_losses(video, folder, 2, forget=0.5) for folder in (folders[0], folders[0], folders[1])
     )
     assert first == again and first != other
+
+
+def test_clips_that_cannot_be_listed_are_not_none(folders, unlisted):
+    unlisted(folders[1])
+    with pytest.raises(GroundedError, match="fresh cannot be listed: Input/output error"):
+        flow_losses(net(), folders[1], 1, forget=0.5)
 
 
 def test_a_net_that_knows_its_clips_by_heart_shows_a_gap(folders, monkeypatch):

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.multiprocessing.spawn import start_processes
 
-from gf_core.errors import CheckpointError, ResourceError
+from gf_core.errors import CheckpointError, GroundedError, ResourceError
 from gf_core.train.loop import Pace, Run
 from gf_core.train.objectives import Loss, Precision
 from gf_core.train.optim import Muon, adamw, split_parameters
@@ -305,6 +305,12 @@ def test_two_ranks_do_what_one_does(tmp_path, monkeypatch):
             same_run(path, "toy", {"seed": "1"})
     with pytest.raises(CheckpointError, match=r"written by 2 ranks.*here are 1"):
         load(tmp_path / "stream.pt", {"own": {"trace": torch.zeros(8)}})
+
+
+def test_a_checkpoint_that_cannot_be_listed_is_not_of_no_ranks(tmp_path, unlisted):
+    unlisted(tmp_path)
+    with pytest.raises(GroundedError, match="cannot be listed"):
+        load(tmp_path, {"own": {"trace": torch.zeros(8)}})
 
 
 def _resume(ranks: Ranks, folder) -> None:

@@ -16,6 +16,7 @@ from statistics import fmean, stdev
 
 import torch
 
+from ...files.listing import inside
 from ...vae.builtin import load_codec
 from ..data import Clips, read_shard
 from ..objectives import Precision
@@ -34,13 +35,14 @@ FRESH_SEED = 1_000
 def flow_losses(net: VideoNet, clips: Path, batches: int, *, forget: float) -> list[float]:
     """Flow-matching losses of `batches` batches out of `clips`, the same noise levels and noise for every folder.
 
-    `forget` is the share of chunks made without memory.
+    `forget` is the share of chunks made without memory. Raises GroundedError: a folder cannot be listed.
     """
     precision = Precision()
     objective = objective_of(net, replace(TEACHER, draws=2), precision)
     store = Clips(MIXTURE, precision.device)
-    for path in sorted(clips.glob("*.safetensors")):
-        store.add(*read_shard(path))
+    for path in inside(clips):
+        if path.suffix == ".safetensors":
+            store.add(*read_shard(path))
     losses = []
     for batch in range(batches):
         clip_batch = store.draw(TEACHER.clips, forget)
