@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import GroundedError, StoryboardError, reason
+from ..files.utf8 import as_text
 from ..timeline import Storyboard, format_storyboard, parse
 from ..words import size
 
@@ -90,14 +91,12 @@ def _plain_text(name: str) -> str:
             raise GroundedError(
                 f"{shown} has more than {size(LARGEST)}, no storyboard has", "give its text alone"
             )
-        return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
+        return as_text(data, shown)
     except FileNotFoundError as error:
         beside = [other.name for other in path.parent.glob("*.txt")] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, beside, n=1)
         fix = f"did you mean {path.with_name(near[0])}?" if near else "check the name and the folder"
         raise GroundedError(f"there is no storyboard {path}", fix) from error
-    except UnicodeDecodeError as error:
-        raise GroundedError(f"{shown} is not text in UTF-8", "save it as UTF-8 text") from error
     except OSError as error:
         raise GroundedError(f"{shown} cannot be read: {reason(error)}", "give a text file") from error
 

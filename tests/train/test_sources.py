@@ -199,7 +199,19 @@ WRONG = {
     "nothing there": (lambda tmp: tmp / "none", "there is nothing"),
     "nothing known": (lambda tmp: tmp, "nothing that is known"),
     "no prompt": (lambda tmp: lines(tmp / "a.txt", "\n\n"), "no prompt"),
-    "no UTF-8": (lambda tmp: lines(tmp / "a.txt", b"\xff\xfea"), "cannot be read"),
+    "no UTF-8": (lambda tmp: lines(tmp / "a.txt", b"\xff\xfea"), "line 1: the byte FF"),
+    "prompts in Latin-1": (
+        lambda tmp: lines(tmp / "a.txt", b"a fox\n\na caf\xe9\n"),
+        "a.txt, line 3: the byte E9",
+    ),
+    "captions in Latin-1": (
+        lambda tmp: lines(tmp / "a.csv", b"file,caption\r\na.mp4,a caf\xe9\r\n"),
+        "a.csv, line 2: the byte E9",
+    ),
+    "a caption in Latin-1": (
+        lambda tmp: [lines(tmp / "a.mp4", "x"), lines(tmp / "a.txt", b"a caf\xe9")][0].parent,
+        "a.txt, line 1: the byte E9",
+    ),
     "a database's shape": (lambda tmp: database(tmp / "d", LATENTS, told="many"), "latents_shape is"),
     "a damaged row": (broken_row, "row 0 is damaged"),
     "a missing row": (lambda tmp: database(tmp / "d", LATENTS, PROMPTS[:0]), "no latents_0_data"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...files.utf8 import as_text
 from .base import Sample, readable, refused
 
 
@@ -51,6 +52,6 @@ class Prompts:
 
 
 def _lines(path: Path) -> list[str]:
-    with readable(path, (OSError, UnicodeDecodeError)):
-        text = path.read_text(encoding="utf-8-sig")
+    with readable(path, OSError):
+        text = as_text(path.read_bytes(), path)
     return [line.strip() for line in text.rstrip().split("\n")]

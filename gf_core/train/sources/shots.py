@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files.listing import below
+from ...files.utf8 import as_text
 from ...foreign import read_json
 from .base import Sample, check_there, readable, refused
 
@@ -63,15 +64,15 @@ def _beside(folder: Path) -> list[Shot]:
         words = path.with_suffix(".txt")
         if not words.is_file():
             raise refused(path, "it has no caption", f"write what is seen into {words.name} beside it")
-        with readable(words, (OSError, UnicodeDecodeError)):
-            found.append(Shot(path, " ".join(words.read_text(encoding="utf-8-sig").split())))
+        with readable(words, OSError):
+            found.append(Shot(path, " ".join(as_text(words.read_bytes(), words).split())))
         if not found[-1].caption:
             raise refused(words, "it is empty", f"write what is seen in {path.name} into it")
     return found
 
 
 def _tabled(table: Path) -> list[Shot]:
-    with readable(table, (OSError, UnicodeDecodeError, ValueError, csv.Error)):
+    with readable(table, (OSError, ValueError, csv.Error)):
         rows = list(_rows(table))
     shots = []
     for number, row in enumerate(rows, start=1):
@@ -92,7 +93,7 @@ def _tabled(table: Path) -> list[Shot]:
 
 def _rows(table: Path) -> Iterable[Mapping[str, Any]]:
     """Rows as names to values; a JSON object of file to caption is rows too."""
-    text = table.read_text(encoding="utf-8-sig")
+    text = as_text(table.read_bytes(), table)
     if table.suffix.lower() == ".csv":
         return csv.DictReader(io.StringIO(text), strict=True)
     if table.suffix.lower() == ".jsonl":
