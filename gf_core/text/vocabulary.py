@@ -32,7 +32,7 @@ class Vocabulary:
 
     def tokenize(self, prompt: str) -> list[int]:
         """Word ids with the end token; raises PromptError for words outside the vocabulary or too many of them."""
-        self._refuse_unknown({word: [] for word in self._unknown(prompt)}, f' (in "{prompt.strip()[:200]}")')
+        self._refuse_unknown({word: [] for word in self.unknown(prompt)}, f' (in "{prompt.strip()[:200]}")')
         found = _WORD.findall(prompt.lower())
         if len(found) > self.max_words:
             raise PromptError(
@@ -50,7 +50,7 @@ class Vocabulary:
         """
         found: dict[str, list[tuple[int, int]]] = {}
         for line, prompt in spoken:
-            for word in self._unknown(prompt):
+            for word in self.unknown(prompt):
                 found.setdefault(word, []).append(_find(word, text, line))
         self._refuse_unknown(found, text=text)
         for line, prompt in spoken:
@@ -60,7 +60,8 @@ class Vocabulary:
                     message, "Shorten the prompt.", line=line, column=1, text=_lines(text)[line - 1]
                 )
 
-    def _unknown(self, prompt: str) -> list[str]:
+    def unknown(self, prompt: str) -> list[str]:
+        """The words of a prompt that are not in it, each once."""
         return [word for word in dict.fromkeys(_WORD.findall(prompt.lower())) if word not in self.index]
 
     def _meant(self, word: str) -> list[str]:

@@ -122,10 +122,15 @@ def test_the_command_encodes_with_the_models_codec(tmp_path, shots, monkeypatch,
     monkeypatch.chdir(tmp_path)
     command = ["encode", "in", "--out", "out", "--size", "32x16", "--frames", "9", "--device", "cpu"]
     assert main(command) == 0
-    assert "3 shots to 32x16 at 16 fps" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 shots to 32x16 at 16 fps" in said
+    assert "refuse them: 3 of 3, the first of a.mp4: film, c" in said.splitlines()[1]
     source = open_source(tmp_path / "out")
     assert len(source) == 6 and source[0].latents.shape == (3, 16, 2, 4)
     assert torch.isfinite(source[0].latents).all()
+    for caption in (tmp_path / "in").rglob("*.txt"):
+        caption.write_text("a fox")
+    assert main(command) == 0 and "refuse" not in capsys.readouterr().out
     for name, value in {"TORCHELASTIC_RUN_ID": "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     assert main([*command, "--out", "half"]) == 0
