@@ -18,8 +18,9 @@ from ..files.fingerprint import remembered
 from ..files.gguf_file import lists
 from ..files.lazy import LazyTensor, TensorFile
 from ..files.listing import inside
+from ..files.names import MODEL_SUFFIXES
 from ..files.scales import unscaled
-from ..files.strange import MODEL_SUFFIXES, refuse_zeros
+from ..files.strange import refuse_zeros
 from ..files.tensors import open_file
 from ..files.unwrap import unwrap
 from ..text.base import TextEncoder

@@ -19,7 +19,8 @@ from ..files.tensors import open_file
 from ..files.unwrap import Unwrapped, unwrap
 from ..foreign import read_json
 from ..words import amount, exact_size
-from .catalog import CATALOG, KnownCheckpoint, by_id, drivable, named
+from .absent import refuse_missing
+from .catalog import KnownCheckpoint, by_id, drivable, named
 from .detect import Detected, detect, own_settings
 from .families import NEEDED, foreign, not_causal
 from .lora import refuse_kind
@@ -62,7 +63,8 @@ def identify(path: str | Path, *, assume: str | None = None) -> Identified:
     `assume` is a catalogue id whose settings to take for a file of unknown name.
     Raises CheckpointError for an unreadable file, or an unknown `assume`.
     """
-    file = _open(path)
+    refuse_missing(path)
+    file = open_file(path)
     outer = [name for name in GENERATOR_KEYS if isinstance(file.tree.get(name), dict)]
     assumed = row_called(assume) if assume else None
     # A name says which outer key is meant; where there is none, comparing it with all that are known is spared.
@@ -85,23 +87,6 @@ def row_called(name: str) -> KnownCheckpoint:
         known = ", ".join(drivable())
         raise CheckpointError(f"there is no kind of checkpoint called {name}", f"choose one of {known}.")
     return row
-
-
-def _open(path: str | Path) -> TensorFile:
-    """`open_file`; where a hub's name or address was given, its words say which file to fetch from there."""
-    try:
-        return open_file(path)
-    except CheckpointError as error:
-        said = Path(path).as_posix().lower()
-        rows = [row for row in CATALOG if row.repository.lower() in said and not Path(path).exists()]
-        if not rows:
-            raise
-        row = next((row for row in rows if Path(row.file).name.lower() in said), rows[0])
-        files = f"{row.file} and {row.lora}" if row.lora else row.file
-        raise CheckpointError(
-            error.message,
-            f"download {files} from https://huggingface.co/{row.repository} into one folder, and give its path.",
-        ) from error
 
 
 def _evidence(

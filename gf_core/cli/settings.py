@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..builtin import model_file
+from ..checkpoints.absent import refuse_missing
 from ..config import Encoding, Recipe, VideoSpec
 from ..errors import GroundedError
 from ..foreign import known_values
@@ -57,13 +58,17 @@ def model_of(args: Namespace, recorded: Recorded | None) -> str:
     """The model to open: --model, else the built-in one.
 
     Raises GroundedError: a film is to be made again whose model is another one, and --model does not say where it is.
+    CheckpointError: nothing lies where it is said to be; that needs no torch to be told.
     """
     if args.model is None and recorded is not None and not recorded.builtin:
         raise GroundedError(
             f"{args.storyboard} was made with {recorded.model} (hash {recorded.fingerprint[:12]})",
             "say where that file is: --model FILE",
         )
-    return args.model or "builtin"
+    model = args.model or "builtin"
+    if model != "builtin":
+        refuse_missing(model_file(model))
+    return model
 
 
 def encoding_for(args: Namespace, video: VideoSpec, recorded: Recorded | None) -> Encoding:

@@ -32,14 +32,17 @@ def inspect(args: Namespace) -> int:
         raise GroundedError(
             "there is no file to look at", "name one, or give --list for those that are known"
         )
+    from ..checkpoints.absent import refuse_missing
     from ..checkpoints.catalog import by_id
-    from ..checkpoints.inspect import inspect_file
 
     if not os.path.lexists(args.file) and (row := by_id(args.file)):
         raise CheckpointError(
             f"{row.id} is the name of a published checkpoint, {row.title}, and no file here",
             f"download {row.file} from https://huggingface.co/{row.repository}, and give its path",
         )
+    refuse_missing(model_file(args.file))
+    from ..checkpoints.inspect import inspect_file
+
     print(inspect_file(model_file(args.file), assume=args.assume))
     return 0
 

@@ -9,6 +9,8 @@ LONGEST = 255
 """Bytes of a name in UTF-8 that systems take."""
 DEEPEST = 1000
 """Bytes of a path below one of our folders."""
+PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+MODEL_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES, ".gguf")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.I | re.S)
 _SIGNS = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\/]")
 

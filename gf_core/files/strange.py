@@ -1,10 +1,8 @@
-"""What lies where a model file should be and is none: nothing, half a download, a pipe, a picture, a text, zeros."""
+"""What lies where a model file should be and is none: half a download, a pipe, a picture, a text, zeros."""
 
 from __future__ import annotations
 
-import difflib
 import logging
-import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +13,9 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..words import plain
 from .lazy import LazyTensor
+from .names import PICKLE_SUFFIXES
 
 log = logging.getLogger("grounded")
-PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
-MODEL_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES, ".gguf")
 UNFINISHED = (".aria2", ".part", ".crdownload", ".incomplete")
 """What downloaders append to the name of what they are writing, or of their notes about it."""
 MAX_TEXT = 16_000_000
@@ -37,28 +34,6 @@ def start_of(path: Path, most: int) -> bytes:
         raise CheckpointError(f"{path.name} is a {kind}, not a file", "give the file itself.")
     with path.open("rb") as stream:
         return stream.read(most)
-
-
-def missing(path: Path) -> CheckpointError:
-    folder, said = path.parent, path.as_posix()
-    if address := re.fullmatch(r"(\w{2,}:)/+(.+)", said):
-        return CheckpointError(
-            f"{address[1]}//{address[2]} is an address, not a file on this computer",
-            "download it, put it into a folder of yours, and give its path.",
-        )
-    if not path.is_absolute() and len(path.parts) > 1 and not Path(path.parts[0]).is_dir():
-        page = "/".join(path.parts[:2])
-        return CheckpointError(
-            f"there is no folder {path.parts[0]} here",
-            f"check the path; if {page} is a name on Hugging Face, download the file from "
-            f"https://huggingface.co/{page} and give its path.",
-        )
-    if not folder.is_dir():
-        return CheckpointError(f"there is no folder {folder}", f"check the path of the model {path.name}.")
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix.lower() in MODEL_SUFFIXES)
-    close = difflib.get_close_matches(path.name[:255], names, n=3, cutoff=0.5)
-    fix = f"did you mean {' or '.join(close)}?" if close else "check the name and the folder."
-    return CheckpointError(f"there is no {path.name} in {folder}", fix)
 
 
 def refuse_unfinished(path: Path) -> None:

@@ -17,8 +17,10 @@ from ..errors import CheckpointError, reason
 from ..foreign import read_json
 from ..words import plain
 from . import gguf_file, pickles, safetensors_file
+from .absent import missing
 from .lazy import LazyTensor, TensorFile
-from .strange import MAX_TEXT, MODEL_SUFFIXES, missing, refuse_foreign, refuse_unfinished, start_of
+from .names import MODEL_SUFFIXES
+from .strange import MAX_TEXT, refuse_foreign, refuse_unfinished, start_of
 
 _PART = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})(\.safetensors|\.bin)")
 """What one file of a model in parts is called: `diffusion_pytorch_model-00001-of-00002.safetensors`."""

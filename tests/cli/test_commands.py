@@ -246,7 +246,7 @@ def test_plan_asks_about_number_type_and_companions(place, capsys, monkeypatch):
     monkeypatch.setattr("gf_core.cli.plan._tokenizer", lambda _: Letters())
     (place / "film.txt").write_text("a | 1s\nthen: " + "b" * 600 + " | 1s\n")
     parts = ["--vae", "taew2_1.pth", "--text-encoder", "umt5.pth", "--dtype", "bfloat16"]
-    for name in ("taew2_1.pth", "umt5.pth"):
+    for name in ("w.safetensors", "taew2_1.pth", "umt5.pth"):
         (place / name).touch()
     asking = ["plan", "film.txt", "--model", "w.safetensors", *parts, "--device", "cpu", "--parts-on"]
     assert main([*asking, "mars"]) == 2 and "leave --parts-on away" in capsys.readouterr().err

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gf_core.checkpoints.bundle import load_model
 from gf_core.cli import main
+from gf_core.errors import CheckpointError
 
 from .tiny import python
 
@@ -50,6 +52,28 @@ def test_a_module_of_our_own_that_is_missing_is_a_fault_and_stays_one(monkeypatc
     monkeypatch.setattr("gf_core.cli.plan.read_board", broken)
     with pytest.raises(ModuleNotFoundError, match=r"gf_core\.gone"):
         main(["plan", "film.txt"])
+
+
+ABSENT = """
+import sys
+from gf_core.cli import main
+for command in ("render film.txt --model", "plan film.txt --model", "takes film.txt --segment 1 --model", "inspect"):
+    for model in sys.argv[1:]:
+        assert main([*command.split(), model]) == 2
+assert "torch" not in sys.modules
+"""
+
+
+def test_a_model_that_is_not_there_is_refused_in_the_same_words_before_torch_is_imported():
+    models = ["nope.pt", "nowhere/nope.pt", "~/nope", "gueraf/Self-Forcing-diffusers"]
+    words = []
+    for model in models:
+        with pytest.raises(CheckpointError) as caught:
+            load_model(model)
+        words.append(f"grounded: {caught.value}\n")
+    done = python("-c", ABSENT, *models)
+    assert done.returncode == 0 and done.stderr == "".join(words) * 4
+    assert "no nope.pt in ." in words[0] and "download " in words[-1]
 
 
 def test_no_traceback_in_a_real_process():
