@@ -187,15 +187,18 @@ class Shelf:
         whole = [*takes, *renamed]
         with on_disk(self.folder, "saving the takes of a segment"):
             make_folder(self.folder)
-            # Out of the way first: new clips are cut under these names.
+            # A name leads to no clip before it leads to its own: a kill leaves none with another's.
             for old, new in zip(others, renamed):
                 if old.name != new.name and self.clip(old.name).is_file():
                     put(self.clip(old.name), self.clip(new.name))
+            seed_of = {take.name.casefold(): take.seed for take in takes}
+            for old in self.known:
+                if seed_of.get(old.name.casefold(), old.seed) != old.seed:
+                    self.clip(old.name).unlink(missing_ok=True)
+            lines = {"segment": self.number, **self._whose, "takes": [asdict(take) for take in whole]}
+            write_json(self.folder / "takes.json", lines)
             rows, prompts = zip(*map(self._row, takes))
             subtitle = f"{prompts[0]}   (pick {', '.join(take.name for take in takes)})"
-            lines = {"segment": self.number, **self._whose, "takes": [asdict(take) for take in whole]}
-            # Only now, as it promises the clips.
-            write_json(self.folder / "takes.json", lines)
             title = f"{self.take.name}, segment {self.number}"
             with beside(self.sheet, ".png") as part:
                 contact_sheet(rows, part, title=title, subtitle=subtitle)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+import gf_core.take.shelf as shelf_module
 from gf_core.engine.events import Reused, StepDone
 from gf_core.engine.film import settle
 from gf_core.engine.render import render_film
@@ -30,7 +34,7 @@ from gf_core.take.shelf import (
     with_take,
 )  # fmt: skip
 from gf_core.timeline import parse
-from gf_core.video import probe, read_frames
+from gf_core.video import SheetRow, probe, read_frames
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -111,6 +115,52 @@ def test_a_take_whose_name_goes_to_another_keeps_its_clip_under_a_new_one(bundle
     there = {path.stem: path.read_bytes() for path in (tmp_path / "segment-002").glob("*.mp4")}
     assert there.keys() == {"b", "c"} and there["c"] == clips[1]
     assert find_pick(tmp_path, parse(text_of()), 2, "c").seed == first.takes[1].seed
+
+
+def test_a_kill_at_any_moment_leaves_no_name_with_the_clip_of_another(tmp_path, monkeypatch):
+    """Whatever is on the disk between two changes of the folder, and after the next filling, too."""
+
+    class Killed(BaseException):
+        pass
+
+    def row(shelf, take):
+        changed(lambda: shelf.clip(take.name).write_text(str(take.seed)))
+        return SheetRow("a row", [np.zeros((8, 8, 3), np.uint8)]), "a fox"
+
+    def changed(act):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        return act()
+
+    def clips_are_those_of_their_takes():
+        for _, takes in shelves(tmp_path).values():
+            for take in takes:
+                assert (tmp_path / "segment-002" / f"{take.name}.mp4").read_text() == str(take.seed)
+
+    monkeypatch.setattr(Shelf, "_row", row)
+    for name in ("put", "write_json"):
+        act = getattr(shelf_module, name)
+        monkeypatch.setattr(shelf_module, name, lambda *given, act=act: changed(lambda: act(*given)))
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", lambda path, **options: changed(lambda: unlink(path, **options)))
+
+    def fill(*takes):
+        Shelf(tmp_path, 2, "board", "film").fill([Alternative(name, seed, "run") for name, seed in takes])
+
+    for after in (["b3"], ["b1", "a2"], ["a2", "b3", "c1"]):
+        for moment in range(20):
+            left = 1000
+            fill(("a", 1), ("b", 2))
+            left = moment
+            with contextlib.suppress(Killed):
+                fill(*((name, int(seed)) for name, seed in after))
+            left = 1000
+            clips_are_those_of_their_takes()
+            fill(*((name, int(seed)) for name, seed in after))
+            clips_are_those_of_their_takes()
+            shutil.rmtree(tmp_path / "segment-002")
 
 
 def test_a_storyboard_changed_before_the_segment_has_takes_of_its_own(bundle, tmp_path):
