@@ -100,28 +100,33 @@ def _builtin_path() -> Path:
 
 
 def all_loras(item: Identified, asked: Sequence[tuple[str | Path, float]]) -> list[Lora]:
-    """LoRAs to merge: those asked for and the one inside the file; without any, the one that the checkpoint needs."""
+    """LoRAs to merge: those asked for, and the one inside the file or the one that the checkpoint cannot do without."""
     shapes = {name: tensor.shape for name, tensor in item.what.tensors.items()}
     loras = [open_lora(lora, strength, shapes) for lora, strength in asked]
     if item.found.lora:
         loras.append(parse_lora(item.found.lora, f"the LoRA inside {item.file.path.name}", 1.0, shapes))
-    elif not loras and (beside := lora_beside(item)) is not None:
+    elif (beside := lora_beside(item, [lora for lora, _ in asked])) is not None:
         loras.append(open_lora(beside, 1.0, shapes))
     for lora in loras:
         log.info("merging %s (%d updates, strength %g)", lora.name, len(lora.updates), lora.strength)
     return loras
 
 
-def lora_beside(item: Identified) -> Path | None:
+def lora_beside(item: Identified, asked: Sequence[str | Path] = ()) -> Path | None:
     """The LoRA file beside a checkpoint that is only a half without it; None where there is no such need.
+
+    asked: LoRAs that are merged anyway. One of that name, wherever it lies, takes its place.
 
     Raises CheckpointError when it is not there.
     """
     known = item.known
     if known is None or not known.lora or item.found.lora:
         return None
+    stem = Path(known.lora).stem
+    if stem in {Path(lora).stem for lora in asked}:
+        return None
     for suffix in (".pt", ".safetensors"):
-        if (beside := item.home / f"{Path(known.lora).stem}{suffix}").is_file():
+        if (beside := item.home / f"{stem}{suffix}").is_file():
             return beside
     raise CheckpointError(
         f"{item.file.path.name} is only the first half of {known.title}: {known.note}",

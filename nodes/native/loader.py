@@ -172,7 +172,7 @@ def _loras(item: Identified, path: Path, request: Request) -> Iterator[Lora]:
     shapes = {name: tensor.shape for name, tensor in item.what.tensors.items()}
     if item.found.lora:
         yield parse_lora(item.found.lora, f"the LoRA inside {path.name}", 1.0, shapes)
-    elif request.lora == files.NONE and (beside := lora_beside(item)) is not None:
+    elif (beside := lora_beside(item, [request.lora])) is not None:
         yield open_lora(beside, 1.0, shapes)
     if request.lora != files.NONE and request.lora_strength:
         found = locate(request.lora, ("loras",))

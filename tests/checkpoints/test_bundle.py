@@ -244,9 +244,23 @@ def test_longlive_needs_its_lora(tmp_path, wrap, state, form):
         torch.save({"generator_lora": lora}, tmp_path / "lora.pt")
     else:
         save_file(lora, tmp_path / "lora.safetensors")
-    bundle = load_model(path, **PARTS)
+
+    def merged(*loras):
+        found = load_model(path, **PARTS, loras=loras).model.state_dict()
+        return (found[name] - state[name]).mean().item()
+
     name = "blocks.0.self_attn.q.weight"
-    torch.testing.assert_close(bundle.model.state_dict()[name], state[name] + 2)
+    assert merged() == pytest.approx(2)
+    save_file(
+        lora, tmp_path / "style.safetensors"
+    )  # another one is merged beside it, and does not stand for it
+    assert merged((tmp_path / "style.safetensors", 0.5)) == pytest.approx(3)
+    (tmp_path / "elsewhere").mkdir()
+    (own,) = tmp_path.glob("lora.*")
+    elsewhere = own.rename(tmp_path / "elsewhere" / own.name)
+    assert merged((elsewhere, 0.75)) == pytest.approx(1.5)
+    with pytest.raises(CheckpointError, match="first half"):
+        merged((tmp_path / "style.safetensors", 0.5))
 
 
 def test_fingerprint_follows_weights_and_loras_not_names(tmp_path, state):
