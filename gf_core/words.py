@@ -63,6 +63,13 @@ def clock(seconds: float, tenths: bool = False) -> str:
     return f"{hours}:{minutes:02d}:{text}" if hours else f"{minutes}:{text}"
 
 
+def span(seconds: float) -> str:
+    """How long something is likely to take: `7 s`, `1.5 min`, `3.2 h`, never less than `1 s`."""
+    if seconds < 59.5:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.1f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def read_rate(text: str) -> int | float:
     """Frames per second: `24`, `24.0`, `12.5`, `24000/1001`; `23.976` and `29.97` are what broadcasters mean by them.
 

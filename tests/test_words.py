@@ -7,13 +7,18 @@ from fractions import Fraction
 import pytest
 
 from gf_core.errors import GroundedError
-from gf_core.words import amount, clock, exact_rate, exact_size, plain, rate, read_rate, size
+from gf_core.words import amount, clock, exact_rate, exact_size, plain, rate, read_rate, size, span
 
 
 def test_sizes():
     assert [size(n) for n in (0, 34.6e6, 999_400_000, 2.84e9)] == ["1 MB", "35 MB", "999 MB", "2.8 GB"]
     assert [exact_size(n) for n in (11, 2.838e9, 5_000_000)] == ["11 bytes", "2.84 GB", "5 MB"]
     assert [amount(n) for n in (1.419e9, 815_300_000)] == ["1.42 B", "815 M"]
+
+
+def test_span():
+    times = [span(seconds) for seconds in (0, 7.4, 59.4, 59.6, 90, 3600, 5400, 86_400)]
+    assert times == ["1 s", "7 s", "59 s", "1.0 min", "1.5 min", "60.0 min", "1.5 h", "24.0 h"]
 
 
 def test_clock():

@@ -20,7 +20,7 @@ from ..errors import STOPPED
 from ..files.atomic import on_disk, write_atomic
 from ..take.shelf import Alternative, find_pick
 from ..timeline.edits import reseed, segment_at
-from ..words import counted, rate, size
+from ..words import counted, rate, size, span
 from .files import film_name, is_own_text, read_board, take_folder
 from .opening import open_film
 from .screen import Screen
@@ -128,7 +128,7 @@ def expected_lines(expected: Expected, segment: int) -> list[str]:
     if not expected.missing:
         return [*lines, "time    nothing has to be made: all of them are there"]
     missing = ", ".join(take.name for take in expected.missing)
-    time = "not measured on this machine yet" if expected.minutes is None else f"{expected.minutes:.1f} min"
+    time = "not measured on this machine yet" if expected.minutes is None else span(60 * expected.minutes)
     most = "" if expected.budget.disk.known else "at most "
     made = f"to be made: {missing}, {counted(expected.chunks, 'chunk')} in all"
     return [*lines, f"disk    {most}{size(expected.disk)}", f"time    {time}; {made}"]

@@ -13,7 +13,7 @@ from ..estimate.budget import Budget
 from ..files.listing import below, inside
 from ..take.folder import Run
 from ..take.states import state_name
-from ..words import counted, size
+from ..words import counted, size, span
 from .events import Reused
 from .film import Found
 from .given.start import start_of
@@ -115,7 +115,7 @@ def _estimate_line(estimate: dict[str, Any]) -> list[str]:
     if memory["measured"]:
         parts.append(f"memory {size(memory['expected'])} (took {size(memory['measured'])})")
     if minutes["expected"] and minutes["measured"]:
-        parts.append(f"time {minutes['expected']:.1f} min (took {minutes['measured']:.1f})")
+        parts.append(f"time {span(60 * minutes['expected'])} (took {span(60 * minutes['measured'])})")
     disk = estimate["disk"]
     if disk["measured"]:
         most = "" if disk["known"] else "at most "

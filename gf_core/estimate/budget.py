@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..config import VideoSpec
 from ..errors import ResourceError
-from ..words import counted, size
+from ..words import counted, size, span
 from .disk import DiskCost, disk_cost
 from .fit import NOTHING, fit_line
 from .measured import Pace, recall_bits, recall_pace, sheet_key, size_key, speed_key
@@ -85,7 +85,7 @@ class Budget(Order):
         time = "not measured on this machine yet; the first film with these settings does that"
         if self.pace is not None and self.minutes is not None:
             besides = f" and {self.pace.extra:.0f} s besides" if self.minutes and self.pace.extra >= 5 else ""
-            time = f"{self.minutes:.1f} min at {self.pace.fps:.1f} frames/s{besides}"
+            time = f"{span(60 * self.minutes)} at {self.pace.fps:.1f} frames/s{besides}"
         before = f"; {size(self.text)} before that, while prompts are encoded" if self.text else ""
         kept = []
         if self.kept:
