@@ -59,7 +59,7 @@ COMMANDS = {
     "plan": Command(
         "plan:plan",
         "show what a storyboard will become and cost",
-        (*FILM, "--take", START, *PARTS, *COMPUTING),
+        (*FILM, "--out", "--until", *MAKING, "--no-sheet"),
     ),
     "takes": Command(
         "render:takes",

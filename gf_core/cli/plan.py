@@ -17,7 +17,7 @@ from ..engine.given.cast import find_cast
 from ..errors import CheckpointError, GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from ..words import counted
-from .files import folder_of, read_board, read_making, take_folder
+from .files import film_name, folder_of, read_board, read_making, take_folder
 from .settings import choose, encoding_for, model_of, wanted
 
 if TYPE_CHECKING:
@@ -40,24 +40,30 @@ def plan(args: Namespace) -> int:
     recipe = choose(wanted(args, recorded), args, board.fps)
     planned = make_plan(board, Timing.of(recipe))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 1000
-    print(*table(board, planned, width), sep="\n", flush=True)
+    stop = planned.chunks_until(args.until)
+    print(*table(board, planned, width, stop), sep="\n", flush=True)
     find_cast(board, folder_of(args))
-    _print_cost(args, text, recipe, planned, recorded)
+    _print_cost(args, text, recipe, planned, stop, recorded)
     return 0
 
 
-def table(board: Storyboard, planned: Plan, width: int) -> list[str]:
-    """One line per segment, cut to `width` characters, under a line on the whole film."""
-    asked = sum(segment.asked_seconds for segment in planned.segments)
+def table(board: Storyboard, planned: Plan, width: int, stop: int) -> list[str]:
+    """One line per segment that begins before chunk `stop`, cut to `width` characters, under a line on the film."""
+    timing, inside = planned.timing, [s for s in planned.segments if s.first_chunk < stop]
+    frames, asked = timing.pictures(stop), sum(segment.asked_seconds for segment in inside)
+    shown, many = board.segments, counted(len(inside), "segment")
+    if stop < planned.chunks:
+        shown = board.segments[: inside[-1].index + 1]
+        many = f"{len(inside)} of {counted(len(planned.segments), 'segment')}"
     head = (
-        f"film    {planned.seconds:.2f} s (asked {asked:g} s), {counted(len(planned.segments), 'segment')}, "
-        f"{counted(planned.chunks, 'chunk')}, {counted(planned.frames, 'picture')} at {planned.timing.fps:.5g} fps"
+        f"film    {timing.seconds(frames):.2f} s (asked {asked:g} s), {many}, "
+        f"{counted(stop, 'chunk')}, {counted(frames, 'picture')} at {timing.fps:.5g} fps"
     )
-    places = {segment.index: segment for segment in planned.segments}
+    places = {segment.index: segment for segment in inside}
     seeds = max(len(str(segment.seed)) for segment in planned.segments)
     rows = [f"{'#':>3}  {'verb':<5}  {'at':>8}  {'asked':>8}  {'film':>8}  {'seed':<{seeds}}  prompt"]
     muted = f"{'mute':<5}  {'':>8}  {'':>8}  {'':>8}  {'':<{seeds}}"
-    for index, segment in enumerate(board.segments):
+    for index, segment in enumerate(shown):
         told = (
             _row(segment, places[index], seeds, planned) if index in places else f"{muted}  {segment.prompt}"
         )
@@ -82,7 +88,9 @@ def _row(written: Segment, segment: PlannedSegment, seeds: int, planned: Plan) -
     )
 
 
-def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recorded: Recorded | None) -> None:
+def _print_cost(
+    args: Namespace, text: str, recipe: Recipe, planned: Plan, stop: int, recorded: Recorded | None
+) -> None:
     """The estimate, for this machine; what stands in the way of one is said in its place."""
     try:
         from ..devices import free_bytes, pick_device
@@ -96,11 +104,13 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
     from ..engine.film import look, settle
     from ..engine.given.start import open_start
     from ..engine.making import preflight
+    from ..engine.render import output_path
     from ..estimate.budget import check_budget, estimate
     from ..estimate.order import Order
 
     parts_device(args)  # which refuses what is not here
-    for part in (args.vae, args.text_encoder):
+    out = output_path("films/" if args.out is None else args.out, film_name(args))
+    for part in (args.vae, args.text_encoder, *(file for file, _ in args.lora)):
         if part is not None and not os.path.exists(part):  # Path.exists raises for a name that is too long
             raise CheckpointError(f"there is no {part}", "check the name and the folder")
     start, file = open_start(recipe, args.start_image, args.start_video)
@@ -116,12 +126,13 @@ def _print_cost(args: Namespace, text: str, recipe: Recipe, planned: Plan, recor
         if (tokenizer := _tokenizer(args)) is not None:
             lines += long_prompts(planned, tokenizer)
         lead = file.latent_frames(planned.timing.time_stride) if file else 0
-        budget = estimate(Order(planned, cost, recipe, encoding, lead), sheet=True)
+        budget = estimate(Order(planned, cost, recipe, encoding, lead, stop), sheet=not args.no_sheet)
     else:
         film = settle(bundle, text, recipe=recipe, encoding=encoding, folder=folder_of(args))
         film = replace(film, start=start, begins_with=file)
-        folder = take_folder(args)
-        budget = preflight(look(settle_pieces(film, folder), folder), sheet=True)
+        folder = take_folder(args, out)
+        found = look(settle_pieces(film, folder), folder, args.until)
+        budget = preflight(found, sheet=not args.no_sheet)
     print(*lines, *budget.lines()[1:], sep="\n")
     check_budget(budget, free_memory=free_bytes(device), folder=Path.cwd())
 
@@ -156,7 +167,7 @@ def _cost(
     if is_small(args.model):
         from ..checkpoints.bundle import load_model
 
-        wishes = {"compiled": args.compile, "attention": args.attention or ""}
+        wishes = {"compiled": args.compile, "attention": args.attention or "", "loras": args.lora}
         bundle = load_model(args.model, fit=args.fit, **wishes, **parts)
         return bundle_cost(bundle), bundle
     return fitted_cost(args, recipe, dtype, device), None

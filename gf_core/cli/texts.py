@@ -41,7 +41,7 @@ examples:
 """,
     "plan": """\
 Show what a storyboard becomes before anything is computed: lengths after snapping to whole chunks, seeds, and what
-memory, disk and time it will take. Exit status 2 if the storyboard cannot be read.
+memory, disk and time it will take. Options are those of 'render'. Exit status 2 if the storyboard cannot be read.
 
 examples:
   grounded plan film.txt

@@ -117,28 +117,6 @@ class Film:
         """Chunks whose pictures are all in the film's first `frames` pictures."""
         return bisect.bisect_right(range(self.plan.chunks + 1), frames, key=self.frames) - 1
 
-    def chunks_until(self, segment: int | None) -> int:
-        """Chunks up to the end of `segment` of the storyboard (from 1, muted ones counted); all for 0 or None.
-
-        Raises GroundedError: there is nothing up to that segment.
-        """
-        plan = self.plan
-        if segment is not None and (not isinstance(segment, int) or segment < 0):
-            raise GroundedError(f"the film cannot stop after segment {segment!r}", "give a whole number")
-        if not segment:
-            return plan.chunks
-        inside = [planned for planned in plan.segments if planned.index < segment]
-        if segment > plan.segments[-1].index + 1:
-            log.info(
-                "stop after segment %d: the film ends with segment %d", segment, plan.segments[-1].index + 1
-            )
-        if not inside:
-            raise GroundedError(
-                f"the film cannot stop after segment {segment}: nothing comes up to there",
-                f"stop after segment {plan.segments[0].index + 1} or a later one",
-            )
-        return inside[-1].end
-
     def whole_segments(self, chunks: int) -> int:
         """Segments that lie wholly in the film's first `chunks` chunks."""
         return sum(segment.end <= chunks for segment in self.plan.segments)
@@ -354,7 +332,9 @@ def look(film: Film, folder: Path, until: int | None = None) -> Found:
     film.check()
     # Before keys are asked for: how a film is computed is in them.
     film = replace(film, bundle=as_begun(film.bundle, film.facts, folder))
-    stop = film.chunks_until(until)
+    stop, last = film.plan.chunks_until(until), film.plan.segments[-1].index + 1
+    if until is not None and until > last:
+        log.info("stop after segment %d: the film ends with segment %d", until, last)
     reuse = find_reuse(
         folder, film.settings, film.plan.chunk_keys[:stop], _ends(film, folder, stop), film.apart
     )

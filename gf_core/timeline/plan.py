@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from ..config import MAX_SEED, Recipe, pictures_of
-from ..errors import StoryboardError
+from ..errors import GroundedError, StoryboardError
 from ..words import exact_rate
 from .lengths import exactly
 from .storyboard import DEFAULT_FPS, Segment, Storyboard
@@ -195,6 +195,23 @@ class Plan:
     def chunk_keys(self) -> tuple[str, ...]:
         """Key of every chunk of the film."""
         return tuple(self.segments[number].chunk_key(chunk) for number, chunk in self.places)
+
+    def chunks_until(self, segment: int | None) -> int:
+        """Chunks up to the end of `segment` of the storyboard (from 1, muted ones counted); all for 0 or None.
+
+        Raises GroundedError: there is nothing up to that segment.
+        """
+        if segment is not None and (not isinstance(segment, int) or segment < 0):
+            raise GroundedError(f"the film cannot stop after segment {segment!r}", "give a whole number")
+        if not segment:
+            return self.chunks
+        inside = [planned for planned in self.segments if planned.index < segment]
+        if not inside:
+            raise GroundedError(
+                f"the film cannot stop after segment {segment}: nothing comes up to there",
+                f"stop after segment {self.segments[0].index + 1} or a later one",
+            )
+        return inside[-1].end
 
 
 def make_plan(

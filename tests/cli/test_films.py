@@ -24,10 +24,11 @@ from PIL import Image
 from gf_core.cli import main
 from gf_core.cli.files import read_board, take_folder
 from gf_core.cli.opening import open_film
-from gf_core.cli.parser import build_parser
+from gf_core.cli.parser import COMMANDS, build_parser
 from gf_core.cli.screen import Screen
 from gf_core.config import VideoSpec
 from gf_core.engine.events import Started, StepDone
+from gf_core.engine.film import look
 from gf_core.engine.recorded import read_recorded
 from gf_core.engine.render import render_film
 from gf_core.timeline import parse
@@ -289,6 +290,24 @@ def test_the_plan_counts_what_the_film_begins_with(place, model, capsys, given, 
     if lead:
         assert f"{start[1]} (SHA-256" in told[0] and f": {4 * lead / 16:.2f} s more" in told[0]
         assert main(["plan", "film.txt", start[0], "none.png"]) == 2
+
+
+def test_a_plan_is_asked_as_a_render_is(place, model, monkeypatch, capsys):
+    assert COMMANDS["plan"].arguments == COMMANDS["render"].arguments
+    looked = []
+    monkeypatch.setattr("gf_core.engine.film.look", lambda *seen: looked.append(seen[1:]) or look(*seen))
+    (place / "takes" / "best").mkdir(parents=True)
+    assert main(["plan", "film.txt", "--device", "cpu", "--out", "best.mp4", "--until", "1"]) == 0
+    assert looked == [(Path("takes/best"), 1)]
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert "1 of 3 segments, 2 chunks, 21 pictures" in head
+    assert rows[0].startswith("  1  start") and rows[1].startswith("memory")
+    for wrong, said in (
+        (["--lora", "none.pt"], "there is no none.pt"),
+        (["--out", "film.gif"], "film.gif cannot be saved"),
+    ):
+        assert main(["plan", "film.txt", "--device", "cpu", *wrong]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_the_film_so_far_and_says_where(place, model, monkeypatch, capsys):
