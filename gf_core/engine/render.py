@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Encoding, Recipe
-from ..errors import TakeError
+from ..errors import GroundedError, TakeError
 from ..estimate.budget import Budget
 from ..estimate.measured import remember_bits, sheet_key
 from ..files.atomic import check_writable, on_disk, shortened, write_json
@@ -20,6 +21,7 @@ from ..take.folder import Run, Take
 from ..video import place_film
 from ..video.codecs import SUFFIXES, check_suffix
 from ..video.place import free_name
+from ..words import plain
 from .compiling import settle_pieces
 from .events import Event, Finished
 from .film import Film, as_path, look, settle
@@ -181,10 +183,12 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
             try:
                 path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run), same=same)
                 if drawn is not None:
-                    rows = drawn.result()
+                    with _saved(path):
+                        rows = drawn.result()
             except BaseException:
                 unwanted.set()  # who stops the film, or whose disk is full, does not wait for pictures of it
                 raise
+    with _saved(path):
         sheet_path = _companion(path, "_sheet.png") if sheet else None
         if sheet_path is not None and not (there and sheet_path.is_file()):
             rows = rows or draw_rows(run, end.path, room)
@@ -194,6 +198,17 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
         if not (there and report_path.is_file()):
             write_json(report_path, end.report)
     return FilmResult(path, sheet_path, report_path, end.report, end.path.parent, bool(there))
+
+
+@contextmanager
+def _saved(film: Path) -> Iterator[None]:
+    """Around what is put beside `film`, which lies there whole: an error says where."""
+    try:
+        with on_disk(film.parent, "making the contact sheet or the report"):
+            yield
+    except GroundedError as error:
+        error.message = f"{error.message}; the film itself is saved: {plain(film)}"
+        raise
 
 
 def _count_sheet(path: Path, film: Film, end: Finished) -> None:

@@ -16,9 +16,9 @@ from gf_core.engine import render as render_module
 from gf_core.engine import sheet as sheet_module
 from gf_core.engine.render import render_film
 from gf_core.engine.sheet import draw_sheet
-from gf_core.errors import ResourceError
+from gf_core.errors import ResourceError, TakeError
 from gf_core.take.folder import Run
-from gf_core.video.sheet import spread
+from gf_core.video.sheet import Page, spread
 
 TEXT = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"
 
@@ -87,7 +87,8 @@ def test_a_disk_that_takes_no_rows_is_said_once_and_no_more_are_drawn(bundle, tm
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(ResourceError, match="the disk is full"):
+    said = r"the disk is full: making the contact sheet.*; the film itself is saved: \S+fox\.mp4"
+    with monkeypatch.context() as patch, pytest.raises(ResourceError, match=said):
         patch.setattr(sheet_module, "IN_MEMORY", 1)
         patch.setattr("tempfile.TemporaryFile", full)
         patch.setattr("gf_core.engine.render.check_writable", lambda folder: None)
@@ -97,6 +98,19 @@ def test_a_disk_that_takes_no_rows_is_said_once_and_no_more_are_drawn(bundle, tm
     assert (
         result.there and result.sheet is not None and result.sheet.is_file() and result.report_path.is_file()
     )
+
+
+def test_an_error_of_the_sheet_says_where_the_film_is(bundle, tmp_path, monkeypatch):
+    """Under the name that it got, as another one had its own."""
+
+    def refused(*_):
+        raise TakeError("film.mp4 cannot be read back for its contact sheet", "render the film again")
+
+    (tmp_path / "fox.mp4").touch()
+    monkeypatch.setattr(Page, "write", refused)
+    with pytest.raises(TakeError, match=r"the film itself is saved: \S+fox-2\.mp4\n  fix: ren"):
+        render(bundle, tmp_path)
+    assert (tmp_path / "fox-2.mp4").is_file()
 
 
 def test_films_of_one_name_have_sheets_of_their_own(bundle, tmp_path):
