@@ -161,10 +161,10 @@ class Take:
         take = cls(folder, lock, made)
         try:
             with on_disk(folder, "looking into the Take"):
-                # The lock is held: what is half-written in here belongs to nobody any more.
                 runs = [run.folder for run in take.runs()]
                 inside = (run / "latents" for run in runs)
-                own.sweep([take.states, *own.segments(folder), *runs, *inside])
+                if lock.sure:  # what is half-written in here belongs to nobody any more
+                    own.sweep([take.states, *own.segments(folder), *runs, *inside])
         except GroundedError:  # a folder in it may not be listed
             take._lock.release()
             raise

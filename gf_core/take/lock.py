@@ -48,6 +48,8 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.sure = True
+        """Nobody else has it; not so on a drive that has no locks."""
         self._handle: int | None = None
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(path.lstat().st_mode):
@@ -74,6 +76,7 @@ class Lock:
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 log.warning("%s: this drive has no locks, let nobody else render into it", self.path.parent)
+                self.sure = False
                 return
             if error.errno not in _TAKEN:
                 raise

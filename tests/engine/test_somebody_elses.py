@@ -209,7 +209,14 @@ def test_a_drive_without_locks_is_used_without_one(tmp_path, monkeypatch, caplog
     monkeypatch.setattr(lock_module, "_lock", none)
     with Take.open(tmp_path / "take") as take:
         take.begin("", {}).close()
-    assert caplog.text.count("has no locks") == 1
+    part = tmp_path / "take" / "run-0001" / "report.json.part"
+    part.write_bytes(b"half")
+    Take.open(tmp_path / "take").close()
+    assert part.exists(), "somebody else may be writing it"
+    assert caplog.text.count("has no locks") == 2
+    monkeypatch.undo()
+    Take.open(tmp_path / "take").close()
+    assert not part.exists()
 
 
 def test_a_lock_of_any_length_is_not_printed(tmp_path):
