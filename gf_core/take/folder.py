@@ -177,15 +177,19 @@ class Take:
     def begin(self, timeline: str, settings: dict[str, Any]) -> RunWriter:
         """Start the next run: a new numbered folder, with the storyboard's text and what decides the pixels.
 
+        Where the newest run was stopped before anything was made, it begins again in that one's folder.
+
         Raises TakeError, ResourceError: the folder cannot be written.
         """
         with on_disk(self.folder, "starting a run"):
             # Whatever is called like a run counts, so that nothing lies where the new one goes.
-            last = max((number for number, _ in numbered(self.folder)), default=0)
-            folder = self.folder / f"run-{last + 1:04d}"
-            folder.mkdir()
-            sync_folder(self.folder)
-        return RunWriter(Run(folder), timeline, settings)
+            last, folder = max(numbered(self.folder), default=(0, self.folder))
+            bare = last > 0 and self._lock.sure and _is_bare(Run(folder))
+            if not bare:
+                folder = self.folder / f"run-{last + 1:04d}"
+                folder.mkdir()
+                sync_folder(self.folder)
+        return RunWriter(Run(folder), timeline, settings, goes_on=bare)
 
     def close(self) -> None:
         """Let other processes use the folder; may be called twice. One in which nothing was made goes again."""
@@ -203,6 +207,18 @@ class Take:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_bare(run: Run) -> bool:
+    """Whether nothing lies in it but what a render writes before the first latents."""
+    noted, empty, latents = (run.timeline, run.settings), (run.film, run.journal), run.latents(0).parent
+
+    def is_early(path: Path) -> bool:
+        if path == latents:
+            return own.is_folder(path) and not own.listed(path)
+        return own.is_file(path) and (path in noted or (path in empty and not path.stat().st_size))
+
+    return own.is_folder(run.folder) and run.stands_alone() and all(map(is_early, own.listed(run.folder)))
 
 
 def _held(folder: Path) -> tuple[list[Path], Lock]:

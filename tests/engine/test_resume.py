@@ -61,6 +61,19 @@ def stopped(half, tmp_path):
     return tmp_path / "take"
 
 
+def test_renders_that_were_stopped_before_anything_was_made_leave_one_run(bundle, films, whole, tmp_path):
+    def stop(event):
+        if isinstance(event, StepDone):
+            raise KeyboardInterrupt
+
+    for text in (TEXT.replace("fox", "owl"), TEXT):
+        with Take.open(tmp_path / "take") as take, pytest.raises(KeyboardInterrupt):
+            films.session(bundle, text, take).play(stop)
+    _, run = films.render(bundle, tmp_path / "take", TEXT)
+    assert [path.name for path in sorted((tmp_path / "take").glob("run-*"))] == ["run-0001"]
+    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
+
+
 def flip(path, at):
     data = bytearray(path.read_bytes())
     data[at] ^= 1

@@ -60,9 +60,40 @@ def test_each_render_gets_its_own_run_and_the_earlier_ones_stay(tmp_path):
 def test_run_numbers_go_on_after_a_run_was_removed(tmp_path):
     with Take.open(tmp_path) as take:
         for _ in range(2):
-            take.begin("", {}).close()
+            writer = take.begin("", {})
+            writer.save_latents(0, torch.zeros(1))
+            writer.close()
         shutil.rmtree(tmp_path / "run-0001")
         assert take.begin("", {}).run.folder.name == "run-0003"
+
+
+OTHERS = {
+    "nothing": lambda run: None,
+    "latents": lambda run: (run / "latents" / "000000.safetensors").touch(),
+    "a line of the journal": lambda run: (run / "journal.jsonl").write_text("{}\n"),
+    "somebody's file": lambda run: (run / "notes.txt").touch(),
+    "a link": lambda run: (run / "film.mp4").symlink_to(run / "elsewhere.mp4"),
+    "a second name, as after cp -al": lambda run: os.link(run / "journal.jsonl", run.parent / "copy.jsonl"),
+    "a drive without locks": lambda run: None,
+}
+
+
+@pytest.mark.parametrize("there", OTHERS)
+def test_a_run_in_which_nothing_was_made_is_begun_again(tmp_path, there, monkeypatch):
+    """But where anything is in it, or somebody else may have just begun it."""
+
+    def none(handle):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    if there == "a drive without locks":
+        monkeypatch.setattr(lock_module, "_lock", none)
+    with Take.open(tmp_path) as take:
+        take.begin("a fox", {"seed": 7}).close()
+        OTHERS[there](tmp_path / "run-0001")
+        writer = take.begin("a hen", {"seed": 8})
+        writer.close()
+        assert writer.run.folder.name == ("run-0001" if there == "nothing" else "run-0002")
+        assert writer.run.timeline.read_text() == "a hen"
 
 
 def test_a_second_process_is_told_who_holds_the_take(tmp_path):
