@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
+
+from ..config import MemorySpec, SampleSpec, as_facts
+from ..memory.presets import PRESETS
 
 Settings = dict[str, Any]
 """What a run's `settings.json` holds."""
@@ -17,7 +22,13 @@ _NAMES = {
     "encoder": "the video encoder's version",
     "options": "the video encoder's settings",
     "geometry": "the chunks",
+    "clips": "the lengths that the noise is drawn for",
+    "dtype": "number type",
+    "compiled": "compiler",
+    "parts": "device of text encoder and decoder",
+    "ranks": "processes",
 }
+_USUAL = {"memory": asdict(MemorySpec()), "sample": asdict(SampleSpec())}
 _TOLD = ("verb", "back", "motion", "seed", "recache", "blend")
 """Differences of a segment that are told with both values."""
 
@@ -43,16 +54,30 @@ def _first_difference(old: Any, new: Any, path: tuple[str, ...] = ()) -> str:
     if old == new:
         return ""
     if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(old.keys() | new.keys()):
-            found = _first_difference(old.get(name), new.get(name), (*path, name))
+        methods = [_method(old), _method(new)] if path == ("memory",) else []
+        if all(methods) and len(set(methods)) > 1:
+            return f"memory: {' -> '.join(methods)}"
+        usual = (
+            _USUAL.get(path[0], {}) if len(path) == 1 else {}
+        )  # of settings that are left away at their default
+        for name in sorted(old.keys() | new.keys(), key=lambda name: (name == "clips", name)):
+            was, now = (facts.get(name, usual.get(name)) for facts in (old, new))
+            found = _first_difference(was, now, (*path, name))
             if found:
                 return found
     if "options" in path:
         return _NAMES["options"]
     name = _NAMES.get(path[-1], path[-1]) if path else "the settings"
-    where = f"{path[0]}: " if len(path) > 1 else ""
-    hidden = path and path[-1] in ("model", "text", "start", "codec")
+    where = f"{path[0]}: " if len(path) > 1 and path[0] != "kernels" else ""
+    hidden = path and path[-1] in ("model", "text", "start", "codec", "clips")
     return f"{where}{name}" + ("" if hidden else f" {_value(old)} -> {_value(new)}")
+
+
+def _method(memory: dict[str, Any]) -> str:
+    """The name of this very memory, in chunks of any length; empty where it has none."""
+    rows = {name: json.loads(json.dumps(as_facts(spec))) for name, spec in PRESETS.items()}
+    chunk = {"chunk": memory.get("chunk")}
+    return next((name for name, facts in rows.items() if {**facts, **chunk} == memory), "")
 
 
 def _value(value: Any) -> str:

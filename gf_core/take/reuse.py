@@ -18,7 +18,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from ..errors import TakeError
+from ..errors import TakeError, reason
 from . import own
 from .changed import Settings, unlike, what_changed
 from .journal import Record, scan_journal
@@ -163,7 +163,7 @@ def _open(run: Run) -> _Earlier | None:
         if not all(map(is_whole, (*scan.records, *scan.later))):
             raise ValueError("it was made by another version")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.info("%s holds nothing to reuse: %s", name, error)
+        log.info("%s holds nothing to reuse: %s", name, reason(error))
         return None
     try:
         settings = run.read_settings()
@@ -250,7 +250,7 @@ def _why_not(kept: Kept) -> str:
     try:
         data = own.read_file(kept.run.latents(kept.record["index"]))
     except OSError as error:
-        return str(error)
+        return reason(error)
     return "" if hashlib.sha256(data).hexdigest() == kept.record["latents"] else "its bytes have changed"
 
 
@@ -293,7 +293,7 @@ def _film_chunks(run: Run, records: Sequence[Record]) -> int:
     try:
         count = run.pictures(records)
     except OSError as error:
-        log.warning("film %s cannot be read: %s", run.film, error)
+        log.warning("film %s cannot be read: %s", run.film, reason(error))
         return 0
     if count < len(records):
         log.warning("film %s is damaged after chunk %d: the rest is encoded again", run.film, count)
@@ -316,4 +316,6 @@ def _why_more(
         return "an earlier version let the shot before show through here: pictures are made again"
     damaged = not nearest.whole or (nearest.ended and len(nearest.records) >= wanted)
     changed = what_changed(nearest.settings, settings, latents=chunks < wanted)
+    if not changed and damaged and chunks == wanted:
+        return "pictures are made again: the film of an earlier run is damaged, or was removed to make room"
     return changed or (lost if damaged else "the rest was not made yet")

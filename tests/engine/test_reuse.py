@@ -225,6 +225,13 @@ def test_what_changes_every_pixel_is_named_and_nothing_is_reused(bundle, films, 
     assert words in told.changed and told.chunks == 0 and films.told(events, StepDone)
 
 
+def test_pictures_made_again_after_their_film_was_removed_are_no_damage(bundle, films, folder):
+    (folder / "run-0001" / "film.mp4").unlink()
+    events, _ = films.render(bundle, folder, FILM)
+    changed = films.told(events, Reused)[0].changed
+    assert "pictures are made again" in changed and "removed to make room" in changed
+
+
 def test_an_edit_and_back_again_samples_nothing(bundle, films, folder):
     films.render(bundle, folder, EDITS["the middle"][0])
     events, run = films.render(bundle, folder, FILM)
