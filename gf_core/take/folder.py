@@ -28,7 +28,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import GroundedError, TakeError
+from ..errors import GroundedError, TakeError, reason
 from ..files.atomic import beside, make_folder, on_disk, sync_file, sync_folder, write_atomic
 from ..words import is_text
 from . import own
@@ -130,7 +130,7 @@ def _link_all(pairs: Iterable[tuple[Path, Path]]) -> None:
                 if not copying:
                     os.link(source, part)
             except OSError as error:
-                log.info("latents are copied, this disk makes no hard links: %s", error)
+                log.info("latents are copied, this disk makes no hard links: %s", reason(error))
                 copying = True
             if copying:
                 shutil.copyfile(source, part)

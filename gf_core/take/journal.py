@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import TakeError
+from ..errors import TakeError, reason
 from ..files.atomic import on_disk
 from ..foreign import read_json
 from .own import read_file
@@ -98,7 +98,9 @@ def read_journal(path: Path) -> list[Record]:
     try:
         scan = scan_journal(path)
     except OSError as error:
-        raise TakeError(f"the journal {path} cannot be read: {error}", "render the film again") from error
+        raise TakeError(
+            f"the journal {path} cannot be read: {reason(error)}", "render the film again"
+        ) from error
     if scan.torn:
         log.warning("journal %s: line %d was cut short by a kill and is dropped", path, scan.bad_line)
     elif scan.bad_line is not None:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import GroundedError, TakeError
+from ..errors import GroundedError, TakeError, reason
 from ..files.listing import inside
 
 log = logging.getLogger("grounded")
@@ -97,4 +97,4 @@ def sweep(folders: Iterable[Path]) -> None:
                 try:
                     path.unlink()
                 except OSError as error:
-                    log.info("%s is left over and cannot be removed: %s", path, error)
+                    log.info("%s is left over and cannot be removed: %s", path, reason(error))

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import TakeError
+from ..errors import TakeError, reason
 from ..files.atomic import json_bytes, on_disk, write_atomic, write_json
 from ..foreign import read_json
 from . import own
@@ -100,7 +100,9 @@ class Run:
             if not whole(found):
                 raise ValueError("another version made it")
         except (OSError, ValueError) as error:
-            raise TakeError(f"the {what} of {self.folder} cannot be read: {error}", "render again") from error
+            raise TakeError(
+                f"the {what} of {self.folder} cannot be read: {reason(error)}", "render again"
+            ) from error
         return found
 
     def read_timeline(self) -> str:
@@ -109,7 +111,7 @@ class Run:
             return own.read_file(self.timeline).decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise TakeError(
-                f"the storyboard of {self.folder} cannot be read: {error}", "render again"
+                f"the storyboard of {self.folder} cannot be read: {reason(error)}", "render again"
             ) from error
 
     def note(self, timeline: str, settings: dict[str, Any]) -> None:
@@ -175,7 +177,7 @@ class Run:
         try:
             whole = self.pictures(records) == len(records)
         except OSError as error:
-            log.info("the film of %s cannot be read: %s", self.folder, error)
+            log.info("the film of %s cannot be read: %s", self.folder, reason(error))
             whole = False
         if not whole and not (records and "film_sum" not in records[0] and own.is_file(self.film)):
             raise TakeError(f"the film of {self.folder} is damaged or gone", "render again: it is made anew")
@@ -192,7 +194,7 @@ class Run:
             return load(own.read_file(self.latents(index)))["latents"]
         except (OSError, SafetensorError, KeyError) as error:
             raise TakeError(
-                f"the latents of chunk {index} in {self.folder} cannot be read: {error}",
+                f"the latents of chunk {index} in {self.folder} cannot be read: {reason(error)}",
                 "the file was removed or damaged: render the film again",
             ) from error
 

@@ -300,7 +300,7 @@ def _note(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) not in (None, errno.ENOENT, errno.ENOTDIR):
             raise TakeError(f"the takes in {folder} cannot be read: {reason(error)}", FIX) from error
-        log.warning("the takes in %s cannot be read: %s", folder, error)
+        log.warning("the takes in %s cannot be read: %s", folder, reason(error))
         return {}
 
 
@@ -316,6 +316,6 @@ def _takes(folder: Path) -> list[Alternative]:
             for entry in _note(folder).get("takes", [])
         ]
     except (KeyError, TypeError, ValueError) as error:
-        log.warning("the takes in %s cannot be read: %s", folder, error)
+        log.warning("the takes in %s cannot be read: %s", folder, reason(error))
         return []
     return [take for take in found if _NAME.fullmatch(take.name)]  # a name becomes a file's

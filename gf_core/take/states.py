@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import TakeError
+from ..errors import TakeError, reason
 from ..files.atomic import make_folder, write_atomic
 from ..files.pieces import digest, write_tensors
 from ..words import size
@@ -121,7 +121,7 @@ class StateStore:
                 notes = {"name": name, "digest": told}
                 write_atomic(self._path(name, chunks), lambda part: write_tensors(part, state, notes, check))
         except OSError as error:
-            log.warning("state after chunk %d not kept: %s", chunks, error)
+            log.warning("state after chunk %d not kept: %s", chunks, reason(error))
             return None
         return told
 
@@ -154,7 +154,7 @@ class StateStore:
             # Used now: of what nothing needs any more, the longest unused leaves first.
             os.utime(path)
         except (OSError, SafetensorError, ValueError) as error:
-            log.warning("state %s dropped, its part of the film is replayed: %s", path.name, error)
+            log.warning("state %s dropped, its part of the film is replayed: %s", path.name, reason(error))
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
             return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from ..errors import reason
 from ..files.atomic import on_disk
 from ..words import size
 from .folder import Run, Take
@@ -67,5 +68,5 @@ def _is_finished(run: Run) -> bool:
     try:
         return scan_journal(run.journal).ended
     except OSError as error:
-        log.info("%s is left alone: %s", run.folder.name, error)
+        log.info("%s is left alone: %s", run.folder.name, reason(error))
         return False

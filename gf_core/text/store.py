@@ -16,6 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..errors import reason
 from ..files.atomic import write_atomic
 from ..files.cache import cache_dir, prune, read_kept
 from .clean import clean_prompt
@@ -53,7 +54,7 @@ class EmbeddingStore:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError) as error:
-            log.warning("stored prompt %.12s dropped: %s", key, error)
+            log.warning("stored prompt %.12s dropped: %s", key, reason(error))
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
@@ -70,7 +71,7 @@ class EmbeddingStore:
             write_atomic(path, lambda part: part.write_bytes(content))
             prune(self.folder, self.max_bytes)
         except OSError as error:
-            log.warning("prompt not stored: %s", error)
+            log.warning("prompt not stored: %s", reason(error))
 
 
 class StoredEncoder:
