@@ -169,7 +169,11 @@ class ModelBundle:
         return pick(*place, self.spec.head_dim, host=self.kernel, wanted=self.attention, call=call)
 
     def sampler(self, recipe: Recipe) -> Sampler:
-        """A fresh sampler of films of this size under these settings."""
+        """A fresh sampler of films of this size under these settings.
+
+        Hooks and other forwards on `model`'s norms and feed-forwards act where they are there by now: a sampler goes
+        past modules on which nothing hangs when it is made (`model.pieces.Direct`).
+        """
         from .networks import Networks
 
         height, width = self.cells(recipe.video)
