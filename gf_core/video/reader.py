@@ -176,7 +176,9 @@ def _look_through(path: str, _: tuple[int, int] | None) -> _Looked:
             rate_of(container),
         )
         context, codec = stream.codec_context, stream.codec.canonical_name
-        seen = context.width, context.height, codec, context.pix_fmt or ""
+        # Not `pix_fmt`: where a damaged film has none, PyAV 17 ends the process with a segmentation fault.
+        kind = context.format
+        seen = context.width, context.height, codec, kind.name if kind is not None else ""
         tick = stream.time_base or Fraction(1)
         times = [packet.pts for packet in packets(container, joints)]
     if any(time is None for time in times):
