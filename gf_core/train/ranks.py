@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
@@ -82,6 +81,13 @@ def fsdp(
     Gradients are reduced in float32. What is handed over keeps its type: noise levels would not be what they are in
     bfloat16. nodes: with several, each holds all shards, so that only gradients cross between them (HSDP).
     """
+    try:
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+    except ImportError as error:
+        raise GroundedError(
+            f"sharing a network out over ranks needs torch 2.6 or newer, this is {torch.__version__}",
+            "update torch, or train without shards",
+        ) from error
     policy = MixedPrecisionPolicy(dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     kind = "cuda" if dist.get_backend() == "nccl" else "cpu"
     shape = (dist.get_world_size(),) if nodes == 1 else (nodes, dist.get_world_size() // nodes)

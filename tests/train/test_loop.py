@@ -457,3 +457,9 @@ def test_a_refusal_of_a_rank_comes_as_it_is():
     with pytest.raises(CheckpointError) as caught:
         launch(_refuse, 2, "cpu")
     assert str(caught.value) == "it was begun with seed 0\n  fix: begin in another folder"
+
+
+def test_shards_of_an_old_torch_are_refused_in_words(monkeypatch):
+    monkeypatch.delattr("torch.distributed.fsdp.MixedPrecisionPolicy")
+    with pytest.raises(GroundedError, match=r"needs torch 2\.6 or newer"):
+        fsdp(nn.Linear(2, 2), [])
