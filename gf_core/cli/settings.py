@@ -39,7 +39,7 @@ def wanted(args: Namespace, recorded: Recorded | None) -> Recipe:
 
     item = identify(model_file(args.model), assume=args.assume)
     require_drivable(item, assumed=args.assume is not None)
-    lora_beside(item, [lora for lora, _ in getattr(args, "lora", ())])
+    lora_beside(item, [lora for lora, _ in args.lora])
     return wanted_recipe(item) if recorded is None else recorded.recipe
 
 

@@ -57,9 +57,8 @@ def _first_difference(old: Any, new: Any, path: tuple[str, ...] = ()) -> str:
         methods = [_method(old), _method(new)] if path == ("memory",) else []
         if all(methods) and len(set(methods)) > 1:
             return f"memory: {' -> '.join(methods)}"
-        usual = (
-            _USUAL.get(path[0], {}) if len(path) == 1 else {}
-        )  # of settings that are left away at their default
+        # Settings at their defaults are left away.
+        usual = _USUAL.get(path[0], {}) if len(path) == 1 else {}
         for name in sorted(old.keys() | new.keys(), key=lambda name: (name == "clips", name)):
             was, now = (facts.get(name, usual.get(name)) for facts in (old, new))
             found = _first_difference(was, now, (*path, name))
