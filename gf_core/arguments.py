@@ -77,6 +77,8 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, fix: str = "") -> NoReturn:
         """End with what is wrong; `fix` says what to do, where that is known."""
+        if not fix and message.startswith("the following arguments are required"):
+            fix = f"{self.prog} --help says what they are, with examples"
         super().error(message + (f"\n  fix: {fix}" if fix else ""))
 
     def _meant(self, unknown: Sequence[str], found: argparse.Namespace) -> str:

@@ -199,5 +199,6 @@ def build_parser() -> ArgumentParser:
                     group.add_argument(option, **OPTIONS[option])
             else:
                 option, words = (argument, OPTIONS[argument]) if isinstance(argument, str) else argument
-                child.add_argument(option, **words)
+                action = child.add_argument(option, **words)
+                action.required = action.required and action.nargs != argparse.REMAINDER
     return parser

@@ -28,7 +28,7 @@ _NAMES = {
     "parts": "device of text encoder and decoder",
     "ranks": "processes",
 }
-_USUAL = {"memory": asdict(MemorySpec()), "sample": asdict(SampleSpec())}
+_USUAL = {"memory": asdict(MemorySpec()), "sample": asdict(SampleSpec()), "kernels": {"ranks": 1}}
 _TOLD = ("verb", "back", "motion", "seed", "recache", "blend")
 """Differences of a segment that are told with both values."""
 

@@ -218,6 +218,8 @@ def test_names_that_are_no_text(model, capsys, monkeypatch):
         (["plan", "my", "film.txt"], "in quotes: 'my film.txt'"),
         (["export", "my", "film.txt", "a.otio"], "in quotes, such as"),
         (["plan", "film.txt", "--memry", "longlive"], "did you mean --memory?"),
+        (["render"], "STORYBOARD\n  fix: grounded render --help says"),
+        (["train"], "required: WHAT\n  fix: grounded train --help says"),
         (["plan", "film.txt", "--memory", "longlve"], "did you mean longlive?"),
         (["rendr", "film.txt"], "did you mean render?"),
     ],
