@@ -19,8 +19,8 @@ DEVICE = ("--device", "--dtype")
 PARTS = ("--vae", "--text-encoder")
 START = ["--start-image", "--start-video"]
 COMPUTING = (*DEVICE, "--parts-on", "--attention", "--fit", "--compile")
-PLACED = ("--out", "--until", "--no-sheet")
 MAKING = ("--take", START, *PARTS, "--lora", *COMPUTING)
+RENDERED = (*FILM, "--out", "--until", *MAKING, "--no-sheet")
 
 
 class Command(NamedTuple):
@@ -49,17 +49,17 @@ COMMANDS = {
     "render": Command(
         "render:render",
         "render a storyboard to a video file",
-        (*FILM, *PLACED, *MAKING),
+        RENDERED,
     ),
     "watch": Command(
         "watch:watch",
         "render a storyboard again whenever it is saved",
-        (*FILM, *PLACED, *MAKING),
+        RENDERED,
     ),
     "plan": Command(
         "plan:plan",
         "show what a storyboard will become and cost",
-        (*FILM, "--out", "--until", *MAKING, "--no-sheet"),
+        RENDERED,
     ),
     "takes": Command(
         "render:takes",
