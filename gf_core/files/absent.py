@@ -26,7 +26,7 @@ def missing(path: Path) -> CheckpointError:
             f"https://huggingface.co/{page} and give its path.",
         )
     if not folder.is_dir():
-        return CheckpointError(f"there is no folder {folder}", f"check the path of the model {path.name}.")
+        return CheckpointError(f"there is no folder {folder}", f"check the path {said}")
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix.lower() in MODEL_SUFFIXES)
     close = difflib.get_close_matches(path.name[:255], names, n=3, cutoff=0.5)
     fix = f"did you mean {' or '.join(close)}?" if close else "check the name and the folder."

@@ -63,6 +63,13 @@ def test_a_missing_stage_is_named(tmp_path, stage, before):
     assert f"--stage {before}" in error.value.fix
 
 
+@pytest.mark.parametrize("option", ["--teacher", "--decoder-of"])
+def test_what_is_given_and_not_there_is_named(tmp_path, option):
+    with pytest.raises(GroundedError, match=r"there is no .*absent") as error:
+        main(["--folder", str(tmp_path / "run"), option, str(tmp_path / "absent")])
+    assert option in error.value.fix and not (tmp_path / "run").exists()
+
+
 def test_what_is_exported_loads(tmp_path):
     torch.manual_seed(0)
     video = VideoNet()

@@ -336,6 +336,12 @@ def main(argv: list[str] | None = None) -> int:
     options = Options(**given)
     if options.further and not (options.teacher and options.device):
         parser.error("--further needs --teacher and --device")
+    for file, fix in (
+        (options.teacher, "--teacher: a run's teacher or teacher.pt, or a folder like the built-in model's"),
+        (options.decoder_of, "--decoder-of: the codec.safetensors whose decoder is to learn"),
+    ):
+        if file is not None and not file.exists():
+            raise GroundedError(f"there is no {file}", f"check {fix}")
     set_up_log(options.folder)
     if options.device and options.stage in (None, *LIVE):
         run_live(options)
