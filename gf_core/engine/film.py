@@ -185,7 +185,7 @@ class Film:
         `film_key` names what made the latents beside the storyboard, `pictures_key` what makes a film of them.
         """
         bundle, recipe = self.bundle, self.recipe
-        pictures = picture_facts(look_of(bundle.codec), self.encoding, recipe.video.fps)
+        pictures = picture_facts(look_of(bundle.codec), self.encoding, recipe.video)
         return {
             "film_key": self.key,
             "pictures_key": hash_facts(pictures),

@@ -64,6 +64,8 @@ def try_out(
     """
     if bundle.ready is not None:
         return None
+    # A trial never gets to its segment's end; noise that is drawn for a whole one has a longest.
+    recipe = replace(recipe, sample=replace(recipe.sample, noise="chunk"))
     sampler, device = bundle.sampler(recipe), bundle.computes_on
     director, memory, video = sampler.director, recipe.memory, recipe.video
     # The first chunk as long as the others: it fills the memory.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import av
 
 from ..checkpoints.noted import NotedBundle
-from ..config import Encoding, Recipe, as_facts
+from ..config import Encoding, Recipe, VideoSpec, as_facts
 from ..devices import name_of
 from ..video.codecs import find_codec
 
@@ -50,15 +50,15 @@ def print_of(frames: Tensor) -> str:
     return hashlib.sha256(frames.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
-def picture_facts(codec: str, encoding: Encoding, fps: float) -> dict[str, Any]:
+def picture_facts(codec: str, encoding: Encoding, video: VideoSpec) -> dict[str, Any]:
     """What turns given latents into the bytes of a film: decoder (its fingerprint `codec`), speed, encoding."""
     encoder, choice = find_codec(encoding.codec)
-    enlarged = encoding.upscale > 1
-    options = {"encoder": encoder, **choice.options(encoder, encoding.quality, enlarged)}
+    enlarged, side = encoding.upscale > 1, min(video.width, video.height) * encoding.upscale
+    options = {"encoder": encoder, **choice.options(encoder, encoding.quality, enlarged, side)}
     return {
         "codec": codec,
         "film": asdict(encoding),
-        "fps": fps,
+        "fps": video.fps,
         "encoder": av.__version__,
         "options": {**options, "enlarged": "in YUV"} if enlarged else options,
     }

@@ -31,7 +31,7 @@ def add_pictures(
     size: tuple[int, int], fps: Fraction, enlarged: bool = False,
 ) -> VideoStream:  # fmt: skip
     """A new stream of `size` (width, height, both even) in BT.709 limited range."""
-    options = choice.options(encoder, quality, enlarged)
+    options = choice.options(encoder, quality, enlarged, min(size))
     stream = cast(VideoStream, container.add_stream(encoder, rate=fps, options=options))
     context = stream.codec_context
     stream.width, stream.height = size

@@ -273,8 +273,10 @@ def test_minutes_come_from_the_last_film_with_the_same_settings(film):
         assert estimate(Order(film, other, Recipe())).minutes is None
 
 
-def test_a_film_never_made_is_tried_once_and_remembered(bundle, tmp_path, monkeypatch):
+@pytest.mark.parametrize("noise", ["chunk", "comfyui"])
+def test_a_film_never_made_is_tried_once_and_remembered(bundle, tmp_path, monkeypatch, noise):
     monkeypatch.setattr("gf_core.estimate.trial.PATIENCE", 60.0)
+    bundle.recipe = replace(bundle.recipe, sample=replace(bundle.recipe.sample, noise=noise))
     making = settle(bundle, "a fox runs | 9s")
     budget = preflight(look(making, tmp_path))
     assert budget.pace is not None and budget.pace.fps > 0 and budget.disk.known

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gf_core.config import Encoding
+from gf_core.config import Encoding, VideoSpec
 from gf_core.take.facts import picture_facts
 from gf_core.video.pixels import ToRgb, ToVideo, upscaled
 
@@ -60,5 +60,6 @@ def test_an_odd_edge_is_repeated_and_nothing_stretched(size, factor):
 
 def test_a_film_enlarged_another_way_is_not_gone_on_with():
     """Those of the version before had their pictures enlarged before they were converted."""
-    plain, large = (picture_facts("codec", Encoding(upscale=times), 16)["options"] for times in (1, 2))
+    video = VideoSpec(64, 48)
+    plain, large = (picture_facts("codec", Encoding(upscale=times), video)["options"] for times in (1, 2))
     assert large.pop("enlarged") == "in YUV" and "enlarged" not in plain

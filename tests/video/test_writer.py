@@ -260,3 +260,26 @@ def test_numpy_1_25_says_what_the_processor_has_in_its_own_way(monkeypatch, wide
     for numpy in (old, new):
         monkeypatch.setattr("gf_core.devices.np", numpy)
         assert codecs._wide_vectors.__wrapped__() is wide
+
+
+MEMORY = """
+import sys
+import numpy as np
+from gf_core.config import Encoding, VideoSpec
+from gf_core.video import FilmWriter
+
+shades = np.random.default_rng(0).integers(0, 256, (24, 8, 12, 1)).repeat(3, 3)
+with FilmWriter(sys.argv[2], VideoSpec(96, 64), Encoding(sys.argv[1])) as film:
+    for part in np.split((shades.repeat(8, 1).repeat(8, 2) // 8 + 90).astype(np.uint8), 2):
+        film.write(part)
+"""
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_a_small_film_does_not_depend_on_what_lay_in_memory(tmp_path, codec):
+    """glibc fills memory as MALLOC_PERTURB_ says; elsewhere the variable does nothing."""
+    for fill in ("85", "170"):
+        words = [sys.executable, "-c", MEMORY, codec, str(tmp_path / f"{fill}.mp4")]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MALLOC_PERTURB_": fill}
+        subprocess.run(words, check=True, env=environment)
+    assert (tmp_path / "85.mp4").read_bytes() == (tmp_path / "170.mp4").read_bytes()
