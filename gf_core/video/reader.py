@@ -150,7 +150,8 @@ class _Looked:
 
     info: FilmInfo
     times: tuple[int, ...]
-    """Presentation times of all frames in stream ticks, ascending."""
+    """Presentation times of all frames in stream ticks, ascending; what a video was trimmed of, as telephones do it
+    without removing it, is none."""
     tick: Fraction
     """Seconds."""
     joined: bool
@@ -180,7 +181,7 @@ def _look_through(path: str, _: tuple[int, int] | None) -> _Looked:
         kind = context.format
         seen = context.width, context.height, codec, kind.name if kind is not None else ""
         tick = stream.time_base or Fraction(1)
-        times = [packet.pts for packet in packets(container, joints)]
+        times = [packet.pts for packet in packets(container, joints) if not packet.is_discard]
     if any(time is None for time in times):
         raise TakeError(f"{Path(path).name} does not say when its frames are shown", "convert it to mp4")
     shown = tuple(sorted(time for time in times if time is not None))

@@ -20,7 +20,7 @@ from gf_core.engine.session import Session
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.take.folder import Take
-from gf_core.video import FilmWriter, read_frames
+from gf_core.video import FilmWriter, probe, read_frames
 from gf_core.video.reader import frame_times
 
 TEXT = "a fox | 2s\ncut: a hen | 1s"
@@ -112,6 +112,22 @@ def test_pictures_are_cropped_to_the_films_shape_and_stand_upright(tmp_path):
     (tmp_path / "turned.mp4").write_bytes(data)
     (frame,) = open_start_video(tmp_path / "turned.mp4", recipe(anchors=0, recent=1))
     assert abs(frame[:14].mean() * 255) < 3 and abs(frame[18:].mean() * 255 - 200) < 4
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_what_a_video_was_trimmed_of_is_not_seen(tmp_path, suffix):
+    """Telephones leave it in the file, and say in a list of edits that it is not shown."""
+    levels = [40 + 4 * n for n in range(40)]
+    path = plain_video(tmp_path / f"a{suffix}", levels)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst") + 12  # its only edit: how long, and from where
+    long, begin = (int.from_bytes(data[at + n : at + n + 4], "big") for n in (0, 4))
+    for n, value in ((0, long // 2), (4, begin + 10 * 1024)):
+        data[at + n : at + n + 4] = value.to_bytes(4, "big")
+    path.write_bytes(data)
+    assert probe(path).frames == len(list(read_frames(path))) == 20
+    start = greys(open_start_video(path, recipe()))
+    assert np.abs(np.subtract(start, levels[21:30])).max() <= 3
 
 
 def test_a_long_video_is_not_read_into_memory(tmp_path, monkeypatch):
