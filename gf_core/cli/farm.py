@@ -52,6 +52,8 @@ def jobs_of(args: Namespace) -> list[Job]:
     Raises GroundedError: there is no such folder, it cannot be listed, or no storyboard is in it.
     """
     folder = args.folder.resolve()
+    if not folder.is_dir():
+        raise GroundedError(f"there is no folder {args.folder}", "check the name and the path")
     boards = [path for path in inside(folder) if path.match("*.txt") and path.is_file()]
     if not boards:
         raise GroundedError(f"{args.folder} holds no storyboards (.txt)", "give a folder that does")

@@ -32,6 +32,7 @@ from ..sampling.sampler import Sampler
 from ..timeline import Plan, Segment, Storyboard, Timing, make_plan
 from ..vae.base import to_uint8
 from ..video.writer import FilmWriter
+from ..words import counted
 
 if TYPE_CHECKING:
     from ..checkpoints.model_bundle import ModelBundle
@@ -170,7 +171,10 @@ def bench_lines(result: dict[str, Any]) -> list[str]:
     held = ", ".join(f"{name} {size / 2**20:.0f}" for name, size in memory["held"].items())
     rows = [
         ("model", f"{result['model']}, {result['parameters'] / 1e6:.0f} M parameters, {result['dtype']}"),
-        ("device", f"{result['device']}, {result['threads']} CPU threads, torch {result['torch']}"),
+        (
+            "device",
+            f"{result['device']}, {counted(result['threads'], 'CPU thread')}, torch {result['torch']}",
+        ),
         ("film", f"{film['width']}x{film['height']}, {film['pictures per chunk']} pictures per chunk"),
         ("first", f"{result['first chunk seconds'] * 1000:.1f} ms for the first chunk"),
         *((name, f"{seconds * 1000:.1f} ms per chunk") for name, seconds in stages.items()),

@@ -117,8 +117,10 @@ def test_a_folder_without_storyboards_and_a_cluster_without_ray_are_refused(
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["farm", "boards", *SMALL, "--ray"]) == 2
     assert "pip install 'grounded-forcing[farm]'" in capsys.readouterr().err
-    assert main(["farm", str(tmp_path / "nowhere"), *SMALL]) == 2
-    assert "holds no storyboards" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    for folder, said in (("nowhere", "there is no folder"), ("empty", "holds no storyboards")):
+        assert main(["farm", str(tmp_path / folder), *SMALL]) == 2
+        assert said in capsys.readouterr().err
 
 
 WORKER = """
