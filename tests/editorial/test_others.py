@@ -133,6 +133,13 @@ def test_frames_are_counted_at_the_speed_that_is_given(capsys, caplog):
     assert "frames a second" not in caplog.text
 
 
+@pytest.mark.parametrize(("fps", "told"), [(16, False), (12, True)])
+def test_a_speed_that_the_film_has_too_is_no_loss(caplog, fps, told):
+    caplog.set_level("INFO")
+    read_theirs(json.dumps({"prompts": {"0": "a fox"}, "fps": fps, "max_frames": 32}), Path("deforum.json"))
+    assert (f"its {fps} frames a second" in caplog.text) == told
+
+
 @pytest.mark.parametrize(
     "text",
     [

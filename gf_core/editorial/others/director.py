@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...foreign import known_values
+from ...timeline.storyboard import DEFAULT_FPS
 from .told import Shot, Told, check_frames, check_speed, seconds_of, some
 
 PROGRAM = "an LTX Director timeline"
@@ -61,7 +62,7 @@ def read_timeline(whole: dict[str, Any]) -> Told:
         some(len(timeline.audioSegments), "piece of sound", "pieces of sound"),
         some(outside, "segment outside of the rendered part", "segments outside of the rendered part"),
         "its retake" if timeline.retakeMode else "",
-        f"its {fps:g} frames a second",
+        f"its {fps:g} frames a second" if fps != DEFAULT_FPS else "",
     ]
     return Told(PROGRAM, shots, style=timeline.global_prompt, left=left)
 

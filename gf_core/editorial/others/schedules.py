@@ -105,6 +105,6 @@ def _told(
             some(len(at) - kept, "prompt after its last frame", "prompts after its last frame"),
             some(negative, "negative prompt"),
             some(weights, "weight in backticks", "weights in backticks"),
-            f"its {settings.fps:g} frames a second" if settings.fps else "",
+            f"its {settings.fps:g} frames a second" if settings.fps not in (None, DEFAULT_FPS) else "",
         ],
     )
