@@ -83,7 +83,13 @@ class Budget(Order):
         if times > 1:
             pictures = f"made at {pictures}, shown at {width * times}x{height * times}"
         time = "not measured on this machine yet; the first film with these settings does that"
-        if self.pace is not None and self.minutes is not None:
+        there = self.reuse if self.kept == self.chunks else None
+        if there is not None and (there.finished or not there.holes):
+            decoded = there.decoded >= self.chunks
+            time = (
+                "nothing has to be made" if decoded else "that of decoding and encoding: nothing is sampled"
+            )
+        elif self.pace is not None and self.minutes is not None:
             besides = f" and {self.pace.extra:.0f} s besides" if self.minutes and self.pace.extra >= 5 else ""
             time = f"{span(60 * self.minutes)} at {self.pace.fps:.1f} frames/s{besides}"
         before = f"; {size(self.text)} before that, while prompts are encoded" if self.text else ""

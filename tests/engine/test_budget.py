@@ -35,6 +35,8 @@ from gf_core.memory.presets import PRESETS
 from gf_core.model.wan import build_meta
 from gf_core.sampling.director import Director
 from gf_core.sampling.film import Cues, replay
+from gf_core.take.reuse import Kept, Reuse
+from gf_core.take.run import Run
 from gf_core.take.states import pays
 from gf_core.vae.decoders import STATE_VALUES
 
@@ -257,6 +259,17 @@ def test_a_second_set_of_weights_is_a_second_network(bundle):
     for cost in (one, both):
         saved.append(cost.weight_bytes - cost.fitted(held).weight_bytes)
     assert saved[1] == 2 * saved[0] > 0
+
+
+@pytest.mark.parametrize(("decoded", "said"), [(0, "nothing is sampled"), (1, "nothing has to be made")])
+def test_what_is_there_is_told_in_place_of_a_time(film, decoded, said):
+    kept = (Kept(Run(Path("run-0001")), {}),) * film.chunks
+    reuse = Reuse(kept, film=({"frames": 12},) * film.chunks * decoded)
+    order = Order(film, WAN, Recipe(), reuse=reuse)
+    assert estimate(order).lines()[-1].endswith(said)
+    assert (
+        "not measured" in estimate(replace(order, reuse=replace(reuse, chunks=(*kept[1:], None)))).lines()[-1]
+    )
 
 
 def test_minutes_come_from_the_last_film_with_the_same_settings(film):
