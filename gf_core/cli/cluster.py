@@ -60,18 +60,23 @@ def _make_all(ray: Any, jobs: dict[int, Job], tell: Tell) -> None:
     cards = 1 if ray.cluster_resources().get("GPU") and device != "cpu" else 0
     task = ray.remote(num_cpus=1, num_gpus=cards, max_retries=TRIES - 1)(_make_there)
     running = {task.remote(job, number, board): number for number, job in jobs.items()}
+
+    def hear() -> None:
+        for number, state in ray.get(board.news.remote()).items():
+            if number in running.values():
+                tell(number, state)
+
     try:
         while running:
             ready, _ = ray.wait(list(running), timeout=1.0)
-            for number, state in ray.get(board.news.remote()).items():
-                if number in running.values():
-                    tell(number, state)
+            hear()
             for ref in ready:
                 tell(running.pop(ref), _result(ray, ref))
     except KeyboardInterrupt:
         for ref in running:
             ray.cancel(ref)  # as Ctrl-C there: a film comes to its end, and the Take is whole
         ray.wait(list(running), num_returns=len(running), timeout=PATIENCE)
+        hear()  # a film that had just begun is called stopped, too, and not waiting
         raise
 
 

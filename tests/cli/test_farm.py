@@ -141,7 +141,7 @@ sys.exit(main(json.loads(sys.argv[1])))
 def test_two_workers_of_a_cluster_make_the_films_of_one_process(farm, tmp_path):
     """And Ctrl-C ends both, whose films the next command goes on with."""
     for name in BOARDS:
-        (tmp_path / "boards" / f"{name}.txt").write_text(BOARDS["fox"].replace("0.75s", "12s"))
+        (tmp_path / "boards" / f"{name}.txt").write_text(BOARDS["fox"].replace("0.75s", "60s"))
     command = ["farm", "boards", *SMALL, "--ray"]
 
     def start():
