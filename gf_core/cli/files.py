@@ -36,6 +36,13 @@ def film_name(args: Namespace) -> str:
     return "film" if args.storyboard == "-" else Path(args.storyboard).stem
 
 
+def film_path(args: Namespace) -> Path:
+    """Where the film goes: --out, or films/. Raises GroundedError: it cannot be saved there."""
+    from ..engine.render import output_path
+
+    return output_path("films/" if args.out is None else args.out, film_name(args))
+
+
 def take_folder(args: Namespace, out: Path | None = None) -> Path:
     """The Take: --take, or the storyboard's own in takes/, whatever its films are called.
 

@@ -17,7 +17,7 @@ from ..engine.given.cast import find_cast
 from ..errors import CheckpointError, GroundedError
 from ..timeline import Plan, PlannedSegment, Segment, Storyboard, Timing, make_plan
 from ..words import counted
-from .files import film_name, folder_of, read_board, read_making, take_folder
+from .files import film_path, folder_of, read_board, read_making, take_folder
 from .settings import choose, encoding_for, model_of, wanted
 
 if TYPE_CHECKING:
@@ -104,12 +104,11 @@ def _print_cost(
     from ..engine.film import look, settle
     from ..engine.given.start import open_start
     from ..engine.making import preflight
-    from ..engine.render import output_path
     from ..estimate.budget import check_budget, estimate
     from ..estimate.order import Order
 
     parts_device(args)  # which refuses what is not here
-    out = output_path("films/" if args.out is None else args.out, film_name(args))
+    out = film_path(args)
     for part in (args.vae, args.text_encoder, *(file for file, _ in args.lora)):
         if part is not None and not os.path.exists(part):  # Path.exists raises for a name that is too long
             raise CheckpointError(f"there is no {part}", "check the name and the folder")

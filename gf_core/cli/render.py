@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..engine.events import Event, Finished
-from ..engine.render import FilmResult, output_path, render_settled
+from ..engine.render import FilmResult, render_settled
 from ..engine.report import report_lines
 from ..engine.segment_takes import Expected, SegmentTakes, render_takes
 from ..errors import STOPPED
@@ -21,7 +21,7 @@ from ..files.atomic import on_disk, write_atomic
 from ..take.shelf import Alternative, find_pick
 from ..timeline.edits import reseed, segment_at
 from ..words import counted, rate, size, span
-from .files import film_name, is_own_text, read_board, take_folder
+from .files import film_path, is_own_text, read_board, take_folder
 from .opening import open_film
 from .screen import Screen
 from .several import in_team
@@ -47,11 +47,6 @@ def render(args: Namespace, team: Team | None) -> int:
         return STOPPED
     print_film(result)
     return 0
-
-
-def film_path(args: Namespace) -> Path:
-    """Where the film goes. Raises GroundedError: it cannot be saved there."""
-    return output_path("films/" if args.out is None else args.out, film_name(args))
 
 
 def make_film(

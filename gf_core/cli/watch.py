@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from ..engine.events import Event, Finished
 from ..errors import STOPPED, GroundedError, StoryboardError
-from .files import folder_of, is_film, read_board
+from .files import film_path, folder_of, is_film, read_board
 from .opening import open_film
-from .render import film_path, make_film, print_film
+from .render import make_film, print_film
 from .screen import Screen
 from .several import in_team
 
