@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.config import Encoding, MemorySpec, ModelSpec, Recipe, SampleSpec, VideoSpec
-from gf_core.engine.events import Event, Finished
+from gf_core.engine.events import Emit, Event, Finished, StepDone
 from gf_core.engine.film import Film, look
 from gf_core.engine.session import Session
 from gf_core.model.wan import WanModel
@@ -134,6 +134,18 @@ def bundle() -> ModelBundle:
 def make_bundle():
     """`make_bundle()`: a new bundle, always of the same network, which nobody may change."""
     return tiny_bundle
+
+
+def stopping(at: int | None, kind: type = StepDone, told: list[Event] | None = None) -> Emit:
+    """A listener that presses Ctrl-C at a step, or another `kind` of event, of this chunk; `told` gets all it hears."""
+
+    def listen(event: Any) -> None:
+        if told is not None:
+            told.append(event)
+        if isinstance(event, kind) and event.index == at:
+            raise KeyboardInterrupt
+
+    return listen
 
 
 class Films:

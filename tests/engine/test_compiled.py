@@ -29,6 +29,8 @@ from gf_core.model.pieces import Fused
 from gf_core.sampling.director import Director
 from gf_core.take.folder import Run, Take
 
+from .conftest import stopping
+
 SHORT, LONG = "a fox runs | 1.5s", "a fox runs | 1.5s\nthen: it jumps | 1.5s"
 
 
@@ -47,15 +49,9 @@ def pieces(monkeypatch):
 
 def play(bundle, text, folder, stop_at=None):
     events = []
-
-    def emit(event):
-        events.append(event)
-        if isinstance(event, ChunkDone) and event.index == stop_at:
-            raise KeyboardInterrupt
-
     film = settle_pieces(Film(bundle, text, bundle.recipe), folder)
     with Take.open(folder) as take, contextlib.suppress(KeyboardInterrupt):
-        Session(take, look(film, folder)).play(emit)
+        Session(take, look(film, folder)).play(stopping(stop_at, ChunkDone, events))
     return film, events
 
 

@@ -9,7 +9,7 @@ import pytest
 from gf_core.config import MemorySpec
 from gf_core.engine import recalled as recalled_module
 from gf_core.engine import sheet as sheet_module
-from gf_core.engine.events import Replayed, Reused, StepDone
+from gf_core.engine.events import Replayed, Reused
 from gf_core.engine.film import Film, look
 from gf_core.engine.making import preflight
 from gf_core.engine.render import render_film
@@ -17,6 +17,8 @@ from gf_core.errors import StoryboardError, TakeError
 from gf_core.sampling.director import Director
 from gf_core.take.folder import Take
 from gf_core.take.states import StateStore
+
+from .conftest import stopping
 
 TEXT = (
     "a fox | 0.75s\nthen: it jumps | 1.5s\ncut: a hen | 1.5s\nback to 2: it rests | 1.5s\n"
@@ -39,12 +41,8 @@ def whole(make_bundle, films, tmp_path_factory):
 @pytest.mark.parametrize("lost", ["nothing", "states", "one bit of each"])
 @pytest.mark.parametrize("at", [3, 5, 7])
 def test_a_film_that_was_stopped_goes_on_to_the_same_bytes(make_bundle, films, tmp_path, whole, at, lost):
-    def stop(event):
-        if isinstance(event, StepDone) and event.index == at:
-            raise KeyboardInterrupt
-
     with Take.open(tmp_path) as take, pytest.raises(KeyboardInterrupt):
-        films.session(make_bundle(), TEXT, take).play(stop)
+        films.session(make_bundle(), TEXT, take).play(stopping(at))
     for path in (tmp_path / "states").glob("*.memory.safetensors"):
         if lost == "states":
             path.unlink()
@@ -77,12 +75,8 @@ def test_a_memory_that_is_lost_right_where_it_is_wanted_is_made_anew(
 ):
     """The film goes on with the very segment that goes back, and all other states are there."""
 
-    def stop(event):
-        if isinstance(event, StepDone) and event.index == at:
-            raise KeyboardInterrupt
-
     with Take.open(tmp_path) as take, pytest.raises(KeyboardInterrupt):
-        films.session(make_bundle(), TEXT, take).play(stop)
+        films.session(make_bundle(), TEXT, take).play(stopping(at))
     (state,) = (tmp_path / "states").glob(f"{lost}-*.memory.safetensors")
     state.unlink()
     _, run = films.render(make_bundle(), tmp_path, TEXT)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gf_core.engine.events import Reused, StepDone
+from gf_core.engine.events import Reused
 from gf_core.engine.film import settle
 from gf_core.engine.finish import Finisher
 from gf_core.memory.policies import POLICIES
@@ -18,6 +18,7 @@ from gf_core.take.facts import kernels
 from gf_core.take.folder import Run, RunWriter, Take
 
 from ..heads import PICKING
+from .conftest import stopping
 
 TEXT = "a fox runs | 3s\nthen: it jumps | 2.25s\ncut: a hen | 1.5s\nscene: rain | 2.25s"
 CHUNKS = 12
@@ -40,15 +41,10 @@ MEMORIES = {
 
 
 def render(bundle, films, folder, memory, text=TEXT, stop_at=None):
-    def listen(event):
-        events.append(event)
-        if isinstance(event, StepDone) and event.index == stop_at:
-            raise KeyboardInterrupt
-
     events = []
     with Take.open(folder) as take:
         try:
-            films.session(bundle, text, take, memory=memory).play(listen)
+            films.session(bundle, text, take, memory=memory).play(stopping(stop_at, told=events))
         except KeyboardInterrupt:
             return None, events
     return Run(events[-1].path.parent), events

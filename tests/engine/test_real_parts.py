@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from dataclasses import replace
 
@@ -13,10 +12,7 @@ import torch
 from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.config import Recipe, VideoSpec
 from gf_core.engine import finish as finish_module
-from gf_core.engine.compiling import settle_pieces
-from gf_core.engine.events import ChunkDone, Event, Reused
-from gf_core.engine.film import Film, look
-from gf_core.engine.session import Session
+from gf_core.engine.events import Reused
 from gf_core.errors import PromptError
 from gf_core.model.wan import WanModel
 from gf_core.take.folder import Take
@@ -25,6 +21,8 @@ from gf_core.vae.base import to_uint8
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig
 from gf_core.vae.taehv import TAEHV
 from gf_core.video import FilmWriter, probe
+
+from .test_compiled import play
 
 TEXT = "a red fox | 1.5s\nthen: it runs | 1.5s\ncut: a red fox | 0.75s"
 
@@ -97,31 +95,16 @@ def test_on_a_card_the_overlapped_film_is_the_one_decoded_alone(bundle, films, t
 LONG = "a red fox | 6s\nthen: it runs | 3s\ncut: a red fox | 3s"
 
 
-def make(bundle, folder, stop_at=None):
-    """Events of a film made into a Take, up to a chunk."""
-    events: list[Event] = []
-
-    def emit(event):
-        events.append(event)
-        if isinstance(event, ChunkDone) and event.index == stop_at:
-            raise KeyboardInterrupt
-
-    film = settle_pieces(Film(bundle, LONG, bundle.recipe), folder)
-    assert film.bundle.compiled
-    with Take.open(folder) as take, contextlib.suppress(KeyboardInterrupt):
-        Session(take, look(film, folder)).play(emit)
-    return events
-
-
 @pytest.mark.gpu
 def test_on_a_card_a_compiled_film_goes_on_with_the_same_bytes(bundle, tmp_path, caplog):
     """Its calls are recorded and replayed; where it is torn is inside of a row of replays."""
     caplog.set_level(logging.WARNING, "grounded")
     real = replace(real_bundle(bundle, "cuda"), compiled=True)
-    make(real, tmp_path / "whole")
-    make(real, tmp_path / "torn", stop_at=6)
-    events = make(real, tmp_path / "torn")
-    assert next(event.chunks for event in events if isinstance(event, Reused)) >= 6
+    played = [
+        play(real, LONG, tmp_path / name, at) for name, at in (("whole", None), ("torn", 6), ("torn", None))
+    ]
+    assert all(film.bundle.compiled for film, _ in played)
+    assert next(event.chunks for event in played[-1][1] if isinstance(event, Reused)) >= 6
     latents = []
     for name in ("whole", "torn"):
         with Take.open(tmp_path / name) as take:

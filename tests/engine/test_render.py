@@ -21,6 +21,8 @@ from gf_core.take.folder import Run
 from gf_core.timeline import parse
 from gf_core.video import probe, read_frames, read_metadata
 
+from .conftest import stopping
+
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 TEXT = "@seed 4\na fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"
@@ -258,12 +260,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_film_is_made(bundl
 
 
 def test_stopping_keeps_the_film_in_the_take(bundle, tmp_path):
-    def stop(event):
-        if isinstance(event, StepDone) and event.index == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        render_film(bundle, TEXT, tmp_path / "fox.mp4", listener=stop)
+        render_film(bundle, TEXT, tmp_path / "fox.mp4", listener=stopping(2))
     run = Run(tmp_path / "fox.take" / "run-0001")
     # What is sampled is kept; how much of it is in the film already is a matter of the machine's speed.
     assert [path.name for path in sorted(run.latents(0).parent.iterdir())] == [

@@ -12,6 +12,8 @@ from gf_core.errors import TakeError
 from gf_core.take.folder import Take
 from gf_core.take.tidy import tidy
 
+from .conftest import stopping
+
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 TEXT = "a fox runs | 1.5s\nthen: it {} | 0.75s"
@@ -64,12 +66,8 @@ def test_only_as_much_goes_as_is_too_much(folder):
 
 
 def test_what_is_needed_stays(bundle, folder, tmp_path):
-    def stop(event):
-        if isinstance(event, StepDone) and event.index == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        render(bundle, tmp_path, "stands", stop)
+        render(bundle, tmp_path, "stands", stopping(2))
     made = render_takes(settle(bundle, TEXT.format("waits")), folder, 2, 2)
     render(bundle, tmp_path, "walks")
     named = [take.run for take in made.takes]
