@@ -48,17 +48,18 @@ class Vocabulary:
 
         Raises PromptError, which names lines and points at the first word.
         """
-        found: dict[str, list[tuple[int, int]]] = {}
+        lines = re.split(r"\r\n|\n|\r", text)
+        uses: dict[str, list[int]] = {}
         for line, prompt in spoken:
             for word in self.unknown(prompt):
-                found.setdefault(word, []).append(_find(word, text, line))
-        self._refuse_unknown(found, text=text)
+                uses.setdefault(word, []).append(line)
+        heads = [number for number, line in enumerate(lines, 1) if line.lstrip().startswith("@")]
+        found = {word: _places(word, used, lines, heads) for word, used in uses.items()}
+        self._refuse_unknown(found, lines=lines)
         for line, prompt in spoken:
             if (count := len(_WORD.findall(prompt.lower()))) > self.max_words:
                 message = f"prompt of {count} words, the built-in model reads {self.max_words}"
-                raise PromptError(
-                    message, "Shorten the prompt.", line=line, column=1, text=_lines(text)[line - 1]
-                )
+                raise PromptError(message, "Shorten the prompt.", line=line, column=1, text=lines[line - 1])
 
     def unknown(self, prompt: str) -> list[str]:
         """The words of a prompt that are not in it, each once."""
@@ -71,15 +72,17 @@ class Vocabulary:
         return (difflib.get_close_matches(word[:LONGEST], self.words, 1, NEARLY) or mistyped)[:1]
 
     def _refuse_unknown(
-        self, found: dict[str, list[tuple[int, int]]], where: str = "", text: str = ""
+        self, found: dict[str, list[tuple[int, int]]], where: str = "", lines: Sequence[str] = ()
     ) -> None:
         if not found:
             return
         told, near = [], []
         for word, places in list(found.items())[:UNKNOWN_LIMIT]:
-            lines = list(dict.fromkeys(str(line) for line, _ in places))
+            numbers = list(dict.fromkeys(str(line) for line, _ in places))
             said = plain(word, LONGEST)
-            told.append(f"{said} (line{'s' * (len(lines) > 1)} {', '.join(lines[:4])})" if lines else said)
+            told.append(
+                f"{said} (line{'s' * (len(numbers) > 1)} {', '.join(numbers[:4])})" if numbers else said
+            )
             near += [f"{match} for {word}" for match in self._meant(word)]
         more = f" and {len(found) - UNKNOWN_LIMIT} more" if len(found) > UNKNOWN_LIMIT else ""
         line, column = min((place for places in found.values() for place in places), default=(0, 0))
@@ -91,19 +94,19 @@ class Vocabulary:
             f"{' '.join(tips)}, a full Wan model reads any text",
             line=line,
             column=column,
-            text=_lines(text)[line - 1] if line else "",
+            text=lines[line - 1] if line else "",
         )
 
 
-def _lines(text: str) -> list[str]:
-    return re.split(r"\r\n|\n|\r", text)
-
-
-def _find(word: str, text: str, line: int) -> tuple[int, int]:
-    """Line and column of `word`: in the segment's own line, else in the cast or style that brought it there."""
-    lines = _lines(text)
+def _places(
+    word: str, used: Sequence[int], lines: Sequence[str], heads: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Line and column of `word` for each segment, on a line of `used`, that says it: there, or in the cast or style
+    that brought it, which are on lines `heads`."""
     pattern = re.compile(rf"(?<![^\W_])(?<!'){re.escape(word)}(?![^\W_]|')", re.IGNORECASE)
-    for number in (line, *(place for place, other in enumerate(lines, 1) if other.lstrip().startswith("@"))):
-        if found := pattern.search(lines[number - 1]):
-            return number, found.start() + 1
-    return line, 1
+    columns = {number: found.start() + 1 for number in used if (found := pattern.search(lines[number - 1]))}
+    brought = list[tuple[int, int]]()
+    if len(columns) < len(used):
+        hits = ((number, pattern.search(lines[number - 1])) for number in heads)
+        brought = next(([(number, hit.start() + 1)] for number, hit in hits if hit), [])
+    return [(n, columns[n]) if n in columns else (brought or [(n, 1)])[0] for n in used]

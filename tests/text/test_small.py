@@ -1,5 +1,7 @@
 """The built-in text encoder: closed vocabulary, padding that changes nothing, a file round trip."""
 
+import time
+
 import pytest
 import torch
 
@@ -100,6 +102,17 @@ def test_all_unknown_words_are_named_at_once_with_their_lines(encoder: SmallText
     encoder.check_words(text, [(2, "the fox"), (3, "a red fox")])
     with pytest.raises(PromptError, match="line 3, column 1: prompt of 7 words"):
         encoder.check_words(text, [(3, "a a a a a a a")])
+
+
+def test_the_longest_storyboard_is_refused_as_fast_as_it_is_read(encoder: SmallTextEncoder):
+    """Its text was searched anew for every word: 57 s for 10,000 segments."""
+    lines = ["@style unicorns", *(f"the fox jumps {number}" for number in range(4000))]
+    began = time.process_time()
+    with pytest.raises(PromptError, match=r"0 \(line 2\), unicorns \(line 1\), .* and 3995 more"):
+        encoder.check_words(
+            "\n".join(lines), [(n, f"{line}, unicorns") for n, line in enumerate(lines, 1)][1:]
+        )
+    assert time.process_time() - began < 2
 
 
 def test_too_many_words(encoder: SmallTextEncoder):
