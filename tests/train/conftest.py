@@ -6,6 +6,9 @@ import torch
 from gf_core.checkpoints.model_bundle import ModelBundle
 from gf_core.config import MemorySpec, ModelSpec, Recipe, SampleSpec
 from gf_core.model.wan import WanModel
+from gf_core.sampling.chunkwise import make_sampler
+from gf_core.sampling.film import carry_out
+from gf_core.sampling.sampler import Chunk
 from gf_core.train import rollout
 from gf_core.train.films import FilmBatch
 from gf_core.train.objectives.scores import Nets
@@ -54,6 +57,31 @@ class Films:
 @pytest.fixture
 def films():
     return Films()
+
+
+def drawn(kept):
+    """By chunk, the noise that a film of training has drawn for a step."""
+
+    def of(block, first):
+        return lambda step: kept[f"renoise.block{block}.step{step - 1}"] if step else first
+
+    return [of(*numbered) for numbered in enumerate(kept["noise"].split(3, 1))]
+
+
+@torch.no_grad()
+def engine(net, recipe, prompt, cues, noises):
+    """Latents of a film of chunks with this noise by the sampler that renders films."""
+    sampler = make_sampler(net, net.spec, recipe, latent_height=2, latent_width=4)
+    sampler.director.start(prompt)
+    made = []
+    for block, noise in enumerate(noises):
+        if block in cues:
+            made += sampler.flush()
+            carry_out(sampler.director, cues[block].verb, cues[block].prompt, cues[block].recache)
+        made += sampler.feed(Chunk(block, noise))
+    made += sampler.flush()
+    assert [one.index for one in made] == list(range(len(noises)))
+    return torch.cat([one.latents for one in made], 1)
 
 
 @pytest.fixture

@@ -7,9 +7,6 @@ import torch
 
 from gf_core.config import MemorySpec, SampleSpec
 from gf_core.memory.presets import PRESETS
-from gf_core.sampling.chunkwise import make_sampler
-from gf_core.sampling.film import carry_out
-from gf_core.sampling.sampler import Chunk
 from gf_core.sampling.schedule import timesteps
 from gf_core.train import rollout
 from gf_core.train.films import Cue
@@ -18,6 +15,7 @@ from gf_core.train.objectives.scores import Matching, judged, level, sigma_at
 from gf_core.train.recompute import recompute
 from gf_core.train.rollout import Window, roll_out
 
+from .conftest import drawn, engine
 from .fixed import RandomDraws
 
 GROUNDED = MemorySpec(anchors=2, recent=3)
@@ -50,21 +48,6 @@ class Fixed(RandomDraws):
         return torch.tensor([400, 700])[: shape[0]]
 
 
-def engine(net, film, batch):
-    """The same film by the sampler that renders films; no gradients anywhere."""
-    sampler = make_sampler(net, net.spec, film.recipe, latent_height=2, latent_width=4)
-    sampler.director.start(batch.prompt)
-    made = []
-    for block in range(film.frames // film.chunk):
-        if block in batch.cues:
-            cue = batch.cues[block]
-            carry_out(sampler.director, cue.verb, cue.prompt, cue.recache)
-        noise = [batch.draws.kept["noise"][:, 3 * block : 3 * block + 3]]
-        noise += [batch.draws.kept.get(f"renoise.block{block}.step{step}") for step in range(1)]
-        made += [clean.latents for clean in sampler.feed(Chunk(block, lambda step, noise=noise: noise[step]))]
-    return torch.cat(made, 1)
-
-
 @pytest.mark.parametrize(
     ("verbs", "context"),
     [
@@ -78,8 +61,7 @@ def test_a_film_of_training_is_the_engine_s(nets, films, verbs, context):
     batch = films.batch(cues=cues, draws=Fixed())
     film = films.spec(GROUNDED, context_noise=False, context_gradient=context)
     window = roll_out(nets.generator, film, batch)
-    with torch.no_grad():
-        wanted = engine(nets.generator, film, batch)
+    wanted = engine(nets.generator, film.recipe, batch.prompt, cues, drawn(batch.draws.kept))
     assert window.latents.requires_grad
     torch.testing.assert_close(window.latents, wanted, atol=1e-6, rtol=1e-6)
 
@@ -96,8 +78,7 @@ def test_a_film_of_training_is_the_engine_s_under_every_memory(nets, films, name
         cues = {block: Cue(verb, films.prompts[1 + n]) for n, (block, verb) in enumerate(verbs.items())}
         batch = films.batch(cues=cues, draws=Fixed())
         window = roll_out(nets.generator, film, batch)
-        with torch.no_grad():
-            wanted = engine(nets.generator, film, batch)
+        wanted = engine(nets.generator, film.recipe, batch.prompt, cues, drawn(batch.draws.kept))
         assert window.latents.requires_grad
         torch.testing.assert_close(window.latents, wanted, atol=1e-5, rtol=1e-5)
         banks = {tuple(frame.number for frame in bank) for bank in memories[-1].ledger.banks}

@@ -14,8 +14,7 @@ from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.model.forward import Call, text_kv, time_conditioning
 from gf_core.rope import rotate, turns
-from gf_core.sampling.chunkwise import Chunkwise, make_sampler
-from gf_core.sampling.film import carry_out
+from gf_core.sampling.chunkwise import Chunkwise
 from gf_core.sampling.rolling import Rolling
 from gf_core.sampling.sampler import Chunk
 from gf_core.sampling.schedule import flow_to_x0, timesteps
@@ -29,6 +28,7 @@ from gf_core.train.recompute import recompute
 from gf_core.train.rollout import RolloutSpec, roll_out
 from gf_core.train.streaming import Stream
 
+from .conftest import drawn, engine
 from .fixed import RandomDraws, generator
 
 FIVE = (1000, 800, 600, 400, 200)
@@ -91,27 +91,6 @@ def calls(monkeypatch) -> list[Seen]:
     return found
 
 
-def engine(net, recipe: Recipe, batch) -> Tensor:
-    """The film by the sampler that renders films, of the noise that a film of training has kept."""
-    sampler = make_sampler(net, net.spec, recipe, latent_height=2, latent_width=4)
-    sampler.director.start(batch.prompt)
-    made, kept = [], batch.draws.kept
-    blocks = kept["noise"].split(3, 1)
-    for block, first in enumerate(blocks):
-        if block in batch.cues:
-            made += sampler.flush()
-            carry_out(sampler.director, batch.cues[block].verb, batch.cues[block].prompt)
-        made += sampler.feed(
-            Chunk(
-                block,
-                lambda i, n=block, first=first: kept[f"renoise.block{n}.step{i - 1}"] if i else first,
-            )
-        )
-    made += sampler.flush()
-    assert [one.index for one in made] == list(range(len(blocks)))
-    return torch.cat([one.latents for one in made], 1)
-
-
 @pytest.mark.parametrize("verbs", [{}, {2: "then", 7: "cut"}, {3: "scene", 4: "then"}], ids=str)
 @pytest.mark.parametrize("name", MEMORIES)
 def test_a_film_of_training_is_the_engine_s(nets, films, calls, name, verbs):
@@ -119,8 +98,7 @@ def test_a_film_of_training_is_the_engine_s(nets, films, calls, name, verbs):
     cues = {block: Cue(verb, films.prompts[1 + n]) for n, (block, verb) in enumerate(verbs.items())}
     batch, film = films.batch(cues=cues, draws=Given(remainder=1)), film_of(name)
     window = roll_out(nets.generator, film, batch)
-    with torch.no_grad():
-        wanted = engine(nets.generator, film.recipe, batch)
+    wanted = engine(nets.generator, film.recipe, batch.prompt, cues, drawn(batch.draws.kept))
     made = torch.cat([call.latents for call in calls if call.kind == "clean"], 1)
     torch.testing.assert_close(made, wanted, atol=1e-5, rtol=1e-5)
     assert window.latents.requires_grad and window.latents.shape[1] == 21
@@ -253,8 +231,7 @@ def test_the_other_films_are_made_chunk_by_chunk_under_the_same_memory(nets, fil
     film, batch = film_of("long", window=27, context_noise=False), films.batch(draws=Given(joint=999, exit=0))
     window = roll_out(nets.generator, film, batch)
     recipe = replace(film.recipe, sample=SampleSpec(steps=(1000,)))
-    with torch.no_grad():
-        wanted = engine(nets.generator, recipe, batch)
+    wanted = engine(nets.generator, recipe, batch.prompt, {}, drawn(batch.draws.kept))
     torch.testing.assert_close(window.latents, wanted, atol=1e-5, rtol=1e-5)
     assert len(calls) == 18 and all(call.latents.shape[1] == 3 for call in calls)
     assert sum(call.learns for call in calls) == 9

@@ -10,9 +10,6 @@ from torch.utils.checkpoint import checkpoint
 from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.memory.presets import PRESETS
 from gf_core.model import layers
-from gf_core.sampling.chunkwise import make_sampler
-from gf_core.sampling.film import carry_out
-from gf_core.sampling.sampler import Chunk
 from gf_core.train.films import Cue
 from gf_core.train.objectives.dmd import critic, dmd, learners, sid
 from gf_core.train.objectives.scores import Matching
@@ -20,6 +17,7 @@ from gf_core.train.past import Past
 from gf_core.train.rollout import RolloutSpec
 from gf_core.train.streaming import Stream, StreamSpec, next_piece
 
+from .conftest import drawn, engine
 from .fixed import RandomDraws
 
 LONG = replace(PRESETS["longlive"], recache_reach=9)
@@ -79,27 +77,16 @@ class Noted(RandomDraws):
 def test_pieces_together_are_the_engine_s_film(nets, films, stream, memory, verb):
     """A switch at a piece's begin and inside one, over recaches, cuts and evictions."""
     cues = {3: Cue(verb, films.prompts[1]), 6: Cue("then", films.prompts[2])}
-    long, made, blocks = stream(memory, context_noise=False), [], []
+    long, made, noises = stream(memory, context_noise=False), [], []
     for seed in range(3):
         draws = Noted(seed)
         _, window = long.advance(nets.generator, films.batch(cues=cues, draws=draws))
         new = 9 if not seed else 6
         made.append(window.latents[:, -new:].detach())
         assert window.latents.requires_grad
-        for block in range(new // 3):
-            first = draws.kept["noise"][:, 3 * block : 3 * block + 3]
-            blocks.append([first, draws.kept[f"renoise.block{block}.step0"]])
-    sampler = make_sampler(
-        nets.generator, nets.generator.spec, long.film.recipe, latent_height=2, latent_width=4
-    )
-    sampler.director.start(films.prompts[0])
-    wanted = []
-    with torch.no_grad():
-        for block, noise in enumerate(blocks):
-            if block in cues:
-                carry_out(sampler.director, cues[block].verb, cues[block].prompt)
-            wanted += [clean.latents for clean in sampler.feed(Chunk(block, lambda i, noise=noise: noise[i]))]
-    torch.testing.assert_close(torch.cat(made, 1), torch.cat(wanted, 1), atol=1e-5, rtol=1e-5)
+        noises += drawn(draws.kept)
+    wanted = engine(nets.generator, long.film.recipe, films.prompts[0], cues, noises)
+    torch.testing.assert_close(torch.cat(made, 1), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_only_new_frames_count_and_the_prompt_in_force_judges(nets, films, stream):
