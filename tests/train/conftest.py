@@ -13,7 +13,8 @@ from gf_core.train import rollout
 from gf_core.train.films import FilmBatch
 from gf_core.train.objectives.scores import Nets
 from gf_core.train.recipes import matching
-from gf_core.train.rollout import RolloutSpec
+from gf_core.train.recompute import recompute
+from gf_core.train.rollout import RolloutSpec, roll_out
 
 from .fixed import RandomDraws
 
@@ -82,6 +83,25 @@ def engine(net, recipe, prompt, cues, noises):
     made += sampler.flush()
     assert [one.index for one in made] == list(range(len(noises)))
     return torch.cat([one.latents for one in made], 1)
+
+
+def check_recomputed(net, film, batch, memories):
+    """Activation checkpoints: the same gradients to the bit, and a memory that backward leaves as it was."""
+
+    def gradients():
+        net.zero_grad()
+        window = roll_out(net, film, batch())
+        memory = memories.pop()
+        before = [part.clone() for part in (memory.raw_k, memory.v)]
+        past = [list(frames) for frames in (*memory.gradients.graph, *memory.gradients.banks)]
+        window.latents.square().sum().backward()
+        assert all(map(torch.equal, before, (memory.raw_k, memory.v)))
+        assert past == [list(frames) for frames in (*memory.gradients.graph, *memory.gradients.banks)]
+        return [p.grad.clone() for p in net.parameters() if p.grad is not None]
+
+    plain = gradients()
+    recompute(net.blocks)
+    assert all(map(torch.equal, gradients(), plain))
 
 
 @pytest.fixture

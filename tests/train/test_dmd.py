@@ -12,10 +12,9 @@ from gf_core.train import rollout
 from gf_core.train.films import Cue
 from gf_core.train.objectives.dmd import critic, dmd, learn_window, match_window, sid
 from gf_core.train.objectives.scores import Matching, judged, level, sigma_at
-from gf_core.train.recompute import recompute
 from gf_core.train.rollout import Window, roll_out
 
-from .conftest import drawn, engine
+from .conftest import check_recomputed, drawn, engine
 from .fixed import RandomDraws
 
 GROUNDED = MemorySpec(anchors=2, recent=3)
@@ -285,23 +284,8 @@ def test_a_critic_that_knows_the_film_has_no_loss(nets, films, monkeypatch, weig
 @pytest.mark.parametrize("context", ["none", "leaky", "replay"])
 @pytest.mark.parametrize("spec", [None, *BANKS.values()], ids=["window", *BANKS])
 def test_layers_computed_again_change_nothing(nets, films, context, spec, memories):
-    """Activation checkpoints: the same gradients to the bit, and a memory that backward leaves as it was."""
     film = films.spec(spec, frames=27, window=27, context_gradient=context)
-
-    def gradients():
-        nets.generator.zero_grad()
-        window = roll_out(nets.generator, film, films.batch(draws=Fixed()))
-        memory = memories.pop()
-        before = [part.clone() for part in (memory.raw_k, memory.v)]
-        past = [list(frames) for frames in (*memory.gradients.graph, *memory.gradients.banks)]
-        window.latents.square().sum().backward()
-        assert all(map(torch.equal, before, (memory.raw_k, memory.v)))
-        assert past == [list(frames) for frames in (*memory.gradients.graph, *memory.gradients.banks)]
-        return [p.grad.clone() for p in nets.generator.parameters() if p.grad is not None]
-
-    plain = gradients()
-    recompute(nets.generator.blocks)
-    assert all(map(torch.equal, gradients(), plain))
+    check_recomputed(nets.generator, film, lambda: films.batch(draws=Fixed()), memories)
 
 
 def test_a_context_is_made_to_the_end_and_judged_by_what_follows(nets, films):

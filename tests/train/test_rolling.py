@@ -24,11 +24,10 @@ from gf_core.train.films import Cue
 from gf_core.train.objectives import CPU
 from gf_core.train.objectives.dmd import critic, dmd, sid
 from gf_core.train.objectives.scores import Matching
-from gf_core.train.recompute import recompute
 from gf_core.train.rollout import RolloutSpec, roll_out
 from gf_core.train.streaming import Stream
 
-from .conftest import drawn, engine
+from .conftest import check_recomputed, drawn, engine
 from .fixed import RandomDraws, generator
 
 FIVE = (1000, 800, 600, 400, 200)
@@ -239,21 +238,8 @@ def test_the_other_films_are_made_chunk_by_chunk_under_the_same_memory(nets, fil
 
 @pytest.mark.parametrize("context", ["none", "leaky", "replay"])
 def test_layers_computed_again_change_nothing(nets, films, context, memories):
-    """Activation checkpoints: the same gradients to the bit, and a memory that backward leaves as it was."""
     film = film_of("short", 18, 12, context_gradient=context)
-
-    def gradients():
-        window = roll_out(nets.generator, film, films.batch(draws=Given(remainder=1)))
-        memory = memories[-1]
-        before = [store.clone() for store in (memory.raw_k, memory.v)]
-        nets.generator.zero_grad()
-        window.latents.square().sum().backward()
-        assert all(map(torch.equal, before, (memory.raw_k, memory.v)))
-        return [p.grad.clone() for p in nets.generator.parameters() if p.grad is not None]
-
-    plain = gradients()
-    recompute(nets.generator.blocks)
-    assert all(map(torch.equal, gradients(), plain))
+    check_recomputed(nets.generator, film, lambda: films.batch(draws=Given(remainder=1)), memories)
 
 
 def test_the_past_may_be_learned_through(nets, films):
