@@ -136,6 +136,13 @@ def make_bundle():
     return tiny_bundle
 
 
+def flip(path: Path, at: int) -> None:
+    """Turn one bit of a file, in the byte at a place."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
 def stopping(at: int | None, kind: type = StepDone, told: list[Event] | None = None) -> Emit:
     """A listener that presses Ctrl-C at a step, or another `kind` of event, of this chunk; `told` gets all it hears."""
 

@@ -18,7 +18,7 @@ from gf_core.sampling.director import Director
 from gf_core.take.folder import Take
 from gf_core.take.states import StateStore
 
-from .conftest import stopping
+from .conftest import flip, stopping
 
 TEXT = (
     "a fox | 0.75s\nthen: it jumps | 1.5s\ncut: a hen | 1.5s\nback to 2: it rests | 1.5s\n"
@@ -47,9 +47,7 @@ def test_a_film_that_was_stopped_goes_on_to_the_same_bytes(make_bundle, films, t
         if lost == "states":
             path.unlink()
         elif lost == "one bit of each":
-            data = bytearray(path.read_bytes())
-            data[-1] ^= 1
-            path.write_bytes(data)
+            flip(path, -1)
     _, run = films.render(make_bundle(), tmp_path, TEXT)
     assert (latents(run), run.film.read_bytes()) == whole[:2]
 

@@ -25,6 +25,8 @@ from gf_core.vae.decoders import REACH
 from gf_core.video import FilmWriter, read_frames
 from gf_core.video.boxes import read_layout
 
+from .conftest import flip
+
 TEXT = "a fox runs | 1.5s\nthen: it jumps | 2.25s\ncut: a hen | 1.5s"
 CHUNKS = 7
 
@@ -72,12 +74,6 @@ def test_renders_that_were_stopped_before_anything_was_made_leave_one_run(bundle
     _, run = films.render(bundle, tmp_path / "take", TEXT)
     assert [path.name for path in sorted((tmp_path / "take").glob("run-*"))] == ["run-0001"]
     assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
-
-
-def flip(path, at):
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    path.write_bytes(data)
 
 
 def cut(path, size):
