@@ -120,18 +120,14 @@ def find_reuse(
         return Reuse()
     # A chunk's key names all that made its latents, whatever the settings say. The longest first, so that latents and
     # pictures of one run are preferred; sorting keeps newer runs in front.
-    alike = sorted(
-        runs, key=lambda e: (-e.matching(keys), e.settings.get("film_key") != settings["film_key"])
-    )
-    films = [earlier for earlier in alike if _looks_alike(earlier, settings)]
+    runs.sort(key=lambda e: (-e.matching(keys), e.settings.get("film_key") != settings["film_key"]))
     # A run of this very film goes first, stopped or finished: only it can be gone on with in place.
-    same = [earlier for earlier in films if _is_same_film(earlier, settings, keys)]
-    alike = same + [earlier for earlier in alike if earlier not in same]
+    runs.sort(key=lambda e: not _is_same_film(e, settings, keys))
     # Latents may come from several runs, pictures from one film only; both are read and checked here.
-    film, pictures = _longest_film([earlier for earlier in alike if earlier in films], keys, apart)
-    chunks = _collect(alike, keys, pictures)
+    film, pictures = _longest_film([e for e in runs if _looks_alike(e, settings)], keys, apart)
+    chunks = _collect(runs, keys, pictures)
     goes_on, finished = False, False
-    if film is not None and film in same and _is_its_own(film, chunks, pictures):
+    if film and _is_same_film(film, settings, keys) and _is_its_own(film, chunks, pictures):
         finished = pictures == len(keys) and _is_finished(film, chunks)
         goes_on = finished or film.run.stands_alone()
     if ends and not finished:  # up to the last such end with no damaged chunk in front of it
@@ -141,9 +137,9 @@ def find_reuse(
         pictures, goes_on = min(pictures, len(chunks)), goes_on and pictures <= len(chunks)
         film = film if pictures else None
     # Against which run the change is told: the one that the last chunk came from, or where nothing fits the most alike.
-    last = chunks[-1] if chunks else None
-    nearest = film or min(alike, key=lambda e: unlike(e.settings, settings))
-    nearest = next((e for e in alike if last is not None and e.run is last.run), nearest)
+    last = chunks[-1].run if chunks and chunks[-1] else None
+    nearest = film or min(runs, key=lambda e: unlike(e.settings, settings))
+    nearest = next((e for e in runs if e.run is last), nearest)
     return Reuse(
         chunks=chunks,
         film=tuple(film.records[:pictures]) if film else (),
@@ -151,7 +147,7 @@ def find_reuse(
         goes_on=goes_on,
         finished=finished,
         changed=_why_more(nearest, settings, len(chunks), pictures, len(keys), apart),
-        digests={record["name"]: record["digest"] for earlier in alike for record in earlier.states},
+        digests={record["name"]: record["digest"] for earlier in runs for record in earlier.states},
     )
 
 
@@ -204,9 +200,10 @@ def pictures_mark(settings: Settings) -> str:
 
 def _is_same_film(earlier: _Earlier, settings: Settings, keys: Sequence[str]) -> bool:
     """Whether a run was begun for the very film that is asked for, and holds no more than is wanted of it."""
+    if not (earlier.whole and _looks_alike(earlier, settings)):
+        return False
     segments = [[segment["key"] for segment in s["segments"]] for s in (earlier.settings, settings)]
-    fits = earlier.matching(keys) == len(earlier.records) <= len(keys)
-    return earlier.whole and segments[0] == segments[1] and fits
+    return segments[0] == segments[1] and earlier.matching(keys) == len(earlier.records) <= len(keys)
 
 
 def _is_its_own(film: _Earlier, chunks: Sequence[Kept | None], pictures: int) -> bool:
