@@ -20,13 +20,13 @@ _NAMES = {
     0.001: "ms msec msecs millisecond milliseconds",
 }
 _UNITS = {name: scale for scale, names in _NAMES.items() for name in names.split()}
-_FRAMES = ("f", "frame", "frames")
 _LONGEST = 400
 """Characters of a length; the smallest number that there is has 330."""
 
 _AMOUNT = r"[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+"
 _BARE = re.compile(_AMOUNT)
 _PART = re.compile(rf"({_AMOUNT}) *([a-z秒分]+)\.? *")
+_FRAMES = re.compile(r"([0-9]{1,9}) *(?:f|frames?)\.? *")
 _CLOCK = re.compile(r"(?:([0-9]{1,3}):)?([0-9]{1,3}):([0-9]{2}(?:[.,][0-9]+)?) *s?")
 _FRAME_CLOCK = re.compile(r"([0-9]{1,3}):([0-9]{2}):([0-9]{2})[:;]([0-9]{2,3})")
 _POWER = re.compile(r"([0-9]+(?:\.[0-9]*)?e[+-]?[0-9]{1,3}) *s?")
@@ -40,9 +40,9 @@ def read_length(text: str, fps: Fraction) -> float | None:
     """
     if len(text) > _LONGEST:
         return None
-    if text[:1] in ("-", "+"):
+    if text.startswith("-"):
         rest = text[1:].lstrip(" ")
-        if text[0] == "+" or rest[:1] in ("-", "+"):
+        if rest.startswith("-"):
             return None
         length = _number(rest) if _BARE.fullmatch(rest) else read_length(rest, fps)
         return None if length is None else -length
@@ -51,14 +51,11 @@ def read_length(text: str, fps: Fraction) -> float | None:
         if seconds is None or seconds >= 60 or (hours and minutes >= 60):
             return None
         return _micro(int(hours or 0) * 3600 + minutes * 60 + seconds)
+    if frames := _FRAMES.fullmatch(text):
+        return int(frames[1]) * fps.denominator / fps.numerator
     parts = _PART.findall(text)
     if not parts or _PART.sub("", text):
         return None
-    if len(parts) == 1 and parts[0][1] in _FRAMES:
-        amount = parts[0][0]
-        return (
-            int(amount) * fps.denominator / fps.numerator if amount.isdecimal() and len(amount) < 10 else None
-        )
     amounts, scales = [_number(amount) for amount, _ in parts], [_UNITS.get(unit, 0) for _, unit in parts]
     # Larger units come first, each once.
     if None in amounts or 0 in scales or any(one <= other for one, other in pairwise(scales)):

@@ -12,12 +12,12 @@ const NAMES = {
   0.001: "ms msec msecs millisecond milliseconds",
 };
 const UNITS = new Map(Object.entries(NAMES).flatMap(([scale, names]) => names.split(" ").map((name) => [name, Number(scale)])));
-const FRAMES = ["f", "frame", "frames"];
 const LONGEST = 400; // characters of a length
 
 const AMOUNT = "[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+";
 const BARE = new RegExp(`^(?:${AMOUNT})$`);
 const PART = new RegExp(`(${AMOUNT}) *([a-z秒分]+)\\.? *`, "g");
+const FRAMES = /^([0-9]{1,9}) *(?:f|frames?)\.? *$/;
 const CLOCK = /^(?:([0-9]{1,3}):)?([0-9]{1,3}):([0-9]{2}(?:[.,][0-9]+)?) *s?$/;
 const FRAME_CLOCK = /^([0-9]{1,3}):([0-9]{2}):([0-9]{2})[:;]([0-9]{2,3})$/;
 const POWER = /^([0-9]+(?:\.[0-9]*)?e[+-]?[0-9]{1,3}) *s?$/;
@@ -26,9 +26,9 @@ const THOUSANDS = /^([1-9][0-9]*),([0-9]{3})/;
 /** Seconds that `text` (plain, lower case) says, below 0 after a minus; null if it says no length. */
 export function readLength(text, fps) {
   if (text.length > LONGEST) return null;
-  if (/^[-+]/.test(text)) {
+  if (text[0] === "-") {
     const rest = text.slice(1).replace(/^ +/, "");
-    if (text[0] === "+" || /^[-+]/.test(rest)) return null;
+    if (rest[0] === "-") return null;
     const length = BARE.test(rest) ? number(rest) : readLength(rest, fps);
     return length === null ? null : -length;
   }
@@ -38,12 +38,10 @@ export function readLength(text, fps) {
     if (seconds === null || seconds >= 60 || (hours && minutes >= 60)) return null;
     return micro(Number(hours ?? 0) * 3600 + minutes * 60 + seconds);
   }
+  const frames = FRAMES.exec(text);
+  if (frames) return seconds(Number(frames[1]), fps);
   const parts = [...text.matchAll(PART)];
   if (!parts.length || text.replace(PART, "")) return null;
-  if (parts.length === 1 && FRAMES.includes(parts[0][2])) {
-    const amount = parts[0][1];
-    return /^[0-9]{1,9}$/.test(amount) ? seconds(Number(amount), fps) : null;
-  }
   const amounts = parts.map((part) => number(part[1]));
   const scales = parts.map((part) => UNITS.get(part[2]) ?? 0);
   const falls = scales.every((scale, at) => scale && !(at && scales[at - 1] <= scale));
