@@ -47,10 +47,16 @@ class StoryboardError(GroundedError):
         self.line = line
         self.column = column if line else 0
         self.text = text
+        self.file = ""
 
     @property
     def place(self) -> str:
         return f"line {self.line}, column {self.column}: " if self.line else ""
+
+    def name_file(self, name: str) -> None:
+        """Say that the line is in the file `name`, where nobody has said it yet."""
+        if self.line and not self.file:
+            self.file, self.message = name, f"{self.message} (in {name})"
 
     def __str__(self) -> str:
         # Of a very long line only the part around the character is shown.

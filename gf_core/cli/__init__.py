@@ -61,7 +61,7 @@ def _run(argv: Sequence[str] | None) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("grounded").setLevel(logging.INFO)
     run = COMMANDS[args.command].run
-    return status_of(lambda: (_loaded(run) if argv is None else _found(run))(args))
+    return status_of(lambda: (_loaded(run) if argv is None else _found(run))(args), args)
 
 
 def _found(run: str) -> Callable[..., Any]:

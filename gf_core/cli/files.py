@@ -6,6 +6,8 @@ import difflib
 import io
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,7 +140,22 @@ def parse_file(text: str, name: str) -> Storyboard:
     try:
         return parse(text)
     except StoryboardError as error:
-        error.message = f"{error.message} (in {name})"
+        error.name_file(name)
+        raise
+
+
+@contextmanager
+def named(args: Namespace) -> Iterator[None]:
+    """Around what is made of a storyboard: errors in its text name the file, and whether it was written anew."""
+    try:
+        yield
+    except StoryboardError as error:
+        names = (getattr(args, name, None) for name in ("storyboard", "film", "source"))
+        name = next((str(name) for name in names if name is not None), "")
+        if name:
+            changed = any(getattr(args, option, None) is not None for option in ("seed", "fps"))
+            as_it_lies = not changed and (name == "-" or is_film(name) or is_own_text(name))
+            error.name_file(name if as_it_lies else f"{name}, written anew")
         raise
 
 

@@ -17,7 +17,7 @@ from ..files.listing import inside
 from ..team import Team
 from ..words import plain
 from .asked import Asked
-from .files import read_board
+from .files import named, read_board
 from .opening import open_film
 
 log = logging.getLogger("grounded")
@@ -96,10 +96,11 @@ def make(job: Job, tell: Callable[[State], None], team: Team | None = None) -> S
 
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)
-        film = open_film(job.args, team)
-        made = render_settled(
-            film, job.out, take_folder=job.take, sheet=not job.args.no_sheet, listener=listen
-        )
+        with named(job.args):
+            film = open_film(job.args, team)
+            made = render_settled(
+                film, job.out, take_folder=job.take, sheet=not job.args.no_sheet, listener=listen
+            )
     except (GroundedError, OSError) as error:
         return State("failed", words=error.row if isinstance(error, GroundedError) else reason(error))
     except Exception as error:  # one film's trouble is not another's

@@ -33,7 +33,7 @@ def in_team(command: Command) -> Callable[[Namespace], int]:
         team = join(args.device)
         if team is None:
             return command(args, None)
-        leave(status_of(lambda: _on_rank(command, args, team)))
+        leave(status_of(lambda: _on_rank(command, args, team), args))
 
     return here
 

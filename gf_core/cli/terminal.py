@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,10 +46,12 @@ def safe_output() -> Iterator[None]:
         yield
 
 
-def status_of(command: Callable[[], int]) -> int:
-    """Exit status of a command; errors that a person can mend are printed without a traceback."""
+def status_of(command: Callable[[], int], args: Namespace) -> int:
+    """Exit status of a command with `args`; errors that a person can mend are printed without a traceback."""
+    from .files import named
+
     try:
-        with installed(), in_words("running this command"):
+        with named(args), installed(), in_words("running this command"):
             return command()
     except GroundedError as error:
         print(f"grounded: {error}", file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..engine.events import Event, Finished
 from ..errors import STOPPED, GroundedError, StoryboardError
-from .files import film_path, folder_of, is_film, read_board
+from .files import film_path, folder_of, is_film, named, read_board
 from .opening import open_film
 from .render import make_film, print_film
 from .screen import Screen
@@ -45,7 +45,7 @@ def watch(args: Namespace, team: Team | None) -> int:
     while True:
         stamps, screen = stamps_of(_made_from(args)), Screen()
         try:
-            with screen.shown():
+            with named(args), screen.shown():
                 film = open_film(args, team, bundle)
                 bundle = film.bundle
                 result = make_film(args, film, out, screen, partial(_stop_if_saved, stamps))

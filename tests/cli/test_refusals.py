@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from gf_core.checkpoints.bundle import load_model
 from gf_core.cli import main
+from gf_core.cli.filming import Job, make
+from gf_core.cli.parser import build_parser
 from gf_core.errors import CheckpointError
 
 from .tiny import python
@@ -23,6 +26,27 @@ def test_errors_are_words_on_stderr_and_status_2(command, model, capsys):
     assert "line 2, column 1" in said and "wrong.txt" in said and "did you mean 'then:'?" in said
     assert main([command, "fil.txt"]) == 2
     assert "did you mean film.txt?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("plan sea.txt", "line 3, column 1: there is no picture me.png of Me in this folder (in sea.txt)"),
+        ("render sea.txt", "line 3, column 1: there is no picture me.png of Me in this folder (in sea.txt)"),
+        ("plan sea.txt --seed 3", "of Me in this folder (in sea.txt, written anew)"),
+        ("plan -", "of Me in this folder (in -)"),
+        ("export bad.txt cut.edl", "line 2, column 1: unknown verb 'than:' (in bad.txt)"),
+    ],
+)
+def test_an_error_in_the_text_names_its_file_whenever_it_is_found(command, said, place, capsys, monkeypatch):
+    sea = "# A day\n\n    @cast Me = a red fox | me.png\n{Me} sleeps on a beach\n"
+    Path("sea.txt").write_text(sea, encoding="utf-8")
+    Path("bad.txt").write_text("a fox\nthan: it runs\n", encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", io.StringIO(sea))
+    assert main(command.split()) == 2
+    assert said in capsys.readouterr().err
+    job = Job(build_parser().parse_args(["render", "sea.txt"]), Path("films/sea.mp4"), Path("takes/sea"))
+    assert "of Me in this folder (in sea.txt); fix: " in make(job, lambda state: None).words
 
 
 @pytest.mark.parametrize(
