@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -146,16 +147,37 @@ def test_a_run_goes_on_and_its_table_has_every_variant(tmp_path, monkeypatch) ->
     assert line == "- ID % by seed: full 75 / 75; w/o APR: keep 75 / 75"
     draw(rows, ablation.COLUMNS, tmp_path / "chart.png")
     assert Image.open(tmp_path / "chart.png").width == 1200
-    many = [row | {"variant": f"{number}"} for number in range(8) for row in rows[:1]]
-    draw(many, {}, tmp_path / "many.png")  # more names than stand in a line, each in a colour of its own
-    draw(many[:6], {}, tmp_path / "few.png")
-    assert Image.open(tmp_path / "many.png").height > Image.open(tmp_path / "few.png").height
     assert len(set(COLOURS)) >= len(ablation.NAMES) + len(ablation.METHODS)
     ablation.run(both | {"full": full._replace(made="other")}, 1, **given)  # other weights
     assert [name for name, _ in made[8:]] == ["full", "full"]
     given["out"].write_text(json.dumps({"a": 1}))
     with pytest.raises(GroundedError, match="no result of an ablation"):
         ablation.run(both, 1, **given)
+
+
+@pytest.mark.parametrize("count", [6, 18, 40])
+def test_no_words_of_the_chart_lie_over_others(count, tmp_path, monkeypatch):
+    boxes, write = list[tuple[float, ...]](), ImageDraw.ImageDraw.text
+
+    def seen(pen, place, words, font, **rest):
+        boxes.append(pen.textbbox(place, words, font=font))
+        write(pen, place, words, font=font, **rest)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", seen)
+    names = [f"w/o APR: full recache, context teacher, {number}" for number in range(count)]
+    rows = [
+        {
+            "variant": name,
+            "measures": {"identity": [0.5], "identity_by_second": [(0, 0.5), (9, (n % 7) / 99)]},
+        }
+        for n, name in enumerate(names)
+    ]
+    draw(rows, {"identity": ("ID %", 100)}, tmp_path / "chart.png")
+    wide, high = Image.open(tmp_path / "chart.png").size
+    assert len(boxes) > 4 * count
+    for a, b in itertools.combinations(boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (a, b)
+    assert all(box[0] >= 0 and box[2] <= wide and box[3] <= high for box in boxes)
 
 
 def test_a_film_is_measured_in_all_columns() -> None:

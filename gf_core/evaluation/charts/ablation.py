@@ -1,4 +1,7 @@
-"""An ablation as one picture: identity over the film's seconds, a curve per variant, and a bar per measure."""
+"""An ablation as one picture: identity over the film's seconds, a curve per variant, and a bar per measure.
+
+Colours repeat where there are very many variants, so each has a number, which stands at its curve's end and its bars.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +22,28 @@ COLOURS = (
     (150, 225, 235), (245, 160, 200), (160, 170, 90), (200, 200, 205), (60, 110, 190), (150, 95, 70),
 )  # fmt: skip
 WIDTH, LEFT, TOP, HEIGHT, BAR = 1200, 60, 70, 300, 14
-ABREAST = 6
-"""Names in a line above the curves."""
+LINE = 14
+"""Pixels from one number to the next below it."""
 
 
 def draw(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, float]], path: Path) -> None:
     """Draw the rows of `ablation.run` as PNG."""
     names = list(dict.fromkeys(row["variant"] for row in rows))
-    block, top = 30 + (BAR + 4) * len(names), TOP + 18 * ((len(names) - 1) // ABREAST)
-    image = Image.new("RGB", (WIDTH, top + HEIGHT + 90 + block * -(-len(columns) // 2)), PAPER)
+    told = [f"{number}  {NAMES.get(name, name)}" for number, name in enumerate(names, 1)]
+    wide = 20 + int(max(ImageFont.load_default(14).getlength(name) for name in told))
+    abreast = max(1, (WIDTH - LEFT) // wide)  # names in a line above the curves
+    block, top = 30 + (BAR + 4) * len(names), TOP + 18 * ((len(names) - 1) // abreast)
+    height = max(HEIGHT, LINE * len(names))
+    image = Image.new("RGB", (WIDTH, top + height + 90 + block * -(-len(columns) // 2)), PAPER)
     pen = ImageDraw.Draw(image)
     text = _writer(pen)
     text(LEFT, 14, "Traits kept (scarf, hat, patch) by second of film", 20)
-    for number, name in enumerate(names):
-        row, place = divmod(number, ABREAST)
-        text(LEFT + 180 * place, 44 + 18 * row, NAMES.get(name, name), 14, COLOURS[number % len(COLOURS)])
-    _curves(pen, rows, names, top)
+    for number, name in enumerate(told):
+        row, place = divmod(number, abreast)
+        text(LEFT + wide * place, 44 + 18 * row, name, 14, COLOURS[number % len(COLOURS)])
+    _curves(pen, rows, names, top, height)
     for place, (column, (title, times)) in enumerate(columns.items()):
-        x, y = LEFT + (WIDTH // 2) * (place % 2), top + HEIGHT + 60 + block * (place // 2)
+        x, y = LEFT + (WIDTH // 2) * (place % 2), top + height + 60 + block * (place // 2)
         text(x, y, title, 15)
         found = {
             name: [t * times for t in mean_interval(
@@ -47,6 +54,7 @@ def draw(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, float]], p
         scale = (WIDTH // 2 - 180) / largest
         for number, (mean, low, high) in enumerate(found.values()):
             bar = y + 24 + (BAR + 4) * number
+            text(x - 24, bar, f"{number + 1}", 12, FAINT)
             if np.isnan(mean):
                 continue
             pen.rectangle((x, bar, x + max(1, mean * scale), bar + BAR), fill=COLOURS[number % len(COLOURS)])
@@ -57,27 +65,42 @@ def draw(rows: list[dict[str, Any]], columns: Mapping[str, tuple[str, float]], p
     write_atomic(path, lambda part: image.save(part, format="PNG"))
 
 
-def _curves(pen: ImageDraw.ImageDraw, rows: list[dict[str, Any]], names: list[str], top: float) -> None:
+def _curves(
+    pen: ImageDraw.ImageDraw, rows: list[dict[str, Any]], names: list[str], top: float, height: float
+) -> None:
     text = _writer(pen)
-    pen.rectangle((LEFT, top, WIDTH - 30, top + HEIGHT), fill=PANEL)
+    pen.rectangle((LEFT, top, WIDTH - 30, top + height), fill=PANEL)
     curves: dict[str, dict[int, list[float]]] = {name: {} for name in names}
     for row in rows:
         for second, value in row["measures"]["identity_by_second"]:
             curves[row["variant"]].setdefault(second, []).append(value)
     last = max((second for curve in curves.values() for second in curve), default=1) or 1
     for share in (0, 25, 50, 75, 100):
-        y = top + HEIGHT * (1 - share / 100)
+        y = top + height * (1 - share / 100)
         pen.line((LEFT, y, WIDTH - 30, y), fill=FAINT, width=1)
         text(LEFT - 44, y - 8, f"{share} %", 12, FAINT)
+    ends = list[tuple[float, int]]()
     for number, name in enumerate(names):
         points = [
-            (LEFT + (WIDTH - 30 - LEFT) * second / last, top + HEIGHT * (1 - float(np.mean(values))))
+            (LEFT + (WIDTH - 30 - LEFT) * second / last, top + height * (1 - float(np.mean(values))))
             for second, values in sorted(curves[name].items())
         ]
         if len(points) > 1:
             pen.line(points, fill=COLOURS[number % len(COLOURS)], width=3, joint="curve")
+            ends.append((points[-1][1], number))
+    for (_, number), y in zip(sorted(ends), _apart(sorted(y for y, _ in ends), top, height)):
+        text(WIDTH - 24, y - LINE / 2, f"{number + 1}", 12, COLOURS[number % len(COLOURS)])
     for second in np.linspace(0, last, 7):
-        text(LEFT + (WIDTH - 30 - LEFT) * second / last - 10, top + HEIGHT + 6, f"{second:.0f} s", 12, FAINT)
+        text(LEFT + (WIDTH - 30 - LEFT) * second / last - 10, top + height + 6, f"{second:.0f} s", 12, FAINT)
+
+
+def _apart(wanted: list[float], top: float, height: float) -> list[float]:
+    """Heights near the `wanted` ones, from above, but at least a line apart; all within the panel."""
+    steps = LINE * np.arange(len(wanted)) + LINE / 2
+    free = np.clip(np.array(wanted) - steps, top, top + height - LINE * len(wanted))
+    # What is pushed down by those above, and what is pushed up by those below: the middle is as far apart.
+    down, up = np.maximum.accumulate(free), np.minimum.accumulate(free[::-1])[::-1]
+    return list((down + up) / 2 + steps)
 
 
 def _writer(pen: ImageDraw.ImageDraw) -> Any:
