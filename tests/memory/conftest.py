@@ -30,6 +30,10 @@ class Film:
             latents = numbers[None, :, None, None, None].expand(memory.batch, -1, *LATENT)
         memory.commit(latents.to(memory.v.dtype))
 
+    def chunks(self, count: int, latents: torch.Tensor | None = None) -> None:
+        for _ in range(count):
+            self.chunk(latents=latents)
+
     def anchors(self) -> list[list[int]]:
         """Frame numbers of every sample's anchors, as the ledger says."""
         return [[frame.number for frame in anchors] for anchors in self.memory.ledger.anchors]

@@ -84,8 +84,7 @@ def test_cut_before_there_are_anchors_promotes_first(film):
 
 def test_no_anchors_at_all(film):
     run = film(MemorySpec(anchor_policy="none", anchor_update="never"))
-    for _ in range(5):
-        run.chunk()
+    run.chunks(5)
     run.memory.evict(6)
     assert run.stored() == [9, 10, 11, 12, 13, 14]
 
@@ -110,8 +109,7 @@ def test_rotated_keys_stand_where_the_layout_says(film):
     """Raw keys rotated at read equal keys rotated when written, and anchors stand at 0 at any time of the film."""
     run = film(MemorySpec(anchor_update="never"))
     memory = run.memory
-    for _ in range(40):
-        run.chunk()
+    run.chunks(40)
     memory.evict(6)
     memory.open(3)
     turn = turns(torch.tensor([0, 0, 0, 3, 4, 5, 6, 7, 8]), 1, 2, 6)
@@ -142,8 +140,7 @@ def test_a_thousand_chunks_neither_grow_nor_move(film, name):
 def test_views_are_idempotent(film):
     """Opening and writing the same chunk again leaves bookkeeping as it was and memory bit-identical."""
     run = film(FROZEN)
-    for _ in range(5):
-        run.chunk()
+    run.chunks(5)
     run.memory.evict(6)
     before = (
         run.memory.ledger.numbers(),
@@ -178,8 +175,7 @@ def test_a_view_tells_all_that_it_leaves_behind(film):
 def test_running_mean(film):
     """Reward Forcing: the sink is frames 0 to 2, then each evicted chunk is folded in with weight 0.001."""
     run = film(PRESETS["reward_forcing"])
-    for _ in range(5):
-        run.chunk()
+    run.chunks(5)
     mean = torch.tensor([1.0, 2.0, 3.0])
     for chunk in (1, 2, 3):
         mean = 0.999 * mean + 0.001 * torch.tensor([1.0, 2.0, 3.0]).add(3 * chunk)
@@ -191,8 +187,7 @@ def test_running_mean(film):
 def test_running_mean_does_not_stall_in_bfloat16(film):
     """A step of 0.001 is below bfloat16's resolution; the float32 accumulator still moves."""
     run = film(PRESETS["reward_forcing"], dtype=torch.bfloat16)
-    for _ in range(200):
-        run.chunk()
+    run.chunks(200)
     assert run.memory.raw_k[0, 0, 0, 0, 0].item() > 20
 
 
@@ -252,8 +247,7 @@ def test_foreign_snapshot_is_refused(film, name):
 def test_a_scene_leaves_no_latents_of_the_one_before(film):
     """What is gone on with behind a scene, without a replay of what lies in front of it, is the same state."""
     run, fresh = film(MemorySpec()), film(MemorySpec())
-    for _ in range(4):
-        run.chunk()
+    run.chunks(4)
     fresh.memory.ledger.skip(12, 0)
     for one in (run, fresh):
         one.memory.clear()

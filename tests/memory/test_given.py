@@ -43,8 +43,7 @@ def lay(run, number):
 )
 def test_a_picture_lies_in_front_and_the_others_move_up(film, chunks, before, after):
     run = film(FROZEN)
-    for _ in range(chunks):
-        run.chunk()
+    run.chunks(chunks)
     assert run.stored() == before
     lay(run, PICTURE)
     assert run.stored() == after and run.memory.layout.total == len(after)
@@ -68,8 +67,7 @@ def test_one_after_another_each_sees_those_before_it(film):
 
 def test_what_stands_between_anchors_and_recent_frames_moves_up_too(film):
     run = film(replace(PRESETS["context_forcing"], anchors=9, recent=3, bank=3, bank_below=2.0, bank_from=0))
-    for _ in range(3):
-        run.chunk()
+    run.chunks(3)
     before = run.stored()
     assert run.memory.layout.bank
     lay(run, PICTURE)

@@ -100,8 +100,7 @@ def test_first_prompt_never_replaces(film):
 
 def test_one_replacement_per_switch_and_only_with_new_frames(film):
     run = film(SPEC)
-    for _ in range(4):
-        run.chunk(latents=SAME)
+    run.chunks(4, latents=SAME)
     run.memory.ledger.prompt = 1
     for chunk in range(6):
         run.chunk(latents=different(chunk))
@@ -118,8 +117,7 @@ def test_one_replacement_per_switch_and_only_with_new_frames(film):
 
 def test_a_look_alike_is_refused_and_the_next_is_asked(film):
     run = film(SPEC)
-    for _ in range(4):
-        run.chunk(latents=SAME)
+    run.chunks(4, latents=SAME)
     run.memory.ledger.prompt = 1
     run.chunk(latents=SAME)
     for chunk in range(4):
@@ -158,8 +156,7 @@ def test_paper_rule_is_used_when_asked(film):
 
 def test_samples_choose_for_themselves(film):
     run = film(SPEC, batch=2)
-    for _ in range(4):
-        run.chunk(latents=SAME.expand(2, -1, -1, -1, -1))
+    run.chunks(4, latents=SAME.expand(2, -1, -1, -1, -1))
     run.memory.ledger.prompt = 1
     for chunk in range(4):
         run.chunk(latents=torch.cat([different(chunk), SAME]))

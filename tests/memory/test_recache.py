@@ -41,8 +41,7 @@ class Fresh:
 
 def filled(film, spec=MemorySpec(), chunks=5):  # noqa: B008
     run = film(spec)
-    for _ in range(chunks):
-        run.chunk()
+    run.chunks(chunks)
     return run
 
 

@@ -57,8 +57,7 @@ def test_a_call_sees_the_frames_of_the_published_cache(film, window):
 
 def test_a_shot_walks_over_frames_of_its_own_behind_the_first_chunk(film):
     run = film(SINK)
-    for _ in range(9):
-        run.chunk()
+    run.chunks(9)
     run.memory.cut()
     for wanted in published(12, 21):  # the first three stay, then come those from the cut on
         if wanted:

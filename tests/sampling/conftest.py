@@ -54,6 +54,12 @@ class Film:
         self.chunks += 1
         return clean.latents
 
+    def begin(self, prompt, chunks):
+        """Start with a prompt and make so many chunks."""
+        self.director.start(prompt)
+        for _ in range(chunks):
+            self.chunk()
+
 
 @pytest.fixture
 def film(model):

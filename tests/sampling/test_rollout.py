@@ -188,9 +188,7 @@ def test_cancelled_chunk_can_be_repeated(film, prompts, at):
 
     runs = [film(), film()]
     for run in runs:
-        run.director.start(prompts[0])
-        for _ in range(3):
-            run.chunk()
+        run.begin(prompts[0], 3)
         run.director.switch(prompts[1])
     frame = runs[0].director.memory.ledger.frame
     with pytest.raises(Stop):
@@ -217,9 +215,7 @@ def test_every_network_call_can_be_stopped_before_it_begins(film, prompts, monke
 def test_snapshot_continues_bit_for_bit(film, prompts, verb, name):
     memory = PRESETS[name]
     run, other = film(memory), film(memory)
-    run.director.start(prompts[0])
-    for _ in range(5):
-        run.chunk()
+    run.begin(prompts[0], 5)
     if verb == "pending":
         run.director.switch(prompts[2], 0.5)
     other.director.restore(run.director.snapshot())
@@ -236,9 +232,7 @@ def test_memory_reaches_the_picture(film, prompts):
     """Planted difference: other anchors, other chunk."""
     run, other = film(), film()
     for one in (run, other):
-        one.director.start(prompts[0])
-        for _ in range(5):
-            one.chunk()
+        one.begin(prompts[0], 5)
     other.director.memory.v[:, :, :2] += 1.0
     assert (run.chunk() - other.chunk()).abs().max() > 1e-3
 

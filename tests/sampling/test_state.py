@@ -55,9 +55,7 @@ def tell(rollout, event, prompts) -> None:
 def test_any_story_goes_on_bit_for_bit_from_any_place(film, prompts, name, story, before_verbs):
     """The twin has lived through another film before it is restored; snapshots are taken with a switch waiting too."""
     run, twin = film(METHODS[name], sample=ONE_STEP), film(METHODS[name], sample=ONE_STEP, seed=99)
-    twin.director.start(prompts[1])
-    for _ in range(5):
-        twin.chunk()
+    twin.begin(prompts[1], 5)
     run.director.start(prompts[0])
     states, chunks = [], []
     for event in story:

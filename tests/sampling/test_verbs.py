@@ -21,9 +21,7 @@ from .conftest import HEIGHT, SPEC, WIDTH
 
 def states_after_switch(film, prompts, memory, **options):
     run = film(memory)
-    run.director.start(prompts[0])
-    for _ in range(5):
-        run.chunk()
+    run.begin(prompts[0], 5)
     run.director.switch(prompts[1], **options)
     run.director.prepare()
     return snapshot(run.director.memory)
@@ -87,9 +85,7 @@ def test_recache_under_the_same_text_sees_only_anchors_and_itself(film, prompts)
 
 def test_flush_keeps_anchors_and_two_frames(film, prompts):
     run = film(replace(PRESETS["infinity_rope"], recent=5, switch="flush"))
-    run.director.start(prompts[0])
-    for _ in range(4):
-        run.chunk()
+    run.begin(prompts[0], 4)
     run.director.switch(prompts[1])
     run.director.prepare()
     assert run.director.memory.ledger.numbers() == [0, 10, 11]
@@ -97,9 +93,7 @@ def test_flush_keeps_anchors_and_two_frames(film, prompts):
 
 def test_cut_keeps_the_cast_and_scene_forgets(film, prompts):
     run = film()
-    run.director.start(prompts[0])
-    for _ in range(4):
-        run.chunk()
+    run.begin(prompts[0], 4)
     run.director.cut(prompts[1])
     assert run.director.memory.layout == Layout(3, 0)
     run.chunk()
@@ -113,9 +107,7 @@ def test_a_new_shot_lets_no_switch_wait(film, prompts, verb):
     """A `then:` that made no chunk: its recache would rebuild the new shot's memory, under the new shot's prompt."""
     run, other = film(), film()
     for one in (run, other):
-        one.director.start(prompts[0])
-        for _ in range(4):
-            one.chunk()
+        one.begin(prompts[0], 4)
     run.director.switch(prompts[1])
     assert run.director.switching and not other.director.switching
     for one in (run, other):
@@ -148,9 +140,7 @@ def test_the_first_prompt_of_a_scene_counts_as_answered(film, prompts, verb):
 def test_a_scene_is_a_fresh_film(film, prompts):
     """Nothing of the old scene reaches the new one."""
     run, fresh = film(), film()
-    run.director.start(prompts[0])
-    for _ in range(4):
-        run.chunk()
+    run.begin(prompts[0], 4)
     run.director.scene(prompts[1])
     fresh.director.start(prompts[1])
     fresh.chunks = run.chunks
@@ -209,9 +199,7 @@ def test_blind_steps_and_what_they_cannot_be_with(other):
 def test_a_switch_computes_each_thing_once_and_nothing_that_is_thrown_away(film, model, prompts):
     """One call over the recent frames; of the last block keys and values only; the new prompt once for every block."""
     run = film(MemorySpec())
-    run.director.start(prompts[0])
-    for _ in range(4):
-        run.chunk()
+    run.begin(prompts[0], 4)
     rows = {name: [] for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
     hooks = [
         model.get_submodule(name).register_forward_hook(
