@@ -106,6 +106,11 @@ def imports(path: Path) -> Iterator[tuple[int, str, int]]:
             yield from ((node.level, name, node.lineno) for name in names)
 
 
+def outside(path: Path) -> Iterator[tuple[str, int]]:
+    """(package, line) of every import by a whole name."""
+    return ((module.split(".")[0], line) for level, module, line in imports(path) if not level)
+
+
 def internal(path: Path) -> Iterator[tuple[str, int]]:
     """(layer, line) of every import from inside the library."""
     package = path.relative_to(CORE).parent.parts
@@ -124,17 +129,11 @@ def test_every_layer_is_known():
 
 
 def test_only_relative_imports_inside_the_library():
-    def check(path):
-        return [(m, line) for level, m, line in imports(path) if not level and m.split(".")[0] == "gf_core"]
-
-    assert violations(check) == []
+    assert violations(lambda path: [found for found in outside(path) if found[0] == "gf_core"]) == []
 
 
 def test_the_library_never_imports_its_host():
-    def check(path):
-        return [(m, line) for level, m, line in imports(path) if not level and m.split(".")[0] in HOST]
-
-    assert violations(check) == []
+    assert violations(lambda path: [found for found in outside(path) if found[0] in HOST]) == []
 
 
 def test_layers_point_downwards():
@@ -144,24 +143,6 @@ def test_layers_point_downwards():
         return [(f"{here} imports {there}", line) for there, line in internal(path) if there not in allowed]
 
     assert violations(check) == []
-
-
-def test_no_modules_import_each_other_in_a_ring():
-    """Imports for type checkers count: who needs another's type knows the other. Packages' fronts only gather names."""
-    names = {path.relative_to(CORE).with_suffix("").parts for path in FILES if path.name != "__init__.py"}
-    graph = {}
-    for path in FILES:
-        package, here = path.relative_to(CORE).parent.parts, path.relative_to(CORE).with_suffix("").parts
-        found = {
-            (*package[: len(package) - level + 1], *module.split("."))
-            for level, module, _ in imports(path)
-            if level
-        }
-        graph[here] = found & names - {here}
-    while leaves := [name for name, there in graph.items() if not there & graph.keys()]:
-        for name in leaves:
-            del graph[name]
-    assert sorted(".".join(name) for name in graph) == []
 
 
 def test_only_recipes_know_the_small_world():
@@ -179,9 +160,8 @@ def test_only_recipes_know_the_small_world():
 
 def test_nothing_below_imports_the_command_line():
     def check(path):
-        if layer(path) in ("cli", "__main__"):
-            return []
-        return [("imports the command line", line) for there, line in internal(path) if there == "cli"]
+        below = layer(path) not in ("cli", "__main__")
+        return [found for found in internal(path) if below and found[0] == "cli"]
 
     assert violations(check) == []
 
@@ -191,19 +171,15 @@ def test_source_without_torch(name):
     heavy = {"torch", "diffusers", "transformers", "safetensors", "einops"}
 
     def check(path):
-        if layer(path) != name:
-            return []
-        return [(m, line) for level, m, line in imports(path) if not level and m.split(".")[0] in heavy]
+        return [found for found in outside(path) if layer(path) == name and found[0] in heavy]
 
     assert violations(check) == []
 
 
 def test_timeline_imports_only_the_standard_library():
     def check(path):
-        if layer(path) != "timeline":
-            return []
         known = sys.stdlib_module_names
-        return [(m, line) for level, m, line in imports(path) if not level and m.split(".")[0] not in known]
+        return [found for found in outside(path) if layer(path) == "timeline" and found[0] not in known]
 
     assert violations(check) == []
 
@@ -252,6 +228,7 @@ def test_nodes_stand_on_the_library_and_not_on_the_command_line():
 
 @pytest.mark.parametrize("files", [NODES, FILES], ids=["nodes", "gf_core"])
 def test_files_import_each_other_one_way(files):
+    """Imports for type checkers count: who needs another's type knows the other."""
     inside = {dotted(path) for path in files}
     graph = {dotted(path): inside.intersection(relative(path)) for path in files}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError with the circle
