@@ -5,6 +5,7 @@
 #
 # Where LongLive lies in build/card/reference (git clone --branch v1.0), its own network is timed in the same run.
 set -euo pipefail
+[ "${1:-}" != --help ] || { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit; }
 out=$(mkdir -p "${1:?usage: dev/bench/card.sh OUT [--dry]}" && cd "$1" && pwd)
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}

@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from gf_core.arguments import Parser
+
 FILMS = {
     "10 s": ["a red fox walks right in a meadow at noon | 6s", "then: it jumps | 4.5s"],
     "20 s": [
@@ -78,6 +80,7 @@ def measure(folder: Path, name: str, round_: str) -> str:
 
 def main() -> None:
     """Two rounds over an empty cache of measurements, and the trial's own time."""
+    Parser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for name, lines in FILMS.items():

@@ -6,6 +6,7 @@
 # For CPython 3.11 and newer on x86-64 Linux: one wheel of PyAV serves them all. Versions are those of
 # constraints-dev.txt. diffusers goes without its pipelines, which the Wan VAE does not import.
 set -euo pipefail
+[ "${1:-}" != --help ] || { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit; }
 here=$(cd "$(dirname "$0")/../.." && pwd)
 folder=${1:-$here/build/card}
 python=${PYTHON:-python3}

@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from gf_core.arguments import Parser
 from tests.comfyui.browser import Browser, open_browser
 from tests.comfyui.hosts import ROOT, find_hosts
 from tests.comfyui.server import Server
@@ -92,6 +93,7 @@ def box(browser: Browser) -> dict[str, Any]:
 
 
 def main() -> None:
+    Parser(description=__doc__).parse_args()
     hosts, reason = find_hosts()
     if not hosts:
         raise SystemExit(reason)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from gf_core.arguments import Parser
 from tests.comfyui.browser import Browser, open_browser
 from tests.comfyui.hosts import ROOT, find_hosts
 from tests.comfyui.server import Server
@@ -91,6 +92,7 @@ def ten_segments(browser: Browser, shot: Path) -> None:
 
 
 def main() -> None:
+    Parser(description=__doc__).parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     hosts, reason = find_hosts()
     if not hosts:

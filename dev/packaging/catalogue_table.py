@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gf_core.arguments import Parser
 from gf_core.checkpoints.catalog import CATALOG
 from gf_core.checkpoints.catalog.row import FOUR_STEPS, KnownCheckpoint
 
@@ -78,4 +79,5 @@ def _network(row: KnownCheckpoint) -> str:
 
 
 if __name__ == "__main__":
+    Parser(description=__doc__).parse_args()
     PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Writes locales/en/nodeDefs.json from what a running ComfyUI says about our nodes: node_texts.py URL [FILE].
+"""Writes locales/en/nodeDefs.json from what a running ComfyUI says about our nodes.
 
 Translators copy that file to locales/<language>/ and change the texts; tests compare it with the nodes.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+from gf_core.arguments import Parser
 
 PLACE = Path(__file__).resolve().parents[2] / "locales" / "en" / "nodeDefs.json"
 
@@ -51,12 +52,14 @@ def _texts(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    url, *rest = sys.argv[1:]
-    with urllib.request.urlopen(f"{url.rstrip('/')}/object_info") as answer:
+    parser = Parser(description=__doc__)
+    parser.add_argument("url", help="such as http://127.0.0.1:8188")
+    parser.add_argument("file", type=Path, nargs="?", default=PLACE)
+    args = parser.parse_args()
+    with urllib.request.urlopen(f"{args.url.rstrip('/')}/object_info") as answer:
         found = node_texts(json.load(answer))
-    place = Path(rest[0]) if rest else PLACE
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    args.file.parent.mkdir(parents=True, exist_ok=True)
+    args.file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gf_core.arguments import Parser
 from gf_core.world import ACTIONS, COLOURS, PLACES, SUBJECTS, TIMES, render
 from gf_core.world.script import Character, Place, Script, Segment
 
@@ -82,6 +83,7 @@ def sheet() -> Image.Image:
 
 
 def main() -> None:
+    Parser(description=__doc__).parse_args()
     start_picture().save(PICTURE, quality=90)
     with Image.open(PICTURE) as opened:
         picture = opened.convert("RGB")
