@@ -19,9 +19,9 @@ from gf_core.take.folder import Take
 from gf_core.text.small import SmallTextEncoder
 from gf_core.vae.base import to_uint8
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig
-from gf_core.vae.taehv import TAEHV
 from gf_core.video import FilmWriter, probe
 
+from ..vae.kinds import builtin, taehv, wan
 from .test_compiled import play
 
 TEXT = "a red fox | 1.5s\nthen: it runs | 1.5s\ncut: a red fox | 0.75s"
@@ -114,25 +114,7 @@ def test_on_a_card_a_compiled_film_goes_on_with_the_same_bytes(bundle, tmp_path,
     assert not caplog.records, [record.message for record in caplog.records]
 
 
-def wan_codec():
-    pytest.importorskip("diffusers")
-    from diffusers import AutoencoderKLWan
-
-    from gf_core.vae.wan import WanVAE
-
-    network = AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 2, 2, 2], num_res_blocks=1)
-    return WanVAE(network.eval().requires_grad_(False), fingerprint="tiny wan")
-
-
-def taehv_codec():
-    return TAEHV(16, (12, 10, 8, 8), encoder_width=8).eval().requires_grad_(False)
-
-
-def builtin_codec():
-    return BuiltinCodec(CodecConfig(encoder_widths=(8, 8, 8), decoder_widths=(8, 8, 8))).eval()
-
-
-@pytest.mark.parametrize("make", [wan_codec, taehv_codec, builtin_codec])
+@pytest.mark.parametrize("make", [wan, taehv, builtin])
 @pytest.mark.parametrize("states", ["kept", "replayed"])
 def test_every_decoder_goes_on_to_the_same_bytes(bundle, films, tmp_path, make, states):
     torch.manual_seed(3)

@@ -345,34 +345,23 @@ def test_a_chunk_that_fails_leaves_no_gap_for_those_that_wait(
     assert take.runs()[-1].film.read_bytes() == whole
 
 
-def test_a_decoder_that_fails_surfaces_as_it_is(bundle, films, take):
-    class Broken:
-        def decode(self, latents):
-            raise ArithmeticError("decoder broke")
+class Broken:
+    """A decoder that fails."""
 
+    def decode(self, latents):
+        raise ArithmeticError("decoder broke")
+
+
+def test_a_decoder_that_fails_surfaces_as_it_is(bundle, films, take):
     bundle.codec.decoder = Broken
     with pytest.raises(ArithmeticError):
         films.events(bundle, "a fox | 9s", take)
     assert not threads()
 
 
-def test_running_out_of_memory_is_said_in_words(bundle, films, take):
-    class Greedy(type(bundle.codec.decoder())):
-        def decode(self, latents):
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-
-    bundle.codec.decoder = Greedy
-    with pytest.raises(ResourceError, match="graphics card ran out of memory while finishing chunk 0"):
-        films.events(bundle, "a fox | 9s", take)
-
-
 def test_the_memory_of_a_failed_run_is_free_at_once(bundle, films, take):
     """Not at the next garbage collection: a card would still be full when the next film is tried."""
     seen = []
-
-    class Broken:
-        def decode(self, latents):
-            raise ArithmeticError("decoder broke")
 
     def render():
         session = films.session(bundle, "a fox | 9s", take)

@@ -68,10 +68,11 @@ def test_a_film_is_computed_on_its_threads_and_leaves_those_of_the_process(bundl
     assert used == {1} and torch.get_num_threads() == 3
 
 
-def test_they_are_given_back_after_an_error(bundle, films, tmp_path):
-    def stop(event):
-        raise KeyError(event)
+def stop(event):
+    raise KeyError(event)
 
+
+def test_they_are_given_back_after_an_error(bundle, films, tmp_path):
     with Take.open(tmp_path / "take") as take, pytest.raises(KeyError):
         films.session(bundle, TEXT, take).play(stop)
     assert torch.get_num_threads() == 3
@@ -157,9 +158,6 @@ def test_a_film_that_waits_for_another_is_cancelled(bundle, films, tmp_path, bes
 
 
 def test_a_film_that_waits_is_broken_off_by_its_listener(bundle, films, tmp_path, beside_a_film):
-    def stop(event):
-        raise KeyError(event)
-
     with Take.open(tmp_path / "take") as take, pytest.raises(KeyError, match="Pulse"):
         films.session(bundle, TEXT, take).play(stop)
     assert not list(tmp_path.glob("take/run-*")) and not beside_a_film.is_set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig
@@ -35,6 +36,7 @@ def taehv():
 
 
 def wan():
+    pytest.importorskip("diffusers")
     from diffusers import AutoencoderKLWan
 
     torch.manual_seed(0)
