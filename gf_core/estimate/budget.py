@@ -93,21 +93,18 @@ class Budget(Order):
             besides = f" and {self.pace.extra:.0f} s besides" if self.minutes and self.pace.extra >= 5 else ""
             time = f"{span(60 * self.minutes)} at {self.pace.fps:.1f} frames/s{besides}"
         before = f"; {size(self.text)} before that, while prompts are encoded" if self.text else ""
-        kept = []
-        if self.kept:
-            why = f"; {self.reuse.changed}" if self.reuse and self.reuse.changed else ""
-            kept = [f"kept    {self.kept} of {self.chunks} chunks are there already{why}"]
-        parts = {
-            "what is remembered" if name == "memory" else name: count for name, count in self.parts.items()
-        }
+        why = f"; {self.reuse.changed}" if self.reuse and self.reuse.changed else ""
+        kept = f"kept    {self.kept} of {self.chunks} chunks are there already{why}"
+        named = {"memory": "what is remembered"}
+        parts = ", ".join(f"{named.get(name, name)} {size(count)}" for name, count in self.parts.items())
         return [
             f"film    {seconds:.2f} s{snapped}, {self.frames} frames, {pictures}, "
             f"{counted(len(segments), 'segment')}, {counted(self.chunks, 'chunk')}",
-            f"memory  {size(self.peak)}: {', '.join(f'{k} {size(v)}' for k, v in parts.items())}{before}",
+            f"memory  {size(self.peak)}: {parts}{before}",
             f"disk    {self.disk.line()}",
             *([fit_line(self.cost, self.recipe)] if self.cost.fit != NOTHING else []),
             *self._strange(),
-            *kept,
+            *([kept] if self.kept else []),
             f"time    {time}",
         ]
 

@@ -144,6 +144,7 @@ def measure(frames: np.ndarray, text: str, reader: Reader) -> dict[str, Any]:
     marks = recalled_apart(reading, spans, fps)
     turns = switches(reading, changes, spans, fps)
     then = [span.start for span in spans if span.verb == "then"]
+    actions = [part["read"]["action"]["right"] for part in result["segments"]]
     found: dict[str, list[float]] = {
         "identity": [row["hidden"] for row in rows],
         "identity_end": [row["hidden"] for row in rows if row["second"] >= end],
@@ -154,11 +155,7 @@ def measure(frames: np.ndarray, text: str, reader: Reader) -> dict[str, Any]:
         "recall_apart_far": [row["own"] for row in marks if row["absence"] > near],
         "another": [row["other"] for row in marks],
         "place": [row["kept"] for row in place_kept(reading, spans, fps)],
-        "action": [
-            float(part["read"]["action"]["right"])
-            for part in result["segments"]
-            if part["read"]["action"]["right"] is not None
-        ],
+        "action": [float(right) for right in actions if right is not None],
         "loud": loudness(frames, then, changes),
         "drift": [shot[-1] for shot in result["picture"]["colour_drift_by_second"] if shot],
         "motion": moved(changes, spans, fps),

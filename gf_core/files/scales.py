@@ -9,6 +9,7 @@ ones (`model.fp8`).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -44,12 +45,12 @@ _ELSE = "use the bf16, fp16, fp8 or GGUF (Q4_K, Q8_0) file of the same model, or
 
 def in_words(tensors: Mapping[str, LazyTensor]) -> str:
     """How the weights are quantised: `fp8`, `scaled fp8`, `scaled int8`, `GGUF Q4_K`; empty for plain ones."""
-    sizes: dict[str, int] = {}
+    sizes = Counter[str]()
     for tensor in tensors.values():
-        sizes[tensor.packing] = sizes.get(tensor.packing, 0) + tensor.numel
-    packings = [packing for packing in sizes if packing]
-    if packings:
-        return f"GGUF {max(packings, key=lambda packing: sizes[packing])}"
+        sizes[tensor.packing] += tensor.numel
+    del sizes[""]  # of plain ones
+    if sizes:
+        return f"GGUF {sizes.most_common(1)[0][0]}"
     dtypes = {tensor.dtype for tensor in tensors.values()}
     if any(_is_four_bit(name, tensor, tensors) for name, tensor in tensors.items()):
         return "NVFP4"

@@ -83,9 +83,8 @@ def _told(
         raise ValueError("a frame is too far, or a prompt is no text")
     rate = settings.fps or fps or DEFAULT_FPS
     at = sorted((int(frame), prompt.partition("--neg")[0]) for frame, prompt in prompts.items())
-    end, kept = settings.max_frames, len(at)
-    if end is not None:
-        kept = max(1, sum(frame < end for frame, _ in at))
+    end = settings.max_frames
+    kept = max(1, sum(end is None or frame < end for frame, _ in at))
     frames = [0, *(frame for frame, _ in at[1:kept])]
     lengths = [seconds_of(after - before, rate) for before, after in pairwise(frames)]
     lengths.append(DEFAULT_SECONDS if end is None else seconds_of(end - frames[-1], rate))
@@ -102,7 +101,7 @@ def _told(
         ],
         left=[
             *left,
-            some(len(at) - kept, "prompt after its last frame", "prompts after its last frame"),
+            some(len(at[kept:]), "prompt after its last frame", "prompts after its last frame"),
             some(negative, "negative prompt"),
             some(weights, "weight in backticks", "weights in backticks"),
             f"its {settings.fps:g} frames a second" if settings.fps not in (None, DEFAULT_FPS) else "",

@@ -57,9 +57,8 @@ def storyboard_of(told: Told) -> tuple[Storyboard, list[str]]:
     found = [_free_braces(prompt, told.cast) for prompt in prompts]
     prompts, freed = [prompt for prompt, _ in found], sum(count for _, count in found)
     style, _ = _free_braces(one_line(told.style, "what is said of every shot"), {})
-    empty = sum(not prompt for prompt in prompts)
-    left += [counted(empty, "prompt without words", "prompts without words")] if empty else []
-    left += [counted(freed, "pair of braces", "pairs of braces")] if freed else []
+    left.append(some(prompts.count(""), "prompt without words", "prompts without words"))
+    left.append(some(freed, "pair of braces", "pairs of braces"))
     seed = told.seed
     if seed is not None and not 0 <= seed <= MAX_SEED:
         left.append("its seed, which is none of ours")
