@@ -95,7 +95,7 @@ def play(bundle, films, folder):
     [
         (text, "encoding the prompts"),
         (start_image, "encoding the start image"),
-        (sampling, "sampling chunk"),
+        (sampling, "sampling chunk 1: from here on it samples and decodes in turn"),
         # What the failed call left in the decoder must be gone, at the film's start as well, where nothing is replayed.
         # The first chunk takes two calls, as the start lies in front of it.
         (decoding(1), "decoding chunk 0"),

@@ -22,10 +22,11 @@ from gf_core.errors import ResourceError, TakeError
 from gf_core.sampling.director import Director
 from gf_core.take.folder import Run, Take
 from gf_core.vae.decoders import REACH
-from gf_core.video import FilmWriter, read_frames
+from gf_core.video import FilmWriter, probe, read_frames
 from gf_core.video.boxes import read_layout
 
 from .conftest import flip
+from .test_session import threads
 
 TEXT = "a fox runs | 1.5s\nthen: it jumps | 2.25s\ncut: a hen | 1.5s"
 CHUNKS = 7
@@ -307,17 +308,22 @@ def test_a_replay_that_differs_is_said(bundle, films, stopped, monkeypatch, capl
     assert events[-1].report["reuse"]["exact"] is False and "differs from the recorded" in caplog.text
 
 
-def test_after_a_full_disk_the_film_goes_on(bundle, films, tmp_path, whole, monkeypatch):
+def test_a_full_disk_loses_no_chunk_and_the_film_goes_on(bundle, films, tmp_path, whole, monkeypatch):
     class Full(FilmWriter):
         def _append(self, data):
             if self._fragments == 3:
                 raise OSError(errno.ENOSPC, "No space left on device")
             super()._append(data)
 
-    with monkeypatch.context() as patch:
+    events = []
+    with monkeypatch.context() as patch, Take.open(tmp_path) as take:
         patch.setattr(finish_module, "FilmWriter", Full)
         with pytest.raises(ResourceError, match="disk is full"):
-            films.render(bundle, tmp_path, TEXT)
+            films.session(bundle, TEXT, take).play(events.append)
+        run = take.runs()[0]
+    assert [record["index"] for record in run.committed()] == [0, 1, 2]
+    assert probe(run.film).frames == 9 + 2 * 12
+    assert len(films.told(events, ChunkDone)) == 3 and not threads()
     events, run = films.render(bundle, tmp_path, TEXT)
     assert films.told(events, Reused)[0].chunks > 3, "the latents of the chunk that did not fit are kept"
     assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
@@ -334,28 +340,11 @@ def test_a_state_that_cannot_be_written_does_not_stop_the_film(
     assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001")) and "not kept" in caplog.text
 
 
-def test_the_card_running_out_once_is_tried_again(bundle, films, tmp_path, whole, monkeypatch, caplog):
-    real, failed = Director._clean, []
-
-    def fail_once(self, latents, view, kind, *rest):
-        if self.memory.ledger.frame == 3 and not failed:
-            failed.append(True)
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        real(self, latents, view, kind, *rest)
-
-    monkeypatch.setattr(Director, "_clean", fail_once)
-    _, run = films.render(bundle, tmp_path, TEXT)
-    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
-    assert failed and caplog.text.count("samples and decodes in turn") == 1
-
-
-@pytest.mark.parametrize("frame", [3, 6])
-def test_a_card_that_stays_full_stops_the_film_in_words(bundle, films, tmp_path, whole, monkeypatch, frame):
-    """At frame 6 a switch is under way, which may have changed half of the memory: no second try."""
+def test_a_card_that_stays_full_stops_the_film_in_words(bundle, films, tmp_path, whole, monkeypatch):
     real, tries = Director._clean, []
 
     def fail(self, latents, view, kind, *rest):
-        if self.memory.ledger.frame == frame:
+        if self.memory.ledger.frame == 3:
             tries.append(kind)
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         real(self, latents, view, kind, *rest)
@@ -364,7 +353,7 @@ def test_a_card_that_stays_full_stops_the_film_in_words(bundle, films, tmp_path,
         patch.setattr(Director, "_clean", fail)
         with pytest.raises(ResourceError, match="graphics card ran out of memory"):
             films.render(bundle, tmp_path, TEXT)
-    assert tries == (["clean", "clean"] if frame == 3 else ["recache"])
+    assert tries == ["clean", "clean"]
     _, run = films.render(bundle, tmp_path, TEXT)
     assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
 
