@@ -130,7 +130,7 @@ def render_settled(
         check(film, budget, folder)
         check_writable(out_path.parent)
         end = make(Session(take, found), budget, listener)
-        return _place(out_path, film, end, sheet)
+        return _place(out_path, film, end, sheet, take.mark)
 
 
 def output_path(out: str | Path, name: str = "film") -> Path:
@@ -167,8 +167,8 @@ def _companion(film: Path, end: str) -> Path:
     return free_name(path)
 
 
-def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult:
-    """The finished film with its metadata, the sheet and the report, under one name."""
+def _place(out_path: Path, film: Film, end: Finished, sheet: bool, mark: str) -> FilmResult:
+    """The finished film with its metadata, the sheet and the report, under one name; `mark` as of the Take."""
     run = Run(end.path.parent)
     with on_disk(out_path, "saving the finished film"):
         title = film_metadata(run, out_path.stem)
@@ -181,7 +181,9 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
                 beside.submit(draw_rows, run, end.path, room, unwanted=unwanted) if sheet and made else None
             )
             try:
-                path = place_film(end.path, out_path, metadata=title, chapters=film_chapters(run), same=same)
+                path = place_film(
+                    end.path, out_path, metadata=title, chapters=film_chapters(run), same=same, mark=mark
+                )
                 if drawn is not None:
                     with _saved(path):
                         rows = drawn.result()
@@ -192,11 +194,11 @@ def _place(out_path: Path, film: Film, end: Finished, sheet: bool) -> FilmResult
         sheet_path = _companion(path, "_sheet.png") if sheet else None
         if sheet_path is not None and not (there and sheet_path.is_file()):
             rows = rows or draw_rows(run, end.path, room)
-            rows.write(sheet_path, path.stem)
+            rows.write(sheet_path, path.stem, mark)
             _count_sheet(sheet_path, film, end)
         report_path = _companion(path, "_report.json")
         if not (there and report_path.is_file()):
-            write_json(report_path, end.report)
+            write_json(report_path, end.report, mark)
     return FilmResult(path, sheet_path, report_path, end.report, end.path.parent, bool(there))
 
 

@@ -64,11 +64,14 @@ class Rows:
             self._data.write(strip.data)
             self._bare.append((strip._replace(data=b""), len(strip.data)))
 
-    def write(self, out: Path, title: str) -> str:
-        """Write the sheet to the image file `out`, whole or not at all; once. Returns the line under its title."""
+    def write(self, out: Path, title: str, mark: str = "") -> str:
+        """Write the sheet to the image file `out`, whole or not at all; once. Returns the line under its title.
+
+        mark: as of `files.atomic.beside`.
+        """
         subtitle = f"{self._seconds:.1f} s, {counted(len(self._bare), 'segment')}"
         with self._data:
-            write_atomic(out, lambda part: self._page.write(part, title, subtitle, self._strips()))
+            write_atomic(out, lambda part: self._page.write(part, title, subtitle, self._strips()), mark)
         return subtitle
 
     def _strips(self) -> Iterator[Strip]:

@@ -53,19 +53,24 @@ def shortened(name: str, room: int = LONGEST) -> str:
 
 
 @contextmanager
-def beside(path: Path, suffix: str = ".part") -> Iterator[Path]:
-    """A hidden name beside `path` that nobody else writes to; nothing is left under it after the block."""
-    rest = f".{secrets.token_hex(4)}{suffix}"
+def beside(path: Path, suffix: str = ".part", mark: str = "") -> Iterator[Path]:
+    """A hidden name beside `path` that nobody else writes to; nothing is left under it after the block.
+
+    mark: 8 hex digits in it that are the caller's alone, and those of who was killed before; else they are drawn.
+    """
+    rest = f".{mark or secrets.token_hex(4)}{suffix}"
     part = path.with_name(f".{shortened(path.name, LONGEST - 1 - len(rest))}{rest}")
+    if mark:  # what a kill left; or a link, which would be followed
+        part.unlink(missing_ok=True)
     try:
         yield part
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object], mark: str = "") -> None:
     """Let `write` fill a temporary file beside `path`, then rename it: `path` is never seen half-written."""
-    with beside(path) as part:
+    with beside(path, mark=mark) as part:
         write(part)
         put(part, path)
 
@@ -87,9 +92,9 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, mark: str = "") -> None:
     """Atomic JSON file."""
-    write_atomic(path, lambda part: part.write_bytes(json_bytes(value)))
+    write_atomic(path, lambda part: part.write_bytes(json_bytes(value)), mark)
 
 
 def check_writable(folder: Path) -> None:

@@ -170,6 +170,11 @@ class Take:
             raise
         return take
 
+    @property
+    def mark(self) -> str:
+        """As of `Lock`: in names beside a film of what is half-written, which the next owner writes anew."""
+        return self._lock.mark
+
     def runs(self) -> list[Run]:
         """Every run so far, oldest first; whole, cancelled and killed ones alike."""
         return runs_in(self.folder)

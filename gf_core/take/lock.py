@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
+import re
+import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -39,7 +42,8 @@ _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_
 class Lock:
     """Exclusive use of a folder, from construction to `release()` or to the process's end, by kill -9 too.
 
-    The file keeps the owner's process id so that a second process can name it; the id alone decides nothing. A drive
+    The file keeps the owner's process id so that a second process can name it; the id alone decides nothing. Below it
+    stands what makes `mark`. A drive
     that has no locks, as some in networks, is used without one, with a line in the log.
 
     Raises TakeError: another process (or this one) holds the lock, or the file cannot be written. FileNotFoundError:
@@ -50,6 +54,9 @@ class Lock:
         self.path = path
         self.sure = True
         """Nobody else has it; not so on a drive that has no locks."""
+        self.mark = ""
+        """8 hex digits: this Take's and no copy's as long as its lock lies there, for names that its owner alone uses;
+        drawn anew where somebody else may have it."""
         self._handle: int | None = None
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(path.lstat().st_mode):
@@ -57,14 +64,17 @@ class Lock:
         handle = os.open(path, _FLAGS, 0o644)
         try:
             self._take(handle)
-            if not os.fstat(handle).st_nlink:  # who comes next would lock another file
+            state = os.fstat(handle)
+            if not state.st_nlink:  # who comes next would lock another file
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-            if (
-                os.fstat(handle).st_nlink == 1
-            ):  # else another file's text would go with it, as of a copy by `cp -al`
+            os.lseek(handle, 0, os.SEEK_SET)
+            found = re.fullmatch(rb"[0-9]+\n([0-9a-f]{16})\n", os.read(handle, 64)) if self.sure else None
+            drawn = found[1].decode() if found else secrets.token_hex(8)
+            self.mark = hashlib.sha256(f"{drawn} {state.st_ino}".encode()).hexdigest()[:8]
+            if state.st_nlink == 1:  # else another file's text would go with it, as of a copy by `cp -al`
                 os.lseek(handle, 0, os.SEEK_SET)
                 os.ftruncate(handle, 0)
-                os.write(handle, f"{os.getpid()}\n".encode("ascii"))
+                os.write(handle, f"{os.getpid()}\n{drawn}\n".encode("ascii"))
         except BaseException:
             os.close(handle)
             raise
@@ -80,7 +90,7 @@ class Lock:
                 return
             if error.errno not in _TAKEN:
                 raise
-            owner = os.read(handle, 12).decode("ascii", "replace").strip()
+            owner = os.read(handle, 12).decode("ascii", "replace").partition("\n")[0]
             known = f"process {owner}" if owner.isdigit() else "another process"
             raise TakeError(
                 f"the Take {self.path.parent} is in use by {'this process' if owner == str(os.getpid()) else known}",

@@ -63,6 +63,7 @@ def place_film(
     chapters: Sequence[Chapter] = (),
     frames: Iterable[np.ndarray] | None = None,
     same: Callable[[Path], None] | None = None,
+    mark: str = "",
 ) -> Path:
     """Place the film `run_film` at `out` and return where it is; a file in the way is never replaced.
 
@@ -77,6 +78,7 @@ def place_film(
         the film's own pictures are encoded again, and a log line says so.
     same: told of a file under this name, or one with a number, that holds these very bytes; it is returned, and no
         other is placed.
+    mark: as of `files.atomic.beside`.
 
     Raises TakeError: no readable frame in `run_film`, or `out` cannot hold what is asked. ResourceError: a codec that
     cannot be encoded here, or a full disk.
@@ -102,7 +104,7 @@ def place_film(
     if codec not in (None, own) or quality is not None:
         encode = Encode(codec or own, DEFAULT_QUALITY if quality is None else quality, pictures)
     return _through_temporary(
-        out, lambda part: write_film(source, part, encode, sound, chapters, texts), same
+        out, lambda part: write_film(source, part, encode, sound, chapters, texts), same, mark
     )
 
 
@@ -263,11 +265,11 @@ def _place_stills(
 
 
 def _through_temporary(
-    out: Path, write: Callable[[Path], None], same: Callable[[Path], None] | None = None
+    out: Path, write: Callable[[Path], None], same: Callable[[Path], None] | None, mark: str
 ) -> Path:
-    """Let `write` fill a temporary file beside `out`, then give it its name; `same` as in `place_film`."""
+    """Let `write` fill a temporary file beside `out`, then give it its name; the rest as in `place_film`."""
     make_folder(out.parent)
-    with beside(out, out.suffix) as part:
+    with beside(out, out.suffix, mark) as part:
         part.touch()  # a folder that takes no files is not the fault of the film's suffix
         try:
             write(part)

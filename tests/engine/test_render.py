@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +20,10 @@ from gf_core.engine.events import Finished, StepDone
 from gf_core.engine.render import output_path, render_film
 from gf_core.engine.report import report_lines
 from gf_core.errors import GroundedError, ResourceError, StoryboardError, TakeError
-from gf_core.take.folder import Run
+from gf_core.files import atomic
+from gf_core.take.folder import Run, Take
 from gf_core.timeline import parse
-from gf_core.video import probe, read_frames, read_metadata
+from gf_core.video import place, probe, read_frames, read_metadata
 
 from .conftest import stopping
 
@@ -40,6 +44,56 @@ def test_text_becomes_a_film_a_sheet_and_a_report(bundle, tmp_path):
     with Image.open(result.sheet) as sheet:
         assert sheet.width > 300 and sheet.height > 300
     assert (result.run / "journal.jsonl").exists()
+
+
+@pytest.mark.parametrize("killed", ["film.mp4", "film_sheet.png", "film_report.json"])
+def test_what_a_kill_at_the_very_end_left_beside_the_film_goes_with_its_next_render(
+    bundle, tmp_path, monkeypatch, killed
+):
+    """And nobody else's: another Take may be placing a film of that name."""
+    out, text = tmp_path / "films" / "film.mp4", "a fox | 0.75s"
+    render_film(bundle, text, out, take_folder=tmp_path / "take")
+    whole = {path.name: path.read_bytes() for path in out.parent.iterdir() if path.suffix != ".json"}
+    for path in out.parent.iterdir():
+        path.unlink()
+    with monkeypatch.context() as here:
+
+        def stop(part: Path, *rest: object) -> None:
+            if part.name.startswith(f".{killed}."):
+                here.setattr(Path, "unlink", lambda *given, **named: None)
+                raise KeyboardInterrupt
+            atomic.sync_file(part)
+            if rest:
+                os.replace(part, str(rest[0]))
+
+        here.setattr(atomic, "put", stop)
+        here.setattr(place, "sync_file", stop)
+        with pytest.raises(KeyboardInterrupt):
+            render_film(bundle, text, out, take_folder=tmp_path / "take")
+    (left,) = [path.name for path in out.parent.iterdir() if path.name not in whole]
+    assert left.startswith(f".{killed}.")
+    other = out.with_name(left.replace(left.split(".")[-2], "0123abcd"))
+    other.write_bytes(b"half")
+    (out.parent / left).unlink()
+    (out.parent / left).symlink_to(tmp_path / "mine")  # never followed
+    render_film(bundle, text, out, take_folder=tmp_path / "take")
+    assert not (tmp_path / "mine").exists()
+    there = {path.name for path in out.parent.iterdir()}
+    assert there == {*whole, "film_report.json", other.name}
+    assert all((out.parent / name).read_bytes() == data for name, data in whole.items())
+
+
+def test_a_take_and_its_copy_have_marks_of_their_own(tmp_path):
+    def mark(name: str) -> str:
+        with Take.open(tmp_path / name) as take:
+            (take.folder / "keep").touch()
+            return take.mark
+
+    first = mark("a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "a").rename(tmp_path / "c")
+    assert mark("c") == mark("c") == first and mark("b") == mark("b") != first
+    assert re.fullmatch("[0-9a-f]{8}", first)
 
 
 def test_a_run_that_can_no_longer_be_listed_took_nobody_knows_how_much(bundle, tmp_path, unlisted, caplog):
