@@ -95,6 +95,11 @@ def test_the_settings_beside_a_lora_may_not_be_a_pipe(tmp_path):
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "a picture"),
         (b"\x00\x00\x00\x20ftypisom" + bytes(40), "a film"),
         (b"\x1f\x8b\x08" + bytes(40), "packed archive"),
+        (b"GGUF\x03\x00\x00\x00", "GGUF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "Git LFS"),
+        (b"<!DOCTYPE html><html></html>", "web page"),
+        (b"", "empty"),
+        (b"not a model at all, just words", "not a safetensors"),
         ("ein Storyboard, für später | 3s\n".encode(), "text file"),
         (b"Entry not found", "text file"),
         (b'{"error": "Repository not found"}', "text file"),
@@ -142,7 +147,7 @@ def test_what_is_still_being_downloaded_is_refused(tmp_path, caplog):
             open_file(tmp_path / name)
 
 
-def header(path, content: object, body: bytes = b"") -> None:
+def write_header(path, content: object, body: bytes = b"") -> None:
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
     path.write_bytes(struct.pack("<Q", len(raw)) + raw + body)
 
@@ -164,7 +169,7 @@ HUGE = int("9" * 4000)
     ],
 )
 def test_headers_are_judged_in_moments_and_few_words(tmp_path, content):
-    header(tmp_path / "m.safetensors", content, bytes(4))
+    write_header(tmp_path / "m.safetensors", content, bytes(4))
     began = time.process_time()
     with pytest.raises(CheckpointError) as error:
         open_file(tmp_path / "m.safetensors")
@@ -229,7 +234,7 @@ def test_a_view_that_repeats_its_numbers_is_refused(tmp_path):
 @pytest.mark.parametrize("sign", ["\x1b[2J", "\u202e", "\r", "\n"])
 def test_names_in_a_file_do_not_steer_the_terminal(tmp_path, sign):
     name = f"a{sign}b"
-    header(
+    write_header(
         tmp_path / "m.safetensors",
         {name: {"dtype": f"F3{sign}", "shape": [1], "data_offsets": [0, 4]}},
         bytes(4),

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import struct
 import time
 import zipfile
 
@@ -13,6 +12,8 @@ from safetensors.torch import save_file
 
 from gf_core.errors import CheckpointError
 from gf_core.files.tensors import open_file
+
+from .test_strange import write_header
 
 
 @pytest.fixture
@@ -121,23 +122,6 @@ def test_pickle_named_safetensors_is_still_not_run(tmp_path):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize(
-    "content, word",
-    [
-        (b"GGUF\x03\x00\x00\x00", "GGUF"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "Git LFS"),
-        (b"<!DOCTYPE html><html></html>", "web page"),
-        (b"", "empty"),
-        (b"not a model at all, just words", "not a safetensors"),
-    ],
-)
-def test_foreign_content_is_named(tmp_path, content, word):
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=word):
-        open_file(path)
-
-
 def test_list_in_a_pickle_is_refused(tmp_path):
     torch.save([torch.ones(1)], tmp_path / "m.pt")
     with pytest.raises(CheckpointError, match="list"):
@@ -192,10 +176,6 @@ def test_folder_with_one_or_several_files(tmp_path, tensors):
         open_file(tmp_path)
 
 
-def header_file(path, header: bytes, body: bytes = b"") -> None:
-    path.write_bytes(struct.pack("<Q", len(header)) + header + body)
-
-
 @pytest.mark.parametrize(
     "header",
     [
@@ -216,7 +196,7 @@ def header_file(path, header: bytes, body: bytes = b"") -> None:
 )
 def test_impossible_headers_are_refused_in_words(tmp_path, header):
     path = tmp_path / "m.safetensors"
-    header_file(path, header, b"\0" * 4)
+    write_header(path, header, b"\0" * 4)
     with pytest.raises(CheckpointError, match=r"damaged header|is damaged"):
         open_file(path)
 
