@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...config import Recipe, SampleSpec, VideoSpec
 from ...memory.presets import PRESETS
-from ..rollout import RolloutSpec
-from ..streaming import StreamSpec
 from . import longlive
 from .stage import OPEN, Verbs
 
 PAPER = "arXiv 2604.06939, implementation details"
 LONGLIVE = f"{OPEN}not given; LongLive's, whose protocol the paper credits"
-RECIPE = Recipe(PRESETS["grounded"], SampleSpec(steps=(1000, 750, 500, 250), shift=5.0), VideoSpec())
+RECIPE = replace(longlive.RECIPE, memory=PRESETS["grounded"])
 
 SHORT = replace(
     longlive.INIT,
-    film=RolloutSpec(RECIPE, frames=21, window=21),
+    film=replace(longlive.INIT.film, recipe=RECIPE),
     iterations=1200,
     sources=dict.fromkeys(longlive.INIT.sources, LONGLIVE)
     | {
@@ -33,7 +30,7 @@ SHORT = replace(
 
 LONG = replace(
     SHORT,
-    stream=StreamSpec(longest=240, piece=18),
+    stream=longlive.LONG.stream,
     iterations=1000,
     verbs=Verbs(switches=(1, 5), cuts=0.3),
     sources=SHORT.sources

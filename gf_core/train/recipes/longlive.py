@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...config import Recipe, SampleSpec, VideoSpec
 from ...memory.presets import PRESETS
 from ..lora import LoraSpec
-from ..rollout import RolloutSpec
 from ..streaming import StreamSpec
 from . import self_forcing
 from .stage import OPEN, Verbs
@@ -20,11 +18,11 @@ LONG_CODE = "NVlabs/LongLive v1.0, configs/longlive_train_long.yaml"
 MEMORY = replace(PRESETS["longlive"], recache_reach=21)
 """As for films, but that training recomputes the newest 21 frames at a change of prompt, the sink with the rest
 (global_sink false)."""
-RECIPE = Recipe(MEMORY, SampleSpec(steps=(1000, 750, 500, 250), shift=5.0), VideoSpec())
+RECIPE = replace(self_forcing.DMD.film.recipe, memory=MEMORY)
 
 INIT = replace(
     self_forcing.DMD,
-    film=RolloutSpec(RECIPE, frames=21, window=21),
+    film=replace(self_forcing.DMD.film, recipe=RECIPE),
     iterations=700,
     sources=self_forcing.DMD.sources
     | {

@@ -6,6 +6,7 @@ levels of the sampler, towards the ends of the teacher's guided ODE.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -156,14 +157,12 @@ def train_video(
         own = start == folder / "teacher.pt"  # which may have learned on since
         begun = "the run's own" if own else state.PRINT + hash_state(video.net.state_dict())
     if plan.stage == "student":
-        teacher = VideoNet()
-        teacher.load_state_dict(video.state_dict())
-        teacher.to(precision.device)
-    video.to(precision.device)
-    if precision.device.type == "cuda":
-        video.net.narrow = precision.dtype
-        if teacher:
-            teacher.net.narrow = precision.dtype
+        teacher = copy.deepcopy(video)
+    on_card = precision.device.type == "cuda"
+    for net in filter(None, (video, teacher)):
+        net.to(precision.device)
+        if on_card:
+            net.net.narrow = precision.dtype
     hidden, rest = split_parameters(video)
     optimisers = [Muon(hidden, 0.02), adamw(rest, 1.5e-3)]
     template = VideoNet()
@@ -190,7 +189,6 @@ def train_video(
     torch.manual_seed(seed)
     clips.reseed(seed)
     plain = objective_of(video, plan, precision, teacher)
-    on_card = precision.device.type == "cuda"
     objective: Objective = Replayed(plain, run.params, Recorder()) if on_card else plain
     run.run(objective, lambda: clips.draw(plan.clips, plan.forget), refresh)
     if ranks.first:
