@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gf_core.cli import SPINS
+from gf_core.cli import SPINS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,6 +27,18 @@ if "OMP_WAIT_POLICY" not in os.environ:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache folder of the test's own."""
     monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """`refused("plan", "film.txt")`: what `grounded plan film.txt` says of why it does not."""
+
+    def run(*command: str) -> str:
+        capsys.readouterr()
+        assert main([*command]) == 2
+        return capsys.readouterr().err
+
+    return run
 
 
 @pytest.fixture

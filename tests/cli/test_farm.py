@@ -112,15 +112,13 @@ def test_no_ten_seconds_pass_without_a_line(farm, monkeypatch):
 
 
 def test_a_folder_without_storyboards_and_a_cluster_without_ray_are_refused(
-    farm, tmp_path, monkeypatch, capsys
+    farm, tmp_path, monkeypatch, refused
 ):
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert main(["farm", "boards", *SMALL, "--ray"]) == 2
-    assert "pip install 'grounded-forcing[farm]'" in capsys.readouterr().err
+    assert "pip install 'grounded-forcing[farm]'" in refused("farm", "boards", *SMALL, "--ray")
     (tmp_path / "empty").mkdir()
     for folder, said in (("nowhere", "there is no folder"), ("empty", "holds no storyboards")):
-        assert main(["farm", str(tmp_path / folder), *SMALL]) == 2
-        assert said in capsys.readouterr().err
+        assert said in refused("farm", str(tmp_path / folder), *SMALL)
 
 
 WORKER = """

@@ -19,13 +19,11 @@ from .tiny import python
 
 
 @pytest.mark.parametrize("command", ["render", "plan", "open"])
-def test_errors_are_words_on_stderr_and_status_2(command, model, capsys):
+def test_errors_are_words_on_stderr_and_status_2(command, model, refused):
     Path("wrong.txt").write_text("a fox\nthan: it runs | 5s\n", encoding="utf-8")
-    assert main([command, "wrong.txt"]) == 2
-    said = capsys.readouterr().err
+    said = refused(command, "wrong.txt")
     assert "line 2, column 1" in said and "wrong.txt" in said and "did you mean 'then:'?" in said
-    assert main([command, "fil.txt"]) == 2
-    assert "did you mean film.txt?" in capsys.readouterr().err
+    assert "did you mean film.txt?" in refused(command, "fil.txt")
 
 
 @pytest.mark.parametrize(
@@ -38,13 +36,12 @@ def test_errors_are_words_on_stderr_and_status_2(command, model, capsys):
         ("export bad.txt cut.edl", "line 2, column 1: unknown verb 'than:' (in bad.txt)"),
     ],
 )
-def test_an_error_in_the_text_names_its_file_whenever_it_is_found(command, said, place, capsys, monkeypatch):
+def test_an_error_in_the_text_names_its_file_whenever_it_is_found(command, said, place, refused, monkeypatch):
     sea = "# A day\n\n    @cast Me = a red fox | me.png\n{Me} sleeps on a beach\n"
     Path("sea.txt").write_text(sea, encoding="utf-8")
     Path("bad.txt").write_text("a fox\nthan: it runs\n", encoding="utf-8")
     monkeypatch.setattr("sys.stdin", io.StringIO(sea))
-    assert main(command.split()) == 2
-    assert said in capsys.readouterr().err
+    assert said in refused(*command.split())
     job = Job(build_parser().parse_args(["render", "sea.txt"]), Path("films/sea.mp4"), Path("takes/sea"))
     assert "of Me in this folder (in sea.txt); fix: " in make(job, lambda state: None).words
 
@@ -60,13 +57,12 @@ def test_an_error_in_the_text_names_its_file_whenever_it_is_found(command, said,
         (ModuleNotFoundError("No module named 'PIL.Image'", name="PIL.Image"), "pip install pillow"),
     ],
 )
-def test_what_the_computer_lacks_is_said_in_words(error, said, capsys, monkeypatch):
+def test_what_the_computer_lacks_is_said_in_words(error, said, refused, monkeypatch):
     def short(*given, **named):
         raise error
 
     monkeypatch.setattr("gf_core.cli.plan.read_board", short)
-    assert main(["plan", "film.txt"]) == 2
-    assert said in capsys.readouterr().err
+    assert said in refused("plan", "film.txt")
 
 
 def test_a_module_of_our_own_that_is_missing_is_a_fault_and_stays_one(monkeypatch):
@@ -106,13 +102,11 @@ def test_no_traceback_in_a_real_process():
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00bad", b"\x80"])
-def test_binary_storyboards_are_refused(content, capsys):
+def test_binary_storyboards_are_refused(content, refused):
     Path("film.bin").write_bytes(content)
-    assert main(["plan", "film.bin"]) == 2
-    assert "film.bin, line 1: the byte " in capsys.readouterr().err
+    assert "film.bin, line 1: the byte " in refused("plan", "film.bin")
     Path("film.mp4").write_bytes(content)
-    assert main(["plan", "film.mp4"]) == 2
-    assert "is not a film" in capsys.readouterr().err
+    assert "is not a film" in refused("plan", "film.mp4")
 
 
 def test_a_place_that_cannot_be_written(capsys, monkeypatch):
@@ -132,9 +126,8 @@ def test_a_place_that_cannot_be_written(capsys, monkeypatch):
         ["render", "film.txt", "--out", "a" * 300 + ".mp4"],
     ],
 )
-def test_names_that_no_disk_takes_are_refused_in_words(command, model, capsys):
-    assert main(command) == 2
-    assert capsys.readouterr().err.startswith("grounded: ")
+def test_names_that_no_disk_takes_are_refused_in_words(command, model, refused):
+    assert refused(*command).startswith("grounded: ")
 
 
 @pytest.mark.parametrize(
@@ -184,21 +177,18 @@ def test_an_unknown_option_is_refused_by_its_command(command, usage, capsys):
     )
 
 
-def test_inspect_knows_a_name_of_its_list(capsys):
-    assert main(["inspect", "self_forcing"]) == 2
-    said = capsys.readouterr().err
+def test_inspect_knows_a_name_of_its_list(refused):
+    said = refused("inspect", "self_forcing")
     assert "published checkpoint" in said
     assert "download checkpoints/self_forcing_dmd.pt from https://huggingface.co/gdhe17/Self-Forcing" in said
 
 
-def test_inspect_refuses_what_is_no_model(capsys):
-    assert main(["inspect", "film.txt"]) == 2
-    assert "fix:" in capsys.readouterr().err
+def test_inspect_refuses_what_is_no_model(refused):
+    assert "fix:" in refused("inspect", "film.txt")
 
 
-def test_a_device_that_is_not_there(capsys):
-    assert main(["bench", "--shape", "tiny", "--device", "nonsense"]) == 2
-    assert "--device cpu" in capsys.readouterr().err
+def test_a_device_that_is_not_there(refused):
+    assert "--device cpu" in refused("bench", "--shape", "tiny", "--device", "nonsense")
 
 
 @pytest.mark.parametrize("wrong", ["0", "121", "0.5", "-3", "23.97654", "24/0", "fast", "nan"])
@@ -208,20 +198,19 @@ def test_rates_that_are_none(wrong, capsys):
     assert stop.value.code == 2 and "--fps" in capsys.readouterr().err
 
 
-def test_all_unknown_words_are_named_before_anything_is_tried(place, capsys, monkeypatch):
+def test_all_unknown_words_are_named_before_anything_is_tried(place, refused, monkeypatch):
     monkeypatch.setattr("gf_core.estimate.trial.try_out", None)
     (place / "film.txt").write_text(
         "a red fux walks in a meadow at noon\nthen: it danses | 2s\ncut: a unicorn\n"
     )
     for command in ("plan", "render"):
-        assert main([command, "film.txt"]) == 2
-        said = capsys.readouterr().err
+        said = refused(command, "film.txt")
         assert "line 1, column 7" in said and "fux (line 1), danses (line 2), unicorn (line 3)" in said
         assert "did you mean fox for fux, dances for danses?" in said and len(said) < 600
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is always text")
-def test_names_that_are_no_text(model, capsys, monkeypatch):
+def test_names_that_are_no_text(model, capsys, refused, monkeypatch):
     """As of an archive of long ago: what takes them is given them, what does not is refused in words."""
     bad = "f\udcff"
     Path(f"{bad}.txt").write_bytes(Path("film.txt").read_bytes())
@@ -231,8 +220,7 @@ def test_names_that_are_no_text(model, capsys, monkeypatch):
     renders = ["render", "film.txt", "--take", bad], ["render", f"{bad}.txt"]
     for command in (*renders, ["export", "film.txt", f"{bad}.otio"], ["export", str(film), "cut.otio"]):
         capsys.readouterr()
-        assert main(command) == 2
-        assert "not text in UTF-8" in capsys.readouterr().err
+        assert "not text in UTF-8" in refused(*command)
     assert not Path(bad).exists() and not Path("cut.otio").exists()
 
 

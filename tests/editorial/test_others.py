@@ -150,7 +150,7 @@ def test_a_speed_that_the_film_has_too_is_no_loss(caplog, fps, told):
         "a fox\n---\nback to 9: it sits",
     ],
 )
-def test_our_own_text_stays_ours(place, text, capsys):
+def test_our_own_text_stays_ours(place, text, capsys, refused):
     """With a mistake in it too: then the mistake is named, and nothing is guessed."""
     assert not is_theirs(text)
     (place / "film.txt").write_text(text, encoding="utf-8")
@@ -158,8 +158,7 @@ def test_our_own_text_stays_ours(place, text, capsys):
     try:
         parse(text)
     except StoryboardError as error:
-        assert main(["open", "film.txt"]) == 2
-        assert f"{error.message} (in film.txt)" in capsys.readouterr().err
+        assert f"{error.message} (in film.txt)" in refused("open", "film.txt")
     else:
         assert main(["open", "film.txt"]) == 0
         assert capsys.readouterr().out.rstrip("\n") == text.rstrip("\n")
@@ -224,11 +223,10 @@ def test_what_is_wrong_is_said_in_words(place, kind, capsys):
         ('2,"01.json', "unexpected end"),
     ],
 )  # fmt: skip
-def test_lists_that_lead_nowhere(place, row, said, capsys):
+def test_lists_that_lead_nowhere(place, row, said, refused):
     (place / "outside.json").write_text('{"shot1": "a secret"}')
     (place / "captions" / "list.csv").write_text(f"shot_num_from_caption,json_path,frame_number\n{row}\n")
-    assert main(["open", "captions/list.csv"]) == 2
-    assert said in capsys.readouterr().err
+    assert said in refused("open", "captions/list.csv")
 
 
 @pytest.mark.parametrize("name", BECOMES)

@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -230,7 +231,7 @@ def test_a_published_memory_tells_the_stories_of_the_variants(tmp_path, monkeypa
 
 
 def test_a_model_without_words_of_the_stories_is_refused_before_a_training(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, refused
 ) -> None:
     from gf_core.checkpoints.bundle import load_model
     from gf_core.cli.trainings import ablate
@@ -240,41 +241,33 @@ def test_a_model_without_words_of_the_stories_is_refused_before_a_training(
     monkeypatch.setattr(ablate, "load_model", lambda name: replace(bundle, text=Vocabulary(words, 40)))
     monkeypatch.setattr(ablate, "_trained", lambda *given: pytest.fail("it was trained"))
     command = ["train", "ablate", "--further", "a", "--seeds", "9", "--out", str(tmp_path / "o")]
-    assert main(command) == 2 and "does not know: fox (line" in capsys.readouterr().err
+    assert "does not know: fox (line" in refused(*command)
 
 
-def test_what_cannot_be_ablated_is_said(tmp_path, capsys) -> None:
+def test_what_cannot_be_ablated_is_said(tmp_path, capsys, refused) -> None:
     out = ["--out", str(tmp_path / "o")]
-    assert main(["train", "ablate", "--variants", "soup", *out]) == 2
-    assert "no variant called 'soup'" in capsys.readouterr().err
-    assert main(["train", "ablate", "--sets", "returns,one", *out]) == 2
-    assert "no set called 'one'\n  fix: choose from switches, returns" in capsys.readouterr().err
-    assert main(["train", "ablate", "--sets", "returns", "--methods", *out]) == 2
-    assert "--methods is one long shot" in capsys.readouterr().err
-    assert main(["train", "ablate", "--judges", "short,soup", "--further", "a", *out]) == 2
-    assert "no judge called 'soup'" in capsys.readouterr().err
-    assert main(["train", "ablate", "--judges", "context", *out]) == 2
-    assert "give --further TEACHER" in capsys.readouterr().err
-    assert main(["train", "ablate", "--retrain", str(tmp_path), "--size", "tiny", *out]) == 2
-    assert "--stage all --size tiny" in capsys.readouterr().err
-    assert main(["train", "ablate", "--methods", "--further", "a", *out]) == 2  # before anything is trained
-    assert "rolling_forcing cannot be trained: films whose chunks are denoised" in capsys.readouterr().err
+    ablated = partial(refused, "train", "ablate", *out)
+    assert "no variant called 'soup'" in ablated("--variants", "soup")
+    assert "no set called 'one'\n  fix: choose from switches, returns" in ablated("--sets", "returns,one")
+    assert "--methods is one long shot" in ablated("--sets", "returns", "--methods")
+    assert "no judge called 'soup'" in ablated("--judges", "short,soup", "--further", "a")
+    assert "give --further TEACHER" in ablated("--judges", "context")
+    assert "--stage all --size tiny" in ablated("--retrain", str(tmp_path), "--size", "tiny")
+    said = ablated("--methods", "--further", "a")  # before anything is trained
+    assert "rolling_forcing cannot be trained: films whose chunks are denoised" in said
     with pytest.raises(SystemExit):
         main(["train", "ablate", "--retrain", str(tmp_path), "--further", str(tmp_path), *out])
     assert "not allowed with" in capsys.readouterr().err
-    assert main(["train", "ablate", "--further", str(tmp_path), *out]) == 2
-    assert "no folder like the built-in model's" in capsys.readouterr().err
+    assert "no folder like the built-in model's" in ablated("--further", str(tmp_path))
     for name in BUILTIN_FILES:
         (tmp_path / name).write_bytes(b"another")
-    assert main(["train", "ablate", "--further", str(tmp_path), *out]) == 2
-    assert "another codec" in capsys.readouterr().err
+    assert "another codec" in ablated("--further", str(tmp_path))
 
 
-def test_a_memory_that_no_gradient_goes_through_is_not_trained(tmp_path, monkeypatch, capsys) -> None:
+def test_a_memory_that_no_gradient_goes_through_is_not_trained(tmp_path, monkeypatch, refused) -> None:
     monkeypatch.setattr(ablation, "METHODS", ("wave_forcing",))
     command = ["train", "ablate", "--variants", "wave_forcing", "--further", "a", "--out", str(tmp_path)]
-    assert main(command) == 2
-    assert "wave_forcing cannot be trained: gradients do not go" in capsys.readouterr().err
+    assert "wave_forcing cannot be trained: gradients do not go" in refused(*command)
 
 
 def test_films_are_told_apart_by_weights_and_memory_and_trainings_by_their_folder(
@@ -323,7 +316,7 @@ def test_variants_are_trained_again_through_the_long_stage(tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatch, capsys) -> None:
+def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatch, refused) -> None:
     """Each from the weights of --model under its own memory; none of them stays what it was."""
     from gf_core.builtin import BUILTIN_FOLDER
     from gf_core.checkpoints.bundle import load_model
@@ -346,8 +339,7 @@ def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatc
     with safe_open(other / "model.safetensors", "pt") as file:
         save_file(copy, other / "model.safetensors", file.metadata())
     again = command.replace(str(BUILTIN_FOLDER), str(other))
-    assert main([*again.split(), "--out", str(tmp_path)]) == 2
-    assert "made of another teacher" in capsys.readouterr().err
+    assert "made of another teacher" in refused(*again.split(), "--out", str(tmp_path))
     assert all(path.read_bytes() == held for path, held in made.items())
 
 

@@ -215,7 +215,7 @@ def test_the_command_puts_them_into_its_table(films, tmp_path, monkeypatch, caps
 
 @pytest.mark.parametrize("option", ["--vbench", "--vbench-long"])
 def test_what_cannot_score_is_refused_before_anything_is_measured(
-    films, tmp_path, monkeypatch, capsys, option
+    films, tmp_path, monkeypatch, capsys, refused, option
 ):
     monkeypatch.setattr("gf_core.cli.evaluate.evaluate_film", None)
     (tmp_path / "hub/checkpoints/dino_vitbase16_pretrain.pth").unlink()
@@ -227,7 +227,5 @@ def test_what_cannot_score_is_refused_before_anything_is_measured(
     ).unlink()  # it reads prompts, which long films do not get
     monkeypatch.setattr(vbench, "film_parts", lambda path: [Part(0, 1, "start", "a fox")])
     if option == "--vbench":
-        assert main([*asked, sys.executable]) == 2
-        assert "ViClip-InternVid-10M-FLT.pth\n    from https://" in capsys.readouterr().err
-    assert main([*asked, str(tmp_path / "python")]) == 2
-    assert "cannot be run: No such file" in capsys.readouterr().err
+        assert "ViClip-InternVid-10M-FLT.pth\n    from https://" in refused(*asked, sys.executable)
+    assert "cannot be run: No such file" in refused(*asked, str(tmp_path / "python"))

@@ -27,13 +27,12 @@ def closed(source, **more):
 
 
 def test_prompts_that_the_model_cannot_read_are_refused_before_there_is_a_folder(
-    given, tmp_path, monkeypatch, capsys
+    given, tmp_path, monkeypatch, capsys, refused
 ):
     monkeypatch.setattr(matching, "load_model", closed)
     (tmp_path / "a.txt").write_text("fox\n\nfoxo\nfoxy ran\nfoxy\n")
     command = ["train", "self_forcing", *given, "--batch", "1", "--iterations", "2", "--frames", "3"]
-    assert main(command) == 2
-    said = capsys.readouterr().err
+    said = refused(*command)
     assert "a.txt, line 4: the built-in model does not know: foxy, ran" in said
     assert "; prompts that cannot be read: 2\n  fix: did you mean fox for foxy" in said
     (tmp_path / "a.txt").write_text("fox\nfoxo\n")
