@@ -35,7 +35,11 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
     def run(*command: str) -> str:
         capsys.readouterr()
-        assert main([*command]) == 2
+        try:
+            status = main([*command])
+        except SystemExit as stop:  # what the parser refuses
+            status = stop.code
+        assert status == 2
         return capsys.readouterr().err
 
     return run

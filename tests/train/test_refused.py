@@ -27,7 +27,7 @@ def closed(source, **more):
 
 
 def test_prompts_that_the_model_cannot_read_are_refused_before_there_is_a_folder(
-    given, tmp_path, monkeypatch, capsys, refused
+    given, tmp_path, monkeypatch, refused
 ):
     monkeypatch.setattr(matching, "load_model", closed)
     (tmp_path / "a.txt").write_text("fox\n\nfoxo\nfoxy ran\nfoxy\n")
@@ -36,23 +36,11 @@ def test_prompts_that_the_model_cannot_read_are_refused_before_there_is_a_folder
     assert "a.txt, line 4: the built-in model does not know: foxy, ran" in said
     assert "; prompts that cannot be read: 2\n  fix: did you mean fox for foxy" in said
     (tmp_path / "a.txt").write_text("fox\nfoxo\n")
-    assert main([*command, "--negative", "ugly"]) == 2
-    assert "the negative prompt: the built-in model does not know: ugly" in capsys.readouterr().err
+    said = refused(*command, "--negative", "ugly")
+    assert "the negative prompt: the built-in model does not know: ugly" in said
     (tmp_path / "b.txt").write_text("hen\nhens\n")
-    long = [
-        "train",
-        "longlive",
-        *given,
-        "--stage",
-        "long",
-        "--then",
-        "b.txt",
-        "--frames",
-        "21",
-        "--batch",
-        "1",
-    ]
-    assert main(long) == 2 and "b.txt, line 2" in capsys.readouterr().err
+    long = "--stage long --then b.txt --frames 21 --batch 1"
+    assert "b.txt, line 2" in refused("train", "longlive", *given, *long.split())
     assert not (tmp_path / "runs").exists()
     assert main([*command, "--then", "b.txt"]) == 0, "what is not used is not judged"
 
@@ -65,10 +53,10 @@ def test_no_more_wrong_prompts_are_looked_for_than_are_told(tmp_path):
         Texts(load_model("builtin"), "", small=True).check(Prompts(path), changes=True)
 
 
-def test_a_training_that_is_refused_leaves_nothing(given, tmp_path, capsys):
+def test_a_training_that_is_refused_leaves_nothing(given, tmp_path, refused):
     """What was there before stays as it was."""
     command = ["train", "longlive", *given, "--stage", "long", "--frames", "39", "--batch", "1"]
-    assert main(command) == 2 and "--then FILE" in capsys.readouterr().err
+    assert "--then FILE" in refused(*command)
     assert main(["train", "self_forcing", *given, "--batch", "3", "--each", "2"]) == 2
     assert not (tmp_path / "runs").exists()
     folder = tmp_path / "runs" / "longlive" / "long"
