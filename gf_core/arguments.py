@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import GroundedError
+from .words import counted
 
 MANY = 100_000
 """Larger than any number that is meant."""
@@ -40,7 +41,7 @@ def whole_chunks(frames: int, chunk: int) -> None:
     """Raises GroundedError unless a film of so many latent frames is of whole chunks."""
     if frames % chunk:
         raise GroundedError(
-            f"{frames} latent frames are no whole chunks",
+            f"a film of {counted(frames, 'latent frame')} is of no whole chunks",
             f"give --frames as a multiple of {chunk}, such as {-(-frames // chunk) * chunk}",
         )
 
@@ -49,7 +50,7 @@ def shared_out(batch: int, ranks: int, each: int = 1) -> int:
     """How often `ranks` ranks make `each` films for a step of `batch`. Raises GroundedError unless it is whole."""
     if batch % (ranks * each):
         raise GroundedError(
-            f"{batch} films in a step cannot be shared out by {ranks} ranks, {each} at a time",
+            f"{counted(batch, 'film')} in a step cannot be shared out by {counted(ranks, 'rank')}, {each} at a time",
             f"give --batch as a multiple of {ranks * each}",
         )
     return batch // (ranks * each)

@@ -36,6 +36,11 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
+def part_of(part: int, whole: int, one: str, does: str = "is", do: str = "are") -> str:
+    """`1 of 6 segments is`, `3 of 6 segments are`, `1 of 1 segment is`; or what else it does."""
+    return f"{part} of {counted(whole, one)} {does if 1 in (part, whole) else do}"
+
+
 def size(count: float) -> str:
     """Bytes as an estimate tells them: `2.8 GB`, `35 MB`, never less than `1 MB`."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

@@ -19,6 +19,7 @@ from ..gf_core.config import (
 )
 from ..gf_core.memory.policies import becomes_of_anchors
 from ..gf_core.memory.presets import PRESETS
+from ..gf_core.words import counted
 from .compat import choice, number, schema
 from .host import said_plainly
 from .types import Memory
@@ -105,7 +106,8 @@ def diagram(spec: MemorySpec) -> str:
     heads = [name.ljust(5 * count) for name, _, count in regions if count]
     boxes = ["".join(f"[{mark:^3}]" for _ in range(count)) for _, mark, count in regions if count]
     lines = [
-        f"{layout.total} latent frames in view: " + ", ".join(f"{n} {name}" for name, n in sizes.items()),
+        f"{counted(layout.total, 'latent frame')} in view: "
+        + ", ".join(f"{n} {name}" for name, n in sizes.items()),
         "",
         "  ".join(heads).rstrip(),
         "  ".join(box.ljust(len(head)) for box, head in zip(boxes, heads)).rstrip(),

@@ -32,7 +32,7 @@ CORE_FLOORS = FOUNDATION | {
     "vae",
 }
 BELOW: dict[str, set[str]] = {
-    "arguments": {"errors"},
+    "arguments": {"errors", "words"},
     "config": {"errors"},
     "devices": {"errors", "words"},
     "errors": {"words"},

@@ -7,13 +7,38 @@ from fractions import Fraction
 import pytest
 
 from gf_core.errors import GroundedError
-from gf_core.words import amount, clock, exact_rate, exact_size, plain, rate, read_rate, size, span
+from gf_core.words import (
+    amount,
+    clock,
+    counted,
+    exact_rate,
+    exact_size,
+    part_of,
+    plain,
+    rate,
+    read_rate,
+    size,
+    span,
+)
 
 
 def test_sizes():
     assert [size(n) for n in (0, 34.6e6, 999_400_000, 2.84e9)] == ["1 MB", "35 MB", "999 MB", "2.8 GB"]
     assert [exact_size(n) for n in (11, 2.838e9, 5_000_000)] == ["11 bytes", "2.84 GB", "5 MB"]
     assert [amount(n) for n in (1.419e9, 815_300_000)] == ["1.42 B", "815 M"]
+
+
+def test_counts():
+    assert [counted(n, "frame") for n in (0, 1, 2)] == ["0 frames", "1 frame", "2 frames"]
+    told = [part_of(*one, "block") for one in ((0, 6), (1, 6), (3, 6), (0, 1), (1, 1))]
+    assert told == [
+        "0 of 6 blocks are",
+        "1 of 6 blocks is",
+        "3 of 6 blocks are",
+        "0 of 1 block is",
+        "1 of 1 block is",
+    ]
+    assert part_of(1, 6, "block", "waits", "wait") == "1 of 6 blocks waits"
 
 
 def test_span():

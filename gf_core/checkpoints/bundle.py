@@ -22,6 +22,7 @@ from ..text.store import StoredEncoder
 from ..vae.base import LatentCodec
 from ..vae.load import load_vae
 from ..vae.tiles import Tiled
+from ..words import counted
 from .companions import find, open_text
 from .identify import Identified
 from .lora import Lora
@@ -139,7 +140,7 @@ def _settings(base: S, values: Any, name: str) -> S:
         if isinstance(settings, MemorySpec):
             check(settings)
         if isinstance(settings, SampleSpec) and not (settings.steps and settings.shift > 0):
-            raise ValueError(f"{len(settings.steps)} steps, shift {settings.shift:g}")
+            raise ValueError(f"{counted(len(settings.steps), 'step')}, shift {settings.shift:g}")
     except (ValueError, GroundedError) as error:
         said = error.message if isinstance(error, GroundedError) else error
         raise CheckpointError(

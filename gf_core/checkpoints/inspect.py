@@ -80,7 +80,7 @@ def _file(item: Identified) -> str:
 
 def _what(item: Identified) -> str:
     what, spec = item.what, item.what.spec
-    size = f"{amount(what.parameters)} parameters in {len(what.tensors)} tensors"
+    size = f"{amount(what.parameters)} parameters in {counted(len(what.tensors), 'tensor')}"
     shape = (
         f"; width {spec.dim}, {counted(spec.num_layers, 'block')}, {counted(spec.num_heads, 'head')}"
         if spec
@@ -100,7 +100,7 @@ def _stored(item: Identified) -> str:
         others = [name for name in item.found.available if name != item.found.outer]
         text += f", under {item.found.outer}" + (f" (also there: {', '.join(others)})" if others else "")
     if item.found.lora:
-        text += f", with a LoRA of {len(item.found.lora)} tensors"
+        text += f", with a LoRA of {counted(len(item.found.lora), 'tensor')}"
     return text
 
 

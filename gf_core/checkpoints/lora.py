@@ -22,7 +22,7 @@ from ..files.lazy import LazyTensor, TensorFile
 from ..files.tensors import open_file, read_settings
 from ..files.unwrap import MARKS, unwrap
 from ..foreign import read_json
-from ..words import plain
+from ..words import counted, part_of, plain
 from .keymaps import original_to_diffusers
 
 log = logging.getLogger("grounded")
@@ -247,12 +247,13 @@ def _left_out(name: str, updates: Mapping[str, Update], strange: Mapping[str, Up
     if not updates:
         made = "the text encoder" if len(text) == total else "another model"
         raise CheckpointError(
-            f"{name}: {total} of {total} updates fit no weight of the model, first {first}",
+            f"{name}: {part_of(total, total, 'update', 'fits', 'fit')} no weight of the model, first {first}",
             f"this LoRA was made for {made}.",
         )
     why = f", {len(text)} of them for the text encoder" if text else ""
     why += "; it was made for image-to-video, whose further layers are not in this model" if image else ""
-    note = f"{name} fits {len(updates)} of {total} updates; left out: {first}{', ...' if len(strange) > 1 else ''}{why}"
+    first += ", ..." if len(strange) > 1 else ""
+    note = f"{name} fits {len(updates)} of {counted(total, 'update')}; left out: {first}{why}"
     log.warning("%s", note)
     return note
 
@@ -265,7 +266,7 @@ def _check_shapes(name: str, updates: Mapping[str, Update], shapes: Shapes) -> N
     if wrong:
         raise CheckpointError(
             f"{name} changes {wrong[0]} as {updates[wrong[0]].size()}, the model has {_times(shape(wrong[0]))}; "
-            f"{len(updates) - len(wrong)} of {len(updates)} updates fit",
+            f"{part_of(len(updates) - len(wrong), len(updates), 'update', 'fits', 'fit')}",
             "this LoRA was made for another size of model (1.3B and 14B do not mix).",
         )
 

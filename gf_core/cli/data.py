@@ -42,11 +42,11 @@ def encode(args: Namespace) -> int:
         or video.height % codec.spatial_stride
     ):
         raise GroundedError(
-            f"clips of {args.frames} pictures of {video.width}x{video.height} are no whole latents",
+            f"clips of {counted(args.frames, 'picture')} of {video.width}x{video.height} are no whole latents",
             f"give {codec.time_stride} n + 1 pictures, such as 81, and sides that {codec.spatial_stride} divides",
         )
     check_writable(args.out)
-    clips = f"{video.width}x{video.height} at {video.fps} fps, clips of {args.frames} pictures"
+    clips = f"{video.width}x{video.height} at {video.fps} fps, clips of {counted(args.frames, 'picture')}"
     print(f"{counted(len(shots), 'shot')} to {clips}")
     if isinstance(words, Vocabulary) and (strange := _strange(shots, words)):
         print(strange)

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from ..engine.events import ChunkDone, Event, Finished, Replayed, Reused, Started, StepDone
 from ..estimate.budget import Budget
-from ..words import clock
+from ..words import clock, part_of
 
 PAUSE = 5.0
 """Seconds between lines where they cannot be rewritten, such as a log file."""
@@ -48,10 +48,12 @@ class Screen:
             self._started, self._reused, self._last, self._finished = event, None, None, None
         elif isinstance(event, Reused) and self._started is not None:
             self._reused = event
-            kept = f"{event.segments} of {self._started.segments} segments are as they were"
+            kept = part_of(
+                event.segments, self._started.segments, "segment", "is as it was", "are as they were"
+            )
             if event.chunks and not event.segments:
                 seconds = event.frames / self._started.frames * self._started.seconds
-                kept = f"the first {clock(seconds)} of segment 1 are as they were"
+                kept = f"the first {clock(seconds)} of segment 1 is as it was"
             print(f"{kept}; {event.changed}" if event.changed else kept, file=sys.stderr)
         elif isinstance(event, Replayed):
             self._doing = f"reading chunk {event.index + 1} of {event.upto} into the memory again"
@@ -77,10 +79,10 @@ class Screen:
             return "stopped before anything new was made"
         if self._last is not None:
             seconds = clock(self._last.film_seconds)
-            return f"stopped: {seconds} of film are kept in {self._started.path}; run again to go on"
+            return f"stopped: {seconds} of film is kept in {self._started.path}; run again to go on"
         if self._reused is not None and self._reused.frames:
             seconds = clock(self._reused.frames / self._started.frames * self._started.seconds)
-            return f"stopped before anything new was made: {seconds} of film are there; run again to go on"
+            return f"stopped before anything new was made: {seconds} of film is there; run again to go on"
         return "stopped before the first chunk was done"
 
 

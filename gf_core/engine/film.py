@@ -156,8 +156,8 @@ class Film:
         size = (video.height, video.width, 3)
         if self.start is not None and self.start.shape[1:] != size:
             raise GroundedError(
-                f"the start image is {list(self.start.shape)}, the film's pictures are {list(size)}",
-                "resize the image to the film's size",
+                f"the film is to start from pictures {list(self.start.shape)}, its own are {list(size)}",
+                "resize them to the film's size",
             )
         if any(segment.pictures for segment in self.plan.segments):
             check_pictures(self.recipe.memory)

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 FIX = "make the picture smaller, keep fewer frames in memory, use a smaller decoder, or close other programs"
 STEPS = {
     "text": "what was cached is given back",
-    "start image": "what was cached is given back",
+    "given pictures": "what was cached is given back",
     "sampling": "from here on it samples and decodes in turn",
     "decoding": "from here on it decodes in turn with the sampling, a latent frame at a time",
     "encoding": "what was cached is given back",

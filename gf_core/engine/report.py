@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("grounded")
 
 STAGES = (
-    "looking", "text", "start image", "compiling", "rebuilding memory", "sampling", "keeping memory", "decode",
+    "looking", "text", "given pictures", "compiling", "rebuilding memory", "sampling", "keeping memory", "decode",
     "encode", "save", "waiting", "showing",
 )  # fmt: skip
-"""In the order of the work: looking searches the Take for what is there. Decode, encode and save run beside sampling;
-waiting is sampling held up by them, showing the time of whoever receives the events."""
+"""In the order of the work: looking searches the Take for what is there; given pictures are the start's and the cast's.
+Decode, encode and save run beside sampling; waiting is sampling held up by them, showing the time of whoever receives
+the events."""
 
 
 def make_report(
@@ -153,7 +154,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
     stages = ", ".join(f"{name} {seconds[name]:.1f} s" for name in STAGES if seconds.get(name, 0.0) >= 0.05)
     card = report["memory"]["peak card bytes"]
     lines = [
-        f"film     {film['seconds']:.2f} s, {film['frames']} frames, {film['width']}x{film['height']} at "
+        f"film     {film['seconds']:.2f} s, {counted(film['frames'], 'frame')}, {film['width']}x{film['height']} at "
         f"{film['fps']:.5g} fps, {_how_far(film)}",
         *([f"start    {start}"] if (start := start_of(report.get("start"))) else []),
         f"model    {report['model']['name']} ({report['model']['fingerprint'][:12]}), {machine['dtype']} on "

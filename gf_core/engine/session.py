@@ -205,13 +205,13 @@ class Session:
                 return [row[None].to(bundle.computes_on, bundle.computes_in) for row in rows]
 
         def latents(pictures: Tensor, what: str) -> Tensor:
-            return encoded("start image", what, lambda: [bundle.codec.encode(pictures)])[0]
+            return encoded("given pictures", what, lambda: [bundle.codec.encode(pictures)])[0]
 
         prompts = list(dict.fromkeys(segment.prompt for segment in film.plan.segments))
         embeds = dict(zip(prompts, encoded("text", "the prompts", lambda: bundle.text.encode(prompts))))
         start = None
         if film.start is not None and (not reuse.chunks or reuse.chunks[0] is None):
-            start = latents(film.start, "the start image")
+            start = latents(film.start, "the film's start")
         pictures = {file: latents(frames, "the cast's pictures") for file, frames in film.pictures.items()}
         return [embeds[segment.prompt] for segment in film.plan.segments], start, pictures
 

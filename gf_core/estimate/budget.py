@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..config import VideoSpec
 from ..errors import ResourceError
-from ..words import counted, size, span
+from ..words import counted, part_of, size, span
 from .disk import DiskCost, disk_cost
 from .fit import NOTHING, fit_line
 from .measured import Pace, recall_bits, recall_pace, sheet_key, size_key, speed_key
@@ -94,11 +94,11 @@ class Budget(Order):
             time = f"{span(60 * self.minutes)} at {self.pace.fps:.1f} frames/s{besides}"
         before = f"; {size(self.text)} before that, while prompts are encoded" if self.text else ""
         why = f"; {self.reuse.changed}" if self.reuse and self.reuse.changed else ""
-        kept = f"kept    {self.kept} of {self.chunks} chunks are there already{why}"
+        kept = f"kept    {part_of(self.kept, self.chunks, 'chunk')} there already{why}"
         named = {"memory": "what is remembered"}
         parts = ", ".join(f"{named.get(name, name)} {size(count)}" for name, count in self.parts.items())
         return [
-            f"film    {seconds:.2f} s{snapped}, {self.frames} frames, {pictures}, "
+            f"film    {seconds:.2f} s{snapped}, {counted(self.frames, 'frame')}, {pictures}, "
             f"{counted(len(segments), 'segment')}, {counted(self.chunks, 'chunk')}",
             f"memory  {size(self.peak)}: {parts}{before}",
             f"disk    {self.disk.line()}",

@@ -21,7 +21,7 @@ from dataclasses import replace
 from ..config import PLACES, Fit, Recipe
 from ..errors import GroundedError
 from ..vae.decoders import spans
-from ..words import size
+from ..words import part_of, size
 from .room import MARGIN, ModelCost, parts_of
 
 TILE = 40
@@ -100,7 +100,8 @@ def fit_line(cost: ModelCost, recipe: Recipe) -> str:
         away = max(0, layers - fit.resident)
         fetched = (whole - none) * away // max(1, layers - PLACES) * (len(recipe.sample.steps) + 1)
         parts.append(
-            f"{away} of {layers} blocks wait outside, {size(fetched)} a chunk are fetched, the same film"
+            f"{part_of(away, layers, 'block', 'waits', 'wait')} outside, "
+            f"{size(fetched)} a chunk are fetched, the same film"
             if away
             else f"all {layers} blocks stay, the same film"
         )

@@ -225,7 +225,8 @@ def plan_lines(setup: Setup, plans: list[TrainingPlan], card: Card, launch: str 
     counts = [f"{amount(count_parameters(spec))} parameters" for spec in (setup.student, setup.teacher)]
     lines = [
         f"student and critic {counts[0]}{f', LoRA of rank {setup.lora}' if setup.lora else ''}; teacher {counts[1]}",
-        f"{setup.frames} latent frames of {setup.video.width}x{setup.video.height}, {setup.batch} films in a step"
+        f"{counted(setup.frames, 'latent frame')} of {setup.video.width}x{setup.video.height}, "
+        f"{counted(setup.batch, 'film')} in a step"
         + (f", {100 * setup.joint:.0f} % of them with chunks denoised together" if setup.joint else ""),
         "",
         f"{'on each card':<22}" + "".join(f"{counted(plan.cards, 'card'):>12}" for plan in plans),

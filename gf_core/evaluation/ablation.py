@@ -21,6 +21,7 @@ from ..config import MemorySpec
 from ..errors import GroundedError
 from ..foreign import read_json
 from ..memory.presets import PRESETS
+from ..words import counted
 from ..world.reader import Reader
 from ..world.vocabulary import (
     ACTIONS,
@@ -221,7 +222,7 @@ def run(
             out.parent.mkdir(parents=True, exist_ok=True)
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found) + "\n")
-            note(f"{name}, {kind} {seed + 1}: {len(frames)} frames")
+            note(f"{name}, {kind} {seed + 1}: {counted(len(frames), 'frame')}")
         wanted.append(found)
     return wanted
 

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ..checkpoints.bundle import load_model
+from ..words import counted
 from ..world.reader import Reader, load_reader, read
 from ..world.render import render
 from ..world.script import Place, Script, sample_script, storyboard
@@ -109,7 +110,8 @@ def main() -> int:
         make = {"without": in_memory(bundle, memory), "with": in_memory(bundle, memory, pictures)}
         rows = compare(options.films, make, pictures, load_reader())
         print(
-            f"{options.films} films of two shots, memory {options.memory}; share of pictures, +- standard error"
+            f"{counted(options.films, 'film')} of two shots, memory {options.memory}; "
+            f"share of pictures, +- standard error"
         )
         print(f"{'':10}{'without':>16}{'with':>16}")
         for name in JUDGED:

@@ -40,7 +40,7 @@ def segment_line(segment: dict) -> str:
 
 def text_report(result: dict) -> str:
     """The whole result of `evaluate_film` as a few readable lines."""
-    lines = [f"{result['film']}: {result['frames']} frames, {result['seconds']:.2f} s"]
+    lines = [f"{result['film']}: {counted(result['frames'], 'frame')}, {result['seconds']:.2f} s"]
     if "start_frames" in result:
         lines.append(
             f"not judged           the first {counted(result['start_frames'], 'frame')}, those of its start"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..words import plain
+from ..words import part_of, plain
 from .lazy import LazyTensor
 from .names import PICKLE_SUFFIXES
 
@@ -112,8 +112,8 @@ def refuse_zeros(name: str, tensors: Mapping[str, LazyTensor]) -> None:
     empty = [key for key in large if _is_zero(tensors[key].stored.load())]
     if empty:
         raise CheckpointError(
-            f"{name} is not whole: {len(empty)} of {len(large)} large weights hold nothing but zeros at their "
-            f"beginning, middle and end, first {plain(empty[0], 80)}",
+            f"{name} is not whole: {part_of(len(empty), len(large), 'large weight', 'holds', 'hold')} "
+            f"nothing but zeros at their beginning, middle and end, first {plain(empty[0], 80)}",
             "download it again; the previous download did not finish.",
         )
 

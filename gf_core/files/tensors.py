@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import CheckpointError, reason
 from ..foreign import read_json
-from ..words import plain
+from ..words import part_of, plain
 from . import gguf_file, pickles, safetensors_file
 from .absent import missing
 from .lazy import LazyTensor, TensorFile
@@ -120,7 +120,7 @@ def _refuse_missing(root: Path, names: Sequence[str]) -> None:
     missing = [n for n in names if os.path.basename(n) != n or not (root / n).is_file()]
     if missing:
         raise CheckpointError(
-            f"{len(missing)} of {len(names)} parts of the model in {root.name} are missing: "
+            f"{part_of(len(missing), len(names), 'part')} missing of the model in {root.name}: "
             f"{plain(', '.join(missing[:4]), 200)}",
             "download the missing parts into the same folder.",
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..config import MemorySpec, ModelSpec
 from ..errors import GroundedError
+from ..words import counted
 from .policies import POLICIES
 from .regions import SCHEMES, full_layout
 from .sizes import means_frames
@@ -45,7 +46,8 @@ def check_gradients(spec: MemorySpec) -> None:
 def _numbers(spec: MemorySpec) -> Faults:
     if spec.chunk < 1 or min(spec.anchors, spec.recent, spec.bank) < 0:
         yield (
-            f"memory of {spec.anchors} anchors, {spec.recent} recent frames and chunks of {spec.chunk} is impossible",
+            f"memory of {counted(spec.anchors, 'anchor')}, {counted(spec.recent, 'recent frame')} and "
+            f"chunks of {spec.chunk} is impossible",
             "a chunk needs at least 1 frame; anchors, bank and recent at least 0",
         )
     for name, table in (("positions", SCHEMES), ("anchor_policy", POLICIES)):
@@ -70,7 +72,8 @@ def _window(spec: MemorySpec) -> Faults:
         )
     if spec.rolling is not None and spec.rolling < spec.anchors + spec.bank + spec.chunk:
         yield (
-            f"calls of {spec.rolling} frames do not hold {spec.anchors} anchors and a chunk of {spec.chunk}",
+            f"calls of {counted(spec.rolling, 'frame')} do not hold "
+            f"{counted(spec.anchors, 'anchor')} and a chunk of {spec.chunk}",
             "let calls see more frames (rolling), or fewer anchors",
         )
     if spec.wave and spec.rolling is None:

@@ -26,6 +26,7 @@ from ..memory.views import View
 from ..model.forward import Call, SelfAttention
 from ..model.layers import Text
 from ..team import Team
+from ..words import counted
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Views = TypeVar("Views", bound=tuple[View, ...])
@@ -47,7 +48,7 @@ def check_split(model: ModelSpec, recipe: Recipe, latent_height: int, ranks: int
     if memory.wave:
         if ranks > calls:
             raise GroundedError(
-                f"{ranks} ranks cannot share the {calls} calls of a move of this film",
+                f"{ranks} ranks cannot share the {counted(calls, 'call')} of a move of this film",
                 f"start torchrun with --nproc-per-node {calls} or fewer",
             )
         return

@@ -33,6 +33,7 @@ from ..timeline import PlannedSegment, Storyboard, make_plan, parse
 from ..timeline.edits import reseed, segment_at, with_seed
 from ..video import SheetRow, contact_sheet, cut_out, film_row
 from ..video.place import free_name
+from ..words import counted
 from . import own
 from .folder import Run
 
@@ -136,7 +137,8 @@ def _check_names(names: Sequence[str], count: int) -> None:
         )
     if len({name.casefold() for name in names}) < len(names) or len(names) > count:
         raise GroundedError(
-            f"{len(names)} names for {count} takes, or one of them twice", "give each take one name"
+            f"{counted(len(names), 'name')} for {counted(count, 'take')}, or one of them twice",
+            "give each take one name",
         )
 
 

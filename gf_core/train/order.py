@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..errors import GroundedError
+from ..words import counted
 from .ranks import Ranks
 
 
@@ -47,7 +48,8 @@ class Order:
         """Go on from there. Raises GroundedError where the data have more or fewer samples now."""
         if state["count"] != self.count:
             raise GroundedError(
-                f"the training data have {self.count} samples, and had {state['count']} when the run was stopped",
+                f"the training data have {counted(self.count, 'sample')}, and had {state['count']} when the run "
+                "was stopped",
                 "give the same data, or begin a run in another folder",
             )
         self.seed, self.epoch, self.position = (state[name] for name in ("seed", "epoch", "position"))

@@ -26,6 +26,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from ..errors import CheckpointError, ResourceError
 from ..files.atomic import beside, put
 from ..files.listing import inside
+from ..words import counted
 
 State = dict[str, Any]
 OWN = "own"
@@ -152,8 +153,9 @@ def load(path: Path, state: State) -> State:
     written = sum(file.match("rank*.pt") for file in inside(path)) if path.is_dir() else 1
     if state.get(OWN) and written != count:
         raise CheckpointError(
-            f"{path} was written by {written} ranks, each in the middle of a film of its own; here are {count}",
-            f"go on with {written} ranks",
+            f"{path} was written by {counted(written, 'rank')}, each in the middle of a film of its own; "
+            f"here are {count}",
+            f"go on with {counted(written, 'rank')}",
         )
     if not path.is_dir():
         return _placed(torch.load(path, weights_only=True, map_location="cpu"), state)

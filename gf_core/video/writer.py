@@ -22,7 +22,7 @@ from av.error import FFmpegError
 from ..config import Encoding, VideoSpec
 from ..errors import ResourceError, TakeError
 from ..files.atomic import disk_error
-from ..words import exact_rate
+from ..words import counted, exact_rate
 from .boxes import place_fragment, read_layout, split_header
 from .codecs import find_codec
 from .encoder import add_pictures, encoded, timescale_of
@@ -70,7 +70,8 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
             return io.FileIO(self.path, "w+")
         if not self.path.exists():
             raise TakeError(
-                f"{self.path.name} is missing, {keep} frames of it were to stay", "render it again"
+                f"{self.path.name} is missing, of which {counted(keep, 'frame')} had to stay",
+                "render it again",
             )
         layout, end = read_layout(self.path), 0
         for fragment in layout.fragments:
@@ -118,7 +119,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
             ) from error
         if written != len(frames):
             raise ResourceError(
-                f"{self._encoder} made {written} frames of {len(frames)}", "choose another codec"
+                f"{self._encoder} made {counted(written, 'frame')} of {len(frames)}", "choose another codec"
             )
         if self._header and header != self._header:
             raise TakeError(
@@ -162,7 +163,9 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
             os.fsync(self._file.fileno())
         except OSError as error:
             os.ftruncate(self._file.fileno(), start)
-            raise disk_error(error, self.path, f"writing to the film after {self.frames} frames") from error
+            raise disk_error(
+                error, self.path, f"writing to the film after {counted(self.frames, 'frame')}"
+            ) from error
 
     def close(self) -> None:
         """Close the file; the film needs no end mark to play. Safe to call twice."""

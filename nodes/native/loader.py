@@ -20,7 +20,7 @@ from ...gf_core.checkpoints.networks import lora_beside
 from ...gf_core.errors import CheckpointError
 from ...gf_core.files.fingerprint import combine
 from ...gf_core.files.lazy import LazyTensor
-from ...gf_core.words import amount
+from ...gf_core.words import amount, counted
 from . import files
 from .builtin import TOKENS, make_clip, make_vae
 from .lora import put_on
@@ -245,8 +245,8 @@ def describe(model: Any, wanted: Wanted, item: Identified, text: str, vae: str, 
         f"why: {wanted.evidence}",
         f"stored as {item.what.quantised or stored}, computed in {computed}",
         f"steps {sample.steps_in_words()}; shift {sample.shift:g}",
-        f"chunk {memory.chunk}; memory {memory.anchors} anchors (frames kept for the cast) and "
-        f"{memory.recent} recent frames; window {memory.window}",
+        f"chunk {memory.chunk}; memory {counted(memory.anchors, 'anchor')} (frames kept for the cast) and "
+        f"{counted(memory.recent, 'recent frame')}; window {memory.window}",
         f"made for {video.width}x{video.height} at {video.fps} fps",
         f"text encoder: {text}",
         f"decoder: {vae}",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...gf_core.checkpoints.lora import Lora
 from ...gf_core.errors import CheckpointError
+from ...gf_core.words import counted
 
 log = logging.getLogger("grounded")
 PREFIX = "diffusion_model."
@@ -46,7 +47,7 @@ def put_on(model: Any, lora: Lora) -> Any:
     patched, _ = comfy.sd.load_lora_for_models(model, None, host_names(lora), lora.strength, 0.0)
     if updates(patched) == updates(model):
         raise CheckpointError(
-            f"{lora.name}: ComfyUI matched none of its {len(lora.updates)} updates",
+            f"{lora.name}: ComfyUI matched none of its {counted(len(lora.updates), 'update')}",
             "choose a LoRA for Wan 2.1 text-to-video.",
         )
     log.info("LoRA %s: %d updates at strength %g", lora.name, len(lora.updates), lora.strength)

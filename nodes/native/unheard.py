@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ...gf_core.words import counted
+
 log = logging.getLogger("grounded")
 SCHEDULE = "model_sampling"
 """What ModelSamplingSD3 and its like put in place."""
@@ -59,7 +61,8 @@ def _options(options: Mapping[str, Any]) -> Iterator[str]:
             yield f"patch {name} ({', '.join(sorted({_name(patch) for patch in patches}))})"
     for name, places in inner.get("patches_replace", {}).items():
         if places:
-            yield f"{len(places)} replaced places of {name} ({', '.join(sorted({_name(p) for p in places.values()}))})"
+            by = ", ".join(sorted({_name(place) for place in places.values()}))
+            yield f"{counted(len(places), 'replaced place')} of {name} ({by})"
     if inner.get("rope_options"):
         yield "RoPE scaling"
     yield from _wrapper_names(inner.get("wrappers", {}))

@@ -426,7 +426,7 @@ def test_a_download_of_full_length_whose_rest_is_zeros_is_refused(tmp_path, stat
     # The table of an archive stands at its end, and comes with the last piece.
     tail = whole[-20_000:] if form == "pt" else b""
     path.write_bytes(whole[:begun] + bytes(len(whole) - begun - len(tail)) + tail)
-    said = r"not whole: \d+ of \d+ large weights hold nothing but zeros"
+    said = r"not whole: \d+ of \d+ large weights? holds? nothing but zeros"
     with pytest.raises(CheckpointError, match=said):
         load_model(path, **PARTS)
     assert re.search(said, str(inspect_file(path))) and not inspect_file(path).usable
@@ -436,11 +436,11 @@ def test_zeros_in_a_vae_or_text_encoder_are_refused(tmp_path):
     zeros = {name: torch.zeros_like(value) for name, value in small_umt5().items()}
     zeros["encoder.block.0.layer.1.DenseReluDense.wo.weight"] = torch.zeros(24, 2000)
     save_file(zeros, tmp_path / "umt5.safetensors")
-    with pytest.raises(CheckpointError, match="1 of 1 large weights"):
+    with pytest.raises(CheckpointError, match="1 of 1 large weight"):
         open_text(tmp_path / "umt5.safetensors")
     codec = {"encoder.0.weight": torch.zeros(64, 3, 3, 3), "decoder.1.weight": torch.zeros(256, 16, 3, 3)}
     save_file(codec, tmp_path / "taew2_1.safetensors")
-    with pytest.raises(CheckpointError, match="1 of 1 large weights"):
+    with pytest.raises(CheckpointError, match="1 of 1 large weight"):
         load_vae(tmp_path / "taew2_1.safetensors")
 
 

@@ -172,7 +172,7 @@ def test_lora_that_does_not_fit_is_refused(spec, tensors, shapes):
         }
         return parse_lora({n: lazy(t) for n, t in parts.items()}, "other.safetensors", 1.0, shapes)
 
-    with pytest.raises(CheckpointError, match=r"1 of 1 updates fit no weight .* blocks\.7\.self_attn\.q"):
+    with pytest.raises(CheckpointError, match=r"1 of 1 update fits no weight .* blocks\.7\.self_attn\.q"):
         build_network(spec, tensors, loras=[lora("blocks.7.self_attn.q")])
     with pytest.raises(CheckpointError, match="as 256 x 128"):
         build_network(spec, tensors, loras=[lora("blocks.0.self_attn.q", inner=128)])
@@ -315,7 +315,7 @@ def test_every_trainers_name_of_a_module_is_read(shapes, written, down, up):
 
 @pytest.mark.parametrize("prefix", ["vace_", "audio_", "text_encoder.", "controlnet.", "motion_"])
 def test_a_module_of_another_part_is_not_taken_for_ours(shapes, prefix):
-    with pytest.raises(CheckpointError, match="1 of 1 updates fit no weight"):
+    with pytest.raises(CheckpointError, match="1 of 1 update fits no weight"):
         parse_lora(halves(f"{prefix}blocks.0.self_attn.q"), "l", 1.0, shapes)
 
 
@@ -424,7 +424,7 @@ def test_a_lora_that_fits_in_part_says_how_much(caplog, spec, state, tensors, sh
 def test_a_lora_of_another_width_is_refused_though_some_of_it_fits(shapes):
     content = halves(Q) | {f"blocks.1.ffn.0.lora_{half}.weight": lazy(torch.zeros(shape)) for half, shape in
                            (("A", (4, 1536)), ("B", (8960, 4)))}  # fmt: skip
-    with pytest.raises(CheckpointError, match=r"as 8960 x 1536, the model has 96 x 256; 1 of 2 updates fit"):
+    with pytest.raises(CheckpointError, match=r"as 8960 x 1536, the model has 96 x 256; 1 of 2 updates fits"):
         parse_lora(content, "l", 1.0, shapes)
 
 

@@ -98,7 +98,7 @@ def test_until_stops_and_the_next_render_says_what_it_kept(place, model, capsys)
     assert main(["render", "film.txt", "--no-sheet", "--until", "1"]) == 0
     assert "as they were" not in capsys.readouterr().err
     assert main(["render", "film.txt", "--no-sheet"]) == 0
-    assert "1 of 3 segments are as they were; the rest was not made yet" in capsys.readouterr().err
+    assert "1 of 3 segments is as it was; the rest was not made yet" in capsys.readouterr().err
     assert probe(place / "films" / "film.mp4").frames < probe(place / "films" / "film-2.mp4").frames == 57
 
 
@@ -340,7 +340,7 @@ def test_ctrl_c_says_what_there_is_of_the_film(place, model, monkeypatch, capsys
     assert main(["render", "film.txt"]) == 0 and Path("films", "film.mp4").is_file()
     (place / "film.txt").write_text(FILM.replace("a hen", "a cow"), encoding="utf-8")
     capsys.readouterr()
-    for event, said in ((Started, "made\n"), (StepDone, "made: 0:03 of film are there; run again to go on")):
+    for event, said in ((Started, "made\n"), (StepDone, "made: 0:03 of film is there; run again to go on")):
         with monkeypatch.context() as patch:
             patch.setattr(Screen, "tell", lambda self, told, at=event: stop_at(self, told, at))
             assert main(["render", "film.txt"]) == 130

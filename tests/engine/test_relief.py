@@ -94,7 +94,7 @@ def play(bundle, films, folder):
     ("fail", "kind"),
     [
         (text, "encoding the prompts"),
-        (start_image, "encoding the start image"),
+        (start_image, "encoding the film's start"),
         (sampling, "sampling chunk 1: from here on it samples and decodes in turn"),
         # What the failed call left in the decoder must be gone, at the film's start as well, where nothing is replayed.
         # The first chunk takes two calls, as the start lies in front of it.

@@ -397,7 +397,7 @@ def test_a_start_image_becomes_the_first_picture(bundle, films, take):
     assert [(event.start_frame, event.frames) for event in films.told(events, SegmentDone)] == [
         (0, end.frames)
     ]
-    with pytest.raises(GroundedError, match="start image"):
+    with pytest.raises(GroundedError, match="start from pictures"):
         films.session(bundle, "a fox | 3s", take, start=image[:, :16])
 
 

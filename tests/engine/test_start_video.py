@@ -164,6 +164,7 @@ def test_it_begins_with_the_given_pictures_and_all_of_them_are_remembered(bundle
     assert start.shape[0] == 9, "the memory of this world holds 5 latent frames: one chunk of 3"
     end, run, _, _ = made(bundle, films, tmp_path / "t", start)
     assert end.frames == films.plan(bundle, TEXT).frames + 3 * 4
+    assert "given pictures" in end.report["seconds"] and "start image" not in end.report["seconds"]
     given = bundle.codec.encode(start)
     assert torch.equal(run.load_latents(0)[:3], given) and run.load_latents(0).shape[0] == 6
     shown = np.stack(list(read_frames(run.film)))[:9]

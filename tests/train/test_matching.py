@@ -366,12 +366,12 @@ def test_what_cannot_be_is_said(given, tmp_path, refused):
     ):
         command = ["train", recipe, *given, "--stage", stage, "--then", "b.txt", "--frames", frames]
         said = refused(*command)
-        assert f"{frames} latent frames are too few" in said and f"give --frames {fix} or more" in said
+        assert f"{frames} latent frames is too short" in said and f"give --frames {fix} or more" in said
     command = ["train", "context_forcing", *given, "--stage", "contextual", "--batch", "2", "--each", "2"]
     assert "films made one at a time: --each 1" in refused(*command)
     assert not (tmp_path / "runs" / "context_forcing").exists()  # before anything is loaded
     said = refused("train", "self_forcing", *given, "--nodes", "2")
-    assert "1 ranks are no whole number for each of 2 nodes" in said
+    assert "1 rank cannot be shared out evenly over 2 nodes" in said
     for wrong in ("-1", str(2**32)):
         refused("train", "self_forcing", *given, "--seed", wrong)
     for name in ("--frames", "--batch", "--each", "--ranks", "--iterations", "--report"):

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ...files.atomic import write_atomic
 from ...timeline import BEGIN_SHOT
-from ...words import clock
+from ...words import clock, counted
 from ...world.vocabulary import IDENTITY, PROMPTED
 from ..report import name_of, percent
 
@@ -47,7 +47,7 @@ class Page:
     def begin(self, title: str, pictures: Mapping[int, np.ndarray]) -> None:
         """Title, length, and the film strip of these pictures uint8 [H W 3] by number."""
         self.text(28, self.y, title, 26)
-        length = f"{self.result['seconds']:.2f} s, {self.result['frames']} frames"
+        length = f"{self.result['seconds']:.2f} s, {counted(self.result['frames'], 'frame')}"
         self.text(WIDTH - RIGHT, self.y + 10, length, 15, FAINT, "ra")
         self.y += 50
         film_strip(self, pictures)

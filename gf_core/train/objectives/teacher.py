@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...errors import GroundedError
 from ...sampling.schedule import TABLE, add_noise
+from ...words import counted
 from ..films import ClipsGiven, Draws
 from ..rollout import RolloutSpec, Watch, Window, nobody, with_past
 from . import Loss
@@ -99,7 +100,7 @@ def chosen(batch: ClipsGiven, film: RolloutSpec) -> tuple[Window, Tensor]:
     ends = [end for first, stop in pairwise(edges) for end in range(first + size, stop + 1)]
     if not ends:
         raise GroundedError(
-            f"no segment of a clip of {chunks} chunks has the {size} of a window",
+            f"no segment of a clip of {counted(chunks, 'chunk')} has the {size} of a window",
             f"give clips with longer segments, or a smaller window (--frames, a multiple of {film.chunk})",
         )
     end = ends[batch.draws.whole("window", 0, len(ends))]

@@ -26,6 +26,7 @@ from ...arguments import Parser
 from ...builtin import BUILTIN_FILES
 from ...errors import GroundedError
 from ...vae.builtin import BuiltinCodec, load_codec
+from ...words import counted
 from ..data import Clips, Feed, Shard, Workers, of_others
 from ..journal import open_log, set_up_log
 from ..loop import Pace
@@ -190,7 +191,7 @@ def run_stage(stage: str, options: Options) -> None:
         others = of_others(options.folder / "clips", load_codec(options.codec).fingerprint)
         if others and stage != "clips":
             raise GroundedError(
-                f"{len(others)} shards in {options.folder / 'clips'} were encoded by another codec than "
+                f"{counted(len(others), 'shard')} in {options.folder / 'clips'} came from another codec than "
                 f"{options.codec}",
                 "Encode them again: --stage clips.",
             )

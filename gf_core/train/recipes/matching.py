@@ -27,6 +27,7 @@ from ...checkpoints.bundle import ModelBundle, load_model
 from ...devices import pick_device
 from ...errors import GroundedError
 from ...memory.checks import check
+from ...words import counted
 from ..journal import Journal, set_up_log
 from ..loop import Pace, Run
 from ..lora import add_lora, save_lora
@@ -87,7 +88,7 @@ def stages_of(recipe: str) -> dict[str, Stage]:
     return import_module(f".{recipe}", __package__).STAGES
 
 
-def counted(journal: Journal, stage: Stage, step: int, means: dict[str, float]) -> None:
+def with_steps(journal: Journal, stage: Stage, step: int, means: dict[str, float]) -> None:
     """A report with the steps of student and critic so far."""
     student = sum(map(stage.learns, range(step)))
     journal(step, {"student_steps": student, "critic_steps": step - student, **means})
@@ -127,7 +128,7 @@ def train(ranks: Ranks, options: Options) -> Run:
         carried={"order": order},
         own=errors or (stream and OnTheWay(stream, nets.generator, device)),
         begun={**_decisive(options), **prints, "set of data": PRINT + digest_of(source)},
-        report=journal and partial(counted, journal, stage),
+        report=journal and partial(with_steps, journal, stage),
     )  # fmt: skip
     numbers = count(run.step * pace.accumulate)
     turns: Objective = Turns(nets, replace(stage, film=film), stream or errors, lambda: run.step)
@@ -193,8 +194,10 @@ def _length(options: Options) -> str:
     """What is about to be made, before the first step, which may take long."""
     stage, video = options.stage, options.stage.film.recipe.video
     frames = stage.stream.longest if stage.stream else stage.film.frames
-    made = f"films of up to {frames} latent frames of {video.width}x{video.height}"
-    return f"{options.name}: {made}, {stage.batch} in a step, {stage.steps} steps on {options.device}"
+    made = f"films of up to {counted(frames, 'latent frame')} of {video.width}x{video.height}"
+    return (
+        f"{options.name}: {made}, {stage.batch} in a step, {counted(stage.steps, 'step')} on {options.device}"
+    )
 
 
 def _device(name: str) -> torch.device:
@@ -223,7 +226,7 @@ def _pace(stage: Stage, options: Options, ranks: Ranks) -> Pace:
     """The stage's length and averages, counted as the loop counts."""
     if ranks.count % options.nodes:
         raise GroundedError(
-            f"{ranks.count} ranks are no whole number for each of {options.nodes} nodes",
+            f"{counted(ranks.count, 'rank')} cannot be shared out evenly over {options.nodes} nodes",
             "give --nodes as the machines that take part, with equally many ranks on each",
         )
     accumulate = shared_out(stage.batch, ranks.count, options.each)
@@ -330,7 +333,8 @@ def _asked(stage: Stage, args: argparse.Namespace) -> Stage:
     if args.frames and args.frames < least:
         why = "first piece is a window of" if stage.stream else "context and what is learned behind it take"
         raise GroundedError(
-            f"{args.frames} latent frames are too few for the stage {args.stage}: a film's {why} {least}",
+            f"a film of {counted(args.frames, 'latent frame')} is too short for the stage "
+            f"{args.stage}: a film's {why} {least}",
             f"give --frames {least} or more",
         )
     if args.size:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...files.utf8 import as_text
+from ...words import counted
 from .base import Sample, readable, refused
 
 
@@ -22,7 +23,7 @@ class Prompts:
         if then and len(second) != len(first):
             raise refused(
                 then,
-                f"it has {len(second)} lines, and {path.name} has {len(first)}",
+                f"it has {counted(len(second), 'line')}, and {path.name} has {len(first)}",
                 "pair them line by line",
             )
         for number, (one, other) in enumerate(zip(first, second), start=1):
