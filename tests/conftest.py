@@ -30,6 +30,18 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """`printed("open", "film.mp4")`: what `grounded open film.mp4` prints."""
+
+    def run(*command: str) -> str:
+        capsys.readouterr()
+        assert main([*command]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """`refused("plan", "film.txt")`: what `grounded plan film.txt` says of why it does not."""
 

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -128,34 +129,30 @@ def test_calls_over_several_chunks_may_learn_from_frames_in_front_of_the_window(
     assert [round((more - held[0]) / chunk, 6) for more in held] == [0, 2, 2]
 
 
-def test_no_more_cards_are_proposed_than_there_are_films_in_a_step(capsys):
-    assert main(["train", "plan", "--recipe", "rolling_forcing"]) == 0
-    out = capsys.readouterr().out
+def test_no_more_cards_are_proposed_than_there_are_films_in_a_step(printed):
+    out = printed("train", "plan", "--recipe", "rolling_forcing")
     assert "1 card " in out and "8 cards" in out and "64 cards" not in out
 
 
-def test_the_command_says_memory_time_and_how_to_start(capsys):
-    assert main(["train", "plan", "--shape", "1.3b", "--teacher", "14b", "--cards", "1,8,64"]) == 0
-    out = capsys.readouterr().out
+def test_the_command_says_memory_time_and_how_to_start(capsys, printed, refused):
+    planned = partial(printed, "train", "plan")
+    out = planned("--shape", "1.3b", "--teacher", "14b", "--cards", "1,8,64")
     fits = next(line for line in out.splitlines() if line.startswith("fits 80 GB"))
     assert fits.split()[-3:] == ["no", "yes", "yes"]
     assert "torchrun --nproc-per-node 8 -m gf_core train" in out and "--nnodes 8" in out
     assert (
         "not measured" in out and "--teacher TEACHER --critic CRITIC --device" in out and "--batch" not in out
     )
-    assert main(["train", "plan", "--size", "480x320", "--batch", "8", "--cards", "1"]) == 0
-    assert capsys.readouterr().out.rstrip().endswith("--model MODEL --size 480x320 --batch 8 --device cuda")
-    assert main(["train", "plan", "--recipe", "rolling_forcing", "--cards", "8"]) == 0
-    out = capsys.readouterr().out
+    out = planned("--size", "480x320", "--batch", "8", "--cards", "1")
+    assert out.rstrip().endswith("--model MODEL --size 480x320 --batch 8 --device cuda")
+    out = planned("--recipe", "rolling_forcing", "--cards", "8")
     assert "27 latent frames of 832x480, 8 films in a step, 50 % of them with chunks denoised together" in out
     assert out.rstrip().endswith("train rolling_forcing --data prompts.txt --model MODEL --device cuda")
-    assert main(["train", "plan", "--frames", "20"]) == 2  # as the training that it would tell how to start
-    assert "a multiple of 3, such as 21" in capsys.readouterr().err
-    assert main(["train", "plan", "--lora", "32", "--cards", "1"]) == 0
-    out = capsys.readouterr().out
+    # As the training that it would tell how to start.
+    assert "a multiple of 3, such as 21" in refused("train", "plan", "--frames", "20")
+    out = planned("--lora", "32", "--cards", "1")
     assert "longlive --stage long" in out and "self_forcing" not in out
-    assert main(["train", "plan", "--shape", "tiny", "--size", "96x64", "--cards", "1"]) == 0
-    capsys.readouterr()
+    planned("--shape", "tiny", "--size", "96x64", "--cards", "1")
     for wrong, said in (
         ("--size 97x64 --shape tiny", "97x64 does not fit the model's grid of 16 pixels\n  fix: use 96x64"),
         (
@@ -167,11 +164,8 @@ def test_the_command_says_memory_time_and_how_to_start(capsys):
         assert main(["train", "plan", *wrong.split()]) == 2
         found = capsys.readouterr()
         assert said in found.err and not found.out
-    assert main(["train", "plan", "--batch", "12"]) == 0
-    assert "1 card\n" in capsys.readouterr().out, (
-        "of those that are usual, what such a step can be shared out by"
-    )
-    assert main(["train", "plan", "--batch", "24", "--cards", "12"]) == 0
-    assert "--nnodes 2 " in (said := capsys.readouterr().out) and "--nproc-per-node 6 " in said
-    with pytest.raises(SystemExit):
-        main(["train", "plan", "--cards", "none"])
+    # Of those that are usual, what such a step can be shared out by.
+    assert "1 card\n" in planned("--batch", "12")
+    out = planned("--batch", "24", "--cards", "12")
+    assert "--nnodes 2 " in out and "--nproc-per-node 6 " in out
+    refused("train", "plan", "--cards", "none")

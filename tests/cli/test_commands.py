@@ -27,11 +27,10 @@ from gf_core.memory.presets import PRESETS
 from .tiny import FILM, SPEC, bundle, python
 
 
-def test_the_plan_of_a_film_knows_how_it_was_encoded(place, model, capsys):
+def test_the_plan_of_a_film_knows_how_it_was_encoded(place, model, printed):
     encoding = Encoding(quality=30, upscale=2)
     render_film(bundle(), FILM, "films/film.mp4", encoding=encoding, take_folder="takes/film", sheet=False)
-    assert main(["plan", "films/film.mp4", "--device", "cpu"]) == 0
-    assert "kept    5 of 5 chunks are there already\n" in capsys.readouterr().out
+    assert "kept    5 of 5 chunks are there already\n" in printed("plan", "films/film.mp4", "--device", "cpu")
 
 
 def test_plan_shows_snapped_lengths_and_seeds(capsys):
@@ -279,32 +278,27 @@ def test_a_user_without_a_home(monkeypatch, request):
     (cache_dir("pace")).mkdir(parents=True)
 
 
-def test_the_catalogue_is_listed_with_its_licences(capsys, refused):
-    assert main(["inspect", "--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_the_catalogue_is_listed_with_its_licences(printed, refused):
+    lines = printed("inspect", "--list").splitlines()
     assert len(lines) == len(CATALOG)
     for row, line in zip(CATALOG, lines):
         assert line.startswith(f"{row.id} ") and row.title in line and line.endswith(row.licence)
     assert "--list" in refused("inspect")
 
 
-def test_a_render_tells_the_licence_of_its_model_and_so_does_the_film(monkeypatch, caplog, capsys):
+def test_a_render_tells_the_licence_of_its_model_and_so_does_the_film(monkeypatch, caplog, printed):
     monkeypatch.setattr(
         "gf_core.checkpoints.bundle.load_model", lambda *a, **k: replace(bundle(), licence="CC BY-NC 4.0")
     )
     with caplog.at_level("INFO"):
         assert main(["render", "film.txt", "--until", "1", "--no-sheet"]) == 0
     assert "builtin is given under: CC BY-NC 4.0" in caplog.text
-    capsys.readouterr()
-    assert main(["open", "films/film.mp4", "--settings"]) == 0
-    assert '"licence": "CC BY-NC 4.0"' in capsys.readouterr().out
+    assert '"licence": "CC BY-NC 4.0"' in printed("open", "films/film.mp4", "--settings")
 
 
-def test_where_noise_comes_from_is_asked_for_and_kept_in_the_film(model, capsys):
+def test_where_noise_comes_from_is_asked_for_and_kept_in_the_film(model, printed):
     assert main(["render", "film.txt", "--noise", "comfyui", "--until", "1", "--no-sheet"]) == 0
-    capsys.readouterr()
-    assert main(["open", "films/film.mp4", "--settings"]) == 0
-    settings = json.loads(capsys.readouterr().out)["settings"]
+    settings = json.loads(printed("open", "films/film.mp4", "--settings"))["settings"]
     assert settings["sample"]["noise"] == "comfyui" and settings["facts"]["clips"] == [2, 2, 1]
 
 

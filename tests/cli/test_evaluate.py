@@ -59,22 +59,20 @@ def test_a_film_of_another_model_is_measured_without_being_read(other, without_s
 
 
 def test_a_film_of_the_builtin_model_in_a_size_that_cannot_be_read(
-    other, without_scenedetect, monkeypatch, capsys
+    other, without_scenedetect, monkeypatch, printed
 ):
     monkeypatch.setattr(
         "gf_core.evaluation.film.recorded", lambda path: replace(read_recorded(path), model="builtin")
     )
-    assert main(["evaluate", other]) == 0
-    assert "identity: the film is 48x32" in capsys.readouterr().out
+    assert "identity: the film is 48x32" in printed("evaluate", other)
 
 
 def test_borders_of_a_film_that_another_program_cut_are_not_told(
-    other, monkeypatch, without_scenedetect, capsys
+    other, monkeypatch, without_scenedetect, printed
 ):
     chapters = [Chapter(0, 1.0, "1"), Chapter(1.0, 2.0, "2")]
     monkeypatch.setattr("gf_core.evaluation.parts.read_chapters", lambda path: chapters)
-    assert main(["evaluate", other]) == 0
-    assert "not measured         borders: the film was cut" in capsys.readouterr().out
+    assert "not measured         borders: the film was cut" in printed("evaluate", other)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +86,7 @@ def test_what_cannot_be_measured_is_said_in_words(words, why, clip, refused):
     assert why in refused("evaluate", *words)
 
 
-def test_a_folder_is_a_table_and_names_what_is_left_out(other, clip, capsys, refused):
+def test_a_folder_is_a_table_and_names_what_is_left_out(other, clip, capsys, printed, refused):
     Path("films/more").mkdir(parents=True)
     shutil.copy(other, "films/a.mp4")
     shutil.copy(other, "films/more/b.mp4")
@@ -103,8 +101,7 @@ def test_a_folder_is_a_table_and_names_what_is_left_out(other, clip, capsys, ref
         "more/b.mp4",
     ]
     shutil.copy(clip, "films/c.mp4")  # of another program: a single shot
-    assert main(["evaluate", "films"]) == 0
-    assert "borders of 1 film: the film does not say" in capsys.readouterr().out
+    assert "borders of 1 film: the film does not say" in printed("evaluate", "films")
     Path("films/d.mp4").write_bytes(b"no film")
     assert "d.mp4 is left out" in refused("evaluate", "films")
 

@@ -85,10 +85,9 @@ def test_render_options(place, model):
     assert model[0][1]["dtype"] is torch.float32
 
 
-def test_a_second_render_does_not_overwrite(place, model, capsys):
+def test_a_second_render_does_not_overwrite(place, model, printed):
     assert main(["render", "film.txt", "--no-sheet"]) == 0
-    assert main(["render", "film.txt", "--no-sheet"]) == 0
-    assert "film.mp4 (it lay there already)" in capsys.readouterr().out
+    assert "film.mp4 (it lay there already)" in printed("render", "film.txt", "--no-sheet")
     assert not (place / "films" / "film-2.mp4").exists()
     assert main(["render", "film.txt", "--no-sheet", "--seed", "5"]) == 0
     assert (place / "films" / "film.mp4").is_file() and (place / "films" / "film-2.mp4").is_file()
@@ -102,19 +101,16 @@ def test_until_stops_and_the_next_render_says_what_it_kept(place, model, capsys)
     assert probe(place / "films" / "film.mp4").frames < probe(place / "films" / "film-2.mp4").frames == 57
 
 
-def test_takes_of_a_segment_and_the_one_that_is_picked(place, model, capsys, refused):
+def test_takes_of_a_segment_and_the_one_that_is_picked(place, model, capsys, printed, refused):
     (place / "film.txt").write_bytes(FILM.replace("\n", "\r\n").encode())
-    assert main(["takes", "film.txt", "--segment", "2", "--names", "sun, rain", "--device", "cpu"]) == 0
-    said = capsys.readouterr().out
+    said = printed("takes", "film.txt", "--segment", "2", "--names", "sun, rain", "--device", "cpu")
     folder = place / "takes" / "film" / "segment-002"
     assert (folder / "sheet.png").is_file() and probe(folder / "rain.mp4").frames == 24
     seed = int(re.search(r"rain +seed (\d+)", said)[1])  # type: ignore[index]
     assert "to keep  grounded pick film.txt 2 NAME    (NAME: sun, rain)" in said
     assert "to be made: sun, rain, 6 chunks in all" in said  # the first segment's two, and two of each take
-    assert main(["takes", "film.txt", "--segment", "2", "--seeds", "3", "--device", "cpu"]) == 0
-    assert "to be made: a, 2 chunks in all" in capsys.readouterr().out
-    assert main(["takes", "film.txt", "--segment", "2", "--seeds", "3", "--device", "cpu"]) == 0
-    assert "nothing has to be made: all of them are there" in capsys.readouterr().out
+    for words in ("to be made: a, 2 chunks in all", "nothing has to be made: all of them are there"):
+        assert words in printed("takes", "film.txt", "--segment", "2", "--seeds", "3", "--device", "cpu")
 
     (place / "linked.txt").symlink_to("film.txt")
     assert main(["pick", "linked.txt", "2", "rain", "--take", "takes/film"]) == 0
@@ -124,20 +120,18 @@ def test_takes_of_a_segment_and_the_one_that_is_picked(place, model, capsys, ref
     assert main(["render", "film.txt", "--device", "cpu"]) == 0
     assert "2 of 3 segments are as they were" in capsys.readouterr().err
 
-    assert main(["pick", "films/film.mp4", "2", "sun"]) == 0
-    assert "jumps | 1.5s | seed" in capsys.readouterr().out
+    assert "jumps | 1.5s | seed" in printed("pick", "films/film.mp4", "2", "sun")
     assert "choose one of: sun, rain" in refused("pick", "film.txt", "2", "snow")
     assert "has no takes yet" in refused("pick", "film.txt", "3", "sun")
 
 
-def test_tidy_removes_old_films_and_says_so(place, model, capsys, refused):
+def test_tidy_removes_old_films_and_says_so(place, model, printed, refused):
     for text in (FILM, FILM.replace("a hen", "a cow")):
         (place / "film.txt").write_text(text, encoding="utf-8")
         assert main(["render", "film.txt", "--no-sheet"]) == 0
-    assert main(["tidy", "takes/film"]) == 0
-    assert re.search(r"run-0001: \d+ MB freed; 1 run of takes/film with a film", capsys.readouterr().out)
-    assert main(["tidy", "takes/film"]) == 0
-    assert "nothing to remove" in capsys.readouterr().out
+    freed = r"run-0001: \d+ MB freed; 1 run of takes/film with a film"
+    assert re.search(freed, printed("tidy", "takes/film"))
+    assert "nothing to remove" in printed("tidy", "takes/film")
     assert "there is no Take at films" in refused("tidy", "films")
 
 
@@ -151,29 +145,25 @@ def test_settings_are_asked_of_a_film_that_is_there(place, capsys):
         assert said in printed.err and not printed.out
 
 
-def test_the_film_is_the_project(place, model, capsys, refused, caplog):
+def test_the_film_is_the_project(place, model, capsys, printed, refused, caplog):
     """A film alone, in another folder, says what it was made from and makes itself again, byte for byte."""
     options = ["--size", "48x32", "--memory", "longlive", "--seed", "9", "--upscale", "2", "--no-sheet"]
     assert main(["render", "film.txt", *options]) == 0
     film = place / "films" / "film.mp4"
     film.rename(place / "kept.mp4")
     (place / "film.txt").unlink()
-    capsys.readouterr()
-    assert main(["open", "kept.mp4"]) == 0
-    assert parse(capsys.readouterr().out) == replace(parse(FILM), seed=9)
+    assert parse(printed("open", "kept.mp4")) == replace(parse(FILM), seed=9)
     assert main(["open", "kept.mp4", "--settings"]) == 0
-    printed = capsys.readouterr()
-    assert json.loads(printed.out)["settings"]["video"]["width"] == 48
-    assert parse(printed.err) == replace(parse(FILM), seed=9)
+    said = capsys.readouterr()
+    assert json.loads(said.out)["settings"]["video"]["width"] == 48
+    assert parse(said.err) == replace(parse(FILM), seed=9)
     pytest.importorskip("opentimelineio", reason="OpenTimelineIO is not installed")
     assert main(["export", "kept.mp4", "cut.otio"]) == 0
-    capsys.readouterr()
-    assert main(["open", "cut.otio"]) == 0
-    assert parse(capsys.readouterr().out) == replace(parse(FILM), seed=9)
+    assert parse(printed("open", "cut.otio")) == replace(parse(FILM), seed=9)
     assert "cut.otio has no settings" in refused("open", "cut.otio", "--settings")
     edit = Path("cut.otio").read_bytes()
-    assert main(["export", "kept.mp4", "cut.otio"]) == 0
-    assert capsys.readouterr().out == "3 clips in cut-2.otio\n" and Path("cut-2.otio").is_file()
+    assert printed("export", "kept.mp4", "cut.otio") == "3 clips in cut-2.otio\n"
+    assert Path("cut-2.otio").is_file()
     assert Path("cut.otio").read_bytes() == edit
     assert main(["plan", "kept.mp4"]) == 0
     assert main(["render", "kept.mp4", "--out", "again.mp4", "--no-sheet"]) == 0
@@ -184,16 +174,14 @@ def test_the_film_is_the_project(place, model, capsys, refused, caplog):
     assert read_chapters(place / "kept.mp4") == read_chapters(place / "again.mp4")
 
 
-def test_another_programs_storyboard_is_planned_and_rendered(place, model, capsys, caplog):
+def test_another_programs_storyboard_is_planned_and_rendered(place, model, printed, caplog):
     """As it is, and to the same film as the text that `open` prints of it."""
     (place / "theirs.json").write_text(
         '{"prompts": {"0": "a fox", "24": "a hen"}, "fps": 16, "max_frames": 36}'
     )
-    assert main(["open", "theirs.json"]) == 0
-    (place / "ours.txt").write_text(capsys.readouterr().out)
+    (place / "ours.txt").write_text(printed("open", "theirs.json"))
     for name in ("theirs.json", "ours.txt"):
-        assert main(["plan", name]) == 0
-        assert "2 segments" in capsys.readouterr().out
+        assert "2 segments" in printed("plan", name)
         assert main(["render", name, "--no-sheet"]) == 0
     assert caplog.text.count("theirs.json is settings of Deforum, read as 2 segments") == 3
     films = [place / "takes" / name / "run-0001" / "film.mp4" for name in ("theirs", "ours")]
@@ -222,7 +210,7 @@ def test_a_film_is_made_again_on_its_threads(place, model, monkeypatch):
         assert film.bundle.threads == film.threads == count
 
 
-def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, refused, caplog, monkeypatch):
+def test_what_a_film_cannot_bring_along_is_said(place, model, refused, caplog, monkeypatch):
     assert main(["render", "film.txt", "--no-sheet", "--upscale", "1"]) == 0
     monkeypatch.setitem(CALLED, "fingerprint", "retrained")
     assert main(["render", "films/film.mp4", "--out", "b.mp4", "--no-sheet"]) == 0
@@ -239,7 +227,6 @@ def test_what_a_film_cannot_bring_along_is_said(place, model, capsys, refused, c
     assert f"threads {here + 1}, here 1:" in caplog.text
     monkeypatch.setitem(CALLED, "name", "longlive_base.pt")
     assert main(["render", "film.txt", "--out", "c.mp4", "--no-sheet", "--upscale", "1"]) == 0
-    capsys.readouterr()
     assert "--model FILE" in refused("render", "c.mp4")
     with FilmWriter("foreign.mp4", VideoSpec(32, 32, 16)) as writer:
         writer.write(np.zeros((3, 32, 32, 3), np.uint8))
@@ -269,14 +256,13 @@ def test_a_start_image_is_asked_for_again(place, model, capsys, refused, caplog)
 
 
 @pytest.mark.parametrize(("given", "lead"), [(None, 0), ("--start-image", 1), ("--start-video", 3)])
-def test_the_plan_counts_what_the_film_begins_with(place, model, capsys, given, lead):
+def test_the_plan_counts_what_the_film_begins_with(place, model, printed, given, lead):
     Image.new("RGB", (32, 32), (90, 90, 90)).save("start.png")
     with FilmWriter("start.mp4", VideoSpec(32, 32, 16)) as writer:
         writer.write(np.zeros((24, 32, 32, 3), np.uint8))
     start = [given, "start.png" if lead == 1 else "start.mp4"] if given else []
     asked = ["film.txt", *start, "--device", "cpu", "--memory", "infinity_rope"]
-    assert main(["plan", *asked]) == 0
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("start ")]
+    told = [line for line in printed("plan", *asked).splitlines() if line.startswith("start ")]
     film = open_film(build_parser().parse_args(["render", *asked]))
     assert film.frames(5) == 57 + 4 * lead and len(told) == bool(lead)
     if lead:
@@ -397,7 +383,7 @@ def test_ctrl_c_in_a_real_process(place):
         ("60000/1001", "60000/1001"),
     ],
 )
-def test_rates_that_are_not_whole(said, rate, place, model, capsys):
+def test_rates_that_are_not_whole(said, rate, place, model, capsys, printed):
     (place / "film.txt").write_text(f"@fps {said}\n{FILM}", encoding="utf-8")
     assert main(["render", "film.txt", "--no-sheet", "--upscale", "1"]) == 0
     exact, film = Fraction(rate), place / "films" / "film.mp4"
@@ -410,5 +396,4 @@ def test_rates_that_are_not_whole(said, rate, place, model, capsys):
     assert main(["render", "films/film.mp4", "--out", "again.mp4", "--no-sheet"]) == 0
     assert stored(film) == stored(place / "again.mp4")
     (place / "whole.txt").write_text("a red fox walks right in a meadow at noon | 1s", encoding="utf-8")
-    assert main(["plan", "whole.txt", "--fps", said]) == 0
-    assert f"{float(exact):.5g} fps" in capsys.readouterr().out
+    assert f"{float(exact):.5g} fps" in printed("plan", "whole.txt", "--fps", said)

@@ -97,10 +97,9 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", BECOMES)
-def test_what_becomes_of_each_form(name, capsys, caplog):
+def test_what_becomes_of_each_form(name, printed, caplog):
     said, board = BECOMES[name]
-    assert main(["open", name]) == 0
-    out = capsys.readouterr().out
+    out = printed("open", name)
     assert parse(out) == parse(board)
     assert format_storyboard(parse(out)) == out
     assert caplog.messages == [f"{Path(name).name} is {said}"]
@@ -126,9 +125,8 @@ def test_nothing_is_written_into_their_files(place, name):
     assert is_own_text("film.txt")
 
 
-def test_frames_are_counted_at_the_speed_that_is_given(capsys, caplog):
-    assert main(["open", "fizznodes.txt", "--fps", "12"]) == 0
-    board = parse(capsys.readouterr().out)
+def test_frames_are_counted_at_the_speed_that_is_given(printed, caplog):
+    board = parse(printed("open", "fizznodes.txt", "--fps", "12"))
     assert board.fps == 12 and [segment.seconds for segment in board.segments] == [2, 4, 5]
     assert "frames a second" not in caplog.text
 
@@ -150,7 +148,7 @@ def test_a_speed_that_the_film_has_too_is_no_loss(caplog, fps, told):
         "a fox\n---\nback to 9: it sits",
     ],
 )
-def test_our_own_text_stays_ours(place, text, capsys, refused):
+def test_our_own_text_stays_ours(place, text, printed, refused):
     """With a mistake in it too: then the mistake is named, and nothing is guessed."""
     assert not is_theirs(text)
     (place / "film.txt").write_text(text, encoding="utf-8")
@@ -160,8 +158,7 @@ def test_our_own_text_stays_ours(place, text, capsys, refused):
     except StoryboardError as error:
         assert f"{error.message} (in film.txt)" in refused("open", "film.txt")
     else:
-        assert main(["open", "film.txt"]) == 0
-        assert capsys.readouterr().out.rstrip("\n") == text.rstrip("\n")
+        assert printed("open", "film.txt").rstrip("\n") == text.rstrip("\n")
 
 
 HOSTILE = {
@@ -231,11 +228,10 @@ def test_lists_that_lead_nowhere(place, row, said, refused):
 
 @pytest.mark.parametrize("name", BECOMES)
 @pytest.mark.parametrize("change", ["mark", "returns"])
-def test_marks_and_line_ends_of_other_systems_change_nothing(place, name, change, capsys):
+def test_marks_and_line_ends_of_other_systems_change_nothing(place, name, change, printed):
     data = Path(name).read_bytes()
     Path(name).write_bytes(b"\xef\xbb\xbf" + data if change == "mark" else data.replace(b"\n", b"\r\n"))
-    assert main(["open", name]) == 0
-    assert parse(capsys.readouterr().out) == parse(BECOMES[name][1])
+    assert parse(printed("open", name)) == parse(BECOMES[name][1])
 
 
 values = st.recursive(

@@ -292,7 +292,7 @@ def test_films_are_told_apart_by_weights_and_memory_and_trainings_by_their_folde
 
 
 @pytest.mark.slow
-def test_variants_are_trained_again_through_the_long_stage(tmp_path, monkeypatch, capsys) -> None:
+def test_variants_are_trained_again_through_the_long_stage(tmp_path, monkeypatch) -> None:
     """Every variant from the chain's short films on, under its own memory."""
     from gf_core.checkpoints.bundle import load_model
     from gf_core.train.recipes import chain
@@ -341,7 +341,7 @@ def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_model_is_trained_further_under_either_judge(tmp_path, monkeypatch, capsys) -> None:
+def test_a_model_is_trained_further_under_either_judge(tmp_path, monkeypatch) -> None:
     """Both are made of the teacher that is given, with the model's words; the one that knows a past is shown it."""
     from gf_core.builtin import BUILTIN_FOLDER
     from gf_core.checkpoints.bundle import load_model

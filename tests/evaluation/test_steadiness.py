@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gf_core.cli import main
 from gf_core.config import VideoSpec
 from gf_core.evaluation import parts as parts_module
 from gf_core.evaluation.charts.drift import drift_chart, shot_lines
@@ -92,7 +91,7 @@ def test_it_can_be_stopped_at_every_frame(tmp_path, builtin):
         assert len(asked) == stop
 
 
-def test_a_film_without_storyboard_is_charted_too(tmp_path, capsys):
+def test_a_film_without_storyboard_is_charted_too(tmp_path, printed):
     with FilmWriter(tmp_path / "film.mp4", VideoSpec(64, 48, 16)) as film:
         film.write(still(40))
     path = tmp_path / "film.mp4"
@@ -101,8 +100,7 @@ def test_a_film_without_storyboard_is_charted_too(tmp_path, capsys):
     image, rows = drift_chart(path, parts)
     assert image.width == 1400 and image.height > 400
     assert [(row.start, row.stop, row.shot) for row in rows] == [(0, 16, 0), (16, 32, 1), (32, 40, 1)]
-    assert main(["drift", str(path)]) == 0
-    assert "shot 1" in capsys.readouterr().out and (tmp_path / "film_drift.png").is_file()
+    assert "shot 1" in printed("drift", str(path)) and (tmp_path / "film_drift.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_an_environment_without_it(films, tmp_path, monkeypatch):
         vbench.score_films(PYTHON, [(tmp_path / "c.mov", "")])
 
 
-def test_the_command_puts_them_into_its_table(films, tmp_path, monkeypatch, capsys):
+def test_the_command_puts_them_into_its_table(films, tmp_path, monkeypatch, capsys, printed):
     result = {"seconds": 1.0, "over_time": {"drift": {}, "left_out": {}}}
     monkeypatch.setattr("gf_core.cli.evaluate.evaluate_film", lambda path, *_: result | {"film": path.name})
     monkeypatch.setattr(vbench, "film_parts", lambda path: [])
@@ -191,8 +191,7 @@ def test_the_command_puts_them_into_its_table(films, tmp_path, monkeypatch, caps
         "--json",
         str(tmp_path / "n.json"),
     ]
-    assert main(["evaluate", str(tmp_path / "films"), *options]) == 0
-    head, _, first, _, mean = capsys.readouterr().out.splitlines()
+    head, _, first, _, mean = printed("evaluate", str(tmp_path / "films"), *options).splitlines()
     assert (
         head.startswith("| film | seconds | VBench subject consistency |")
         and "VBench-Long imaging quality" in head

@@ -118,11 +118,10 @@ def test_an_unreadable_shot_is_told_after_all_others_are_done(tmp_path, shots):
     assert len(open_source(tmp_path / "out")) == 3
 
 
-def test_the_command_encodes_with_the_models_codec(tmp_path, shots, monkeypatch, capsys, refused):
+def test_the_command_encodes_with_the_models_codec(tmp_path, shots, monkeypatch, capsys, printed, refused):
     monkeypatch.chdir(tmp_path)
     command = ["encode", "in", "--out", "out", "--size", "32x16", "--frames", "9", "--device", "cpu"]
-    assert main(command) == 0
-    said = capsys.readouterr().out
+    said = printed(*command)
     assert "3 shots to 32x16 at 16 fps" in said
     assert "refuse them: 3 of 3, the first of a.mp4: film, c" in said.splitlines()[1]
     source = open_source(tmp_path / "out")
