@@ -39,11 +39,17 @@ def comfy(request: pytest.FixtureRequest) -> Host:
 
 @pytest.fixture
 def run_in_host(comfy: Host, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """`run_in_host(script_path, *args)` -> the JSON object on the last line the script printed."""
+    """`run_in_host(script_path, *args)` -> the JSON object on the last line the script printed.
+
+    A script whose host lacks what it needs says that, and its test is skipped.
+    """
 
     def run(script: str | Path, *args: object) -> dict[str, Any]:
         printed = run_script(comfy, make_base(tmp_path / "base"), Path(script), *map(str, args))
-        return json.loads(printed.strip().splitlines()[-1])
+        facts = json.loads(printed.strip().splitlines()[-1])
+        if "missing" in facts:
+            pytest.skip(facts["missing"])
+        return facts
 
     return run
 

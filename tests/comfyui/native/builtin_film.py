@@ -11,7 +11,6 @@ from grounded_forcing.gf_core.checkpoints.bundle import load_model
 from grounded_forcing.gf_core.engine.events import ChunkDone, Finished
 from grounded_forcing.gf_core.engine.film import look, settle
 from grounded_forcing.gf_core.engine.session import Session
-from grounded_forcing.gf_core.errors import GroundedError
 from grounded_forcing.gf_core.take.folder import Take
 from grounded_forcing.nodes.native.bundle import native_bundle
 from grounded_forcing.nodes.native.loader import Request, load
@@ -70,11 +69,7 @@ def main():
     facts["chunks"] = sum(isinstance(event, ChunkDone) for event in events)
     finished = next(event for event in events if isinstance(event, Finished))
     facts["frames"], facts["film_bytes"] = finished.frames, finished.path.stat().st_size
-    try:
-        loaded.clip.tokenize("a zeppelin")
-        facts["unknown"] = ""
-    except GroundedError as error:
-        facts["unknown"] = str(error)
+    facts["unknown"] = tiny.refused(lambda: loaded.clip.tokenize("a zeppelin"))
     tiny.report(**facts)
 
 

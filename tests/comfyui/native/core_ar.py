@@ -9,14 +9,12 @@ sys.path.append(str(Path(__file__).parent))
 
 import comfy.k_diffusion.sampling as sampling
 import comfy.model_management as management
-import comfy.sd
 import tiny
 import torch
 from grounded_forcing.gf_core.memory.presets import PRESETS
 from grounded_forcing.gf_core.sampling.chunkwise import make_sampler
 from grounded_forcing.gf_core.sampling.sampler import Chunk
 from grounded_forcing.nodes.native.bundle import native_bundle
-from safetensors.torch import save_file
 
 SEED, CHUNK, CHUNKS = 11, 3, 2
 
@@ -53,13 +51,8 @@ def by_core(model, noise, rows, sigmas):
 
 @torch.inference_mode()
 def main():
-    if not hasattr(sampling, "sample_ar_video"):
-        tiny.report(missing="this ComfyUI has no autoregressive sampler")
-        return
     tiny.VAE = tiny.wan_vae()
-    path = Path.cwd() / "models" / "causal.safetensors"
-    save_file(tiny.wan_tensors(), path, {"config": '{"transformer": {"causal_ar": true}}'})
-    model = comfy.sd.load_diffusion_model(str(path))
+    model = tiny.causal_model()
     bundle = native_bundle(model, tiny.StubClip(), tiny.VAE)
     management.load_models_gpu([model])
     sampler = make_sampler(

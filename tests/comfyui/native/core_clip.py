@@ -9,11 +9,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))
 
-import comfy.k_diffusion.sampling as sampling
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
-import comfy.sd
 import tiny
 import torch
 from grounded_forcing.nodes.native.bundle import native_bundle
@@ -31,12 +29,7 @@ def prompt_rows():
 
 @torch.inference_mode()
 def main():
-    if not hasattr(sampling, "sample_ar_video"):
-        tiny.report(missing="this ComfyUI has no autoregressive sampler")
-        return
-    path = Path.cwd() / "models" / "causal.safetensors"
-    save_file(tiny.wan_tensors(), path, {"config": '{"transformer": {"causal_ar": true}}'})
-    model = comfy.sd.load_diffusion_model(str(path))
+    model = tiny.causal_model()
     bundle = native_bundle(model, tiny.StubClip(), tiny.wan_vae())
     latent = torch.zeros(1, 16, FRAMES, tiny.ROWS, tiny.COLUMNS)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)

@@ -10,7 +10,6 @@ import comfy.model_management as management
 import comfy.sd
 import tiny
 import torch
-from grounded_forcing.gf_core.errors import GroundedError
 from grounded_forcing.gf_core.vae.tiles import Tiled
 from grounded_forcing.nodes.native.codec import native_codec
 
@@ -79,11 +78,7 @@ def main():
     small = tiny_vae()
     facts["tiny"] = None if small is None else compare(small)
     small_image = comfy.sd.VAE(sd={})  # nothing in it
-    try:
-        native_codec(small_image, Scale())
-        facts["empty"] = ""
-    except GroundedError as error:
-        facts["empty"] = str(error)
+    facts["empty"] = tiny.refused(lambda: native_codec(small_image, Scale()))
     tiny.report(**facts)
 
 

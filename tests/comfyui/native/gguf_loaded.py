@@ -14,7 +14,6 @@ try:
 except ModuleNotFoundError as error:
     tiny.report(missing=f"ComfyUI's Python has no package {error.name}")
     sys.exit()
-from grounded_forcing.gf_core.errors import CheckpointError
 from grounded_forcing.gf_core.files import scales
 from grounded_forcing.nodes.native import files, loader
 from grounded_forcing.nodes.native.bundle import native_bundle
@@ -29,13 +28,10 @@ def refused():
     kept, scales.unpacks = scales.unpacks, lambda packings: not any(packings)
     loader._judged.cache_clear()
     try:
-        loader.judge(NAME)
-    except CheckpointError as error:
-        return str(error)
+        return tiny.refused(lambda: loader.judge(NAME))
     finally:
         scales.unpacks = kept
         loader._judged.cache_clear()
-    return ""
 
 
 @torch.inference_mode()

@@ -1,9 +1,12 @@
 """Tiny random parts for the scripts that run inside ComfyUI: a Wan transformer, VAEs, a CLIP, and a short film."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import comfy.k_diffusion.sampling as sampling
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
@@ -17,6 +20,7 @@ from grounded_forcing.gf_core.sampling.noise import chunk_noise
 from grounded_forcing.gf_core.sampling.sampler import Chunk
 from grounded_forcing.nodes.native import loader
 from random_weights import randomised
+from safetensors.torch import save_file
 
 torch.set_num_threads(1)
 SPEC = ModelSpec(dim=256, ffn_dim=512, num_heads=2, num_layers=2)
@@ -27,6 +31,16 @@ def wan_tensors():
     """State of a random causal Wan under original names, float32."""
     tensors = randomised(WanModel(SPEC)).state_dict()
     return {name: value.detach().contiguous() for name, value in tensors.items()}
+
+
+def causal_model():
+    """Those weights as a model that core's own autoregressive sampler takes; ends the script where there is none."""
+    if not hasattr(sampling, "sample_ar_video"):
+        report(missing="this ComfyUI has no autoregressive sampler")
+        sys.exit()
+    path = Path.cwd() / "models" / "causal.safetensors"
+    save_file(wan_tensors(), path, {"config": '{"transformer": {"causal_ar": true}}'})
+    return comfy.sd.load_diffusion_model(str(path))
 
 
 def wan_vae():
