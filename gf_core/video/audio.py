@@ -35,6 +35,8 @@ LONGEST = 4 * 3600
 """Seconds of sound that are read at the most."""
 BLOCK = 1024
 """Samples handed to the encoder at a time."""
+PACKED = "flt"
+"""Samples of all channels by turns: of eight channels that lie one by one PyAV takes what lies behind for a ninth."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class Audio:
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or self.samples.shape[0] not in LAYOUTS or self.rate < 1:
+            *some, last = map(str, LAYOUTS)
             raise TakeError(
                 f"sound of shape {list(self.samples.shape)} at {self.rate} samples a second",
-                "give [channels, samples] with 1, 2 or 6 channels",
+                f"give [channels, samples] with {', '.join(some)} or {last} channels",
             )
 
     @property
@@ -89,13 +92,14 @@ def _blocks(container: InputContainer, seconds: float) -> tuple[list[np.ndarray]
     """Parts float32 [channels n] that follow each other, and samples a second."""
     stream = container.streams.audio[0]
     rate, channels = stream.codec_context.sample_rate, stream.codec_context.layout.nb_channels
-    resampler = av.AudioResampler("fltp", LAYOUTS.get(channels, "stereo"), rate)
+    channels = channels if channels in LAYOUTS else 2
+    resampler = av.AudioResampler(PACKED, LAYOUTS[channels], rate)
     zero, end, most = _zero(container), 0, round(seconds * rate)
     blocks: list[np.ndarray] = []
     # None asks for what the resampler holds back.
     frames = chain(container.decode(stream), [None])
     for part in chain.from_iterable(resampler.resample(frame) for frame in frames):
-        samples = part.to_ndarray()
+        samples = part.to_ndarray().reshape(-1, channels).T
         if part.pts is not None and part.time_base is not None:
             # Samples from the end of what there is to where the part begins, below 0 where it overlaps.
             late = round((part.pts * part.time_base - zero) * rate) - end
@@ -150,8 +154,8 @@ def encode_sound(target: OutputContainer, audio: Audio, suffix: str) -> Iterator
 
     def packets() -> Iterator[Packet]:
         for start in range(0, audio.samples.shape[1], BLOCK):
-            part = np.ascontiguousarray(audio.samples[:, start : start + BLOCK], np.float32)
-            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+            part = np.ascontiguousarray(audio.samples[:, start : start + BLOCK].T, np.float32)
+            frame = av.AudioFrame.from_ndarray(part.reshape(1, -1), format=PACKED, layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = audio.rate, start, Fraction(1, audio.rate)
             yield from stream.encode(frame)
         yield from stream.encode(None)
