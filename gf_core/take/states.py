@@ -176,8 +176,11 @@ class StateStore:
         return [path for path in found if _FILE.fullmatch(path.name) and own.is_file(path)]
 
     def _make_room(self, name: str, size: int) -> bool:
-        """Remove what is least useful until `size` more bytes fit; half of what the film leaves free is the most."""
-        files = self._files()
+        """Remove what is least useful until `size` more bytes fit; half of what the film leaves free is the most.
+
+        A state of that name is not counted: it is replaced.
+        """
+        files = [path for path in self._files() if state_name(path) != name]
         used = sum(path.stat().st_size for path in files)
         # The folder itself may not have been made yet.
         free = shutil.disk_usage(self.folder.parent).free

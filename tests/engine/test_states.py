@@ -47,6 +47,15 @@ def test_the_budget_lets_the_least_useful_states_go_first(tmp_path):
     assert store.load(names[1])["x"].shape == (25_000,)
 
 
+def test_a_state_that_is_kept_once_more_takes_its_own_place(tmp_path):
+    tensor = {"x": torch.zeros(25_000)}
+    names = [f"{number:024x}.memory" for number in range(4)]
+    store = StateStore(tmp_path / "states", names, budget=420_000)
+    for name, chunks in [*zip(names, (6, 12, 18, 24)), (names[3], 24)]:
+        assert store.save(name, chunks, tensor)
+    assert store.names() == set(names)
+
+
 def test_states_leave_the_film_its_disk(tmp_path):
     store = StateStore(tmp_path / "states", [], reserve=shutil.disk_usage(tmp_path).total)
     assert store.save("a" * 24 + ".memory", 6, {"x": torch.zeros(10)}) is None
