@@ -75,9 +75,8 @@ class Stages:
         for block in low.resnets:
             x = self._residual(block, x)
         up, *_ = low.upsamplers
-        together = self._in_time(up, x)  # 1 (k c) f h w
-        for frames in together.split(together.shape[2] // features.shape[2], 2):
-            x = self._enlarged(up, frames)  # 1 c (f k) 2h 2w
+        for frame in self._in_time(up, x).split(1, 2):  # 1 (k c) 1 h w
+            x = self._enlarged(up, frame)  # 1 c k 2h 2w
             for part in high:
                 for block in part.resnets:
                     x = self._residual(block, x)
