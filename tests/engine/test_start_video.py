@@ -78,6 +78,11 @@ def test_the_last_pictures_are_those_shown_at_the_films_speed(tmp_path, fps, eve
     assert np.abs(np.subtract(greys(frames), expected)).max() <= 2
 
 
+def test_a_codec_of_more_pictures_per_latent_frame_is_given_as_many(tmp_path):
+    path = video(tmp_path / "a.mp4", [60] * 170)
+    assert open_start_video(path, recipe(recent=60), time_stride=8).shape[0] == 1 + 8 * 20
+
+
 @pytest.mark.parametrize(("suffix", "count"), [(".ts", 3), (".mkv", 2)])
 def test_recordings_that_were_put_end_to_end_follow_each_other(tmp_path, suffix, count):
     """Matroska's reader takes two for one, and knows no decoding times."""

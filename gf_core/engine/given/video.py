@@ -46,7 +46,7 @@ def open_start_video(path: Path, recipe: Recipe, time_stride: int = 4) -> Tensor
         times, tick = frame_times(path)
         if not times:
             raise TakeError(f"{path.name} has no picture", "choose a video file")
-        shown = _shown(times, tick, exact_rate(recipe.video.fps))
+        shown = _shown(times, tick, exact_rate(recipe.video.fps), pictures_of(MOST_FRAMES, time_stride))
         chosen = shown[-pictures_to_start(len(shown), recipe.memory, time_stride) :]
         read = _fitted(path, chosen, (recipe.video.width, recipe.video.height))
     except TakeError as error:
@@ -67,10 +67,10 @@ def open_start_video(path: Path, recipe: Recipe, time_stride: int = 4) -> Tensor
     return torch.from_numpy(np.stack([read[index] for index in chosen]).astype(np.float32) / 255)
 
 
-def _shown(times: tuple[int, ...], tick: Fraction, fps: Fraction) -> list[int]:
-    """Numbers of the pictures that are seen at the film's speed, the last one last; as many as a film may need."""
+def _shown(times: tuple[int, ...], tick: Fraction, fps: Fraction, most: int) -> list[int]:
+    """Numbers of the last `most` pictures that are seen at the film's speed, the last one last."""
     chosen, at = [], len(times) - 1
-    for back in range(pictures_of(MOST_FRAMES)):
+    for back in range(most):
         # In ticks, back from where the last picture begins.
         moment = times[-1] - back / fps / tick
         if moment < times[0]:
