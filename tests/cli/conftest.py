@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gf_core.config import VideoSpec
-from gf_core.video import FilmWriter
-
+from ..films import film_at
 from .tiny import FILM, bundle
 
 
@@ -34,6 +32,5 @@ def model(monkeypatch):
 @pytest.fixture
 def clip(place):
     """A film of another program."""
-    with FilmWriter(place / "clip.mp4", VideoSpec(32, 32, 16)) as writer:
-        writer.write(np.full((24, 32, 32, 3), 90, np.uint8))
+    film_at(place / "clip.mp4", np.full((24, 32, 32, 3), 90, np.uint8))
     return "clip.mp4"

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from gf_core.cli import main
-from gf_core.config import VideoSpec
 from gf_core.engine.recorded import read_recorded
 from gf_core.evaluation.films_table import films_table
 from gf_core.evaluation.measures.cuts import match_cuts
 from gf_core.evaluation.over_time import frame_values
-from gf_core.video import Chapter, FilmWriter, place_film, read_chapters, read_metadata
+from gf_core.video import Chapter, place_film, read_chapters, read_metadata
+
+from ..films import film_at
 
 BUILTIN = Path(__file__).parents[1] / "fixtures/made_before/builtin.mp4"
 
@@ -25,8 +26,7 @@ BUILTIN = Path(__file__).parents[1] / "fixtures/made_before/builtin.mp4"
 @pytest.fixture
 def other(place):
     """A film that says what the fixture says of itself, but for the model."""
-    with FilmWriter(place / "frames.mp4", VideoSpec(48, 32, 16)) as film:
-        film.write(np.random.default_rng(0).integers(0, 255, (33, 32, 48, 3), np.uint8))
+    film_at(place / "frames.mp4", np.random.default_rng(0).integers(0, 255, (33, 32, 48, 3), np.uint8))
     said = read_metadata(BUILTIN)
     said["grounded"] = json.loads(said["grounded"])
     said["grounded"]["settings"]["model"]["name"] = "longlive.pt"
@@ -162,6 +162,5 @@ def test_cuts_are_looked_for_where_they_are_written(place):
 
     rng = np.random.default_rng(0)
     shots = [np.repeat(rng.integers(0, 255, (8, 12, 3), np.uint8), 8, 0).repeat(8, 1) for _ in range(3)]
-    with FilmWriter(place / "cut.mp4", VideoSpec(96, 64, 16)) as film:
-        film.write(np.concatenate([np.repeat(shot[None], 16, 0) for shot in shots]))
+    film_at(place / "cut.mp4", np.concatenate([np.repeat(shot[None], 16, 0) for shot in shots]))
     assert detected_cuts(place / "cut.mp4") == [16, 32]

@@ -26,15 +26,15 @@ from gf_core.cli.files import read_board, take_folder
 from gf_core.cli.opening import open_film
 from gf_core.cli.parser import COMMANDS, build_parser
 from gf_core.cli.screen import Screen
-from gf_core.config import VideoSpec
 from gf_core.engine.events import Started, StepDone
 from gf_core.engine.film import look
 from gf_core.engine.recorded import read_recorded
 from gf_core.engine.render import render_film
 from gf_core.timeline import parse
-from gf_core.video import FilmWriter, probe, read_chapters
+from gf_core.video import probe, read_chapters
 from gf_core.words import exact_rate
 
+from ..films import film_at
 from .tiny import CALLED, FILM, ROOT, bundle, stored
 
 
@@ -228,8 +228,7 @@ def test_what_a_film_cannot_bring_along_is_said(place, model, refused, caplog, m
     monkeypatch.setitem(CALLED, "name", "longlive_base.pt")
     assert main(["render", "film.txt", "--out", "c.mp4", "--no-sheet", "--upscale", "1"]) == 0
     assert "--model FILE" in refused("render", "c.mp4")
-    with FilmWriter("foreign.mp4", VideoSpec(32, 32, 16)) as writer:
-        writer.write(np.zeros((3, 32, 32, 3), np.uint8))
+    film_at("foreign.mp4", np.zeros((3, 32, 32, 3), np.uint8))
     assert "no storyboard in foreign.mp4" in refused("open", "foreign.mp4")
 
 
@@ -258,8 +257,7 @@ def test_a_start_image_is_asked_for_again(place, model, capsys, refused, caplog)
 @pytest.mark.parametrize(("given", "lead"), [(None, 0), ("--start-image", 1), ("--start-video", 3)])
 def test_the_plan_counts_what_the_film_begins_with(place, model, printed, given, lead):
     Image.new("RGB", (32, 32), (90, 90, 90)).save("start.png")
-    with FilmWriter("start.mp4", VideoSpec(32, 32, 16)) as writer:
-        writer.write(np.zeros((24, 32, 32, 3), np.uint8))
+    film_at("start.mp4", np.zeros((24, 32, 32, 3), np.uint8))
     start = [given, "start.png" if lead == 1 else "start.mp4"] if given else []
     asked = ["film.txt", *start, "--device", "cpu", "--memory", "infinity_rope"]
     told = [line for line in printed("plan", *asked).splitlines() if line.startswith("start ")]

@@ -13,10 +13,10 @@ import pytest
 
 from gf_core.cli import files, main
 from gf_core.cli.screen import ProgressLine, Screen, progress_line
-from gf_core.config import VideoSpec
 from gf_core.engine.events import StepDone
-from gf_core.video import FilmWriter, place_film
+from gf_core.video import place_film
 
+from ..films import film_at
 from .tiny import FILM, python
 
 BUILTIN = Path(__file__).parents[1] / "fixtures/made_before/builtin.mp4"
@@ -119,8 +119,7 @@ def test_nothing_steers_a_terminal(place, monkeypatch):
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     evil = "# \x1b]0;mine\x07\x1b[2J\u202e\x9b\n"
-    with FilmWriter("plain.mp4", VideoSpec(32, 32, 16)) as writer:
-        writer.write(np.zeros((3, 32, 32, 3), np.uint8))
+    film_at("plain.mp4", np.zeros((3, 32, 32, 3), np.uint8))
     place_film("plain.mp4", "evil.mp4", metadata={"timeline": evil + FILM})
     assert main(["open", "evil.mp4"]) == 0
     assert main(["plan", "\x1b[2J.txt"]) == 2 and main(["plan", "evil.mp4"]) == 2

@@ -14,8 +14,9 @@ from gf_core.engine import recorded
 from gf_core.engine.recorded import Recorded, comment, read_recorded, read_timeline
 from gf_core.errors import GroundedError, TakeError
 from gf_core.memory.presets import PRESETS
-from gf_core.video import FilmWriter, place_film, read_metadata
+from gf_core.video import place_film, read_metadata
 
+from ..films import film_at
 from ..nested import changed, places
 
 
@@ -177,8 +178,7 @@ TEXT = '@seed 5\n# 狐狸 "quoted"\n\na fox | 1s\n\n\ncut: an owl | 1s\n'
 
 
 def made(tmp_path, text=TEXT):
-    with FilmWriter(tmp_path / "run.mp4", VideoSpec(16, 16, 16)) as writer:
-        writer.write(np.zeros((4, 16, 16, 3), np.uint8))
+    film_at(tmp_path / "run.mp4", np.zeros((4, 16, 16, 3), np.uint8))
     texts = {"title": "fox", "comment": comment(text), "timeline": text, "grounded": {}}
     return place_film(tmp_path / "run.mp4", tmp_path / "film.mp4", metadata=texts)
 

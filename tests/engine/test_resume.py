@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from gf_core.config import Encoding, VideoSpec
+from gf_core.config import Encoding
 from gf_core.engine import finish as finish_module
 from gf_core.engine import shoot as shoot_module
 from gf_core.engine.events import ChunkDone, Replayed, Reused, StepDone
@@ -25,6 +25,7 @@ from gf_core.vae.decoders import REACH
 from gf_core.video import FilmWriter, probe, read_frames
 from gf_core.video.boxes import read_layout
 
+from ..films import film_at
 from .conftest import flip
 from .test_session import threads
 
@@ -107,9 +108,8 @@ def of_other_quality(run):
     """A film of as many pictures in each chunk, from another encoder: only its bytes tell it from the one noted."""
     counts = [fragment.frames for fragment in read_layout(run.film).fragments]
     pictures, path = iter(read_frames(run.film)), run.folder / "other.mp4"
-    with FilmWriter(path, VideoSpec(32, 32, 16), Encoding(quality=40)) as film:
-        for count in counts:
-            film.write(np.stack([next(pictures) for _ in range(count)]))
+    blocks = [np.stack([next(pictures) for _ in range(count)]) for count in counts]
+    film_at(path, *blocks, quality=40)
     assert [fragment.frames for fragment in read_layout(path).fragments] == counts
     return path
 

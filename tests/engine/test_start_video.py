@@ -20,18 +20,18 @@ from gf_core.engine.session import Session
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.take.folder import Take
-from gf_core.video import FilmWriter, probe, read_frames
+from gf_core.video import probe, read_frames
 from gf_core.video.reader import frame_times
+
+from ..films import film_at
 
 TEXT = "a fox | 2s\ncut: a hen | 1s"
 
 
 def video(path, levels, fps=16, size=(32, 32)):
     """A video whose n-th picture has the grey `levels[n]`."""
-    with FilmWriter(path, VideoSpec(*size, float(fps))) as writer:
-        for level in levels:
-            writer.write(np.full((1, size[1], size[0], 3), level, np.uint8))
-    return path
+    pictures = [np.full((1, size[1], size[0], 3), level, np.uint8) for level in levels]
+    return film_at(path, *pictures, fps=float(fps))
 
 
 def plain_video(path, levels, fps=16):
@@ -107,8 +107,7 @@ def test_recordings_that_were_put_end_to_end_follow_each_other(tmp_path, suffix,
 def test_pictures_are_cropped_to_the_films_shape_and_stand_upright(tmp_path):
     picture = np.zeros((1, 64, 128, 3), np.uint8)
     picture[:, :, 64:] = 200
-    with FilmWriter(tmp_path / "a.mp4", VideoSpec(128, 64, 16)) as writer:
-        writer.write(picture.repeat(5, 0))
+    film_at(tmp_path / "a.mp4", picture.repeat(5, 0))
     (frame,) = open_start_video(tmp_path / "a.mp4", recipe(anchors=0, recent=1))
     assert abs(frame[:, :14].mean() * 255) < 3 and abs(frame[:, 18:].mean() * 255 - 200) < 4
     data = bytearray((tmp_path / "a.mp4").read_bytes())

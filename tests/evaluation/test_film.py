@@ -22,6 +22,8 @@ from gf_core.video.writer import FilmWriter
 from gf_core.world import render, sample_script, storyboard
 from gf_core.world.reader import load_reader
 
+from ..films import film_at
+
 
 @pytest.fixture(scope="module")
 def script():
@@ -94,9 +96,7 @@ def test_the_pictures_of_a_start_are_no_segments(script, tmp_path: Path, monkeyp
     ours, other = script.segments[0], script.segments[1]
     frames = render(script).frames
     given = frames[other.first_frame :][:12]
-    film = tmp_path / "film.mp4"
-    with FilmWriter(film, VideoSpec(96, 64, 16)) as writer:
-        writer.write(np.concatenate([given, frames[:21]]))
+    film = film_at(tmp_path / "film.mp4", np.concatenate([given, frames[:21]]))
     text = "\n".join(storyboard(script).splitlines()[:1]).split("|")[0] + "| 1.3125s"
     prompt, start = text.split(" |")[0], StartFile("a.mp4", "0", 9)
     made = SimpleNamespace(

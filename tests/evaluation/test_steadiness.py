@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gf_core.config import VideoSpec
 from gf_core.evaluation import parts as parts_module
 from gf_core.evaluation.charts.drift import drift_chart, shot_lines
 from gf_core.evaluation.measures.steadiness import compare
 from gf_core.evaluation.parts import Part, film_parts
-from gf_core.video import Chapter, FilmWriter
+from gf_core.video import Chapter
+
+from ..films import film_at
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(60, 190, (48, 64, 3), dtype=np.uint8)
@@ -78,8 +79,7 @@ def test_it_can_be_stopped_at_every_frame(tmp_path, builtin):
             raise InterruptedError
 
     path, asked, stop = tmp_path / "film.mp4", [], 0
-    with FilmWriter(path, VideoSpec(96, 64, 16)) as film:
-        film.write(np.full((40, 64, 96, 3), 90, np.uint8))
+    film_at(path, np.full((40, 64, 96, 3), 90, np.uint8))
     parts = [Part(0, 40, "start", "a red fox jumps in a meadow")]
     drift_chart(path, parts, builtin=builtin, tick=tick)
     total = len(asked)
@@ -92,9 +92,7 @@ def test_it_can_be_stopped_at_every_frame(tmp_path, builtin):
 
 
 def test_a_film_without_storyboard_is_charted_too(tmp_path, printed):
-    with FilmWriter(tmp_path / "film.mp4", VideoSpec(64, 48, 16)) as film:
-        film.write(still(40))
-    path = tmp_path / "film.mp4"
+    path = film_at(tmp_path / "film.mp4", still(40))
     assert film_parts(path) == [Part(0, 40, "start", "")]
     parts = [Part(0, 16, "start", "a fox"), Part(16, 40, "cut", "a hen")]
     image, rows = drift_chart(path, parts)
@@ -107,9 +105,7 @@ def test_a_film_without_storyboard_is_charted_too(tmp_path, printed):
     ("width", "height", "count"), [(4096, 16, 20), (16, 4096, 3), (2, 2, 20), (4096, 2, 1)]
 )
 def test_a_film_of_any_shape_is_measured(tmp_path, width, height, count):
-    path = tmp_path / "strip.mp4"
-    with FilmWriter(path, VideoSpec(width, height, 16)) as film:
-        film.write(np.full((count, height, width, 3), 90, np.uint8))
+    path = film_at(tmp_path / "strip.mp4", np.full((count, height, width, 3), 90, np.uint8))
     page, rows = drift_chart(path, film_parts(path))
     assert page.width > 0 and len(rows) == 1
     assert all(row.background == row.colour == row.flicker == row.sharpness == 0 for row in rows)
@@ -117,9 +113,7 @@ def test_a_film_of_any_shape_is_measured(tmp_path, width, height, count):
 
 @pytest.mark.parametrize("starts", [[0, 99], [3, 2, 1, 0], [0, 0, 0.5], [-5, 1], [50], []])
 def test_chapters_that_another_program_left_as_they_were(tmp_path, monkeypatch, starts):
-    path = tmp_path / "cut.mp4"
-    with FilmWriter(path, VideoSpec(16, 16, 16)) as film:
-        film.write(np.full((20, 16, 16, 3), 90, np.uint8))
+    path = film_at(tmp_path / "cut.mp4", np.full((20, 16, 16, 3), 90, np.uint8))
     chapters = [Chapter(start, start + 1, str(number)) for number, start in enumerate(starts)]
     segments = [{"verb": "cut", "prompt": "a fox"}] * max(1, len(starts))
     monkeypatch.setattr(parts_module, "read_recorded", lambda path: SimpleNamespace(segments=segments))

@@ -13,7 +13,8 @@ from gf_core.train.encode import encode_shots
 from gf_core.train.ranks import Ranks
 from gf_core.train.sources import open_source
 from gf_core.train.sources.shots import Shots
-from gf_core.video import FilmWriter
+
+from ..films import film_at
 
 VIDEO = VideoSpec(width=32, height=16, fps=8)
 
@@ -34,8 +35,8 @@ class Codec:
 def film(path, frames, fps=16, size=(64, 32)):
     """A film whose n-th picture is of brightness 4 n."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FilmWriter(path, VideoSpec(*size, float(Fraction(fps)))) as writer:
-        writer.write(np.stack([np.full((size[1], size[0], 3), 4 * n, np.uint8) for n in range(frames)]))
+    pictures = np.stack([np.full((size[1], size[0], 3), 4 * n, np.uint8) for n in range(frames)])
+    film_at(path, pictures, fps=float(Fraction(fps)))
     path.with_suffix(".txt").write_text(f"film {path.stem}")
     return path
 

@@ -17,12 +17,10 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from PIL import Image
 
-from gf_core.config import Encoding, VideoSpec
 from gf_core.errors import ResourceError, TakeError
 from gf_core.video import (
     Audio,
     Chapter,
-    FilmWriter,
     available_codecs,
     available_formats,
     place_film,
@@ -36,16 +34,16 @@ from gf_core.video import (
 from gf_core.video.boxes import read_layout
 from gf_core.video.metadata import chapters_of, write_chapters
 
+from ..films import film_at
+
 CHAPTERS = hasattr(OutputContainer, "set_chapters")
 """PyAV knows them from 16 on; before, films have none, and all else is the same."""
 
 
 def write_film(path, codec="h264", upto=3):
     rng = np.random.default_rng(1)
-    with FilmWriter(path, VideoSpec(128, 96, 16), Encoding(codec=codec)) as film:
-        for count in (9, 12, 12)[:upto]:
-            film.write(rng.integers(0, 255, (count, 6, 8, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2))
-    return path
+    blocks = [rng.integers(0, 255, (count, 6, 8, 3), dtype=np.uint8) for count in (9, 12, 12)[:upto]]
+    return film_at(path, *(block.repeat(16, 1).repeat(16, 2) for block in blocks), codec=codec)
 
 
 def top_level(path):
@@ -278,8 +276,7 @@ def test_before_pyav_16_a_film_has_no_chapters_and_is_made_all_the_same(caplog):
 @pytest.mark.parametrize("fps", [16, 12.5, Fraction(24000, 1001), 24, 30, Fraction(30000, 1001), 7, 60, 120])
 def test_a_chapter_begins_with_the_first_picture_of_its_shot(tmp_path, fps, suffix):
     """Every picture but the first begins a shot; what a player shows at a time is the last picture at or before it."""
-    with FilmWriter(tmp_path / "film.mp4", VideoSpec(16, 16, float(fps))) as film:
-        film.write(np.zeros((25, 16, 16, 3), np.uint8))
+    film_at(tmp_path / "film.mp4", np.zeros((25, 16, 16, 3), np.uint8), fps=float(fps))
     shots = [Chapter(at / float(fps), (at + 1) / float(fps), str(at)) for at in range(25)]
     dst = place_film(tmp_path / "film.mp4", tmp_path / f"a{suffix}", chapters=shots)
     for path in (dst, place_film(dst, tmp_path / f"b{suffix}"), place_film(dst, tmp_path / "c.mkv")):
@@ -337,8 +334,7 @@ def test_other_codecs_encode_again_from_the_frames_given(tmp_path, codec):
     if codec not in available_codecs():
         pytest.skip(f"this PyAV has no encoder for {codec}")
     small = np.random.default_rng(2).integers(0, 255, (33, 12, 16, 3), dtype=np.uint8)
-    with FilmWriter(tmp_path / "film.mp4", VideoSpec(16, 12, 16), Encoding(quality=0, upscale=8)) as film:
-        film.write(small)
+    film_at(tmp_path / "film.mp4", small, quality=0, upscale=8)
     wanted = list(read_frames(tmp_path / "film.mp4"))
     dst = place_film(
         tmp_path / "film.mp4", tmp_path / "final", codec=codec, quality=10, frames=iter([small[:20], small[20:]]),
@@ -380,8 +376,7 @@ def test_a_film_that_is_encoded_again_can_be_jumped_in(tmp_path, codec, given):
     pictures = (
         (np.arange(81, dtype=np.uint8) * 2)[:, None, None, None].repeat(64, 1).repeat(64, 2).repeat(3, 3)
     )
-    with FilmWriter(tmp_path / "run.mp4", VideoSpec(64, 64, 16)) as film:
-        film.write(pictures)
+    film_at(tmp_path / "run.mp4", pictures)
     cuts = [0, 37, 50, 81]
     chapters = [Chapter(a / 16, b / 16, "") for a, b in pairwise(cuts)]
     src = tmp_path / "run.mp4"
@@ -395,9 +390,8 @@ def test_a_film_that_is_encoded_again_can_be_jumped_in(tmp_path, codec, given):
 @pytest.mark.parametrize("fps", [16, 12.5, Fraction(24000, 1001), 24, 30, Fraction(30000, 1001), 60, 7])
 @pytest.mark.parametrize("sound", [False, True])
 def test_a_film_comes_out_of_matroska_as_it_went_in(tmp_path, fps, sound):
-    with FilmWriter(tmp_path / "run.mp4", VideoSpec(16, 16, float(fps))) as film:
-        for count in (9, 12, 12):
-            film.write(np.zeros((count, 16, 16, 3), np.uint8))
+    blocks = [np.zeros((count, 16, 16, 3), np.uint8) for count in (9, 12, 12)]
+    film_at(tmp_path / "run.mp4", *blocks, fps=float(fps))
     audio = tone(33 / float(fps)) if sound else None
     told = {"title": "Dawn", "timeline": "a fox | 1s", "grounded": "{}"}
     first = place_film(tmp_path / "run.mp4", tmp_path / "first.mp4", audio=audio, metadata=told)

@@ -10,10 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from gf_core.config import Encoding, VideoSpec
 from gf_core.errors import TakeError
 from gf_core.video import (
-    FilmWriter,
     pick_frames,
     place_film,
     probe,
@@ -25,6 +23,8 @@ from gf_core.video import (
 from gf_core.video.boxes import read_layout
 from gf_core.video.pixels import ToRgb
 from gf_core.video.reader import rate_of
+
+from ..films import film_at
 
 
 def grey(first, count, height=32, width=32):
@@ -40,11 +40,7 @@ def numbers(frames):
 
 @pytest.fixture
 def film(tmp_path):
-    path = tmp_path / "film.mp4"
-    with FilmWriter(path, VideoSpec(32, 32, 16)) as writer:
-        writer.write(grey(0, 9))
-        for chunk in range(3):
-            writer.write(grey(9 + 12 * chunk, 12))
+    path = film_at(tmp_path / "film.mp4", grey(0, 9), *(grey(9 + 12 * chunk, 12) for chunk in range(3)))
     return path
 
 
@@ -133,9 +129,7 @@ def test_colours_come_back(tmp_path):
     rng = np.random.default_rng(0)
     colours = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     picture = colours.repeat(16, 0).repeat(16, 1)[None]
-    path = tmp_path / "film.mp4"
-    with FilmWriter(path, VideoSpec(128, 96, 16), Encoding(quality=4)) as writer:
-        writer.write(picture)
+    path = film_at(tmp_path / "film.mp4", picture, quality=4)
     back = next(read_frames(path)).astype(int)
     inner = np.abs(back - picture[0])[7::16, 7::16]
     assert inner.max() <= 5 and inner.mean() < 1.5
@@ -153,9 +147,7 @@ def test_copies_of_copies_do_not_darken(tmp_path):
     colours = np.random.default_rng(1).integers(20, 236, (6, 8, 3), dtype=np.uint8)
     picture = colours.repeat(16, 0).repeat(16, 1)
     for turn in range(4):
-        path = tmp_path / f"{turn}.mp4"
-        with FilmWriter(path, VideoSpec(128, 96, 16), Encoding(quality=0)) as writer:
-            writer.write(picture[None])
+        path = film_at(tmp_path / f"{turn}.mp4", picture[None], quality=0)
         picture = next(read_frames(path))
     drift = (picture.astype(float) - colours.repeat(16, 0).repeat(16, 1))[7::16, 7::16]
     assert abs(drift.mean()) < 0.5
@@ -238,9 +230,7 @@ def test_a_name_is_only_a_name(film, tmp_path, monkeypatch, name):
     placed = place_film("a.mp4", name, metadata={"title": "this one"})
     assert placed.name == name and sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "a.mp4"])
     assert read_metadata(name)["title"] == "this one" and numbers(read_frames(name)) == list(range(45))
-    torn = tmp_path / f"torn {name}"
-    with FilmWriter(torn, VideoSpec(32, 32, 16)) as writer:
-        writer.write(grey(0, 9)), writer.write(grey(9, 9))
+    torn = film_at(tmp_path / f"torn {name}", grey(0, 9), grey(9, 9))
     os.truncate(torn, torn.stat().st_size - 9)
     assert numbers(read_frames(torn.name)) == list(range(9))
     assert numbers(pick_frames(torn.name, [3]).values()) == [3]
@@ -336,8 +326,7 @@ def test_a_million_empty_fragments_take_no_time(film):
 def test_a_film_that_is_replaced_by_one_of_its_size_is_read_anew(tmp_path):
     films = [tmp_path / name for name in ("film.mp4", "other.mp4")]
     for film, count in zip(films, (9, 21)):
-        with FilmWriter(film, VideoSpec(32, 32, 16)) as writer:
-            writer.write(grey(0, count))
+        film_at(film, grey(0, count))
     size = max(film.stat().st_size for film in films) + 8
     for when, film in enumerate(films):
         free = size - film.stat().st_size

@@ -8,10 +8,11 @@ import av
 import numpy as np
 import pytest
 
-from gf_core.config import VideoSpec
 from gf_core.errors import TakeError
-from gf_core.video import Audio, FilmWriter, place_film, read_audio
+from gf_core.video import Audio, place_film, read_audio
 from gf_core.video import audio as sound
+
+from ..films import film_at
 
 RATE = 48000
 CODECS = {".mp4": "aac", ".mov": "aac", ".mkv": "aac", ".wav": "pcm_s16le", ".ts": "aac", ".m4a": "aac"}
@@ -84,8 +85,7 @@ def test_sound_without_pictures_counts_from_the_files_start(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_a_film_gets_it_at_its_time(tmp_path, suffix):
-    with FilmWriter(tmp_path / "film.mp4", VideoSpec(16, 16, 16)) as film:
-        film.write(np.zeros((32, 16, 16, 3), np.uint8))
+    film_at(tmp_path / "film.mp4", np.zeros((32, 16, 16, 3), np.uint8))
     source = clip(tmp_path / "sound.mp4", [(0.5, 1), (1.5, 2)])
     placed = place_film(tmp_path / "film.mp4", tmp_path / f"out{suffix}", audio=source)
     again = place_film(placed, tmp_path / "again.mkv")
@@ -129,8 +129,7 @@ def test_wrong_shapes_are_refused():
 @pytest.mark.parametrize("suffix", [".mov", ".mp4"])
 def test_every_number_of_channels_goes_into_a_film_and_comes_back(tmp_path, channels, suffix):
     """Of eight that lay one by one PyAV 18 took what lay behind for a ninth, and the process ended."""
-    with FilmWriter(tmp_path / "film.mp4", VideoSpec(32, 32, 16)) as film:
-        film.write(np.zeros((9, 32, 32, 3), np.uint8))
+    film_at(tmp_path / "film.mp4", np.zeros((9, 32, 32, 3), np.uint8))
     waves = [
         np.sin(np.arange(RATE // 2) * (n + 1) / 300) * 0.3 for n in range(channels)
     ]  # low: one may be a bass

@@ -17,6 +17,8 @@ from gf_core.errors import ResourceError, TakeError
 from gf_core.video import FilmWriter, available_codecs, codecs, probe, read_frames
 from gf_core.video.boxes import read_layout
 
+from ..films import film_at
+
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 64, 48
 
@@ -82,9 +84,8 @@ def test_a_write_can_be_broken_off_between_any_two_pictures(tmp_path, pictures):
             film.write(numbered(9, 12), check)
         assert film.path.read_bytes() == before and film.frames == 9 and len(asked) == pictures + 1
         film.write(numbered(9, 12))
-    with FilmWriter(tmp_path / "whole.mp4", VideoSpec(WIDTH, HEIGHT, 16)) as whole:
-        whole.write(numbered(0, 9)), whole.write(numbered(9, 12))
-    assert film.path.read_bytes() == whole.path.read_bytes()
+    whole = film_at(tmp_path / "whole.mp4", numbered(0, 9), numbered(9, 12))
+    assert film.path.read_bytes() == whole.read_bytes()
 
 
 def test_killed_process_leaves_all_written_frames(tmp_path):
@@ -114,10 +115,7 @@ def test_killed_process_leaves_all_written_frames(tmp_path):
 
 @pytest.mark.parametrize("missing", [1, 40, 200])
 def test_torn_tail_costs_the_torn_chunk_only(tmp_path, missing):
-    path = tmp_path / "film.mp4"
-    with FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16)) as film:
-        film.write(numbered(0, 9))
-        film.write(numbered(9, 12))
+    path = film_at(tmp_path / "film.mp4", numbered(0, 9), numbered(9, 12))
     os.truncate(path, path.stat().st_size - missing)
     assert probe(path).frames == 9 and not whole(path)
     assert numbers(read_frames(path)) == list(range(9))
@@ -126,12 +124,8 @@ def test_torn_tail_costs_the_torn_chunk_only(tmp_path, missing):
 def test_continued_film_has_the_bytes_of_an_unbroken_one(tmp_path):
     whole, broken = tmp_path / "whole.mp4", tmp_path / "broken.mp4"
     chunks = [numbered(0, 9), numbered(9, 12), numbered(21, 12)]
-    with FilmWriter(whole, VideoSpec(WIDTH, HEIGHT, 16)) as film:
-        for chunk in chunks:
-            film.write(chunk)
-    with FilmWriter(broken, VideoSpec(WIDTH, HEIGHT, 16)) as film:
-        film.write(chunks[0])
-        film.write(numbered(40, 12))
+    film_at(whole, *chunks)
+    film_at(broken, chunks[0], numbered(40, 12))
     os.truncate(broken, broken.stat().st_size - 7)
     with FilmWriter(broken, VideoSpec(WIDTH, HEIGHT, 16), keep=9) as film:
         assert film.frames == 9
@@ -143,10 +137,7 @@ def test_continued_film_has_the_bytes_of_an_unbroken_one(tmp_path):
 
 
 def test_keeping_part_of_a_chunk_is_refused(tmp_path):
-    path = tmp_path / "film.mp4"
-    with FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16)) as film:
-        film.write(numbered(0, 9))
-        film.write(numbered(9, 12))
+    path = film_at(tmp_path / "film.mp4", numbered(0, 9), numbered(9, 12))
     before = path.read_bytes()
     with pytest.raises(TakeError, match="cannot be cut after frame 12"):
         FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16), keep=12)
@@ -156,9 +147,7 @@ def test_keeping_part_of_a_chunk_is_refused(tmp_path):
 
 
 def test_other_settings_do_not_continue_a_film(tmp_path):
-    path = tmp_path / "film.mp4"
-    with FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16)) as film:
-        film.write(numbered(0, 9))
+    path = film_at(tmp_path / "film.mp4", numbered(0, 9))
     before = path.read_bytes()
     with (
         FilmWriter(path, VideoSpec(32, 32, 16), keep=9) as film,
@@ -188,9 +177,7 @@ def test_full_disk_leaves_the_film_as_it_was(tmp_path, monkeypatch):
 
 
 def test_odd_sizes_lose_no_pixel(tmp_path):
-    path = tmp_path / "film.mp4"
-    with FilmWriter(path, VideoSpec(33, 17, 16)) as film:
-        film.write(numbered(3, 2, 33, 17))
+    path = film_at(tmp_path / "film.mp4", numbered(3, 2, 33, 17))
     assert (probe(path).width, probe(path).height) == (34, 18)
     frame = next(read_frames(path))
     assert abs(int(frame[-1, 4, 0]) - int(frame[0, 4, 0])) < 4
@@ -200,19 +187,15 @@ def test_upscale_is_a_whole_number_of_pixels(tmp_path):
     path = tmp_path / "film.mp4"
     small = np.zeros((1, 8, 12, 3), np.uint8)
     small[:, :, 6:] = 230
-    with FilmWriter(path, VideoSpec(12, 8, 16), Encoding(upscale=8)) as film:
-        film.write(small)
+    film_at(path, small, upscale=8)
     frame = next(read_frames(path))
     assert frame.shape == (64, 96, 3)
     assert frame[32, 20].max() < 12 and frame[32, 76].min() > 218
 
 
 def test_fractional_speed_keeps_time(tmp_path):
-    path = tmp_path / "film.mp4"
-    with FilmWriter(path, VideoSpec(WIDTH, HEIGHT, float(Fraction(24000, 1001)))) as film:
-        for chunk in range(5):
-            film.write(numbered(chunk * 12, 12))
-    info = probe(path)
+    chunks = [numbered(chunk * 12, 12) for chunk in range(5)]
+    info = probe(film_at(tmp_path / "film.mp4", *chunks, fps=float(Fraction(24000, 1001))))
     assert info.frames == 60 and info.fps == Fraction(24000, 1001)
 
 
@@ -221,9 +204,8 @@ def test_codecs_count_and_colour(tmp_path, codec):
     if codec not in available_codecs():
         pytest.skip(f"this PyAV has no encoder for {codec}")
     path = tmp_path / ("film.mov" if codec == "prores" else "film.mp4")
-    with FilmWriter(path, VideoSpec(WIDTH * 2, HEIGHT * 2, 16), Encoding(codec=codec)) as film:
-        film.write(numbered(0, 9, WIDTH * 2, HEIGHT * 2))
-        film.write(numbered(9, 12, WIDTH * 2, HEIGHT * 2))
+    chunks = [numbered(first, count, WIDTH * 2, HEIGHT * 2) for first, count in ((0, 9), (9, 12))]
+    film_at(path, *chunks, codec=codec)
     frames = list(read_frames(path))
     assert [round((float(f[8:-8, 8:40].mean()) - 10) / 4) for f in frames] == list(range(21))
     assert [fragment.frames for fragment in read_layout(path).fragments] == [9, 12]

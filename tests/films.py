@@ -1,0 +1,19 @@
+"""Films that tests are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gf_core.config import Encoding, VideoSpec
+from gf_core.video import FilmWriter
+
+
+def film_at(path: str | Path, *blocks: np.ndarray, fps: float = 16, **encoding: object) -> Path:
+    """A film of these pictures, each block uint8 [t H W 3] written at once; where it lies."""
+    _, height, width, _ = blocks[0].shape
+    with FilmWriter(path, VideoSpec(width, height, fps), Encoding(**encoding)) as film:
+        for block in blocks:
+            film.write(block)
+    return Path(path)
