@@ -7,6 +7,7 @@ with nothing around them.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,10 +16,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gf_core.checkpoints.catalog import KnownCheckpoint
+from gf_core.checkpoints.catalog import KnownCheckpoint, by_id
 from gf_core.checkpoints.keymaps import original_to_diffusers, rename
 from gf_core.config import ModelSpec
 from gf_core.model.wan import WanModel
+from gf_core.vae.base import StreamDecoder
 
 SPEC = ModelSpec(dim=128, ffn_dim=96, num_heads=1, num_layers=1, text_len=512, text_dim=24, freq_dim=32)
 CONFIG = {"_class_name": "WanTransformer3DModel", "num_attention_heads": 1, "attention_head_dim": 128}
@@ -28,15 +30,31 @@ Weights = dict[str, Tensor]
 
 
 class Text:
-    """Stands for a text encoder."""
+    """Stands for a text encoder, which nothing asks."""
 
     fingerprint = "text"
 
+    def encode(self, prompts: Sequence[str]) -> list[Tensor]:
+        raise NotImplementedError
+
 
 class Codec:
-    """Stands for a codec."""
+    """Stands for a codec, which nothing asks."""
 
     channels, spatial_stride, time_stride, fingerprint = 16, 8, 4, "codec"
+
+    def encode(self, frames: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def decoder(self) -> StreamDecoder:
+        raise NotImplementedError
+
+
+def row_of(name: str) -> KnownCheckpoint:
+    """The row called `name`, which there is."""
+    row = by_id(name)
+    assert row is not None
+    return row
 
 
 @cache

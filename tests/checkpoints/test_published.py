@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gf_core.checkpoints.bundle import ModelBundle, load_model
-from gf_core.checkpoints.catalog import CATALOG, KnownCheckpoint, by_id, named
+from gf_core.checkpoints.catalog import CATALOG, KnownCheckpoint, named
 from gf_core.checkpoints.identify import identify, require_drivable
 from gf_core.checkpoints.inspect import inspect_file
 from gf_core.config import VideoSpec
@@ -22,7 +22,7 @@ from gf_core.sampling.sampler import Chunk
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from published import SPEC, Codec, Text, build, plain
+from published import SPEC, Codec, Text, build, plain, row_of
 
 from dev.packaging.catalogue_table import PAGE, written
 
@@ -103,7 +103,7 @@ def test_a_published_name_is_one_row(row, folder):
     ],
 )
 def test_a_name_that_does_not_tell_is_said_and_ended_by_the_user(row, name, said, candidates, tmp_path):
-    path = build(by_id(row), tmp_path / "x", name).rename(tmp_path / name)
+    path = build(row_of(row), tmp_path / "x", name).rename(tmp_path / name)
     item = identify(path)
     assert item.known is None and set(candidates) <= set(item.candidates)
     with pytest.raises(CheckpointError, match=said) as error:
@@ -111,16 +111,16 @@ def test_a_name_that_does_not_tell_is_said_and_ended_by_the_user(row, name, said
     assert all(f"--assume {one}" in error.value.fix for one in candidates)
     ended = identify(path, assume=row)
     require_drivable(ended, assumed=True)
-    assert ended.known.id == row
+    assert ended.known == row_of(row)
 
 
 def test_two_names_that_want_the_same_are_no_doubt(tmp_path):
-    path = build(by_id("self_forcing"), tmp_path / "x").rename(
+    path = build(row_of("self_forcing"), tmp_path / "x").rename(
         tmp_path / "self_forcing_dmd_causal_forcing.pt"
     )
     item = identify(path)
     require_drivable(item)
-    assert item.known.recipe == by_id("causal_forcing").recipe
+    assert item.known is not None and item.known.recipe == row_of("causal_forcing").recipe
 
 
 def test_the_documentation_holds_the_catalogue():
@@ -129,9 +129,9 @@ def test_the_documentation_holds_the_catalogue():
 
 
 def test_the_licence_is_in_the_film_of_a_checkpoint_and_not_in_that_of_the_builtin(tmp_path):
-    bundle = load_model(build(by_id("causvid"), tmp_path), text=Text(), vae=Codec())
+    bundle = load_model(build(row_of("causvid"), tmp_path), text=Text(), vae=Codec())
     film = settle(bundle, "a fox | 1s", recipe=replace(bundle.recipe, video=VideoSpec(32, 32, 16)))
-    assert film.settings["model"]["licence"] == by_id("causvid").licence
+    assert film.settings["model"]["licence"] == row_of("causvid").licence
     without = settle(replace(bundle, licence=""), "a fox | 1s", recipe=film.recipe)
     assert "licence" not in without.settings["model"] and without.key == film.key
 
@@ -139,22 +139,22 @@ def test_the_licence_is_in_the_film_of_a_checkpoint_and_not_in_that_of_the_built
 @pytest.mark.parametrize("folder", ["WaveForcing", "checkpoints", "diffusion_models"])
 def test_the_long_file_of_causal_forcing_needs_no_folder_of_its_own(folder, tmp_path):
     """That of WaveForcing's runs is the same; as Self Forcing it would be driven with another memory."""
-    item = identify(build(by_id("causal_forcing_long"), tmp_path).rename(tmp_path / "longvideo.pt"))
-    assert item.known == by_id("causal_forcing_long")
+    item = identify(build(row_of("causal_forcing_long"), tmp_path).rename(tmp_path / "longvideo.pt"))
+    assert item.known == row_of("causal_forcing_long")
     (path := tmp_path / folder / "longvideo.pt").parent.mkdir()
     assert named(path, "generator") == (item.known,) and not named(path)
 
 
 def test_generic_names_count_with_their_outer_key_and_the_tensors_decide(tmp_path):
     for row in ("sgf", "sgf_plus"):
-        path = build(by_id(row), tmp_path / row)
+        path = build(row_of(row), tmp_path / row)
         home = tmp_path / row / "hf_weights" / "chunkwise"
         home.mkdir(parents=True)
-        assert identify(path.rename(home / "model.pt")).known.id == row
+        assert identify(path.rename(home / "model.pt")).known == row_of(row)
 
 
 def test_a_renamed_generator_is_driven_and_those_that_it_may_be_are_named(tmp_path, caplog):
-    path = build(by_id("rolling_forcing"), tmp_path / "x").rename(tmp_path / "mine.pt")
+    path = build(row_of("rolling_forcing"), tmp_path / "x").rename(tmp_path / "mine.pt")
     bundle = load_model(path, text=Text(), vae=Codec())
     assert bundle.recipe.sample.steps == (1000, 750, 500, 250) and not bundle.licence
     said = caplog.text
@@ -167,10 +167,10 @@ def test_a_renamed_generator_is_driven_and_those_that_it_may_be_are_named(tmp_pa
     [("self_forcing", "its weights"), ("longlive", "its lora"), ("sgf_plus", "its second set")],
 )
 def test_the_films_that_are_compared_follow_weights_lora_and_second_set(row, without, tmp_path):
-    bundle = load_model(build(by_id(row), tmp_path), text=Text(), vae=Codec())
+    bundle = load_model(build(row_of(row), tmp_path), text=Text(), vae=Codec())
     lesser = {
-        "its weights": lambda: replace(bundle, model=network(plain(by_id("sgf_plus"))[1])),
-        "its lora": lambda: replace(bundle, model=network(plain(by_id("self_forcing"))[0])),
+        "its weights": lambda: replace(bundle, model=network(plain(row_of("sgf_plus"))[1])),
+        "its lora": lambda: replace(bundle, model=network(plain(row_of("self_forcing"))[0])),
         "its second set": lambda: replace(bundle, writer=None),
     }[without]()
     assert (film(bundle) - film(lesser)).abs().max() > 1e-3

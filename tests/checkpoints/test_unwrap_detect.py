@@ -170,13 +170,19 @@ def test_quantised_files_are_noticed(state):
 def test_head_count_comes_from_header_or_config(state):
     shapes = {name: lazy(*value.shape) for name, value in state.items()}
     header = {"grounded": json.dumps({"model": {"num_heads": 8, "text_len": 16}})}
-    spec = detect(unwrap(shapes), header).spec
+
+    def spec_of(*given) -> ModelSpec:
+        spec = detect(unwrap(shapes), *given).spec
+        assert spec is not None
+        return spec
+
+    spec = spec_of(header)
     assert (spec.num_heads, spec.text_len) == (8, 16)
-    assert detect(unwrap(shapes), {}, {"num_attention_heads": 4}).spec.num_heads == 4
-    both = detect(unwrap(shapes), header, {"num_attention_heads": 4, "eps": 1e-5}).spec
+    assert spec_of({}, {"num_attention_heads": 4}).num_heads == 4
+    both = spec_of(header, {"num_attention_heads": 4, "eps": 1e-5})
     assert (both.num_heads, both.text_len, both.eps) == (8, 16, 1e-5), "the header is this very file's"
     eps = {"grounded": json.dumps({"model": {"eps": 1e-4}})}
-    assert detect(unwrap(shapes), eps, {"num_attention_heads": 4, "eps": 1e-5}).spec.eps == 1e-4
+    assert spec_of(eps, {"num_attention_heads": 4, "eps": 1e-5}).eps == 1e-4
     with pytest.raises(CheckpointError, match="attention heads"):
         detect(unwrap(shapes), {}, {"num_attention_heads": 7})
     with pytest.raises(CheckpointError, match="header are damaged"):

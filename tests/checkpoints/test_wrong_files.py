@@ -12,15 +12,14 @@ import torch
 from safetensors.torch import save_file
 
 from gf_core.checkpoints.bundle import load_model
-from gf_core.checkpoints.catalog import by_id
 from gf_core.errors import CheckpointError
 
 sys.path.insert(0, str(Path(__file__).parent))
-from published import Codec, Text, build, plain
+from published import Codec, Text, build, plain, row_of
 
 
 def wan():
-    return {name: value.clone() for name, value in plain(by_id("self_forcing"))[0].items()}
+    return {name: value.clone() for name, value in plain(row_of("self_forcing"))[0].items()}
 
 
 def shapes(**named):
@@ -89,7 +88,7 @@ CASES = {
     ),
     "truncated": lambda d: cut(d / "self_forcing_dmd.safetensors"),
     "pickle with code": lambda d: with_code(d / "self_forcing_dmd.pt"),
-    "nvfp4": lambda d: build(by_id("self_forcing_nvfp4"), d / "x").rename(d / "mine_nvfp4.safetensors"),
+    "nvfp4": lambda d: build(row_of("self_forcing_nvfp4"), d / "x").rename(d / "mine_nvfp4.safetensors"),
     "lora as model": lambda d: saved(lora(128), d / "style_lora.safetensors"),
     "loha as model": lambda d: saved(
         shapes(blocks__0__self_attn__q__hada_w1_a=(128, 4)), d / "style_loha.safetensors"
@@ -104,7 +103,7 @@ MESSAGES = Path(__file__).with_name("wrong_files.txt")
 
 def said(case: str, folder: Path) -> str:
     if case in ("lora of another width", "nvfp4"):
-        model = CASES[case](folder) if case == "nvfp4" else build(by_id("self_forcing"), folder)
+        model = CASES[case](folder) if case == "nvfp4" else build(row_of("self_forcing"), folder)
         loras = [] if case == "nvfp4" else [(CASES[case](folder), 1.0)]
         assume = "self_forcing" if case == "nvfp4" else None
     else:

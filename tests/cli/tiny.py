@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import torch
@@ -54,7 +55,7 @@ class Codec:
         return torch.zeros(1, 16, frames.shape[1] // 8, frames.shape[2] // 8)
 
 
-CALLED = {"name": "builtin", "fingerprint": "model"}
+CALLED: dict[str, Any] = {"name": "builtin", "fingerprint": "model"}
 
 
 def bundle() -> ModelBundle:

@@ -7,9 +7,9 @@ import platform
 import threading
 from dataclasses import replace
 
-import av
 import pytest
 import torch
+from av.error import FFmpegError
 
 from gf_core.builtin import BUILTIN_FOLDER
 from gf_core.config import VideoSpec
@@ -32,7 +32,7 @@ CARD = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand 
 COMPUTER = RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
 
-def failing(real, at, error=CARD):
+def failing(real, at, error: Exception = CARD):
     """`real`, which fails once at its `at`-th call, after its work is done: what it changed stays changed."""
     calls = []
 
@@ -223,12 +223,10 @@ def test_an_encoder_without_memory_is_tried_again_and_then_named(
     bundle, films, tmp_path, monkeypatch, number
 ):
     def full(self, *_):
-        raise av.error.FFmpegError(number, "no")
+        raise FFmpegError(number, "no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(
-            FilmWriter, "_encode", failing(FilmWriter._encode, 2, av.error.FFmpegError(number, "no"))
-        )
+        patch.setattr(FilmWriter, "_encode", failing(FilmWriter._encode, 2, FFmpegError(number, "no")))
         with Take.open(tmp_path / "once") as take:
             end = films.events(bundle, FILM, take)[-1]
     assert len(end.report["relief"]) == 1 and not end.cancelled

@@ -6,9 +6,11 @@ import os
 import struct
 import warnings
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import DTypeLike
 from PIL import Image, PngImagePlugin
 
 from gf_core.config import VideoSpec
@@ -19,7 +21,7 @@ RAMP = np.tile(np.linspace(0, 1, 96), (64, 1))
 SIZE = VideoSpec(96, 64)
 
 
-def whole(most, kind=np.uint16):
+def whole(most, kind: DTypeLike = np.uint16):
     return np.round(RAMP * most).astype(kind)
 
 
@@ -104,7 +106,7 @@ def test_what_is_transparent_becomes_white_and_that_is_said(tmp_path, caplog, na
     else:
         mode = {"la": "LA", "p": "P"}.get(name.partition(".")[0], "RGBA")
         picture = half_clear("RGBA" if mode == "P" else mode)
-        more = {"lossless": True} if name.endswith("webp") else {}
+        more: dict[str, Any] = {"lossless": True} if name.endswith("webp") else {}
         (picture.quantize(8) if name == "p.png" else picture).save(tmp_path / name, **more)
     shown = open_start_image(tmp_path / name, SIZE)[0]
     assert shown[:, 60:].min() > 0.99 and shown[:, :36, 1].max() < 0.35

@@ -10,6 +10,7 @@ import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from gf_core.world.reader import Reader
 HERE = Path(__file__).parent
 RECORDED = json.loads((HERE.parent / "fixtures" / "train" / "losses.json").read_text())
 spec = importlib.util.spec_from_file_location("fixed", HERE / "fixed.py")
+assert spec is not None and spec.loader is not None
 fixed = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fixed)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -114,7 +116,7 @@ def test_reader(name):
     compare("reader", name, loss, {"all": params}, [adamw(params, 2.5e-3, decay=0.02)])
 
 
-def to(device: str, value):
+def to(device: str, value) -> Any:
     """Tensors and tables of them on a device."""
     if isinstance(value, torch.Tensor):
         return value.to(device)
@@ -130,7 +132,7 @@ def test_a_step_stays_on_its_device_and_never_waits(case, monkeypatch):
     if case == "codec":
         codec, meaning = BuiltinCodec().to("meta"), Meaning(16).to("meta")
         objective, params = Reconstruction(codec, meaning, CodecPlan(), place), list(codec.parameters())
-        batch = Batch(**{name: to("meta", value) for name, value in fixed.pictures().items()}, half=True)
+        batch: Any = Batch(**{name: to("meta", value) for name, value in fixed.pictures().items()}, half=True)
     else:
         video, teacher = VideoNet().to("meta"), VideoNet().to("meta") if case == "student" else None
         objective, params = objective_of(video, replace(STUDENT, guess=1.0), place, teacher), []
