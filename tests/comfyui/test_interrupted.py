@@ -55,8 +55,7 @@ def moment() -> random.Random:
 @pytest.fixture(scope="module")
 def whole(server: Server) -> tuple[bytes, dict[str, bytes]]:
     """What is made when nobody interferes."""
-    result = server.queue(film("whole", FILM))
-    assert result.status == "success", result.error
+    server.make(film("whole", FILM))
     return made(runs(server, "whole")[0])
 
 
@@ -95,8 +94,7 @@ def test_cancel_at_any_moment(server: Server, whole: Any, moment: random.Random)
         now = check_playable(runs(server, "cancelled")[0], frames)
         assert now > frames, "it went on from where it was"
         frames = now
-    result = server.queue(graph)
-    assert result.status == "success", result.error
+    server.make(graph)
     print(f"cancelled after {[f'{seconds:.2f} s' for seconds in took]}")
     assert made(runs(server, "cancelled")[0]) == whole and len(runs(server, "cancelled")) == 1
     assert max(took) < PATIENCE + (0 if IDLE else chunk_seconds(runs(server, "whole")[0]))
@@ -115,8 +113,7 @@ def test_kill_the_host_at_any_moment(server: Server, whole: Any, moment: random.
         assert now > frames, "it went on from where it was"
         frames = now
         server.start()
-    result = server.queue(graph)
-    assert result.status == "success", result.error
+    result = server.make(graph)
     print(f"{frames} frames survived {TIMES} kills; {result.seconds:.0f} s for the rest")
     assert made(runs(server, "killed")[0]) == whole and len(runs(server, "killed")) == 1
     assert "segments" in result.outputs["5"]["text"][0]

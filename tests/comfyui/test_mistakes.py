@@ -113,7 +113,7 @@ def test_a_mistake_between_two_films_harms_neither(server: Server) -> None:
 
 def test_an_unchanged_film_is_there_at_once(server: Server) -> None:
     graph = film("one")
-    assert server.queue(graph).status == "success"
+    server.make(graph)
     start = time.monotonic()
     result = server.queue(graph)
     print(f"again: {time.monotonic() - start:.2f} s")

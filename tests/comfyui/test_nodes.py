@@ -74,9 +74,8 @@ def done(server: Server) -> Iterator[dict[str, Any]]:
     """One finished film that the tests share: its graph, result, messages and file."""
     graph = film("shared")
     with server.listen() as heard:
-        result = server.queue(graph, workflow={"nodes": [], "note": "kept"})
+        result = server.make(graph, workflow={"nodes": [], "note": "kept"})
         heard.wait_for("grounded.finished")
-    assert result.status == "success", result.error
     shown = result.outputs["4"]["video"][0]
     path = server.base / "output" / shown["subfolder"] / shown["filename"]
     yield {"graph": graph, "result": result, "heard": heard, "path": path}
@@ -120,7 +119,7 @@ def test_the_browser_hears_of_every_stage(done):
 def test_thumbs_and_live_view_answer_afterwards(server):
     graph = film("thumbs", "@seed 8\na red fox walks right in a meadow at noon | 0.75s")
     with server.listen() as heard:
-        assert server.queue(graph).status == "success"
+        server.make(graph)
         heard.wait_for("grounded.finished")
     with Image.open(io.BytesIO(server.read(heard.of("grounded.segment")[0]["thumb"]))) as picture:
         assert picture.size == (256, 170) or max(picture.size) <= 256
@@ -130,7 +129,7 @@ def test_thumbs_and_live_view_answer_afterwards(server):
 
 def test_the_same_graph_again_is_cached(done, server):
     workflow = {"nodes": [], "note": "kept"}
-    assert server.queue(done["graph"], workflow=workflow).status == "success"
+    server.make(done["graph"], workflow=workflow)
     assert sorted(server.queue(done["graph"], workflow=workflow).cached) == ["1", "2", "3", "4", "5"]
 
 
@@ -156,8 +155,7 @@ def test_sound_goes_into_the_film(done, server):
         "4": node("GF_SaveVideo", **{**done["graph"]["4"]["inputs"], "audio": ["6", 0]}),
         "6": node("EmptyAudio", duration=1.0, sample_rate=44100, channels=2),
     }
-    result = server.queue(graph)
-    assert result.status == "success", result.error
+    result = server.make(graph)
     with av.open(str(done["path"].with_name(result.outputs["4"]["video"][0]["filename"]))) as file:
         assert file.streams.audio[0].rate == 44100
         assert float(file.duration / 1_000_000) == pytest.approx(45 / 16, abs=0.1)
@@ -166,8 +164,7 @@ def test_sound_goes_into_the_film(done, server):
 def test_a_film_can_start_from_a_picture(server):
     graph = film("pictured", FILM.splitlines()[2], start_image=["6", 0], seed=5)
     graph["6"] = node("EmptyImage", width=200, height=90, batch_size=1, color=0x40A040)
-    result = server.queue(graph)
-    assert result.status == "success", result.error
+    result = server.make(graph)
     assert "25 frames" in result.outputs["5"]["text"][0]
     # The node's seed follows the text, so that its lines keep their numbers.
     assert (runs(server, "pictured")[0] / "timeline.txt").read_text() == f"{FILM.splitlines()[2]}\n@seed 5\n"
@@ -197,8 +194,7 @@ def test_parts_of_a_take_as_native_types(done, server):
         "13": node("GF_TakeDrift", take=["3", 0]),
         "14": node("SaveImage", images=["13", 0], filename_prefix="drift"),
     }
-    result = server.queue(graph)
-    assert result.status == "success", result.error
+    result = server.make(graph)
     output = server.base / "output"
     parts, decoded = (sorted(output.glob(f"{name}_*.png")) for name in ("part", "decoded"))
     assert len(parts) == 2 and len(decoded) == 1 + 4 * 5
@@ -219,8 +215,7 @@ def test_a_shot_can_be_inserted_and_rendered_up_to(server):
     graph = film("inserted", timeline=["6", 0], until=2, memory=["7", 0])
     graph["6"] = node("GF_ShotCut", timeline=["2", 0], **{**CUT, "at": "2"})
     graph["7"] = node("GF_DualMemoryCache", **{**MEMORY, "recent": 3})
-    result = server.queue(graph)
-    assert result.status == "success", result.error
+    result = server.make(graph)
     settings = json.loads((runs(server, "inserted")[0] / "settings.json").read_text())
     assert settings["memory"]["recent"] == 3 and len(settings["segments"]) == 3
     assert "45 frames" in result.outputs["5"]["text"][0]
@@ -258,7 +253,7 @@ def test_cancel_leaves_a_film_that_plays_and_the_next_queue_works(server):
     partial = runs(server, "cancelled")[0] / "film.mp4"
     frames = probe(partial).frames
     assert 9 <= frames < 300 and len(pick_frames(partial, [0, frames - 1])) == 2
-    assert server.queue(film("cancelled")).status == "success"
+    server.make(film("cancelled"))
 
 
 def test_stop_hands_on_what_is_there_and_queue_goes_on(server):
@@ -302,8 +297,7 @@ def test_memory_comes_back_after_cancels_and_errors(server):
     def least(name):
         held = []
         for number in range(3):
-            result = server.queue(film(f"{name}{number}", FILM.replace("1.5s", "6s")))
-            assert result.status == "success", result.error
+            server.make(film(f"{name}{number}", FILM.replace("1.5s", "6s")))
             held.append(server.rss())
         return min(held)
 
@@ -329,7 +323,7 @@ def test_cancel_stops_the_drift_chart(server):
         server.interrupt()
         result = server.wait(asked)
     assert result.status == "interrupted" and "6" not in result.outputs
-    assert server.queue(graph).status == "success"
+    server.make(graph)
 
 
 def test_a_deleted_take_is_made_again(server):

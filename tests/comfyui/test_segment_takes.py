@@ -28,8 +28,7 @@ def graph(take: str, pick: str, count: int = 2) -> dict[str, Any]:
 
 def test_a_film_waits_for_the_pick_and_goes_on_from_it(server: Server) -> None:
     take = "takes_of_two"
-    first = server.queue(graph(take, ""))
-    assert first.status == "success", first.error
+    first = server.make(graph(take, ""))
     assert "4" not in first.outputs and first.outputs["7"]["images"]
     folder = server.base / "output" / "grounded" / "takes" / take
     assert sorted(path.name for path in (folder / "segment-002").iterdir()) == [
@@ -41,8 +40,7 @@ def test_a_film_waits_for_the_pick_and_goes_on_from_it(server: Server) -> None:
     runs = sorted(folder.glob("run-*"))
     assert len(runs) == 2
 
-    second = server.queue(graph(take, "B"))
-    assert second.status == "success", second.error
+    second = server.make(graph(take, "B"))
     assert sorted(folder.glob("run-*")) == runs
     assert "2 whole segments" in second.outputs["5"]["text"][0]
     timeline = (runs[1] / "timeline.txt").read_text(encoding="utf-8")
@@ -68,5 +66,5 @@ def test_stop_keeps_the_takes_that_are_whole_and_queue_goes_on(server: Server) -
     sheet = server.base / "output" / "grounded" / "takes" / "stopped_takes" / "segment-002"
     assert [path.stem for path in sorted(sheet.glob("*.mp4"))] == ["a"]
 
-    assert server.queue(graph_of_three).status == "success"
+    server.make(graph_of_three)
     assert [path.stem for path in sorted(sheet.glob("*.mp4"))] == ["a", "b", "c"]

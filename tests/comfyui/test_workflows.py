@@ -159,8 +159,7 @@ def test_the_host_offers_them_as_templates(stocked: Server) -> None:
 
 def test_the_first_film_runs(stocked: Server) -> None:
     prompt = shortened(api_prompt("01_first_film"))
-    result = stocked.queue(prompt)
-    assert result.status == "success", result.error
+    result = stocked.make(prompt)
     (film,) = films(stocked, result)
     assert film.is_relative_to(stocked.base / "output" / "grounded")
     assert pictures_in(film) == 33  # 3 chunks of 3 latent frames: 1 picture, then 4 for each of the other 8
@@ -173,8 +172,7 @@ def test_cut_then_and_scene_run_side_by_side(stocked: Server) -> None:
     prompt = shortened(api_prompt("02_cut_then_scene"), text)
     (then,) = [n for n in of_kind(prompt, "GF_PromptTimeline") if prompt[n]["_meta"]["title"] == "then"]
     prompt[then]["inputs"]["timeline"] = text + "then: it dances | 0.75s\n"
-    result = stocked.queue(prompt)
-    assert result.status == "success", result.error
+    result = stocked.make(prompt)
     made = films(stocked, result)
     assert [pictures_in(film) for film in made] == [21, 21, 21]
     assert len({film.read_bytes() for film in made}) == 3
@@ -183,8 +181,7 @@ def test_cut_then_and_scene_run_side_by_side(stocked: Server) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["04_low_vram", "05_start_image", "06_compare_memories", "07_pick_a_take"])
 def test_the_others_run(stocked: Server, name: str) -> None:
-    result = stocked.queue(shortened(api_prompt(name)), timeout=280)
-    assert result.status == "success", result.error
+    result = stocked.make(shortened(api_prompt(name)), timeout=280)
     shown: list[Any] = [ui for ui in result.outputs.values() if ui]
     assert shown
 
