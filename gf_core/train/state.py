@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -33,6 +35,8 @@ OWN = "own"
 """The entry of a state that belongs to the rank alone."""
 BEGUN = "begun with"
 """The entry that says what the run was begun with: words by name (`told`, `same_run`)."""
+ABANDONED = 3600
+"""Seconds after which nobody writes to a half-written checkpoint any more."""
 PRINT = "#"
 """What a value of it begins with that is a fingerprint, and says nothing to people."""
 
@@ -107,6 +111,7 @@ def save(path: Path, state: State) -> None:
     part, old = (path.with_name(path.name + end) for end in (".part", ".old"))
     if not own and not sharded(state):
         if first:
+            _sweep(path)
             if path.is_dir():  # of more ranks before
                 _remove(old)
                 path.rename(old)
@@ -126,6 +131,14 @@ def save(path: Path, state: State) -> None:
         part.rename(path)
         _remove(old)
     dist.barrier()
+
+
+def _sweep(path: Path) -> None:
+    """Remove what kills left half-written of the checkpoint at `path`, which can be gigabytes each."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > ABANDONED:
+                part.unlink()
 
 
 def _remove(path: Path) -> None:

@@ -20,7 +20,7 @@ from gf_core.train.objectives import Loss, Precision
 from gf_core.train.optim import Muon, adamw, split_parameters
 from gf_core.train.order import Order
 from gf_core.train.ranks import Ranks, fsdp, launch
-from gf_core.train.state import find, gathered, load, replacing, same_run
+from gf_core.train.state import find, gathered, load, replacing, same_run, save
 
 from ..ranks import KIND
 
@@ -198,6 +198,20 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
         part.write_text("ne")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and find(path) == path and find(tmp_path / "none.pt") is None
+
+
+def test_what_kills_left_of_a_checkpoint_goes_with_the_next_one(tmp_path):
+    """Not what somebody may still write, nor what is of another file."""
+    path = tmp_path / "state.pt"
+    left, fresh, other = (tmp_path / f".{name}.part" for name in (
+        "state.pt.0123abcd", "state.pt.abcd0123", "other.pt.0123abcd"
+    ))  # fmt: skip
+    for part in (left, fresh, other):
+        part.write_bytes(b"half")
+    for part in (left, other):
+        os.utime(part, (time.time() - 4000,) * 2)
+    save(path, {"step": 1})
+    assert sorted(tmp_path.iterdir()) == sorted([fresh, other, path])
 
 
 def wider(part):
