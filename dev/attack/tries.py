@@ -13,13 +13,15 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from gf_core.arguments import Parser
+
 WORDS = (b"[", b"null", b"\n", b"9" * 30, *(b"%d" % n for n in (0, -1, 2**31, 2**63, 2**64, 10**400)))
 """What texts and headers may be read as."""
 
 
 def asked(doc: str | None, **usual: float) -> argparse.Namespace:
     """A command line of numbers by name, with the usual ones; `doc` is its help."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=doc)
     for name, value in usual.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     return parser.parse_args()

@@ -22,6 +22,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gf_core.arguments import Parser
+
 PARTS: dict[str, tuple[Any, ...]] = {
     "machine": ("card_parts:machine", 60),
     "gpu tests": ("card_parts:tests", 75),
@@ -158,9 +160,7 @@ def _row(*cells: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder for card.json, card.md and card.log")
     parser.add_argument("--dry", action="store_true", help="rehearse on the processor with tiny sizes")
     parser.add_argument("--only", type=lambda text: text.split(","), help="names of parts")

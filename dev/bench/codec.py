@@ -16,7 +16,6 @@ are of seeds that no training sees. Tables:
 
 from __future__ import annotations
 
-import argparse
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gf_core.arguments import Parser
 from gf_core.builtin import BUILTIN_FOLDER
 from gf_core.evaluation.report import percent, run_command
 from gf_core.evaluation.suite import (
@@ -166,9 +166,7 @@ def measure(paths: list[Path], count: int, steps: int, boards: int) -> dict[str,
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "codecs", nargs="*", type=Path, metavar="CODEC", help="files (default: the built-in's)"
     )

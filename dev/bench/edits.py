@@ -8,7 +8,6 @@ whole, have the same bytes. The goal: an edit of segment 9 costs at most a ninth
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 
+from gf_core.arguments import Parser
 from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.config import Encoding
 from gf_core.engine.events import Event, Finished, Reused, Started, StepDone
@@ -145,9 +145,7 @@ def measure(bundle: ModelBundle, board: Storyboard, home: Path, check: bool) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     parser.add_argument(
         "--no-check", action="store_true", help="do not render each edit from nothing as well"

@@ -9,7 +9,6 @@ that somebody holds, without what a kernel takes inside. What waits for the card
 
 from __future__ import annotations
 
-import argparse
 import json
 import weakref
 from collections import Counter
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gf_core.arguments import Parser
 from gf_core.attention import Where
 from gf_core.config import SHAPES, ModelSpec, Recipe
 from gf_core.memory.presets import PRESETS
@@ -169,9 +169,7 @@ def _count(spec: ModelSpec, memory: str, make_pieces: Callable[[Count], Pieces],
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--shape", choices=tuple(SHAPES), default="1.3b")
     parser.add_argument("--memory", choices=sorted(PRESETS), default="grounded")
     parser.add_argument("--json", type=Path, help="write every number as JSON too")

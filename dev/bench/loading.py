@@ -33,6 +33,7 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from dev.bench.forms import FORMS, small
+from gf_core.arguments import Parser
 from gf_core.checkpoints.identify import identify, require_drivable
 from gf_core.checkpoints.load import build_network
 from gf_core.checkpoints.lora import open_lora
@@ -145,9 +146,7 @@ def _meta(size: str) -> dict[str, torch.Tensor]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--forms", default="")
     parser.add_argument("--lora", type=int, default=0)

@@ -8,7 +8,6 @@ the reader says of the first and the last minute. Writes the same as JSON beside
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gf_core.arguments import Parser
 from gf_core.checkpoints.bundle import load_model
 from gf_core.config import Encoding
 from gf_core.devices import held_bytes
@@ -87,9 +87,7 @@ def judge_minute(path: Path, text: str, start: int, stop: int) -> dict[str, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=Path("films/long.mp4"))
     args = parser.parse_args()

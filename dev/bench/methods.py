@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from gf_core.arguments import Parser
 from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.config import MemorySpec
 from gf_core.devices import held_bytes
@@ -181,9 +182,7 @@ def line(name: str, found: dict[str, Any]) -> str:
 
 def main() -> int:
     """Run what is asked; 1 where a film's end differs after a kill."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=300)
     parser.add_argument("--memory", default=",".join(PRESETS), help="presets (default: all)")
     parser.add_argument("--json", type=Path)

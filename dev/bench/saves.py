@@ -7,7 +7,6 @@ By `grounded render`, a process for each; and under `grounded watch`, from the s
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -16,6 +15,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from gf_core.arguments import Parser
 
 ROOT = Path(__file__).resolve().parents[2]
 STORYBOARD = ROOT / "workflows" / "storyboards" / "nine_segments.txt"
@@ -62,9 +63,7 @@ def under_watch(home: Path, rounds: int) -> Iterator[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, choices=range(1, len(PROMPTS) + 1), help="edits")
     rounds = parser.parse_args().rounds
     for name, measure in (("grounded render", by_render), ("grounded watch", under_watch)):

@@ -9,13 +9,13 @@ layer of the 1.3B with random weights tells how far its output moves with weight
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from gf_core.arguments import Parser
 from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.config import Fit, ModelSpec, Recipe, VideoSpec
 from gf_core.engine.film import settle
@@ -100,9 +100,7 @@ def layer() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=12)
     args = parser.parse_args()
     arithmetic()

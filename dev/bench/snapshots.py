@@ -8,7 +8,6 @@ computes the sizes for larger models. A replay runs one clean pass per chunk; sa
 
 from __future__ import annotations
 
-import argparse
 import functools
 import hashlib
 import json
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gf_core.arguments import Parser
 from gf_core.checkpoints.bundle import ModelBundle, load_model
 from gf_core.config import SHAPES, MemorySpec
 from gf_core.memory.sizes import Sizes
@@ -102,9 +102,7 @@ def _sha256(state: dict[str, Tensor]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=24)
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     args = parser.parse_args()

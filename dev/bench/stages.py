@@ -8,7 +8,6 @@ What x264's own threads take is what is left of the whole process. `ms` is for o
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gf_core.arguments import Parser
 from gf_core.checkpoints.bundle import load_model
 from gf_core.config import Encoding
 from gf_core.engine import finish, render
@@ -70,9 +70,7 @@ def watch() -> dict[str, float]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("storyboard", nargs="?", type=Path, default=DEMO, help="default: the demo's")
     text = parser.parse_args().storyboard.read_text(encoding="utf-8")
     began, imported = time.perf_counter(), time.process_time()
