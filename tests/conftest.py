@@ -6,6 +6,7 @@ Spinning takes the processor from encoders, other processes of the tests and wha
 import errno
 import gc
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -55,6 +56,20 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return capsys.readouterr().err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pieces() -> bytes:
+    """A trained SentencePiece model of 60 pieces: pad 0, end 1, unknown 2, as UMT5's."""
+    import sentencepiece
+
+    out = io.BytesIO()
+    words = ["a red fox walks in the snow at night", "the owl sits on a tree", "then it looks up & waits"]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(words * 20), model_writer=out, vocab_size=60, pad_id=0, eos_id=1,
+        unk_id=2, bos_id=-1, hard_vocab_limit=False, num_threads=1, minloglevel=2,
+    )  # fmt: skip
+    return out.getvalue()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Opening a whole bundle and describing files, with tiny stand-ins for every part."""
 
-import io
 import json
 import re
 import sys
@@ -64,9 +63,7 @@ def own_folder(tmp_path, state):
     """A folder written like the built-in model's."""
     folder = tmp_path / "own"
     folder.mkdir()
-    save_file(
-        {n: v.clone() for n, v in state.items()}, folder / "model.safetensors", {"grounded": json.dumps(OWN)}
-    )
+    save_file(state, folder / "model.safetensors", {"grounded": json.dumps(OWN)})
     save_small_encoder(SmallTextEncoder(["fox", "owl"], dim=8, text_dim=24), folder / "text.safetensors")
     small = CodecConfig(
         encoder_widths=(4, 4, 4), decoder_widths=(4, 4, 4), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1)
@@ -113,8 +110,7 @@ def test_a_second_set_of_weights_writes_the_memory(tmp_path, state):
         elif name.endswith((".weight", ".modulation")):
             front, _, last = name.rpartition(".")
             second[f"{front}.memory_{last}"] = value + 1
-    tensors = {name: value.clone() for name, value in (state | second).items()}
-    save_file(tensors, tmp_path / "m.safetensors", {"grounded": json.dumps(OWN)})
+    save_file(state | second, tmp_path / "m.safetensors", {"grounded": json.dumps(OWN)})
     bundle = load_model(tmp_path / "m.safetensors", **PARTS)
     assert bundle.writer is not None
     first, writing = bundle.model.state_dict(), bundle.writer.state_dict()
@@ -135,7 +131,7 @@ def test_a_second_set_of_weights_writes_the_memory(tmp_path, state):
 
 def _plain(folder, state):
     path = folder / "plain.safetensors"
-    save_file({name: value.clone() for name, value in state.items()}, path, {"grounded": json.dumps(OWN)})
+    save_file(state, path, {"grounded": json.dumps(OWN)})
     return path
 
 
@@ -149,7 +145,7 @@ def test_builtin_is_that_folder_and_says_when_it_is_incomplete(own_folder, monke
 
 def test_settings_of_a_newer_version_are_refused(tmp_path, state):
     header = {"grounded": json.dumps({**OWN, "sample": {"steps": [1000], "guidance": 3}})}
-    save_file({n: v.clone() for n, v in state.items()}, tmp_path / "m.safetensors", header)
+    save_file(state, tmp_path / "m.safetensors", header)
     with pytest.raises(CheckpointError, match="guidance"):
         load_model(tmp_path / "m.safetensors", **PARTS)
 
@@ -174,11 +170,7 @@ def test_settings_of_a_newer_version_are_refused(tmp_path, state):
     ],
 )
 def test_settings_that_cannot_be_run_are_refused_in_words(tmp_path, state, change):
-    save_file(
-        {n: v.clone() for n, v in state.items()},
-        tmp_path / "m.safetensors",
-        {"grounded": json.dumps({**OWN, **change})},
-    )
+    save_file(state, tmp_path / "m.safetensors", {"grounded": json.dumps({**OWN, **change})})
     with pytest.raises(CheckpointError, match="settings in its header"):
         load_model(tmp_path / "m.safetensors", **PARTS)
 
@@ -223,7 +215,7 @@ def test_framewise_weights_get_chunks_of_one(tmp_path, wrap):
 
 
 def test_plain_wan_is_refused_before_anything_is_loaded(tmp_path, state):
-    save_file({n: v.clone() for n, v in state.items()}, tmp_path / "wan2.1_t2v_1.3B.safetensors")
+    save_file(state, tmp_path / "wan2.1_t2v_1.3B.safetensors")
     with pytest.raises(CheckpointError, match="causal"):
         load_model(tmp_path / "wan2.1_t2v_1.3B.safetensors")
     bundle = load_model(tmp_path / "wan2.1_t2v_1.3B.safetensors", **PARTS, assume="self_forcing")
@@ -269,7 +261,7 @@ def test_fingerprint_follows_weights_and_loras_not_names(tmp_path, state):
         "blocks.0.ffn.0.lora_B.weight": torch.ones(96, 1),
     }
     save_file(lora, tmp_path / "l.safetensors")
-    save_file({n: v.clone() for n, v in state.items()}, tmp_path / "self_forcing_dmd.safetensors")
+    save_file(state, tmp_path / "self_forcing_dmd.safetensors")
     torch.save({"generator_ema": state}, tmp_path / "renamed.pt")
 
     def mark(name, **options):
@@ -343,7 +335,7 @@ def test_report_of_a_usable_file(tmp_path, wrap):
 
 
 def test_report_of_an_unusable_file_says_why(tmp_path, state, own_folder):
-    save_file({n: v.clone() for n, v in state.items()}, tmp_path / "m.safetensors")
+    save_file(state, tmp_path / "m.safetensors")
     report = inspect_file(tmp_path / "m.safetensors")
     assert not report.usable and "nothing says that it is causal" in str(report)
     vae = inspect_file(own_folder / "codec.safetensors")
@@ -373,26 +365,12 @@ def small_umt5() -> dict[str, torch.Tensor]:
     return weights
 
 
-@pytest.fixture(scope="module")
-def pieces() -> bytes:
-    """A tiny SentencePiece model."""
-    import sentencepiece
-
-    out = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["a red fox walks at night", "the owl sits on a tree"] * 20), model_writer=out,
-        vocab_size=50, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, hard_vocab_limit=False, num_threads=1, minloglevel=2,
-    )  # fmt: skip
-    return out.getvalue()
-
-
 def test_diffusers_folder_brings_its_text_encoder(tmp_path, wrap, pieces):
     folder = tmp_path / "SFWan2.1-T2V-1.3B-Diffusers"
     for name in ("transformer", "text_encoder", "tokenizer"):
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text('{"num_attention_heads": 2}')
-    tensors = {name: value.clone() for name, value in wrap("diffusers").items()}
-    save_file(tensors, folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    save_file(wrap("diffusers"), folder / "transformer" / "diffusion_pytorch_model.safetensors")
     save_file(small_umt5(), folder / "text_encoder" / "model.safetensors")
     (folder / "tokenizer" / "spiece.model").write_bytes(pieces)
     bundle = load_model(folder, vae=Codec())
@@ -404,12 +382,11 @@ def test_comfyui_text_file_carries_its_tokenizer(tmp_path, wrap, pieces):
     for name in ("diffusion_models", "text_encoders"):
         (tmp_path / name).mkdir()
     model = tmp_path / "diffusion_models" / "self_forcing_dmd.safetensors"
-    save_file({name: value.clone() for name, value in wrap("comfyui").items()}, model)
+    save_file(wrap("comfyui"), model)
     inside = {**small_umt5(), "spiece_model": torch.frombuffer(bytearray(pieces), dtype=torch.uint8)}
     save_file(inside, tmp_path / "text_encoders" / "umt5_xxl_fp16.safetensors")
     assert load_model(model, vae=Codec()).text.encode(["the owl"])[0].shape[1] == 24
-    lacking = tmp_path / "text_encoders" / "umt5_xxl_fp16.safetensors"
-    save_file(small_umt5(), lacking)
+    save_file(small_umt5(), tmp_path / "text_encoders" / "umt5_xxl_fp16.safetensors")
     with pytest.raises(CheckpointError, match="tokenizer is missing"):
         load_model(model, vae=Codec())
 
@@ -419,8 +396,7 @@ def test_comfyui_text_file_carries_its_tokenizer(tmp_path, wrap, pieces):
 def test_a_download_of_full_length_whose_rest_is_zeros_is_refused(tmp_path, state, form, share):
     """Its header and its size are right; what a downloader has not written yet is zeros."""
     path = tmp_path / f"self_forcing_dmd.{form}"
-    plain = {name: value.clone() for name, value in state.items()}
-    save_file(plain, path) if form == "safetensors" else torch.save({"generator_ema": plain}, path)
+    save_file(state, path) if form == "safetensors" else torch.save({"generator_ema": state}, path)
     whole = path.read_bytes()
     begun = int(len(whole) * share)
     # The table of an archive stands at its end, and comes with the last piece.

@@ -12,13 +12,9 @@ from gf_core.errors import CheckpointError
 from gf_core.memory.presets import PRESETS
 
 
-def plain(state):
-    return {name: value.clone() for name, value in state.items()}
-
-
 def test_plain_wan_is_refused_and_can_be_assumed(tmp_path, state):
     path = tmp_path / "wan2.1_t2v_1.3B_bf16.safetensors"
-    save_file(plain(state), path)
+    save_file(state, path)
     item = identify(path)
     with pytest.raises(CheckpointError, match="nothing says that it is causal") as error:
         require_drivable(item)
@@ -29,7 +25,7 @@ def test_plain_wan_is_refused_and_can_be_assumed(tmp_path, state):
 
 
 def test_unknown_assumption_lists_the_choices(tmp_path, state):
-    save_file(plain(state), tmp_path / "m.safetensors")
+    save_file(state, tmp_path / "m.safetensors")
     with pytest.raises(CheckpointError, match=r"self_forcing, .*longlive"):
         identify(tmp_path / "m.safetensors", assume="selfforcing")
 
@@ -49,7 +45,7 @@ def test_state_dict_of_unknown_origin_does_not_count(tmp_path, wrap):
 
 
 def test_own_header_counts(tmp_path, state, own_header):
-    save_file(plain(state), tmp_path / "m.safetensors", own_header)
+    save_file(state, tmp_path / "m.safetensors", own_header)
     item = identify(tmp_path / "m.safetensors")
     require_drivable(item)
     assert item.what.spec.text_len == 16
@@ -156,7 +152,7 @@ def test_both_step_lists_are_told():
     ],
 )
 def test_comfyuis_own_mark_counts_under_any_name(tmp_path, state, config, causal):
-    save_file(plain(state), tmp_path / "mine.safetensors", {"config": config})
+    save_file(state, tmp_path / "mine.safetensors", {"config": config})
     item = identify(tmp_path / "mine.safetensors")
     assert bool(item.evidence) == causal
     if causal:

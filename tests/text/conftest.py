@@ -1,6 +1,5 @@
 """A tiny UMT5 with random weights and a tiny SentencePiece vocabulary."""
 
-import io
 import re
 
 import pytest
@@ -28,20 +27,6 @@ def lazy(weights: dict[str, torch.Tensor], reads: list[str] | None = None) -> di
         return LazyTensor(value.dtype, tuple(value.shape), load)
 
     return {name: reading(name, value) for name, value in weights.items()}
-
-
-@pytest.fixture(scope="session")
-def pieces() -> bytes:
-    """A trained SentencePiece model: pad 0, end 1, unknown 2, as UMT5's."""
-    import sentencepiece
-
-    out = io.BytesIO()
-    words = ["a red fox walks in the snow at night", "the owl sits on a tree", "then it looks up & waits"]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(words * 20), model_writer=out, vocab_size=SIZES["vocab"] - 4, pad_id=0, eos_id=1,
-        unk_id=2, bos_id=-1, hard_vocab_limit=False, num_threads=1, minloglevel=2,
-    )  # fmt: skip
-    return out.getvalue()
 
 
 @pytest.fixture(scope="session")

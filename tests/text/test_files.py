@@ -61,11 +61,7 @@ def written(tmp_path, original, hugging_face, pieces):
             "comfyui fp8": lambda: as_fp8(hugging_face),
         }[kind]()
         path = folder / f"umt5_xxl_{kind.split()[1]}.safetensors"
-        save_file(
-            {**{n: v.clone() for n, v in weights.items()}, **(inside if tokenizer else {})},
-            path,
-            {"format": "pt"},
-        )
+        save_file(weights | (inside if tokenizer else {}), path, {"format": "pt"})
         return path
 
     return write
