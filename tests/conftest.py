@@ -18,6 +18,9 @@ import pytest
 
 from gf_core.cli import SPINS, main
 
+from .windows import posix as posix
+from .windows import windows as windows
+
 ROOT = Path(__file__).resolve().parents[1]
 
 if "OMP_WAIT_POLICY" not in os.environ:

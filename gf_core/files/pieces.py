@@ -74,3 +74,18 @@ def write_tensors(
                 if len(piece) == PIECE:  # all at once in the end would be one long wait
                     file.flush()
                     os.fsync(file.fileno())
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and the notes in its header.
+
+    Copies, not mapped: Windows neither removes nor replaces a file that is mapped, and one that becomes shorter ends
+    the process that goes on reading it.
+
+    Raises OSError, SafetensorError: there is none, or it is damaged.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        notes = file.metadata() or {}
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, notes  # noqa: SIM118

@@ -199,10 +199,14 @@ class Take:
     def close(self) -> None:
         """Let other processes use the folder; may be called twice. One in which nothing was made goes again."""
         if self._lock.held and {path.name for path in self.folder.glob("*")} == {self._lock.path.name}:
-            # Windows keeps what is open, and somebody else may have put something there meanwhile.
+            # Somebody else may have put something there meanwhile.
             with contextlib.suppress(OSError):
-                # Still held: who has opened it by now finds it nameless and begins again (`_held`).
-                self._lock.path.unlink()
+                try:
+                    # Still held: who has opened it by now finds it nameless and begins again (`_held`).
+                    self._lock.path.unlink()
+                except PermissionError:  # Windows keeps what is open, so that who opens it now keeps it
+                    self._lock.release()
+                    self._lock.path.unlink()
                 for folder in self._made or [self.folder]:
                     folder.rmdir()
         self._lock.release()

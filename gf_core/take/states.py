@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import TakeError, reason
 from ..files.atomic import make_folder, write_atomic
-from ..files.pieces import digest, write_tensors
+from ..files.pieces import digest, read_tensors, write_tensors
 from ..words import size
 from . import own
 
@@ -138,15 +138,13 @@ class StateStore:
 
     def load(self, name: str) -> State | None:
         """A state, held against its own name and digest; None where there is none, or it is damaged (one log line)."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         path = self._find(name)
         if path is None:
             return None
         try:
-            with safe_open(str(path), "pt") as file:
-                notes = file.metadata() or {}
-                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            state, notes = read_tensors(path)
             if digest(state) != notes.get("digest"):
                 raise ValueError("its bytes have changed")
             if (said := notes.get("name", name)) != name:  # older ones do not say

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import GroundedError, ResourceError
 from ..files.listing import inside
+from ..files.pieces import read_tensors
 from .batch import ClipBatch, RecacheTable, ScheduleTable, forgotten
 from .ranks import Ranks
 from .state import replacing
@@ -47,7 +48,7 @@ def write_shard(
 
 def read_shard(path: Path) -> tuple[str, Shard]:
     """Kind and tensors of a shard."""
-    return path.stem.rsplit("-", 2)[0], load_file(path)
+    return path.stem.rsplit("-", 2)[0], read_tensors(path)[0]
 
 
 def of_others(folder: Path, codec: str) -> list[Path]:
@@ -107,7 +108,8 @@ class Workers:
 
 
 def _work(make: Callable[[int, int], tuple[str, Shard]], number: int, folder: Path, backlog: int) -> None:
-    os.nice(5)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(5)
     made, parent = 0, os.getppid()
     while os.getppid() == parent:
         if len(shards_in(folder)) > backlog:

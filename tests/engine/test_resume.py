@@ -284,7 +284,7 @@ def test_the_header_is_the_same_whatever_is_in_the_film(bundle, stopped):
     [("memory", "a bit"), ("decoder", "a bit"), ("memory", "another"), ("decoder", "another")],
 )
 def test_a_damaged_state_is_replaced_by_a_replay(
-    bundle, films, stopped, whole, kind, damage, caplog, monkeypatch
+    bundle, films, stopped, whole, kind, damage, caplog, monkeypatch, windows
 ):
     monkeypatch.setitem(REACH, "builtin", 99)  # else the decoder would not look for a state so far back
     others = {path.name: path for path in (whole / "states").glob(f"*.{kind}.safetensors")}
@@ -358,7 +358,7 @@ def test_a_card_that_stays_full_stops_the_film_in_words(bundle, films, tmp_path,
     assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
 
 
-def test_a_take_that_is_deleted_meanwhile_is_said_in_words(bundle, films, tmp_path):
+def test_a_take_that_is_deleted_meanwhile_is_said_in_words(bundle, films, tmp_path, posix):
     def delete(event):
         if isinstance(event, ChunkDone) and event.index == 1:
             (tmp_path / "take").rename(tmp_path / "bin")  # at once, while the worker goes on writing

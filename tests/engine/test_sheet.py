@@ -169,11 +169,11 @@ def test_a_row_is_kept_with_all_that_is_seen_of_it(bundle, tmp_path, rows, decod
         draw_sheet(Run(result.run), result.path, tmp_path / "a.png", "fox", columns=20)
         kept = pixels(tmp_path / "a.png")
         for row in rows.iterdir():
-            row.rename(row.with_suffix(".away"))
+            row.replace(row.with_suffix(".away"))
         draw_sheet(Run(result.run), result.path, tmp_path / "a.png", "fox", columns=20)
         assert np.array_equal(pixels(tmp_path / "a.png"), kept)
         for row in rows.glob("*.away"):
-            row.rename(row.with_suffix(".row"))
+            row.replace(row.with_suffix(".row"))
 
 
 def test_a_row_that_lacks_pictures_is_not_kept(bundle, tmp_path, rows, monkeypatch):

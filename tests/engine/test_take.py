@@ -147,12 +147,12 @@ def test_one_process_cannot_open_a_take_twice(tmp_path):
     Take.open(tmp_path).close()
 
 
-def test_a_take_in_which_nothing_was_made_goes_or_stays_without_a_word(tmp_path, monkeypatch):
+def test_a_take_in_which_nothing_was_made_goes_or_stays_without_a_word(tmp_path, monkeypatch, windows):
     with Take.open(tmp_path / "a" / "b"):
         pass
     assert not (tmp_path / "a").exists()
 
-    def in_use(path, **_):  # as on Windows
+    def in_use(path, **_):
         raise PermissionError(errno.EACCES, "in use", str(path))
 
     with monkeypatch.context() as patch, Take.open(tmp_path / "a" / "b"):
@@ -206,9 +206,8 @@ def test_damaged_latents_are_named(tmp_path):
             writer.run.load_latents(4)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a file that is open cannot be removed there")
 @pytest.mark.parametrize("gone", ["the lock", "the folder too"])
-def test_a_lock_that_its_last_owner_removes_meanwhile_holds_nothing(tmp_path, monkeypatch, gone):
+def test_a_lock_that_its_last_owner_removes_meanwhile_holds_nothing(tmp_path, monkeypatch, posix, gone):
     """A process that has made nothing takes its empty Take away, while another one is just opening it."""
     folder, real = tmp_path / "take", lock_module._lock
 

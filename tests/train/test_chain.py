@@ -234,7 +234,7 @@ def test_stories_say_how_far_they_are_and_what_a_stop_keeps(tmp_path, caplog, mo
     assert said[3].startswith("2 of 4 stories are kept in ") and "goes on from there" in said[3]
 
 
-def test_stories_of_another_codec_are_made_again(tmp_path):
+def test_stories_of_another_codec_are_made_again(tmp_path, windows):
     """Those of the same codec are kept, and so are those of an older program, which does not say."""
     made = []
     codecs = [tmp_path / "a", tmp_path / "b"]

@@ -83,7 +83,7 @@ def test_shards_of_a_kind_have_one_shape(kind, monkeypatch):
     assert ("0.recache.frames" in shapes[0]) == (kind in ("switch", "mixed"))
 
 
-def test_shards_are_kept_and_made_alike(folder, codec, monkeypatch):
+def test_shards_are_kept_and_made_alike(folder, codec, monkeypatch, windows):
     monkeypatch.setattr(clips, "SHARD", 2)
     before = {path.name: read_shard(path) for path in folder.iterdir()}
     kept, lost = sorted(folder.iterdir())
@@ -126,7 +126,7 @@ def test_a_folder_that_can_no_longer_be_listed_is_said(tmp_path, unlisted):
         data.of_others(tmp_path, "")
 
 
-def test_workers_fill_a_folder_that_is_read_empty(tmp_path):
+def test_workers_fill_a_folder_that_is_read_empty(tmp_path, windows):
     make = partial(world_shard, size=1, chunks=3)
     with Workers(make, 1, tmp_path, backlog=2), Feed(tmp_path, CPU, consume=True) as feed:
         found = [feed.poll(wait=True) for _ in range(3)]

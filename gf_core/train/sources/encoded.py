@@ -94,7 +94,7 @@ def read_clip(path: Path) -> tuple[dict[str, Any], Tensor]:
             raise refused(
                 path, "it is not a clip that was encoded here", "keep other files out of the folder"
             )
-        latents = file.get_tensor("latents")
+        latents = file.get_tensor("latents").clone()  # as `read_tensors` does
     facts = json.loads(header[MARK])
     if header.get("digest") != _digest(latents, facts):
         raise refused(path, "it is damaged", "delete it and run the same 'grounded encode' again")
