@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import GroundedError, ResourceError, TakeError
 from .names import LONGEST
+
+ABANDONED = 3600
+"""Seconds after which nobody writes to a half-written file any more."""
 
 
 def sync_file(path: Path) -> None:
@@ -66,6 +71,14 @@ def beside(path: Path, suffix: str = ".part", mark: str = "") -> Iterator[Path]:
         yield part
     finally:
         part.unlink(missing_ok=True)
+
+
+def sweep_beside(path: Path, suffix: str = ".part") -> None:
+    """Remove what kills left under the names that `beside` draws for `path`, and nobody has written to for an hour."""
+    with suppress(OSError):
+        for part in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}{glob.escape(suffix)}"):
+            if time.time() - part.lstat().st_mtime > ABANDONED:
+                part.unlink()
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], mark: str = "") -> None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import json
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as write_parts
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..errors import CheckpointError, ResourceError
-from ..files.atomic import beside, put
+from ..files.atomic import beside, put, sweep_beside
 from ..files.listing import inside
 from ..words import counted
 
@@ -35,8 +33,6 @@ OWN = "own"
 """The entry of a state that belongs to the rank alone."""
 BEGUN = "begun with"
 """The entry that says what the run was begun with: words by name (`told`, `same_run`)."""
-ABANDONED = 3600
-"""Seconds after which nobody writes to a half-written checkpoint any more."""
 PRINT = "#"
 """What a value of it begins with that is a fingerprint, and says nothing to people."""
 
@@ -111,7 +107,7 @@ def save(path: Path, state: State) -> None:
     part, old = (path.with_name(path.name + end) for end in (".part", ".old"))
     if not own and not sharded(state):
         if first:
-            _sweep(path)
+            sweep_beside(path)  # a checkpoint can be gigabytes
             if path.is_dir():  # of more ranks before
                 _remove(old)
                 path.rename(old)
@@ -131,14 +127,6 @@ def save(path: Path, state: State) -> None:
         part.rename(path)
         _remove(old)
     dist.barrier()
-
-
-def _sweep(path: Path) -> None:
-    """Remove what kills left half-written of the checkpoint at `path`, which can be gigabytes each."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > ABANDONED:
-                part.unlink()
 
 
 def _remove(path: Path) -> None:

@@ -28,7 +28,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from ..errors import TakeError, reason
-from ..files.atomic import beside, disk_full, make_folder, shortened, sync_file, sync_folder
+from ..files.atomic import beside, disk_full, make_folder, shortened, sweep_beside, sync_file, sync_folder
 from ..files.names import LONGEST
 from .audio import Audio, copy_sound, encode_sound, fitted, read_audio
 from .codecs import CODECS, SUFFIXES, available_codecs, check_suffix, find_codec, suffix_for
@@ -269,6 +269,7 @@ def _through_temporary(
 ) -> Path:
     """Let `write` fill a temporary file beside `out`, then give it its name; the rest as in `place_film`."""
     make_folder(out.parent)
+    sweep_beside(out, out.suffix)
     with beside(out, out.suffix, mark) as part:
         part.touch()  # a folder that takes no files is not the fault of the film's suffix
         try:

@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import sys
+import time
 from fractions import Fraction
 from itertools import pairwise
 from types import SimpleNamespace
@@ -259,6 +260,19 @@ def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_pat
     assert copied(again) == copied(src) and read_chapters(again) == found
     assert read_audio(again).seconds == pytest.approx(33 / 16, abs=0.05)
     assert json.loads(read_metadata(again)["prompt"]) == graph
+
+
+def test_what_kills_left_of_a_film_of_this_name_goes(tmp_path):
+    src = write_film(tmp_path / "film.mp4")
+    left, fresh, other = (
+        tmp_path / f".{name}.mp4" for name in ("a.mp4.0123abcd", "a.mp4.abcd0123", "b.mp4.0123abcd")
+    )
+    for part in (left, fresh, other):
+        part.write_bytes(b"half")
+    for part in (left, other):
+        os.utime(part, (time.time() - 4000,) * 2)
+    place_film(src, tmp_path / "a.mp4")
+    assert not left.exists() and fresh.exists() and other.exists()
 
 
 def test_before_pyav_16_a_film_has_no_chapters_and_is_made_all_the_same(caplog):
