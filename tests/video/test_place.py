@@ -47,6 +47,18 @@ def write_film(path, codec="h264", upto=3):
     return film_at(path, *(block.repeat(16, 1).repeat(16, 2) for block in blocks), codec=codec)
 
 
+@pytest.fixture
+def film(tmp_path):
+    """A film of three chunks, 33 pictures."""
+    return write_film(tmp_path / "film.mp4")
+
+
+@pytest.fixture
+def short(tmp_path):
+    """A film of its first chunk, 9 pictures."""
+    return write_film(tmp_path / "film.mp4", upto=1)
+
+
 def top_level(path):
     data, offset, kinds = path.read_bytes(), 0, []
     while offset < len(data):
@@ -55,10 +67,9 @@ def top_level(path):
     return kinds
 
 
-def test_pictures_and_timing_are_untouched(tmp_path):
-    src = write_film(tmp_path / "film.mp4")
-    dst = place_film(src, tmp_path / "out" / "final.mp4")
-    for a, b in zip(read_frames(src), read_frames(dst), strict=True):
+def test_pictures_and_timing_are_untouched(tmp_path, film):
+    dst = place_film(film, tmp_path / "out" / "final.mp4")
+    for a, b in zip(read_frames(film), read_frames(dst), strict=True):
         assert np.array_equal(a, b)
     kinds = top_level(dst)
     assert b"moof" not in kinds and kinds.index(b"moov") < kinds.index(b"mdat")
@@ -102,40 +113,36 @@ def test_metadata_survives(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_text_does_not_end_at_a_nul(tmp_path, caplog, suffix):
-    src = write_film(tmp_path / "film.mp4", upto=1)
+def test_text_does_not_end_at_a_nul(tmp_path, short, caplog, suffix):
     texts = {"timeline": "# x\0y\na fox | 1s\n", "workflow": {"note": "a\0b"}}
-    found = read_metadata(place_film(src, tmp_path / f"a{suffix}", metadata=texts))
+    found = read_metadata(place_film(short, tmp_path / f"a{suffix}", metadata=texts))
     assert (
         found["timeline"] == "# x\ufffdy\na fox | 1s\n" and json.loads(found["workflow"]) == texts["workflow"]
     )
     assert ["timeline has a NUL" in line for line in caplog.messages] == [True]
 
 
-def test_half_a_character_in_a_graph_does_not_cost_the_film(tmp_path):
+def test_half_a_character_in_a_graph_does_not_cost_the_film(tmp_path, short):
     """A page cuts an emoji in two, and its workflow is given with the film."""
-    src = write_film(tmp_path / "film.mp4", upto=1)
     texts = {"title": "f\udcff", "workflow": {"note": "a\ud83e"}}
     for codec, name in ((None, "a.mp4"), ("png", "b")):
-        placed = place_film(src, tmp_path / name, codec=codec, metadata=texts)
+        placed = place_film(short, tmp_path / name, codec=codec, metadata=texts)
         found = read_metadata(placed) if codec is None else json.loads((placed / "metadata.json").read_text())
         assert found["title"] == "f\ufffd" and json.loads(found["workflow"]) == {"note": "a\ufffd"}
 
 
-def test_finished_films_are_never_overwritten_unasked(tmp_path):
-    src = write_film(tmp_path / "film.mp4", upto=1)
+def test_finished_films_are_never_overwritten_unasked(tmp_path, short):
     dst = tmp_path / "final.mp4"
     dst.write_text("precious")
-    assert place_film(src, dst).name == "final-2.mp4"
-    assert place_film(src, dst).name == "final-3.mp4"
+    assert place_film(short, dst).name == "final-2.mp4"
+    assert place_film(short, dst).name == "final-3.mp4"
     assert dst.read_text() == "precious"
     there = ["film.mp4", "final-2.mp4", "final-3.mp4", "final.mp4"]
     assert sorted(p.name for p in tmp_path.iterdir()) == there
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["hard links", "none"])
-def test_a_kill_while_a_film_is_pushed_to_the_disk_leaves_no_empty_one(tmp_path, monkeypatch, links):
-    src = write_film(tmp_path / "film.mp4", upto=1)
+def test_a_kill_while_a_film_is_pushed_to_the_disk_leaves_no_empty_one(tmp_path, short, monkeypatch, links):
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -148,34 +155,32 @@ def test_a_kill_while_a_film_is_pushed_to_the_disk_leaves_no_empty_one(tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", killed)
         with pytest.raises(KeyboardInterrupt):
-            place_film(src, tmp_path / "final.mp4")
+            place_film(short, tmp_path / "final.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
-    assert [place_film(src, tmp_path / "final.mp4").name for _ in range(2)] == ["final.mp4", "final-2.mp4"]
+    assert [place_film(short, tmp_path / "final.mp4").name for _ in range(2)] == ["final.mp4", "final-2.mp4"]
 
 
 @pytest.mark.parametrize("kind", [None, "png"])
-def test_the_third_and_fourth_of_one_name_get_numbers(tmp_path, kind):
-    src = write_film(tmp_path / "film.mp4", upto=1)
+def test_the_third_and_fourth_of_one_name_get_numbers(tmp_path, short, kind):
     name = tmp_path / ("x" if kind else "x.mp4")
-    placed = [place_film(src, name, codec=kind) for _ in range(4)]
+    placed = [place_film(short, name, codec=kind) for _ in range(4)]
     assert [path.stem for path in placed] == ["x", "x-2", "x-3", "x-4"]
     assert len({path.stat().st_ino for path in placed}) == 4
     if kind:
         assert all(len(list(path.glob("*.png"))) == 9 for path in placed)
-        assert place_film(src, name.with_name("x-2"), codec=kind).name == "x-2-2"
+        assert place_film(short, name.with_name("x-2"), codec=kind).name == "x-2-2"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such modes")
 @pytest.mark.parametrize("kind", [None, "png", "hevc"])
-def test_what_is_placed_can_be_read_by_others(tmp_path, kind):
+def test_what_is_placed_can_be_read_by_others(tmp_path, short, kind):
     """A temporary file is its maker's alone; a film on a share or behind a server is not."""
     if kind not in (None, *available_formats()):
         pytest.skip(f"this PyAV has no encoder for {kind}")
-    src = write_film(tmp_path / "film.mp4", upto=1)
-    place = place_film(src, tmp_path / "out" / ("x" if kind == "png" else "x.mp4"), codec=kind)
+    place = place_film(short, tmp_path / "out" / ("x" if kind == "png" else "x.mp4"), codec=kind)
     assert stat.S_IMODE(place.stat().st_mode) == (0o755 if kind == "png" else 0o644)
-    again = place_film(src, place, codec=kind)
+    again = place_film(short, place, codec=kind)
     assert stat.S_IMODE(again.stat().st_mode) & 0o044 == 0o044
 
 
@@ -200,23 +205,21 @@ def test_a_full_disk_is_not_taken_for_a_wrong_name(tmp_path, monkeypatch):
     assert out.read_text() == "precious"
 
 
-def test_torn_tail_is_left_out(tmp_path):
-    src = write_film(tmp_path / "film.mp4")
-    os.truncate(src, src.stat().st_size - 30)
-    dst = place_film(src, tmp_path / "final.mp4")
+def test_torn_tail_is_left_out(tmp_path, film):
+    os.truncate(film, film.stat().st_size - 30)
+    dst = place_film(film, tmp_path / "final.mp4")
     assert probe(dst).frames == len(list(read_frames(dst))) == 21
 
 
-def test_failures_leave_nothing_behind(tmp_path):
-    src = write_film(tmp_path / "film.mp4", upto=1)
+def test_failures_leave_nothing_behind(tmp_path, short):
     empty = tmp_path / "empty.mp4"
-    empty.write_bytes(src.read_bytes()[: read_layout(src).header_end])
+    empty.write_bytes(short.read_bytes()[: read_layout(short).header_end])
     with pytest.raises(TakeError, match="no whole frame"):
         place_film(empty, tmp_path / "final.mp4")
     with pytest.raises(TakeError, match="cannot be saved"):
-        place_film(src, tmp_path / "final.txt")
+        place_film(short, tmp_path / "final.txt")
     with pytest.raises(TakeError, match=r"a film in av1 does not go into a file called \.mov") as told:
-        place_film(src, tmp_path / "final.mov", codec="av1")
+        place_film(short, tmp_path / "final.mov", codec="av1")
     assert told.value.fix == "use .mp4, .mkv"
     with pytest.raises(TakeError):
         place_film(tmp_path / "none.mp4", tmp_path / "final.mp4")
@@ -235,14 +238,13 @@ def copied(path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_path, suffix):
-    src = write_film(tmp_path / "film.mp4")
+def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_path, film, suffix):
     chapters = [Chapter(0, 9 / 16, "1. a fox ü"), Chapter(9 / 16, 33 / 16, "2. cut: a hen\nby " + "ü" * 200)]
     graph = {"1": {"class_type": "GF_SaveVideo"}}
     dst = place_film(
-        src, tmp_path / f"out{suffix}", audio=tone(33 / 16), chapters=chapters, metadata={"prompt": graph}
+        film, tmp_path / f"out{suffix}", audio=tone(33 / 16), chapters=chapters, metadata={"prompt": graph}
     )
-    assert copied(src) == copied(dst)
+    assert copied(film) == copied(dst)
     found = read_chapters(dst)
     assert [chapter.start_seconds for chapter in found] == ([0, 0.563] if CHAPTERS else [])
     if CHAPTERS:
@@ -257,7 +259,7 @@ def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_pat
     assert np.argmax(spectrum) * sound.rate / len(middle) == pytest.approx(440, abs=2)
     # Once more: what the film has stays.
     again = place_film(dst, tmp_path / f"again{suffix}", metadata={"title": "again"})
-    assert copied(again) == copied(src) and read_chapters(again) == found
+    assert copied(again) == copied(film) and read_chapters(again) == found
     assert read_audio(again).seconds == pytest.approx(33 / 16, abs=0.05)
     assert json.loads(read_metadata(again)["prompt"]) == graph
 
@@ -304,20 +306,18 @@ def test_a_chapter_begins_with_the_first_picture_of_its_shot(tmp_path, fps, suff
             assert shown == round(start * float(fps))
 
 
-def test_sound_in_step_with_the_pictures(tmp_path):
+def test_sound_in_step_with_the_pictures(tmp_path, film):
     """A click at one second is heard at one second."""
-    src = write_film(tmp_path / "film.mp4")
     samples = np.zeros((1, 48000 * 33 // 16), np.float32)
     samples[:, 48000:48200] = 0.9
     for name in ("a.mp4", "a.mov"):
-        heard = read_audio(place_film(src, tmp_path / name, audio=Audio(samples, 48000))).samples[0]
+        heard = read_audio(place_film(film, tmp_path / name, audio=Audio(samples, 48000))).samples[0]
         assert abs(int(np.argmax(np.abs(heard) > 0.3)) - 48000) < 100
 
 
 @pytest.mark.parametrize(("seconds", "says"), [(1.0, "silence follows"), (4.0, "left out")])
-def test_sound_is_cut_or_padded_and_that_is_said(tmp_path, caplog, seconds, says):
+def test_sound_is_cut_or_padded_and_that_is_said(tmp_path, film, caplog, seconds, says):
     caplog.set_level("INFO", "grounded")
-    src = write_film(tmp_path / "film.mp4")
     wav = tmp_path / "sound.mka"
     with av.open(str(wav), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=22050)
@@ -327,19 +327,18 @@ def test_sound_is_cut_or_padded_and_that_is_said(tmp_path, caplog, seconds, says
         frame.sample_rate = 22050
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    dst = place_film(src, tmp_path / "final.mp4", audio=wav)
+    dst = place_film(film, tmp_path / "final.mp4", audio=wav)
     sound = read_audio(dst)
     assert (sound.samples.shape[0], sound.rate) == (1, 22050)
     assert sound.seconds == pytest.approx(33 / 16, abs=0.06)
     assert sum(says in line for line in caplog.messages) == 1
 
 
-def test_files_without_sound_are_refused(tmp_path):
-    src = write_film(tmp_path / "film.mp4", upto=1)
+def test_files_without_sound_are_refused(tmp_path, short):
     with pytest.raises(TakeError, match="no sound"):
-        place_film(src, tmp_path / "final.mp4", audio=src)
+        place_film(short, tmp_path / "final.mp4", audio=short)
     with pytest.raises(TakeError, match="cannot be read"):
-        place_film(src, tmp_path / "final.mp4", audio=tmp_path / "none.wav")
+        place_film(short, tmp_path / "final.mp4", audio=tmp_path / "none.wav")
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
@@ -364,14 +363,13 @@ def test_other_codecs_encode_again_from_the_frames_given(tmp_path, codec):
     assert read_audio(dst).seconds == pytest.approx(33 / 16, abs=0.05)
 
 
-def test_another_quality_without_frames_encodes_the_films_own_pictures(tmp_path, caplog):
+def test_another_quality_without_frames_encodes_the_films_own_pictures(tmp_path, film, caplog):
     caplog.set_level("INFO", "grounded")
-    src = write_film(tmp_path / "film.mp4")
-    worse = place_film(src, tmp_path / "worse.mp4", quality=45)
-    assert probe(worse).frames == 33 and worse.stat().st_size < src.stat().st_size / 2
+    worse = place_film(film, tmp_path / "worse.mp4", quality=45)
+    assert probe(worse).frames == 33 and worse.stat().st_size < film.stat().st_size / 2
     assert any("encoded again" in line for line in caplog.messages)
-    same = place_film(src, tmp_path / "same.mp4", codec="as rendered", quality=45)
-    assert copied(same) == copied(src) == copied(place_film(src, tmp_path / "own.mp4", codec="h264"))
+    same = place_film(film, tmp_path / "same.mp4", codec="as rendered", quality=45)
+    assert copied(same) == copied(film) == copied(place_film(film, tmp_path / "own.mp4", codec="h264"))
 
 
 def shown_alone(path):
@@ -438,30 +436,27 @@ def test_uneven_times_are_left_as_they_are(tmp_path):
     assert [round((time - found[0]) * 1000) for time in found] == times
 
 
-def test_frames_of_another_film_are_refused(tmp_path):
-    src = write_film(tmp_path / "film.mp4", upto=1)
+def test_frames_of_another_film_are_refused(tmp_path, short):
     with pytest.raises(TakeError, match="same film"):
-        place_film(src, tmp_path / "out.mp4", quality=20, frames=[np.zeros((1, 50, 50, 3), np.uint8)])
+        place_film(short, tmp_path / "out.mp4", quality=20, frames=[np.zeros((1, 50, 50, 3), np.uint8)])
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
-def test_names_that_cannot_hold_the_codec(tmp_path):
-    src = write_film(tmp_path / "film.mp4", upto=1)
+def test_names_that_cannot_hold_the_codec(tmp_path, short):
     with pytest.raises(TakeError, match=r"\.mov"):
-        place_film(src, tmp_path / "out.mp4", codec="prores")
+        place_film(short, tmp_path / "out.mp4", codec="prores")
 
 
 @pytest.mark.parametrize("kind", ["png", "exr"])
-def test_folders_of_pictures(tmp_path, kind):
+def test_folders_of_pictures(tmp_path, short, kind):
     if kind not in available_formats():
         pytest.skip(f"this PyAV has no encoder for {kind}")
-    src = write_film(tmp_path / "film.mp4", upto=1)
-    folder = place_film(src, tmp_path / "stills", codec=kind, metadata={"workflow": {"a": 1}})
-    assert place_film(src, tmp_path / "stills", codec=kind).name == "stills-2"
+    folder = place_film(short, tmp_path / "stills", codec=kind, metadata={"workflow": {"a": 1}})
+    assert place_film(short, tmp_path / "stills", codec=kind).name == "stills-2"
     pictures = sorted(folder.glob(f"*.{kind}"))
     assert [path.name for path in pictures] == [f"{n:06d}.{kind}" for n in range(9)]
     assert json.loads(json.loads((folder / "metadata.json").read_text())["workflow"]) == {"a": 1}
-    frames = list(read_frames(src))
+    frames = list(read_frames(short))
     if kind == "png":
         with Image.open(pictures[0]) as image:
             assert json.loads(image.text["workflow"]) == {"a": 1}
