@@ -119,8 +119,9 @@ def _refuse_missing(root: Path, names: Sequence[str]) -> None:
     names = sorted(set(names))
     missing = [n for n in names if os.path.basename(n) != n or not (root / n).is_file()]
     if missing:
+        whose = f"of the model in {root.name}"
         raise CheckpointError(
-            f"{part_of(len(missing), len(names), 'part')} missing of the model in {root.name}: "
+            f"{part_of(len(missing), len(names), 'part', f'{whose} is', f'{whose} are')} missing: "
             f"{plain(', '.join(missing[:4]), 200)}",
             "download the missing parts into the same folder.",
         )
