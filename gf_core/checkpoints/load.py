@@ -54,15 +54,13 @@ def build_network(
         layer, changed = layers.get(name), any(lora.update_of(name) is not None for lora in loras)
         if layer is None and not changed:
             tensor.copy_to(state[name])
-        elif layer is not None and tensor.rows is not None and not changed:
+        elif layer is None:
+            state[name].copy_(merged(name, tensor.load(), loras))
+        elif tensor.rows is not None and not changed:
             # Not rounded again: the file holds such rows already.
             layer.fill(*tensor.rows())
         else:
-            value = merged(name, tensor.load(), loras)
-            if layer is None:
-                state[name].copy_(value)
-            else:
-                layer.fill(*quantise(value, whole=isinstance(layer, Fp8Product)))
+            layer.fill(*quantise(merged(name, tensor.load(), loras), whole=isinstance(layer, Fp8Product)))
     # Only now, as files name the parts one by one.
     join(model.blocks)
     if away:

@@ -156,7 +156,8 @@ def _open(run: Run) -> _Earlier | None:
     name = run.folder.name
     try:
         scan = scan_journal(run.journal)
-        if not all(map(is_whole, (*scan.records, *scan.later))):
+        lines = [*scan.records, *scan.later]
+        if not all(map(is_whole, lines)):
             raise ValueError("it was made by another version")
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.info("%s holds nothing to reuse: %s", name, reason(error))
@@ -171,15 +172,13 @@ def _open(run: Run) -> _Earlier | None:
     chunks = [record for record in scan.records if record["kind"] == "chunk"]
     # From the first gap on no chunk stands at its number: these are among the others.
     in_order = [record for index, record in enumerate(chunks) if record["index"] == index]
-    others = [
-        r for r in (*scan.records, *scan.later) if r["kind"] in ("chunk", "latents") and r not in in_order
-    ]
+    others = [line for line in lines if line["kind"] in ("chunk", "latents") and line not in in_order]
     return _Earlier(
         run=run,
         settings=settings,
         records=in_order,
         sampled=others,
-        states=[record for record in (*scan.records, *scan.later) if record["kind"] == "state"],
+        states=[line for line in lines if line["kind"] == "state"],
         whole=(scan.bad_line is None or scan.torn) and len(in_order) == len(chunks) and run.writable(),
         ended=scan.ended,
     )
