@@ -164,11 +164,9 @@ def end_text(report: dict[str, Any]) -> str:
 
     seconds, speed = report["film"]["seconds"], report["speed"]["fps"]
     length = f"{seconds:.2f} s" if seconds < MINUTE else clock(seconds)
-    how = (
-        f"in {clock(report['seconds']['total'])}, {speed:.1f} fps"
-        if speed
-        else "as it was: nothing had to be made"
-    )
+    how = "as it was: nothing had to be made"
+    if speed:
+        how = f"in {clock(report['seconds']['total'])}, {speed:.1f} fps"
     lines = report_lines(report)
     reuse = [line for line in lines if line.startswith("reuse")]
     first = f"{length} of film {how}"

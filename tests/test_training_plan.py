@@ -72,11 +72,8 @@ def test_a_film_is_counted_as_it_is_made(monkeypatch, joint):
     """Rolling Forcing's, in the mean over lengths and over the steps that films are left at or the calls that learn."""
     spec = ModelSpec(dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=6, text_dim=8,
                      freq_dim=16)  # fmt: skip
-    net, memory, steps = (
-        WanModel(spec),
-        replace(PRESETS["rolling_forcing"], recent=6, rolling=12),
-        (1000, 600, 300),
-    )
+    net, steps = WanModel(spec), (1000, 600, 300)
+    memory = replace(PRESETS["rolling_forcing"], recent=6, rolling=12)
     found, make = [], rollout.sampler_for
 
     def watched(*given):

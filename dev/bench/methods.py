@@ -66,11 +66,7 @@ def film_of(bundle: ModelBundle, spec: MemorySpec, chunks: int) -> tuple[Sampler
     ]
     plan = make_plan(Storyboard(seed=7, segments=tuple(segments)), timing)
     embeds = {prompt: rows[None] for prompt, rows in zip(PROMPTS, bundle.text.encode(list(PROMPTS)))}
-    return (
-        bundle.sampler(recipe),
-        plan,
-        [embeds[s.prompt] for s in plan.segments],
-    )
+    return bundle.sampler(recipe), plan, [embeds[s.prompt] for s in plan.segments]
 
 
 def largest_position(spec: MemorySpec, newest: int) -> int:

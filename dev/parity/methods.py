@@ -40,13 +40,9 @@ def _first_call(block: dict[str, Any]) -> dict[str, Any]:
 def sample_spec(case: Case) -> SampleSpec:
     """The recorded steps; Krea's are told as the timesteps they come to."""
     options = case.doc["rollout"]
-    told = (
-        options
-        if "denoising_step_list" in options
-        else {**options, "denoising_step_list": options["timesteps"]}
-    )
+    steps = options["denoising_step_list" if "denoising_step_list" in options else "timesteps"]
     return SampleSpec(
-        steps=tuple(told["denoising_step_list"]),
+        steps=tuple(steps),
         first_steps=tuple(options.get("denoising_step_list_first_block") or ()) or None,
         warp=options.get("warp", False),
         shift=options["shift"],

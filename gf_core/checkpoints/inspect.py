@@ -81,12 +81,10 @@ def _file(item: Identified) -> str:
 def _what(item: Identified) -> str:
     what, spec = item.what, item.what.spec
     size = f"{amount(what.parameters)} parameters in {counted(len(what.tensors), 'tensor')}"
-    shape = (
-        f"; width {spec.dim}, {counted(spec.num_layers, 'block')}, {counted(spec.num_heads, 'head')}"
-        if spec
-        else ""
-    )
-    return f"{kind_in_words(what.family, what.channels)}; {size}{shape}"
+    text = f"{kind_in_words(what.family, what.channels)}; {size}"
+    if spec:
+        text += f"; width {spec.dim}, {counted(spec.num_layers, 'block')}, {counted(spec.num_heads, 'head')}"
+    return text
 
 
 def _stored(item: Identified) -> str:
@@ -114,14 +112,11 @@ def _settings_rows(item: Identified, recipe: Recipe) -> list[tuple[str, str]]:
     sample, memory, video = recipe.sample, recipe.memory, recipe.video
     meant = "warped" if sample.warp else "taken as they are"
     seconds = Timing.of(recipe).chunk_pictures / video.fps
-    preset = item.known.memory if item.known is not None else "its own" if item.own else "grounded"
-    reason = (
-        item.known.reason
-        if item.known is not None
-        else "its header says so"
-        if item.own
-        else "nothing is said of its training"
-    )
+    preset, reason = "grounded", "nothing is said of its training"
+    if item.known is not None:
+        preset, reason = item.known.memory, item.known.reason
+    elif item.own:
+        preset, reason = "its own", "its header says so"
     return [
         ("steps", f"{sample.steps_in_words()} ({meant}), shift {sample.shift:g}"),
         ("chunk", f"{counted(memory.chunk, 'latent frame')}, {seconds:g} s of film"),

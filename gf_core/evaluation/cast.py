@@ -128,9 +128,8 @@ def main() -> int:
 def spread(rows: list[dict[str, float]], name: str) -> tuple[float, float]:
     """Mean over films and its standard error; a film's shots are averaged first."""
     films = np.array([row[name] for row in rows]).reshape(-1, 2).mean(1)
-    return float(films.mean()), float(films.std(ddof=1) / len(films) ** 0.5) if len(films) > 1 else float(
-        "nan"
-    )
+    error = films.std(ddof=1) / len(films) ** 0.5 if len(films) > 1 else np.nan
+    return float(films.mean()), float(error)
 
 
 if __name__ == "__main__":

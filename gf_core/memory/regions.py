@@ -70,11 +70,9 @@ def alone(spec: MemorySpec, layout: Layout, frames: int) -> list[range]:
 def ends(spec: MemorySpec, layout: Layout, frames: int) -> list[range]:
     """The first frames, anchors already or to become some, and beside them the newest ones (Rolling Forcing)."""
     first = max(layout.kept, min(spec.capacity, layout.past))
-    last = (
-        layout.past - first
-        if spec.rolling is None
-        else min(layout.past - first, spec.rolling - frames - first)
-    )
+    last = layout.past - first
+    if spec.rolling is not None:
+        last = min(last, spec.rolling - frames - first)
     return [range(first), range(layout.past - max(0, last), layout.past)]
 
 

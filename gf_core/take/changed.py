@@ -42,11 +42,9 @@ def what_changed(old: Settings, new: Settings, *, latents: bool) -> str:
 def unlike(old: Settings, new: Settings) -> int:
     """How many of the facts outside the storyboard that decide latents are others."""
     was, now = old.get("facts"), new["facts"]
-    return (
-        sum(was.get(name) != now.get(name) for name in was.keys() | now.keys())
-        if isinstance(was, dict)
-        else len(now)
-    )
+    if not isinstance(was, dict):
+        return len(now)
+    return sum(was.get(name) != now.get(name) for name in was.keys() | now.keys())
 
 
 def _first_difference(old: Any, new: Any, path: tuple[str, ...] = ()) -> str:

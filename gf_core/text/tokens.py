@@ -55,10 +55,8 @@ def sentencepiece_model(lists: Mapping[str, tuple]) -> bytes | None:
     pieces, scores, kinds, charsmap = (lists.get(key, ()) for key in TOKENIZER_LISTS)
     if not pieces:
         return None
-    lengths, types = (
-        {len(pieces), len(scores), len(kinds)},
-        {str: pieces, float: scores, int: (*kinds, *charsmap)},
-    )
+    lengths = {len(pieces), len(scores), len(kinds)}
+    types = {str: pieces, float: scores, int: (*kinds, *charsmap)}
     odd = any(type(value) is not kind for kind, values in types.items() for value in values)
     if odd or len(lengths) > 1 or not all(0 < kind < 128 for kind in kinds):
         raise CheckpointError("the tokenizer in the file's header is damaged", "download the file again.")

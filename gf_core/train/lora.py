@@ -38,10 +38,8 @@ def add_lora(model: nn.Module, spec: LoraSpec) -> None:
     layers = [m for n, m in model.named_modules() if "blocks." in n and isinstance(m, nn.Linear)]
     for layer in layers:
         like: Any = {"device": layer.weight.device, "dtype": torch.float32, "bias": False}
-        down, up = (
-            nn.Linear(layer.in_features, spec.rank, **like),
-            nn.Linear(spec.rank, layer.out_features, **like),
-        )
+        down = nn.Linear(layer.in_features, spec.rank, **like)
+        up = nn.Linear(spec.rank, layer.out_features, **like)
         nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
         nn.init.zeros_(up.weight)
         layer.add_module("lora_A", down)

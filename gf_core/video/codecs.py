@@ -73,11 +73,9 @@ def _av1(encoder: str, quality: int, enlarged: bool, side: int) -> dict[str, str
     # SVT-AV1 prints its settings at every start, so at every chunk; only the environment can tell it not to.
     os.environ.setdefault("SVT_LOG", "1")
     crf = str(min(quality + 10, 63))
-    return (
-        {"crf": crf, "preset": "8"}
-        if encoder == "libsvtav1"
-        else {"crf": crf, "cpu-used": "6", "lag-in-frames": "0"}
-    )
+    if encoder == "libsvtav1":
+        return {"crf": crf, "preset": "8"}
+    return {"crf": crf, "cpu-used": "6", "lag-in-frames": "0"}
 
 
 def _prores(_: str, quality: int, enlarged: bool, side: int) -> dict[str, str]:

@@ -171,11 +171,8 @@ def _look(path: str | Path) -> _Looked:
 def _look_through(path: str, _: tuple[int, int] | None) -> _Looked:
     joints: list[int] = []
     with open_film(path) as container:
-        stream, joinable, fps = (
-            container.streams.video[0],
-            container.format.name in JOINABLE,
-            rate_of(container),
-        )
+        stream, fps = container.streams.video[0], rate_of(container)
+        joinable = container.format.name in JOINABLE
         context, codec = stream.codec_context, stream.codec.canonical_name
         # Not `pix_fmt`: where a damaged film has none, PyAV 17 ends the process with a segmentation fault.
         kind = context.format

@@ -348,10 +348,8 @@ def small_umt5() -> dict[str, torch.Tensor]:
     torch.manual_seed(3)
     weights = {"shared.weight": torch.randn(64, 24), "encoder.final_layer_norm.weight": torch.ones(24)}
     for n in range(2):
-        attention, hidden = (
-            f"encoder.block.{n}.layer.0.SelfAttention",
-            f"encoder.block.{n}.layer.1.DenseReluDense",
-        )
+        attention = f"encoder.block.{n}.layer.0.SelfAttention"
+        hidden = f"encoder.block.{n}.layer.1.DenseReluDense"
         weights |= {f"{attention}.{c}.weight": torch.randn(16, 24) for c in "qkv"}
         weights |= {
             f"{attention}.o.weight": torch.randn(24, 16),

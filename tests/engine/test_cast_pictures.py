@@ -139,10 +139,8 @@ def test_pictures_fill_the_first_anchors_and_stay_until_a_scene(bundle, folder):
         memory=MemorySpec(anchors=2, recent=3, anchor_update="every_chunk", anchor_policy="paper"),
     )
     film = settle(bundle, ENDS.replace("1s", "9s"), folder=folder)
-    sampler, (mara, boat) = (
-        bundle.sampler(film.recipe),
-        (bundle.codec.encode(p) for p in film.pictures.values()),
-    )
+    sampler = bundle.sampler(film.recipe)
+    mara, boat = (bundle.codec.encode(p) for p in film.pictures.values())
     memory = sampler.director.memory
     embeds = [rows[None] for rows in bundle.text.encode([s.prompt for s in film.plan.segments])]
     seen = []

@@ -186,10 +186,8 @@ def _no_links(*_: object) -> None:
 @pytest.mark.parametrize("links", [True, False], ids=["hard links", "copies"])
 def test_a_power_cut_takes_nothing_that_was_promised(bundle, films, tmp_path, monkeypatch, links):
     """A film that is stopped and gone on with, an edit of it that takes chunks over, and another encoding."""
-    folder, text = (
-        tmp_path / "take",
-        "a fox | 1.5s\nthen: it runs | 0.75s\ncut: a hen | 0.75s\ncut: a cow | 0.75s",
-    )
+    folder = tmp_path / "take"
+    text = "a fox | 1.5s\nthen: it runs | 0.75s\ncut: a hen | 0.75s\ncut: a cow | 0.75s"
     folder.mkdir()
     disk = Disk(folder, monkeypatch)
     if not links:

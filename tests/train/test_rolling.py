@@ -156,10 +156,8 @@ def test_noise_that_no_learned_call_begins_with_has_no_gradient(nets, films, rem
 
 def test_nothing_goes_from_one_learned_call_to_the_next(nets, films):
     """Not even where each call has a chunk at its exit."""
-    film, noise = (
-        film_of("short"),
-        torch.randn(3, 1, 3, 4, 2, 4, generator=generator("noise")).requires_grad_(),
-    )
+    film = film_of("short")
+    noise = torch.randn(3, 1, 3, 4, 2, 4, generator=generator("noise")).requires_grad_()
     sampler = rollout.sampler_for(nets.generator, film, 1, (4, 2, 4))
     sampler.director.start(films.prompts[0])
     made = [

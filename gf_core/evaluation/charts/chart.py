@@ -146,10 +146,8 @@ def _prompts(page: Page) -> None:
         page.text(28, page.y + 4, name, 15, FAINT)
         for segment in page.result["segments"]:
             cell = segment["read"][name]
-            left, right = (
-                page.x(segment["start_seconds"]),
-                page.x(segment["start_seconds"] + segment["seconds"]),
-            )
+            left = page.x(segment["start_seconds"])
+            right = page.x(segment["start_seconds"] + segment["seconds"])
             if cell["right"] is None:
                 page.cell(left, right, PANEL)
             elif cell["right"]:

@@ -83,10 +83,8 @@ class StubClip:
 def load(request_model, **options):
     """What Load Model gives, with a stub for the text encoder and a tiny VAE, as the real ones are too large here."""
     kept = loader._load_text, loader._load_vae
-    loader._load_text, loader._load_vae = (
-        (lambda choice: (StubClip(), choice)),
-        (lambda choice: (VAE, choice)),
-    )
+    loader._load_text = lambda choice: (StubClip(), choice)
+    loader._load_vae = lambda choice: (VAE, choice)
     try:
         return loader.load(loader.Request(model=request_model, **options))
     finally:
