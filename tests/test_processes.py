@@ -25,7 +25,9 @@ def test_a_file_stays_in_one_process(tmp_path: Path) -> None:
     (folder / "comfyui").mkdir(parents=True)
     for file in files:
         file.write_text(NOTE)
-    (folder / "conftest.py").write_bytes((ROOT / "tests" / "conftest.py").read_bytes())
+    for name in ("conftest.py", "windows.py"):
+        (folder / name).write_bytes((ROOT / "tests" / name).read_bytes())
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())  # how they are imported
     command = [sys.executable, "-m", "pytest", "-p", "xdist", "-p", "no:cacheprovider", "-n", "2", "tests"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
