@@ -161,7 +161,7 @@ def test_a_critic_may_be_ahead_of_its_student():
     assert [step for step in range(stage.steps) if stage.learns(step)] == [3, 6, 9]
     assert replace(stage, ahead=0).learns(0)
     reports = []
-    matching.counted(lambda step, told: reports.append(told), stage, 7, {"dmd": 1.0})
+    matching.with_steps(lambda step, told: reports.append(told), stage, 7, {"dmd": 1.0})
     assert reports == [{"student_steps": 2, "critic_steps": 5, "dmd": 1.0}]
 
 
