@@ -24,8 +24,10 @@ from gf_core.train.recipes.codec_data import Pictures
 from gf_core.train.recipes.video import (
     BUILTIN_SPEC,
     MORE,
+    SHARPEN,
     STUDENT,
     TEACHER,
+    Begin,
     VideoNet,
     load_weights,
     save_video,
@@ -169,10 +171,12 @@ def test_a_folder_goes_on_with_the_same_teacher_only(tmp_path, monkeypatch):
 
     def train(folder: str, plan, start=None, steps: int = 1, codec: str = "one") -> None:
         plan = replace(plan, pace=replace(plan.pace, steps=steps), clips=1, draws=1)
-        where = tmp_path / folder
-        train_video(where, plan, store, lambda: None, Precision(), Ranks(), start, codec=codec)
+        where, begin = tmp_path / folder, Begin(None, start)
+        if plan is not STUDENT:
+            begin = Begin(start, start if plan.stage == "sharpen" else None)
+        train_video(where, plan, store, lambda: None, Precision(), Ranks(), begin, codec=codec)
 
-    for plan in (MORE, STUDENT):
+    for plan in (MORE, STUDENT, SHARPEN):
         train(plan.stage, plan, tmp_path / "a.pt")
         train(plan.stage, plan, tmp_path / "a.pt", steps=2)
         for start in (tmp_path / "b.pt", None) if plan is MORE else (tmp_path / "b.pt",):
@@ -280,10 +284,14 @@ def test_the_stages_on_processors_make_a_model(tmp_path, monkeypatch):
     monkeypatch.setattr(builtin, "POOL", 6)
     monkeypatch.setattr(builtin, "HELD_OUT", 2)
     monkeypatch.setattr(clips, "SHARD", 3)
-    for stage in ("codec", "clips", "teacher", "student", "export"):
+    monkeypatch.setattr(builtin, "SHARPEN", replace(SHARPEN, ahead=0))
+    shipped = []
+    for stage in ("codec", "clips", "teacher", "student", "export", "sharpen", "export"):
         main(arguments(f"--stage {stage} --minutes 0.01 --ranks 1 --clips 6", tmp_path))
+        if stage == "export":
+            shipped.append(load_model(tmp_path / "builtin"))
     assert len(list((tmp_path / "clips").iterdir())) == 2
-    assert load_model(tmp_path / "builtin").recipe.video.fps == 16
+    assert shipped[0].recipe.video.fps == 16 and shipped[0].fingerprint != shipped[1].fingerprint
 
 
 @pytest.mark.parametrize("given", [True, False])

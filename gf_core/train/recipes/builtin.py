@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from ...arguments import Parser
-from ...builtin import BUILTIN_FILES
+from ...builtin import BUILTIN_FILES, BUILTIN_FOLDER
 from ...errors import GroundedError
 from ...vae.builtin import BuiltinCodec, load_codec
 from ...words import counted
@@ -39,11 +39,13 @@ from .codec import CodecPlan, train_codec
 from .codec_data import Pictures
 from .reader import PACE as READER_PACE
 from .reader import train_reader
-from .video import MORE, STUDENT, TEACHER, train_video
+from .video import MORE, SHARPEN, STUDENT, TEACHER, Begin, train_video
 
 log = logging.getLogger("grounded")
 
 STAGES = ("codec", "clips", "teacher", "student", "reader", "export")
+SHARPENED = SHARPEN.stage
+"""A stage more, which is run where it is asked for."""
 ALL = "all"
 LIVE = {"codec": 0.28, "teacher": 0.51, "student": 0.18}
 """Shares of a live run's minutes; the rest goes by in starting, encoding and exporting."""
@@ -60,6 +62,8 @@ examples:
   grounded train builtin --device cuda                     live on one card, in minutes
   grounded train builtin                                   every stage on the processor, an afternoon
   grounded train builtin --stage student                   one of them, or on with it
+  grounded train builtin --stage sharpen --device cpu --minutes 95 --batch 6 --teacher runs/teacher
+                                                           what ships, matched to that teacher in distribution
   grounded train builtin --stage all --size tiny --folder runs/tiny        the whole chain in small
   grounded render film.txt --model runs/builtin/builtin    what came of it
 """
@@ -77,6 +81,7 @@ class Options:
     ranks: int = 2
     clips: int = 8192
     teacher: Path | None = None
+    student: Path | None = None
     further: bool = False
     decoder_of: Path | None = None
     device: str | None = None
@@ -97,6 +102,15 @@ class Options:
         """Weights that a student begins from."""
         return self.teacher if self.teacher and not self.further else self.folder / "teacher.pt"
 
+    def begin(self, stage: str) -> Begin:
+        """What a student, or who sharpens one, begins from. Raises GroundedError: there is no teacher yet."""
+        teacher = needs(self.start, "teacher")
+        if stage != SHARPENED:
+            return Begin(teacher=teacher)
+        student = self.student or find(self.folder / "student.pt") or BUILTIN_FOLDER
+        # A folder may hold a teacher beside it.
+        return Begin(student / BUILTIN_FILES[0] if student.is_dir() else student, teacher)
+
     @property
     def stages(self) -> tuple[str, ...]:
         """What is to run, in order."""
@@ -113,14 +127,18 @@ def needs(path: Path, stage: str) -> Path:
     return path
 
 
-def export(options: Options) -> None:
-    """Write the shipped files from a run folder: model, text encoder and codec, float16."""
-    student = needs(options.folder / "student", "student")
+def export(options: Options, stage: str | None = None) -> None:
+    """Write the shipped files from a run folder: model, text encoder and codec, float16.
+
+    stage: whose; None is the sharpened student's where there is one.
+    """
+    name = stage or (SHARPENED if (options.folder / SHARPENED).is_dir() else "student")
+    student = needs(options.folder / name, name)
     reader = options.folder / "reader.safetensors"
     names = BUILTIN_FILES[:2]
     found = [*(student / name for name in names), needs(options.codec, "codec")]
-    if kept := find(options.folder / "student.pt"):
-        same_run(kept, "student", {"codec": PRINT + load_codec(options.codec).fingerprint})
+    if kept := find(options.folder / f"{name}.pt"):
+        same_run(kept, name, {"codec": PRINT + load_codec(options.codec).fingerprint})
     _ship(options, [*found, reader] if reader.exists() else found)
 
 
@@ -183,11 +201,11 @@ def run_stage(stage: str, options: Options) -> None:
         return
     if stage in ("clips", "reader"):
         needs(options.codec, "codec")
-    if stage == "student":
+    if stage in ("student", SHARPENED):
         needs(options.start, "teacher")
-    if stage in ("teacher", "student"):
+    if stage in ("teacher", "student", SHARPENED):
         needs(options.folder / "clips", "clips")
-    if stage in ("clips", "teacher", "student") and options.codec.exists():
+    if stage in ("clips", "teacher", "student", SHARPENED) and options.codec.exists():
         others = of_others(options.folder / "clips", load_codec(options.codec).fingerprint)
         if others and stage != "clips":
             raise GroundedError(
@@ -228,15 +246,15 @@ def _rank(ranks: Ranks, stage: str, options: Options) -> None:
         place = Precision(torch.device(options.device or "cpu"))
         train_reader(folder, READER_PACE.lasting(options.minutes), options.codec, precision=place)
     else:
-        plan = STUDENT if stage == "student" else TEACHER
+        plan = {"student": STUDENT, SHARPENED: SHARPEN}.get(stage, TEACHER)
         plan = replace(plan, pace=plan.pace.lasting(options.minutes))
-        start = options.start if stage == "student" else None
+        begin = Begin() if stage == "teacher" else options.begin(stage)
         with Feed(folder / "clips", precision.device, consume=False, ranks=ranks) as feed:
             source = Source(feed)
             for _ in range(max(1, feed.there)):
                 source.refresh(wait=True)
             known = load_codec(options.codec).fingerprint if options.codec.exists() else ""
-            train_video(folder, plan, source.clips, source.refresh, precision, ranks, start, codec=known)
+            train_video(folder, plan, source.clips, source.refresh, precision, ranks, begin, codec=known)
 
 
 # -- live, on one device -------------------------------------------------------------------------------------------
@@ -262,7 +280,7 @@ def run_live(options: Options) -> None:
 
 def _live(options: Options, source: Source, workers: int) -> None:
     folder, precision, ranks = options.folder, Precision(source.feed.device), Ranks()
-    stages = [stage for stage in LIVE if stage in options.stages]
+    stages = [stage for stage in (*LIVE, SHARPENED) if stage in options.stages]
     minutes, report = options.minutes or 7.5, 100 if precision.device.type == "cuda" else 5
 
     def paced(pace: Pace, stage: str) -> Pace:
@@ -286,17 +304,17 @@ def _live(options: Options, source: Source, workers: int) -> None:
     while source.clips.count < 4 * options.shard:
         source.refresh(wait=True)
     log.info("%d clips encoded", source.clips.count)
-    for plan in (MORE if options.further else TEACHER, LIVE_STUDENT):
+    for plan in (MORE if options.further else TEACHER, LIVE_STUDENT, SHARPEN):
         if plan.stage in stages:
-            student = plan.stage == "student"
-            start = needs(options.start, "teacher") if student else options.teacher
+            student = plan.stage != "teacher"
+            begin = options.begin(plan.stage) if student else Begin(options.teacher)
             plan = replace(
                 plan, pace=paced(plan.pace, plan.stage), clips=max(1, options.batch // (2 if student else 1))
             )
             # What would be shipped now, so that a run that is ended early leaves a model all the same.
-            kept = partial(export, options) if student else None
+            kept = partial(export, options, plan.stage) if student else None
             train_video(
-                folder, plan, source.clips, source.refresh, precision, ranks, start, kept, codec.fingerprint
+                folder, plan, source.clips, source.refresh, precision, ranks, begin, kept, codec.fingerprint
             )
             log.info("%s ended with %d clips", plan.stage, source.clips.count)
 
@@ -306,13 +324,21 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="grounded train builtin", description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add(
-        "--stage", choices=(*STAGES, ALL), help="one stage only (default: in order); 'all' is the whole chain"
+        "--stage",
+        choices=(*STAGES, SHARPENED, ALL),
+        help="one stage only (default: in order); 'sharpen' takes a finished student further, 'all' is the whole chain",
     )
     add("--size", choices=list(SIZES), help="of the chain: tiny runs through in minutes (default: builtin)")
     add("--folder", type=Path, help="run folder (default: runs/builtin)")
     add("--out", type=Path, help="where to export (default: FOLDER/builtin)")
     add("--minutes", type=float, help="wall time of the stage, or of a whole live run (default there: 7.5)")
     add("--teacher", type=Path, metavar="PATH", help="a finished teacher with its codec: folder, file or .pt")
+    add(
+        "--student",
+        type=Path,
+        metavar="PATH",
+        help="whom to sharpen (default: the run's own, else what ships)",
+    )
     add("--further", action="store_true", default=None, help="teach the teacher of --teacher further first")
     add("--decoder-of", type=Path, metavar="CODEC", help="codec stage: train only the decoder of this codec")
     add("--ranks", type=int, help="processes of one thread each; the number of cores (default: 2)")
@@ -339,12 +365,13 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--further needs --teacher and --device")
     for file, fix in (
         (options.teacher, "--teacher: a run's teacher or teacher.pt, or a folder like the built-in model's"),
+        (options.student, "--student: a run's student or student.pt, or a folder like the built-in model's"),
         (options.decoder_of, "--decoder-of: the codec.safetensors whose decoder is to learn"),
     ):
         if file is not None and not file.exists():
             raise GroundedError(f"there is no {file}", f"check {fix}")
     set_up_log(options.folder)
-    if options.device and options.stage in (None, *LIVE):
+    if options.device and options.stage in (None, *LIVE, SHARPENED):
         run_live(options)
         return 0
     for stage in options.stages:

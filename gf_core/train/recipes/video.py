@@ -1,7 +1,8 @@
-"""The built-in video model: its sizes, its heads, and the two stages that train it.
+"""The built-in video model: its sizes, its heads, and the three stages that train it.
 
 `teacher`: flow matching at random noise levels, a few prompts dropped so that guidance works. `student`: the four noise
-levels of the sampler, towards the ends of the teacher's guided ODE.
+levels of the sampler, towards the ends of the teacher's guided ODE. `sharpen`: a finished student, matched in
+distribution to its teacher.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from ..context import ContextNet, StreamOutput
 from ..data import Clips
 from ..loop import Pace, Run
 from ..objectives import Objective, Precision
-from ..objectives.distil import Distil, Distilling
+from ..objectives.distil import Distil
 from ..objectives.flow import Flow, Heads
 from ..objectives.replay import Recorder, Replayed
+from ..objectives.sharpen import Sharpen, Sharpening
 from ..optim import Muon, adamw, split_parameters
 from ..ranks import Ranks
 from .clips import MEMORY
@@ -49,11 +51,11 @@ HEADS_WEIGHT = 0.03
 
 
 @dataclass(frozen=True)
-class VideoPlan(Distilling):
+class VideoPlan(Sharpening):
     """What one stage does, a student's with how it is taught."""
 
     stage: str = "teacher"
-    "teacher or student"
+    "teacher, student or sharpen"
     pace: Pace = PACE
     "length and learning rate"
     clips: int = 3
@@ -68,6 +70,24 @@ TEACHER = VideoPlan()
 MORE = VideoPlan(pace=Pace(minutes=40, rate=0.6, decay_from=0.3))
 """A teacher that goes on from finished weights."""
 STUDENT = VideoPlan("student", Pace(minutes=40, rate=0.25, decay_from=0.3, average=0.99), clips=2, draws=2)
+SHARPEN = VideoPlan(
+    "sharpen", Pace(minutes=95, warm=1, decay_from=0.6, average=0.98), draws=2, guess=0.75, generations=3
+)
+RATES = {"video": 2e-5, "critic": 1e-4}
+"""Of who learns in it: twice that has done a student harm (docs/benchmarks/2026-11-27-ablation.md)."""
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What a stage begins from (`load_weights`)."""
+
+    weights: Path | None = None
+    "what is to learn; without, a student begins as its teacher, a teacher anew"
+    teacher: Path | None = None
+    "who teaches a student"
+
+
+ANEW = Begin()
 
 
 class Attributes(nn.Module):
@@ -124,12 +144,16 @@ def encoder_of(net: ContextNet) -> SmallTextEncoder:
 def objective_of(
     video: VideoNet, plan: VideoPlan, precision: Precision, teacher: VideoNet | None = None
 ) -> Flow | Distil:
-    """The objective of a stage; a student needs its teacher."""
+    """The objective of a teacher, or of a student, which needs its teacher."""
     heads: Heads = {"attributes": (HEADS_WEIGHT, video.heads)}
     if teacher is None:
         return Flow(video.net, precision, draws=plan.draws, shift=BUILTIN_SAMPLE.shift, heads=heads)
-    levels = torch.tensor([level.timestep for level in timesteps(BUILTIN_SAMPLE)]) / 1000
-    return Distil(video.net, teacher.net, precision, levels.tolist(), plan, heads)
+    return Distil(video.net, teacher.net, precision, sampled_levels(), plan, heads)
+
+
+def sampled_levels() -> list[float]:
+    """The sampler's noise levels 0..1, highest first."""
+    return (torch.tensor([level.timestep for level in timesteps(BUILTIN_SAMPLE)]) / 1000).tolist()
 
 
 def train_video(
@@ -139,60 +163,86 @@ def train_video(
     refresh: Callable[[], None],
     precision: Precision,
     ranks: Ranks,
-    start: Path | None = None,
+    begin: Begin = ANEW,
     kept: Callable[[], None] | None = None,
     codec: str = "",
 ) -> None:
     """One stage on this rank, with its checkpoint in FOLDER/<stage>.pt; its files are in FOLDER/<stage>/ at its end.
 
-    clips: material. refresh: called after every step. start: weights to begin from
-    (`load_weights`), a student's teacher. kept: called when the files are there; if given, they are written at every
-    report too. codec: fingerprint of the one whose latents the clips are.
+    clips: material. refresh: called after every step. kept: called when the files are there; if given, they are
+    written at every report too. codec: fingerprint of the one whose latents the clips are.
     """
     torch.manual_seed(plan.seed)
-    video, teacher = VideoNet(), None
-    begun = "nothing"
-    if start is not None:
-        load_weights(video, start)
-        own = start == folder / "teacher.pt"  # which may have learned on since
-        begun = "the run's own" if own else state.PRINT + hash_state(video.net.state_dict())
-    if plan.stage == "student":
-        teacher = copy.deepcopy(video)
+    video, teacher, begun = _begun(folder, begin)
+    critic = copy.deepcopy(teacher) if plan.stage == SHARPEN.stage else None
     on_card = precision.device.type == "cuda"
-    for net in filter(None, (video, teacher)):
+    for net in filter(None, (video, teacher, critic)):
         net.to(precision.device)
         if on_card:
             net.net.narrow = precision.dtype
-    hidden, rest = split_parameters(video)
-    optimisers = [Muon(hidden, 0.02), adamw(rest, 1.5e-3)]
+    learning = {"video": video} | ({"critic": critic} if critic else {})
+    if critic:
+        optimisers = [_slow(net, RATES[name]) for name, net in learning.items()]
+    else:
+        hidden, rest = split_parameters(video)
+        optimisers = [Muon(hidden, 0.02), adamw(rest, 1.5e-3)]
     template = VideoNet()
 
     def write(*report: object) -> None:
-        template.load_state_dict(run.average.values)
+        template.load_state_dict(video.state_dict() | run.average.values)
         save_video(template.net, folder / plan.stage)
         if kept:
             kept()
 
     run = Run(
         plan.stage,
-        {"video": video},
+        learning,
         optimisers,
         plan.pace,
         precision,
         folder / f"{plan.stage}.pt",
         ranks,
-        begun={"teacher": begun, **_decisive(plan), **({"codec": state.PRINT + codec} if codec else {})},
+        begun={**begun, **_decisive(plan), **({"codec": state.PRINT + codec} if codec else {})},
         report=write if kept else None,
     )
     # The step is part of the seed: a resumed run must not draw the noise of its beginning again.
     seed = hash((plan.seed, ranks.rank, run.step)) % 2**63
     torch.manual_seed(seed)
     clips.reseed(seed)
-    plain = objective_of(video, plan, precision, teacher)
-    objective: Objective = Replayed(plain, run.params, Recorder()) if on_card else plain
+    objective: Objective
+    if teacher and critic:
+        nets, shift = (video.net, teacher.net, critic.net), BUILTIN_SAMPLE.shift
+        objective = Sharpen(nets, precision, sampled_levels(), plan, shift, lambda: run.step)
+    else:
+        plain = objective_of(video, plan, precision, teacher)
+        objective = Replayed(plain, run.params, Recorder()) if on_card else plain
     run.run(objective, lambda: clips.draw(plan.clips, plan.forget), refresh)
     if ranks.first:
         write()
+
+
+def _begun(folder: Path, begin: Begin) -> tuple[VideoNet, VideoNet | None, dict[str, str]]:
+    """What learns and who teaches it, with what they begin as in words by name (`state.same_run`)."""
+
+    def loaded(net: VideoNet, path: Path) -> str:
+        load_weights(net, path)
+        own = path == folder / "teacher.pt"  # which may have learned on since
+        return "the run's own" if own else state.PRINT + hash_state(net.net.state_dict())
+
+    video, teacher, begun = VideoNet(), None, {"teacher": "nothing"}
+    if (given := begin.weights or begin.teacher) is not None:
+        begun["teacher"] = loaded(video, given)
+    if begin.teacher is not None:
+        teacher = copy.deepcopy(video)
+        if begin.weights is not None:
+            begun = {"student": begun["teacher"], "teacher": loaded(teacher, begin.teacher)}
+    return video, teacher, begun
+
+
+def _slow(net: VideoNet, rate: float) -> torch.optim.Optimizer:
+    """The optimiser of a network that is there already; what it makes of words stays."""
+    net.net.text.requires_grad_(False)
+    return adamw(net.net.model.parameters(), rate, betas=(0.0, 0.999))
 
 
 def _decisive(plan: VideoPlan) -> dict[str, str]:
