@@ -62,8 +62,7 @@ examples:
   grounded train builtin --device cuda                     live on one card, in minutes
   grounded train builtin                                   every stage on the processor, an afternoon
   grounded train builtin --stage student                   one of them, or on with it
-  grounded train builtin --stage sharpen --device cpu --minutes 95 --batch 6 --teacher runs/teacher
-                                                           what ships, matched to that teacher in distribution
+  grounded train builtin --stage sharpen --device cpu --teacher runs/teacher   what ships, made sharper
   grounded train builtin --stage all --size tiny --folder runs/tiny        the whole chain in small
   grounded render film.txt --model runs/builtin/builtin    what came of it
 """
