@@ -47,8 +47,8 @@ def run_in_host(comfy: Host, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def run(script: str | Path, *args: object) -> dict[str, Any]:
         printed = run_script(comfy, make_base(tmp_path / "base"), Path(script), *map(str, args))
         facts = json.loads(printed.strip().splitlines()[-1])
-        if "missing" in facts:
-            pytest.skip(facts["missing"])
+        if "host_lacks" in facts:
+            pytest.skip(facts["host_lacks"])
         return facts
 
     return run

@@ -1,12 +1,21 @@
 """A student matched in distribution: who judges behind which memory, whose turn it is, and which way it goes."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
+from gf_core.errors import GroundedError
 from gf_core.train.context import StreamOutput
+from gf_core.train.loop import Pace
 from gf_core.train.objectives.sharpen import Sharpen, Sharpening
+from gf_core.train.ranks import Ranks
+from gf_core.train.recipes import video
+from gf_core.train.recipes.video import BUILTIN_SPEC, SHARPEN, Begin, VideoNet
 
+from .test_builtin_recipe import some_clips
 from .test_replay import PLACE, clips
 
 LEVELS = [1.0, 0.75, 0.5]
@@ -83,3 +92,28 @@ def test_chunks_are_made_as_the_sampler_makes_them():
             assert (sigma == LEVELS[number]).all() and graph == (number + 1 == len(student.calls))
             assert noisy.mean().item() == pytest.approx(900 * (1 - LEVELS[number]), abs=3)
     assert lengths == {1, 2, 3}
+
+
+def test_what_is_there_changes_little_and_words_not_at_all(tmp_path, monkeypatch):
+    """Student and critic begin as student and teacher are given, at rates of their own; another student is refused."""
+    tiny = replace(BUILTIN_SPEC, dim=128, ffn_dim=128, num_heads=1, num_layers=1)
+    monkeypatch.setattr(video, "VideoNet", partial(VideoNet, tiny))
+    given, store = {}, some_clips()
+    for seed, name in enumerate(("student", "teacher", "other")):
+        torch.manual_seed(seed)
+        given[name] = VideoNet(tiny).state_dict()
+        torch.save({"average": given[name]}, tmp_path / f"{name}.pt")
+
+    def run(student: str, steps: int) -> dict:
+        plan = replace(SHARPEN, pace=Pace(steps=steps, warm=1, decay_from=1), clips=1, ahead=0, every=1)
+        begin = Begin(tmp_path / f"{student}.pt", tmp_path / "teacher.pt")
+        video.train_video(tmp_path / "run", plan, store, lambda: None, PLACE, Ranks(), begin)
+        return torch.load(tmp_path / "run" / "sharpen.pt", weights_only=True)
+
+    made = run("student", 3)["modules"]
+    for name, began, rate in (("video", "student", 2e-5), ("critic", "teacher", 1e-4)):
+        moved = {n: (value - given[began][n]).abs().max().item() for n, value in made[name].items()}
+        assert not any("net.text" in n or moved[n] for n in moved if "net.model" not in n)
+        assert rate < max(moved.values()) < 5 * rate
+    with pytest.raises(GroundedError, match="another student"):
+        run("other", 4)

@@ -12,7 +12,7 @@ import torch
 try:
     from gguf_files import write
 except ModuleNotFoundError as error:
-    tiny.report(missing=f"ComfyUI's Python has no package {error.name}")
+    tiny.report(host_lacks=f"ComfyUI's Python has no package {error.name}")
     sys.exit()
 from grounded_forcing.gf_core.files import scales
 from grounded_forcing.nodes.native import files, loader

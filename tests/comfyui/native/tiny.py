@@ -36,7 +36,7 @@ def wan_tensors():
 def causal_model():
     """Those weights as a model that core's own autoregressive sampler takes; ends the script where there is none."""
     if not hasattr(sampling, "sample_ar_video"):
-        report(missing="this ComfyUI has no autoregressive sampler")
+        report(host_lacks="this ComfyUI has no autoregressive sampler")
         sys.exit()
     path = Path.cwd() / "models" / "causal.safetensors"
     save_file(wan_tensors(), path, {"config": '{"transformer": {"causal_ar": true}}'})
