@@ -14,6 +14,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 
 from ...builtin import BUILTIN_FILES, BUILTIN_FOLDER, is_small, model_file
 from ...config import MemorySpec, ModelSpec, Recipe, VideoSpec
+from ...devices import on_threads
 from ...errors import GroundedError
 from ...vae.builtin import BuiltinCodec, load_codec
 from ...world import Script, render, sample_script
@@ -264,9 +266,9 @@ def _with_words(teacher: Path, model: str, folder: Path) -> Path:
 
 def _run(options: Options) -> Path:
     """A stage on one device, and the folder of its student."""
-    if options.device == "cpu":
-        torch.set_num_threads(1)  # networks as small as these wait longer for a second thread than they gain
-    launch(train, 1, options.device, options)
+    # Networks as small as these wait longer for a second thread than they gain.
+    with on_threads(1) if options.device == "cpu" else nullcontext():
+        launch(train, 1, options.device, options)
     return options.folder / "student"
 
 
