@@ -43,8 +43,8 @@ class Lock:
     """Exclusive use of a folder, from construction to `release()` or to the process's end, by kill -9 too.
 
     The file keeps the owner's process id so that a second process can name it; the id alone decides nothing. Below it
-    stands what makes `mark`. A drive
-    that has no locks, as some in networks, is used without one, with a line in the log.
+    stands what makes `mark`. A drive that has no locks, as some in networks, is used without one, with a line in the
+    log.
 
     Raises TakeError: another process (or this one) holds the lock, or the file cannot be written. FileNotFoundError:
     its folder, or the file, was removed in this moment, as a process does that leaves an empty Take.
