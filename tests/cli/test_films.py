@@ -353,9 +353,9 @@ def test_ctrl_c_in_a_real_process(place):
         "import gf_core.checkpoints.bundle as r, tiny\n"
         "r.load_model = lambda *a, **k: tiny.bundle()\n"
         "from gf_core.cli import main\n"
-        "sys.exit(main(['render', 'slow.txt']))\n"
+        "sys.exit(main(['render', 'slow.txt', '--upscale', '1']))\n"
     )
-    (place / "slow.txt").write_text("a fox | 3000s\n", encoding="utf-8")
+    (place / "slow.txt").write_text("a fox | 600s\n", encoding="utf-8")
     kept = place / "takes" / "slow" / "run-0001" / "journal.jsonl"
     child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=place)
     try:
