@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from contextlib import nullcontext
 from fractions import Fraction
 from typing import cast
 
@@ -14,6 +15,7 @@ from av.video.stream import VideoStream
 
 from .codecs import CodecChoice
 from .pixels import BT709, ToVideo
+from .turns import ordinary_turns
 
 MIN_TIMESCALE = 10_000
 
@@ -62,7 +64,10 @@ def encoded(
         frame.pts, frame.time_base = index, 1 / fps
         if index in keys:
             frame.pict_type = PictureType.I
-        yield from stream.encode(frame)
+        # The first picture opens the encoder.
+        with nullcontext() if index else ordinary_turns():
+            packets = stream.encode(frame)
+        yield from packets
     # One packet at a time: draining is most of the work, as the encoder has looked ahead until now.
     for packet in stream.codec_context.encode_lazy(None):
         packet.stream = stream

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from gf_core.config import Encoding, VideoSpec
 from gf_core.errors import ResourceError, TakeError
 from gf_core.video import FilmWriter, available_codecs, codecs, probe, read_frames
 from gf_core.video.boxes import read_layout
+from gf_core.video.turns import ordinary_turns
 
 from ..films import film_at
 
@@ -210,6 +212,44 @@ def test_codecs_count_and_colour(tmp_path, codec):
     assert [round((float(f[8:-8, 8:40].mean()) - 10) / 4) for f in frames] == list(range(21))
     assert [fragment.frames for fragment in read_layout(path).fragments] == [9, 12]
     assert np.abs(frames[15][20, 100].astype(int) - (200, 40, 90)).max() <= 8
+
+
+def schedules():
+    """How each thread of this process is scheduled."""
+    return {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what threads are scheduled as is Linux's to tell")
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_an_encoder_goes_before_nothing_else(tmp_path, codec):
+    """SVT-AV1 would, where an administrator runs it, and take the caller with it."""
+    if codec not in available_codecs():
+        pytest.skip(f"this PyAV has no encoder for {codec}")
+    before, meanwhile = schedules(), set()
+    with FilmWriter(tmp_path / "film.mp4", VideoSpec(WIDTH, HEIGHT, 16), Encoding(codec=codec)) as film:
+        film.write(numbered(0, 9), check=lambda: meanwhile.update(schedules()))
+    assert meanwhile == before == schedules()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what threads are scheduled as is Linux's to tell")
+def test_an_encoder_s_threads_are_scheduled_as_the_one_that_asked():
+    """Of any user: a background's schedule stands for the one that only an administrator may give."""
+    done, scheduled = threading.Event(), threading.Event()
+
+    def other():
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        scheduled.set()
+        done.wait(60)
+
+    before, thread = schedules(), threading.Thread(target=other, daemon=True)
+    with ordinary_turns():
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        thread.start()
+        assert scheduled.wait(60) and os.SCHED_BATCH in schedules()
+    after = schedules()
+    done.set()
+    thread.join()
+    assert after == before
 
 
 def test_missing_codec_names_the_ones_there_are(tmp_path):
