@@ -10,7 +10,8 @@ BUILTIN_FILES = ("model.safetensors", "text.safetensors", "codec.safetensors")
 def is_small(model: str | Path) -> bool:
     """Whether `model` is the built-in one (`builtin`) or a folder made like it, which opens in a moment."""
     folder = Path(os.path.expanduser(model))
-    return str(model) == "builtin" or all((folder / name).is_file() for name in BUILTIN_FILES)
+    # Path.is_file raises for a folder that may not be looked into.
+    return str(model) == "builtin" or all(os.path.isfile(folder / name) for name in BUILTIN_FILES)
 
 
 def model_file(model: str | Path) -> Path:

@@ -15,7 +15,7 @@ from ..evaluation.films_table import films_table
 from ..evaluation.parts import film_parts
 from ..evaluation.report import text_report, write_json
 from ..evaluation.vbench.adapter import add_scores, require_vbench
-from ..files.atomic import write_atomic
+from ..files.atomic import check_writable, write_atomic
 from ..files.listing import below
 from ..video import probe
 from ..words import counted
@@ -33,7 +33,7 @@ def evaluate(args: Namespace) -> int:
     """Print what is measured; JSON and chart where asked. 2 where a film of a folder could not be measured."""
     for path in (args.json, args.chart):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            check_writable(path.parent)
     if args.film.is_dir() and (args.storyboard or args.chart):
         option = "--storyboard" if args.storyboard else "--chart"
         raise GroundedError(f"{option} is for one film, and {args.film} is a folder", "name one film")
@@ -109,11 +109,11 @@ def films_in(folder: Path) -> list[Path]:
 def drift(args: Namespace) -> int:
     """Does every shot stay what its first second was? Prints a line per shot and draws the chart."""
     parts = film_parts(args.film)
+    out = args.out or args.film.with_name(f"{args.film.stem}_drift.png")
+    check_writable(out.parent)
     with going_on(f"measuring {args.film.name}"):
         image, rows = drift_chart(args.film, parts)
     print(*shot_lines(parts, rows, float(probe(args.film).fps)), sep="\n")
-    out = args.out or args.film.with_name(f"{args.film.stem}_drift.png")
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, lambda part: image.save(part, "PNG"))
     print(f"chart in {out}")
     return 0

@@ -107,7 +107,8 @@ def _plain_text(name: str) -> str:
         fix = f"did you mean {path.with_name(near[0])}?" if near else "check the name and the folder"
         raise GroundedError(f"there is no storyboard {path}", fix) from error
     except OSError as error:
-        raise GroundedError(f"{shown} cannot be read: {reason(error)}", "give a text file") from error
+        fix = "check your rights to the file" if isinstance(error, PermissionError) else "give a text file"
+        raise GroundedError(f"{shown} cannot be read: {reason(error)}", fix) from error
 
 
 def _read_bytes(path: Path) -> bytes:

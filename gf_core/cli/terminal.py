@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from ..engine.relief import in_words
 from ..errors import REFUSED, STOPPED, GroundedError, installed, reason
+from ..files.atomic import RIGHTS
 from ..words import plain
 
 
@@ -65,7 +66,8 @@ def status_of(command: Callable[[], int], args: Namespace) -> int:
     except OSError as error:
         name = error.filename2 or error.filename  # of a renaming, what it was to be called
         place = f"{str(name)[:200]}: " if name else ""
-        print(f"grounded: {place}{reason(error)}", file=sys.stderr)
+        fix = "check your rights there, or choose another place" if error.errno in RIGHTS else ""
+        print(f"grounded: {GroundedError(f'{place}{reason(error)}', fix)}", file=sys.stderr)
         return REFUSED
 
 

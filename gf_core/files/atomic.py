@@ -17,6 +17,8 @@ from typing import Any
 from ..errors import GroundedError, ResourceError, TakeError
 from .names import LONGEST
 
+RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of who may not do what was tried."""
 ABANDONED = 3600
 """Seconds after which nobody writes to a half-written file any more."""
 
@@ -62,6 +64,8 @@ def beside(path: Path, suffix: str = ".part", mark: str = "") -> Iterator[Path]:
     """A hidden name beside `path` that nobody else writes to; nothing is left under it after the block.
 
     mark: 8 hex digits in it that are the caller's alone, and those of who was killed before; else they are drawn.
+
+    An OSError of that name tells of `path`, which is what somebody asked for.
     """
     rest = f".{mark or secrets.token_hex(4)}{suffix}"
     part = path.with_name(f".{shortened(path.name, LONGEST - 1 - len(rest))}{rest}")
@@ -69,6 +73,10 @@ def beside(path: Path, suffix: str = ".part", mark: str = "") -> Iterator[Path]:
         part.unlink(missing_ok=True)
     try:
         yield part
+    except OSError as error:
+        if error.filename == str(part):
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -111,7 +119,7 @@ def write_json(path: Path, value: Any, mark: str = "") -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make `folder` and try to write in it: a film should not be made before it turns out that it cannot be saved.
+    """Make `folder` and try to write in it: nothing should be made before it turns out that it cannot be saved.
 
     Raises TakeError, ResourceError: it cannot be made or written.
     """
@@ -120,11 +128,11 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"film")
     except FileExistsError as error:
-        raise TakeError(f"{folder} is a file, not a folder", "choose another place for the film") from error
+        raise TakeError(f"{folder} is a file, not a folder", "choose another place") from error
     except OSError as error:
         if error.errno == errno.ENOENT and folder.is_dir():  # it is no disk that the system shows there
             raise TakeError(f"no file can be made in {folder}", "choose another folder") from error
-        raise disk_error(error, folder, "trying the film's folder") from error
+        raise disk_error(error, folder, "trying the folder") from error
 
 
 @contextmanager
@@ -145,7 +153,7 @@ def disk_error(error: OSError, path: Path, doing: str) -> GroundedError:
             f"no more files may be opened: {doing} failed at {path}",
             "close other programs, or raise the limit (ulimit -n), then run again",
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in RIGHTS:
         return TakeError(
             f"no permission to write: {doing} failed at {path}", "choose a folder that you may write to"
         )

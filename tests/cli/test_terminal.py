@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -14,6 +15,7 @@ import pytest
 from gf_core.cli import files, main
 from gf_core.cli.screen import ProgressLine, Screen, progress_line
 from gf_core.engine.events import StepDone
+from gf_core.files import atomic
 from gf_core.video import place_film
 
 from ..films import film_at
@@ -153,6 +155,48 @@ def test_a_storyboard_that_never_ends_or_begins_is_refused(command, place, monke
     monkeypatch.setattr(sys, "stdin", endless)
     assert main([command, "-"]) == 2
     assert capsys.readouterr().err.count("no storyboard has") == 2
+
+
+def forbidden(name):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", name)
+
+    return refuse
+
+
+def test_what_may_not_be_read_is_said_with_what_to_do(place, monkeypatch, refused):
+    """Rights do not keep an administrator out, who may be running this."""
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_read_bytes", forbidden("film.txt"))
+        assert "cannot be read: Permission denied\n  fix: check your rights to the file" in refused(
+            "plan", "film.txt"
+        )
+    monkeypatch.setattr("gf_core.cli.small.read_text", forbidden("film.mp4"))
+    assert "grounded: film.mp4: Permission denied\n  fix: check your rights" in refused("open", "film.mp4")
+
+
+def test_a_model_that_may_not_be_looked_at_is_called_what_it_was_called(place, monkeypatch, refused):
+    def stat(path, *, real=os.stat, **options):
+        return forbidden(str(path))() if "closed" in Path(os.fsdecode(path)).parts else real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    said = refused("plan", "film.txt", "--model", "closed/m.safetensors")
+    assert (
+        "m.safetensors cannot be read: Permission denied" in said and "check the path and your rights" in said
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["drift", "film.mp4"], ["evaluate", "film.mp4", "--json", "a.json"], ["bench", "--json", "a.json"]],
+)
+def test_where_nothing_can_be_written_nothing_is_measured(words, place, monkeypatch, refused):
+    film_at("film.mp4", np.zeros((9, 48, 64, 3), np.uint8))
+    monkeypatch.setattr(atomic.tempfile, "TemporaryFile", forbidden("."))
+    for name in ("evaluate.drift_chart", "evaluate.evaluate_film"):
+        monkeypatch.setattr(f"gf_core.cli.{name}", forbidden("measured"))
+    monkeypatch.setattr("gf_core.checkpoints.bundle.load_model", forbidden("measured"))
+    assert "no permission to write: trying the folder failed at ." in refused(*words)
 
 
 @pytest.mark.parametrize("module", ["terminal", "parser", "options"])

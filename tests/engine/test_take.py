@@ -179,10 +179,11 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
 
     def fail(part: Path) -> None:
         part.write_text("half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device", str(part))
 
-    with pytest.raises(OSError):
+    with pytest.raises(OSError) as told:
         atomic.write_atomic(path, fail)
+    assert told.value.filename == str(path)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["f"]
 
 
