@@ -46,8 +46,10 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with beside(path) as part:
+            part.touch()
+            rights = part.stat().st_mode
             yield part
-            part.chmod(0o644)  # safetensors writes files that only their owner may read
+            part.chmod(rights)  # safetensors writes files that only their owner may read
             put(part, path)
     except (OSError, RuntimeError, SafetensorError) as error:
         if not _is_full(error):

@@ -12,8 +12,8 @@ import filecmp
 import heapq
 import logging
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -252,11 +252,11 @@ def _place_stills(
     """A new folder of pictures; filled under a hidden name, as a folder that is seen has all of its pictures."""
     folder = out if out.suffix.lower() not in SUFFIXES else out.with_suffix("")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    # Not one of `tempfile`, which is its owner's alone, whatever others may do with what this user makes.
+    part = folder.with_name(f".{shortened(folder.name, LONGEST - 10)}-{secrets.token_hex(4)}")
+    part.mkdir()
     try:
         write_pictures(pictures, part, kind, texts, fps)
-        # A temporary folder is its owner's alone.
-        os.chmod(part, 0o755)
         place = free_name(folder)
         os.rename(part, place)
     finally:

@@ -1,6 +1,7 @@
 """The stages hang together: what a stage needs is named, what is exported loads and is the trained net."""
 
 import logging
+import os
 import random
 from dataclasses import replace
 from functools import partial
@@ -72,7 +73,10 @@ def test_what_is_given_and_not_there_is_named(tmp_path, option):
     assert option in error.value.fix and not (tmp_path / "run").exists()
 
 
-def test_what_is_exported_loads(tmp_path):
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_what_is_exported_loads_for_whom_its_maker_lets_read_it(tmp_path, mask, request):
+    was = os.umask(mask)
+    request.addfinalizer(lambda: os.umask(was))
     torch.manual_seed(0)
     video = VideoNet()
     for weight in video.parameters():  # some begin as zeros, which no training leaves and loading refuses
@@ -81,7 +85,8 @@ def test_what_is_exported_loads(tmp_path):
     save_codec(BuiltinCodec(), tmp_path / "codec.safetensors")
     export(Options(folder=tmp_path, out=tmp_path / "out"))
     assert not list((tmp_path / "out").glob("*.part"))
-    assert all(path.stat().st_mode & 0o044 == 0o044 for path in (tmp_path / "out").iterdir())
+    rights = {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert os.name == "nt" or rights == {0o666 & ~mask}
     bundle = load_model(tmp_path / "out")
     for name, value in video.net.model.state_dict().items():
         torch.testing.assert_close(bundle.model.state_dict()[name], value.half().float())

@@ -173,15 +173,19 @@ def test_the_third_and_fourth_of_one_name_get_numbers(tmp_path, short, kind):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such modes")
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o007])
 @pytest.mark.parametrize("kind", [None, "png", "hevc"])
-def test_what_is_placed_can_be_read_by_others(tmp_path, short, kind):
-    """A temporary file is its maker's alone; a film on a share or behind a server is not."""
+def test_what_is_placed_can_be_read_by_others(tmp_path, short, kind, mask, request):
+    """A temporary file is its maker's alone; a film on a share or behind a server is for whom its maker wants."""
     if kind not in (None, *available_formats()):
         pytest.skip(f"this PyAV has no encoder for {kind}")
+    was = os.umask(mask)
+    request.addfinalizer(lambda: os.umask(was))
     place = place_film(short, tmp_path / "out" / ("x" if kind == "png" else "x.mp4"), codec=kind)
-    assert stat.S_IMODE(place.stat().st_mode) == (0o755 if kind == "png" else 0o644)
+    rights = (0o777 if kind == "png" else 0o666) & ~mask
+    assert stat.S_IMODE(place.stat().st_mode) == rights
     again = place_film(short, place, codec=kind)
-    assert stat.S_IMODE(again.stat().st_mode) & 0o044 == 0o044
+    assert stat.S_IMODE(again.stat().st_mode) == rights
 
 
 def test_a_full_disk_is_not_taken_for_a_wrong_name(tmp_path, monkeypatch):
