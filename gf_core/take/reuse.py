@@ -299,7 +299,8 @@ def _film_chunks(run: Run, records: Sequence[Record]) -> int:
 def _why_more(
     nearest: _Earlier, settings: Settings, chunks: int, pictures: int, wanted: int, apart: Collection[int]
 ) -> str:
-    """Why only `chunks` of `wanted` chunks (and pictures of `pictures`) could be taken over; empty when all is there.
+    """Why only `chunks` of `wanted` chunks (and pictures of `pictures`) could be taken over; empty when all is there,
+    or nothing was made yet.
 
     nearest: the earlier run that the change is told against. settings, apart: of the film to be made.
     """
@@ -314,4 +315,5 @@ def _why_more(
     changed = what_changed(nearest.settings, settings, latents=chunks < wanted)
     if not changed and damaged and chunks == wanted:
         return "pictures are made again: the film of an earlier run is damaged, or was removed to make room"
-    return changed or (lost if damaged else "the rest was not made yet")
+    rest = "the rest was not made yet" if chunks else ""  # of nothing there is no rest
+    return changed or (lost if damaged else rest)

@@ -280,6 +280,15 @@ def test_a_cancelled_film_goes_on_in_its_own_run(bundle, films, tmp_path, first)
     assert films.bytes_of(run) == films.bytes_of(Run(first / "run-0001"))
 
 
+def test_of_a_film_that_was_stopped_before_its_first_chunk_nothing_is_told(bundle, films, tmp_path):
+    """It was told that none of its segments is as it was, and the rest not made yet."""
+    with Take.open(tmp_path / "t") as take:
+        session = films.session(bundle, FILM, take)
+        session.play(lambda event: isinstance(event, StepDone) and session.cancel())
+    events, _ = films.render(bundle, tmp_path / "t", FILM)
+    assert events[-1].report["film"]["frames"] and not films.told(events, Reused)
+
+
 def test_a_stopped_film_with_latents_of_another_run_is_not_gone_on_with(bundle, films, tmp_path):
     """Chunk 1 is damaged, and another run has one of the same key: the first run's journal speaks of other bytes."""
     folder = tmp_path / "take"
