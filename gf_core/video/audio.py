@@ -19,12 +19,13 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from ..errors import TakeError, reason
+from ..words import counted
 from .reader import open_media
 
 log = logging.getLogger("grounded")
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 8: "7.1"}
-"""Channel layout by number of channels; others are not guessed."""
+"""Channel layout by number of channels; sound of any other is mixed down to two."""
 RATE = 48000
 """Samples per second where a codec does not know the sound's own."""
 AAC_BITS = 96_000
@@ -80,7 +81,8 @@ def read_audio(path: str | Path, seconds: float | None = None) -> Audio:
             blocks, rate = _blocks(container, LONGEST if seconds is None else seconds)
     except (FFmpegError, OSError, ValueError) as error:
         raise TakeError(
-            f"the sound of {path} cannot be read: {reason(error)}", "give WAV, FLAC, MP3 or MP4"
+            f"the sound of {path} cannot be read: {reason(error)}",
+            "give WAV, FLAC, MP3 or MP4 of one or two channels",
         ) from error
     if not blocks:
         raise TakeError(f"{path.name} holds no sound", "choose another file")
@@ -92,7 +94,9 @@ def _blocks(container: InputContainer, seconds: float) -> tuple[list[np.ndarray]
     """Parts float32 [channels n] that follow each other, and samples a second."""
     stream = container.streams.audio[0]
     rate, channels = stream.codec_context.sample_rate, stream.codec_context.layout.nb_channels
-    channels = channels if channels in LAYOUTS else 2
+    if channels not in LAYOUTS:
+        log.info("sound of %s: it is mixed down to 2", counted(channels, "channel"))
+        channels = 2
     resampler = av.AudioResampler(PACKED, LAYOUTS[channels], rate)
     zero, end, most = _zero(container), 0, round(seconds * rate)
     blocks: list[np.ndarray] = []

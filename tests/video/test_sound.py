@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from fractions import Fraction
 
 import av
@@ -138,6 +139,22 @@ def test_every_number_of_channels_goes_into_a_film_and_comes_back(tmp_path, chan
     assert found.shape[0] == channels
     off = (found[:, 9000:20000] - given.samples[:, 9000:20000]).std(1)  # each wave's own is 0.2
     assert off.max() < (1e-4 if suffix == ".mov" else 0.1)
+
+
+def test_sound_that_is_mixed_down_is_told(tmp_path, caplog):
+    """Seven channels became two without a word, and of nine it was said that a WAV is no WAV."""
+    caplog.set_level("INFO", "grounded")
+    for channels in (7, 9):
+        with wave.open(str(tmp_path / f"{channels}.wav"), "wb") as file:
+            file.setnchannels(channels)
+            file.setsampwidth(2)
+            file.setframerate(RATE)
+            file.writeframes(np.full(channels * RATE, 3000, "<i2").tobytes())
+    assert read_audio(tmp_path / "7.wav").samples.shape == (2, RATE)
+    assert "sound of 7 channels: it is mixed down to 2" in caplog.text
+    with pytest.raises(TakeError, match="cannot be read") as error:
+        read_audio(tmp_path / "9.wav")
+    assert error.value.fix == "give WAV, FLAC, MP3 or MP4 of one or two channels"
 
 
 def test_of_a_block_across_the_first_picture_the_end_is_left(tmp_path):
