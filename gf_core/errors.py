@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .words import plain
+from .words import UNFIT, plain
 
 REFUSED, STOPPED = 2, 130
 """Exit statuses of a command: an error said in words, and Ctrl-C."""
@@ -46,7 +46,8 @@ class StoryboardError(GroundedError):
         super().__init__(message, fix)
         self.line = line
         self.column = column if line else 0
-        self.text = text
+        # A tab would move the pointer away from its character, and a terminal obeys control characters.
+        self.text = UNFIT.sub("\ufffd", text.replace("\t", " "))
         self.file = ""
 
     @property

@@ -11,6 +11,9 @@ MOST_PARTS = 1001
 UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line ends, those that turn the direction of writing, and half characters."""
 
+UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060"
+"""Characters without a width. In a prompt they are kept; elsewhere in a storyboard they count as blanks."""
+
 
 def plain(text: object, most: int = 0) -> str:
     """`text` without what steers a terminal: such characters as `\\x1b`; cut after `most` characters, if given.

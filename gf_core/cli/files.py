@@ -81,7 +81,7 @@ def read_text(name: str, fps: float | None = None) -> str:
 
     if not is_theirs(text, path.suffix):
         return text
-    return format_storyboard(read_theirs(text, Path("standard input") if name == "-" else path, fps))
+    return format_storyboard(read_theirs(text, Path(_shown(name)), fps))
 
 
 def is_own_text(name: str) -> bool:
@@ -92,8 +92,13 @@ def is_own_text(name: str) -> bool:
     return name != "-" and suffix not in FILMS + EDITS and not is_theirs(_plain_text(name), suffix)
 
 
+def _shown(name: str) -> str:
+    """What a storyboard's file is called in words."""
+    return "standard input" if name == "-" else name
+
+
 def _plain_text(name: str) -> str:
-    path, shown = Path(name), "standard input" if name == "-" else name
+    path, shown = Path(name), _shown(name)
     try:
         data = _read_stdin() if name == "-" else _read_bytes(path)
         if len(data) > LARGEST:
@@ -141,13 +146,13 @@ def parse_file(text: str, name: str) -> Storyboard:
     try:
         return parse(text)
     except StoryboardError as error:
-        error.name_file(name)
+        error.name_file(_shown(name))
         raise
 
 
 @contextmanager
 def named(args: Namespace) -> Iterator[None]:
-    """Around what is made of a storyboard: errors in its text name the file, and whether it was written anew."""
+    """Around what is made of a storyboard: errors in its text name the file, and whether it has another text."""
     try:
         yield
     except StoryboardError as error:
@@ -156,7 +161,7 @@ def named(args: Namespace) -> Iterator[None]:
         if name:
             changed = any(getattr(args, option, None) is not None for option in ("seed", "fps"))
             as_it_lies = not changed and (name == "-" or is_film(name) or is_own_text(name))
-            error.name_file(name if as_it_lies else f"{name}, written anew")
+            error.name_file(_shown(name) if as_it_lies else f"the storyboard made of {name}")
         raise
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from ..errors import PromptError
-from ..words import plain
+from ..words import UNSEEN, plain
 
 END, UNKNOWN_LIMIT = 0, 6
 LONGEST = 40
@@ -17,6 +17,7 @@ CLOSE = 0.66
 NEARLY = 0.75
 """Likeness from which any known word was: `ear` is not `sea`, and `small` not `tall`."""
 _WORD = re.compile(r"(?:[^\W_]|')+")  # of any script: what it cannot read is told and not left out
+_HEAD = re.compile(rf"[\s{UNSEEN}]*[@＠]")  # a directive, whose text may go into every prompt
 _LENGTH = re.compile("[0-9]+(s|sec|seconds|f|frames|ms|min)")
 
 
@@ -53,7 +54,7 @@ class Vocabulary:
         for line, prompt in spoken:
             for word in self.unknown(prompt):
                 uses.setdefault(word, []).append(line)
-        heads = [number for number, line in enumerate(lines, 1) if line.lstrip().startswith("@")]
+        heads = [number for number, line in enumerate(lines, 1) if _HEAD.match(line)]
         found = {word: _places(word, used, lines, heads) for word, used in uses.items()}
         self._refuse_unknown(found, lines=lines)
         for line, prompt in spoken:

@@ -14,8 +14,8 @@ from typing import Any
 
 from ..config import MAX_FPS, MAX_SEED
 from ..errors import StoryboardError
-from ..words import exact_rate, rate, read_rate
-from .lines import BARS, EDGES, UNSEEN, Field, Line, escape, half_width, split_lines, suggest
+from ..words import UNSEEN, exact_rate, rate, read_rate
+from .lines import BARS, EDGES, Field, Line, escape, half_width, split_lines, suggest
 from .options import is_option, read_options, read_whole, write_options
 from .storyboard import (
     DEFAULT_FPS,

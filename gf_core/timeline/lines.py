@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..errors import StoryboardError
-from ..words import UNFIT
+from ..words import UNSEEN
 from .storyboard import BLANKS
 
 LONGEST_MESSAGE = 400
@@ -19,8 +19,6 @@ MOST_WIDE_BARS = 50
 """Other bars than `|` of a prompt that are asked whether an option stands behind them."""
 
 
-UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060"
-"""Characters without a width. In a prompt they are kept; elsewhere they count as blanks."""
 EDGES = BLANKS + UNSEEN + "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f"
 _DIGITS = (0x660, 0x6F0, 0x966, 0x9E6, 0xE50)
 """Zeros of Arabic, Persian, Devanagari, Bengali and Thai digits."""
@@ -129,12 +127,10 @@ class Field:
 
     def error(self, message: str, fix: str, at: int = 0) -> StoryboardError:
         """An error that points at the text's character `at`."""
-        # A tab would move the pointer away from its character, and a terminal obeys control characters.
-        shown = UNFIT.sub("\ufffd", self.line.source.replace("\t", " "))
         if len(message) > LONGEST_MESSAGE:  # it quotes what was written
             message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 4 :]}"
         column = self.place(at) + 1
-        return StoryboardError(message, fix, line=self.line.number, column=column, text=shown)
+        return StoryboardError(message, fix, line=self.line.number, column=column, text=self.line.source)
 
 
 def split_lines(text: str) -> list[Line]:

@@ -104,6 +104,16 @@ def test_all_unknown_words_are_named_at_once_with_their_lines(encoder: SmallText
         encoder.check_words(text, [(3, "a a a a a a a")])
 
 
+@pytest.mark.parametrize("head", ["@", " \t@", "\uff20", "\u200b@", "\u3000\uff20"])
+def test_a_word_of_the_cast_is_shown_where_it_stands(encoder: SmallTextEncoder, head):
+    """Where `@` was full-width, or stood behind a character that nobody sees, the segment's first letter was shown."""
+    text = f"# a unicorn\n{head}cast it\t=\ta unicorn\n{{it}} jumps"
+    with pytest.raises(PromptError) as error:
+        encoder.check_words(text, [(3, "a unicorn jumps")])
+    _, shown, pointer, _ = str(error.value).split("\n")
+    assert error.value.line == 2 and shown[pointer.index("^") :] == "unicorn" and "\t" not in shown
+
+
 def test_the_longest_storyboard_is_refused_as_fast_as_it_is_read(encoder: SmallTextEncoder):
     """Its text was searched anew for every word: 57 s for 10,000 segments."""
     lines = ["@style unicorns", *(f"the fox jumps {number}" for number in range(4000))]
