@@ -99,7 +99,7 @@ def lacks(python: str, *modules: str) -> str:
 def find_python(checkout: Path) -> str:
     """The interpreter that the tests will take for a checkout, "" when there is none."""
     if os.environ.get("COMFYUI_PYTHON"):
-        return str(Path(os.environ["COMFYUI_PYTHON"]).expanduser())
+        return os.path.expanduser(os.environ["COMFYUI_PYTHON"])
     found = (python_of(checkout / place) for place in PYTHONS)
     return next((str(python) for python in found if python.exists()), "")
 
@@ -123,7 +123,7 @@ def main() -> int:
     parser.add_argument(
         "checkout", nargs="?", default=default, help=f"folder with main.py (default: {default})"
     )
-    checkout = Path(parser.parse_args().checkout).expanduser().absolute()
+    checkout = Path(os.path.expanduser(parser.parse_args().checkout)).absolute()
     if not (checkout / "main.py").exists():
         say(f"no ComfyUI in {checkout}. This script does not fetch it:")
         say(f"  git clone --depth 1 https://github.com/comfyanonymous/ComfyUI {checkout}")

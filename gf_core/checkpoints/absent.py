@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from .catalog import CATALOG
 
 def refuse_missing(model: str | Path) -> None:
     """Raises CheckpointError: there is nothing at the path `model`; what cannot be looked at is told by its opening."""
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))  # Path's own raises where nobody has that name, or a home
     with suppress(OSError):
         if not path.exists():
             error, said = missing(path), Path(model).as_posix().lower()

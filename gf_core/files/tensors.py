@@ -28,7 +28,7 @@ _PART = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})(\.safetensors|\.bin)")
 
 def open_file(path: str | Path) -> TensorFile:
     """Opens `path`; raises CheckpointError when it is missing, damaged, unsafe or of another kind."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     try:
         if not path.exists():
             raise missing(path)

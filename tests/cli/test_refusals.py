@@ -85,7 +85,14 @@ assert "torch" not in sys.modules
 
 
 def test_a_model_that_is_not_there_is_refused_in_the_same_words_before_torch_is_imported():
-    models = ["nope.pt", "nowhere/nope.pt", "~/nope", "gueraf/Self-Forcing-diffusers"]
+    models = [
+        "nope.pt",
+        "nowhere/nope.pt",
+        "~/nope",
+        "~of-no-user/nope.pt",
+        "~nope.pt",
+        "gueraf/Self-Forcing-diffusers",
+    ]
     words = []
     for model in models:
         with pytest.raises(CheckpointError) as caught:

@@ -38,7 +38,7 @@ class Host:
 def _interpreters(comfy: Path) -> list[Path]:
     named = os.environ.get("COMFYUI_PYTHON")
     if named:
-        return [Path(named).expanduser()]
+        return [Path(os.path.expanduser(named))]
     folders = [comfy.parent / "venv", comfy / ".venv", comfy / "venv", comfy.parent / ".venv"]
     found = [folder / place for folder in folders for place in ("bin/python", "Scripts/python.exe")]
     embedded = ("python_embeded", "python_embedded")
@@ -65,7 +65,9 @@ def _host(comfy: Path) -> Host | str:
 @lru_cache(maxsize=1)
 def find_hosts() -> tuple[tuple[Host, ...], str]:
     """The hosts to test with (usually one) and, when there is none, the reason."""
-    several = [Path(p).expanduser() for p in os.environ.get("GROUNDED_HOSTS", "").split(os.pathsep) if p]
+    several = [
+        Path(os.path.expanduser(p)) for p in os.environ.get("GROUNDED_HOSTS", "").split(os.pathsep) if p
+    ]
     if several:
         looked = [_host(path) for path in several]
         wrong = [text for text in looked if isinstance(text, str)]
@@ -73,10 +75,10 @@ def find_hosts() -> tuple[tuple[Host, ...], str]:
             raise FileNotFoundError(f"GROUNDED_HOSTS: {'; '.join(wrong)}")
         return tuple(host for host in looked if isinstance(host, Host)), ""
     if os.environ.get("COMFYUI_PATH"):
-        candidates = [Path(os.environ["COMFYUI_PATH"]).expanduser()]
+        candidates = [Path(os.path.expanduser(os.environ["COMFYUI_PATH"]))]
     else:
         inside = [ROOT.parent.parent] if ROOT.parent.name == "custom_nodes" else []
-        candidates = [*inside, Path.home() / "comfy" / "ComfyUI"]
+        candidates = [*inside, Path(os.path.expanduser("~/comfy/ComfyUI"))]
     looked = [_host(path) for path in candidates]
     found = tuple(host for host in looked if isinstance(host, Host))[:1]
     return found, "; ".join(text for text in looked if isinstance(text, str)) + " (set COMFYUI_PATH)"

@@ -172,7 +172,7 @@ def test_load_model_opens_a_gguf_file(run_in_host: Run) -> None:
 
 def gguf_pack() -> Path:
     """The ComfyUI-GGUF pack: GROUNDED_GGUF names its folder."""
-    return Path(os.environ.get("GROUNDED_GGUF", "~/comfy/gguf_pack")).expanduser()
+    return Path(os.path.expanduser(os.environ.get("GROUNDED_GGUF", "~/comfy/gguf_pack")))
 
 
 @pytest.mark.skipif(
