@@ -9,12 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = """import os
+from gf_core.files.cache import cache_dir, remember
 from pathlib import Path
 import pytest
 
 @pytest.mark.parametrize("number", range(6))
 def test_note(number, tmp_path):
     (tmp_path / "film").touch()
+    remember(cache_dir("measured") / "note.json", number, "a note")
     with Path(__file__).with_suffix(".seen").open("a") as seen:
         print(os.environ["PYTEST_XDIST_WORKER"], file=seen)
 """
@@ -35,6 +37,7 @@ def test_a_file_stays_in_one_process_and_leaves_nothing(tmp_path: Path) -> None:
         "PYTHONPATH": str(ROOT),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTEST_DEBUG_TEMPROOT": str(tmp_path / "temporary"),
+        "GROUNDED_CACHE": str(tmp_path / "temporary"),
     }
     (tmp_path / "temporary").mkdir()
     ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)

@@ -262,7 +262,7 @@ class Letters:
         return [ord(letter) for letter in text]
 
 
-def test_a_user_without_a_home(monkeypatch, request):
+def test_a_user_without_a_home(monkeypatch, request, tmp_path):
     from gf_core.files.cache import _home, cache_dir
 
     _home.cache_clear()  # other tests have asked for the home that there is
@@ -274,6 +274,9 @@ def test_a_user_without_a_home(monkeypatch, request):
     monkeypatch.delenv("GROUNDED_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.setattr(
+        "tempfile.tempdir", str(tmp_path)
+    )  # it goes when the program ends, as this one may not
     assert cache_dir("pace") == cache_dir("pace").parent / "pace"
     (cache_dir("pace")).mkdir(parents=True)
 
