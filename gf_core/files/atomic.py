@@ -55,8 +55,11 @@ def make_folder(folder: Path) -> list[Path]:
 
 
 def shortened(name: str, room: int = LONGEST) -> str:
-    """As much of `name` as takes at most `room` bytes, cut at a whole character."""
-    return os.fsencode(name)[:room].decode("utf-8", "ignore")
+    """As much of `name` as takes at most `room` bytes, as names are written here, cut at a whole character."""
+    kept = name[:room]
+    while len(os.fsencode(kept)) > room:
+        kept = kept[:-1]
+    return kept
 
 
 @contextmanager

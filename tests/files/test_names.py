@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from gf_core.files.atomic import shortened
 from gf_core.files.names import DEEPEST, LONGEST, fault_along, fault_of
 
 DEVICES = ["CON", "nul", "Aux", "prn.txt", "COM1", "com9.tar.gz", "LPT¹", "CONIN$", "nul .txt"]
@@ -47,3 +50,12 @@ def test_a_path_is_refused_for_any_of_its_parts(name: str, at: int) -> None:
 def test_a_path_is_refused_for_its_length_and_for_what_comes_behind() -> None:
     assert fault_along(["x" * 50] * (DEEPEST // 50))
     assert not fault_along(["x" * 215], behind=40) and fault_along(["x" * 216], behind=40)
+
+
+def test_a_name_is_cut_as_names_are_written_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In most places in UTF-8; in a locale of old with a byte for a letter."""
+    assert shortened("fü") == "fü" and shortened("ü" * 200) == "ü" * 127 and shortened("fox", 0) == ""
+    if os.name == "posix":
+        assert shortened("f\udcff") == "f\udcff"
+    monkeypatch.setattr(os, "fsencode", lambda name: name.encode("latin-1", "surrogateescape"))
+    assert shortened("fü") == "fü" and shortened("ü" * 300) == "ü" * 255
