@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from gf_core.cli.parser import COMMANDS, build_parser
 from gf_core.cli.small import train
 from gf_core.timeline import parse
 from gf_core.timeline.verbs import VERBS
+
+from .checkout import files
 
 ROOT = Path(__file__).parent.parent
 PAGES = {str(page.relative_to(ROOT)): page for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
@@ -53,11 +54,11 @@ def slug(heading: str) -> str:
 @cache
 def words() -> frozenset[str]:
     """Every word of the repository's code, settings and file names."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    files = [ROOT / name for name in listed.splitlines() if not name.endswith((".md", ".log"))]
+    names = files()
+    coded = [ROOT / name for name in names if not name.endswith((".md", ".log"))]
     kinds = (".py", ".js", ".mjs", ".json", ".toml", ".txt")
-    read = [path.read_text("utf-8") for path in files if path.suffix in kinds and path.is_file()]
-    return frozenset(re.findall(r"\w+", "\n".join([listed, *read])))
+    read = [path.read_text("utf-8") for path in coded if path.suffix in kinds and path.is_file()]
+    return frozenset(re.findall(r"\w+", "\n".join([*names, *read])))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from .checkout import listed
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = [
     path.relative_to(ROOT)
@@ -29,14 +31,12 @@ json.dump(said, sys.stdout)
 """
 
 
-@pytest.mark.skipif(not shutil.which("git") or not (ROOT / ".git").exists(), reason="no checkout with git")
 def test_it_holds_plain_files_alone():
     """A link would lead a new machine nowhere: an environment's, for one, in whose place none could be made."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    rows = [line.split(maxsplit=3) for line in listed.stdout.splitlines()]
-    assert rows and [name for mode, *_, name in rows if mode not in ("100644", "100755")] == []
+    rows = [line.split(maxsplit=3) for line in listed("--stage")]
+    if not rows:
+        pytest.skip("no checkout with git")
+    assert [name for mode, *_, name in rows if mode not in ("100644", "100755")] == []
 
 
 def test_every_development_script_says_what_it_does_and_does_nothing():

@@ -87,7 +87,7 @@ def test_a_disk_that_takes_no_rows_is_said_once_and_no_more_are_drawn(bundle, tm
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    said = r"the disk is full: making the contact sheet.*; the film itself is saved: \S+fox\.mp4"
+    said = r"the disk is full: making the contact sheet.*; the film itself is saved: .+fox\.mp4"
     with monkeypatch.context() as patch, pytest.raises(ResourceError, match=said):
         patch.setattr(sheet_module, "IN_MEMORY", 1)
         patch.setattr("tempfile.TemporaryFile", full)
@@ -108,7 +108,7 @@ def test_an_error_of_the_sheet_says_where_the_film_is(bundle, tmp_path, monkeypa
 
     (tmp_path / "fox.mp4").touch()
     monkeypatch.setattr(Page, "write", refused)
-    with pytest.raises(TakeError, match=r"the film itself is saved: \S+fox-2\.mp4\n  fix: ren"):
+    with pytest.raises(TakeError, match=r"the film itself is saved: .+fox-2\.mp4\n  fix: ren"):
         render(bundle, tmp_path)
     assert (tmp_path / "fox-2.mp4").is_file()
 
