@@ -19,6 +19,8 @@ from .names import LONGEST
 
 RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of who may not do what was tried."""
+MARK = 8
+"""Hex digits in the name of a half-written file."""
 ABANDONED = 3600
 """Seconds after which nobody writes to a half-written file any more."""
 
@@ -70,8 +72,7 @@ def beside(path: Path, suffix: str = ".part", mark: str = "") -> Iterator[Path]:
 
     An OSError of that name tells of `path`, which is what somebody asked for.
     """
-    rest = f".{mark or secrets.token_hex(4)}{suffix}"
-    part = path.with_name(f".{shortened(path.name, LONGEST - 1 - len(rest))}{rest}")
+    part = path.with_name(f".{_room_for_mark(path, suffix)}.{mark or secrets.token_hex(MARK // 2)}{suffix}")
     if mark:  # what a kill left; or a link, which would be followed
         part.unlink(missing_ok=True)
     try:
@@ -86,10 +87,17 @@ def beside(path: Path, suffix: str = ".part", mark: str = "") -> Iterator[Path]:
 
 def sweep_beside(path: Path, suffix: str = ".part") -> None:
     """Remove what kills left under the names that `beside` draws for `path`, and nobody has written to for an hour."""
+    drawn = f".{glob.escape(_room_for_mark(path, suffix))}.{'[0-9a-f]' * MARK}{glob.escape(suffix)}"
     with suppress(OSError):
-        for part in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}{glob.escape(suffix)}"):
-            if time.time() - part.lstat().st_mtime > ABANDONED:
-                part.unlink()
+        for part in path.parent.glob(drawn):
+            with suppress(OSError):  # one that stays keeps no other
+                if time.time() - part.lstat().st_mtime > ABANDONED:
+                    part.unlink()
+
+
+def _room_for_mark(path: Path, suffix: str) -> str:
+    """As much of the name of `path` as leaves room for what `beside` puts around it."""
+    return shortened(path.name, LONGEST - len("..") - MARK - len(suffix))
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], mark: str = "") -> None:
