@@ -141,6 +141,13 @@ def test_a_teacher_learns_further_only_where_there_is_one(capsys):
     assert "--further needs --teacher" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("stage", [[], ["--stage", "teacher"]])
+def test_a_student_that_no_stage_would_take_is_refused(tmp_path, capsys, stage):
+    with pytest.raises(SystemExit):
+        main(["--folder", str(tmp_path / "run"), "--student", str(tmp_path), *stage])
+    assert "--student needs --stage sharpen" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_a_student_that_is_ended_early_has_been_kept(tmp_path):
     """At every report the files are those that would be shipped, of the average so far."""

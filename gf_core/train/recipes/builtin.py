@@ -362,6 +362,8 @@ def main(argv: list[str] | None = None) -> int:
     options = Options(**given)
     if options.further and not (options.teacher and options.device):
         parser.error("--further needs --teacher and --device")
+    if options.student and options.stage != SHARPENED:
+        parser.error(f"--student needs --stage {SHARPENED}")
     for file, fix in (
         (options.teacher, "--teacher: a run's teacher or teacher.pt, or a folder like the built-in model's"),
         (options.student, "--student: a run's student or student.pt, or a folder like the built-in model's"),
