@@ -128,7 +128,11 @@ def test_half_a_character_in_a_graph_does_not_cost_the_film(tmp_path, short):
     texts = {"title": "f\udcff", "workflow": {"note": "a\ud83e"}}
     for codec, name in ((None, "a.mp4"), ("png", "b")):
         placed = place_film(short, tmp_path / name, codec=codec, metadata=texts)
-        found = read_metadata(placed) if codec is None else json.loads((placed / "metadata.json").read_text())
+        found = (
+            read_metadata(placed)
+            if codec is None
+            else json.loads((placed / "metadata.json").read_text("utf-8"))
+        )
         assert found["title"] == "f\ufffd" and json.loads(found["workflow"]) == {"note": "a\ufffd"}
 
 
