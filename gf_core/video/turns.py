@@ -20,11 +20,10 @@ def ordinary_turns() -> Iterator[None]:
         yield
         return
     try:
-        policy, place = os.sched_getscheduler(0), os.sched_getparam(0)
-    except OSError:  # musl has no such calls
+        policy, place, there = os.sched_getscheduler(0), os.sched_getparam(0), _threads()
+    except OSError:  # musl has no such calls, and /proc need not be there
         yield
         return
-    there = _threads()
     try:
         yield
     finally:

@@ -92,6 +92,22 @@ def test_on_a_card_the_overlapped_film_is_the_one_decoded_alone(bundle, films, t
     assert end.report["memory"]["peak card bytes"] > 0
 
 
+@pytest.mark.parametrize("make", [pytest.param(wan, marks=pytest.mark.slow), taehv, builtin])
+def test_film_and_decoder_keep_to_a_card(bundle, films, tmp_path, make, given, card):
+    """Which need not be there: what is computed of two tensors lies on it, and the film is the processor's, but for
+    the rounding of another layout."""
+    films_of = []
+    for place in ("cpu", card):
+        real = replace(real_bundle(replace(bundle), place), codec=make().to(place))
+        run, end = render(real, films, tmp_path / torch.device(place).type)
+        latents = torch.cat([run.load_latents(record["index"]) for record in run.committed()])
+        films_of.append((latents, np.concatenate(given).astype(int)))
+        given.clear()
+    (latents, pictures), (found, shown) = films_of
+    assert torch.equal(found, latents) and np.abs(shown - pictures).max() <= 1
+    assert end.report["memory"]["peak card bytes"] > 0
+
+
 LONG = "a red fox | 6s\nthen: it runs | 3s\ncut: a red fox | 3s"
 
 
