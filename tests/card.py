@@ -176,6 +176,7 @@ def a_card(patch: pytest.MonkeyPatch) -> Iterator[None]:
     patch.setattr(Tensor, "cuda", lambda tensor: moved(tensor, PLACE))
     patch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
     patch.setattr(threading.Thread, "run", watched)
+    patch.setattr(torch.nn.Parameter, "data", property(Tensor.data.__get__, _point_at), raising=False)
     for name in ("tensor", "as_tensor"):
         patch.setattr(torch, name, _made(getattr(torch, name)))
     with ExitStack() as stack:
@@ -184,6 +185,14 @@ def a_card(patch: pytest.MonkeyPatch) -> Iterator[None]:
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, False)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         yield
+
+
+def _point_at(parameter: torch.nn.Parameter, value: Tensor) -> None:
+    """A parameter's data, on either side: torch would keep the kind that the parameter is of."""
+    if isinstance(parameter, Card) or isinstance(value, Card):
+        torch.utils.swap_tensors(parameter, torch.nn.Parameter(value, parameter.requires_grad))
+    else:
+        Tensor.data.__set__(parameter, value)
 
 
 def _made(make: Callable[..., Tensor]) -> Callable[..., Tensor]:

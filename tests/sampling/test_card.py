@@ -8,6 +8,7 @@ import torch
 
 from gf_core.config import Recipe, SampleSpec
 from gf_core.memory.presets import PRESETS
+from gf_core.model.offload import Streamed
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import Cues, film_chunks
 from gf_core.sampling.sampler import Chunk
@@ -63,3 +64,17 @@ def test_what_lies_apart_is_refused(card):
         there + here
     with pytest.raises(RuntimeError, match="same device"):
         torch.where(there > 0, there, here)
+
+
+def test_blocks_that_wait_outside_come_to_the_card_in_time(model, prompts, card):
+    films = []
+    for away in ([], [0, 1]):
+        tree = copy.deepcopy(model).to(card)
+        if away:
+            tree.blocks.cpu()
+            tree.blocks = Streamed(tree.blocks, away, card)
+        run = make_sampler(tree, SPEC, Recipe(), latent_height=HEIGHT, latent_width=WIDTH)
+        with torch.no_grad():
+            made = film_chunks(run, Cues(plan_of("a fox | 3s"), prompts[:1]))
+            films.append([clean.latents.cpu() for clean in made])
+    assert all(map(torch.equal, *films))
