@@ -36,6 +36,18 @@ def no_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The device of a card that is not there; where there is one, tests are to ask that one."""
+    torch = pytest.importorskip("torch")
+    from .card import PLACE, a_card
+
+    if sys.platform != "linux" or torch.cuda.is_available():
+        pytest.skip("stands in for a card on a Linux that has none")
+    with a_card(monkeypatch):
+        yield PLACE
+
+
+@pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache folder of the test's own."""
     monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))

@@ -22,8 +22,6 @@ from gf_core.model.wan import WanModel
 from gf_core.take.folder import Run, Take
 from gf_core.timeline import Plan, make_plan, parse
 
-from ..card import card as card
-
 SPEC = ModelSpec(dim=32, ffn_dim=48, num_heads=2, num_layers=2, text_len=8, text_dim=12, freq_dim=16)
 STRIDE = 8
 

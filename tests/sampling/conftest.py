@@ -9,8 +9,6 @@ from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.noise import chunk_noise
 from gf_core.sampling.sampler import Chunk
 
-from ..card import card as card
-
 SPEC = ModelSpec(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, in_dim=4, out_dim=4, text_len=5, text_dim=8, freq_dim=16
 )

@@ -17,7 +17,7 @@ from ..heads import PICKING
 from .conftest import HEIGHT, SPEC, STEPS, WIDTH
 from .test_rolling import plan_of
 
-TEXT = "a fox | 3s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\nscene: a fox | 1.5s\nback to 1: a hen | 0.75s | motion"
+TEXT = "a fox | 2.25s\nthen: it jumps | 0.75s\ncut: a hen | 0.75s\nscene: a fox | 0.75s\nback to 1: a hen | 0.75s | motion"
 MEMORIES = {
     **PRESETS,
     "int8": replace(PRESETS["grounded"], stored="int8"),
