@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 PLACE = torch.device("cuda", 0)
 ROOM = 80 << 30
+DATA: Any = Tensor.data
 aten = torch.ops.aten
 GOES = (aten.copy_.default, aten._to_copy.default)
 """What reads tensors of one place and writes those of another."""
@@ -175,7 +176,7 @@ def a_card(patch: pytest.MonkeyPatch) -> Iterator[None]:
     patch.setattr(Tensor, "cuda", lambda tensor: moved(tensor, PLACE))
     patch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
     patch.setattr(threading.Thread, "run", watched)
-    patch.setattr(torch.nn.Parameter, "data", property(Tensor.data.__get__, _point_at), raising=False)
+    patch.setattr(torch.nn.Parameter, "data", property(DATA.__get__, _point_at), raising=False)
     for name in ("tensor", "as_tensor"):
         patch.setattr(torch, name, _made(getattr(torch, name)))
     with ExitStack() as stack:
@@ -192,7 +193,7 @@ def _point_at(parameter: torch.nn.Parameter, value: Tensor) -> None:
     if isinstance(parameter, Card) or isinstance(value, Card):
         torch.utils.swap_tensors(parameter, torch.nn.Parameter(value, parameter.requires_grad))
     else:
-        Tensor.data.__set__(parameter, value)
+        DATA.__set__(parameter, value)
 
 
 def _made(make: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -17,7 +17,11 @@ from ..heads import PICKING
 from .conftest import HEIGHT, SPEC, STEPS, WIDTH
 from .test_rolling import plan_of
 
-TEXT = "a fox | 2.25s\nthen: it jumps | 0.75s\ncut: a hen | 0.75s\nscene: a fox | 0.75s\nback to 1: a hen | 0.75s | motion"
+TEXT = """a fox | 2.25s
+then: it jumps | 0.75s
+cut: a hen | 0.75s
+scene: a fox | 0.75s
+back to 1: a hen | 0.75s | motion"""
 MEMORIES = {
     **PRESETS,
     "int8": replace(PRESETS["grounded"], stored="int8"),
