@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .words import UNFIT, plain
 
+RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of who may not do what was tried."""
 REFUSED, STOPPED = 2, 130
 """Exit statuses of a command: an error said in words, and Ctrl-C."""
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..engine.relief import in_words
-from ..errors import REFUSED, STOPPED, GroundedError, installed, reason
-from ..files.atomic import RIGHTS
+from ..errors import REFUSED, RIGHTS, STOPPED, GroundedError, installed, reason
 from ..words import plain
 
 

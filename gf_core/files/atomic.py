@@ -14,11 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import GroundedError, ResourceError, TakeError
+from ..errors import RIGHTS, GroundedError, ResourceError, TakeError
 from .names import LONGEST
 
-RIGHTS = (errno.EACCES, errno.EPERM, errno.EROFS)
-"""Errors of who may not do what was tried."""
 MARK = 8
 """Hex digits in the name of a half-written file."""
 ABANDONED = 3600
