@@ -29,7 +29,22 @@ MEMORIES = {
 }
 
 
-@pytest.mark.parametrize("name", MEMORIES)
+# Each has something that is its own: places, a bank, means, a refresh, chunks together, sparse or packed memory, heads.
+SHORT = (
+    "grounded",
+    "context_forcing",
+    "memrope",
+    "krea",
+    "rolling_forcing",
+    "light_forcing",
+    "int8",
+    "heads that pick",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in MEMORIES]
+)
 def test_every_memory_keeps_to_the_card(model, prompts, card, name):
     films = []
     for place in ("cpu", card):
