@@ -10,6 +10,7 @@ from gf_core.memory.presets import PRESETS
 from gf_core.sampling.schedule import timesteps
 from gf_core.train import rollout
 from gf_core.train.films import Cue
+from gf_core.train.objectives import dmd as objectives
 from gf_core.train.objectives.dmd import critic, dmd, learn_window, match_window, sid
 from gf_core.train.objectives.scores import Matching, judged, level, sigma_at
 from gf_core.train.rollout import Window, roll_out
@@ -265,6 +266,31 @@ def test_score_identity_is_the_published_form(nets, films, alpha):
     gap = real - told["score.fake_cond_x0"]
     wanted = gap * ((real - clip) - alpha * gap) / (clip - real).abs().mean()
     torch.testing.assert_close(loss, wanted.mean().double(), rtol=1e-4, atol=1e-5)
+
+
+def test_score_identity_holds_its_unit_still(nets, films, monkeypatch):
+    """What the loss is divided by has no gradient, as published; what score networks see of the film has one."""
+    clip, batch, told = torch.randn(1, 3, 4, 2, 4).requires_grad_(), films.batch(draws=Fixed()), {}
+    monkeypatch.setattr(objectives, "film_window", lambda *_: (batch, Window(clip, None)))
+    monkeypatch.setattr(
+        objectives, "both_scores", lambda _, seen, *__: (0.5 * seen.latents, 2 * seen.latents)
+    )
+    sid(nets, batch, films.spec(), Matching(), told.__setitem__).total.backward()
+    again = clip.detach().requires_grad_()
+    keeps = 1 - sigma_at(told["score.timestep"], Matching().shift)  # of the film, in what is seen
+    seen = told["score.noisy"].detach() + keeps * (again - again.detach())
+    loss = 1.5 * seen * (2 * seen - again - 1.5 * seen) / (again - 2 * seen).detach().abs().mean()
+    torch.testing.assert_close(clip.grad, torch.autograd.grad(loss.mean(), again)[0], rtol=1e-4, atol=1e-6)
+
+
+def test_the_critic_learns_all_that_is_judged_of_a_film_made_anew(nets, films, monkeypatch):
+    """Of which the student learns less: the first chunk behind the past counts for nothing."""
+    counted = []
+    monkeypatch.setattr(
+        objectives, "learn_window", lambda _, __, window, *___: counted.append(window.learned)
+    )
+    critic(nets, films.batch(draws=Fixed()), films.spec(frames=15, window=12, context=6), Matching())
+    assert counted == [None]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
