@@ -211,5 +211,7 @@ def _guarded() -> Iterator[None]:
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
     guards = (ctypes.c_void_p * 2).in_dll(library, "_ZN3c104impl26device_guard_impl_registryE")
     before, guards[1] = guards[1], guards[0]
-    yield
-    guards[1] = before
+    try:
+        yield
+    finally:
+        guards[1] = before
