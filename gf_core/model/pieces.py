@@ -84,9 +84,13 @@ class Pieces:
     turns_at_reading = False
     """The past is turned when it is read, layer by layer, so fast that no turned copy is worth its memory."""
 
+    def layer_normed(self, norm: Norm, x: Tensor) -> Tensor:
+        """Tokens x [b (f s) c], normed."""
+        return norm(x)
+
     def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor, taker: Taker) -> Tensor:
-        """Tokens x [b (f s) c], normed and modulated."""
-        return modulate(norm(x), shift, scale)
+        """The same, modulated."""
+        return modulate(self.layer_normed(norm, x), shift, scale)
 
     def gated(self, x: Tensor, y: Tensor, share: Tensor) -> Tensor:
         """`gate`."""
@@ -97,14 +101,14 @@ class Pieces:
     ) -> tuple[Tensor, Tensor]:
         """`gate`, and that normed."""
         x = gate(x, y, share)
-        return x, norm(x)
+        return x, self.layer_normed(norm, x)
 
     def added_modulated(
         self, x: Tensor, y: Tensor, norm: Norm, shift: Tensor, scale: Tensor, taker: Taker
     ) -> tuple[Tensor, Tensor]:
         """x + y, and that normed and modulated."""
         x = x + y
-        return x, modulate(norm(x), shift, scale)
+        return x, modulate(self.layer_normed(norm, x), shift, scale)
 
     def normed(self, norm: Norm, x: Tensor, heads: int) -> Tensor:
         """Queries or keys x [b s c] normed over their full width, as [b s h d]."""
@@ -160,20 +164,8 @@ class Direct(Pieces):
     (`layers.untouched`).
     """
 
-    def modulated(self, norm: Norm, x: Tensor, shift: Tensor, scale: Tensor, taker: Taker) -> Tensor:
-        return modulate(_layer_norm(x, _parts(norm)), shift, scale)
-
-    def gated_normed(
-        self, x: Tensor, y: Tensor, share: Tensor, norm: Norm, taker: Taker
-    ) -> tuple[Tensor, Tensor]:
-        x = gate(x, y, share)
-        return x, _layer_norm(x, _parts(norm))
-
-    def added_modulated(
-        self, x: Tensor, y: Tensor, norm: Norm, shift: Tensor, scale: Tensor, taker: Taker
-    ) -> tuple[Tensor, Tensor]:
-        x = x + y
-        return x, modulate(_layer_norm(x, _parts(norm)), shift, scale)
+    def layer_normed(self, norm: Norm, x: Tensor) -> Tensor:
+        return _layer_norm(x, _parts(norm))
 
     def normed(self, norm: Norm, x: Tensor, heads: int) -> Tensor:
         return rms_norm(x, norm.weight, norm.eps).unflatten(-1, (heads, -1))
