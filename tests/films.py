@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 
 from gf_core.config import Encoding, VideoSpec
@@ -17,3 +18,9 @@ def film_at(path: str | Path, *blocks: np.ndarray, fps: float = 16, **encoding: 
         for block in blocks:
             film.write(block)
     return Path(path)
+
+
+def packets(path: str | Path) -> list[bytes]:
+    """The coded pictures of a film."""
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]

@@ -25,6 +25,8 @@ from gf_core.text.small import SmallTextEncoder, save_small_encoder
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig, save_codec
 from gf_core.vae.load import load_vae
 
+from .published import Codec, Text
+
 OWN = {
     "name": "tiny",
     "model": {"num_heads": 2, "text_len": 16},
@@ -32,27 +34,6 @@ OWN = {
     "memory": {"anchors": 2, "recent": 3},
     "video": {"width": 96, "height": 64, "fps": 16},
 }
-
-
-class Text:
-    """Stands for an encoder."""
-
-    fingerprint = "text"
-
-    def encode(self, prompts):
-        return [torch.zeros(1, 24) for _ in prompts]
-
-
-class Codec:
-    """Stands for a codec."""
-
-    channels, spatial_stride, time_stride, fingerprint = 16, 8, 4, "codec"
-
-    def decoder(self):
-        raise NotImplementedError
-
-    def encode(self, frames):
-        raise NotImplementedError
 
 
 PARTS = {"text": Text(), "vae": Codec()}

@@ -34,8 +34,8 @@ from gf_core.timeline import parse
 from gf_core.video import probe, read_chapters
 from gf_core.words import exact_rate
 
-from ..films import film_at
-from .tiny import CALLED, FILM, ROOT, bundle, stored
+from ..films import film_at, packets
+from .tiny import CALLED, FILM, ROOT, bundle
 
 
 def test_render_places_film_sheet_report_and_take(place, model, capsys):
@@ -170,7 +170,7 @@ def test_the_film_is_the_project(place, model, capsys, printed, refused, caplog)
     assert "another film" not in caplog.text and "last bits" not in caplog.text
     runs = [place / "takes" / name / "run-0001" for name in ("film", "kept")]
     assert runs[0].joinpath("film.mp4").read_bytes() == runs[1].joinpath("film.mp4").read_bytes()
-    assert stored(place / "kept.mp4") == stored(place / "again.mp4")
+    assert packets(place / "kept.mp4") == packets(place / "again.mp4")
     assert read_chapters(place / "kept.mp4") == read_chapters(place / "again.mp4")
 
 
@@ -392,6 +392,6 @@ def test_rates_that_are_not_whole(said, rate, place, model, capsys, printed):
     assert exact_rate(settings["video"]["fps"]) == exact and settings["pictures"]["fps"] == float(exact)
     assert f"at {float(exact):.5g} fps" in capsys.readouterr().out
     assert main(["render", "films/film.mp4", "--out", "again.mp4", "--no-sheet"]) == 0
-    assert stored(film) == stored(place / "again.mp4")
+    assert packets(film) == packets(place / "again.mp4")
     (place / "whole.txt").write_text("a red fox walks right in a meadow at noon | 1s", encoding="utf-8")
     assert f"{float(exact):.5g} fps" in printed("plan", "whole.txt", "--fps", said)

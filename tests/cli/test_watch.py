@@ -12,7 +12,8 @@ from gf_core.cli.screen import Screen
 from gf_core.cli.watch import stamps_of, wait
 from gf_core.engine.events import StepDone
 
-from .tiny import FILM, stored
+from ..films import packets
+from .tiny import FILM
 
 WATCH = ["watch", "film.txt", "--device", "cpu", "--no-sheet"]
 
@@ -51,7 +52,7 @@ def test_every_save_gives_a_film_and_the_model_stays_open(place, model, editor, 
         "\\", "/"
     )
     assert told.err.count("waiting for film.txt to be saved; Ctrl-C ends") == 2
-    assert stored(place / "films/film.mp4")[:45] == stored(place / "films/film-2.mp4")[:45]
+    assert packets(place / "films/film.mp4")[:45] == packets(place / "films/film-2.mp4")[:45]
 
 
 def test_a_mistake_is_told_and_waited_for(place, model, editor, capsys):

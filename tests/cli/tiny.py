@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import av
 import torch
 
 from gf_core.checkpoints.model_bundle import ModelBundle
@@ -75,8 +74,3 @@ def python(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False
     )
-
-
-def stored(path):
-    with av.open(str(path)) as container:
-        return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]

@@ -8,8 +8,9 @@ import torch
 from gf_core.checkpoints.bundle import load_model
 from gf_core.files.pieces import digest
 from gf_core.vae.decoders import REACH, STATE_VALUES, chunks_within_reach, kind_of
-from gf_core.vae.taehv import TAEHV
 from gf_core.vae.wan import WanVAE
+
+from ..vae.kinds import taehv
 
 
 def wan():
@@ -17,13 +18,6 @@ def wan():
 
     network = AutoencoderKLWan(base_dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2)
     return WanVAE(network.eval().requires_grad_(False), fingerprint="random")
-
-
-def taehv():
-    codec = TAEHV(16, (12, 10, 8, 8), encoder_width=8)
-    for weight in codec.parameters():
-        weight.requires_grad_(False).normal_(0, 0.2)
-    return codec
 
 
 KINDS = {"wan": wan, "taehv": taehv, "builtin": lambda: load_model("builtin").codec}

@@ -36,7 +36,7 @@ from gf_core.video import (
 from gf_core.video.boxes import read_layout
 from gf_core.video.metadata import chapters_of, write_chapters
 
-from ..films import film_at
+from ..films import film_at, packets
 
 CHAPTERS = hasattr(OutputContainer, "set_chapters")
 """PyAV knows them from 16 on; before, films have none, and all else is the same."""
@@ -240,12 +240,6 @@ def tone(seconds, rate=48000, channels=2, hertz=440):
     return Audio(np.repeat(wave[None], channels, 0), rate)
 
 
-def copied(path):
-    """The picture packets of a film, as bytes."""
-    with av.open(str(path)) as container:
-        return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
-
-
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_path, film, suffix):
     chapters = [Chapter(0, 9 / 16, "1. a fox ü"), Chapter(9 / 16, 33 / 16, "2. cut: a hen\nby " + "ü" * 200)]
@@ -253,7 +247,7 @@ def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_pat
     dst = place_film(
         film, tmp_path / f"out{suffix}", audio=tone(33 / 16), chapters=chapters, metadata={"prompt": graph}
     )
-    assert copied(film) == copied(dst)
+    assert packets(film) == packets(dst)
     found = read_chapters(dst)
     assert [chapter.start_seconds for chapter in found] == ([0, 0.563] if CHAPTERS else [])
     if CHAPTERS:
@@ -268,7 +262,7 @@ def test_sound_chapters_and_metadata_go_in_without_touching_the_pictures(tmp_pat
     assert np.argmax(spectrum) * sound.rate / len(middle) == pytest.approx(440, abs=2)
     # Once more: what the film has stays.
     again = place_film(dst, tmp_path / f"again{suffix}", metadata={"title": "again"})
-    assert copied(again) == copied(film) and read_chapters(again) == found
+    assert packets(again) == packets(film) and read_chapters(again) == found
     assert read_audio(again).seconds == pytest.approx(33 / 16, abs=0.05)
     assert json.loads(read_metadata(again)["prompt"]) == graph
 
@@ -396,7 +390,7 @@ def test_another_quality_without_frames_encodes_the_films_own_pictures(tmp_path,
     assert probe(worse).frames == 33 and worse.stat().st_size < film.stat().st_size / 2
     assert any("encoded again" in line for line in caplog.messages)
     same = place_film(film, tmp_path / "same.mp4", codec="as rendered", quality=45)
-    assert copied(same) == copied(film) == copied(place_film(film, tmp_path / "own.mp4", codec="h264"))
+    assert packets(same) == packets(film) == packets(place_film(film, tmp_path / "own.mp4", codec="h264"))
 
 
 def shown_alone(path):
@@ -443,7 +437,7 @@ def test_a_film_comes_out_of_matroska_as_it_went_in(tmp_path, fps, sound):
             base = container.streams.video[0].time_base
             times = [packet.pts * base for packet in container.demux(video=0) if packet.size]
         assert all(abs(b - a - 1 / probe(first).fps) <= base for a, b in pairwise(times))
-    assert copied(path) == copied(first) and read_metadata(path) == read_metadata(first) == told
+    assert packets(path) == packets(first) and read_metadata(path) == read_metadata(first) == told
 
 
 def test_uneven_times_are_left_as_they_are(tmp_path):
