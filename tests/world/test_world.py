@@ -7,28 +7,10 @@ import numpy as np
 import pytest
 
 from gf_core.errors import GroundedError
-from gf_core.world import (
-    ACTIONS,
-    COLOURS,
-    KINDS,
-    PLACES,
-    SUBJECTS,
-    TIMES,
-    Character,
-    Labels,
-    Place,
-    Script,
-    Segment,
-    describe,
-    frames_in,
-    render,
-    sample_script,
-    storyboard,
-    words,
-)
+from gf_core.world import ACTIONS, COLOURS, PLACES, SUBJECTS, TIMES, render, sample_script, storyboard, words
 from gf_core.world.motion import PERIODS
-from gf_core.world.script import X_MAX, X_MIN
-from gf_core.world.vocabulary import ACTION_PHRASES, NOON, PLACE_PHRASES, TIME_PHRASES
+from gf_core.world.script import KINDS, X_MAX, X_MIN, Character, Place, Script, Segment, frames_in
+from gf_core.world.vocabulary import ACTION_PHRASES, NOON, PLACE_PHRASES, TIME_PHRASES, Labels, describe
 
 
 def one_shot(subject=0, action=0, place=0, time=0, chunks=3, x=48.0, colour=0, scarf=0, hat=0, patch=0):
