@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from math import ceil
@@ -49,19 +49,12 @@ class Encoding:
 
 
 def encode_shots(
-    shots: Shots,
-    codec: Encoder,
-    out: Path,
-    video: VideoSpec,
-    frames: int,
-    ranks: Ranks | None = None,
-    tick: Callable[[], None] = lambda: None,
+    shots: Shots, codec: Encoder, out: Path, video: VideoSpec, frames: int, ranks: Ranks | None = None
 ) -> Encoding:
     """Write every whole clip of `frames` pictures of every shot to OUT/<shot's file>-<number>.safetensors.
 
     Pictures are taken at video.fps by time, cropped evenly to the shape of video and scaled to it. A file that is
-    there, whole, and of the same shot, caption, codec and settings is kept. Ranks share the shots out. tick: called
-    after every clip; may raise to stop.
+    there, whole, and of the same shot, caption, codec and settings is kept. Ranks share the shots out.
 
     Raises GroundedError: shots that could not be read, after all others are done.
     """
@@ -69,7 +62,7 @@ def encode_shots(
     done, unread = Encoding(), []
     for shot in shots.shots[ranks.rank :: ranks.count]:
         try:
-            made, kept = _encode(shot, shots.root, codec, out, video, frames, tick)
+            made, kept = _encode(shot, shots.root, codec, out, video, frames)
         except TakeError as error:
             log.warning("%s is left out: %s", shot.path.name, error.message)
             unread.append(shot.path.name)
@@ -84,7 +77,7 @@ def encode_shots(
 
 
 def _encode(
-    shot: Shot, root: Path, codec: Encoder, out: Path, video: VideoSpec, frames: int, tick: Callable[[], None]
+    shot: Shot, root: Path, codec: Encoder, out: Path, video: VideoSpec, frames: int
 ) -> tuple[int, int]:
     """Clips of one shot that were made, and kept."""
     state, info = shot.path.stat(), probe(shot.path)
@@ -109,7 +102,6 @@ def _encode(
         latents = codec.encode(torch.from_numpy(np.stack(clip)).float() / 255)
         write_clip(place(number), latents, {**facts, "clip": number})
         made += 1
-        tick()
     return made, sum(there)
 
 

@@ -13,7 +13,6 @@ import logging
 import random
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -301,13 +300,9 @@ def begin(folder: Path, spec: ModelSpec, codec: Path) -> None:
             shutil.copy(source, part)
 
 
-def write_stories(
-    folder: Path, codec: Path, size: Size, tick: Callable[[int], None] = lambda number: None
-) -> None:
+def write_stories(folder: Path, codec: Path, size: Size) -> None:
     """Render and encode scripts of the small world, a file each with what its prompts do; those there are kept, but for
     latents of another codec and what is damaged. The log says how far it is.
-
-    tick: told the number of each that was made.
 
     Raises GroundedError: stories lie there that are others than those of `size`, as an older program's may be.
     """
@@ -328,7 +323,6 @@ def write_stories(
                 "%d of %d stories are kept in %s; the same command goes on from there", number, count, folder
             )
             raise
-        tick(number)
         if time.monotonic() - said >= SILENCE:
             said = time.monotonic()
             log.info("story %d of %d is kept", number + 1, count)
