@@ -77,13 +77,14 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def said_verb(verb: str, back: int | None) -> str:
-    """A segment's verb as it is written: `cut`, `back to 2`."""
-    return verb if back is None else f"back to {back}"
+def said_verb(segment: dict[str, Any]) -> str:
+    """The verb of a segment of a run's settings as it is written: `cut`, `back to 2`."""
+    back = segment.get("back")
+    return segment["verb"] if back is None else f"back to {back}"
 
 
 def _title(number: int, segment: dict[str, Any]) -> str:
-    said = said_verb(segment["verb"], segment.get("back"))
+    said = said_verb(segment)
     verb = "" if said == "start" else f"{said}: "
     return f"{number + 1}. {verb}{segment['prompt']}"
 

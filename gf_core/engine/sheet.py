@@ -98,8 +98,8 @@ def draw_rows(run: Run, film: Path, room: Path, columns: int = 6, unwanted: Even
         if unwanted is not None and unwanted.is_set():
             raise CancelledError
         number, segment, first, end = one
-        shown, verb = range(first, end), said_verb(segment["verb"], segment.get("back"))
-        said = segment["prompt"], verb, f"{first / fps:.1f} - {end / fps:.1f} s"
+        shown = range(first, end)
+        said = segment["prompt"], said_verb(segment), f"{first / fps:.1f} - {end / fps:.1f} s"
         made = records[:1] + [record for record in records if record["segment"] == number]
         path = _place(made, [page.columns, page.thumb, shown, fps, columns, said])
         if path is not None and (kept := _recall(path)) is not None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from ..config import MAX_FPS, MAX_SEED
+from ..config import MAX_FPS
 from ..errors import StoryboardError
 from ..words import UNSEEN, exact_rate, rate, read_rate
 from .lines import BARS, EDGES, Field, Line, escape, half_width, split_lines, suggest
-from .options import is_option, read_options, read_whole, write_options
+from .options import is_option, read_options, read_seed, write_options
 from .storyboard import (
     DEFAULT_FPS,
     MAX_SEGMENTS,
@@ -262,7 +262,7 @@ def _read_directive(whole: Field, reading: _Reading) -> None:
     if name == "fps":
         reading.settings[name] = _read_fps(value)
     elif name == "seed":
-        reading.settings[name] = read_whole(value, "@seed", 0, MAX_SEED)
+        reading.settings[name] = read_seed(value, "@seed")
     else:
         reading.settings[name] = value.text
         reading.references.append(value)

@@ -56,17 +56,16 @@ def write_options(segment: Segment) -> list[str]:
     return parts + ["motion"] * segment.motion + ["mute"] * segment.mute
 
 
-def read_whole(field: Field, what: str, smallest: int, largest: int) -> int:
-    """A whole number in smallest..largest; `what` is for the error."""
+def read_seed(field: Field, what: str) -> int:
+    """A whole number in 0..MAX_SEED; `what` is for the error."""
     text = field.plain.strip(" ")
     if not re.fullmatch(r"[0-9]+", text):
         number = re.fullmatch(r"([0-9]{1,18})[.,]0*", text)
-        fix = f"write {what} {number[1]}" if number else f"write a whole number from {smallest} to {largest}"
+        fix = f"write {what} {number[1]}" if number else f"write a whole number from 0 to {MAX_SEED}"
         raise field.error(f"{what} needs a whole number, not '{field.text}'", fix)
     digits = text.lstrip("0") or "0"
-    if len(digits) > 18 or not smallest <= int(digits) <= largest:
-        fix = f"choose a number from {smallest} to {largest}"
-        raise field.error(f"{what} {field.text} is out of range", fix)
+    if len(digits) > 18 or int(digits) > MAX_SEED:
+        raise field.error(f"{what} {field.text} is out of range", f"choose a number from 0 to {MAX_SEED}")
     return int(digits)
 
 
@@ -102,7 +101,7 @@ def _flag(value: Field, name: str) -> bool:
 
 
 _READERS: dict[str, Callable[[Field, Fraction], Any]] = {
-    "seed": lambda value, _: read_whole(value, "seed", 0, MAX_SEED),
+    "seed": lambda value, _: read_seed(value, "seed"),
     "recache": lambda value, _: _recache(value),
     "blend": lambda value, fps: _duration(value, fps, "blend"),
     "motion": lambda value, _: _flag(value, "motion"),

@@ -31,7 +31,7 @@ def set_up_log(folder: Path, first: bool = True) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if first:
         handlers.append(MemoryHandler(HELD, flushLevel=logging.CRITICAL + 1))
-    logging.getLogger("grounded").addFilter(_Once("attention:"))
+    logging.getLogger("grounded").addFilter(_Once())
     level = logging.INFO if first else logging.WARNING
     logging.basicConfig(level=level, handlers=handlers, format=FORMAT, datefmt=TIME, force=True)
 
@@ -53,16 +53,16 @@ def open_log(folder: Path) -> None:
 
 
 class _Once(logging.Filter):
-    """Lets lines that begin so through once each: every film of a training makes a sampler anew."""
+    """Lets lines on attention through once each: every film of a training makes a sampler anew."""
 
-    def __init__(self, start: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._start, self._said = start, set[str]()
+        self._said = set[str]()
 
     def filter(self, record: logging.LogRecord) -> bool:
         line = record.getMessage()
         known = line in self._said
-        self._said.add(line if line.startswith(self._start) else "")
+        self._said.add(line if line.startswith("attention:") else "")
         return not known
 
 

@@ -327,7 +327,7 @@ def test_a_stopped_chain_goes_on_and_its_end_renders(tmp_path, monkeypatch, capl
     caplog.set_level("INFO", "grounded")
     monkeypatch.setattr("gf_core.train.recipes.matching.set_up_log", lambda *a: None)
     monkeypatch.setattr("gf_core.train.recipes.builtin.set_up_log", lambda *a: None)
-    whole = run_chain(tmp_path / "whole", short(context=4), report=1)
+    whole = run_chain(tmp_path / "whole", short(context=4))
     real = chain.run_stage
 
     def stop_after_context(name, *given):

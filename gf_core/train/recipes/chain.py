@@ -166,9 +166,7 @@ def stages_of(size: Size, memory: MemorySpec = MEMORY) -> dict[str, Stage]:
     return {name: replace(rows[name], iterations=steps) for name, steps in size.steps.items()}
 
 
-def run_chain(
-    folder: Path, size: Size, codec: Path | None = None, device: str = "cpu", report: int = 10
-) -> Path:
+def run_chain(folder: Path, size: Size, codec: Path | None = None, device: str = "cpu") -> Path:
     """Run every stage that is not finished in FOLDER/STAGE; returns the last model's, which `load_model` opens.
 
     codec: None is the built-in model's.
@@ -180,17 +178,15 @@ def run_chain(
     stages = stages_of(size)
     for number, (name, stage) in enumerate(stages.items(), 1):
         log.info("stage %d of %d: %s, %d steps, if they are not done", number, len(stages), name, stage.steps)
-        model = run_stage(name, stage, folder, folder / name, device, report)
+        model = run_stage(name, stage, folder, folder / name, device)
     return model
 
 
-def run_stage(
-    name: str, stage: Stage, folder: Path, out: Path, device: str = "cpu", report: int = 10
-) -> Path:
+def run_stage(name: str, stage: Stage, folder: Path, out: Path, device: str = "cpu") -> Path:
     """One stage of the chain in `folder`, into `out`; returns the model's folder."""
     first, teacher = BEGINS[name]
     options = Options(
-        name, stage, folder / "stories", str(model_of(folder, first)), out, device=device, report=report,
+        name, stage, folder / "stories", str(model_of(folder, first)), out, device=device,
         teacher=teacher and str(model_of(folder, teacher)),
     )  # fmt: skip
     return _run(options)

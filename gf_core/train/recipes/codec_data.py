@@ -70,12 +70,10 @@ class Pictures:
         """Whole pictures."""
         return self._cut(self._rows(count), frames, None)
 
-    def held_out(self, frames: int, size: int = 4) -> list[Batch]:
-        """The first frames of all clips that training never sees, `size` at a time."""
+    def held_out(self, frames: int) -> list[Batch]:
+        """The first frames of all clips that training never sees, four at a time."""
         rows = torch.arange(min(self.held, self.count), device=self.device)
-        return [
-            self._at(part[:, None], torch.arange(frames, device=self.device)) for part in rows.split(size)
-        ]
+        return [self._at(part[:, None], torch.arange(frames, device=self.device)) for part in rows.split(4)]
 
     def _rows(self, count: int) -> Tensor:
         return torch.randint(self.held, self.count, (count,), device=self.device)

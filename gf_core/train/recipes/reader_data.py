@@ -127,19 +127,13 @@ class ClipPool:
         return Windows(*(torch.from_numpy(np.stack(column)) for column in zip(*parts)), whole=whole)
 
 
-def dct_matrix(size: int = 8, device: torch.device | None = None) -> Tensor:
-    """Orthonormal DCT-II [size size]."""
-    n = torch.arange(size, device=device)
-    matrix = torch.cos(math.pi / size * (n[None] + 0.5) * n[:, None]) * math.sqrt(2 / size)
-    matrix[0] /= math.sqrt(2)
-    return matrix
-
-
 def _blocks(x: Tensor, keep: int) -> Tensor:
     """Keep the `keep` x `keep` lowest frequencies of each 8x8 block: what a coarse codec leaves of x [n c
     h w]."""
-    matrix = dct_matrix(device=x.device)[:keep]
-    low = matrix.T @ matrix  # a projection on the low frequencies
+    k = torch.arange(8, device=x.device)
+    matrix = torch.cos(math.pi / 8 * (k[None] + 0.5) * k[:, None]) * math.sqrt(2 / 8)  # orthonormal DCT-II
+    matrix[0] /= math.sqrt(2)
+    low = matrix[:keep].T @ matrix[:keep]  # a projection on the low frequencies
     n, c, h, w = x.shape
     tiles = x.reshape(n, c, h // 8, 8, w // 8, 8)
     return torch.einsum("ij,ncyjxk,kl->ncyixl", low, tiles, low).reshape(n, c, h, w)
