@@ -26,21 +26,10 @@ from gf_core.evaluation.measures import events
 from gf_core.memory.checks import check
 from gf_core.text.vocabulary import Vocabulary
 from gf_core.timeline import parse
-from gf_core.world.reader import Reading, load_reader
-from gf_core.world.vocabulary import ATTRIBUTES, JUMP, STAND, Labels
+from gf_core.world.reader import load_reader
+from gf_core.world.vocabulary import JUMP, STAND, Labels
 
-FPS = 16.0
-
-
-def reading(frames: int, **labels: np.ndarray) -> Reading:
-    """A sure reading of class 0 everywhere but where told otherwise; `action` is per frame."""
-    values = {name: np.broadcast_to(labels.get(name, 0), frames).astype(int) for name in ATTRIBUTES}
-    starts = np.arange(0, frames - 11, 4)
-    boxes = np.tile(np.float32([48, 40, 30, 36]), (frames, 1))
-    boxes[:, 0] += labels.get("x", np.zeros(frames))
-    sure = {name: np.ones(frames, np.float32) for name in ATTRIBUTES}
-    ones = np.ones(len(starts), np.float32)
-    return Reading(values, sure, boxes, np.ones(frames, np.float32), starts, values["action"][starts], ones)
+from .test_metrics import FPS, reading
 
 
 def span(start: int, stop: int, verb: str, action: int = STAND) -> events.Span:

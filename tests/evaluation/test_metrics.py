@@ -15,22 +15,14 @@ FPS = 16.0
 
 
 def reading(frames: int, **labels: np.ndarray | int) -> Reading:
-    """A confident reading of class 0 everywhere but where told otherwise; `action` is per frame here."""
-    values = {
-        name: np.broadcast_to(np.asarray(labels.get(name, 0)), frames).astype(np.int64).copy()
-        for name in ATTRIBUTES
-    }
+    """A sure reading of class 0 everywhere but where told otherwise; `action` and `x`, pixels aside, are per frame."""
+    values = {name: np.broadcast_to(labels.get(name, 0), frames).astype(int) for name in ATTRIBUTES}
+    sure = {name: np.ones(frames, np.float32) for name in ATTRIBUTES}
+    boxes = np.tile(np.float32([48, 40, 30, 36]), (frames, 1))
+    boxes[:, 0] += labels.get("x", 0)
     starts = np.arange(0, frames - 11, 4)
-    action = np.broadcast_to(np.asarray(labels.get("action", 0)), frames)
-    return Reading(
-        labels=values,
-        confidence={name: np.ones(frames, np.float32) for name in ATTRIBUTES},
-        boxes=np.tile(np.float32([48, 40, 30, 36]), (frames, 1)),
-        presence=np.ones(frames, np.float32),
-        action_starts=starts,
-        actions=action[starts].astype(np.int64),
-        action_confidence=np.ones(len(starts), np.float32),
-    )
+    ones = np.ones(len(starts), np.float32)
+    return Reading(values, sure, boxes, np.ones(frames, np.float32), starts, values["action"][starts], ones)
 
 
 def span(start: int, stop: int, verb: str = "start", **asked: int) -> Span:
