@@ -7,24 +7,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gf_core.config import MemorySpec, ModelSpec, Recipe
+from gf_core.config import MemorySpec
 from gf_core.errors import GroundedError
 from gf_core.memory.checks import check
 from gf_core.memory.heads import pick
 from gf_core.memory.ledger import Frame
 from gf_core.memory.presets import PRESETS
 from gf_core.memory.snapshots import restore, snapshot
-from gf_core.memory.store import DualMemory
-from gf_core.model.placement import Placement
 
-MODEL = ModelSpec(dim=12, num_heads=2, num_layers=2, in_dim=2, out_dim=2)
-LATENT = (2, 2, 4)  # two tokens per frame
+from .conftest import LATENT, MODEL, Film
+
 CHANGES = replace(PRESETS["context_forcing"], anchors=1, bank=2, recent=3, bank_from=3)
 
 
 def memory_of(spec, batch=1):
-    placement = Placement(latent_height=LATENT[1], latent_width=LATENT[2], batch=batch)
-    return DualMemory(MODEL, Recipe(spec), placement)
+    return Film(spec, batch).memory
 
 
 def chunk(memory, turned=(False, False), frames=3):

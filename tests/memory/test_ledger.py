@@ -9,23 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gf_core.config import MemorySpec, ModelSpec, Recipe
+from gf_core.config import MemorySpec
 from gf_core.memory.ledger import Frame, Ledger, Move
 from gf_core.memory.presets import PRESETS
 from gf_core.memory.regions import SCHEMES, Layout, full_layout, positions
-from gf_core.memory.store import DualMemory
-from gf_core.model.placement import Placement
 
-MODEL = ModelSpec(dim=12, num_heads=2, num_layers=2, in_dim=2, out_dim=2)
-LATENT = (2, 2, 4)
-
-
-def stored(memory: DualMemory) -> list[int]:
-    """Frame numbers that lie in the keys themselves, in slot order; every chunk writes its frames' own."""
-    size = memory.tokens_per_frame
-    used = memory.layout.past * size
-    assert torch.equal(memory.raw_k[0, :, :used], memory.v[1, :, :used])
-    return [round(number) - 1 for number in memory.raw_k[0, 0, :used:size, 0, 0].tolist()]
+from .conftest import LATENT, Film
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,7 +30,8 @@ def test_the_ledger_tells_what_lies_in_the_memory(name, verbs, seed):
         "every chunk": MemorySpec(anchors=2, recent=3, anchor_update="every_chunk"),
     }
     spec = own.get(name) or PRESETS[name]
-    memory = DualMemory(MODEL, Recipe(spec), Placement(latent_height=LATENT[1], latent_width=LATENT[2]))
+    film = Film(spec)
+    memory = film.memory
     rng = torch.Generator().manual_seed(seed)
     for verb in verbs:
         if verb == "then":
@@ -50,16 +40,10 @@ def test_the_ledger_tells_what_lies_in_the_memory(name, verbs, seed):
             memory.cut()
         elif verb == "scene":
             memory.clear()
-        memory.evict(spec.recent)
         frames = 1 if verb == "short" else spec.chunk
-        _, clean = memory.open(frames)
-        numbers = torch.arange(memory.ledger.frame, memory.ledger.frame + frames) + 1.0
-        tokens = numbers.repeat_interleave(memory.tokens_per_frame)[None, :, None, None].repeat(1, 1, 2, 6)
-        for layer in range(MODEL.num_layers):
-            clean.write(layer, tokens, tokens)
-        memory.commit(torch.randn(1, frames, *LATENT, generator=rng))
-        assert stored(memory) == memory.ledger.numbers()
-        assert len(set(stored(memory))) == memory.layout.past, "no frame is in both memories"
+        film.chunk(frames, torch.randn(1, frames, *LATENT, generator=rng))
+        assert film.stored() == memory.ledger.numbers()
+        assert len(set(film.stored())) == memory.layout.past, "no frame is in both memories"
         assert memory.layout.anchors <= spec.capacity and memory.layout.recent <= spec.recent + spec.chunk
         taken = [entry.frame for entry in memory.log if entry.replaced]
         assert set(taken) <= set(range(memory.ledger.frame))
