@@ -29,7 +29,6 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -41,8 +40,9 @@ import gf_core.engine.making  # noqa: F401
 from dev.attack.tries import Tally, asked, run
 
 ROOT = Path(__file__).resolve().parents[2]
-tiny = SimpleNamespace(**runpy.run_path(str(ROOT / "tests" / "cli" / "tiny.py")))
-TEXT, OTHER = tiny.FILM, tiny.FILM.replace("it jumps", "it sits")
+tiny_bundle = runpy.run_path(str(ROOT / "tests" / "engine" / "conftest.py"))["tiny_bundle"]
+TEXT = "a fox runs | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 0.75s\n"
+OTHER = TEXT.replace("it jumps", "it sits")
 RENDER = ["render", "film.txt", "--take", "take", "--upscale", "1", "--no-sheet", "--out", "film.mp4"]
 COMMANDS = {
     "render": RENDER,
@@ -242,7 +242,7 @@ def failures(count: int, top: Path, dice: random.Random, want: dict[str, bytes])
 def main() -> int:
     """Command line."""
     args = asked(__doc__, seed=1, kills=45, commands=26, picks=60, failures=60)
-    bundles.load_model = lambda *_, **__: tiny.bundle()  # what is tried is how a Take is kept
+    bundles.load_model = lambda *_, **__: tiny_bundle()  # what is tried is how a Take is kept
     dice, tally = random.Random(args.seed), Tally()
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)

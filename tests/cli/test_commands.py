@@ -24,7 +24,8 @@ from gf_core.engine.render import render_film
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 
-from .tiny import FILM, SPEC, bundle, python
+from ..engine.conftest import SPEC
+from .tiny import FILM, bundle, python
 
 
 def test_the_plan_of_a_film_knows_how_it_was_encoded(place, model, printed):

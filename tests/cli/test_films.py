@@ -348,10 +348,11 @@ def test_storyboard_from_standard_input(monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_in_a_real_process(place):
     code = (
-        f"import signal, sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests' / 'cli')!r}]\n"
+        f"import signal, sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
-        "import gf_core.checkpoints.bundle as r, tiny\n"
-        "r.load_model = lambda *a, **k: tiny.bundle()\n"
+        "import gf_core.checkpoints.bundle as r\n"
+        "from tests.cli.tiny import bundle\n"
+        "r.load_model = lambda *a, **k: bundle()\n"
         "from gf_core.cli import main\n"
         "sys.exit(main(['render', 'slow.txt', '--upscale', '1']))\n"
     )
