@@ -52,7 +52,7 @@ class RunWriter:
     """The one writer of a run that is being made."""
 
     def __init__(self, run: Run, timeline: str, settings: dict[str, Any], goes_on: bool = False) -> None:
-        """Fill a new, empty run folder, or go on with a run that was stopped; `settings` is JSON.
+        """Fill a run folder in which nothing is made yet, or go on with a run that was stopped; `settings` is JSON.
 
         goes_on: a line of its journal that a kill tore is cut off.
 
@@ -60,7 +60,7 @@ class RunWriter:
         """
         run.note(timeline, settings)
         with on_disk(run.folder, "going on with the run" if goes_on else "starting the run"):
-            run.latents(0).parent.mkdir(exist_ok=goes_on)
+            run.latents(0).parent.mkdir(exist_ok=True)
             keep = scan_journal(run.journal).size if goes_on else None
         # Last: a run without a journal holds nothing that is believed.
         self.run, self._journal = run, Journal(run.journal, keep)
@@ -189,12 +189,13 @@ class Take:
         with on_disk(self.folder, "starting a run"):
             # Whatever is called like a run counts, so that nothing lies where the new one goes.
             last, folder = max(numbered(self.folder), default=(0, self.folder))
-            bare = last > 0 and self._lock.sure and _is_bare(Run(folder))
-            if not bare:
+            if last > 0 and self._lock.sure and _is_bare(Run(folder)):
+                Run(folder).journal.unlink(missing_ok=True)
+            else:
                 folder = self.folder / f"run-{last + 1:04d}"
                 folder.mkdir()
                 sync_folder(self.folder)
-        return RunWriter(Run(folder), timeline, settings, goes_on=bare)
+        return RunWriter(Run(folder), timeline, settings)
 
     def close(self) -> None:
         """Let other processes use the folder; may be called twice. One in which nothing was made goes again."""

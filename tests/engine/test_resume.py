@@ -78,6 +78,16 @@ def test_renders_that_were_stopped_before_anything_was_made_leave_one_run(bundle
     assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
 
 
+def test_a_run_that_a_kill_left_without_a_journal_is_begun_again(bundle, films, whole, tmp_path):
+    with Take.open(tmp_path) as take:
+        writer = take.begin(TEXT, {})
+    writer.close()
+    writer.run.journal.unlink()
+    _, run = films.render(bundle, tmp_path, TEXT)
+    assert run.folder == writer.run.folder
+    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
+
+
 def cut(path, size):
     with open(path, "r+b") as file:
         file.truncate(size)
