@@ -326,10 +326,8 @@ def merged(name: str, tensor: Tensor, loras: Iterable[Lora]) -> Tensor:
         update = lora.update_of(name)
         if update is None:
             continue
-        if leaf == "bias":
-            tensor = update.apply_bias(tensor, lora.strength, lora.alpha_of(module))
-        else:
-            tensor = update.apply(tensor, lora.strength, lora.alpha_of(module))
+        add = update.apply_bias if leaf == "bias" else update.apply
+        tensor = add(tensor, lora.strength, lora.alpha_of(module))
         if not tensor.float().isfinite().all():
             raise CheckpointError(
                 f"{lora.name} at strength {lora.strength:g} makes {name} too large for any number",
