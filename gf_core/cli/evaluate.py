@@ -12,7 +12,7 @@ from ..errors import GroundedError
 from ..evaluation.charts.drift import drift_chart, shot_lines
 from ..evaluation.film import evaluate_film
 from ..evaluation.films_table import films_table
-from ..evaluation.parts import film_parts
+from ..evaluation.parts import told_parts
 from ..evaluation.report import text_report, write_json
 from ..evaluation.vbench.adapter import add_scores, require_vbench
 from ..files.atomic import check_writable, write_atomic
@@ -108,12 +108,14 @@ def films_in(folder: Path) -> list[Path]:
 
 def drift(args: Namespace) -> int:
     """Does every shot stay what its first second was? Prints a line per shot and draws the chart."""
-    parts = film_parts(args.film)
+    parts, unknown = told_parts(args.film)
     out = args.out or args.film.with_name(f"{args.film.stem}_drift.png")
     check_writable(out.parent)
     with going_on(f"measuring {args.film.name}"):
         image, rows = drift_chart(args.film, parts)
     print(*shot_lines(parts, rows, float(probe(args.film).fps)), sep="\n")
+    if unknown:
+        print(f"segments  {unknown}")
     write_atomic(out, lambda part: image.save(part, "PNG"))
     print(f"chart in {out}")
     return 0

@@ -19,7 +19,7 @@ from .measures import drift, metrics
 from .measures.metrics import Span
 from .measures.recurrence import kept_by_distance
 from .over_time import measure_over_time
-from .parts import Part, film_parts, in_seconds, planned_parts, recorded, start_pictures
+from .parts import Part, in_seconds, planned_parts, recorded, start_pictures, told_parts
 from .report import write_json
 
 BATCH = 16
@@ -123,8 +123,8 @@ def evaluate_film(
     and by the shots since it was last seen, flicker, colour drift, loudness of switches, unreadable rates. The
     pictures of a start are no segment's. Optionally written as JSON and, of the built-in model, drawn as a chart.
 
-    storyboard_text: None takes what the film says; one that says nothing is a single shot. A film that does not say who
-    made it is read as one of the built-in model where its storyboard is given.
+    storyboard_text: None takes what the film says; one that says nothing is a single shot, and the result says so. A
+    film that does not say who made it is read as one of the built-in model where its storyboard is given.
     Raises GroundedError for what is no film, and for one that is given a storyboard and has a size that the reader does
     not know.
     """
@@ -134,7 +134,7 @@ def evaluate_film(
     fps = float(info.fps)
     timing = None if made is None else replace(Timing.of(made.recipe), fps=fps)
     start = 0 if made is None or timing is None else start_pictures(path, made, timing)
-    parts = _parts_behind(start, path, storyboard_text, info.frames, timing)
+    parts, unknown = _parts_behind(start, path, storyboard_text, info.frames, timing)
     if not parts:
         raise GroundedError(
             "the storyboard has no segments that fall into the film", "give the storyboard of this film"
@@ -143,6 +143,8 @@ def evaluate_film(
     if start:
         result["start_frames"] = start
     result["over_time"] = measure_over_time(path, parts, timing)
+    if unknown:
+        result["over_time"]["left_out"]["segments"] = f"{unknown}: --storyboard FILE gives them"
     given, frames = storyboard_text is not None, None
     try:
         if not (given if made is None else made.builtin):
@@ -167,10 +169,11 @@ def evaluate_film(
 
 def _parts_behind(
     start: int, path: Path, storyboard_text: str | None, frames: int, timing: Timing | None
-) -> list[Part]:
-    """The segments of a film of so many frames, without the first `start` frames, which its first segment carries."""
+) -> tuple[list[Part], str]:
+    """The segments of a film of so many frames, without the first `start` frames, which its first segment carries; and
+    why it is one where nobody says."""
     if storyboard_text is None:
-        first, *others = film_parts(path)
-        return [replace(first, start=first.start + start), *others]
+        (first, *others), unknown = told_parts(path)
+        return [replace(first, start=first.start + start), *others], unknown
     parts, _ = planned_parts(storyboard_text, frames - start, timing)
-    return [replace(part, start=part.start + start, stop=part.stop + start) for part in parts]
+    return [replace(part, start=part.start + start, stop=part.stop + start) for part in parts], ""

@@ -46,9 +46,19 @@ def recorded(path: str | Path) -> Recorded | None:
 
 def film_parts(path: str | Path) -> list[Part]:
     """The segments of a film as it carries them; a film that carries none is one segment."""
-    info, made = probe(path), recorded(path)
-    parts = _placed(made.segments, read_chapters(path), info) if made else []
-    return parts or [Part(0, info.frames, "start", "")]
+    return told_parts(path)[0]
+
+
+def told_parts(path: str | Path) -> tuple[list[Part], str]:
+    """As `film_parts`, and why the film is one segment where it tells of none; empty where it does tell."""
+    info = probe(path)
+    try:
+        parts = _placed(read_recorded(path).segments, read_chapters(path), info)
+        why = "its chapters, which say where its segments lie, are gone"
+    except TakeError as error:
+        # Without the film's name, which stands above, so that films of one reason are told in one line.
+        parts, why = [], error.message.replace(Path(path).name, "it")
+    return (parts, "") if parts else ([Part(0, info.frames, "start", "")], f"taken as one, as {why}")
 
 
 def run_parts(run: Run) -> tuple[list[Part], bool]:
@@ -63,7 +73,7 @@ def run_parts(run: Run) -> tuple[list[Part], bool]:
 
 def _placed(segments: Sequence[dict[str, Any]], chapters: Sequence[Chapter], info: FilmInfo) -> list[Part]:
     """The segments that are in the film; another program may have cut it, and left the chapters as they were."""
-    edges = [min(round(chapter.start_seconds * info.fps), info.frames) for chapter in chapters] or [0]
+    edges = [min(round(chapter.start_seconds * info.fps), info.frames) for chapter in chapters]
     stops = [*edges[1:], info.frames]
     return [
         Part(start, stop, segment["verb"], segment["prompt"], *map(segment.get, ("number", "back")))

@@ -75,6 +75,53 @@ def test_borders_of_a_film_that_another_program_cut_are_not_told(
     assert "not measured         borders: the film was cut" in printed("evaluate", other)
 
 
+@pytest.fixture
+def retold(other):
+    """`retold("a.mp4", grounded={})`: the film `other` with other metadata or chapters."""
+
+    def write(name, chapters=None, **metadata):
+        chapters = read_chapters(BUILTIN) if chapters is None else chapters
+        said = {name: value for name, value in (read_metadata(other) | metadata).items() if value is not None}
+        return str(place_film(Path("frames.mp4"), Path(name), metadata=said, chapters=chapters))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("left", "why"),
+    [
+        ({"grounded": {"settings": {}}}, "it does not say how it was made"),
+        ({"grounded": None, "timeline": None, "comment": None}, "there is no storyboard in it"),
+        ({"chapters": []}, "its chapters, which say where its segments lie, are gone"),
+    ],
+)
+def test_a_film_that_does_not_tell_its_segments_is_one_and_it_is_said(
+    left, why, retold, without_scenedetect, printed
+):
+    film = retold("told.mp4", **left)
+    one = f"taken as one, as {why}"
+    told = printed("evaluate", film, "--json", "numbers.json")
+    assert f"not measured         segments: {one}: --storyboard FILE gives them" in told
+    assert one in json.loads(Path("numbers.json").read_text())["over_time"]["left_out"]["segments"]
+    assert f"segments  {one}" in printed("drift", film)
+    Path("films").mkdir()
+    for name in ("films/a.mp4", "films/b.mp4"):
+        shutil.copy(film, name)
+    assert f"segments of 2 films: {one}" in printed("evaluate", "films")
+
+
+def test_a_film_that_tells_its_segments_says_nothing_of_them(other, without_scenedetect, printed):
+    assert "segments" not in printed("evaluate", other) and "segments" not in printed("drift", other)
+
+
+def test_drift_of_a_film_of_the_builtin_model_in_a_size_that_cannot_be_read(retold, other, printed, caplog):
+    said = json.loads(read_metadata(other)["grounded"])
+    said["settings"]["model"]["name"] = "builtin"
+    told = printed("drift", retold("sized.mp4", grounded=said))
+    assert "background" in told and "identity" not in told
+    assert "identity is not measured: the film is 48x32" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

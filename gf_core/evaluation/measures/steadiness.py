@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import TakeError
+from ...errors import GroundedError
 from ...video import probe, read_frames
 from ...video.pixels import preview
 from ..parts import Part
 from .drift import SIDE, histogram, histogram_distance, seconds_of, sharpness, shots
 from .metrics import IDENTITY, identity
+
+log = logging.getLogger("grounded")
 
 MEASURES = ("identity", "background", "colour", "flicker", "sharpness")
 RING = 0.2
@@ -106,13 +109,14 @@ def _values(frames: np.ndarray) -> dict[str, Any]:
 def _with_identity(
     path: str | Path, parts: Sequence[Part], fps: float, rows: list[Second], tick: Callable[[], None]
 ) -> list[Second]:
-    """The rows with what the built-in model's reader sees; without where a prompt is not in its words."""
+    """The rows with what the built-in model's reader sees; as they are, and said, where it cannot read the film."""
     from ...world.reader import load_reader, read
     from ..film import judged_spans, small_frames
 
     try:
         reading = read(load_reader(), small_frames(Path(path), tick=tick), tick=tick)
-    except TakeError:
+    except GroundedError as error:  # the other measures are of any film
+        log.warning("identity is not measured: %s", error.message)
         return rows
     kept = identity(reading, judged_spans(parts), fps)
     shares = {row["second"]: float(np.mean([row[name] for name in IDENTITY])) for row in kept}
