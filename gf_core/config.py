@@ -259,7 +259,7 @@ class VideoSpec:
     height: int = 480
     """Pixels; a multiple of 16."""
     fps: int | float = 16
-    """Frames per second of film; not whole, it stands for the fraction next to it (`words.exact_rate`)."""
+    """Pictures per second of film; not whole, it stands for the fraction next to it (`words.exact_rate`)."""
 
     def __post_init__(self) -> None:
         """Raises GroundedError for what is no size and no speed."""

@@ -79,7 +79,7 @@ def span(seconds: float) -> str:
 
 
 def read_rate(text: str) -> int | float:
-    """Frames per second: `24`, `24.0`, `12.5`, `24000/1001`; `23.976` and `29.97` are what broadcasters mean by them.
+    """Pictures per second: `24`, `24.0`, `12.5`, `24000/1001`; `23.976` and `29.97` are what broadcasters mean by them.
 
     Raises ValueError: no such number, or one that is no fraction with 1001 parts at most.
     """

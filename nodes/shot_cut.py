@@ -43,7 +43,7 @@ class ShotCut(io.ComfyNode):
                     "seconds",
                     5.0,
                     (0.25, 3600.0),
-                    "Length of the new shot. It snaps to whole chunks (0.75 s at 16 frames per second).",
+                    "Length of the new shot. It snaps to whole chunks (0.75 s at 16 pictures per second).",
                     step=0.25,
                     round=0.001,
                 ),

@@ -65,7 +65,7 @@ def read_text(name: str, fps: float | None = None) -> str:
     """The storyboard's text: a text file, standard input (`-`), or what a film, an edit (`.otio`, `.edl`) or a file of
     another program says.
 
-    fps: frames a second of a file that counts frames and does not say their speed.
+    fps: pictures a second of a file that counts frames and does not say their speed.
     """
     path = Path(name)
     if is_film(name):

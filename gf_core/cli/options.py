@@ -100,7 +100,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--fps": {
         "type": fps,
         "metavar": "N",
-        "help": "frames per second such as 24 or 23.976, in place of @fps, or of the model's",
+        "help": "pictures per second such as 24 or 23.976, in place of @fps, or of the model's",
     },
     "--upscale": number(1, 16, help="enlarge N times (default: 8 for tiny films, else 1)"),
     "--assume": {

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..engine.events import Event, Finished
+from ..engine.events import Event, Started
 from ..engine.render import FilmResult, render_settled
 from ..engine.report import report_lines
 from ..engine.segment_takes import Expected, SegmentTakes, render_takes
@@ -92,10 +92,10 @@ def takes(args: Namespace, team: Team | None) -> int:
         print(*expected_lines(expected, args.segment), sep="\n", flush=True)
 
     def tell(take: Alternative, event: Event) -> None:
-        screen.tell(event)
-        if isinstance(event, Finished):
+        if isinstance(event, Started):  # whose all that follows is
             screen.line.end()
             print(f"take {take.name}, seed {take.seed}", file=sys.stderr)
+        screen.tell(event)
 
     try:
         with screen.shown():

@@ -114,7 +114,7 @@ examples:
   grounded inspect --list                                  all that are known by name
 """,
     "bench": """\
-Measure a model on this machine: seconds per stage, frames per second, memory. With --shape the weights are random,
+Measure a model on this machine: seconds per stage, pictures per second, memory. With --shape the weights are random,
 so that nothing has to be downloaded to know how fast a model of that size would be here.
 
 examples:

@@ -69,7 +69,7 @@ def write_edit(
             raise GroundedError(f"the name {name} is not text in UTF-8, as an edit is", "choose another name")
     rate = board.fps
     if adapter != "otio_json" and rate not in PLAIN_RATES:
-        told = "%s has no %g frames a second: times are rounded to frames of %d"
+        told = "%s has no %g pictures a second: times are rounded to those of %d"
         log.info(told, path.suffix, rate, PLAIN_RATE)
         rate = PLAIN_RATE
     if film is not None and adapter == FORMATS[".fcpxml"]:  # Final Cut looks for addresses, not for paths
@@ -131,7 +131,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _edl_rate(text: str) -> float:
-    """Frames a second of an EDL, which does not say them: the lowest usual rate that has all its frame numbers."""
+    """Pictures a second of an EDL, which does not say them: the lowest usual rate that has all its frame numbers."""
     drops = ";" in text  # so is written the rate whose minutes leave frame numbers out
     most = max(map(int, re.findall(r"\d\d:\d\d:\d\d[:;](\d\d)", text)), default=0)
     return 30000 / 1001 if drops else next((rate for rate in PLAIN_RATES if most < rate), 60)

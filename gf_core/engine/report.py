@@ -154,7 +154,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
     stages = ", ".join(f"{name} {seconds[name]:.1f} s" for name in STAGES if seconds.get(name, 0.0) >= 0.05)
     card = report["memory"]["peak card bytes"]
     lines = [
-        f"film     {film['seconds']:.2f} s, {counted(film['frames'], 'frame')}, {film['width']}x{film['height']} at "
+        f"film     {film['seconds']:.2f} s, {counted(film['frames'], 'picture')}, {film['width']}x{film['height']} at "
         f"{film['fps']:.5g} fps, {_how_far(film)}",
         *([f"start    {start}"] if (start := start_of(report.get("start"))) else []),
         f"model    {report['model']['name']} ({report['model']['fingerprint'][:12]}), {machine['dtype']} on "
@@ -164,7 +164,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines += [
             f"time     {seconds['total']:.1f} s in all, first chunk after {seconds['first chunk']:.1f} s",
             f"stages   {stages} (some at the same time)",
-            f"speed    {speed['fps']:.1f} frames/s with decode and encode, {speed['sampling fps']:.1f} sampling alone",
+            f"speed    {speed['fps']:.1f} pictures/s with decode and encode, "
+            f"{speed['sampling fps']:.1f} sampling alone",
             f"memory   {size(report['memory']['peak held bytes'])} at most"
             + (f", {size(card)} on the card" if card else ""),
         ]

@@ -91,14 +91,14 @@ class Budget(Order):
             )
         elif self.pace is not None and self.minutes is not None:
             besides = f" and {self.pace.extra:.0f} s besides" if self.minutes and self.pace.extra >= 5 else ""
-            time = f"{span(60 * self.minutes)} at {self.pace.fps:.1f} frames/s{besides}"
+            time = f"{span(60 * self.minutes)} at {self.pace.fps:.1f} pictures/s{besides}"
         before = f"; {size(self.text)} before that, while prompts are encoded" if self.text else ""
         why = f"; {self.reuse.changed}" if self.reuse and self.reuse.changed else ""
         kept = f"kept    {part_of(self.kept, self.chunks, 'chunk')} there already{why}"
         named = {"memory": "what is remembered"}
         parts = ", ".join(f"{named.get(name, name)} {size(count)}" for name, count in self.parts.items())
         return [
-            f"film    {seconds:.2f} s{snapped}, {counted(self.frames, 'frame')}, {pictures}, "
+            f"film    {seconds:.2f} s{snapped}, {counted(self.frames, 'picture')}, {pictures}, "
             f"{counted(len(segments), 'segment')}, {counted(self.chunks, 'chunk')}",
             f"memory  {size(self.peak)}: {parts}{before}",
             f"disk    {self.disk.line()}",

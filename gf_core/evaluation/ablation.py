@@ -222,7 +222,7 @@ def run(
             out.parent.mkdir(parents=True, exist_ok=True)
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found) + "\n")
-            note(f"{name}, {kind} {seed + 1}: {counted(len(frames), 'frame')}")
+            note(f"{name}, {kind} {seed + 1}: {counted(len(frames), 'picture')}")
         wanted.append(found)
     return wanted
 

@@ -179,7 +179,7 @@ def bench_lines(result: dict[str, Any]) -> list[str]:
         ("first", f"{result['first chunk seconds'] * 1000:.1f} ms for the first chunk"),
         *((name, f"{seconds * 1000:.1f} ms per chunk") for name, seconds in stages.items()),
         ("switch", f"{result['prompt switch'] * 1000:.1f} ms more for the chunk after a prompt switch"),
-        ("speed", f"{result['fps']:.1f} frames/s, {result['sampling fps']:.1f} sampling alone"),
+        ("speed", f"{result['fps']:.1f} pictures/s, {result['sampling fps']:.1f} sampling alone"),
         (
             "memory",
             f"{memory['peak'] / 2**20:.0f} MB at the peak, {memory['kv'] / 2**20:.0f} MB of it film memory ({held})",

@@ -73,7 +73,7 @@ def small_frames(path: Path, tick: Callable[[], None] = lambda: None) -> np.ndar
     while waiting := list(islice(frames, BATCH)):
         small.append(shrink(np.stack(waiting)))
     if not small:
-        raise GroundedError(f"{path} holds no frames", "render the film again")
+        raise GroundedError(f"{path} holds no pictures", "render the film again")
     return np.concatenate(small)
 
 

@@ -40,10 +40,10 @@ def segment_line(segment: dict) -> str:
 
 def text_report(result: dict) -> str:
     """The whole result of `evaluate_film` as a few readable lines."""
-    lines = [f"{result['film']}: {counted(result['frames'], 'frame')}, {result['seconds']:.2f} s"]
+    lines = [f"{result['film']}: {counted(result['frames'], 'picture')}, {result['seconds']:.2f} s"]
     if "start_frames" in result:
         lines.append(
-            f"not judged           the first {counted(result['start_frames'], 'frame')}, those of its start"
+            f"not judged           the first {counted(result['start_frames'], 'picture')}, those of its start"
         )
     if "segments" in result:
         lines += _judged_lines(result)
@@ -102,7 +102,7 @@ def _over_time_lines(found: dict[str, Any]) -> list[str]:
         cuts = found["cuts"]
         lines.append(f"cuts                 {cut_words(cuts)}")
         lines += [
-            f"                     {name} at frame {', '.join(map(str, cuts[name]))}"
+            f"                     {name} at picture {', '.join(map(str, cuts[name]))}"
             for name in ("missed", "extra")
             if cuts[name]
         ]

@@ -18,7 +18,7 @@ _NAMES = {
     "size": "the size",
     "start": "the start image or video",
     "codec": "the decoder",
-    "fps": "frames per second",
+    "fps": "pictures per second",
     "encoder": "the video encoder's version",
     "options": "the video encoder's settings",
     "geometry": "the chunks",

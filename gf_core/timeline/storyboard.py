@@ -75,7 +75,7 @@ class Storyboard:
     """A whole film as text says it."""
 
     fps: int | float = DEFAULT_FPS
-    """Frames per second of film; not whole, it stands for the fraction next to it (`words.exact_rate`)."""
+    """Pictures per second of film; not whole, it stands for the fraction next to it (`words.exact_rate`)."""
     seed: int | None = None
     """Seed of the film; segments without their own derive theirs from it. None: not said, which plans like 0."""
     style: str = ""

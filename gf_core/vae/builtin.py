@@ -285,7 +285,7 @@ def stack_frames(frames: Tensor) -> Tensor:
     if h % STRIDE or w % STRIDE:
         raise GroundedError(f"codec got pictures of {w}x{h}", f"use a width and height divisible by {STRIDE}")
     if t % FRAMES_PER_LATENT != 1:
-        raise GroundedError(f"codec got {t} frames", "give 1 + 4 n of them")
+        raise GroundedError(f"codec got {t} pictures", "give 1 + 4 n of them")
     frames = torch.cat([frames[:, :1].expand(b, FRAMES_PER_LATENT - 1, h, w, 3), frames], dim=1)
     return rearrange(frames, "b (f k) h w c -> b f (k c) h w", k=FRAMES_PER_LATENT)
 

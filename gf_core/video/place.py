@@ -86,7 +86,7 @@ def place_film(
     source, out = Path(run_film), Path(out)
     info = probe(source)
     if info.frames == 0:
-        raise TakeError(f"{source.name} holds no whole frame", "render at least one chunk first")
+        raise TakeError(f"{source.name} holds no whole picture", "render at least one chunk first")
     if codec == AS_RENDERED:
         codec = quality = None
     texts, pictures = as_text(metadata or {}), _pictures(source, info, frames)

@@ -45,7 +45,7 @@ class FilmInfo:
     frames: int
     """Frames that can be read."""
     fps: Fraction
-    """Frames per second."""
+    """Pictures per second."""
     width: int
     """Pixels."""
     height: int
@@ -102,7 +102,7 @@ def open_film(path: str | Path) -> Iterator[InputContainer]:
 
 
 def rate_of(container: InputContainer) -> Fraction:
-    """Frames per second of the film."""
+    """Pictures per second of the film."""
     stream = container.streams.video[0]
     average, guessed, tick = stream.average_rate, stream.guessed_rate, stream.time_base or 0
     # Where times are whole milliseconds, as in Matroska, an older FFmpeg takes the average of rounded ones.
@@ -180,7 +180,7 @@ def _look_through(path: str, _: tuple[int, int] | None) -> _Looked:
         tick = stream.time_base or Fraction(1)
         times = [packet.pts for packet in packets(container, joints) if not packet.is_discard]
     if any(time is None for time in times):
-        raise TakeError(f"{Path(path).name} does not say when its frames are shown", "convert it to mp4")
+        raise TakeError(f"{Path(path).name} does not say when its pictures are shown", "convert it to mp4")
     shown = tuple(sorted(time for time in times if time is not None))
     return _Looked(FilmInfo(len(times), fps, *seen), shown, tick, joinable or bool(joints))
 
@@ -252,7 +252,7 @@ def _decoded(
             given = {time for time in given if time is not None and time > ahead[0]}
         yield from stream.decode(None)
     except FFmpegError as error:
-        log.warning("film ends early, a frame cannot be decoded: %s", error)
+        log.warning("film ends early, a picture cannot be decoded: %s", error)
 
 
 def read_frames(

@@ -70,7 +70,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
             return io.FileIO(self.path, "w+")
         if not self.path.exists():
             raise TakeError(
-                f"{self.path.name} is missing, of which {counted(keep, 'frame')} had to stay",
+                f"{self.path.name} is missing, of which {counted(keep, 'picture')} had to stay",
                 "render it again",
             )
         layout, end = read_layout(self.path), 0
@@ -81,9 +81,9 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
             end = fragment.end
         if self.frames != keep:
             raise TakeError(
-                f"{self.path.name} cannot be cut after frame {keep}: "
+                f"{self.path.name} cannot be cut after picture {keep}: "
                 f"a chunk ends at {self.frames} of {layout.frames}",
-                "keep a number of frames that ends a chunk, or render the film again",
+                "keep a number of pictures that ends a chunk, or render the film again",
             )
         file = io.FileIO(self.path, "r+")
         # What every later fragment's header must be (`write`).
@@ -103,7 +103,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
         frames = np.asarray(frames)
         if frames.ndim != 4 or frames.shape[1:] != self._shape or frames.dtype != np.uint8:
             raise ValueError(
-                f"expected uint8 frames [t, {self._shape}], got {frames.dtype} {list(frames.shape)}"
+                f"expected uint8 pictures [t, {self._shape}], got {frames.dtype} {list(frames.shape)}"
             )
         if not len(frames):
             return
@@ -119,7 +119,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
             ) from error
         if written != len(frames):
             raise ResourceError(
-                f"{self._encoder} made {counted(written, 'frame')} of {len(frames)}", "choose another codec"
+                f"{self._encoder} made {counted(written, 'picture')} of {len(frames)}", "choose another codec"
             )
         if self._header and header != self._header:
             raise TakeError(
@@ -164,7 +164,7 @@ class FilmWriter(AbstractContextManager["FilmWriter"]):
         except OSError as error:
             os.ftruncate(self._file.fileno(), start)
             raise disk_error(
-                error, self.path, f"writing to the film after {counted(self.frames, 'frame')}"
+                error, self.path, f"writing to the film after {counted(self.frames, 'picture')}"
             ) from error
 
     def close(self) -> None:

@@ -48,7 +48,9 @@ class TakeToImages(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The pictures."),
-                io.Float.Output(display_name="fps", tooltip="Their frames per second, every_nth counted in."),
+                io.Float.Output(
+                    display_name="fps", tooltip="Their pictures per second, every_nth counted in."
+                ),
             ],
         )
 

@@ -34,6 +34,13 @@ def test_the_plan_of_a_film_knows_how_it_was_encoded(place, model, printed):
     assert "kept    5 of 5 chunks are there already\n" in printed("plan", "films/film.mp4", "--device", "cpu")
 
 
+def test_what_a_film_has_is_counted_in_one_word_in_front_and_behind(model, printed):
+    """Latent frames are the memory's; what is seen are pictures."""
+    planned, made = printed("plan", "film.txt"), printed("render", "film.txt")
+    for told in (planned, made, printed("evaluate", "films/film.mp4")):
+        assert "57 pictures" in told and "frames" not in told.replace("frames kept", "")
+
+
 def test_plan_shows_snapped_lengths_and_seeds(capsys):
     Path("long.txt").write_text(FILM + "then: gone | mute\ncut: owl | 2s | seed 11\n", encoding="utf-8")
     main(["plan", "long.txt"])
@@ -206,7 +213,7 @@ def test_bench_measures_random_weights(capsys, monkeypatch):
     options = ["--size", "32x32", "--chunks", "4", "--device", "cpu", "--json", "out/bench.json"]
     assert main(["bench", "--shape", "tiny", *options]) == 0
     out, numbers = capsys.readouterr().out, json.loads(Path("out/bench.json").read_text())
-    assert "frames/s" in out and numbers["fps"] > 0 and numbers["chunks"] == 4
+    assert "pictures/s" in out and numbers["fps"] > 0 and numbers["chunks"] == 4
     assert set(numbers["seconds per chunk"]) == {"steps", "clean"}
     held, turn = numbers["memory"]["held"], numbers["turning the past"]
     assert held["raw keys"] == held["turned keys"] == held["values"] > 0

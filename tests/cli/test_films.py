@@ -125,6 +125,16 @@ def test_takes_of_a_segment_and_the_one_that_is_picked(place, model, capsys, pri
     assert "has no takes yet" in refused("pick", "film.txt", "3", "sun")
 
 
+def test_what_is_told_of_a_take_stands_under_its_name(model, capsys):
+    assert main(["takes", "film.txt", "--segment", "2", "--names", "sun, rain", "--device", "cpu"]) == 0
+    told = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("take ") or "as it" in line
+    ]
+    sun, rain, kept = told
+    assert sun.startswith("take sun, seed ") and rain.startswith("take rain, seed ")
+    assert kept.startswith("1 of 2 segments is as it was; segment 2: ")
+
+
 def test_tidy_removes_old_films_and_says_so(place, model, printed, refused):
     for text in (FILM, FILM.replace("a hen", "a cow")):
         (place / "film.txt").write_text(text, encoding="utf-8")

@@ -91,7 +91,7 @@ def test_the_film_is_in_the_output_folder(done, server):
     assert done["path"].name == "film_00001_.mp4"
     assert done["result"].outputs["4"]["text"] == ["saved as shared/film_00001_.mp4"]
     report = done["result"].outputs["5"]["text"][0]
-    assert "45 frames" in report and "\nestimate memory" in report and "note " not in report
+    assert "45 pictures" in report and "\nestimate memory" in report and "note " not in report
     assert "made at 96x64, shown at 768x512" in server.log
 
 
@@ -165,7 +165,7 @@ def test_a_film_can_start_from_a_picture(server):
     graph = film("pictured", FILM.splitlines()[2], start_image=["6", 0], seed=5)
     graph["6"] = node("EmptyImage", width=200, height=90, batch_size=1, color=0x40A040)
     result = server.make(graph)
-    assert "25 frames" in result.outputs["5"]["text"][0]
+    assert "25 pictures" in result.outputs["5"]["text"][0]
     # The node's seed follows the text, so that its lines keep their numbers.
     assert (runs(server, "pictured")[0] / "timeline.txt").read_text() == f"{FILM.splitlines()[2]}\n@seed 5\n"
 
@@ -218,7 +218,7 @@ def test_a_shot_can_be_inserted_and_rendered_up_to(server):
     result = server.make(graph)
     settings = json.loads((runs(server, "inserted")[0] / "settings.json").read_text())
     assert settings["memory"]["recent"] == 3 and len(settings["segments"]) == 3
-    assert "45 frames" in result.outputs["5"]["text"][0]
+    assert "45 pictures" in result.outputs["5"]["text"][0]
 
 
 def test_what_has_not_changed_is_kept(server):

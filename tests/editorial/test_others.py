@@ -38,7 +38,7 @@ then: The man stands up and leaves the booth. | 5s
     ),
     "director.json": (
         "an LTX Director timeline, read as 2 segments; without a counterpart here: 1 picture or video, "
-        "1 piece of sound, 1 segment outside of the rendered part, its 24 frames a second, 1 prompt without words",
+        "1 piece of sound, 1 segment outside of the rendered part, its 24 pictures a second, 1 prompt without words",
         "@style a castle in autumn, film grain\na knight rides in | 6s\nthen: the horse drinks | 4s\n",
     ),
     "captions/01.json": (
@@ -61,14 +61,14 @@ cut: The camera cuts to the younger sailor, who shakes his head. | 2s
 """,
     ),
     "fizznodes.txt": (
-        "a schedule of prompts, read as 3 segments; assumed: 16 frames a second (--fps N counts otherwise), "
+        "a schedule of prompts, read as 3 segments; assumed: 16 pictures a second (--fps N counts otherwise), "
         "5 s for its last prompt; without a counterpart here: 1 negative prompt, 1 weight in backticks, "
         "1 prompt without words",
         "a fox in a meadow | 1.5s\nthen: it jumps (high:`pw_a`) | 3s\nthen: it sleeps under a tree | 5s\n",
     ),
     "deforum.json": (
         "settings of Deforum, read as 2 segments; without a counterpart here: 3 other settings, "
-        "its negative prompt, 1 prompt after its last frame, 1 negative prompt, its 12 frames a second",
+        "its negative prompt, 1 prompt after its last frame, 1 negative prompt, its 12 pictures a second",
         "@seed 11\n@style oil painting\na lighthouse | 3s\nthen: a storm comes | 5s\n",
     ),
     "episode.json": (
@@ -128,14 +128,14 @@ def test_nothing_is_written_into_their_files(place, name):
 def test_frames_are_counted_at_the_speed_that_is_given(printed, caplog):
     board = parse(printed("open", "fizznodes.txt", "--fps", "12"))
     assert board.fps == 12 and [segment.seconds for segment in board.segments] == [2, 4, 5]
-    assert "frames a second" not in caplog.text
+    assert "pictures a second" not in caplog.text
 
 
 @pytest.mark.parametrize(("fps", "told"), [(16, False), (12, True)])
 def test_a_speed_that_the_film_has_too_is_no_loss(caplog, fps, told):
     caplog.set_level("INFO")
     read_theirs(json.dumps({"prompts": {"0": "a fox"}, "fps": fps, "max_frames": 32}), Path("deforum.json"))
-    assert (f"its {fps} frames a second" in caplog.text) == told
+    assert (f"its {fps} pictures a second" in caplog.text) == told
 
 
 @pytest.mark.parametrize(

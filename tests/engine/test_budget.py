@@ -280,7 +280,7 @@ def test_minutes_come_from_the_last_film_with_the_same_settings(film):
     key = speed_key(WAN, Recipe())
     remember_pace(key, Pace(8.0, 6.0))
     assert ask().minutes == pytest.approx(film.frames / 8 / 60 + 0.1)
-    assert ask().lines()[-1].endswith(" min at 8.0 frames/s and 6 s besides")
+    assert ask().lines()[-1].endswith(" min at 8.0 pictures/s and 6 s besides")
     assert ask(VideoSpec(width=416)).minutes is None
     for other in (replace(WAN, value_bytes=4), replace(WAN, decoder="taehv"), replace(WAN, device="other")):
         assert estimate(Order(film, other, Recipe())).minutes is None

@@ -115,4 +115,4 @@ def test_the_pictures_of_a_start_are_no_segments(script, tmp_path: Path, monkeyp
     assert first["start_seconds"] == 12 / 16 and first["seconds"] == 21 / 16
     assert first["read"]["subject"]["read"] == ours.character.subject != other.character.subject
     assert [row["second"] for row in result["identity_by_second"]] == [12 / 16]
-    assert "not judged           the first 12 frames" in text_report(result)
+    assert "not judged           the first 12 pictures" in text_report(result)

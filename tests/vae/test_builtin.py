@@ -119,7 +119,7 @@ def test_bad_files_are_named(tmp_path) -> None:
 
 
 def test_wrong_input_is_refused(codec: BuiltinCodec) -> None:
-    with pytest.raises(GroundedError, match="4 frames"):
+    with pytest.raises(GroundedError, match="4 pictures"):
         codec.encode(torch.rand(4, 16, 16, 3))
     with pytest.raises(GroundedError, match="12x16"):
         codec.encode(torch.rand(5, 16, 12, 3))

@@ -141,7 +141,7 @@ def test_continued_film_has_the_bytes_of_an_unbroken_one(tmp_path):
 def test_keeping_part_of_a_chunk_is_refused(tmp_path):
     path = film_at(tmp_path / "film.mp4", numbered(0, 9), numbered(9, 12))
     before = path.read_bytes()
-    with pytest.raises(TakeError, match="cannot be cut after frame 12"):
+    with pytest.raises(TakeError, match="cannot be cut after picture 12"):
         FilmWriter(path, VideoSpec(WIDTH, HEIGHT, 16), keep=12)
     assert path.read_bytes() == before
     with pytest.raises(TakeError, match="missing"):
@@ -169,7 +169,7 @@ def test_full_disk_leaves_the_film_as_it_was(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(ResourceError, match="the disk is full: writing to the film after 9 frames"):
+    with pytest.raises(ResourceError, match="the disk is full: writing to the film after 9 pictures"):
         film.write(numbered(9, 12))
     assert path.read_bytes() == before
     monkeypatch.undo()

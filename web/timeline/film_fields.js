@@ -4,7 +4,7 @@ import { directives } from "./directives.js";
 import { make, put } from "./dom.js";
 
 const HELP = {
-  fps: "Frames per second of the film, such as 24 or 23.976; empty: 16",
+  fps: "Pictures per second of the film, such as 24 or 23.976; empty: 16",
   seed: "Seed of the film (@seed): it goes before the one of the sampler; empty: the sampler's",
   style: "What every prompt ends with: the look of the film",
   cast: "The cast, one a line: name = description. {name} in a prompt stands for the description; | fox.png behind it shows what it looks like",

@@ -218,7 +218,7 @@ function foreseenFps(lines) {
 }
 
 /**
- * Frames per second as `{value, above, below}` (a fraction): `24`, `24.0`, `12.5`, `24000/1001`; `23.976` and `29.97`
+ * Pictures per second as `{value, above, below}` (a fraction): `24`, `24.0`, `12.5`, `24000/1001`; `23.976` and `29.97`
  * are what broadcasters mean. null: no such number, or none with 1001 parts at most.
  */
 function readRate(text) {

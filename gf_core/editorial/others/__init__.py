@@ -58,7 +58,7 @@ def read_theirs(text: str, path: Path, fps: float | None = None) -> Storyboard:
     """The storyboard that another program's file says; a line of the log tells what it is and what has no counterpart.
 
     path: where it comes from; a list of files is looked up in its folder only.
-    fps: frames a second of a file that counts frames and does not say their speed; None counts as the film does.
+    fps: pictures a second of a file that counts frames and does not say their speed; None counts as the film does.
 
     Raises GroundedError: of no known form, or it holds what no storyboard can.
     """

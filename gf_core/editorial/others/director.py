@@ -62,7 +62,7 @@ def read_timeline(whole: dict[str, Any]) -> Told:
         some(len(timeline.audioSegments), "piece of sound", "pieces of sound"),
         some(outside, "segment outside of the rendered part", "segments outside of the rendered part"),
         "its retake" if timeline.retakeMode else "",
-        f"its {fps:g} frames a second" if fps != DEFAULT_FPS else "",
+        f"its {fps:g} pictures a second" if fps != DEFAULT_FPS else "",
     ]
     return Told(PROGRAM, shots, style=timeline.global_prompt, left=left)
 

@@ -96,7 +96,7 @@ def _told(
         style=settings.animation_prompts_positive,
         seed=None if settings.seed == -1 else settings.seed,
         assumed=[
-            "" if settings.fps or fps else f"{rate:g} frames a second (--fps N counts otherwise)",
+            "" if settings.fps or fps else f"{rate:g} pictures a second (--fps N counts otherwise)",
             f"{DEFAULT_SECONDS:g} s for its last prompt" if end is None else "",
         ],
         left=[
@@ -104,6 +104,6 @@ def _told(
             some(len(at[kept:]), "prompt after its last frame", "prompts after its last frame"),
             some(negative, "negative prompt"),
             some(weights, "weight in backticks", "weights in backticks"),
-            f"its {settings.fps:g} frames a second" if settings.fps not in (None, DEFAULT_FPS) else "",
+            f"its {settings.fps:g} pictures a second" if settings.fps not in (None, DEFAULT_FPS) else "",
         ],
     )

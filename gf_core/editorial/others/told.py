@@ -139,12 +139,12 @@ def seconds_of(frames: float, fps: float) -> float:
 
 
 def check_speed(fps: float) -> None:
-    """Raises ValueError where no film has so many frames a second."""
+    """Raises ValueError where no film has so many pictures a second."""
     if not 0.01 <= fps <= 1e4:
-        raise ValueError("its frames a second are none of a film")
+        raise ValueError("its pictures a second are none of a film")
 
 
 def check_frames(*frames: float) -> None:
     """Raises ValueError where one of them is no place in a film. (A number of JSON may have thousands of digits.)"""
     if not all(abs(frame) <= 1e9 for frame in frames):
-        raise ValueError("it counts more frames than a film has")
+        raise ValueError("it counts more pictures than a film has")

@@ -47,7 +47,7 @@ class Page:
     def begin(self, title: str, pictures: Mapping[int, np.ndarray]) -> None:
         """Title, length, and the film strip of these pictures uint8 [H W 3] by number."""
         self.text(28, self.y, title, 26)
-        length = f"{self.result['seconds']:.2f} s, {counted(self.result['frames'], 'frame')}"
+        length = f"{self.result['seconds']:.2f} s, {counted(self.result['frames'], 'picture')}"
         self.text(WIDTH - RIGHT, self.y + 10, length, 15, FAINT, "ra")
         self.y += 50
         film_strip(self, pictures)
