@@ -141,11 +141,21 @@ def test_a_teacher_learns_further_only_where_there_is_one(capsys):
     assert "--further needs --teacher" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stage", [[], ["--stage", "teacher"]])
-def test_a_student_that_no_stage_would_take_is_refused(tmp_path, capsys, stage):
+@pytest.mark.parametrize(
+    ("given", "needs"),
+    [
+        ("--student .", "--student needs --stage sharpen"),
+        ("--student . --stage teacher", "--student needs --stage sharpen"),
+        ("--size tiny --stage teacher", "--size needs --stage all"),
+        ("--decoder-of . --stage student", "--decoder-of needs --stage codec"),
+        ("--batch 2 --stage student", "--batch needs a live run"),
+        ("--workers 1 --stage clips --device cpu", "--workers needs a live run"),
+    ],
+)
+def test_what_no_stage_would_take_is_refused(tmp_path, capsys, given, needs):
     with pytest.raises(SystemExit):
-        main(["--folder", str(tmp_path / "run"), "--student", str(tmp_path), *stage])
-    assert "--student needs --stage sharpen" in capsys.readouterr().err and not (tmp_path / "run").exists()
+        main(arguments(given, tmp_path / "run"))
+    assert needs in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -327,7 +327,11 @@ def main(argv: list[str] | None = None) -> int:
         choices=(*STAGES, SHARPENED, ALL),
         help="one stage only (default: in order); 'sharpen' takes a finished student further, 'all' is the whole chain",
     )
-    add("--size", choices=list(SIZES), help="of the chain: tiny runs through in minutes (default: builtin)")
+    add(
+        "--size",
+        choices=list(SIZES),
+        help="of the whole chain only: tiny runs through in minutes (default: builtin)",
+    )
     add("--folder", type=Path, help="run folder (default: runs/builtin)")
     add("--out", type=Path, help="where to export (default: FOLDER/builtin)")
     add("--minutes", type=float, help="wall time of the stage, or of a whole live run (default there: 7.5)")
@@ -336,10 +340,15 @@ def main(argv: list[str] | None = None) -> int:
         "--student",
         type=Path,
         metavar="PATH",
-        help="whom to sharpen (default: the run's own, else what ships)",
+        help="sharpen stage only: whom it sharpens (default: the run's own, else what ships)",
     )
     add("--further", action="store_true", default=None, help="teach the teacher of --teacher further first")
-    add("--decoder-of", type=Path, metavar="CODEC", help="codec stage: train only the decoder of this codec")
+    add(
+        "--decoder-of",
+        type=Path,
+        metavar="CODEC",
+        help="codec stage only: train only the decoder of this codec",
+    )
     add("--ranks", type=int, help="processes of one thread each; the number of cores (default: 2)")
     add("--clips", type=int, help="training clips to render and encode (default: 8192)")
     live = parser.add_argument_group("live, on one device").add_argument
@@ -357,13 +366,18 @@ def main(argv: list[str] | None = None) -> int:
     given: dict[str, Any] = {
         n: value for n, value in vars(parser.parse_args(argv)).items() if value is not None
     }
-    if given.get("device") == "cpu":
-        given = ON_PROCESSORS | given
-    options = Options(**given)
+    options = Options(**(ON_PROCESSORS | given if given.get("device") == "cpu" else given))
+    is_live = options.device is not None and options.stage in (None, *LIVE, SHARPENED)
     if options.further and not (options.teacher and options.device):
         parser.error("--further needs --teacher and --device")
-    if options.student and options.stage != SHARPENED:
-        parser.error(f"--student needs --stage {SHARPENED}")
+    for names, taken, by in (
+        (("student",), options.stage == SHARPENED, f"--stage {SHARPENED}"),
+        (("size",), options.stage == ALL, f"--stage {ALL}"),
+        (("decoder_of",), "codec" in options.stages, "--stage codec"),
+        (("workers", *sizes), is_live, "a live run (--device)"),
+    ):
+        if unused := [name.replace("_", "-") for name in names if name in given and not taken]:
+            parser.error(f"--{unused[0]} needs {by}")
     for file, fix in (
         (options.teacher, "--teacher: a run's teacher or teacher.pt, or a folder like the built-in model's"),
         (options.student, "--student: a run's student or student.pt, or a folder like the built-in model's"),
@@ -372,7 +386,7 @@ def main(argv: list[str] | None = None) -> int:
         if file is not None and not file.exists():
             raise GroundedError(f"there is no {file}", f"check {fix}")
     set_up_log(options.folder)
-    if options.device and options.stage in (None, *LIVE, SHARPENED):
+    if is_live:
         run_live(options)
         return 0
     for stage in options.stages:
