@@ -78,11 +78,12 @@ class Vocabulary:
         if not found:
             return
         told, near = [], []
+        several = len({line for places in found.values() for line, _ in places}) > 1  # one stands in front
         for word, places in list(found.items())[:UNKNOWN_LIMIT]:
             numbers = list(dict.fromkeys(str(line) for line, _ in places))
             said = plain(word, LONGEST)
             told.append(
-                f"{said} (line{'s' * (len(numbers) > 1)} {', '.join(numbers[:4])})" if numbers else said
+                f"{said} (line{'s' * (len(numbers) > 1)} {', '.join(numbers[:4])})" if several else said
             )
             near += [f"{match} for {word}" for match in self._meant(word)]
         more = f" and {len(found) - UNKNOWN_LIMIT} more" if len(found) > UNKNOWN_LIMIT else ""

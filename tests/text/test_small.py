@@ -104,6 +104,13 @@ def test_all_unknown_words_are_named_at_once_with_their_lines(encoder: SmallText
         encoder.check_words(text, [(3, "a a a a a a a")])
 
 
+def test_the_one_line_at_fault_is_said_once(encoder: SmallTextEncoder):
+    with pytest.raises(PromptError) as error:
+        encoder.check_words("the fox\nthen: a hen, a dragon", [(1, "the fox"), (2, "a hen, a dragon")])
+    told = str(error.value).splitlines()[0]
+    assert told == "line 2, column 9: the built-in model does not know: hen, dragon"
+
+
 @pytest.mark.parametrize("head", ["@", " \t@", "\uff20", "\u200b@", "\u3000\uff20"])
 def test_a_word_of_the_cast_is_shown_where_it_stands(encoder: SmallTextEncoder, head):
     """Where `@` was full-width, or stood behind a character that nobody sees, the segment's first letter was shown."""
