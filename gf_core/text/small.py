@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, is_out_of_memory
@@ -104,7 +104,9 @@ class SmallTextEncoder(nn.Module, Vocabulary):
 def save_small_encoder(encoder: SmallTextEncoder, path: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write the encoder with its vocabulary into one safetensors file."""
     tensors = {name: value.detach().to(dtype).contiguous() for name, value in encoder.state_dict().items()}
-    save_file(tensors, path, {"words": json.dumps(encoder.words), "settings": json.dumps(encoder.settings)})
+    path.write_bytes(
+        save(tensors, {"words": json.dumps(encoder.words), "settings": json.dumps(encoder.settings)})
+    )
 
 
 def load_small_encoder(path: Path) -> SmallTextEncoder:

@@ -298,14 +298,14 @@ def unstack_frames(stacked: Tensor, first: bool) -> Tensor:
 
 def save_codec(codec: BuiltinCodec, path: Path, notes: dict[str, str] | None = None) -> None:
     """Write the weights as fp16 safetensors, the sizes and `notes` in its header."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {
         name: value.detach().to("cpu", torch.float16).contiguous()
         for name, value in codec.state_dict().items()
     }
     header = {"format": FORMAT, "config": json.dumps(asdict(codec.config)), **(notes or {})}
-    save_file(tensors, str(path), metadata=header)
+    path.write_bytes(save(tensors, metadata=header))
 
 
 def load_codec(path: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> BuiltinCodec:

@@ -261,12 +261,14 @@ def read(
 
 def save_reader(reader: Reader, path: Path, notes: dict | None = None) -> None:
     """Write the weights as fp16 safetensors; `notes` go into the header as JSON."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {name: value.half().contiguous() for name, value in reader.state_dict().items()}
     classes = {name: list(values) for name, values in ATTRIBUTES.items()}
     header = json.dumps({"classes": classes, **(notes or {})})
-    write_atomic(path, lambda part: save_file(state, part, metadata={"grounded_reader": header}))
+    # Bytes first: safetensors' own file writer lets nobody but the owner read.
+    data = save(state, metadata={"grounded_reader": header})
+    write_atomic(path, lambda part: part.write_bytes(data))
 
 
 def load_reader(path: Path | str | None = None) -> Reader:

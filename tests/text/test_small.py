@@ -140,6 +140,8 @@ def test_too_many_words(encoder: SmallTextEncoder):
 def test_file_round_trip(encoder: SmallTextEncoder, tmp_path):
     path = tmp_path / "text.safetensors"
     save_small_encoder(encoder, path, torch.float32)
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # not its owner's alone
     again = load_small_encoder(path)
     torch.testing.assert_close(again.encode(["a red fox"])[0], encoder.encode(["a red fox"])[0])
 

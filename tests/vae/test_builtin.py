@@ -104,6 +104,8 @@ def test_the_past_matters(codec: BuiltinCodec) -> None:
 def test_file_round_trip(codec: BuiltinCodec, tmp_path) -> None:
     path = tmp_path / "codec.safetensors"
     save_codec(codec.half().float(), path, {"steps": "1"})
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # not its owner's alone
     loaded = load_codec(path)
     frames = torch.rand(5, 16, 16, 3)
     assert loaded.config == SMALL and torch.equal(loaded.encode(frames), codec.encode(frames))

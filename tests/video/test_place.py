@@ -223,7 +223,7 @@ def test_torn_tail_is_left_out(tmp_path, film):
 def test_failures_leave_nothing_behind(tmp_path, short):
     empty = tmp_path / "empty.mp4"
     empty.write_bytes(short.read_bytes()[: read_layout(short).header_end])
-    with pytest.raises(TakeError, match="no whole frame"):
+    with pytest.raises(TakeError, match="no whole picture"):
         place_film(empty, tmp_path / "final.mp4")
     with pytest.raises(TakeError, match="cannot be saved"):
         place_film(short, tmp_path / "final.txt")

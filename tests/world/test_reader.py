@@ -62,6 +62,9 @@ def test_a_frame_is_read_alike_in_any_batch() -> None:
 def test_saving_and_loading_keeps_the_weights(tmp_path: Path) -> None:
     reader = Reader()
     save_reader(reader, tmp_path / "r.safetensors")
+    (tmp_path / "plain").touch()
+    rights = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(rights) == 1  # those of any other file that its maker writes
     loaded = load_reader(tmp_path / "r.safetensors")
     for a, b in zip(reader.parameters(), loaded.parameters()):
         assert torch.equal(a.half().float(), b)
