@@ -48,6 +48,20 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
+def hard_links(tmp_path: Path) -> None:
+    """Skips a test of files with two names where the disk makes none."""
+    first, second = (tmp_path.with_name(f"{tmp_path.name}-{end}") for end in ("first", "second"))
+    first.touch()
+    try:
+        os.link(first, second)
+    except OSError as error:
+        pytest.skip(f"the disk of temporary files makes no hard links: {error.strerror}")
+    finally:
+        first.unlink()
+    second.unlink()
+
+
+@pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache folder of the test's own."""
     monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path / "cache"))

@@ -356,7 +356,7 @@ def test_segments_of_one_prompt_are_told_apart_by_their_seeds():
     ]
 
 
-def test_latents_are_linked_not_copied(bundle, films, folder):
+def test_latents_are_linked_not_copied(bundle, films, folder, hard_links):
     _, run = films.render(bundle, folder, EDITS["the last"][0])
     assert run.latents(0).samefile(folder / "run-0001" / "latents" / "000000.safetensors")
 

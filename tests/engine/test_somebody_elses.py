@@ -97,7 +97,9 @@ def test_links_are_not_followed(bundle, first, take, tmp_path, place, there):
 
 
 @posix
-def test_a_lock_that_is_another_file_s_second_name_leaves_it_as_it_is(bundle, first, take, tmp_path):
+def test_a_lock_that_is_another_file_s_second_name_leaves_it_as_it_is(
+    bundle, first, take, tmp_path, hard_links
+):
     (tmp_path / "mine").write_bytes(b"mine")
     (take / "lock").unlink(missing_ok=True)
     (take / "lock").hardlink_to(tmp_path / "mine")
@@ -107,7 +109,7 @@ def test_a_lock_that_is_another_file_s_second_name_leaves_it_as_it_is(bundle, fi
 
 @posix
 @pytest.mark.parametrize("lines", [1, 2])
-def test_a_copy_made_of_second_names_does_not_grow(bundle, first, take, tmp_path, lines):
+def test_a_copy_made_of_second_names_does_not_grow(bundle, first, take, tmp_path, lines, hard_links):
     """As `cp -al` makes it: a stopped film goes on beside its files that have two names, and not in them."""
     journal = take / "run-0001" / "journal.jsonl"
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-lines]))
