@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -11,7 +12,7 @@ from gf_core.config import Encoding, VideoSpec
 from gf_core.video import FilmWriter
 
 
-def film_at(path: str | Path, *blocks: np.ndarray, fps: float = 16, **encoding: object) -> Path:
+def film_at(path: str | Path, *blocks: np.ndarray, fps: float = 16, **encoding: Any) -> Path:
     """A film of these pictures, each block uint8 [t H W 3] written at once; where it lies."""
     _, height, width, _ = blocks[0].shape
     with FilmWriter(path, VideoSpec(width, height, fps), Encoding(**encoding)) as film:
