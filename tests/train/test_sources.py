@@ -217,6 +217,24 @@ WRONG = {
     "a missing row": (lambda tmp: database(tmp / "d", LATENTS, PROMPTS[:0]), "no latents_0_data"),
     "no parquet": (lambda tmp: lines(tmp / "a.parquet", "PAR0"), "cannot be read"),
     "no column": (lambda tmp: table(tmp / "a.parquet", {"words": ["a"]}), "no column of prompts"),
+    "a column that one file lacks": (
+        lambda tmp: (
+            [table(tmp / "a.parquet", {"caption": ["a"]}), table(tmp / "b.parquet", {"prompt": ["a"]})][
+                0
+            ].parent
+        ),
+        "b.parquet: it has no column caption",
+    ),
+    "latents without their type": (
+        lambda tmp: table(
+            tmp / "a.parquet", {"caption": ["a"], "vae_latent_bytes": [b""], "vae_latent_shape": [[0]]}
+        ),
+        "it has no column vae_latent_dtype",
+    ),
+    "a prompt of no UTF-8": (
+        lambda tmp: table(tmp / "a.parquet", {"text": pa.array([b"a\xff"], pa.binary()).view(pa.string())}),
+        "can't decode byte 0xff",
+    ),
     "an empty prompt": (
         lambda tmp: table(tmp / "a.parquet", {"text": pa.array([None], pa.string())}),
         "no prompt",
@@ -256,7 +274,7 @@ def test_what_is_wrong_is_said_with_its_place_and_remedy(tmp_path, case):
     make, words = WRONG[case]
     path = make(tmp_path)
     with pytest.raises(GroundedError, match=words) as caught:
-        open_source(path)[0]
+        open_source(path, normalise=lambda latents: latents)[0]
     assert path.name in str(caught.value) and caught.value.fix
 
 

@@ -40,7 +40,7 @@ class Parquet:
             import pyarrow
             import pyarrow.parquet as pq
         self.path, self._normalise = path, normalise
-        self._errors = (pyarrow.ArrowException, OSError)
+        self._errors = (pyarrow.ArrowException, OSError, UnicodeDecodeError)
         self._groups: list[tuple[Path, Any, int]] = []
         sizes: list[int] = []
         for place in tables(path):
@@ -61,6 +61,11 @@ class Parquet:
         if self._kind == "vae_latent" and normalise is None:
             fix = "give the model whose codec made them: --model or --vae"
             raise refused(path, "its latents are not normalised, and no codec says how to", fix)
+        self._parts = [f"{self._kind}_{part}" for part in ("bytes", "shape", "dtype")] if self._kind else []
+        for place, file, _ in self._groups:
+            if lacking := {self._prompt, *self._parts} - set(file.schema_arrow.names):
+                fix = "give every file the same columns, or each kind a folder of its own"
+                raise refused(place, f"it has no column {', '.join(sorted(lacking))}", fix)
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -70,11 +75,10 @@ class Parquet:
             raise IndexError(number)
         at = bisect_right(self._starts, number) - 1
         place, file, group = self._groups[at]
-        parts = [f"{self._kind}_{part}" for part in ("bytes", "shape", "dtype")] if self._kind else []
-        with readable(place, (*self._errors, KeyError)):
-            table = file.read_row_group(group, columns=[self._prompt, *parts])
+        with readable(place, self._errors):
+            table = file.read_row_group(group, columns=[self._prompt, *self._parts])
             row = table.slice(number - self._starts[at], 1).to_pylist()[0]
-            data, shape, dtype = (row[part] for part in parts) if parts else (None, None, None)
+        data, shape, dtype = (row[part] for part in self._parts) if self._parts else (None, None, None)
         prompt = _prompt_of(row[self._prompt], place, number)
         if not data or shape is None or dtype is None:
             return Sample(prompt)
