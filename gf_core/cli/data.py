@@ -53,6 +53,10 @@ def encode(args: Namespace) -> int:
     done = encode_shots(shots, codec, args.out, video, args.frames, launched())
     short = counted(done.short, "shot is", "shots are")
     print(f"{counted(done.made, 'clip')} encoded, {done.kept} already there; {short} shorter than a clip")
+    if done.others:
+        print(
+            f"{counted(done.others, 'clip')} of other shots in {args.out}: a training on it takes them, too"
+        )
     return 0
 
 

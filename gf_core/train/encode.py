@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass, replace
+from itertools import count as numbers
+from itertools import islice, takewhile
 from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +22,7 @@ from ..errors import GroundedError, TakeError
 from ..video import probe, read_frames
 from ..words import exact_rate
 from .ranks import Ranks
-from .sources.encoded import read_clip, write_clip
+from .sources.encoded import clips, facts_of, read_clip, write_clip
 from .sources.shots import Shot, Shots
 
 log = logging.getLogger("grounded")
@@ -46,6 +48,8 @@ class Encoding:
     """Clips that lay there whole."""
     short: int = 0
     """Shots that are shorter than a clip."""
+    others: int = 0
+    """Clips that lie there of other shots; trainings read them, too."""
 
 
 def encode_shots(
@@ -54,15 +58,18 @@ def encode_shots(
     """Write every whole clip of `frames` pictures of every shot to OUT/<shot's file>-<number>.safetensors.
 
     Pictures are taken at video.fps by time, cropped evenly to the shape of video and scaled to it. A file that is
-    there, whole, and of the same shot, caption, codec and settings is kept. Ranks share the shots out.
+    there, whole, and of the same shot, caption, codec and settings is kept; one behind the end of a shot, which was
+    longer once, goes. Ranks share the shots out.
 
-    Raises GroundedError: shots that could not be read, after all others are done.
+    Raises GroundedError: two shots whose clips would be called alike; shots that could not be read, after all others
+    are done.
     """
     ranks = ranks or Ranks()
     done, unread = Encoding(), []
-    for shot in shots.shots[ranks.rank :: ranks.count]:
+    names = _names(shots)
+    for shot, name in list(zip(shots.shots, names))[ranks.rank :: ranks.count]:
         try:
-            made, kept = _encode(shot, shots.root, codec, out, video, frames)
+            made, kept = _encode(shot, out / name, codec, video, frames)
         except TakeError as error:
             log.warning("%s is left out: %s", shot.path.name, error.message)
             unread.append(shot.path.name)
@@ -73,29 +80,47 @@ def encode_shots(
             f"{len(unread)} of {len(shots)} shots could not be read: {', '.join(unread[:5])}",
             "replace or remove them and run the same again: what is done is kept",
         )
-    return done
+    known = set(names)
+    others = (path.relative_to(out) for path in clips(out))
+    return replace(
+        done, others=sum(path.with_name(path.name.rpartition("-")[0]) not in known for path in others)
+    )
 
 
-def _encode(
-    shot: Shot, root: Path, codec: Encoder, out: Path, video: VideoSpec, frames: int
-) -> tuple[int, int]:
-    """Clips of one shot that were made, and kept."""
+def _names(shots: Shots) -> list[Path]:
+    """What the clips of every shot are called in front of their numbers: as its file lies below the shots' folder."""
+    root, names = os.path.abspath(shots.root), dict[Path, Shot]()
+    for shot in shots.shots:
+        path = Path(os.path.abspath(shot.path))
+        name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+        if name in names:
+            raise GroundedError(
+                f"{names[name].path} and {shot.path} would both become {name}-0000.safetensors",
+                "name a file in one row only, and put a table above all files that it names",
+            )
+        names[name] = shot
+    return list(names)
+
+
+def _encode(shot: Shot, stem: Path, codec: Encoder, video: VideoSpec, frames: int) -> tuple[int, int]:
+    """Clips of one shot, at `stem`-<number>.safetensors, that were made, and kept."""
     state, info = shot.path.stat(), probe(shot.path)
     facts: dict[str, Any] = {"prompt": shot.caption, "codec": codec.fingerprint, "frames": frames}
     facts |= {"video": asdict(video), "bytes": state.st_size, "time": state.st_mtime_ns}
-    inside = shot.path.relative_to(root) if shot.path.is_relative_to(root) else Path(shot.path.name)
 
     def place(number: int) -> Path:
-        return out / inside.with_name(f"{inside.name}-{number:04d}.safetensors")
+        return stem.with_name(f"{stem.name}-{number:04d}.safetensors")
 
     count = ceil(info.frames * exact_rate(video.fps) / info.fps) // frames
     there = [_is_there(place(number), {**facts, "clip": number}) for number in range(count)]
+    _remove(map(place, numbers(count)))
     if all(there):
         return 0, count
     pictures, made = _pictures(shot.path, video), 0
     for number in range(count):
         clip = list(islice(pictures, frames))
         if len(clip) < frames:  # its tail is damaged: the reader said so
+            _remove(map(place, numbers(number)))
             break
         if there[number]:
             continue
@@ -103,6 +128,13 @@ def _encode(
         write_clip(place(number), latents, {**facts, "clip": number})
         made += 1
     return made, sum(there)
+
+
+def _remove(clips: Iterator[Path]) -> None:
+    """Clips of a shot that was longer, up to the first that is not there."""
+    for path in takewhile(facts_of, clips):
+        log.info("%s goes: its shot is shorter now", path.name)
+        path.unlink()
 
 
 def _is_there(path: Path, facts: dict[str, Any]) -> bool:

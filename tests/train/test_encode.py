@@ -92,6 +92,44 @@ def test_what_is_damaged_or_of_another_make_is_made_again(tmp_path, shots, chang
     assert len(open_source(out)) == 3 and open_source(out)[1].latents is not None
 
 
+@pytest.mark.parametrize("frames", [20, 6])
+def test_clips_of_a_shot_that_became_shorter_go(tmp_path, shots, frames):
+    out = tmp_path / "out"
+    encode(shots, out, Codec())
+    film(shots / "a.mp4", frames)
+    assert encode(shots, out, Codec()).others == 0
+    assert len(list(out.glob("a.mp4-*"))) == frames // 18 and len(open_source(out)) == 1 + frames // 18
+
+
+def test_clips_of_other_shots_stay_and_are_counted(tmp_path, shots):
+    out = tmp_path / "out"
+    encode(shots, out, Codec())
+    (shots / "a.mp4").rename(shots / "new.mp4")
+    (shots / "a.txt").rename(shots / "new.txt")
+    done = encode(shots, out, Codec())
+    assert (done.made, done.kept, done.others) == (2, 1, 2) and len(open_source(out)) == 5
+
+
+def test_a_table_may_name_files_beside_its_folder_and_clips_stay_in_theirs(tmp_path, shots):
+    (shots / "lists").mkdir()
+    table = shots / "lists" / "all.csv"
+    table.write_text("file,caption\n../a.mp4,a fox\n../deep/b.mp4,a hen\n")
+    assert encode(table, tmp_path / "out" / "here", Codec()).made == 3
+    assert not list((tmp_path / "out").glob("*.safetensors")) and not (tmp_path / "out" / "deep").exists()
+    assert len(open_source(tmp_path / "out" / "here")) == 3
+
+
+@pytest.mark.parametrize("second", ["../a.mp4", "../deep/a.mp4"])
+def test_shots_whose_clips_would_be_called_alike_are_refused(tmp_path, shots, second):
+    """They took each other's place, and were encoded anew each time."""
+    film(shots / "deep" / "a.mp4", 20)
+    (shots / "lists").mkdir()
+    (shots / "lists" / "all.csv").write_text(f"file,caption\n../a.mp4,a fox\n{second},a hen\n")
+    with pytest.raises(GroundedError, match=r"would both become a\.mp4-0000") as told:
+        encode(shots / "lists" / "all.csv", tmp_path / "out", Codec())
+    assert "above all files" in told.value.fix and not (tmp_path / "out").exists()
+
+
 def test_a_stop_leaves_whole_clips_and_the_rest_follows(tmp_path, shots):
     class Stopped(Codec):
         def encode(self, frames):
@@ -131,6 +169,8 @@ def test_the_command_encodes_with_the_models_codec(tmp_path, shots, monkeypatch,
     for caption in (tmp_path / "in").rglob("*.txt"):
         caption.write_text("a fox")
     assert main(command) == 0 and "refuse" not in capsys.readouterr().out
+    (tmp_path / "in" / "deep" / "b.mp4").unlink()
+    assert "2 clips of other shots in out: a training on it takes them, too" in printed(*command)
     for name, value in {"TORCHELASTIC_RUN_ID": "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     assert main([*command, "--out", "half"]) == 0
