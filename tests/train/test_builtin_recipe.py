@@ -301,7 +301,7 @@ def test_a_live_run_makes_a_model(tmp_path, monkeypatch):
 
 def test_the_stages_on_processors_make_a_model(tmp_path, monkeypatch):
     monkeypatch.setattr(builtin, "CodecPlan", lambda **given: SMALL.__class__(**{**vars(SMALL), **given}))
-    video_net = partial(VideoNet, replace(BUILTIN_SPEC, num_layers=1))
+    video_net = partial(VideoNet, replace(BUILTIN_SPEC, num_layers=1, ffn_dim=32))
     monkeypatch.setattr("gf_core.train.recipes.video.VideoNet", video_net)
     monkeypatch.setattr(builtin, "POOL", 6)
     monkeypatch.setattr(builtin, "HELD_OUT", 2)

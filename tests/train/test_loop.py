@@ -458,6 +458,7 @@ def _die(ranks: Ranks) -> None:
     raise RuntimeError("out of paint")
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_all():
     with pytest.raises(ResourceError, match="out of paint"):
         launch(_die, 2, "cpu")
