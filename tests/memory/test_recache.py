@@ -27,7 +27,7 @@ def test_proximity_shares(recent, cap, want):
 
 
 class Fresh:
-    """Stands for the network: hands every layer keys and values of a constant."""
+    """Stands for the network: hands every layer keys and values of a constant; the last attends to nothing."""
 
     def __init__(self, value: float):
         self.value, self.frames = value, []
@@ -35,8 +35,8 @@ class Fresh:
     def __call__(self, latents, view):
         self.frames.append([round(n) - 1 for n in latents[0, :, 0, 0, 0].tolist()])
         tokens = torch.full((1, latents.shape[1] * 2, 2, 6), self.value)
-        for layer in range(2):
-            view.write(layer, tokens, tokens)
+        view.attend(0, tokens, tokens, tokens)
+        view.write(1, tokens, tokens)
 
 
 def filled(film, spec=MemorySpec(), chunks=5):  # noqa: B008

@@ -161,14 +161,6 @@ def test_the_clean_pass_of_training_reads_under_noise(nets, films):
     assert torch.equal(plain[:, :3], noisy[:, :3]) and not torch.equal(plain[:, 3:6], noisy[:, 3:6])
 
 
-def test_ranks_draw_alike_what_decides_the_number_of_calls():
-    ranks = [RandomDraws(*(torch.Generator().manual_seed(seed) for seed in (rank, 7))) for rank in range(2)]
-    wholes = [[draws.whole("exit", 0, 4) for _ in range(20)] for draws in ranks]
-    assert wholes[0] == wholes[1] and len(set(wholes[0])) == 4
-    assert not torch.equal(*(draws.normal("noise", (4,)) for draws in ranks))
-    assert not torch.equal(*(draws.places("place", (8,)) for draws in ranks))
-
-
 def test_chunks_may_each_leave_at_a_step_of_their_own(nets, films):
     draws = Fixed()
     draws.whole = lambda name, low, high: {"exit": 0, "chunks": high - 1}.get(name, name.endswith(("1", "3")))

@@ -291,11 +291,12 @@ def test_a_student_is_not_written_over_by_another_stage(given, tmp_path, refused
 
 
 def test_draws_belong_to_samples_and_lengths_to_batches():
-    both, second = SampleDraws(3, 5, range(10, 12), CPU), SampleDraws(3, 5, range(11, 12), CPU)
-    assert torch.equal(both.normal("noise", (2, 4))[1:], second.normal("noise", (1, 4)))
-    assert torch.equal(both.places("place", (2, 3), 9)[1:], second.places("place", (1, 3), 9))
-    lengths = [both.whole("exit", 0, 10**6), second.whole("exit", 0, 10**6)]
-    assert lengths[0] == lengths[1] == both.whole("exit", 0, 10**6) != both.whole("chunks", 0, 10**6)
+    some, second = SampleDraws(3, 5, range(10, 14), CPU), SampleDraws(3, 5, range(11, 12), CPU)
+    noise = some.normal("noise", (4, 4))
+    assert torch.equal(noise[1:2], second.normal("noise", (1, 4))) and len(noise.unique(dim=0)) == 4
+    assert torch.equal(some.places("place", (4, 3), 9)[1:2], second.places("place", (1, 3), 9))
+    lengths = [some.whole("exit", 0, 10**6), second.whole("exit", 0, 10**6)]
+    assert lengths[0] == lengths[1] == some.whole("exit", 0, 10**6) != some.whole("chunks", 0, 10**6)
     assert SampleDraws(3, 6, range(1), CPU).whole("exit", 0, 10**6) != lengths[0]
 
 

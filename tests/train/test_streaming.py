@@ -33,6 +33,7 @@ def test_pieces_have_the_published_lengths():
         length = piece.stop
         lengths.append(length)
     assert lengths == list(range(21, 238, 18))
+    assert next_piece(21, film, StreamSpec(longest=39), []).stop == 39, "the longest is reached"
 
 
 def test_blocks_before_a_switch_inside_a_piece_have_no_gradient():
