@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.tensor import DTensor
 
 from ..errors import CheckpointError, GroundedError
 from . import state
@@ -224,8 +225,21 @@ class Run:
             self.average.update(self.main)
         self.step += 1
 
+    def _refuse_no_numbers(self) -> None:
+        """Raises GroundedError where weights are none any more: they never become numbers again, and what was kept
+        before them is not written over. Every rank must call."""
+        own = [p.to_local() if isinstance(p, DTensor) else p for p in self.params]
+        lost = not torch.stack([part.isfinite().all() for part in own]).all()
+        if self.ranks.agree(float(lost), self.device):
+            kept = f"{self.path} is as it was last kept; " if self.path and state.find(self.path) else ""
+            raise GroundedError(
+                f"{self.name} came to weights that are no numbers by step {self.step}",
+                f"{kept}see in the log where its losses grew, and whether its data hold numbers only",
+            )
+
     def _report(self, seconds: float) -> None:
-        """The means since the last line, over all ranks; the only place that waits for the device."""
+        """The means since the last line, over all ranks; the only place but `save` that waits for the device."""
+        self._refuse_no_numbers()
         names = dict.fromkeys(name for parts in self._window for name in parts)
         found = [torch.stack([p[n] for p in self._window if n in p]).mean().float() for n in names]
         means = dict(zip(names, self.ranks.mean(torch.stack(found)).tolist())) if found else {}
@@ -251,7 +265,8 @@ class Run:
         }
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint. Raises GroundedError: there is nothing in it that could be gone on from."""
+        self._refuse_no_numbers()
         self._saved = self.seconds
         if self.path:
             state.save(self.path, self._state())

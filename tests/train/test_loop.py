@@ -190,6 +190,21 @@ def test_in_the_background_ctrl_c_is_not_for_the_training(tmp_path, heeded):
     assert run.step == 3 and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
+@pytest.mark.parametrize("report", [1, 100])
+def test_weights_that_are_no_numbers_are_not_kept_over_those_that_are(tmp_path, report):
+    path, told = tmp_path / "toy.pt", []
+    run, net = start(Pace(steps=2), path)
+    run.run(objective(net), batches(run))
+    kept = path.read_bytes()
+    more = {"report": lambda step, means: told.append(step)}
+    run, net = start(Pace(steps=9, report=report), path, **more)
+    good = batches(run)
+    with pytest.raises(GroundedError, match="toy came to weights that are no numbers by step") as error:
+        run.run(objective(net), lambda: good() * (math.nan if run.step == 4 else 1))
+    assert path.read_bytes() == kept and "toy.pt is as it was last kept" in error.value.fix
+    assert told == ([3, 4] if report == 1 else [])
+
+
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "deep" / "state.pt"
     with replacing(path) as part:
