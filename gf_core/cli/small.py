@@ -6,6 +6,7 @@ What they need is imported when they are called: most of it loads torch, which t
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from argparse import Namespace
@@ -19,6 +20,8 @@ from ..timeline import Storyboard, format_storyboard, make_plan, parse
 from ..words import counted, size
 from .files import is_film, parse_file, read_text
 from .terminal import print_text
+
+log = logging.getLogger("grounded")
 
 
 def inspect(args: Namespace) -> int:
@@ -88,15 +91,22 @@ def _planned_spans(board: Storyboard) -> list[Span]:
 
 
 def _film_spans(board: Storyboard, film: Path) -> list[Span]:
-    """Where the segments are, by the film's chapters; a stopped film has fewer of them than its storyboard."""
+    """Where the segments are, by the film's chapters; a stopped film has fewer of them than its storyboard.
+
+    Another program may have left the chapters out, or cut the film and left them as they were.
+    """
     from ..video import probe, read_chapters
 
-    fps = probe(film).fps
-    planned, chapters = _planned_spans(board), read_chapters(film)
-    if not chapters:
-        return planned
-    edges = [(round(chapter.start_seconds * fps), round(chapter.end_seconds * fps)) for chapter in chapters]
-    return [Span(part.index, start, end - start) for part, (start, end) in zip(planned, edges)]
+    info, spans = probe(film), _planned_spans(board)
+    if chapters := read_chapters(film):
+        edges = [[round(at * info.fps) for at in (one.start_seconds, one.end_seconds)] for one in chapters]
+        spans = [Span(part.index, start, end - start) for part, (start, end) in zip(spans, edges)]
+    else:
+        log.warning("%s has no chapters any more: its clips lie where the storyboard plans them", film.name)
+    seen = [replace(s, frames=min(s.frames, info.frames - s.start)) for s in spans if s.start < info.frames]
+    if seen != spans:
+        log.warning("%s is shorter than its segments: what lies behind its end is left out", film.name)
+    return seen
 
 
 def _beside(film: Path | None, out: Path) -> str | None:

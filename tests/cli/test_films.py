@@ -31,7 +31,7 @@ from gf_core.engine.film import look
 from gf_core.engine.recorded import read_recorded
 from gf_core.engine.render import render_film
 from gf_core.timeline import parse
-from gf_core.video import probe, read_chapters
+from gf_core.video import Chapter, probe, read_chapters
 from gf_core.words import exact_rate
 
 from ..films import film_at, packets
@@ -133,6 +133,30 @@ def test_what_is_told_of_a_take_stands_under_its_name(model, capsys):
     sun, rain, kept = told
     assert sun.startswith("take sun, seed ") and rain.startswith("take rain, seed ")
     assert kept.startswith("1 of 2 segments is as it was; segment 2: ")
+
+
+@pytest.mark.parametrize(
+    ("chapters", "clips", "said"),
+    [
+        ([], [(0, 21), (21, 24), (45, 12)], "has no chapters any more"),
+        ([(0, 1), (1, 2), (2, 9)], [(0, 16), (16, 16), (32, 25)], "is shorter than its segments"),
+        ([(0, 1), (1, 9), (9, 10)], [(0, 16), (16, 41)], "is shorter than its segments"),
+        (None, [(0, 21), (21, 24), (45, 12)], ""),
+    ],
+)
+def test_an_edit_of_a_film_whose_chapters_another_program_changed(
+    model, monkeypatch, caplog, chapters, clips, said
+):
+    """Clips lie inside of the film, and it is said where they are not known, or left out."""
+    assert main(["render", "film.txt", "--no-sheet"]) == 0
+    if chapters is not None:
+        found = [Chapter(*map(float, chapter), "") for chapter in chapters]
+        monkeypatch.setattr("gf_core.video.read_chapters", lambda film: found)
+    written = []
+    monkeypatch.setattr("gf_core.cli.small.write_edit", lambda board, spans, *rest: written.extend(spans))
+    assert main(["export", "films/film.mp4", "cut.otio"]) == 0
+    assert [(span.start, span.frames) for span in written] == clips
+    assert said in caplog.text if said else "film.mp4" not in caplog.text
 
 
 def test_tidy_removes_old_films_and_says_so(place, model, printed, refused):
