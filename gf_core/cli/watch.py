@@ -55,6 +55,7 @@ def watch(args: Namespace, team: Team | None) -> int:
                 f"{args.storyboard} was saved: what is finished of this film is used in the next",
                 file=sys.stderr,
             )
+            stamps = dict.fromkeys(stamps)  # what was moved away may come back as it was
         except GroundedError as error:
             if bundle is None and not isinstance(error, StoryboardError):
                 raise

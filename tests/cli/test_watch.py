@@ -89,6 +89,23 @@ def test_a_text_that_is_saved_meanwhile_breaks_its_film_off(place, model, editor
     assert (place / "takes/film/run-0002").is_dir()
 
 
+def test_a_text_that_is_moved_away_meanwhile_and_back_is_made(place, model, editor, monkeypatch):
+    """Nothing tells it from the one whose film was broken off."""
+    tell, seen = Screen.tell, []
+
+    def told(screen, event):
+        tell(screen, event)
+        if isinstance(event, StepDone):
+            seen.append(event)
+            if len(seen) == 5:
+                (place / "film.txt").rename(place / "away.txt")
+
+    monkeypatch.setattr(Screen, "tell", told)
+    editor += ["", lambda: (place / "away.txt").rename(place / "film.txt"), "", ""]
+    assert main(WATCH) == 0
+    assert films(place) == ["film.mp4"]
+
+
 def test_ctrl_c_in_the_midst_of_a_film_says_what_is_kept(place, model, editor, monkeypatch, capsys):
     def stopped(screen, event):
         raise KeyboardInterrupt
