@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gf_core.errors import GroundedError
 from gf_core.train.sources import open_source
@@ -239,6 +240,14 @@ WRONG = {
         lambda tmp: table(tmp / "a.parquet", {"text": pa.array([None], pa.string())}),
         "no prompt",
     ),
+    "a single clip, damaged": (
+        lambda tmp: lines(tmp / "a.safetensors", "x").parent,
+        "a.safetensors: it cannot be read",
+    ),
+    "no clip": (
+        lambda tmp: [save_file({"x": torch.zeros(1)}, tmp / "a.safetensors"), tmp][1],
+        "a.safetensors: it is not a clip",
+    ),
     "no caption": (lambda tmp: lines(tmp / "a.mp4", "x").parent, "no caption"),
     "no such shot": (lambda tmp: lines(tmp / "a.csv", "file,caption\nb.mp4,a fox\n"), "not there"),
     "no such columns": (lambda tmp: lines(tmp / "a.csv", "name,words\nb.mp4,a fox\n"), "row 1"),
@@ -296,6 +305,16 @@ def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lmdb", None)
     with pytest.raises(GroundedError, match="package lmdb"):
         open_source(path)
+
+
+def test_a_damaged_first_clip_is_named_and_not_taken_for_another_kind_of_data(tmp_path):
+    for name in ("a", "b"):
+        write_clip(tmp_path / f"{name}.safetensors", torch.from_numpy(LATENTS[0]), {"prompt": "a fox"})
+    (tmp_path / "a.safetensors").write_bytes(b"cut off")
+    source = open_source(tmp_path)
+    assert len(source) == 2 and source[1].prompt == "a fox"
+    with pytest.raises(GroundedError, match=r"a\.safetensors: it cannot be read"):
+        source[0]
 
 
 def test_an_encoded_clip_is_itself_or_is_refused(tmp_path):

@@ -66,15 +66,8 @@ def clips(folder: Path) -> list[Path]:
 
 
 def is_encoded(folder: Path) -> bool:
-    """Whether the first safetensors file there is a clip."""
-    first = next(iter(clips(folder)), None)
-    if first is None:
-        return False
-    try:
-        with safe_open(first, "pt") as file:
-            return MARK in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
+    """Whether any safetensors file there is a clip, whatever damaged or other ones lie beside it."""
+    return any(map(facts_of, clips(folder)))
 
 
 def write_clip(path: Path, latents: Tensor, facts: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .base import Source, check_there, refused
 from .database import Database, databases
-from .encoded import Encoded, is_encoded
+from .encoded import Encoded, clips, is_encoded
 from .parquet import Parquet, tables
 from .prompts import Prompts
 from .shots import TABLES, Shots, videos
@@ -41,6 +41,8 @@ def open_source(
         return Encoded(path)
     if path.is_dir() and videos(path):
         return Shots(path)
+    if path.is_dir() and clips(path):
+        return Encoded(path)  # which says of each file what is wrong with it
     known = (
         "prompts (.txt), LMDB, parquet, a table (.csv, .json, .jsonl) or folder of shots, or encoded clips"
     )
