@@ -145,23 +145,10 @@ def broken(fault: Fault, root: Path) -> str:
 
 def fails(root: Path, tests: list[str]) -> bool:
     """Whether one of the tests fails; raises RuntimeError where none of them could be asked."""
-    told = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-qx",
-        "-p",
-        "no:cacheprovider",
-        *(f"tests/{name}" for name in tests),
-    ]
-    done = subprocess.run(
-        told,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    names = [f"tests/{name}" for name in tests]
+    told = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *names]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(told, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{' '.join(tests)} could not be run:\n{done.stdout}{done.stderr}")
     return done.returncode == 1
