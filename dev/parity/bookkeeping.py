@@ -17,7 +17,6 @@ from gf_core.model.wan import WanModel
 from gf_core.sampling.director import Director, Trace
 from gf_core.sampling.schedule import timesteps
 from gf_core.train.films import Cue, FilmBatch
-from gf_core.train.objectives.dmd import learners
 from gf_core.train.rollout import RolloutSpec
 from gf_core.train.streaming import Stream, StreamSpec
 
@@ -166,7 +165,8 @@ def replay(document: dict[str, Any]) -> dict[str, Any]:
         run, pieces, step = Run(recorded["config"]), list[dict[str, Any]](), 0
         draws = drawn(recorded["chunks"], recorded["config"])
         while len(pieces) < len(draws):
-            for learner in learners(step, recorded["config"]["ratio"]):
+            # As recorded: the critic in every step, the student before it in every `ratio`-th.
+            for learner in ("critic",) if step % recorded["config"]["ratio"] else ("generator", "critic"):
                 if len(pieces) < len(draws):
                     pieces.append(run.piece(step, learner, draws[len(pieces)]))
             step += 1

@@ -11,7 +11,7 @@ from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.memory.presets import PRESETS
 from gf_core.model import layers
 from gf_core.train.films import Cue
-from gf_core.train.objectives.dmd import critic, dmd, learners, sid
+from gf_core.train.objectives.dmd import critic, dmd, sid
 from gf_core.train.objectives.scores import Matching
 from gf_core.train.past import Past
 from gf_core.train.rollout import RolloutSpec
@@ -39,12 +39,6 @@ def test_pieces_have_the_published_lengths():
 def test_blocks_before_a_switch_inside_a_piece_have_no_gradient():
     assert next_piece(111, RolloutSpec(), StreamSpec(), [39]).learn_from == 117
     assert next_piece(111, RolloutSpec(), StreamSpec(), [37]).learn_from == 111
-
-
-def test_the_student_learns_in_every_fifth_step_before_the_critic():
-    assert [learners(step) for step in (0, 1, 4, 5)] == [
-        ("generator", "critic"), ("critic",), ("critic",), ("generator", "critic")
-    ]  # fmt: skip
 
 
 @pytest.fixture

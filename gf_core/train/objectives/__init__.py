@@ -12,7 +12,7 @@ values:
     loss = dmd(nets, batch, film, match)                    or sid; gradients in nets.generator only
     loss = critic(nets, batch, film, match)                 gradients in nets.fake only
     stream = Stream(film)                                   streaming: a film that goes on from call to call
-    loss = dmd(nets, batch, stream, match)                  or sid, critic; learners(step) says who learns when
+    loss = dmd(nets, batch, stream, match)                  or sid, critic
     clips = ClipsGiven(prompt, latents, draws)              films: clips that exist
     loss = forcing(nets, clips, film, Forcing())            forced: or regression, consistency
 

@@ -31,11 +31,6 @@ from .scores import (
 )
 
 
-def learners(step: int, ratio: int = 5) -> tuple[str, ...]:
-    """Who learns in a step, in order: the critic in every one, the student before it in every `ratio`-th."""
-    return ("generator", "critic") if step % ratio == 0 else ("critic",)
-
-
 def dmd(nets: Nets, batch: FilmBatch, film: Made, match: Matching, watch: Watch = nobody) -> Loss:
     """Distribution matching distillation of the student on a film of its own."""
     return match_window(nets, *film_window(nets.generator, film, batch, watch), match, watch)
