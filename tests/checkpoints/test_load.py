@@ -112,20 +112,6 @@ def peft_folder(folder, config, name="adapter_model"):
     return up @ down
 
 
-@pytest.mark.parametrize("form", ["folder", "file"])
-@pytest.mark.parametrize(
-    ("alpha", "scale"), [(8, 2.0), (4, 1.0), (1, 0.25), (6.0, 1.5), (None, 1.0)], ids=lambda value: f"{value}"
-)
-def test_peft_alpha_stands_in_the_file_beside(tmp_path, spec, state, tensors, shapes, alpha, scale, form):
-    """PEFT writes alpha nowhere else; left out, a LoRA works at another strength without a word."""
-    config = None if alpha is None else json.dumps({"r": 4, "lora_alpha": alpha, "peft_type": "LORA"})
-    change = peft_folder(tmp_path, config)
-    path = tmp_path if form == "folder" else tmp_path / "adapter_model.safetensors"
-    model = build_network(spec, tensors, loras=[open_lora(path, 0.5, shapes)])
-    name = "blocks.0.self_attn.q.weight"
-    torch.testing.assert_close(model.state_dict()[name], state[name] + 0.5 * scale * change)
-
-
 def test_alpha_in_the_file_itself_wins_over_the_file_beside(spec, state, tensors, shapes):
     name = "blocks.0.self_attn.q"
     content = {f"{name}.lora_A.weight": torch.ones(2, 256), f"{name}.lora_B.weight": torch.ones(256, 2)}
@@ -153,15 +139,6 @@ def test_a_damaged_adapter_config_is_refused_in_words(tmp_path, shapes, config):
         CheckpointError, match=r"adapter_config\.json beside adapter_model\.safetensors is damaged"
     ):
         open_lora(tmp_path, 1.0, shapes)
-
-
-def test_lora_with_differences_of_weight_and_bias(spec, state, tensors, shapes):
-    name = "blocks.0.ffn.0"
-    content = {f"{name}.diff": torch.ones(96, 256), f"{name}.diff_b": torch.ones(96)}
-    lora = parse_lora({n: lazy(t) for n, t in content.items()}, "d", 0.5, shapes)
-    model = build_network(spec, tensors, loras=[lora])
-    torch.testing.assert_close(model.state_dict()[f"{name}.weight"], state[f"{name}.weight"] + 0.5)
-    torch.testing.assert_close(model.state_dict()[f"{name}.bias"], state[f"{name}.bias"] + 0.5)
 
 
 def test_lora_that_does_not_fit_is_refused(spec, tensors, shapes):
@@ -322,7 +299,10 @@ def test_a_module_of_another_part_is_not_taken_for_ours(shapes, prefix):
 @pytest.mark.parametrize(
     ("settings", "scale"),
     [
+        ({}, 1.0),
         ({"lora_alpha": 8}, 2.0),
+        ({"lora_alpha": 1, "r": 4}, 0.25),
+        ({"lora_alpha": 6.0}, 1.5),
         ({"lora_alpha": 8, "use_rslora": True}, 4.0),
         ({"lora_alpha": 8, "alpha_pattern": {"self_attn.q": 2}}, 0.5),
         ({"lora_alpha": 8, "alpha_pattern": {"blocks.0.self_attn.q": 2, "ffn.0": 100}}, 0.5),
@@ -331,8 +311,9 @@ def test_a_module_of_another_part_is_not_taken_for_ours(shapes, prefix):
         ({"lora_alpha": 4, "r": 16, "rank_pattern": {"self_attn.q": 4}}, 1.0),
     ],
 )
-@pytest.mark.parametrize("place", ["beside", "header"])
+@pytest.mark.parametrize("place", ["beside", "in its folder", "header"])
 def test_what_is_said_of_the_scale_is_obeyed(tmp_path, spec, state, tensors, shapes, settings, scale, place):
+    """PEFT writes alpha nowhere else; left out, a LoRA works at another strength without a word."""
     content = {
         name: tensor.load()
         for name, tensor in halves(Q if place == "header" else f"base_model.model.{Q}").items()
@@ -341,9 +322,10 @@ def test_what_is_said_of_the_scale_is_obeyed(tmp_path, spec, state, tensors, sha
         "lora_adapter_metadata": json.dumps({f"transformer.{key}": value for key, value in settings.items()})
     }
     save_file(content, tmp_path / "adapter_model.safetensors", packed if place == "header" else None)
-    if place == "beside":
+    if settings and place != "header":
         (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", **settings}))
-    lora = open_lora(tmp_path / "adapter_model.safetensors", 0.5, shapes)
+    path = tmp_path if place == "in its folder" else tmp_path / "adapter_model.safetensors"
+    lora = open_lora(path, 0.5, shapes)
     torch.testing.assert_close(change_of(spec, state, tensors, lora), 0.5 * scale * CHANGE)
 
 
@@ -366,6 +348,8 @@ def test_a_bias_of_the_upper_half_counts_with_its_scale(spec, state, tensors, sh
         ("lora_unet_blocks_1_norm3.w_norm", "blocks.1.norm3.weight"),
         ("lora_unet_blocks_1_norm3.b_norm", "blocks.1.norm3.bias"),
         ("diffusion_model.patch_embedding.diff", "patch_embedding.weight"),
+        ("blocks.0.ffn.0.diff", "blocks.0.ffn.0.weight"),
+        ("blocks.0.ffn.0.diff_b", "blocks.0.ffn.0.bias"),
     ],
 )
 def test_differences_of_anything_are_added(spec, state, tensors, shapes, key, name):
