@@ -210,24 +210,6 @@ def test_every_network_call_can_be_stopped_before_it_begins(film, prompts, monke
     assert order == ["asked", "call"] * (3 + 4)  # two steps and the clean pass; the switch recaches first
 
 
-@pytest.mark.parametrize("verb", [None, "switch", "cut", "scene", "pending"])
-@pytest.mark.parametrize("name", ["grounded", "longlive", "reward_forcing"])
-def test_snapshot_continues_bit_for_bit(film, prompts, verb, name):
-    memory = PRESETS[name]
-    run, other = film(memory), film(memory)
-    run.begin(prompts[0], 5)
-    if verb == "pending":
-        run.director.switch(prompts[2], 0.5)
-    other.director.restore(run.director.snapshot())
-    other.chunks = run.chunks
-    for one in (run, other):
-        if verb in ("switch", "cut", "scene"):
-            getattr(one.director, verb)(prompts[1])
-    for _ in range(4):
-        assert torch.equal(run.chunk(), other.chunk())
-    assert other.director.memory.ledger.frame == run.director.memory.ledger.frame == 27
-
-
 def test_memory_reaches_the_picture(film, prompts):
     """Planted difference: other anchors, other chunk."""
     run, other = film(), film()
