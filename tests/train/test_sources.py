@@ -328,6 +328,9 @@ def test_an_encoded_clip_is_itself_or_is_refused(tmp_path):
     path.write_bytes(data)
     with pytest.raises(GroundedError, match="damaged"):
         source[0]
+    path.write_bytes(data.replace(b'{\\"prompt', b'[\\"prompt'))
+    with pytest.raises(GroundedError, match="cannot be read: Expecting"):
+        source[0]
     path.write_bytes(data[:-200])
     with pytest.raises(GroundedError, match="cannot be read"):
         source[0]

@@ -81,14 +81,14 @@ def write_clip(path: Path, latents: Tensor, facts: Mapping[str, Any]) -> None:
 
 def read_clip(path: Path) -> tuple[dict[str, Any], Tensor]:
     """Facts and latents [f c h w] of a clip. Raises GroundedError for damage and for another kind of file."""
-    with readable(path, (SafetensorError, OSError)), safe_open(path, "pt") as file:
+    with readable(path, (SafetensorError, OSError, ValueError)), safe_open(path, "pt") as file:
         header = file.metadata() or {}
         if MARK not in header or "latents" not in file.keys():  # noqa: SIM118  # it is no mapping
             raise refused(
                 path, "it is not a clip that was encoded here", "keep other files out of the folder"
             )
         latents = file.get_tensor("latents").clone()  # as `read_tensors` does
-    facts = json.loads(header[MARK])
+        facts = json.loads(header[MARK])
     if header.get("digest") != _digest(latents, facts):
         raise refused(path, "it is damaged", "delete it and run the same 'grounded encode' again")
     return facts, latents
