@@ -366,7 +366,8 @@ def main(argv: list[str] | None = None) -> int:
     given: dict[str, Any] = {
         n: value for n, value in vars(parser.parse_args(argv)).items() if value is not None
     }
-    options = Options(**(ON_PROCESSORS | given if given.get("device") == "cpu" else given))
+    fitting: dict[str, Any] = dict(ON_PROCESSORS) if given.get("device") == "cpu" else {}
+    options = Options(**fitting | given)
     is_live = options.device is not None and options.stage in (None, *LIVE, SHARPENED)
     if options.further and not (options.teacher and options.device):
         parser.error("--further needs --teacher and --device")
