@@ -250,6 +250,10 @@ WRONG = {
     ),
     "no caption": (lambda tmp: lines(tmp / "a.mp4", "x").parent, "no caption"),
     "no such shot": (lambda tmp: lines(tmp / "a.csv", "file,caption\nb.mp4,a fox\n"), "not there"),
+    "a caption with a comma": (
+        lambda tmp: lines(tmp / "a.csv", "file,caption\na.csv,a fox, and a hen\n"),
+        "row 1 has more values",
+    ),
     "no such columns": (lambda tmp: lines(tmp / "a.csv", "name,words\nb.mp4,a fox\n"), "row 1"),
     "no JSON": (lambda tmp: lines(tmp / "a.json", "{"), "cannot be read"),
 }

@@ -76,6 +76,9 @@ def _tabled(table: Path) -> list[Shot]:
         rows = list(_rows(table))
     shots = []
     for number, row in enumerate(rows, start=1):
+        if None in row:  # of a CSV file: a comma in a caption would cut it off there
+            fix = "put a caption with commas in it in double quotes"
+            raise refused(table, f"row {number} has more values than the first line has names", fix)
         file, caption = (
             next((row[name] for name in names if row.get(name)), None) for names in (FILE, CAPTION)
         )
@@ -91,7 +94,7 @@ def _tabled(table: Path) -> list[Shot]:
     return shots
 
 
-def _rows(table: Path) -> Iterable[Mapping[str, Any]]:
+def _rows(table: Path) -> Iterable[Mapping[str | None, Any]]:
     """Rows as names to values; a JSON object of file to caption is rows too."""
     text = as_text(table.read_bytes(), table)
     if table.suffix.lower() == ".csv":
