@@ -17,6 +17,7 @@ from gf_core.model.wan import WanModel
 from gf_core.sampling.director import Director, Trace
 from gf_core.sampling.schedule import timesteps
 from gf_core.train.films import Cue, FilmBatch
+from gf_core.train.recipes.longlive import STAGES
 from gf_core.train.rollout import RolloutSpec
 from gf_core.train.streaming import Stream, StreamSpec
 
@@ -162,14 +163,12 @@ def replay(document: dict[str, Any]) -> dict[str, Any]:
     """The runs of a recorded document, piece by piece; of its pieces only what was drawn is read."""
     runs = []
     for recorded in document["runs"]:
-        run, pieces, step = Run(recorded["config"]), list[dict[str, Any]](), 0
-        draws = drawn(recorded["chunks"], recorded["config"])
-        while len(pieces) < len(draws):
-            # As recorded: the critic in every step, the student before it in every `ratio`-th.
-            for learner in ("critic",) if step % recorded["config"]["ratio"] else ("generator", "critic"):
-                if len(pieces) < len(draws):
-                    pieces.append(run.piece(step, learner, draws[len(pieces)]))
-            step += 1
+        run, pieces = Run(recorded["config"]), list[dict[str, Any]]()
+        stage = replace(STAGES["long"], ratio=recorded["config"]["ratio"])
+        for turn, one in enumerate(drawn(recorded["chunks"], recorded["config"])):
+            # A step of the recorded loop is one turn of the critic, behind the student's where that has one.
+            step = sum(not stage.learns(before) for before in range(turn))
+            pieces.append(run.piece(step, "generator" if stage.learns(turn) else "critic", one))
         runs.append({"name": recorded["name"], "chunks": pieces})
     return {"runs": runs}
 
