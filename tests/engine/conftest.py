@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -103,7 +104,7 @@ def tiny_network() -> WanModel:
 
 
 def tiny_bundle() -> ModelBundle:
-    network = tiny_network()
+    network = deepcopy(tiny_network())  # a test may cast it, or hang something on it
     torch.manual_seed(0)
     return ModelBundle(
         name="tiny",
@@ -132,7 +133,7 @@ def bundle() -> ModelBundle:
 
 @pytest.fixture(scope="session")
 def make_bundle():
-    """`make_bundle()`: a new bundle, always of the same network, which nobody may change."""
+    """`make_bundle()`: a new bundle, always of the same weights."""
     return tiny_bundle
 
 
