@@ -33,18 +33,15 @@ LAYERS = {
     "all": ("self_attn.o", "cross_attn.o"),
 }
 """What is multiplied in float8, one after the other."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    "sums in one pass": {"split_reductions": False},
-    "measured": {"deterministic": False},
-}
+OPTIONS: dict[str, dict[str, Any]] = {"measured": {"deterministic": False}}
 """Of inductor, beside those of films."""
 
 
 def products(place: Place) -> None:
     """Seconds of products in bfloat16 and in float8, and of what is fused before them, as the card takes them.
 
-    Decides: whether float8 goes on paying, and with one scale per row; whether inductor makes better code where its
-    sums are not split in two passes, or where it may measure (then bits would depend on what it measured).
+    Decides: whether float8 goes on paying, and with one scale per row; whether inductor makes better code where it may
+    measure (then bits would depend on what it measured).
     """
     for name, (width, out) in SHAPES.items():
         wide, tall = (side // 96 if place.dry else side for side in (width, out))
@@ -68,7 +65,7 @@ def _pieces(place: Place, made: Any, how: str) -> None:
     runs: dict[str, tuple[Callable[[], object], float]] = {  # and bytes read and written per value
         "modulated": (lambda: fused[pieces._modulated](x, norm, shift, scale, None), 4),
         "added, modulated to float8": (lambda: fused[pieces._added_modulated](x, y, norm, shift, scale, 1.0), 7),
-        "normed and turned": (lambda: fused[pieces._turned]((x, weight, 1e-6, 12), turn), 4),
+        "normed and turned": (lambda: made.turned(pieces.Fresh(x, weight, 1e-6, 12), turn), 4),
         "GELU in place": (lambda: fused[pieces._gelu](broad), 4),
         "GELU to float8": (lambda: fused[pieces._small_gelu](broad, 1.0), 3),
         "cast alone": (lambda: fused[pieces.to_float8](x, 4.0), 3),

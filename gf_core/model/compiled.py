@@ -28,6 +28,8 @@ KEPT = 512 * 2**20
 """Bytes of compiled code that are kept."""
 DAMAGED = "fx graph cache unable to load"
 """How inductor's words begin where what it kept cannot be read."""
+FORMULAS = "formulas 2"
+"""Counted up where a fused formula rounds otherwise than before: films of earlier ones are not gone on with."""
 SHAPES = 64
 """Shapes that a piece may be compiled for in one process; torch would stop at 8, which joint calls come to."""
 
@@ -47,7 +49,7 @@ def _fused(backend: str) -> Pieces:
     old = not hasattr(config, "recompile_limit")  # before torch 2.7
     limit = "cache_size_limit" if old else "recompile_limit"
     setattr(config, limit, max(getattr(config, limit), SHAPES))
-    name = " ".join([backend, *_versions(backend)])
+    name = " ".join([backend, *_versions(backend), FORMULAS])
     options = _options() if backend == "inductor" else None
 
     def compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,12 +62,7 @@ def _options() -> dict[str, Any]:
     """Nothing that is measured may choose how sums are ordered; what was made is read back from the disk."""
     import torch._inductor.config as config
 
-    wanted = {
-        "fx_graph_cache": True,
-        "deterministic": True,
-        "max_autotune": False,
-        "split_reductions": False,  # else a norm of a chunk's few tokens is three passes, two of which wait
-    }
+    wanted = {"fx_graph_cache": True, "deterministic": True, "max_autotune": False}
     return {name: value for name, value in wanted.items() if hasattr(config, name)}
 
 

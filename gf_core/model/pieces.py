@@ -52,6 +52,10 @@ def mix(slots: Tensor, old: Tensor, fresh: Tensor, rest: Tensor, share: Tensor) 
     torch.add(old.detach() * rest, fresh.detach() * share, out=slots)
 
 
+PAIR = torch.int32
+"""Two numbers of half the width that are turned together, as a card reads and writes them in one."""
+HALVES = (torch.bfloat16, torch.float16)
+
 FreshParts = tuple[Tensor, Tensor, float, int]
 NormParts = tuple[Tensor | None, Tensor | None, float]
 
@@ -70,6 +74,11 @@ class Fresh:
     def parts(self) -> FreshParts:
         """All of it, as the fused runs take it."""
         return self.values, self.weight, self.eps, self.heads
+
+    @property
+    def pairs(self) -> FreshParts:
+        """The same of half the width, two numbers in one (`PAIR`)."""
+        return self.values.view(PAIR), self.weight, self.eps, self.heads
 
     def __getitem__(self, index: Any) -> Fresh:
         """Some of the tokens."""
@@ -171,10 +180,7 @@ class Direct(Pieces):
         return rms_norm(x, norm.weight, norm.eps).unflatten(-1, (heads, -1))
 
     def given(self, linear: Any, x: Tensor) -> Tensor:
-        # What hangs on a layer acts only where the layer itself is called.
-        if type(linear) is not nn.Linear or linear._forward_hooks or linear._forward_pre_hooks:
-            return linear(x)
-        return F.linear(x, linear.weight, linear.bias)
+        return F.linear(x, linear.weight, linear.bias) if _bare(linear) else linear(x)
 
     product = given
 
@@ -184,6 +190,11 @@ class Direct(Pieces):
 
 
 DIRECT = Direct()
+
+
+def _bare(linear: Any) -> bool:
+    """Whether it is a linear layer and no more: what hangs on one acts only where the layer itself is called."""
+    return type(linear) is nn.Linear and not linear._forward_hooks and not linear._forward_pre_hooks
 
 
 class Fused(Pieces):
@@ -224,6 +235,12 @@ class Fused(Pieces):
     def feed_forward(self, ffn: Any, x: Tensor) -> Tensor:
         grow, _, shrink = ffn
         gain = gain_of(shrink)
+        if gain is None and _bare(grow) and x.is_cuda and x.dtype in HALVES:
+            # A card's products take the GELU along, on sums that are not rounded yet.
+            wide = torch.ops.aten._addmm_activation(
+                grow.bias, x.flatten(0, 1), grow.weight.t(), use_gelu=True
+            )
+            return shrink(wide).view_as(x)
         if gain is None:
             wide = grow(x)
             self._run[_gelu](wide)
@@ -232,7 +249,9 @@ class Fused(Pieces):
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def turned(self, q: Fresh, turn: Tensor) -> Tensor:
-        return self._run[_turned](q.parts, turn)
+        if q.values.dtype not in HALVES:
+            return self._run[_turned](q.parts, turn)
+        return self._run[_turned_pairs](q.pairs, turn).view(q.values.dtype)
 
     def values_of(self, k: Fresh) -> Tensor:
         return self._run[_normed](k.parts)
@@ -242,13 +261,19 @@ class Fused(Pieces):
     ) -> None:
         if isinstance(k, Tensor):  # `values_of` was asked before
             super().lay_in(k, v, turn, turned, values, raw)
-        else:
+        elif k.values.dtype not in HALVES:
             self._run[_lay_in](k.parts, v, turn, turned, values, raw)
+        else:
+            places = [None if place is None else place.view(PAIR) for place in (v, turned, values, raw)]
+            self._run[_lay_in_pairs](k.pairs, turn, *places)
 
     def turn_all(self, raw: Tensor, turn: Tensor, turned: Tensor, frames: int) -> None:
         # Some at a time, so that there are few shapes however many there are.
         for mine, own, theirs in zip(*_groups(frames, (raw, 2), (turn, 0), (turned, 2))):
-            self._run[_turn_slots](mine, own, theirs)
+            if raw.dtype in HALVES:
+                self._run[_turn_pairs](mine.view(PAIR), own, theirs.view(PAIR), raw.dtype)
+            else:
+                self._run[_turn_slots](mine, own, theirs)
 
 
 AT_ONCE = 4680
@@ -268,7 +293,15 @@ def _parts(norm: Norm) -> NormParts:
 
 def _layer_norm(x: Tensor, norm: NormParts) -> Tensor:
     weight, bias, eps = norm
-    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+    if not torch.compiler.is_compiling():
+        return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+    # Of torch's own some versions of inductor make a variance that runs along, which takes a card five times as long.
+    wide = x.float()
+    wide = wide - wide.mean(-1, keepdim=True)
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    if weight is not None and bias is not None:
+        wide = torch.addcmul(bias.float(), wide, weight.float())
+    return wide.type_as(x)
 
 
 def _given(x: Tensor, gain: float | None) -> Tensor:
@@ -322,7 +355,55 @@ def _turn_slots(raw: Tensor, turn: Tensor, turned: Tensor) -> None:
     rotate(raw, turn, out=turned)
 
 
+def _apart(pairs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The first and the second of `PAIR`s, in float32."""
+    first, second = pairs.to(torch.int16), (pairs >> 16).to(torch.int16)
+    return first.view(dtype).float(), second.view(dtype).float()
+
+
+def _together(first: Tensor, second: Tensor, dtype: torch.dtype) -> Tensor:
+    """Float32 numbers rounded to `dtype`, as `PAIR`s."""
+    low, high = (x.to(dtype).view(torch.int16).to(PAIR) for x in (first, second))
+    return (low & 0xFFFF) | (high << 16)
+
+
+def _normed_pairs(k: FreshParts) -> tuple[Tensor, Tensor]:
+    """`_normed` of pairs [b s c/2]: first and second [b s h d/2] in float32, not rounded in between."""
+    pairs, weight, eps, heads = k
+    first, second = _apart(pairs, weight.dtype)
+    # The mean over both.
+    share = torch.rsqrt((first.square() + second.square()).mean(-1, keepdim=True) / 2 + eps)
+    scales = weight.float().unflatten(-1, (-1, 2)).unbind(-1)
+    made = (x * share * scale for x, scale in zip((first, second), scales))
+    first, second = (x.unflatten(-1, (heads, -1)) for x in made)
+    return first, second
+
+
+def _rotated(first: Tensor, second: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    """`rotate` of what lies apart."""
+    cos, sin = turn.unbind(-1)
+    return first * cos - second * sin, second * cos + first * sin
+
+
+def _turned_pairs(q: FreshParts, turn: Tensor) -> Tensor:
+    return _together(*_rotated(*_normed_pairs(q), turn), q[1].dtype)
+
+
+def _lay_in_pairs(
+    fresh: FreshParts, turn: Tensor, v: Tensor, turned: Tensor, values: Tensor, raw: Tensor | None
+) -> None:
+    normed, dtype = _normed_pairs(fresh), fresh[1].dtype
+    if raw is not None:
+        raw.copy_(_together(*normed, dtype))
+    values.copy_(v)
+    turned.copy_(_together(*_rotated(*normed, turn), dtype))
+
+
+def _turn_pairs(raw: Tensor, turn: Tensor, turned: Tensor, dtype: torch.dtype) -> None:
+    turned.copy_(_together(*_rotated(*_apart(raw, dtype), turn), dtype))
+
+
 _RUNS: tuple[Callable[..., Any], ...] = (
     _modulated, gate, _gated_normed, _added_modulated, _gelu, _small_gelu, to_float8, _normed, _turned, _lay_in,
-    _turn_slots,
+    _turn_slots, _turned_pairs, _lay_in_pairs, _turn_pairs,
 )  # fmt: skip
