@@ -144,8 +144,8 @@ def test_a_teacher_learns_further_only_where_there_is_one(capsys):
 @pytest.mark.parametrize(
     ("given", "needs"),
     [
-        ("--student .", "--student needs --stage sharpen"),
-        ("--student . --stage teacher", "--student needs --stage sharpen"),
+        ("--student . --stage codec", "--student needs a stage that trains a student"),
+        ("--student . --stage teacher", "--student needs a stage that trains a student"),
         ("--size tiny --stage teacher", "--size needs --stage all"),
         ("--decoder-of . --stage student", "--decoder-of needs --stage codec"),
         ("--batch 2 --stage student", "--batch needs a live run"),
@@ -159,6 +159,13 @@ def test_what_no_stage_would_take_is_refused(tmp_path, capsys, given, needs):
 
 
 @pytest.mark.slow
+def test_a_student_begins_as_its_teacher_or_as_who_is_given(tmp_path):
+    (tmp_path / "teacher.pt").touch()
+    begins = {given: Options(tmp_path, student=given).begin("student") for given in (None, BUILTIN_FOLDER)}
+    assert begins[None] == Begin(teacher=tmp_path / "teacher.pt")
+    assert begins[BUILTIN_FOLDER] == Begin(BUILTIN_FOLDER / "model.safetensors", tmp_path / "teacher.pt")
+
+
 def test_a_student_that_is_ended_early_has_been_kept(tmp_path):
     """At every report the files are those that would be shipped, of the average so far."""
     torch.manual_seed(0)

@@ -103,10 +103,10 @@ class Options:
 
     def begin(self, stage: str) -> Begin:
         """What a student, or who sharpens one, begins from. Raises GroundedError: there is no teacher yet."""
-        teacher = needs(self.start, "teacher")
-        if stage != SHARPENED:
+        teacher, student = needs(self.start, "teacher"), self.student
+        if stage != SHARPENED and student is None:
             return Begin(teacher=teacher)
-        student = self.student or find(self.folder / "student.pt") or BUILTIN_FOLDER
+        student = student or find(self.folder / "student.pt") or BUILTIN_FOLDER
         # A folder may hold a teacher beside it.
         return Begin(student / BUILTIN_FILES[0] if student.is_dir() else student, teacher)
 
@@ -340,7 +340,8 @@ def main(argv: list[str] | None = None) -> int:
         "--student",
         type=Path,
         metavar="PATH",
-        help="sharpen stage only: whom it sharpens (default: the run's own, else what ships)",
+        help="whose weights a student begins with (default: its teacher's), or whom the sharpen stage sharpens "
+        "(default: the run's own, else what ships)",
     )
     add("--further", action="store_true", default=None, help="teach the teacher of --teacher further first")
     add(
@@ -372,7 +373,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.further and not (options.teacher and options.device):
         parser.error("--further needs --teacher and --device")
     for names, taken, by in (
-        (("student",), options.stage == SHARPENED, f"--stage {SHARPENED}"),
+        (("student",), bool({"student", SHARPENED} & {*options.stages}), "a stage that trains a student"),
         (("size",), options.stage == ALL, f"--stage {ALL}"),
         (("decoder_of",), "codec" in options.stages, "--stage codec"),
         (("workers", *sizes), is_live, "a live run (--device)"),
