@@ -1,4 +1,5 @@
-"""Pieces that inductor compiles: whether it can here, where what it made is kept, and how much of that.
+"""Pieces that inductor compiles, of the network and of decoders: whether it can here, where what it made is kept, and
+how much of that.
 
 Static shapes only: what is made for a shape does not depend on the shapes that were seen before, so a film that is
 gone on with in another process gets the same bits. A piece's shape is that of a chunk's tokens, whatever the memory
@@ -11,6 +12,7 @@ import functools
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,33 +31,65 @@ KEPT = 512 * 2**20
 DAMAGED = "fx graph cache unable to load"
 """How inductor's words begin where what it kept cannot be read."""
 FORMULAS = "formulas 2"
-"""Counted up where a fused formula rounds otherwise than before: films of earlier ones are not gone on with."""
-SHAPES = 64
-"""Shapes that a piece may be compiled for in one process; torch would stop at 8, which joint calls come to."""
+"""Counted up where a fused formula of the network rounds otherwise than before: films of earlier ones are not gone on
+with."""
+SHAPES = 256
+"""Shapes that a piece may be compiled for in one process: torch would stop at 8, which joint calls come to, and a
+decoder has eleven for a size of film."""
+
+Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def fused() -> Pieces:
-    """The pieces, compiled at the first call of every shape; always the same object."""
+    """The network's pieces, compiled at the first call of every shape; always the same object."""
     return _fused(BACKEND)
+
+
+def compiler() -> tuple[Compile, str]:
+    """What makes one pass of a function, and who that is, which decides the last bits; always the same objects."""
+    return _compiler(BACKEND)
 
 
 @functools.cache
 def _fused(backend: str) -> Pieces:
-    import torch._dynamo.config
+    compile, name = _compiler(backend)
+    return Fused(compile, f"{name} {FORMULAS}")
 
+
+@functools.cache
+def _compiler(backend: str) -> tuple[Compile, str]:
     if backend == "inductor":
         _keep_in_cache()
+    name = " ".join([backend, *_versions(backend)])
+    options = _options() if backend == "inductor" else None
+
+    def compile(function: Callable[..., Any]) -> Callable[..., Any]:
+        made = torch.compile(function, fullgraph=True, dynamic=False, backend=backend, options=options)
+
+        @functools.wraps(function)
+        def piece(*given: Any) -> Any:
+            _allow_shapes()
+            return made(*given)
+
+        return piece
+
+    return compile, name
+
+
+_allowed = threading.local()
+
+
+def _allow_shapes() -> None:
+    """Raise torch's limit to `SHAPES` in this thread: a newer torch keeps such settings thread by thread."""
+    if getattr(_allowed, "done", False):
+        return
+    import torch._dynamo.config
+
     config: Any = torch._dynamo.config
     old = not hasattr(config, "recompile_limit")  # before torch 2.7
     limit = "cache_size_limit" if old else "recompile_limit"
     setattr(config, limit, max(getattr(config, limit), SHAPES))
-    name = " ".join([backend, *_versions(backend), FORMULAS])
-    options = _options() if backend == "inductor" else None
-
-    def compile(function: Callable[..., Any]) -> Callable[..., Any]:
-        return torch.compile(function, fullgraph=True, dynamic=False, backend=backend, options=options)
-
-    return Fused(compile, name)
+    _allowed.done = True
 
 
 def _options() -> dict[str, Any]:
