@@ -6,6 +6,8 @@ split changes no bit. Source: Wan2.1 `wan/modules/vae.py`.
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,13 @@ from torch import Tensor, nn
 
 from ..errors import GroundedError
 from .base import check_frames, foreign_state, lay_channels_last, piecewise
+from .wan_pieces import CARD, PLAIN, Fused
 from .wan_stages import REPEAT, FeatureCache, Stages
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
+log = logging.getLogger("grounded")
 WAN_MEAN = (
     -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
     0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921,
@@ -66,6 +70,7 @@ class WanVAE(nn.Module):
     """
 
     kind = "wan"
+    _pieces: Fused | None = None
 
     def __init__(
         self, network: AutoencoderKLWan, latents_mean: Sequence[float] = WAN_MEAN,
@@ -87,7 +92,8 @@ class WanVAE(nn.Module):
         self._mean = torch.tensor(latents_mean, dtype=torch.float32)[:, None, None]
         self._std = torch.tensor(latents_std, dtype=torch.float32)[:, None, None]
 
-    def _like(self) -> Tensor:
+    @property
+    def like(self) -> Tensor:
         """A weight, for its device and dtype."""
         return self.network.post_quant_conv.weight
 
@@ -99,9 +105,20 @@ class WanVAE(nn.Module):
         """Latents of the VAE `... c h w` -> those of the video model, float32."""
         return (latents.float() - self._mean.to(latents.device)) / self._std.to(latents.device)
 
+    def fused(self, pieces: Fused) -> WanVAE:
+        """The same weights, decoded with these pieces; this one is left as it is."""
+        other = copy.copy(self)
+        other._pieces = pieces
+        return other
+
+    @property
+    def arithmetic(self) -> str:
+        """Who rounds its pictures, where that is not the device's library alone."""
+        return self._pieces.name if self._pieces else ""
+
     def decoder(self) -> WanDecoder:
         """A stream for one film, in the layout that suits the device where the weights are."""
-        return WanDecoder(self, channels_last=self._like().is_cuda)
+        return WanDecoder(self, channels_last=self.like.is_cuda, fused=self._pieces)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames `t H W 3` in 0..1 -> normalised latents `f c h w`, float32 on the VAE's device.
@@ -119,7 +136,7 @@ class WanVAE(nn.Module):
         step = self.time_stride
         latents = []
         for start in [0, *range(1, len(frames) - step + 1, step)]:
-            group = frames[start : start + (step if start else 1)].to(self._like())
+            group = frames[start : start + (step if start else 1)].to(self.like)
             pixels = rearrange(group * 2 - 1, "t h w c -> 1 c t h w")
             moments = self.network.quant_conv(self.network.encoder(pixels, feat_cache=cache, feat_idx=[0]))
             # Behind the means, which come first, are the logarithms of the variances.
@@ -130,13 +147,26 @@ class WanVAE(nn.Module):
 class WanDecoder:
     """Decodes one film in any number of calls."""
 
-    def __init__(self, vae: WanVAE, *, channels_last: bool = False) -> None:
+    def __init__(self, vae: WanVAE, *, channels_last: bool = False, fused: Fused | None = None) -> None:
         """channels_last: tensors, and from here on the decoder's weights, lie as a card's convolutions want them, and
-        the latent frames of a call go together as long as their pictures are small."""
-        self._vae, self.together = vae, channels_last
-        self._stages = Stages(vae.network.decoder, channels_last)
-        if channels_last:
+        the latent frames of a call go together as long as their pictures are small. fused: pieces for that layout,
+        which they bring about."""
+        pieces = fused or (CARD if channels_last else PLAIN)
+        self._vae, self.together, self._fused = vae, pieces.channels_last, fused
+        self._stages = Stages(vae.network.decoder, pieces)
+        if self.together:
             lay_channels_last(vae.network.decoder)
+
+    def get_ready(self, height: int, width: int, frames: int) -> None:
+        """Have the pieces compiled for calls of `frames` latent frames of so many cells, by a film of nothing."""
+        if self._fused is None:
+            return
+        log.info("compiling the decoder, once per card and size")
+        nothing = torch.zeros(frames, self._vae.channels, height, width, device=self._vae.like.device)
+        other = self._vae.decoder()
+        # The film's first latent frame, the rest of its first call, and a later call.
+        for _ in range(2):
+            other.decode(nothing)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents `f c h w` -> frames `t H W 3` in 0..1: one for the film's first, 4 for every other."""
@@ -154,7 +184,7 @@ class WanDecoder:
 
     def _pictures(self, latents: Tensor) -> Tensor:
         vae, network = self._vae, self._vae.network
-        natural = vae.natural(latents).to(vae._like())  # f c h w
+        natural = vae.natural(latents).to(vae.like)  # f c h w
         pixels = self._stages.pictures(network.post_quant_conv(natural.movedim(0, 1)[None]))
         return torch.cat([rearrange(part[0].float(), "c t h w -> t h w c") for part in pixels])
 
@@ -168,4 +198,4 @@ class WanDecoder:
         Raises GroundedError: the state is of another decoder.
         """
         cache = self._stages.cache
-        cache[:] = restored_cache(state, len(cache), self._vae._like())
+        cache[:] = restored_cache(state, len(cache), self._vae.like)

@@ -5,20 +5,21 @@ written. Where pictures are large a latent frame goes at a time, as one-shot dec
 enlargement, where a picture is 64 times smaller, all of a call go together.
 
 On the processor every number is that of diffusers' own forward, to the bit, one latent frame a call. On a card tensors
-lie with their channels last, as its convolutions want them, which pad space themselves, and the norm is torch's fused
-one. Source: Wan2.1 `wan/modules/vae.py`.
+lie with their channels last, as its convolutions want them, which pad space themselves. What lies between convolutions
+is that of `wan_pieces`. Source: Wan2.1 `wan/modules/vae.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import copied, lifted, put
+from .wan_pieces import Part, Pieces
 
 REPEAT = "Rep"
 """Mark of a slot whose layer has seen the first latent frame only, and doubles time from the second on."""
@@ -46,11 +47,11 @@ class Stages:
     """The decoder's stages over one film's cache.
 
     decoder: diffusers' `WanDecoder3d`.
-    channels_last: how tensors lie, and which norm computes.
+    pieces: what computes between convolutions, and how tensors lie.
     """
 
-    def __init__(self, decoder: Any, channels_last: bool) -> None:
-        self._decoder, self._last = decoder, channels_last
+    def __init__(self, decoder: Any, pieces: Pieces) -> None:
+        self._decoder, self._pieces = decoder, pieces
         self._slots = {layer: slot for slot, layer in enumerate(causal_layers(decoder))}
         self.cache: FeatureCache = [None] * len(self._slots)
         """Brought up to date in place; its tensors are never written to again."""
@@ -66,11 +67,11 @@ class Stages:
         The film's first latent frame must come alone.
         """
         decoder = self._decoder
-        x = self._causal(decoder.conv_in, features)  # 1 c f h w
+        x = self._causal(decoder.conv_in, Part(features))  # 1 c f h w
         first, *others = decoder.mid_block.resnets
         x = self._residual(first, x)
         for attention, block in zip(decoder.mid_block.attentions, others):
-            x = self._residual(block, attention(x))
+            x = self._residual(block, Part(attention(x.whole())))
         low, *high = decoder.up_blocks
         for block in low.resnets:
             x = self._residual(block, x)
@@ -82,76 +83,64 @@ class Stages:
                     x = self._residual(block, x)
                 for up_here in part.upsamplers or ():
                     x = self._enlarged(up_here, self._in_time(up_here, x))
-            yield self._causal(decoder.conv_out, x, decoder.norm_out)
+            yield self._causal(decoder.conv_out, x, decoder.norm_out).whole()
 
-    def _residual(self, block: Any, x: Tensor) -> Tensor:
+    def _residual(self, block: Any, x: Part) -> Part:
         """A residual block over `1 c t h w`."""
-        short = block.conv_shortcut
+        aside = x
         # A kernel of 1 has no past, and no slot.
-        aside = F.conv3d(x, short.weight, short.bias) if isinstance(short, nn.Conv3d) else x
+        if isinstance(block.conv_shortcut, nn.Conv3d):
+            x = Part(x.whole())
+            aside = self._pieces.convolve(block.conv_shortcut, x.values)
         x = self._causal(block.conv1, x, block.norm1)
-        return self._causal(block.conv2, x, block.norm2) + aside
+        return self._pieces.added(self._causal(block.conv2, x, block.norm2), aside)
 
-    def _causal(self, layer: nn.Conv3d, x: Tensor, norm: Any = None) -> Tensor:
+    def _causal(self, layer: nn.Conv3d, x: Part, norm: Any = None) -> Part:
         """A causal convolution over `1 c t h w`, or over what `norm` and SiLU make of it, behind its past."""
         slot, border = self._slots[layer], layer.kernel_size[-1] // 2
-        past, frames = self.cache[slot], x.shape[2]
+        past, frames = self.cache[slot], x.values.shape[2]
         known = past.shape[2] if isinstance(past, Tensor) else 0
-        run, inside = self._run(x, border)
+        run, inside = self._run(x.values, border)
         # In front of a film lie zeros.
         if known < PAST:
             inside[:, :, : PAST - known] = 0
         if known:
             put(inside[:, :, PAST - known : PAST], past)
-        self._fill(inside[:, :, PAST:], x, norm)
+        if norm is None:
+            inside[:, :, PAST:].copy_(x.whole())
+        else:
+            self._pieces.fill(inside[:, :, PAST:], x, norm)
         # Under the mark `time_conv` has no past yet: zeros stand in its place, as in the source.
         kept = PAST if past is REPEAT else min(PAST, known + frames)
         # Copied: a view would keep all frames of the call alive.
-        last_seen = inside[:, :, -kept:]
-        self.cache[slot] = copied(last_seen) if self._last else last_seen.clone()
-        return F.conv3d(run, layer.weight, layer.bias, padding=(0, border, border) if self._last else 0)
+        last_seen, last = inside[:, :, -kept:], self._pieces.channels_last
+        self.cache[slot] = copied(last_seen) if last else last_seen.clone()
+        return self._pieces.convolve(layer, run, border if last else 0)
 
     def _run(self, x: Tensor, border: int) -> tuple[Tensor, Tensor]:
         """Room for `x` behind its past, and the part inside the border; a card pads in its convolutions."""
         _, channels, frames, height, width = x.shape
-        if self._last:
+        if self._pieces.channels_last:
             size = (1, channels, PAST + frames, height, width)
             run = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
             return run, run
         run = x.new_zeros(1, channels, PAST + frames, height + 2 * border, width + 2 * border)
         return run, run[..., border : border + height, border : border + width]
 
-    def _fill(self, place: Tensor, x: Tensor, norm: Any) -> None:
-        """Put `x`, or what `norm` and SiLU make of it, into its place."""
-        if norm is None:
-            place.copy_(x)
-        elif self._last:
-            torch.ops.aten.silu.out(self._normed(norm, x), out=place)
-        else:  # in one stretch: a processor rounds the ends of short rows otherwise
-            place.copy_(F.silu(self._normed(norm, x), inplace=True))
-
-    def _normed(self, norm: Any, x: Tensor) -> Tensor:
-        """RMS norm over the channels of every position of `1 c t h w`, as diffusers writes it or fused."""
-        if self._last:
-            gamma = norm.gamma.flatten()
-            # The source's `F.normalize` times sqrt(c), in one pass.
-            return F.rms_norm(x.movedim(1, -1), gamma.shape, gamma, 1e-12).movedim(-1, 1)
-        exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        return F.normalize(exact, dim=1).to(x.dtype).mul_(norm.scale).mul_(norm.gamma)
-
-    def _in_time(self, up: Any, x: Tensor) -> Tensor:
+    def _in_time(self, up: Any, x: Part) -> Tensor:
         """`1 c t h w` -> `1 (k c) t h w`: what becomes k frames of each, one before time doubles."""
         if up.mode != "upsample3d":
-            return x
+            return x.whole()
         slot = self._slots[up.time_conv]
         if self.cache[slot] is None:
             # The film's first latent frame is one picture: nothing is doubled in time.
             self.cache[slot] = REPEAT
-            return x
-        return self._causal(up.time_conv, x)
+            return x.whole()
+        return self._causal(up.time_conv, x).whole()
 
-    def _enlarged(self, up: Any, x: Tensor) -> Tensor:
+    def _enlarged(self, up: Any, x: Tensor) -> Part:
         """`1 (k c) t h w` -> `1 c' (t k) 2h 2w`."""
         conv = up.resample[1]
         large = lifted(x[0].transpose(0, 1), x.shape[1] // conv.in_channels)  # (t k) c 2h 2w
-        return conv(large)[None].transpose(1, 2)
+        made = self._pieces.convolve(conv, large, conv.padding[0])
+        return replace(made, values=made.values[None].transpose(1, 2))
