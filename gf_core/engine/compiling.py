@@ -1,4 +1,5 @@
-"""Whether a film's network is compiled, where the bundle leaves it open; and the time that takes.
+"""Whether a film's network is compiled, where the bundle leaves it open, and the Wan VAE's decoder with it; and the
+time that takes.
 
 Compiled pieces give other last bits, so this is settled before the film's keys are asked for, and a Take goes on as it
 was begun, whatever its length has become.
@@ -18,8 +19,11 @@ from ..timeline import Plan, make_plan
 from .film import Film
 
 if TYPE_CHECKING:
+    import torch
+
     from ..checkpoints.model_bundle import ModelBundle
     from ..sampling.sampler import Sampler
+    from ..vae.base import LatentCodec
 
 log = logging.getLogger("grounded")
 WORTH_CHUNKS = 128
@@ -46,7 +50,31 @@ def settle_pieces(film: Film, folder: Path) -> Film:
         from ..model.compiled import works
 
         compiled = works(bundle.computes_on, bundle.computes_in)
-    return film if compiled is bundle.compiled else replace(film, bundle=replace(bundle, compiled=compiled))
+    codec = _fused(bundle.codec) if compiled else bundle.codec
+    if compiled is bundle.compiled and codec is bundle.codec:
+        return film
+    return replace(film, bundle=replace(bundle, compiled=compiled, codec=codec))
+
+
+def _fused(codec: LatentCodec) -> LatentCodec:
+    """The codec with compiled pieces, where it has any on the device that it is on; it is left as it is."""
+    from ..model.compiled import compiler, works
+    from ..vae.tiles import Tiled, whole
+    from ..vae.wan import WanVAE
+    from ..vae.wan_pieces import fused
+
+    inner = whole(codec)
+    if not isinstance(inner, WanVAE) or inner.arithmetic or not _pays(inner.like.device):
+        return codec
+    if not works(inner.like.device, inner.like.dtype):
+        return codec
+    inner = inner.fused(fused(*compiler()))
+    return Tiled(inner, codec.tile) if isinstance(codec, Tiled) else inner
+
+
+def _pays(device: torch.device) -> bool:
+    """Whether compiled pieces make a decoder faster there: with the channels last a processor convolves slowly."""
+    return device.type == "cuda"
 
 
 def _is_own(bundle: ModelBundle) -> bool:

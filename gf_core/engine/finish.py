@@ -149,9 +149,10 @@ class Finisher:
         self._hurried.set()
 
     def get_ready(self) -> None:
-        """What the decoder tries once for a size, so that the first pictures do not wait for it."""
+        """What the decoder tries or compiles once for a size, so that the first pictures do not wait for it."""
         if (ready := getattr(self.decoder, "get_ready", None)) is not None:
-            ready(*self._cells)
+            with self._beside_the_sampler(torch.empty(0, device=self._device)):
+                ready(*self._cells, self._piece)
 
     @torch.no_grad()
     def decode(self, chunk: SampledChunk) -> Decoded:

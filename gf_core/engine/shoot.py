@@ -11,6 +11,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
+from concurrent.futures import wait
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -29,7 +30,7 @@ from .meter import Meter, free_memory
 from .recalled import OnDisk
 from .rejoin import Rejoined, rejoin_decoder, rejoin_sampler
 from .relief import in_words
-from .worker import Worker
+from .worker import PAUSE, Worker
 
 log = logging.getLogger("grounded")
 
@@ -107,8 +108,8 @@ class Shoot:
             self._emit(SegmentDone.of(job.film, number, self._writer.run.film))
         self._ask()
         self._rejoin()
-        # It has nothing to do until the first chunk is sampled.
-        self._worker.prepare(self._finisher.get_ready)
+        if reuse.decoded < job.stop:
+            self._prepare()
         self._meter.start_sampling(reuse.frames)
         for index in range(reuse.decoded, len(reuse.chunks)):
             self._hand_over(self._stored(index))
@@ -117,6 +118,15 @@ class Shoot:
                 self._anchors += [chunk.anchor] if chunk.anchor else []
                 memory = self._state(chunk.segment) if chunk.ends_segment else None
                 self._hand_over(replace(chunk, memory=memory))
+
+    def _prepare(self) -> None:
+        """Have the worker get ready, which has nothing to do until the first chunk is sampled."""
+        ready = self._worker.prepare(self._finisher.get_ready)
+        # A compiler is waited for: beside one at work no call is recorded.
+        if self._film.bundle.compiled:
+            with self._meter.stage("compiling"):
+                while wait([ready], PAUSE).not_done:
+                    self._ask()
 
     @property
     def anchors(self) -> list[dict[str, Any]]:

@@ -90,9 +90,9 @@ class Worker(Generic[Item, Half, Result]):
             future.set_exception(error)
         del begun, future
 
-    def prepare(self, work: Callable[[], object]) -> None:
+    def prepare(self, work: Callable[[], object]) -> Future[object]:
         """Do `work` in the first thread before the items that follow; whatever it raises is for them to meet again."""
-        self._pool.submit(work)
+        return self._pool.submit(work)
 
     def results(self) -> Iterator[Result]:
         """What was finished since the last call; never waits. Raises the worker's error after the last of it."""

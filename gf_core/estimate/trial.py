@@ -105,6 +105,8 @@ def _time_chunks(
     latents: [f c h w] of the chunk before. chunks: those that follow. pixels: of a picture of the film.
     """
     decoder, device = bundle.codec.decoder(), bundle.computes_on
+    if bundle.compiled and (ready := getattr(decoder, "get_ready", None)) is not None:
+        ready(*latents.shape[2:], len(latents))
     seconds: list[float] = []
 
     def finish(latents: Tensor) -> None:

@@ -250,7 +250,7 @@ class DecodeStream:
         sizes = [several] * (count // several) + [1] * (count % several)
         return piecewise(latents.to(self._codec.latent_mean), self._codec, sizes, self._pictures).clamp(0, 1)
 
-    def get_ready(self, height: int, width: int) -> None:
+    def get_ready(self, height: int, width: int, frames: int) -> None:
         """Try what is tried once for latents of so many cells, from any thread; else a later call does."""
         self._codec.at_once(height, width)
 

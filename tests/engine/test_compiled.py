@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,15 +23,20 @@ from gf_core.engine.compiling import settle_pieces
 from gf_core.engine.events import ChunkDone, Reused
 from gf_core.engine.film import Film, look
 from gf_core.engine.session import Session
+from gf_core.engine.shoot import Shoot
 from gf_core.errors import GroundedError
 from gf_core.estimate import trial
 from gf_core.model import compiled
 from gf_core.model.pieces import Fused
 from gf_core.sampling.director import Director
 from gf_core.take.folder import Run, Take
+from gf_core.vae.tiles import Tiled, whole
+from gf_core.vae.wan import WanDecoder
 
+from ..vae.kinds import wan
 from .conftest import stopping
 
+COMPILER = (lambda function: function, "as written")
 SHORT, LONG = "a fox runs | 1.5s", "a fox runs | 1.5s\nthen: it jumps | 1.5s"
 
 
@@ -41,6 +47,7 @@ def pieces(monkeypatch):
     plain = fused.modulated
     monkeypatch.setattr(fused, "modulated", lambda *given: plain(*given) * (1 + 2**-20))
     monkeypatch.setattr(compiled, "_fused", lambda backend: fused)
+    monkeypatch.setattr(compiled, "_compiler", lambda backend: COMPILER)
     works = compiled.works
     works.cache_clear()
     yield fused
@@ -71,6 +78,54 @@ def test_resumed_it_has_the_bytes_of_one_made_in_one_go(bundle, tmp_path):
     assert "compiled" not in eager.facts["kernels"] and film.facts["kernels"]["compiled"] == "as written"
     pairs = list(zip(latents(tmp_path / "whole"), latents(tmp_path / "eager"), strict=True))
     assert all(one[0] != other[0] and one[1] != other[1] for one, other in pairs)
+
+
+@pytest.mark.parametrize("tile", [None, 16])
+def test_the_wan_decoder_is_compiled_with_the_network_for_this_film_alone(
+    bundle, tmp_path, monkeypatch, tile
+):
+    """Where its weights are on a card; settled again it is the same one."""
+    plain = Tiled(wan(), tile) if tile else wan()
+    on, off = (replace(bundle, codec=plain, compiled=kind) for kind in (True, False))
+
+    def settled(bundle):
+        return settle_pieces(Film(bundle, SHORT, bundle.recipe), tmp_path)
+
+    assert settled(on).bundle.codec is plain, "on a processor"
+    monkeypatch.setattr(compiling, "_pays", lambda device: True)
+    film = settled(on)
+    assert film.bundle.codec.arithmetic == "as written" and film.bundle.codec.fingerprint == plain.fingerprint
+    assert type(film.bundle.codec) is type(plain) and whole(film.bundle.codec).network is whole(plain).network
+    assert settle_pieces(film, tmp_path).bundle.codec is film.bundle.codec
+    assert settled(off).bundle.codec is plain is on.codec and plain.arithmetic == ""
+    assert film.settings["pictures_key"] != settled(off).settings["pictures_key"]
+    assert settled(replace(on, codec=bundle.codec)).bundle.codec is bundle.codec
+    monkeypatch.setattr(compiled, "works", lambda device, dtype: False)
+    assert settled(on).bundle.codec is plain
+
+
+def test_a_film_of_compiled_pictures_goes_on_with_the_same_ones(bundle, tmp_path, monkeypatch):
+    """Its decoder is ready before the first chunk is sampled."""
+    monkeypatch.setattr(compiling, "_pays", lambda device: True)
+    order, get_ready, sampled = [], WanDecoder.get_ready, Shoot._sampled_chunks
+
+    def ready(decoder, *size):
+        time.sleep(0.3)  # as a compiler takes its time
+        get_ready(decoder, *size)
+        order.append("ready")
+
+    monkeypatch.setattr(WanDecoder, "get_ready", ready)
+    monkeypatch.setattr(Shoot, "_sampled_chunks", lambda *given: order.append("sampled") or sampled(*given))
+    on = replace(bundle, codec=wan(), compiled=True)
+    film, _ = play(on, LONG, tmp_path / "whole")
+    assert order == ["ready", "sampled"] and film.bundle.codec.arithmetic == "as written"
+    play(on, LONG, tmp_path / "torn", stop_at=1)
+    _, events = play(on, LONG, tmp_path / "torn")
+    assert next(event.chunks for event in events if isinstance(event, Reused)) >= 1
+    whole_film, torn = (
+        next((tmp_path / name).glob("run-*/film.mp4")).read_bytes() for name in ("whole", "torn")
+    )
+    assert whole_film == torn
 
 
 def test_a_take_goes_on_as_it_was_begun(bundle, tmp_path, monkeypatch):
@@ -154,6 +209,17 @@ def test_compiling_does_not_make_a_model_look_slow(bundle, monkeypatch, kind):
     monkeypatch.setattr(trial, "COLD", -1.0)
     assert trial.try_out(replace(bundle, compiled=kind), None, bundle.recipe, Encoding(), ready) is None
     assert done == (["compiled"] if kind else []) + ["prefill"]
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_compiling_does_not_make_a_decoder_look_slow(bundle, monkeypatch, kind):
+    done, decode = [], WanDecoder.decode
+    monkeypatch.setattr(WanDecoder, "get_ready", lambda self, *size: done.append(size))
+    monkeypatch.setattr(WanDecoder, "decode", lambda *given: done.append("decode") or decode(*given))
+    tried = replace(bundle, codec=wan(), compiled=kind)
+    assert trial.try_out(tried, "a fox", bundle.recipe, Encoding(), lambda sampler, plan: None) is not None
+    size = (*bundle.cells(bundle.recipe.video), bundle.recipe.memory.chunk)
+    assert done[: kind + 1] == ([size] if kind else []) + ["decode"]
 
 
 def test_the_report_tells_of_all_compiling(bundle, tmp_path, monkeypatch):
