@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[Any, ...]] = {
     "compiled grounded": ("card_parts:bench_compiled", 90),
     "products": ("card_fp8:products", 45),
     "compiled fp8": ("card_fp8:chunks", 100),
-    "decoders": ("card_decoders:decoders", 60),
+    "decoders": ("card_decoders:decoders", 90),
     "attention": ("card_attention:attention", 30),
     "attention in chunks": ("card_attention:in_chunks", 75),
     "reference": ("card_reference:reference", 50),

@@ -11,7 +11,9 @@ import torch
 from card_place import Place, kernels, ms
 
 from gf_core.evaluation.bench import now
+from gf_core.model.compiled import compiler
 from gf_core.vae.base import LatentCodec, StreamDecoder
+from gf_core.vae.wan_pieces import fused
 
 DECODED = 6
 """Chunks that a decoder is timed over; the first is told apart."""
@@ -53,8 +55,10 @@ def decoders(place: Place) -> None:
     """Twelve pictures as films are decoded here, and where that goes; 110 ms are wanted of Wan's, 6 of TAEHV's."""
     cells, torch_rng = (8, 12) if place.dry else (60, 104), torch.Generator().manual_seed(0)
     latents = torch.randn(3, 16, *cells, generator=torch_rng).to(place.device, place.dtype)
-    for name, make in codecs(place).items():
-        codec: Any = make()
+    found: dict[str, Any] = {name: make() for name, make in codecs(place).items()}
+    if not place.dry:  # a processor's compiler takes half a minute
+        found["Wan VAE, compiled"] = found["Wan VAE"].fused(fused(*compiler()))
+    for name, codec in found.items():
         decoder = codec.decoder()
         _decode(place, f"{name}, as films do", decoder, latents)
         _look(place, name, lambda decoder=decoder: decoder.decode(latents))
