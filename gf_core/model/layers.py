@@ -67,7 +67,9 @@ def embed_patches(model: Tree, latents: Tensor) -> Tensor:
     Fed in float32, because hosts keep this one layer so whatever the rest is; `model.wan` casts to its own type.
     """
     wide = latents if latents.dtype == torch.float64 else latents.float()
-    return rearrange(model.patch_embedding(wide).to(latents.dtype), "b c f h w -> b (f h w) c")
+    tokens = model.patch_embedding(wide).to(latents.dtype)
+    # Laid out anew once: sums keep the layout of what they begin with, and every later pass would read across it.
+    return rearrange(tokens, "b c f h w -> b (f h w) c").contiguous()
 
 
 def time_conditioning(model: Tree, timesteps: Tensor, dtype: torch.dtype) -> Time:
