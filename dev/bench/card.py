@@ -26,7 +26,7 @@ from gf_core.arguments import Parser
 
 PARTS: dict[str, tuple[Any, ...]] = {
     "machine": ("card_parts:machine", 60),
-    "gpu tests": ("card_parts:tests", 75),
+    "gpu tests": ("card_parts:tests", 150),
     "film TAEHV": ("card_parts:film_taehv", 110),
     "film Wan VAE": ("card_parts:film_wan", 100),
     "film eager": ("card_parts:film_eager", 60),
@@ -38,7 +38,7 @@ PARTS: dict[str, tuple[Any, ...]] = {
     "decoders": ("card_decoders:decoders", 90),
     "attention": ("card_attention:attention", 30),
     "attention in chunks": ("card_attention:in_chunks", 75),
-    "reference": ("card_reference:reference", 50),
+    "reference": ("card_reference:reference", 60),
     "kernels": ("card_parts:kernels", 50, False),
     "kernels compiled": ("card_parts:kernels", 60, True),
     "training step": ("card_training:training_step", 50),

@@ -235,8 +235,8 @@ class Fused(Pieces):
     def feed_forward(self, ffn: Any, x: Tensor) -> Tensor:
         grow, _, shrink = ffn
         gain = gain_of(shrink)
-        if gain is None and _bare(grow) and x.is_cuda and x.dtype in HALVES:
-            # A card's products take the GELU along, on sums that are not rounded yet.
+        if gain is None and _bare(grow) and x.device.type in TAKES_GELU and x.dtype in HALVES:
+            # On sums that are not rounded yet.
             wide = torch.ops.aten._addmm_activation(
                 grow.bias, x.flatten(0, 1), grow.weight.t(), use_gelu=True
             )
@@ -276,6 +276,8 @@ class Fused(Pieces):
                 self._run[_turn_slots](mine, own, theirs)
 
 
+TAKES_GELU = ("cuda", "meta")
+"""Devices whose products take a GELU along (by tanh, as here)."""
 AT_ONCE = 4680
 """Tokens that a feed-forward in float8 takes at once: a chunk at 832x480. Its widest tensors lie in memory twice."""
 TOGETHER = 3
