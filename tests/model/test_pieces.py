@@ -74,6 +74,16 @@ def test_pairs_are_found_in_a_part_of_a_wider_product(fused):
     assert torch.equal(fused.turned(fused.fresh(norm, part, HEADS), turn), fused.turned(alone, turn))
 
 
+def test_tokens_lie_one_after_the_other_in_every_block():
+    """Sums keep the layout of what they begin with, and every norm, gate and product would read across it."""
+    subject, seen = random_subject("tiny", PRESETS["grounded"], None, torch.device("cpu"), torch.float32), []
+    for block in subject.model.blocks:
+        block.register_forward_pre_hook(lambda _, given: seen.append(given[0].is_contiguous()))
+    with torch.no_grad():
+        next(film_chunks(*open_film(subject, 1)))
+    assert len(seen) >= 4 * len(subject.model.blocks) and all(seen)
+
+
 @pytest.mark.gpu
 def test_compiled_latents_are_the_eager_ones_but_for_rounding():
     device = torch.device("cuda")
