@@ -11,17 +11,11 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
-from .base import packed
-
-THIN = 96
-"""Channels. On an H200 a convolution of as many takes 2.8 ms over 4 pictures of 832x480, folded 1.9 and 0.3 to fold."""
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 EPS = 1e-12
 """As in the source's `F.normalize`, where the smallest norm is as much."""
@@ -100,21 +94,10 @@ class Fused(Pieces):
         self.name = name
         self._fill, self._add = compile(_fill), compile(_added)
         self._none: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
-        self._kernels = WeakKeyDictionary[nn.Conv3d, Tensor]()
 
     def convolve(self, layer: Any, x: Tensor, border: int = 0) -> Part:
-        made = self._folded(layer, x, border) if _is_thin(layer) else _convolved(layer, x, border, None)
         # Detached: a parameter would be compiled for apart from a tensor.
-        return Part(made, layer.bias.detach())
-
-    def _folded(self, layer: nn.Conv3d, x: Tensor, border: int) -> Tensor:
-        """The same sums over pictures whose channels are those of the frames that a kernel sees."""
-        if layer not in self._kernels:
-            kernel = rearrange(layer.weight.detach(), "o i k h w -> o (k i) h w")
-            self._kernels[layer] = kernel.contiguous(memory_format=torch.channels_last)
-        seen = packed(x[0].movedim(0, -1)).unfold(0, layer.kernel_size[0], 1)  # t h w c k
-        side_by_side = rearrange(seen, "t h w c k -> t h w (k c)").contiguous().view(x.dtype).movedim(-1, 1)
-        return F.conv2d(side_by_side, self._kernels[layer], padding=border).transpose(0, 1)[None]
+        return Part(_convolved(layer, x, border, None), layer.bias.detach())
 
     def fill(self, place: Tensor, x: Part, norm: Any) -> None:
         there = place.movedim(1, -1)
@@ -142,15 +125,6 @@ class Fused(Pieces):
 def fused(compile: Compile, name: str) -> Fused:
     """The same object for the same compiler, so that nothing is compiled twice."""
     return Fused(compile, name)
-
-
-def _is_thin(layer: nn.Module) -> bool:
-    """Whether it looks at several frames of so few channels that a card is faster with these side by side."""
-    return (
-        isinstance(layer, nn.Conv3d)
-        and layer.kernel_size[0] > 1
-        and layer.out_channels == layer.in_channels <= THIN
-    )
 
 
 def _convolved(layer: Any, x: Tensor, border: int, bias: Tensor | None) -> Tensor:
