@@ -73,11 +73,16 @@ def tests(place: Place) -> None:
         path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "pytest.mark.gpu" in path.read_text()
     ]
     names = [str(path.relative_to(ROOT)) for path in marked]
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rs", "-p", "no:cacheprovider", *names]
-    done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    print(done.stdout)
-    said = [line.strip("= ") for line in done.stdout.splitlines() if line.strip()]
-    place.tell("gpu tests", said[-1] if said else "silent", ", ".join(names))
+    command = [sys.executable, "-m", "pytest", "-v", "-m", "gpu", "-rs", "-p", "no:cacheprovider", *names]
+    said = "silent"
+    with subprocess.Popen(
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as done:
+        # Line by line: whoever runs out of time has said how far it came.
+        for line in done.stdout or ():
+            print(line, end="", flush=True)
+            said = line.strip("= \n") or said
+    place.tell("gpu tests", said, ", ".join(names))
     if done.returncode:
         raise RuntimeError(f"pytest ended with status {done.returncode}")
 
