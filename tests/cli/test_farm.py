@@ -122,8 +122,9 @@ def test_a_folder_without_storyboards_and_a_cluster_without_ray_are_refused(
 
 
 WORKER = """
-import json, sys
+import json, signal, sys
 import ray
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so do its children
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
 from gf_core.cli import main
 print("ready", flush=True)

@@ -283,7 +283,9 @@ def lose_the_folder(server: Server, graph: dict[str, Any], take: str) -> None:
     with server.listen() as heard:
         asked = server.submit(graph)
         heard.wait_for("grounded.progress")
-        shutil.rmtree(server.base / "output" / "grounded" / "takes" / take)
+        # Moved first: into a folder that is being emptied something may still be written.
+        lost = (server.base / "output" / "grounded" / "takes" / take).rename(server.base / "lost")
+        shutil.rmtree(lost)
         result = server.wait(asked)
     assert result.status == "error" and "the folder is gone" in result.error
 
