@@ -133,6 +133,7 @@ class Finisher:
             self.film = FilmWriter(path, video, encoding, keep=job.reuse.frames)
             sync_folder(path.parent)
         self._in_pieces, self._piece = False, recipe.memory.chunk  # a start may be many times as long
+        self._first = job.film.lead + job.film.timing.latent_frames(0)
         self._device, self._streams = bundle.decodes_on, dict[torch.device, torch.cuda.Stream]()
         self._decoded = self._since_state = 0
         self._hurried, done = threading.Event(), len(job.reuse.chunks)
@@ -152,7 +153,9 @@ class Finisher:
         """What the decoder tries or compiles once for a size, so that the first pictures do not wait for it."""
         if (ready := getattr(self.decoder, "get_ready", None)) is not None:
             with self._beside_the_sampler(torch.empty(0, device=self._device)):
-                ready(*self._cells, self._piece)
+                whole, rest = divmod(self._first, self._piece)
+                # As `_decode` splits the first chunk, and one of all that follow.
+                ready(*self._cells, [self._piece] * min(whole, 1) + [rest] * min(rest, 1) + [self._piece])
 
     @torch.no_grad()
     def decode(self, chunk: SampledChunk) -> Decoded:

@@ -106,7 +106,7 @@ def _time_chunks(
     """
     decoder, device = bundle.codec.decoder(), bundle.computes_on
     if bundle.compiled and (ready := getattr(decoder, "get_ready", None)) is not None:
-        ready(*latents.shape[2:], len(latents))
+        ready(*latents.shape[2:], [len(latents)] * 2)
     seconds: list[float] = []
 
     def finish(latents: Tensor) -> None:

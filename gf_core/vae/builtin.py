@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -250,7 +251,7 @@ class DecodeStream:
         sizes = [several] * (count // several) + [1] * (count % several)
         return piecewise(latents.to(self._codec.latent_mean), self._codec, sizes, self._pictures).clamp(0, 1)
 
-    def get_ready(self, height: int, width: int, frames: int) -> None:
+    def get_ready(self, height: int, width: int, calls: Sequence[int]) -> None:
         """Try what is tried once for latents of so many cells, from any thread; else a later call does."""
         self._codec.at_once(height, width)
 

@@ -92,10 +92,10 @@ class TiledDecoder:
         self._apart = False
         return out
 
-    def get_ready(self, height: int, width: int, frames: int) -> None:
+    def get_ready(self, height: int, width: int, calls: Sequence[int]) -> None:
         """What the tiles' decoder tries once for a size: tiles have one, each way."""
         if (ready := getattr(self._codec.decoder(), "get_ready", None)) is not None:
-            ready(min(height, self._tile), min(width, self._tile), frames)
+            ready(min(height, self._tile), min(width, self._tile), calls)
 
     def _decode_tile(self, name: str, latents: Tensor) -> Tensor:
         """Pictures of one tile, whose state is fetched and put away again."""

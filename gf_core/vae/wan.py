@@ -157,16 +157,14 @@ class WanDecoder:
         if self.together:
             lay_channels_last(vae.network.decoder)
 
-    def get_ready(self, height: int, width: int, frames: int) -> None:
-        """Have the pieces compiled for calls of `frames` latent frames of so many cells, by a film of nothing."""
+    def get_ready(self, height: int, width: int, calls: Sequence[int]) -> None:
+        """Have the pieces compiled by a film of nothing: calls of so many latent frames each, from its first one on."""
         if self._fused is None:
             return
         log.info("compiling the decoder, once per card and size")
-        nothing = torch.zeros(frames, self._vae.channels, height, width, device=self._vae.like.device)
         other = self._vae.decoder()
-        # The film's first latent frame, the rest of its first call, and a later call.
-        for _ in range(2):
-            other.decode(nothing)
+        for frames in calls:
+            other.decode(torch.zeros(frames, self._vae.channels, height, width, device=self._vae.like.device))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents `f c h w` -> frames `t H W 3` in 0..1: one for the film's first, 4 for every other."""

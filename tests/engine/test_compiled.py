@@ -30,10 +30,11 @@ from gf_core.model import compiled
 from gf_core.model.pieces import Fused
 from gf_core.sampling.director import Director
 from gf_core.take.folder import Run, Take
+from gf_core.vae import wan_pieces
 from gf_core.vae.tiles import Tiled, whole
 from gf_core.vae.wan import WanDecoder
 
-from ..vae.kinds import wan
+from ..vae.kinds import Counted, wan
 from .conftest import stopping
 
 COMPILER = (lambda function: function, "as written")
@@ -128,6 +129,27 @@ def test_a_film_of_compiled_pictures_goes_on_with_the_same_ones(bundle, tmp_path
     assert whole_film == torn
 
 
+@pytest.mark.parametrize(("start", "first"), [(0, None), (5, None), (37, None), (0, 1), (9, 1)])
+def test_no_film_compiles_for_its_decoder_in_its_midst(bundle, tmp_path, monkeypatch, start, first):
+    """Beside the sampling a card could not: also where pictures stand in front of the first chunk."""
+    counted, get_ready, ready = Counted(), WanDecoder.get_ready, []
+
+    def noted(decoder, *size):
+        get_ready(decoder, *size)
+        ready.append(set(counted.shapes))
+
+    monkeypatch.setattr(WanDecoder, "get_ready", noted)
+    codec = wan().fused(wan_pieces.Fused(counted, "counted"))
+    memory = replace(bundle.recipe.memory, recent=4, chunk=4)
+    sample = replace(bundle.recipe.sample, first_chunk_frames=first)
+    recipe = replace(bundle.recipe, memory=memory, sample=sample)
+    pictures = torch.rand(start, 32, 32, 3) if start else None
+    film = Film(replace(bundle, codec=codec, compiled=True), LONG, recipe, start=pictures)
+    with Take.open(tmp_path) as take:
+        Session(take, look(settle_pieces(film, tmp_path), tmp_path)).play(lambda event: None)
+    assert [counted.shapes] == ready
+
+
 def test_a_take_goes_on_as_it_was_begun(bundle, tmp_path, monkeypatch):
     """On a card; a film that has grown past where compiling pays keeps its chunks, and one that has shrunk, too."""
     auto = replace(bundle, compiled=None)
@@ -218,7 +240,7 @@ def test_compiling_does_not_make_a_decoder_look_slow(bundle, monkeypatch, kind):
     monkeypatch.setattr(WanDecoder, "decode", lambda *given: done.append("decode") or decode(*given))
     tried = replace(bundle, codec=wan(), compiled=kind)
     assert trial.try_out(tried, "a fox", bundle.recipe, Encoding(), lambda sampler, plan: None) is not None
-    size = (*bundle.cells(bundle.recipe.video), bundle.recipe.memory.chunk)
+    size = (*bundle.cells(bundle.recipe.video), [bundle.recipe.memory.chunk] * 2)
     assert done[: kind + 1] == ([size] if kind else []) + ["decode"]
 
 

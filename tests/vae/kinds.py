@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from gf_core.vae.builtin import BuiltinCodec, CodecConfig
 from gf_core.vae.load import build_vae
@@ -45,3 +46,18 @@ def wan():
         if parameter.ndim > 1 and parameter.shape[1:].numel() > 1:
             torch.nn.init.normal_(parameter, std=1.3 / parameter.shape[1:].numel() ** 0.5)
     return WanVAE(network.eval().requires_grad_(False), fingerprint="tiny")
+
+
+class Counted:
+    """Stands for a compiler: what it would compile is each shape of each piece."""
+
+    def __init__(self):
+        self.shapes = set()
+
+    def __call__(self, function):
+        def piece(*given):
+            shapes = tuple((type(x), x.shape, x.stride()) for x in tree_leaves(given))
+            self.shapes.add((function.__name__, shapes))
+            return function(*given)
+
+        return piece

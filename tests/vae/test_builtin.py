@@ -67,7 +67,7 @@ def test_a_call_decodes_several_latent_frames_where_that_keeps_bits(codec, off, 
 
     monkeypatch.setattr(type(codec.net_decoder), "forward", decode)
     assert codec.at_once(2, 3) == codec.at_once(2, 3) == (1 if off else AT_ONCE)
-    codec.decoder().get_ready(2, 3, 3)
+    codec.decoder().get_ready(2, 3, [3])
     assert seen == [AT_ONCE, 1, 1, 1], "tried once for each size"
     seen.clear()
     stream = codec.decoder()

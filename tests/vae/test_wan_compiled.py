@@ -8,7 +8,6 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils._pytree import tree_leaves
 
 from gf_core.model import compiled
 from gf_core.vae import wan_pieces
@@ -16,7 +15,7 @@ from gf_core.vae.decoders import look_of, remembers
 from gf_core.vae.tiles import Tiled
 from gf_core.vae.wan import WanDecoder
 
-from .kinds import wan
+from .kinds import Counted, wan
 
 LATENTS = torch.randn(6, 16, 3, 2, generator=torch.Generator().manual_seed(1))
 
@@ -94,21 +93,6 @@ def test_a_tile_is_decoded_with_the_pieces_of_its_codec(tiny, as_written):
     assert torch.equal(tiled.decode(LATENTS), vae.decoder().decode(LATENTS))
 
 
-class Counted:
-    """Stands for a compiler: what it would compile is each shape of each piece."""
-
-    def __init__(self):
-        self.shapes = set()
-
-    def __call__(self, function):
-        def piece(*given):
-            shapes = tuple((type(x), x.shape, x.stride()) for x in tree_leaves(given))
-            self.shapes.add((function.__name__, shapes))
-            return function(*given)
-
-        return piece
-
-
 @pytest.mark.parametrize("tile", [None, 16])
 def test_a_film_compiles_nothing_after_its_decoder_got_ready(tiny, tile):
     """For its first chunk, which is shorter inside, and all that follow."""
@@ -116,7 +100,7 @@ def test_a_film_compiles_nothing_after_its_decoder_got_ready(tiny, tile):
     codec = tiny.fused(wan_pieces.Fused(counted, "counted"))
     codec = Tiled(codec, tile) if tile else codec
     cells, decoder = (20, 17) if tile else (3, 2), codec.decoder()
-    decoder.get_ready(*cells, 3)
+    decoder.get_ready(*cells, [3, 3])
     assert not decoder.snapshot()
     ready = set(counted.shapes)
     for _ in range(2):
