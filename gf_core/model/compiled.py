@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from ..errors import GroundedError, is_out_of_memory
 from ..files.cache import cache_dir, prune
 from .pieces import Fused, Pieces
 
@@ -62,6 +63,7 @@ def _compiler(backend: str) -> tuple[Compile, str]:
         _keep_in_cache()
     name = " ".join([backend, *_versions(backend)])
     options = _options() if backend == "inductor" else None
+    from torch._dynamo.exc import TorchDynamoException
 
     def compile(function: Callable[..., Any]) -> Callable[..., Any]:
         made = torch.compile(function, fullgraph=True, dynamic=False, backend=backend, options=options)
@@ -69,7 +71,14 @@ def _compiler(backend: str) -> tuple[Compile, str]:
         @functools.wraps(function)
         def piece(*given: Any) -> Any:
             _allow_shapes()
-            return made(*given)
+            try:
+                return made(*given)
+            except TorchDynamoException as error:
+                if is_out_of_memory(error):
+                    raise
+                raise GroundedError(
+                    f"what makes it faster cannot be compiled: {_why(error)}", _fix()
+                ) from error
 
         return piece
 
@@ -122,12 +131,24 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
             return True
         why = f"1 + 1 came out as {told.flatten()[0].item():g}"
     except Exception as error:  # whatever a compiler stumbles over: it is left alone then
-        error = getattr(error, "inner_exception", error)  # torch wraps it, and begins with who stumbled
-        why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        why = _why(error.__cause__ if isinstance(error, GroundedError) and error.__cause__ else error)
     kept = os.environ.get(FOLDER)
     fix = f" (compiled code is kept in {kept}, which may be removed if it is damaged)" if kept else ""
     log.warning("the network is not compiled, which would make it faster: %s%s", why, fix)
     return False
+
+
+def _why(error: BaseException) -> str:
+    error = getattr(error, "inner_exception", error)  # torch wraps it, and begins with who stumbled
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+
+def _fix() -> str:
+    kept = os.environ.get(FOLDER)
+    room = (
+        f"see that there is room in {kept}, and that it can be written, then run again; or " if kept else ""
+    )
+    return f"{room}render with --compile off, which makes the film anew"
 
 
 def _keep_in_cache() -> None:

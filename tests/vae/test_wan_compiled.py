@@ -8,8 +8,11 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.exc import BackendCompilerFailed
 
+from gf_core.errors import GroundedError
 from gf_core.model import compiled
+from gf_core.model.pieces import Fused
 from gf_core.vae import wan_pieces
 from gf_core.vae.decoders import look_of, remembers
 from gf_core.vae.tiles import Tiled
@@ -126,6 +129,25 @@ def test_every_thread_may_compile_for_many_shapes(as_written):
     thread.start()
     thread.join()
     assert not failed
+
+
+def test_what_cannot_be_compiled_is_said_in_words(as_written, monkeypatch, tmp_path, caplog):
+    """As where the disk that code is kept on is full; the small piece that is tried first costs a line."""
+    error = BackendCompilerFailed(lambda: None, OSError(28, "No space left on device"), None)
+
+    def fails(*given):
+        raise error
+
+    monkeypatch.setattr(torch, "compile", lambda function, **how: fails)
+    monkeypatch.setenv(compiled.FOLDER, str(tmp_path))
+    made = compiled._compiler.__wrapped__("eager")
+    with pytest.raises(GroundedError, match=r"compiled: OSError: \[Errno 28\] No space left") as said:
+        made[0](lambda x: x)(LATENTS)
+    assert str(tmp_path) in said.value.fix and "--compile off" in said.value.fix
+    monkeypatch.setattr(compiled, "fused", lambda: Fused(*made))
+    assert not compiled.works.__wrapped__(LATENTS.device, LATENTS.dtype)
+    (line,) = [record.message for record in caplog.records]
+    assert "faster: OSError: [Errno 28] No space left" in line
 
 
 @pytest.mark.timeout(300)
