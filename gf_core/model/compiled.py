@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -76,6 +77,8 @@ def _compiler(backend: str) -> tuple[Compile, str]:
             except TorchDynamoException as error:
                 if is_out_of_memory(error):
                     raise
+                if (told := _made_anew(lambda: made(*given))) is not None:
+                    return told[0]
                 raise GroundedError(
                     f"what makes it faster cannot be compiled: {_why(error)}", _fix()
                 ) from error
@@ -138,6 +141,32 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
     return False
 
 
+def _made_anew(call: Callable[[], Any]) -> tuple[Any] | None:
+    """What a call gives whose code is compiled in an empty folder, where that helps.
+
+    Then what was kept is damaged, as a power cut leaves it, and is removed. None where it does not help, or somebody
+    else chose the folder.
+    """
+    kept = os.environ.get(FOLDER, "")
+    if kept != os.path.abspath(cache_dir("compiled")):
+        return None
+    from torch._inductor.utils import clear_inductor_caches
+
+    with tempfile.TemporaryDirectory(prefix="grounded-", ignore_cleanup_errors=True) as empty:
+        os.environ[FOLDER] = empty
+        try:
+            clear_inductor_caches()
+            told = (call(),)
+        except Exception as error:
+            log.debug("compiled anew it fails as well: %s", error)
+            return None
+        finally:
+            os.environ[FOLDER] = kept
+    _say_damaged(kept)
+    shutil.rmtree(kept, ignore_errors=True)
+    return told
+
+
 def _why(error: BaseException) -> str:
     error = getattr(error, "inner_exception", error)  # torch wraps it, and begins with who stumbled
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
@@ -175,4 +204,4 @@ def _plainly(record: logging.LogRecord) -> bool:
 
 @functools.cache
 def _say_damaged(folder: str) -> None:
-    log.warning("compiled code in %s is damaged: it is compiled anew", folder)
+    log.warning("compiled code in %s is damaged, or there is no room: it is compiled anew", folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 
 import pytest
@@ -148,6 +149,32 @@ def test_what_cannot_be_compiled_is_said_in_words(as_written, monkeypatch, tmp_p
     assert not compiled.works.__wrapped__(LATENTS.device, LATENTS.dtype)
     (line,) = [record.message for record in caplog.records]
     assert "faster: OSError: [Errno 28] No space left" in line
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_kept_code_that_stands_in_the_way_is_removed(as_written, monkeypatch, tmp_path, caplog, helps):
+    """As a power cut leaves it; where an empty folder does not help, it is not at fault, and stays."""
+    kept = tmp_path / "compiled"
+    (kept / "ab").mkdir(parents=True)
+    (kept / "ab" / "code").touch()
+    monkeypatch.setenv("GROUNDED_CACHE", str(tmp_path))
+    monkeypatch.setenv(compiled.FOLDER, str(kept))
+
+    def made(x):
+        if not helps or os.environ[compiled.FOLDER] == str(kept):
+            raise BackendCompilerFailed(lambda: None, RuntimeError("Failed to import"), None)
+        return x + 1
+
+    monkeypatch.setattr(torch, "compile", lambda function, **how: made)
+    piece = compiled._compiler.__wrapped__("eager")[0](lambda x: x)
+    if helps:
+        assert torch.equal(piece(LATENTS), LATENTS + 1)
+        (line,) = [record.message for record in caplog.records]
+        assert line == f"compiled code in {kept} is damaged, or there is no room: it is compiled anew"
+    else:
+        with pytest.raises(GroundedError, match="RuntimeError: Failed to import"):
+            piece(LATENTS)
+    assert (kept / "ab").exists() is not helps and os.environ[compiled.FOLDER] == str(kept)
 
 
 @pytest.mark.timeout(300)
