@@ -8,6 +8,7 @@ was begun, whatever its length has become.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,17 +93,19 @@ def _wants(film: Film, folder: Path) -> bool:
     return make_plan(film.board, film.timing).chunks >= WORTH_CHUNKS  # its keys wait for what is settled here
 
 
-def get_ready(sampler: Sampler, plan: Plan, lead: int = 0) -> float:
+def get_ready(sampler: Sampler, plan: Plan, lead: int = 0, ask: Callable[[], None] = lambda: None) -> float:
     """Have everything compiled, or read back from the disk, before the first chunk of a film; seconds that it took.
 
-    lead: as in `warm_up`.
+    lead: as in `warm_up`. ask: has its turn between pieces, and may raise.
     """
+    from ..model.compiled import asking
     from ..sampling.warm import warm_up
 
     log.info("compiling the network, once per card and size")
     device = sampler.director.device
     began = now(device)
-    warm_up(sampler, plan, lead)
+    with asking(ask):
+        warm_up(sampler, plan, lead)
     took = now(device) - began
     log.info("compiled in %.1f s", took)
     return took

@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..devices import on_threads
@@ -92,13 +93,14 @@ class Session:
     def _await(self, turn: contextlib.ExitStack, emit: Emit) -> None:
         """Enter `turn` on the film's threads; not where it is cancelled meanwhile, as nothing is computed then."""
 
-        def waiting() -> None:
-            emit(Pulse())
-            if self._cancel.is_set():
-                raise _NoTurn
-
         with contextlib.suppress(_NoTurn):
-            turn.enter_context(on_threads(self.film.threads, waiting))
+            turn.enter_context(on_threads(self.film.threads, partial(self._ask, emit)))
+
+    def _ask(self, emit: Emit) -> None:
+        """Let the listener break the render off, and `cancel` end it."""
+        emit(Pulse())
+        if self._cancel.is_set():
+            raise _NoTurn
 
     def _play(self, meter: Meter, emit: Emit) -> Finished:
         """Make what is missing."""
@@ -117,7 +119,7 @@ class Session:
             if film.bundle.done is not None:
                 stack.callback(film.bundle.done)
             with torch.no_grad():
-                sampler = self._make_sampler(meter) if embeds else None
+                sampler = self._make_sampler(meter, emit) if embeds else None
             writer = self._open_run(reuse)
             stack.callback(writer.close)
             shoot = Shoot(job, writer, sampler, meter, emit, self._cancel)
@@ -215,10 +217,11 @@ class Session:
         pictures = {file: latents(frames, "the cast's pictures") for file, frames in film.pictures.items()}
         return [embeds[segment.prompt] for segment in film.plan.segments], start, pictures
 
-    def _make_sampler(self, meter: Meter) -> Sampler:
+    def _make_sampler(self, meter: Meter, emit: Emit) -> Sampler:
+        """A fresh one; where the render is cancelled meanwhile, one that nobody is to ask."""
         self.film.make_ready(with_memory=True)
         sampler = self.film.bundle.sampler(self.film.recipe)
         if self.film.bundle.compiled:
-            with meter.stage("compiling"), in_words("compiling the network"):
-                get_ready(sampler, self.film.plan, self.film.lead)
+            with meter.stage("compiling"), in_words("compiling the network"), contextlib.suppress(_NoTurn):
+                get_ready(sampler, self.film.plan, self.film.lead, partial(self._ask, emit))
         return sampler

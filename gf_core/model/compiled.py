@@ -14,7 +14,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ def _compiler(backend: str) -> tuple[Compile, str]:
         @functools.wraps(function)
         def piece(*given: Any) -> Any:
             _allow_shapes()
+            if (ask := getattr(_here, "ask", None)) is not None:
+                ask()
             try:
                 return made(*given)
             except TorchDynamoException as error:
@@ -88,12 +91,22 @@ def _compiler(backend: str) -> tuple[Compile, str]:
     return compile, name
 
 
-_allowed = threading.local()
+_here = threading.local()
+
+
+@contextmanager
+def asking(ask: Callable[[], None]) -> Iterator[None]:
+    """In this thread `ask` has its turn before every piece: it may raise, where nobody waits any more."""
+    _here.ask = ask
+    try:
+        yield
+    finally:
+        _here.ask = None
 
 
 def _allow_shapes() -> None:
     """Raise torch's limit to `SHAPES` in this thread: a newer torch keeps such settings thread by thread."""
-    if getattr(_allowed, "done", False):
+    if getattr(_here, "allowed", False):
         return
     import torch._dynamo.config
 
@@ -101,7 +114,7 @@ def _allow_shapes() -> None:
     old = not hasattr(config, "recompile_limit")  # before torch 2.7
     limit = "cache_size_limit" if old else "recompile_limit"
     setattr(config, limit, max(getattr(config, limit), SHAPES))
-    _allowed.done = True
+    _here.allowed = True
 
 
 def _options() -> dict[str, Any]:

@@ -37,6 +37,7 @@ from gf_core.vae.wan import WanDecoder
 from ..vae.kinds import Counted, wan
 from .conftest import stopping
 
+MADE_BY = compiled._compiler
 COMPILER = (lambda function: function, "as written")
 SHORT, LONG = "a fox runs | 1.5s", "a fox runs | 1.5s\nthen: it jumps | 1.5s"
 
@@ -192,6 +193,35 @@ def test_a_compiler_that_fails_costs_one_line(bundle, tmp_path, pieces, caplog, 
         and "more" not in line.split(":", 1)[1]
         and f"kept in {tmp_path / 'code'}, which may be removed" in line
     )
+
+
+@pytest.mark.parametrize("by", ["cancel", "listener"])
+def test_a_film_is_stopped_while_it_is_compiled(bundle, tmp_path, monkeypatch, by):
+    """Between two pieces: a compiler may take a minute for them all."""
+    made, heard = [], []
+
+    def compile(function, **how):
+        return lambda *given: made.append(function) or function(*given)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    fused = Fused(*MADE_BY.__wrapped__("eager"))
+    monkeypatch.setattr(compiled, "_fused", lambda backend: fused)
+    film = settle_pieces(Film(replace(bundle, compiled=True), LONG, bundle.recipe), tmp_path)
+    made.clear()
+    with Take.open(tmp_path) as take:
+        session = Session(take, look(film, tmp_path))
+
+        def listen(event):
+            heard.append(event)
+            if len(made) == 3 and by == "cancel":
+                session.cancel()
+            elif len(made) == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt) if by == "listener" else contextlib.nullcontext():
+            session.play(listen)
+    assert len(made) == 3
+    assert by == "listener" or (heard[-1].cancelled and not heard[-1].frames)
 
 
 def test_what_was_compiled_longest_ago_leaves_first(tmp_path):

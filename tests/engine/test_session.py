@@ -348,8 +348,8 @@ def test_the_memory_of_a_failed_run_is_free_at_once(bundle, films, take):
         session = films.session(bundle, "a fox | 9s", take)
         make = session._make_sampler
 
-        def remember(meter):
-            sampler = make(meter)
+        def remember(meter, emit):
+            sampler = make(meter, emit)
             seen.append(weakref.ref(sampler.director.memory))
             return sampler
 
