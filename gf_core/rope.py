@@ -50,6 +50,12 @@ def turns(positions: Tensor, rows: int, columns: int, head_dim: int) -> Tensor:
     return table.unsqueeze(1).to(positions.device)
 
 
+def rotated(first: Tensor, second: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    """The two numbers of every pair, turned as `rotate` does, where they lie apart."""
+    cos, sin = turn.unbind(-1)
+    return first * cos - second * sin, second * cos + first * sin
+
+
 def rotate(x: Tensor, turn: Tensor, out: Tensor | None = None) -> Tensor:
     """Rotate x [... s h d] by `turn` (from `turns`) in float32; returns (or fills `out`, of its shape) in x's dtype.
 
@@ -60,8 +66,8 @@ def rotate(x: Tensor, turn: Tensor, out: Tensor | None = None) -> Tensor:
     wide = x if x.dtype == turn.dtype else x.to(torch.promote_types(x.dtype, turn.dtype))
     pairs = wide.unflatten(-1, (-1, 2))  # ... s h d/2 2
     if torch.compiler.is_compiling():
-        (x0, x1), (cos, sin) = pairs.unbind(-1), turn.unbind(-1)
-        turned = torch.stack((x0 * cos - x1 * sin, x1 * cos + x0 * sin), -1)
+        first, second = pairs.unbind(-1)
+        turned = torch.stack(rotated(first, second, turn), -1)
     else:
         numbers, turn = torch.view_as_complex(pairs), torch.view_as_complex(turn)
         # On a processor, straight into `out` where nothing has to be cast and no graph is kept.

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..rope import rotate
+from ..rope import rotate, rotated
 from .fp8 import gain_of, to_float8
 
 Norm = Any
@@ -381,14 +381,8 @@ def _normed_pairs(k: FreshParts) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def _rotated(first: Tensor, second: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
-    """`rotate` of what lies apart."""
-    cos, sin = turn.unbind(-1)
-    return first * cos - second * sin, second * cos + first * sin
-
-
 def _turned_pairs(q: FreshParts, turn: Tensor) -> Tensor:
-    return _together(*_rotated(*_normed_pairs(q), turn), q[1].dtype)
+    return _together(*rotated(*_normed_pairs(q), turn), q[1].dtype)
 
 
 def _lay_in_pairs(
@@ -398,11 +392,11 @@ def _lay_in_pairs(
     if raw is not None:
         raw.copy_(_together(*normed, dtype))
     values.copy_(v)
-    turned.copy_(_together(*_rotated(*normed, turn), dtype))
+    turned.copy_(_together(*rotated(*normed, turn), dtype))
 
 
 def _turn_pairs(raw: Tensor, turn: Tensor, turned: Tensor, dtype: torch.dtype) -> None:
-    turned.copy_(_together(*_rotated(*_apart(raw, dtype), turn), dtype))
+    turned.copy_(_together(*rotated(*_apart(raw, dtype), turn), dtype))
 
 
 _RUNS: tuple[Callable[..., Any], ...] = (
