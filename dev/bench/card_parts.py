@@ -26,6 +26,7 @@ from gf_core.engine.events import ChunkDone, Event, Preview
 from gf_core.engine.render import render_film
 from gf_core.engine.report import report_lines
 from gf_core.evaluation.bench import Subject, measure, now, open_film, turn_seconds
+from gf_core.model import compiled
 from gf_core.model.fp8 import GAINS
 from gf_core.model.pieces import PLAIN, Pieces
 from gf_core.rope import rotate
@@ -89,9 +90,9 @@ def tests(place: Place) -> None:
 
 def bench_compiled(place: Place) -> None:
     """The paper's memory with the small operations fused; on an empty cache, then from what is kept."""
-    subject = place.fused()
     for name in ("on an empty cache", "again, from the disk"):
-        torch.compiler.reset()
+        compiled.forget()
+        subject = place.fused()
         (sampler, cues), began = open_film(subject, 8), now(place.device)
         with torch.no_grad():
             warm_up(sampler, cues.plan)

@@ -24,6 +24,7 @@ import torch
 from ..errors import GroundedError, is_out_of_memory
 from ..files.cache import cache_dir, prune
 from .pieces import Fused, Pieces
+from .shortcut import Make, Shortcut
 
 log = logging.getLogger("grounded")
 BACKEND = "inductor"
@@ -53,6 +54,13 @@ def compiler() -> tuple[Compile, str]:
     return _compiler(BACKEND)
 
 
+def forget() -> None:
+    """Whoever asks for pieces from here on has them compiled anew, or read back from the disk (measurements)."""
+    _fused.cache_clear()
+    _compiler.cache_clear()
+    torch.compiler.reset()
+
+
 @functools.cache
 def _fused(backend: str) -> Pieces:
     compile, name = _compiler(backend)
@@ -64,11 +72,14 @@ def _compiler(backend: str) -> tuple[Compile, str]:
     if backend == "inductor":
         _keep_in_cache()
     name = " ".join([backend, *_versions(backend)])
-    options = _options() if backend == "inductor" else None
+    options = {"config_patches": _options()} if backend == "inductor" else {}
+    from torch._dynamo.backends.registry import lookup_backend
     from torch._dynamo.exc import TorchDynamoException
 
+    make: Make = functools.partial(lookup_backend(backend), **options)
+
     def compile(function: Callable[..., Any]) -> Callable[..., Any]:
-        made = torch.compile(function, fullgraph=True, dynamic=False, backend=backend, options=options)
+        made = Shortcut(function, make)
 
         @functools.wraps(function)
         def piece(*given: Any) -> Any:

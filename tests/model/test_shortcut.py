@@ -1,0 +1,122 @@
+"""Compiled code called past dynamo: the code of each kind of call, and dynamo where a call is of no known kind."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+import pytest
+import torch
+from torch._dynamo.backends.registry import lookup_backend
+
+from gf_core.model.shortcut import Shortcut
+
+
+def mixed(x, norm, place):
+    """Something of everything: parts in a tuple, numbers, what may be None, a place that is written to."""
+    weight, bias, eps = norm
+    y = x * weight + eps
+    if bias is not None:
+        y = y + bias
+    if place is not None:
+        place.copy_(y)
+    return y, x - weight
+
+
+@pytest.fixture
+def piece():
+    torch._dynamo.reset()
+    made = Shortcut(mixed, lookup_backend("eager"))
+    asked, made.asked = made._asked, []
+    made._asked = lambda *given: made.asked.append(given[0].shape) or asked(*given)
+    yield made
+    torch._dynamo.reset()
+
+
+def given(rows, *, bias=True, place=True, eps=0.5):
+    x, weight = torch.randn(rows, 4), torch.nn.Parameter(torch.randn(4))
+    return x, (weight, torch.randn(4) if bias else None, eps), torch.zeros(rows, 4) if place else None
+
+
+def right(piece, some):
+    x, norm, place = some
+    expected = [one.detach() for one in mixed(x, norm, None)]
+    got = piece(x, norm, place)
+    written = place is None or torch.equal(place, expected[0])
+    return type(got) is tuple and all(map(torch.equal, got, expected)) and written
+
+
+def test_dynamo_is_asked_once_for_a_kind_of_call(piece):
+    kinds = [given(3), given(5), given(3, bias=False), given(3, place=False), given(3, eps=0.25)]
+    across = given(4)
+    kinds += [across, (across[0].T, *across[1:]), tuple(given(3)[:1] + given(3)[1:])]
+    with torch.no_grad():
+        assert all(right(piece, some) for some in kinds)
+        asked = len(piece.asked)
+        assert asked == len(kinds) - 1, "the last is of the first's kind"
+        assert all(right(piece, some) for some in [*kinds, given(3), given(5)])
+    assert len(piece.asked) == asked
+
+
+def test_one_tensor_given_twice_is_not_taken_for_two(piece):
+    """Code takes it once, so that what was made for one must not serve two, nor the other way round."""
+    same, weight = torch.randn(4, 4), torch.randn(4)
+    with torch.no_grad():
+        for bias in (same, torch.randn(4, 4), same):
+            got, _ = piece(same, (weight, bias, 0.5), None)
+            assert torch.equal(got, same * weight + 0.5 + bias)
+
+
+def test_gradients_are_dynamo_s(piece):
+    x, norm, _ = given(3, place=False)
+    with torch.no_grad():
+        piece(x, norm, None)
+    piece(x, norm, None)[0].sum().backward()
+    assert torch.allclose(norm[0].grad, x.sum(0)) and len(piece.asked) == 2
+
+
+def fill(x):
+    x.fill_(7)
+
+
+def test_one_tensor_or_none_is_given():
+    torch._dynamo.reset()
+    doubled, filled = (Shortcut(f, lookup_backend("eager")) for f in (lambda x: x * 2, fill))
+    with torch.no_grad():
+        for rows in (2, 2, 3):
+            x = torch.ones(rows)
+            assert torch.equal(doubled(x), x * 2) and filled(x) is None and bool((x == 7).all())
+
+
+def test_nothing_of_a_call_is_held(piece):
+    def call():
+        x, norm, place = given(3)
+        with torch.no_grad():
+            made = piece(x, norm, place)
+        return [weakref.ref(one) for one in (x, *norm[:2], place, *made)]
+
+    assert not any(ref() is not None for ref in [*call(), *call()])
+
+
+def test_a_call_that_fails_leaves_the_next_one_as_it_was(piece):
+    with torch.no_grad():
+        assert right(piece, given(3))
+        with pytest.raises(Exception, match="broadcast"):
+            piece(torch.randn(3, 5), *given(3)[1:])
+        assert right(piece, given(3)) and right(piece, given(6))
+
+
+def test_threads_do_not_take_each_other_s(piece):
+    """A film is decoded in a thread of its own, beside the one that samples."""
+    wrong = []
+
+    def many(first):
+        with torch.no_grad():
+            wrong.extend(rows for rows in [first, 4] * 40 if not right(piece, given(rows)))
+
+    threads = [threading.Thread(target=many, args=(first,)) for first in (5, 6, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
