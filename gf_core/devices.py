@@ -78,6 +78,18 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
+def computed(value: torch.Tensor) -> Callable[[], None]:
+    """A call that waits, in any thread, until `value` is there, which a card computes after it is asked for."""
+    if not value.is_cuda:
+        return lambda: None
+    import torch
+
+    # Blocking: whoever waits leaves its core to others.
+    event = torch.cuda.Event(blocking=True)
+    event.record(torch.cuda.current_stream(value.device))
+    return event.synchronize
+
+
 def free_bytes(device: torch.device) -> int:
     """Bytes free on the device: on a card, else in the computer."""
     if device.type != "cuda":

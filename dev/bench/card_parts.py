@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -196,11 +198,14 @@ def _film(place: Place, codec: str, subject: Subject, how: str = "") -> None:
         seconds = [_first_picture(bundle, Path(folder) / f"{n}.mp4") for n in range(2)]
     half = done[len(done) // 2 :]
     rate = (half[-1][1] - half[0][1]) / (half[-1][0] - half[0][0])
+    took = [after - before for (before, _), (after, _) in itertools.pairwise(half)]
     place.tell(
         f"second half{how}",
         f"{rate:.1f} pictures a second",
-        f"on the disk; attention by {_attention(bundle)}",
+        f"on the disk; attention by {_attention(bundle)}; half of its chunks within {ms(statistics.median(took))}, "
+        f"the longest {ms(max(took))}",
     )
+    place.keep("committed", done)
     place.tell("first picture, warm", f"{seconds[1]:.2f} s", "from a storyboard to what a listener shows")
     report = result.report
     place.keep("report", report)

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class SampledChunk:
     """The sampler's state after it, when that is to be kept."""
     under_way: State | None = None
     """What the sampler has on the way behind it, where there is something."""
+    computed: Callable[[], None] = lambda: None
+    """Waits until its latents are there: a card may still be computing them."""
 
     def record(self, kind: str, digest: str) -> Record:
         """Its line in the journal, as far as latents go; digest: SHA-256 of their file."""
@@ -161,8 +163,10 @@ class Finisher:
     def decode(self, chunk: SampledChunk) -> Decoded:
         """Store the latents of a chunk and decode them; what goes wrong with that is met by `commit`, in film order."""
         with in_words(f"finishing chunk {chunk.index}"), self._beside_the_sampler(chunk.latents):
-            start, decoded = time.perf_counter(), Decoded(chunk)
+            decoded = Decoded(chunk)
             try:
+                chunk.computed()
+                start = time.perf_counter()
                 _check_numbers(chunk)
                 # Stored before it is decoded: whatever fails from here on, it is not sampled again.
                 decoded.digest = chunk.stored or self._run.save_latents(chunk.index, chunk.latents)
@@ -333,8 +337,7 @@ class Finisher:
     def _beside_the_sampler(self, latents: Tensor) -> Iterator[None]:
         """CUDA streams of our own, else decoding would queue up behind the next chunk's denoising.
 
-        The session hands over latents that are ready, and this call ends with a copy to the host, so neither side
-        needs an event.
+        Whoever works on it has waited for the chunk (`SampledChunk.computed`), and ends with a copy to the host.
         """
         with contextlib.ExitStack() as stack:
             # The decoder's last: it computes most.

@@ -2,7 +2,8 @@
 
 What the Take holds is told and passed over; the rest is decoded from stored latents, or sampled. While chunk n is being
 denoised, chunk n-1 is decoded in a thread of the worker's, and chunk n-2 encoded in another. At most four chunks exist
-at a time, so memory does not depend on the length of the film.
+at a time, so memory does not depend on the length of the film. A card is asked for the first step of chunk n before
+chunk n-1 is waited for: it never has nothing to do.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from dataclasses import asdict, replace
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..devices import computed
 from ..sampling.film import Cues, film_chunks
 from ..sampling.sampler import Chunk, Clean, Sampler
 from ..take.folder import RunWriter
@@ -81,6 +83,8 @@ class Shoot:
             raise
         self._memories = OnDisk(job.film, job.store, writer.commit)
         self._in_hand: list[SampledChunk] = []
+        self._asked_for: Callable[[], None] | None = None
+        """Waits for the newest chunk that a card was asked for."""
 
     def render(self) -> None:
         """Make every chunk that is missing and see it committed; returns early when cancelled."""
@@ -208,14 +212,14 @@ class Shoot:
             seen = len(director.memory.log)
             with self._meter.stage("sampling"), in_words(f"sampling chunk {index}"), torch.no_grad():
                 clean = next(made, None)
+                self._wait_for_card()  # where no step has: it is a chunk ahead at most
                 if clean is None:
                     return
                 index = clean.index + 1
                 latents = clean.latents[0]  # f c h w
                 if job.start is not None and clean.index == 0:
                     latents = torch.cat([job.start[0], latents])
-                if latents.is_cuda:  # the worker reads them on a stream of its own
-                    torch.cuda.current_stream(latents.device).synchronize()
+                self._asked_for = computed(latents)  # the worker reads them on a stream of its own
             self.sampled += 1
             self._since_state += 1
             weighed = director.memory.log[seen:]
@@ -223,7 +227,14 @@ class Shoot:
             anchor = next((asdict(one) for one in reversed(weighed) if one.replaced), None)
             anchor = asdict(weighed[-1]) if weighed and anchor is None else anchor
             under_way = sampler.under_way() if sampler.holds(index) else None
-            yield replace(self._chunk(clean.index, latents, anchor), under_way=under_way)
+            chunk = self._chunk(clean.index, latents, anchor)
+            yield replace(chunk, under_way=under_way, computed=self._asked_for)
+
+    def _wait_for_card(self) -> None:
+        """Wait for the chunk before this one, so that what is told of steps is true and a stop is heard."""
+        if self._asked_for is not None:
+            self._asked_for()
+            self._asked_for = None
 
     def _feed(self, chunk: Chunk) -> Iterator[Clean]:
         """`Sampler.feed`, once more where memory ran out.
@@ -235,6 +246,7 @@ class Shoot:
         assert sampler is not None
 
         def on_step(step: int, steps: int) -> None:
+            self._wait_for_card()
             self._meter.note_memory()
             number, _ = self._plan.places[chunk.index]
             # What is left to do for it counts as a step, too.
