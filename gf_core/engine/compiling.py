@@ -93,10 +93,10 @@ def _wants(film: Film, folder: Path) -> bool:
     return make_plan(film.board, film.timing).chunks >= WORTH_CHUNKS  # its keys wait for what is settled here
 
 
-def get_ready(sampler: Sampler, plan: Plan, lead: int = 0, ask: Callable[[], None] = lambda: None) -> float:
+def get_ready(sampler: Sampler, *films: tuple[Plan, int], ask: Callable[[], None] = lambda: None) -> float:
     """Have everything compiled, or read back from the disk, before the first chunk of a film; seconds that it took.
 
-    lead: as in `warm_up`. ask: has its turn between pieces, and may raise.
+    films: plans with what `warm_up` calls `lead`. ask: has its turn between pieces, and may raise.
     """
     from ..model.compiled import asking
     from ..sampling.warm import warm_up
@@ -105,7 +105,8 @@ def get_ready(sampler: Sampler, plan: Plan, lead: int = 0, ask: Callable[[], Non
     device = sampler.director.device
     began = now(device)
     with asking(ask):
-        warm_up(sampler, plan, lead)
+        for plan, lead in films:
+            warm_up(sampler, plan, lead)
     took = now(device) - began
     log.info("compiled in %.1f s", took)
     return took

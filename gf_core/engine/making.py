@@ -57,7 +57,8 @@ def preflight(found: Found, *, sheet: bool = False) -> Budget:
         took = list[float]()
 
         def ready(sampler: Sampler, plan: Plan) -> None:
-            took.append(get_ready(sampler, plan))
+            # Of the film's verbs as well: else it takes longer than is said of it now.
+            took.append(get_ready(sampler, (plan, 0), (film.plan, film.lead)))
 
         from ..estimate.trial import try_out
 

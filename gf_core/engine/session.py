@@ -223,5 +223,5 @@ class Session:
         sampler = self.film.bundle.sampler(self.film.recipe)
         if self.film.bundle.compiled:
             with meter.stage("compiling"), in_words("compiling the network"), contextlib.suppress(_NoTurn):
-                get_ready(sampler, self.film.plan, self.film.lead, partial(self._ask, emit))
+                get_ready(sampler, (self.film.plan, self.film.lead), ask=partial(self._ask, emit))
         return sampler

@@ -277,13 +277,15 @@ def test_compiling_does_not_make_a_decoder_look_slow(bundle, monkeypatch, kind):
 def test_the_report_tells_of_all_compiling(bundle, tmp_path, monkeypatch):
     """Also of what was compiled for the estimate, before the film was begun."""
     monkeypatch.setattr(making, "WORTH_TRYING_CHUNKS", 1)
-    monkeypatch.setattr(making, "get_ready", lambda sampler, plan: 50.0)
+    plans = []
+    monkeypatch.setattr(making, "get_ready", lambda sampler, *films: plans.extend(films) or 50.0)
     monkeypatch.setattr("gf_core.estimate.trial.try_out", lambda *given: given[-1](None, None))
     film = settle_pieces(Film(replace(bundle, compiled=True), "a fox runs | 0.75s", bundle.recipe), tmp_path)
     with Take.open(tmp_path) as take:
         found = look(film, tmp_path)
         told = making.make(Session(take, found), making.preflight(found)).report["seconds"]
     assert 50 < told["compiling"] < 60
+    assert plans == [(None, 0), (found.film.plan, 0)], "what the film's verbs ask for is ready by then, too"
 
 
 def test_damaged_code_costs_one_line(monkeypatch, tmp_path, caplog):
