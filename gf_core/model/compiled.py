@@ -74,7 +74,6 @@ def _compiler(backend: str) -> tuple[Compile, str]:
     name = " ".join([backend, *_versions(backend)])
     options = {"config_patches": _options()} if backend == "inductor" else {}
     from torch._dynamo.backends.registry import lookup_backend
-    from torch._dynamo.exc import TorchDynamoException
 
     make: Make = functools.partial(lookup_backend(backend), **options)
 
@@ -88,8 +87,9 @@ def _compiler(backend: str) -> tuple[Compile, str]:
                 ask()
             try:
                 return made(*given)
-            except TorchDynamoException as error:
-                if is_out_of_memory(error):
+            except Exception as error:
+                # By its place: not all that dynamo raises is of one kind. What is not its own is the film's.
+                if not type(error).__module__.startswith("torch._dynamo") or is_out_of_memory(error):
                     raise
                 if (told := _made_anew(lambda: made(*given))) is not None:
                     return told[0]

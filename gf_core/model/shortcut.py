@@ -63,8 +63,8 @@ def _noted(make: Make) -> Make:
 
 
 def _kind(flat: list[Any]) -> Hashable:
-    """What the code for a call follows from; None where dynamo is to look: with gradients, at a kind of tensor of
-    somebody else's, or at one that is given twice, which code takes once."""
+    """What the code for a call follows from; None where dynamo is to look: with gradients, or at a kind of tensor of
+    somebody else's."""
     if torch.is_grad_enabled():
         return None
     kind, tensors = list[Hashable](), list[int]()
@@ -76,7 +76,9 @@ def _kind(flat: list[Any]) -> Hashable:
             return None
         else:
             kind.append(one)
-    return tuple(kind) if len(set(tensors)) == len(tensors) else None
+    if len(set(tensors)) < len(tensors):  # code takes once what is given twice
+        kind += map(tensors.index, tensors)
+    return tuple(kind)
 
 
 def _code(flat: list[Any], result: Any) -> Callable[[list[Any]], Any] | None:

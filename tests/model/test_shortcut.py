@@ -60,11 +60,13 @@ def test_dynamo_is_asked_once_for_a_kind_of_call(piece):
 
 def test_one_tensor_given_twice_is_not_taken_for_two(piece):
     """Code takes it once, so that what was made for one must not serve two, nor the other way round."""
-    same, weight = torch.randn(4, 4), torch.randn(4)
     with torch.no_grad():
-        for bias in (same, torch.randn(4, 4), same):
-            got, _ = piece(same, (weight, bias, 0.5), None)
-            assert torch.equal(got, same * weight + 0.5 + bias)
+        for _ in range(2):
+            x, other = torch.randn(2, 4, 4).unbind()
+            for weight, bias in ((x, other), (x, x), (other, x), (other, other), (other, torch.randn(4, 4))):
+                got, _ = piece(x, (weight, bias, 0.5), None)
+                assert torch.equal(got, x * weight + 0.5 + bias)
+    assert len(piece.asked) == 5
 
 
 def test_gradients_are_dynamo_s(piece):

@@ -132,6 +132,21 @@ def test_every_thread_may_compile_for_many_shapes(as_written):
     assert not failed
 
 
+def test_more_shapes_than_torch_allows_are_said_in_words(as_written, monkeypatch):
+    monkeypatch.setattr(compiled, "SHAPES", 8)
+    monkeypatch.setattr(compiled, "_here", threading.local())
+    limits = ("recompile_limit", "cache_size_limit")
+    limit = next(name for name in limits if hasattr(torch._dynamo.config, name))
+    piece = compiled.compiler()[0](lambda x: x + 1)
+    with torch._dynamo.config.patch({limit: 8}), torch.no_grad():
+        for rows in range(2, 10):
+            assert torch.equal(piece(torch.zeros(rows, 2)), torch.ones(rows, 2))
+        with pytest.raises(GroundedError, match="cannot be compiled") as said:
+            piece(torch.zeros(20, 2))
+        assert "--compile off" in said.value.fix
+        assert torch.equal(piece(torch.zeros(5, 2)), torch.ones(5, 2)), "those that there are, go on"
+
+
 def test_what_cannot_be_compiled_is_said_in_words(as_written, monkeypatch, tmp_path, caplog):
     """As where the disk that code is kept on is full; the small piece that is tried first costs a line."""
     error = BackendCompilerFailed(lambda: None, OSError(28, "No space left on device"), None)
