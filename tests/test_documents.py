@@ -19,7 +19,9 @@ from gf_core.timeline.verbs import VERBS
 from .checkout import files
 
 ROOT = Path(__file__).parent.parent
-PAGES = {str(page.relative_to(ROOT)): page for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+MEASURED = "docs/benchmarks/README.md"
+FOUND = (ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / MEASURED)
+PAGES = {str(page.relative_to(ROOT)): page for page in FOUND}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 
 
@@ -68,6 +70,14 @@ def test_links_lead_somewhere(page):
         assert target.exists(), link
         if anchor:
             assert anchor in map(slug, re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.M)), anchor
+
+
+def test_everything_measured_is_found():
+    folder = PAGES[MEASURED].parent
+    named = {MEASURED, *(f"docs/benchmarks/{link}" for link in re.findall(r"\]\((\S+?)\)", text(MEASURED)))}
+    figures = {name for name in files() if Path(name).parent == folder.relative_to(ROOT)}
+    shown = "".join((ROOT / name).read_text("utf-8") for name in figures if name.endswith(".md"))
+    assert len(figures) > 20 and not [name for name in figures - named if Path(name).name not in shown]
 
 
 @pytest.mark.parametrize("command", commands())
