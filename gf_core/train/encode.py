@@ -22,7 +22,7 @@ from ..errors import GroundedError, TakeError
 from ..video import probe, read_frames
 from ..words import exact_rate
 from .ranks import Ranks
-from .sources.encoded import clips, facts_of, read_clip, write_clip
+from .sources.encoded import clips, facts_of, read_clip, sweep_clips, write_clip
 from .sources.shots import Shot, Shots
 
 log = logging.getLogger("grounded")
@@ -59,7 +59,7 @@ def encode_shots(
 
     Pictures are taken at video.fps by time, cropped evenly to the shape of video and scaled to it. A file that is
     there, whole, and of the same shot, caption, codec and settings is kept; one behind the end of a shot, which was
-    longer once, goes. Ranks share the shots out.
+    longer once, goes, and so does what a kill left half-written. Ranks share the shots out.
 
     Raises GroundedError: two shots whose clips would be called alike; shots that could not be read, after all others
     are done.
@@ -67,6 +67,7 @@ def encode_shots(
     ranks = ranks or Ranks()
     done, unread = Encoding(), []
     names = _names(shots)
+    sweep_clips(out)
     for shot, name in list(zip(shots.shots, names))[ranks.rank :: ranks.count]:
         try:
             made, kept = _encode(shot, out / name, codec, video, frames)

@@ -1,5 +1,8 @@
 """Shots become latents clip by clip; what is there whole is kept, what is damaged or of another make is made again."""
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -142,6 +145,39 @@ def test_a_stop_leaves_whole_clips_and_the_rest_follows(tmp_path, shots):
         encode(shots, out, Stopped())
     assert len(open_source(out)) == 1 and not list(out.rglob("*.part"))
     assert encode(shots, out, Codec()).made == 2
+
+
+WRITES = """
+import sys, time
+import torch
+from gf_core.train.sources import encoded
+
+write = encoded.Path.write_bytes
+
+def half(path, data):
+    write(path, data[:100])
+    print("half", flush=True)
+    time.sleep(600)
+
+encoded.Path.write_bytes = half
+encoded.write_clip(encoded.Path(sys.argv[1]), torch.zeros(3, 1, 2, 4), {"prompt": "a fox"})
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Nothing is held there: it goes after an hour")
+def test_what_a_kill_leaves_half_written_goes_at_the_next_encode_and_no_sooner(tmp_path, shots):
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITES, out / "deep" / "b.mp4-0000.safetensors"], stdout=subprocess.PIPE
+    ) as writer:
+        writer.stdout.readline()
+        (out / ".b.mp4.0123abcd.part").write_bytes(b"somebody else's")
+        encode(shots, out, Codec())
+        (part,) = (out / "deep").glob(".*")
+        assert part.stat().st_size == 100, "nothing but these bytes, and another process is writing them"
+        writer.kill()
+    encode(shots, out, Codec())
+    assert [path.name for path in out.rglob(".*")] == [".b.mp4.0123abcd.part"]
 
 
 def test_ranks_share_the_shots(tmp_path, shots):

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from ...files.held import held, remove_left
 from ...files.listing import below
+from ...files.names import LONGEST
 from ...timeline.verbs import WORDS
 from ..state import replacing
 from .base import Sample, readable, refused
 
+log = logging.getLogger("grounded")
+
 MARK = "grounded clip"
 """The entry of the header that tells such a file: what it was made from, as JSON."""
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
+_NUMBERED = re.compile(r".+-\d{4,}\.safetensors")
 
 
 class Encoded:
@@ -75,8 +85,27 @@ def write_clip(path: Path, latents: Tensor, facts: Mapping[str, Any]) -> None:
     (`Sample.cues`), and what else tells the clip."""
     values = latents.detach().to("cpu", torch.float16).contiguous()
     header = {MARK: json.dumps(facts, sort_keys=True), "digest": _digest(values, facts)}
-    with replacing(path) as part:
-        save_file({"latents": values}, part, header)
+    # Bytes first: safetensors' own file writer fills another file, which nobody would know for ours after a kill.
+    data = save({"latents": values}, header)
+    with ExitStack() as stack, replacing(path) as part:
+        stack.enter_context(held(part))  # until it has its name
+        part.write_bytes(data)
+
+
+def sweep_clips(folder: Path) -> None:
+    """Remove what kills left half-written of clips in `folder` and below. Raises GroundedError: a folder there cannot
+    be listed."""
+    for path in below(folder):
+        if _is_part(path.name) and remove_left(path):
+            log.info("%s is removed: it was left half-written", path)
+
+
+def _is_part(name: str) -> bool:
+    """Whether a clip is called so while it is written; a long name is cut, with its number."""
+    found = _PART.fullmatch(name)
+    return found is not None and (
+        _NUMBERED.fullmatch(found[1]) is not None or len(os.fsencode(name)) > LONGEST - 4
+    )
 
 
 def read_clip(path: Path) -> tuple[dict[str, Any], Tensor]:
