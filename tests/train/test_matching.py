@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import lmdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,6 +27,7 @@ from gf_core.train.recipes.prompted import Films, Texts
 from gf_core.train.recipes.stage import OPEN, Stage, Verbs
 from gf_core.train.recipes.turns import film_figures
 from gf_core.train.sources.base import Sample
+from gf_core.train.sources.encoded import write_clip
 from gf_core.train.state import gathered, learned
 from gf_core.train.streaming import StreamSpec
 
@@ -99,6 +102,32 @@ def test_a_student_begins_from_ode_states(given, tmp_path, refused):
     assert len(lines) == 4 and all(line["regression"] > 0 for line in lines)
     assert "(5, 9, 4, 2, 4)" in refused(*command, "--data", "pairs", "--frames", "12", "--folder", "other")
     assert "no latents" in refused(*command, "--frames", "9", "--folder", "other")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "lmdb", "clips"])
+def test_films_made_from_prompts_need_no_latents_beside_them(given, tmp_path, kind, refused):
+    """Of another codec, never written, or damaged: they are not looked at, and a line says so. A stage that learns from
+    latents refuses the same data."""
+    if kind == "parquet":
+        shapes = {"vae_latent_shape": [[16, 3, 2, 2]], "vae_latent_dtype": ["float32"]}
+        pq.write_table(pa.table({"caption": ["fox"], "vae_latent_bytes": [b"cut"], **shapes}), "data.parquet")
+    elif kind == "lmdb":
+        with lmdb.open("data.lmdb", map_size=10**7) as env, env.begin(write=True) as txn:
+            txn.put(b"latents_shape", b"1 9 4 2 4")
+            txn.put(b"latents_0_data", bytes(2 * 9 * 4 * 2 * 4))
+            txn.put(b"prompts_0_data", b"fox")
+    else:
+        clip = tmp_path / "data.clips" / "fox.mp4-0000.safetensors"
+        write_clip(clip, torch.zeros(5, 16, 2, 2), {"prompt": "fox"})
+        clip.write_bytes(clip.read_bytes()[:-1] + b"x")
+    command = ["train", "self_forcing", *given, "--data", f"data.{kind}", "--frames", "9", "--batch", "1"]
+    command += ["--iterations", "1", "--stage"]
+    assert main([*command, "dmd"]) == 0
+    run = tmp_path / "runs" / "self_forcing" / "dmd"
+    assert "the latents beside them are not used" in (run / "train.log").read_text()
+    assert main([*command, "dmd"]) == 0, "it goes on with the same data"
+    whole = {"parquet": "not normalised", "lmdb": "never written", "clips": "damaged"}
+    assert whole[kind] in refused(*command, "ode")
 
 
 @pytest.mark.parametrize("recipe, stage", MATCHING)

@@ -105,7 +105,14 @@ def train(ranks: Ranks, options: Options) -> Run:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     torch.manual_seed(options.seed)  # of adapters; everything else goes by number
     bundle = load_model(options.model, dtype=torch.float32)
-    source = open_source(options.data, options.then, getattr(bundle.codec, "normalised", None))
+    normalise = getattr(bundle.codec, "normalised", None)
+    source = open_source(options.data, options.then, normalise, latents=not stage.ratio)
+    if source.unread:
+        log.info(
+            "films of %s are made from prompts alone: the latents beside them are not used", options.name
+        )
+    # Called otherwise without latents: a run that was begun when they were read goes on.
+    given = "set of prompts" if source.unread else "set of data"
     texts = Texts(bundle, options.negative, small=is_small(options.model))
     texts.check(source, changes=not stage.ratio or max(stage.verbs.switches) > 0)
     latent, pace = latent_of(bundle, stage), _pace(stage, options, ranks)
@@ -127,7 +134,7 @@ def train(ranks: Ranks, options: Options) -> Run:
         ranks,
         carried={"order": order},
         own=errors or (stream and OnTheWay(stream, nets.generator, device)),
-        begun={**_decisive(options), **prints, "set of data": PRINT + digest_of(source)},
+        begun={**_decisive(options), **prints, given: PRINT + digest_of(source)},
         report=journal and partial(with_steps, journal, stage),
     )  # fmt: skip
     numbers = count(run.step * pace.accumulate)

@@ -41,6 +41,8 @@ class Source(Protocol):
 
     path: Path
     """Where they lie."""
+    unread: bool
+    """There are latents, and they are left alone, damaged ones too: the prompts were asked for."""
 
     def __len__(self) -> int: ...
 

@@ -32,12 +32,12 @@ def databases(path: Path) -> list[Path]:
 
 
 class Database:
-    """Rows of all databases at a path, in the order of their names."""
+    """Rows of all databases at a path, in the order of their names. latents: as of `open_source`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, latents: bool = True) -> None:
         with package(path):
             import lmdb
-        self.path, self._errors = path, lmdb.Error
+        self.path, self.unread, self._errors = path, not latents, lmdb.Error
         self._parts: list[tuple[Path, Any, tuple[int, ...]]] = []
         for place in databases(path):
             with readable(place, lmdb.Error):
@@ -90,6 +90,8 @@ class Database:
         return shape
 
     def _row(self, place: Path, part: Any, row: int, shape: tuple[int, ...]) -> Sample:
+        if self.unread:
+            return Sample(_text(place, row, self._value(place, part, f"prompts_{row}_data")))
         data = self._value(place, part, f"latents_{row}_data")
         prompt = self._value(place, part, f"prompts_{row}_data")
         wide = len(data) == 4 * prod(shape)

@@ -33,10 +33,10 @@ _NUMBERED = re.compile(r".+-\d{4,}\.safetensors")
 
 
 class Encoded:
-    """All clips in a folder and below, by name."""
+    """All clips in a folder and below, by name. latents: as of `open_source`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, latents: bool = True) -> None:
+        self.path, self.unread = path, not latents
         self._files = clips(path)
 
     def __len__(self) -> int:
@@ -44,6 +44,8 @@ class Encoded:
 
     def __getitem__(self, number: int) -> Sample:
         path = self._files[number]
+        if self.unread and isinstance((facts := facts_of(path)).get("prompt"), str):
+            return Sample(facts["prompt"], cues=_cues(path, facts.get("cues")))
         facts, latents = read_clip(path)
         return Sample(facts["prompt"], cues=_cues(path, facts.get("cues")), states=latents.float()[None])
 

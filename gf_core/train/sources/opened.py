@@ -16,12 +16,16 @@ from .shots import TABLES, Shots, videos
 
 
 def open_source(
-    path: Path, then: Path | None = None, normalise: Callable[[Tensor], Tensor] | None = None
+    path: Path,
+    then: Path | None = None,
+    normalise: Callable[[Tensor], Tensor] | None = None,
+    *,
+    latents: bool = True,
 ) -> Source:
     """The training data at `path`.
 
     then: of a text file of prompts, the one of what they turn into. normalise: the codec's latents `... c h w` to the
-    video model's, for data that hold the codec's own.
+    video model's, for data that hold the codec's own. latents: False for prompts alone, whatever lies beside them.
 
     Raises GroundedError: nothing there that is known, damaged, or a package is missing that reads it.
     """
@@ -34,11 +38,11 @@ def open_source(
     if path.suffix.lower() in TABLES:
         return Shots(path)
     if databases(path):
-        return Database(path)
+        return Database(path, latents)
     if tables(path):
-        return Parquet(path, normalise)
+        return Parquet(path, normalise, latents)
     if path.is_dir() and is_encoded(path):
-        return Encoded(path)
+        return Encoded(path, latents)
     if path.is_dir() and videos(path):
         return Shots(path)
     if path.is_dir() and clips(path):

@@ -33,9 +33,12 @@ def tables(path: Path) -> list[Path]:
 
 
 class Parquet:
-    """Rows of all files at a path. normalise: the codec's latents `... c h w` to the video model's."""
+    """Rows of all files at a path. normalise: the codec's latents `... c h w` to the video model's. latents: as of
+    `open_source`."""
 
-    def __init__(self, path: Path, normalise: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self, path: Path, normalise: Callable[[Tensor], Tensor] | None = None, latents: bool = True
+    ) -> None:
         with package(path):
             import pyarrow
             import pyarrow.parquet as pq
@@ -57,7 +60,8 @@ class Parquet:
         if self._prompt is None:
             known = ", ".join(names[:12])
             raise refused(path, f"no column of prompts among {known}", f"call it {' or '.join(PROMPTS)}")
-        self._kind = next((kind for kind in KINDS if f"{kind}_bytes" in names), None)
+        kind = next((kind for kind in KINDS if f"{kind}_bytes" in names), None)
+        self._kind, self.unread = kind if latents else None, kind is not None and not latents
         if self._kind == "vae_latent" and normalise is None:
             fix = "give the model whose codec made them: --model or --vae"
             raise refused(path, "its latents are not normalised, and no codec says how to", fix)

@@ -16,6 +16,8 @@ class Prompts:
     then: a second file whose n-th line is what the n-th prompt turns into.
     """
 
+    unread = False
+
     def __init__(self, path: Path, then: Path | None = None) -> None:
         self.path, self._then = path, then
         first = _lines(path)

@@ -38,6 +38,8 @@ def videos(folder: Path) -> list[Path]:
 class Shots:
     """The shots of a folder or a table; as a source they are prompts, their pictures are encoded first."""
 
+    unread = False
+
     def __init__(self, path: Path) -> None:
         check_there(path)
         self.path = path
