@@ -32,6 +32,7 @@ from ..errors import GroundedError, TakeError, reason
 from ..files.atomic import beside, make_folder, on_disk, sync_file, sync_folder, write_atomic
 from ..words import is_text
 from . import own
+from .bare import is_bare, remove_bare
 from .journal import Journal, Record, scan_journal
 from .lock import Lock
 from .run import Run, numbered, runs_in
@@ -189,8 +190,9 @@ class Take:
         with on_disk(self.folder, "starting a run"):
             # Whatever is called like a run counts, so that nothing lies where the new one goes.
             last, folder = max(numbered(self.folder), default=(0, self.folder))
-            if last > 0 and self._lock.sure and _is_bare(Run(folder)):
-                Run(folder).journal.unlink(missing_ok=True)
+            if last > 0 and self._lock.sure and is_bare(Run(folder)):
+                for path in (Run(folder).journal, Run(folder).report):
+                    path.unlink(missing_ok=True)
             else:
                 folder = self.folder / f"run-{last + 1:04d}"
                 folder.mkdir()
@@ -198,7 +200,11 @@ class Take:
         return RunWriter(Run(folder), timeline, settings)
 
     def close(self) -> None:
-        """Let other processes use the folder; may be called twice. One in which nothing was made goes again."""
+        """Let other processes use the folder; may be called twice. A run in which nothing was made goes again, and so
+        does the folder."""
+        if self._lock.held and self._lock.sure:
+            with contextlib.suppress(TakeError):  # one that cannot be listed is as it was
+                remove_bare(self.runs())
         if self._lock.held and {path.name for path in self.folder.glob("*")} == {self._lock.path.name}:
             # Somebody else may have put something there meanwhile.
             with contextlib.suppress(OSError):
@@ -217,18 +223,6 @@ class Take:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _is_bare(run: Run) -> bool:
-    """Whether nothing lies in it but what a render writes before the first latents."""
-    noted, empty, latents = (run.timeline, run.settings), (run.film, run.journal), run.latents(0).parent
-
-    def is_early(path: Path) -> bool:
-        if path == latents:
-            return own.is_folder(path) and not own.listed(path)
-        return own.is_file(path) and (path in noted or (path in empty and not path.stat().st_size))
-
-    return own.is_folder(run.folder) and run.stands_alone() and all(map(is_early, own.listed(run.folder)))
 
 
 def _held(folder: Path) -> tuple[list[Path], Lock]:

@@ -44,7 +44,8 @@ def tidy(take: Take, keep: int = 1, limit: int = 0, using: str = "") -> Tidied:
 
     Raises TakeError: a film may not be removed, or it cannot be told which of them segments' takes are made of.
     """
-    runs = [run for run in take.runs() if is_file(run.film)]
+    # One that was killed as it began has an empty film, and is not the newest that is meant.
+    runs = [run for run in take.runs() if is_file(run.film) and run.film.stat().st_size]
     sizes = {run.folder.name: run.film.stat().st_size for run in runs}
     whole, freed, named = sum(sizes.values()), 0, named_runs(take.folder)
     removed: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -65,26 +66,41 @@ def stopped(half, tmp_path):
     return tmp_path / "take"
 
 
-def test_renders_that_were_stopped_before_anything_was_made_leave_one_run(bundle, films, whole, tmp_path):
-    def stop(event):
-        if isinstance(event, StepDone):
-            raise KeyboardInterrupt
+@pytest.mark.parametrize("by", ["the listener", "a cancel"])
+def test_a_render_that_was_stopped_before_anything_was_made_leaves_nothing(
+    bundle, films, whole, tmp_path, by
+):
+    folder = tmp_path / "take"
 
-    for text in (TEXT.replace("fox", "owl"), TEXT):
-        with Take.open(tmp_path / "take") as take, pytest.raises(KeyboardInterrupt):
-            films.session(bundle, text, take).play(stop)
-    _, run = films.render(bundle, tmp_path / "take", TEXT)
-    assert [path.name for path in sorted((tmp_path / "take").glob("run-*"))] == ["run-0001"]
+    def break_off(text):
+        def stop(event):
+            if isinstance(event, StepDone) and by == "a cancel":
+                session.cancel()
+            elif isinstance(event, StepDone):
+                raise KeyboardInterrupt
+
+        with Take.open(folder) as take:
+            session = films.session(bundle, text, take)
+            with contextlib.nullcontext() if by == "a cancel" else pytest.raises(KeyboardInterrupt):
+                session.play(stop)
+
+    break_off(TEXT.replace("fox", "owl"))
+    assert not folder.exists()
+    _, run = films.render(bundle, folder, TEXT)
     assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
+    break_off(TEXT.replace("fox", "owl"))
+    assert [path.name for path in folder.glob("run-*")] == ["run-0001"]
+    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
+    _, other = films.render(bundle, folder, TEXT.replace("fox", "hen"))
+    assert other.folder.name == "run-0002"
 
 
 def test_a_run_that_a_kill_left_without_a_journal_is_begun_again(bundle, films, whole, tmp_path):
-    with Take.open(tmp_path) as take:
-        writer = take.begin(TEXT, {})
-    writer.close()
-    writer.run.journal.unlink()
+    killed = Run(tmp_path / "run-0001")
+    killed.folder.mkdir()
+    killed.note(TEXT, {})
     _, run = films.render(bundle, tmp_path, TEXT)
-    assert run.folder == writer.run.folder
+    assert run.folder == killed.folder
     assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
 
 

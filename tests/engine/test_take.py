@@ -111,7 +111,9 @@ def test_a_second_process_is_told_who_holds_the_take(tmp_path):
 def test_what_another_process_is_writing_is_left_alone(tmp_path):
     """Its half-written files are swept away by whoever holds the Take next, not by one that is refused."""
     with Take.open(tmp_path) as take:
-        take.begin("", {}).close()
+        writer = take.begin("", {})
+        writer.save_latents(0, torch.zeros(1, 2, 2, 2))
+        writer.close()
     parts = [
         tmp_path / "states" / f".000004-{'a' * 24}.{kind}.safetensors.0123abcd.part"
         for kind in ("memory", "decoder", "window")

@@ -10,6 +10,7 @@ from gf_core.engine.render import render_film
 from gf_core.engine.segment_takes import render_takes
 from gf_core.errors import TakeError
 from gf_core.take.folder import Take
+from gf_core.take.run import Run
 from gf_core.take.tidy import tidy
 
 from .conftest import stopping
@@ -63,6 +64,17 @@ def test_only_as_much_goes_as_is_too_much(folder):
         assert tidy(take, keep=2).removed == ("run-0002",)
         assert tidy(take, keep=9).removed == ()
         assert tidy(take, keep=0).removed == ("run-0003",), "the newest stays in any case"
+
+
+def test_a_run_that_a_kill_left_with_an_empty_film_is_not_the_newest(folder):
+    killed = Run(folder / "run-0005")
+    killed.folder.mkdir()
+    killed.note(TEXT, {})
+    killed.film.touch()
+    killed.journal.touch()
+    with Take.open(folder) as take:
+        assert tidy(take).kept == 1
+    assert films(folder) == ["run-0004"] and not killed.folder.exists()
 
 
 def test_what_is_needed_stays(bundle, folder, tmp_path):
