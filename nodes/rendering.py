@@ -63,6 +63,8 @@ class Rendered:
     """Name of the run's folder in the Take."""
     whole: bool
     """The film came to its end."""
+    frames: int
+    """Pictures in the film; where it was stopped before there was any, there is no run either."""
     text: str
     """What there is to say about it: a line that says it all, then the report."""
 
@@ -169,7 +171,7 @@ def _play(node: str, name: str, session: Session, budget: Budget) -> Rendered:
     try:
         end = make(session, budget, teller)
         log.info("%s\n%s", end.path.parent, "\n".join(report_lines(end.report)))
-        return Rendered(end.path.parent.name, not end.cancelled, end_text(end.report))
+        return Rendered(end.path.parent.name, not end.cancelled, end.frames, end_text(end.report))
     finally:
         teller.ended()
         channel.close()

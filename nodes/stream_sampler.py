@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..gf_core.errors import TakeError
 from . import host
 from .compat import schema
 from .sampler_inputs import Rendering, advanced, options, settings, sockets
@@ -50,5 +51,7 @@ class StreamSampler(Rendering):
 
         node, bundle, wishes = cls.asked(**inputs)
         done = render(node, bundle, timeline, wishes, take)
+        if not done.frames:
+            raise TakeError("stopped before the first chunk was done", "press Run again")
         handle = TakeHandle(str(host.take_folder(take)), done.run)
         return io.NodeOutput(handle, ui=shown(sampler_facts(handle.open(), done.text)))

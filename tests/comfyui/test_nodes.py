@@ -269,6 +269,20 @@ def test_stop_hands_on_what_is_there_and_queue_goes_on(server):
     assert "3" in server.queue(graph).cached
 
 
+def test_stop_before_the_first_chunk_is_said_and_leaves_no_run(server):
+    graph = film("not begun", FILM.replace("1.5s", "6s"))
+    with server.listen() as heard:
+        asked = server.submit(graph)
+        heard.wait_for("grounded.noted")
+        while not server.post("/grounded/stop", {"node": "3"})["stopped"]:
+            time.sleep(0.001)
+        result = server.wait(asked)
+    assert result.status == "error" and "stopped before the first chunk was done" in str(result.messages)
+    assert not (server.base / "output" / "grounded" / "takes" / "not begun").exists()
+    server.queue(graph)
+    assert len(runs(server, "not begun")) == 1
+
+
 def cancel(server: Server, graph: dict[str, Any], chunks: int) -> None:
     with server.listen() as heard:
         asked = server.submit(graph)
