@@ -15,7 +15,7 @@ from ..evaluation.films_table import films_table
 from ..evaluation.parts import told_parts
 from ..evaluation.report import text_report, write_json
 from ..evaluation.vbench.adapter import add_scores, require_vbench
-from ..files.atomic import check_writable, write_atomic
+from ..files.atomic import check_file, fitting, write_atomic
 from ..files.listing import below
 from ..video import probe
 from ..words import counted
@@ -33,7 +33,7 @@ def evaluate(args: Namespace) -> int:
     """Print what is measured; JSON and chart where asked. 2 where a film of a folder could not be measured."""
     for path in (args.json, args.chart):
         if path is not None:
-            check_writable(path.parent)
+            check_file(path)
     if args.film.is_dir() and (args.storyboard or args.chart):
         option = "--storyboard" if args.storyboard else "--chart"
         raise GroundedError(f"{option} is for one film, and {args.film} is a folder", "name one film")
@@ -109,8 +109,8 @@ def films_in(folder: Path) -> list[Path]:
 def drift(args: Namespace) -> int:
     """Does every shot stay what its first second was? Prints a line per shot and draws the chart."""
     parts, unknown = told_parts(args.film)
-    out = args.out or args.film.with_name(f"{args.film.stem}_drift.png")
-    check_writable(out.parent)
+    out = args.out or args.film.with_name(fitting(args.film.stem, "_drift.png"))
+    check_file(out)
     with going_on(f"measuring {args.film.name}"):
         image, rows = drift_chart(args.film, parts)
     print(*shot_lines(parts, rows, float(probe(args.film).fps)), sep="\n")

@@ -13,7 +13,9 @@ from ..engine.events import ChunkDone, Event, StepDone
 from ..engine.recorded import read_recorded, read_timeline
 from ..engine.render import render_settled
 from ..errors import GroundedError, reason
+from ..files.atomic import shortened
 from ..files.listing import inside
+from ..files.names import LONGEST
 from ..team import Team
 from ..words import plain
 from .asked import Asked
@@ -70,7 +72,9 @@ def made_before(job: Job, asked: Asked) -> Path | None:
         text, board = read_board(job.args)
     except GroundedError:  # said when it is made
         return None
-    others = [path for path in inside(out.parent) if path.name.startswith(f"{out.stem}-")]
+    # A long name is cut to make room for the number.
+    alike = shortened(f"{out.stem}-", LONGEST - len("-00000") - len(out.suffix))
+    others = [path for path in inside(out.parent) if path.name.startswith(alike) and path != out]
     found = (out, *(path for path in others if path.suffix == out.suffix))
     return next((path for path in found if path.is_file() and _is_of(path, text, board.fps, asked)), None)
 

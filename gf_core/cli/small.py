@@ -143,11 +143,11 @@ def bench(args: Namespace) -> int:
     from ..checkpoints.bundle import load_model
     from ..devices import on_threads, pick_device
     from ..evaluation.bench import bench_lines, bundle_subject, measure, random_subject
-    from ..files.atomic import check_writable, write_json
+    from ..files.atomic import check_file, write_json
     from ..memory.presets import PRESETS
 
     if args.json:
-        check_writable(args.json.parent)
+        check_file(args.json)
     device, dtype = pick_device(args.device), getattr(torch, args.dtype) if args.dtype else None
     memory = PRESETS[args.memory] if args.memory else None
     if args.shape:

@@ -15,12 +15,11 @@ from ..config import Encoding, Recipe
 from ..errors import GroundedError, TakeError
 from ..estimate.budget import Budget
 from ..estimate.measured import remember_bits, sheet_key
-from ..files.atomic import check_writable, on_disk, shortened, write_json
+from ..files.atomic import check_length, check_writable, fitting, on_disk, shortened, write_json
 from ..files.names import LONGEST
 from ..take.folder import Run, Take
 from ..video import place_film
 from ..video.codecs import SUFFIXES, check_suffix
-from ..video.place import free_name
 from ..words import plain
 from .compiling import settle_pieces
 from .events import Event, Finished
@@ -149,22 +148,17 @@ def output_path(out: str | Path, name: str = "film") -> Path:
         )
     if suffix not in SUFFIXES:
         path = path.with_name(path.name + USUAL)
-    size = len(os.fsencode(path.name))
-    if size > LONGEST:
-        raise TakeError(f"the film's name has {size} bytes, a disk takes {LONGEST}", "choose a shorter name")
+    check_length(path)
     return path
 
 
 def _companion(film: Path, end: str) -> Path:
-    """The file beside `film` that wears its name and `end`; a name that must be cut may be another film's, too.
+    """The file beside `film` that wears its name and `end`.
 
     Of `film.mkv` it is `film.mkv_sheet.png`: a `film.mp4` may lie beside it.
     """
     name = film.stem if film.suffix == USUAL else film.name
-    path = film.with_name(shortened(name, LONGEST - len(end)) + end)
-    if path.name == name + end:
-        return path
-    return free_name(path)
+    return film.with_name(fitting(name, end))
 
 
 def _place(out_path: Path, film: Film, end: Finished, sheet: bool, mark: str) -> FilmResult:

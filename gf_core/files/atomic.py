@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import json
 import os
 import secrets
@@ -56,10 +57,18 @@ def make_folder(folder: Path) -> list[Path]:
 
 def shortened(name: str, room: int = LONGEST) -> str:
     """As much of `name` as takes at most `room` bytes, as names are written here, cut at a whole character."""
-    kept = name[:room]
-    while len(os.fsencode(kept)) > room:
+    kept = name[: max(0, room)]
+    while kept and len(os.fsencode(kept)) > room:
         kept = kept[:-1]
     return kept
+
+
+def fitting(name: str, end: str) -> str:
+    """`name` with `end` behind it; where that is too long for a disk, cut, with digits that only this name has."""
+    if len(os.fsencode(name + end)) <= LONGEST:
+        return name + end
+    end = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:MARK]}{end}"
+    return shortened(name, LONGEST - len(os.fsencode(end))) + end
 
 
 @contextmanager
@@ -144,6 +153,22 @@ def check_writable(folder: Path) -> None:
         raise disk_error(error, folder, "trying the folder") from error
 
 
+def check_file(path: Path) -> None:
+    """`check_writable` for the folder of a file that is to lie at `path`, and `check_length`."""
+    check_length(path)
+    check_writable(path.parent)
+
+
+def check_length(path: Path) -> None:
+    """Raises TakeError: the name of `path` is longer than a disk takes."""
+    size = len(os.fsencode(path.name))
+    if size > LONGEST:
+        raise TakeError(
+            f"{path.name} is too long a name: it has {size} bytes, a disk takes {LONGEST}",
+            "choose a shorter name",
+        )
+
+
 @contextmanager
 def on_disk(path: Path, doing: str) -> Iterator[None]:
     """Around what is done at `path`: what the system refuses there is raised as `disk_error` says it."""
@@ -166,6 +191,8 @@ def disk_error(error: OSError, path: Path, doing: str) -> GroundedError:
         return TakeError(
             f"no permission to write: {doing} failed at {path}", "choose a folder that you may write to"
         )
+    if error.errno == errno.ENAMETOOLONG:
+        return TakeError(f"a name is too long: {doing} failed at {path}", "choose a shorter name")
     if error.errno == errno.ENOENT:
         return TakeError(
             f"the folder is gone: {doing} failed at {path}",

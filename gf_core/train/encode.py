@@ -19,6 +19,8 @@ from torch import Tensor
 
 from ..config import VideoSpec
 from ..errors import GroundedError, TakeError
+from ..files.atomic import fitting
+from ..files.names import LONGEST
 from ..video import probe, read_frames
 from ..words import exact_rate
 from .ranks import Ranks
@@ -26,6 +28,10 @@ from .sources.encoded import clips, facts_of, read_clip, sweep_clips, write_clip
 from .sources.shots import Shot, Shots
 
 log = logging.getLogger("grounded")
+SUFFIX = ".safetensors"
+NUMBERED = f"-0000{SUFFIX}"
+MOST = f"-{10**9}{SUFFIX}"
+"""How the name of a shot's first clip ends, and room for that of its last."""
 
 
 class Encoder(Protocol):
@@ -89,14 +95,17 @@ def encode_shots(
 
 
 def _names(shots: Shots) -> list[Path]:
-    """What the clips of every shot are called in front of their numbers: as its file lies below the shots' folder."""
+    """What the clips of every shot are called in front of their numbers: as its file lies below the shots' folder; a
+    long name is cut to make room for them."""
     root, names = os.path.abspath(shots.root), dict[Path, Shot]()
     for shot in shots.shots:
         path = Path(os.path.abspath(shot.path))
         name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+        if len(os.fsencode(name.name + NUMBERED)) > LONGEST:
+            name = name.with_name(fitting(name.name, MOST).removesuffix(MOST))
         if name in names:
             raise GroundedError(
-                f"{names[name].path} and {shot.path} would both become {name}-0000.safetensors",
+                f"{names[name].path} and {shot.path} would both become {name}{NUMBERED}",
                 "name a file in one row only, and put a table above all files that it names",
             )
         names[name] = shot
@@ -110,7 +119,7 @@ def _encode(shot: Shot, stem: Path, codec: Encoder, video: VideoSpec, frames: in
     facts |= {"video": asdict(video), "bytes": state.st_size, "time": state.st_mtime_ns}
 
     def place(number: int) -> Path:
-        return stem.with_name(f"{stem.name}-{number:04d}.safetensors")
+        return stem.with_name(f"{stem.name}-{number:04d}{SUFFIX}")
 
     count = ceil(info.frames * exact_rate(video.fps) / info.fps) // frames
     there = [_is_there(place(number), {**facts, "clip": number}) for number in range(count)]

@@ -28,7 +28,16 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from ..errors import TakeError, reason
-from ..files.atomic import beside, disk_full, make_folder, shortened, sweep_beside, sync_file, sync_folder
+from ..files.atomic import (
+    beside,
+    check_length,
+    disk_full,
+    make_folder,
+    shortened,
+    sweep_beside,
+    sync_file,
+    sync_folder,
+)
 from ..files.names import LONGEST
 from .audio import Audio, copy_sound, encode_sound, fitted, read_audio
 from .codecs import CODECS, SUFFIXES, available_codecs, check_suffix, find_codec, suffix_for
@@ -96,6 +105,7 @@ def place_film(
         return _place_stills(out, codec, {**read_metadata(source), **texts}, pictures, info.fps)
     own = codec_of(info)
     out = _suffixed(out, codec or own)
+    check_length(out)
     if isinstance(audio, str | Path):
         audio = read_audio(audio, info.seconds + 1)
     sound = None if audio is None else fitted(audio, info.seconds)
@@ -296,7 +306,9 @@ def _through_temporary(
 
 
 def numbered(path: Path, suffix: str) -> Iterator[Path]:
-    """`path`, then with -2, -3, ... before its `suffix`."""
+    """`path`, then with -2, -3, ... before its `suffix`; behind one that is so long that it is no suffix."""
+    if len(os.fsencode(suffix)) > LONGEST // 2:
+        suffix = ""
     stem, ends = path.name.removesuffix(suffix), (f"-{number}{suffix}" for number in count(2))
     others = (path.with_name(shortened(stem, LONGEST - len(os.fsencode(end))) + end) for end in ends)
     return chain([path], others)

@@ -114,6 +114,17 @@ def test_a_film_that_tells_its_segments_says_nothing_of_them(other, without_scen
     assert "segments" not in printed("evaluate", other) and "segments" not in printed("drift", other)
 
 
+def test_a_long_name_has_a_chart_of_its_own(place, other, printed, refused):
+    """It was refused when all was measured."""
+    names = ["é" * 125 + letter for letter in "ab"]
+    for name in names:
+        shutil.copy(other, place / f"{name}.mp4")
+        printed("drift", f"{name}.mp4")
+    assert len(list(place.glob("éé*_drift.png"))) == 2
+    for command in (["evaluate", other, "--json"], ["drift", other]):
+        assert "it has 256 bytes" in refused(*command, "x" * 251 + ".json")
+
+
 def test_drift_of_a_film_of_the_builtin_model_in_a_size_that_cannot_be_read(retold, other, printed, caplog):
     said = json.loads(read_metadata(other)["grounded"])
     said["settings"]["model"]["name"] = "builtin"

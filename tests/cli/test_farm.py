@@ -85,6 +85,13 @@ def test_a_film_made_with_other_options_is_made_again(farm, caplog):
         assert farm(*options)[1]["fox"] == ("there", str(Path("films", name).resolve()))
 
 
+def test_the_second_film_of_a_long_name_is_found_again(farm):
+    Path("boards/bad.txt").unlink()
+    name = Path("boards/fox.txt").rename(Path("boards", "é" * 125 + "x.txt")).stem
+    assert [farm()[1][name][0] for _ in range(2)] == ["done", "there"]
+    assert [farm("--upscale", "2")[1][name][0] for _ in range(2)] == ["done", "there"]
+
+
 def test_names_are_names_whatever_lies_here(farm, tmp_path):
     """A folder that is called as a device, a memory or the built-in model is; a storyboard with a line in its name."""
     for name in ("cpu", "builtin", "grounded"):

@@ -277,6 +277,9 @@ def test_the_longest_names_have_film_sheet_and_report(bundle, tmp_path, letter):
         path.is_file() for path in sum(files, ())
     )
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    before = set(tmp_path.iterdir())
+    again = render_film(bundle, text, tmp_path / name, take_folder=first.run.parent)
+    assert (again.path, again.sheet, again.report_path) == files[0] and set(tmp_path.iterdir()) == before
 
 
 def test_a_film_that_cannot_fit_is_not_tried_first(bundle, tmp_path, monkeypatch):

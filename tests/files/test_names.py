@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from gf_core.files.atomic import shortened
+from gf_core.files.atomic import fitting, shortened
 from gf_core.files.names import DEEPEST, LONGEST, fault_along, fault_of
 
 DEVICES = ["CON", "nul", "Aux", "prn.txt", "COM1", "com9.tar.gz", "LPT¹", "CONIN$", "nul .txt"]
@@ -57,4 +57,13 @@ def test_a_name_is_cut_as_names_are_written_here(monkeypatch: pytest.MonkeyPatch
     for code, most in (("utf-8", 127), ("latin-1", 255)):
         monkeypatch.setattr(os, "fsencode", lambda name, code=code: name.encode(code, "surrogateescape"))
         assert shortened("fü") == "fü" and shortened("ü" * 300) == "ü" * most
-        assert shortened("f\udcff") == "f\udcff" and shortened("fox", 0) == ""
+        assert shortened("f\udcff") == "f\udcff" and shortened("fox", 0) == shortened("fox", -1) == ""
+
+
+def test_what_two_long_names_are_cut_to_differs_and_stays_the_same() -> None:
+    assert fitting("fox", "_sheet.png") == "fox_sheet.png"
+    assert fitting("x" * 245, "_sheet.png") == "x" * 245 + "_sheet.png"
+    names = ["狐" * 82 + letter for letter in "ab"]
+    cut = [fitting(name, "_sheet.png") for name in names]
+    assert len(set(cut)) == 2 and cut == [fitting(name, "_sheet.png") for name in names]
+    assert all(250 < len(name.encode()) <= 255 and name.endswith("_sheet.png") for name in cut)

@@ -12,6 +12,7 @@ import torch
 from gf_core.cli import main
 from gf_core.config import VideoSpec
 from gf_core.errors import GroundedError
+from gf_core.files.atomic import shortened
 from gf_core.train.encode import encode_shots
 from gf_core.train.ranks import Ranks
 from gf_core.train.sources import open_source
@@ -178,6 +179,27 @@ def test_what_a_kill_leaves_half_written_goes_at_the_next_encode_and_no_sooner(t
         writer.kill()
     encode(shots, out, Codec())
     assert [path.name for path in out.rglob(".*")] == [".b.mp4.0123abcd.part"]
+
+
+def test_shots_of_long_names_have_clips_of_their_own(tmp_path):
+    """They were refused by the disk, and what was left of them by a kill stayed."""
+    names = ["é" * 125 + letter for letter in "ab"]
+    for name in names:
+        film(tmp_path / "in" / f"{name}.mp4", 40)
+    out = tmp_path / "out"
+    assert encode(tmp_path / "in", out, Codec()).made == 4
+    source = open_source(out)
+    assert sorted(source[n].prompt for n in range(4)) == [f"film {name}" for name in names for _ in range(2)]
+    for path in list(out.iterdir()):
+        part = out / f".{shortened(path.name, 255 - len('..01234567.part'))}.01234567.part"
+        part.write_bytes(b"half")
+    again = encode(tmp_path / "in", out, Codec())
+    assert (again.kept, again.others) == (4, 0) and len(list(out.iterdir())) == 4
+    (tmp_path / "in" / f"{names[0]}.txt").unlink()
+    (tmp_path / "in" / f"{names[0]}.mp4").rename(tmp_path / "in" / ("x" * 252 + ".ts"))
+    with pytest.raises(GroundedError, match="it has no caption") as told:
+        Shots(tmp_path / "in")
+    assert "a shorter name" in told.value.fix
 
 
 def test_ranks_share_the_shots(tmp_path, shots):

@@ -174,6 +174,8 @@ def test_the_third_and_fourth_of_one_name_get_numbers(tmp_path, short, kind):
     if kind:
         assert all(len(list(path.glob("*.png"))) == 9 for path in placed)
         assert place_film(short, name.with_name("x-2"), codec=kind).name == "x-2-2"
+        told = name.with_name("1. " + "a fox runs, " * 20)  # what is behind its dot is no suffix
+        assert [place_film(short, told, codec=kind).name for _ in range(2)] == [told.name, f"{told.name}-2"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -466,6 +468,12 @@ def test_frames_of_another_film_are_refused(tmp_path, short):
 def test_names_that_cannot_hold_the_codec(tmp_path, short):
     with pytest.raises(TakeError, match=r"\.mov"):
         place_film(short, tmp_path / "out.mp4", codec="prores")
+
+
+def test_a_name_that_is_too_long_is_said_before_anything_is_written(tmp_path, short):
+    with pytest.raises(TakeError, match="it has 257 bytes"):
+        place_film(short, tmp_path / "films" / ("x" * 253))
+    assert not (tmp_path / "films").exists()
 
 
 @pytest.mark.parametrize("kind", ["png", "exr"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files.listing import below
+from ...files.names import LONGEST
 from ...files.utf8 import as_text
 from ...foreign import read_json
 from .base import Sample, check_there, readable, refused
@@ -64,8 +65,11 @@ def _beside(folder: Path) -> list[Shot]:
     found = []
     for path in videos(folder):
         words = path.with_suffix(".txt")
-        if not words.is_file():
-            raise refused(path, "it has no caption", f"write what is seen into {words.name} beside it")
+        if not os.path.isfile(words):  # Path.is_file raises for a name that is too long
+            fix = f"write what is seen into {words.name} beside it"
+            if len(os.fsencode(words.name)) > LONGEST:
+                fix = "give it a shorter name, and write what is seen into a .txt of that name beside it"
+            raise refused(path, "it has no caption", fix)
         with readable(words, OSError):
             found.append(Shot(path, " ".join(as_text(words.read_bytes(), words).split())))
         if not found[-1].caption:
