@@ -86,6 +86,10 @@ class TakeError(GroundedError):
     """The run folder cannot be used: in use by another process, damaged, read-only or deleted."""
 
 
+class InUseError(TakeError):
+    """Somebody renders into the Take; what is to be made of it can be had later."""
+
+
 def reason(error: BaseException) -> str:
     """What `error` says, without the number and the address that the system, or a library like it, puts around it."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

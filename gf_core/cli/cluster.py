@@ -59,7 +59,7 @@ def _make_all(ray: Any, jobs: dict[int, Job], tell: Tell) -> None:
     device = next((job.args.device for job in jobs.values()), None)
     cards = 1 if ray.cluster_resources().get("GPU") and device != "cpu" else 0
     task = ray.remote(num_cpus=1, num_gpus=cards, max_retries=TRIES - 1)(_make_there)
-    running = {task.remote(job, number, board): number for number, job in jobs.items()}
+    running, waiting = dict[Any, int](), list(jobs)
 
     def hear() -> None:
         for number, state in ray.get(board.news.remote()).items():
@@ -67,11 +67,16 @@ def _make_all(ray: Any, jobs: dict[int, Job], tell: Tell) -> None:
                 tell(number, state)
 
     try:
-        while running:
-            ready, _ = ray.wait(list(running), timeout=1.0)
-            hear()
-            for ref in ready:
-                tell(running.pop(ref), _result(ray, ref))
+        for _ in range(2):  # as in `make_here`
+            running |= {task.remote(jobs[number], number, board): number for number in waiting}
+            waiting = []
+            while running:
+                ready, _ = ray.wait(list(running), timeout=1.0)
+                hear()
+                for ref in ready:
+                    number, state = running.pop(ref), _result(ray, ref)
+                    tell(number, state)
+                    waiting += [number] if state.kind == "held" else []
     except KeyboardInterrupt:
         for ref in running:
             ray.cancel(ref)  # as Ctrl-C there: a film comes to its end, and the Take is whole

@@ -23,7 +23,7 @@ from .several import in_team
 
 @in_team
 def farm(args: Namespace, team: Team | None) -> int:
-    """Make all films and print a table of them; 2 where one failed, 130 after Ctrl-C."""
+    """Make all films and print a table of them; 2 where one failed or is another's, 130 after Ctrl-C."""
     if team is not None and args.ray is not None:
         raise GroundedError(
             "a cluster's films are not made on several ranks", "give torchrun or --ray, not both"
@@ -43,7 +43,7 @@ def farm(args: Namespace, team: Team | None) -> int:
         return STOPPED
     finally:
         print(*table.lines(), sep="\n")
-    return REFUSED if any(state.kind == "failed" for state in table.states) else 0
+    return REFUSED if any(state.kind in ("failed", "held") for state in table.states) else 0
 
 
 def jobs_of(args: Namespace) -> list[Job]:

@@ -12,10 +12,11 @@ from typing import Literal
 from ..engine.events import ChunkDone, Event, StepDone
 from ..engine.recorded import read_recorded, read_timeline
 from ..engine.render import render_settled
-from ..errors import GroundedError, reason
+from ..errors import GroundedError, InUseError, reason
 from ..files.atomic import shortened
 from ..files.listing import inside
 from ..files.names import LONGEST
+from ..take.folder import Take
 from ..team import Team
 from ..words import plain
 from .asked import Asked
@@ -44,7 +45,8 @@ class Job:
 class State:
     """How far a film is."""
 
-    kind: Literal["waiting", "making", "done", "there", "failed", "stopped"]
+    kind: Literal["waiting", "making", "done", "there", "failed", "held", "stopped"]
+    """held: another process is rendering into its Take."""
     share: float = 0.0
     """Of the film that is made, 0 to 1."""
     left: float = 0.0
@@ -55,7 +57,7 @@ class State:
     @property
     def over(self) -> bool:
         """Nothing more comes of it in this run."""
-        return self.kind in ("done", "there", "failed")
+        return self.kind in ("done", "there", "failed", "held")
 
 
 Tell = Callable[[int, State], None]
@@ -100,11 +102,14 @@ def make(job: Job, tell: Callable[[State], None], team: Team | None = None) -> S
 
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)
+        Take.open(job.take).close()  # whether it is to be had, before a model is opened for minutes
         with named(job.args):
             film = open_film(job.args, team)
             made = render_settled(
                 film, job.out, take_folder=job.take, sheet=not job.args.no_sheet, listener=listen
             )
+    except InUseError as error:
+        return State("held", words=f"{error.message}; fix: run the same again when that has ended")
     except (GroundedError, OSError) as error:
         return State("failed", words=error.row if isinstance(error, GroundedError) else reason(error))
     except Exception as error:  # one film's trouble is not another's
@@ -114,7 +119,17 @@ def make(job: Job, tell: Callable[[State], None], team: Team | None = None) -> S
 
 
 def make_here(jobs: dict[int, Job], tell: Tell, team: Team | None = None) -> None:
-    """One film after the other, in this process."""
-    for number, job in jobs.items():
+    """One film after the other, in this process; at the end those again that were held by another."""
+    held = dict[int, Job]()
+
+    def film(number: int, job: Job) -> None:
         tell(number, State("making"))
-        tell(number, make(job, lambda state, number=number: tell(number, state), team))
+        state = make(job, lambda state: tell(number, state), team)
+        tell(number, state)
+        if state.kind == "held":
+            held[number] = job
+
+    for number, job in jobs.items():
+        film(number, job)
+    for number, job in list(held.items()):  # which has made most of them by now, or left them
+        film(number, job)

@@ -62,7 +62,8 @@ examples:
 Render every storyboard (.txt) of a folder: to films/NAME.mp4, each with a Take of its own in takes/NAME. Without --ray
 one film after the other; with it, side by side on a Ray cluster that is running, each on a card of its own where the
 cluster has cards. Every machine needs this program and sees the same folders. After Ctrl-C, or when a machine was lost,
-the same command goes on; a film of the same storyboard that is there is left alone.
+the same command goes on; a film of the same storyboard that is there is left alone, and so is one that another command
+is making, which is asked for once more at the end: several may work on one folder.
 
 examples:
   grounded farm storyboards/

@@ -151,7 +151,7 @@ class Take:
     def open(cls, folder: str | Path) -> Take:
         """Make the folder if needed and take hold of it.
 
-        Raises TakeError: another process is rendering into it, or it cannot be made or written.
+        Raises InUseError: another process is rendering into it. TakeError: it cannot be made or written.
         """
         folder = Path(folder)
         if not is_text(os.path.abspath(folder)):

@@ -12,7 +12,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import TakeError
+from ..errors import InUseError, TakeError
 
 log = logging.getLogger("grounded")
 
@@ -46,7 +46,7 @@ class Lock:
     stands what makes `mark`. A drive that has no locks, as some in networks, is used without one, with a line in the
     log.
 
-    Raises TakeError: another process (or this one) holds the lock, or the file cannot be written. FileNotFoundError:
+    Raises InUseError: another process (or this one) holds the lock. TakeError: it is no file. FileNotFoundError:
     its folder, or the file, was removed in this moment, as a process does that leaves an empty Take.
     """
 
@@ -92,7 +92,7 @@ class Lock:
                 raise
             owner = os.read(handle, 12).decode("ascii", "replace").partition("\n")[0]
             known = f"process {owner}" if owner.isdigit() else "another process"
-            raise TakeError(
+            raise InUseError(
                 f"the Take {self.path.parent} is in use by {'this process' if owner == str(os.getpid()) else known}",
                 "wait for it to end, stop it, or give this film another Take folder",
             ) from error

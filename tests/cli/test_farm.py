@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -17,6 +18,7 @@ from gf_core.cli import filming, main
 from gf_core.cli.asked import Asked
 from gf_core.cli.parser import build_parser
 from gf_core.engine.recorded import read_recorded
+from gf_core.take.folder import Take
 
 ROOT = Path(__file__).parents[2]
 BOARDS = {"bad": "a fox\nnonsense: x", "fox": "a red fox walks right in a meadow at noon | 0.75s"}
@@ -99,6 +101,29 @@ def test_names_are_names_whatever_lies_here(farm, tmp_path):
     (tmp_path / "boards" / "bad.txt").rename(tmp_path / "boards" / "bad\nname.txt")
     status, films, _ = farm("--model", "builtin", "--memory", "grounded")
     assert status == 2 and films["fox"][0] == "done" and films["bad\\nname"][0] == "failed"
+
+
+def test_a_film_that_another_command_is_making_is_left_to_it_and_asked_for_again(farm, tmp_path, monkeypatch):
+    """Before a model is opened for it; it is made here where the other has left it."""
+    for name in BOARDS:
+        (tmp_path / "boards" / f"{name}.txt").write_text(BOARDS["fox"])
+    opened, open_film = [], filming.open_film
+    with contextlib.ExitStack() as other:
+        other.enter_context(Take.open("takes/bad"))
+        monkeypatch.setattr(filming, "open_film", lambda *given: (opened.append(1), open_film(*given))[1])
+        status, films, said = farm()
+        assert (status, films["bad"][0], films["fox"][0], len(opened)) == (2, "held", "done", 1)
+        assert "is in use by this process; fix: run the same again when that has ended" in films["bad"][1]
+        assert said.count("is in use by") == 2
+
+        def leave(*given):
+            other.close()
+            return open_film(*given)
+
+        monkeypatch.setattr(filming, "open_film", leave)
+        (tmp_path / "boards" / "fox.txt").write_text(BOARDS["fox"].replace("noon", "night"))
+        status, films, _ = farm()
+        assert status == 0 and [films[name][0] for name in BOARDS] == ["done", "done"]
 
 
 def test_ctrl_c_stops_all_and_says_how_far_each_is(farm, monkeypatch):
