@@ -172,7 +172,8 @@ class Finished:
     """The last event: everything is closed and the lock on the run is not needed any more."""
 
     path: Path
-    """The film; whole, or up to the last committed chunk after a cancel."""
+    """The film; whole, or up to the last committed chunk after a cancel. With no frames in it, it goes with the run
+    when the Take is closed."""
     frames: int
     """Pixel frames in it."""
     seconds: float
