@@ -97,9 +97,16 @@ def sweep_beside(path: Path, suffix: str = ".part") -> None:
     drawn = f".{glob.escape(_room_for_mark(path, suffix))}.{'[0-9a-f]' * MARK}{glob.escape(suffix)}"
     with suppress(OSError):
         for part in path.parent.glob(drawn):
-            with suppress(OSError):  # one that stays keeps no other
-                if time.time() - part.lstat().st_mtime > ABANDONED:
-                    part.unlink()
+            remove_abandoned(part)
+
+
+def remove_abandoned(part: Path) -> bool:
+    """Remove a half-written file that nobody has written to for an hour; whether it is gone. One that stays is left."""
+    with suppress(OSError):
+        if time.time() - part.lstat().st_mtime > ABANDONED:
+            part.unlink()
+            return True
+    return False
 
 
 def _room_for_mark(path: Path, suffix: str) -> str:

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ...files.held import held, remove_left
+from ...files.atomic import remove_abandoned
 from ...files.listing import below
 from ...files.names import LONGEST
 from ...timeline.verbs import WORDS
@@ -89,16 +88,15 @@ def write_clip(path: Path, latents: Tensor, facts: Mapping[str, Any]) -> None:
     header = {MARK: json.dumps(facts, sort_keys=True), "digest": _digest(values, facts)}
     # Bytes first: safetensors' own file writer fills another file, which nobody would know for ours after a kill.
     data = save({"latents": values}, header)
-    with ExitStack() as stack, replacing(path) as part:
-        stack.enter_context(held(part))  # until it has its name
+    with replacing(path) as part:
         part.write_bytes(data)
 
 
 def sweep_clips(folder: Path) -> None:
-    """Remove what kills left half-written of clips in `folder` and below. Raises GroundedError: a folder there cannot
-    be listed."""
+    """Remove what kills left half-written of clips in `folder` and below, an hour ago or more. Raises GroundedError: a
+    folder there cannot be listed."""
     for path in below(folder):
-        if _is_part(path.name) and remove_left(path):
+        if _is_part(path.name) and remove_abandoned(path):
             log.info("%s is removed: it was left half-written", path)
 
 
