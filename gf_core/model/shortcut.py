@@ -17,6 +17,7 @@ from torch import Tensor
 Make = Callable[[Any, Any], Callable[..., Sequence[Any]]]
 """What a backend makes of a graph and examples of what it is given."""
 _PLAIN = (Tensor, torch.nn.Parameter)
+_is_cast: Callable[[], bool] = torch._C._is_any_autocast_enabled
 _here = threading.local()
 
 
@@ -63,19 +64,22 @@ def _noted(make: Make) -> Make:
 
 
 def _kind(flat: list[Any]) -> Hashable:
-    """What the code for a call follows from; None where dynamo is to look: with gradients, or at a kind of tensor of
-    somebody else's."""
-    if torch.is_grad_enabled():
+    """What the code for a call follows from; None where dynamo is to look: with gradients, where torch chooses number
+    types itself (autocast), at a kind of tensor of somebody else's, or at NaN, which is like no other."""
+    if torch.is_grad_enabled() or _is_cast():
         return None
-    kind, tensors = list[Hashable](), list[int]()
+    # Code for a processor shares its work among as many threads as there were.
+    kind: list[Hashable] = [torch.get_num_threads()]
+    tensors: list[int] = []
     for one in flat:
         if type(one) in _PLAIN:
-            kind.append((one.shape, one.stride(), one.dtype, one.device))
+            # A parameter's code may count on where it lies in memory.
+            kind.append((type(one), one.shape, one.stride(), one.dtype, one.device))
             tensors.append(id(one))
-        elif isinstance(one, Tensor):
+        elif isinstance(one, Tensor) or one != one:
             return None
         else:
-            kind.append(one)
+            kind.append((type(one), one))  # 1, 1.0 and True are equal, and make other numbers
     if len(set(tensors)) < len(tensors):  # code takes once what is given twice
         kind += map(tensors.index, tensors)
     return tuple(kind)

@@ -77,6 +77,72 @@ def test_gradients_are_dynamo_s(piece):
     assert torch.allclose(norm[0].grad, x.sum(0)) and len(piece.asked) == 2
 
 
+def test_numbers_that_are_equal_are_not_taken_for_each_other():
+    torch._dynamo.reset()
+    added = Shortcut(lambda x, number: x + number, lookup_backend("eager"))
+    x = torch.arange(3)
+    with torch.no_grad():
+        for number in (1, 1.0, True, 1, 1.0):
+            assert added(x, number).dtype == (x + number).dtype
+
+
+def test_what_is_like_no_other_call_is_not_kept(piece):
+    with torch.no_grad():
+        for _ in range(3):
+            piece(*given(3, eps=float("nan"))[:2], None)
+    assert not piece._codes
+
+
+def test_where_torch_chooses_number_types_code_is_not_that_of_elsewhere():
+    torch._dynamo.reset()
+    product = Shortcut(torch.mm, lookup_backend("inductor"))
+    x = torch.randn(4, 4)
+    with torch.no_grad():
+        for wanted in (False, True, False):
+            with torch.autocast("cpu", torch.bfloat16, enabled=wanted):
+                assert product(x, x.clone()).dtype == (torch.bfloat16 if wanted else torch.float32)
+
+
+@pytest.fixture
+def on_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_dynamo_is_asked_again_for_other_threads_and_a_tensor_where_a_parameter_was(piece, on_threads):
+    """Code for a processor is made for so many threads; code for parameters, for what stays where it lies."""
+    x, (weight, bias, eps), place = given(3)
+    with torch.no_grad():
+        for threads in (1, 2, 1, 2):
+            on_threads(threads)
+            assert right(piece, given(3))
+        assert len(piece.asked) == 2
+        for one in (weight, weight.detach(), weight, weight.detach()):
+            assert right(piece, (x, (one, bias, eps), place))
+    assert len(piece.asked) == 3
+
+
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_inference_mode_and_none_give_their_own_kinds_of_tensors(backend):
+    """ComfyUI's nodes run in it, the command does not; memory that was made outside is written to inside."""
+    modes = (torch.no_grad, torch.inference_mode)
+    for first in modes:
+        torch._dynamo.reset()
+        piece = Shortcut(mixed, lookup_backend(backend))
+        for made, called in [
+            (first, first),
+            (modes[0], modes[0]),
+            (modes[0], modes[1]),
+            (modes[1], modes[1]),
+        ] * 2:
+            with made():
+                x, norm, place = given(3)
+            with called():
+                assert right(piece, (x, norm, place))
+                assert piece(x, norm, place)[0].is_inference() == (called is torch.inference_mode)
+
+
 def fill(x):
     x.fill_(7)
 
