@@ -168,6 +168,7 @@ class Shoot:
     def _mend(self, index: int) -> None:
         """Sample chunk `index` again, whose latents are damaged or gone, and keep them where they were."""
         for chunk in self._sampled_chunks(index, index + 1):
+            self._settle()
             digest = self._writer.save_latents(index, chunk.latents)
             self.mended[index] = chunk.record("latents", digest)
             self._writer.commit(self.mended[index])
@@ -220,13 +221,14 @@ class Shoot:
                 if job.start is not None and clean.index == 0:
                     latents = torch.cat([job.start[0], latents])
                 self._asked_for = computed(latents)  # the worker reads them on a stream of its own
+                # A copy that waits for the card, where there is something.
+                under_way = sampler.under_way() if sampler.holds(index) else None
             self.sampled += 1
             self._since_state += 1
             weighed = director.memory.log[seen:]
             # Where a blend weighs several frames for one chunk, the one that took a place is told.
             anchor = next((asdict(one) for one in reversed(weighed) if one.replaced), None)
             anchor = asdict(weighed[-1]) if weighed and anchor is None else anchor
-            under_way = sampler.under_way() if sampler.holds(index) else None
             chunk = self._chunk(clean.index, latents, anchor)
             yield replace(chunk, under_way=under_way, computed=self._asked_for)
 
@@ -235,6 +237,12 @@ class Shoot:
         if self._asked_for is not None:
             self._asked_for()
             self._asked_for = None
+
+    def _settle(self) -> None:
+        """Wait for the card where whoever comes next would, or would be told: its time is sampling's."""
+        if self._asked_for is not None:
+            with self._meter.stage("sampling"):
+                self._wait_for_card()
 
     def _feed(self, chunk: Chunk) -> Iterator[Clean]:
         """`Sampler.feed`, once more where memory ran out.
@@ -272,11 +280,21 @@ class Shoot:
         if number in self._plan.recalled:
             self._since_state = 0
             return None
-        # A replay is one call, the clean pass; a chunk is `calls` of them.
-        call_seconds = self._meter.seconds["sampling"] / self.sampled / sampler.calls
         memory = sampler.director.memory
         needed = memory.sizes.state(memory.layout.past)
-        if not pays(needed, self._since_state, call_seconds) or needed > self._job.store.budget:
+        if needed > self._job.store.budget:
+            return None
+
+        def worth(chunks: int) -> bool:
+            # A replay is one call, the clean pass; a chunk is `calls` of them.
+            call_seconds = self._meter.seconds["sampling"] / chunks / sampler.calls
+            return pays(needed, self._since_state, call_seconds)
+
+        # What the newest took is known once it is there, which is waited for where it may make a difference.
+        if self.sampled > 1 and not worth(self.sampled - 1):
+            return None
+        self._settle()
+        if not worth(self.sampled):
             return None
         if needed > free_memory() // 2:
             log.warning("the memory's state is not kept: %s are too much for this computer", size(needed))
@@ -305,6 +323,7 @@ class Shoot:
         """Let the listener break the render off, and `cancel` end it."""
         self._pulse()
         if self._cancel.is_set():
+            self._settle()
             raise _Cancelled
 
     def _drain(self) -> None:

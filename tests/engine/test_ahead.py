@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from gf_core.engine import shoot
-from gf_core.engine.events import StepDone
+from gf_core.engine.events import ChunkDone, StepDone
 from gf_core.engine.film import Film, look
 from gf_core.engine.session import Session
 from gf_core.memory.presets import PRESETS
 from gf_core.sampling.director import Director
+from gf_core.sampling.rolling import Rolling
 from gf_core.take.folder import RunWriter, Take
 
 BOARD = "a fox | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 1.5s"
@@ -46,7 +49,9 @@ def seen(monkeypatch):
     return order
 
 
-def play(bundle, folder, seen, stop=lambda event: False):
+def play(bundle, folder, seen, stop=lambda event: False, text=BOARD):
+    """The report."""
+
     def listen(event):
         if isinstance(event, StepDone):
             seen.append(("step", event.step))
@@ -54,11 +59,12 @@ def play(bundle, folder, seen, stop=lambda event: False):
             session.cancel()
 
     with Take.open(folder) as take:
-        session = Session(take, look(Film(bundle, BOARD, bundle.recipe), folder))
-        session.play(listen)
+        session = Session(take, look(Film(bundle, text, bundle.recipe), folder))
+        return session.play(listen).report
 
 
-def test_one_step_is_asked_for_before_the_chunk_before_it_is_waited_for(bundle, tmp_path, seen):
+def test_one_step_is_asked_for_before_the_chunk_before_it_is_waited_for(bundle, tmp_path, seen, monkeypatch):
+    monkeypatch.setattr(shoot, "pays", lambda *given: False)  # a state's copies wait for the card
     play(bundle, tmp_path, seen)
     mine = [what for what in seen if what[0] in ("asked", "waited", "call", "step")]
     chunks = max(number for what, number in seen if what == "asked")
@@ -87,3 +93,75 @@ def test_a_stop_is_heard_before_the_second_step(bundle, tmp_path, seen):
     assert seen.count(("call", None)) == 5
     assert [n for what, n in seen if what == "asked"] == [0, 1]
     assert [n for what, n in seen if what == "saved"] == [0, 1]
+
+
+CALL = 0.03
+"""Seconds that a card takes for a call."""
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A card that computes one call after the other, and a list of when; whoever reads what it makes waits for it."""
+    ends, main = [0.0], threading.current_thread()
+
+    def wait(until):
+        time.sleep(max(0.0, until - time.perf_counter()))
+
+    def slow(call):
+        def asked(*given, **named):
+            made = call(*given, **named)  # may be stopped before it is asked
+            ends.append(max(ends[-1], time.perf_counter()) + CALL)
+            return made
+
+        return asked
+
+    def waiting(read):
+        def reading(*given, **named):
+            if threading.current_thread() is main:  # the worker has a stream of its own
+                wait(ends[-1])
+            return read(*given, **named)
+
+        return reading
+
+    monkeypatch.setattr(shoot, "computed", lambda latents: partial(wait, ends[-1]))
+    for name in ("predict", "_clean"):
+        monkeypatch.setattr(Director, name, slow(getattr(Director, name)))
+    reads = [(Director, "snapshot"), (Rolling, "under_way"), (RunWriter, "save_latents")]
+    for home, name in reads:
+        monkeypatch.setattr(home, name, waiting(getattr(home, name)))
+    return ends
+
+
+def test_a_state_is_weighed_against_what_the_card_took(bundle, tmp_path, card, monkeypatch):
+    """Behind a film's first chunk as well, of which nothing but the asking is known before it is there."""
+    told = []
+    monkeypatch.setattr(shoot, "pays", lambda size, chunks, seconds: told.append(seconds) or True)
+    report = play(bundle, tmp_path, [], text="a fox | 0.75s\nthen: it jumps | 0.75s")
+    # Of the second what the first took, and then what both did.
+    assert len(told) == 3 and CALL * 0.9 < min(told) <= max(told) < CALL * 2
+    assert report["seconds"]["keeping memory"] < CALL
+
+
+@pytest.mark.parametrize("rolling", [False, True])
+@pytest.mark.parametrize("stop_at", [None, 1])
+def test_what_the_card_took_counts_as_sampling(bundle, tmp_path, card, rolling, stop_at):
+    if rolling:
+        memory = replace(PRESETS["rolling_forcing"], chunk=bundle.recipe.memory.chunk)
+        bundle = replace(bundle, recipe=replace(bundle.recipe, memory=memory))
+
+    def listen(event):
+        if isinstance(event, ChunkDone) and event.index == stop_at:
+            stop.set()
+        return stop.is_set()
+
+    stop = threading.Event()
+    seconds = play(bundle, tmp_path, [], listen)["seconds"]
+    assert (len(card) - 2) * CALL < seconds["sampling"], "of a call that is stopped nobody waits for the end"
+
+
+def test_a_chunk_that_is_mended_counts_as_sampling(bundle, tmp_path, card):
+    play(bundle, tmp_path, [])
+    (tmp_path / "run-0001" / "latents" / "000001.safetensors").unlink()
+    report = play(bundle, tmp_path, [], text=BOARD + "\nthen: it sits | 0.75s")
+    chunks, calls = 2, len(bundle.recipe.sample.steps) + 1
+    assert report["reuse"]["mended"] == 1 and chunks * calls * CALL < report["seconds"]["sampling"]
