@@ -25,7 +25,7 @@ class Shortcut:
     """`function`, compiled by `make` in one graph for each shape; called without gradients.
 
     Its arguments are tensors, numbers and None, also in tuples; it gives a tensor, a tuple of them, or nothing. Those
-    that it writes to share their memory with no other.
+    that it writes to share their storage with no other: of several in one, torch makes code for where they lie in it.
     """
 
     def __init__(self, function: Callable[..., Any], make: Make) -> None:
