@@ -308,7 +308,10 @@ class Shoot:
         # Until the worker has it, `close` keeps it.
         self._in_hand = [chunk]
         with self._meter.stage("waiting"):
-            while not self._worker.offer(chunk):
+            pause = 0.0
+            while not self._worker.offer(chunk, pause):
+                self._settle()  # a card may still compute it
+                pause = PAUSE
                 self._drain()
                 self._pulse()
         self._in_hand = []

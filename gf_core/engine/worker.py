@@ -45,9 +45,9 @@ class Worker(Generic[Item, Half, Result]):
         self._pending: deque[Future[Result | None]] = deque()
         self._failed = False
 
-    def offer(self, item: Item) -> bool:
-        """Queue an item; False when there was no room within `PAUSE`."""
-        if not self._room.acquire(timeout=PAUSE):
+    def offer(self, item: Item, pause: float = PAUSE) -> bool:
+        """Queue an item; False when there was no room within `pause` seconds."""
+        if not self._room.acquire(timeout=pause):
             return False
         self._submit(item).add_done_callback(lambda _: self._room.release())
         return True

@@ -17,6 +17,7 @@ from gf_core.memory.presets import PRESETS
 from gf_core.sampling.director import Director
 from gf_core.sampling.rolling import Rolling
 from gf_core.take.folder import RunWriter, Take
+from gf_core.video import FilmWriter
 
 BOARD = "a fox | 1.5s\nthen: it jumps | 1.5s\ncut: a hen | 1.5s"
 
@@ -165,3 +166,17 @@ def test_a_chunk_that_is_mended_counts_as_sampling(bundle, tmp_path, card):
     report = play(bundle, tmp_path, [], text=BOARD + "\nthen: it sits | 0.75s")
     chunks, calls = 2, len(bundle.recipe.sample.steps) + 1
     assert report["reuse"]["mended"] == 1 and chunks * calls * CALL < report["seconds"]["sampling"]
+
+
+def test_what_the_card_took_while_there_was_no_room_counts_as_sampling(bundle, tmp_path, card, monkeypatch):
+    """Encoding is slower: the sampler waits for it, while the card computes what is to be handed over."""
+    write = FilmWriter.write
+
+    def slow(*given):
+        time.sleep(8 * CALL)
+        return write(*given)
+
+    monkeypatch.setattr(shoot, "pays", lambda *given: False)
+    monkeypatch.setattr(FilmWriter, "write", slow)
+    seconds = play(bundle, tmp_path, [], text=BOARD + "\nthen: it sits | 3s")["seconds"]
+    assert (len(card) - 2) * CALL < seconds["sampling"]
