@@ -129,9 +129,16 @@ FAULTS = [
     Fault("a checkpoint can be read by whom its maker lets", "train/state.py", "            part.chmod(rights)",
           "            part.chmod(0o600)", "train/test_loop.py train/test_builtin_recipe.py"),
     Fault("a part that stays keeps no other from being swept", "files/atomic.py",
-          "with suppress(OSError):  # one that stays keeps no other", "if True:", "video/test_place.py"),
+          "with suppress(OSError):\n        if time", "if True:\n        if time", "video/test_place.py"),
     Fault("sound that is mixed down is told", "video/audio.py", 'log.info("sound of %s', 'log.debug("sound of %s',
           "video/test_sound.py"),
+    Fault("compiled code serves the layout alone that it was made for", "model/shortcut.py", "one.stride(), ", "",
+          "model/test_shortcut.py"),
+    Fault("a card is asked one step ahead, not more", "engine/shoot.py",
+          "            self._wait_for_card()\n            self._meter", "            self._meter",
+          "engine/test_ahead.py"),
+    Fault("latents are read once a card has computed them", "engine/finish.py",
+          "                chunk.computed()\n", "", "engine/test_ahead.py"),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from gf_core.engine import shoot
+from gf_core.engine import shoot, worker
 from gf_core.engine.events import ChunkDone, StepDone
 from gf_core.engine.film import Film, look
 from gf_core.engine.session import Session
@@ -66,6 +66,7 @@ def play(bundle, folder, seen, stop=lambda event: False, text=BOARD):
 
 def test_one_step_is_asked_for_before_the_chunk_before_it_is_waited_for(bundle, tmp_path, seen, monkeypatch):
     monkeypatch.setattr(shoot, "pays", lambda *given: False)  # a state's copies wait for the card
+    monkeypatch.setattr(worker, "DEPTH", 100)  # and so does who finds no room
     play(bundle, tmp_path, seen)
     mine = [what for what in seen if what[0] in ("asked", "waited", "call", "step")]
     chunks = max(number for what, number in seen if what == "asked")
