@@ -13,8 +13,9 @@ import torch.distributed as dist
 
 from gf_core.team import Team
 
-COPIES = "fork" in multiprocessing.get_all_start_methods() and not torch.cuda.is_available()
-"""Whether ranks begin as copies, which have torch imported; where there is a card, copies cannot compute gradients."""
+COPIES = "fork" in multiprocessing.get_all_start_methods() and not torch.backends.cuda.is_built()
+"""Whether ranks begin as copies, which have torch imported; a torch for cards, there or not, computes no gradients in a
+copy of a process that has computed some."""
 KIND = "fork" if COPIES else "spawn"
 
 

@@ -8,8 +8,7 @@ Numerics follow Self Forcing: activation dtype throughout, float32 q/k norm stat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -37,9 +36,11 @@ class Own(nn.Module):
     """In shards, whose weights do not tell; None is their type."""
 
 
-@dataclass(frozen=True)
-class Text:
-    """A prompt as one block's cross-attention reads it."""
+class Text(NamedTuple):
+    """A prompt as one block's cross-attention reads it.
+
+    A tuple: before torch 2.13 shards saw no tensors in other classes, and gathered no weights for their gradients.
+    """
 
     k: Tensor
     """Keys, normed [b s h d]; where a host replaced the module's forward, the context [b s c] itself."""

@@ -145,7 +145,7 @@ class Graphs:
             rest = iter(inputs.here)
             named = ("k", "v", "bias")
             parts = [{n: next(rest) for n in named if getattr(one, n) is not None} for one in asked.text]
-            self._texts[key] = [replace(one, **part) for one, part in zip(asked.text, parts)], inputs
+            self._texts[key] = [one._replace(**part) for one, part in zip(asked.text, parts)], inputs
         places, inputs = self._texts[key]
         inputs.put(values)
         return places

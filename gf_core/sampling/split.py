@@ -136,7 +136,7 @@ class Split:
             found = attend(self.laid(q, frames), k, v, kernel=text.kernel, where=where, bias=text.bias)
             return self.taken(found, frames)
 
-        return replace(text, bias=None, kernel=kernel)
+        return text._replace(bias=None, kernel=kernel)
 
     def laid(self, mine: Tensor, frames: int) -> Tensor:
         """This rank's rows [b (f s) h d] where they lie among all; the others' are 0."""

@@ -6,7 +6,7 @@ the steps of Adam here. Matrices of one shape go through it as one stack: a few 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, _foreach_add_, _foreach_lerp, _foreach_lerp_, _foreach_mul_, nn  # pyright: ignore[reportPrivateImportUsage]
@@ -66,9 +66,9 @@ class Muon(torch.optim.Optimizer):
             if "velocity" not in self.state[p]:
                 self.state[p]["velocity"] = torch.zeros_like(p)
         velocities = [self.state[p]["velocity"] for p in params]
-        _foreach_lerp_(velocities, list(grads.values()), 1 - momentum)
+        _foreach_lerp_(_mine(velocities), _mine(grads.values()), 1 - momentum)
         # Nesterov's look ahead, [out in] each; of sharded matrices every rank makes the whole update.
-        looks = [_whole(x).flatten(1) for x in _foreach_lerp(list(grads.values()), velocities, momentum)]
+        looks = [_whole(x).flatten(1) for x in _between(list(grads.values()), velocities, momentum)]
         updates = orthogonalise(torch.stack(looks)).view(len(params), *params[0].shape)
         rows, columns = looks[0].shape
         # 0.2 sqrt(longer side): the root mean square of an orthogonal update becomes that of Adam's.
@@ -76,6 +76,19 @@ class Muon(torch.optim.Optimizer):
         if group["decay"]:
             _foreach_mul_(params, 1 - lr * group["decay"])
         _foreach_add_(params, [_like(u, p) for u, p in zip(updates, params)], alpha=-lr * scale)
+
+
+def _mine(values: Iterable[Tensor]) -> list[Tensor]:
+    """What this rank holds of them: all where nothing is shared out. Before torch 2.13 shards have no rule for mixing
+    many tensors at once."""
+    return [x.to_local() if isinstance(x, DTensor) else x for x in values]
+
+
+def _between(some: list[Tensor], others: list[Tensor], share: float) -> Sequence[Tensor]:
+    """`some` mixed with `others`, anew."""
+    if isinstance(some[0], DTensor):
+        return [torch.lerp(one, other, share) for one, other in zip(some, others)]
+    return _foreach_lerp(some, others, share)
 
 
 def _whole(x: Tensor) -> Tensor:
@@ -141,4 +154,4 @@ class Average:
         warm = float(self.steps > self.begin) if self.begin else (1 + self.steps) / (10 + self.steps)
         keep = min(self.keep, warm)
         state = module.state_dict()
-        _foreach_lerp_(list(self.values.values()), [state[name] for name in self.values], 1 - keep)
+        _foreach_lerp_(_mine(self.values.values()), _mine(state[name] for name in self.values), 1 - keep)
