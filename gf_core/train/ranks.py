@@ -73,6 +73,11 @@ class Ranks:
         return clock.item()
 
 
+SHARDS = "2.9"
+"""The oldest torch whose shards come to one process's weights (2.9, 2.11 and 2.13 do): those of 2.8 and 2.7 come to
+others on two ranks of gloo, without a word."""
+
+
 def fsdp(
     module: nn.Module, blocks: Iterable[nn.Module], dtype: torch.dtype | None = None, nodes: int = 1
 ) -> nn.Module:
@@ -81,13 +86,13 @@ def fsdp(
     Gradients are reduced in float32. What is handed over keeps its type: noise levels would not be what they are in
     bfloat16. nodes: with several, each holds all shards, so that only gradients cross between them (HSDP).
     """
-    try:
-        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-    except ImportError as error:
+    if torch.__version__ < SHARDS:  # which torch compares as numbers
         raise GroundedError(
-            f"sharing a network out over ranks needs torch 2.6 or newer, this is {torch.__version__}",
+            f"sharing a network out over ranks needs torch {SHARDS} or newer, this is {torch.__version__}",
             "update torch, or train without shards",
-        ) from error
+        )
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
     policy = MixedPrecisionPolicy(dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     kind = "cuda" if dist.get_backend() == "nccl" else "cpu"
     shape = (dist.get_world_size(),) if nodes == 1 else (nodes, dist.get_world_size() // nodes)
