@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +13,7 @@ from card_place import GIGA, Place, ms, timed
 from torch import Tensor
 
 from gf_core.evaluation.bench import Subject, measure, now, open_film
-from gf_core.model import compiled, fp8, pieces
-from gf_core.model.pieces import Fused
+from gf_core.model import fp8, pieces
 from gf_core.sampling.film import film_chunks
 from gf_core.sampling.graphs import on_card
 
@@ -33,30 +31,21 @@ LAYERS = {
     "all": ("self_attn.o", "cross_attn.o"),
 }
 """What is multiplied in float8, one after the other."""
-OPTIONS: dict[str, dict[str, Any]] = {"measured": {"deterministic": False}}
-"""Of inductor, beside those of films."""
 
 
 def products(place: Place) -> None:
     """Seconds of products in bfloat16 and in float8, and of what is fused before them, as the card takes them.
 
-    Decides: whether float8 goes on paying, and with one scale per row; whether inductor makes better code where it may
-    measure (then bits would depend on what it measured).
+    Decides: whether float8 goes on paying, and with one scale per row.
     """
     for name, (width, out) in SHAPES.items():
         wide, tall = (side // 96 if place.dry else side for side in (width, out))
         place.tried(name, lambda name=name, wide=wide, tall=tall: _product(place, name, wide, tall))
-    _pieces(place, place.fused().pieces, "")
-    for name, changed in OPTIONS.items():
-        options = None if place.dry else {**compiled._options(), **changed}
-        compile = partial(
-            torch.compile, fullgraph=True, dynamic=False, backend=compiled.BACKEND, options=options
-        )
-        place.tried(name, lambda name=name, compile=compile: _pieces(place, Fused(compile, name), name))
+    _pieces(place, place.fused().pieces)
 
 
-def _pieces(place: Place, made: Any, how: str) -> None:
-    """Pieces of a chunk; GELU only with the options that films have."""
+def _pieces(place: Place, made: Any) -> None:
+    """Pieces of a chunk."""
     here: dict[str, Any] = {"device": place.device, "dtype": place.dtype}
     x, y, broad = (torch.randn(1, _rows(place), side, **here) for side in (1536, 1536, 8960))
     shift, scale = (torch.randn(1, 1, 1, 1536, **here) for _ in "ab")
@@ -70,10 +59,9 @@ def _pieces(place: Place, made: Any, how: str) -> None:
         "GELU to float8": (lambda: fused[pieces._small_gelu](broad, 1.0), 3),
         "cast alone": (lambda: fused[pieces.to_float8](x, 4.0), 3),
     }  # fmt: skip
-    for name, (run, bytes) in list(runs.items())[: 3 if how else None]:
+    for name, (run, bytes) in runs.items():
         size = bytes * (broad if "GELU" in name else x).numel()
-        named = f"{name}, {how}" if how else name
-        place.tried(named, lambda named=named, run=run, size=size: _piece(place, named, run, size))
+        place.tried(name, lambda name=name, run=run, size=size: _piece(place, name, run, size))
 
 
 def _rows(place: Place) -> int:
