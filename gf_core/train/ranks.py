@@ -74,7 +74,7 @@ class Ranks:
 
 
 SHARDS = "2.9"
-"""The oldest torch whose shards come to one process's weights (2.9, 2.11 and 2.13 do): those of 2.8 and 2.7 come to
+"""The oldest torch whose shards come to one process's weights (so do 2.11, 2.13, 2.14): those of 2.8 and 2.7 come to
 others on two ranks of gloo, without a word."""
 
 
