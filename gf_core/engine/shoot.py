@@ -3,7 +3,7 @@
 What the Take holds is told and passed over; the rest is decoded from stored latents, or sampled. While chunk n is being
 denoised, chunk n-1 is decoded in a thread of the worker's, and chunk n-2 encoded in another. At most four chunks exist
 at a time, so memory does not depend on the length of the film. A card is asked for the first step of chunk n before
-chunk n-1 is waited for: it never has nothing to do.
+chunk n-1 is waited for, which it goes on with while that one is handed over.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A compiled function whose code is called past torch's dynamo, once it is known which code is a call's.
 
-Dynamo asks at every call whether it knows it: 40 to 60 us where the code behind it takes 10, so that a card waits for
-the eleven pieces of a block twice as long as it computes. It is asked once per kind of call, and what its backend made
-is called from then on. That is the same code, so the bits are the same.
+Dynamo asks at every call whether it knows it: 34 us alone and 50 to 60 among others, where the code behind it takes 10
+(a processor) and a card computes a piece in 9 to 56. It is asked once per kind of call, and what its backend made is
+called from then on. That is the same code, so the bits are the same.
 """
 
 from __future__ import annotations
