@@ -88,8 +88,7 @@ def _compiler(backend: str) -> tuple[Compile, str]:
             try:
                 return made(*given)
             except Exception as error:
-                # By its place: not all that dynamo raises is of one kind. What is not its own is the film's.
-                if not type(error).__module__.startswith("torch._dynamo") or is_out_of_memory(error):
+                if not _is_of_compiling(error) or is_out_of_memory(error):
                     raise
                 if (told := _made_anew(lambda: made(*given))) is not None:
                     return told[0]
@@ -189,6 +188,16 @@ def _made_anew(call: Callable[[], Any]) -> tuple[Any] | None:
     _say_damaged(kept)
     shutil.rmtree(kept, ignore_errors=True)
     return told
+
+
+def _is_of_compiling(error: Exception) -> bool:
+    """Whether a piece could not be compiled; what is not dynamo's, nor inductor's through it, is the film's."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    # By its place, too: that there are too many shapes is an error of no kind.
+    return (
+        isinstance(error, TorchDynamoException) or type(error).__module__ == TorchDynamoException.__module__
+    )
 
 
 def _why(error: BaseException) -> str:

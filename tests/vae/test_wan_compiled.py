@@ -147,9 +147,14 @@ def test_more_shapes_than_torch_allows_are_said_in_words(as_written, monkeypatch
         assert torch.equal(piece(torch.zeros(5, 2)), torch.ones(5, 2)), "those that there are, go on"
 
 
-def test_what_cannot_be_compiled_is_said_in_words(as_written, monkeypatch, tmp_path, caplog):
+INDUCTORS = type("InductorError", (BackendCompilerFailed,), {"__module__": "torch._inductor.exc"})
+"""As newer torches have one of its own."""
+
+
+@pytest.mark.parametrize("kind", [BackendCompilerFailed, INDUCTORS])
+def test_what_cannot_be_compiled_is_said_in_words(as_written, monkeypatch, tmp_path, caplog, kind):
     """As where the disk that code is kept on is full; the small piece that is tried first costs a line."""
-    error = BackendCompilerFailed(lambda: None, OSError(28, "No space left on device"), None)
+    error = kind(lambda: None, OSError(28, "No space left on device"), None)
 
     def fails(*given):
         raise error
