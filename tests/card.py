@@ -163,9 +163,8 @@ def a_card(patch: pytest.MonkeyPatch) -> Iterator[None]:
         "set_sync_debug_mode": lambda mode: setattr(Waits, "allowed", mode != "error"),
     }.items():
         patch.setattr(torch.cuda, name, value)
-    patch.setattr(
-        torch.backends.cudnn, "is_available", lambda: False
-    )  # a torch for cards has it, for real ones
+    # A torch for cards has it, for real ones.
+    patch.setattr(torch.backends.cudnn, "is_available", lambda: False)
     to, run = Tensor.to, threading.Thread.run
 
     def moved(tensor: Tensor, *given: Any, **named: Any) -> Tensor:

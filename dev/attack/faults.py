@@ -129,7 +129,7 @@ FAULTS = [
     Fault("a checkpoint can be read by whom its maker lets", "train/state.py", "            part.chmod(rights)",
           "            part.chmod(0o600)", "train/test_loop.py train/test_builtin_recipe.py"),
     Fault("a part that stays keeps no other from being swept", "files/atomic.py",
-          "with suppress(OSError):\n        if time", "if True:\n        if time", "video/test_place.py"),
+          "with suppress(OSError):\n        if time", "if True:\n        if time", "files/test_swept.py"),
     Fault("sound that is mixed down is told", "video/audio.py", 'log.info("sound of %s', 'log.debug("sound of %s',
           "video/test_sound.py"),
     Fault("compiled code serves the layout alone that it was made for", "model/shortcut.py", "one.stride(), ", "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -64,44 +63,6 @@ def half(make_bundle, films, tmp_path_factory):
 def stopped(half, tmp_path):
     shutil.copytree(half, tmp_path / "take")
     return tmp_path / "take"
-
-
-@pytest.mark.parametrize("by", ["the listener", "a cancel"])
-def test_a_render_that_was_stopped_before_anything_was_made_leaves_nothing(
-    bundle, films, whole, tmp_path, by
-):
-    folder = tmp_path / "take"
-
-    def break_off(text):
-        def stop(event):
-            if isinstance(event, StepDone) and by == "a cancel":
-                session.cancel()
-            elif isinstance(event, StepDone):
-                raise KeyboardInterrupt
-
-        with Take.open(folder) as take:
-            session = films.session(bundle, text, take)
-            with contextlib.nullcontext() if by == "a cancel" else pytest.raises(KeyboardInterrupt):
-                session.play(stop)
-
-    break_off(TEXT.replace("fox", "owl"))
-    assert not folder.exists()
-    _, run = films.render(bundle, folder, TEXT)
-    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
-    break_off(TEXT.replace("fox", "owl"))
-    assert [path.name for path in folder.glob("run-*")] == ["run-0001"]
-    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
-    _, other = films.render(bundle, folder, TEXT.replace("fox", "hen"))
-    assert other.folder.name == "run-0002"
-
-
-def test_a_run_that_a_kill_left_without_a_journal_is_begun_again(bundle, films, whole, tmp_path):
-    killed = Run(tmp_path / "run-0001")
-    killed.folder.mkdir()
-    killed.note(TEXT, {})
-    _, run = films.render(bundle, tmp_path, TEXT)
-    assert run.folder == killed.folder
-    assert films.bytes_of(run) == films.bytes_of(Run(whole / "run-0001"))
 
 
 def cut(path, size):

@@ -49,7 +49,7 @@ def right(piece, some):
 def test_dynamo_is_asked_once_for_a_kind_of_call(piece):
     kinds = [given(3), given(5), given(3, bias=False), given(3, place=False), given(3, eps=0.25)]
     across = given(4)
-    kinds += [across, (across[0].T, *across[1:]), tuple(given(3)[:1] + given(3)[1:])]
+    kinds += [across, (across[0].T, *across[1:]), given(3)]
     with torch.no_grad():
         assert all(right(piece, some) for some in kinds)
         asked = len(piece.asked)

@@ -19,7 +19,6 @@ from av.error import FFmpegError
 from PIL import Image
 
 from gf_core.errors import ResourceError, TakeError
-from gf_core.files.atomic import beside
 from gf_core.video import (
     Audio,
     Chapter,
@@ -280,26 +279,6 @@ def test_what_kills_left_of_a_film_of_this_name_goes(tmp_path):
         os.utime(part, (time.time() - 4000,) * 2)
     place_film(src, tmp_path / "a.mp4")
     assert not left.exists() and fresh.exists() and other.exists()
-
-
-def test_what_kills_left_goes_whatever_the_film_is_called_and_whatever_stays(tmp_path):
-    """Of a film with a name of 250 bytes nothing was removed, nor behind a folder, which cannot be."""
-    src = write_film(tmp_path / "film.mp4")
-    name = "a[1]" + "ä" * 121 + ".mp4"
-    left = []
-    for _ in range(
-        16
-    ):  # of so many some that stay come before some that go, in whatever order they are listed
-        with beside(tmp_path / name, ".mp4") as part:
-            left.append(part)
-    for part in left[:8]:
-        part.mkdir()
-    for part in left[8:]:
-        part.write_bytes(b"half")
-    for part in left:
-        os.utime(part, (time.time() - 4000,) * 2)
-    assert place_film(src, tmp_path / name).name == name
-    assert [part for part in left if part.exists()] == left[:8]
 
 
 def test_before_pyav_16_a_film_has_no_chapters_and_is_made_all_the_same(caplog):
