@@ -139,6 +139,8 @@ FAULTS = [
           "engine/test_ahead.py"),
     Fault("latents are read once a card has computed them", "engine/finish.py",
           "                chunk.computed()\n", "", "engine/test_ahead.py"),
+    Fault("what inductor cannot compile is said in words", "model/compiled.py",
+          "isinstance(error, TorchDynamoException) or ", "", "vae/test_wan_compiled.py"),
 ]  # fmt: skip
 
 
