@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
 from gf_core.engine import shoot, worker
 from gf_core.engine.events import ChunkDone, StepDone
 from gf_core.engine.film import Film, look
+from gf_core.engine.meter import Meter
 from gf_core.engine.session import Session
 from gf_core.memory.presets import PRESETS
 from gf_core.sampling.director import Director
@@ -97,51 +99,78 @@ def test_a_stop_is_heard_before_the_second_step(bundle, tmp_path, seen):
     assert [n for what, n in seen if what == "saved"] == [0, 1]
 
 
-CALL = 0.05
-"""Seconds that a card takes for a call."""
+class SlowCard:
+    """A card that has computed nothing until somebody waits for it; counted in calls, as its time would be."""
+
+    def __init__(self):
+        self.asked = self.there = 0
+        self.stages, self.waits = [], Counter()
+        """Which stages the sampler's thread is in, the innermost last; for how many calls it waited in each."""
+
+    @property
+    def done(self):
+        return self.there == self.asked
+
+    def wait(self, calls):
+        if calls > self.there:
+            self.waits[self.stages[-1]] += calls - self.there
+            self.there = calls
 
 
 @pytest.fixture
 def card(monkeypatch):
-    """A card that computes one call after the other, and a list of when; whoever reads what it makes waits for it."""
-    ends, main = [0.0], threading.current_thread()
+    """Whoever reads what it makes in the sampler's thread waits for it; the worker has a stream of its own."""
+    card, main, stage = SlowCard(), threading.current_thread(), Meter.stage
 
-    def wait(until):
-        time.sleep(max(0.0, until - time.perf_counter()))
+    def here(work):
+        if threading.current_thread() is main:
+            work()
+
+    @contextlib.contextmanager
+    def staged(meter, name):
+        with stage(meter, name):
+            here(lambda: card.stages.append(name))
+            try:
+                yield
+            finally:
+                here(card.stages.pop)
 
     def slow(call):
         def asked(*given, **named):
             made = call(*given, **named)  # may be stopped before it is asked
-            ends.append(max(ends[-1], time.perf_counter()) + CALL)
+            card.asked += 1
             return made
 
         return asked
 
     def waiting(read):
         def reading(*given, **named):
-            if threading.current_thread() is main:  # the worker has a stream of its own
-                wait(ends[-1])
+            here(lambda: card.wait(card.asked))
             return read(*given, **named)
 
         return reading
 
-    monkeypatch.setattr(shoot, "computed", lambda latents: partial(wait, ends[-1]))
+    def computed(latents):
+        upto = card.asked
+        return lambda: here(lambda: card.wait(upto))
+
+    monkeypatch.setattr(Meter, "stage", staged)
+    monkeypatch.setattr(shoot, "computed", computed)
     for name in ("predict", "_clean"):
         monkeypatch.setattr(Director, name, slow(getattr(Director, name)))
-    reads = [(Director, "snapshot"), (Rolling, "under_way"), (RunWriter, "save_latents")]
-    for home, name in reads:
+    for home, name in ((Director, "snapshot"), (Rolling, "under_way"), (RunWriter, "save_latents")):
         monkeypatch.setattr(home, name, waiting(getattr(home, name)))
-    return ends
+    return card
 
 
 def test_a_state_is_weighed_against_what_the_card_took(bundle, tmp_path, card, monkeypatch):
     """Behind a film's first chunk as well, of which nothing but the asking is known before it is there."""
     told = []
-    monkeypatch.setattr(shoot, "pays", lambda size, chunks, seconds: told.append(seconds) or True)
-    report = play(bundle, tmp_path, [], text="a fox | 0.75s\nthen: it jumps | 0.75s")
+    monkeypatch.setattr(shoot, "pays", lambda *given: told.append(card.done) or True)
+    play(bundle, tmp_path, [], text="a fox | 0.75s\nthen: it jumps | 0.75s")
     # Of the second what the first took, and then what both did.
-    assert len(told) == 3 and min(told) > CALL * 0.9
-    assert report["seconds"]["keeping memory"] < 2 * CALL
+    assert told == [True, False, True]
+    assert {*card.waits} == {"sampling"}
 
 
 @pytest.mark.parametrize("rolling", [False, True])
@@ -157,27 +186,35 @@ def test_what_the_card_took_counts_as_sampling(bundle, tmp_path, card, rolling, 
         return stop.is_set()
 
     stop = threading.Event()
-    seconds = play(bundle, tmp_path, [], listen)["seconds"]
-    assert (len(card) - 2) * CALL < seconds["sampling"], "of a call that is stopped nobody waits for the end"
+    play(bundle, tmp_path, [], listen)
+    assert card.waits and {*card.waits} == {"sampling"}
+    assert card.done or stop_at is not None, "of a call that is stopped nobody waits for the end"
 
 
 def test_a_chunk_that_is_mended_counts_as_sampling(bundle, tmp_path, card):
     play(bundle, tmp_path, [])
     (tmp_path / "run-0001" / "latents" / "000001.safetensors").unlink()
+    card.waits.clear()
     report = play(bundle, tmp_path, [], text=BOARD + "\nthen: it sits | 0.75s")
     chunks, calls = 2, len(bundle.recipe.sample.steps) + 1
-    assert report["reuse"]["mended"] == 1 and chunks * calls * CALL < report["seconds"]["sampling"]
+    assert report["reuse"]["mended"] == 1 and card.waits["sampling"] >= chunks * calls
 
 
 def test_what_the_card_took_while_there_was_no_room_counts_as_sampling(bundle, tmp_path, card, monkeypatch):
     """Encoding is slower: the sampler waits for it, while the card computes what is to be handed over."""
-    write = FilmWriter.write
+    write, offer, again = FilmWriter.write, worker.Worker.offer, []
 
     def slow(*given):
-        time.sleep(8 * CALL)
+        time.sleep(0.1)
         return write(*given)
+
+    def offered(self, item, pause=0.0):
+        if pause:  # there was no room
+            again.append(card.done)
+        return offer(self, item, pause)
 
     monkeypatch.setattr(shoot, "pays", lambda *given: False)
     monkeypatch.setattr(FilmWriter, "write", slow)
-    seconds = play(bundle, tmp_path, [], text=BOARD + "\nthen: it sits | 3s")["seconds"]
-    assert (len(card) - 2) * CALL < seconds["sampling"]
+    monkeypatch.setattr(worker.Worker, "offer", offered)
+    play(bundle, tmp_path, [], text=BOARD + "\nthen: it sits | 3s")
+    assert again and all(again) and {*card.waits} == {"sampling"}
