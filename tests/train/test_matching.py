@@ -97,9 +97,12 @@ def test_a_student_begins_from_ode_states(given, tmp_path, refused):
         "--report",
         "1",
     ]
-    assert main([*command, "--data", "pairs", "--frames", "9"]) == 0
-    lines = journal(tmp_path / "runs" / "self_forcing" / "ode")
+    unused = ["--teacher", "no.pt", "--critic", "no.pt", "--negative", "hen"]
+    assert main([*command, "--data", "pairs", "--frames", "9", *unused]) == 0
+    run = tmp_path / "runs" / "self_forcing" / "ode"
+    lines, told = journal(run), (run / "train.log").read_text()
     assert len(lines) == 4 and all(line["regression"] > 0 for line in lines)
+    assert all(f"what {option} gives is not used" in told for option in unused[::2])
     assert "(5, 9, 4, 2, 4)" in refused(*command, "--data", "pairs", "--frames", "12", "--folder", "other")
     assert "no latents" in refused(*command, "--frames", "9", "--folder", "other")
 
@@ -138,8 +141,8 @@ def test_every_recipe_runs_from_the_command_line(given, tmp_path, recipe, stage)
     frames = ["--frames", "48"] if values.film.context else ["--frames", "39" if values.stream else "9"]
     assert main([*command, *frames, "--iterations", "1", "--report", "1"]) == 0
     folder = tmp_path / "runs" / recipe / stage
-    unused = "what --then gives is not used" in (folder / "train.log").read_text()
-    assert unused != bool(max(values.verbs.switches))
+    unused = (folder / "train.log").read_text().count("is not used")
+    assert unused == (not max(values.verbs.switches)), "prompts to change to, and nothing else"
     lines = journal(folder)
     loss = stages_of(recipe)[stage].objective
     assert [next(name for name in ("dmd", "sid", "critic") if name in line) for line in lines] == [

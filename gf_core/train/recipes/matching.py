@@ -100,8 +100,7 @@ def train(ranks: Ranks, options: Options) -> Run:
     _refuse_another(options)
     stage, device = options.stage, _device(options.device)
     log.info(_length(options))
-    if options.then and not max(stage.verbs.switches):
-        log.info("films of %s have one prompt: what --then gives is not used", options.name)
+    _tell_unused(options)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     torch.manual_seed(options.seed)  # of adapters; everything else goes by number
     bundle = load_model(options.model, dtype=torch.float32)
@@ -150,6 +149,20 @@ def train(ranks: Ranks, options: Options) -> Run:
         "lora" if stage.lora else "model",
     )
     return run
+
+
+def _tell_unused(options: Options) -> None:
+    """A line of the log for each thing given that the stage has no use for."""
+    stage = options.stage
+    taught = stage.ratio or stage.objective == "consistency"
+    for given, used, why in (
+        ("then", max(stage.verbs.switches), "makes films of one prompt"),
+        ("teacher", taught, "learns without a teacher"),
+        ("critic", stage.ratio, "learns without a critic"),
+        ("negative", taught or stage.drop, "shows every clip with its prompt"),
+    ):
+        if getattr(options, given) is not None and not used:
+            log.info("%s %s: what --%s gives is not used", options.name, why, given)
 
 
 def _refuse_another(options: Options) -> None:
