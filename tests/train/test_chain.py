@@ -1,13 +1,16 @@
 """The whole chain: what a context teacher sees, what clips tell, and that one command ends in a model that renders."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from gf_core.builtin import BUILTIN_FILES
 from gf_core.cli import main
+from gf_core.config import MemorySpec
 from gf_core.errors import GroundedError
 from gf_core.train.draws import SampleDraws
 from gf_core.train.films import ClipsGiven, Cue
@@ -18,7 +21,7 @@ from gf_core.train.objectives.scores import Matching
 from gf_core.train.objectives.teacher import Errors, Recycling, chosen, teacher
 from gf_core.train.past import Past
 from gf_core.train.recipes import chain, matching
-from gf_core.train.recipes.chain import FURTHER, SIZES, run_chain, stages_of
+from gf_core.train.recipes.chain import FURTHER, SIZES, run_chain, stages_of, train_further
 from gf_core.train.rollout import with_past
 from gf_core.train.sources.encoded import Encoded, read_clip, write_clip
 from gf_core.train.streaming import Stream, StreamSpec
@@ -355,3 +358,21 @@ def test_a_stopped_chain_goes_on_and_its_end_renders(tmp_path, monkeypatch, capl
     )
     assert main(["render", str(board), "--model", str(model), "--out", str(film)]) == 0
     assert film.stat().st_size > 1000
+
+
+def test_a_judge_is_made_of_the_teacher_where_its_student_lies_beside_it(tmp_path, monkeypatch):
+    """And with the words of the model that it judges."""
+    monkeypatch.setattr(chain, "write_stories", lambda *given: None)
+    monkeypatch.setattr(chain, "make_judge", lambda judge, given, folder: given)
+    monkeypatch.setattr(chain, "_run", lambda options: Path(options.teacher))
+    for folder in ("model", "taught"):
+        (tmp_path / folder).mkdir()
+        for name in BUILTIN_FILES:
+            (tmp_path / folder / name).write_bytes(b"codec" if "codec" in name else folder.encode())
+    (tmp_path / "taught" / "teacher_model.safetensors").write_bytes(b"teacher")
+    given = [str(tmp_path / "model"), tmp_path / "taught", MemorySpec(), tmp_path / "run", tmp_path / "out"]
+    with pytest.raises(GroundedError, match="no model with its text encoder"):
+        train_further(*given)
+    (tmp_path / "taught" / "teacher_text.safetensors").write_bytes(b"teacher")
+    judge = train_further(*given)
+    assert [(judge / name).read_bytes() for name in BUILTIN_FILES] == [b"teacher", b"model", b"codec"]

@@ -39,7 +39,7 @@ from ..streaming import StreamSpec
 from .clips import MEMORY, MIXTURE
 from .matching import Options, train
 from .stage import OURS, Stage, Verbs
-from .video import BUILTIN_SAMPLE, BUILTIN_SPEC, BUILTIN_VIDEO, VideoNet, save_video
+from .video import BUILTIN_SAMPLE, BUILTIN_SPEC, BUILTIN_VIDEO, VideoNet, save_video, shipped
 
 log = logging.getLogger("grounded")
 
@@ -214,14 +214,16 @@ def train_further(
                 f"{given} is no folder like the built-in model's",
                 f"give one that holds {', '.join(BUILTIN_FILES)}",
             )
-    codec, its = (model_file(given).parent / BUILTIN_FILES[-1] for given in (model, teacher))
-    if its.read_bytes() != codec.read_bytes():
+    home, its = (model_file(given).parent for given in (model, teacher))
+    codec = home / BUILTIN_FILES[-1]
+    if (its / BUILTIN_FILES[-1]).read_bytes() != codec.read_bytes():
         raise GroundedError(
             f"the teacher in {teacher} has another codec than the model {model}",
             "give a teacher that was trained with the model's: networks know the latents of one codec only",
         )
     write_stories(folder / "stories", codec, FURTHER)
-    taught = make_judge(judge, _with_words(teacher, model, folder / "given"), folder)
+    network, _ = shipped(its)
+    taught = make_judge(judge, _with_words(network, home, folder / "given"), folder)
     stage = stages_of(FURTHER, memory)["long"]
     if judge == "short":
         stage = replace(stage, film=replace(stage.film, past=None))
@@ -241,19 +243,20 @@ def make_judge(judge: str, given: Path, folder: Path) -> Path:
     return _run(Options(judge, stage, folder / "stories", str(given), folder / judge))
 
 
-def _with_words(teacher: Path, model: str, folder: Path) -> Path:
-    """The teacher's network with the model's text encoder, whose rows it will be given, in `folder`; returns it.
+def _with_words(network: Path, home: Path, folder: Path) -> Path:
+    """The teacher's network with the text encoder of the model in `home`, whose rows it will be given, in `folder`;
+    returns it.
 
     Raises GroundedError: another lies there.
     """
     for name in BUILTIN_FILES:
-        source = (teacher if name == BUILTIN_FILES[0] else model_file(model).parent) / name
+        source = network if name == BUILTIN_FILES[0] else home / name
         if not (folder / name).exists():
             with replacing(folder / name) as part:
                 shutil.copy(source, part)
         elif (folder / name).read_bytes() != source.read_bytes():
             raise GroundedError(
-                f"judges in {folder.parent} were made of another teacher than {teacher}, or for another model",
+                f"judges in {folder.parent} were made of another teacher than {network}, or for another model",
                 "name another folder with --out",
             )
     return folder

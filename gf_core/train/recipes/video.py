@@ -272,6 +272,18 @@ def _fill(video: VideoNet, path: Path) -> None:
     if path.suffix == ".pt":
         video.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["average"])
         return
+    model, text = shipped(path)
+    video.net.model.load_state_dict({name: value.float() for name, value in load_file(model).items()})
+    video.net.text.load_state_dict(load_small_encoder(text).state_dict())
+
+
+def shipped(path: Path) -> tuple[Path, Path]:
+    """The files of a network and its text encoder, as they are shipped.
+
+    path: the network's file, or the folder of both; where a teacher's lie beside its student's, they are meant.
+
+    Raises GroundedError: one of the two is not there.
+    """
     names = ("teacher_model.safetensors", "model.safetensors") if path.is_dir() else ("",)
     model = next((path / name for name in names if (path / name).is_file()), None)
     text = model.with_name(model.name.replace("model", "text")) if model else path
@@ -280,8 +292,7 @@ def _fill(video: VideoNet, path: Path) -> None:
             f"there is no model with its text encoder at {path}",
             "Give a stage's .pt file, or a folder that holds model.safetensors and text.safetensors.",
         )
-    video.net.model.load_state_dict({name: value.float() for name, value in load_file(model).items()})
-    video.net.text.load_state_dict(load_small_encoder(text).state_dict())
+    return model, text
 
 
 def save_video(net: ContextNet, folder: Path) -> None:
