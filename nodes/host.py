@@ -127,7 +127,7 @@ def check_prefix(prefix: str) -> None:
         fault = "that leads out of the output folder"
     if not fault:
         try:
-            if not stat.S_ISDIR((output_folder() / path).parent.stat().st_mode):
+            if not stat.S_ISDIR(os.stat(below).st_mode):
                 fault = os.strerror(errno.ENOTDIR)
         except FileNotFoundError:
             return

@@ -30,7 +30,7 @@ PIECES = [
     "x" * 250, "x/" * 300, "%date%", "%date:yyyy-MM-dd hh.mm.ss%", "%date:..%", "%year%", "%width%", "%date:",
     "loop/", "file/", "etc/passwd",
 ]  # fmt: skip
-HARD = ["x" * 250 + "\\fox", "..\\fox", "a\\..\\..\\fox", "loop\\fox", "file/fox"]
+HARD = ["x" * 250 + "\\fox", "..\\fox", "a\\..\\..\\fox", "loop\\fox", "new\\..\\loop/fox", "file/fox"]
 """Names that were taken in one place and not in another."""
 BODIES = [
     b"", b"stop", b'{"node": "1', b'{"node": "\xfc"}', b"[1]", b"null", b"{}", b'{"node": 5}', b'{"node": {}}',

@@ -61,7 +61,7 @@ def test_a_file_or_a_ring_of_links_for_a_folder_is_refused_before_sampling(serve
     ring = server.base / "output" / "ring"
     ring.symlink_to(ring)
     (server.base / "output" / "file").write_text("no folder")
-    for name in ("ring", "file"):
+    for name in ("ring", "file", "new/../ring"):
         graph = film("named")
         graph["4"]["inputs"]["filename_prefix"] = f"{name}/film"
         assert "the film cannot be saved as" in words(server, graph, "4")
