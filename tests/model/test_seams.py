@@ -10,16 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from gf_core.attention import attend
 from gf_core.config import MemorySpec, ModelSpec, Recipe
 from gf_core.memory.store import DualMemory
 from gf_core.model.forward import Call, text_kv, time_conditioning
 from gf_core.model.placement import Placement
 from gf_core.model.wan import WanModel
-from gf_core.rope import rotate, turns
 from gf_core.team import Team
 from gf_core.train.ranks import fsdp
 
+from ..masked import whole_film
 from ..ranks import lead
 
 SPEC = ModelSpec(
@@ -85,21 +84,6 @@ def test_one_network_call_compiles_whole(model, want_flow):
         torch.testing.assert_close(now, was, atol=1e-6, rtol=0)
 
 
-class Masked:
-    """Self-attention of one call over chunks of a whole film, each seeing itself and all before it."""
-
-    def __init__(self, frames: int, chunk: int, tokens: int) -> None:
-        block = torch.arange(frames * tokens) // (chunk * tokens)
-        self.bias = torch.zeros(len(block), len(block)).masked_fill(block[:, None] < block, float("-inf"))
-        self.turn = turns(torch.arange(frames), 2, 2, SPEC.head_dim)
-
-    def attend(self, layer: int, q: Tensor, raw_k: Tensor, v: Tensor) -> Tensor:
-        return attend(rotate(q, self.turn), rotate(raw_k, self.turn), v, bias=self.bias)
-
-    def write(self, layer: int, raw_k: Tensor, v: Tensor) -> None:
-        """Nothing is kept."""
-
-
 def test_gradients_cross_chunks(model):
     """Three chunks through the memory have the loss and the gradients of one masked forward over all nine frames."""
     model.requires_grad_(True)
@@ -115,7 +99,7 @@ def test_gradients_cross_chunks(model):
         time = time_conditioning(model, torch.tensor([[0.0]]), torch.float32)
         return time, text_kv(model, prompt, SPEC.text_len)
 
-    whole = Call(model, latents, *given(), Masked(9, 3, 4)).run()
+    whole = Call(model, latents, *given(), whole_film(9, 3, 2, 2, SPEC.head_dim)).run()
     assert whole is not None
     wanted = gradients(whole)
     memory = memory_of(anchors=0, recent=6, anchor_policy="none")

@@ -5,35 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gf_core.attention import attend
 from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.errors import GroundedError
 from gf_core.memory.presets import PRESETS
 from gf_core.memory.snapshots import snapshot
 from gf_core.model import layers
 from gf_core.model.forward import Call, text_kv
-from gf_core.rope import rotate, turns
 from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.noise import chunk_noise
 from gf_core.sampling.sampler import Chunk
 
+from ..masked import whole_film
 from .conftest import SPEC
-
-
-class Masked:
-    """Self-attention of one call over a whole film, each chunk seeing itself and what came before."""
-
-    def __init__(self, frames, chunk, tokens, turn):
-        block = torch.arange(frames * tokens) // (chunk * tokens)
-        hidden = torch.zeros(len(block), len(block))
-        self.bias = hidden.masked_fill(block[:, None] < block[None, :], float("-inf"))
-        self.turn = turn
-
-    def attend(self, layer, q, raw_k, v):
-        return attend(rotate(q, self.turn), rotate(raw_k, self.turn), v, bias=self.bias)
-
-    def write(self, layer, raw_k, v):
-        raise AssertionError("the flow is wanted")
 
 
 def test_chunks_with_memory_equal_one_masked_forward(film, model, prompts):
@@ -45,10 +28,9 @@ def test_chunks_with_memory_equal_one_masked_forward(film, model, prompts):
     for chunk in latents.split(3, dim=1):
         run.director.prefill(chunk)
     with torch.no_grad():
-        turn = turns(torch.arange(12), 1, 2, SPEC.head_dim)
         time = layers.time_conditioning(model, torch.zeros(1, 1), torch.float32)
         text = text_kv(model, prompts[0], SPEC.text_len)
-        want = Call(model, latents, time, text, Masked(12, 3, 2, turn)).run()
+        want = Call(model, latents, time, text, whole_film(12, 3, 1, 2, SPEC.head_dim)).run()
     torch.testing.assert_close(torch.cat(flows, dim=1), want, atol=1e-5, rtol=0)
 
 

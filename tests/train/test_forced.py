@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gf_core.attention import attend
 from gf_core.config import MemorySpec, Recipe, SampleSpec
 from gf_core.model.forward import Call, text_kv, time_conditioning
-from gf_core.rope import rotate, turns
+from gf_core.rope import turns
 from gf_core.sampling.schedule import Schedule
 from gf_core.train.films import ClipsGiven
 from gf_core.train.objectives.forced import (
@@ -22,26 +21,22 @@ from gf_core.train.objectives.forced import (
 from gf_core.train.objectives.scores import Nets
 from gf_core.train.rollout import RolloutSpec, make_chunks, sampler_for
 
+from ..masked import Masked
 from .fixed import RandomDraws
 
 CHUNKS, SIZE, TOKENS = 3, 3, 2
 WHOLE = MemorySpec(anchors=0, recent=6, anchor_policy="none", positions="absolute", max_position=None)
 
 
-class Doubled:
+def doubled(head_dim):
     """A masked forward over [clean | noisy]: a noisy chunk sees the clean ones before it and itself."""
-
-    def __init__(self, head_dim):
-        frames = CHUNKS * SIZE
-        self.turn = turns(torch.arange(frames), 1, 2, head_dim).repeat(2, 1, 1, 1)
-        chunk = torch.arange(2 * frames * TOKENS) // (SIZE * TOKENS)
-        noisy, number = chunk >= CHUNKS, chunk % CHUNKS
-        clean_before = ~noisy & (number < number[:, None])
-        itself = (noisy == noisy[:, None]) & (number == number[:, None])
-        self.bias = torch.where(clean_before | itself, 0.0, float("-inf"))
-
-    def attend(self, layer, q, raw_k, v):
-        return attend(rotate(q, self.turn), rotate(raw_k, self.turn), v, bias=self.bias)
+    frames = CHUNKS * SIZE
+    turn = turns(torch.arange(frames), 1, 2, head_dim).repeat(2, 1, 1, 1)
+    chunk = torch.arange(2 * frames * TOKENS) // (SIZE * TOKENS)
+    noisy, number = chunk >= CHUNKS, chunk % CHUNKS
+    clean_before = ~noisy & (number < number[:, None])
+    itself = (noisy == noisy[:, None]) & (number == number[:, None])
+    return Masked(clean_before | itself, turn)
 
 
 @pytest.fixture
@@ -70,7 +65,7 @@ def test_forcing_is_the_masked_forward_over_a_doubled_sequence(nets, clips, film
     both = torch.cat([torch.zeros_like(times), times], 1)
     time = time_conditioning(net, both, torch.float32)
     text = text_kv(net, clips.prompt, net.spec.text_len)
-    wanted = Call(net, torch.cat([clean, noisy], 1), time, text, Doubled(net.spec.head_dim)).run()[:, 9:]
+    wanted = Call(net, torch.cat([clean, noisy], 1), time, text, doubled(net.spec.head_dim)).run()[:, 9:]
     got = forced_flow(net, film, clips, noisy, times, clean)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
     theirs = gradients(wanted)
