@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._pytree import tree_leaves
 
 from gf_core.checkpoints.networks import Networks
 from gf_core.config import Recipe, SampleSpec
@@ -22,6 +21,7 @@ from gf_core.sampling.chunkwise import make_sampler
 from gf_core.sampling.film import Cues, film_chunks
 from gf_core.sampling.warm import warm_up
 
+from ..vae.kinds import Counted
 from .conftest import HEIGHT, SPEC, STEPS, WIDTH
 from .test_methods import METHODS
 from .test_rolling import plan_of
@@ -33,24 +33,6 @@ MEMORIES = {
     "longlive, a part": replace(PRESETS["longlive"], recache_reach=21),
 }
 SHORT = "a fox | 4.5s\nthen: it jumps | 1.5s\ncut: a hen | 1.5s"
-
-
-class Counted:
-    """Stands for a compiler: what it would compile is each shape of each piece."""
-
-    def __init__(self):
-        self.shapes = set()
-
-    def __call__(self, function):
-        def piece(*given):
-            leaves = tree_leaves(given)
-            shapes = tuple((x.shape, x.stride()) if isinstance(x, torch.Tensor) else x for x in leaves)
-            self.shapes.add((function.__name__, shapes))
-            return function(*given)
-
-        return piece
-
-
 TEXT = """@cast una = a hen | una.png
 a fox | {short}s
 then: it jumps | 1.5s | blend 1.5s

@@ -56,7 +56,10 @@ class Counted:
 
     def __call__(self, function):
         def piece(*given):
-            shapes = tuple((type(x), x.shape, x.stride()) for x in tree_leaves(given))
+            leaves = tree_leaves(given)
+            shapes = tuple(
+                (type(x), x.shape, x.stride()) if isinstance(x, torch.Tensor) else x for x in leaves
+            )
             self.shapes.add((function.__name__, shapes))
             return function(*given)
 
