@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -21,8 +21,8 @@ from gf_core.config import Fit, MemorySpec, SampleSpec, VideoSpec
 from gf_core.errors import CheckpointError
 from gf_core.estimate.room import bundle_cost, file_cost
 from gf_core.files.fingerprint import combine
-from gf_core.text.small import SmallTextEncoder, save_small_encoder
-from gf_core.vae.builtin import BuiltinCodec, CodecConfig, save_codec
+from gf_core.text.small import SmallTextEncoder, load_small_encoder, save_small_encoder
+from gf_core.vae.builtin import FORMAT, BuiltinCodec, CodecConfig, load_codec, save_codec
 from gf_core.vae.load import load_vae
 
 from .published import Codec, Text
@@ -158,11 +158,6 @@ def test_settings_that_cannot_be_run_are_refused_in_words(tmp_path, state, chang
 
 @pytest.mark.parametrize("config", ["{", "[]", '{"x": 1}', '{"channels": "a"}', "[" * 100_000, None])
 def test_damaged_companions_are_refused_in_words(own_folder, config):
-    from safetensors.torch import load_file
-
-    from gf_core.text.small import load_small_encoder
-    from gf_core.vae.builtin import FORMAT, load_codec
-
     for name, load, header in (
         ("codec.safetensors", load_codec, {"format": FORMAT, "config": config}),
         ("text.safetensors", load_small_encoder, {"words": config, "settings": "{}"}),

@@ -22,6 +22,9 @@ from gf_core.cli.terminal import lasting
 from gf_core.config import Encoding, MemorySpec, Recipe
 from gf_core.engine.render import render_film
 from gf_core.errors import GroundedError
+from gf_core.estimate.room import ModelCost
+from gf_core.evaluation import bench
+from gf_core.files.cache import _home, cache_dir
 from gf_core.memory.presets import PRESETS
 
 from ..engine.conftest import SPEC
@@ -198,17 +201,13 @@ def test_a_folder_in_the_way_is_called_by_its_name(place, clip, refused):
 
 
 def test_train_passes_its_options_on(monkeypatch):
-    import gf_core.train.recipes.builtin
-
     got = []
-    monkeypatch.setattr(gf_core.train.recipes.builtin, "main", lambda argv: got.append(argv) or 0)
+    monkeypatch.setattr("gf_core.train.recipes.builtin.main", lambda argv: got.append(argv) or 0)
     assert main(["train", "builtin", "--stage", "codec", "--minutes", "3"]) == 0
     assert got == [["--stage", "codec", "--minutes", "3"]]
 
 
 def test_bench_measures_random_weights(capsys, monkeypatch):
-    import gf_core.evaluation.bench as bench
-
     monkeypatch.setitem(bench.SHAPES, "tiny", SPEC)
     options = ["--size", "32x32", "--chunks", "4", "--device", "cpu", "--json", "out/bench.json"]
     assert main(["bench", "--shape", "tiny", *options]) == 0
@@ -227,22 +226,18 @@ def test_bench_refuses_a_size_that_no_film_has(capsys, model):
 
 
 def test_bench_of_a_bundle_times_decode_and_encode():
-    from gf_core.evaluation.bench import bundle_subject, measure
-
-    numbers = measure(bundle_subject(bundle(), None, None), 4)
+    numbers = bench.measure(bench.bundle_subject(bundle(), None, None), 4)
     assert set(numbers["seconds per chunk"]) == {"steps", "clean", "decode", "encode"}
     assert numbers["fps"] < numbers["sampling fps"]
 
 
 def test_plan_asks_about_number_type_and_companions(place, capsys, monkeypatch):
     """And passes them on to whoever counts; what is found about the prompts stands above the cost."""
-    import gf_core.estimate.room as room
-
     asked = []
 
     def counted(model, **told):
         asked.append(told)
-        return room.ModelCost(SPEC, value_bytes=2, decoder="taehv")
+        return ModelCost(SPEC, value_bytes=2, decoder="taehv")
 
     monkeypatch.setattr("gf_core.cli.opening.file_cost", counted)
     monkeypatch.setattr("gf_core.cli.plan.wanted", lambda *_: bundle().recipe)
@@ -271,8 +266,6 @@ class Letters:
 
 
 def test_a_user_without_a_home(monkeypatch, request, tmp_path):
-    from gf_core.files.cache import _home, cache_dir
-
     _home.cache_clear()  # other tests have asked for the home that there is
     request.addfinalizer(_home.cache_clear)
 

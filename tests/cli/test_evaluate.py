@@ -14,7 +14,7 @@ import pytest
 from gf_core.cli import main
 from gf_core.engine.recorded import read_recorded
 from gf_core.evaluation.films_table import films_table
-from gf_core.evaluation.measures.cuts import match_cuts
+from gf_core.evaluation.measures.cuts import detected_cuts, match_cuts
 from gf_core.evaluation.over_time import frame_values
 from gf_core.video import Chapter, place_film, read_chapters, read_metadata
 
@@ -216,8 +216,6 @@ def test_each_cut_is_seen_once():
 
 def test_cuts_are_looked_for_where_they_are_written(place):
     pytest.importorskip("scenedetect", reason="PySceneDetect is not installed")
-    from gf_core.evaluation.measures.cuts import detected_cuts
-
     rng = np.random.default_rng(0)
     shots = [np.repeat(rng.integers(0, 255, (8, 12, 3), np.uint8), 8, 0).repeat(8, 1) for _ in range(3)]
     film_at(place / "cut.mp4", np.concatenate([np.repeat(shot[None], 16, 0) for shot in shots]))

@@ -25,7 +25,7 @@ from gf_core.cli import main
 from gf_core.cli.files import read_board, take_folder
 from gf_core.cli.opening import open_film
 from gf_core.cli.parser import COMMANDS, build_parser
-from gf_core.cli.screen import Screen
+from gf_core.cli.screen import ProgressLine, Screen
 from gf_core.engine.events import Started, StepDone
 from gf_core.engine.film import look
 from gf_core.engine.recorded import read_recorded
@@ -320,8 +320,6 @@ def test_a_plan_is_asked_as_a_render_is(place, model, monkeypatch, capsys, refus
 
 
 def test_ctrl_c_keeps_the_film_so_far_and_says_where(place, model, monkeypatch, capsys):
-    import gf_core.cli.screen as module
-
     shown = []
 
     def interrupt(self, text):
@@ -329,7 +327,7 @@ def test_ctrl_c_keeps_the_film_so_far_and_says_where(place, model, monkeypatch, 
         if len(shown) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.ProgressLine, "show", interrupt)
+    monkeypatch.setattr(ProgressLine, "show", interrupt)
     assert main(["render", "film.txt"]) == 130
     said = capsys.readouterr().err
     kept = place / "takes" / "film" / "run-0001" / "film.mp4"

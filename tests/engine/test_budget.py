@@ -301,17 +301,15 @@ def test_a_film_never_made_is_tried_once_and_remembered(bundle, tmp_path, monkey
 
 
 def test_slow_models_and_hosts_are_not_tried(bundle, monkeypatch):
-    from gf_core.estimate import trial as calibrate
-
     settings = ["a fox", bundle.recipe, Encoding(), None]
-    monkeypatch.setattr(calibrate, "PATIENCE", -1.0)
+    monkeypatch.setattr("gf_core.estimate.trial.PATIENCE", -1.0)
     assert try_out(bundle, *settings) is None
     passes, prefill = [], Director.prefill
     monkeypatch.setattr(Director, "prefill", lambda self, x: (passes.append(x), prefill(self, x))[1])
-    monkeypatch.setattr(calibrate, "COLD", -1.0)
+    monkeypatch.setattr("gf_core.estimate.trial.COLD", -1.0)
     assert try_out(bundle, *settings) is None and len(passes) == 1, "a slow model is asked once"
-    monkeypatch.setattr(calibrate, "COLD", 60.0)
-    monkeypatch.setattr(calibrate, "PATIENCE", 60.0)
+    monkeypatch.setattr("gf_core.estimate.trial.COLD", 60.0)
+    monkeypatch.setattr("gf_core.estimate.trial.PATIENCE", 60.0)
     trial = try_out(bundle, *settings)
     assert trial is not None and trial.frames % 12 == 0 and 0 < (trial.bits or 0) < 24
     assert try_out(replace(bundle, ready=lambda free: None), *settings) is None

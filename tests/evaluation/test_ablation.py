@@ -15,8 +15,10 @@ from PIL import Image, ImageDraw
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from gf_core.builtin import BUILTIN_FILES
+from gf_core.builtin import BUILTIN_FILES, BUILTIN_FOLDER
+from gf_core.checkpoints.bundle import load_model
 from gf_core.cli import main
+from gf_core.cli.trainings import ablate
 from gf_core.config import MemorySpec
 from gf_core.errors import GroundedError
 from gf_core.evaluation import ablation
@@ -24,8 +26,11 @@ from gf_core.evaluation.charts.ablation import COLOURS, draw
 from gf_core.evaluation.film import spans_of
 from gf_core.evaluation.measures import events
 from gf_core.memory.checks import check
+from gf_core.memory.presets import PRESETS
+from gf_core.memory.store import DualMemory
 from gf_core.text.vocabulary import Vocabulary
 from gf_core.timeline import parse
+from gf_core.train.recipes import chain
 from gf_core.world.reader import load_reader
 from gf_core.world.vocabulary import JUMP, STAND, Labels
 
@@ -190,9 +195,6 @@ def test_a_film_is_measured_in_all_columns() -> None:
 
 def test_a_published_memory_tells_the_stories_of_the_variants(tmp_path, monkeypatch, capsys) -> None:
     """Its sink and bank stay at a cut, its recent frames leave; what is asked for without names is what it was."""
-    from gf_core.memory.presets import PRESETS
-    from gf_core.memory.store import DualMemory
-
     seen: list[tuple[list[int], list[int], int]] = []
     real = DualMemory.cut
 
@@ -222,9 +224,6 @@ def test_a_published_memory_tells_the_stories_of_the_variants(tmp_path, monkeypa
 def test_a_model_without_words_of_the_stories_is_refused_before_a_training(
     tmp_path, monkeypatch, refused
 ) -> None:
-    from gf_core.checkpoints.bundle import load_model
-    from gf_core.cli.trainings import ablate
-
     bundle = load_model("builtin")
     words = [word for word in bundle.text.words if word != "fox"]
     monkeypatch.setattr(ablate, "load_model", lambda name: replace(bundle, text=Vocabulary(words, 40)))
@@ -259,9 +258,6 @@ def test_a_memory_that_no_gradient_goes_through_is_not_trained(tmp_path, monkeyp
 def test_films_are_told_apart_by_weights_and_memory_and_trainings_by_their_folder(
     tmp_path, monkeypatch
 ) -> None:
-    from gf_core.builtin import BUILTIN_FOLDER
-    from gf_core.train.recipes import chain
-
     made, folders = [], []
 
     def run(variants, *given, **more):
@@ -283,9 +279,6 @@ def test_films_are_told_apart_by_weights_and_memory_and_trainings_by_their_folde
 @pytest.mark.slow
 def test_variants_are_trained_again_through_the_long_stage(tmp_path, monkeypatch) -> None:
     """Every variant from the chain's short films on, under its own memory."""
-    from gf_core.checkpoints.bundle import load_model
-    from gf_core.train.recipes import chain
-
     monkeypatch.setattr("gf_core.train.recipes.matching.set_up_log", lambda *a: None)
     steps = dict.fromkeys(chain.BEGINS, 1)
     size = replace(chain.SIZES["tiny"], stories=2, steps=steps)
@@ -304,10 +297,6 @@ def test_variants_are_trained_again_through_the_long_stage(tmp_path, monkeypatch
 @pytest.mark.slow
 def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatch, refused) -> None:
     """Each from the weights of --model under its own memory; none of them stays what it was."""
-    from gf_core.builtin import BUILTIN_FOLDER
-    from gf_core.checkpoints.bundle import load_model
-    from gf_core.train.recipes import chain
-
     monkeypatch.setattr("gf_core.train.recipes.matching.set_up_log", lambda *a: None)
     steps = {"teacher": 1, "context": 1, "long": 1}
     monkeypatch.setattr(chain, "FURTHER", replace(chain.FURTHER, stories=1, ahead=0, steps=steps))
@@ -332,10 +321,6 @@ def test_variants_are_trained_further_from_a_finished_model(tmp_path, monkeypatc
 @pytest.mark.slow
 def test_a_model_is_trained_further_under_either_judge(tmp_path, monkeypatch) -> None:
     """Both are made of the teacher that is given, with the model's words; the one that knows a past is shown it."""
-    from gf_core.builtin import BUILTIN_FOLDER
-    from gf_core.checkpoints.bundle import load_model
-    from gf_core.train.recipes import chain
-
     monkeypatch.setattr("gf_core.train.recipes.matching.set_up_log", lambda *a: None)
     # Of the critic in the last: a film's second piece is the first with a past.
     steps = {"teacher": 2, "context": 2, "long": 4}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,8 +50,6 @@ def test_a_perfect_model_gets_full_marks_and_a_forgetful_one_does_not() -> None:
         return render(scripts[text]).frames
 
     def forgetful(text: str) -> np.ndarray:
-        from dataclasses import replace
-
         *head, last = scripts[text].segments
         who = last.character
         who = replace(who, scarf=(who.scarf + 1) % 6, hat=(who.hat + 1) % 4, patch=(who.patch + 1) % 3)

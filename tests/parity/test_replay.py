@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -71,8 +72,6 @@ def test_missing_output_is_a_failure(tmp_path):
 
 
 def test_unknown_kind_is_refused(tmp_path):
-    from safetensors.torch import save_file
-
     path = tmp_path / "other.safetensors"
     save_file({"in.x": torch.zeros(1)}, path)
     path.with_suffix(".json").write_text(
@@ -138,8 +137,6 @@ def test_switches_are_found_however_they_are_told(told, frames):
 
 def damaged(case_path, folder, change):
     """A copy of a case whose tensors (name to tensor) and JSON (a dict) `change` has altered."""
-    from safetensors.torch import load_file, save_file
-
     tensors, document = load_file(case_path), json.loads(case_path.with_suffix(".json").read_text())
     change(tensors, document)
     path = folder / "damaged.safetensors"

@@ -1,5 +1,6 @@
 """Whole rollouts of a tiny random Wan: cache against one masked forward, cancelling, snapshots."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -243,8 +244,6 @@ def test_helpful_refusals(film, prompts):
 
 @pytest.mark.gpu
 def test_no_device_synchronisation_inside_a_chunk(prompts, model):
-    import copy
-
     sampler = make_sampler(copy.deepcopy(model).cuda(), SPEC, Recipe(), latent_height=2, latent_width=4)
     sampler.director.start(prompts[0])
     noise = torch.randn(1, 3, 4, 2, 4, device="cuda")

@@ -4,7 +4,7 @@ Self Forcing and LongLive keep one buffer per layer, evict by rolling it and (bu
 keys before storing them. Any window, sink, block and switch must agree with our regions of raw keys.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -205,8 +205,6 @@ def test_agrees(name, model, prompts):
 
 def test_the_comparison_can_fail(model, prompts):
     """A window one frame too long is noticed."""
-    from dataclasses import replace
-
     setup = SETUPS["sink"]
     want = Reference(model, replace(setup, window=10), prompts).run(torch.zeros(1, 0))
     assert (ours(model, setup, prompts, None) - want).abs().max() > 1e-2

@@ -4,6 +4,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gf_core.builtin import BUILTIN_FOLDER
 from gf_core.errors import CheckpointError, PromptError
@@ -147,8 +148,6 @@ def test_file_round_trip(encoder: SmallTextEncoder, tmp_path):
 
 
 def test_another_file_is_refused(tmp_path):
-    from safetensors.torch import save_file
-
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="not a small text encoder"):
         load_small_encoder(tmp_path / "x.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -271,8 +272,6 @@ def test_half_a_character_is_refused_where_it_stands():
 
 
 def test_ten_thousand_segments_take_a_few_seconds_at_most():
-    import time
-
     head = [f"@cast c{n} = a thing {n}" for n in range(100)]
     body = ["a fox", *(f"then: {{c{n % 100}}} number {n} | 5s | seed {n}" for n in range(10_000))]
     began = time.process_time()
@@ -303,8 +302,6 @@ def test_more_segments_than_a_day_of_film_are_refused_where_they_begin(monkeypat
     ids=["long names", "options behind wide bars", "bars", "wide bars", "remarks", "blanks and digits"],
 )
 def test_no_text_takes_long(text):
-    import time
-
     began = time.process_time()
     with pytest.raises(StoryboardError):
         parse(text + "\n@fps x")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gf_core.errors import CheckpointError
 from gf_core.train.recipes.reader import accuracy
@@ -71,8 +72,6 @@ def test_saving_and_loading_keeps_the_weights(tmp_path: Path) -> None:
 
 
 def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file({"x": torch.zeros(1)}, str(tmp_path / "x.safetensors"))
     with pytest.raises(CheckpointError, match="not a reader"):
         load_reader(tmp_path / "x.safetensors")
