@@ -52,13 +52,6 @@ def test_a_start_shows_where_the_first_chunk_is_a_short_one(bundle, tmp_path, st
     assert film_metadata(Run(result.run))["grounded"]["start_image"] is start
 
 
-def test_a_damaged_run_is_said(bundle, tmp_path):
-    result = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
-    (result.run / "settings.json").write_text("{")
-    with pytest.raises(TakeError, match="settings"):
-        film_chapters(Run(result.run))
-
-
 WHOLE = {
     "kind": "chunk", "index": 0, "segment": 9, "key": "k", "latents": "", "anchor": None,
     "first_frame": 0, "frames": 1, "film_bytes": 0,
@@ -66,17 +59,22 @@ WHOLE = {
 
 
 @pytest.mark.parametrize(
-    ("record", "words"),
+    ("name", "content", "words"),
     [
-        ({"kind": "chunk", "index": 0}, "another version"),
-        ({"kind": "chunk", "segment": 9, "first_frame": 0, "frames": 1}, "another version"),
-        (WHOLE, "another film"),
-        ({**WHOLE, "segment": -1}, "another film"),
+        ("settings", b"{", "settings"),
+        ("journal", encode_record({"kind": "chunk", "index": 0}), "another version"),
+        (
+            "journal",
+            encode_record({"kind": "chunk", "segment": 9, "first_frame": 0, "frames": 1}),
+            "another version",
+        ),
+        ("journal", encode_record(WHOLE), "another film"),
+        ("journal", encode_record({**WHOLE, "segment": -1}), "another film"),
     ],
     ids=str,
 )
-def test_a_journal_of_another_film_or_version_is_said(bundle, tmp_path, record, words):
-    result = render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False)
-    (result.run / "journal.jsonl").write_bytes(encode_record(record))
+def test_what_is_damaged_or_of_another_film_or_version_is_said(bundle, tmp_path, name, content, words):
+    run = Run(render_film(bundle, TEXT, tmp_path / "fox.mp4", sheet=False).run)
+    getattr(run, name).write_bytes(content)
     with pytest.raises(TakeError, match=words):
-        film_chapters(Run(result.run))
+        film_chapters(run)

@@ -61,12 +61,9 @@ def test_the_ends_of_the_table_are_positions_too():
     assert levels[2].sigma == levels[1].sigma  # the nearest entry
 
 
-@pytest.mark.parametrize("step", [937.5, 0.5, 999.999, -1, 1001])
-def test_warp_needs_table_positions(step):
-    with pytest.raises(GroundedError, match="table position"):
-        timesteps(SampleSpec(steps=(step,)))
-
-
-def test_a_step_list_needs_steps():
-    with pytest.raises(GroundedError, match="empty"):
-        timesteps(SampleSpec(steps=()))
+@pytest.mark.parametrize(
+    ("steps", "words"), [((), "empty"), *(((x,), "table position") for x in (937.5, 0.5, 999.999, -1, 1001))]
+)
+def test_warp_needs_table_positions(steps, words):
+    with pytest.raises(GroundedError, match=words):
+        timesteps(SampleSpec(steps=steps))

@@ -129,21 +129,11 @@ def test_a_teacher_of_another_kind_is_refused_in_words(tmp_path, held):
         load_weights(VideoNet(), path)
 
 
-def test_an_unknown_stage_is_refused_by_the_command_line(capsys):
-    with pytest.raises(SystemExit):
-        main(["--stage", "dessert"])
-    assert "invalid choice" in capsys.readouterr().err
-
-
-def test_a_teacher_learns_further_only_where_there_is_one(capsys):
-    with pytest.raises(SystemExit):
-        main(["--further", "--device", "cpu"])
-    assert "--further needs --teacher" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("given", "needs"),
     [
+        ("--stage dessert", "invalid choice"),
+        ("--further --device cpu", "--further needs --teacher"),
         ("--student . --stage codec", "--student needs a stage that trains a student"),
         ("--student . --stage teacher", "--student needs a stage that trains a student"),
         ("--size tiny --stage teacher", "--size needs --stage all"),
