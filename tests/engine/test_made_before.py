@@ -45,9 +45,7 @@ def test_of_its_finished_part_only_the_pictures_are_made_again(bundle, films, ol
 
 def test_the_rest_of_it_is_made_from_there(bundle, films, old):
     before = Run(OLD / "film.take" / "run-0001")
-    with Take.open(old) as take:
-        events = films.events(bundle, TEXT, take)
-    run = Run(films.told(events, Finished)[0].path.parent)
+    events, run = films.render(bundle, old, TEXT)
     assert {event.index for event in films.told(events, StepDone)} == {5}
     for index in range(5):
         assert run.latents(index).read_bytes() == before.latents(index).read_bytes()

@@ -11,7 +11,6 @@ import torch
 from gf_core.engine.film import settle
 from gf_core.evaluation.suite import in_memory
 from gf_core.sampling.film import Cues, film_chunks
-from gf_core.take.folder import Run, Take
 from gf_core.vae.base import to_uint8
 from gf_core.vae.decoders import begin_apart
 
@@ -34,9 +33,7 @@ back to 3: it rests | 1.5s | motion
 def test_every_loop_makes_the_same_film(bundle, films, tmp_path, first):
     sample = replace(bundle.recipe.sample, first_chunk_frames=first)
     bundle.recipe = replace(bundle.recipe, sample=sample)
-    with Take.open(tmp_path) as take:
-        end = films.events(bundle, EVERYTHING, take)[-1]
-    run, film = Run(end.path.parent), settle(bundle, EVERYTHING)
+    (events, run), film = films.render(bundle, tmp_path, EVERYTHING), settle(bundle, EVERYTHING)
     embeds = [bundle.text.encode([segment.prompt])[0][None] for segment in film.plan.segments]
     made = list(film_chunks(bundle.sampler(film.recipe), Cues(film.plan, embeds)))
     assert [clean.index for clean in made] == list(range(film.plan.chunks))
@@ -50,4 +47,4 @@ def test_every_loop_makes_the_same_film(bundle, films, tmp_path, first):
         pictures.append(to_uint8(decoder.decode(clean.latents[0])))
     pictures = np.concatenate(pictures)
     assert np.array_equal(in_memory(bundle, bundle.recipe.memory)(EVERYTHING), pictures)
-    assert len(pictures) == end.frames
+    assert len(pictures) == events[-1].frames

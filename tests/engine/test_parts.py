@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from gf_core.engine.events import ChunkDone
 from gf_core.engine.film import Film
 from gf_core.estimate.room import bundle_cost, parts_of
-from gf_core.take.folder import Take
 
 META = torch.device("meta")
 TEXT = "a fox | 3s\nthen: it runs | 2s"
@@ -47,11 +46,8 @@ def test_the_decoder_gets_latents_where_it_is_and_the_film_is_the_same(make_bund
         if device is not None:
             decoder = Elsewhere(bundle.codec, folder)
             bundle.codec.decoder = lambda decoder=decoder: decoder
-        with Take.open(folder) as take:
-            events = films.events(bundle, TEXT, take)
-        run = next(folder.glob("run-*"))
-        chunks = sum(isinstance(event, ChunkDone) for event in events)
-        made.append(((run / "film.mp4").read_bytes(), chunks))
+        events, run = films.render(bundle, folder, TEXT)
+        made.append((run.film.read_bytes(), len(films.told(events, ChunkDone))))
     assert made[0] == made[1]
     assert len(decoder.decoded) == made[1][1]
 

@@ -58,18 +58,12 @@ def given(monkeypatch):
     return arrays
 
 
-def render(bundle, films, folder):
-    with Take.open(folder) as take:
-        events = films.events(bundle, TEXT, take)
-        return take.runs()[-1], events[-1]
-
-
 def test_a_film_from_the_built_in_parts(bundle, films, tmp_path, given):
     real = real_bundle(bundle)
-    run, end = render(real, films, tmp_path)
+    events, run = films.render(real, tmp_path, TEXT)
     whole = torch.cat([run.load_latents(record["index"]) for record in run.committed()])
     assert np.array_equal(np.concatenate(given), to_uint8(real.codec.decoder().decode(whole)))
-    assert probe(run.film).frames == end.frames == len(np.concatenate(given))
+    assert probe(run.film).frames == events[-1].frames == len(np.concatenate(given))
 
 
 def test_an_unknown_word_stops_before_a_run_is_begun(bundle, films, tmp_path):
@@ -83,13 +77,13 @@ def test_an_unknown_word_stops_before_a_run_is_begun(bundle, films, tmp_path):
 @pytest.mark.gpu
 def test_on_a_card_the_overlapped_film_is_the_one_decoded_alone(bundle, films, tmp_path, given):
     real = real_bundle(replace(bundle), "cuda")
-    first, _ = render(real, films, tmp_path / "a")
-    second, end = render(real, films, tmp_path / "b")
+    _, first = films.render(real, tmp_path / "a", TEXT)
+    events, second = films.render(real, tmp_path / "b", TEXT)
     assert [r["latents"] for r in first.committed()] == [r["latents"] for r in second.committed()]
     whole = torch.cat([second.load_latents(record["index"]) for record in second.committed()])
     alone = to_uint8(real.codec.decoder().decode(whole.cuda())).astype(int)
     assert np.abs(np.concatenate(given)[-len(alone) :] - alone).max() <= 1
-    assert end.report["memory"]["peak card bytes"] > 0
+    assert events[-1].report["memory"]["peak card bytes"] > 0
 
 
 @pytest.mark.parametrize("make", [pytest.param(wan, marks=pytest.mark.slow), taehv, builtin])
@@ -99,13 +93,13 @@ def test_film_and_decoder_keep_to_a_card(bundle, films, tmp_path, make, given, c
     films_of = []
     for place in ("cpu", card):
         real = replace(real_bundle(replace(bundle), place), codec=make().to(place))
-        run, end = render(real, films, tmp_path / torch.device(place).type)
+        events, run = films.render(real, tmp_path / torch.device(place).type, TEXT)
         latents = torch.cat([run.load_latents(record["index"]) for record in run.committed()])
         films_of.append((latents, np.concatenate(given).astype(int)))
         given.clear()
     (latents, pictures), (found, shown) = films_of
     assert torch.equal(found, latents) and np.abs(shown - pictures).max() <= 1
-    assert end.report["memory"]["peak card bytes"] > 0
+    assert events[-1].report["memory"]["peak card bytes"] > 0
 
 
 LONG = "a red fox | 6s\nthen: it runs | 3s\ncut: a red fox | 3s"
@@ -139,9 +133,7 @@ def test_every_decoder_goes_on_to_the_same_bytes(bundle, films, tmp_path, make, 
     budget = {} if states == "kept" else {"state_budget": 0}
 
     def film(folder, text):
-        with Take.open(tmp_path / folder) as take:
-            *_, end = films.events(bundle, text, take, **budget)
-        return end
+        return films.render(bundle, tmp_path / folder, text, **budget)[0][-1]
 
     film("take", TEXT)
     assert bool(list(tmp_path.glob("take/states/*.decoder.*"))) == (states == "kept")

@@ -14,7 +14,6 @@ from av.error import FFmpegError
 from gf_core.builtin import BUILTIN_FOLDER
 from gf_core.config import VideoSpec
 from gf_core.devices import held_bytes
-from gf_core.engine.events import Finished
 from gf_core.engine.given.image import open_start_image
 from gf_core.engine.meter import Meter, free_memory
 from gf_core.engine.relief import Relief, give_back, in_words
@@ -84,10 +83,7 @@ def encoding(bundle, patch):
 
 def play(bundle, films, folder):
     start = torch.full((1, bundle.recipe.video.height, bundle.recipe.video.width, 3), 0.5)
-    with Take.open(folder) as take:
-        end = films.events(bundle, FILM, take, start=start)[-1]
-    assert isinstance(end, Finished)
-    return end
+    return films.render(bundle, folder, FILM, start=start)[0][-1]
 
 
 @pytest.mark.parametrize(
@@ -227,8 +223,7 @@ def test_an_encoder_without_memory_is_tried_again_and_then_named(
 
     with monkeypatch.context() as patch:
         patch.setattr(FilmWriter, "_encode", failing(FilmWriter._encode, 2, FFmpegError(number, "no")))
-        with Take.open(tmp_path / "once") as take:
-            end = films.events(bundle, FILM, take)[-1]
+        end = films.render(bundle, tmp_path / "once", FILM)[0][-1]
     assert len(end.report["relief"]) == 1 and not end.cancelled
     monkeypatch.setattr(FilmWriter, "_encode", full)
     with (

@@ -24,7 +24,7 @@ from gf_core.errors import GroundedError, ResourceError
 from gf_core.model.forward import Call
 from gf_core.sampling.noise import chunk_noise
 from gf_core.sampling.sampler import Chunk
-from gf_core.take.folder import RunWriter, Take
+from gf_core.take.folder import RunWriter
 from gf_core.vae.base import to_uint8
 from gf_core.video import FilmWriter, probe, read_frames
 
@@ -101,9 +101,7 @@ def test_the_run_holds_what_made_the_film(bundle, films, take):
 
 def test_the_same_plan_gives_the_same_bytes_in_another_take(bundle, films, take, tmp_path):
     films.events(bundle, TEXT, take)
-    with Take.open(tmp_path / "other") as other:
-        films.events(bundle, TEXT, other)
-        first, second = take.runs()[0], other.runs()[0]
+    first, (_, second) = take.runs()[0], films.render(bundle, tmp_path / "other", TEXT)
     assert [record["latents"] for record in first.committed()] == [
         record["latents"] for record in second.committed()
     ]
@@ -237,9 +235,7 @@ class Holding:
 def test_a_cancel_waits_for_no_pictures(bundle, films, take, tmp_path, monkeypatch, moment, seconds, sampled):
     """The chunk in work is left at its next safe point, those behind it are not begun; none is sampled again."""
     plan = films.plan(bundle, f"a fox | {seconds}s")
-    with Take.open(tmp_path / "whole") as other:
-        films.events(bundle, f"a fox | {seconds}s", other)
-        whole = other.runs()[0].film.read_bytes()
+    whole = films.render(bundle, tmp_path / "whole", f"a fox | {seconds}s")[1].film.read_bytes()
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         films.session(bundle, f"a fox | {seconds}s", take).play(Holding(patch, bundle, moment).listen)
     run = take.runs()[0]
@@ -278,9 +274,7 @@ def test_a_chunk_that_fails_leaves_no_gap_for_those_that_wait(
     """Chunk 1 fails while chunk 2 is queued: its pictures may not follow on chunk 0's, though they could be made."""
     seen = []
     ready, second, commit = threading.Event(), threading.Event(), RunWriter.commit
-    with Take.open(tmp_path / "whole") as other:
-        films.events(bundle, "a fox | 4.5s", other)
-        whole = other.runs()[0].film.read_bytes()
+    whole = films.render(bundle, tmp_path / "whole", "a fox | 4.5s")[1].film.read_bytes()
 
     def failing(real, counts=lambda given: True):
         def once(*given):

@@ -157,10 +157,8 @@ def clip(tmp_path):
 
 
 def made(bundle, films, folder, start, text=TEXT, **options):
-    with Take.open(folder) as take:
-        events = films.events(bundle, text, take, start=start, **options)
-        run = take.runs()[-1]
-        return events[-1], run, [r["latents"] for r in run.committed()], run.film.read_bytes()
+    events, run = films.render(bundle, folder, text, start=start, **options)
+    return events[-1], run, [r["latents"] for r in run.committed()], run.film.read_bytes()
 
 
 def test_it_begins_with_the_given_pictures_and_all_of_them_are_remembered(bundle, films, tmp_path, clip):

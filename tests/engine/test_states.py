@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import save_file
 
 from gf_core.engine import finish
-from gf_core.take.folder import Take
 from gf_core.take.states import StateStore
 
 
@@ -73,8 +72,7 @@ def test_a_decoders_state_is_weighed_against_its_reach(bundle, films, tmp_path, 
     """Four chunks, of which it would decode no more than the last anew."""
     asked = []
     monkeypatch.setattr(finish, "pays", lambda size, chunks, seconds: asked.append(chunks))
-    with Take.open(tmp_path) as take:
-        films.events(bundle, "a fox | 3s", take)
+    films.render(bundle, tmp_path, "a fox | 3s")
     assert asked == [1]
 
 

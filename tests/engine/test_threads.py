@@ -63,8 +63,7 @@ def test_the_limit_is_of_a_product_of_a_chunk(bundle, monkeypatch):
 
 
 def test_a_film_is_computed_on_its_threads_and_leaves_those_of_the_process(bundle, films, tmp_path, used):
-    with Take.open(tmp_path / "take") as take:
-        films.session(bundle, TEXT, take).play(lambda event: None)
+    films.render(bundle, tmp_path / "take", TEXT)
     assert used == {1} and torch.get_num_threads() == 3
 
 
