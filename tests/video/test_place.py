@@ -22,8 +22,6 @@ from gf_core.errors import ResourceError, TakeError
 from gf_core.video import (
     Audio,
     Chapter,
-    available_codecs,
-    available_formats,
     place_film,
     probe,
     read_audio,
@@ -35,7 +33,7 @@ from gf_core.video import (
 from gf_core.video.boxes import read_layout
 from gf_core.video.metadata import chapters_of, write_chapters
 
-from ..films import film_at, packets
+from ..films import encoded, film_at, packets
 
 CHAPTERS = hasattr(OutputContainer, "set_chapters")
 """PyAV knows them from 16 on; before, films have none, and all else is the same."""
@@ -82,10 +80,8 @@ def test_pictures_and_timing_are_untouched(tmp_path, film):
     assert probe(dst).fps == 16
 
 
-@pytest.mark.parametrize("codec", ["hevc", "av1", "prores"])
+@pytest.mark.parametrize("codec", encoded("hevc", "av1", "prores"))
 def test_other_codecs_are_wrapped_too(tmp_path, codec):
-    if codec not in available_codecs():
-        pytest.skip(f"this PyAV has no encoder for {codec}")
     suffix = ".mov" if codec == "prores" else ".mp4"
     src = write_film(tmp_path / f"film{suffix}", codec)
     dst = place_film(src, tmp_path / f"final{suffix}")
@@ -180,11 +176,9 @@ def test_the_third_and_fourth_of_one_name_get_numbers(tmp_path, short, kind):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such modes")
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o007])
-@pytest.mark.parametrize("kind", [None, "png", "hevc"])
+@pytest.mark.parametrize("kind", encoded(None, "png", "hevc"))
 def test_what_is_placed_can_be_read_by_others(tmp_path, short, kind, mask, request):
     """A temporary file is its maker's alone; a film on a share or behind a server is for whom its maker wants."""
-    if kind not in (None, *available_formats()):
-        pytest.skip(f"this PyAV has no encoder for {kind}")
     was = os.umask(mask)
     request.addfinalizer(lambda: os.umask(was))
     place = place_film(short, tmp_path / "out" / ("x" if kind == "png" else "x.mp4"), codec=kind)
@@ -346,10 +340,8 @@ def test_files_without_sound_are_refused(tmp_path, short):
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
-@pytest.mark.parametrize("codec", ["h264", "hevc", "hevc 10-bit", "av1", "av1 10-bit", "prores"])
+@pytest.mark.parametrize("codec", encoded("h264", "hevc", "hevc 10-bit", "av1", "av1 10-bit", "prores"))
 def test_other_codecs_encode_again_from_the_frames_given(tmp_path, codec):
-    if codec not in available_codecs():
-        pytest.skip(f"this PyAV has no encoder for {codec}")
     small = np.random.default_rng(2).integers(0, 255, (33, 12, 16, 3), dtype=np.uint8)
     film_at(tmp_path / "film.mp4", small, quality=0, upscale=8)
     wanted = list(read_frames(tmp_path / "film.mp4"))
@@ -385,10 +377,8 @@ def shown_alone(path):
 
 
 @pytest.mark.parametrize("given", [True, False])
-@pytest.mark.parametrize("codec", ["h264", "hevc", "hevc 10-bit", "av1", "av1 10-bit", "prores"])
+@pytest.mark.parametrize("codec", encoded("h264", "hevc", "hevc 10-bit", "av1", "av1 10-bit", "prores"))
 def test_a_film_that_is_encoded_again_can_be_jumped_in(tmp_path, codec, given):
-    if codec not in available_codecs():
-        pytest.skip(f"this PyAV has no encoder for {codec}")
     pictures = (
         (np.arange(81, dtype=np.uint8) * 2)[:, None, None, None].repeat(64, 1).repeat(64, 2).repeat(3, 3)
     )
@@ -457,10 +447,8 @@ def test_a_name_that_is_too_long_is_said_before_anything_is_written(tmp_path, sh
     assert not (tmp_path / "films").exists()
 
 
-@pytest.mark.parametrize("kind", ["png", "exr"])
+@pytest.mark.parametrize("kind", encoded("png", "exr"))
 def test_folders_of_pictures(tmp_path, short, kind):
-    if kind not in available_formats():
-        pytest.skip(f"this PyAV has no encoder for {kind}")
     folder = place_film(short, tmp_path / "stills", codec=kind, metadata={"workflow": {"a": 1}})
     assert place_film(short, tmp_path / "stills", codec=kind).name == "stills-2"
     pictures = sorted(folder.glob(f"*.{kind}"))

@@ -15,11 +15,11 @@ import pytest
 
 from gf_core.config import Encoding, VideoSpec
 from gf_core.errors import ResourceError, TakeError
-from gf_core.video import FilmWriter, available_codecs, codecs, probe, read_frames
+from gf_core.video import FilmWriter, codecs, probe, read_frames
 from gf_core.video.boxes import read_layout
 from gf_core.video.turns import ordinary_turns
 
-from ..films import film_at
+from ..films import encoded, film_at
 
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 64, 48
@@ -201,10 +201,8 @@ def test_fractional_speed_keeps_time(tmp_path):
     assert info.frames == 60 and info.fps == Fraction(24000, 1001)
 
 
-@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "prores"])
+@pytest.mark.parametrize("codec", encoded("h264", "hevc", "av1", "prores"))
 def test_codecs_count_and_colour(tmp_path, codec):
-    if codec not in available_codecs():
-        pytest.skip(f"this PyAV has no encoder for {codec}")
     path = tmp_path / ("film.mov" if codec == "prores" else "film.mp4")
     chunks = [numbered(first, count, WIDTH * 2, HEIGHT * 2) for first, count in ((0, 9), (9, 12))]
     film_at(path, *chunks, codec=codec)
@@ -224,11 +222,9 @@ AT_FIRST = schedules() if sys.platform == "linux" else set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what threads are scheduled as is Linux's to tell")
-@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+@pytest.mark.parametrize("codec", encoded("h264", "hevc", "av1"))
 def test_an_encoder_goes_before_nothing_else(tmp_path, codec):
     """SVT-AV1 would, where an administrator runs it, and take the caller with it."""
-    if codec not in available_codecs():
-        pytest.skip(f"this PyAV has no encoder for {codec}")
     meanwhile = set()
     with FilmWriter(tmp_path / "film.mp4", VideoSpec(WIDTH, HEIGHT, 16), Encoding(codec=codec)) as film:
         film.write(numbered(0, 9), check=lambda: meanwhile.update(schedules()))
