@@ -79,10 +79,15 @@ class Taped:
         return replay, made
 
 
-def film(sampler, embeds, memory, record=None, **placed):
-    run = sampler(memory, caller=record and graphs.Graphs(record), **placed)
+def film(sampler, embeds, record, name, **placed):
+    run = sampler(MEMORIES[name], caller=record and graphs.Graphs(record), **placed)
     with torch.no_grad():
         return [clean.latents.clone() for clean in film_chunks(run, Cues(plan_of(TEXT), embeds))], run
+
+
+def both(sampler, embeds, record, name="anchors", **placed):
+    """The film of plain calls, and that of recorded ones."""
+    return (film(sampler, embeds, by, name, **placed) for by in (None, record))
 
 
 @pytest.mark.parametrize(
@@ -93,9 +98,7 @@ def test_replayed_calls_make_the_same_film(sampler, embeds, name, fused):
     """With a switch, a cut, prompts and positions that change under the recorded calls; memory included."""
     pieces = {"pieces": Fused(lambda function: function, "as written")} if fused else {}
     record = Taped()
-    (plain, was), (replayed, run) = (
-        film(sampler, embeds, MEMORIES[name], **pieces, **how) for how in ({}, {"record": record})
-    )
+    (plain, was), (replayed, run) = both(sampler, embeds, record, name, **pieces)
     for index, (one, other) in enumerate(zip(plain, replayed, strict=True)):
         assert torch.equal(one, other), index
     assert record.tapes >= 2 and record.replays > record.tapes, "each tape is played once to try it"
@@ -120,25 +123,21 @@ def test_prompts_of_one_length_change_under_recorded_calls(sampler, embeds):
     """As all have in half the width, where rows of nothing are not left out."""
     rows = min(prompt.shape[1] for prompt in embeds)
     alike, record = [prompt[:, :rows] for prompt in embeds], Taped()
-    (plain, _), (replayed, _) = (
-        film(sampler, alike, MEMORIES["anchors"], **how) for how in ({}, {"record": record})
-    )
+    (plain, _), (replayed, _) = both(sampler, alike, record)
     assert all(map(torch.equal, plain, replayed)) and record.replays > record.tapes
 
 
 def test_of_layouts_that_came_once_the_newest_are_remembered(sampler, embeds, monkeypatch):
     """Those of the first chunks do not come back; steady ones alternate, one for the steps and one for the memory."""
     monkeypatch.setattr(graphs, "SEEN", 2)
-    film(sampler, embeds, MEMORIES["anchors"], record=(record := Taped()))
+    film(sampler, embeds, record := Taped(), "anchors")
     assert record.tapes >= 2 and record.replays > record.tapes
 
 
 def test_a_replay_that_gives_other_bits_is_not_used(sampler, embeds, caplog):
     caplog.set_level(logging.WARNING, "grounded")
     record = Taped(spoil=1e-3)
-    (plain, _), (other, _) = (
-        film(sampler, embeds, MEMORIES["anchors"], **how) for how in ({}, {"record": record})
-    )
+    (plain, _), (other, _) = both(sampler, embeds, record)
     assert all(map(torch.equal, plain, other)) and record.tapes == 1
     assert [entry.message for entry in caplog.records] == [
         "network calls are not recorded: a replay gives other bits"
@@ -150,9 +149,7 @@ def test_a_recording_that_fails_costs_one_line(sampler, embeds, caplog):
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     caplog.set_level(logging.WARNING, "grounded")
-    (plain, _), (other, _) = (
-        film(sampler, embeds, MEMORIES["anchors"], **how) for how in ({}, {"record": record})
-    )
+    (plain, _), (other, _) = both(sampler, embeds, record)
     assert all(map(torch.equal, plain, other))
     (line,) = [entry.message for entry in caplog.records]
     assert line.endswith("operation not permitted when stream is capturing")
