@@ -22,6 +22,8 @@ from gf_core.checkpoints.keymaps import COMFYUI_PREFIX, original_to_diffusers, r
 State = Mapping[str, Tensor]
 Parts = dict[str, Tensor]
 FP8, INT8 = torch.float8_e4m3fn, torch.int8
+SIDE = 32
+"""Of the squares of a matrix that have a scale each."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,13 @@ def _marker(**form: object) -> Tensor:
     return torch.tensor(list(json.dumps(form).encode()), dtype=torch.uint8)
 
 
-def _whole(end: str, dtype: torch.dtype, **beside: Tensor) -> Callable[[Tensor], Parts]:
-    """One scale for a matrix."""
+def _packer(end: str, dtype: torch.dtype, rows: bool = False, **beside: Tensor) -> Callable[[Tensor], Parts]:
+    """One scale for a matrix, or for each of its output `rows`."""
 
     def pack(value: Tensor) -> Parts:
-        scale = value.float().abs().max() / (127 if dtype == INT8 else torch.finfo(dtype).max)
+        sizes = value.float().abs()
+        most = sizes.amax(1, keepdim=True) if rows else sizes.max()
+        scale = most / (127 if dtype == INT8 else torch.finfo(dtype).max)
         return {
             "weight": _scaled(scale, value, dtype),
             end: scale,
@@ -137,30 +141,19 @@ def _whole(end: str, dtype: torch.dtype, **beside: Tensor) -> Callable[[Tensor],
     return pack
 
 
-def _rows(dtype: torch.dtype) -> Callable[[Tensor], Parts]:
-    """One scale for an output row."""
-
-    def pack(value: Tensor) -> Parts:
-        scale = value.float().abs().amax(1, keepdim=True) / (127 if dtype == INT8 else torch.finfo(dtype).max)
-        return {"weight": _scaled(scale, value, dtype), "weight_scale": scale}
-
-    return pack
-
-
-def _blocks(value: Tensor, side: int = 32) -> Parts:
+def _blocks(value: Tensor) -> Parts:
     """One scale for a square of a matrix, in int8."""
     high, wide = value.shape
-    tiles = value.float().reshape(high // side, side, wide // side, side)
+    tiles = value.float().reshape(high // SIDE, SIDE, wide // SIDE, SIDE)
     scale = tiles.abs().amax((1, 3), keepdim=True) / 127
-    form = _marker(format="int8_blockwise", group_size=side)
+    form = _marker(format="int8_blockwise", group_size=SIDE)
     weight = _scaled(scale, tiles, INT8).reshape(high, wide)
     return {"weight": weight, "weight_scale": scale[:, 0, :, 0].contiguous(), "comfy_quant": form}
 
 
-def _unblocked(parts: Parts, side: int = 32) -> Tensor:
-    return parts["weight"].float() * parts["weight_scale"].repeat_interleave(side, 0).repeat_interleave(
-        side, 1
-    )
+def _unblocked(parts: Parts) -> Tensor:
+    scales = parts["weight_scale"].repeat_interleave(SIDE, 0).repeat_interleave(SIDE, 1)
+    return parts["weight"].float() * scales
 
 
 def _product(parts: Parts) -> Tensor:
@@ -253,9 +246,9 @@ def _gguf(kind: str, error: float) -> Form:
     )
 
 
-_COMFY = "model.diffusion_model."
 _E4, _E5 = _marker(format="float8_e4m3fn"), _marker(format="float8_e5m2")
 _TENSORWISE = _marker(format="int8_tensorwise")
+_COMFY = {}, COMFYUI_PREFIX
 _OLD = {"scaled_fp8": torch.zeros(0, dtype=FP8)}
 FORMS: dict[str, Form] = {
     "fp32": Form(*_as(torch.float32)),
@@ -267,15 +260,15 @@ FORMS: dict[str, Form] = {
     "repackaged": Form(_repackaged),
     "fp8_e4m3": Form(*_as(FP8, every=False), 0.005),
     "fp8_e5m2": Form(*_as(torch.float8_e5m2, every=False), 0.008),
-    "fp8_scaled": _packing(_whole("scale_weight", FP8), _product, 0.005, _OLD),
+    "fp8_scaled": _packing(_packer("scale_weight", FP8), _product, 0.005, _OLD),
     "fp8_comfy": _packing(
-        _whole("weight_scale", FP8, comfy_quant=_E4, input_scale=torch.ones(())), _product, 0.005, {}, _COMFY
+        _packer("weight_scale", FP8, comfy_quant=_E4, input_scale=torch.ones(())), _product, 0.005, *_COMFY
     ),
-    "fp8_comfy_e5m2": _packing(_whole("weight_scale", torch.float8_e5m2, comfy_quant=_E5), _product, 0.008, {}, _COMFY),
-    "fp8_rows": _packing(_rows(FP8), _product, 0.005, {}),
-    "int8_rows": _packing(_rows(INT8), _product, 0.001, {}),
-    "int8_comfy": _packing(_whole("weight_scale", INT8, comfy_quant=_TENSORWISE), _product, 0.001, {}, _COMFY),
-    "int8_blocks": _packing(_blocks, _unblocked, 0.001, {}, _COMFY),
+    "fp8_comfy_e5m2": _packing(_packer("weight_scale", torch.float8_e5m2, comfy_quant=_E5), _product, 0.008, *_COMFY),
+    "fp8_rows": _packing(_packer("weight_scale", FP8, rows=True), _product, 0.005, {}),
+    "int8_rows": _packing(_packer("weight_scale", INT8, rows=True), _product, 0.001, {}),
+    "int8_comfy": _packing(_packer("weight_scale", INT8, comfy_quant=_TENSORWISE), _product, 0.001, *_COMFY),
+    "int8_blocks": _packing(_blocks, _unblocked, 0.001, *_COMFY),
     "gguf_F32": _gguf("F32", 0.0), "gguf_F16": _gguf("F16", 0.0001), "gguf_BF16": _gguf("BF16", 0.0004),
     "gguf_Q8_0": _gguf("Q8_0", 0.001), "gguf_Q5_1": _gguf("Q5_1", 0.006), "gguf_Q5_0": _gguf("Q5_0", 0.006),
     "gguf_Q4_1": _gguf("Q4_1", 0.012), "gguf_Q4_0": _gguf("Q4_0", 0.012), "gguf_Q4_K": _gguf("Q4_K", 0.012),
