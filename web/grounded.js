@@ -20,7 +20,7 @@ import { Toasts, failure } from "./toasts.js";
 const HEIGHT = { storyboard: 330, live: 210, takes: 340, report: 90, chart: 220, sheet: 150, film: 180 }; // least, in pixels
 const ADD = {
   GF_PromptTimeline: addEditor,
-  GF_StreamSampler: addLiveView,
+  GF_StreamSampler: (node) => addElement(node, "live", new LiveView({ url, stop }), [340, 0]),
   GF_SegmentTakes: addTakes,
   GF_TakeReport: (node) => addShown(node, "report", 240),
   GF_TakeDrift: (node) => addShown(node, "chart", 460),
@@ -106,10 +106,6 @@ async function convert(text) {
 async function stop(id) {
   const answer = await post("/grounded/stop", { node: id });
   return answer.ok && (await answer.json()).stopped;
-}
-
-function addLiveView(node) {
-  addElement(node, "live", new LiveView({ url, stop }), [340, 0]);
 }
 
 function addTakes(node) {

@@ -6,21 +6,15 @@ import torch
 from gf_core.attention import Where, attend, backends, sdpa
 from gf_core.attention.backends import BACKENDS, Backend, pick
 from gf_core.take.facts import kernels
-from gf_core.take.folder import Take
 
 TEXT = "a fox runs | 1.5s\nthen: it rests | 0.75s"
-
-
-def play(bundle, films, folder, emit=lambda event: None):
-    with Take.open(folder) as take:
-        films.session(bundle, TEXT, take).play(emit)
 
 
 def test_ready_comes_before_the_memory_and_before_every_chunk(bundle, films, tmp_path):
     asked, over = [], []
     bundle.ready, bundle.done = asked.append, lambda: over.append(len(asked))
     plan = films.plan(bundle, TEXT)
-    play(bundle, films, tmp_path)
+    films.render(bundle, tmp_path, TEXT)
     assert len(asked) == 1 + plan.chunks
     assert asked[0] > asked[1] > 0  # the first leaves room for the memory, which is there afterwards
     assert over == [len(asked)]
@@ -34,7 +28,7 @@ def test_done_comes_after_a_failure_too(bundle, films, tmp_path):
 
     bundle.ready, bundle.done = fail, lambda: over.append(True)
     with pytest.raises(ZeroDivisionError):
-        play(bundle, films, tmp_path)
+        films.render(bundle, tmp_path, TEXT)
     assert over == [True]
 
 
@@ -74,6 +68,6 @@ def test_the_session_lends_the_bundles_kernel(bundle, films, tmp_path):
     assert "attention" not in kernels(bundle, bundle.recipe)
     bundle.kernel = kernel
     assert kernels(bundle, bundle.recipe)["attention"] == "kernel"  # other arithmetic, so other chunks
-    play(bundle, films, tmp_path)
+    films.render(bundle, tmp_path, TEXT)
     first = (("anchors", 0), ("recent", 0), ("current", 3))
     assert calls[0][1] == Where(0, first, (2, 2))  # prompts have a bias here and are not its business
