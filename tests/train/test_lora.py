@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from gf_core.checkpoints.lora import open_lora
-from gf_core.config import ModelSpec
 from gf_core.model.wan import WanModel
 from gf_core.train.lora import LoraSpec, add_lora, save_lora
 from gf_core.train.state import learned
 
-SPEC = ModelSpec(dim=32, ffn_dim=48, num_heads=2, num_layers=2, text_len=8, text_dim=12, freq_dim=16)
+from ..engine.conftest import SPEC
+
 LORA = LoraSpec(rank=4, alpha=6.0)
 
 
