@@ -19,7 +19,8 @@ PACK = "grounded forcing"
 
 
 def schema(**settings: Any) -> io.Schema:
-    """An `io.Schema` found under the pack's name too, without the settings that this host does not know."""
+    """An `io.Schema` in the pack's menu, found under its name too, without the settings that this host lacks."""
+    settings.setdefault("category", "Grounded Forcing")
     settings["search_aliases"] = [PACK, *settings.get("search_aliases", ())]
     known = {field.name for field in dataclasses.fields(io.Schema)}
     return io.Schema(**{name: value for name, value in settings.items() if name in known})

@@ -38,7 +38,6 @@ class DualMemoryCache(io.ComfyNode):
         return schema(
             node_id="GF_DualMemoryCache",
             display_name="Dual Memory Cache",
-            category="Grounded Forcing",
             description="What the model remembers of the film so far: a few anchors that hold the cast, and the most "
             "recent frames that hold the motion. Leave this node away to use what the model was trained for.",
             search_aliases=[

@@ -21,7 +21,6 @@ class LoadModel(io.ComfyNode):
         return schema(
             node_id="GF_LoadModel",
             display_name="Load Model (Grounded Forcing)",
-            category="Grounded Forcing",
             description="Opens a causal Wan video model as published, in any wrapping, and finds its text encoder and "
             "decoder. The built-in model needs no download. Any other loader works in this node's place.",
             search_aliases=[

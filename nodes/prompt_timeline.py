@@ -56,7 +56,6 @@ class PromptTimeline(io.ComfyNode):
         return schema(
             node_id="GF_PromptTimeline",
             display_name="Prompt Timeline",
-            category="Grounded Forcing",
             description="The film as text: one line per segment, with its length. "
             "then: goes on in the same shot, cut: is a new shot with the same cast, back to 2: one with the cast of "
             "segment 2, scene: forgets all.",

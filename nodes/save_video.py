@@ -38,7 +38,6 @@ class SaveVideo(io.ComfyNode):
         return schema(
             node_id="GF_SaveVideo",
             display_name="Save Video (Grounded Forcing)",
-            category="Grounded Forcing",
             description="Saves the film with its graph, timeline, chapters and sound, and plays it. "
             "As rendered copies the pictures without a second encoding. Nothing is ever overwritten.",
             search_aliases=["export film", "mp4", "save take", "prores", "mux audio"],

@@ -30,7 +30,6 @@ class SegmentTakes(Rendering):
         return schema(
             node_id="GF_SegmentTakes",
             display_name="Segment Takes",
-            category="Grounded Forcing",
             description="Renders one segment several times, each with its own seed, and hands on the one you pick. "
             "What comes before the segment is used as it is; the picked one is not made again.",
             search_aliases=["reroll", "variations", "alternatives", "seeds", "compare seeds", "pick a take"],

@@ -19,7 +19,6 @@ class ShotCut(io.ComfyNode):
         return schema(
             node_id="GF_ShotCut",
             display_name="Shot Cut",
-            category="Grounded Forcing",
             description="Inserts a shot into a film: at a moment, before a segment, or at the end. "
             "What it interrupts goes on after it with a cut.",
             search_aliases=["insert shot", "hard cut", "scene cut", "transition"],

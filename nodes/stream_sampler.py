@@ -21,7 +21,6 @@ class StreamSampler(Rendering):
         return schema(
             node_id="GF_StreamSampler",
             display_name="Stream Sampler",
-            category="Grounded Forcing",
             description="Renders the film shot by shot, shows it while it is made, and writes it to disk as it goes. "
             "What has not changed since the last render is kept.",
             search_aliases=[
