@@ -46,7 +46,10 @@ def pieces(tensor: Tensor) -> Iterator[memoryview]:
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str], check: Callable[[], None]
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    notes: Mapping[str, str],
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Write `tensors`, and `notes` into the header; `check` is called between pieces and may raise to stop.
 
@@ -59,6 +62,8 @@ def write_tensors(
     names = {dtype: name for name, dtype in SAFETENSORS_DTYPES.items()}
     header: dict[str, object] = {"__metadata__": dict(notes)}
     end = 0
+    # The wider ones first, so that each begins at a multiple of its numbers' width.
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))
     for name, tensor in tensors.items():
         place = [end, end + tensor.nbytes]
         header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": place}

@@ -19,12 +19,11 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import GroundedError, ResourceError
 from ..files.listing import inside
-from ..files.pieces import read_tensors
+from ..files.pieces import read_tensors, write_tensors
 from .batch import ClipBatch, RecacheTable, ScheduleTable, forgotten
 from .ranks import Ranks
 from .state import replacing
@@ -42,8 +41,7 @@ def write_shard(
 ) -> None:
     """Write one shard under its name. codec: the fingerprint of the one that encoded it."""
     with replacing(shard_path(folder, kind, maker, number)) as part:
-        told = None if codec is None else {"codec": codec}
-        save_file({name: value.contiguous() for name, value in shard.items()}, part, told)
+        write_tensors(part, shard, {} if codec is None else {"codec": codec})
 
 
 def read_shard(path: Path) -> tuple[str, Shard]:

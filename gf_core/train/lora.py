@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..files.atomic import write_json
+from ..files.pieces import write_tensors
 from .state import gathered, replacing
 
 PREFIX = "base_model.model."
@@ -69,4 +69,4 @@ def save_lora(values: Mapping[str, Tensor], spec: LoraSpec, folder: Path, *, fir
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "adapter_config.json", settings)
     with replacing(folder / "adapter_model.safetensors") as part:
-        save_file({name: value.contiguous() for name, value in whole.items()}, part, {"format": "pt"})
+        write_tensors(part, whole, {"format": "pt"})

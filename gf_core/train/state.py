@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict_loader import load as read_parts
 from torch.distributed.checkpoint.state_dict_saver import save as write_parts
@@ -46,12 +45,9 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with beside(path) as part:
-            part.touch()
-            rights = part.stat().st_mode
             yield part
-            part.chmod(rights)  # safetensors writes files that only their owner may read
             put(part, path)
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError) as error:
         if not _is_full(error):
             raise
         raise ResourceError(
@@ -61,9 +57,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind it: torch raises another error over the system's, safetensors tells its number."""
+    """Whether a full disk is behind it: torch raises another error over the system's."""
     while error is not None:
-        if getattr(error, "errno", None) == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error):
+        if getattr(error, "errno", None) == errno.ENOSPC:
             return True
         error = error.__context__
     return False

@@ -153,7 +153,7 @@ def _ship(options: Options, files: list[Path]) -> None:
     open_log(options.folder)
     for path in files:
         with replacing(out / path.name) as part:
-            shutil.copy(path, part)
+            shutil.copyfile(path, part)
     log.info("exported to %s", out)
 
 

@@ -253,7 +253,7 @@ def _with_words(network: Path, home: Path, folder: Path) -> Path:
         source = network if name == BUILTIN_FILES[0] else home / name
         if not (folder / name).exists():
             with replacing(folder / name) as part:
-                shutil.copy(source, part)
+                shutil.copyfile(source, part)
         elif (folder / name).read_bytes() != source.read_bytes():
             raise GroundedError(
                 f"judges in {folder.parent} were made of another teacher than {network}, or for another model",
@@ -296,7 +296,7 @@ def begin(folder: Path, spec: ModelSpec, codec: Path) -> None:
     save_video(net, folder)
     for path, source in zip(files[1:], (BUILTIN_FOLDER / BUILTIN_FILES[1], codec)):
         with replacing(path) as part:
-            shutil.copy(source, part)
+            shutil.copyfile(source, part)
 
 
 def write_stories(folder: Path, codec: Path, size: Size) -> None:

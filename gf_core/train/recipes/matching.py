@@ -18,7 +18,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ...arguments import MANY, Parser, number, shared_out, size, whole_chunks
@@ -26,6 +25,7 @@ from ...builtin import BUILTIN_FILES, is_small, model_file
 from ...checkpoints.bundle import ModelBundle, load_model
 from ...devices import pick_device
 from ...errors import GroundedError
+from ...files.pieces import write_tensors
 from ...memory.checks import check
 from ...words import counted
 from ..journal import Journal, set_up_log
@@ -283,12 +283,12 @@ def _keep(run: Run, options: Options, bundle: ModelBundle, ranks: Ranks) -> None
     with replacing(out / BUILTIN_FILES[0]) as part:
         # As they are shipped: what few steps change in a small model is lost in bfloat16.
         dtype = torch.float16 if is_small(options.model) else torch.bfloat16
-        half = {name: value.to(dtype).contiguous() for name, value in values.items()}
-        save_file(half, part, {"grounded": json.dumps(told)})
+        half = {name: value.to(dtype) for name, value in values.items()}
+        write_tensors(part, half, {"grounded": json.dumps(told)})
     if is_small(options.model):
         for name in BUILTIN_FILES[1:]:
             with replacing(out / name) as part:
-                shutil.copy(model_file(options.model).parent / name, part)
+                shutil.copyfile(model_file(options.model).parent / name, part)
 
 
 def main(recipe: str, argv: list[str]) -> int:

@@ -18,12 +18,13 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...config import ModelSpec, SampleSpec
 from ...errors import GroundedError
 from ...files.fingerprint import hash_state
+from ...files.pieces import write_tensors
 from ...model.wan import WanModel
 from ...sampling.schedule import timesteps
 from ...text.small import SmallTextEncoder, load_small_encoder, save_small_encoder
@@ -304,8 +305,8 @@ def save_video(net: ContextNet, folder: Path) -> None:
         "video": BUILTIN_VIDEO,
     }
     net = net.cpu()
-    tensors = {name: value.half().contiguous() for name, value in net.model.state_dict().items()}
+    tensors = {name: value.half() for name, value in net.model.state_dict().items()}
     with state.replacing(folder / "model.safetensors") as part:
-        save_file(tensors, part, {"grounded": json.dumps(settings)})
+        write_tensors(part, tensors, {"grounded": json.dumps(settings)})
     with state.replacing(folder / "text.safetensors") as part:
         save_small_encoder(encoder_of(net), part)
