@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import takewhile
 from typing import Any
 
 from ..config import MemorySpec, SampleSpec, as_facts
@@ -45,6 +46,12 @@ def unlike(old: Settings, new: Settings) -> int:
     if not isinstance(was, dict):
         return len(now)
     return sum(was.get(name) != now.get(name) for name in was.keys() | now.keys())
+
+
+def same_segments(old: Settings, new: Settings) -> int:
+    """How many of the first segments are the same."""
+    keys = zip(*([segment["key"] for segment in s.get("segments", [])] for s in (old, new)))
+    return sum(takewhile(bool, (was == now for was, now in keys)))
 
 
 def _first_difference(old: Any, new: Any, path: tuple[str, ...] = ()) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import TakeError, reason
 from . import own
-from .changed import Settings, unlike, what_changed
+from .changed import Settings, same_segments, unlike, what_changed
 from .journal import Record, scan_journal
 from .run import Run, is_whole, runs_in
 
@@ -119,8 +119,15 @@ def find_reuse(
     if not runs:
         return Reuse()
     # A chunk's key names all that made its latents, whatever the settings say. The longest first, so that latents and
-    # pictures of one run are preferred; sorting keeps newer runs in front.
-    runs.sort(key=lambda e: (-e.matching(keys), e.settings.get("film_key") != settings["film_key"]))
+    # pictures of one run are preferred; of equals the one with most of the segments, against which the change is told.
+    # Sorting keeps newer runs in front.
+    runs.sort(
+        key=lambda e: (
+            -e.matching(keys),
+            e.settings.get("film_key") != settings["film_key"],
+            -same_segments(e.settings, settings),
+        )
+    )
     # A run of this very film goes first, stopped or finished: only it can be gone on with in place.
     runs.sort(key=lambda e: not _is_same_film(e, settings, keys))
     # Latents may come from several runs, pictures from one film only; both are read and checked here.

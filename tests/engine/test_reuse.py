@@ -238,6 +238,16 @@ def test_an_edit_and_back_again_samples_nothing(bundle, films, folder):
     assert not films.told(events, StepDone) and run.folder.name == "run-0001"
 
 
+def test_a_change_is_told_against_the_film_that_was_changed(bundle, films, tmp_path):
+    """And not against a newer one that holds as many of its chunks: an edit that was taken back is over."""
+    text = "a fox runs | 0.75s\nthen: it sits | {}s\nthen: it {} | 0.75s"
+    for length, deed in ((0.75, "jumps"), (1.5, "jumps"), (0.75, "jumps")):
+        films.render(bundle, tmp_path, text.format(length, deed))
+    events, _ = films.render(bundle, tmp_path, text.format(0.75, "sleeps"))
+    (reused,) = films.told(events, Reused)
+    assert (reused.chunks, reused.changed) == (2, "segment 3: another prompt")
+
+
 def test_stopping_after_a_segment_and_going_on_gives_the_whole_film(bundle, films, tmp_path, first):
     events, run = films.render(bundle, tmp_path / "t", FILM, until=2)
     plan = films.plan(bundle, FILM)
