@@ -40,7 +40,8 @@ class Tidied:
 def tidy(take: Take, keep: int = 1, limit: int = 0, using: str = "") -> Tidied:
     """Remove films of the runs of `take`, oldest first, while all its films are larger than `limit` bytes together.
 
-    keep: runs, the newest ones, whose films stay in any case; at least 1. using: a run whose film is in use.
+    keep: runs, the newest ones beside segments' takes, whose films stay in any case; at least 1. using: a run whose
+    film is in use.
 
     Raises TakeError: a film may not be removed, or it cannot be told which of them segments' takes are made of.
     """
@@ -49,11 +50,12 @@ def tidy(take: Take, keep: int = 1, limit: int = 0, using: str = "") -> Tidied:
     sizes = {run.folder.name: run.film.stat().st_size for run in runs}
     whole, freed, named = sum(sizes.values()), 0, named_runs(take.folder)
     removed: list[str] = []
-    for run in runs[: -max(1, keep)]:
+    films = [run for run in runs if run.folder.name not in named]
+    for run in films[: -max(1, keep)]:
         name = run.folder.name
         if whole - freed <= limit:
             break
-        if name == using or name in named or not _is_finished(run):
+        if name == using or not _is_finished(run):
             continue
         with on_disk(run.film, "removing an old film"):
             run.film.unlink()
