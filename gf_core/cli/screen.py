@@ -82,7 +82,8 @@ class Screen:
             return f"stopped: {seconds} of film is kept in {self._started.path}; run again to go on"
         if self._reused is not None and self._reused.frames:
             seconds = clock(self._reused.frames / self._started.frames * self._started.seconds)
-            return f"stopped before anything new was made: {seconds} of film is there; run again to go on"
+            take = self._started.path.parent.parent
+            return f"stopped before anything new was made: {seconds} of film is in {take}; run again to go on"
         return "stopped before the first chunk was done"
 
 

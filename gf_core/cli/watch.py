@@ -40,7 +40,9 @@ def watch(args: Namespace, team: Team | None) -> int:
     A storyboard that cannot be rendered is told and waited for; so is all that goes wrong once the model is open.
     """
     if args.storyboard == "-" or is_film(args.storyboard):
-        raise GroundedError(f"{args.storyboard} is not edited", "give the text file that is")
+        raise GroundedError(
+            f"{args.storyboard} cannot be watched: it is no text that is saved", "give a text file"
+        )
     out, bundle = film_path(args), None
     while True:
         stamps, screen = stamps_of(_made_from(args)), Screen()

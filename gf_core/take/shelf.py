@@ -240,8 +240,8 @@ def find_pick(take: Path, board: Storyboard, number: int, name: str) -> Alternat
     if not mine:
         why, fix = "has no takes yet", f"make some: grounded takes ... --segment {number}"
         if found:
-            why = "was changed since its takes were made"
-            fix = f"give the --seed and --fps that they had, or {fix}"
+            why = "or what comes before it was changed since its takes were made"
+            fix = f"take that back, give the --seed and --fps that they had, or {fix}"
         raise TakeError(f"segment {number} {why} (in {take})", fix)
     # Of several folders with one name in them the newest is asked last, and its take stays.
     mine.sort(key=lambda folder: (folder / "takes.json").stat().st_mtime)

@@ -77,6 +77,8 @@ class Vocabulary:
     ) -> None:
         if not found:
             return
+        # The one that the error points at comes first.
+        found = dict(sorted(found.items(), key=lambda item: min(item[1], default=(0, 0))))
         told, near = [], []
         several = len({line for places in found.values() for line, _ in places}) > 1  # one stands in front
         for word, places in list(found.items())[:UNKNOWN_LIMIT]:

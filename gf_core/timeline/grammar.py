@@ -321,7 +321,7 @@ def _read_picture(name: str, whole: Field, found: re.Match[str], reading: _Readi
         raise file.error(f"the picture '{found[1]}' is not beside the storyboard", fix)
     if not place.text:
         raise whole.error(f"{name} has no description", f"write for example: {_EXAMPLES['cast']} | fox.png")
-    reading.pictures[name] = Picture(found[1], whole.line.number)
+    reading.pictures[name] = Picture(found[1], whole.line.number, file.place(0) + 1, whole.line.source)
     return place
 
 

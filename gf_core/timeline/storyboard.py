@@ -68,6 +68,14 @@ class Picture:
     """Its name as written, with `/` between folders; looked up beside the storyboard."""
     line: int = field(default=0, compare=False)
     """1-based line in the text it was read from; 0 when it was not."""
+    column: int = field(default=1, compare=False)
+    """Where it stands in this line."""
+    text: str = field(default="", compare=False)
+    """The line."""
+
+    def error(self, message: str, fix: str) -> StoryboardError:
+        """An error that points at it."""
+        return StoryboardError(message, fix, line=self.line, column=self.column, text=self.text)
 
 
 @dataclass(frozen=True)

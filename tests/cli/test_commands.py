@@ -148,7 +148,7 @@ def test_plan_tells_pictures_of_the_cast_and_misses_them(place, capsys):
     assert main(["plan", "boards/film.txt"]) == 2
     said = capsys.readouterr()
     assert "(picture fox.png) {fox} runs" in said.out
-    assert "line 2, column 1: there is no picture fox.png of fox in boards" in said.err
+    assert "line 2, column 21: there is no picture fox.png of fox in boards" in said.err
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -356,7 +356,10 @@ def test_ctrl_c_says_what_there_is_of_the_film(place, model, monkeypatch, capsys
     assert main(["render", "film.txt"]) == 0 and Path("films", "film.mp4").is_file()
     (place / "film.txt").write_text(FILM.replace("a hen", "a cow"), encoding="utf-8")
     capsys.readouterr()
-    for event, said in ((Started, "made\n"), (StepDone, "made: 0:03 of film is there; run again to go on")):
+    for event, said in (
+        (Started, "made\n"),
+        (StepDone, "made: 0:03 of film is in takes/film; run again to go on"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(Screen, "tell", lambda self, told, at=event: stop_at(self, told, at))
             assert main(["render", "film.txt"]) == 130

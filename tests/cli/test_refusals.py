@@ -29,8 +29,8 @@ def test_errors_are_words_on_stderr_and_status_2(command, model, refused):
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("plan sea.txt", "line 3, column 1: there is no picture me.png of Me in this folder (in sea.txt)"),
-        ("render sea.txt", "line 3, column 1: there is no picture me.png of Me in this folder (in sea.txt)"),
+        ("plan sea.txt", "line 3, column 28: there is no picture me.png of Me in this folder (in sea.txt)"),
+        ("render sea.txt", "line 3, column 28: there is no picture me.png of Me in this folder (in sea.txt)"),
         ("plan sea.txt --seed 3", "of Me in this folder (in the storyboard made of sea.txt)"),
         ("plan -", "of Me in this folder (in standard input)"),
         ("export bad.txt cut.edl", "line 2, column 1: unknown verb 'than:' (in bad.txt)"),

@@ -130,7 +130,7 @@ def test_a_picture_of_the_cast_is_waited_for(place, model, editor, capsys):
 
 @pytest.mark.parametrize("name", ["-", "films/film.mp4"])
 def test_what_nobody_edits_is_not_watched(place, name, refused):
-    assert "is not edited" in refused("watch", name)
+    assert "cannot be watched" in refused("watch", name)
 
 
 def test_a_model_that_is_not_there_is_not_waited_for(place, refused):
