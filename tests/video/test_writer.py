@@ -305,3 +305,22 @@ def test_a_small_film_does_not_depend_on_what_lay_in_memory(tmp_path, codec):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "MALLOC_PERTURB_": fill}
         subprocess.run(words, check=True, env=environment)
     assert (tmp_path / "85.mp4").read_bytes() == (tmp_path / "170.mp4").read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not say which processors")
+@pytest.mark.parametrize("codec", encoded("h264", "hevc", "av1", "prores"))
+def test_a_film_does_not_depend_on_how_many_processors_there_are(tmp_path, codec, request):
+    """One that goes on where there are fewer, as in a smaller container, is the film that was begun."""
+    mine = os.sched_getaffinity(0)
+    if len(mine) < 2:
+        pytest.skip("there is one processor")
+    request.addfinalizer(lambda: os.sched_setaffinity(0, mine))
+    pictures = np.repeat(numbered(0, 24, 384), 4, axis=1)
+    films = []
+    for count in (len(mine), 1):
+        os.sched_setaffinity(0, set(sorted(mine)[:count]))
+        path = tmp_path / f"{count}.{'mov' if codec == 'prores' else 'mp4'}"
+        with FilmWriter(path, VideoSpec(384, pictures.shape[1], 16), Encoding(codec=codec)) as film:
+            film.write(pictures)
+        films.append(path.read_bytes())
+    assert films[0] == films[1]
