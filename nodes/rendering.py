@@ -21,7 +21,7 @@ from ..gf_core.engine.report import report_lines
 from ..gf_core.engine.session import Session
 from ..gf_core.errors import GroundedError
 from ..gf_core.estimate.budget import Budget, check_budget
-from ..gf_core.take.folder import Take
+from ..gf_core.take.folder import Run, Take
 from ..gf_core.vae.tiles import Tiled
 from . import host
 from .live import open_channel
@@ -192,7 +192,7 @@ def forget(run: Path) -> None:
 def state_of(take: str) -> str:
     """Changes once whenever a film of this Take was stopped early or has gone from the disk."""
     known = _runs.get(take, {})
-    stale = [run for run, whole in known.items() if not whole or not run.is_dir()]
+    stale = [run for run, whole in known.items() if not (whole and Run(run).film.is_file())]
     for run in stale:
         del known[run]
     _again[take] += bool(stale)

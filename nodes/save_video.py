@@ -94,6 +94,8 @@ class SaveVideo(io.ComfyNode):
         vae: Any = None,
     ) -> io.NodeOutput:
         run = take.open()
+        if not run.film.exists():
+            _check(run)
         graph = _graph(cls.hidden.prompt, cls.hidden.extra_pnginfo)
         wanted = json.dumps(
             [take.folder, take.run, age(run.film), filename_prefix, codec, quality, _plain(cls.hidden.prompt)]

@@ -143,7 +143,7 @@ def _encode(shot: Shot, stem: Path, codec: Encoder, video: VideoSpec, frames: in
 def _remove(clips: Iterator[Path]) -> None:
     """Clips of a shot that was longer, up to the first that is not there."""
     for path in takewhile(facts_of, clips):
-        log.info("%s goes: its shot is shorter now", path.name)
+        log.info("%s goes: its shot gives fewer clips now", path.name)
         path.unlink()
 
 

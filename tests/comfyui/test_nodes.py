@@ -342,10 +342,13 @@ def test_cancel_stops_the_drift_chart(server):
     server.make(graph)
 
 
-def test_a_deleted_take_is_made_again(server):
-    graph = film("deleted")
+@pytest.mark.parametrize("what", ["", "run-0001/film.mp4"], ids=["whole", "film"])
+def test_a_deleted_take_is_made_again(server, what):
+    graph = film(f"deleted{len(what)}")
     server.queue(graph)
-    shutil.rmtree(server.base / "output" / "grounded" / "takes" / "deleted")
+    gone = server.base / "output" / "grounded" / "takes" / f"deleted{len(what)}" / what
+    gone.unlink() if what else shutil.rmtree(gone)
+    graph["4"]["inputs"]["filename_prefix"] = f"again{len(what)}"
     result = server.queue(graph)
     assert result.status == "success" and "3" not in result.cached, result.error
 
