@@ -25,7 +25,7 @@ from ..gf_core.take.folder import Run, Take
 from ..gf_core.vae.tiles import Tiled
 from . import host
 from .live import open_channel
-from .shown import end_text, take_name
+from .shown import busy, end_text, take_name
 from .telling import Teller
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def render(node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishe
     film = settle(bundle, timeline.with_seed(wishes.seed), wishes)
     try:
         with Take.open(folder) as held:
+            busy.add(folder)
             found = look(film, folder, wishes.until)
             budget = _check(found, folder)
             licence = [f"{bundle.name} is given under: {bundle.licence}"] if bundle.licence else []
@@ -84,6 +85,7 @@ def render(node: str, bundle: ModelBundle, timeline: TimelineText, wishes: Wishe
             host.send("noted", {"node": node, "take": take_name(folder), "text": said})
             done = _play(node, take_name(folder), Session(held, found), budget)
     finally:
+        busy.discard(folder)
         host.release_memory()
     _runs.setdefault(take, {})[folder / done.run] = done.whole
     return done

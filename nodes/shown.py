@@ -35,6 +35,9 @@ KEPT = 20
 """Facts of one kind that a run keeps; the oldest go first."""
 MINUTE = 60
 SO_FAR = "stopped; the film so far is kept in the Take"
+GOING_ON = "being rendered; this is the film so far"
+busy = set[Path]()
+"""Folders of the Takes that this host renders into at the moment."""
 
 
 def shown(facts: dict[str, Any], **known: Any) -> dict[str, Any]:
@@ -109,6 +112,8 @@ def sampler_facts(run: Run, text: str | None = None) -> dict[str, Any]:
     Raises TakeError: the run's folder is damaged.
     """
     settings, records, report = run.read_settings(), run.committed(), _report(run)
+    if text is None and run.folder.parent in busy:  # a page that was opened meanwhile
+        text = GOING_ON
     fps, segments = settings["video"]["fps"], settings["segments"]
     first: dict[int, int] = {}
     for record in records:

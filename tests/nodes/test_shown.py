@@ -141,3 +141,11 @@ def test_a_film_with_a_start_is_no_more_than_whole(shown, tmp_path):
         segments = [{**segment, "seconds": whole * share} for segment in settings["segments"]]
         _change(run.settings, "segments", segments)
         assert shown.sampler_facts(run)["share"] == pytest.approx(wanted)
+
+
+def test_a_film_that_is_being_rendered_is_not_said_to_have_stopped(shown, tmp_path):
+    (run,) = shown.runs_in(tmp_path / "takes" / "t")
+    run.report.unlink(missing_ok=True)
+    assert shown.facts_of("t")["GF_StreamSampler"][0]["text"] == shown.SO_FAR
+    shown.busy.add(tmp_path / "takes" / "t")
+    assert shown.facts_of("t")["GF_StreamSampler"][0]["text"] == shown.GOING_ON
